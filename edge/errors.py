@@ -1,0 +1,58 @@
+"""The errors of finesight.
+
+FinesightError
+├── ConfigError        a YAML file, its keys or its values
+├── BundleError        a bundle folder, its manifest or its files
+├── GalleryError       a gallery store or generation
+├── EngineError        an inference engine or a model file
+├── CaptureError       a camera, a stream or an image
+├── OutboxError        the durable event queue
+├── PublishError       the MQTT connection
+├── SyncError          a repository, a download or a device folder
+├── QuantizeError      export, calibration, gates, packing
+└── TrainError         data sets, recipes, checkpoints
+"""
+
+
+class FinesightError(Exception):
+    """Base of all: which thing, what was found, what was expected."""
+
+
+class ConfigError(FinesightError):
+    """A configuration file is wrong."""
+
+
+class BundleError(FinesightError):
+    """A bundle is incomplete, altered or not for this runtime."""
+
+
+class GalleryError(FinesightError):
+    """A gallery is damaged or belongs to another embedding space."""
+
+
+class EngineError(FinesightError):
+    """A model cannot be loaded or run."""
+
+
+class CaptureError(FinesightError):
+    """A source cannot be opened or read."""
+
+
+class OutboxError(FinesightError):
+    """An event cannot be stored."""
+
+
+class PublishError(FinesightError):
+    """The broker refused or is unreachable."""
+
+
+class SyncError(FinesightError):
+    """A repository or device folder cannot be read, verified or switched."""
+
+
+class QuantizeError(FinesightError):
+    """A model cannot be exported, quantised or packed."""
+
+
+class TrainError(FinesightError):
+    """A data set, recipe or checkpoint is unusable."""

@@ -1,0 +1,110 @@
+"""Pictures: decode, encode, crop, resize, draw. The OpenCV door for stills; RGB from here inward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from edge.errors import CaptureError
+from edge.types import Box, Image
+
+MAX_PIXELS = 50_000_000
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+
+
+def set_threads(count: int) -> None:
+    """Limit the threads OpenCV uses, for the whole process."""
+    cv2.setNumThreads(count)
+
+
+def read_image(path: Path) -> Image:
+    """Read a picture, upright by its EXIF tag.
+
+    Raises:
+        CaptureError: missing, empty, not a picture or truncated beyond use.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, where: str) -> Image:
+    """Decode an encoded picture.
+
+    Raises:
+        CaptureError: empty, not a picture, or larger than MAX_PIXELS.
+    """
+    if not data:
+        raise CaptureError(f"{where}: found 0 bytes, expected a picture")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise CaptureError(f"{where}: cannot decode: {error}") from error
+    if bgr is None:
+        raise CaptureError(
+            f"{where}: found {len(data)} bytes that are no picture, expected JPEG, PNG, BMP, WebP or TIFF"
+        )
+    if bgr.shape[0] * bgr.shape[1] > MAX_PIXELS:
+        raise CaptureError(f"{where}: found {bgr.shape[1]}x{bgr.shape[0]} pixels, expected at most {MAX_PIXELS}")
+    return from_bgr(bgr)
+
+
+def encode_image(image_rgb: Image, suffix: Literal[".jpg", ".png"], quality: int = 90) -> bytes:
+    """Encode a picture as JPEG or PNG."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
+    ok, data = cv2.imencode(suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), options)
+    if not ok:
+        raise CaptureError(f"cannot encode a {image_rgb.shape} picture as {suffix}")
+    return data.tobytes()
+
+
+def from_bgr(image_bgr: Image) -> Image:
+    """BGR to RGB, contiguous."""
+    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def crop(image_rgb: Image, box_px: Box, margin: float = 0.0) -> Image:
+    """Cut a box, grown by `margin` of its size on each side, clipped to the picture; a view, at least 1x1."""
+    x0, y0, x1, y1 = box_px
+    height, width = image_rgb.shape[:2]
+    grow_x, grow_y = margin * (x1 - x0), margin * (y1 - y0)
+    left = min(max(0, int(np.floor(x0 - grow_x))), width - 1)
+    top = min(max(0, int(np.floor(y0 - grow_y))), height - 1)
+    right = max(left + 1, min(width, int(np.ceil(x1 + grow_x))))
+    bottom = max(top + 1, min(height, int(np.ceil(y1 + grow_y))))
+    return image_rgb[top:bottom, left:right]
+
+
+def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["linear", "area"] = "linear") -> Image:
+    """Scale to exactly width x height. `area` averages when shrinking and is linear when growing."""
+    if interpolation == "area" and (width > image_rgb.shape[1] or height > image_rgb.shape[0]):
+        interpolation = "linear"
+    return np.asarray(cv2.resize(image_rgb, (width, height), interpolation=_INTERPOLATION[interpolation]), np.uint8)
+
+
+def sharpness(image_rgb: Image) -> float:
+    """Variance of the Laplacian of the grey picture: the usual focus measure; larger is sharper."""
+    grey = cv2.cvtColor(np.ascontiguousarray(image_rgb), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def draw_box(image_rgb: Image, box_px: Box, colour_rgb: tuple[int, int, int], thickness: int = 2) -> None:
+    """Outline a box, in place."""
+    x0, y0, x1, y1 = (round(v) for v in box_px)
+    cv2.rectangle(image_rgb, (x0, y0), (x1 - 1, y1 - 1), colour_rgb, thickness, cv2.LINE_AA)
+
+
+def draw_text(
+    image_rgb: Image, text: str, at_px: tuple[int, int], colour_rgb: tuple[int, int, int], scale: float = 0.45
+) -> None:
+    """Write text with its lower left corner at a point, over a dark edge so that it reads anywhere, in place."""
+    printable = text.encode("ascii", "replace").decode()
+    for colour, thickness in ((0, 0, 0), 3), (colour_rgb, 1):
+        cv2.putText(image_rgb, printable, at_px, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)

@@ -1,0 +1,205 @@
+"""The typed tree of `bundle.json`.
+
+Rules this module keeps:
+1. No path leaves the bundle folder: relative, forward slashes, no `..`, no link.
+2. Everything a model needs (size, colour, layout, labels, thresholds) is here, never in code or device YAML.
+3. Unknown keys are kept out of the way and ignored, so that an older device reads a newer manifest (TUF ADR 0008).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.errors import BundleError
+
+SCHEMA = 1
+Target = Literal["fp32", "ort-u8", "openvino", "tensorrt-s8"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_ALLOWED_SUFFIXES = {".onnx", ".json", ".npy", ".bin", ".png", ".jpg"}
+
+
+def _inside_folder(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or re.match(r"^[A-Za-z]:", path):
+        raise ValueError(f"path {path!r} leaves the bundle folder, expected a relative path inside it")
+    if pure.suffix not in _ALLOWED_SUFFIXES:
+        raise ValueError(f"path {path!r} has suffix {pure.suffix!r}, expected one of {sorted(_ALLOWED_SUFFIXES)}")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside_folder)]
+
+
+class _Tree(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class FileEntry(_Tree):
+    """One file of the bundle."""
+
+    path: RelativePath
+    size: Annotated[int, Field(ge=0)]  # bytes
+    sha256: Sha256
+
+
+class Preprocess(_Tree):
+    """How a crop or frame becomes the model's input. Normalisation itself is folded into the graph."""
+
+    width: int  # pixels
+    height: int
+    resize: Literal["stretch", "letterbox"] = "stretch"  # letterbox: top-left aligned, rest filled
+    fill: int = 114  # grey level of the letterbox border
+    interpolation: Literal["linear", "area"] = "linear"  # area: averages when shrinking, linear when growing
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+    dtype: Literal["uint8", "float32"] = "uint8"  # float32 carries 0..255
+    colour: Literal["rgb", "bgr"] = "rgb"
+    crop_margin: float = 0.0  # the box grows by this fraction of its size on each side before it is cut
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of pixels scaled to 0..1; a record of what the graph does
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Probe(_Tree):
+    """One golden crop and what a healthy device answers."""
+
+    path: RelativePath
+    category: str
+    item_id: str  # the nearest item of the gallery that was packed against
+    embedding_i8: list[int]  # the joint vector times 127 over its largest component, rounded
+
+
+class _Model(_Tree):
+    files: dict[Target, RelativePath]  # at least one
+    input_name: str
+    output_names: list[str]
+    preprocess: Preprocess
+    ship: Target = "ort-u8"  # the target that won accuracy and latency
+    why: str = ""  # why `ship` is what it is
+    max_batch: int = 1
+
+    @model_validator(mode="after")
+    def _ship_exists(self) -> _Model:
+        if self.ship not in self.files:
+            raise ValueError(f"ship is {self.ship!r}, expected one of {sorted(self.files)}")
+        return self
+
+
+class DetectorModel(_Model):
+    """Finds objects in a frame."""
+
+    decoder: Literal["ltrb", "yolox"]  # see edge.decode
+    strides: list[int]
+    labels: list[str]  # ["object"] when class-agnostic
+    score_threshold: float
+    iou_threshold: float = 0.6  # non-maximum suppression
+    keep_labels: list[str] | None = None  # report only these; None: all
+
+
+class ClassifierModel(_Model):
+    """Names the meta-category of a crop."""
+
+    labels: list[str]
+    temperature: float = 1.0  # logits are divided by it before softmax
+    threshold: float = 0.5  # below it the answer is unknown_category
+
+
+class Head(_Tree):
+    """One part of the joint embedding."""
+
+    name: Literal["class", "local", "outline"]
+    dim: int
+
+
+class OpenSet(_Tree):
+    """When a nearest item counts as the item."""
+
+    threshold: float = 0.5  # cosine similarity
+    slope: float = 20.0  # probability = sigmoid(slope * (score - midpoint))
+    midpoint: float = 0.5
+    min_margin: float = 0.0  # below it the answer is low_margin
+
+
+class EmbedderModel(_Model):
+    """Maps a crop of certain categories to a unit vector."""
+
+    categories: list[str]  # served by this model; usually one
+    heads: list[Head]
+    space_id: Sha256  # see embedding_space_id
+    open_set: dict[str, OpenSet] = {}  # by category
+
+    @property
+    def dim(self) -> int:
+        """Length of the joint vector."""
+        return sum(head.dim for head in self.heads)
+
+
+class Manifest(_Tree):
+    """A bundle: every model a device runs, and the proof that it is healthy."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
+    sequence: Annotated[int, Field(ge=0)]  # a newer bundle has a larger one
+    created_at: str  # ISO 8601, UTC
+    runtimes: list[Target]  # what at least one file of every model can run on
+    files: list[FileEntry]
+    detector: DetectorModel | None = None  # None: kiosk framing only
+    classifier: ClassifierModel | None = None  # None: the detector's label is the category
+    embedders: list[EmbedderModel] = []
+    probes: list[Probe] = []
+    evaluation: dict[str, Any] = {}  # tables FP32 beside INT8, as measured when packed
+    provenance: dict[str, Any] = {}  # seeds, data cards, tool versions
+    waived: list[str] = []  # gates that failed and were waived by name
+
+    @model_validator(mode="after")
+    def _files_are_listed(self) -> Manifest:
+        listed = {entry.path for entry in self.files}
+        models: list[_Model] = [*self.embedders]
+        models += [model for model in (self.detector, self.classifier) if model is not None]
+        used = {path for model in models for path in model.files.values()} | {probe.path for probe in self.probes}
+        if missing := sorted(used - listed):
+            raise ValueError(f"files lists no {missing}, expected every file that a model or probe names")
+        served = [category for embedder in self.embedders for category in embedder.categories]
+        if doubled := sorted({category for category in served if served.count(category) > 1}):
+            raise ValueError(f"categories {doubled} are served by two embedders, expected one")
+        return self
+
+    def embedder_of(self, category: str) -> EmbedderModel | None:
+        """The embedder that serves a category."""
+        return next((e for e in self.embedders if category in e.categories), None)
+
+
+def embedding_space_id(fp32_sha256: str, preprocess: Preprocess, heads: list[Head]) -> str:
+    """Name the space that a model's vectors live in: the hash of all that shapes them.
+
+    The FP32 master names it, so that its INT8 forms, proven equivalent when packed, share the space.
+    """
+    parts = {
+        "fp32": fp32_sha256,
+        "preprocess": preprocess.model_dump(mode="json"),
+        "heads": [head.model_dump(mode="json") for head in heads],
+        "metric": "cosine",
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Parse `bundle.json`.
+
+    Args:
+        text: its content.
+        where: named in errors.
+
+    Raises:
+        BundleError: not JSON, or not a manifest this version understands.
+    """
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top)"
+        raise BundleError(f"{where}: {key}: {first['msg']}") from error

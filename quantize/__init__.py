@@ -1,0 +1,1 @@
+"""Trained model to INT8 bundle: export, calibration, comparison gates, packing."""

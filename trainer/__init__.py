@@ -1,0 +1,1 @@
+"""Server-side training: data sets, models, losses, evaluation, gallery embedding."""

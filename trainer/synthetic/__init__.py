@@ -1,0 +1,1 @@
+"""A seeded synthetic world: objects, scenes, catalogue pictures and a moving-camera stream with exact ground truth."""
