@@ -1,0 +1,214 @@
+"""The device's YAML file to a typed tree. The YAML door.
+
+Defaults live in the types, with their units; the file states only differences. A key that is not known is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from edge.errors import ConfigError
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+Name = Annotated[str, Field(pattern=_NAME)]
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class _Tree(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CameraConfig(_Tree):
+    """One source of pictures."""
+
+    source: str  # rtsp:// v4l2:// csi:// file:// folder:// or gst:<pipeline>
+    backend: Literal["auto", "opencv", "gstreamer"] = "auto"
+    enabled: bool = True
+    framing: Literal["detect", "whole_frame"] = "detect"  # whole_frame: the picture is the object (kiosk)
+    pacing: Literal["real_time", "every_frame"] = "real_time"  # every_frame: files only, nothing dropped
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    latency_ms: Annotated[int, Field(ge=0, le=5000)] = 100  # jitter buffer of an RTSP camera
+    open_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+    stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # without a frame this long it is stalled
+
+
+class MqttConfig(_Tree):
+    """The broker events go to."""
+
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    username: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    client_id: str | None = None  # default: made from site, device and a random part
+    root: Name = "finesight"  # first level of every topic
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+class EngineConfig(_Tree):
+    """What runs the models."""
+
+    backend: Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=64)] = 1  # inside one model
+
+
+class RecognitionConfig(_Tree):
+    """How often a tracked object is looked at. What counts as a match is in the bundle."""
+
+    min_object_px: Annotated[int, Field(ge=4)] = 24  # shorter box side; smaller objects are too_small
+    min_looks: Annotated[int, Field(ge=1)] = 3  # before an unclear object is called unknown
+    max_looks: Annotated[int, Field(ge=1)] = 12  # of one object until it is decided
+    look_interval_s: Annotated[float, Field(ge=0)] = 0.15  # between two looks of one object
+    recheck_s: Annotated[float, Field(gt=0)] = 3.0  # a decided object is looked at again
+    track_gap_s: Annotated[float, Field(gt=0)] = 1.0  # unseen this long, an object has left
+
+
+class OutboxConfig(_Tree):
+    """Events that wait for the broker."""
+
+    max_bytes: Annotated[int, Field(ge=65536)] = 64 * 1024 * 1024
+    max_age_s: Annotated[float, Field(gt=0)] = 7 * 24 * 3600.0
+
+
+class DeviceConfig(_Tree):
+    """Everything one device is told."""
+
+    site: Name = "site"
+    device: Name = "device"
+    state_dir: Path = Path("/var/lib/finesight")
+    cameras: dict[Name, CameraConfig] = {}
+    mqtt: MqttConfig | None = None  # None: events stay in the outbox; `edge demo` brings a broker of its own
+    engine: EngineConfig = EngineConfig()
+    recognition: RecognitionConfig = RecognitionConfig()
+    outbox: OutboxConfig = OutboxConfig()
+
+    @field_validator("cameras")
+    @classmethod
+    def _some_camera(cls, cameras: dict[str, CameraConfig]) -> dict[str, CameraConfig]:
+        if not any(camera.enabled for camera in cameras.values()):
+            raise ValueError("found no enabled camera, expected at least one")
+        return cameras
+
+
+def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
+    """Read a device's YAML file.
+
+    Args:
+        path: the file. Relative paths in it are relative to its folder.
+        environment: where `${NAME}` and `${NAME:-default}` in values come from.
+
+    Raises:
+        ConfigError: names file and line, key path, what was found and what was expected.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: found bytes that are not UTF-8 at offset {error.start}") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(raw, dict) or root is None:
+        raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
+    try:
+        tree = DeviceConfig.model_validate(_substitute(raw, environment, path))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(path, root, e) for e in error.errors())) from error
+    return _resolve(tree, path.parent)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors."""
+    return DeviceConfig.model_json_schema()
+
+
+def _substitute(value: Any, environment: Mapping[str, str], path: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _substitute(item, environment, path) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item, environment, path) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        found = environment.get(name, default)
+        if found is None:
+            raise ConfigError(f"{path}: ${{{name}}}: found no such environment variable, expected it set")
+        return found
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _resolve(tree: DeviceConfig, folder: Path) -> DeviceConfig:
+    """Make the paths of the file absolute."""
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else (folder / path).resolve()
+
+    def source(text: str) -> str:
+        match = re.match(r"^(file|folder)://(?!/)([^?]+)(.*)$", text)
+        return f"{match[1]}://{(folder / match[2]).resolve()}{match[3]}" if match else text
+
+    cameras = {
+        name: camera.model_copy(update={"source": source(camera.source)}) for name, camera in tree.cameras.items()
+    }
+    mqtt = tree.mqtt and tree.mqtt.model_copy(
+        update={key: absolute(getattr(tree.mqtt, key)) for key in ("tls_ca", "tls_cert", "tls_key")}
+    )
+    return tree.model_copy(update={"state_dir": absolute(tree.state_dir), "cameras": cameras, "mqtt": mqtt})
+
+
+def _describe(path: Path, root: yaml.Node, error: Any) -> str:
+    keys = [str(part) for part in error["loc"]]
+    where = f"{path}:{_line_of(root, keys)}: {'.'.join(keys) or '(top)'}"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], _valid_keys(keys[:-1]), n=1)
+        hint = f"expected {near[0]!r}" if near else f"expected one of {_valid_keys(keys[:-1])}"
+        return f"{where}: found unknown key {keys[-1]!r}, {hint}"
+    if error["type"] == "missing":
+        return f"{where}: found no such key, expected it"
+    # a password must not be printed back
+    found = "***" if keys and keys[-1] == "password" else repr(error["input"])[:80]
+    return f"{where}: found {found}: {error['msg']}"
+
+
+def _line_of(node: yaml.Node, keys: list[str]) -> int:
+    """The line of the deepest node that the key path reaches, from 1."""
+    line = node.start_mark.line + 1
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = next(((k, v) for k, v in node.value if k.value == key), None)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def _valid_keys(keys: list[str]) -> list[str]:
+    """The keys that may stand below a key path."""
+    model: Any = DeviceConfig
+    for key in keys:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue  # a name of the user's own: cameras.<name>
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        inner = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+        model = inner[0] if inner else annotation
+    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -1,0 +1,158 @@
+"""Detector, Classifier, Embedder: preprocess, run the engine, decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge import decode, image
+from edge.engine import Backend, choose_backend, choose_target, open_engine
+from edge.errors import EngineError
+from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Manifest, Preprocess
+from edge.preprocess import to_batch, to_canvas
+from edge.timing import Timings
+from edge.types import Box, Category, Detection, Engine, FloatArray, Image
+
+_MIN_BOX_PX = 2.0
+
+
+class Detector:
+    """Finds every object of a frame."""
+
+    def __init__(self, model: DetectorModel, engine: Engine) -> None:
+        self.model = model
+        self._engine = engine
+
+    def detect(self, image_rgb: Image, timings: Timings) -> list[Detection]:
+        """Find objects, best first.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        model = self.model
+        with timings.stage("preprocess"):
+            canvas, placed = to_canvas(model.preprocess, image_rgb)
+            batch = to_batch(model.preprocess, [canvas])
+        with timings.stage("detect"):
+            outputs = [np.asarray(output, np.float32) for output in self._engine.run(batch)]
+        with timings.stage("decode"):
+            if model.decoder == "ltrb":
+                boxes, scores, classes = decode.decode_ltrb(outputs, model.strides, model.score_threshold)
+            else:
+                boxes, scores, classes = decode.decode_yolox(
+                    outputs[0], model.strides, model.preprocess.width, model.preprocess.height, model.score_threshold
+                )
+            kept = decode.non_maximum_suppression(boxes, scores, model.iou_threshold)
+            found = [
+                Detection(placed.to_source(decode.box_of(boxes[i])), float(scores[i]), model.labels[classes[i]])
+                for i in kept
+            ]
+            return [d for d in found if _is_visible(d.box_px) and self._is_wanted(d.label)]
+
+    def _is_wanted(self, label: str) -> bool:
+        return self.model.keep_labels is None or label in self.model.keep_labels
+
+
+def _is_visible(box_px: Box) -> bool:
+    return box_px[2] - box_px[0] >= _MIN_BOX_PX and box_px[3] - box_px[1] >= _MIN_BOX_PX
+
+
+class Classifier:
+    """Names the meta-category of crops."""
+
+    def __init__(self, model: ClassifierModel, engine: Engine) -> None:
+        self.model = model
+        self._engine = engine
+
+    def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
+        """Calibrated probabilities, (boxes, labels) float32.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        with timings.stage("preprocess"):
+            batch = _crops(self.model.preprocess, image_rgb, boxes_px)
+        with timings.stage("classify"):
+            logits = np.asarray(self._engine.run(batch)[0], np.float32)
+        with timings.stage("decode"):
+            return decode.softmax(logits, self.model.temperature)
+
+    def name(self, probabilities: FloatArray) -> list[Category]:
+        """One row of probabilities as categories, best first."""
+        order = np.argsort(-probabilities, kind="stable")
+        return [Category(self.model.labels[i], float(probabilities[i])) for i in order]
+
+
+class Embedder:
+    """Maps crops of its categories to unit vectors."""
+
+    def __init__(self, model: EmbedderModel, engine: Engine) -> None:
+        self.model = model
+        self._engine = engine
+
+    def embed(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
+        """Joint embeddings, (boxes, dim) float32, rows of unit length.
+
+        Raises:
+            EngineError: the engine failed, or answered with another dimension.
+        """
+        with timings.stage("preprocess"):
+            batch = _crops(self.model.preprocess, image_rgb, boxes_px)
+        with timings.stage("embed"):
+            vectors = np.asarray(self._engine.run(batch)[0], np.float32)
+        if vectors.shape != (len(boxes_px), self.model.dim):
+            raise EngineError(
+                f"embedder of {self.model.categories}: found output {vectors.shape}, "
+                f"expected {(len(boxes_px), self.model.dim)}"
+            )
+        return decode.unit_rows(vectors)
+
+
+def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[np.generic]:
+    return to_batch(spec, [to_canvas(spec, image.crop(image_rgb, box, spec.crop_margin))[0] for box in boxes_px])
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The models of one bundle, loaded and warm."""
+
+    detector: Detector | None
+    classifier: Classifier | None
+    embedders: dict[str, Embedder]  # by category
+
+
+def load_stages(folder: Path, manifest: Manifest, backend: Backend = "auto", threads: int = 1) -> Stages:
+    """Load every model of a bundle and run each once, so that the first frame is not slower than the second.
+
+    Raises:
+        EngineError: a model cannot be loaded or run, or the bundle has no form for the back end.
+    """
+    backend = choose_backend(backend)
+
+    def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel) -> Engine:
+        target = choose_target(dict(model.files), model.ship, backend)
+        return open_engine(folder / model.files[target], backend, threads)
+
+    detector = Detector(manifest.detector, engine_of(manifest.detector)) if manifest.detector else None
+    classifier = Classifier(manifest.classifier, engine_of(manifest.classifier)) if manifest.classifier else None
+    embedders = {}
+    for model in manifest.embedders:
+        embedder = Embedder(model, engine_of(model))
+        embedders.update(dict.fromkeys(model.categories, embedder))
+    stages = Stages(detector, classifier, embedders)
+    _warm(stages)
+    return stages
+
+
+def _warm(stages: Stages) -> None:
+    grey = np.full((96, 96, 3), 114, np.uint8)
+    whole: list[Box] = [(0.0, 0.0, 96.0, 96.0)]
+    if stages.detector is not None:
+        stages.detector.detect(grey, Timings())
+    if stages.classifier is not None:
+        stages.classifier.classify(grey, whole, Timings())
+    for embedder in set(stages.embedders.values()):
+        embedder.embed(grey, whole, Timings())

@@ -1,0 +1,28 @@
+"""The time that each stage of one frame took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Timings:
+    """Milliseconds by stage, for one frame; a stage that runs several times adds up."""
+
+    __slots__ = ("stages_ms",)
+
+    def __init__(self) -> None:
+        self.stages_ms: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what runs inside."""
+        begun_ns = time.perf_counter_ns()
+        try:
+            yield
+        finally:
+            self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (time.perf_counter_ns() - begun_ns) / 1e6
+
+
+ENGINE_STAGES = ("detect", "classify", "embed")  # time spent inside inference engines
