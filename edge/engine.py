@@ -70,7 +70,7 @@ def open_engine(path: Path, backend: Backend = "auto", threads: int = 1) -> Engi
     if backend == "tensorrt":
         from edge.engine_tensorrt import TensorRtEngine
 
-        return TensorRtEngine(path)
+        return TensorRtEngine(path, path.with_suffix(".plan"))
     from edge.engine_onnxruntime import open_session
 
     return open_session(path, threads, "cuda" if backend == "onnxruntime-cuda" else "cpu")

@@ -76,7 +76,7 @@ class Classifier:
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("classify"):
-            logits = np.asarray(self._engine.run(batch)[0], np.float32)
+            logits = _run(self._engine, batch, self.model.max_batch)
         with timings.stage("decode"):
             return decode.softmax(logits, self.model.temperature)
 
@@ -102,7 +102,7 @@ class Embedder:
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("embed"):
-            vectors = np.asarray(self._engine.run(batch)[0], np.float32)
+            vectors = _run(self._engine, batch, self.model.max_batch)
         if vectors.shape != (len(boxes_px), self.model.dim):
             raise EngineError(
                 f"embedder of {self.model.categories}: found output {vectors.shape}, "
@@ -113,6 +113,12 @@ class Embedder:
 
 def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[np.generic]:
     return to_batch(spec, [to_canvas(spec, image.crop(image_rgb, box, spec.crop_margin))[0] for box in boxes_px])
+
+
+def _run(engine: Engine, batch: NDArray[np.generic], max_batch: int) -> FloatArray:
+    """Run a batch in parts that the model takes, first output only."""
+    parts = [engine.run(batch[i : i + max_batch])[0] for i in range(0, len(batch), max_batch)]
+    return np.concatenate(parts).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+"""What has been seen of one track so far, and whether another look would help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge.decode import unit_rows
+from edge.track import Track
+from edge.types import Box, Decision, FloatArray
+
+_EDGE_PX = 2.0  # a box this near the border is cut off
+_CUT_WEIGHT = 0.2  # of a look at a cut-off object, relative to a whole one
+_CUT_PATIENCE_S = 0.6  # an object that stays cut off is looked at after this long all the same
+_CLEAR_PROBABILITY = 0.95
+_CLEAR_MARGIN = 0.1
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The fused looks of one track."""
+
+    looks: int = 0
+    last_look_s: float = float("-inf")
+    log_probability: FloatArray | None = None  # (labels,), weighted sum over looks
+    weight: float = 0.0
+    vectors: dict[str, FloatArray] = field(default_factory=dict)  # category -> weighted sum of unit vectors
+    decision: Decision | None = None  # newest
+    announced: Decision | None = None  # what subscribers know
+
+    def add_probabilities(self, probabilities: FloatArray, weight: float) -> FloatArray:
+        """Fold in one look's category probabilities; return the fused ones: their weighted geometric mean."""
+        log = np.asarray(np.log(np.maximum(probabilities, 1e-6)) * weight, np.float32)
+        total = log if self.log_probability is None else self.log_probability + log
+        self.log_probability = total
+        self.weight += weight
+        fused = np.exp(total / self.weight)
+        return np.asarray(fused / fused.sum(), np.float32)
+
+    def add_vector(self, category: str, vector: FloatArray, weight: float) -> FloatArray:
+        """Fold in one look's embedding of a category; return the fused unit vector."""
+        self.vectors[category] = self.vectors.get(category, np.zeros_like(vector)) + weight * vector
+        return unit_rows(self.vectors[category])
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the newest decision is a match that another look would hardly change."""
+        match = self.decision.match if self.decision else None
+        return match is not None and match.probability >= _CLEAR_PROBABILITY and match.margin >= _CLEAR_MARGIN
+
+
+def is_cut_off(box_px: Box, width: int, height: int) -> bool:
+    """Whether a box reaches the border of its frame, so that part of the object may be outside."""
+    x0, y0, x1, y1 = box_px
+    return x0 < _EDGE_PX or y0 < _EDGE_PX or x1 > width - _EDGE_PX or y1 > height - _EDGE_PX
+
+
+def look_weight(track: Track, width: int, height: int) -> float:
+    """How much one look at a track counts."""
+    fills_frame = (track.box_px[2] - track.box_px[0]) >= width and (track.box_px[3] - track.box_px[1]) >= height
+    return _CUT_WEIGHT if is_cut_off(track.box_px, width, height) and not fills_frame else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LookPolicy:
+    """When a track is looked at."""
+
+    min_looks: int
+    max_looks: int
+    look_interval_s: float
+    recheck_s: float
+
+    def wants_look(self, evidence: Evidence, track: Track, weight: float, now_s: float) -> bool:
+        """Decide whether to spend an embedding on a track in this frame."""
+        since_s = now_s - evidence.last_look_s
+        if weight < 1.0 and track.seen_s - track.began_s < _CUT_PATIENCE_S:
+            return False
+        if evidence.looks < self.min_looks and not evidence.is_clear:
+            return True
+        if evidence.looks < self.max_looks and not evidence.is_clear:
+            return since_s >= self.look_interval_s
+        return since_s >= self.recheck_s
+
+    def may_announce(self, evidence: Evidence) -> bool:
+        """Whether subscribers can be told: the answer is clear, or enough looks were spent on it."""
+        return evidence.is_clear or evidence.looks >= self.min_looks
