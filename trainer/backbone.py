@@ -1,0 +1,104 @@
+"""The timm door: a convolutional trunk by name, as a stack of feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edge.errors import TrainError
+
+MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class Trunk(nn.Module):
+    """A backbone cut after the deepest feature map that is asked for."""
+
+    def __init__(self, network: nn.Module, channels: list[int], strides: list[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.channels = channels  # of each map
+        self.strides = strides  # input pixels per cell of each map
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride."""
+        return list(self.network(x))
+
+
+def create_trunk(
+    name: str, strides: Sequence[int] | None = None, pretrained: str = "none", options: dict[str, Any] | None = None
+) -> Trunk:
+    """Build a trunk.
+
+    Args:
+        name: of a timm model that is able to give feature maps.
+        strides: wanted, in input pixels per cell, the deepest map of each; None: only the deepest of all. A trunk cut at
+            16 keeps a 96 px crop at 6x6 cells.
+        pretrained: `none`, `hub`, or the path of a safetensors file with the whole network's weights.
+        options: passed on to timm: `output_stride` (dilates instead of shrinking), `pad_type`.
+
+    Raises:
+        TrainError: unknown name or stride, no network for `hub`, or weights that do not fit.
+    """
+    options = dict(options or {})
+    try:
+        whole = timm.create_model(name, pretrained=False, features_only=True, **options)
+    except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        raise TrainError(f"backbone {name!r} with {options}: {error}") from error
+    reductions, channels = whole.feature_info.reduction(), whole.feature_info.channels()
+    wanted = list(strides) if strides else [reductions[-1]]
+    indices = [max((i for i, r in enumerate(reductions) if r == stride), default=-1) for stride in wanted]
+    if -1 in indices:
+        raise TrainError(f"backbone {name!r}: found strides {reductions}, expected {wanted} among them")
+    try:
+        network = timm.create_model(
+            name, pretrained=pretrained == "hub", features_only=True, out_indices=tuple(indices), **options
+        )
+    except Exception as error:  # timm lets through whatever its download raised
+        raise TrainError(f"backbone {name!r}: cannot get weights from the hub: {error}") from error
+    _cut(network)
+    if pretrained not in {"none", "hub"}:
+        _load_weights(network, name, Path(pretrained), options)
+    return Trunk(network, [channels[i] for i in indices], wanted)
+
+
+def published_mean_std(name: str) -> MeanStd:
+    """How timm normalised the pictures its published weights were trained on."""
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        raise TrainError(f"backbone {name!r}: {error}") from error
+    return tuple(config.mean), tuple(config.std)
+
+
+def _cut(network: nn.Module) -> None:
+    """Drop the blocks after the last map: the efficientnet and mobilenet families compute them all the same."""
+    last = max(getattr(network, "_stage_out_idx", {0: 0}))
+    blocks = getattr(network, "blocks", None)
+    if isinstance(blocks, nn.Sequential) and 0 < last < len(blocks):
+        network.blocks = blocks[:last]
+
+
+def _load_weights(network: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:
+    """Load a file strictly: every key of it has a place in the whole network, every key of the trunk is in it."""
+    try:
+        weights = load_file(path)
+    except Exception as error:  # safetensors raises its own, OSError and FileNotFoundError
+        raise TrainError(f"{path}: cannot read weights: {error}") from error
+    options = {key: value for key, value in options.items() if key != "output_stride"}
+    whole = set(timm.create_model(name, pretrained=False, **options).state_dict())
+    trunk = network.state_dict()
+    unexpected = sorted(set(weights) - whole)
+    missing = sorted(key for key in trunk if key not in weights and not key.endswith("num_batches_tracked"))
+    wrong = sorted(key for key in trunk if key in weights and weights[key].shape != trunk[key].shape)
+    if missing or unexpected or wrong:
+        raise TrainError(
+            f"{path}: not the weights of {name!r}: missing {missing[:3]} ({len(missing)}), "
+            f"unexpected {unexpected[:3]} ({len(unexpected)}), of another shape {wrong[:3]} ({len(wrong)})"
+        )
+    network.load_state_dict({key: weights.get(key, torch.zeros_like(value)) for key, value in trunk.items()})

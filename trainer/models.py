@@ -1,0 +1,200 @@
+"""The three networks and the card that says how to build, feed and read each of them.
+
+All are static graphs of convolution, ReLU, addition and average pooling, so that they export and quantise well.
+Files of a saved model: `model.safetensors` (weights) and `model.json` (the card). No pickle.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge.durable import write_durably
+from edge.errors import TrainError
+from edge.manifest import Head, Preprocess
+from trainer.backbone import Trunk, create_trunk
+
+WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
+
+
+class ModelCard(BaseModel):
+    """What a trained network is, needs and achieved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    kind: Literal["detector", "classifier", "embedder"]
+    backbone: str  # a timm name
+    backbone_options: dict[str, Any] = {}
+    preprocess: Preprocess  # mean and std included
+    strides: list[int]  # of the trunk's maps; a detector has one output for each
+    width: int  # channels of a detector's neck, an embedder head's convolution, a classifier's hidden layer
+    labels: list[str] = []  # a detector's classes, a classifier's meta-categories
+    categories: list[str] = []  # that an embedder serves
+    heads: list[Head] = []  # of an embedder, in the order of the joint vector
+    score_threshold: float = 0.3  # detector
+    temperature: float = 1.0  # classifier: logits are divided by it
+    seed: int = 0
+    data: dict[str, Any] = {}  # what it was trained on: source, counts, what was skipped
+    metrics: dict[str, Any] = {}  # on the validation split
+    recipe: dict[str, Any] = {}  # as run
+
+
+class _Separable(nn.Sequential):
+    """Depthwise 3x3, pointwise, batch norm, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_in, 3, padding=1, groups=channels_in, bias=False),
+            nn.BatchNorm2d(channels_in),
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Detector(nn.Module):
+    """An anchor-free detector (FCOS, Tian et al. 2019) with a light feature pyramid."""
+
+    def __init__(self, trunk: Trunk, width: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+            for channels in trunk.channels
+        )
+        self.smooth = nn.ModuleList(_Separable(width, width) for _ in trunk.channels)
+        self.tower = nn.Sequential(_Separable(width, width), _Separable(width, width))
+        self.boxes = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in trunk.channels)
+        self.scores = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in trunk.channels)
+        for boxes, scores in zip(self.boxes, self.scores, strict=True):
+            nn.init.constant_(boxes.bias, 2.0)  # cells: starts inside the ReLU's living half
+            nn.init.constant_(scores.bias, -math.log(99.0))  # one cell in a hundred is an object
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map (n, 3, h, w) to one (n, 4 + classes, h / stride, w / stride) per stride, see edge.decode.decode_ltrb."""
+        maps = [lateral(feature) for lateral, feature in zip(self.lateral, self.trunk(x), strict=True)]
+        for fine in range(len(maps) - 2, -1, -1):
+            maps[fine] = maps[fine] + F.interpolate(maps[fine + 1], scale_factor=2.0, mode="nearest")
+        outputs = []
+        for level, smooth, boxes, scores in zip(maps, self.smooth, self.boxes, self.scores, strict=True):
+            tower = self.tower(smooth(level))
+            outputs.append(torch.cat([F.relu(boxes(tower)), scores(tower)], dim=1))
+        return outputs
+
+
+class Classifier(nn.Module):
+    """Trunk, average pool and the decision module: two fully-connected layers."""
+
+    def __init__(self, trunk: Trunk, width: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.decision = nn.Sequential(
+            nn.Linear(trunk.channels[-1], width), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(width, classes)
+        )
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to the trunk's (n, channels)."""
+        return self.trunk(x)[-1].mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to (n, classes) logits."""
+        return self.decision(self.pooled(x))
+
+
+class EmbeddingHead(nn.Module):
+    """Own convolution, pool, own fully-connected layer, unit length."""
+
+    def __init__(self, channels: int, width: int, dim: int) -> None:
+        super().__init__()
+        self.block = _Separable(channels, width)
+        self.project = nn.Linear(width, dim)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map (n, c, h, w) to (n, dim), rows of unit length."""
+        return F.normalize(self.project(self.block(feature).mean(dim=(2, 3))), dim=1)
+
+
+class Embedder(nn.Module):
+    """Trunk and one head per focus; the joint vector is their concatenation, of unit length."""
+
+    def __init__(self, trunk: Trunk, width: int, heads: list[Head]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleDict(
+            {f"{head.name}_head": EmbeddingHead(trunk.channels[-1], width, head.dim) for head in heads}
+        )
+
+    def parts(self, x: Tensor) -> dict[str, Tensor]:
+        """Map (n, 3, h, w) to one (n, dim) per head name, rows of unit length."""
+        feature = self.trunk(x)[-1]
+        return {name.removesuffix("_head"): head(feature) for name, head in self.heads.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
+        parts = list(self.parts(x).values())
+        return torch.cat(parts, dim=1) * (1.0 / math.sqrt(len(parts)))
+
+
+def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classifier | Embedder:
+    """Build the network of a card, its trunk fresh or pretrained.
+
+    Raises:
+        TrainError: the backbone is unknown or its weights do not fit.
+    """
+    trunk = create_trunk(card.backbone, card.strides, pretrained, card.backbone_options)
+    if card.kind == "detector":
+        return Detector(trunk, card.width, len(card.labels))
+    if card.kind == "classifier":
+        return Classifier(trunk, card.width, len(card.labels))
+    return Embedder(trunk, card.width, card.heads)
+
+
+def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:
+    """Write `model.safetensors` and `model.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    write_durably(folder / WEIGHTS_FILE, save(weights))
+    write_durably(folder / CARD_FILE, card.model_dump_json(indent=1).encode())
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read `model.json`.
+
+    Raises:
+        TrainError: missing or not a card.
+    """
+    path = folder / CARD_FILE
+    try:
+        return ModelCard.model_validate_json(path.read_text())
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise TrainError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
+
+
+def load_model(folder: Path) -> tuple[Detector | Classifier | Embedder, ModelCard]:
+    """Read a saved model: the network in eval mode, and its card.
+
+    Raises:
+        TrainError: a file is missing or damaged, or the weights are not those of the card's network.
+    """
+    card = load_card(folder)
+    module = build_model(card)
+    path = folder / WEIGHTS_FILE
+    try:
+        weights = load_file(path)
+    except Exception as error:  # safetensors raises its own, OSError and FileNotFoundError
+        raise TrainError(f"{path}: cannot read weights: {error}") from error
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainError(f"{path}: not the weights of {CARD_FILE}: {' '.join(str(error).split())[:300]}") from error
+    return module.eval(), card
