@@ -240,7 +240,8 @@ class Pipeline:
         self, kind: EventType, moment: _Moment, track_id: int, decision: Decision, stages_ms: dict[str, float]
     ) -> Event:
         latency_ms = {stage: round(ms, 3) for stage, ms in stages_ms.items()}
-        latency_ms["capture_to_decision"] = round((self._clock_ns() - moment.captured_ns) / 1e6, 3)
+        if stages_ms:  # a track's end is told long after its last frame: no latency to speak of
+            latency_ms["capture_to_decision"] = round((self._clock_ns() - moment.captured_ns) / 1e6, 3)
         return Event(
             event_id=secrets.token_hex(12),
             type=kind,
