@@ -1,0 +1,234 @@
+"""The `edge` command: the only place that reads the environment, sets up logging and builds a device.
+
+Modules are imported by the verb that needs them, so that `edge --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edge import __version__
+from edge.errors import FinesightError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path("/etc/finesight/edge.yaml")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb: 0 done, 1 our error in one line, 2 usage."""
+    arguments = _parser().parse_args(argv)
+    _set_up_logging(arguments.log_level)
+    try:
+        verb: Callable[[argparse.Namespace], int] = arguments.verb
+        return verb(arguments)
+    except FinesightError as error:
+        print(f"edge: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `edge ... | head`
+        sys.stderr.close()
+        return 0
+
+
+def _set_up_logging(level: str) -> None:
+    # journald adds the time itself
+    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
+    logging.basicConfig(level=level.upper(), format=f"{stamp}%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge", description="Recognise which exact product or vehicle a camera sees.")
+    parser.add_argument("--version", action="version", version=f"finesight {__version__}")
+    parser.add_argument(
+        "--log-level", default=os.environ.get("FINESIGHT_LOG", "info"), choices=["debug", "info", "warning", "error"]
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    run = _verb(verbs, "run", _run, "run the device until it is stopped")
+    run.add_argument("--until-end", action="store_true", help="stop when every file has ended and events are delivered")
+
+    _verb(verbs, "check", _check, "load the whole configuration and the bundle it runs, open nothing")
+
+    bench = _verb(verbs, "bench", _bench, "measure every stage on a file")
+    bench.add_argument("--source", required=True, help="a video file or a source address")
+    bench.add_argument("--resize", help="scale frames first, such as 1280x720")
+    bench.add_argument("--frames", type=int, default=0, help="stop after this many; 0: all")
+    bench.add_argument("--framing", choices=["detect", "whole_frame"], default="detect")
+    bench.add_argument("--bundle", type=Path, help="a bundle folder instead of the active slot")
+    bench.add_argument("--gallery", type=Path, help="a gallery folder instead of the active generation")
+    bench.add_argument("--json", action="store_true")
+
+    demo = _verb(verbs, "demo", _demo, "recognise the shipped synthetic stream and score what a subscriber receives")
+    demo.add_argument("--assets", type=Path, default=None, help="folder of bundle/, gallery/, stream.mp4, stream.json")
+    demo.add_argument("--sheet", type=Path, default=Path("build/demo/contact-sheet.png"), help="where the picture goes")
+
+    schema = verbs.add_parser("schema", help="print the JSON Schema of the configuration file")
+    schema.set_defaults(verb=_schema)
+
+    bundle = verbs.add_parser("bundle", help="list, verify, install, activate or roll back bundles")
+    actions = bundle.add_subparsers(metavar="ACTION", required=True)
+    _state_verb(actions, "list", _bundle_list, "slots, galleries and what is serving")
+    verify = actions.add_parser("verify", help="check every hash of a bundle folder and run its golden probes")
+    verify.add_argument("folder", type=Path)
+    verify.set_defaults(verb=_bundle_verify)
+    install = _state_verb(actions, "install", _bundle_install, "copy a bundle into the idle slot")
+    install.add_argument("folder", type=Path)
+    install.add_argument("--gallery", type=Path, help="a gallery folder to install beside it")
+    activate = _state_verb(actions, "activate", _bundle_activate, "serve an installed bundle from now on")
+    activate.add_argument("bundle_id", nargs="?", help="default: the one in the idle slot")
+    activate.add_argument("--gallery", help="generation; default: the newest that fits")
+    _state_verb(actions, "rollback", _bundle_rollback, "serve what was served before")
+
+    gallery = verbs.add_parser("gallery", help="what a device can recognise")
+    actions = gallery.add_subparsers(metavar="ACTION", required=True)
+    _state_verb(actions, "status", _gallery_status, "categories and items of the serving generation")
+    return parser
+
+
+def _verb(verbs: Any, name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    parser.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, help=f"default: {DEFAULT_CONFIG}")
+    parser.set_defaults(verb=function)
+    return parser
+
+
+def _state_verb(
+    verbs: Any, name: str, function: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", type=Path, help="take state_dir from this file")
+    where.add_argument("--state-dir", type=Path, help="default: /var/lib/finesight")
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(verb=function)
+    return parser
+
+
+def _state_dir(arguments: argparse.Namespace) -> Path:
+    if arguments.config is None:
+        return arguments.state_dir or Path("/var/lib/finesight")
+    from edge.config import load_config
+
+    return load_config(arguments.config, os.environ).state_dir
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.runtime import Runtime
+
+    config = load_config(arguments.config, os.environ)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Runtime(config) as runtime:
+        runtime.run(stop, until_end=arguments.until_end)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.runtime import open_serving
+    from edge.source import parse_source
+
+    config = load_config(arguments.config, os.environ)
+    for name, camera in config.cameras.items():
+        print(f"camera {name}: {parse_source(camera.source)} ({camera.framing})")
+    serving = open_serving(config)
+    items = sum(len(index) for index in serving.indexes.values())  # type: ignore[arg-type]
+    print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: {items} items")
+    print(f"{arguments.config}: ok")
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from edge.bench import Request, bench, table
+    from edge.config import load_config
+
+    size = None
+    if arguments.resize:
+        width, _, height = arguments.resize.partition("x")
+        size = (int(width), int(height))
+    request = Request(arguments.source, arguments.framing, size, arguments.frames, arguments.bundle, arguments.gallery)
+    report = bench(load_config(arguments.config, os.environ), request)
+    print(json.dumps(asdict(report), indent=1) if arguments.json else table(report))
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.demo import demo
+
+    config = load_config(arguments.config, os.environ)
+    assets = arguments.assets or Path(__file__).parent.parent / "demo"
+    return demo(config, assets, arguments.sheet)
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from edge.config import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+    return 0
+
+
+def _answer(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
+    if arguments.json:
+        print(json.dumps(value, indent=1, default=str))
+    else:
+        for key, item in value.items():
+            print(f"{key}: {item}")
+    return 0
+
+
+def _bundle_list(arguments: argparse.Namespace) -> int:
+    from edge import bundle
+
+    return _answer(arguments, bundle.describe(_state_dir(arguments)))
+
+
+def _bundle_verify(arguments: argparse.Namespace) -> int:
+    from edge.prove import prove
+
+    for line in prove(arguments.folder):
+        print(line)
+    return 0
+
+
+def _bundle_install(arguments: argparse.Namespace) -> int:
+    from edge import bundle
+
+    state_dir = _state_dir(arguments)
+    answer = {"slot": bundle.install_bundle(arguments.folder, state_dir)}
+    if arguments.gallery is not None:
+        answer["gallery"] = bundle.install_gallery(arguments.gallery, state_dir)
+    return _answer(arguments, answer)
+
+
+def _bundle_activate(arguments: argparse.Namespace) -> int:
+    from edge import bundle
+
+    current = bundle.activate(_state_dir(arguments), arguments.bundle_id, arguments.gallery)
+    return _answer(arguments, {"serving": current})
+
+
+def _bundle_rollback(arguments: argparse.Namespace) -> int:
+    from edge import bundle
+
+    return _answer(arguments, {"serving": bundle.rollback(_state_dir(arguments))})
+
+
+def _gallery_status(arguments: argparse.Namespace) -> int:
+    from edge import bundle
+
+    return _answer(arguments, bundle.describe_gallery(_state_dir(arguments)))
