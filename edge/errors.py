@@ -8,6 +8,7 @@ FinesightError
 ├── CaptureError       a camera, a stream or an image
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
+│   └── RefusedError   the broker answered and said no
 ├── SyncError          a repository, a download or a device folder
 ├── QuantizeError      export, calibration, gates, packing
 └── TrainError         data sets, recipes, checkpoints
@@ -44,6 +45,10 @@ class OutboxError(FinesightError):
 
 class PublishError(FinesightError):
     """The broker refused or is unreachable."""
+
+
+class RefusedError(PublishError):
+    """The broker answered and said no: credentials, client id, protocol."""
 
 
 class SyncError(FinesightError):
