@@ -1,0 +1,185 @@
+"""The nearest items of one category: exact int8 for most, an HNSW graph for very many rows.
+
+Rules this module keeps:
+1. Both ways only propose rows. Scores are always the cosines of the query with the stored vectors, in float32, so that
+   a threshold means the same on either side of the crossover.
+2. An index is built in memory from the vectors, with a fixed seed on one thread. No index file is ever read: a damaged
+   one kills the process inside hnswlib (hnswlib #673).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import hnswlib
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.engine_onnxruntime import open_session_from_bytes
+from edge.errors import GalleryError
+from edge.gallery import CategoryItems
+from edge.search_graph import COUNT, QUERY, search_graph, search_query
+from edge.types import FloatArray, Hit
+
+log = logging.getLogger(__name__)
+
+CROSSOVER_ROWS = 100_000
+_ALL_ROWS = 64  # up to here scoring every row is no slower than proposing some
+_PROPOSED = 32  # rows that are rescored: recall@1 1.000 where the int8 order alone has .94-.95
+_HNSW_M, _HNSW_EF_BUILD, _HNSW_EF, _HNSW_SEED = 16, 200, 64, 1
+
+Rows = NDArray[np.int64]
+
+
+class _Rows:
+    """The vectors of a category, grouped by item, and the step from proposed rows to hits."""
+
+    def __init__(self, items: CategoryItems, best_of: int) -> None:
+        order = np.argsort(items.row_item, kind="stable")
+        self._items = items
+        self._best_of = best_of
+        self.vectors_i8 = np.ascontiguousarray(items.vectors_i8[order])
+        self.row_item = items.row_item[order]
+        # A row's scale cancels in its cosine; its int8 length does not.
+        self.weights = (1.0 / np.linalg.norm(self.vectors_i8.astype(np.float32), axis=1)).astype(np.float32)
+        self.count: int = self.vectors_i8.shape[0]
+        self.dim: int = self.vectors_i8.shape[1]
+        self._first = np.searchsorted(self.row_item, np.arange(len(items.item_ids) + 1))
+        self._most: int = int(np.diff(self._first).max(initial=1))
+
+    def unit(self, queries: FloatArray) -> FloatArray:
+        """Check queries and bring them to unit length."""
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise GalleryError(f"found queries of shape {queries.shape}, expected (n, {self.dim})")
+        lengths = np.linalg.norm(queries, axis=1, keepdims=True)
+        if not np.all(np.isfinite(lengths) & (lengths > 0)):
+            raise GalleryError(f"found queries of length {lengths.ravel().tolist()}, expected finite unit rows")
+        unit: FloatArray = (queries / lengths).astype(np.float32)
+        return unit
+
+    def needed(self, k: int) -> int:
+        """How many rows to propose so that k items are among them, however many rows an item has."""
+        return min(self.count, max(_PROPOSED, k * self._most + _PROPOSED // 2))
+
+    def hits(self, query: FloatArray, proposed: Rows, k: int) -> list[Hit]:
+        """Score the items of the proposed rows exactly: the mean of each one's best rows, best item first."""
+        if self._best_of > 1:
+            spans = [np.arange(self._first[i], self._first[i + 1]) for i in np.unique(self.row_item[proposed])]
+            proposed = np.concatenate(spans)
+        scores = (self.vectors_i8[proposed].astype(np.float32) @ query) * self.weights[proposed]
+        order = np.argsort(-scores, kind="stable")
+        best: dict[int, list[float]] = {}  # by item, its scores, falling
+        for item, score in zip(self.row_item[proposed[order]].tolist(), scores[order].tolist(), strict=True):
+            kept = best.setdefault(item, [])
+            if len(kept) < self._best_of:
+                kept.append(min(score, 1.0))
+        ranked = sorted(((sum(kept) / len(kept), item) for item, kept in best.items()), key=lambda pair: -pair[0])
+        return [Hit(self._items.item_ids[item], self._items.labels[item], score) for score, item in ranked[:k]]
+
+
+class ExactIndex:
+    """Every row is looked at: one int8 matrix product."""
+
+    def __init__(self, items: CategoryItems, best_of: int = 1, threads: int = 1) -> None:
+        """Prepare the matrix.
+
+        Args:
+            items: live items.
+            best_of: an item's score is the mean of its best so many vectors.
+            threads: used by the product.
+
+        Raises:
+            EngineError: the runtime refuses the product.
+        """
+        self._rows = _Rows(items, best_of)
+        self._session = None
+        if self._rows.count > _ALL_ROWS:
+            graph = search_graph(self._rows.vectors_i8, self._rows.weights)
+            self._session = open_session_from_bytes(graph, "exact search", threads)
+
+    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
+        """Find the k nearest items of each query, fewer when there are fewer.
+
+        Args:
+            queries: (n, dim) float32.
+            k: items.
+
+        Raises:
+            GalleryError: queries of another length, zero or not finite.
+        """
+        if k < 1 or self._rows.count == 0:
+            return [[] for _ in queries]
+        return [self._rows.hits(query, self._propose(query, k), k) for query in self._rows.unit(queries)]
+
+    def _propose(self, query: FloatArray, k: int) -> Rows:
+        if self._session is None:
+            return np.arange(self._rows.count)
+        count = np.array([self._rows.needed(k)], np.int64)
+        rows: Rows = self._session.run_named({QUERY: search_query(query), COUNT: count})[0][0].astype(np.int64)
+        return rows
+
+
+class HnswIndex:
+    """A graph is walked: nearly every nearest row is found, in nearly constant time."""
+
+    def __init__(self, items: CategoryItems, best_of: int = 1) -> None:
+        """Build the graph.
+
+        Args:
+            items: live items.
+            best_of: an item's score is the mean of its best so many vectors.
+        """
+        self._rows = _Rows(items, best_of)
+        self._graph: Any = hnswlib.Index(space="ip", dim=self._rows.dim)
+        self._graph.init_index(
+            max(1, self._rows.count), ef_construction=_HNSW_EF_BUILD, M=_HNSW_M, random_seed=_HNSW_SEED
+        )
+        self._graph.set_num_threads(1)
+        if self._rows.count:
+            self._graph.add_items(self._rows.vectors_i8.astype(np.float32) * self._rows.weights[:, None])
+
+    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
+        """Find the k nearest items of each query, fewer when there are fewer.
+
+        Args:
+            queries: (n, dim) float32.
+            k: items.
+
+        Raises:
+            GalleryError: queries of another length, zero or not finite.
+        """
+        if k < 1 or self._rows.count == 0:
+            return [[] for _ in queries]
+        return [self._rows.hits(query, self._propose(query, k), k) for query in self._rows.unit(queries)]
+
+    def _propose(self, query: FloatArray, k: int) -> Rows:
+        needed = self._rows.needed(k)
+        for ef in (max(_HNSW_EF, needed), self._rows.count):
+            self._graph.set_ef(ef)
+            try:
+                rows: Rows = self._graph.knn_query(query[None], k=needed)[0][0].astype(np.int64)
+            except RuntimeError:  # fewer rows were reached than asked for: the walk ended early (hnswlib #321)
+                log.warning("HNSW walk with ef %s reached fewer than %s rows", ef, needed)
+            else:
+                return rows
+        return np.arange(self._rows.count)
+
+
+Index = ExactIndex | HnswIndex
+
+
+def build_index(items: CategoryItems, best_of: int = 1, crossover_rows: int = CROSSOVER_ROWS) -> ExactIndex | HnswIndex:
+    """Choose by size: exact below the crossover, HNSW from it on.
+
+    Args:
+        items: live items.
+        best_of: an item's score is the mean of its best so many vectors.
+        crossover_rows: measured by `benchmarks/search.py`.
+
+    Raises:
+        EngineError: the runtime refuses the exact product.
+    """
+    if len(items.row_item) < crossover_rows:
+        return ExactIndex(items, best_of)
+    return HnswIndex(items, best_of)
