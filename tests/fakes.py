@@ -1,0 +1,58 @@
+"""Stand-ins for what touches the world: same doors, no world."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+
+from edge.capture import Timing
+from edge.source import EndOfStream, Picture
+
+
+class FakeTiming:
+    """A clock that stands still unless somebody waits."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000_000_000
+        self.waits_s: list[float] = []
+        self.timing = Timing(
+            monotonic_ns=lambda: self.now_ns,
+            unix_s=lambda: 1_700_000_000 + self.now_ns / 1e9,
+            wait=self._wait,
+            chance=lambda: 0.0,
+        )
+
+    def _wait(self, _event: threading.Event, seconds: float) -> None:
+        self.waits_s.append(seconds)
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        self.now_ns += round(seconds * 1e9)
+
+
+class FakeSource:
+    """A door that plays a script: a Picture is given, None is a read that timed out, an exception is raised."""
+
+    def __init__(self, script: Iterable[Picture | Exception | None], clock: FakeTiming | None = None) -> None:
+        self._script = iter(script)
+        self._clock = clock
+        self.decode_path = "fake"
+        self.closed = False
+
+    def read(self, timeout_s: float) -> Picture | None:
+        step = next(self._script, EndOfStream())
+        if isinstance(step, Exception):
+            raise step
+        if step is None and self._clock is not None:
+            self._clock.advance(timeout_s)
+        return step
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def a_picture(pts_s: float | None = None, *, arrived_ns: int = 0, shade: int = 0) -> Picture:
+    """A small picture of one shade of grey."""
+    return Picture(np.full((4, 6, 3), shade, np.uint8), arrived_ns, pts_s, "file" if pts_s is not None else "arrival")
