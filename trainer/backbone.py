@@ -37,8 +37,8 @@ def create_trunk(
 
     Args:
         name: of a timm model that is able to give feature maps.
-        strides: wanted, in input pixels per cell, the deepest map of each; None: only the deepest of all. A trunk cut at
-            16 keeps a 96 px crop at 6x6 cells.
+        strides: wanted, in input pixels per cell, the deepest map of each; None: only the deepest of all. A trunk cut
+            at 16 keeps a 96 px crop at 6x6 cells.
         pretrained: `none`, `hub`, or the path of a safetensors file with the whole network's weights.
         options: passed on to timm: `output_stride` (dilates instead of shrinking), `pad_type`.
 

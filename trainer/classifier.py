@@ -1,0 +1,162 @@
+"""Training of the coarse classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge.decode import softmax
+from edge.errors import TrainError
+from trainer.crops import Crops, answers, load_crops, varied_input
+from trainer.data import plain_batches
+from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_class
+from trainer.losses import CosineSoftmax
+from trainer.models import Classifier, ModelCard, build_model, save_model
+from trainer.recipe import ClassifierRecipe
+from trainer.run import preprocess_of, strides_of
+from trainer.train import Batch, fit
+
+
+class _Trained(nn.Module):
+    """The classifier, and the sub-category centres that only training needs."""
+
+    def __init__(self, model: Classifier, items: int) -> None:
+        super().__init__()
+        self.model = model
+        self.items = CosineSoftmax(model.trunk.channels[-1], items)
+
+
+class ClassifierTask:
+    """Cross-entropy over meta-categories, and optionally over sub-categories on the pooled trunk."""
+
+    def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier) -> None:
+        self.recipe, self.crops = recipe, crops
+        self.module = _Trained(model, len(crops.items))
+        self._categories = torch.from_numpy(crops.category_indices(crops.train))
+        self._items = torch.from_numpy(crops.item_indices(crops.train))
+        self._plan: list[NDArray[np.int64]] = []
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self.crops.train) // self.recipe.optimiser.batch)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Those that learn at the trunk's own rate."""
+        return list(self.module.model.trunk.parameters())
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """Shuffle."""
+        self._plan = plain_batches(len(self.crops.train), self.recipe.optimiser.batch, rng)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Vary the pictures of one batch."""
+        indices = self._plan[step]
+        x = self.crops.vary(indices, self.recipe.augment, rng)
+        partner, share = torch.arange(len(indices)), 1.0
+        if rng.random() < self.recipe.augment.mixup:  # Zhang et al. 2018
+            partner, share = torch.from_numpy(rng.permutation(len(indices))), float(rng.beta(0.4, 0.4))
+            x = share * x + (1 - share) * x[partner]
+        rows = torch.from_numpy(indices)
+        tensors = {
+            "x": varied_input(x, self.crops.spec),
+            "category": self._categories[rows],
+            "item": self._items[rows],
+            "partner": partner,
+            "share": torch.tensor(share),
+        }
+        return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
+
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """Cross-entropies."""
+        pooled = self.module.model.pooled(tensors["x"])
+        logits = self.module.model.decision(pooled)
+        partner, share = tensors["partner"], tensors["share"]
+
+        def coarse(labels: Tensor) -> Tensor:
+            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
+        parts = {"category": share * coarse(tensors["category"]) + (1 - share) * coarse(tensors["category"][partner])}
+        if self.recipe.auxiliary_items:
+            items = tensors["item"]
+            parts["item"] = share * self.module.items(pooled, items) + (1 - share) * self.module.items(
+                pooled, items[partner]
+            )
+        return parts
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """Coarse accuracy on the validation crops; item accuracy of the auxiliary centres."""
+        crops = self.crops
+        if not crops.val:
+            return {}
+        logits = answers(module.model, crops.val_canvases, crops.spec)
+        metrics = {"accuracy": float((logits.argmax(axis=1) == crops.category_indices(crops.val)).mean())}
+        if self.recipe.auxiliary_items:
+            pooled = torch.from_numpy(answers(_Pooled(module.model), crops.val_canvases, crops.spec))
+            centres = F.normalize(module.items.centres.detach().cpu(), dim=1)
+            nearest = (F.normalize(pooled, dim=1) @ centres.T).argmax(dim=1).numpy()
+            metrics["item_accuracy"] = float((nearest == crops.item_indices(crops.val)).mean())
+        return metrics
+
+
+class _Pooled(nn.Module):
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.pooled(x)
+
+
+def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
+    """Train, fit the temperature, write the model into `out`.
+
+    Raises:
+        TrainError: the data cannot be learned from, or training broke down.
+    """
+    spec = preprocess_of(recipe)
+    crops = load_crops(recipe.data, spec)
+    if len(crops.categories) < 2:
+        raise TrainError(f"{recipe.data.index}: found one category {crops.categories}, expected two or more")
+    torch.manual_seed(recipe.seed)
+    card = ModelCard(
+        kind="classifier",
+        backbone=recipe.backbone.name,
+        backbone_options=recipe.backbone.options,
+        preprocess=spec,
+        strides=strides_of(recipe),
+        width=recipe.width,
+        labels=crops.categories,
+        seed=recipe.seed,
+        data=crops.data_card(recipe.data),
+        recipe=recipe.model_dump(mode="json"),
+    )
+    task = ClassifierTask(recipe, crops, build_model(card, recipe.backbone.pretrained))
+    shipped = fit(
+        task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), freeze_bn=recipe.backbone.freeze_bn
+    )
+    card = card.model_copy(update=_examination(shipped.model, crops, recipe.seed))
+    save_model(out, shipped.model, card)
+    return card
+
+
+def _examination(model: Classifier, crops: Crops, seed: int) -> dict[str, object]:
+    if not crops.val:
+        return {}
+    logits, truth = answers(model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
+    right = logits.argmax(axis=1) == truth
+    temperature = fit_temperature(logits, truth)
+    metrics = {
+        "accuracy": float(right.mean()),
+        "accuracy_interval": bootstrap(right.astype(np.float64), seed),
+        "images": len(truth),
+        "calibration_error": calibration_error(softmax(logits, temperature).max(axis=1), right),
+        "per_class": per_class(
+            [crops.categories[i] for i in logits.argmax(axis=1)], [crops.categories[i] for i in truth]
+        ),
+    }
+    return {"temperature": temperature, "metrics": metrics}

@@ -1,0 +1,140 @@
+"""Pictures of single objects, in memory, as a crop network's training and examination need them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.manifest import Preprocess
+from edge.preprocess import to_canvas
+from edge.types import Image
+from trainer.augment import canvases_to_input, normalise, vary_crop, vary_light
+from trainer.data import Sample, choose, load_canvases, load_pictures, read_samples, require_each
+from trainer.recipe import Augment, CropData
+
+_HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, for zooming in
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """The training pictures and the canvases to examine with."""
+
+    spec: Preprocess
+    categories: list[str]
+    items: list[str]  # sub-categories
+    train: list[Sample]
+    images: list[Image]  # of train
+    val: list[Sample]
+    val_canvases: NDArray[np.uint8]
+    gallery: list[Sample]  # catalogue pictures, where the data has any
+    gallery_canvases: NDArray[np.uint8]
+    skipped: list[str]
+
+    def category_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
+        """The category of each sample as a number."""
+        position = {name: i for i, name in enumerate(self.categories)}
+        return np.array([position[sample.category] for sample in samples], np.int64)
+
+    def item_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
+        """The sub-category of each sample as a number; -1 where training has none of it."""
+        position = {name: i for i, name in enumerate(self.items)}
+        return np.array([position.get(sample.item, -1) for sample in samples], np.int64)
+
+    def vary(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> Tensor:
+        """A training batch: (n, 3, h, w), 0..255."""
+        canvases = np.stack([vary_crop(self.images[i], self.spec, how, rng) for i in indices])
+        return vary_light(canvases, how, rng)
+
+    def train_canvases(self) -> NDArray[np.uint8]:
+        """The training pictures as the device would see them, but for their having been shrunk once before."""
+        return np.stack([to_canvas(self.spec, image)[0] for image in self.images])
+
+    def of_category(self, name: str) -> Crops:
+        """The part of one category."""
+        train, val, gallery = (
+            [i for i, sample in enumerate(samples) if sample.category == name]
+            for samples in (self.train, self.val, self.gallery)
+        )
+        return replace(
+            self,
+            categories=[name],
+            items=sorted({self.train[i].item for i in train}),
+            train=[self.train[i] for i in train],
+            images=[self.images[i] for i in train],
+            val=[self.val[i] for i in val],
+            val_canvases=self.val_canvases[val],
+            gallery=[self.gallery[i] for i in gallery],
+            gallery_canvases=self.gallery_canvases[gallery],
+        )
+
+    def data_card(self, source: CropData) -> dict[str, object]:
+        """What the model card says of the data."""
+        return {
+            "source": source.index.name,
+            "categories": self.categories,
+            "items": len(self.items),
+            "train": len(self.train),
+            "val": len(self.val),
+            "gallery": len(self.gallery),
+            "skipped": len(self.skipped),
+        }
+
+
+def load_crops(source: CropData, spec: Preprocess, *, each_item: int = 1) -> Crops:
+    """Read and decode a data set.
+
+    Args:
+        source: where, which splits, which categories.
+        spec: of the network's input.
+        each_item: training pictures that every sub-category needs.
+
+    Raises:
+        TrainError: missing, unreadable, an empty category or item, or too few pictures.
+    """
+    listed = read_samples(source.index, source.root)
+    where = str(source.index)
+    train = choose(listed, source.train_splits, source.categories)
+    categories = source.categories or sorted({sample.category for sample in listed})
+    require_each(train, categories, "category", 1, f"{where}, splits {source.train_splits}")
+    pictures = load_pictures(
+        train, round(_HEADROOM * max(spec.width, spec.height)), source.gallery_splits, spec.crop_margin
+    )
+    items = sorted({sample.item for sample in train})
+    require_each(pictures.samples, categories, "category", 1, f"{where}, readable")
+    require_each(pictures.samples, items, "item", each_item, f"{where}, splits {source.train_splits}")
+    val, val_canvases, val_skipped = load_canvases(choose(listed, source.val_splits, categories), spec)
+    gallery, gallery_canvases, gallery_skipped = load_canvases(
+        choose(listed, source.gallery_splits, categories), spec, source.gallery_splits
+    )
+    return Crops(
+        spec,
+        list(categories),
+        items,
+        pictures.samples,
+        pictures.images,
+        val,
+        val_canvases,
+        gallery,
+        gallery_canvases,
+        pictures.skipped + val_skipped + gallery_skipped,
+    )
+
+
+def varied_input(x: Tensor, spec: Preprocess) -> Tensor:
+    """A varied batch as the network's input."""
+    return normalise(x, spec)
+
+
+@torch.no_grad()
+def answers(module: nn.Module, canvases: NDArray[np.uint8], spec: Preprocess, batch: int = 128) -> NDArray[np.float32]:
+    """Run a network of one output over evaluation canvases: (n, outputs)."""
+    device = next(module.parameters()).device
+    rows = [
+        module(canvases_to_input(canvases[start : start + batch], spec).to(device)).cpu().numpy()
+        for start in range(0, len(canvases), batch)
+    ]
+    return np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)

@@ -1,0 +1,210 @@
+"""Training of the detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.manifest import Preprocess
+from edge.preprocess import to_canvas
+from edge.types import FloatArray
+from trainer.augment import canvases_to_input, normalise, vary_light, vary_scene
+from trainer.data import Pictures, load_pictures, plain_batches, read_scenes
+from trainer.evaluate import Boxes, best_threshold, decode_detections, detection_map
+from trainer.losses import giou, quality_focal
+from trainer.models import Detector, ModelCard, build_model, save_model
+from trainer.recipe import DetectorRecipe
+from trainer.run import preprocess_of, strides_of
+from trainer.train import Batch, fit
+
+_HEADROOM = 2.0  # training scenes are kept at up to twice the canvas, for zooming in
+_GIOU_WEIGHT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """All cells of all maps, map by map, row by row."""
+
+    centres_px: FloatArray  # (cells, 2)
+    strides_px: FloatArray  # (cells,)
+    reach_px: FloatArray  # (cells, 2): least and most distance to a side that the cell's map answers for
+
+
+def cells_of(spec: Preprocess, strides: list[int]) -> Cells:
+    """Lay out the cells; a map answers for objects up to twelve of its strides long, the last one for all larger."""
+    centres, sizes, reach = [], [], []
+    for level, stride in enumerate(strides):
+        y, x = np.mgrid[: spec.height // stride, : spec.width // stride]
+        centres.append((np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) * stride)
+        sizes.append(np.full(x.size, stride))
+        low = 0.0 if level == 0 else 6.0 * strides[level - 1]
+        high = np.inf if level == len(strides) - 1 else 6.0 * stride
+        reach.append(np.tile([low, high], (x.size, 1)))
+    return Cells(*(np.concatenate(parts).astype(np.float32) for parts in (centres, sizes, reach)))
+
+
+def assign(cells: Cells, boxes_px: FloatArray, radius: float) -> NDArray[np.int64]:
+    """The box each cell learns, -1 for background: centre sampling (FCOS v2), the smallest box where several claim it.
+
+    Args:
+        cells: of all maps.
+        boxes_px: (n, 4).
+        radius: around the box's centre, in cells.
+    """
+    if not len(boxes_px):
+        return np.full(len(cells.strides_px), -1, np.int64)
+    centre = (boxes_px[:, :2] + boxes_px[:, 2:]) / 2
+    off = np.abs(cells.centres_px[:, None] - centre[None])  # cells, n, 2
+    near = (off <= radius * cells.strides_px[:, None, None]).all(axis=2)
+    sides = np.concatenate(
+        [cells.centres_px[:, None] - boxes_px[None, :, :2], boxes_px[None, :, 2:] - cells.centres_px[:, None]], axis=2
+    )
+    inside = sides.min(axis=2) > 0
+    farthest = (boxes_px[:, 2:] - boxes_px[:, :2]).max(axis=1)[None] / 2
+    fits = (farthest >= cells.reach_px[:, :1]) & (farthest < cells.reach_px[:, 1:])
+    area = (boxes_px[:, 2:] - boxes_px[:, :2]).prod(axis=1)
+    cost = np.where(near & inside & fits, area[None], np.inf)
+    best = cost.argmin(axis=1)
+    return np.where(np.isfinite(cost[np.arange(len(best)), best]), best, -1).astype(np.int64)
+
+
+class DetectorTask:
+    """Quality focal loss and GIoU over the cells near an object's centre."""
+
+    def __init__(
+        self, recipe: DetectorRecipe, train: Pictures, val: Pictures, model: Detector, card: ModelCard
+    ) -> None:
+        self.recipe, self.card, self.module = recipe, card, model
+        self._train = train
+        self._cells = cells_of(card.preprocess, card.strides)
+        placed = [to_canvas(card.preprocess, image) for image in val.images]
+        self._val_canvases = np.stack([canvas for canvas, _ in placed]) if placed else None
+        self._val_boxes = [
+            scene.boxes_px * np.tile(np.float32([place.scale_x, place.scale_y]), 2)
+            for scene, (_, place) in zip(val.samples, placed, strict=True)
+        ]
+        self._plan: list[NDArray[np.int64]] = []
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self._train.samples) // self.recipe.optimiser.batch)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Those that learn at the trunk's own rate."""
+        return list(self.module.trunk.parameters())
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """Shuffle."""
+        self._plan = plain_batches(len(self._train.samples), self.recipe.optimiser.batch, rng)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Vary the scenes of one batch and say what each cell learns."""
+        canvases, targets, labels = [], [], []
+        for i in self._plan[step]:
+            scene, image = self._train.samples[i], self._train.images[i]
+            boxes = scene.boxes_px * np.float32(self._train.scales[i])
+            canvas, boxes, seen = vary_scene(image, boxes, self.card.preprocess, self.recipe.augment, rng)
+            boxes, classes = boxes[seen], scene.labels[seen]
+            owner = assign(self._cells, boxes, self.recipe.centre_radius)
+            learned = owner >= 0
+            target = np.zeros((len(owner), 4), np.float32)
+            label = np.full(len(owner), -1, np.int64)
+            target[learned], label[learned] = boxes[owner[learned]], classes[owner[learned]]
+            canvases.append(canvas)
+            targets.append(target)
+            labels.append(label)
+        x = normalise(vary_light(np.stack(canvases), self.recipe.augment, rng), self.card.preprocess)
+        tensors = {
+            "x": x,
+            "boxes": torch.from_numpy(np.stack(targets)),
+            "labels": torch.from_numpy(np.stack(labels)),
+            "centres": torch.from_numpy(self._cells.centres_px),
+            "strides": torch.from_numpy(self._cells.strides_px),
+        }
+        return Batch(tensors, [str(self._train.samples[i].path) for i in self._plan[step]])
+
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """Score and box terms per learned cell."""
+        rows = torch.cat([level.flatten(2) for level in self.module(tensors["x"])], dim=2).transpose(1, 2)
+        learned = tensors["labels"] >= 0
+        count = learned.sum().clamp(min=1)
+        distances = rows[..., :4][learned] * tensors["strides"].expand_as(learned)[learned][:, None]
+        centres = tensors["centres"].expand(len(rows), -1, 2)[learned]
+        boxes = torch.cat([centres - distances[:, :2], centres + distances[:, 2:]], dim=1)
+        iou, generalised = giou(boxes, tensors["boxes"][learned])
+        quality = torch.zeros_like(rows[..., 4:])
+        quality[learned] = nn.functional.one_hot(tensors["labels"][learned], quality.shape[2]) * iou.detach()[:, None]
+        return {
+            "score": quality_focal(rows[..., 4:], quality) / count,
+            "box": _GIOU_WEIGHT * (1.0 - generalised).sum() / count,
+        }
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """MAP over the validation scenes."""
+        return detection_map(self.detect(module), self._val_boxes) if self._val_boxes else {}
+
+    @torch.no_grad()
+    def detect(self, module: nn.Module) -> list[Boxes]:
+        """Boxes of every validation scene, down to a score of 0.05."""
+        found: list[Boxes] = []
+        device = next(module.parameters()).device
+        canvases = self._val_canvases
+        for start in range(0, 0 if canvases is None else len(canvases), 32):
+            x = canvases_to_input(canvases[start : start + 32], self.card.preprocess).to(device)
+            maps = [level.cpu().numpy() for level in module(x)]
+            found += decode_detections(maps, self.card.strides, 0.05)
+        return found
+
+    def choose_threshold(self, module: nn.Module) -> dict[str, float]:
+        """The score threshold that is best on the validation scenes, and its F1."""
+        if not self._val_boxes:
+            return {}
+        threshold, f1 = best_threshold(self.detect(module), self._val_boxes)
+        return {"score_threshold": float(np.clip(threshold, 0.2, 0.6)), "f1": f1}
+
+
+def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
+    """Train, choose the score threshold, write the model into `out`.
+
+    Raises:
+        TrainError: the data cannot be learned from, or training broke down.
+    """
+    spec = preprocess_of(recipe)
+    data = recipe.scenes
+    train_scenes, labels = read_scenes(data.train, data.train_root, class_agnostic=data.class_agnostic)
+    val_scenes, _ = read_scenes(data.val, data.val_root, class_agnostic=data.class_agnostic)
+    longest = round(_HEADROOM * max(spec.width, spec.height))
+    train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
+    torch.manual_seed(recipe.seed)
+    card = ModelCard(
+        kind="detector",
+        backbone=recipe.backbone.name,
+        backbone_options=recipe.backbone.options,
+        preprocess=spec,
+        strides=strides_of(recipe),
+        width=recipe.width,
+        labels=labels,
+        seed=recipe.seed,
+        data={
+            "source": data.train.name,
+            "train": len(train.samples),
+            "val": len(val.samples),
+            "skipped": len(train.skipped) + len(val.skipped),
+        },
+        recipe=recipe.model_dump(mode="json"),
+    )
+    model = build_model(card, recipe.backbone.pretrained)
+    task = DetectorTask(recipe, train, val, model, card)
+    shipped = fit(
+        task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), freeze_bn=recipe.backbone.freeze_bn
+    )
+    metrics = task.evaluate(shipped) | task.choose_threshold(shipped) | {"images": len(val.samples)}
+    threshold = metrics.get("score_threshold", card.score_threshold)
+    card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
+    save_model(out, shipped, card)
+    return card

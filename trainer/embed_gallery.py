@@ -1,0 +1,109 @@
+"""The gallery of a bundle: catalogue pictures through the very engine and preprocessing of the device."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from edge.engine import Backend
+from edge.errors import BundleError, TrainError
+from edge.gallery import Gallery, GalleryWriter, seal_gallery
+from edge.image import encode_image, resize
+from edge.manifest import Manifest, parse_manifest
+from edge.stages import Embedder, load_stages
+from edge.timing import Timings
+from edge.types import Image
+from trainer.data import Sample, load_pictures
+
+log = logging.getLogger(__name__)
+
+_MANIFEST = "bundle.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What was written."""
+
+    gallery: Gallery
+    pictures: int
+    skipped: list[str]  # pictures that could not be read
+
+
+def embed_gallery(
+    bundle: Path,
+    samples: Sequence[Sample],
+    out: Path,
+    *,
+    trimmed: Sequence[str] = ("catalogue",),
+    per_item: int | None = None,
+    thumbnail_px: int = 96,
+    backend: Backend = "onnxruntime",
+    created_at: str | None = None,
+) -> Embedded:
+    """Embed pictures and write a gallery generation: one store per category, with thumbnails.
+
+    Args:
+        bundle: folder with `bundle.json`.
+        samples: pictures of every item, the first of an item is its thumbnail.
+        out: folder of the generation.
+        trimmed: splits whose pictures show one object on a plain ground, see trainer.data.trim.
+        per_item: use at most so many pictures of an item; None: all.
+        thumbnail_px: longer side.
+        backend: inference engine.
+        created_at: ISO 8601, UTC; None: now.
+
+    Raises:
+        TrainError: no picture of a category or item can be read, or the bundle does not serve a category.
+        BundleError, EngineError, GalleryError: bundle, engine or store refused.
+    """
+    manifest = _read_manifest(bundle)
+    stages = load_stages(bundle, manifest, backend)
+    by_item: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
+    for sample in samples:
+        by_item[sample.category][sample.item].append(sample)
+    if unserved := sorted(set(by_item) - set(stages.embedders)):
+        raise TrainError(f"{bundle}: found embedders for {sorted(stages.embedders)}, expected also {unserved}")
+    pictures, skipped = 0, []
+    for category, items in sorted(by_item.items()):
+        model = manifest.embedder_of(category)
+        if model is None:
+            raise BundleError(f"{bundle}: found no embedder for {category!r} in the manifest, expected one")
+        with GalleryWriter(out, category, model.space_id, model.heads) as writer:
+            for item, listed in sorted(items.items()):
+                loaded = load_pictures(listed[:per_item], None, trimmed, model.preprocess.crop_margin)
+                writer.add(
+                    item,
+                    listed[0].label or item,
+                    np.concatenate([_embed(stages.embedders[category], image) for image in loaded.images]),
+                    thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
+                )
+                pictures += len(loaded.images)
+                skipped += loaded.skipped
+        log.info("%s: %d items", category, len(items))
+    created_at = created_at or datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Embedded(seal_gallery(out, created_at), pictures, skipped)
+
+
+def _embed(embedder: Embedder, image_rgb: Image) -> np.ndarray:
+    height, width = image_rgb.shape[:2]
+    return embedder.embed(image_rgb, [(0.0, 0.0, float(width), float(height))], Timings())
+
+
+def _thumbnail(image_rgb: Image, longest_px: int) -> Image:
+    scale = min(1.0, longest_px / max(image_rgb.shape[:2]))
+    width, height = (max(1, round(size * scale)) for size in (image_rgb.shape[1], image_rgb.shape[0]))
+    return resize(image_rgb, width, height, "area")
+
+
+def _read_manifest(bundle: Path) -> Manifest:
+    path = bundle / _MANIFEST
+    try:
+        return parse_manifest(path.read_text(), str(path))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot read: {error.strerror}") from error

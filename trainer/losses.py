@@ -1,0 +1,123 @@
+"""The losses of the three networks.
+
+Sources: Norm-Scale cosine softmax and HDCL: "Hard decorrelated centralized loss", Neurocomputing 2021 (the minus before
+lambda in its Eq. 11 is a misprint of the plus of Eq. 6). Pairwise losses: US 12,386,883 (see NOTICE): "minimise the
+mean positive distance, maximise the mean negative one"; the second is unbounded, so both get a hinge. Quality focal
+loss: Li et al. 2020. GIoU: Rezatofighi et al. 2019.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MARGIN_POSITIVE, MARGIN_NEGATIVE = 0.1, 0.6  # on D = 1 - cos
+
+
+class CosineSoftmax(nn.Module):
+    """Cross-entropy over scaled cosines to one centre per class, optionally hard and decorrelated (HDCL)."""
+
+    def __init__(self, dim: int, classes: int, scale: float = 16.0, decorrelation: float = 0.0) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(classes, dim))
+        self.scale = scale  # alpha: 100 with pretrained weights in the paper, 16 to 32 from scratch
+        self.decorrelation = decorrelation  # lambda, 0.1 in the paper
+        self.hardest: int | None = None  # K: classes in the denominator, at least 2; None: all
+
+    def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Map (n, dim) and (n,) class indices to the mean loss."""
+        centres = F.normalize(self.centres, dim=1)
+        logits = self.scale * F.normalize(vectors, dim=1) @ centres.T
+        loss = hard_cross_entropy(logits, labels, self.hardest)
+        if self.decorrelation and len(centres) > 1:
+            loss = loss + self.decorrelation * centre_correlation(centres)
+        return loss
+
+
+def hard_cross_entropy(logits: Tensor, labels: Tensor, hardest: int | None) -> Tensor:
+    """Cross-entropy whose denominator holds only the `hardest` largest logits of all classes; None: all."""
+    true = logits.gather(1, labels[:, None])[:, 0]
+    top = logits if hardest is None else logits.topk(min(hardest, logits.shape[1]), dim=1).values
+    return (top.logsumexp(dim=1) - true).mean()
+
+
+def centre_correlation(centres: Tensor) -> Tensor:
+    """Mean |w_l . w_j| over pairs of unit centres."""
+    products = (centres @ centres.T).abs()
+    count = len(centres)
+    return (products.sum() - products.diagonal().sum()) / (count * (count - 1))
+
+
+def pair_losses(
+    original: dict[str, Tensor], confused: dict[str, Tensor], labels: Tensor, mode: Literal["literal", "guarded"]
+) -> dict[str, Tensor]:
+    """The pairwise loss of each head that is there: mean [D - m_p]+ of positives plus mean [m_n - D]+ of negatives.
+
+    O is an original, R its region-confusion image, i and j of one sub-category, k of another:
+
+    | head    | pulls      | pushes                     |
+    | class   | (O_i, O_j) | (O_i, O_k)                 |
+    | local   | (R_i, R_j) | (O_i, O_k)                 |
+    | outline | (O_i, O_j) | (R_i, R_j); guarded: also (O_i, O_k) |
+
+    The literal outline head pushes apart what the local head pulls together and has no term between sub-categories.
+
+    Args:
+        original: by head name, (n, dim) unit vectors of the originals.
+        confused: the same of their region-confusion images; a class head needs none.
+        labels: (n,) sub-category indices.
+        mode: `literal` as written, or `guarded`.
+    """
+    same = labels[:, None] == labels[None, :]
+    other_picture = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive, negative = same & other_picture, ~same
+    losses = {}
+    for head, o in original.items():
+        d_original = cosine_distances(o)
+        if head == "class":
+            losses[head] = pull(d_original, positive) + push(d_original, negative)
+        elif head == "local":
+            losses[head] = pull(cosine_distances(confused[head]), positive) + push(d_original, negative)
+        else:
+            pushed = push(cosine_distances(confused[head]), positive)
+            if mode == "guarded":
+                pushed = pushed + push(d_original, negative)
+            losses[head] = pull(d_original, positive) + pushed
+    return losses
+
+
+def cosine_distances(vectors: Tensor) -> Tensor:
+    """1 - cos between all rows of (n, dim) unit vectors: (n, n)."""
+    return 1.0 - vectors @ vectors.T
+
+
+def pull(distances: Tensor, pairs: Tensor) -> Tensor:
+    """Mean of [D - m_p]+ over the pairs that violate the margin; 0 where none does."""
+    return _mean_active((distances - MARGIN_POSITIVE).clamp(min=0.0)[pairs])
+
+
+def push(distances: Tensor, pairs: Tensor) -> Tensor:
+    """Mean of [m_n - D]+ over the pairs that violate the margin; 0 where none does."""
+    return _mean_active((MARGIN_NEGATIVE - distances).clamp(min=0.0)[pairs])
+
+
+def _mean_active(values: Tensor) -> Tensor:
+    return values.sum() / (values > 0).sum().clamp(min=1)
+
+
+def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
+    """Sum of the quality focal loss: |quality - p|^beta times cross-entropy to a soft target in 0..1."""
+    gap = (quality - logits.sigmoid()).abs().pow(beta)
+    return (gap * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
+
+
+def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Plain and generalised IoU of paired boxes (n, 4), x0 y0 x1 y1."""
+    overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
+    union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - overlap
+    iou = overlap / union.clamp(min=1e-9)
+    return iou, iou - (hull - union) / hull.clamp(min=1e-9)

@@ -1,0 +1,195 @@
+"""Recipes: one YAML file, one frozen typed tree; the YAML door of the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from edge.errors import TrainError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Tree(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class CropData(_Tree):
+    """Pictures of single objects, named by meta-category and sub-category."""
+
+    index: Path  # a CSV with path, split, category (or coarse), item (or fine); or folders category/item/picture
+    root: Path | None = None  # of the paths in the CSV; None: the CSV's folder
+    train_splits: list[str] = ["train"]
+    val_splits: list[str] = ["val"]
+    gallery_splits: list[str] = ["catalogue"]  # that a gallery is made of: one object each on a plain ground
+    categories: list[str] | None = None  # None: all
+
+
+class SceneData(_Tree):
+    """Pictures of whole scenes with boxes, COCO style."""
+
+    train: Path  # JSON
+    val: Path
+    train_root: Path | None = None  # of the file names in it; None: the JSON's folder
+    val_root: Path | None = None
+    class_agnostic: bool = True
+
+
+class Input(_Tree):
+    """What the network sees."""
+
+    width: int = Field(96, ge=32)  # pixels
+    height: int = Field(96, ge=32)
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    interpolation: Literal["linear", "area"] = "area"
+    crop_margin: Fraction = 0.1  # of the box, for crops on the device
+    mean: tuple[float, float, float] | None = None  # None: what the backbone was published with
+    std: tuple[float, float, float] | None = None
+
+
+class Backbone(_Tree):
+    """Which trunk, and from where."""
+
+    name: str = "mobilenetv4_conv_small"
+    pretrained: str = "hub"  # none, hub, or the path of a safetensors file
+    strides: list[int] | None = None  # of the maps that are used; None: the deepest of all
+    options: dict[str, Any] = {}  # for timm: output_stride, pad_type
+    freeze_bn: bool = False  # batch norm keeps its statistics: for short fine-tunes
+
+
+class Augment(_Tree):
+    """How a training picture is varied."""
+
+    scale: tuple[float, float] = (0.85, 1.2)  # of the part that is cut out, in picture sizes; below 1 zooms in
+    shift: float = 0.08  # of that part, in picture sizes, to either side
+    rotate_deg: float = 8.0
+    perspective: float = 0.04  # corners move by this fraction of the size
+    flip: bool = False  # left to right; off where pictures carry text
+    colour: Fraction = 0.25  # brightness, contrast, saturation, tint
+    blur: Fraction = 0.2  # of the pictures
+    noise: float = 4.0  # grey levels, standard deviation at most
+    erase: Fraction = 0.2  # of the pictures lose a rectangle
+    mixup: Fraction = 0.0  # of the batches (classifier)
+
+
+class Optimiser(_Tree):
+    """How long and how fast."""
+
+    epochs: int = Field(30, ge=1)
+    batch: int = Field(64, ge=2)
+    lr: float = Field(2e-3, gt=0)
+    trunk_lr: float = Field(1.0, ge=0)  # factor on lr for the trunk
+    weight_decay: float = 0.02
+    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    warmup: Fraction = 0.1  # of all steps
+    ema: float | None = Field(0.99, ge=0, lt=1)  # decay of the weight average that is shipped; None: none
+    clip: float = 5.0  # gradient norm
+    evaluate_every: int = Field(5, ge=1)  # epochs
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None  # None: as the libraries choose
+
+
+class _Recipe(_Tree):
+    seed: int = 0
+    input: Input = Input()
+    backbone: Backbone = Backbone()
+    augment: Augment = Augment()
+    optimiser: Optimiser = Optimiser()
+
+
+class DetectorRecipe(_Recipe):
+    """Finds objects."""
+
+    kind: Literal["detector"]
+    scenes: SceneData
+    width: int = 64  # channels of neck and head
+    centre_radius: float = 1.5  # cells around a box's centre that learn it
+
+
+class ClassifierRecipe(_Recipe):
+    """Names the meta-category."""
+
+    kind: Literal["classifier"]
+    data: CropData
+    width: int = 128  # hidden layer of the decision module
+    auxiliary_items: bool = True  # a sub-category loss sharpens the trunk; dropped when saved
+    label_smoothing: Fraction = 0.05
+
+
+class EmbedderRecipe(_Recipe):
+    """Tells sub-categories of one or several meta-categories apart."""
+
+    kind: Literal["embedder"]
+    data: CropData
+    one_per_category: bool = False  # train one embedder for each, into a folder of its name
+    init_from: Path | None = None  # a classifier's run folder, for the trunk
+    heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
+    dim: int = 64  # of each head
+    width: int = 128  # of each head's convolution
+    mode: Literal["literal", "guarded"] = "guarded"  # of the outline head's negatives, see trainer.losses
+    classes_per_batch: int = Field(14, ge=2)
+    images_per_class: int = Field(4, ge=2)
+    batches_per_epoch: int | None = None  # None: as many as show every picture once
+    scale: float = 16.0  # alpha of the cosine softmax
+    decorrelation: float = 0.1  # lambda of the centres
+    anchor: float = 1.0  # weight of the cosine softmax; 0 trains on the pairs alone, which collapses from scratch
+    pairs: float = 0.5  # weight of the pairwise losses at full ramp
+    pair_ramp: tuple[Fraction, Fraction] = (0.3, 0.6)  # of the training, where they come in
+    hdcl_from: Fraction = 1.0  # of the training, where the softmax turns hard; 1: never
+    hdcl_hardest: int = Field(4, ge=2)
+    blocks: int = 4  # region confusion: along each axis
+    neighbourhood: int = 1
+
+    @property
+    def confused(self) -> bool:
+        """Whether any head looks at region-confusion images."""
+        return bool({"local", "outline"} & set(self.heads))
+
+
+Recipe = Annotated[DetectorRecipe | ClassifierRecipe | EmbedderRecipe, Field(discriminator="kind")]
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecipe | ClassifierRecipe | EmbedderRecipe:
+    """Read a recipe.
+
+    Args:
+        path: of the YAML file.
+        overrides: `key.key=value`, the value in YAML.
+
+    Raises:
+        TrainError: unreadable, an unknown key or a wrong value; names file and key.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise TrainError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise TrainError(f"{path}: found {type(tree).__name__}, expected keys and values")
+    for override in overrides or []:
+        _override(tree, override)
+    try:
+        return TypeAdapter[Any](Recipe).validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part != tree.get("kind")) or "(top)"
+        raise TrainError(f"{path}: {key}: {first['msg']}, found {first['input']!r:.80}") from error
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise TrainError(f"--set {override}: found no '=', expected key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise TrainError(f"--set {override}: {parent} holds a value, expected keys below it")
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TrainError(f"--set {override}: no YAML: {value}") from error
