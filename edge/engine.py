@@ -51,26 +51,32 @@ def choose_target(files: dict[Target, str], ship: Target, backend: Backend) -> T
     raise EngineError(f"engine {backend}: found model forms {sorted(files)}, expected one of {list(runs)}")
 
 
-def open_engine(path: Path, backend: Backend = "auto", threads: int = 1) -> Engine:
+def open_engine(
+    path: Path, backend: Backend = "auto", threads: int = 1, *, max_batch: int = 1, cache: Path | None = None
+) -> Engine:
     """Load a model file.
 
     Args:
         path: the ONNX file.
         backend: which library runs it.
         threads: inside one operator, on a CPU.
+        max_batch: rows of the largest batch; TensorRT builds for it.
+        cache: folder of engines built on this machine; beside the model when None.
 
     Raises:
         EngineError: the back end is missing, or refuses the file.
     """
     backend = choose_backend(backend)
-    if backend == "openvino":
-        from edge.engine_openvino import OpenVinoEngine
+    try:
+        if backend == "openvino":
+            from edge.engine_openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, threads)
-    if backend == "tensorrt":
-        from edge.engine_tensorrt import TensorRtEngine
+            return OpenVinoEngine(path, threads)
+        if backend == "tensorrt":
+            from edge.engine_tensorrt import TensorRtEngine
 
-        return TensorRtEngine(path, path.with_suffix(".plan"))
-    from edge.engine_onnxruntime import open_session
-
+            return TensorRtEngine(path, path.parent if cache is None else cache, max_batch)
+        from edge.engine_onnxruntime import open_session
+    except ImportError as error:  # installed in part: a shared library or a package it needs is not there
+        raise EngineError(f"engine {backend}: found it installed but unusable: {error}") from error
     return open_session(path, threads, "cuda" if backend == "onnxruntime-cuda" else "cpu")

@@ -65,6 +65,7 @@ class Result:
     events: list[Event]
     sightings: list[Sighting]
     timings: Timings
+    looks: int  # tracks that were classified and embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Pipeline:
                 if event := self._announce(view, track, timings):
                     events.append(event)
             sightings = [Sighting(t, self._known(view, t)) for t in step.seen]
-        return Result(events, sightings, timings)
+        return Result(events, sightings, timings, len(due))
 
     def view_lost(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""

@@ -38,7 +38,7 @@ class Detector:
             batch = to_batch(model.preprocess, [canvas])
         with timings.stage("detect"):
             outputs = [np.asarray(output, np.float32) for output in self._engine.run(batch)]
-        with timings.stage("decode"):
+        with timings.stage("postprocess"):
             if model.decoder == "ltrb":
                 boxes, scores, classes = decode.decode_ltrb(outputs, model.strides, model.score_threshold)
             else:
@@ -77,7 +77,7 @@ class Classifier:
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("classify"):
             logits = _run(self._engine, batch, self.model.max_batch)
-        with timings.stage("decode"):
+        with timings.stage("postprocess"):
             return decode.softmax(logits, self.model.temperature)
 
     def name(self, probabilities: FloatArray) -> list[Category]:
@@ -130,8 +130,17 @@ class Stages:
     embedders: dict[str, Embedder]  # by category
 
 
-def load_stages(folder: Path, manifest: Manifest, backend: Backend = "auto", threads: int = 1) -> Stages:
+def load_stages(
+    folder: Path, manifest: Manifest, backend: Backend = "auto", threads: int = 1, cache: Path | None = None
+) -> Stages:
     """Load every model of a bundle and run each once, so that the first frame is not slower than the second.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the bundle.
+        backend: which library runs the models.
+        threads: inside one operator, on a CPU.
+        cache: folder of engines built on this machine; in the bundle when None.
 
     Raises:
         EngineError: a model cannot be loaded or run, or the bundle has no form for the back end.
@@ -140,7 +149,8 @@ def load_stages(folder: Path, manifest: Manifest, backend: Backend = "auto", thr
 
     def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel) -> Engine:
         target = choose_target(dict(model.files), model.ship, backend)
-        return open_engine(folder / model.files[target], backend, threads)
+        path = folder / model.files[target]
+        return open_engine(path, backend, threads, max_batch=model.max_batch, cache=cache)
 
     detector = Detector(manifest.detector, engine_of(manifest.detector)) if manifest.detector else None
     classifier = Classifier(manifest.classifier, engine_of(manifest.classifier)) if manifest.classifier else None
