@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from edge.errors import ConfigError
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=_NAME)]
+_LOGIN = re.compile(r"://[^/\s'\"]*@")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -28,7 +31,7 @@ class _Tree(BaseModel):
 class CameraConfig(_Tree):
     """One source of pictures."""
 
-    source: str  # rtsp:// v4l2:// csi:// file:// folder:// or gst:<pipeline>
+    source: str = Field(repr=False)  # rtsp:// v4l2:// csi:// file:// folder:// or gst:<pipeline>; may hold a password
     backend: Literal["auto", "opencv", "gstreamer"] = "auto"
     enabled: bool = True
     framing: Literal["detect", "whole_frame"] = "detect"  # whole_frame: the picture is the object (kiosk)
@@ -127,7 +130,7 @@ def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
     if not isinstance(raw, dict) or root is None:
         raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
     try:
-        tree = DeviceConfig.model_validate(_substitute(raw, environment, path))
+        tree = DeviceConfig.model_validate(_substitute(raw, environment, partial(_place, path, root), []))
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(path, root, e) for e in error.errors())) from error
     return _resolve(tree, path.parent)
@@ -138,11 +141,12 @@ def json_schema() -> dict[str, Any]:
     return DeviceConfig.model_json_schema()
 
 
-def _substitute(value: Any, environment: Mapping[str, str], path: Path) -> Any:
+def _substitute(value: Any, environment: Mapping[str, str], place: Callable[[list[str]], str], keys: list[str]) -> Any:
+    """A value with its variables filled in; `keys` is where it stands."""
     if isinstance(value, dict):
-        return {key: _substitute(item, environment, path) for key, item in value.items()}
+        return {k: _substitute(item, environment, place, [*keys, str(k)]) for k, item in value.items()}
     if isinstance(value, list):
-        return [_substitute(item, environment, path) for item in value]
+        return [_substitute(item, environment, place, [*keys, str(i)]) for i, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
@@ -150,7 +154,7 @@ def _substitute(value: Any, environment: Mapping[str, str], path: Path) -> Any:
         name, default = match.group(1), match.group(2)
         found = environment.get(name, default)
         if found is None:
-            raise ConfigError(f"{path}: ${{{name}}}: found no such environment variable, expected it set")
+            raise ConfigError(f"{place(keys)}: ${{{name}}}: found no such environment variable, expected it set")
         return found
 
     return _VARIABLE.sub(replace, value)
@@ -177,16 +181,27 @@ def _resolve(tree: DeviceConfig, folder: Path) -> DeviceConfig:
 
 def _describe(path: Path, root: yaml.Node, error: Any) -> str:
     keys = [str(part) for part in error["loc"]]
-    where = f"{path}:{_line_of(root, keys)}: {'.'.join(keys) or '(top)'}"
+    where = _place(path, root, keys)
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _valid_keys(keys[:-1]), n=1)
         hint = f"expected {near[0]!r}" if near else f"expected one of {_valid_keys(keys[:-1])}"
         return f"{where}: found unknown key {keys[-1]!r}, {hint}"
     if error["type"] == "missing":
         return f"{where}: found no such key, expected it"
-    # a password must not be printed back
-    found = "***" if keys and keys[-1] == "password" else repr(error["input"])[:80]
-    return f"{where}: found {found}: {error['msg']}"
+    return f"{where}: found {_printable(keys, error['input'])}: {error['msg']}"
+
+
+def _place(path: Path, root: yaml.Node, keys: list[str]) -> str:
+    return f"{path}:{_line_of(root, keys)}: {'.'.join(keys) or '(top)'}"
+
+
+def _printable(keys: list[str], value: Any) -> str:
+    """A value as an error may show it: a password must not be printed back."""
+    if "password" in keys:
+        return "***"
+    if isinstance(value, (dict, list)):  # may hold one deeper down
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return _LOGIN.sub("://***@", repr(value))[:80]
 
 
 def _line_of(node: yaml.Node, keys: list[str]) -> int:
@@ -204,11 +219,19 @@ def _line_of(node: yaml.Node, keys: list[str]) -> int:
 
 def _valid_keys(keys: list[str]) -> list[str]:
     """The keys that may stand below a key path."""
-    model: Any = DeviceConfig
+    annotation: Any = DeviceConfig
     for key in keys:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            continue  # a name of the user's own: cameras.<name>
-        annotation = model.model_fields[key].annotation if key in model.model_fields else None
-        inner = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-        model = inner[0] if inner else annotation
-    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        if get_origin(annotation) is dict:  # the key is a name of the user's own: cameras.<name>
+            annotation = get_args(annotation)[1]
+        else:
+            fields = _fields(annotation)
+            annotation = fields[key].annotation if key in fields else None
+    return sorted(_fields(annotation))
+
+
+def _fields(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields of a tree type, or of the one inside `Tree | None`."""
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind.model_fields
+    return {}

@@ -25,7 +25,8 @@ def categories_to_search(categories: list[Category], threshold: float) -> list[C
 
 def probability_of(score: float, open_set: OpenSet) -> float:
     """Calibrated probability that a nearest item at this cosine similarity is right."""
-    return 1.0 / (1.0 + math.exp(-open_set.slope * (score - open_set.midpoint)))
+    # a slope fitted to well separated scores can be in the thousands: exp overflows at 710
+    return 1.0 / (1.0 + math.exp(min(-open_set.slope * (score - open_set.midpoint), 700.0)))
 
 
 def decide(categories: list[Category], hits: dict[str, list[Hit]], open_sets: dict[str, OpenSet]) -> Decision:

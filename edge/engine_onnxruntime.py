@@ -67,7 +67,7 @@ class OnnxRuntimeEngine:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:300]
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _open(model: str | bytes, where: str, threads: int, device: str) -> OnnxRuntimeEngine:

@@ -51,8 +51,8 @@ class FileEntry(_Tree):
 class Preprocess(_Tree):
     """How a crop or frame becomes the model's input. Normalisation itself is folded into the graph."""
 
-    width: int  # pixels
-    height: int
+    width: Annotated[int, Field(ge=1)]  # pixels
+    height: Annotated[int, Field(ge=1)]
     resize: Literal["stretch", "letterbox"] = "stretch"  # letterbox: top-left aligned, rest filled
     fill: int = 114  # grey level of the letterbox border
     interpolation: Literal["linear", "area"] = "linear"  # area: averages when shrinking, linear when growing
@@ -80,7 +80,7 @@ class _Model(_Tree):
     preprocess: Preprocess
     ship: Target = "ort-u8"  # the target that won accuracy and latency
     why: str = ""  # why `ship` is what it is
-    max_batch: int = 1
+    max_batch: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _ship_exists(self) -> _Model:
@@ -95,7 +95,7 @@ class DetectorModel(_Model):
     decoder: Literal["ltrb", "yolox"]  # see edge.decode
     strides: list[int]
     labels: list[str]  # ["object"] when class-agnostic
-    score_threshold: float
+    score_threshold: Annotated[float, Field(gt=0, lt=1)]  # the decoder takes its logit
     iou_threshold: float = 0.6  # non-maximum suppression
     keep_labels: list[str] | None = None  # report only these; None: all
 
@@ -104,7 +104,7 @@ class ClassifierModel(_Model):
     """Names the meta-category of a crop."""
 
     labels: list[str]
-    temperature: float = 1.0  # logits are divided by it before softmax
+    temperature: Annotated[float, Field(gt=0)] = 1.0  # logits are divided by it before softmax
     threshold: float = 0.5  # below it the answer is unknown_category
 
 

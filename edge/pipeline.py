@@ -94,6 +94,7 @@ class _View:
     tracker: BoxTracker | WholeFrameTracker
     evidence: dict[int, Evidence] = field(default_factory=dict)
     last: dict[int, _Moment] = field(default_factory=dict)
+    leaving: list[Track] = field(default_factory=list)  # ended, their events not yet made
 
 
 class Pipeline:
@@ -124,7 +125,7 @@ class Pipeline:
         """Recognise what is new in one frame.
 
         Raises:
-            EngineError: a model failed; the state of the camera is as before the frame.
+            EngineError: a model failed; the tracks have moved on, and their events come with a later frame.
         """
         timings = Timings()
         view = self._views[frame.camera]
@@ -132,13 +133,14 @@ class Pipeline:
         with timings.stage("track"):
             now_s = frame.captured_ns / 1e9
             step = view.tracker.step(frame.image_rgb, detections, now_s)
+            view.leaving += step.ended
+            view.last.update((track.track_id, _moment_of(frame, track)) for track in step.seen)
         due = self._due(view, frame, step, now_s)
         if due:
             self._look(frame.image_rgb, due, now_s, timings)
         with timings.stage("decide"):
-            events = [e for track in step.ended for e in self._end(view, track)]
+            events = self._farewells(view)
             for track in step.seen:
-                view.last[track.track_id] = _moment_of(frame, track)
                 if event := self._announce(view, track, timings):
                     events.append(event)
             sightings = [Sighting(t, self._known(view, t)) for t in step.seen]
@@ -147,7 +149,8 @@ class Pipeline:
     def view_lost(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""
         view = self._views[camera]
-        return [e for track in view.tracker.finish() for e in self._end(view, track)]
+        view.leaving += view.tracker.finish()
+        return self._farewells(view)
 
     def _detect(self, view: _View, image_rgb: Image, timings: Timings) -> list[Detection]:
         detector = self.serving.stages.detector
@@ -222,6 +225,11 @@ class Pipeline:
         kind: EventType = "new" if evidence.announced is None else "update"
         evidence.announced = evidence.decision
         return self._event(kind, view.last[track.track_id], track.track_id, evidence.decision, timings.stages_ms)
+
+    def _farewells(self, view: _View) -> list[Event]:
+        """The events of every track that has left since the last time."""
+        left, view.leaving = view.leaving, []
+        return [event for track in left for event in self._end(view, track)]
 
     def _end(self, view: _View, track: Track) -> list[Event]:
         """The events of a track that has left: its end, after its news if it left before it was announced."""
