@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -40,3 +42,32 @@ def fsync_tree(folder: Path) -> None:
     for entry in sorted(folder.rglob("*"), reverse=True):
         fsync_file(entry)
     fsync_folder(folder)
+
+
+def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
+    """Make a folder of copies of some files of another, flushed; what was at the target is gone.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+    fsync_tree(target)
+
+
+def replace_folder(complete: Path, final: Path) -> None:
+    """Rename a flushed folder into place: after a crash there is the old one, the new one or, for a moment, none.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    replaced = final.with_name(f".{final.name}.old")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        final.rename(replaced)
+    complete.rename(final)
+    fsync_folder(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -1,0 +1,298 @@
+"""Bundles, slots and the pointer that switches them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from edge import bundle
+from edge.errors import BundleError, FinesightError, GalleryError
+from tests.power_cut import PowerCut
+from tests.store_samples import SPACE, make_bundle, make_gallery
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    """A device that serves bundle `one` with three items."""
+    state_dir = tmp_path / "device"
+    slot = bundle.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    generation = bundle.install_gallery(make_gallery(tmp_path / "three"), state_dir)
+    bundle.activate(state_dir, slot, generation)
+    return state_dir
+
+
+def stage_two(device: Path, tmp_path: Path) -> None:
+    """Bundle `two` and four items wait."""
+    slot = bundle.install_bundle(make_bundle(tmp_path / "two", "two", 2), device)
+    bundle.stage(device, slot, bundle.install_gallery(make_gallery(tmp_path / "four", 4), device))
+
+
+def serving(device: Path) -> tuple[str, int]:
+    """What the device reads, every hash checked."""
+    held, gallery = bundle.read_serving(device)
+    return held.manifest.bundle_id, gallery.items
+
+
+def test_the_first_bundle_serves_after_activation(device):
+    assert serving(device) == ("one", 3)
+    assert bundle.current(device).slot == "a"
+    assert bundle.current(device).previous is None
+
+
+def test_installing_leaves_the_serving_pair_alone(device, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in (device / "slots" / "a").rglob("*")}
+    stage_two(device, tmp_path)
+    assert serving(device) == ("one", 3)
+    assert before == {path: path.stat().st_mtime_ns for path in (device / "slots" / "a").rglob("*")}
+
+
+def test_activation_switches_bundle_and_gallery_together(device, tmp_path):
+    stage_two(device, tmp_path)
+    now = bundle.activate(device)
+    assert serving(device) == ("two", 4)
+    assert (now.slot, now.previous.slot, now.previous.bundle_id) == ("b", "a", "one")
+    assert bundle.staged(device) is None
+    assert bundle.activate(device) == now
+
+
+def test_rollback_switches_both_back_and_may_be_undone(device, tmp_path):
+    stage_two(device, tmp_path)
+    bundle.activate(device)
+    bundle.rollback(device)
+    assert serving(device) == ("one", 3)
+    bundle.rollback(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_bundle_is_activated_by_its_id(device, tmp_path):
+    stage_two(device, tmp_path)
+    assert bundle.activate(device, "two").slot == "b"
+    with pytest.raises(BundleError, match="expected 'three' among them"):
+        bundle.activate(device, "three")
+
+
+def test_a_bundle_already_there_is_not_installed_twice(device, tmp_path):
+    assert bundle.install_bundle(tmp_path / "one", device) == "a"
+    assert not (device / "slots" / "b").exists()
+
+
+def test_old_galleries_go_when_neither_pair_needs_them(device, tmp_path):
+    for n in (4, 5, 6):
+        generation = bundle.install_gallery(make_gallery(tmp_path / str(n), n), device)
+        bundle.activate(device, None, generation)
+    assert serving(device) == ("one", 6)
+    assert len(list((device / "gallery").iterdir())) == 2
+
+
+def test_nothing_to_activate_or_roll_back_to_is_said(tmp_path, device):
+    with pytest.raises(BundleError, match="found nothing staged"):
+        bundle.activate(tmp_path / "new")
+    with pytest.raises(BundleError, match="found no previous bundle"):
+        bundle.rollback(device)
+    with pytest.raises(BundleError, match="found no activated bundle"):
+        bundle.read_serving(tmp_path / "new")
+
+
+def test_a_gallery_of_another_space_is_refused_and_both_are_named(device, tmp_path):
+    other = make_gallery(tmp_path / "other", 2, space_id="b" * 64)
+    generation = bundle.install_gallery(other, device)
+    with pytest.raises(
+        BundleError, match=f"'tyre': found gallery {generation} in embedding space {'b' * 64}"
+    ) as caught:
+        bundle.activate(device, None, generation)
+    assert f"expected space {SPACE} of 12 of bundle one" in str(caught.value)
+    assert serving(device) == ("one", 3)
+
+
+def damage_truncate(folder: Path) -> None:
+    path = folder / "models" / "tyre.onnx"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def damage_flip(folder: Path) -> None:
+    path = folder / "models" / "tyre.onnx"
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+
+
+def damage_missing(folder: Path) -> None:
+    (folder / "detector.onnx").unlink()
+
+
+def damage_link(folder: Path) -> None:
+    (folder / "detector.onnx").rename(folder.parent / "outside.onnx")
+    (folder / "detector.onnx").symlink_to(folder.parent / "outside.onnx")
+
+
+def damage_linked_folder(folder: Path) -> None:
+    shutil.move(folder / "models", folder.parent / "elsewhere")
+    (folder / "models").symlink_to(folder.parent / "elsewhere")
+
+
+def edit(folder: Path, change: Callable[[dict], None]) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text())
+    change(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
+def damage_wrong_hash(folder: Path) -> None:
+    edit(folder, lambda manifest: manifest["files"][0].update(sha256="0" * 64))
+
+
+def damage_path_outside(folder: Path) -> None:
+    edit(folder, lambda manifest: manifest["files"][0].update(path="../../etc/evil.onnx"))
+
+
+def damage_absolute_path(folder: Path) -> None:
+    edit(folder, lambda manifest: manifest["files"][0].update(path="/etc/evil.onnx"))
+
+
+def damage_not_json(folder: Path) -> None:
+    (folder / "bundle.json").write_text("{")
+
+
+DAMAGES = [
+    (damage_truncate, r"tyre\.onnx: found 100 bytes, expected \d+"),
+    (damage_flip, r"tyre\.onnx: found SHA-256 .*, expected"),
+    (damage_missing, r"detector\.onnx: found nothing, expected a regular file"),
+    (damage_link, r"detector\.onnx: found a link out of the bundle folder"),
+    (damage_linked_folder, r"tyre\.onnx: found a link out of the bundle folder"),
+    (damage_wrong_hash, rf"detector\.onnx: found SHA-256 .*, expected {'0' * 64}"),
+    (damage_path_outside, r"files\.0\.path: .*'../../etc/evil\.onnx' leaves the bundle folder"),
+    (damage_absolute_path, r"files\.0\.path: .*'/etc/evil\.onnx' leaves the bundle folder"),
+    (damage_not_json, r"bundle\.json: \(top\): Invalid JSON"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_damaged_bundle_is_not_installed_and_the_old_one_serves(device, tmp_path, damage, message):
+    damage(make_bundle(tmp_path / "bad", "bad", 2))
+    with pytest.raises(BundleError, match=message):
+        bundle.install_bundle(tmp_path / "bad", device)
+    assert serving(device) == ("one", 3)
+    assert not (device / "slots" / "b").exists()
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_slot_damaged_after_installing_is_not_activated(device, tmp_path, damage, message):
+    stage_two(device, tmp_path)
+    damage(device / "slots" / "b")
+    with pytest.raises(BundleError, match=message):
+        bundle.activate(device)
+    assert serving(device) == ("one", 3)
+
+
+def test_a_damaged_gallery_is_not_installed(device, tmp_path):
+    store = make_gallery(tmp_path / "bad", 9) / "tyre.sqlite"
+    store.write_bytes(store.read_bytes()[:-1])
+    with pytest.raises(GalleryError, match=r"tyre\.sqlite: found \d+ bytes, expected"):
+        bundle.install_gallery(tmp_path / "bad", device)
+    assert serving(device) == ("one", 3)
+
+
+def test_a_damaged_serving_slot_names_the_previous_and_rollback_uses_it(device, tmp_path):
+    stage_two(device, tmp_path)
+    bundle.activate(device)
+    damage_flip(device / "slots" / "b")
+    with pytest.raises(BundleError, match=r"bundle two in slot b cannot serve: .*; previous is bundle one in slot a"):
+        bundle.read_serving(device)
+    bundle.rollback(device)
+    assert serving(device) == ("one", 3)
+    assert bundle.install_bundle(tmp_path / "two", device) == "b"
+    assert bundle.describe(device)["slots"][1]["problem"] is None
+
+
+def test_rollback_refuses_a_slot_that_was_filled_anew(device, tmp_path):
+    stage_two(device, tmp_path)
+    bundle.activate(device)
+    bundle.install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
+    with pytest.raises(BundleError, match="slot a: found bundle new, expected one"):
+        bundle.rollback(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_damaged_pointer_is_named_and_a_full_choice_repairs_it(device):
+    generation = bundle.current(device).gallery
+    (device / "current").write_text('{"slot": "../c"}')
+    with pytest.raises(BundleError, match="current: found a damaged pointer"):
+        bundle.read_serving(device)
+    bundle.activate(device, "a", generation)
+    assert serving(device) == ("one", 3)
+
+
+def test_the_device_describes_itself(device, tmp_path):
+    stage_two(device, tmp_path)
+    told = bundle.describe(device)
+    assert told["serving"]["bundle_id"] == "one"
+    assert told["staged"]["bundle_id"] == "two"
+    assert [(slot["name"], slot["serving"]) for slot in told["slots"]] == [("a", True), ("b", False)]
+    assert bundle.describe_gallery(device)["categories"]["tyre"]["items"] == 3
+    json.dumps(told)
+
+
+def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) -> set[tuple[str, int]]:
+    """Act on a copy of the device with the power cut at every n-th change; say what the devices served then."""
+    seen, problems = set(), []
+    for n in count(1):
+        copy = tmp_path / f"cut{n}"
+        shutil.copytree(device, copy)
+        with PowerCut(n) as power:
+            try:
+                act(copy)
+            except FinesightError as error:
+                problems.append(str(error))
+        seen.add(serving(copy))
+        act(copy)  # after the power is back
+        assert bundle.describe(copy)["slots"][0]["problem"] is None
+        if not power.happened:
+            assert n > 5
+            assert all("power cut" in problem for problem in problems)
+            return seen
+        shutil.rmtree(copy)
+    return seen
+
+
+def test_a_power_cut_while_installing_leaves_the_serving_pair(device, tmp_path):
+    make_bundle(tmp_path / "two", "two", 2)
+    make_gallery(tmp_path / "four", 4)
+
+    def install(copy: Path) -> None:
+        slot = bundle.install_bundle(tmp_path / "two", copy)
+        bundle.stage(copy, slot, bundle.install_gallery(tmp_path / "four", copy))
+
+    assert cut_everywhere(device, tmp_path, install) == {("one", 3)}
+
+
+def test_a_power_cut_while_overwriting_a_slot_leaves_the_serving_pair(device, tmp_path):
+    stage_two(device, tmp_path)
+    make_bundle(tmp_path / "new", "new", 3)
+    assert cut_everywhere(device, tmp_path, lambda copy: bundle.install_bundle(tmp_path / "new", copy)) == {("one", 3)}
+
+
+def test_a_power_cut_while_activating_leaves_the_old_or_the_new_pair(device, tmp_path):
+    stage_two(device, tmp_path)
+    assert cut_everywhere(device, tmp_path, bundle.activate) == {("one", 3), ("two", 4)}
+
+
+def test_a_power_cut_while_rolling_back_leaves_the_old_or_the_new_pair(device, tmp_path):
+    stage_two(device, tmp_path)
+    bundle.activate(device)
+
+    def roll_back(copy: Path) -> None:
+        if bundle.current(copy).bundle_id == "two":
+            bundle.rollback(copy)
+
+    assert cut_everywhere(device, tmp_path, roll_back) == {("two", 4), ("one", 3)}
+
+
+def test_a_cut_tears_what_was_not_flushed(tmp_path):
+    with PowerCut(2) as power:
+        (tmp_path / "file").write_bytes(b"12345678")
+        with pytest.raises(OSError, match="power cut"):
+            (tmp_path / "file").rename(tmp_path / "other")
+    assert power.happened
+    assert (tmp_path / "file").read_bytes() == b"1234"

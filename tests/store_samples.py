@@ -1,0 +1,63 @@
+"""Small bundles and galleries: whole in form, with stand-ins for the models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from edge.gallery import GalleryWriter, seal_gallery
+from edge.manifest import Head
+
+SPACE = "a" * 64
+HEADS = [Head(name="class", dim=8), Head(name="local", dim=4)]
+
+
+def unit_rows(n: int, dim: int = 12, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def make_bundle(folder: Path, bundle_id: str, sequence: int = 1, space_id: str = SPACE) -> Path:
+    """One embedder for `tyre` and a file in a subfolder; the detector's bytes stay equal from bundle to bundle."""
+    contents = {
+        "detector.onnx": b"detector " * 9000,
+        "models/tyre.onnx": f"embedder of {bundle_id} ".encode() * 500,
+    }
+    for path, data in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    model = {
+        "files": {"ort-u8": "models/tyre.onnx"},
+        "input_name": "image",
+        "output_names": ["vector"],
+        "preprocess": {"width": 96, "height": 96},
+        "categories": ["tyre"],
+        "heads": [head.model_dump() for head in HEADS],
+        "space_id": space_id,
+    }
+    manifest = {
+        "schema": 1,
+        "bundle_id": bundle_id,
+        "sequence": sequence,
+        "created_at": "2026-01-01T00:00:00Z",
+        "runtimes": ["ort-u8"],
+        "files": [
+            {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for path, data in contents.items()
+        ],
+        "embedders": [model],
+    }
+    (folder / "bundle.json").write_text(json.dumps(manifest, indent=1))
+    return folder
+
+
+def make_gallery(folder: Path, n: int = 3, space_id: str = SPACE, categories: tuple[str, ...] = ("tyre",)) -> Path:
+    for category in categories:
+        with GalleryWriter(folder, category, space_id, HEADS) as writer:
+            for i in range(n):
+                writer.add(f"i{i}", f"Item {i}", unit_rows(2, seed=i))
+    seal_gallery(folder, "2026-01-01T00:00:00Z")
+    return folder
