@@ -234,9 +234,7 @@ _MOTIFS: dict[str, Callable[[_Pen, Rgb, Rgb, Rgb], None]] = {
 }  # fmt: skip
 
 
-def motif(
-    canvas: Canvas, name: str, centre: tuple[float, float], radius: float, colours: tuple[Rgb, Rgb, Rgb]
-) -> None:
+def motif(canvas: Canvas, name: str, centre: tuple[float, float], radius: float, colours: tuple[Rgb, Rgb, Rgb]) -> None:
     """Draws a motif in `colours` (ink, accent, ground behind it)."""
     _MOTIFS[name](_Pen(canvas, centre, radius), *colours)
 

@@ -1,0 +1,39 @@
+"""Crops of single objects, as a detector would cut them from a camera's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.synthetic.items import Item
+from trainer.synthetic.scene import SceneObject, painted
+
+Bytes = NDArray[np.uint8]
+_MARGIN = 0.1  # of the object's box, as the runtime adds it
+
+
+def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int = 120) -> Bytes:
+    """Renders the item somewhere and cuts it out with a jittered box; the longest side is longest_px."""
+    tall = int(np.clip(rng.lognormal(np.log(110), 0.35), 56, 230))
+    if item.category == "car":
+        tall = round(tall * 0.5)
+    image_rgb, found = painted(rng, item, neighbours, tall)
+    return cut(image_rgb, found, rng, longest_px)
+
+
+def cut(image_rgb: Bytes, found: SceneObject, rng: np.random.Generator, longest_px: int) -> Bytes:
+    """Cuts an object out with a margin and the errors of a detector."""
+    height, width = image_rgb.shape[:2]
+    x0, y0, x1, y1 = found.box_px
+    wide, high = x1 - x0, y1 - y0
+    left, right = rng.normal(_MARGIN, 0.04, 2) * wide
+    up, down = rng.normal(_MARGIN, 0.04, 2) * high
+    x0, x1 = max(0, round(x0 - left)), min(width, round(x1 + right))
+    y0, y1 = max(0, round(y0 - up)), min(height, round(y1 + down))
+    piece = image_rgb[y0:y1, x0:x1]
+    scale = longest_px / max(piece.shape[:2])
+    size = (max(1, round(piece.shape[1] * scale)), max(1, round(piece.shape[0] * scale)))
+    return cv2.resize(piece, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
