@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     install.add_argument("folder", type=Path)
     install.add_argument("--gallery", type=Path, help="a gallery folder to install beside it")
     activate = _state_verb(actions, "activate", _bundle_activate, "serve an installed bundle from now on")
-    activate.add_argument("bundle_id", nargs="?", help="default: the one in the idle slot")
-    activate.add_argument("--gallery", help="generation; default: the newest that fits")
+    activate.add_argument("bundle", nargs="?", help="a slot or a bundle id; default: what was installed or pulled last")
+    activate.add_argument("--gallery", help="a generation; default: likewise")
     _state_verb(actions, "rollback", _bundle_rollback, "serve what was served before")
 
     gallery = verbs.add_parser("gallery", help="what a device can recognise")
@@ -146,8 +146,7 @@ def _check(arguments: argparse.Namespace) -> int:
     for name, camera in config.cameras.items():
         print(f"camera {name}: {parse_source(camera.source)} ({camera.framing})")
     serving = open_serving(config)
-    items = sum(len(index) for index in serving.indexes.values())  # type: ignore[arg-type]
-    print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: {items} items")
+    print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
     print(f"{arguments.config}: ok")
     return 0
 
@@ -194,7 +193,12 @@ def _answer(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
 def _bundle_list(arguments: argparse.Namespace) -> int:
     from edge import bundle
 
-    return _answer(arguments, bundle.describe(_state_dir(arguments)))
+    state_dir = _state_dir(arguments)
+    answer: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in bundle.slots(state_dir)}
+    serving, staged = bundle.current(state_dir), bundle.staged(state_dir)
+    answer["serving"] = serving.model_dump() if serving else None
+    answer["staged"] = staged.model_dump() if staged else None
+    return _answer(arguments, answer)
 
 
 def _bundle_verify(arguments: argparse.Namespace) -> int:
@@ -209,26 +213,31 @@ def _bundle_install(arguments: argparse.Namespace) -> int:
     from edge import bundle
 
     state_dir = _state_dir(arguments)
-    answer = {"slot": bundle.install_bundle(arguments.folder, state_dir)}
+    slot = bundle.install_bundle(arguments.folder, state_dir)
+    answer = {"slot": slot}
     if arguments.gallery is not None:
         answer["gallery"] = bundle.install_gallery(arguments.gallery, state_dir)
+        bundle.stage(state_dir, slot, answer["gallery"])
     return _answer(arguments, answer)
 
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
     from edge import bundle
 
-    current = bundle.activate(_state_dir(arguments), arguments.bundle_id, arguments.gallery)
-    return _answer(arguments, {"serving": current})
+    serving = bundle.activate(_state_dir(arguments), arguments.bundle, arguments.gallery)
+    return _answer(arguments, {"serving": serving.model_dump()})
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:
     from edge import bundle
 
-    return _answer(arguments, {"serving": bundle.rollback(_state_dir(arguments))})
+    return _answer(arguments, {"serving": bundle.rollback(_state_dir(arguments)).model_dump()})
 
 
 def _gallery_status(arguments: argparse.Namespace) -> int:
     from edge import bundle
 
-    return _answer(arguments, bundle.describe_gallery(_state_dir(arguments)))
+    _, gallery = bundle.read_serving(_state_dir(arguments))
+    answer: dict[str, Any] = {"generation": gallery.generation, "created_at": gallery.created_at}
+    answer |= {name: f"{e.items} items, {e.vectors} vectors" for name, e in sorted(gallery.categories.items())}
+    return _answer(arguments, answer)

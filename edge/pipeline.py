@@ -29,7 +29,7 @@ class Search(Protocol):
 class Counts(Protocol):
     """Where drops and sheds are counted."""
 
-    def add(self, name: str, amount: int = 1, **labels: str) -> None:
+    def add(self, name: str, amount: int = 1, /, **labels: str) -> None:
         """Count something that happened."""
         ...
 
