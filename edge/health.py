@@ -19,8 +19,8 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 class Counters:
     """Named counts that only grow, from any thread.
 
-    Labels keep a name's causes apart: `counters.add("frames_dropped", camera="door", reason="superseded")`. Their values
-    come from small closed sets; never a URL, an id or a message, which would leak secrets and grow without bound.
+    Labels keep a name's causes apart: `counters.add("frames_dropped", camera="door", reason="superseded")`. Their
+    values come from small closed sets; never a URL, an id or a message, which would leak secrets and grow for ever.
     """
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ def topic_of(root: str, site: str, device: str, camera: str | None, leaf: str) -
 
 
 def priority_of(event_type: EventType) -> int:
-    """What goes first when the outbox is full: updates (0), whose facts the end event repeats, before new and end (1)."""
+    """What goes first when the outbox is full: updates (0), which the end event repeats, before new and end (1)."""
     return _PRIORITIES[event_type]
 
 

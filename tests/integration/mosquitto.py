@@ -1,0 +1,96 @@
+"""A real mosquitto on a free loopback port, that can be stopped, killed and started again."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+_DEADLINE_S = 10.0
+
+
+class Mosquitto:
+    """One broker: `start` returns when it answers. Its sessions survive even a kill, its port stays the same."""
+
+    def __init__(self, folder: Path, users: dict[str, str] | None = None, lines: tuple[str, ...] = ()) -> None:
+        self.host = "127.0.0.1"
+        self.port = free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._binary = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+        if self._binary is None:
+            raise FileNotFoundError("found no mosquitto, expected it installed: apt install mosquitto")
+        folder.mkdir(parents=True, exist_ok=True)
+        access = ["allow_anonymous true"]
+        if users:
+            passwords = folder / "passwords"
+            passwords.touch(mode=0o600)
+            for name, password in users.items():
+                subprocess.run(["mosquitto_passwd", "-b", passwords, name, password], check=True)
+            access = ["allow_anonymous false", f"password_file {passwords}"]
+        self._configuration = folder / "mosquitto.conf"
+        self._configuration.write_text(
+            "\n".join(
+                [
+                    f"listener {self.port} {self.host}",
+                    *access,
+                    "user root",
+                    "persistence true",
+                    f"persistence_location {folder}/",
+                    "autosave_on_changes true",
+                    "autosave_interval 1",
+                    "max_inflight_messages 0",
+                    "max_queued_messages 0",
+                    "log_dest none",
+                    *lines,
+                    "",
+                ]
+            )
+        )
+
+    def __enter__(self) -> Mosquitto:
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        assert self._binary is not None
+        self._process = subprocess.Popen(
+            [self._binary, "-c", self._configuration], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + _DEADLINE_S
+        while True:
+            try:
+                socket.create_connection((self.host, self.port), timeout=1.0).close()
+            except ConnectionRefusedError:
+                if self._process.poll() is not None:
+                    raise RuntimeError(f"mosquitto ended with {self._process.returncode}") from None
+                if time.monotonic() > deadline:
+                    raise TimeoutError("mosquitto does not listen") from None
+                time.sleep(0.01)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it the polite way; it saves its state."""
+        self._end(kill=False)
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        self._end(kill=True)
+
+    def _end(self, *, kill: bool) -> None:
+        if self._process is not None:
+            (self._process.kill if kill else self._process.terminate)()
+            self._process.wait(_DEADLINE_S)
+            self._process = None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

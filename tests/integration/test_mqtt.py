@@ -1,0 +1,279 @@
+"""Events reach a subscriber through real brokers, whatever happens to the broker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+from mosquitto import Mosquitto
+
+from edge.broker import EmbeddedBroker
+from edge.errors import PublishError
+from edge.health import Counters
+from edge.mqtt import MqttSettings
+from edge.outbox import Outbox
+from edge.publish import Publisher
+from edge.subscribe import Subscriber
+
+EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
+DEADLINE_S = 20.0
+
+
+class Inbox:
+    """What a subscriber received, with waiting for it."""
+
+    def __init__(self):
+        self.received, self._changed = [], threading.Condition()
+
+    def __call__(self, message):
+        with self._changed:
+            self.received.append(message)
+            self._changed.notify_all()
+
+    def wait_for(self, condition, what):
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self.received), DEADLINE_S), what
+
+    def events(self):
+        return [json.loads(message.payload) for message in self.received if message.topic == EVENTS]
+
+    def wait_for_ids(self, wanted):
+        def all_there(_):
+            return wanted <= {event["id"] for event in self.events()}
+
+        self.wait_for(all_there, f"{len(wanted)} events within {DEADLINE_S} s")
+
+
+def settings(broker, name, **changes):
+    quick = {"backoff_first_s": 0.02, "backoff_max_s": 0.2, "connect_timeout_s": 3.0}
+    return MqttSettings(client_id=name, host=broker.host, port=broker.port, **{**quick, **changes})
+
+
+def put(outbox, numbers):
+    for number in numbers:
+        payload = json.dumps({"id": f"e{number}", "historical": False}, separators=(",", ":")).encode()
+        outbox.put(EVENTS, payload, 1, f"e{number}")
+    return {f"e{number}" for number in numbers}
+
+
+def until(condition, what):
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def counters():
+    return Counters()
+
+
+@pytest.fixture
+def outbox(tmp_path, counters):
+    with Outbox(tmp_path / "outbox.sqlite", counters) as outbox:
+        yield outbox
+
+
+@pytest.fixture
+def mosquitto(tmp_path):
+    broker = Mosquitto(tmp_path / "mosquitto")
+    yield broker
+    broker.stop()
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_events_arrive_live(mosquitto, outbox, counters, version):
+    mosquitto.start()
+    inbox = Inbox()
+    with (
+        Subscriber(settings(mosquitto, "ear", version=version), "fs/#", inbox),
+        Publisher(settings(mosquitto, "mouth", version=version), outbox, counters, AVAILABLE) as publisher,
+    ):
+        until(lambda: publisher.connected, "connected")
+        wanted = put(outbox, range(200))
+        inbox.wait_for_ids(wanted)
+        until(lambda: outbox.depth()[0] == 0, "all acknowledged")
+    assert not any(event["historical"] for event in inbox.events())
+    assert [event["id"] for event in inbox.events()] == [f"e{number}" for number in range(200)]
+    assert counters.total("events_published") == 200
+    inbox.wait_for(lambda got: got[-1].payload == b"stopped", "stopped said on close")
+
+
+def test_the_embedded_broker_carries_events():
+    """The same path, with nothing installed."""
+    inbox, counters = Inbox(), Counters()
+    with EmbeddedBroker() as broker, Subscriber(settings(broker, "ear"), "fs/#", inbox):
+        publisher = Publisher(settings(broker, "mouth"), outbox := _MemoryOutbox(), counters, AVAILABLE)
+        with publisher:
+            inbox.wait_for_ids(put(outbox, range(20)))
+            until(lambda: counters.total("events_published") == 20, "acknowledged")
+    assert Counter(event["id"] for event in inbox.events()).most_common(1)[0][1] == 1
+
+
+class _MemoryOutbox:
+    """The least that a publisher asks of an outbox."""
+
+    def __init__(self):
+        from edge.outbox_file import Waiting
+
+        self._waiting, self._make, self._listener = [], Waiting, lambda: None
+        self.last_sequence = 0
+
+    def put(self, topic, payload, priority, event_id):
+        self.last_sequence += 1
+        self._waiting.append(self._make(self.last_sequence, event_id, topic, payload, priority, 0.0))
+        self._listener()
+
+    def pending(self, limit, after=0):
+        return [message for message in self._waiting if message.sequence > after][:limit]
+
+    def acknowledge(self, event_ids):
+        gone = set(event_ids)
+        self._waiting = [message for message in self._waiting if message.event_id not in gone]
+
+    def watch(self, listener):
+        self._listener = listener
+
+    def depth(self):
+        return len(self._waiting), 0
+
+
+def test_events_wait_for_a_broker_that_starts_later(mosquitto, outbox, counters):
+    inbox = Inbox()
+    with Publisher(settings(mosquitto, "mouth"), outbox, counters, AVAILABLE) as publisher:
+        wanted = put(outbox, range(150))
+        until(lambda: counters.total("mqtt_failures", reason="unreachable") > 0, "a failed attempt")
+        assert "Connection refused" in publisher.error
+        mosquitto.start()
+        with Subscriber(settings(mosquitto, "ear"), "fs/#", inbox):
+            wanted |= put(outbox, range(150, 160))
+            until(lambda: publisher.connected, "connected")
+            until(lambda: outbox.depth()[0] == 0, "all acknowledged")
+    assert counters.total("events_published") == len(wanted)
+
+
+def test_events_of_an_absent_broker_arrive_once_each_and_historical(mosquitto, outbox, counters):
+    """The subscriber holds a session, so that the order in which the two come back does not matter."""
+    mosquitto.start()
+    inbox = Inbox()
+    with Subscriber(settings(mosquitto, "ear"), "fs/#", inbox, resume=True):
+        mosquitto.stop()
+        wanted = put(outbox, range(150))
+        with Publisher(settings(mosquitto, "mouth"), outbox, counters, AVAILABLE) as publisher:
+            until(lambda: counters.total("mqtt_failures", reason="unreachable") > 0, "a failed attempt")
+            mosquitto.start()
+            inbox.wait_for_ids(wanted)
+            until(lambda: publisher.connected and outbox.depth()[0] == 0, "all acknowledged")
+    assert {event["id"] for event in inbox.events() if event["historical"]} == wanted
+    assert Counter(event["id"] for event in inbox.events()) == dict.fromkeys(wanted, 1)
+
+
+@pytest.mark.parametrize("end", [Mosquitto.stop, Mosquitto.kill], ids=["restarted", "killed"])
+def test_every_event_arrives_when_the_broker_goes_down_in_mid_stream(mosquitto, outbox, counters, end):
+    mosquitto.start()
+    inbox = Inbox()
+    with (
+        Subscriber(settings(mosquitto, "ear"), "fs/#", inbox, resume=True),
+        Publisher(settings(mosquitto, "mouth", window=16), outbox, counters, AVAILABLE) as publisher,
+    ):
+        until(lambda: publisher.connected, "connected")
+        wanted = put(outbox, range(300))
+        inbox.wait_for(lambda got: len(got) > 20, "some events before the broker goes")
+        end(mosquitto)
+        until(lambda: not publisher.connected, "the loss noticed")
+        wanted |= put(outbox, range(300, 400))
+        mosquitto.start()
+        inbox.wait_for_ids(wanted)
+        until(lambda: outbox.depth()[0] == 0, "all acknowledged")
+    first = {event["id"]: event for event in reversed(inbox.events())}
+    assert set(first) == wanted
+    assert all(first[f"e{number}"]["historical"] for number in range(300, 400))
+    assert counters.total("mqtt_reconnects") >= 1
+
+
+def test_events_of_an_earlier_process_are_historical(mosquitto, tmp_path):
+    mosquitto.start()
+    inbox = Inbox()
+    with Outbox(tmp_path / "o.sqlite", Counters()) as earlier:
+        wanted = put(earlier, range(30))
+    with (
+        Outbox(tmp_path / "o.sqlite", Counters()) as outbox,
+        Subscriber(settings(mosquitto, "ear"), "fs/#", inbox),
+        Publisher(settings(mosquitto, "mouth"), outbox, Counters(), AVAILABLE),
+    ):
+        inbox.wait_for_ids(wanted)
+    assert all(event["historical"] for event in inbox.events())
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_a_wrong_password_is_counted_reported_and_tried_again(tmp_path, outbox, counters, version, caplog):
+    with Mosquitto(tmp_path / "mosquitto", users={"till": "right"}) as broker:
+        wrong = settings(broker, "mouth", username="till", password="wrong", version=version)
+        with Publisher(wrong, outbox, counters, AVAILABLE) as publisher:
+            until(lambda: counters.total("mqtt_failures", reason="refused") >= 2, "two refusals")
+            assert not publisher.connected
+            assert "refused the connection: Not authorized" in publisher.error
+        right = settings(broker, "mouth", username="till", password="right", version=version)
+        with Publisher(right, outbox, counters, AVAILABLE) as publisher:
+            until(lambda: publisher.connected, "connected")
+    assert "wrong" not in caplog.text
+    assert "wrong" not in repr(wrong)
+
+
+def test_the_broker_tells_of_a_device_that_died(mosquitto):
+    mosquitto.start()
+    inbox = Inbox()
+    program = (
+        "import sys; from edge.mqtt import *\n"
+        f"link = Connection(MqttSettings('mouth', port={mosquitto.port}), Will({AVAILABLE!r}, b'offline'))\n"
+        f"link.publish({AVAILABLE!r}, b'online', retain=True)\n"
+        "while True: link.step(1.0)\n"
+    )
+    with Subscriber(settings(mosquitto, "ear"), AVAILABLE, inbox):
+        device = subprocess.Popen([sys.executable, "-c", program])
+        inbox.wait_for(lambda got: got and got[-1].payload == b"online", "online")
+        device.kill()
+        device.wait()
+        inbox.wait_for(lambda got: got[-1].payload == b"offline", "offline")
+    late = Inbox()
+    with Subscriber(settings(mosquitto, "late"), AVAILABLE, late):
+        late.wait_for(lambda got: bool(got), "the retained will")
+    assert [(message.payload, message.retained) for message in late.received] == [(b"offline", True)]
+
+
+def test_camera_status_is_told_again_after_a_restart_of_the_broker(mosquitto, outbox, counters):
+    mosquitto.start()
+    status = "fs/shop/till/door/status"
+    with Publisher(settings(mosquitto, "mouth"), outbox, counters, AVAILABLE) as publisher:
+        publisher.announce(status, b"stalled")
+        publisher.announce(status, b"online")
+        until(lambda: publisher.connected, "connected")
+        mosquitto.kill()
+        until(lambda: not publisher.connected, "the loss noticed")
+        mosquitto.start()
+        until(lambda: publisher.connected, "connected again")
+        inbox = Inbox()
+        with Subscriber(settings(mosquitto, "ear"), "fs/#", inbox):
+            inbox.wait_for(lambda got: {m.topic: m.payload for m in got}.get(status) == b"online", "the status")
+
+
+def test_a_second_client_with_the_same_name_is_told_apart_from_a_crash(mosquitto, outbox, counters):
+    """MQTT 5 says who took the connection; the log must, too."""
+    mosquitto.start()
+    with Publisher(settings(mosquitto, "twin", version="5"), outbox, counters, AVAILABLE) as publisher:
+        until(lambda: publisher.connected, "connected")
+        with Subscriber(settings(mosquitto, "twin", version="5", backoff_first_s=5, backoff_max_s=5), "fs/#"):
+            until(lambda: publisher.error is not None or counters.total("mqtt_reconnects"), "the loss noticed")
+    assert counters.total("mqtt_failures", reason="unreachable") >= 1
+
+
+def test_a_missing_tls_file_is_one_clear_error(mosquitto):
+    from edge.mqtt import tls_context
+
+    with pytest.raises(PublishError, match="cannot load"):
+        tls_context(settings(mosquitto, "mouth", tls=True, tls_ca="missing.pem"))
