@@ -1,0 +1,297 @@
+"""One network from its source to the form that ships: export, calibrate, emit INT8, compare, decide."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from edge.digest import sha256_of
+from edge.engine import open_engine
+from edge.errors import QuantizeError
+from edge.manifest import Target
+from quantize import calibrate, compare, qdq
+from quantize.gates import Gate, judge_measurement
+from quantize.index import Sample, Scene, choose, choose_scenes, of_splits
+from quantize.latency import RUNS, cpu_name, interleaved_ms
+from quantize.spec import Spec, read_spec, spec_path, write_spec
+
+log = logging.getLogger(__name__)
+
+PERCENTILES = (100.0, 99.99)  # of the activations, tried in turn; the one nearer to FP32 is kept
+_TRIAL_IMAGES = 24
+T = TypeVar("T")
+Progress = Callable[[Sequence[T], str], Iterable[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The pictures a bundle is built on."""
+
+    samples: list[Sample]
+    scenes: list[Scene]
+    calibration_split: str = "train"
+    held_out_split: str = "val"
+    gallery_splits: tuple[str, ...] = ("catalogue",)
+    calibration_images: int = 200
+    held_out_images: int = 1000
+
+    def calibration_crops(self, spec: Spec) -> list[Sample]:
+        """Crops to calibrate on, even over the categories."""
+        return choose(_served(of_splits(self.samples, {self.calibration_split}), spec), self.calibration_images)
+
+    def held_out_crops(self, spec: Spec) -> list[Sample]:
+        """Crops that neither training nor calibration saw."""
+        return choose(_served(of_splits(self.samples, {self.held_out_split}), spec), self.held_out_images)
+
+    def gallery_crops(self, spec: Spec) -> list[Sample]:
+        """Reference crops of the categories an embedder serves."""
+        return _served(of_splits(self.samples, self.gallery_splits), spec)
+
+    def scenes_for(self, split: str) -> list[Scene]:
+        """Scenes of a split; where the file names none, the first go to calibration and the rest are held out."""
+        named = [scene for scene in self.scenes if scene.split == split]
+        if any(scene.split for scene in self.scenes):
+            count = self.calibration_images if split == self.calibration_split else self.held_out_images
+            return choose_scenes(named, count)
+        shuffled = choose_scenes(self.scenes, len(self.scenes))
+        cut = min(self.calibration_images, len(shuffled) // 2)
+        return shuffled[:cut] if split == self.calibration_split else shuffled[cut:][: self.held_out_images]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may ship."""
+
+    precision: Literal["auto", "fp32"] = "auto"
+    min_speedup: float = 1 / 0.9  # INT8 must be this much faster
+    waived: frozenset[str] = frozenset()  # gates that may fail, as model.gate
+    fallback_fp32: bool = False  # ship FP32 instead of refusing where INT8 fails an accuracy gate
+    reduce_range: bool = False  # 7-bit weights
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network with all its forms and the choice between them."""
+
+    name: str  # in the bundle: detector, classifier, embedder-<category>
+    spec: Spec
+    forms: dict[Target, Path]
+    ship: Target
+    why: str
+    evaluation: dict[str, Any]
+    provenance: dict[str, Any]
+    failed: list[str] = field(default_factory=list)  # gates that forbid packing, as model.gate
+    waived: list[str] = field(default_factory=list)  # gates that failed and were waived
+
+
+def _served(samples: list[Sample], spec: Spec) -> list[Sample]:
+    return [s for s in samples if spec.kind != "embedder" or s.category in spec.categories]
+
+
+def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
+    """Bring a network to FP32 ONNX: a training run is exported, an ONNX file with a spec beside it is copied.
+
+    Raises:
+        TrainError: the run is unusable.
+        QuantizeError: it cannot be exported, or there is no spec.
+    """
+    if source.is_dir():
+        from quantize.export import export_fp32
+
+        return export_fp32(source, fp32)
+    if source.suffix != ".onnx" or not source.is_file():
+        raise QuantizeError(
+            f"{source}: found neither folder nor ONNX file, expected a training run or an exported model"
+        )
+    spec = read_spec(spec_file or spec_path(source))
+    if source.resolve() != fp32.resolve():
+        shutil.copyfile(source, fp32)
+    write_spec(fp32, spec)
+    return spec
+
+
+def quantize_network(
+    spec: Spec, fp32: Path, pictures: Sequence[Path], out: Path, *, reduce_range: bool, progress: Progress[Path]
+) -> dict[str, Any]:
+    """Write the INT8 form of a network.
+
+    Returns:
+        its provenance: calibration digest, number of pictures, chosen percentile, weight bits.
+
+    Raises:
+        QuantizeError: the file or the pictures are unusable.
+    """
+    prepared = out.with_suffix(".prepared.onnx")
+    qdq.prepare(fp32, prepared)
+    batches = calibrate.inputs(progress(pictures, f"calibrate {out.stem}"), spec.preprocess)
+    histograms = calibrate.observe(prepared, batches)
+    trials: list[tuple[float, float]] = []
+    for percentile in PERCENTILES:
+        ranges = {name: histogram.range(percentile) for name, histogram in histograms.items()}
+        trial = out.with_suffix(f".{percentile:g}.onnx")
+        qdq.emit(prepared, ranges, trial, reduce_range=reduce_range)
+        trials.append((_error_of(spec, fp32, trial, pictures[:_TRIAL_IMAGES]), percentile))
+    error, percentile = min(trials)
+    out.with_suffix(f".{percentile:g}.onnx").replace(out)
+    for leftover in (prepared, *(out.with_suffix(f".{p:g}.onnx") for p in PERCENTILES)):
+        leftover.unlink(missing_ok=True)
+    write_spec(out, spec)
+    return {
+        "calibration_digest": calibrate.digest(pictures, spec.preprocess),
+        "calibration_images": len(pictures),
+        "percentile": percentile,
+        "relative_error": round(error, 5),
+        "weight_bits": 7 if reduce_range else 8,
+    }
+
+
+def _error_of(spec: Spec, fp32: Path, int8: Path, pictures: Sequence[Path]) -> float:
+    """Root mean square difference of the outputs over FP32's own, mean over outputs and pictures."""
+    engines = [open_engine(path, "onnxruntime") for path in (fp32, int8)]
+    errors = []
+    for batch in calibrate.inputs(pictures, spec.preprocess):
+        for want, got in zip(*(engine.run(batch) for engine in engines), strict=True):
+            want_f, got_f = np.asarray(want, np.float64), np.asarray(got, np.float64)
+            errors.append(float(np.sqrt(((want_f - got_f) ** 2).mean() / max(float((want_f**2).mean()), 1e-12))))
+    return float(np.mean(errors))
+
+
+def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.Comparison:
+    """Compare two forms on held-out pictures by the metrics of the network's task.
+
+    Raises:
+        QuantizeError: there is no held-out picture.
+        EngineError: a form cannot be run.
+    """
+    if spec.kind == "detector":
+        scenes = data.scenes_for(data.held_out_split)
+        if not scenes:
+            raise QuantizeError(
+                f"detector: found no scenes of split {data.held_out_split!r}, expected some to compare on"
+            )
+        forms = [compare.boxes_of(spec, path, scenes) for path in (fp32, int8)]
+        return compare.compare_detectors(forms[0], forms[1], scenes, spec.score_threshold)
+    held_out = data.held_out_crops(spec)
+    if not held_out:
+        raise QuantizeError(
+            f"{spec.kind}: found no crops of split {data.held_out_split!r}, expected some to compare on"
+        )
+    if spec.kind == "classifier":
+        answers = [compare.logits_of(spec, path, held_out) for path in (fp32, int8)]
+        return compare.compare_classifiers(answers[0], answers[1], [s.category for s in held_out], spec.labels)
+    gallery = data.gallery_crops(spec)
+    vectors = [
+        compare.Vectors(compare.vectors_of(spec, path, held_out), compare.vectors_of(spec, path, gallery))
+        for path in (fp32, int8)
+    ]
+    return compare.compare_embedders(vectors[0], vectors[1], held_out, gallery)
+
+
+def evaluate(spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float) -> tuple[dict[str, Any], list[Gate]]:
+    """Compare two forms in accuracy, fusion and speed.
+
+    Returns:
+        the table for the manifest, and every gate.
+
+    Raises:
+        QuantizeError: there is nothing to compare on.
+        EngineError: a form cannot be run.
+    """
+    comparison = compare_network(spec, fp32, int8, data)
+    fusion = qdq.audit(int8)
+    shown = data.scenes_for(data.held_out_split)[:1] if spec.kind == "detector" else data.held_out_crops(spec)[:1]
+    batch = next(calibrate.inputs([shown[0].path], spec.preprocess))
+    fp32_ms, int8_ms = interleaved_ms([open_engine(path, "onnxruntime") for path in (fp32, int8)], batch)
+    gates = [
+        *comparison.gates,
+        judge_measurement("fusion", fusion.share, fusion.int8 + fusion.fp32),
+        judge_measurement("latency", int8_ms / fp32_ms, RUNS, limit=1 / min_speedup),
+    ]
+    rows = {name: {"fp32": round(a, 5), "int8": round(b, 5)} for name, (a, b) in comparison.table.items()}
+    rows["latency_ms"] = {"fp32": round(fp32_ms, 4), "int8": round(int8_ms, 4)}
+    table = {
+        "images": comparison.images,
+        "metrics": rows,
+        "speedup": round(fp32_ms / int8_ms, 3),
+        "convolutions": {"int8": fusion.int8, "fp32": fusion.fp32, "fp32_on_purpose": fusion.excluded},
+        "gates": {gate.name: gate.row() for gate in gates},
+        "measured_on": {"cpu": cpu_name(), "engine": "onnxruntime", "threads": 1, "batch": 1, "runs": RUNS},
+    }
+    return table, gates
+
+
+def decide(name: str, gates: Sequence[Gate], policy: Policy) -> tuple[Target, str, list[str], list[str]]:
+    """Choose the form that ships.
+
+    Returns:
+        the form, the reason, the gates that forbid packing and those that were waived, each as model.gate.
+    """
+    latency = next(gate for gate in gates if gate.name == "latency")
+    speedup = f"INT8 runs at {1 / latency.value:.2f}x the speed of FP32"
+    if not latency.holds and f"{name}.latency" not in policy.waived:
+        return "fp32", f"{speedup} on {cpu_name()}, expected at least {1 / latency.limit.value:.2f}x", [], []
+    failed = [gate for gate in gates if not gate.holds]
+    waived = [f"{name}.{gate.name}" for gate in failed if f"{name}.{gate.name}" in policy.waived]
+    forbidding = [gate for gate in failed if f"{name}.{gate.name}" not in policy.waived]
+    reasons = "; ".join(str(gate) for gate in forbidding)
+    if forbidding and policy.fallback_fp32:
+        return "fp32", f"INT8 fails {reasons}", [], []
+    if forbidding:
+        return "ort-u8", f"INT8 fails {reasons}", [f"{name}.{gate}" for gate in forbidding], []
+    unsure = [gate.name for gate in gates if gate.verdict == "insufficient data"]
+    return (
+        "ort-u8",
+        f"{speedup}; gates hold" + (f", too few images to be sure of {unsure}" if unsure else ""),
+        [],
+        waived,
+    )
+
+
+def build_network(
+    name: str,
+    source: Path,
+    folder: Path,
+    data: Data,
+    policy: Policy,
+    progress: Progress[Path],
+    spec_file: Path | None = None,
+) -> Network:
+    """Bring one network to the form that ships.
+
+    Args:
+        name: in the bundle.
+        source: a training run or an ONNX file.
+        folder: for the files that are made.
+        data: to calibrate and compare on.
+        policy: what may ship.
+        progress: wraps the calibration pictures.
+        spec_file: of an ONNX file, where it is not beside it.
+
+    Raises:
+        TrainError: the run is unusable.
+        QuantizeError: it cannot be exported, quantised or compared.
+    """
+    fp32 = folder / f"{name}.fp32.onnx"
+    spec = obtain(source, fp32, spec_file)
+    if spec.kind == "embedder" and not spec.categories:
+        spec = spec.model_copy(update={"categories": sorted({s.category for s in data.samples})})
+    provenance: dict[str, Any] = {"fp32_sha256": sha256_of(fp32), "training": spec.record}
+    if policy.precision == "fp32":
+        return Network(name, spec, {"fp32": fp32}, "fp32", "asked for", {}, provenance)
+    crops = [s.path for s in data.calibration_crops(spec)]
+    pictures = [s.path for s in data.scenes_for(data.calibration_split)] if spec.kind == "detector" else crops
+    if not pictures:
+        why = f"no pictures of split {data.calibration_split!r} to calibrate INT8 on"
+        return Network(name, spec, {"fp32": fp32}, "fp32", why, {}, provenance)
+    int8 = folder / f"{name}.ort-u8.onnx"
+    provenance |= quantize_network(spec, fp32, pictures, int8, reduce_range=policy.reduce_range, progress=progress)
+    table, gates = evaluate(spec, fp32, int8, data, policy.min_speedup)
+    ship, why, failed, waived = decide(name, gates, policy)
+    log.info("%s: ships %s: %s", name, ship, why)
+    return Network(name, spec, {"fp32": fp32, "ort-u8": int8}, ship, why, table, provenance, failed, waived)

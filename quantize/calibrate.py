@@ -1,0 +1,139 @@
+"""Calibration: from a fixed list of real pictures to one value range per activation, in constant memory.
+
+ONNX Runtime's histogram calibrators keep every activation of every picture; here each picture is run once and only
+a histogram of fixed size per tensor survives it. The digest names pictures and preprocessing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from edge.digest import sha256_of
+from edge.errors import QuantizeError
+from edge.image import read_image
+from edge.manifest import Preprocess
+from edge.preprocess import to_batch, to_canvas
+from edge.types import FloatArray
+
+BINS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values of one activation that the quantised form keeps."""
+
+    low: float
+    high: float
+
+
+class Histogram:
+    """Counts values over a span that doubles when it is outgrown: constant memory, one pass."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf  # of all values seen
+        self._span = 0.0  # bins cover -span..span
+        self._counts = np.zeros(BINS, np.int64)
+
+    def add(self, values: FloatArray) -> None:
+        """Count the values of one picture.
+
+        Raises:
+            QuantizeError: a value is not finite.
+        """
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise QuantizeError(f"found activations from {low} to {high}, expected finite ones")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        largest = max(abs(low), abs(high))
+        if self._span == 0.0:
+            self._span = largest or 1.0
+        while self._span < largest:
+            inner = self._counts.reshape(-1, 2).sum(axis=1)
+            self._counts = np.concatenate([np.zeros(BINS // 4, np.int64), inner, np.zeros(BINS // 4, np.int64)])
+            self._span *= 2
+        index = ((values.ravel() + self._span) * (BINS / (2 * self._span))).astype(np.int32)
+        self._counts += np.bincount(np.minimum(index, BINS - 1), minlength=BINS)
+
+    def range(self, percentile: float) -> Range:
+        """The span that holds this percentage of the values on each side; 100: all of them. Zero is always inside."""
+        if percentile >= 100.0:
+            return Range(min(self.low, 0.0), max(self.high, 0.0))
+        share = self._counts.cumsum() / self._counts.sum()
+        edges = np.linspace(-self._span, self._span, BINS + 1)
+        low = edges[np.searchsorted(share, 1 - percentile / 100)]
+        high = edges[np.searchsorted(share, percentile / 100) + 1]
+        return Range(min(max(float(low), self.low), 0.0), max(min(float(high), self.high), 0.0))
+
+
+def digest(paths: Sequence[Path], preprocess: Preprocess) -> str:
+    """Name a calibration set: SHA-256 over the files' contents, in order, and the preprocessing.
+
+    Raises:
+        QuantizeError: a file cannot be read.
+    """
+    whole = hashlib.sha256(preprocess.model_dump_json().encode())
+    for path in paths:
+        try:
+            whole.update(bytes.fromhex(sha256_of(path)))
+        except OSError as error:
+            raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
+    return whole.hexdigest()
+
+
+def inputs(paths: Iterable[Path], preprocess: Preprocess) -> Iterator[NDArray[np.generic]]:
+    """Each picture as a batch of one, by the device's own preprocessing."""
+    for path in paths:
+        canvas, _ = to_canvas(preprocess, read_image(path))
+        yield to_batch(preprocess, [canvas])
+
+
+def observe(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Histogram]:
+    """Run a network and count the values of each of its float activations.
+
+    Raises:
+        QuantizeError: the network cannot be loaded or run, or there was no batch.
+    """
+    try:
+        graph_model = onnx.shape_inference.infer_shapes(onnx.load(str(model)))
+        graph = graph_model.graph
+        known = {tensor.name for tensor in graph.initializer} | {o.name for o in graph.output}
+        graph.output.extend(
+            info
+            for info in graph.value_info
+            if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and info.name not in known
+        )
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # would fuse tensors away
+        session = ort.InferenceSession(graph_model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX and ONNX Runtime raise types of their own C++ bindings
+        raise QuantizeError(f"{model}: cannot load for calibration: {str(error).splitlines()[0][:300]}") from error
+    floats = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    feed = session.get_inputs()[0]
+    histograms = {name: Histogram() for name in floats}
+    if feed.type == "tensor(float)":
+        histograms[feed.name] = Histogram()
+    count = 0
+    for batch in batches:
+        count += 1
+        try:
+            values = session.run(floats, {feed.name: batch})
+        except Exception as error:
+            raise QuantizeError(f"{model}: cannot run for calibration: {str(error).splitlines()[0][:300]}") from error
+        for name, value in zip(floats, values, strict=True):
+            if value.size:
+                histograms[name].add(value)
+        if feed.name in histograms:
+            histograms[feed.name].add(np.asarray(batch, np.float32))
+    if count == 0:
+        raise QuantizeError(f"{model}: found no calibration pictures, expected 100 to 300")
+    return histograms

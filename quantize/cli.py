@@ -1,0 +1,253 @@
+"""The `edge-quantize` command: export, quantise, compare and pack; the only place that sets up logging and progress."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from edge.errors import FinesightError
+from edge.image import set_threads
+from quantize.build import Data
+from quantize.gates import LIMITS
+
+TARGET_CPUS = ("this", "dot-product", "any")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb: 0 done, 1 our error in one line, 2 usage."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for ours in ("quantize", "edge", "trainer"):  # onnxruntime's quantiser narrates on the root logger
+        logging.getLogger(ours).setLevel(arguments.log_level.upper())
+    set_threads(1)
+    try:
+        verb: Callable[[argparse.Namespace], int] = arguments.verb
+        return verb(arguments)
+    except FinesightError as error:
+        print(f"edge-quantize: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-quantize", description="Turn trained networks into INT8 models and a bundle for devices."
+    )
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    export = verbs.add_parser("export", help="write a training run as FP32 ONNX, camera bytes in")
+    export.add_argument("run", type=Path)
+    export.add_argument("out", type=Path, help="the ONNX file; its spec is written beside it as .json")
+    export.set_defaults(verb=_export)
+
+    quantize = verbs.add_parser("quantize", help="write the INT8 form of an exported model")
+    quantize.add_argument("fp32", type=Path, help="an ONNX file with its spec beside it")
+    quantize.add_argument("out", type=Path)
+    _add_data(quantize)
+    _add_cpu(quantize)
+    quantize.set_defaults(verb=_quantize)
+
+    compare = verbs.add_parser("compare", help="compare FP32 with INT8 in accuracy and latency; 1 where a gate fails")
+    compare.add_argument("fp32", type=Path, help="an ONNX file with its spec beside it")
+    compare.add_argument("int8", type=Path)
+    compare.add_argument("--json", action="store_true")
+    _add_data(compare)
+    _add_speedup(compare)
+    compare.set_defaults(verb=_compare)
+
+    pack = verbs.add_parser("pack", help="export, quantise, compare and pack a bundle")
+    _add_pack(pack)
+    pack.set_defaults(verb=_pack)
+    return parser
+
+
+def _add_pack(pack: argparse.ArgumentParser) -> None:
+    pack.add_argument("--id", required=True, help="of the bundle")
+    pack.add_argument("--sequence", type=int, required=True, help="larger than that of the bundle it replaces")
+    pack.add_argument("--out", type=Path, required=True, help="the bundle folder, new")
+    detector = pack.add_mutually_exclusive_group()
+    detector.add_argument("--detector", type=Path, help="training run or exported model")
+    detector.add_argument("--detector-onnx", type=Path, help="a detector from elsewhere, with --detector-spec")
+    pack.add_argument(
+        "--detector-spec", type=Path, help="JSON: kind, output_names, preprocess, decoder, strides, labels"
+    )
+    pack.add_argument("--classifier", type=Path, help="training run or exported model")
+    pack.add_argument(
+        "--embedder", type=Path, action="append", default=[], help="the same; one for each category or more"
+    )
+    _add_data(pack)
+    _add_cpu(pack)
+    _add_speedup(pack)
+    pack.add_argument("--precision", choices=["auto", "fp32"], default="auto", help="fp32: do not try INT8")
+    pack.add_argument(
+        "--allow-degraded",
+        action="append",
+        default=[],
+        metavar="MODEL.GATE",
+        help=f"pack though this gate fails, and say so in the manifest; gates: {', '.join(LIMITS)}",
+    )
+    pack.add_argument("--fallback-fp32", action="store_true", help="ship FP32 where INT8 fails a gate, do not refuse")
+    pack.add_argument("--keep-fp32", action="store_true", help="pack the FP32 form beside a shipped INT8 one")
+    pack.add_argument("--no-probes", action="store_true", help="pack no golden probes")
+    pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--index", type=Path, help="CSV of crops: path, split, category, item")
+    parser.add_argument(
+        "--root", type=Path, help="what paths are relative to; default: the folder of the file that names them"
+    )
+    parser.add_argument("--scenes", type=Path, help="COCO-style JSON of frames and boxes, for a detector")
+    parser.add_argument("--calibration-split", default="train")
+    parser.add_argument("--held-out-split", default="val")
+    parser.add_argument("--gallery-splits", default="catalogue", help="reference crops; comma between several")
+    parser.add_argument("--calibration-images", type=int, default=200)
+    parser.add_argument("--held-out-images", type=int, default=1000)
+
+
+def _add_cpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target-cpu",
+        choices=TARGET_CPUS,
+        default="this",
+        help="any: 7-bit weights, right without an 8-bit dot product too; this: decide by this machine's CPU",
+    )
+
+
+def _add_speedup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-speedup", type=float, default=1 / LIMITS["latency"].value, help="INT8 must be this much faster to ship"
+    )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from quantize.export import export_fp32
+
+    spec = export_fp32(arguments.run, arguments.out)
+    print(f"{arguments.out}: {spec.kind}, {arguments.out.stat().st_size} bytes")
+    return 0
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    from quantize.build import quantize_network
+    from quantize.qdq import audit
+    from quantize.spec import read_spec, spec_path
+
+    spec = read_spec(spec_path(arguments.fp32))
+    data = _data(arguments)
+    pictures = data.scenes_for(data.calibration_split) if spec.kind == "detector" else data.calibration_crops(spec)
+    done = quantize_network(
+        spec,
+        arguments.fp32,
+        [picture.path for picture in pictures],
+        arguments.out,
+        reduce_range=_reduce_range(arguments.target_cpu),
+        progress=_progress,
+    )
+    fusion = audit(arguments.out)
+    print(f"{arguments.out}: {fusion.int8} INT8 and {fusion.fp32} FP32 convolutions, {json.dumps(done)}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from quantize.build import evaluate
+    from quantize.spec import read_spec, spec_path
+
+    spec = read_spec(spec_path(arguments.fp32))
+    table, gates = evaluate(spec, arguments.fp32, arguments.int8, _data(arguments), arguments.min_speedup)
+    if arguments.json:
+        print(json.dumps(table, indent=1))
+    else:
+        print(f"{'metric':<32} {'FP32':>10} {'INT8':>10}   {table['images']} images")
+        for name, row in table["metrics"].items():
+            print(f"{name:<32} {row['fp32']:>10.4f} {row['int8']:>10.4f}")
+        for gate in gates:
+            print(f"gate {gate}")
+    return 0 if all(gate.holds for gate in gates) else 1
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from quantize.build import Policy, build_network
+    from quantize.pack import Order, pack
+
+    data = _data(arguments)
+    policy = Policy(
+        precision=arguments.precision,
+        min_speedup=arguments.min_speedup,
+        waived=frozenset(arguments.allow_degraded),
+        fallback_fp32=arguments.fallback_fp32,
+        reduce_range=_reduce_range(arguments.target_cpu),
+    )
+    order = Order(
+        arguments.id,
+        arguments.sequence,
+        arguments.out,
+        keep_fp32=arguments.keep_fp32,
+        with_probes=not arguments.no_probes,
+    )
+    with tempfile.TemporaryDirectory(prefix="finesight-pack-") as scratch:
+        work = arguments.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        networks = [
+            build_network(name, source, work, data, policy, _progress, spec_file)
+            for name, source, spec_file in _sources(arguments)
+        ]
+        manifest = pack(order, networks, data)
+    for network in networks:
+        print(f"{network.name}: ships {network.ship}: {network.why}")
+    size = sum(entry.size for entry in manifest.files)
+    print(
+        f"{arguments.out}: bundle {manifest.bundle_id}, {len(manifest.files)} files, {size} bytes, "
+        f"{len(manifest.probes)} probes"
+    )
+    return 0
+
+
+def _sources(arguments: argparse.Namespace) -> Iterable[tuple[str, Path, Path | None]]:
+    if arguments.detector or arguments.detector_onnx:
+        yield "detector", arguments.detector or arguments.detector_onnx, arguments.detector_spec
+    if arguments.classifier:
+        yield "classifier", arguments.classifier, None
+    names = [source.stem if source.suffix == ".onnx" else source.name for source in arguments.embedder]
+    for number, (name, source) in enumerate(zip(names, arguments.embedder, strict=True)):
+        label = name.removeprefix("embedder").strip("-_.") or str(number)
+        yield f"embedder-{label if names.count(name) == 1 else number}", source, None
+
+
+def _data(arguments: argparse.Namespace) -> Data:
+    from quantize.index import read_index, read_scenes
+
+    return Data(
+        samples=read_index(arguments.index, arguments.root) if arguments.index else [],
+        scenes=read_scenes(arguments.scenes, arguments.root) if arguments.scenes else [],
+        calibration_split=arguments.calibration_split,
+        held_out_split=arguments.held_out_split,
+        gallery_splits=tuple(arguments.gallery_splits.split(",")),
+        calibration_images=arguments.calibration_images,
+        held_out_images=arguments.held_out_images,
+    )
+
+
+def _reduce_range(target_cpu: str) -> bool:
+    from quantize.qdq import lacks_dot_product
+
+    if target_cpu == "this":
+        try:
+            return lacks_dot_product(Path("/proc/cpuinfo").read_text())
+        except OSError:
+            return True  # 7 bits are right everywhere
+    return target_cpu == "any"
+
+
+def _progress(pictures: Sequence[Path], what: str) -> Iterable[Path]:
+    from tqdm import tqdm
+
+    bar: Iterable[Path] = tqdm(pictures, desc=what, unit="image", leave=False, disable=None)
+    return bar

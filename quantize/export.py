@@ -1,0 +1,140 @@
+"""A trained network to FP32 ONNX: camera bytes in, normalisation folded into the graph. The torch door."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from edge.durable import write_durably
+from edge.engine_onnxruntime import open_session_from_bytes
+from edge.errors import QuantizeError
+from edge.manifest import Preprocess
+from quantize import fold
+from quantize.spec import Spec, write_spec
+
+log = logging.getLogger(__name__)
+
+OPSET = 17
+PARITY = 1e-3  # largest difference, relative to the largest output, that float arithmetic may explain
+PADDING_PARITY = 5e-2  # the same for the folded graph, whose zero padding is a slightly other grey
+
+
+class CameraInput(nn.Module):  # type: ignore[misc]  # torch is not typed here
+    """Bytes (n, h, w, 3) to the normalised floats (n, 3, h, w) that a network was trained on."""
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        mean = torch.tensor(preprocess.mean).reshape(1, 3, 1, 1)
+        std = torch.tensor(preprocess.std).reshape(1, 3, 1, 1)
+        self.network = network
+        self.register_buffer("scale", 1.0 / (255.0 * std))
+        self.register_buffer("bias", -mean / std)
+
+    def forward(self, image: Any) -> Any:
+        """Normalise, then run the network."""
+        return self.network(image.permute(0, 3, 1, 2).float() * self.scale + self.bias)
+
+
+def export_module(network: nn.Module, spec: Spec, out_onnx: Path) -> bool:
+    """Export a network in eval mode, fold its normalisation, prove both against torch, and write the spec beside it.
+
+    Returns:
+        whether the normalisation could be folded into the first convolution.
+
+    Raises:
+        QuantizeError: the exporter failed, or the file does not compute what torch computes.
+    """
+    wrapped = CameraInput(network, spec.preprocess).eval()
+    size = (spec.preprocess.height, spec.preprocess.width)
+    out_onnx.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with warnings.catch_warnings():
+            # The exporter that needs no onnxscript is deprecated; it also warns of every shape it traces as a constant.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                wrapped,
+                (torch.zeros(1, *size, 3, dtype=torch.uint8),),
+                str(out_onnx),
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=[spec.input_name],
+                output_names=spec.output_names,
+                dynamic_axes={name: {0: "n"} for name in (spec.input_name, *spec.output_names)},
+            )
+    except (RuntimeError, torch.onnx.OnnxExporterError) as error:
+        raise QuantizeError(f"{out_onnx}: torch cannot export it: {str(error).splitlines()[0]}") from error
+    model = onnx.load(str(out_onnx))
+    fold.pool_by_average_pool(model)
+    fold.drop_unused(model)
+    onnx.save(model, str(out_onnx))
+    difference = _difference(wrapped, model, size)
+    if not difference <= PARITY:
+        raise QuantizeError(
+            f"{out_onnx}: differs from torch by {difference:.1e} of its largest output, at most {PARITY}"
+        )
+    plain = model.SerializeToString()
+    folded = fold.fold_normalisation(model)
+    if folded:
+        fold.drop_unused(model)
+        onnx.checker.check_model(model)
+        difference = _difference(wrapped, model, size)
+        folded = difference <= PADDING_PARITY
+    if not folded:
+        model = onnx.load_from_string(plain)
+    log.info("%s: normalisation folded: %s, differs from torch by %.1e", out_onnx, folded, difference)
+    write_durably(out_onnx, model.SerializeToString())
+    write_spec(out_onnx, spec)
+    return folded
+
+
+def _difference(wrapped: nn.Module, model: onnx.ModelProto, size: tuple[int, int]) -> float:
+    """Largest difference from torch on noise over a smooth picture, relative to the largest output."""
+    generator = np.random.default_rng(0)
+    ramp = np.linspace(0, 200, size[1])[None, None, :, None]
+    batch = (ramp + generator.integers(0, 56, (2, *size, 3))).astype(np.uint8)
+    with torch.no_grad():
+        outputs = wrapped(torch.from_numpy(batch))
+    expected = [o.numpy() for o in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
+    found = open_session_from_bytes(model.SerializeToString(), "exported model").run(batch)
+    return max(
+        float(np.abs(want - got).max()) / max(float(np.abs(want).max()), 1e-6)
+        for want, got in zip(expected, found, strict=True)
+    )
+
+
+def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
+    """Export a training run (`model.safetensors`, `model.json`).
+
+    Raises:
+        TrainError: the run is unusable.
+        QuantizeError: it cannot be exported faithfully.
+    """
+    from trainer.models import load_model
+
+    network, card = load_model(run_folder)
+    outputs = {
+        "detector": [f"stride_{stride}" for stride in card.strides],
+        "classifier": ["logits"],
+        "embedder": ["embedding"],
+    }[card.kind]
+    spec = Spec(
+        kind=card.kind,
+        output_names=outputs,
+        preprocess=card.preprocess,
+        strides=card.strides if card.kind == "detector" else [],
+        labels=card.labels,
+        categories=card.categories,
+        heads=card.heads,
+        score_threshold=card.score_threshold,
+        temperature=card.temperature,
+        record={"backbone": card.backbone, "seed": card.seed, "data": card.data, "metrics": card.metrics},
+    )
+    export_module(network, spec, out_onnx)
+    return spec

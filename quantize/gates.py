@@ -1,0 +1,105 @@
+"""Accuracy and speed gates: how much an INT8 network may differ from its FP32 master, and whether it does.
+
+A gate compares one number with one limit. It passes when the number reaches the limit with its 95 % bound as well,
+says `insufficient data` when only the number does or when too few pictures were compared, and fails otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Verdict = Literal["pass", "insufficient data", "fail"]
+MIN_IMAGES = 30  # fewer say nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a gate expects."""
+
+    at_least: bool  # False: at most
+    value: float
+
+
+LIMITS = MappingProxyType(
+    {
+        "top1": Limit(at_least=True, value=0.995),  # INT8 over FP32, as all ratios below
+        "worst_class": Limit(at_least=True, value=0.97),
+        "flip_rate": Limit(at_least=False, value=0.015),
+        "recall_at_1": Limit(at_least=True, value=0.995),  # INT8 query, INT8 gallery
+        "recall_at_1_fp32_gallery": Limit(at_least=True, value=0.995),  # INT8 query, FP32 gallery
+        "worst_category": Limit(at_least=True, value=0.98),
+        "cosine_mean": Limit(at_least=True, value=0.99),
+        "cosine_p1": Limit(at_least=True, value=0.96),
+        "ap50_95": Limit(at_least=True, value=0.99),
+        "recall": Limit(at_least=True, value=0.99),  # at the operating threshold
+        "matched_iou": Limit(at_least=True, value=0.95),  # median of boxes both find
+        "agreement": Limit(at_least=True, value=0.97),  # FP32's boxes that INT8 finds; where there is no truth
+        "fusion": Limit(at_least=True, value=0.95),  # convolutions that run as INT8
+        "latency": Limit(at_least=False, value=0.9),  # INT8's median time over FP32's
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One comparison and its outcome."""
+
+    name: str
+    value: float
+    limit: Limit
+    images: int
+    verdict: Verdict
+
+    @property
+    def holds(self) -> bool:
+        """Whether INT8 may ship as far as this gate goes: reached, on enough pictures to say anything."""
+        return self.verdict == "pass" or (
+            self.verdict == "insufficient data" and self.images >= MIN_IMAGES and _reaches(self.value, self.limit)
+        )
+
+    def __str__(self) -> str:
+        sense = "at least" if self.limit.at_least else "at most"
+        return f"{self.name} {self.value:.4f} ({sense} {self.limit.value:g}, {self.images} images: {self.verdict})"
+
+    def row(self) -> dict[str, object]:
+        """The gate as the manifest holds it."""
+        return {
+            "value": round(self.value, 5),
+            "limit": self.limit.value,
+            "at_least": self.limit.at_least,
+            "images": self.images,
+            "verdict": self.verdict,
+        }
+
+
+def judge(name: str, value: float, images: int, error: float = 0.0, limit: float | None = None) -> Gate:
+    """Judge one number.
+
+    Args:
+        name: a key of LIMITS.
+        value: what was measured.
+        images: how many pictures it was measured on.
+        error: its standard error, from paired answers.
+        limit: instead of the table's.
+    """
+    expected = LIMITS[name] if limit is None else Limit(LIMITS[name].at_least, limit)
+    bound = value - 1.96 * error if expected.at_least else value + 1.96 * error
+    if images < MIN_IMAGES:
+        verdict: Verdict = "insufficient data"
+    elif not _reaches(value, expected):
+        verdict = "fail"
+    else:
+        verdict = "pass" if _reaches(bound, expected) else "insufficient data"
+    return Gate(name, value, expected, images, verdict)
+
+
+def judge_measurement(name: str, value: float, samples: int, limit: float | None = None) -> Gate:
+    """Judge a number that is no statistic over pictures: speed, fusion."""
+    expected = LIMITS[name] if limit is None else Limit(LIMITS[name].at_least, limit)
+    return Gate(name, value, expected, samples, "pass" if _reaches(value, expected) else "fail")
+
+
+def _reaches(value: float, limit: Limit) -> bool:
+    return value >= limit.value if limit.at_least else value <= limit.value

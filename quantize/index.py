@@ -1,0 +1,118 @@
+"""Data sets as the quantiser reads them: labelled crops in `index.csv`, boxed scenes in a COCO-style JSON."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import QuantizeError
+from edge.types import FloatArray
+
+_ALIASES = {"category": ("category", "coarse"), "item": ("item", "fine")}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One crop of one known item."""
+
+    path: Path
+    name: str  # as the index writes it
+    split: str
+    category: str
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One frame and the objects in it."""
+
+    path: Path
+    name: str
+    split: str  # "" where the file names none
+    boxes_px: FloatArray  # (n, 4) x0 y0 x1 y1
+
+
+def read_index(path: Path, root: Path | None = None) -> list[Sample]:
+    """Read a CSV with columns path, split, category (or coarse), item (or fine).
+
+    Args:
+        path: the CSV.
+        root: what its paths are relative to; its own folder by default.
+
+    Raises:
+        QuantizeError: unreadable, a column missing, or no rows.
+    """
+    root = root or path.parent
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
+    if not rows:
+        raise QuantizeError(f"{path}: found no rows, expected one per crop")
+    columns = {}
+    for wanted in ("path", "split", "category", "item"):
+        found = [name for name in _ALIASES.get(wanted, (wanted,)) if name in rows[0]]
+        if not found:
+            raise QuantizeError(f"{path}: found columns {sorted(rows[0])}, expected {wanted!r} among them")
+        columns[wanted] = found[0]
+    return [
+        Sample(root / row["path"], row["path"], row["split"], row[columns["category"]], row[columns["item"]])
+        for row in rows
+    ]
+
+
+def read_scenes(path: Path, root: Path | None = None) -> list[Scene]:
+    """Read COCO-style boxes: `images` (id, file_name, split if any), `annotations` (image_id, bbox: x y width height).
+
+    Raises:
+        QuantizeError: unreadable, or of another form.
+    """
+    root = root or path.parent
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        boxes: dict[object, list[list[float]]] = defaultdict(list)
+        for annotation in data["annotations"]:
+            x, y, width, height = annotation["bbox"]
+            boxes[annotation["image_id"]].append([x, y, x + width, y + height])
+        return [
+            Scene(
+                root / picture["file_name"],
+                picture["file_name"],
+                str(picture.get("split", "")),
+                np.asarray(boxes[picture["id"]], np.float32).reshape(-1, 4),
+            )
+            for picture in data["images"]
+        ]
+    except OSError as error:
+        raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise QuantizeError(f"{path}: found no COCO-style images and annotations: {error!r}") from error
+
+
+def of_splits(samples: Sequence[Sample], splits: Collection[str]) -> list[Sample]:
+    """The samples of some splits."""
+    return [sample for sample in samples if sample.split in splits]
+
+
+def choose(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Choose samples evenly over the categories; the same ones every time, whatever their order in the index."""
+    by_category: dict[str, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda s: hashlib.sha256(s.name.encode()).digest()):
+        by_category[sample.category].append(sample)
+    chosen: list[Sample] = []
+    for round_ in range(max((len(group) for group in by_category.values()), default=0)):
+        chosen += [by_category[name][round_] for name in sorted(by_category) if round_ < len(by_category[name])]
+    return chosen[:count]
+
+
+def choose_scenes(scenes: Sequence[Scene], count: int) -> list[Scene]:
+    """Choose scenes; the same ones every time."""
+    return sorted(scenes, key=lambda s: hashlib.sha256(s.name.encode()).digest())[:count]

@@ -1,0 +1,44 @@
+"""How long two forms of a network take, run in turn so that a busy machine slows both alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.types import Engine
+
+RUNS = 100
+_WARM_UP = 5
+
+
+def interleaved_ms(
+    engines: list[Engine],
+    batch: NDArray[np.generic],
+    runs: int = RUNS,
+    clock_s: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Median milliseconds of each engine on one batch."""
+    for engine in engines:
+        for _ in range(_WARM_UP):
+            engine.run(batch)
+    taken_s = np.zeros((len(engines), runs))
+    for run in range(runs):
+        for index, engine in enumerate(engines):
+            start_s = clock_s()
+            engine.run(batch)
+            taken_s[index, run] = clock_s() - start_s
+    return [float(value) for value in np.median(taken_s, axis=1) * 1000]
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, for tables."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return "unknown CPU"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else "unknown CPU"

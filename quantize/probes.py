@@ -1,0 +1,112 @@
+"""Golden probes: small crops that the packed models answer rightly, with a margin, to be asked again on a device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.decode import unit_rows
+from edge.errors import QuantizeError
+from edge.image import encode_image, read_image, resize
+from edge.stages import Stages
+from edge.timing import Timings
+from edge.types import Box, FloatArray, Image
+from quantize.index import Sample
+
+MIN_PROBES, MAX_PROBES = 8, 32
+MAX_SIDE_PX = 128
+_MIN_PROBABILITY = 0.6  # of the category
+_MIN_MARGIN = 0.02  # cosine, to the next item
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A crop as it would be packed, and what the packed models say of it."""
+
+    sample: Sample
+    png: bytes
+    vector: FloatArray  # (dim,)
+    surety: float  # larger is safer
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Reference vectors of one category."""
+
+    vectors: FloatArray  # (n, dim), rows of unit length
+    items: tuple[str, ...]
+
+
+def small(picture: Image) -> Image:
+    """Shrink a crop so that its longer side fits a probe."""
+    height, width = picture.shape[:2]
+    scale = MAX_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return picture
+    return resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), "area")
+
+
+def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> Candidate | None:
+    """Put a crop to the packed models; None when any answer is wrong or narrow."""
+    gallery, embedder = galleries.get(sample.category), stages.embedders.get(sample.category)
+    if gallery is None or embedder is None:
+        return None
+    picture = small(read_image(sample.path))
+    whole: list[Box] = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
+    surety = 1.0
+    if stages.classifier is not None:
+        best = stages.classifier.name(stages.classifier.classify(picture, whole, Timings())[0])[0]
+        if best.name != sample.category or best.score < _MIN_PROBABILITY:
+            return None
+        surety = best.score
+    vector = embedder.embed(picture, whole, Timings())[0]
+    cosine = gallery.vectors @ vector
+    items = np.asarray(gallery.items)
+    others = cosine[items != sample.item]
+    margin = float(cosine.max() - others.max()) if len(others) else 1.0
+    if items[int(cosine.argmax())] != sample.item or margin < _MIN_MARGIN:
+        return None
+    return Candidate(sample, encode_image(picture, ".png"), vector, surety * margin)
+
+
+def choose_probes(samples: Sequence[Sample], stages: Stages, galleries: dict[str, Gallery]) -> list[Candidate]:
+    """Choose the surest crops, evenly over the categories and then over the items.
+
+    Raises:
+        QuantizeError: fewer than MIN_PROBES crops are answered rightly.
+    """
+    by_category: dict[str, list[Candidate]] = defaultdict(list)
+    for sample in samples:
+        if candidate := ask(sample, stages, galleries):
+            by_category[sample.category].append(candidate)
+    for name, group in by_category.items():
+        by_category[name] = _items_in_turn(sorted(group, key=lambda c: (-c.surety, c.sample.name)))
+    longest = max((len(group) for group in by_category.values()), default=0)
+    chosen = [
+        by_category[n][turn] for turn in range(longest) for n in sorted(by_category) if turn < len(by_category[n])
+    ]
+    if len(chosen) < MIN_PROBES:
+        raise QuantizeError(
+            f"probes: found {len(chosen)} of {len(samples)} crops answered rightly with a margin, "
+            f"expected at least {MIN_PROBES}"
+        )
+    return chosen[:MAX_PROBES]
+
+
+def _items_in_turn(ordered: list[Candidate]) -> list[Candidate]:
+    """Reorder so that every item comes once before any comes twice."""
+    turn: dict[str, int] = defaultdict(int)
+    keyed = []
+    for candidate in ordered:
+        keyed.append((turn[candidate.sample.item], candidate))
+        turn[candidate.sample.item] += 1
+    return [candidate for _, candidate in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def embedding_i8(vector: FloatArray) -> list[int]:
+    """A vector times 127 over its largest component, rounded."""
+    row = unit_rows(vector[None, :])[0]
+    return [int(v) for v in np.rint(row * (127.0 / max(float(np.abs(row).max()), 1e-12)))]

@@ -1,0 +1,197 @@
+"""FP32 ONNX to INT8 ONNX for ONNX Runtime on a CPU: U8 activations, S8 weights per channel, as Q/DQ nodes.
+
+The onnx and onnxruntime.quantization door. What is left in FP32: everything from the last weighted layer of each output
+on (a detector's last convolutions and an embedder's projection lose accuracy and cost little), and the normalisation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from edge.errors import QuantizeError
+from quantize import fold
+from quantize.calibrate import Range
+
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+# x86 without these adds two U8*S8 products in 16 bits, which saturate; 7-bit weights cannot.
+_DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """What ONNX Runtime made of the convolutions."""
+
+    int8: int
+    fp32: int  # left in FP32, on purpose or not
+    excluded: int  # of them on purpose
+    operators: dict[str, int]  # of the optimised graph
+
+    @property
+    def share(self) -> float:
+        """INT8 convolutions among those that were meant to be."""
+        return self.int8 / max(1, self.int8 + self.fp32 - self.excluded)
+
+
+def lacks_dot_product(cpuinfo: str) -> bool:
+    """Say from the text of /proc/cpuinfo whether the CPU has no 8-bit dot product (VNNI, AMX, ARM dotprod)."""
+    words = {
+        word for line in cpuinfo.splitlines() if line.lower().startswith(("flags", "features")) for word in line.split()
+    }
+    return not words & _DOT_PRODUCT_FLAGS
+
+
+def prepare(fp32: Path, prepared: Path) -> None:
+    """Infer shapes and fuse batch normalisation.
+
+    Raises:
+        QuantizeError: not a readable ONNX file.
+    """
+    try:
+        quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+    except Exception as error:  # protobuf, onnx and onnxruntime each raise their own
+        raise QuantizeError(f"{fp32}: cannot read as ONNX: {_first_line(error)}") from error
+
+
+def tail_of(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes from the last weighted layer of each output on, those layers included."""
+    producer = {name: node for node in model.graph.node for name in node.output}
+    names: list[str] = []
+    pending = [output.name for output in model.graph.output]
+    while pending:
+        node = producer.get(pending.pop())
+        if node is None or node.name in names:
+            continue
+        names.append(node.name)
+        if node.op_type not in _WEIGHTED:
+            pending.extend(node.input)
+    return names
+
+
+def emit(prepared: Path, ranges: dict[str, Range], out: Path, *, reduce_range: bool) -> None:
+    """Write the INT8 form.
+
+    Args:
+        prepared: from `prepare`.
+        ranges: of every float activation.
+        out: the file to write.
+        reduce_range: 7-bit weights, for CPUs without an 8-bit dot product.
+
+    Raises:
+        QuantizeError: the graph cannot be quantised.
+    """
+    try:
+        model = load_model_with_shape_infer(prepared)
+        excluded = set(tail_of(model)) | {node.name for node in _input_arithmetic(model.graph)}
+        overrides = {}
+        if (sub := _centring(model.graph)) is not None:
+            centre = np.asarray(fold.constants(model.graph)[sub.input[1]])
+            # The bytes themselves are the quantised input: scale one, zero point at the centre.
+            overrides[sub.output[0]] = [
+                {
+                    "scale": np.array(1.0, np.float32),
+                    "zero_point": np.array(centre, np.uint8),
+                    "quant_type": QuantType.QUInt8,
+                }
+            ]
+        data = {name: (np.array(r.low, np.float32), np.array(r.high, np.float32)) for name, r in ranges.items()}
+        quantizer = QDQQuantizer(
+            model,
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+            nodes_to_quantize=[],
+            nodes_to_exclude=sorted(excluded),
+            op_types_to_quantize=sorted(set(QLinearOpsRegistry) | set(QDQRegistry)),
+            extra_options={"TensorQuantOverrides": overrides},
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        quantized = quantizer.model.model
+        _feed_bytes(quantized)
+        fold.drop_unused(quantized)
+        onnx.checker.check_model(quantized)
+        onnx.save(quantized, str(out))
+    except QuantizeError:
+        raise
+    except Exception as error:
+        raise QuantizeError(f"{prepared}: cannot quantise: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _centring(graph: onnx.GraphProto) -> onnx.NodeProto | None:
+    """The node that subtracts the centre from the camera's bytes, see quantize.fold."""
+    known = fold.constants(graph)
+    for node in graph.node:
+        if node.op_type == "Sub" and node.input[1] in known and known[node.input[1]].size == 1:
+            source = next((n for n in graph.node if node.input[0] in n.output), None)
+            if source is not None and source.op_type == "Cast":
+                return node
+    return None
+
+
+def _input_arithmetic(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Cast, Mul and Add of a normalisation that could not be folded: quantised, they broadcast slowly and lose bits."""
+    found: list[onnx.NodeProto] = []
+    names = {graph.input[0].name}
+    for node in graph.node:
+        if node.op_type in {"Transpose", "Cast", "Mul", "Add", "Sub", "Div"} and names & set(node.input):
+            found.append(node)
+            names |= set(node.output)
+    return found
+
+
+def _feed_bytes(model: onnx.ModelProto) -> None:
+    """Replace Cast, Sub, QuantizeLinear at the input by the bytes they would give back, in place."""
+    graph = model.graph
+    sub = _centring(graph)
+    if sub is None:
+        return
+    readers = fold.consumers(graph, sub.output[0])
+    cast = next(n for n in graph.node if sub.input[0] in n.output)
+    if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
+        return
+    for node in fold.consumers(graph, readers[0].output[0]):
+        node.input[0] = cast.input[0]
+    for node in (cast, sub, readers[0]):
+        graph.node.remove(node)
+
+
+def audit(path: Path) -> Fusion:
+    """Count what ONNX Runtime fuses on this machine.
+
+    Raises:
+        QuantizeError: it cannot load the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="finesight-audit-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(optimised)
+        try:
+            ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            operators = Counter(node.op_type for node in onnx.load(str(optimised)).graph.node)
+            model = onnx.load(str(path))
+        except Exception as error:
+            raise QuantizeError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+    tail = set(tail_of(model))
+    excluded = sum(node.op_type == "Conv" for node in model.graph.node if node.name in tail)
+    int8 = operators["QLinearConv"]
+    return Fusion(int8, operators["Conv"] + operators["FusedConv"], excluded, dict(sorted(operators.items())))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:300]

@@ -1,0 +1,97 @@
+"""A network on its way into a bundle: an FP32 ONNX file and, beside it, how to feed and read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edge.durable import write_durably
+from edge.errors import QuantizeError
+from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, Preprocess, Target
+
+Kind = Literal["detector", "classifier", "embedder"]
+Model = DetectorModel | ClassifierModel | EmbedderModel
+MAX_BATCH = 8  # crops of one frame in one run
+
+
+class Spec(BaseModel):
+    """What is true of a network whatever its precision. Saved as `<model>.json` beside `<model>.onnx`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    kind: Kind
+    input_name: str = "image"
+    output_names: list[str]
+    preprocess: Preprocess
+    decoder: Literal["ltrb", "yolox"] = "ltrb"  # detector
+    strides: list[int] = []  # detector: input pixels per cell
+    labels: list[str] = []  # detector, classifier
+    keep_labels: list[str] | None = None  # detector: report only these
+    categories: list[str] = []  # embedder
+    heads: list[Head] = []  # embedder
+    score_threshold: float = 0.3  # detector
+    iou_threshold: float = 0.6  # detector
+    temperature: float = 1.0  # classifier
+    threshold: float = 0.5  # classifier: below it the category is unknown
+    record: dict[str, Any] = {}  # seed, data, recipe and metrics, as the trainer wrote them
+
+
+def spec_path(onnx: Path) -> Path:
+    """Where the spec of an ONNX file lies."""
+    return onnx.with_suffix(".json")
+
+
+def write_spec(onnx: Path, spec: Spec) -> None:
+    """Write the spec beside its ONNX file."""
+    write_durably(spec_path(onnx), spec.model_dump_json(indent=1).encode())
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a spec.
+
+    Raises:
+        QuantizeError: missing, or not a spec.
+    """
+    try:
+        return Spec.model_validate_json(path.read_text())
+    except OSError as error:
+        raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise QuantizeError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
+
+
+def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str) -> Model:
+    """The manifest's entry of a network, but for what is fitted when a bundle is packed.
+
+    Raises:
+        QuantizeError: the spec lacks what its kind needs.
+    """
+    shared: dict[str, Any] = {
+        "files": files,
+        "input_name": spec.input_name,
+        "output_names": spec.output_names,
+        "preprocess": spec.preprocess,
+        "ship": ship,
+        "why": why,
+        "max_batch": 1 if spec.kind == "detector" else MAX_BATCH,
+    }
+    if spec.kind != "embedder" and not spec.labels:
+        raise QuantizeError(f"{spec.kind}: found no labels, expected at least one")
+    if spec.kind == "detector":
+        return DetectorModel(
+            **shared,
+            decoder=spec.decoder,
+            strides=spec.strides,
+            labels=spec.labels,
+            keep_labels=spec.keep_labels,
+            score_threshold=spec.score_threshold,
+            iou_threshold=spec.iou_threshold,
+        )
+    if spec.kind == "classifier":
+        return ClassifierModel(**shared, labels=spec.labels, temperature=spec.temperature, threshold=spec.threshold)
+    if not spec.heads:
+        raise QuantizeError("embedder: found no heads, expected at least one")
+    return EmbedderModel(**shared, categories=spec.categories, heads=spec.heads, space_id="0" * 64)

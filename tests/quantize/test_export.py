@@ -1,0 +1,65 @@
+"""Export and folding: the ONNX file computes what torch computes, on camera bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edge.engine import open_engine
+from edge.errors import QuantizeError
+from quantize.export import CameraInput, export_module
+from quantize.spec import read_spec, spec_path
+from tests.quantize_samples import network, preprocess
+
+
+def noise(width: int = 32, height: int = 32, count: int = 3) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["detector", "classifier", "embedder"])
+def test_exported_file_computes_what_torch_computes_for_any_batch_size(kind, exported):
+    net, spec = network(kind)
+    batch = noise(spec.preprocess.width, spec.preprocess.height)
+    with torch.no_grad():
+        expected = CameraInput(net, spec.preprocess).eval()(torch.from_numpy(batch))
+    expected = expected if isinstance(expected, list) else [expected]
+    for want, got in zip(expected, open_engine(exported[kind]).run(batch), strict=True):
+        np.testing.assert_allclose(got, want.numpy(), atol=1e-4)
+
+
+def test_folding_is_exact_where_the_mean_is_a_whole_grey_level(exported):
+    graph = onnx.load(str(exported["classifier"])).graph
+    assert {"Mul", "Add"} & {node.op_type for node in graph.node} == set()
+    assert [node.op_type for node in graph.node][:4] == ["Transpose", "Cast", "Sub", "Conv"]
+
+
+def test_folding_of_a_colour_mean_changes_only_what_the_zero_padding_touches(tmp_path):
+    net, spec = network("detector")
+    spec = spec.model_copy(
+        update={"preprocess": preprocess(width=64, height=48).model_copy(update={"mean": (0.485, 0.456, 0.406)})}
+    )
+    assert export_module(net, spec, tmp_path / "colour.onnx")
+    batch = noise(64, 48, 1)
+    with torch.no_grad():
+        expected = CameraInput(net, spec.preprocess).eval()(torch.from_numpy(batch))[0].numpy()
+    got = open_engine(tmp_path / "colour.onnx").run(batch)[0]
+    np.testing.assert_allclose(got[..., 3:-3, 3:-3], expected[..., 3:-3, 3:-3], atol=1e-4)
+
+
+def test_normalisation_stays_where_no_convolution_follows(tmp_path):
+    net, spec = network("classifier")
+    net = torch.nn.Sequential(torch.nn.AvgPool2d(1), net).eval()
+    assert not export_module(net, spec, tmp_path / "pooled.onnx")
+    assert "Mul" in {node.op_type for node in onnx.load(str(tmp_path / "pooled.onnx")).graph.node}
+
+
+def test_spec_lies_beside_the_file(exported):
+    assert read_spec(spec_path(exported["embedder"])) == network("embedder")[1]
+
+
+def test_a_spec_with_an_unknown_key_names_it(tmp_path: Path):
+    (tmp_path / "m.json").write_text('{"kind": "classifier", "output_names": [], "colour": 1, "preprocess": {}}')
+    with pytest.raises(QuantizeError, match=r"preprocess\.width"):
+        read_spec(tmp_path / "m.json")

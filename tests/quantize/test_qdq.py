@@ -1,0 +1,118 @@
+"""Calibration and INT8 emission."""
+
+import numpy as np
+import onnx
+import pytest
+
+from edge.engine import open_engine
+from edge.errors import QuantizeError
+from edge.image import encode_image, read_image
+from quantize import calibrate, qdq
+from quantize.build import quantize_network
+from quantize.spec import read_spec, spec_path
+
+VNNI = "flags\t\t: fpu sse2 avx2 avx512_vnni"
+AVX2 = "model name : x\nflags\t\t: fpu sse2 avx2"
+ARM = "Features\t: fp asimd asimddp"
+
+
+def quiet(pictures, what):
+    return pictures
+
+
+@pytest.fixture
+def int8(exported, data, tmp_path):
+    spec = read_spec(spec_path(exported["classifier"]))
+    pictures = [s.path for s in data.calibration_crops(spec)]
+    record = quantize_network(
+        spec, exported["classifier"], pictures, tmp_path / "int8.onnx", reduce_range=True, progress=quiet
+    )
+    return tmp_path / "int8.onnx", record
+
+
+def test_int8_agrees_with_fp32_and_every_convolution_is_fused(exported, int8, data):
+    path, record = int8
+    assert qdq.audit(path).share == 1.0
+    assert qdq.audit(path).int8 == 4
+    assert record["relative_error"] < 0.1
+    assert record["calibration_images"] == 24
+    batch = np.stack([read_image(s.path) for s in data.samples[:20]])
+    want, got = (open_engine(p).run(batch)[0] for p in (exported["classifier"], path))
+    np.testing.assert_array_equal(got.argmax(1), want.argmax(1))
+
+
+def test_camera_bytes_are_the_quantised_input(int8):
+    graph = onnx.load(str(int8[0])).graph
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [node.op_type for node in graph.node if "image" in node.input] == ["Transpose"]
+    assert not {"Cast", "Sub"} & {node.op_type for node in graph.node}
+
+
+def test_the_last_weighted_layer_stays_in_fp32(int8):
+    model = onnx.load(str(int8[0]))
+    producer = {name: node for node in model.graph.node for name in node.output}
+    last = producer["logits"]
+    assert last.op_type == "Gemm"
+    assert last.input[1] not in producer  # its weight is a float constant, not a DequantizeLinear
+
+
+def test_weights_have_seven_bits_when_the_range_is_reduced(int8):
+    weights = [
+        onnx.numpy_helper.to_array(t)
+        for t in onnx.load(str(int8[0])).graph.initializer
+        if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4
+    ]
+    assert len(weights) == 4
+    assert max(int(np.abs(w).max()) for w in weights) <= 64
+
+
+@pytest.mark.parametrize(("cpuinfo", "lacks"), [(VNNI, False), (AVX2, True), (ARM, False)])
+def test_missing_dot_product_is_read_from_the_cpu_flags(cpuinfo, lacks):
+    assert qdq.lacks_dot_product(cpuinfo) is lacks
+
+
+def test_truncated_file_is_our_error_and_names_the_file(exported, tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(exported["classifier"].read_bytes()[:500])
+    with pytest.raises(QuantizeError, match=r"broken\.onnx: cannot read as ONNX"):
+        qdq.prepare(broken, tmp_path / "prepared.onnx")
+
+
+def test_digest_changes_with_one_pixel_and_with_the_preprocessing(exported, tmp_path):
+    spec = read_spec(spec_path(exported["classifier"])).preprocess
+    picture = np.full((8, 8, 3), 90, np.uint8)
+    path = tmp_path / "picture.png"
+    path.write_bytes(encode_image(picture, ".png"))
+    before = calibrate.digest([path], spec)
+    assert before == calibrate.digest([path], spec)
+    assert before != calibrate.digest([path], spec.model_copy(update={"fill": 0}))
+    picture[3, 3, 0] = 91
+    path.write_bytes(encode_image(picture, ".png"))
+    assert before != calibrate.digest([path], spec)
+
+
+def test_no_calibration_pictures_is_our_error(exported):
+    with pytest.raises(QuantizeError, match="no calibration pictures"):
+        calibrate.observe(exported["classifier"], [])
+
+
+def test_histogram_grows_without_losing_counts():
+    histogram = calibrate.Histogram()
+    small, large = np.linspace(-1, 1, 10_000, dtype=np.float32), np.array([9.0], np.float32)
+    histogram.add(small)
+    histogram.add(large)
+    assert histogram.range(100.0) == calibrate.Range(-1.0, 9.0)
+    clipped = histogram.range(99.9)
+    assert clipped.low == pytest.approx(-1.0, abs=0.02)
+    assert clipped.high == pytest.approx(1.0, abs=0.02)
+
+
+def test_range_of_a_positive_activation_holds_zero():
+    histogram = calibrate.Histogram()
+    histogram.add(np.array([2.0, 3.0], np.float32))
+    assert histogram.range(100.0) == calibrate.Range(0.0, 3.0)
+
+
+def test_activation_that_is_not_finite_is_our_error():
+    with pytest.raises(QuantizeError, match="finite"):
+        calibrate.Histogram().add(np.array([1.0, np.nan], np.float32))

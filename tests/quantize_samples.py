@@ -1,0 +1,116 @@
+"""A tiny world of coloured shapes, small enough to train nothing and still have right answers."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from edge.manifest import Head, Preprocess
+from edge.types import Image
+from quantize.spec import Spec
+
+CATEGORIES = ("box", "can")
+ITEMS_OF = {"box": ("red", "green", "blue"), "can": ("yellow", "cyan", "violet")}
+COLOUR = {
+    "red": (200, 40, 40),
+    "green": (40, 190, 40),
+    "blue": (40, 40, 210),
+    "yellow": (210, 200, 30),
+    "cyan": (30, 200, 200),
+    "violet": (190, 40, 200),
+}
+SIZE = 32
+
+
+def crop_of(item: str, seed: int) -> Image:
+    """A noisy plain colour."""
+    noise = np.random.default_rng(seed).normal(0, 14, (SIZE, SIZE, 3))
+    return np.clip(np.asarray(COLOUR[item]) + noise, 0, 255).astype(np.uint8)
+
+
+def preprocess(mean: float = 128 / 255, std: float = 0.25, width: int = SIZE, height: int = SIZE) -> Preprocess:
+    return Preprocess(width=width, height=height, resize="letterbox", mean=(mean,) * 3, std=(std,) * 3)
+
+
+class Trunk(nn.Sequential):
+    """Six convolutions, one of them depthwise, with ReLU."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__(
+            nn.Conv2d(3, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.Conv2d(width, width, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+
+
+class Pooled(nn.Module):
+    """Trunk, mean, linear; unit rows when it embeds."""
+
+    def __init__(self, outputs: int, unit: bool) -> None:
+        super().__init__()
+        self.trunk, self.linear, self.unit = Trunk(), nn.Linear(16, outputs), unit
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.linear(self.trunk(x).mean(dim=(2, 3)))
+        return nn.functional.normalize(y, dim=1) if self.unit else y
+
+
+class TinyDetector(nn.Module):
+    """One stride; a cell is an object as far as it is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.boxes, self.scores = Trunk(), nn.Conv2d(16, 4, 1), nn.Conv2d(16, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        y = self.trunk(x)
+        return [torch.cat([torch.relu(self.boxes(y)), self.scores(y)], dim=1)]
+
+
+def network(kind: str) -> tuple[nn.Module, Spec]:
+    """A fresh network; its answers are fitted to the colours in closed form where it has any."""
+    torch.manual_seed(3)
+    if kind == "detector":
+        spec = Spec(
+            kind="detector",
+            output_names=["stride_4"],
+            preprocess=preprocess(width=64, height=48),
+            strides=[4],
+            labels=["object"],
+            score_threshold=0.5,
+        )
+        return TinyDetector().eval(), spec
+    if kind == "classifier":
+        net = Pooled(len(CATEGORIES), unit=False).eval()
+        fit(net)
+        return net, Spec(kind="classifier", output_names=["logits"], preprocess=preprocess(), labels=list(CATEGORIES))
+    net = Pooled(8, unit=True).eval()
+    spec = Spec(
+        kind="embedder",
+        output_names=["embedding"],
+        preprocess=preprocess(),
+        categories=list(CATEGORIES),
+        heads=[Head(name="class", dim=8)],
+    )
+    return net, spec
+
+
+def fit(net: Pooled) -> None:
+    """Fit the last layer to the categories by least squares, in logits of plus and minus six."""
+    rows, targets = [], []
+    for index, category in enumerate(CATEGORIES):
+        for item in ITEMS_OF[category]:
+            for seed in range(6):
+                pixels = torch.from_numpy(crop_of(item, seed + 900)).permute(2, 0, 1)[None].float()
+                with torch.no_grad():
+                    rows.append(net.trunk((pixels / 255 - 128 / 255) / 0.25).mean(dim=(2, 3))[0])
+                targets.append([6.0 if i == index else -6.0 for i in range(len(CATEGORIES))])
+    features = torch.cat([torch.stack(rows), torch.ones(len(rows), 1)], dim=1)
+    solution = torch.linalg.lstsq(features, torch.tensor(targets), driver="gelsd").solution
+    with torch.no_grad():
+        net.linear.weight.copy_(solution[:-1].T)
+        net.linear.bias.copy_(solution[-1])
