@@ -1,0 +1,95 @@
+"""The open-set decision."""
+
+import pytest
+
+from edge.decide import TOP, categories_to_search, decide, probability_of
+from edge.manifest import OpenSet
+from edge.types import Category, Decision, Hit, Match
+
+CARTON, TYRE = Category("carton", 0.9), Category("tyre", 0.1)
+STRICT = {"carton": OpenSet(threshold=0.6, slope=10, midpoint=0.5, min_margin=0.1)}
+
+
+def hits(*scores):
+    return [Hit(f"i{n}", f"Item {n}", score) for n, score in enumerate(scores)]
+
+
+def test_a_near_and_clear_item_is_the_match():
+    found = hits(0.8, 0.5, 0.4)
+    decision = decide([CARTON], {"carton": found}, STRICT)
+    # 1 / (1 + e^(-10 * (0.8 - 0.5))) = 0.9526
+    expected = Match("i0", "Item 0", 0.8, pytest.approx(0.3), pytest.approx(0.952574))
+    assert decision == Decision(CARTON, expected, None, tuple(found))
+
+
+def test_no_likely_category_is_unknown_category():
+    assert decide([], {}, {}) == Decision(None, None, "unknown_category")
+
+
+@pytest.mark.parametrize("found", [{}, {"carton": []}])
+def test_no_gallery_or_an_empty_one_is_gallery_empty(found):
+    assert decide([CARTON], found, STRICT) == Decision(CARTON, None, "gallery_empty")
+
+
+def test_a_far_item_is_unknown_but_told_as_an_alternative():
+    assert decide([CARTON], {"carton": hits(0.59, 0.1)}, STRICT) == Decision(
+        CARTON, None, "unknown_item", tuple(hits(0.59, 0.1))
+    )
+
+
+def test_two_near_items_are_low_margin():
+    assert decide([CARTON], {"carton": hits(0.8, 0.75)}, STRICT).reason == "low_margin"
+
+
+def test_far_goes_before_close_together():
+    assert decide([CARTON], {"carton": hits(0.5, 0.49)}, STRICT).reason == "unknown_item"
+
+
+def test_the_only_item_has_its_whole_score_as_margin():
+    assert decide([CARTON], {"carton": hits(0.8)}, STRICT).match.margin == 0.8
+
+
+def test_at_most_five_alternatives_are_told():
+    assert len(decide([CARTON], {"carton": hits(*[0.9] * 9)}, {}).top) == TOP == 5
+
+
+def test_the_second_category_wins_with_a_match_where_the_first_has_none():
+    decision = decide(
+        [Category("carton", 0.6), Category("tyre", 0.4)], {"carton": hits(0.3), "tyre": hits(0.9)}, STRICT
+    )
+    assert decision.category.name == "tyre"
+    assert decision.match.item_id == "i0"
+
+
+def test_of_two_matches_the_joint_probability_decides():
+    found = {"carton": hits(0.61, 0.2), "tyre": hits(0.95, 0.2)}
+    # 0.55 * sigmoid(10 * 0.11) = 0.413, 0.45 * sigmoid(20 * 0.45) = 0.450
+    assert decide([Category("carton", 0.55), Category("tyre", 0.45)], found, STRICT).category.name == "tyre"
+    # 0.8 * 0.750 = 0.600, 0.2 * 1.000 = 0.200
+    assert decide([Category("carton", 0.8), Category("tyre", 0.2)], found, STRICT).category.name == "carton"
+
+
+def test_without_any_match_the_likelier_category_gives_the_reason():
+    decision = decide([Category("carton", 0.6), Category("tyre", 0.4)], {"tyre": hits(0.1)}, STRICT)
+    assert (decision.category.name, decision.reason) == ("carton", "gallery_empty")
+
+
+def test_one_clear_category_is_searched_alone():
+    assert categories_to_search([CARTON, TYRE], 0.5) == [CARTON]
+
+
+def test_two_close_categories_are_both_searched_and_never_three():
+    close = [Category("a", 0.5), Category("b", 0.3), Category("c", 0.2)]
+    assert categories_to_search(close, 0.5) == close[:2]
+
+
+def test_an_unlikely_best_category_is_not_searched():
+    assert categories_to_search([CARTON, TYRE], 0.91) == []
+    assert categories_to_search([], 0.5) == []
+
+
+@pytest.mark.parametrize("slope", [1.0, 5000.0])
+def test_probability_is_half_at_the_midpoint_and_never_overflows(slope):
+    steep = OpenSet(slope=slope, midpoint=0.5)
+    assert probability_of(0.5, steep) == 0.5
+    assert 0 <= probability_of(-1.0, steep) < 0.5 < probability_of(1.0, steep) <= 1

@@ -1,0 +1,106 @@
+"""What many looks say, and when another is worth it."""
+
+import numpy as np
+import pytest
+
+from edge.evidence import Evidence, LookPolicy, is_cut_off, look_weight
+from edge.track import Track
+from edge.types import Decision, Match
+
+POLICY = LookPolicy(min_looks=3, max_looks=5, look_interval_s=0.2, recheck_s=2.0)
+
+
+def match(probability=0.99, margin=0.3):
+    return Decision(None, Match("i", "I", 0.9, margin, probability), None)
+
+
+UNKNOWN = Decision(None, None, "unknown_item")
+
+
+def track(box_px=(20, 20, 60, 60), *, age_s=10.0):
+    return Track(1, box_px, "object", 5, 0.0, age_s)
+
+
+def wants(evidence, *, weight=1.0, now_s=10.0, seen=None):
+    return POLICY.wants_look(evidence, seen or track(), weight, now_s)
+
+
+def test_an_object_never_looked_at_wants_a_look():
+    assert wants(Evidence())
+
+
+def test_an_unclear_object_gets_its_first_looks_frame_by_frame():
+    assert wants(Evidence(looks=2, last_look_s=9.99, decision=UNKNOWN))
+
+
+def test_after_those_it_waits_for_the_interval():
+    evidence = Evidence(looks=3, last_look_s=9.9, decision=UNKNOWN)
+    assert not wants(evidence)
+    assert wants(evidence, now_s=10.11)
+
+
+def test_after_the_last_look_it_waits_for_the_recheck():
+    evidence = Evidence(looks=5, last_look_s=9.0, decision=UNKNOWN)
+    assert not wants(evidence)
+    assert wants(evidence, now_s=11.0)
+
+
+def test_a_clear_match_stops_early_and_is_rechecked():
+    evidence = Evidence(looks=1, last_look_s=9.0, decision=match())
+    assert not wants(evidence)
+    assert wants(evidence, now_s=11.0)
+
+
+@pytest.mark.parametrize(("probability", "margin"), [(0.94, 0.3), (0.99, 0.09)])
+def test_a_match_that_is_unsure_or_close_is_not_clear(probability, margin):
+    evidence = Evidence(looks=1, last_look_s=9.99, decision=match(probability, margin))
+    assert not evidence.is_clear
+    assert wants(evidence)
+
+
+def test_a_cut_off_object_waits_until_it_is_whole_or_has_stayed_so():
+    assert not wants(Evidence(), weight=0.2, seen=track(age_s=0.5))
+    assert wants(Evidence(), weight=0.2, seen=track(age_s=0.7))
+    assert wants(Evidence(), weight=1.0, seen=track(age_s=0.5))
+
+
+def test_an_answer_is_announced_when_clear_or_when_looked_at_enough():
+    assert not POLICY.may_announce(Evidence(looks=2, decision=UNKNOWN))
+    assert POLICY.may_announce(Evidence(looks=3, decision=UNKNOWN))
+    assert POLICY.may_announce(Evidence(looks=1, decision=match()))
+
+
+@pytest.mark.parametrize("box", [(0, 20, 60, 60), (20, 1.9, 60, 60), (20, 20, 100, 60), (20, 20, 60, 79)])
+def test_a_box_at_a_border_is_cut_off_and_counts_less(box):
+    assert is_cut_off(box, 100, 80)
+    assert look_weight(track(box), 100, 80) == 0.2
+
+
+def test_a_box_inside_and_one_that_fills_the_frame_count_whole():
+    assert not is_cut_off((2, 2, 98, 78), 100, 80)
+    assert look_weight(track((2, 2, 98, 78)), 100, 80) == 1.0
+    assert look_weight(track((0, 0, 100, 80)), 100, 80) == 1.0
+
+
+def test_probabilities_fuse_to_their_weighted_geometric_mean():
+    evidence = Evidence()
+    assert evidence.add_probabilities(np.array([0.5, 0.5], np.float32), 1.0) == pytest.approx([0.5, 0.5])
+    # (0.5^1 * 0.9^3)^(1/4) = 0.7770, (0.5^1 * 0.1^3)^(1/4) = 0.1495, then over their sum
+    fused = evidence.add_probabilities(np.array([0.9, 0.1], np.float32), 3.0)
+    assert fused == pytest.approx([0.83861, 0.16139], abs=1e-4)
+
+
+def test_a_zero_probability_does_not_veto_for_ever():
+    evidence = Evidence()
+    evidence.add_probabilities(np.array([0.0, 1.0], np.float32), 1.0)
+    for _ in range(20):
+        fused = evidence.add_probabilities(np.array([0.9, 0.1], np.float32), 1.0)
+    assert fused[0] > 0.7
+
+
+def test_vectors_fuse_by_weight_to_unit_length_and_by_category():
+    evidence = Evidence()
+    evidence.add_vector("carton", np.array([1, 0], np.float32), 1.0)
+    fused = evidence.add_vector("carton", np.array([0, 1], np.float32), 0.2)
+    assert fused == pytest.approx(np.array([1, 0.2]) / np.hypot(1, 0.2))
+    assert evidence.add_vector("tyre", np.array([0, 1], np.float32), 0.2).tolist() == [0, 1]
