@@ -86,9 +86,10 @@ def network(kind: str) -> tuple[nn.Module, Spec]:
         return TinyDetector().eval(), spec
     if kind == "classifier":
         net = Pooled(len(CATEGORIES), unit=False).eval()
-        fit(net)
+        fit(net, by_item=False)
         return net, Spec(kind="classifier", output_names=["logits"], preprocess=preprocess(), labels=list(CATEGORIES))
     net = Pooled(8, unit=True).eval()
+    fit(net, by_item=True)
     spec = Spec(
         kind="embedder",
         output_names=["embedding"],
@@ -99,16 +100,17 @@ def network(kind: str) -> tuple[nn.Module, Spec]:
     return net, spec
 
 
-def fit(net: Pooled) -> None:
-    """Fit the last layer to the categories by least squares, in logits of plus and minus six."""
+def fit(net: Pooled, by_item: bool) -> None:
+    """Fit the last layer to the items or the categories by least squares, in outputs of plus and minus six."""
     rows, targets = [], []
-    for index, category in enumerate(CATEGORIES):
-        for item in ITEMS_OF[category]:
-            for seed in range(6):
-                pixels = torch.from_numpy(crop_of(item, seed + 900)).permute(2, 0, 1)[None].float()
-                with torch.no_grad():
-                    rows.append(net.trunk((pixels / 255 - 128 / 255) / 0.25).mean(dim=(2, 3))[0])
-                targets.append([6.0 if i == index else -6.0 for i in range(len(CATEGORIES))])
+    items = [item for category in CATEGORIES for item in ITEMS_OF[category]]
+    for index, item in enumerate(items):
+        for seed in range(6):
+            pixels = torch.from_numpy(crop_of(item, seed + 900)).permute(2, 0, 1)[None].float()
+            with torch.no_grad():
+                rows.append(net.trunk((pixels / 255 - 128 / 255) / 0.25).mean(dim=(2, 3))[0])
+            wanted = index if by_item else next(n for n, c in enumerate(CATEGORIES) if item in ITEMS_OF[c])
+            targets.append([6.0 if i == wanted else -6.0 for i in range(net.linear.out_features)])
     features = torch.cat([torch.stack(rows), torch.ones(len(rows), 1)], dim=1)
     solution = torch.linalg.lstsq(features, torch.tensor(targets), driver="gelsd").solution
     with torch.no_grad():

@@ -1,0 +1,181 @@
+"""From networks to a bundle: what is written, and what is refused."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edge.errors import QuantizeError
+from edge.manifest import embedding_space_id, parse_manifest
+from edge.prove import prove_stages
+from edge.stages import load_stages
+from quantize import build, cli, pack
+from quantize.build import Policy, build_network
+from quantize.spec import read_spec, spec_path
+
+EAGER = Policy(min_speedup=0.001, reduce_range=True)  # ships INT8 whatever this machine's speed
+
+
+def quiet(pictures, what):
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def networks(exported, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    return [build_network(kind, exported[kind], folder, data, EAGER, quiet) for kind in ("classifier", "embedder")]
+
+
+@pytest.fixture(scope="module")
+def packed(networks, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "one"
+    pack.pack(pack.Order("one", 1, out), networks, data)
+    return out
+
+
+def test_a_bundle_is_a_manifest_this_runtime_reads_with_only_the_shipped_form(packed, exported):
+    manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
+    assert manifest.classifier is not None
+    assert list(manifest.classifier.files) == ["ort-u8"]
+    assert sorted(p.name for p in (packed / "models").iterdir()) == ["classifier.ort-u8.onnx", "embedder.ort-u8.onnx"]
+    assert manifest.waived == []
+    assert manifest.runtimes == ["ort-u8"]
+    assert {entry.path for entry in manifest.files} == {
+        p.relative_to(packed).as_posix() for p in packed.rglob("*.*") if p.name != "bundle.json"
+    }
+
+
+def test_the_embedding_space_is_named_by_the_fp32_master(packed, networks):
+    manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
+    spec = networks[1].spec
+    expected = embedding_space_id(networks[1].provenance["fp32_sha256"], spec.preprocess, spec.heads)
+    assert manifest.embedders[0].space_id == expected
+
+
+def test_evaluation_shows_fp32_beside_int8_and_every_gate(packed):
+    evaluation = json.loads((packed / "bundle.json").read_text())["evaluation"]
+    assert evaluation["classifier"]["metrics"]["top1"] == {"fp32": 1.0, "int8": 1.0}
+    assert set(evaluation["classifier"]["metrics"]["latency_ms"]) == {"fp32", "int8"}
+    assert evaluation["embedder"]["gates"]["recall_at_1_fp32_gallery"]["images"] == 72
+    assert evaluation["embedder"]["open_set"]["box"]["genuine"] == 36
+
+
+def test_provenance_names_tools_and_calibration(packed):
+    provenance = json.loads((packed / "bundle.json").read_text())["provenance"]
+    assert {"onnx", "onnxruntime", "numpy"} <= set(provenance["tools"])
+    assert len(provenance["models"]["embedder"]["calibration_digest"]) == 64
+    assert provenance["models"]["embedder"]["weight_bits"] == 7
+
+
+def test_probes_pass_on_their_own_bundle_and_cover_every_category(packed):
+    manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
+    proofs = prove_stages(packed, manifest.probes, load_stages(packed, manifest, "onnxruntime"))
+    assert 8 <= len(proofs) <= 32
+    assert all(proof.passed for proof in proofs)
+    assert {probe.category for probe in manifest.probes} == {"box", "can"}
+    assert {probe.item_id for probe in manifest.probes} >= {"red", "yellow"}
+
+
+def test_keeping_fp32_packs_both_forms(networks, data, tmp_path):
+    manifest = pack.pack(pack.Order("two", 2, tmp_path / "two", keep_fp32=True, with_probes=False), networks, data)
+    assert manifest.classifier is not None
+    assert set(manifest.classifier.files) == {"fp32", "ort-u8"}
+    assert manifest.runtimes == ["fp32", "ort-u8"]
+
+
+def spoil(path):
+    """Scale one weight of an INT8 network, as a wrong calibration would."""
+    model = onnx.load(str(path))
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4:
+            weight = numpy_helper.to_array(tensor)
+            broken = -weight if weight.shape[1] > 1 else weight
+            tensor.CopyFrom(numpy_helper.from_array(broken.astype(np.int8), tensor.name))
+    onnx.save(model, str(path))
+
+
+@pytest.fixture
+def spoiled(monkeypatch):
+    """Quantising gives a broken network."""
+    whole = build.quantize_network
+
+    def broken(spec, fp32, pictures, out, **options):
+        record = whole(spec, fp32, pictures, out, **options)
+        spoil(out)
+        return record
+
+    monkeypatch.setattr(build, "quantize_network", broken)
+
+
+def test_a_broken_int8_network_is_refused_by_the_names_of_its_gates(spoiled, exported, data, tmp_path):
+    network = build_network("classifier", exported["classifier"], tmp_path, data, EAGER, quiet)
+    with pytest.raises(QuantizeError, match=r"failed gates.*classifier\.top1"):
+        pack.pack(pack.Order("three", 3, tmp_path / "three"), [network], data)
+    assert not (tmp_path / "three").exists()
+
+
+def test_waived_gates_are_packed_and_recorded(spoiled, exported, data, tmp_path):
+    waived = frozenset({"classifier.top1", "classifier.flip_rate", "classifier.worst_class"})
+    policy = Policy(min_speedup=0.001, reduce_range=True, waived=waived)
+    network = build_network("classifier", exported["classifier"], tmp_path, data, policy, quiet)
+    manifest = pack.pack(pack.Order("four", 4, tmp_path / "four", with_probes=False), [network], data)
+    assert "classifier.top1" in manifest.waived
+    assert manifest.classifier is not None
+    assert manifest.classifier.ship == "ort-u8"
+
+
+def test_an_existing_folder_is_not_overwritten(networks, data, tmp_path):
+    with pytest.raises(QuantizeError, match="expected a new folder"):
+        pack.pack(pack.Order("five", 5, tmp_path), networks, data)
+
+
+def test_a_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
+    blind = build.Data(data.samples, [], held_out_split="nothing")
+    with pytest.raises(QuantizeError, match="probes: found 0"):
+        pack.pack(pack.Order("six", 6, tmp_path / "six"), networks, blind)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slow_int8_ships_fp32_and_the_manifest_says_why(exported, data, tmp_path):
+    policy = Policy(min_speedup=1000.0, reduce_range=True)
+    network = build_network("classifier", exported["classifier"], tmp_path, data, policy, quiet)
+    assert network.ship == "fp32"
+    assert "expected at least 1000.00x" in network.why
+
+
+def test_a_detector_without_scenes_ships_fp32_and_says_why(exported, data, tmp_path):
+    blind = build.Data(data.samples, [])
+    network = build_network("detector", exported["detector"], tmp_path, blind, EAGER, quiet)
+    assert (network.ship, network.why) == ("fp32", "no pictures of split 'train' to calibrate INT8 on")
+
+
+def test_command_packs_a_bundle_of_three_stages(exported, data_folder, tmp_path, capsys):
+    arguments = [
+        "--log-level", "warning", "pack", "--id", "demo", "--sequence", "1", "--out", str(tmp_path / "demo"),
+        "--detector", str(exported["detector"]), "--classifier", str(exported["classifier"]),
+        "--embedder", str(exported["embedder"]), "--index", str(data_folder / "index.csv"),
+        "--scenes", str(data_folder / "scenes.json"), "--precision", "fp32",
+    ]  # fmt: skip
+    assert cli.main(arguments) == 0
+    manifest = parse_manifest((tmp_path / "demo" / "bundle.json").read_text(), "bundle.json")
+    assert manifest.detector is not None
+    assert manifest.detector.why == "asked for"
+    assert "bundle demo" in capsys.readouterr().out
+
+
+def test_command_quantises_and_compares(exported, data_folder, tmp_path, capsys):
+    common = ["--index", str(data_folder / "index.csv")]
+    int8 = tmp_path / "int8.onnx"
+    assert cli.main(["--log-level", "warning", "quantize", str(exported["classifier"]), str(int8), *common]) == 0
+    assert read_spec(spec_path(int8)).kind == "classifier"
+    code = cli.main(["compare", str(exported["classifier"]), str(int8), *common, "--min-speedup", "0.001"])
+    out = capsys.readouterr().out
+    assert code == 0, out
+    assert "latency_ms" in out
+
+
+def test_command_answers_our_errors_in_one_line(tmp_path, capsys):
+    assert cli.main(["export", str(tmp_path / "nothing"), str(tmp_path / "out.onnx")]) == 1
+    assert capsys.readouterr().err.startswith("edge-quantize: ")
