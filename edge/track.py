@@ -21,6 +21,7 @@ _SURE = 0.5  # detection score from which a new track may begin
 _MIN_IOU = 0.2
 _NEAR = 0.6  # centre distance, in box sizes, at which two boxes without enough overlap are still one object
 _VELOCITY_GAIN = 0.5  # weight of the newest displacement
+_TRUSTED_HITS = 4  # detections after which a velocity is believed; the first displacements are mostly jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,8 @@ def _affinity(predicted: FloatArray, found: FloatArray) -> FloatArray:
 
 
 def _predict(track: Track, now_s: float) -> Box:
-    dx, dy = ((now_s - track.seen_s) * v for v in track.velocity)
+    ahead_s = (now_s - track.seen_s) * min(1.0, (track.hits - 1) / (_TRUSTED_HITS - 1))
+    dx, dy = (ahead_s * v for v in track.velocity)
     x0, y0, x1, y1 = track.box_px
     return (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
 
@@ -173,9 +175,7 @@ class WholeFrameTracker:
             self._shown = small
             self._track = Track(self._last_id, box, "object", 1, now_s, now_s)
         else:
-            self._track = Track(
-                self._track.track_id, box, "object", self._track.hits + 1, self._track.began_s, now_s
-            )
+            self._track = Track(self._track.track_id, box, "object", self._track.hits + 1, self._track.began_s, now_s)
         return Step([self._track], ended)
 
     def finish(self) -> list[Track]:
