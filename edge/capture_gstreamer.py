@@ -41,7 +41,7 @@ class GStreamerSource:
         """
         self._source = source
         self._frames = 0
-        self._error: CaptureError | None = None
+        self._error: str | None = None
         self._threads = options.decode_threads
         self._decoder = "no decoder"
         present = elements_present()
@@ -51,13 +51,13 @@ class GStreamerSource:
         self._pipeline = _launch(source, describe_pipeline(source, present, options))
         self._sink: GstApp.AppSink = self._pipeline.get_by_name("sink")
         self._bus = self._pipeline.get_bus()
-        self._pipeline.connect("deep-element-added", self._on_element)
+        self._handler: int | None = self._pipeline.connect("deep-element-added", self._on_element)
         for element in _all_elements(self._pipeline):
             self._on_element(None, None, element)
         if self._pipeline.set_state(Gst.State.PLAYING) == Gst.StateChangeReturn.FAILURE:
-            error = self._bus_error() or CaptureError(f"{source}: GStreamer pipeline does not start")
+            said = self._bus_error() or f"{source}: GStreamer pipeline does not start"
             self.close()
-            raise error
+            raise CaptureError(said)
 
     @property
     def decode_path(self) -> str:
@@ -79,7 +79,8 @@ class GStreamerSource:
             self._frames += 1
             return self._picture(sample, arrived_ns)
         if self._error is not None:
-            raise self._error
+            # Kept as text: an exception holds the frames it passed, so us, and that circle would keep the sockets.
+            raise CaptureError(self._error)
         if self._sink.is_eos():
             if not self._frames:
                 raise CaptureError(f"{self._source}: ended without a picture")
@@ -87,7 +88,10 @@ class GStreamerSource:
         return None
 
     def close(self) -> None:
-        """Stop the pipeline."""
+        """Stop the pipeline, and free it: the handler's circle would leave sockets to the garbage collector."""
+        if self._handler is not None:
+            self._pipeline.disconnect(self._handler)
+            self._handler = None
         self._pipeline.set_state(Gst.State.NULL)
 
     def _picture(self, sample: Gst.Sample, arrived_ns: int) -> Picture:
@@ -109,7 +113,7 @@ class GStreamerSource:
             return Picture(image_rgb, arrived_ns, pts_s, "arrival")
         return Picture(image_rgb, arrived_ns, pts_s, "rtcp", meta.timestamp / Gst.SECOND - _NTP_TO_UNIX_S)
 
-    def _bus_error(self) -> CaptureError | None:
+    def _bus_error(self) -> str | None:
         # Popping with a filter also throws away what nobody reads (QoS, tags), which would otherwise pile up.
         message = self._bus.pop_filtered(Gst.MessageType.ERROR)
         if message is None:
@@ -117,7 +121,7 @@ class GStreamerSource:
         error, debug = message.parse_error()
         detail = (debug or "").rpartition("\n")[2].rpartition("): ")[2]
         said = error.message.rstrip(".") + (f" ({detail.rstrip('.')})" if detail else "")
-        return CaptureError(f"{self._source}: {self._source.scrub(said)}")
+        return f"{self._source}: {self._source.scrub(said)}"
 
     def _on_element(self, _pipeline: Gst.Bin | None, _bin: Gst.Bin | None, element: Gst.Element) -> None:
         factory = element.get_factory()

@@ -41,7 +41,7 @@ class OpenCvSource:
             raise CaptureError(f"{source}: OpenCV ({name}) cannot open: {source.scrub(str(error))}") from None
         if not self._capture.isOpened():
             self.close()
-            raise CaptureError(f"{source}: {_why_not(source, options.open_timeout_s)}")
+            raise CaptureError(f"{source}: {_why_not(source, min(2.0, options.open_timeout_s))}")
         self._timeout_s = options.read_timeout_s
 
     def read(self, timeout_s: float) -> Picture | None:  # noqa: ARG002, FFmpeg takes its timeout when opened

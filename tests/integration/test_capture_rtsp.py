@@ -1,0 +1,261 @@
+"""Cameras over real RTSP, from a server that can be killed. Waits are on conditions, with a deadline."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.capture import Camera, Policy, policy_for
+from edge.capture_door import open_source
+from edge.capture_mailbox import Mailbox
+from edge.errors import CaptureError
+from edge.image import encode_image
+from edge.source import CaptureOptions, EndOfStream, parse_source
+from tests.integration.rtsp_server import RtspServer
+
+DOORS = ("opencv", "gstreamer")
+ORANGE = (224, 96, 16)
+QUICK = CaptureOptions(open_timeout_s=5, read_timeout_s=2)
+PATIENT_S = 20.0
+SOON = Policy(first_wait_s=0.05, longest_wait_s=0.2, reopen_after_s=6.0)
+
+
+class Seen:
+    """What cameras told, and a way to wait for it."""
+
+    def __init__(self):
+        self.states = {}
+        self._changed = threading.Condition()
+
+    def on_state(self, camera, state, evidence):
+        with self._changed:
+            self.states.setdefault(camera, []).append((state, evidence))
+            self._changed.notify_all()
+
+    def wait_for(self, camera, *wanted):
+        """Until the states of a camera end in the wanted ones."""
+
+        def told():
+            return tuple(state for state, _ in self.states.get(camera, []))[-len(wanted) :] == wanted
+
+        with self._changed:
+            assert self._changed.wait_for(told, PATIENT_S), f"{camera}: expected {wanted}, found {self.states}"
+        return self.states[camera][-1][1]
+
+
+@pytest.fixture
+def seen():
+    return Seen()
+
+
+@pytest.fixture
+def start(seen):
+    """Starts cameras, and stops them at the end."""
+    cameras = []
+
+    def start_camera(name, url, door, mailbox, policy=SOON):
+        source = parse_source(url)
+        camera = Camera(name, source, partial(open_source, source, door, QUICK), mailbox, seen.on_state, policy)
+        cameras.append(camera)
+        camera.start()
+        return camera
+
+    yield start_camera
+    stopped = [camera.stop(PATIENT_S) for camera in cameras]
+    assert all(stopped)
+
+
+@pytest.fixture(scope="module")
+def orange():
+    with RtspServer("colour:{:02x}{:02x}{:02x}".format(*ORANGE), size=(322, 242)) as server:
+        yield server
+
+
+def read_until_it_ends(door, most_reads=400):
+    pictures = []
+    try:
+        for _ in range(most_reads):
+            picture = door.read(0.25)
+            if picture is not None:
+                pictures.append(picture)
+    except EndOfStream:
+        return pictures
+    finally:
+        door.close()
+    raise AssertionError(f"found {len(pictures)} pictures and no end")
+
+
+def dead_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_frames_have_the_right_size_and_colours(orange, start, seen, door):
+    """322 pixels are 966 bytes a row, which GStreamer pads to 968: a wrong stride would smear the colour."""
+    mailbox = Mailbox()
+    camera = start("cam", orange.url, door, mailbox)
+    evidence = seen.wait_for("cam", "online")
+    frame = mailbox.take(PATIENT_S)
+    assert frame.image_rgb.shape == (242, 322, 3)
+    assert np.abs(frame.image_rgb.astype(int) - ORANGE).max() <= 12
+    assert frame.time_source in {"arrival", "rtcp"}
+    assert evidence.startswith(f"322x242 by {door}")
+    assert camera.decode_path.startswith(door)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_killed_camera_reconnects_when_it_is_back(start, seen, door):
+    mailbox = Mailbox()
+    with RtspServer("colour:2040e0") as server:
+        camera = start("cam", server.url, door, mailbox)
+        seen.wait_for("cam", "online")
+        server.kill()
+        seen.wait_for("cam", "reconnecting", "offline")
+        while mailbox.take(0) is not None:
+            pass
+        frames = camera.frames
+        server.start()
+        seen.wait_for("cam", "reconnecting", "offline", "online")
+        assert mailbox.take(PATIENT_S).index >= frames
+        assert camera.reconnects >= 3
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_dead_camera_leaves_the_other_alone(orange, start, seen, door):
+    mailbox = Mailbox()
+    start("dead", f"rtsp://127.0.0.1:{dead_port()}/camera", door, mailbox)
+    start("alive", orange.url, door, mailbox)
+    evidence = seen.wait_for("dead", "reconnecting", "offline")
+    assert "connect" in evidence
+    seen.wait_for("alive", "online")
+    frames = [mailbox.take(PATIENT_S) for _ in range(10)]
+    assert {frame.camera for frame in frames} == {"alive"}
+    assert [state for state, _ in seen.states["alive"]] == ["online"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_slow_reader_always_gets_the_newest_frame(orange, start, seen, door):
+    mailbox = Mailbox()
+    camera = start("cam", orange.url, door, mailbox)
+    first = mailbox.take(PATIENT_S)
+    before = camera.dropped["superseded"]
+    pause = threading.Event()
+    for _ in range(int(PATIENT_S / 0.02)):
+        if camera.dropped["superseded"] >= before + 5:
+            break
+        pause.wait(0.02)
+    newest = mailbox.take(PATIENT_S)
+    assert newest.index >= first.index + 6
+    assert newest.captured_ns > first.captured_ns
+    assert newest.index - first.index - 1 <= camera.dropped["superseded"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_path_that_is_not_there_is_a_404(orange, door):
+    with pytest.raises(CaptureError, match="404"):
+        read_until_it_ends(open_source(parse_source(orange.url + "x"), door, QUICK))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_dead_port_is_an_error_that_hides_the_password(door):
+    url = f"rtsp://admin:hunter2@127.0.0.1:{dead_port()}/camera"
+    with pytest.raises(CaptureError, match="connect") as error:
+        read_until_it_ends(open_source(parse_source(url), door, QUICK))
+    assert "hunter2" not in str(error.value)
+    assert "***" in str(error.value)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_failed_openings_leave_no_sockets_behind(door):
+    """A camera that is away for a month is tried 80,000 times."""
+    source = parse_source(f"rtsp://127.0.0.1:{dead_port()}/camera")
+    open_files = []
+    for _ in range(30):
+        with pytest.raises(CaptureError):
+            read_until_it_ends(open_source(source, door, QUICK))
+        open_files.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert open_files[-1] <= open_files[4] + 5
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_both_doors_read_the_same_video_to_its_end(tmp_path, door):
+    """A video made here: 20 frames of red, 20 of green."""
+    path = make_video(tmp_path)
+    pictures = read_until_it_ends(open_source(parse_source(f"file://{path}"), door))
+    assert len(pictures) == 40
+    assert [round(picture.pts_s * 20) for picture in pictures] == list(range(40))
+    for at, colour in ((10, (200, 30, 30)), (30, (30, 200, 30))):
+        assert np.abs(pictures[at].image_rgb.mean((0, 1)) - colour).max() <= 12
+        assert pictures[at].image_rgb.flags.writeable
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_frame_of_a_video_reaches_the_reader(tmp_path, start, seen, door):
+    source = f"file://{make_video(tmp_path)}"
+    mailbox = Mailbox()
+    camera = start("cam", source, door, mailbox, policy_for(parse_source(source), "every_frame"))
+    assert [frame.index for frame in mailbox.frames()] == list(range(40))
+    assert camera.evidence == "end of stream after 40 frames"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_bad_files_are_one_clear_error(tmp_path, door):
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "noise.mp4").write_bytes(b"no video at all" * 100)
+    for name in ("empty.mp4", "noise.mp4", "none.mp4"):
+        with pytest.raises(CaptureError, match=name):
+            read_until_it_ends(open_source(parse_source(f"file://{tmp_path}/{name}"), door))
+
+
+def test_photos_play_in_order_and_end(tmp_path):
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
+    for number, colour in enumerate(colours):
+        data = encode_image(np.full((90, 120, 3), colour, np.uint8), ".png")
+        (tmp_path / f"{number}.png").write_bytes(data)
+    with RtspServer(f"photos:{tmp_path}", fps=10, size=(320, 240), seconds=0.5) as server:
+        pictures = read_until_it_ends(open_source(parse_source(server.url), "gstreamer"))
+    nearest = [int(np.argmax(picture.image_rgb[120, 160])) for picture in pictures]
+    assert nearest == sorted(nearest)
+    assert set(nearest) == {0, 1, 2}
+    assert len(pictures) >= 12
+
+
+def test_a_pipeline_of_ones_own_that_does_not_exist_is_an_error():
+    with pytest.raises(CaptureError, match="nosuchelement"):
+        open_source(parse_source("gst:nosuchelement ! appsink name=sink"))
+
+
+def test_a_pipeline_of_ones_own_is_read():
+    line = "videotestsrc num-buffers=5 ! videoconvert ! video/x-raw,format=RGB,width=50,height=40 ! appsink name=sink"
+    pictures = read_until_it_ends(open_source(parse_source(f"gst:{line}")))
+    assert [picture.image_rgb.shape for picture in pictures] == [(40, 50, 3)] * 5
+
+
+def test_a_camera_may_change_its_resolution():
+    line = (
+        "videotestsrc num-buffers=3 ! video/x-raw,width=50,height=40 ! concat name=both"
+        " videotestsrc num-buffers=3 ! video/x-raw,width=31,height=20 ! both."
+        " both. ! videoconvert ! video/x-raw,format=RGB ! appsink name=sink sync=false"
+    )
+    pictures = read_until_it_ends(open_source(parse_source(f"gst:{line}")))
+    assert [picture.image_rgb.shape for picture in pictures] == [(40, 50, 3)] * 3 + [(20, 31, 3)] * 3
+
+
+def make_video(folder):
+    """MPEG-4 Part 2 in MP4, which OpenCV writes by itself."""
+    import cv2
+
+    path = folder / "two colours.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, (160, 120))
+    for number in range(40):
+        bgr = (30, 30, 200) if number < 20 else (30, 200, 30)
+        writer.write(np.full((120, 160, 3), bgr, np.uint8))
+    writer.release()
+    return path
