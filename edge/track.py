@@ -21,7 +21,6 @@ _SURE = 0.5  # detection score from which a new track may begin
 _MIN_IOU = 0.2
 _NEAR = 0.6  # centre distance, in box sizes, at which two boxes without enough overlap are still one object
 _VELOCITY_GAIN = 0.5  # weight of the newest displacement
-_TRUSTED_HITS = 4  # detections after which a velocity is believed; the first displacements are mostly jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,8 @@ def _affinity(predicted: FloatArray, found: FloatArray) -> FloatArray:
 
 
 def _predict(track: Track, now_s: float) -> Box:
-    ahead_s = (now_s - track.seen_s) * min(1.0, (track.hits - 1) / (_TRUSTED_HITS - 1))
+    # believed for as long as it was measured: the first displacements of a still object are jitter
+    ahead_s = min(now_s - track.seen_s, track.seen_s - track.began_s)
     dx, dy = (ahead_s * v for v in track.velocity)
     x0, y0, x1, y1 = track.box_px
     return (x0 + dx, y0 + dy, x1 + dx, y1 + dy)

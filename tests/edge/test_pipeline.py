@@ -1,0 +1,298 @@
+"""Frames in, events out, over scripted engines."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from fakes_engine import (
+    SIZE,
+    FakeCounts,
+    FixedIndex,
+    ManualClock,
+    ScriptedEngine,
+    classifier_model,
+    detector_model,
+    embedder_model,
+    frame_at,
+    no_box_map,
+    one_box_map,
+)
+
+from edge.errors import EngineError
+from edge.evidence import LookPolicy
+from edge.manifest import OpenSet
+from edge.pipeline import Pipeline, Serving
+from edge.stages import Classifier, Detector, Embedder, Stages
+from edge.types import Hit
+
+NEAR = [Hit("c1", "Oat flakes", 0.9), Hit("c2", "Corn flakes", 0.4)]
+OTHER = [Hit("c2", "Corn flakes", 0.9), Hit("c1", "Oat flakes", 0.4)]
+FAR = [Hit("c1", "Oat flakes", 0.2)]
+BOX = (16.0, 16.0, 48.0, 48.0)
+
+
+class Bench:
+    """A pipeline of one camera whose every part a test can move."""
+
+    def __init__(self, *, framing="detect", min_object_px=8, classifier=True, indexes=None):
+        self.sees = one_box_map(BOX)
+        self.odds = (9.0, 1.0)
+        self.detector = ScriptedEngine(lambda _: self.sees)
+        self.classifier = ScriptedEngine(lambda batch: [np.tile(np.log(self.odds), (len(batch), 1))])
+        self.embedder = ScriptedEngine(lambda batch: [np.tile([1, 0, 0, 0], (len(batch), 1))])
+        self.index = FixedIndex(NEAR)
+        stages = Stages(
+            Detector(detector_model(), self.detector),
+            Classifier(classifier_model(), self.classifier) if classifier else None,
+            {"carton": Embedder(embedder_model(), self.embedder)},
+        )
+        indexes = {"carton": self.index} if indexes is None else indexes
+        serving = Serving("bundle-1", "gallery-1", stages, indexes, {"carton": OpenSet(min_margin=0.05)})
+        self.counts, self.clock = FakeCounts(), ManualClock()
+        self.pipeline = Pipeline(
+            serving,
+            LookPolicy(min_looks=3, max_looks=6, look_interval_s=0.0, recheck_s=1.0),
+            {"door": framing},
+            self.counts,
+            self.clock,
+            min_object_px=min_object_px,
+            track_gap_s=0.5,
+        )
+        self.now_s = 0.0
+
+    def show(self, frames=1, image_rgb=None):
+        """Process frames a tenth of a second apart; return their events."""
+        events = []
+        for _ in range(frames):
+            self.now_s += 0.1
+            self.clock.now_ns = round((self.now_s + 0.025) * 1e9)
+            events += self.pipeline.process(frame_at(self.now_s, image_rgb)).events
+        return events
+
+    def leave(self):
+        self.sees = no_box_map()
+        return self.show(8)
+
+
+def kinds(events):
+    return [(event.type, event.track_id) for event in events]
+
+
+def test_an_object_brings_exactly_one_new_event():
+    bench = Bench()
+    events = bench.show(30)
+    assert kinds(events) == [("new", 1)]
+    (event,) = events
+    assert event.decision.match.item_id == "c1"
+    assert event.decision.category.name == "carton"
+    assert event.box_rel == pytest.approx((0.25, 0.25, 0.75, 0.75))
+    assert (event.bundle, event.gallery, event.camera) == ("bundle-1", "gallery-1", "door")
+    assert event.captured_at == pytest.approx(0.2)  # the second frame: a track is believed from two detections
+    assert event.latency_ms["capture_to_decision"] == 25.0
+    assert {"detect", "classify", "embed", "search"} <= set(event.latency_ms)
+
+
+def test_a_clear_object_is_looked_at_once_and_then_only_rechecked():
+    bench = Bench()
+    bench.show(30)  # 2.9 s after the first look at a recheck of 1 s
+    assert len(bench.embedder.batch_sizes) == 3
+
+
+def test_one_detection_is_not_believed():
+    bench = Bench()
+    bench.show()
+    assert bench.leave() == []
+    assert bench.counts.total == {"tracks_unannounced camera=door reason=not_looked_at": 1}
+
+
+def test_an_object_ends_once():
+    bench = Bench()
+    bench.show(5)
+    events = bench.leave()
+    assert kinds(events) == [("end", 1)]
+    assert events[0].decision.match.item_id == "c1"
+    assert events[0].captured_at == pytest.approx(0.5)  # when it was last seen
+    assert bench.show(10) == []
+
+
+def test_a_change_of_mind_is_one_update_and_the_end_tells_the_same():
+    bench = Bench()
+    bench.show(5)
+    bench.index.hits = OTHER
+    events = bench.show(20)
+    assert kinds(events) == [("update", 1)]
+    assert events[0].decision.match.item_id == "c2"
+    assert [event.decision.match.item_id for event in bench.leave()] == ["c2"]
+
+
+def test_the_same_answer_with_another_score_is_no_update():
+    bench = Bench()
+    bench.show(5)
+    bench.index.hits = [Hit("c1", "Oat flakes", 0.95)]
+    assert bench.show(20) == []
+
+
+def test_an_unknown_object_is_told_after_enough_looks():
+    bench = Bench()
+    bench.index.hits = FAR
+    assert bench.show(3) == []  # two looks
+    events = bench.show()
+    assert kinds(events) == [("new", 1)]
+    assert (events[0].decision.match, events[0].decision.reason) == (None, "unknown_item")
+
+
+def test_an_object_that_leaves_before_enough_looks_is_told_at_its_end():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(2)
+    assert kinds(bench.leave()) == [("new", 1), ("end", 1)]
+
+
+def test_an_unlikely_category_is_unknown_category_and_searches_nothing():
+    bench = Bench()
+    bench.odds = (1.0, 1.01)
+    bench.pipeline.serving.stages.classifier.model = classifier_model(threshold=0.6)
+    assert bench.show(10)[0].decision.reason == "unknown_category"
+    assert bench.embedder.batch_sizes == []
+
+
+def test_two_close_categories_are_both_searched():
+    bench = Bench()
+    bench.odds = (1.0, 1.5)  # tyre, which has no gallery, is the likelier
+    (event,) = bench.show(10)
+    assert event.decision.category.name == "carton"
+    assert event.decision.match.item_id == "c1"
+
+
+def test_a_missing_gallery_is_gallery_empty():
+    bench = Bench(indexes={})
+    assert [event.decision.reason for event in bench.show(10)] == ["gallery_empty"]
+    assert bench.embedder.batch_sizes == []
+
+
+def test_an_empty_gallery_is_gallery_empty():
+    bench = Bench()
+    bench.index.hits = []
+    assert [event.decision.reason for event in bench.show(10)] == ["gallery_empty"]
+
+
+def test_without_a_classifier_the_only_category_is_searched():
+    (event,) = Bench(classifier=False).show(5)
+    assert (event.decision.category.name, event.decision.category.score) == ("carton", 1.0)
+
+
+def test_looks_are_fused_before_the_search():
+    bench = Bench()
+    bench.index.hits = FAR
+    turns = iter([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
+    bench.embedder.answer = lambda _: [[next(turns)]]
+    bench.show(4)
+    assert bench.index.queries[1] == pytest.approx([0.7071, 0.7071, 0, 0], abs=1e-4)
+    assert bench.index.queries[2] == pytest.approx([0.4472, 0.8944, 0, 0], abs=1e-4)
+
+
+def test_an_object_too_small_is_shed_and_counted():
+    bench = Bench(min_object_px=33)
+    assert bench.show(5) == []
+    assert bench.counts.total == {"looks_shed camera=door reason=too_small": 5}
+    assert bench.embedder.batch_sizes == []
+
+
+def test_crops_of_one_category_share_a_batch():
+    bench = Bench()
+    maps = [one_box_map((0.0, y, 24.0, y + 20.0))[0] for y in (4.0, 36.0)]
+    merged = maps[0].copy()
+    merged[:, :, 5:] = maps[1][:, :, 5:]
+    bench.sees = [merged]
+    events = bench.show(12)
+    assert kinds(events) == [("new", 1), ("new", 2)]
+    assert bench.embedder.batch_sizes[0] == 2
+
+
+def test_a_lost_view_ends_every_track_and_says_so_once():
+    bench = Bench()
+    bench.show(5)
+    assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
+    assert bench.pipeline.view_lost("door") == []
+    assert kinds(bench.show(5)) == [("new", 2)]
+
+
+def test_sightings_tell_what_is_known():
+    bench = Bench()
+    results = [bench.pipeline.process(frame_at(n / 10)) for n in range(3)]
+    assert [result.sightings[0].decision is not None for result in results] == [False, True, True]
+    assert [result.looks for result in results] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("part", ["detector", "classifier", "embedder"])
+def test_a_model_that_fails_leaves_the_pipeline_usable(part):
+    bench = Bench()
+    bench.show()
+    getattr(bench, part).broken = True
+    for _ in range(3):
+        with pytest.raises(EngineError):
+            bench.show()
+    getattr(bench, part).broken = False
+    assert kinds(bench.show(5)) == [("new", 1)]
+    assert kinds(bench.leave()) == [("end", 1)]
+
+
+def test_an_end_in_a_frame_whose_model_fails_is_told_with_the_next():
+    bench = Bench()
+    bench.show(5)
+    bench.sees = one_box_map((2.0, 4.0, 12.0, 14.0))  # the old object is gone, another is there
+    bench.show()
+    bench.embedder.broken = True
+    for _ in range(6):
+        with pytest.raises(EngineError):
+            bench.show()
+    bench.embedder.broken = False
+    assert ("end", 1) in kinds(bench.show())
+
+
+def test_an_object_seen_only_by_a_failing_model_ends_without_a_word():
+    bench = Bench()
+    bench.show()
+    bench.embedder.broken = True
+    with pytest.raises(EngineError):
+        bench.show()
+    assert bench.leave() == []
+
+
+def test_the_whole_frame_is_one_object_without_a_detector():
+    bench = Bench(framing="whole_frame")
+    (event,) = bench.show(5)
+    assert event.box_rel == (0, 0, 1, 1)
+    assert bench.detector.batch_sizes == []
+    changed = np.full((SIZE, SIZE, 3), 10, np.uint8)
+    bench.index.hits = OTHER
+    assert kinds(bench.show(5, changed)) == [("end", 1), ("new", 2)]
+
+
+def test_cameras_do_not_share_tracks():
+    bench = Bench()
+    serving = bench.pipeline.serving
+    framings = {"door": "detect", "till": "detect"}
+    policy = LookPolicy(min_looks=1, max_looks=6, look_interval_s=0.0, recheck_s=1.0)
+    pipeline = Pipeline(serving, policy, framings, bench.counts, bench.clock, min_object_px=8, track_gap_s=0.5)
+    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in framings]
+    events = [event for frame in frames for event in pipeline.process(frame).events]
+    assert [(event.camera, event.type, event.track_id) for event in events] == [("door", "new", 1), ("till", "new", 1)]
+    assert [event.camera for event in pipeline.view_lost("till")] == ["till"]
+
+
+def test_no_frame_is_kept_alive():
+    bench = Bench()
+    image_rgb = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    kept = weakref.ref(image_rgb)
+    bench.show(5, image_rgb)
+    del image_rgb
+    gc.collect()
+    assert kept() is None
+
+
+def test_event_ids_differ():
+    bench = Bench()
+    events = bench.show(5) + bench.leave()
+    assert len({event.event_id for event in events}) == 2
