@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from trainer.synthetic.bodywork import BODIES, UNIT, Body, front_art, side_art, silhouette
 from trainer.synthetic.items import Item
 from trainer.synthetic.motif import Canvas
-from trainer.synthetic.solid import Solid, pyramid
+from trainer.synthetic.solid import Solid, solid
 
 ROWS, FACE = 256, 720  # FACE columns for each of the rear, side and front
 
@@ -20,10 +20,10 @@ def car(item: Item) -> Solid:
     rear_x, front_x = _extents(body)
     rows = (np.arange(ROWS) + 0.5) / ROWS
     tumble = np.interp(rows, (0, 0.03, body.belt + 0.04), (body.tumble - 0.06, body.tumble, 1.0))
-    depth = (body.half_depth * tumble).astype(np.float32)
+    depth = (body.half_depth * tumble)
     middle = body.length / 2
-    width = ((front_x - rear_x) / 2).astype(np.float32)
-    centre = ((front_x + rear_x) / 2 - middle).astype(np.float32)
+    width = (front_x - rear_x) / 2
+    centre = (front_x + rear_x) / 2 - middle
 
     side, side_cover = side_art(item)
     front, front_cover = front_art(item)
@@ -37,8 +37,7 @@ def car(item: Item) -> Solid:
         target[:, FACE * 2 :] = flat[:, ::-1]
         target[:, :FACE] = flat
     skin[:, :FACE], cover[:, :FACE] = skin[:, FACE : FACE + 1], cover[:, FACE : FACE + 1]
-    top = np.zeros((4, 4, 4), dtype=np.uint8)  # the roof is too flat to be seen from above
-    return Solid("plan", "paint", width, depth, centre, pyramid(skin), pyramid(cover), top)
+    return solid("plan", "paint", np.stack([width, depth, centre]), skin, cover, np.zeros((4, 4, 4), np.uint8))
 
 
 def _extents(body: Body) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

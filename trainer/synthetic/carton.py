@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from trainer.synthetic.items import Item
 from trainer.synthetic.label import label_art, mix, paste
 from trainer.synthetic.motif import Canvas, ellipse, lettering, polygon, stroke
-from trainer.synthetic.solid import Solid, pyramid
+from trainer.synthetic.solid import Solid, solid
 
 ROWS, FACE = 512, 320  # FACE columns for each of the -x, front and +x faces
 _BOARD = 70  # gloss
@@ -39,7 +39,7 @@ def carton(item: Item) -> Solid:
     if not gabled:
         _brick_top(top, item)
     cover = np.full((ROWS, FACE * 3), 255, dtype=np.uint8)
-    return Solid("box", "paper", width, depth, np.zeros(ROWS, np.float32), pyramid(skin), pyramid(cover), top)
+    return solid("box", "paper", np.stack([width, depth, np.zeros(ROWS)]), skin, cover, top)
 
 
 def _faces(skin: Canvas, item: Item, y0: int, size: tuple[float, float]) -> None:

@@ -13,6 +13,7 @@ from trainer.synthetic.scene import SceneObject, painted
 
 Bytes = NDArray[np.uint8]
 _MARGIN = 0.1  # of the object's box, as the runtime adds it
+_LEAST_VISIBLE = 0.7  # less is not used for training
 
 
 def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int = 120) -> Bytes:
@@ -21,6 +22,8 @@ def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longe
     if item.category == "car":
         tall = round(tall * 0.5)
     image_rgb, found = painted(rng, item, neighbours, tall)
+    while found.visible_fraction < _LEAST_VISIBLE:
+        image_rgb, found = painted(rng, item, neighbours, tall)
     return cut(image_rgb, found, rng, longest_px)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trainer.synthetic.car import car
 from trainer.synthetic.carton import carton
 from trainer.synthetic.items import Item
+from trainer.synthetic.shading import Light
 from trainer.synthetic.solid import Solid, View, draw_solid
 from trainer.synthetic.vessel import vessel
 
@@ -31,16 +32,14 @@ def _solid(item: Item) -> Solid:
 def random_view(item: Item, rng: np.random.Generator) -> View:
     """A camera and light from which the item can be told apart from its neighbours."""
     if item.category == "car":
-        yaw, pitch = rng.uniform(0.3, 0.85), rng.uniform(0.0, 0.05)
+        yaw, pitch = rng.uniform(0.5, 1.0), rng.uniform(0.0, 0.05)
     else:
         yaw, pitch = rng.uniform(-0.62, 0.62), rng.uniform(0.02, 0.2)
     light = rng.uniform(0.25, 1.0) * (1 if rng.random() < 0.5 else -1)
     return View(
         yaw=float(yaw),
         pitch=float(pitch),
-        light=float(light),
-        fill=float(rng.uniform(0.1, 1.0)),
-        shine=float(rng.uniform(0.5, 1.25)),
+        light=Light(float(light), fill=float(rng.uniform(0.1, 1.0)), shine=float(rng.uniform(0.5, 1.25))),
         bend=float(rng.normal(0, 0.004)),
     )
 
@@ -114,16 +113,17 @@ def stamp(image_rgb: Bytes, picture: Bytes, left: int, top: int) -> tuple[slice,
     part = picture[y0 - top : y1 - top, x0 - left : x1 - left]
     alpha = part[..., 3]
     under = image_rgb[y0:y1, x0:x1]
-    keep = np.repeat((255 - alpha)[..., None], 3, axis=2)
-    under[:] = cv2.add(cv2.multiply(under, keep, scale=1 / 255), np.ascontiguousarray(part[..., :3]))
+    keep = cv2.cvtColor(255 - alpha, cv2.COLOR_GRAY2RGB)
+    under[:] = cv2.add(cv2.multiply(under, keep, scale=1 / 255), cv2.cvtColor(part, cv2.COLOR_RGBA2RGB))
     return slice(y0, y1), slice(x0, x1), alpha
 
 
 def catalogue_picture(item: Item, rng: np.random.Generator, size_px: int = 256) -> tuple[Bytes, NDArray[np.bool_]]:
     """Photographs an item for the gallery, on white: (size, size, 3) RGB and its (size, size) mask."""
-    view = replace(random_view(item, rng), fill=float(rng.uniform(0.6, 1.0)))
+    view = random_view(item, rng)
+    view = replace(view, light=replace(view.light, fill=float(rng.uniform(0.6, 1.0))))
     view = replace(view, yaw=view.yaw * 0.8 if item.category != "car" else view.yaw, bend=0.0)
-    picture = sprite(item, view, size_px * (0.86 if item.category != "car" else 0.36))
+    picture = sprite(item, view, size_px * (0.86 if item.category != "car" else 0.4))
     if item.category == "car" and rng.random() < 0.5:
         picture = np.ascontiguousarray(picture[:, ::-1])
     scale = 0.88 * size_px / max(picture.shape[:2])

@@ -117,7 +117,7 @@ class _Canvas:
     def lay(self, picture: Bytes, foot: int, right: bool) -> None:
         """Lays a picture that is not of interest at one side of the frame, half outside."""
         wide = picture.shape[1]
-        left = round(self.owner.shape[1] - wide * 0.55) if right else round(-wide * 0.45)
+        left = round(self.owner.shape[1] - wide * 0.4) if right else round(-wide * 0.6)
         place = stamp(self.image_rgb, picture, left, foot - picture.shape[0])
         if place is not None:
             self.owner[place[0], place[1]][place[2] >= 128] = 0
@@ -179,4 +179,7 @@ def painted(
         canvas.lay(
             random_sprite(beside[int(rng.integers(len(beside)))], rng, tall_px), foot + high // 6, rng.random() < 0.5
         )
-    return photograph(canvas.image_rgb, rng), canvas.objects(least=0.0)[0]
+    found = canvas.objects(least=0.0)
+    if not found:  # wholly hidden
+        return painted(rng, item, neighbours, tall_px)
+    return photograph(canvas.image_rgb, rng), found[0]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from trainer.synthetic.items import Item, Rgb
 from trainer.synthetic.label import label_art, mix, paste
 from trainer.synthetic.motif import Canvas, ellipse, polygon
-from trainer.synthetic.solid import Solid, Surface, pyramid
+from trainer.synthetic.shading import Surface
+from trainer.synthetic.solid import Solid, solid
 
 ROWS, COLUMNS = 512, 1024
 _PRINT, _PLASTIC, _GLASS = 40, 130, 255  # gloss
@@ -59,8 +60,7 @@ def vessel(item: Item) -> Solid:
         cover[round(zone[0] * ROWS) : round(zone[1] * ROWS)] = 255
     if item.outline.endswith("tin"):
         _ribs(skin, zone)
-    radius = radius.astype(np.float32)
-    return Solid("circle", surface, radius, radius, np.zeros_like(radius), pyramid(skin), pyramid(cover), top)
+    return solid("circle", surface, np.stack([radius, radius, np.zeros(ROWS)]), skin, cover, top)
 
 
 def _profile(points: Points) -> NDArray[np.float64]:
