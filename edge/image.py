@@ -12,6 +12,7 @@ from edge.errors import CaptureError
 from edge.types import Box, Image
 
 MAX_PIXELS = 50_000_000
+PLAIN = 12  # grey levels of difference that a plain ground may have
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
@@ -80,6 +81,23 @@ def crop(image_rgb: Image, box_px: Box, margin: float = 0.0) -> Image:
     right = max(left + 1, min(width, int(np.ceil(x1 + grow_x))))
     bottom = max(top + 1, min(height, int(np.ceil(y1 + grow_y))))
     return image_rgb[top:bottom, left:right]
+
+
+def trim(image_rgb: Image, margin: float) -> Image:
+    """Cut a picture of one object on a plain ground as a device would cut the object out of a scene.
+
+    Args:
+        image_rgb: comes back whole when its border is not plain.
+        margin: by which the object's box grows, in its sizes.
+    """
+    border = np.concatenate([image_rgb[0], image_rgb[-1], image_rgb[:, 0], image_rgb[:, -1]]).astype(np.int16)
+    ground = np.median(border, axis=0)
+    if np.abs(border - ground).max(axis=1).mean() > PLAIN:
+        return image_rgb
+    y, x = np.nonzero(np.abs(image_rgb - ground).max(axis=2) > 2 * PLAIN)
+    if not len(x):
+        return image_rgb
+    return crop(image_rgb, (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)), margin)
 
 
 def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["linear", "area"] = "linear") -> Image:

@@ -108,6 +108,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration-split", default="train")
     parser.add_argument("--held-out-split", default="val")
     parser.add_argument("--gallery-splits", default="catalogue", help="reference crops; comma between several")
+    parser.add_argument("--plain-splits", default="catalogue", help="one object on a plain ground: it is cut out first")
     parser.add_argument("--calibration-images", type=int, default=200)
     parser.add_argument("--held-out-images", type=int, default=1000)
 
@@ -225,7 +226,9 @@ def _data(arguments: argparse.Namespace) -> Data:
     from quantize.index import read_index, read_scenes
 
     return Data(
-        samples=read_index(arguments.index, arguments.root) if arguments.index else [],
+        samples=read_index(arguments.index, arguments.root, arguments.plain_splits.split(","))
+        if arguments.index
+        else [],
         scenes=read_scenes(arguments.scenes, arguments.root) if arguments.scenes else [],
         calibration_split=arguments.calibration_split,
         held_out_split=arguments.held_out_split,

@@ -46,7 +46,7 @@ def logits_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
     stage = Classifier(cast("ClassifierModel", model), open_engine(path, "onnxruntime"))
     rows = []
     for sample in samples:
-        picture = read_image(sample.path)
+        picture = sample.crop(spec.preprocess.crop_margin)
         rows.append(stage.classify(picture, _whole(picture), Timings())[0])
     return np.asarray(np.log(np.maximum(np.stack(rows), 1e-30)), np.float32)
 
@@ -57,7 +57,7 @@ def vectors_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
     stage = Embedder(cast("EmbedderModel", model), open_engine(path, "onnxruntime"))
     rows = []
     for sample in samples:
-        picture = read_image(sample.path)
+        picture = sample.crop(spec.preprocess.crop_margin)
         rows.append(stage.embed(picture, _whole(picture), Timings())[0])
     return np.stack(rows) if rows else np.zeros((0, sum(head.dim for head in spec.heads)), np.float32)
 

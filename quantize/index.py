@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import QuantizeError
-from edge.types import FloatArray
+from edge.image import read_image, trim
+from edge.types import FloatArray, Image
 
 _ALIASES = {"category": ("category", "coarse"), "item": ("item", "fine")}
 
@@ -27,6 +28,19 @@ class Sample:
     split: str
     category: str
     item: str
+    plain: bool = False  # one object on a plain ground, to be cut out before it is used
+
+    def crop(self, margin: float) -> Image:
+        """The picture as a device would have cut it out.
+
+        Args:
+            margin: by which a box grows, in its sizes.
+
+        Raises:
+            CaptureError: it cannot be read.
+        """
+        picture = read_image(self.path)
+        return trim(picture, margin) if self.plain else picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +53,13 @@ class Scene:
     boxes_px: FloatArray  # (n, 4) x0 y0 x1 y1
 
 
-def read_index(path: Path, root: Path | None = None) -> list[Sample]:
+def read_index(path: Path, root: Path | None = None, plain_splits: Collection[str] = ("catalogue",)) -> list[Sample]:
     """Read a CSV with columns path, split, category (or coarse), item (or fine).
 
     Args:
         path: the CSV.
         root: what its paths are relative to; its own folder by default.
+        plain_splits: whose pictures show one object on a plain ground.
 
     Raises:
         QuantizeError: unreadable, a column missing, or no rows.
@@ -64,7 +79,14 @@ def read_index(path: Path, root: Path | None = None) -> list[Sample]:
             raise QuantizeError(f"{path}: found columns {sorted(rows[0])}, expected {wanted!r} among them")
         columns[wanted] = found[0]
     return [
-        Sample(root / row["path"], row["path"], row["split"], row[columns["category"]], row[columns["item"]])
+        Sample(
+            root / row["path"],
+            row["path"],
+            row["split"],
+            row[columns["category"]],
+            row[columns["item"]],
+            row["split"] in plain_splits,
+        )
         for row in rows
     ]
 

@@ -148,10 +148,10 @@ def _place(network: Network, folder: Path, *, keep_fp32: bool) -> Model:
 def _fit_open_sets(
     network: Network, entry: EmbedderModel, data: Data, galleries: dict[str, Gallery]
 ) -> tuple[EmbedderModel, dict[str, Any]]:
-    """Fit a rule per category with queries by the form that ships against a gallery by FP32, as a server embeds it."""
+    """Fit a rule per category; queries and gallery by the form that ships, by which a gallery is embedded."""
     spec = network.spec
     reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
-    gallery = vectors_of(spec, network.forms["fp32"], reference)
+    gallery = vectors_of(spec, network.forms[network.ship], reference)
     queries = vectors_of(spec, network.forms[network.ship], held_out)
     rules, rows = {}, {}
     for category in entry.categories:

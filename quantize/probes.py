@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.decode import unit_rows
 from edge.errors import QuantizeError
-from edge.image import encode_image, read_image, resize
+from edge.image import encode_image, resize
 from edge.stages import Stages
 from edge.timing import Timings
 from edge.types import Box, FloatArray, Image
@@ -54,7 +54,7 @@ def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> Candid
     gallery, embedder = galleries.get(sample.category), stages.embedders.get(sample.category)
     if gallery is None or embedder is None:
         return None
-    picture = small(read_image(sample.path))
+    picture = small(sample.crop(embedder.model.preprocess.crop_margin))
     whole: list[Box] = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
     surety = 1.0
     if stages.classifier is not None:
