@@ -1,0 +1,111 @@
+"""`edge-sync`: publish a bundle and a gallery, pull them to a device folder, check a repository."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge import __version__
+from edge.errors import FinesightError
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from gallery_sync.publish import publish
+
+    release = publish(
+        arguments.repo,
+        arguments.bundle,
+        arguments.gallery,
+        line=arguments.line,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        sequence=arguments.sequence,
+    )
+    answer = {"line": release.line, "release": release.sequence, "gallery": release.gallery.generation}
+    return _answer(answer, as_json=arguments.json)
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from edge.bundle import activate
+    from gallery_sync.pull import pull
+    from gallery_sync.transport import open_transport
+    from gallery_sync.verify import HashesOnly
+
+    pulled = pull(open_transport(arguments.url, arguments.timeout_s), arguments.state_dir, HashesOnly())
+    answer = asdict(pulled)
+    if arguments.activate and not pulled.serving:
+        activate(arguments.state_dir, pulled.slot, pulled.gallery)
+        answer["serving"] = True
+    return _answer(answer, as_json=arguments.json)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository import check
+
+    whole, problems = check(arguments.repo)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    _answer({"whole": whole, "wrong": len(problems)}, as_json=arguments.json)
+    return 1 if problems else 0
+
+
+def _answer(values: dict[str, object], *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(values))
+    else:
+        for key, value in values.items():
+            print(f"{key}: {value}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge-sync", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--verbose", action="store_true", help="log what is done")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+
+    publish = verbs.add_parser("publish", help="put a bundle and a gallery into a repository folder")
+    publish.add_argument("repo", type=Path, help="the repository folder")
+    publish.add_argument("--bundle", type=Path, required=True, help="a packed bundle folder")
+    publish.add_argument("--gallery", type=Path, required=True, help="a gallery generation folder")
+    publish.add_argument("--line", default="demo", help="the product line, one for a repository")
+    publish.add_argument("--sequence", type=int, help="of the release; one more than the last unless given")
+    publish.set_defaults(act=_publish)
+
+    pull = verbs.add_parser("pull", help="make the newest release ready in a device folder")
+    pull.add_argument("url", help="the repository: http://, https:// or file://")
+    pull.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path(os.environ.get("FINESIGHT_STATE_DIR", "/var/lib/finesight")),
+        help="the device folder",
+    )
+    pull.add_argument("--activate", action="store_true", help="also switch to it")
+    pull.add_argument("--timeout-s", type=float, default=20.0, help="how long the server may stay silent")
+    pull.set_defaults(act=_pull)
+
+    check = verbs.add_parser("check", help="hash every object that the release leads to")
+    check.add_argument("repo", type=Path, help="the repository folder")
+    check.set_defaults(act=_check)
+    for verb in (publish, pull, check):
+        verb.add_argument("--json", action="store_true", help="answer in JSON")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command: 0 done, 1 our error, 2 usage."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        answer: int = arguments.act(arguments)
+    except FinesightError as error:
+        print(f"edge-sync: {error}", file=sys.stderr)
+        return 1
+    return answer

@@ -1,0 +1,236 @@
+"""Bring a release to a device: fetch what is missing, verify, install beside what serves, and note it as staged.
+
+Rules this module keeps:
+1. What serves is never touched; switching is `edge.bundle.activate`, a step of its own.
+2. A release older than one already staged is refused.
+3. What the device already holds is reused, by hash, and hashed again first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edge import bundle
+from edge.digest import mismatch
+from edge.durable import write_durably
+from edge.errors import BundleError, FinesightError, SyncError
+from edge.gallery import generation_of, read_gallery, seal_gallery, store_name
+from edge.manifest import Manifest, parse_manifest
+from edge.pointer import current
+from gallery_sync.fetch import Fetcher, Retry, Transport
+from gallery_sync.repository import RELEASE_NAME, BundleHead, GalleryHead, ObjectRef, Release, parse
+
+log = logging.getLogger(__name__)
+
+_SMALL_BYTES = 4 << 20  # a release, a head or a manifest
+_LARGEST_BYTES = 8 << 30  # all objects of a release
+
+
+class Trust(Protocol):
+    """Decides whether a release may be believed."""
+
+    def check(self, release_json: bytes, where: str) -> Release:
+        """Give the release that the bytes hold, or raise SyncError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull made ready."""
+
+    sequence: int  # of the release
+    slot: str
+    bundle_id: str
+    gallery: str  # generation
+    downloaded_bytes: int
+    serving: bool  # already: there is nothing to activate
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Everything a release leads to."""
+
+    release: Release
+    head: BundleHead
+    manifest_json: bytes
+    manifest: Manifest
+    galleries: dict[str, GalleryHead]
+
+    def objects(self) -> dict[str, ObjectRef]:
+        """The large objects, by where they belong in the assembled folder."""
+        files = {f"bundle/{file.path}": ObjectRef(sha256=file.sha256, size=file.size) for file in self.manifest.files}
+        return files | {f"gallery/{store_name(name)}": head.base for name, head in self.galleries.items()}
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "sync.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SyncError(f"{state_dir}: found another pull at work, expected none") from error
+        yield
+
+
+def _small_object(fetcher: Fetcher, ref: ObjectRef, name: str) -> bytes:
+    if ref.size > _SMALL_BYTES:
+        raise SyncError(f"{name}: found {ref.size} bytes, expected at most {_SMALL_BYTES}")
+    return fetcher.object(ref, name).read_bytes()
+
+
+def _read_plan(fetcher: Fetcher, release: Release) -> _Plan:
+    head = parse(BundleHead, _small_object(fetcher, release.bundle, "bundle head"), "bundle head")
+    manifest_json = _small_object(fetcher, head.manifest, "bundle manifest")
+    try:
+        manifest = parse_manifest(manifest_json.decode(), f"bundle {head.bundle_id}")
+    except (BundleError, UnicodeDecodeError) as error:
+        raise SyncError(str(error)) from error
+    if (manifest.bundle_id, manifest.sequence) != (head.bundle_id, head.sequence):
+        raise SyncError(f"bundle head: found manifest of {manifest.bundle_id}, expected {head.bundle_id}")
+    galleries = {}
+    for category, ref in release.gallery.heads.items():
+        where = f"gallery head {category}"
+        gallery = parse(GalleryHead, _small_object(fetcher, ref, where), where)
+        if gallery.category != category or gallery.segments:
+            raise SyncError(
+                f"{where}: found category {gallery.category!r} with {len(gallery.segments)} segments, "
+                f"expected {category!r} with none"
+            )
+        galleries[category] = gallery
+    found = generation_of({category: gallery.entry() for category, gallery in galleries.items()})
+    if found != release.gallery.generation:
+        raise SyncError(f"release: found heads of generation {found}, expected {release.gallery.generation}")
+    return _Plan(release, head, manifest_json, manifest, galleries)
+
+
+def _held(state_dir: Path) -> dict[str, Path]:
+    """Where files that the device already has lie, by the hash they should have."""
+    held: dict[str, Path] = {}
+    for slot in bundle.SLOTS:
+        try:
+            there = bundle.read_bundle(bundle.slot_folder(state_dir, slot), verify=False)
+        except FinesightError:
+            continue
+        held |= {file.sha256: there.path(file.path) for file in there.manifest.files}
+    for folder in (state_dir / "gallery").glob("[0-9a-f]*"):
+        try:
+            gallery = read_gallery(folder, verify=False)
+        except FinesightError:
+            continue
+        held |= {entry.sha256: gallery.path(name) for name, entry in gallery.categories.items()}
+    return held
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
+def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free: Callable[[Path], int]) -> None:
+    """Lay out bundle and gallery as folders, of links to what is held or fetched."""
+    objects = plan.objects()
+    wanted = {ref.sha256: ref for ref in objects.values()}
+    held = {sha256: path for sha256, path in _held(state_dir).items() if sha256 in wanted}
+    held = {sha256: path for sha256, path in held.items() if mismatch(path, wanted[sha256].size, sha256) is None}
+    total = sum(ref.size for ref in wanted.values())
+    needed = total + sum(ref.size for ref in wanted.values() if ref.sha256 not in held)
+    where = f"release {plan.release.sequence}"
+    if total > _LARGEST_BYTES:
+        raise SyncError(f"{where}: found {total} bytes, expected at most {_LARGEST_BYTES}")
+    if (found := free(state_dir)) < needed:
+        raise SyncError(f"{state_dir}: found {found} free bytes, expected {needed} for {where}")
+    shutil.rmtree(target, ignore_errors=True)
+    for path, ref in objects.items():
+        _link(held.get(ref.sha256) or fetcher.object(ref, path), target / path)
+    for folder in ("bundle", "gallery"):
+        (target / folder).mkdir(exist_ok=True)
+    (target / "bundle" / bundle.MANIFEST_NAME).write_bytes(plan.manifest_json)
+    seal_gallery(target / "gallery", plan.release.gallery.created_at)
+
+
+def _check_floor(state_dir: Path, release: Release) -> None:
+    path = state_dir / "sync.json"
+    try:
+        floor = int(json.loads(path.read_bytes())["sequence"])
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise SyncError(f"{path}: found a damaged file, expected the sequence of the last release") from error
+    if release.sequence < floor:
+        raise SyncError(
+            f"release: found sequence {release.sequence}, expected at least {floor}, which was staged before"
+        )
+
+
+def _drop_leftovers(cache: Path, plan: _Plan) -> None:
+    """Forget parts of releases that nobody wants any more."""
+    wanted = {ref.sha256 for ref in plan.objects().values()}
+    for file in cache.glob("*.part"):
+        if file.name.removesuffix(".part") not in wanted:
+            file.unlink()
+
+
+def pull(
+    transport: Transport,
+    state_dir: Path,
+    trust: Trust,
+    *,
+    retry: Retry = Retry(attempts=5, sleep=time.sleep, chance=random.random),  # noqa: B008 - frozen
+    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+) -> Pulled:
+    """Make the newest release ready on this device.
+
+    Args:
+        transport: see `open_transport`.
+        state_dir: of the device.
+        trust: decides whether the release may be believed.
+        retry: how often and how patiently the network is tried.
+        free: free bytes at a folder.
+
+    Raises:
+        SyncError: the network, the repository or the disk failed.
+        BundleError: the bundle and the gallery are of different embedding spaces, or a pointer file is damaged.
+    """
+    cache = state_dir / "cache" / "sync"
+    try:
+        with _alone(state_dir):
+            cache.mkdir(parents=True, exist_ok=True)
+            fetcher = Fetcher(transport, cache, retry)
+            where = f"{transport.base}/{RELEASE_NAME}"
+            release = trust.check(fetcher.small(RELEASE_NAME, _SMALL_BYTES), where)
+            _check_floor(state_dir, release)
+            plan = _read_plan(fetcher, release)
+            _drop_leftovers(cache, plan)
+            _assemble(plan, fetcher, state_dir, cache / "incoming", free)
+            pulled = _install(plan, cache / "incoming", state_dir, fetcher.downloaded_bytes)
+            shutil.rmtree(cache)
+    except OSError as error:
+        raise SyncError(f"{state_dir}: the disk refused: {error.strerror or error}") from error
+    return pulled
+
+
+def _install(plan: _Plan, incoming: Path, state_dir: Path, downloaded_bytes: int) -> Pulled:
+    slot = bundle.install_bundle(incoming / "bundle", state_dir)
+    generation = bundle.install_gallery(incoming / "gallery", state_dir)
+    now = current(state_dir)
+    serving = now is not None and (now.slot, now.gallery) == (slot, generation)
+    if not serving:
+        bundle.stage(state_dir, slot, generation)
+    write_durably(state_dir / "sync.json", json.dumps({"sequence": plan.release.sequence}).encode())
+    log.info("release %s is ready: bundle %s, gallery %s", plan.release.sequence, plan.manifest.bundle_id, generation)
+    return Pulled(plan.release.sequence, slot, plan.manifest.bundle_id, generation, downloaded_bytes, serving)

@@ -1,0 +1,389 @@
+"""Pulling to a device, over real HTTP on loopback, with faults."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from edge import bundle
+from edge.errors import BundleError, SyncError
+from gallery_sync.cli import main
+from gallery_sync.fetch import Retry
+from gallery_sync.publish import publish
+from gallery_sync.pull import Pulled, pull
+from gallery_sync.repository import canonical, object_path, read_manifest, read_release
+from gallery_sync.transport import FolderTransport, HttpTransport, open_transport
+from gallery_sync.verify import HashesOnly
+from tests.power_cut import PowerCut
+from tests.store_samples import make_bundle, make_gallery
+
+Fault = Callable[[BaseHTTPRequestHandler, bytes], bool]  # answers in its own way and says so
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder with ranges; a fault answers in its place for the paths it is set for."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+        self.faults: dict[str, list[Fault]] = {}  # by path; each used once, the last for ever
+        self.asked: list[tuple[str, str]] = []  # path, range
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        path = self.path.lstrip("/")
+        self.server.asked.append((path, self.headers.get("Range", "")))
+        file = self.server.folder / path
+        data = file.read_bytes() if file.is_file() else b""
+        faults = self.server.faults.get(path, [])
+        if faults and (faults.pop(0) if len(faults) > 1 else faults[0])(self, data):
+            return
+        if not file.is_file():
+            self.send_error(404)
+            return
+        start = int(re.sub(r"\D", "", self.headers.get("Range", "0")) or 0)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start:])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def healthy(_handler: BaseHTTPRequestHandler, _data: bytes) -> bool:
+    return False
+
+
+def answer(body: Callable[[bytes], bytes], status: int = 200, claim: int | None = None, **headers: str) -> Fault:
+    """A whole answer of its own, whatever range was asked for; `claim` is a false length."""
+
+    def act(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
+        sent = body(data)
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(sent) if claim is None else claim))
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(sent)
+        return True
+
+    return act
+
+
+def cut_after(count: int) -> Fault:
+    """Honours the range and breaks off after so many bytes."""
+
+    def act(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
+        start = int(re.sub(r"\D", "", handler.headers.get("Range", "0")) or 0)
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        handler.send_header("Content-Length", str(len(data) - start))
+        handler.end_headers()
+        handler.wfile.write(data[start : start + count])
+        handler.close_connection = True
+        return True
+
+    return act
+
+
+def silent(handler: BaseHTTPRequestHandler, _data: bytes) -> bool:
+    """Says nothing until the client has gone."""
+    handler.rfile.read(1)
+    return True
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A repository at release 1: bundle `one`, three items."""
+    put(tmp_path, "one", 1, 3)
+    with Server(tmp_path / "repo") as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def put(tmp_path: Path, bundle_id: str, sequence: int, items: int) -> None:
+    folder, gallery = (
+        make_bundle(tmp_path / bundle_id, bundle_id, sequence),
+        make_gallery(tmp_path / f"g{items}", items),
+    )
+    publish(tmp_path / "repo", folder, gallery, line="demo", created_at="2026-01-01T00:00:00Z")
+
+
+@pytest.fixture
+def device(tmp_path: Path, server: Server) -> Path:
+    """A device that serves release 1, while release 2 (bundle `two`, four items) is published."""
+    state_dir = tmp_path / "device"
+    pull_from(server, state_dir)
+    bundle.activate(state_dir)
+    put(tmp_path, "two", 2, 4)
+    server.asked.clear()
+    return state_dir
+
+
+WAITS: list[float] = []
+
+
+def pull_from(server: Server, state_dir: Path, timeout_s: float = 5.0, free: int = 1 << 40) -> Pulled:
+    WAITS.clear()
+    retry = Retry(attempts=4, sleep=WAITS.append, chance=lambda: 0.5)
+    return pull(HttpTransport(server.url, timeout_s), state_dir, HashesOnly(), retry=retry, free=lambda _: free)
+
+
+def serving(state_dir: Path) -> tuple[str, int]:
+    held, gallery = bundle.read_serving(state_dir)
+    return held.manifest.bundle_id, gallery.items
+
+
+def embedder_of(server: Server) -> str:
+    """The path of an object that only the newest release has: 9000 bytes."""
+    manifest = read_manifest(server.folder, read_release(server.folder))
+    return next(object_path(file.sha256) for file in manifest.files if file.path == "models/tyre.onnx")
+
+
+def test_a_pull_stages_and_does_not_switch(device, server):
+    pulled = pull_from(server, device)
+    assert (pulled.sequence, pulled.slot, pulled.bundle_id, pulled.serving) == (2, "b", "two", False)
+    assert serving(device) == ("one", 3)
+    bundle.activate(device)
+    assert serving(device) == ("two", 4)
+    assert pull_from(server, device).serving
+
+
+def test_what_the_device_holds_is_not_fetched_again(device, server):
+    pulled = pull_from(server, device)
+    detector = (server.folder.parent / "one" / "detector.onnx").stat().st_size
+    assert detector > pulled.downloaded_bytes / 2
+    assert len([path for path, _ in server.asked if path.startswith("objects/")]) == 5  # two heads, manifest, two files
+
+
+def test_a_damaged_file_of_the_device_is_not_reused(device, server):
+    (device / "slots" / "a" / "detector.onnx").write_bytes(b"x" * 81000)
+    pull_from(server, device)
+    bundle.activate(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_broken_transfer_is_resumed_where_it_broke(device, server):
+    path = embedder_of(server)
+    server.faults[path] = [cut_after(1000), cut_after(500), healthy]
+    pull_from(server, device)
+    assert [asked for name, asked in server.asked if name == path] == ["", "bytes=1000-", "bytes=1500-"]
+    assert WAITS == [1.0, 2.0]
+
+
+def test_a_transfer_is_resumed_by_the_next_pull(device, server):
+    path = embedder_of(server)
+    server.faults[path] = [cut_after(1000), answer(bytes, 503)]
+    with pytest.raises(SyncError, match=r"models/tyre\.onnx: gave up after 4 attempts: .*found HTTP 503"):
+        pull_from(server, device)
+    assert len(WAITS) == 3
+    assert serving(device) == ("one", 3)
+    server.faults.clear()
+    server.asked.clear()
+    pull_from(server, device)
+    assert (path, "bytes=1000-") in server.asked
+    bundle.activate(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_server_that_ignores_ranges_is_read_from_the_start(device, server):
+    path = embedder_of(server)
+    server.faults[path] = [cut_after(1000), answer(lambda data: data)]
+    pull_from(server, device)
+    bundle.activate(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_part_of_something_else_is_dropped_and_fetched_anew(device, server):
+    path = embedder_of(server)
+    cache = device / "cache" / "sync"
+    cache.mkdir(parents=True)
+    (cache / f"{Path(path).name}.part").write_bytes(b"?" * 100)
+    (cache / f"{'0' * 64}.part").write_bytes(b"of a release that nobody wants any more")
+    pull_from(server, device)
+    assert [asked for name, asked in server.asked if name == path] == ["bytes=100-", ""]
+    assert not cache.exists()
+
+
+ONE_ERROR = [
+    ([answer(lambda data: b"X" + data[1:])], r"models/tyre\.onnx: found SHA-256 .*, expected"),
+    ([answer(lambda data: data + b"more")], r"models/tyre\.onnx: found more than 8000 bytes, expected"),
+    ([answer(lambda data: data[:100])], r"gave up after 4 attempts: found 400 bytes, expected 8000"),
+    ([cut_after(10)], r"gave up after 4 attempts: found 40 bytes, expected 8000"),
+    ([answer(bytes, 404)], r"found HTTP 404 Not Found, expected 200"),
+    ([answer(bytes, 403)], r"found HTTP 403 Forbidden, expected 200"),
+    ([answer(bytes, 500)], r"gave up after 4 attempts: .*found HTTP 500"),
+    ([answer(lambda data: data, Content_Encoding="gzip")], r"found content encoding 'gzip', expected none"),
+    (
+        [cut_after(10), answer(lambda data: data, 206, Content_Range="bytes 7-9/10")],
+        r"found content range 'bytes 7-9/10', expected one from byte 10",
+    ),
+    ([cut_after(10), answer(bytes, 416)], r"found HTTP 416"),
+]
+
+
+@pytest.mark.parametrize(("faults", "message"), ONE_ERROR)
+def test_a_fault_is_one_error_and_the_device_serves_on(device, server, faults, message):
+    server.faults[embedder_of(server)] = list(faults)
+    with pytest.raises(SyncError, match=message) as caught:
+        pull_from(server, device)
+    assert "\n" not in str(caught.value)
+    assert serving(device) == ("one", 3)
+    assert bundle.describe(device)["staged"] is None
+    server.faults.clear()
+    pull_from(server, device)  # once the fault is gone, so is the error
+    bundle.activate(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_silent_server_is_given_up(device, server):
+    server.faults["release.json"] = [silent]
+    with pytest.raises(SyncError, match=r"release\.json: gave up after 4 attempts: .*timed out"):
+        pull_from(server, device, timeout_s=0.05)
+    assert serving(device) == ("one", 3)
+
+
+def test_no_server_is_given_up(device):
+    retry = Retry(attempts=2, sleep=WAITS.append, chance=lambda: 0.5)
+    with pytest.raises(SyncError, match=r"gave up after 2 attempts: .*no answer: .*refused"):
+        pull(HttpTransport("http://127.0.0.1:9", 1.0), device, HashesOnly(), retry=retry)
+    assert serving(device) == ("one", 3)
+
+
+def test_a_captive_portal_is_no_release(device, server):
+    server.faults["release.json"] = [answer(lambda _: b"<html>pay first</html>")]
+    with pytest.raises(SyncError, match=r"release\.json: found no Envelope: \(top\): Invalid JSON"):
+        pull_from(server, device)
+    server.faults["release.json"] = [answer(lambda _: b" " * 5_000_000)]
+    with pytest.raises(SyncError, match=r"release\.json: found more than 4194304 bytes"):
+        pull_from(server, device)
+    assert serving(device) == ("one", 3)
+
+
+def test_too_little_space_is_said_before_anything_large_is_fetched(device, server):
+    with pytest.raises(SyncError, match=r"device: found 1000 free bytes, expected \d+ for release 2"):
+        pull_from(server, device, free=1000)
+    assert embedder_of(server) not in [path for path, _ in server.asked]
+    assert serving(device) == ("one", 3)
+
+
+def test_a_full_disk_is_one_error(device, server):
+    part = device / "cache" / "sync" / f"{Path(embedder_of(server)).name}.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    with pytest.raises(SyncError, match=r"models/tyre\.onnx: cannot store 8000 bytes: No space left on device"):
+        pull_from(server, device)
+    assert serving(device) == ("one", 3)
+
+
+def test_an_older_release_is_refused(device, server, tmp_path):
+    old = (server.folder / "release.json").read_bytes()
+    put(tmp_path, "three", 3, 5)
+    pull_from(server, device)
+    (server.folder / "release.json").write_bytes(old)
+    with pytest.raises(SyncError, match="found sequence 2, expected at least 3"):
+        pull_from(server, device)
+
+
+def edit_release(server: Server, change: Callable[[dict], None]) -> None:
+    envelope = json.loads((server.folder / "release.json").read_text())
+    change(envelope["signed"])
+    (server.folder / "release.json").write_text(json.dumps(envelope))
+
+
+def test_a_category_that_leaves_its_folder_is_refused(device, server):
+    edit_release(server, lambda signed: signed["gallery"]["heads"].update({"../x": signed["bundle"]}))
+    with pytest.raises(SyncError, match=r"found no Envelope: .*should match pattern"):
+        pull_from(server, device)
+    assert serving(device) == ("one", 3)
+
+
+def test_heads_of_another_generation_are_refused(device, server):
+    edit_release(server, lambda signed: signed["gallery"].update(generation="0" * 16))
+    with pytest.raises(SyncError, match=r"found heads of generation .*, expected 0000000000000000"):
+        pull_from(server, device)
+
+
+def test_a_gallery_of_another_space_is_not_staged(device, server, tmp_path):
+    other = publish(
+        tmp_path / "repo2",
+        make_bundle(tmp_path / "b2", "other", 9, space_id="b" * 64),
+        make_gallery(tmp_path / "other", 2, space_id="b" * 64),
+        line="demo",
+        created_at="now",
+        sequence=9,
+    )
+    for ref in other.gallery.heads.values():
+        head = (tmp_path / "repo2" / object_path(ref.sha256)).read_bytes()
+        for sha256 in (ref.sha256, json.loads(head)["base"]["sha256"]):
+            target = server.folder / object_path(sha256)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes((tmp_path / "repo2" / object_path(sha256)).read_bytes())
+    edit_release(server, lambda signed: signed.update(gallery=json.loads(canonical(other.gallery))))
+    with pytest.raises(BundleError, match=r"'tyre': found gallery .* in embedding space b"):
+        pull_from(server, device)
+    assert serving(device) == ("one", 3)
+    assert bundle.describe(device)["staged"] is None
+
+
+def test_a_repository_folder_is_pulled_without_a_server(tmp_path, device):
+    transport = open_transport((tmp_path / "repo").as_uri())
+    assert isinstance(transport, FolderTransport)
+    assert pull(transport, device, HashesOnly()).bundle_id == "two"
+    with pytest.raises(SyncError, match=r"missing/release\.json: cannot be read"):
+        pull(open_transport((tmp_path / "missing").as_uri()), device, HashesOnly())
+    with pytest.raises(SyncError, match="found scheme 'ftp', expected http, https or file"):
+        open_transport("ftp://example/repo")
+
+
+def test_a_power_cut_at_any_moment_of_a_pull_leaves_the_device_serving(tmp_path, device):
+    transport = FolderTransport(tmp_path / "repo")
+    n = 0
+    while True:
+        n += 7
+        with PowerCut(n) as power:
+            with suppress(SyncError, BundleError):
+                pull(transport, device, HashesOnly())
+        assert serving(device) == ("one", 3)
+        if not power.happened:
+            break
+    assert n > 20
+    bundle.activate(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_the_commands_publish_pull_and_check(tmp_path, capsys):
+    folder, gallery = make_bundle(tmp_path / "one", "one"), make_gallery(tmp_path / "g")
+    repo, device = tmp_path / "repo", tmp_path / "device"
+    assert main(["publish", str(repo), "--bundle", str(folder), "--gallery", str(gallery), "--line", "demo"]) == 0
+    assert main(["check", str(repo), "--json"]) == 0
+    assert capsys.readouterr().out.endswith('{"whole": 6, "wrong": 0}\n')
+    assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--json"]) == 0
+    assert not json.loads(capsys.readouterr().out)["serving"]
+    assert bundle.describe(device)["serving"] is None
+    assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 0
+    assert serving(device) == ("one", 3)
+    assert main(["pull", "ftp://x", "--state-dir", str(device)]) == 1
+    assert capsys.readouterr().err == "edge-sync: ftp://x: found scheme 'ftp', expected http, https or file\n"
+    next((repo / "objects").rglob("*/*")).write_bytes(b"")
+    assert main(["check", str(repo)]) == 1
