@@ -50,7 +50,7 @@ class Mosquitto:
             )
         )
 
-    def __enter__(self) -> Mosquitto:
+    def __enter__(self):
         self.start()
         return self
 

@@ -242,7 +242,7 @@ def test_the_broker_tells_of_a_device_that_died(mosquitto):
         inbox.wait_for(lambda got: got[-1].payload == b"offline", "offline")
     late = Inbox()
     with Subscriber(settings(mosquitto, "late"), AVAILABLE, late):
-        late.wait_for(lambda got: bool(got), "the retained will")
+        late.wait_for(bool, "the retained will")
     assert [(message.payload, message.retained) for message in late.received] == [(b"offline", True)]
 
 
