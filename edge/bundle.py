@@ -13,9 +13,8 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge.digest import mismatch
 from edge.durable import copy_files, replace_folder
@@ -323,33 +322,3 @@ def slots(state_dir: Path) -> list[Slot]:
             bundle_id = None
         found.append(Slot(name, bundle_id, problem, serving is not None and serving.slot == name))
     return found
-
-
-def describe(state_dir: Path) -> dict[str, Any]:
-    """Say what serves, what waits and what lies in the slots, as JSON values.
-
-    Raises:
-        BundleError: a pointer file is damaged.
-    """
-    serving, waiting = current(state_dir), staged(state_dir)
-    return {
-        "serving": serving and serving.model_dump(),
-        "staged": waiting and waiting.model_dump(exclude={"previous"}),
-        "slots": [asdict(slot) for slot in slots(state_dir)],
-    }
-
-
-def describe_gallery(state_dir: Path) -> dict[str, Any]:
-    """Say what the serving generation holds, verified, as JSON values.
-
-    Raises:
-        BundleError: nothing was activated, or the pair is damaged.
-    """
-    _, gallery = read_serving(state_dir)
-    wanted = {"items", "vectors", "space_id", "size"}
-    return {
-        "generation": gallery.generation,
-        "created_at": gallery.created_at,
-        "items": gallery.items,
-        "categories": {name: entry.model_dump(include=wanted) for name, entry in gallery.categories.items()},
-    }

@@ -12,6 +12,7 @@ import pytest
 
 from edge import bundle
 from edge.errors import BundleError, FinesightError, GalleryError
+from edge.pointer import current, staged
 from tests.power_cut import PowerCut
 from tests.store_samples import SPACE, make_bundle, make_gallery
 
@@ -40,8 +41,8 @@ def serving(device: Path) -> tuple[str, int]:
 
 def test_the_first_bundle_serves_after_activation(device):
     assert serving(device) == ("one", 3)
-    assert bundle.current(device).slot == "a"
-    assert bundle.current(device).previous is None
+    assert current(device).slot == "a"
+    assert current(device).previous is None
 
 
 def test_installing_leaves_the_serving_pair_alone(device, tmp_path):
@@ -56,7 +57,7 @@ def test_activation_switches_bundle_and_gallery_together(device, tmp_path):
     now = bundle.activate(device)
     assert serving(device) == ("two", 4)
     assert (now.slot, now.previous.slot, now.previous.bundle_id) == ("b", "a", "one")
-    assert bundle.staged(device) is None
+    assert staged(device) is None
     assert bundle.activate(device) == now
 
 
@@ -203,7 +204,7 @@ def test_a_damaged_serving_slot_names_the_previous_and_rollback_uses_it(device, 
     bundle.rollback(device)
     assert serving(device) == ("one", 3)
     assert bundle.install_bundle(tmp_path / "two", device) == "b"
-    assert bundle.describe(device)["slots"][1]["problem"] is None
+    assert bundle.slots(device)[1].problem is None
 
 
 def test_rollback_refuses_a_slot_that_was_filled_anew(device, tmp_path):
@@ -216,7 +217,7 @@ def test_rollback_refuses_a_slot_that_was_filled_anew(device, tmp_path):
 
 
 def test_a_damaged_pointer_is_named_and_a_full_choice_repairs_it(device):
-    generation = bundle.current(device).gallery
+    generation = current(device).gallery
     (device / "current").write_text('{"slot": "../c"}')
     with pytest.raises(BundleError, match="current: found a damaged pointer"):
         bundle.read_serving(device)
@@ -224,14 +225,14 @@ def test_a_damaged_pointer_is_named_and_a_full_choice_repairs_it(device):
     assert serving(device) == ("one", 3)
 
 
-def test_the_device_describes_itself(device, tmp_path):
+def test_the_slots_are_described(device, tmp_path):
     stage_two(device, tmp_path)
-    told = bundle.describe(device)
-    assert told["serving"]["bundle_id"] == "one"
-    assert told["staged"]["bundle_id"] == "two"
-    assert [(slot["name"], slot["serving"]) for slot in told["slots"]] == [("a", True), ("b", False)]
-    assert bundle.describe_gallery(device)["categories"]["tyre"]["items"] == 3
-    json.dumps(told)
+    assert staged(device).bundle_id == "two"
+    damage_flip(device / "slots" / "b")
+    first, second = bundle.slots(device)
+    assert first == bundle.Slot("a", "one", None, serving=True)
+    assert (second.bundle_id, second.serving) == ("two", False)
+    assert "found SHA-256" in second.problem
 
 
 def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) -> set[tuple[str, int]]:
@@ -247,7 +248,7 @@ def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) 
                 problems.append(str(error))
         seen.add(serving(copy))
         act(copy)  # after the power is back
-        assert bundle.describe(copy)["slots"][0]["problem"] is None
+        assert bundle.slots(copy)[0].problem is None
         if not power.happened:
             assert n > 5
             assert all("power cut" in problem for problem in problems)
@@ -283,7 +284,7 @@ def test_a_power_cut_while_rolling_back_leaves_the_old_or_the_new_pair(device, t
     bundle.activate(device)
 
     def roll_back(copy: Path) -> None:
-        if bundle.current(copy).bundle_id == "two":
+        if current(copy).bundle_id == "two":
             bundle.rollback(copy)
 
     assert cut_everywhere(device, tmp_path, roll_back) == {("two", 4), ("one", 3)}
