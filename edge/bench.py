@@ -119,9 +119,7 @@ def _next(door: FrameSource, request: Request, index: int, timings: Timings) -> 
         image_rgb = picture.image_rgb
         if request.resize is not None:
             image_rgb = image.resize(image_rgb, *request.resize)
-    # Tracks live in the time of the recording, however fast it is read.
-    captured_ns = round((picture.pts_s if picture.pts_s is not None else index / 30) * 1e9)
-    return Frame("bench", index, image_rgb, captured_ns, time.time(), "file", picture.pts_s)
+    return Frame("bench", index, image_rgb, picture.arrived_ns, time.time(), picture.time_source, picture.pts_s)
 
 
 def _report(

@@ -191,11 +191,11 @@ def _answer(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
 
 
 def _bundle_list(arguments: argparse.Namespace) -> int:
-    from edge import bundle
+    from edge import bundle, pointer
 
     state_dir = _state_dir(arguments)
     answer: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in bundle.slots(state_dir)}
-    serving, staged = bundle.current(state_dir), bundle.staged(state_dir)
+    serving, staged = pointer.current(state_dir), pointer.staged(state_dir)
     answer["serving"] = serving.model_dump() if serving else None
     answer["staged"] = staged.model_dump() if staged else None
     return _answer(arguments, answer)
@@ -223,8 +223,11 @@ def _bundle_install(arguments: argparse.Namespace) -> int:
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
     from edge import bundle
+    from edge.prove import prove_slot
 
-    serving = bundle.activate(_state_dir(arguments), arguments.bundle, arguments.gallery)
+    state_dir = _state_dir(arguments)
+    prove_slot(state_dir, arguments.bundle)
+    serving = bundle.activate(state_dir, arguments.bundle, arguments.gallery)
     return _answer(arguments, {"serving": serving.model_dump()})
 
 

@@ -87,11 +87,19 @@ def _moment_of(frame: Frame, track: Track) -> _Moment:
     return _Moment(frame.camera, frame.captured_at, frame.captured_ns, frame.time_source, frame.pts_s, box_rel)
 
 
+def _scene_s(frame: Frame) -> float:
+    """The time in front of the camera: a recording's own, however fast it is read; else when the frame was taken."""
+    if frame.time_source == "file" and frame.pts_s is not None:
+        return frame.pts_s
+    return frame.captured_ns / 1e9
+
+
 @dataclass(slots=True)
 class _View:
     """The state of one camera."""
 
     tracker: BoxTracker | WholeFrameTracker
+    now_s: float = float("-inf")
     evidence: dict[int, Evidence] = field(default_factory=dict)
     last: dict[int, _Moment] = field(default_factory=dict)
     leaving: list[Track] = field(default_factory=list)  # ended, their events not yet made
@@ -131,7 +139,10 @@ class Pipeline:
         view = self._views[frame.camera]
         detections = self._detect(view, frame.image_rgb, timings)
         with timings.stage("track"):
-            now_s = frame.captured_ns / 1e9
+            now_s = _scene_s(frame)
+            if now_s < view.now_s:  # a recording began anew
+                view.leaving += view.tracker.finish()
+            view.now_s = now_s
             step = view.tracker.step(frame.image_rgb, detections, now_s)
             view.leaving += step.ended
             view.last.update((track.track_id, _moment_of(frame, track)) for track in step.seen)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle import read_bundle
+from edge.bundle import read_bundle, slot_folder, slots
 from edge.decode import unit_rows
 from edge.engine import Backend
 from edge.errors import BundleError
 from edge.image import read_image
 from edge.manifest import Probe
+from edge.pointer import current, staged
 from edge.stages import Stages, load_stages
 from edge.timing import Timings
 from edge.types import Box
@@ -66,3 +67,23 @@ def prove(folder: Path, backend: Backend = "auto") -> list[Proof]:
     if failed := [proof for proof in proofs if not proof.passed]:
         raise BundleError(f"{folder}: found {len(failed)} of {len(proofs)} probes failed, expected none; {failed[0]}")
     return proofs
+
+
+def prove_slot(state_dir: Path, name: str | None, backend: Backend = "auto") -> None:
+    """Prove the bundle that an activation would switch to, while the serving one goes on.
+
+    Args:
+        state_dir: of the device.
+        name: a slot or a bundle id; None: what waits to be activated, else what serves.
+        backend: which engine runs it.
+
+    Raises:
+        BundleError: a file is altered, or a probe is answered differently here.
+        EngineError: a model cannot be loaded or run here.
+    """
+    if name is None:
+        pointer = staged(state_dir) or current(state_dir)
+        name = pointer.slot if pointer else None
+    for slot in slots(state_dir):
+        if name in (slot.name, slot.bundle_id):
+            prove(slot_folder(state_dir, slot.name), backend)

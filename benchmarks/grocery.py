@@ -1,0 +1,256 @@
+"""The whole chain on real photos: train, quantise, pack, embed, publish, pull, play as an RTSP camera, score.
+
+    python benchmarks/grocery.py            # all steps, into runs/grocery; finished steps are not repeated
+    python benchmarks/grocery.py --only play
+
+Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. `test` is
+looked at by the last step only. Writes benchmarks/results/grocery.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+BIN = ROOT / ".venv/bin"
+SECONDS_PER_PHOTO = 0.6
+CANVAS_PX = 320
+
+
+def main() -> None:
+    """Run the steps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/grocery")
+    parser.add_argument("--only", choices=["train", "pack", "play"])
+    parser.add_argument("--split", default="test", help="the photos that are played")
+    parser.add_argument("--limit", type=int, default=0, help="play only so many photos; 0: all")
+    arguments = parser.parse_args()
+    data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
+    index = data / "grocery/index.csv"
+    if not index.is_file():
+        sys.exit(f"{index}: found no file, expected the Grocery Store data set")
+    work = arguments.work
+    work.mkdir(parents=True, exist_ok=True)
+    if arguments.only in (None, "train"):
+        train(work, index, data)
+    if arguments.only in (None, "pack"):
+        pack(work, index, data)
+    if arguments.only in (None, "play"):
+        rows = [row for row in csv.DictReader(index.open()) if row["split"] == arguments.split]
+        # shuffled: neighbours in the list show the same product from nearly the same place
+        random.Random(0).shuffle(rows)
+        rows = rows[: arguments.limit or None]
+        report = play(work, data, rows) | offline(work, data, rows)
+        report |= {"split": arguments.split, "date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
+        print(json.dumps(report, indent=1))
+        if not arguments.limit:
+            (ROOT / f"benchmarks/results/grocery-{arguments.split}.json").write_text(
+                json.dumps(report, indent=1) + "\n"
+            )
+
+
+def run(*command: str | Path) -> None:
+    """Run one of the project's commands, as an operator would."""
+    print("$", *command, flush=True)
+    subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
+
+
+def train(work: Path, index: Path, data: Path) -> None:
+    """Fine-tune the coarse classifier, then the embedder from its trunk, on the train split."""
+    weights = data / "weights/mobilenetv2_100_in1k.safetensors"
+    shared = ("--set", f"data.index={index}", "--set", f"data.root={data}", "--set", f"backbone.pretrained={weights}")
+    recipes = ROOT / "benchmarks/recipes"
+    run(BIN / "edge-train", "classifier", "-c", recipes / "grocery-classifier.yaml", "-o", work / "classifier", *shared)
+    start = ("--set", f"init_from={work / 'classifier'}")
+    run(
+        BIN / "edge-train",
+        "embedder",
+        "-c",
+        recipes / "grocery-embedder.yaml",
+        "-o",
+        work / "embedder",
+        *shared,
+        *start,
+    )
+
+
+def pack(work: Path, index: Path, data: Path) -> None:
+    """Quantise against the val split, pack, embed train and catalogue pictures, publish, pull and activate."""
+    for folder in ("bundle", "gallery", "repository", "state"):
+        shutil.rmtree(work / folder, ignore_errors=True)
+    run(
+        *(BIN / "edge-quantize", "pack", "--id", "grocery-1", "--sequence", "1", "--out", work / "bundle"),
+        *("--classifier", work / "classifier", "--embedder", work / "embedder", "--index", index, "--root", data),
+        *("--gallery-splits", "train,iconic", "--keep-fp32", "--work", work / "models"),
+    )
+    run(
+        *(BIN / "edge-train", "embed", "--bundle", work / "bundle", "--data", index, "--root", data),
+        *("--split", "iconic,train", "-o", work / "gallery"),
+    )
+    run(BIN / "edge-sync", "publish", work / "repository", "--bundle", work / "bundle", "--gallery", work / "gallery")
+    url = f"file://{(work / 'repository').resolve()}"
+    run(BIN / "edge-sync", "pull", url, "--state-dir", work / "state", "--activate")
+
+
+def play(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Show photos as an RTSP camera to `edge run`, and score what a subscriber of mosquitto received."""
+    from edge.mqtt import MqttSettings
+    from edge.subscribe import Subscriber
+    from tests.integration.mosquitto import Mosquitto
+    from tests.integration.rtsp_server import RtspServer
+
+    playlist = work / "playlist.txt"
+    playlist.write_text("".join(f"{data / row['path']}\n" for row in rows))
+    camera = RtspServer(
+        f"photos:{playlist}", fps=10, size=(CANVAS_PX, CANVAS_PX), seconds=SECONDS_PER_PHOTO, quantizer=16
+    )
+    (work / "broker").mkdir(exist_ok=True)
+    with Mosquitto(work / "broker") as broker, camera:
+        config = work / "edge.yaml"
+        config.write_text(
+            f"site: bench\ndevice: grocery\nstate_dir: {work / 'state'}\n"
+            f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"
+            f"cameras:\n  photos:\n    source: {camera.url}\n    backend: gstreamer\n    framing: whole_frame\n"
+            "recognition: {min_looks: 2, look_interval_s: 0.0}\n"
+        )
+        settings = MqttSettings(client_id="grocery-benchmark", host="127.0.0.1", port=broker.port)
+        with Subscriber(settings, "finesight/bench/grocery/photos/events") as subscriber:
+            device = subprocess.Popen([BIN / "edge", "run", "-c", config], cwd=ROOT)
+            try:
+                events = collect(subscriber.messages, rows)
+            finally:
+                device.terminate()
+                device.wait(20)
+    return judge(events, rows)
+
+
+def collect(messages: queue.SimpleQueue[Any], rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Take events until the last photo has been over for a while."""
+    events: dict[str, dict[str, Any]] = {}
+    deadline = time.monotonic() + len(rows) * SECONDS_PER_PHOTO + 60
+    while time.monotonic() < deadline:
+        try:
+            event = json.loads(messages.get(timeout=1.0).payload)
+        except queue.Empty:
+            continue
+        events.setdefault(event["id"], event)
+        if len(events) % 100 == 0:
+            print(f"{len(events)} events, photo {photo_of(event)} of {len(rows)}", flush=True)
+        if event["type"] == "end" and photo_of(event) >= len(rows) - 1:
+            break
+    return list(events.values())
+
+
+def photo_of(event: dict[str, Any]) -> int:
+    """Which photo was shown when an event's frame was taken."""
+    return int(event["pts_s"] / SECONDS_PER_PHOTO)
+
+
+def judge(events: list[dict[str, Any]], rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Score the last answer on each photo."""
+    answers: dict[int, dict[str, Any]] = {}
+    for event in events:
+        if photo_of(event) < len(rows):
+            answers[photo_of(event)] = event
+    coarse = [int(bool(e["category"]) and e["category"]["name"] == rows[i]["coarse"]) for i, e in answers.items()]
+    fine = [int(bool(e["match"]) and e["match"]["item"] == rows[i]["fine"]) for i, e in answers.items()]
+    nearest = [int(bool(e["top"]) and e["top"][0]["item"] == rows[i]["fine"]) for i, e in answers.items()]
+    reasons = Counter(e["reason"] for e in answers.values() if e["reason"])
+    latency = sorted(e["latency_ms"]["capture_to_decision"] for e in events if e["type"] == "new" and e["latency_ms"])
+    total = len(rows)
+    return {
+        "photos": total,
+        "photos_answered": len(answers),
+        "events": dict(Counter(e["type"] for e in events)),
+        "subscriber_coarse": sum(coarse) / total,
+        "subscriber_fine_top1": sum(fine) / total,
+        "subscriber_fine_top1_95": interval(fine + [0] * (total - len(fine))),
+        "subscriber_nearest_item": sum(nearest) / total,
+        "unknown": dict(reasons),
+        "capture_to_decision_ms_p50": latency[len(latency) // 2] if latency else None,
+    }
+
+
+def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """FP32 beside INT8 on the same photos, without camera and codec."""
+    from edge.bundle import read_bundle
+    from edge.gallery import read_category, read_gallery
+    from edge.image import read_image
+    from edge.search import build_index
+    from edge.stages import load_stages
+    from edge.timing import Timings
+
+    bundle = read_bundle(work / "bundle")
+    gallery = read_gallery(work / "gallery")
+    report: dict[str, Any] = {}
+    for target in ("fp32", "ort-u8"):
+        models = {"classifier": bundle.manifest.classifier, "embedders": bundle.manifest.embedders}
+        if any(target not in model.files for model in (models["classifier"], *models["embedders"])):
+            continue
+        manifest = bundle.manifest.model_copy(
+            update={
+                "classifier": models["classifier"].model_copy(update={"ship": target}),
+                "embedders": [model.model_copy(update={"ship": target}) for model in models["embedders"]],
+            }
+        )
+        stages = load_stages(bundle.folder, manifest)
+        indexes = {
+            category: build_index(read_category(gallery.path(category), model.space_id, model.dim))
+            for model in manifest.embedders
+            for category in model.categories
+        }
+        right = Counter[str]()
+        fine: list[int] = []
+        for row in rows:
+            picture = read_image(data / row["path"])
+            box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
+            category = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])[0].name
+            vector = stages.embedders[category].embed(picture, box, Timings())
+            true_vector = stages.embedders[row["coarse"]].embed(picture, box, Timings())
+            right["coarse"] += category == row["coarse"]
+            fine.append(int(indexes[category].search(vector, 1)[0][0].item_id == row["fine"]))
+            right["recall1"] += indexes[row["coarse"]].search(true_vector, 1)[0][0].item_id == row["fine"]
+        report[f"photos_{target}"] = {
+            "coarse": right["coarse"] / len(rows),
+            "fine_top1": float(np.mean(fine)),
+            "fine_top1_95": interval(fine),
+            "recall1_in_true_category": right["recall1"] / len(rows),
+        }
+    report["evaluation"] = bundle.manifest.evaluation
+    return report
+
+
+def interval(hits: list[int], draws: int = 2000) -> list[float]:
+    """95 % bootstrap interval over photos."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(np.asarray(hits), (draws, len(hits))).mean(axis=1)
+    return [round(float(v), 4) for v in np.percentile(means, [2.5, 97.5])]
+
+
+def machine() -> str:
+    """The CPU and its cores, for the record."""
+    names = [
+        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Rebuild everything under demo/ from nothing but this project: render, train, quantise, pack, embed.
+# About 18 minutes on two CPU cores, with progress bars. Goes on where it was interrupted: delete runs/ to begin anew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup test
+bin=.venv/bin
+started=$SECONDS
+step() { printf '\n== %s (%d min %02d s) ==\n' "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
+
+step "render the training data and the stream"
+[ -e runs/synthetic/index.csv ] || $bin/edge-train synthesize -o runs/synthetic --seed 1
+mkdir -p demo
+$bin/edge-train synthesize --stream -o demo/stream.mp4 --seed 11
+
+step "train the detector"
+$bin/edge-train detector -c configs/train/demo-detector.yaml -o runs/detector
+step "train the coarse classifier"
+$bin/edge-train classifier -c configs/train/demo-classifier.yaml -o runs/classifier
+step "train the embedders"
+$bin/edge-train embedder -c configs/train/demo-embedder.yaml -o runs/embedders
+
+step "quantise, compare and pack"
+embedders=()
+for category in bottle jar carton can car; do embedders+=(--embedder "runs/embedders/$category"); done
+rm -rf runs/bundle && $bin/edge-quantize pack --id demo-1 --sequence 1 --out runs/bundle \
+    --detector runs/detector --classifier runs/classifier "${embedders[@]}" \
+    --index runs/synthetic/index.csv --scenes runs/synthetic/scenes/val.json
+step "embed the gallery"
+rm -rf runs/gallery && $bin/edge-train embed --bundle runs/bundle --data runs/synthetic/index.csv -o runs/gallery
+
+rm -rf demo/bundle demo/gallery
+cp -r runs/bundle runs/gallery demo/
+step "done"
+du -sh demo
