@@ -1,7 +1,6 @@
 """The TensorRT door: build an engine from an ONNX file once, keep its plan, run it.
 
-Not yet run on hardware. It is written to the names that TensorRT 10.3 and 11.4 share and tested against a stand-in
-that has no others.
+Not yet run on hardware: tested against a stand-in with the names that the bindings of TensorRT 10.3 and 11.4 share.
 
 Rules:
 1. The network is strongly typed: precision is what the ONNX file says, by its Q/DQ and Cast nodes.
@@ -30,15 +29,7 @@ from edge.errors import EngineError
 log = logging.getLogger(__name__)
 
 _LEVELS = {"INTERNAL_ERROR": logging.ERROR, "ERROR": logging.ERROR, "WARNING": logging.WARNING}
-_DTYPES = {
-    "FLOAT": np.float32,
-    "HALF": np.float16,
-    "INT8": np.int8,
-    "UINT8": np.uint8,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "BOOL": np.bool_,
-}
+_DTYPES = {"FLOAT": "f4", "HALF": "f2", "INT8": "i1", "UINT8": "u1", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
 
 
 class _Logger(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
@@ -65,7 +56,7 @@ class _Tensor:
     """An input or output of the engine and the device memory behind it."""
 
     name: str
-    dtype: Any
+    dtype: np.dtype[Any]
     pointer: int
 
 

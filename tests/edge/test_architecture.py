@@ -1,0 +1,40 @@
+"""What the runtime may import."""
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVER_SIDE = ["torch", "torchvision", "timm", "onnx", "tuf", "matplotlib", "trainer", "quantize", "gallery_sync"]
+BY_CHOICE = ["amqtt", "gi", "openvino", "tensorrt", "cuda", "starlette"]  # loaded only where asked for
+
+
+def loaded_by(statement):
+    """The top-level modules that an interpreter of its own holds after a statement."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("module", ["edge.cli", "edge.runtime"])
+def test_the_runtime_loads_no_training_library_and_no_optional_one(module):
+    loaded = loaded_by(f"import {module}")
+    assert "edge" in loaded
+    assert loaded.isdisjoint(SERVER_SIDE + BY_CHOICE)
+
+
+def test_help_loads_no_inference_engine():
+    loaded = loaded_by("import edge.cli, contextlib\nwith contextlib.suppress(SystemExit): edge.cli.main(['--help'])")
+    assert loaded.isdisjoint(["onnxruntime", "hnswlib", *SERVER_SIDE, *BY_CHOICE])
+
+
+def test_the_import_contracts_hold():
+    lint = shutil.which("lint-imports", path=sysconfig.get_path("scripts")) or "lint-imports"
+    done = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
