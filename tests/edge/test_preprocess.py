@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.manifest import Preprocess
@@ -37,6 +37,7 @@ sides = st.integers(1, 2000)
 share = st.floats(0, 1)
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, resize=st.sampled_from(["stretch", "letterbox"]), x=share, y=share)
 def test_a_point_that_is_placed_comes_back(width, height, resize, x, y):
     placed = placement_of(spec(resize=resize), width, height)
@@ -44,6 +45,7 @@ def test_a_point_that_is_placed_comes_back(width, height, resize, x, y):
     assert placed.to_source((*point, *point)) == pytest.approx((x * width, y * height) * 2, rel=1e-6, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides)
 def test_a_letterboxed_picture_fits_the_canvas_whatever_its_shape(width, height):
     placed = placement_of(spec(resize="letterbox"), width, height)
