@@ -1,6 +1,7 @@
 """From networks to a bundle: what is written, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -97,29 +98,30 @@ def spoil(path):
 
 
 @pytest.fixture
-def spoiled(monkeypatch):
-    """Quantising gives a broken network."""
-    whole = build.quantize_network
+def judged(networks, exported, data, tmp_path):
+    """Judges a broken INT8 network as a policy would."""
 
-    def broken(spec, fp32, pictures, out, **options):
-        record = whole(spec, fp32, pictures, out, **options)
-        spoil(out)
-        return record
+    def judge(policy):
+        int8 = tmp_path / "broken.onnx"
+        int8.write_bytes(networks[0].forms["ort-u8"].read_bytes())
+        spoil(int8)
+        _, gates = build.evaluate(networks[0].spec, exported["classifier"], int8, data, policy.min_speedup)
+        ship, why, failed, waived = build.decide("classifier", gates, policy)
+        forms = {"fp32": exported["classifier"], "ort-u8": int8}
+        return replace(networks[0], forms=forms, ship=ship, why=why, failed=failed, waived=waived)
 
-    monkeypatch.setattr(build, "quantize_network", broken)
+    return judge
 
 
-def test_a_broken_int8_network_is_refused_by_the_names_of_its_gates(spoiled, exported, data, tmp_path):
-    network = build_network("classifier", exported["classifier"], tmp_path, data, EAGER, quiet)
+def test_a_broken_int8_network_is_refused_by_the_names_of_its_gates(judged, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"failed gates.*classifier\.top1"):
-        pack.pack(pack.Order("three", 3, tmp_path / "three"), [network], data)
+        pack.pack(pack.Order("three", 3, tmp_path / "three"), [judged(EAGER)], data)
     assert not (tmp_path / "three").exists()
 
 
-def test_waived_gates_are_packed_and_recorded(spoiled, exported, data, tmp_path):
+def test_waived_gates_are_packed_and_recorded(judged, data, tmp_path):
     waived = frozenset({"classifier.top1", "classifier.flip_rate", "classifier.worst_class"})
-    policy = Policy(min_speedup=0.001, reduce_range=True, waived=waived)
-    network = build_network("classifier", exported["classifier"], tmp_path, data, policy, quiet)
+    network = judged(replace(EAGER, waived=waived))
     manifest = pack.pack(pack.Order("four", 4, tmp_path / "four", with_probes=False), [network], data)
     assert "classifier.top1" in manifest.waived
     assert manifest.classifier is not None
