@@ -22,7 +22,7 @@ from edge.errors import FinesightError
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONFIG = Path("/etc/finesight/edge.yaml")
+DEFAULT_CONFIG = Path("/etc/finesight/device.yaml")
 
 
 def main(argv: list[str] | None = None) -> int:
