@@ -84,4 +84,4 @@ def _route(classifier: Path | None, queries: list[Sample]) -> tuple[dict[Path, s
 
 
 def _measure(values: np.ndarray) -> dict[str, Any]:
-    return {"mean": float(values.mean()), "interval": bootstrap(values), "count": len(values)}
+    return {"mean": float(values.mean()), "interval": list(bootstrap(values)), "count": len(values)}

@@ -152,7 +152,7 @@ def _examination(model: Classifier, crops: Crops, seed: int) -> dict[str, object
     temperature = fit_temperature(logits, truth)
     metrics = {
         "accuracy": float(right.mean()),
-        "accuracy_interval": bootstrap(right.astype(np.float64), seed),
+        "accuracy_interval": list(bootstrap(right.astype(np.float64), seed)),
         "images": len(truth),
         "calibration_error": calibration_error(softmax(logits, temperature).max(axis=1), right),
         "per_class": per_class(

@@ -20,7 +20,10 @@ def _parser() -> argparse.ArgumentParser:
     synthesize = commands.add_parser("synthesize", help="write a synthetic data set and a stream with its truth")
     synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--stream", action="store_true", help="write the stream instead of the data set")
+    synthesize.add_argument("--scenes", type=int, default=2000, help="whole pictures with boxes")
+    synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item")
+    synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item")
+    synthesize.add_argument("--stream", type=Path, help="also write a video here (.mp4), its truth beside it")
     for name, what in (
         ("detector", "train the detector"),
         ("classifier", "train the coarse classifier"),
@@ -93,11 +96,15 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
 
 def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     from trainer.synthetic.dataset import write_dataset
+    from trainer.synthetic.items import catalogue
     from trainer.synthetic.stream import write_stream
 
-    write = write_stream if args.stream else write_dataset
-    write(args.out, seed=args.seed)
-    return {"out": str(args.out)}
+    index = write_dataset(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
+    done = {"index": str(index), "scenes": str(args.out / "scenes.json")}
+    if args.stream is not None:
+        args.stream.parent.mkdir(parents=True, exist_ok=True)
+        done["truth"] = str(write_stream(args.stream, args.seed, catalogue()))
+    return done
 
 
 def _embed(args: argparse.Namespace) -> dict[str, object]:

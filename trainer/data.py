@@ -61,7 +61,7 @@ def read_samples(source: Path, root: Path | None = None) -> list[Sample]:
 
     Args:
         source: a CSV with columns path, split, category (or coarse), item (or fine), optionally label; a folder that
-            holds such an `index.csv`; or a folder of category/item/picture, of which every fifth picture of an item is `val`.
+            holds such an `index.csv`; or a folder of category/item/picture, every fifth of an item `val`.
         root: that the CSV's paths are relative to; None: its folder.
 
     Raises:
@@ -84,8 +84,8 @@ def _read_table(table: Path, root: Path) -> list[Sample]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TrainError(f"{table}: cannot read: {error}") from error
     found = set(rows[0]) if rows else set()
-    category = "category" if "category" in found else "coarse"
-    item = "item" if "item" in found else "fine"
+    category = "coarse" if "coarse" in found else "category"
+    item = "fine" if "fine" in found else "item"
     if missing := {"path", "split", category, item} - found:
         raise TrainError(f"{table}: found columns {sorted(found)}, expected also {sorted(missing)}")
     return [Sample(root / row["path"], row["split"], row[category], row[item], row.get("label") or "") for row in rows]
@@ -108,8 +108,22 @@ def choose(samples: Iterable[Sample], splits: Sequence[str], categories: Sequenc
     return [s for s in samples if s.split in splits and (categories is None or s.category in categories)]
 
 
-def read_scenes(path: Path, root: Path | None = None, *, class_agnostic: bool = True) -> tuple[list[Scene], list[str]]:
+def read_scenes(
+    path: Path,
+    root: Path | None = None,
+    splits: Sequence[str] | None = None,
+    *,
+    class_agnostic: bool = True,
+    least_visible: float = 0.0,
+) -> tuple[list[Scene], list[str]]:
     """Read COCO style boxes.
+
+    Args:
+        path: JSON.
+        root: of the file names; None: the JSON's folder.
+        splits: read only images whose `split` is one of these, or that carry none; None: all.
+        class_agnostic: everything is an `object`.
+        least_visible: annotations whose `visible_fraction` is less are left out.
 
     Returns:
         the scenes, and the class names: `["object"]` when class-agnostic.
@@ -124,6 +138,8 @@ def read_scenes(path: Path, root: Path | None = None, *, class_agnostic: bool = 
         boxes: dict[int, list[list[float]]] = {image["id"]: [] for image in tree["images"]}
         labels: dict[int, list[int]] = {image["id"]: [] for image in tree["images"]}
         for entry in tree["annotations"]:
+            if entry.get("visible_fraction", 1.0) < least_visible:
+                continue
             x, y, width, height = entry["bbox"]
             boxes[entry["image_id"]].append([x, y, x + width, y + height])
             labels[entry["image_id"]].append(position.get(entry["category_id"], 0))
@@ -134,13 +150,14 @@ def read_scenes(path: Path, root: Path | None = None, *, class_agnostic: bool = 
                 np.asarray(labels[image["id"]], np.int64),
             )
             for image in tree["images"]
+            if splits is None or image.get("split", splits[0]) in splits
         ]
     except OSError as error:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
     if not scenes:
-        raise TrainError(f"{path}: found no image, expected at least one")
+        raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
     return scenes, ["object"] if class_agnostic else list(names.values())
 
 

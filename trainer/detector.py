@@ -36,14 +36,14 @@ class Cells:
 
 
 def cells_of(spec: Preprocess, strides: list[int]) -> Cells:
-    """Lay out the cells; a map answers for objects up to twelve of its strides long, the last one for all larger."""
+    """Lay out the cells; a map answers for objects up to eight of its strides long, the last one for all larger."""
     centres, sizes, reach = [], [], []
     for level, stride in enumerate(strides):
         y, x = np.mgrid[: spec.height // stride, : spec.width // stride]
         centres.append((np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) * stride)
         sizes.append(np.full(x.size, stride))
-        low = 0.0 if level == 0 else 6.0 * strides[level - 1]
-        high = np.inf if level == len(strides) - 1 else 6.0 * stride
+        low = 0.0 if level == 0 else 4.0 * strides[level - 1]
+        high = np.inf if level == len(strides) - 1 else 4.0 * stride
         reach.append(np.tile([low, high], (x.size, 1)))
     return Cells(*(np.concatenate(parts).astype(np.float32) for parts in (centres, sizes, reach)))
 
@@ -176,8 +176,9 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     """
     spec = preprocess_of(recipe)
     data = recipe.scenes
-    train_scenes, labels = read_scenes(data.train, data.train_root, class_agnostic=data.class_agnostic)
-    val_scenes, _ = read_scenes(data.val, data.val_root, class_agnostic=data.class_agnostic)
+    how = {"class_agnostic": data.class_agnostic, "least_visible": data.least_visible}
+    train_scenes, labels = read_scenes(data.train, data.root, data.train_splits, **how)
+    val_scenes, _ = read_scenes(data.val or data.train, data.root, data.val_splits, **how)
     longest = round(_HEADROOM * max(spec.width, spec.height))
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
     torch.manual_seed(recipe.seed)

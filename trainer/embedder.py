@@ -185,7 +185,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     shipped = fit(task, recipe.optimiser, out, recipe.seed, text, freeze_bn=recipe.backbone.freeze_bn)
     values = examine(shipped.model, crops)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
-    metrics |= {f"{key}_interval": bootstrap(value, recipe.seed) for key, value in values.items()}
+    metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})
     save_model(out, shipped.model, card)
     return card

@@ -12,19 +12,20 @@ from matplotlib.figure import Figure
 from edge.durable import write_durably
 
 
-def write_history(out: Path, rows: list[dict[str, float]]) -> None:
-    """Replace both files; a value that was not measured in an epoch stays empty."""
+def write_history(out: Path, rows: list[dict[str, float]], *, curves: bool) -> None:
+    """Replace the table, and the curves where asked; a value that was not measured in an epoch stays empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
     write_durably(out / "metrics.csv", text.getvalue().encode())
-    write_durably(out / "curves.png", _curves(rows, [c for c in columns if c not in {"epoch", "lr", "seconds"}]))
+    if curves:  # half a second each: as long as a small epoch
+        write_durably(out / "curves.png", _curves(rows, [c for c in columns if c not in {"epoch", "lr", "seconds"}]))
 
 
 def _curves(rows: list[dict[str, float]], columns: list[str]) -> bytes:
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4))
     FigureCanvasAgg(figure)
     losses, metrics = figure.subplots(1, 2)
     for column in columns:

@@ -32,10 +32,12 @@ class SceneData(_Tree):
     """Pictures of whole scenes with boxes, COCO style."""
 
     train: Path  # JSON
-    val: Path
-    train_root: Path | None = None  # of the file names in it; None: the JSON's folder
-    val_root: Path | None = None
+    val: Path | None = None  # JSON; None: the same one
+    train_splits: list[str] = ["train"]  # of images that carry a `split`; one without belongs to every split
+    val_splits: list[str] = ["val"]
+    root: Path | None = None  # of the file names; None: the JSON's folder
     class_agnostic: bool = True
+    least_visible: Fraction = 0.25  # annotations whose `visible_fraction` is less are left out
 
 
 class Input(_Tree):

@@ -134,13 +134,14 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, *, freeze
             bar.set_postfix_str(f"loss {float(loss.detach()):.3f}")
         row = {"epoch": epoch + 1.0, "lr": rate, "loss": sum(sums.values()) / steps}
         row |= {f"loss_{key}": value / steps for key, value in sums.items()}
-        if (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs:
+        examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
+        if examined:
             row |= _examine(task, average)
         row["seconds"] = time.monotonic() - started
         state.rows.append(row)
         state.epoch = epoch + 1
         save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
-        write_history(out, state.rows)
+        write_history(out, state.rows, curves=examined)
     return (task.module if average is None else average).eval()
 
 

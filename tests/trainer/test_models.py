@@ -1,0 +1,127 @@
+"""Networks, their cards and their files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from edge.decode import decode_ltrb
+from edge.errors import TrainError
+from edge.manifest import Head, Preprocess
+from trainer.backbone import create_trunk
+from trainer.models import ModelCard, build_model, load_model, save_model
+
+SMALL = "mobilenetv4_conv_small_050"
+
+
+def card(kind: str, **changes) -> ModelCard:
+    fields = {
+        "detector": {"labels": ["object"], "strides": [8, 16]},
+        "classifier": {"labels": ["a", "b", "c"], "strides": [16]},
+        "embedder": {
+            "categories": ["a"],
+            "heads": [Head(name="class", dim=8), Head(name="outline", dim=4)],
+            "strides": [16],
+        },
+    }[kind]
+    spec = Preprocess(width=96, height=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+    return ModelCard(kind=kind, backbone=SMALL, preprocess=spec, width=16, **fields | changes)
+
+
+@pytest.mark.parametrize("kind", ["detector", "classifier", "embedder"])
+def test_saved_and_loaded_model_answers_the_same(tmp_path, kind):
+    torch.manual_seed(1)
+    made = card(kind)
+    module = build_model(made).eval()
+    save_model(tmp_path, module, made)
+    loaded, found = load_model(tmp_path)
+    x = torch.rand(2, 3, 64, 96)
+    assert made == found
+    assert not loaded.training
+    with torch.no_grad():
+        expected, actual = module(x), loaded(x)
+    for one, other in zip(*((v if isinstance(v, list) else [v]) for v in (expected, actual)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_card_survives_json():
+    made = card("embedder", metrics={"recall_1": 0.5}, data={"train": 3}, recipe={"kind": "embedder"})
+    assert made == ModelCard.model_validate_json(made.model_dump_json())
+
+
+def test_detector_maps_are_what_the_device_decodes():
+    maps = build_model(card("detector")).eval()(torch.rand(1, 3, 64, 96))
+    assert [tuple(level.shape) for level in maps] == [(1, 5, 8, 12), (1, 5, 4, 6)]
+    assert all((level[:, :4] >= 0).all() for level in maps)
+    boxes, scores, _ = decode_ltrb([level.detach().numpy() for level in maps], [8, 16], 0.001)
+    assert len(boxes) == len(scores) == 8 * 12 + 4 * 6
+
+
+def test_joint_vector_is_heads_in_order_each_of_equal_length():
+    module = build_model(card("embedder")).eval()
+    x = torch.rand(3, 3, 64, 96)
+    joint, parts = module(x), module.parts(x)
+    assert list(parts) == ["class", "outline"]
+    torch.testing.assert_close(joint.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(joint[:, :8], parts["class"] / np.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(SMALL, {}), ("mobilenetv4_conv_small", {}), ("mobilenetv2_100", {"output_stride": 16, "pad_type": ""})],
+)
+def test_a_trunk_at_stride_16_keeps_a_small_crop_at_six_cells(name, options):
+    trunk = create_trunk(name, [16], options=options).eval()
+    assert (1, trunk.channels[0], 6, 6) == tuple(trunk(torch.rand(1, 3, 96, 96))[0].shape)
+
+
+def test_a_cut_trunk_carries_no_unused_blocks():
+    count = {tuple(s): sum(p.numel() for p in create_trunk(SMALL, s).parameters()) for s in ([16], [32])}
+    assert count[(16,)] < count[(32,)] / 3
+
+
+def test_weights_of_a_path_are_taken_and_named_when_they_do_not_fit(tmp_path):
+    import timm
+
+    whole = timm.create_model(SMALL, num_classes=10)
+    state = {key: torch.full_like(value, 0.25) for key, value in whole.state_dict().items()}
+    save_file(state, tmp_path / "fits.safetensors")
+    trunk = create_trunk(SMALL, [16], str(tmp_path / "fits.safetensors"))
+    assert (trunk.network.conv_stem.weight == 0.25).all()
+    state.pop("conv_stem.weight")
+    save_file(state | {"surplus.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(TrainError, match=r"missing \['conv_stem.weight'\].*unexpected \['surplus.weight'\]"):
+        create_trunk(SMALL, [16], str(tmp_path / "other.safetensors"))
+    with pytest.raises(TrainError, match=r"absent.safetensors: cannot read weights"):
+        create_trunk(SMALL, [16], str(tmp_path / "absent.safetensors"))
+
+
+def test_unknown_backbones_and_strides_are_named():
+    with pytest.raises(TrainError, match="'no_such_net'"):
+        create_trunk("no_such_net")
+    with pytest.raises(TrainError, match=r"found strides \[2, 4, 8, 16, 32\], expected \[64\]"):
+        create_trunk(SMALL, [64])
+
+
+def test_load_refuses_weights_of_another_card(tmp_path):
+    save_model(tmp_path, build_model(card("classifier")), card("classifier", labels=["a", "b"]))
+    with pytest.raises(TrainError, match=r"not the weights of model.json.*decision"):
+        load_model(tmp_path)
+
+
+def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
+    with pytest.raises(TrainError, match=r"model.json: cannot read"):
+        load_model(tmp_path)
+    save_model(tmp_path, build_model(card("classifier")), card("classifier"))
+    tree = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(tree | {"surprise": 1}))
+    with pytest.raises(TrainError, match=r"model.json: surprise"):
+        load_model(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(tree))
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(TrainError, match=r"model.safetensors: cannot read weights"):
+        load_model(tmp_path)

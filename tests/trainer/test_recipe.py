@@ -1,0 +1,51 @@
+"""Recipes are typed, and errors name file and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.errors import TrainError
+from trainer.recipe import load_recipe
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_load(path):
+    assert load_recipe(path).kind in path.stem
+
+
+def test_six_recipes_are_shipped():
+    assert len(SHIPPED) == 6
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: classifier\ndata: {index: a.csv}\nwdith: 3", r"recipe.yaml: wdith: Extra inputs"),
+        ("kind: classifier\ndata: {index: a.csv}\noptimiser: {lr: -1}", r"recipe.yaml: optimiser.lr: .*found -1"),
+        ("kind: classifier", r"recipe.yaml: data: Field required"),
+        ("kind: poet", r"recipe.yaml: .*'poet'"),
+        ("- a list", r"found list, expected keys"),
+        ("kind: [", r"recipe.yaml: no YAML"),
+    ],
+)
+def test_errors_name_file_and_key(tmp_path, text, message):
+    with pytest.raises(TrainError, match=message):
+        load_recipe(write(tmp_path, text))
+
+
+def test_overrides_replace_nested_values(tmp_path):
+    path = write(tmp_path, "kind: embedder\ndata: {index: a.csv}")
+    recipe = load_recipe(path, ["optimiser.epochs=3", "heads=[class]", "data.categories=[jar]"])
+    assert (recipe.optimiser.epochs, recipe.heads, recipe.data.categories) == (3, ["class"], ["jar"])
+    with pytest.raises(TrainError, match="expected key=value"):
+        load_recipe(path, ["epochs"])

@@ -1,0 +1,102 @@
+"""Tiny data sets: coloured squares whose category is a colour and whose item is the place of a dot."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+
+from edge.image import encode_image
+from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe
+
+COLOURS = {"red": (220, 40, 40), "blue": (40, 40, 220)}
+BACKBONE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [8]}
+INPUT = {"width": 32, "height": 32}
+
+
+def write_crops(folder: Path, per_item: int = 6, items: int = 2) -> Path:
+    """Two categories, each of some items; the last third of each item's pictures is `val`."""
+    rng = np.random.default_rng(5)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for category, colour in COLOURS.items():
+        for item in range(items):
+            for number in range(per_item):
+                image = np.full((40, 32, 3), rng.integers(90, 160), np.uint8)
+                image[4:36, 4:28] = colour
+                image[8 + 12 * item : 16 + 12 * item, 8:16] = 255
+                name = f"{category}-{item}-{number}.png"
+                (folder / name).write_bytes(encode_image(image, ".png"))
+                split = "val" if number >= per_item - per_item // 3 else "train"
+                rows.append((name, split, category, f"{category}-{item}"))
+    write_index(folder, rows)
+    return folder / "index.csv"
+
+
+def write_index(folder: Path, rows: list[tuple[str, str, str, str]]) -> None:
+    with (folder / "index.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "split", "category", "item"])
+        writer.writerows(rows)
+
+
+def write_scenes(folder: Path, count: int = 12) -> Path:
+    """Red rectangles on grey noise, COCO style."""
+    rng = np.random.default_rng(6)
+    folder.mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    for number in range(count):
+        image = rng.integers(100, 140, (64, 96, 3)).astype(np.uint8)
+        width, height = (int(v) for v in rng.integers(16, 40, 2))
+        x, y = int(rng.integers(0, 96 - width)), int(rng.integers(0, 64 - height))
+        image[y : y + height, x : x + width] = (230, 30, 30)
+        (folder / f"{number}.png").write_bytes(encode_image(image, ".png"))
+        images.append({"id": number, "file_name": f"{number}.png"})
+        annotations.append({"image_id": number, "category_id": 7, "bbox": [x, y, width, height]})
+    tree = {"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "box"}]}
+    (folder / "scenes.json").write_text(json.dumps(tree))
+    return folder / "scenes.json"
+
+
+def optimiser(epochs: int, batch: int = 8) -> dict:
+    return {"epochs": epochs, "batch": batch, "lr": 5e-3, "evaluate_every": epochs, "ema": 0.9, "device": "cpu"}
+
+
+def classifier_recipe(index: Path, epochs: int = 2, **changes) -> ClassifierRecipe:
+    return ClassifierRecipe(
+        kind="classifier",
+        **{"data": {"index": index}, "backbone": BACKBONE, "input": INPUT, "width": 16, "optimiser": optimiser(epochs)}
+        | changes,
+    )
+
+
+def embedder_recipe(index: Path, epochs: int = 2, **changes) -> EmbedderRecipe:
+    return EmbedderRecipe(
+        kind="embedder",
+        data={"index": index},
+        **{
+            "backbone": BACKBONE,
+            "input": INPUT,
+            "width": 16,
+            "dim": 8,
+            "optimiser": optimiser(epochs),
+            "pair_ramp": (0, 0.5),
+        }
+        | changes,
+    )
+
+
+def detector_recipe(scenes: Path, epochs: int = 2, **changes) -> DetectorRecipe:
+    return DetectorRecipe(
+        kind="detector",
+        scenes={"train": scenes, "val": scenes},
+        **{
+            "backbone": BACKBONE | {"strides": [8, 16]},
+            "input": {"width": 96, "height": 64, "crop_margin": 0.0},
+            "width": 16,
+            "optimiser": optimiser(epochs, 4),
+        }
+        | changes,
+    )
