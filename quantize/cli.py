@@ -239,13 +239,11 @@ def _data(arguments: argparse.Namespace) -> Data:
 
 
 def _reduce_range(target_cpu: str) -> bool:
+    from quantize.latency import cpu_info
     from quantize.qdq import lacks_dot_product
 
     if target_cpu == "this":
-        try:
-            return lacks_dot_product(Path("/proc/cpuinfo").read_text())
-        except OSError:
-            return True  # 7 bits are right everywhere
+        return lacks_dot_product(cpu_info())
     return target_cpu == "any"
 
 

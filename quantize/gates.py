@@ -49,7 +49,7 @@ class Gate:
     name: str
     value: float
     limit: Limit
-    images: int
+    images: int  # or runs, or convolutions
     verdict: Verdict
 
     @property
@@ -61,7 +61,7 @@ class Gate:
 
     def __str__(self) -> str:
         sense = "at least" if self.limit.at_least else "at most"
-        return f"{self.name} {self.value:.4f} ({sense} {self.limit.value:g}, {self.images} images: {self.verdict})"
+        return f"{self.name} {self.value:.4f} ({sense} {self.limit.value:g}, {self.images} samples: {self.verdict})"
 
     def row(self) -> dict[str, object]:
         """The gate as the manifest holds it."""
@@ -69,7 +69,7 @@ class Gate:
             "value": round(self.value, 5),
             "limit": self.limit.value,
             "at_least": self.limit.at_least,
-            "images": self.images,
+            "samples": self.images,
             "verdict": self.verdict,
         }
 

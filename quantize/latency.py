@@ -45,11 +45,17 @@ def interleaved_ms(
     return [float(value) for value in np.median(taken_s, axis=1) * 1000]
 
 
-def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name, for tables."""
+def cpu_info() -> str:
+    """What Linux says of the processor; nothing elsewhere."""
     try:
-        lines = cpuinfo.read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
-        return "unknown CPU"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+        return ""
+
+
+def cpu_name() -> str:
+    """The processor's name, for tables."""
+    names = [
+        line.partition(":")[2].strip() for line in cpu_info().splitlines() if line.startswith(("model name", "Model"))
+    ]
     return names[0] if names else "unknown CPU"

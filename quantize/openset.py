@@ -7,7 +7,7 @@ its own item is taken out of the gallery, which is what an unknown object of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from quantize.index import Sample
 ACCEPT = 0.99  # of the right matches
 OVERLAP = 0.05  # impostors accepted at that threshold beyond which both errors are made equal instead
 MIN_SCORES = 20  # of each sort
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]  # genuine, impostor
 _MIN_SLOPE, _MAX_SLOPE = 5.0, 200.0
 
 
@@ -46,7 +47,7 @@ class Fit:
 
 def scores_of(
     queries: FloatArray, query_samples: Sequence[Sample], gallery: FloatArray, gallery_samples: Sequence[Sample]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> Scores:
     """Genuine and impostor scores of crops of one category against its gallery."""
     genuine, impostor = [], []
     items = np.asarray([s.item for s in gallery_samples])
@@ -76,6 +77,20 @@ def fit(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> Fit:
     slope, midpoint = _logistic(genuine, impostor)
     chosen = OpenSet(threshold=round(threshold, 4), slope=round(slope, 3), midpoint=round(midpoint, 4))
     return _report(chosen, genuine, impostor, rule)
+
+
+def fit_each(scores: dict[str, Scores], categories: Sequence[str]) -> dict[str, Fit]:
+    """Fit each category of one embedder; one with too few scores of its own takes those of all."""
+    pooled = tuple(np.concatenate([np.zeros(0), *(pair[sort] for pair in scores.values())]) for sort in (0, 1))
+    fits = {}
+    for category in categories:
+        genuine, impostor = scores.get(category, (np.zeros(0), np.zeros(0)))
+        if min(len(genuine), len(impostor)) >= MIN_SCORES:
+            fits[category] = fit(genuine, impostor)
+        else:
+            shared = fit(pooled[0], pooled[1])
+            fits[category] = replace(shared, rule=f"{shared.rule}, of all categories")
+    return fits
 
 
 def _report(open_set: OpenSet, genuine: NDArray[np.float64], impostor: NDArray[np.float64], rule: str) -> Fit:

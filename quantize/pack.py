@@ -18,8 +18,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.digest import sha256_of
 from edge.durable import fsync_folder, fsync_tree
 from edge.errors import QuantizeError
@@ -153,7 +151,7 @@ def _fit_open_sets(
     reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
     gallery = vectors_of(spec, network.forms[network.ship], reference)
     queries = vectors_of(spec, network.forms[network.ship], held_out)
-    rules, rows = {}, {}
+    scores = {}
     for category in entry.categories:
         in_gallery = [i for i, s in enumerate(reference) if s.category == category]
         asked = [i for i, s in enumerate(held_out) if s.category == category]
@@ -161,14 +159,14 @@ def _fit_open_sets(
         if crops:
             galleries[category] = Gallery(gallery[in_gallery], tuple(s.item for s in crops))
         if crops and asked:
-            scores = openset.scores_of(queries[asked], [held_out[i] for i in asked], gallery[in_gallery], crops)
-        else:
-            scores = np.zeros(0), np.zeros(0)
-        fit = openset.fit(*scores)
-        rules[category], rows[category] = fit.open_set, fit.row()
+            crops_asked = [held_out[i] for i in asked]
+            scores[category] = openset.scores_of(queries[asked], crops_asked, gallery[in_gallery], crops)
+    fits = openset.fit_each(scores, entry.categories)
+    rules = {category: fit.open_set for category, fit in fits.items()}
+    for category, fit in fits.items():
         log.info("%s: %s: threshold %.3f, %s", network.name, category, fit.open_set.threshold, fit.rule)
     space = embedding_space_id(network.provenance["fp32_sha256"], spec.preprocess, spec.heads)
-    return entry.model_copy(update={"open_set": rules, "space_id": space}), rows
+    return entry.model_copy(update={"open_set": rules, "space_id": space}), {c: fit.row() for c, fit in fits.items()}
 
 
 def _place_probes(contents: _Contents, manifest: Manifest, data: Data) -> None:

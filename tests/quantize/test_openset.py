@@ -49,3 +49,10 @@ def test_an_impostor_is_a_crop_whose_own_item_is_taken_out():
     )
     assert genuine.tolist() == [1.0]
     assert impostor.tolist() == pytest.approx([0.6])
+
+
+def test_a_category_with_few_scores_takes_those_of_all():
+    plenty = (0.9 + 0.02 * NORMAL, 0.4 + 0.05 * NORMAL)
+    fits = openset.fit_each({"box": plenty, "can": (plenty[0][:3], plenty[1][:3])}, ["box", "can", "jar"])
+    assert fits["can"].open_set.threshold == pytest.approx(fits["box"].open_set.threshold, abs=0.01)
+    assert fits["jar"].rule.endswith("of all categories")

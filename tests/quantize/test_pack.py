@@ -59,7 +59,7 @@ def test_evaluation_shows_fp32_beside_int8_and_every_gate(packed):
     evaluation = json.loads((packed / "bundle.json").read_text())["evaluation"]
     assert evaluation["classifier"]["metrics"]["top1"] == {"fp32": 1.0, "int8": 1.0}
     assert set(evaluation["classifier"]["metrics"]["latency_ms"]) == {"fp32", "int8"}
-    assert evaluation["embedder"]["gates"]["recall_at_1_fp32_gallery"]["images"] == 72
+    assert evaluation["embedder"]["gates"]["recall_at_1_fp32_gallery"]["samples"] == 72
     assert evaluation["embedder"]["open_set"]["box"]["genuine"] == 36
 
 
