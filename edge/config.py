@@ -129,6 +129,7 @@ def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
         raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(raw, dict) or root is None:
         raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
+    _refuse_doubled_keys(root, path)
     try:
         tree = DeviceConfig.model_validate(_substitute(raw, environment, partial(_place, path, root), []))
     except ValidationError as error:
@@ -158,6 +159,20 @@ def _substitute(value: Any, environment: Mapping[str, str], place: Callable[[lis
         return found
 
     return _VARIABLE.sub(replace, value)
+
+
+def _refuse_doubled_keys(node: yaml.Node, path: Path) -> None:
+    """YAML lets the last of two equal keys win in silence: a camera that was copied and not renamed would vanish."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_doubled_keys(item, path)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: found key {key.value!r} twice, expected it once")
+            seen.add(key.value)
+            _refuse_doubled_keys(value, path)
 
 
 def _resolve(tree: DeviceConfig, folder: Path) -> DeviceConfig:

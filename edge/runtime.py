@@ -51,7 +51,7 @@ def open_serving(config: DeviceConfig) -> Serving:
         EngineError: a model cannot be run here.
     """
     bundle, gallery = read_serving(config.state_dir)
-    return _load(bundle, gallery, config.engine)
+    return _load(bundle, gallery, config.engine, config.state_dir / "cache")
 
 
 def open_serving_from(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> Serving:
@@ -66,9 +66,9 @@ def open_serving_from(bundle_folder: Path | None, gallery_folder: Path | None, e
     return _load(read_bundle(bundle_folder), read_gallery(gallery_folder) if gallery_folder else None, engine)
 
 
-def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig) -> Serving:
+def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: Path | None = None) -> Serving:
     manifest = bundle.manifest
-    stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads)
+    stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache)
     indexes: dict[str, Search] = {}
     open_sets: dict[str, OpenSet] = {}
     for model in manifest.embedders:

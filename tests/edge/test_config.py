@@ -157,3 +157,10 @@ def test_the_schema_for_editors_knows_every_section():
     schema = json_schema()
     assert {"site", "device", "state_dir", "cameras", "mqtt", "engine"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "device.yaml"
+    path.write_text("cameras:\n  door: {source: 'file:///a.mp4'}\n  door: {source: 'file:///b.mp4'}\n")
+    with pytest.raises(ConfigError, match=r"device\.yaml:3: found key 'door' twice"):
+        load_config(path, {})
