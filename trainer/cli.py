@@ -100,7 +100,7 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     from trainer.synthetic.stream import write_stream
 
     index = write_dataset(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
-    done = {"index": str(index), "scenes": str(args.out / "scenes.json")}
+    done: dict[str, object] = {"index": str(index), "scenes": str(args.out / "scenes.json")}
     if args.stream is not None:
         args.stream.parent.mkdir(parents=True, exist_ok=True)
         done["truth"] = str(write_stream(args.stream, args.seed, catalogue()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,9 @@ class DetectorTask:
         self._train = train
         self._cells = cells_of(card.preprocess, card.strides)
         placed = [to_canvas(card.preprocess, image) for image in val.images]
-        self._val_canvases = np.stack([canvas for canvas, _ in placed]) if placed else None
+        self._val_canvases = [canvas for canvas, _ in placed]
         self._val_boxes = [
-            scene.boxes_px * np.tile(np.float32([place.scale_x, place.scale_y]), 2)
+            scene.boxes_px * np.array([place.scale_x, place.scale_y] * 2, np.float32)
             for scene, (_, place) in zip(val.samples, placed, strict=True)
         ]
         self._plan: list[NDArray[np.int64]] = []
@@ -153,9 +154,8 @@ class DetectorTask:
         """Boxes of every validation scene, down to a score of 0.05."""
         found: list[Boxes] = []
         device = next(module.parameters()).device
-        canvases = self._val_canvases
-        for start in range(0, 0 if canvases is None else len(canvases), 32):
-            x = canvases_to_input(canvases[start : start + 32], self.card.preprocess).to(device)
+        for start in range(0, len(self._val_canvases), 32):
+            x = canvases_to_input(np.stack(self._val_canvases[start : start + 32]), self.card.preprocess).to(device)
             maps = [level.cpu().numpy() for level in module(x)]
             found += decode_detections(maps, self.card.strides, 0.05)
         return found
@@ -176,9 +176,9 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     """
     spec = preprocess_of(recipe)
     data = recipe.scenes
-    how = {"class_agnostic": data.class_agnostic, "least_visible": data.least_visible}
-    train_scenes, labels = read_scenes(data.train, data.root, data.train_splits, **how)
-    val_scenes, _ = read_scenes(data.val or data.train, data.root, data.val_splits, **how)
+    read = partial(read_scenes, root=data.root, class_agnostic=data.class_agnostic, least_visible=data.least_visible)
+    train_scenes, labels = read(data.train, splits=data.train_splits)
+    val_scenes, _ = read(data.val or data.train, splits=data.val_splits)
     longest = round(_HEADROOM * max(spec.width, spec.height))
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
     torch.manual_seed(recipe.seed)

@@ -33,14 +33,14 @@ def _ranked(similar: FloatArray, query_items: Names, gallery_items: Names, same_
         similar = similar.copy()
         np.fill_diagonal(similar, -np.inf)
     order = np.argsort(-similar, axis=1, kind="stable")[:, : similar.shape[1] - int(same_set)]
-    return np.asarray(gallery_items)[order] == np.asarray(query_items)[:, None]
+    return np.asarray(np.asarray(gallery_items)[order] == np.asarray(query_items)[:, None], np.bool_)
 
 
 def recall_at(
     similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
 ) -> NDArray[np.float64]:
     """For each query, 1 when one of its k nearest is of its item, else 0; the mean is Recall@k."""
-    return _ranked(similar, query_items, gallery_items, same_set)[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].any(axis=1), np.float64)
 
 
 def map_at_r(

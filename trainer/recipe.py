@@ -43,8 +43,8 @@ class SceneData(_Tree):
 class Input(_Tree):
     """What the network sees."""
 
-    width: int = Field(96, ge=32)  # pixels
-    height: int = Field(96, ge=32)
+    width: Annotated[int, Field(ge=32)] = 96  # pixels
+    height: Annotated[int, Field(ge=32)] = 96
     resize: Literal["letterbox", "stretch"] = "letterbox"
     interpolation: Literal["linear", "area"] = "area"
     crop_margin: Fraction = 0.1  # of the box, for crops on the device
@@ -80,16 +80,16 @@ class Augment(_Tree):
 class Optimiser(_Tree):
     """How long and how fast."""
 
-    epochs: int = Field(30, ge=1)
-    batch: int = Field(64, ge=2)
-    lr: float = Field(2e-3, gt=0)
-    trunk_lr: float = Field(1.0, ge=0)  # factor on lr for the trunk
+    epochs: Annotated[int, Field(ge=1)] = 30
+    batch: Annotated[int, Field(ge=2)] = 64
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    trunk_lr: Annotated[float, Field(ge=0)] = 1.0  # factor on lr for the trunk
     weight_decay: float = 0.02
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     warmup: Fraction = 0.1  # of all steps
-    ema: float | None = Field(0.99, ge=0, lt=1)  # decay of the weight average that is shipped; None: none
+    ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the weight average that is shipped; None: none
     clip: float = 5.0  # gradient norm
-    evaluate_every: int = Field(5, ge=1)  # epochs
+    evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None  # None: as the libraries choose
 
@@ -132,8 +132,8 @@ class EmbedderRecipe(_Recipe):
     dim: int = 64  # of each head
     width: int = 128  # of each head's convolution
     mode: Literal["literal", "guarded"] = "guarded"  # of the outline head's negatives, see trainer.losses
-    classes_per_batch: int = Field(14, ge=2)
-    images_per_class: int = Field(4, ge=2)
+    classes_per_batch: Annotated[int, Field(ge=2)] = 14
+    images_per_class: Annotated[int, Field(ge=2)] = 4
     batches_per_epoch: int | None = None  # None: as many as show every picture once
     scale: float = 16.0  # alpha of the cosine softmax
     decorrelation: float = 0.1  # lambda of the centres
@@ -141,7 +141,7 @@ class EmbedderRecipe(_Recipe):
     pairs: float = 0.5  # weight of the pairwise losses at full ramp
     pair_ramp: tuple[Fraction, Fraction] = (0.3, 0.6)  # of the training, where they come in
     hdcl_from: Fraction = 1.0  # of the training, where the softmax turns hard; 1: never
-    hdcl_hardest: int = Field(4, ge=2)
+    hdcl_hardest: Annotated[int, Field(ge=2)] = 4
     blocks: int = 4  # region confusion: along each axis
     neighbourhood: int = 1
 
@@ -175,11 +175,12 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecip
     for override in overrides or []:
         _override(tree, override)
     try:
-        return TypeAdapter[Any](Recipe).validate_python(tree)
+        recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe = TypeAdapter(Recipe).validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if part != tree.get("kind")) or "(top)"
         raise TrainError(f"{path}: {key}: {first['msg']}, found {first['input']!r:.80}") from error
+    return recipe
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -1,0 +1,106 @@
+"""Galleries through a bundle: an embedder that answers with the mean colour stands for a trained one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from toy import write_crops
+
+from edge.errors import TrainError
+from edge.gallery import read_category, read_pictures
+from edge.image import decode_image
+from edge.manifest import Head, Preprocess, embedding_space_id
+from trainer.data import read_samples
+from trainer.embed_gallery import embed_gallery
+
+SPEC = Preprocess(width=16, height=16, crop_margin=0.1)
+HEADS = [Head(name="class", dim=3)]
+
+
+def mean_colour_onnx() -> bytes:
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("LpNormalization", ["mean"], ["vector"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean colour",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 16, 16, 3])],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def write_bundle(folder: Path, categories: list[str]) -> str:
+    folder.mkdir()
+    data = mean_colour_onnx()
+    digest = hashlib.sha256(data).hexdigest()
+    (folder / "e.onnx").write_bytes(data)
+    space = embedding_space_id(digest, SPEC, HEADS)
+    embedder = {
+        "files": {"fp32": "e.onnx"},
+        "ship": "fp32",
+        "input_name": "image",
+        "output_names": ["vector"],
+        "preprocess": SPEC.model_dump(),
+        "categories": categories,
+        "heads": [head.model_dump() for head in HEADS],
+        "space_id": space,
+    }
+    manifest = {
+        "schema": 1,
+        "bundle_id": "test",
+        "sequence": 1,
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "runtimes": ["fp32"],
+        "files": [{"path": "e.onnx", "size": len(data), "sha256": digest}],
+        "embedders": [embedder],
+    }
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return space
+
+
+def test_a_store_per_category_with_vectors_labels_and_thumbnails(tmp_path):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    space = write_bundle(tmp_path / "bundle", ["red", "blue"])
+    (tmp_path / "data" / "red-0-1.png").write_bytes(b"")
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", per_item=3, thumbnail_px=20)
+    assert (done.pictures, len(done.skipped), done.gallery.items) == (11, 1, 4)
+    red = read_category(done.gallery.path("red"), space, 3)
+    assert red.item_ids == red.labels == ("red-0", "red-1")
+    vectors = red.vectors_i8 * red.scales[:, None]
+    assert (vectors.argmax(axis=1) == 0).all()
+    thumbnail, _ = read_pictures(done.gallery.path("red"), "red-0")
+    assert decode_image(thumbnail, "thumbnail").shape == (20, 16, 3)
+
+
+def test_the_same_pictures_give_the_same_generation(tmp_path):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    write_bundle(tmp_path / "bundle", ["red", "blue"])
+    names = [embed_gallery(tmp_path / "bundle", samples, tmp_path / name).gallery.generation for name in "ab"]
+    assert names[0] == names[1]
+
+
+def test_a_category_without_embedder_is_named(tmp_path):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    write_bundle(tmp_path / "bundle", ["red"])
+    with pytest.raises(TrainError, match=r"found embedders for \['red'\], expected also \['blue'\]"):
+        embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+
+
+def test_vectors_are_those_of_the_device(tmp_path):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    space = write_bundle(tmp_path / "bundle", ["red", "blue"])
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+    blue = read_category(done.gallery.path("blue"), space, 3)
+    np.testing.assert_allclose(np.linalg.norm(blue.vectors_i8 * blue.scales[:, None], axis=1), 1.0, atol=0.02)
+    assert len(blue.row_item) == 12
