@@ -17,7 +17,7 @@ from edge.errors import QuantizeError
 from edge.manifest import Target
 from quantize import calibrate, compare, qdq
 from quantize.gates import Gate, judge_measurement
-from quantize.index import Sample, Scene, choose, choose_scenes, of_splits
+from quantize.index import Data
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
 from quantize.spec import Spec, read_spec, spec_path, write_spec
 
@@ -27,41 +27,6 @@ PERCENTILES = (100.0, 99.999, 99.99)  # of the activations, tried in turn; the o
 _TRIAL_IMAGES = 24
 T = TypeVar("T")
 Progress = Callable[[Sequence[T], str], Iterable[T]]
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The pictures a bundle is built on."""
-
-    samples: list[Sample]
-    scenes: list[Scene]
-    calibration_split: str = "train"
-    held_out_split: str = "val"
-    gallery_splits: tuple[str, ...] = ("catalogue",)
-    calibration_images: int = 200
-    held_out_images: int = 1000
-
-    def calibration_crops(self, spec: Spec) -> list[Sample]:
-        """Crops to calibrate on, even over the categories."""
-        return choose(_served(of_splits(self.samples, {self.calibration_split}), spec), self.calibration_images)
-
-    def held_out_crops(self, spec: Spec) -> list[Sample]:
-        """Crops that neither training nor calibration saw."""
-        return choose(_served(of_splits(self.samples, {self.held_out_split}), spec), self.held_out_images)
-
-    def gallery_crops(self, spec: Spec) -> list[Sample]:
-        """Reference crops of the categories an embedder serves."""
-        return _served(of_splits(self.samples, self.gallery_splits), spec)
-
-    def scenes_for(self, split: str) -> list[Scene]:
-        """Scenes of a split; where the file names none, the first go to calibration and the rest are held out."""
-        named = [scene for scene in self.scenes if scene.split == split]
-        if any(scene.split for scene in self.scenes):
-            count = self.calibration_images if split == self.calibration_split else self.held_out_images
-            return choose_scenes(named, count)
-        shuffled = choose_scenes(self.scenes, len(self.scenes))
-        cut = min(self.calibration_images, len(shuffled) // 2)
-        return shuffled[:cut] if split == self.calibration_split else shuffled[cut:][: self.held_out_images]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +53,6 @@ class Network:
     provenance: dict[str, Any]
     failed: list[str] = field(default_factory=list)  # gates that forbid packing, as model.gate
     waived: list[str] = field(default_factory=list)  # gates that failed and were waived
-
-
-def _served(samples: list[Sample], spec: Spec) -> list[Sample]:
-    return [s for s in samples if spec.kind != "embedder" or s.category in spec.categories]
 
 
 def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:

@@ -95,12 +95,8 @@ def inputs(paths: Iterable[Path], preprocess: Preprocess) -> Iterator[NDArray[np
         yield to_batch(preprocess, [canvas])
 
 
-def observe(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Histogram]:
-    """Run a network and count the values of each of its float activations.
-
-    Raises:
-        QuantizeError: the network cannot be loaded or run, or there was no batch.
-    """
+def _all_tensors(model: Path) -> ort.InferenceSession:
+    """A network that gives every float tensor as an output."""
     try:
         graph_model = onnx.shape_inference.infer_shapes(onnx.load(str(model)))
         graph = graph_model.graph
@@ -114,9 +110,18 @@ def observe(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Hi
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # would fuse tensors away
-        session = ort.InferenceSession(graph_model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(graph_model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX and ONNX Runtime raise types of their own C++ bindings
         raise QuantizeError(f"{model}: cannot load for calibration: {str(error).splitlines()[0][:300]}") from error
+
+
+def observe(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Histogram]:
+    """Run a network and count the values of each of its float activations.
+
+    Raises:
+        QuantizeError: the network cannot be loaded or run, or there was no batch.
+    """
+    session = _all_tensors(model)
     floats = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
     feed = session.get_inputs()[0]
     histograms = {name: Histogram() for name in floats}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from edge.errors import FinesightError
 from edge.image import set_threads
-from quantize.build import Data
 from quantize.gates import LIMITS
+from quantize.index import Data
 
 TARGET_CPUS = ("this", "dot-product", "any")
 

@@ -54,22 +54,7 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path) -> bool:
     wrapped = CameraInput(network, spec.preprocess).eval()
     size = (spec.preprocess.height, spec.preprocess.width)
     out_onnx.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with warnings.catch_warnings():
-            # The exporter that needs no onnxscript is deprecated; it also warns of every shape it traces as a constant.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                wrapped,
-                (torch.zeros(1, *size, 3, dtype=torch.uint8),),
-                str(out_onnx),
-                opset_version=OPSET,
-                dynamo=False,
-                input_names=[spec.input_name],
-                output_names=spec.output_names,
-                dynamic_axes={name: {0: "n"} for name in (spec.input_name, *spec.output_names)},
-            )
-    except (RuntimeError, torch.onnx.OnnxExporterError) as error:
-        raise QuantizeError(f"{out_onnx}: torch cannot export it: {str(error).splitlines()[0]}") from error
+    _trace(wrapped, spec, size, out_onnx)
     model = onnx.load(str(out_onnx))
     fold.pool_by_average_pool(model)
     fold.drop_unused(model)
@@ -92,6 +77,25 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path) -> bool:
     write_durably(out_onnx, model.SerializeToString())
     write_spec(out_onnx, spec)
     return folded
+
+
+def _trace(wrapped: nn.Module, spec: Spec, size: tuple[int, int], out_onnx: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            # The exporter that needs no onnxscript is deprecated; it also warns of every shape it traces as a constant.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                wrapped,
+                (torch.zeros(1, *size, 3, dtype=torch.uint8),),
+                str(out_onnx),
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=[spec.input_name],
+                output_names=spec.output_names,
+                dynamic_axes={name: {0: "n"} for name in (spec.input_name, *spec.output_names)},
+            )
+    except (RuntimeError, torch.onnx.OnnxExporterError) as error:
+        raise QuantizeError(f"{out_onnx}: torch cannot export it: {str(error).splitlines()[0]}") from error
 
 
 def _difference(wrapped: nn.Module, model: onnx.ModelProto, size: tuple[int, int]) -> float:

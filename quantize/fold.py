@@ -56,7 +56,7 @@ def fold_normalisation(model: onnx.ModelProto) -> bool:
     known = constants(graph)
     if chain is None or chain[-1].input[1] not in known:
         return False
-    transpose, cast, mul, add, conv = chain
+    _, cast, mul, add, conv = chain  # the transposition stays: of bytes, not of floats
     if any(a.name == "group" and a.i != 1 for a in conv.attribute):
         return False
     scale, bias = _per_channel(mul, known), _per_channel(add, known)
@@ -76,7 +76,6 @@ def fold_normalisation(model: onnx.ModelProto) -> bool:
         graph.node.remove(node)
     del conv.input[:]
     conv.input.extend([CENTRED, *names])
-    _ = transpose  # stays: bytes are transposed, not floats
     return True
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from edge.errors import QuantizeError
 from edge.image import read_image, trim
 from edge.types import FloatArray, Image
+from quantize.spec import Spec
 
 _ALIASES = {"category": ("category", "coarse"), "item": ("item", "fine")}
 
@@ -138,3 +139,42 @@ def choose(samples: Sequence[Sample], count: int) -> list[Sample]:
 def choose_scenes(scenes: Sequence[Scene], count: int) -> list[Scene]:
     """Choose scenes; the same ones every time."""
     return sorted(scenes, key=lambda s: hashlib.sha256(s.name.encode()).digest())[:count]
+
+
+def _served(samples: list[Sample], spec: Spec) -> list[Sample]:
+    return [s for s in samples if spec.kind != "embedder" or s.category in spec.categories]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The pictures a bundle is built on."""
+
+    samples: list[Sample]
+    scenes: list[Scene]
+    calibration_split: str = "train"
+    held_out_split: str = "val"
+    gallery_splits: tuple[str, ...] = ("catalogue",)
+    calibration_images: int = 200
+    held_out_images: int = 1000
+
+    def calibration_crops(self, spec: Spec) -> list[Sample]:
+        """Crops to calibrate on, even over the categories."""
+        return choose(_served(of_splits(self.samples, {self.calibration_split}), spec), self.calibration_images)
+
+    def held_out_crops(self, spec: Spec) -> list[Sample]:
+        """Crops that neither training nor calibration saw."""
+        return choose(_served(of_splits(self.samples, {self.held_out_split}), spec), self.held_out_images)
+
+    def gallery_crops(self, spec: Spec) -> list[Sample]:
+        """Reference crops of the categories an embedder serves."""
+        return _served(of_splits(self.samples, self.gallery_splits), spec)
+
+    def scenes_for(self, split: str) -> list[Scene]:
+        """Scenes of a split; where the file names none, the first go to calibration and the rest are held out."""
+        named = [scene for scene in self.scenes if scene.split == split]
+        if any(scene.split for scene in self.scenes):
+            count = self.calibration_images if split == self.calibration_split else self.held_out_images
+            return choose_scenes(named, count)
+        shuffled = choose_scenes(self.scenes, len(self.scenes))
+        cut = min(self.calibration_images, len(shuffled) // 2)
+        return shuffled[:cut] if split == self.calibration_split else shuffled[cut:][: self.held_out_images]

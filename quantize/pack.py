@@ -35,9 +35,9 @@ from edge.manifest import (
 from edge.prove import prove_stages
 from edge.stages import load_stages
 from quantize import openset
-from quantize.build import Data, Network
+from quantize.build import Network
 from quantize.compare import vectors_of
-from quantize.index import choose
+from quantize.index import Data, choose
 from quantize.latency import cpu_name
 from quantize.probes import Gallery, choose_probes, embedding_i8
 from quantize.spec import Model, model_entry

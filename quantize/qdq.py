@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -95,17 +96,7 @@ def emit(prepared: Path, ranges: dict[str, Range], out: Path, *, reduce_range: b
     try:
         model = load_model_with_shape_infer(prepared)
         excluded = set(tail_of(model)) | {node.name for node in _input_arithmetic(model.graph)}
-        overrides = {}
-        if (sub := _centring(model.graph)) is not None:
-            centre = np.asarray(fold.constants(model.graph)[sub.input[1]])
-            # The bytes themselves are the quantised input: scale one, zero point at the centre.
-            overrides[sub.output[0]] = [
-                {
-                    "scale": np.array(1.0, np.float32),
-                    "zero_point": np.array(centre, np.uint8),
-                    "quant_type": QuantType.QUInt8,
-                }
-            ]
+        overrides = _byte_input(model.graph)
         data = {name: (np.array(r.low, np.float32), np.array(r.high, np.float32)) for name, r in ranges.items()}
         quantizer = QDQQuantizer(
             model,
@@ -130,6 +121,16 @@ def emit(prepared: Path, ranges: dict[str, Range], out: Path, *, reduce_range: b
         raise
     except Exception as error:
         raise QuantizeError(f"{prepared}: cannot quantise: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _byte_input(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
+    """The bytes themselves are the quantised input: scale one, zero point at the centre."""
+    sub = _centring(graph)
+    if sub is None:
+        return {}
+    centre = np.array(fold.constants(graph)[sub.input[1]], np.uint8)
+    scale = np.array(1.0, np.float32)
+    return {sub.output[0]: [{"scale": scale, "zero_point": centre, "quant_type": QuantType.QUInt8}]}
 
 
 def _centring(graph: onnx.GraphProto) -> onnx.NodeProto | None:

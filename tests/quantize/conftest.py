@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from edge.image import encode_image
-from quantize.build import Data
 from quantize.export import export_module
-from quantize.index import read_index, read_scenes
+from quantize.index import Data, read_index, read_scenes
 from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
 
 

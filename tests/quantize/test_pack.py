@@ -14,6 +14,7 @@ from edge.prove import prove_stages
 from edge.stages import load_stages
 from quantize import build, cli, pack
 from quantize.build import Policy, build_network
+from quantize.index import Data
 from quantize.spec import read_spec, spec_path
 
 EAGER = Policy(min_speedup=0.001, reduce_range=True)  # ships INT8 whatever this machine's speed
@@ -134,7 +135,7 @@ def test_an_existing_folder_is_not_overwritten(networks, data, tmp_path):
 
 
 def test_a_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
-    blind = build.Data(data.samples, [], held_out_split="nothing")
+    blind = Data(data.samples, [], held_out_split="nothing")
     with pytest.raises(QuantizeError, match="probes: found 0"):
         pack.pack(pack.Order("six", 6, tmp_path / "six"), networks, blind)
     assert list(tmp_path.iterdir()) == []
@@ -148,7 +149,7 @@ def test_slow_int8_ships_fp32_and_the_manifest_says_why(exported, data, tmp_path
 
 
 def test_a_detector_without_scenes_ships_fp32_and_says_why(exported, data, tmp_path):
-    blind = build.Data(data.samples, [])
+    blind = Data(data.samples, [])
     network = build_network("detector", exported["detector"], tmp_path, blind, EAGER, quiet)
     assert (network.ship, network.why) == ("fp32", "no pictures of split 'train' to calibrate INT8 on")
 
