@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -106,6 +107,7 @@ def main() -> int:
         "machine": _machine(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": {name: version(name) for name in ("onnxruntime", "hnswlib", "numpy")},
+        "load_average": round(os.getloadavg()[0], 1),  # when done; well above 1: other work was running
         "threads": 1,
         "k": K,
         "table": table,
