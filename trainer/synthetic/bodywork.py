@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.synthetic.bodies import BODIES, UNIT, Body, silhouette
 from trainer.synthetic.items import Item, Rgb
 from trainer.synthetic.label import mix
 from trainer.synthetic.motif import Canvas, ellipse, polygon, stroke
 
-UNIT = 512  # pixels of flat art per car height
-
-Points = tuple[tuple[float, float], ...]
 _PAINT, _GLASS, _RUBBER, _CHROME = 170, 255, 20, 240  # gloss
 _TYRE: Rgb = (26, 27, 29)
 _DARK: Rgb = (18, 19, 22)
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A body style; lengths are in car heights, x from the rear, y down from the roof."""
-
-    outline: Points  # upper silhouette from the rear bumper over the roof to the front bumper
-    belt: float  # y of the lower edge of the windows
-    wheels: tuple[float, float, float]  # x of the rear and front axle, radius
-    pillars: tuple[float, ...]  # x between windows and between doors
-    cabin: tuple[float, float]  # x range that has side windows
-    half_depth: float
-    tumble: float  # roof width over body width
-
-    @property
-    def length(self) -> float:
-        """Overall length in heights."""
-        return self.outline[-1][0]
-
-
-BODIES = {
-    "hatch": Body(((0.03, 0.86), (0, 0.62), (0.05, 0.4), (0.2, 0.12), (0.42, 0.02), (0.85, 0), (1.35, 0.03), (1.95, 0.4), (2.55, 0.5), (2.68, 0.6), (2.7, 0.86)), 0.41, (0.5, 2.14, 0.215), (0.62, 1.2), (0.15, 1.9), 0.6, 0.78),
-    "saloon": Body(((0.03, 0.86), (0, 0.55), (0.06, 0.4), (0.52, 0.35), (0.98, 0.05), (1.3, 0), (1.72, 0.03), (2.3, 0.39), (3.05, 0.48), (3.18, 0.6), (3.2, 0.86)), 0.39, (0.6, 2.56, 0.22), (0.98, 1.5), (0.66, 2.24), 0.6, 0.76),
-    "estate": Body(((0.03, 0.86), (0, 0.55), (0.04, 0.4), (0.26, 0.06), (0.55, 0), (1.3, 0), (1.72, 0.03), (2.3, 0.39), (3.05, 0.48), (3.18, 0.6), (3.2, 0.86)), 0.39, (0.6, 2.56, 0.22), (0.86, 1.5), (0.12, 2.24), 0.6, 0.76),
-    "coupe": Body(((0.03, 0.86), (0, 0.58), (0.06, 0.43), (0.3, 0.36), (1.05, 0.05), (1.4, 0), (1.7, 0.05), (2.3, 0.42), (3.08, 0.53), (3.18, 0.62), (3.2, 0.86)), 0.41, (0.6, 2.56, 0.235), (1.36,), (0.62, 2.22), 0.62, 0.7),
-    "offroad": Body(((0.02, 0.8), (0, 0.62), (0.02, 0.4), (0.06, 0.05), (0.16, 0), (1.5, 0), (1.62, 0.04), (1.82, 0.37), (2.48, 0.46), (2.57, 0.53), (2.6, 0.8)), 0.37, (0.5, 2.12, 0.245), (0.7, 1.26), (0.12, 1.8), 0.55, 0.9),
-    "van": Body(((0.02, 0.84), (0, 0.6), (0.01, 0.1), (0.1, 0), (1.9, 0), (2.08, 0.05), (2.5, 0.42), (2.84, 0.5), (2.9, 0.6), (2.9, 0.84)), 0.4, (0.52, 2.36, 0.2), (1.5,), (1.5, 2.4), 0.5, 0.92),
-    "pickup": Body(((0.02, 0.8), (0, 0.6), (0.03, 0.42), (1.22, 0.4), (1.28, 0.06), (1.38, 0), (1.9, 0), (2.02, 0.04), (2.32, 0.37), (3.06, 0.46), (3.15, 0.53), (3.18, 0.8)), 0.37, (0.6, 2.64, 0.245), (1.62,), (1.3, 2.28), 0.57, 0.88),
-}  # fmt: skip
 
 
 def side_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
@@ -62,13 +29,6 @@ def side_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
     for x in body.wheels[:2]:
         _wheel(art, cover, item, (x * UNIT, (1 - body.wheels[2]) * UNIT), body.wheels[2] * UNIT)
     return art, cover
-
-
-def silhouette(body: Body) -> NDArray[np.uint8]:
-    """The body without its wheels."""
-    cover = np.zeros((UNIT, round(body.length * UNIT)), dtype=np.uint8)
-    polygon(cover, np.array(body.outline) * UNIT, 255)
-    return cover
 
 
 def _sheet_metal(art: Canvas, item: Item, body: Body) -> None:
@@ -107,11 +67,12 @@ def _windows(art: Canvas, body: Body, cover: NDArray[np.uint8]) -> None:
     art[trim > 127] = (*_DARK, 120)
     for x in body.pillars:
         inner[:, round((x - 0.022) * UNIT) : round((x + 0.022) * UNIT)] = 0
-    y, x = np.mgrid[0:UNIT, 0 : art.shape[1]].astype(np.float32)
-    light = 34 + 62 * (1 - y / (body.belt * UNIT)) + 34 * (np.sin((x + y * 0.8) / UNIT * 5.2) > 0.55)
+    top = art[: round(body.belt * UNIT)]
+    y, x = np.mgrid[0 : top.shape[0], 0 : top.shape[1]].astype(np.float32)
+    light = 34 + 62 * (1 - y / top.shape[0]) + 34 * (np.sin((x + y * 0.8) / UNIT * 5.2) > 0.55)
     glass = np.dstack([light * 0.86, light * 0.97, light * 1.08, np.full_like(light, _GLASS)])
-    share = (cv2.GaussianBlur(inner, (3, 3), 0) / 255)[..., None]
-    art[:] = np.round(art * (1 - share) + glass * share)
+    share = (cv2.GaussianBlur(inner[: top.shape[0]], (3, 3), 0) * np.float32(1 / 255))[..., None]
+    top[:] = np.round(top * (1 - share) + glass * share)
     mirror = (body.cabin[1] - 0.14, body.belt - 0.005)
     ellipse(art, (mirror[0] * UNIT, mirror[1] * UNIT), (0.075 * UNIT, 0.05 * UNIT), (*_DARK, 120))
     tone = art[round((body.belt + 0.1) * UNIT), 8, :3]
@@ -128,7 +89,7 @@ def _side_lights(art: Canvas, item: Item, body: Body) -> None:
     y = _lamp_y(body)
     lamp = {"slim": 0.045, "round": 0.05, "square": 0.07}[item.graphic]
     ellipse(art, (end * UNIT, y * UNIT), (0.16 * UNIT, lamp * UNIT), (226, 234, 240, _CHROME))
-    rear = 0.42 if item.outline not in ("van",) else 0.46
+    rear = 0.46 if item.outline == "van" else 0.42
     polygon(
         art,
         [
@@ -199,7 +160,7 @@ def _spoke(
         outer + widths[1] * across,
         inner + widths[0] * across,
     ]
-    polygon(art, np.array(points) * radius + np.array(centre), colour)  # type: ignore[arg-type]
+    polygon(art, np.array(points) * radius + np.array(centre), colour)
 
 
 def front_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
@@ -220,10 +181,16 @@ def front_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
     _grille(pen, item, hood)
     cover = np.full((UNIT, width), 255, dtype=np.uint8)
     cover[round(sill * UNIT) :] = 0
-    far_tyre = [(0.3, 0.7), (0.66, 0.7), (0.66, 0.93), (0.61, 0.965), (0.35, 0.965), (0.3, 0.93)]
     art[round(sill * UNIT) :] = (*_TYRE, _RUBBER)
-    polygon(cover, (np.array(far_tyre) + np.array([1.0, 0.0])) * np.array([width / 2, UNIT]), 255)
+    _far_wheel(cover, body.wheels[2])
     return art, cover
+
+
+def _far_wheel(cover: NDArray[np.uint8], radius: float) -> None:
+    """Uncovers the part of the other front wheel that shows under the bumper."""
+    below = cover == 0
+    ellipse(cover, (cover.shape[1] * 0.54, (0.98 - radius) * UNIT), (cover.shape[1] * 0.17, radius * UNIT), 255)
+    cover[~below] = 255
 
 
 class _Front:
@@ -234,13 +201,13 @@ class _Front:
 
     def poly(self, points: object, colour: tuple[int, int, int, int]) -> None:
         scale = np.array([self.half, UNIT])
-        polygon(self.art, (np.asarray(points, dtype=np.float64) + np.array([1.0, 0.0])) * scale, colour)  # type: ignore[arg-type]
+        polygon(self.art, (np.asarray(points, dtype=np.float64) + np.array([1.0, 0.0])) * scale, colour)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, colour: tuple[int, int, int, int]) -> None:
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
 
     def disc(self, x: float, y: float, rx: float, ry: float, colour: tuple[int, int, int, int]) -> None:
-        ellipse(self.art, ((x + 1) * self.half, y * UNIT), (rx * self.half, ry * UNIT), colour)  # type: ignore[arg-type]
+        ellipse(self.art, ((x + 1) * self.half, y * UNIT), (rx * self.half, ry * UNIT), colour)
 
 
 def _windscreen(pen: _Front, body: Body) -> None:
@@ -254,6 +221,8 @@ def _windscreen(pen: _Front, body: Body) -> None:
 
 def _headlights(pen: _Front, item: Item, y: float) -> None:
     lens, rim = (232, 240, 246, _CHROME), (*_DARK, 120)
+    if item.graphic == "square":  # set in one dark panel with the grille
+        pen.box(-1, y - 0.07, 1, y + 0.1, rim)
     for side in (-1, 1):
         if item.graphic == "slim":
             pen.poly(
@@ -276,13 +245,13 @@ def _grille(pen: _Front, item: Item, hood: float) -> None:
     chrome, hole = (222, 226, 230, _CHROME), (*_DARK, 60)
     y = hood + 0.03
     if item.detail == "bars":
-        pen.box(-0.5, y, 0.5, y + 0.13, hole)
+        pen.box(-0.54, y, 0.54, y + 0.17, hole)
         for row in range(3):
-            pen.box(-0.5, y + 0.012 + row * 0.042, 0.5, y + 0.032 + row * 0.042, chrome)
+            pen.box(-0.54, y + 0.014 + row * 0.055, 0.54, y + 0.042 + row * 0.055, chrome)
     elif item.detail == "oval":
-        pen.disc(0, y + 0.085, 0.46, 0.105, chrome)
-        pen.disc(0, y + 0.085, 0.4, 0.08, hole)
-        pen.disc(0, y + 0.085, 0.12, 0.045, chrome)
+        pen.disc(0, y + 0.11, 0.5, 0.135, chrome)
+        pen.disc(0, y + 0.11, 0.42, 0.1, hole)
+        pen.disc(0, y + 0.11, 0.13, 0.05, chrome)
     elif item.detail == "closed":
         pen.box(-0.55, y + 0.02, 0.55, y + 0.045, chrome)
         pen.disc(0, y + 0.032, 0.13, 0.055, chrome)

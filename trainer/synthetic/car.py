@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.synthetic.bodywork import BODIES, UNIT, Body, front_art, side_art, silhouette
+from trainer.synthetic.bodies import BODIES, UNIT, Body, silhouette
+from trainer.synthetic.bodywork import front_art, side_art
 from trainer.synthetic.items import Item
 from trainer.synthetic.motif import Canvas
 from trainer.synthetic.solid import Solid, solid
@@ -20,7 +21,7 @@ def car(item: Item) -> Solid:
     rear_x, front_x = _extents(body)
     rows = (np.arange(ROWS) + 0.5) / ROWS
     tumble = np.interp(rows, (0, 0.03, body.belt + 0.04), (body.tumble - 0.06, body.tumble, 1.0))
-    depth = (body.half_depth * tumble)
+    depth = body.half_depth * tumble
     middle = body.length / 2
     width = (front_x - rear_x) / 2
     centre = (front_x + rear_x) / 2 - middle

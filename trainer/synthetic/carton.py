@@ -115,7 +115,7 @@ def _roof(skin: Canvas, item: Item) -> None:
     if item.detail == "cap":
         for radius, tone in ((62, 0.5), (57, 0.0), (44, 0.16), (38, 0.06)):
             colour = (*mix(palette.ink, (0, 0, 0) if tone == 0.5 else (255, 255, 255), tone), 140)
-            ellipse(skin, middle, (radius, radius * 0.82), colour)  # type: ignore[arg-type]
+            ellipse(skin, middle, (radius, radius * 0.82), colour)
     else:
         polygon(
             skin,
@@ -127,14 +127,14 @@ def _roof(skin: Canvas, item: Item) -> None:
             ],
             (*palette.label, _BOARD),
         )
-        colour = skin[..., :3].copy()
-        lettering(colour, item.text, (FACE * 1.3, ridge + 14, FACE * 1.7, eaves - 38), palette.label)
-        skin[..., :3] = colour
+        flat = skin[..., :3].copy()
+        lettering(flat, item.text, (FACE * 1.3, ridge + 14, FACE * 1.7, eaves - 38), palette.label)
+        skin[..., :3] = flat
 
 
 def _brick_top(top: Canvas, item: Item) -> None:
     polygon(top, [(0, 84), (192, 84), (192, 108), (0, 108)], (*mix(item.palette.label, (0, 0, 0), 0.1), 255))
-    ellipse(top, (46, 140), (12, 12), (200, 204, 208, 255))  # type: ignore[arg-type]
+    ellipse(top, (46, 140), (12, 12), (200, 204, 208, 255))
 
 
 def _creases(skin: Canvas, gabled: bool) -> None:

@@ -18,7 +18,7 @@ _LEAST_VISIBLE = 0.7  # less is not used for training
 
 def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int = 120) -> Bytes:
     """Renders the item somewhere and cuts it out with a jittered box; the longest side is longest_px."""
-    tall = int(np.clip(rng.lognormal(np.log(110), 0.35), 56, 230))
+    tall = int(np.clip(rng.lognormal(np.log(120), 0.32), 70, 230))
     if item.category == "car":
         tall = round(tall * 0.5)
     image_rgb, found = painted(rng, item, neighbours, tall)

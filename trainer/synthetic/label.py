@@ -130,8 +130,8 @@ def _spots(canvas: Canvas, item: Item, front: float) -> None:
     height, width = canvas.shape[:2]
     palette = item.palette
     for x, y, rx, ry, angle in (
-        (-0.3, 0.3, 0.2, 0.1, 20), (0.36, 0.4, 0.15, 0.12, -30), (-0.38, 0.72, 0.17, 0.11, 60), (0.28, 0.82, 0.24, 0.09, 10),
-        (-0.12, 0.95, 0.16, 0.06, 0), (0.1, 0.27, 0.1, 0.05, 40),
+        (-0.3, 0.3, 0.2, 0.1, 20), (0.36, 0.4, 0.15, 0.12, -30), (-0.38, 0.72, 0.17, 0.11, 60),
+        (0.28, 0.82, 0.24, 0.09, 10), (-0.12, 0.95, 0.16, 0.06, 0), (0.1, 0.27, 0.1, 0.05, 40),
     ):  # fmt: skip
         ellipse(canvas, (width / 2 + x * front, height * y), (rx * front, ry * height), palette.ink, angle)
     ellipse(canvas, (width / 2, height * 0.57), (0.3 * front,) * 2, palette.label)

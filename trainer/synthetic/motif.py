@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from trainer.synthetic.items import Rgb
 
 Canvas = NDArray[np.uint8]
+Colour = tuple[int, ...] | int  # one number for each channel of the canvas
 _SHIFT = 4  # sub-pixel bits of cv2 drawing
 
 
-def polygon(canvas: Canvas, points: object, colour: Rgb | int) -> None:
+def polygon(canvas: Canvas, points: object, colour: Colour) -> None:
     """Fills a polygon given in float pixels, anti-aliased."""
     fixed = np.round(np.asarray(points, dtype=np.float64) * (1 << _SHIFT)).astype(np.int32)
     cv2.fillPoly(canvas, [fixed], colour, cv2.LINE_AA, _SHIFT)
 
 
 def ellipse(
-    canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], colour: Rgb | int, angle: float = 0.0
+    canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], colour: Colour, angle: float = 0.0
 ) -> None:
     """Fills an ellipse given in float pixels, anti-aliased."""
     turn = np.linspace(0, 2 * np.pi, 49)[:-1]
@@ -30,7 +31,7 @@ def ellipse(
     polygon(canvas, np.stack([centre[0] + x * cos - y * sin, centre[1] + x * sin + y * cos], axis=1), colour)
 
 
-def stroke(canvas: Canvas, points: object, width_px: float, colour: Rgb | int) -> None:
+def stroke(canvas: Canvas, points: object, width_px: float, colour: Colour) -> None:
     """Draws an open polyline with round joints."""
     fixed = np.round(np.asarray(points, dtype=np.float64) * (1 << _SHIFT)).astype(np.int32)
     cv2.polylines(canvas, [fixed], False, colour, max(1, round(width_px)), cv2.LINE_AA, _SHIFT)
@@ -224,13 +225,9 @@ def _moon(pen: _Pen, ink: Rgb, accent: Rgb, ground: Rgb) -> None:
 
 
 _MOTIFS: dict[str, Callable[[_Pen, Rgb, Rgb, Rgb], None]] = {
-    name: draw
-    for name, draw in (
-        ("star", _star), ("ring", _ring), ("leaf", _leaf), ("mountain", _mountain), ("crown", _crown),
-        ("bolt", _bolt), ("claw", _claw), ("drop", _drop), ("fish", _fish), ("wheat", _wheat), ("anchor", _anchor),
-        ("strawberry", _strawberry), ("cherry", _cherry), ("heart", _heart), ("flower", _flower), ("bee", _bee),
-        ("sun", _sun), ("slice", _slice), ("apple", _apple), ("moon", _moon),
-    )
+    "star": _star, "ring": _ring, "leaf": _leaf, "mountain": _mountain, "crown": _crown, "bolt": _bolt, "claw": _claw,
+    "drop": _drop, "fish": _fish, "wheat": _wheat, "anchor": _anchor, "strawberry": _strawberry, "cherry": _cherry,
+    "heart": _heart, "flower": _flower, "bee": _bee, "sun": _sun, "slice": _slice, "apple": _apple, "moon": _moon,
 }  # fmt: skip
 
 

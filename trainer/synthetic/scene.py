@@ -90,7 +90,7 @@ class _Canvas:
 
     def __init__(self, image_rgb: Bytes, rng: np.random.Generator, kind: Kind) -> None:
         self.image_rgb, self.rng, self.kind = image_rgb, rng, kind
-        self.owner = np.zeros(image_rgb.shape[:2], dtype=np.uint8)  # 0 nothing, n the n-th item
+        self.owner: NDArray[np.uint8] = np.zeros(image_rgb.shape[:2], dtype=np.uint8)  # 0 nothing, n the n-th item
         self.placed: list[tuple[Item, int]] = []  # with the object's whole area
 
     def put_item(self, item: Item, share: float, foot: int) -> None:
@@ -100,7 +100,8 @@ class _Canvas:
         picture = random_sprite(item, self.rng, size * height)
         if picture.shape[1] > width * 0.9:
             scale = width * 0.9 / picture.shape[1]
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            size_px = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+            picture = np.asarray(cv2.resize(picture, size_px, interpolation=cv2.INTER_AREA))
         left = self._free_place(picture.shape[1], foot, picture.shape[0])
         top = foot - picture.shape[0]
         if top < -0.25 * picture.shape[0]:
@@ -170,12 +171,12 @@ def painted(
     foot = min(height, round((height + high) / 2 + rng.uniform(0, 0.1) * high))
     left = round((width - wide) / 2)
     beside = [other for other in neighbours if (other.category == "car") == outdoor]
-    if rng.random() < 0.4:
+    if beside and rng.random() < 0.4:
         canvas.lay(random_sprite(beside[int(rng.integers(len(beside)))], rng, tall_px), foot, rng.random() < 0.5)
     if rng.random() < 0.4:
         canvas.put_clutter((max(1, foot - high // 4), foot + 1), rng.uniform(0.2, 0.6))
     canvas.put_picture(item, picture, left, foot - high)
-    if rng.random() < 0.2:
+    if beside and rng.random() < 0.2:
         canvas.lay(
             random_sprite(beside[int(rng.integers(len(beside)))], rng, tall_px), foot + high // 6, rng.random() < 0.5
         )

@@ -21,9 +21,7 @@ class Light:
     shine: float  # strength of reflections, about 1
 
 
-def reflectance(
-    surface: Surface, light: Light, right: Floats, up: Floats, gloss: Floats
-) -> tuple[Floats, Floats]:
+def reflectance(surface: Surface, light: Light, right: Floats, up: Floats, gloss: Floats) -> tuple[Floats, Floats]:
     """Factor and addition to a colour, from its normal (right, up, toward the camera) and gloss."""
     toward = np.sqrt(np.clip(1 - right * right - up * up, 0, 1))
     size = float(np.hypot(light.side * 0.75, 0.832))

@@ -1,7 +1,7 @@
 """Solids with a printed skin, and how one looks from a given direction in a given light.
 
-A solid is a stack of horizontal slices. All slices have one section (circle, box or rounded car plan), scaled and shifted
-per row, so a single renderer draws bottles, jars, cans, cartons and cars with true perspective of their skin:
+A solid is a stack of horizontal slices. All slices have one section (circle, box or rounded car plan), scaled and
+shifted per row, so a single renderer draws bottles, jars, cans, cartons and cars, their skins turned and foreshortened:
 
     x: to the right of the solid's front, z: towards a viewer at yaw 0, y: down, all in units of the solid's height.
 
@@ -29,7 +29,7 @@ Indices = NDArray[np.intp]
 Section = Literal["circle", "box", "plan"]
 
 _SLICES = 1024  # rows of the shape, so fine that none need be interpolated
-_ANGLES, _STEPS = 361, 1536  # resolution of the section tables, likewise
+_ANGLES, _STEPS = 1081, 768  # resolution of the section tables, likewise
 _POWER = {"circle": 2.0, "box": 40.0, "plan": 4.5}  # of the superellipse |x|^p + |z|^p = 1
 
 
@@ -110,7 +110,9 @@ def draw_solid(thing: Solid, view: View, height_px: int) -> Bytes:
 def _pixels(start: float, end: float, scale: float) -> Floats:
     """Places of an even number of pixels that cover start to end with a small margin."""
     count = (int((end - start) * scale) // 2 + 3) * 2
-    return ((np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) / scale + (start + end) / 2).astype(np.float32)
+    return ((np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) / scale + (start + end) / 2).astype(
+        np.float32
+    )
 
 
 @cache
@@ -172,7 +174,7 @@ def _rows_at(thing: Solid, sin: float, cos: float) -> _Rows:
 
 
 def _spots(rows: _Rows, xs: Floats, y: Floats) -> tuple[Indices, Indices, Floats, Floats]:
-    """For pixels that see height y: their slice, index into the section tables, place across, and extent of the slice."""
+    """For pixels that see height y: slice, index into the section tables, place across, and extent of the slice."""
     row = np.clip(y * _SLICES, 0, _SLICES - 1).astype(np.intp)
     extent = rows.extent.take(row)
     across = (xs - rows.middle.take(row)) / extent
@@ -185,8 +187,8 @@ def _heights(thing: Solid, rows: _Rows, xs: Floats, ys: Floats, lift: float, upr
     size = (xs.shape[1], ys.shape[0])
     if lift <= 0:
         return np.repeat(ys / upright, size[0], axis=1)
-    ys = (ys[::2] + ys[1::2]) / 2
-    xs = (xs[:, ::2] + xs[:, 1::2]) / 2
+    ys = np.float32(0.5) * (ys[::2] + ys[1::2])
+    xs = np.float32(0.5) * (xs[:, ::2] + xs[:, 1::2])
     if xs.shape[0] > 1:
         xs = xs[::2]
     y = np.repeat(ys / upright, xs.shape[1], axis=1)

@@ -119,20 +119,21 @@ def _path(world: _World, count: int, width: int) -> NDArray[np.float64]:
 def _world(rng: np.random.Generator, items: Sequence[Item], width: int, height: int, seconds: float) -> _World:
     packs = [item for item in items if item.category != "car"]
     cars = [item for item in items if item.category == "car"]
-    stops, standing, passing, pieces = [0.0], [], [], []
+    stops: list[float] = [0.0]
+    standing: list[_Standing] = []
+    passing: list[tuple[float, Bytes]] = []
+    pieces: list[Bytes] = []
     for kind, share, speed in _PARTS:
         chosen = (cars or packs) if kind == "road" else (packs or cars)
         length = round(share * seconds * speed * height) + (width if kind == _PARTS[-1][0] else 0)
         piece, foot = _strip(rng, kind, length, height)
         new = _line_up(rng, chosen, kind, (stops[-1], stops[-1] + length), foot, height, len(standing))
         standing += new
-        for x in np.arange(stops[-1] + 0.8 * width, stops[-1] + length - 0.2 * width, 1.15 * width):
-            passing.append(
-                (
-                    float(x + rng.uniform(-0.2, 0.2) * width),
-                    clutter(rng, height * rng.uniform(0.2, 0.34), kind == "road"),
-                )
-            )
+        places = np.arange(stops[-1] + 0.8 * width, stops[-1] + length - 0.2 * width, 1.15 * width)
+        passing += [
+            (float(x + rng.uniform(-0.2, 0.2) * width), clutter(rng, height * rng.uniform(0.2, 0.34), kind == "road"))
+            for x in places
+        ]
         pieces.append(piece)
         stops.append(stops[-1] + length)
     panorama = np.concatenate(pieces, axis=1)
@@ -255,7 +256,7 @@ def write_stream(
 ) -> Path:  # fmt: skip
     """Writes the stream as MPEG-4 video and its ground truth as JSON beside it; gives the path of the JSON."""
     labels = {item.item_id: item.label for item in items}
-    writer = cv2.VideoWriter(str(path_mp4), cv2.VideoWriter_fourcc(*"mp4v"), fps, (width_px, height_px))
+    writer = cv2.VideoWriter(str(path_mp4), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width_px, height_px))
     if not writer.isOpened():
         raise OSError(f"{path_mp4}: OpenCV cannot write MPEG-4 video there")
     known: dict[int, dict[str, object]] = {}
