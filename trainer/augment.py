@@ -1,26 +1,27 @@
-"""Variation of training pictures: geometry per picture (OpenCV), light and damage per batch (torch)."""
+"""Variation of training pictures, 8 bits deep (OpenCV), and the step from canvases to the network's input."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
 from trainer.recipe import Augment
+from trainer.region_confusion import region_confusion
+
+_NOISE = 1 << 20  # numbers
 
 
 def vary_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator) -> Image:
-    """Cut a slightly wrong, turned and skewed part of a picture onto the model's canvas.
-
-    The part is laid out as edge.preprocess lays out a crop, so that only the content varies, not the framing.
-    """
+    """Cut a slightly wrong, turned and skewed part of a picture, in another light, at its size on the canvas."""
     height, width = image_rgb.shape[:2]
-    part = rng.uniform(*how.scale) * np.array([width, height]) * rng.uniform(0.95, 1.05, 2)
+    part = rng.uniform(*how.scale) * np.array([width, height]) * rng.uniform(1.0 - how.stretch, 1.0 + how.stretch, 2)
     centre = np.array([width, height]) * (0.5 + rng.uniform(-how.shift, how.shift, 2))
     angle = np.deg2rad(rng.uniform(-how.rotate_deg, how.rotate_deg))
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
@@ -36,11 +37,30 @@ def vary_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.G
         inner_h = max(1, min(spec.height, round(part[1] * scale)))
     target = np.array([[0, 0], [inner_w, 0], [inner_w, inner_h], [0, inner_h]], np.float32)
     matrix = cv2.getPerspectiveTransform(quad, target)
-    canvas = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)
-    canvas[:inner_h, :inner_w] = cv2.warpPerspective(
+    content = cv2.warpPerspective(
         image_rgb, matrix, (inner_w, inner_h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return canvas
+    return vary_light(np.asarray(content, np.uint8), how, rng)
+
+
+def pad(contents: list[Image], spec: Preprocess) -> NDArray[np.uint8]:
+    """Lay contents out as edge.preprocess does, so that only they vary, never the border: (n, h, w, 3)."""
+    canvases = np.full((len(contents), spec.height, spec.width, 3), spec.fill, np.uint8)
+    for canvas, content in zip(canvases, contents, strict=True):
+        canvas[: content.shape[0], : content.shape[1]] = content
+    return canvases
+
+
+def confuse(contents: list[Image], spec: Preprocess, blocks: int, neighbourhood: int, seed: int) -> list[Image]:
+    """Region confusion of the contents alone: a border among the blocks would give the outline away."""
+    full = np.stack([cv2.resize(content, (spec.width, spec.height)) for content in contents])
+    x = torch.from_numpy(full).permute(0, 3, 1, 2).float()
+    confused = region_confusion(x, blocks, neighbourhood, torch.Generator().manual_seed(seed))
+    pixels = confused.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return [
+        np.asarray(cv2.resize(image, content.shape[1::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        for image, content in zip(pixels, contents, strict=True)
+    ]
 
 
 def vary_scene(
@@ -76,48 +96,42 @@ def vary_scene(
     return np.asarray(canvas, np.uint8), clipped.astype(np.float32), seen
 
 
-def vary_light(canvases: NDArray[np.uint8], how: Augment, rng: np.random.Generator) -> Tensor:
-    """Vary brightness, contrast, saturation and tint; blur, add noise, erase rectangles.
-
-    Returns:
-        (n, 3, h, w) float 0..255.
-    """
-    x = torch.from_numpy(canvases).permute(0, 3, 1, 2).float()
-    n, _, height, width = x.shape
-
-    def draw(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(-how.colour, how.colour, (n, *shape)).astype(np.float32))
-
+def vary_light(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
+    """Vary brightness, contrast, saturation and tint; blur, add noise, erase a rectangle."""
     if how.colour:
-        grey = x.mean(dim=1, keepdim=True)
-        x = grey + (x - grey) * (1.0 + 1.5 * draw(1, 1, 1))
-        mean = x.mean(dim=(1, 2, 3), keepdim=True)
-        x = mean + (x - mean) * (1.0 + draw(1, 1, 1))
-        x = x * (1.0 + 0.3 * draw(3, 1, 1)) * (1.0 + draw(1, 1, 1))
-    blurred = torch.from_numpy(np.flatnonzero(rng.random(n) < how.blur))
-    if len(blurred):
-        x[blurred] = F.avg_pool2d(x[blurred], 3, stride=1, padding=1, count_include_pad=False)
+        canvas = np.asarray(cv2.transform(canvas, _colour_matrix(float(canvas.mean()), how.colour, rng)), np.uint8)
+    if rng.random() < how.blur:
+        canvas = np.asarray(cv2.GaussianBlur(canvas, (3, 3), rng.uniform(0.5, 1.2)), np.uint8)
     if how.noise:
-        sigma = torch.from_numpy(rng.uniform(0, how.noise, (n, 1, 1, 1)).astype(np.float32))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        # One field of noise, rolled for each picture: drawing it afresh costs more than the warp.
-        field = torch.randn((3, height, width), generator=generator)
-        x = x + sigma * torch.stack([field.roll(int(rng.integers(height * width))) for _ in range(n)])
-    for i in np.flatnonzero(rng.random(n) < how.erase):
-        size_y, size_x = (int(v) for v in rng.uniform(0.1, 0.35, 2) * (height, width))
+        start = int(rng.integers(_NOISE - canvas.size)) if canvas.size < _NOISE else 0
+        noise = np.resize(_noise()[start : start + canvas.size], canvas.shape) * np.float32(rng.uniform(0, how.noise))
+        canvas = np.asarray(cv2.add(canvas, noise, dtype=cv2.CV_8U), np.uint8)
+    if rng.random() < how.erase:
+        height, width = canvas.shape[:2]
+        size_y, size_x = (max(1, int(v)) for v in rng.uniform(0.1, 0.35, 2) * (height, width))
         top, left = int(rng.integers(height - size_y)), int(rng.integers(width - size_x))
-        grey_level = torch.from_numpy(rng.uniform(0, 255, (3, 1, 1)).astype(np.float32))
-        x[i, :, top : top + size_y, left : left + size_x] = grey_level
-    return x.clamp_(0, 255)
+        canvas[top : top + size_y, left : left + size_x] = rng.integers(0, 256, 3)
+    return canvas
 
 
-def normalise(x: Tensor, spec: Preprocess) -> Tensor:
-    """Map (n, 3, h, w) of 0..255 by the card's mean and standard deviation, channels last in memory."""
-    mean = torch.tensor(spec.mean).view(1, 3, 1, 1) * 255.0
-    std = torch.tensor(spec.std).view(1, 3, 1, 1) * 255.0
-    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+def _colour_matrix(mean: float, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """One affine map of RGB for all: saturation about grey, contrast about the mean, tint, brightness."""
+    saturation, contrast, brightness = 1.0 + np.array([1.5, 1.0, 1.0]) * rng.uniform(-strength, strength, 3)
+    tint = brightness * (1.0 + 0.3 * rng.uniform(-strength, strength, 3))
+    mix = saturation * np.eye(3) + (1.0 - saturation) / 3.0
+    shift = np.full((3, 1), mean * (1.0 - contrast))
+    return np.asarray(tint[:, None] * np.hstack([contrast * mix, shift]))
+
+
+@cache
+def _noise() -> FloatArray:
+    """Drawn once, cut anywhere: drawing afresh costs more than the warp."""
+    return np.random.default_rng(0).standard_normal(_NOISE, dtype=np.float32)
 
 
 def canvases_to_input(canvases: NDArray[np.uint8], spec: Preprocess) -> Tensor:
-    """Map evaluation canvases (n, h, w, 3) to the network's input."""
-    return normalise(torch.from_numpy(canvases).permute(0, 3, 1, 2).float(), spec)
+    """Map canvases (n, h, w, 3) to the network's input: (n, 3, h, w), normalised, channels last in memory."""
+    x = torch.from_numpy(canvases).permute(0, 3, 1, 2).float()
+    mean = torch.tensor(spec.mean).view(1, 3, 1, 1) * 255.0
+    std = torch.tensor(spec.std).view(1, 3, 1, 1) * 255.0
+    return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)

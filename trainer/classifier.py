@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edge.decode import softmax
 from edge.errors import TrainError
-from trainer.crops import Crops, answers, load_crops, varied_input
+from trainer.crops import Crops, answers, load_crops
 from trainer.data import plain_batches
 from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.losses import CosineSoftmax
@@ -56,14 +56,14 @@ class ClassifierTask:
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the pictures of one batch."""
         indices = self._plan[step]
-        x = self.crops.vary(indices, self.recipe.augment, rng)
+        x = self.crops.to_input(self.crops.vary(indices, self.recipe.augment, rng))
         partner, share = torch.arange(len(indices)), 1.0
         if rng.random() < self.recipe.augment.mixup:  # Zhang et al. 2018
             partner, share = torch.from_numpy(rng.permutation(len(indices))), float(rng.beta(0.4, 0.4))
             x = share * x + (1 - share) * x[partner]
         rows = torch.from_numpy(indices)
         tensors = {
-            "x": varied_input(x, self.crops.spec),
+            "x": x,
             "category": self._categories[rows],
             "item": self._items[rows],
             "partner": partner,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
 from edge.types import Image
-from trainer.augment import canvases_to_input, normalise, vary_crop, vary_light
+from trainer.augment import canvases_to_input, pad, vary_crop
 from trainer.data import Sample, choose, load_canvases, load_pictures, read_samples, require_each
 from trainer.recipe import Augment, CropData
 
@@ -44,10 +44,13 @@ class Crops:
         position = {name: i for i, name in enumerate(self.items)}
         return np.array([position.get(sample.item, -1) for sample in samples], np.int64)
 
-    def vary(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> Tensor:
-        """A training batch: (n, 3, h, w), 0..255."""
-        canvases = np.stack([vary_crop(self.images[i], self.spec, how, rng) for i in indices])
-        return vary_light(canvases, how, rng)
+    def vary(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> list[Image]:
+        """Varied training pictures, each as large as it lies on the canvas."""
+        return [vary_crop(self.images[i], self.spec, how, rng) for i in indices]
+
+    def to_input(self, contents: list[Image]) -> Tensor:
+        """Varied pictures as the network's input."""
+        return canvases_to_input(pad(contents, self.spec), self.spec)
 
     def train_canvases(self) -> NDArray[np.uint8]:
         """The training pictures as the device would see them, but for their having been shrunk once before."""
@@ -122,11 +125,6 @@ def load_crops(source: CropData, spec: Preprocess, *, each_item: int = 1) -> Cro
         gallery_canvases,
         pictures.skipped + val_skipped + gallery_skipped,
     )
-
-
-def varied_input(x: Tensor, spec: Preprocess) -> Tensor:
-    """A varied batch as the network's input."""
-    return normalise(x, spec)
 
 
 @torch.no_grad()

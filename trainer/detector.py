@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
 from edge.types import FloatArray
-from trainer.augment import canvases_to_input, normalise, vary_light, vary_scene
+from trainer.augment import canvases_to_input, vary_light, vary_scene
 from trainer.data import Pictures, load_pictures, plain_batches, read_scenes
 from trainer.evaluate import Boxes, best_threshold, decode_detections, detection_map
 from trainer.losses import giou, quality_focal
@@ -116,10 +116,10 @@ class DetectorTask:
             target = np.zeros((len(owner), 4), np.float32)
             label = np.full(len(owner), -1, np.int64)
             target[learned], label[learned] = boxes[owner[learned]], classes[owner[learned]]
-            canvases.append(canvas)
+            canvases.append(vary_light(canvas, self.recipe.augment, rng))
             targets.append(target)
             labels.append(label)
-        x = normalise(vary_light(np.stack(canvases), self.recipe.augment, rng), self.card.preprocess)
+        x = canvases_to_input(np.stack(canvases), self.card.preprocess)
         tensors = {
             "x": x,
             "boxes": torch.from_numpy(np.stack(targets)),

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 
 from edge.errors import TrainError
 from edge.manifest import Head
-from trainer.crops import Crops, answers, load_crops, varied_input
+from trainer.augment import confuse
+from trainer.crops import Crops, answers, load_crops
 from trainer.data import pair_batches
 from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
 from trainer.losses import CosineSoftmax, pair_losses
 from trainer.models import Embedder, ModelCard, build_model, load_model, save_model
 from trainer.recipe import EmbedderRecipe
-from trainer.region_confusion import region_confusion
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, fit
 
@@ -73,11 +73,12 @@ class EmbedderTask:
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the pictures of one batch, and confuse the regions of a copy."""
         indices, recipe = self._plan[step], self.recipe
-        x = varied_input(self.crops.vary(indices, recipe.augment, rng), self.crops.spec)
-        tensors = {"x": x, "item": torch.from_numpy(self._labels[indices])}
+        contents = self.crops.vary(indices, recipe.augment, rng)
+        tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
         if recipe.confused:
-            generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-            tensors["confused"] = region_confusion(x, recipe.blocks, recipe.neighbourhood, generator)
+            seed = int(rng.integers(2**31))
+            confused = confuse(contents, self.crops.spec, recipe.blocks, recipe.neighbourhood, seed)
+            tensors["confused"] = self.crops.to_input(confused)
         return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:

@@ -67,6 +67,7 @@ class Augment(_Tree):
 
     scale: tuple[float, float] = (0.85, 1.2)  # of the part that is cut out, in picture sizes; below 1 zooms in
     shift: float = 0.08  # of that part, in picture sizes, to either side
+    stretch: float = 0.05  # of width and height, each on its own
     rotate_deg: float = 8.0
     perspective: float = 0.04  # corners move by this fraction of the size
     flip: bool = False  # left to right; off where pictures carry text

@@ -10,10 +10,10 @@ from edge.errors import TrainError
 from edge.image import encode_image, read_image
 from edge.manifest import Preprocess
 from edge.preprocess import to_batch, to_canvas
-from trainer.augment import canvases_to_input
+from trainer.augment import canvases_to_input, confuse, pad, vary_crop, vary_scene
 from trainer.crops import load_crops
 from trainer.data import load_canvases, load_pictures, pair_batches, read_samples, read_scenes, trim
-from trainer.recipe import CropData
+from trainer.recipe import Augment, CropData
 
 SPEC = Preprocess(width=32, height=48, resize="letterbox", interpolation="area", crop_margin=0.1)
 
@@ -117,3 +117,35 @@ def test_pair_batches_hold_neighbours_and_repeat_only_when_they_must():
         assert {(drawn[0, 0] + 1) % 6, (drawn[0, 0] + 2) % 6} <= set(drawn[:, 0])
     few = pair_batches(labels, 2, 5, 1, np.random.default_rng(0))[0]
     assert len(few) == 10
+
+
+def test_variation_keeps_the_border_of_the_letterbox():
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 255, (60, 20, 3)).astype(np.uint8)
+    contents = [vary_crop(image, SPEC, Augment(), rng) for _ in range(8)]
+    confused = confuse(contents, SPEC, 4, 1, seed=1)
+    for canvas, content, other in zip(pad(contents, SPEC), contents, confused, strict=True):
+        assert content.shape == other.shape
+        assert content.shape[0] == 48
+        assert (canvas[:, content.shape[1] :] == SPEC.fill).all()
+        assert (canvas[:, : content.shape[1]] == content).all()
+
+
+def test_no_variation_gives_the_canvas_of_the_device():
+    image = np.random.default_rng(4).integers(0, 255, (48, 32, 3)).astype(np.uint8)
+    still = Augment(scale=(1, 1), shift=0, rotate_deg=0, perspective=0, colour=0, blur=0, noise=0, erase=0, stretch=0)
+    content = vary_crop(image, SPEC, still, np.random.default_rng(0))
+    assert np.abs(pad([content], SPEC)[0].astype(int) - to_canvas(SPEC, image)[0]).max() <= 1
+
+
+def test_boxes_follow_their_scene():
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[20:40, 30:60] = 255
+    spec = Preprocess(width=96, height=64, resize="letterbox")
+    still = Augment(scale=(0.8, 1.2), flip=True)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        canvas, boxes, seen = vary_scene(image, np.array([[30, 20, 60, 40]], np.float32), spec, still, rng)
+        y, x = np.nonzero(canvas[..., 0] > 200)
+        assert seen.all()
+        np.testing.assert_allclose(boxes[0], [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=1.5)
