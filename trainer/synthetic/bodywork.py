@@ -58,8 +58,9 @@ def _sheet_metal(art: Canvas, item: Item, body: Body) -> None:
 
 
 def _windows(art: Canvas, body: Body, cover: NDArray[np.uint8]) -> None:
-    edge = round(0.1 * UNIT) | 1
-    inner = cv2.erode(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (edge, edge)), borderValue=0)
+    padded = cv2.copyMakeBorder(cover, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    within = cv2.distanceTransform((padded > 127).view(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    inner = np.where(within > 0.05 * UNIT, 255, 0).astype(np.uint8)
     inner[round((body.belt - 0.012) * UNIT) :] = 0
     inner[:, : round(body.cabin[0] * UNIT)] = 0
     inner[:, round(body.cabin[1] * UNIT) :] = 0
