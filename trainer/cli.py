@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
     embed.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
     embed.add_argument("--root", type=Path, help="of the paths in the index; default: its folder")
-    embed.add_argument("--split", default="catalogue", help="of the pictures to embed")
+    embed.add_argument("--split", default="catalogue", help="of the pictures to embed; comma between several")
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
     evaluate = commands.add_parser("evaluate", help="examine trained models on held-out pictures")
@@ -111,7 +111,8 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
     from trainer.data import choose, read_samples
     from trainer.embed_gallery import embed_gallery
 
-    samples = choose(read_samples(args.data, args.root), [args.split])
+    listed = read_samples(args.data, args.root)
+    samples = [sample for split in args.split.split(",") for sample in choose(listed, [split])]
     if not samples:
         raise TrainError(f"{args.data}: found no picture of split {args.split!r}, expected some")
     done = embed_gallery(args.bundle, samples, args.out, per_item=args.per_item)
