@@ -79,8 +79,10 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.classifier import train_classifier
     from trainer.detector import train_detector
     from trainer.embedder import train_embedders
+    from trainer.memory import keep_freed_memory
     from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
 
+    keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
     if recipe.kind != args.command:
         raise TrainError(f"{args.config}: kind is {recipe.kind!r}, expected {args.command!r}")
