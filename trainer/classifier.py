@@ -16,10 +16,12 @@ from trainer.crops import Crops, answers, load_crops
 from trainer.data import plain_batches
 from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.losses import CosineSoftmax
-from trainer.models import Classifier, ModelCard, build_model, save_model
+from trainer.models import Classifier, ModelCard, build_model, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, fit
+
+_GRID = 3  # cells along each axis that the sub-category centres see: where a detail is tells items apart
 
 
 class _Trained(nn.Module):
@@ -28,7 +30,7 @@ class _Trained(nn.Module):
     def __init__(self, model: Classifier, items: int) -> None:
         super().__init__()
         self.model = model
-        self.items = CosineSoftmax(model.trunk.channels[-1], items)
+        self.items = CosineSoftmax(model.trunk.channels[-1] * _GRID**2, items)
 
 
 class ClassifierTask:
@@ -73,8 +75,8 @@ class ClassifierTask:
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
         """Cross-entropies."""
-        pooled = self.module.model.pooled(tensors["x"])
-        logits = self.module.model.decision(pooled)
+        feature = self.module.model.trunk(tensors["x"])[-1]
+        logits, pooled = self.module.model.decide(feature), pool_grid(feature, _GRID)
         partner, share = tensors["partner"], tensors["share"]
 
         def coarse(labels: Tensor) -> Tensor:
@@ -109,7 +111,7 @@ class _Pooled(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model.pooled(x)
+        return pool_grid(self.model.trunk(x)[-1], _GRID)
 
 
 def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:

@@ -17,13 +17,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log state changes to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    synthesize = commands.add_parser("synthesize", help="write a synthetic data set and a stream with its truth")
-    synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    synthesize = commands.add_parser("synthesize", help="write a synthetic data set, or a stream with its truth")
+    synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write, or with --stream the .mp4")
+    synthesize.add_argument("--stream", action="store_true", help="write a video and, beside it, its truth")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--scenes", type=int, default=2000, help="whole pictures with boxes")
     synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item")
     synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item")
-    synthesize.add_argument("--stream", type=Path, help="also write a video here (.mp4), its truth beside it")
     for name, what in (
         ("detector", "train the detector"),
         ("classifier", "train the coarse classifier"),
@@ -101,12 +101,11 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     from trainer.synthetic.items import catalogue
     from trainer.synthetic.stream import write_stream
 
+    if args.stream:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        return {"stream": str(args.out), "truth": str(write_stream(args.out, args.seed, catalogue()))}
     index = write_dataset(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
-    done: dict[str, object] = {"index": str(index), "scenes": str(args.out / "scenes.json")}
-    if args.stream is not None:
-        args.stream.parent.mkdir(parents=True, exist_ok=True)
-        done["truth"] = str(write_stream(args.stream, args.seed, catalogue()))
-    return done
+    return {"index": str(index), "scenes": str(args.out / "scenes.json")}
 
 
 def _embed(args: argparse.Namespace) -> dict[str, object]:

@@ -172,6 +172,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         preprocess=crops.spec,
         strides=strides_of(recipe),
         width=recipe.width,
+        grid=recipe.grid,
         categories=crops.categories,
         heads=heads,
         seed=recipe.seed,

@@ -35,6 +35,7 @@ class ModelCard(BaseModel):
     preprocess: Preprocess  # mean and std included
     strides: list[int]  # of the trunk's maps; a detector has one output for each
     width: int  # channels of a detector's neck, an embedder head's convolution, a classifier's hidden layer
+    grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: the average alone
     labels: list[str] = []  # a detector's classes, a classifier's meta-categories
     categories: list[str] = []  # that an embedder serves
     heads: list[Head] = []  # of an embedder, in the order of the joint vector
@@ -99,36 +100,47 @@ class Classifier(nn.Module):
             nn.Linear(trunk.channels[-1], width), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(width, classes)
         )
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """Map (n, 3, h, w) to the trunk's (n, channels)."""
-        return self.trunk(x)[-1].mean(dim=(2, 3))
-
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, classes) logits."""
-        return self.decision(self.pooled(x))
+        return self.decide(self.trunk(x)[-1])
+
+    def decide(self, feature: Tensor) -> Tensor:
+        """Map the trunk's (n, c, h, w) to (n, classes) logits."""
+        return self.decision(feature.mean(dim=(2, 3)))
+
+
+def pool_grid(feature: Tensor, grid: int) -> Tensor:
+    """Average a map into grid x grid cells and flatten: (n, c, h, w) to (n, c * grid * grid)."""
+    if grid == 1:
+        return feature.mean(dim=(2, 3))
+    # Written out, for the adaptive pool exports only when the sizes divide; here the cells overlap where they do not.
+    stride = (feature.shape[2] // grid, feature.shape[3] // grid)
+    kernel = (feature.shape[2] - (grid - 1) * stride[0], feature.shape[3] - (grid - 1) * stride[1])
+    return F.avg_pool2d(feature, kernel, stride).flatten(1)
 
 
 class EmbeddingHead(nn.Module):
     """Own convolution, pool, own fully-connected layer, unit length."""
 
-    def __init__(self, channels: int, width: int, dim: int) -> None:
+    def __init__(self, channels: int, width: int, dim: int, grid: int) -> None:
         super().__init__()
         self.block = _Separable(channels, width)
-        self.project = nn.Linear(width, dim)
+        self.project = nn.Linear(width * grid * grid, dim)
+        self.grid = grid
 
     def forward(self, feature: Tensor) -> Tensor:
         """Map (n, c, h, w) to (n, dim), rows of unit length."""
-        return F.normalize(self.project(self.block(feature).mean(dim=(2, 3))), dim=1)
+        return F.normalize(self.project(pool_grid(self.block(feature), self.grid)), dim=1)
 
 
 class Embedder(nn.Module):
     """Trunk and one head per focus; the joint vector is their concatenation, of unit length."""
 
-    def __init__(self, trunk: Trunk, width: int, heads: list[Head]) -> None:
+    def __init__(self, trunk: Trunk, width: int, heads: list[Head], grid: int) -> None:
         super().__init__()
         self.trunk = trunk
         self.heads = nn.ModuleDict(
-            {f"{head.name}_head": EmbeddingHead(trunk.channels[-1], width, head.dim) for head in heads}
+            {f"{head.name}_head": EmbeddingHead(trunk.channels[-1], width, head.dim, grid) for head in heads}
         )
 
     def parts(self, x: Tensor) -> dict[str, Tensor]:
@@ -153,7 +165,7 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classif
         return Detector(trunk, card.width, len(card.labels))
     if card.kind == "classifier":
         return Classifier(trunk, card.width, len(card.labels))
-    return Embedder(trunk, card.width, card.heads)
+    return Embedder(trunk, card.width, card.heads, card.grid)
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:

@@ -132,6 +132,7 @@ class EmbedderRecipe(_Recipe):
     heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
     dim: int = 64  # of each head
     width: int = 128  # of each head's convolution
+    grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
     mode: Literal["literal", "guarded"] = "guarded"  # of the outline head's negatives, see trainer.losses
     classes_per_batch: Annotated[int, Field(ge=2)] = 14
     images_per_class: Annotated[int, Field(ge=2)] = 4

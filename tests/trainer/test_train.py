@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from toy import classifier_recipe, detector_recipe, embedder_recipe, write_crops, write_index, write_scenes
+from toy import classifier_recipe, detector_recipe, embedder_recipe, optimiser, write_crops, write_index, write_scenes
 
 from edge.errors import TrainError
 from trainer import detector
@@ -77,7 +77,8 @@ def test_a_tiny_classifier_learns_and_leaves_table_curves_and_card(tmp_path):
 
 
 def test_a_tiny_detector_learns(tmp_path):
-    recipe = detector_recipe(write_scenes(tmp_path / "data"), epochs=10)
+    quick = optimiser(epochs=10, batch=4) | {"lr": 1e-2}
+    recipe = detector_recipe(write_scenes(tmp_path / "data"), optimiser=quick)
     card = train_detector(recipe, tmp_path / "run")
     rows = table(tmp_path / "run")
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
