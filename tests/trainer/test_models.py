@@ -13,7 +13,7 @@ from edge.decode import decode_ltrb
 from edge.errors import TrainError
 from edge.manifest import Head, Preprocess
 from trainer.backbone import create_trunk
-from trainer.models import ModelCard, build_model, load_model, save_model
+from trainer.models import ModelCard, build_model, load_model, pool_grid, save_model
 
 SMALL = "mobilenetv4_conv_small_050"
 
@@ -35,7 +35,7 @@ def card(kind: str, **changes) -> ModelCard:
 @pytest.mark.parametrize("kind", ["detector", "classifier", "embedder"])
 def test_saved_and_loaded_model_answers_the_same(tmp_path, kind):
     torch.manual_seed(1)
-    made = card(kind)
+    made = card(kind, grid=2)
     module = build_model(made).eval()
     save_model(tmp_path, module, made)
     loaded, found = load_model(tmp_path)
@@ -68,6 +68,14 @@ def test_joint_vector_is_heads_in_order_each_of_equal_length():
     assert list(parts) == ["class", "outline"]
     torch.testing.assert_close(joint.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(joint[:, :8], parts["class"] / np.sqrt(2))
+
+
+def test_a_grid_averages_cells_in_rows_and_overlaps_where_it_must():
+    feature = torch.arange(36.0).reshape(1, 1, 6, 6)
+    expected = torch.nn.functional.adaptive_avg_pool2d(feature, 3).flatten(1)
+    torch.testing.assert_close(pool_grid(feature, 3), expected)
+    assert pool_grid(torch.rand(2, 4, 7, 5), 3).shape == (2, 36)
+    torch.testing.assert_close(pool_grid(feature, 1), feature.mean(dim=(2, 3)))
 
 
 @pytest.mark.parametrize(
