@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge import search
 from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import GalleryError
 from edge.gallery import CategoryItems, quantise
@@ -118,3 +119,17 @@ def test_the_product_is_exact_even_at_its_largest_sums():
     assert best[0] == 6
     assert best[35] % 2 == 1
     assert set(best[:35]) == set(range(0, 70, 2))
+
+
+def test_the_int8_product_finds_what_scoring_every_row_finds():
+    """Above _ALL_ROWS rows are proposed in int8; the winners and their scores are those of the full product."""
+    rows = unit_rows(search._ALL_ROWS + 500, seed=5)
+    queries = unit_rows(20, seed=6)
+    items = items_of(rows)
+    stored = items.vectors_i8.astype(np.float32) * items.scales[:, None]
+    exact = queries @ (stored / np.linalg.norm(stored, axis=1, keepdims=True)).T
+    found = build_index(items).search(queries, 3)
+    for scores, hits in zip(exact, found, strict=True):
+        best = np.argsort(-scores)[:3]
+        assert [f"i{i}" for i in best] == [hit.item_id for hit in hits]
+        assert np.allclose(scores[best], [hit.score for hit in hits], atol=1e-5)
