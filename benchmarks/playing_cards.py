@@ -15,7 +15,7 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -65,7 +65,7 @@ def convert(cards: Path, work: Path) -> None:
             except CaptureError as error:
                 print(f"skipped {error}")
                 continue
-            objects = ElementTree.parse(xml).getroot().findall("object")  # noqa: S314, a data set of our own choice
+            objects = ET.parse(xml).getroot().findall("object")  # noqa: S314, a data set of our own choice
             scenes[split]["images"].append({"id": len(rows) + number, "file_name": str(photo)})
             image_id = len(rows) + number
             for card, node in enumerate(objects):

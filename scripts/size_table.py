@@ -24,9 +24,11 @@ def main() -> None:
             name = file.relative_to(root)
             if count > MODULE_LINES:
                 long.append(f"  {name}: {count} lines")
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > FUNCTION_LINES:
-                    long.append(f"  {name}:{node.lineno} {node.name}: {(node.end_lineno or 0) - node.lineno} lines")
+            long += [
+                f"  {name}:{node.lineno} {node.name}: {(node.end_lineno or 0) - node.lineno} lines"
+                for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > FUNCTION_LINES
+            ]
         print(f"{package:14} {len(files):4} files {lines:6} lines")
     print(f"longer than {MODULE_LINES} lines a module or {FUNCTION_LINES} a function:", *(long or ["  none"]), sep="\n")
 

@@ -1,0 +1,204 @@
+"""The whole device as its user runs it: the shipped demo, dead cameras, absent brokers, damaged bundles."""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge import bundle
+from edge.gallery import read_gallery
+from edge.image import read_image
+from edge.mqtt import MqttSettings
+from edge.subscribe import Subscriber
+from tests.integration.mosquitto import Mosquitto, free_port
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "demo"
+DEADLINE_S = 60.0
+
+
+def edge(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def install(state: Path) -> None:
+    slot = bundle.install_bundle(DEMO / "bundle", state)
+    bundle.activate(state, slot, bundle.install_gallery(DEMO / "gallery", state))
+
+
+def write_config(folder: Path, port: int, cameras: str) -> Path:
+    path = folder / "device.yaml"
+    path.write_text(
+        f"site: test\ndevice: one\nstate_dir: {folder / 'state'}\nmqtt: {{host: 127.0.0.1, port: {port}}}\n"
+        f"cameras:\n{cameras}"
+    )
+    return path
+
+
+def recorded(name: str) -> str:
+    return f"  {name}: {{source: 'file://{DEMO / 'stream.mp4'}', pacing: every_frame}}\n"
+
+
+def subscribe(port: int) -> Subscriber:
+    return Subscriber(MqttSettings(client_id="test", host="127.0.0.1", port=port), "finesight/test/one/#")
+
+
+def gather(messages: queue.SimpleQueue, enough) -> list[tuple[str, dict]]:
+    """Messages until there are enough of them; the test fails when that takes too long."""
+    found: list[tuple[str, dict]] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while not enough(found):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            pytest.fail(f"found {len(found)} messages, the last {found[-1:]}, expected more")
+        try:
+            message = messages.get(timeout=left_s)
+        except queue.Empty:
+            continue
+        if not message.topic.endswith("/available"):
+            found.append(
+                (message.topic.split("/")[-2] + "/" + message.topic.split("/")[-1], json.loads(message.payload))
+            )
+    return found
+
+
+def test_the_demo_identifies_what_its_stream_shows(tmp_path):
+    sheet = tmp_path / "sheet.png"
+    done = edge("demo", "-c", "configs/demo.yaml", "--sheet", sheet)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "demo passed" in done.stdout
+    assert read_image(sheet).shape[1] > 1000
+
+
+def test_a_dead_camera_tells_its_state_and_leaves_the_other_alone(tmp_path):
+    install(tmp_path / "state")
+    dead = f"  dead: {{source: 'rtsp://user:secret@127.0.0.1:{free_port()}/x', backend: opencv, open_timeout_s: 1}}\n"
+    with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber:
+        config = write_config(tmp_path, broker.port, recorded("shelf") + dead)
+        with subprocess.Popen(
+            [sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        ) as device:
+            seen = gather(
+                subscriber.messages,
+                lambda found: (
+                    sum(topic == "shelf/events" for topic, _ in found) >= 10
+                    and any(topic == "dead/status" and m["state"] == "reconnecting" for topic, m in found)
+                ),
+            )
+            device.send_signal(signal.SIGTERM)
+            log = device.communicate(timeout=30)[1]
+    assert device.returncode == 0
+    assert not any(topic == "dead/events" for topic, _ in seen)
+    assert "secret" not in log + json.dumps(seen)
+
+
+def test_events_of_a_device_without_broker_arrive_once_each_and_are_historical(tmp_path):
+    install(tmp_path / "state")
+    port = free_port()
+    config = write_config(tmp_path, port, recorded("shelf"))
+    assert edge("run", "-c", config, "--until-end").returncode == 0
+    with Mosquitto(tmp_path, lines=()) as broker:
+        config = write_config(tmp_path, broker.port, f"  none: {{source: 'file://{tmp_path / 'no.mp4'}'}}\n")
+        with subscribe(broker.port) as subscriber:
+            edge("run", "-c", config, "--until-end")
+            events = [m for topic, m in gather(subscriber.messages, _all_ended) if topic == "shelf/events"]
+    assert all(event["historical"] for event in events)
+    assert len(events) == len({event["id"] for event in events})
+    assert {e["track_id"] for e in events if e["type"] == "new"} == {
+        e["track_id"] for e in events if e["type"] == "end"
+    }
+
+
+def _all_ended(found: list[tuple[str, dict]]) -> bool:
+    events = [m for topic, m in found if topic == "shelf/events"]
+    begun = {e["track_id"] for e in events if e["type"] == "new"}
+    return len(begun) > 20 and begun == {e["track_id"] for e in events if e["type"] == "end"}
+
+
+def test_a_zero_byte_video_is_one_clear_error_and_the_device_goes_on(tmp_path):
+    install(tmp_path / "state")
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    done = edge(
+        "run", "-c", write_config(tmp_path, free_port(), f"  broken: {{source: 'file://{empty}'}}\n"), "--until-end"
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("ERROR") == 1
+    assert str(empty) in done.stderr
+
+
+def test_a_truncated_model_is_refused_and_the_previous_bundle_keeps_serving(tmp_path):
+    state = tmp_path / "state"
+    install(state)
+    before = (state / "current").read_bytes()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(DEMO / "bundle", damaged)
+    manifest = json.loads((damaged / "bundle.json").read_text())
+    entry = next(e for e in manifest["files"] if e["path"].endswith(".onnx"))
+    model = damaged / entry["path"]
+    model.write_bytes(model.read_bytes()[:1000])
+
+    refused = edge("bundle", "install", damaged, "--state-dir", state)
+    assert (refused.returncode, entry["path"] in refused.stderr) == (1, True)
+
+    # the same with a manifest that hides the damage: only running it shows
+    import hashlib
+
+    entry |= {"size": 1000, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
+    manifest["bundle_id"] = "damaged"
+    (damaged / "bundle.json").write_text(json.dumps(manifest))
+    installed = edge("bundle", "install", damaged, "--gallery", DEMO / "gallery", "--state-dir", state)
+    assert installed.returncode == 0, installed.stderr
+    refused = edge("bundle", "activate", "damaged", "--state-dir", state)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert (state / "current").read_bytes() == before
+    assert edge("bundle", "list", "--state-dir", state).returncode == 0
+
+
+def test_a_gallery_of_another_space_is_refused_with_both_names(tmp_path):
+    state = tmp_path / "state"
+    install(state)
+    foreign = tmp_path / "gallery"
+    shutil.copytree(DEMO / "gallery", foreign)
+    index = json.loads((foreign / "gallery.json").read_text())
+    category = min(index["categories"])
+    known = read_gallery(DEMO / "gallery").categories[category].space_id
+    import sqlite3
+
+    with sqlite3.connect(foreign / f"{category}.sqlite") as store:
+        store.execute("UPDATE meta SET value = ? WHERE key = 'space_id'", ("0" * 64,))
+    store.close()
+    refused = edge("bundle", "install", DEMO / "bundle", "--gallery", foreign, "--state-dir", state)
+    assert refused.returncode == 1
+    assert category in refused.stderr
+    assert (
+        known[:8] in (state / "current").read_text() or edge("gallery", "status", "--state-dir", state).returncode == 0
+    )
+
+
+def test_a_config_typo_is_one_line_with_file_line_and_nearest_key(tmp_path):
+    path = tmp_path / "device.yaml"
+    path.write_text("cameras:\n  door:\n    sorce: file:///x.mp4\n")
+    done = edge("check", "-c", path)
+    assert done.returncode == 1
+    assert f"{path}:3: cameras.door.sorce: found unknown key 'sorce', expected 'source'" in done.stderr
+
+
+def test_a_busy_port_of_the_broker_that_is_no_broker_only_delays_events(tmp_path):
+    """Something else listens where the broker should be: the device runs on and keeps its events."""
+    install(tmp_path / "state")
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        done = edge("run", "-c", write_config(tmp_path, port, recorded("shelf")), "--until-end")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "state" / "outbox.sqlite").stat().st_size > 4096
