@@ -249,10 +249,10 @@ class Publisher:
 
     def _note_failure(self, error: PublishError) -> None:
         reason = "refused" if isinstance(error, RefusedError) else "unreachable"
-        self._counters.add("mqtt_failures", reason=reason)
         # the same answer every half minute for a weekend is one line, not thousands
         log.log(logging.DEBUG if str(error) == self._error else logging.WARNING, "%s; events wait", error)
-        self._error = str(error)
+        self._error = str(error)  # before it is counted: who sees the count finds the reason
+        self._counters.add("mqtt_failures", reason=reason)
 
 
 def backoff_s(settings: MqttSettings, failures: int, chance: random.Random) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -82,6 +84,12 @@ class Mosquitto:
     def kill(self) -> None:
         """Pull the plug."""
         self._end(kill=True)
+
+    def freeze(self) -> None:
+        """Stop it between two instructions, its connections open; `kill` ends it from there."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
 
     def _end(self, *, kill: bool) -> None:
         if self._process is not None:
