@@ -10,9 +10,11 @@ import numpy as np
 
 from edge.errors import TrainError
 from trainer.crops import answers
-from trainer.data import Sample, choose, load_canvases, read_samples
+from trainer.data import Sample, choose, load_canvases, load_pictures, read_samples, read_scenes
+from trainer.detector import examine, place_scenes
 from trainer.evaluate import bootstrap, map_at_r, per_class, recall_at, similarity
 from trainer.models import load_model
+from trainer.recipe import LEAST_VISIBLE
 
 FloatTable = dict[str, Any]
 
@@ -68,6 +70,19 @@ def assess(
     if right_by_path:
         report["end_to_end"] = {"top_1": _measure(np.array(list(right_by_path.values())))}
     return report
+
+
+def assess_detector(folder: Path, scenes: Path, root: Path | None, split: str) -> FloatTable:
+    """Find the objects of every scene of a split: mAP50, mAP50-95, best F1.
+
+    Raises:
+        TrainError: model or data are missing or unusable.
+    """
+    module, card = load_model(folder)
+    if card.kind != "detector":
+        raise TrainError(f"{folder}: found a {card.kind}, expected a detector")
+    listed, _ = read_scenes(scenes, root, [split], least_visible=LEAST_VISIBLE)
+    return dict(examine(module, place_scenes(load_pictures(listed, None), card.preprocess), card))
 
 
 def _route(classifier: Path | None, queries: list[Sample]) -> tuple[dict[Path, str], FloatTable]:

@@ -43,8 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="examine trained models on held-out pictures")
     evaluate.add_argument("--classifier", type=Path, help="run folder")
     evaluate.add_argument("--embedder", type=Path, action="append", default=[], help="run folder; may be repeated")
-    evaluate.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
-    evaluate.add_argument("--root", type=Path, help="of the paths in the index; default: its folder")
+    evaluate.add_argument("--data", type=Path, help="index.csv or folder of category/item/picture")
+    evaluate.add_argument("--root", type=Path, help="of the paths in the index or scenes; default: their folder")
+    evaluate.add_argument("--detector", type=Path, help="run folder")
+    evaluate.add_argument("--scenes", type=Path, help="COCO JSON, for the detector")
     evaluate.add_argument("--query", default="val", help="split of the pictures to recognise")
     evaluate.add_argument("--gallery", default="catalogue", help="split of the pictures to recognise them by")
     evaluate.add_argument("-o", "--out", type=Path, help="also write the report here, JSON")
@@ -127,9 +129,15 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.assessment import assess
+    from trainer.assessment import assess, assess_detector
 
-    report = assess(args.classifier, args.embedder, args.data, args.root, args.query, args.gallery)
+    report: dict[str, object] = {}
+    if args.data is not None:
+        report |= assess(args.classifier, args.embedder, args.data, args.root, args.query, args.gallery)
+    if args.detector is not None and args.scenes is not None:
+        report["detector"] = assess_detector(args.detector, args.scenes, args.root, args.query)
+    if not report:
+        raise TrainError("found nothing to examine, expected --data with models, or --detector with --scenes")
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=1))

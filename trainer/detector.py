@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
-from edge.types import FloatArray
+from edge.types import FloatArray, Image
 from trainer.augment import canvases_to_input, vary_light, vary_scene
 from trainer.data import Pictures, load_pictures, plain_batches, read_scenes
 from trainer.evaluate import Boxes, best_threshold, decode_detections, detection_map
@@ -83,12 +83,7 @@ class DetectorTask:
         self.recipe, self.card, self.module = recipe, card, model
         self._train = train
         self._cells = cells_of(card.preprocess, card.strides)
-        placed = [to_canvas(card.preprocess, image) for image in val.images]
-        self._val_canvases = [canvas for canvas, _ in placed]
-        self._val_boxes = [
-            scene.boxes_px * np.array([place.scale_x, place.scale_y] * 2, np.float32)
-            for scene, (_, place) in zip(val.samples, placed, strict=True)
-        ]
+        self._val = place_scenes(val, card.preprocess)
         self._plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
@@ -147,25 +142,48 @@ class DetectorTask:
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """MAP over the validation scenes."""
-        return detection_map(self.detect(module), self._val_boxes) if self._val_boxes else {}
-
-    @torch.no_grad()
-    def detect(self, module: nn.Module) -> list[Boxes]:
-        """Boxes of every validation scene, down to a score of 0.05."""
-        found: list[Boxes] = []
-        device = next(module.parameters()).device
-        for start in range(0, len(self._val_canvases), 32):
-            x = canvases_to_input(np.stack(self._val_canvases[start : start + 32]), self.card.preprocess).to(device)
-            maps = [level.cpu().numpy() for level in module(x)]
-            found += decode_detections(maps, self.card.strides, 0.05)
-        return found
-
-    def choose_threshold(self, module: nn.Module) -> dict[str, float]:
-        """The score threshold that is best on the validation scenes, and its F1."""
-        if not self._val_boxes:
+        if not self._val.boxes:
             return {}
-        threshold, f1 = best_threshold(self.detect(module), self._val_boxes)
-        return {"score_threshold": float(np.clip(threshold, 0.2, 0.6)), "f1": f1}
+        return detection_map(find(module, self._val.canvases, self.card), self._val.boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Scenes as the network sees them."""
+
+    canvases: list[Image]
+    boxes: list[FloatArray]  # on the canvas
+
+
+def place_scenes(pictures: Pictures, spec: Preprocess) -> Placed:
+    """Lay scenes and their boxes out as the device would."""
+    placed = [to_canvas(spec, image) for image in pictures.images]
+    boxes = [
+        scene.boxes_px * np.array([place.scale_x, place.scale_y] * 2, np.float32)
+        for scene, (_, place) in zip(pictures.samples, placed, strict=True)
+    ]
+    return Placed([canvas for canvas, _ in placed], boxes)
+
+
+@torch.no_grad()
+def find(module: nn.Module, canvases: list[Image], card: ModelCard, batch: int = 32) -> list[Boxes]:
+    """Boxes of every canvas, down to a score of 0.05."""
+    device = next(module.parameters()).device
+    found: list[Boxes] = []
+    for start in range(0, len(canvases), batch):
+        x = canvases_to_input(np.stack(canvases[start : start + batch]), card.preprocess).to(device)
+        found += decode_detections([level.cpu().numpy() for level in module(x)], card.strides, 0.05)
+    return found
+
+
+def examine(module: nn.Module, scenes: Placed, card: ModelCard) -> dict[str, float]:
+    """MAP, and the score threshold with the best F1 with that F1."""
+    if not scenes.boxes:
+        return {}
+    found = find(module, scenes.canvases, card)
+    threshold, f1 = best_threshold(found, scenes.boxes)
+    best = {"score_threshold": float(np.clip(threshold, 0.2, 0.6)), "f1": f1, "images": float(len(scenes.boxes))}
+    return detection_map(found, scenes.boxes) | best
 
 
 def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
@@ -204,7 +222,7 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     shipped = fit(
         task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), freeze_bn=recipe.backbone.freeze_bn
     )
-    metrics = task.evaluate(shipped) | task.choose_threshold(shipped) | {"images": len(val.samples)}
+    metrics = examine(shipped, place_scenes(val, spec), card)
     threshold = metrics.get("score_threshold", card.score_threshold)
     card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
     save_model(out, shipped, card)

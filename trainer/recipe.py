@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from edge.errors import TrainError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+LEAST_VISIBLE = 0.25
 
 
 class _Tree(BaseModel):
@@ -37,7 +38,7 @@ class SceneData(_Tree):
     val_splits: list[str] = ["val"]
     root: Path | None = None  # of the file names; None: the JSON's folder
     class_agnostic: bool = True
-    least_visible: Fraction = 0.25  # annotations whose `visible_fraction` is less are left out
+    least_visible: Fraction = LEAST_VISIBLE  # annotations whose `visible_fraction` is less are left out
 
 
 class Input(_Tree):
