@@ -64,6 +64,7 @@ class EngineConfig(_Tree):
 
     backend: Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"] = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1  # inside one model
+    precision: Literal["shipped", "int8", "fp32"] = "shipped"  # shipped: what was faster where the bundle was packed
 
 
 class RecognitionConfig(_Tree):

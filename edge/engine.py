@@ -10,6 +10,7 @@ from edge.errors import EngineError
 from edge.manifest import Target
 from edge.types import Engine
 
+Precision = Literal["shipped", "int8", "fp32"]
 Backend = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]
 
 # What each back end can run, best first. ONNX Runtime runs S8 activations at a fraction of U8's speed on x86, so the
@@ -36,14 +37,22 @@ def choose_backend(asked: Backend) -> Backend:
     return asked
 
 
-def choose_target(files: dict[Target, str], ship: Target, backend: Backend) -> Target:
+def choose_target(files: dict[Target, str], ship: Target, backend: Backend, precision: Precision = "shipped") -> Target:
     """Pick the form of a model that a back end runs: the shipped one where it can, else its best.
 
+    Args:
+        files: the forms that the bundle holds.
+        ship: the one that won on the machine that packed.
+        backend: what runs it.
+        precision: `int8` and `fp32` insist; a device with an 8-bit dot product may gain where the packing one did not.
+
     Raises:
-        EngineError: the bundle holds no form for this back end.
+        EngineError: the bundle holds no such form for this back end.
     """
     runs = RUNS[backend]
-    if ship in runs:
+    if precision != "shipped":
+        runs = tuple(target for target in runs if (target == "fp32") == (precision == "fp32"))
+    elif ship in runs:
         return ship
     for target in runs:
         if target in files:

@@ -68,7 +68,7 @@ def open_serving_from(bundle_folder: Path | None, gallery_folder: Path | None, e
 
 def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: Path | None = None) -> Serving:
     manifest = bundle.manifest
-    stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache)
+    stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache, engine.precision)
     indexes: dict[str, Search] = {}
     open_sets: dict[str, OpenSet] = {}
     for model in manifest.embedders:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import decode, image
-from edge.engine import Backend, choose_backend, choose_target, open_engine
+from edge.engine import Backend, Precision, choose_backend, choose_target, open_engine
 from edge.errors import EngineError
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Manifest, Preprocess
 from edge.preprocess import to_batch, to_canvas
@@ -131,7 +131,12 @@ class Stages:
 
 
 def load_stages(
-    folder: Path, manifest: Manifest, backend: Backend = "auto", threads: int = 1, cache: Path | None = None
+    folder: Path,
+    manifest: Manifest,
+    backend: Backend = "auto",
+    threads: int = 1,
+    cache: Path | None = None,
+    precision: Precision = "shipped",
 ) -> Stages:
     """Load every model of a bundle and run each once, so that the first frame is not slower than the second.
 
@@ -141,6 +146,7 @@ def load_stages(
         backend: which library runs the models.
         threads: inside one operator, on a CPU.
         cache: folder of engines built on this machine; in the bundle when None.
+        precision: which form of each model, where the bundle holds several.
 
     Raises:
         EngineError: a model cannot be loaded or run, or the bundle has no form for the back end.
@@ -148,7 +154,7 @@ def load_stages(
     backend = choose_backend(backend)
 
     def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel) -> Engine:
-        target = choose_target(dict(model.files), model.ship, backend)
+        target = choose_target(dict(model.files), model.ship, backend, precision)
         path = folder / model.files[target]
         return open_engine(path, backend, threads, max_batch=model.max_batch, cache=cache)
 

@@ -53,6 +53,7 @@ class Network:
     provenance: dict[str, Any]
     failed: list[str] = field(default_factory=list)  # gates that forbid packing, as model.gate
     waived: list[str] = field(default_factory=list)  # gates that failed and were waived
+    int8_accurate: bool = False  # INT8 passes every gate but the one on latency, which is this machine's own
 
 
 def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
@@ -266,4 +267,6 @@ def build_network(
     table, gates = evaluate(spec, fp32, int8, data, policy.min_speedup)
     ship, why, failed, waived = decide(name, gates, policy)
     log.info("%s: ships %s: %s", name, ship, why)
-    return Network(name, spec, {"fp32": fp32, "ort-u8": int8}, ship, why, table, provenance, failed, waived)
+    accurate = all(gate.holds for gate in gates if gate.name != "latency")
+    forms: dict[Target, Path] = {"fp32": fp32, "ort-u8": int8}
+    return Network(name, spec, forms, ship, why, table, provenance, failed, waived, accurate)

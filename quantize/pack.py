@@ -56,7 +56,7 @@ class Order:
     bundle_id: str
     sequence: int
     out: Path
-    keep_fp32: bool = False  # pack the FP32 form beside a shipped INT8 one
+    keep_both: bool = False  # pack FP32 beside a shipped INT8 form, and INT8 that is accurate beside shipped FP32
     with_probes: bool = True
 
 
@@ -111,7 +111,7 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     contents = _Contents(folder)
     (folder / "models").mkdir()
     for network in networks:
-        entry = _place(network, folder, keep_fp32=order.keep_fp32)
+        entry = _place(network, folder, keep_both=order.keep_both)
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         if isinstance(entry, EmbedderModel):
             entry, evaluation["open_set"] = _fit_open_sets(network, entry, data, contents.galleries)
@@ -131,11 +131,11 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     return manifest
 
 
-def _place(network: Network, folder: Path, *, keep_fp32: bool) -> Model:
+def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
     """Copy the forms that ship."""
     wanted: list[Target] = [network.ship]
-    if keep_fp32 and network.ship != "fp32":
-        wanted.append("fp32")
+    if keep_both:
+        wanted += [form for form in network.forms if form != network.ship and (form == "fp32" or network.int8_accurate)]
     files: dict[Target, str] = {}
     for target in wanted:
         files[target] = f"models/{network.name}.{target}.onnx"

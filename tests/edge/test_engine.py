@@ -112,6 +112,16 @@ def test_the_shipped_form_runs_where_it_can_else_the_best_the_backend_has(ship, 
     assert choose_target(FORMS, ship, backend) == chosen
 
 
+@pytest.mark.parametrize(("precision", "chosen"), [("shipped", "fp32"), ("int8", "ort-u8"), ("fp32", "fp32")])
+def test_a_device_may_insist_on_a_precision(precision, chosen):
+    assert choose_target(FORMS, "fp32", "onnxruntime", precision) == chosen
+
+
+def test_a_precision_that_the_bundle_does_not_hold_is_an_engine_error():
+    with pytest.raises(EngineError, match=r"found model forms \['fp32'\], expected one of \['ort-u8'\]"):
+        choose_target({"fp32": "a.onnx"}, "fp32", "onnxruntime", "int8")
+
+
 def test_no_form_for_a_backend_is_an_engine_error():
     with pytest.raises(EngineError, match=r"found model forms \['ort-u8'\], expected one of \['tensorrt-s8', 'fp32'\]"):
         choose_target({"ort-u8": "b.onnx"}, "ort-u8", "tensorrt")

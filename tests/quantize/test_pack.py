@@ -81,7 +81,7 @@ def test_probes_pass_on_their_own_bundle_and_cover_every_category(packed):
 
 
 def test_keeping_fp32_packs_both_forms(networks, data, tmp_path):
-    manifest = pack.pack(pack.Order("two", 2, tmp_path / "two", keep_fp32=True, with_probes=False), networks, data)
+    manifest = pack.pack(pack.Order("two", 2, tmp_path / "two", keep_both=True, with_probes=False), networks, data)
     assert manifest.classifier is not None
     assert set(manifest.classifier.files) == {"fp32", "ort-u8"}
     assert manifest.runtimes == ["fp32", "ort-u8"]

@@ -131,9 +131,9 @@ def _wheel(art: Canvas, cover: NDArray[np.uint8], item: Item, centre: tuple[floa
     ellipse(art, centre, (radius * 0.74,) * 2, (*metal, 150))
     hole = (*_DARK, 30)
     if item.layout == "disc":
-        ellipse(art, centre, (radius * 0.7,) * 2, (222, 225, 229, 150))
+        ellipse(art, centre, (radius * 0.8,) * 2, (232, 234, 237, 150))
         for angle in range(0, 360, 30):
-            _spoke(art, centre, radius, angle, (0.5, 0.62), (0.04, 0.05), hole)
+            _spoke(art, centre, radius, angle, (0.6, 0.7), (0.03, 0.04), hole)
     elif item.layout == "steel":
         ellipse(art, centre, (radius * 0.66,) * 2, (64, 67, 72, 90))
         for angle in range(0, 360, 45):
@@ -142,8 +142,9 @@ def _wheel(art: Canvas, cover: NDArray[np.uint8], item: Item, centre: tuple[floa
     else:
         ellipse(art, centre, (radius * 0.68,) * 2, hole)
         for angle in range(0, 360, {"five": 72, "multi": 30, "turbine": 45}[item.layout]):
-            base, tip = {"five": (0.2, 0.14), "multi": (0.07, 0.05), "turbine": (0.06, 0.26)}[item.layout]
-            _spoke(art, centre, radius, angle - 90, (0.1, 0.71), (base, tip), (*metal, 150))
+            base, tip = {"five": (0.2, 0.14), "multi": (0.07, 0.05), "turbine": (0.06, 0.2)}[item.layout]
+            spoke = (74, 77, 84) if item.layout == "turbine" else metal  # blackened, in a bright ring
+            _spoke(art, centre, radius, angle - 90, (0.1, 0.68), (base, tip), (*spoke, 150))
         ellipse(art, centre, (radius * 0.2,) * 2, (*metal, 150))
     ellipse(art, centre, (radius * 0.1,) * 2, (110, 114, 120, 150))
 
@@ -223,7 +224,7 @@ def _windscreen(pen: _Front, body: Body) -> None:
 def _headlights(pen: _Front, item: Item, y: float) -> None:
     lens, rim = (232, 240, 246, _CHROME), (*_DARK, 120)
     if item.graphic == "square":  # set in one dark panel with the grille
-        pen.box(-1, y - 0.07, 1, y + 0.1, rim)
+        pen.box(-1, y - 0.07, 1, y + 0.13, rim)
     for side in (-1, 1):
         if item.graphic == "slim":
             pen.poly(
@@ -234,9 +235,9 @@ def _headlights(pen: _Front, item: Item, y: float) -> None:
                 lens,
             )
         elif item.graphic == "round":
-            pen.disc(side * 0.76, y + 0.015, 0.18, 0.095, rim)
-            pen.disc(side * 0.76, y + 0.015, 0.145, 0.077, lens)
-            pen.disc(side * 0.76, y + 0.015, 0.07, 0.037, (180, 196, 208, _CHROME))
+            pen.disc(side * 0.74, y + 0.025, 0.22, 0.118, rim)
+            pen.disc(side * 0.74, y + 0.025, 0.185, 0.1, lens)
+            pen.disc(side * 0.74, y + 0.025, 0.08, 0.045, (180, 196, 208, _CHROME))
         else:
             pen.box(side * 0.95, y - 0.055, side * 0.58, y + 0.085, rim)
             pen.box(side * 0.92, y - 0.04, side * 0.61, y + 0.07, lens)
@@ -269,10 +270,10 @@ def _grille(pen: _Front, item: Item, hood: float) -> None:
                 hole,
             )
     elif item.detail == "upright":
-        pen.poly([(-0.46, y - 0.01), (0.46, y - 0.01), (0.36, y + 0.23), (-0.36, y + 0.23)], chrome)
-        pen.poly([(-0.4, y + 0.01), (0.4, y + 0.01), (0.31, y + 0.21), (-0.31, y + 0.21)], hole)
+        pen.poly([(-0.46, y - 0.01), (0.46, y - 0.01), (0.36, y + 0.27), (-0.36, y + 0.27)], chrome)
+        pen.poly([(-0.4, y + 0.01), (0.4, y + 0.01), (0.31, y + 0.25), (-0.31, y + 0.25)], hole)
         for x in (-0.24, -0.08, 0.08, 0.24):
-            pen.box(x - 0.02, y + 0.01, x + 0.02, y + 0.21, chrome)
+            pen.box(x - 0.03, y + 0.01, x + 0.03, y + 0.25, chrome)
     else:
         pen.box(-0.54, y, 0.54, y + 0.15, mix_gloss(item.palette.body))
         for x in np.linspace(-0.45, 0.45, 7):

@@ -20,7 +20,7 @@ def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longe
     """Renders the item somewhere and cuts it out with a jittered box; the longest side is longest_px."""
     tall = int(np.clip(rng.lognormal(np.log(120), 0.32), 70, 230))
     if item.category == "car":
-        tall = round(tall * 0.5)
+        tall = round(tall * 0.6)
     image_rgb, found = painted(rng, item, neighbours, tall)
     while found.visible_fraction < _LEAST_VISIBLE:
         image_rgb, found = painted(rng, item, neighbours, tall)

@@ -48,9 +48,8 @@ def _band(canvas: Canvas, item: Item, front: float) -> None:
         polygon(
             canvas, [(0, height * y0), (width, height * y0), (width, height * y1), (0, height * y1)], palette.accent
         )
-    radius = min(0.3 * height, 0.36 * front)
-    _word(canvas, item, 0.14, 0.33, front * 0.82, palette.ink)
-    _place(canvas, item, 0.62, radius * 0.86)
+    _word(canvas, item, 0.13, 0.29, front * 0.82, palette.ink)
+    _place(canvas, item, 0.6, min(0.28 * height, 0.4 * front))
 
 
 def _diagonal(canvas: Canvas, item: Item, front: float) -> None:
@@ -62,8 +61,8 @@ def _diagonal(canvas: Canvas, item: Item, front: float) -> None:
         [(x - run * 1.6, height), (x - run * 0.7, height), (x + run * 1.6, 0), (x + run * 0.7, 0)],
         palette.accent,
     )
-    ellipse(canvas, (x, height * 0.58), (front * 0.36,) * 2, palette.label)
-    _place(canvas, item, 0.58, min(0.3 * height, 0.29 * front))
+    ellipse(canvas, (x, height * 0.58), (front * 0.4,) * 2, palette.label)
+    _place(canvas, item, 0.58, min(0.31 * height, 0.33 * front))
     _word(canvas, item, 0.08, 0.24, front * 0.7, palette.ink)
 
 
@@ -71,7 +70,7 @@ def _waves(canvas: Canvas, item: Item, front: float) -> None:
     palette = item.palette
     _wave(canvas, 0.7, 0.045, front * 0.9, palette.accent)
     _wave(canvas, 0.8, 0.04, front * 0.9, palette.ink, 1.6)
-    _place(canvas, item, 0.46, min(0.22 * canvas.shape[0], 0.34 * front))
+    _place(canvas, item, 0.46, min(0.235 * canvas.shape[0], 0.4 * front))
     _word(canvas, item, 0.05, 0.2, front * 0.8, palette.ink)
 
 
@@ -84,8 +83,8 @@ def _oval(canvas: Canvas, item: Item, front: float) -> None:
     centre = (width / 2, height * 0.44)
     rx, ry = front * 0.42, min(height * 0.39, front * 0.5)
     ellipse(canvas, centre, (rx, ry), palette.ink)
-    ellipse(canvas, centre, (rx * 0.91, ry * 0.91), palette.label)
-    _place(canvas, item, 0.44, min(rx, ry) * 0.64)
+    ellipse(canvas, centre, (rx * 0.92, ry * 0.92), palette.label)
+    _place(canvas, item, 0.44, min(rx, ry) * 0.78)
     _word(canvas, item, 0.85, 0.96, front * 0.6, palette.ink)
 
 

@@ -32,9 +32,9 @@ def _solid(item: Item) -> Solid:
 def random_view(item: Item, rng: np.random.Generator) -> View:
     """A camera and light from which the item can be told apart from its neighbours."""
     if item.category == "car":
-        yaw, pitch = rng.uniform(0.5, 1.0), rng.uniform(0.0, 0.05)
+        yaw, pitch = rng.uniform(0.55, 1.02), rng.uniform(0.0, 0.05)
     else:
-        yaw, pitch = rng.uniform(-0.62, 0.62), rng.uniform(0.02, 0.2)
+        yaw, pitch = rng.uniform(-0.55, 0.55), rng.uniform(0.02, 0.2)
     light = rng.uniform(0.25, 1.0) * (1 if rng.random() < 0.5 else -1)
     return View(
         yaw=float(yaw),
@@ -123,7 +123,7 @@ def catalogue_picture(item: Item, rng: np.random.Generator, size_px: int = 256) 
     view = random_view(item, rng)
     view = replace(view, light=replace(view.light, fill=float(rng.uniform(0.6, 1.0))))
     view = replace(view, yaw=view.yaw * 0.8 if item.category != "car" else view.yaw, bend=0.0)
-    picture = sprite(item, view, size_px * (0.86 if item.category != "car" else 0.4))
+    picture = sprite(item, view, size_px * (0.86 if item.category != "car" else 0.44))
     if item.category == "car" and rng.random() < 0.5:
         picture = np.ascontiguousarray(picture[:, ::-1])
     scale = 0.88 * size_px / max(picture.shape[:2])

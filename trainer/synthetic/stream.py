@@ -237,7 +237,7 @@ def _seen(thing: _Standing, x: float, zoom: float, height: int) -> Bytes:
     turn = float(np.arctan2(x - thing.x, 3.0 * height))
     car = thing.item.category == "car"
     yaw = thing.view.yaw + (-turn if thing.mirrored else turn)
-    yaw = float(np.clip(yaw, 0.45, 1.05) if car else np.clip(yaw, -0.65, 0.65))
+    yaw = float(np.clip(yaw, 0.5, 1.05) if car else np.clip(yaw, -0.58, 0.58))
     picture = sprite(thing.item, replace(thing.view, yaw=yaw), thing.tall * zoom, (thing.roll, 1.0, 0.0))
     return np.ascontiguousarray(picture[:, ::-1]) if thing.mirrored else picture
 

@@ -21,11 +21,11 @@ Points = tuple[tuple[float, float], ...]
 
 # (height from the top, radius) in units of the vessel's height; the first number is where the closure ends.
 _BOTTLES: dict[str, tuple[float, Points, tuple[float, float]]] = {
-    "contour": (0.075, ((0.075, 0.05), (0.15, 0.055), (0.36, 0.168), (0.44, 0.168), (0.58, 0.142), (0.74, 0.165), (0.95, 0.163), (1, 0.14)), (0.41, 0.76)),
-    "sloped": (0.075, ((0.075, 0.055), (0.13, 0.06), (0.36, 0.16), (0.42, 0.164), (0.96, 0.164), (1, 0.145)), (0.42, 0.84)),
-    "shouldered": (0.075, ((0.075, 0.055), (0.15, 0.058), (0.19, 0.15), (0.23, 0.166), (0.96, 0.166), (1, 0.15)), (0.42, 0.84)),
-    "long_neck": (0.06, ((0.06, 0.046), (0.34, 0.058), (0.47, 0.155), (0.52, 0.16), (0.96, 0.16), (1, 0.145)), (0.52, 0.9)),
-    "stubby": (0.075, ((0.075, 0.066), (0.14, 0.072), (0.3, 0.2), (0.36, 0.212), (0.95, 0.212), (1, 0.185)), (0.4, 0.86)),
+    "contour": (0.092, ((0.092, 0.06), (0.15, 0.066), (0.36, 0.202), (0.44, 0.202), (0.58, 0.17), (0.74, 0.198), (0.95, 0.196), (1, 0.168)), (0.39, 0.79)),
+    "sloped": (0.092, ((0.092, 0.066), (0.13, 0.072), (0.36, 0.192), (0.42, 0.197), (0.96, 0.197), (1, 0.174)), (0.42, 0.88)),
+    "shouldered": (0.092, ((0.092, 0.066), (0.15, 0.0696), (0.19, 0.18), (0.23, 0.199), (0.96, 0.199), (1, 0.18)), (0.42, 0.88)),
+    "long_neck": (0.075, ((0.075, 0.0552), (0.34, 0.0696), (0.47, 0.186), (0.52, 0.192), (0.96, 0.192), (1, 0.174)), (0.5, 0.92)),
+    "stubby": (0.092, ((0.092, 0.0726), (0.14, 0.0792), (0.3, 0.22), (0.36, 0.233), (0.95, 0.233), (1, 0.204)), (0.39, 0.88)),
 }  # fmt: skip
 _JARS: dict[str, tuple[float, Points, tuple[float, float]]] = {
     "straight": (0.17, ((0.17, 0.25), (0.21, 0.25), (0.26, 0.29), (0.95, 0.29), (1, 0.26)), (0.34, 0.86)),
@@ -118,9 +118,9 @@ def _close(skin: Canvas, cover: Canvas, top: Canvas, radius: NDArray[np.float64]
     accent, kind = item.palette.accent, item.detail
     cover[:end] = 255
     colour, gloss, wide, ridges, depth = {
-        "screw": (accent, _PLASTIC, 1.16, 40, 0.25),
+        "screw": (accent if min(item.palette.label) > 200 else item.palette.label, _PLASTIC, 1.16, 40, 0.25),
         "crown": ((206, 210, 216), 225, 1.12, 21, 0.45),
-        "sport": (item.palette.ink, _PLASTIC, 1.3, 40, 0.2),
+        "sport": (item.palette.ink, _PLASTIC, 1.35, 40, 0.2),
         "plain": (mix(accent, (212, 172, 60), 0.7), 230, 1.06, 0, 0.0),
         "cloth": (item.palette.label, _PRINT, 1.12, 0, 0.0),
         "ribbed": (item.palette.ink, _PLASTIC, 1.08, 48, 0.4),
@@ -161,10 +161,10 @@ def _sport(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, e
     """A pull-up nozzle on a wide collar."""
     del item
     tip = round(end * 0.5)
-    radius[:tip] = radius[tip] * 0.42
+    radius[:tip] = radius[tip] * 0.5
     radius[tip : tip + 8] = np.linspace(radius[tip] * 0.6, radius[tip], 8)
-    skin[:tip] = (236, 240, 244, _PLASTIC)
-    top[..., :3] = (236, 240, 244)
+    skin[:tip] = (232, 96, 36, _PLASTIC)
+    top[..., :3] = (240, 120, 60)
 
 
 def _cloth(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, end: int) -> None:
