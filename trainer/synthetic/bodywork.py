@@ -142,9 +142,8 @@ def _wheel(art: Canvas, cover: NDArray[np.uint8], item: Item, centre: tuple[floa
     else:
         ellipse(art, centre, (radius * 0.68,) * 2, hole)
         for angle in range(0, 360, {"five": 72, "multi": 30, "turbine": 45}[item.layout]):
-            base, tip = {"five": (0.2, 0.14), "multi": (0.07, 0.05), "turbine": (0.06, 0.2)}[item.layout]
-            spoke = (74, 77, 84) if item.layout == "turbine" else metal  # blackened, in a bright ring
-            _spoke(art, centre, radius, angle - 90, (0.1, 0.68), (base, tip), (*spoke, 150))
+            base, tip = {"five": (0.2, 0.14), "multi": (0.07, 0.05), "turbine": (0.06, 0.26)}[item.layout]
+            _spoke(art, centre, radius, angle - 90, (0.1, 0.68), (base, tip), (*metal, 150))
         ellipse(art, centre, (radius * 0.2,) * 2, (*metal, 150))
     ellipse(art, centre, (radius * 0.1,) * 2, (110, 114, 120, 150))
 
@@ -223,8 +222,8 @@ def _windscreen(pen: _Front, body: Body) -> None:
 
 def _headlights(pen: _Front, item: Item, y: float) -> None:
     lens, rim = (232, 240, 246, _CHROME), (*_DARK, 120)
-    if item.graphic == "square":  # set in one dark panel with the grille
-        pen.box(-1, y - 0.07, 1, y + 0.13, rim)
+    if item.graphic == "square":  # set in one bright panel with the grille
+        pen.box(-1, y - 0.07, 1, y + 0.13, (212, 216, 220, _CHROME))
     for side in (-1, 1):
         if item.graphic == "slim":
             pen.poly(
@@ -273,7 +272,7 @@ def _grille(pen: _Front, item: Item, hood: float) -> None:
         pen.poly([(-0.46, y - 0.01), (0.46, y - 0.01), (0.36, y + 0.27), (-0.36, y + 0.27)], chrome)
         pen.poly([(-0.4, y + 0.01), (0.4, y + 0.01), (0.31, y + 0.25), (-0.31, y + 0.25)], hole)
         for x in (-0.24, -0.08, 0.08, 0.24):
-            pen.box(x - 0.03, y + 0.01, x + 0.03, y + 0.25, chrome)
+            pen.box(x - 0.015, y + 0.01, x + 0.015, y + 0.25, chrome)
     else:
         pen.box(-0.54, y, 0.54, y + 0.15, mix_gloss(item.palette.body))
         for x in np.linspace(-0.45, 0.45, 7):
