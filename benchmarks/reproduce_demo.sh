@@ -25,7 +25,7 @@ embedders=()
 for category in bottle jar carton can car; do embedders+=(--embedder "runs/embedders/$category"); done
 rm -rf runs/bundle && $bin/edge-quantize pack --id demo-1 --sequence 1 --out runs/bundle \
     --detector runs/detector --classifier runs/classifier "${embedders[@]}" \
-    --index runs/synthetic/index.csv --scenes runs/synthetic/scenes.json --keep-both --fallback-fp32
+    --index runs/synthetic/index.csv --scenes runs/synthetic/scenes.json --keep-both --fallback-fp32 --work runs/models
 step "embed the gallery"
 rm -rf runs/gallery && $bin/edge-train embed --bundle runs/bundle --data runs/synthetic/index.csv -o runs/gallery
 

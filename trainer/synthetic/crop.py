@@ -16,7 +16,7 @@ _MARGIN = 0.1  # of the object's box, as the runtime adds it
 _LEAST_VISIBLE = 0.7  # less is not used for training
 
 
-def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int = 120) -> Bytes:
+def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int) -> Bytes:
     """Renders the item somewhere and cuts it out with a jittered box; the longest side is longest_px."""
     tall = int(np.clip(rng.lognormal(np.log(120), 0.32), 70, 230))
     if item.category == "car":

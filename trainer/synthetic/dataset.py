@@ -123,7 +123,7 @@ def _work(job: _Job) -> list[list[dict[str, object]]]:
     for number in job.names:
         rng = np.random.default_rng([job.seed, job.kind, place, number])
         if job.kind == _CROPS:
-            _save(job.out / _crop_path(job.item, number), crop(job.item, job.items, rng, int(rng.integers(112, 129))))
+            _save(job.out / _crop_path(job.item, number), crop(job.item, job.items, rng, int(rng.integers(150, 177))))
         else:
             _save(job.out / _look_path(job.item, number), catalogue_picture(job.item, rng)[0])
     return []
