@@ -155,7 +155,13 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     crops = load_crops(recipe.data, preprocess_of(recipe), each_item=2)
     if not recipe.one_per_category:
         return [_train_one(recipe, crops, out)]
-    return [_train_one(recipe, crops.of_category(name), out / name) for name in crops.categories]
+    cards = []
+    for name in crops.categories:
+        own = recipe.model_copy(update={"input": recipe.inputs.get(name, recipe.input)})
+        data = recipe.data.model_copy(update={"categories": [name]})
+        chosen = load_crops(data, preprocess_of(own), each_item=2) if name in recipe.inputs else crops.of_category(name)
+        cards.append(_train_one(own, chosen, out / name))
+    return cards
 
 
 def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:

@@ -129,6 +129,7 @@ class EmbedderRecipe(_Recipe):
     kind: Literal["embedder"]
     data: CropData
     one_per_category: bool = False  # train one embedder for each, into a folder of its name
+    inputs: dict[str, Input] = {}  # of some of these, where their shape wants another
     init_from: Path | None = None  # a classifier's run folder, for the trunk
     heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
     dim: int = 64  # of each head
