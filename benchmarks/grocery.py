@@ -30,7 +30,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 BIN = ROOT / ".venv/bin"
-SECONDS_PER_PHOTO = 0.6
+SECONDS_PER_PHOTO = 0.5
 CANVAS_PX = 320
 
 

@@ -46,6 +46,8 @@ def demo(config: DeviceConfig, assets: Path, sheet: Path) -> int:
         FinesightError: an asset is missing or damaged, or the broker cannot be started.
     """
     begun = time.monotonic()
+    # a device of its own, made anew by every run: whatever else lies in the configured folder stays
+    config = config.model_copy(update={"state_dir": config.state_dir / "demo-device"})
     name, camera = next(iter(config.cameras.items()))
     source = parse_source(camera.source)
     truth = read_truth(Path(source.location).with_suffix(".json"))
