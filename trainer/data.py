@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CaptureError, TrainError
-from edge.image import IMAGE_SUFFIXES, crop, read_image, resize
+from edge.image import IMAGE_SUFFIXES, read_image, resize, trim
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
 from edge.types import FloatArray, Image
 
 log = logging.getLogger(__name__)
 
-_PLAIN = 12  # grey levels of difference that a plain ground may have
 _VAL_EVERY = 5  # of a folder without splits, the pictures of each item that are held out
 
 
@@ -159,23 +158,6 @@ def read_scenes(
     if not scenes:
         raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
     return scenes, ["object"] if class_agnostic else list(names.values())
-
-
-def trim(image_rgb: Image, margin: float) -> Image:
-    """Cut a picture of one object on a plain ground as the device would cut the object out of a scene.
-
-    Args:
-        image_rgb: comes back whole when its border is not plain.
-        margin: by which the object's box grows, in its sizes.
-    """
-    border = np.concatenate([image_rgb[0], image_rgb[-1], image_rgb[:, 0], image_rgb[:, -1]]).astype(np.int16)
-    ground = np.median(border, axis=0)
-    if np.abs(border - ground).max(axis=1).mean() > _PLAIN:
-        return image_rgb
-    y, x = np.nonzero(np.abs(image_rgb - ground).max(axis=2) > 2 * _PLAIN)
-    if not len(x):
-        return image_rgb
-    return crop(image_rgb, (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)), margin)
 
 
 def load_pictures(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from edge import image
 from edge.errors import QuantizeError
 from edge.image import encode_image
 from quantize.index import Sample, choose, read_index, read_scenes
@@ -49,11 +48,3 @@ def test_a_catalogue_picture_is_cut_out_of_its_plain_ground(tmp_path):
     (tmp_path / "index.csv").write_text("path,split,category,item\na.png,catalogue,box,x\n")
     (sample,) = read_index(tmp_path / "index.csv")
     assert sample.crop(0.1).shape == (24, 24, 3)
-
-
-def test_training_and_quantising_cut_catalogue_pictures_alike():
-    from trainer import data
-
-    picture = np.full((80, 60, 3), 250, np.uint8)
-    picture[20:50, 10:40] = np.random.default_rng(0).integers(0, 200, (30, 30, 3))
-    np.testing.assert_array_equal(data.trim(picture, 0.1), image.trim(picture, 0.1))

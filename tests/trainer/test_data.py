@@ -7,12 +7,12 @@ import pytest
 from toy import write_crops, write_index, write_scenes
 
 from edge.errors import TrainError
-from edge.image import encode_image, read_image
+from edge.image import encode_image, read_image, trim
 from edge.manifest import Preprocess
 from edge.preprocess import to_batch, to_canvas
 from trainer.augment import canvases_to_input, confuse, pad, vary_crop, vary_scene
 from trainer.crops import load_crops
-from trainer.data import load_canvases, load_pictures, pair_batches, read_samples, read_scenes, trim
+from trainer.data import load_canvases, load_pictures, pair_batches, read_samples, read_scenes
 from trainer.recipe import Augment, CropData
 
 SPEC = Preprocess(width=32, height=48, resize="letterbox", interpolation="area", crop_margin=0.1)
