@@ -157,9 +157,10 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
         return [_train_one(recipe, crops, out)]
     cards = []
     for name in crops.categories:
-        own = recipe.model_copy(update={"input": recipe.inputs.get(name, recipe.input)})
+        own = recipe.own(name)
         data = recipe.data.model_copy(update={"categories": [name]})
-        chosen = load_crops(data, preprocess_of(own), each_item=2) if name in recipe.inputs else crops.of_category(name)
+        same = own.input == recipe.input
+        chosen = crops.of_category(name) if same else load_crops(data, preprocess_of(own), each_item=2)
         cards.append(_train_one(own, chosen, out / name))
     return cards
 

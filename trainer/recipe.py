@@ -123,13 +123,20 @@ class ClassifierRecipe(_Recipe):
     label_smoothing: Fraction = 0.05
 
 
+class Own(_Tree):
+    """What the embedder of one category does differently."""
+
+    input: Input | None = None  # where the shape of its objects wants another
+    epochs: int | None = Field(None, ge=1)  # where it is harder or easier to learn
+
+
 class EmbedderRecipe(_Recipe):
     """Tells sub-categories of one or several meta-categories apart."""
 
     kind: Literal["embedder"]
     data: CropData
     one_per_category: bool = False  # train one embedder for each, into a folder of its name
-    inputs: dict[str, Input] = {}  # of some of these, where their shape wants another
+    each: dict[str, Own] = {}  # what some of these have of their own
     init_from: Path | None = None  # a classifier's run folder, for the trunk
     heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
     dim: int = 64  # of each head
@@ -148,6 +155,12 @@ class EmbedderRecipe(_Recipe):
     hdcl_hardest: Annotated[int, Field(ge=2)] = 4
     blocks: int = 4  # region confusion: along each axis
     neighbourhood: int = 1
+
+    def own(self, category: str) -> EmbedderRecipe:
+        """The recipe of one category's embedder."""
+        own = self.each.get(category, Own())
+        optimiser = self.optimiser.model_copy(update={"epochs": own.epochs or self.optimiser.epochs})
+        return self.model_copy(update={"input": own.input or self.input, "optimiser": optimiser})
 
     @property
     def confused(self) -> bool:
