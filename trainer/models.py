@@ -114,8 +114,9 @@ def pool_grid(feature: Tensor, grid: int) -> Tensor:
     if grid == 1:
         return feature.mean(dim=(2, 3))
     # Written out, for the adaptive pool exports only when the sizes divide; here the cells overlap where they do not.
-    stride = (feature.shape[2] // grid, feature.shape[3] // grid)
-    kernel = (feature.shape[2] - (grid - 1) * stride[0], feature.shape[3] - (grid - 1) * stride[1])
+    height, width = int(feature.shape[2]), int(feature.shape[3])  # plain numbers: an exported graph has fixed cells
+    stride = (height // grid, width // grid)
+    kernel = (height - (grid - 1) * stride[0], width - (grid - 1) * stride[1])
     return F.avg_pool2d(feature, kernel, stride).flatten(1)
 
 
