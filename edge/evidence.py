@@ -12,7 +12,7 @@ from edge.types import Box, Decision, FloatArray
 
 _EDGE_PX = 2.0  # a box this near the border is cut off
 _CUT_WEIGHT = 0.2  # of a look at a cut-off object, relative to a whole one
-_CUT_PATIENCE_S = 0.6  # an object that stays cut off is looked at after this long all the same
+_CUT_PATIENCE_S = 1.5  # an object that stays cut off is looked at after this long all the same
 _CLEAR_PROBABILITY = 0.95
 _CLEAR_MARGIN = 0.1
 

@@ -243,17 +243,26 @@ class Pipeline:
         return [event for track in left for event in self._end(view, track)]
 
     def _end(self, view: _View, track: Track) -> list[Event]:
-        """The events of a track that has left: its end, after its news if it left before it was announced."""
+        """The events of a track that has left: its end, after its news if it left before it was announced.
+
+        A box of a few frames that was taken for nothing known is a flicker of the detector, and not told. What a kiosk
+        was shown is answered, however short.
+        """
         evidence = view.evidence.pop(track.track_id, None)
         moment = view.last.pop(track.track_id)
         if evidence is None or evidence.decision is None:
             self._counts.add("tracks_unannounced", camera=moment.camera, reason="not_looked_at")
             return []
+        told = evidence.announced is not None or evidence.decision.match is not None
+        if not told and isinstance(view.tracker, BoxTracker) and not self._policy.may_announce(evidence):
+            self._counts.add("tracks_unannounced", camera=moment.camera, reason="too_brief")
+            return []
         events = []
         if not _same_answer(evidence.announced, evidence.decision):
             kind: EventType = "new" if evidence.announced is None else "update"
-            events.append(self._event(kind, moment, track.track_id, evidence.decision, {}))
-        events.append(self._event("end", moment, track.track_id, evidence.decision, {}))
+            evidence.announced = evidence.decision
+            events.append(self._event(kind, moment, track.track_id, evidence.announced, {}))
+        events.append(self._event("end", moment, track.track_id, evidence.announced or evidence.decision, {}))
         return events
 
     def _event(
@@ -280,9 +289,13 @@ class Pipeline:
 
 
 def _same_answer(told: Decision | None, new: Decision) -> bool:
-    """Whether a subscriber who was told the one knows the other."""
+    """Whether a subscriber who was told the one need not hear the other.
+
+    Doubt does not take an identity back: an object that is half covered or leaves looks like nothing known, and is what
+    it was. Only another identity replaces one.
+    """
     if told is None:
         return False
-    if told.match is None or new.match is None:
-        return told.match is None and new.match is None and told.reason == new.reason
-    return told.match.item_id == new.match.item_id
+    if new.match is None:
+        return told.match is not None or told.reason == new.reason
+    return told.match is not None and told.match.item_id == new.match.item_id

@@ -104,10 +104,15 @@ def _box(values: list[float]) -> Box:
 
 
 def answers_of(payloads: Iterable[dict[str, Any]]) -> list[Answer]:
-    """The last answer of each track, from event payloads in the order received."""
+    """The last answer of each track, from event payloads in the order received.
+
+    Its place is where the object was when the answer was new: at its end it may be half outside the picture.
+    """
     last: dict[int, Answer] = {}
     for event in payloads:
         match = event["match"]
+        if event["type"] == "end" and event["track_id"] in last:
+            continue  # repeats what was told last
         last[event["track_id"]] = Answer(
             event["track_id"],
             event["pts_s"],

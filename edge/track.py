@@ -20,6 +20,8 @@ from edge.types import Box, Detection, FloatArray, Image
 _SURE = 0.5  # detection score from which a new track may begin
 _MIN_IOU = 0.2
 _NEAR = 0.6  # centre distance, in box sizes, at which two boxes without enough overlap are still one object
+_MEASURED_S = 0.25  # a track this old has a velocity of its own
+_SCENE_TRACKS = 2  # so many of them show how the camera moves
 _VELOCITY_GAIN = 0.5  # weight of the newest displacement
 
 
@@ -62,8 +64,9 @@ class BoxTracker:
         """
         sure = [d for d in detections if d.score >= _SURE]
         unsure = [d for d in detections if d.score < _SURE]
-        first, left, begun = _match(self._tracks, sure, now_s)
-        second, left, _ = _match(left, unsure, now_s)
+        scene = _scene_velocity(self._tracks)
+        first, left, begun = _match(self._tracks, sure, now_s, scene)
+        second, left, _ = _match(left, unsure, now_s, scene)
         seen = first + second
         for detection in begun:
             self._last_id += 1
@@ -79,12 +82,12 @@ class BoxTracker:
 
 
 def _match(
-    tracks: list[Track], detections: list[Detection], now_s: float
+    tracks: list[Track], detections: list[Detection], now_s: float, scene: tuple[float, float]
 ) -> tuple[list[Track], list[Track], list[Detection]]:
     """Pair greedily, best first: moved tracks, tracks left, detections left."""
     if not tracks or not detections:
         return [], list(tracks), list(detections)
-    predicted = np.asarray([_predict(track, now_s) for track in tracks], np.float32)
+    predicted = np.asarray([_predict(track, now_s, scene) for track in tracks], np.float32)
     found = np.asarray([d.box_px for d in detections], np.float32)
     affinity = _affinity(predicted, found)
     free_tracks, free_detections = set(range(len(tracks))), set(range(len(detections)))
@@ -113,10 +116,23 @@ def _affinity(predicted: FloatArray, found: FloatArray) -> FloatArray:
     return np.asarray(np.where(overlap >= _MIN_IOU, 1.0 + overlap, near), np.float32)
 
 
-def _predict(track: Track, now_s: float) -> Box:
-    # believed for as long as it was measured: the first displacements of a still object are jitter
-    ahead_s = min(now_s - track.seen_s, track.seen_s - track.began_s)
-    dx, dy = (ahead_s * v for v in track.velocity)
+def _scene_velocity(tracks: list[Track]) -> tuple[float, float]:
+    """How the picture moves as a whole, pixels per second: the median of what is well measured; zero without it."""
+    measured = [track.velocity for track in tracks if track.seen_s - track.began_s >= _MEASURED_S]
+    if len(measured) < _SCENE_TRACKS:
+        return (0.0, 0.0)
+    x, y = np.median(np.asarray(measured), axis=0)
+    return (float(x), float(y))
+
+
+def _predict(track: Track, now_s: float, scene: tuple[float, float]) -> Box:
+    # believed for as long as it was measured: the first displacements of a still object are jitter; then and before,
+    # it moves as the scene does
+    unseen_s = now_s - track.seen_s
+    own_s = min(unseen_s, track.seen_s - track.began_s)
+    if track.seen_s - track.began_s < _MEASURED_S and scene != (0.0, 0.0):
+        own_s = 0.0
+    dx, dy = (own_s * v + (unseen_s - own_s) * s for v, s in zip(track.velocity, scene, strict=True))
     x0, y0, x1, y1 = track.box_px
     return (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
 

@@ -59,9 +59,9 @@ def test_a_match_that_is_unsure_or_close_is_not_clear(probability, margin):
 
 
 def test_a_cut_off_object_waits_until_it_is_whole_or_has_stayed_so():
-    assert not wants(Evidence(), weight=0.2, seen=track(age_s=0.5))
-    assert wants(Evidence(), weight=0.2, seen=track(age_s=0.7))
-    assert wants(Evidence(), weight=1.0, seen=track(age_s=0.5))
+    assert not wants(Evidence(), weight=0.2, seen=track(age_s=1.0))
+    assert wants(Evidence(), weight=0.2, seen=track(age_s=1.6))
+    assert wants(Evidence(), weight=1.0, seen=track(age_s=1.0))
 
 
 def test_an_answer_is_announced_when_clear_or_when_looked_at_enough():

@@ -142,11 +142,21 @@ def test_an_unknown_object_is_told_after_enough_looks():
     assert (events[0].decision.match, events[0].decision.reason) == (None, "unknown_item")
 
 
-def test_an_object_that_leaves_before_enough_looks_is_told_at_its_end():
+def test_a_flicker_that_was_taken_for_nothing_known_is_not_told_but_counted():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(2)
-    assert kinds(bench.leave()) == [("new", 1), ("end", 1)]
+    assert bench.leave() == []
+    assert bench.counts.total == {"tracks_unannounced camera=door reason=too_brief": 1}
+
+
+def test_an_identity_is_not_taken_back_by_later_doubt_but_replaced_by_another():
+    bench = Bench()
+    assert kinds(bench.show(6)) == [("new", 1)]
+    bench.index.hits = FAR
+    assert bench.show(60) == []
+    bench.index.hits = OTHER
+    assert kinds(bench.show(60)) == [("update", 1)]
 
 
 def test_an_unlikely_category_is_unknown_category_and_searches_nothing():
@@ -201,7 +211,7 @@ def test_an_object_too_small_is_shed_and_counted():
 
 def test_crops_of_one_category_share_a_batch():
     bench = Bench()
-    maps = [one_box_map((0.0, y, 24.0, y + 20.0))[0] for y in (4.0, 36.0)]
+    maps = [one_box_map((4.0, y, 28.0, y + 20.0))[0] for y in (4.0, 36.0)]
     merged = maps[0].copy()
     merged[:, :, 5:] = maps[1][:, :, 5:]
     bench.sees = [merged]

@@ -69,7 +69,14 @@ def test_a_track_on_nothing_is_counted_apart(tmp_path):
 def test_answers_are_the_last_event_of_each_track():
     def event(track, item):
         match = {"item": item, "score": 0.8} if item else None
-        return {"track_id": track, "pts_s": 1.0, "box": [0, 0, 1, 1], "category": {"name": "can"}, "match": match}
+        return {
+            "type": "new",
+            "track_id": track,
+            "pts_s": 1.0,
+            "box": [0, 0, 1, 1],
+            "category": {"name": "can"},
+            "match": match,
+        }
 
     answers = answers_of([event(1, "a"), event(2, None), event(1, "b")])
     assert [(a.track_id, a.item_id) for a in answers] == [(1, "b"), (2, None)]

@@ -163,3 +163,14 @@ def test_finish_ends_what_is_shown_and_the_same_picture_counts_anew():
     assert [track.track_id for track in tracker.finish()] == [1]
     assert tracker.finish() == []
     assert [ids(step) for step in show_all(tracker, [90, 90], 1.0)] == [([], []), ([2], [])]
+
+
+def test_a_track_too_young_for_a_velocity_moves_as_the_scene_does():
+    """A camera that pans: an object seen for one frame at the border is not taken for the next one to enter there."""
+    film = Film(gap_s=2.0)
+    for i in range(10):
+        film.show(seen(900 - 20 * i), seen(1000 - 20 * i))
+    first = max(film.show(seen(700), seen(800), seen(1200)))
+    for i in range(11, 20):
+        film.show(seen(900 - 20 * i), seen(1000 - 20 * i))
+    assert max(film.show(seen(500), seen(600), seen(1200))) != first
