@@ -201,7 +201,7 @@ def _write_index(out: Path, jobs: Sequence[_Job]) -> Path:
     path = out / "index.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "split", "category", "item"])
+        writer.writerow(["path", "split", "category", "item", "label"])
         for job in jobs:
             if job.item is None:
                 continue
@@ -211,5 +211,5 @@ def _write_index(out: Path, jobs: Sequence[_Job]) -> Path:
                     row = (_look_path(job.item, number), "catalogue")
                 else:
                     row = (_crop_path(job.item, number), _split(number, len(job.names) - 2 * held_out, held_out))
-                writer.writerow([*row, job.item.category, job.item.item_id])
+                writer.writerow([*row, job.item.category, job.item.item_id, job.item.label])
     return path
