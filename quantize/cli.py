@@ -94,9 +94,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         help=f"pack though this gate fails, and say so in the manifest; gates: {', '.join(LIMITS)}",
     )
     pack.add_argument("--fallback-fp32", action="store_true", help="ship FP32 where INT8 fails a gate, do not refuse")
-    pack.add_argument(
-        "--keep-both", action="store_true", help="pack the other form too, if it is accurate"
-    )
+    pack.add_argument("--keep-both", action="store_true", help="pack the other form too, if it is accurate")
     pack.add_argument("--no-probes", action="store_true", help="pack no golden probes")
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
 
