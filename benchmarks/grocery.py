@@ -98,7 +98,7 @@ def pack(work: Path, index: Path, data: Path) -> None:
     run(
         *(BIN / "edge-quantize", "pack", "--id", "grocery-1", "--sequence", "1", "--out", work / "bundle"),
         *("--classifier", work / "classifier", "--embedder", work / "embedder", "--index", index, "--root", data),
-        *("--gallery-splits", "train,iconic", "--keep-both", "--work", work / "models"),
+        *("--gallery-splits", "train,iconic", "--keep-both", "--fallback-fp32", "--work", work / "models"),
     )
     run(
         *(BIN / "edge-train", "embed", "--bundle", work / "bundle", "--data", index, "--root", data),

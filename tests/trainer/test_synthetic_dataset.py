@@ -30,7 +30,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_picture_of_the_index_is_readable_and_every_picture_is_in_the_index(written: Path) -> None:
     rows = list(csv.DictReader((written / "index.csv").read_text(encoding="utf-8").splitlines()))
-    assert list(rows[0]) == ["path", "split", "category", "item"]
+    assert list(rows[0]) == ["path", "split", "category", "item", "label"]
     assert all(cv2.imread(str(written / row["path"])) is not None for row in rows)
     on_disk = {
         str(path.relative_to(written)) for top in ("crops", "catalogue") for path in (written / top).rglob("*.*")
