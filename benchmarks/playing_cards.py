@@ -2,8 +2,8 @@
 
     python benchmarks/playing_cards.py      # into runs/cards; finished steps are not repeated
 
-Needs the playing-card photos (../shared/data/playing_cards or $FINESIGHT_DATA/playing_cards). Small data: 111 photos to
-train on and 55 to test on, so the interval is wide. Writes benchmarks/results/playing_cards.json.
+Needs the playing-card photos (../shared/data/playing_cards or $FINESIGHT_DATA/playing_cards). Small data, so the
+interval is wide. Writes benchmarks/results/playing_cards.json.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def score(work: Path) -> dict[str, object]:
     """mAP50 of the detector, rank top-1 of the embedder on true boxes, both on test."""
     from trainer.assessment import assess, assess_detector
 
-    detector = assess_detector(work / "detector", work / "test.json")
+    detector = assess_detector(work / "detector", work / "test.json", None, "test")
     ranks = assess(None, [work / "embedder"], work / "index.csv", None, "test", "train")
     return {"detector": detector, "ranks": ranks}
 

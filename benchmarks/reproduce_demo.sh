@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Rebuild everything under demo/ from nothing but this project: render, train, quantise, pack, embed.
-# About 18 minutes on two CPU cores, with progress bars. Goes on where it was interrupted: delete runs/ to begin anew.
+# With progress bars; goes on where it was interrupted: delete runs/ to begin anew. For the shipped files its parts ran
+# side by side on a busy machine without AVX-512; the whole has not been timed there. Expect some 25 minutes on two cores
+# of that kind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup test
