@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = _verb(verbs, "bench", _bench, "measure every stage on a file")
     bench.add_argument("--source", required=True, help="a video file or a source address")
-    bench.add_argument("--resize", help="scale frames first, such as 1280x720")
+    bench.add_argument("--resize", type=_size, metavar="WxH", help="scale frames first, such as 1280x720")
     bench.add_argument("--frames", type=int, default=0, help="stop after this many; 0: all")
     bench.add_argument("--framing", choices=["detect", "whole_frame"], default="detect")
     bench.add_argument("--bundle", type=Path, help="a bundle folder instead of the active slot")
@@ -95,6 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     actions = gallery.add_subparsers(metavar="ACTION", required=True)
     _state_verb(actions, "status", _gallery_status, "categories and items of the serving generation")
     return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Read a size such as 1280x720."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a size such as 1280x720")
+    return int(width), int(height)
 
 
 def _verb(verbs: Any, name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -155,11 +163,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     from edge.bench import Request, bench, table
     from edge.config import load_config
 
-    size = None
-    if arguments.resize:
-        width, _, height = arguments.resize.partition("x")
-        size = (int(width), int(height))
-    request = Request(arguments.source, arguments.framing, size, arguments.frames, arguments.bundle, arguments.gallery)
+    request = Request(
+        arguments.source, arguments.framing, arguments.resize, arguments.frames, arguments.bundle, arguments.gallery
+    )
     report = bench(load_config(arguments.config, os.environ), request)
     print(json.dumps(asdict(report), indent=1) if arguments.json else table(report))
     return 0

@@ -32,6 +32,7 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 def _pull(arguments: argparse.Namespace) -> int:
     from edge.bundle import activate
+    from edge.prove import prove_slot
     from gallery_sync.pull import pull
     from gallery_sync.transport import open_transport
     from gallery_sync.verify import HashesOnly
@@ -39,6 +40,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     pulled = pull(open_transport(arguments.url, arguments.timeout_s), arguments.state_dir, HashesOnly())
     answer = asdict(pulled)
     if arguments.activate and not pulled.serving:
+        prove_slot(arguments.state_dir, pulled.slot)
         activate(arguments.state_dir, pulled.slot, pulled.gallery)
         answer["serving"] = True
     return _answer(answer, as_json=arguments.json)

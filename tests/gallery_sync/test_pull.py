@@ -381,9 +381,18 @@ def test_the_commands_publish_pull_and_check(tmp_path, capsys):
     assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--json"]) == 0
     assert not json.loads(capsys.readouterr().out)["serving"]
     assert current(device) is None
-    assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 0
-    assert serving(device) == ("one", 3)
+    assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 1  # its models are none
+    assert current(device) is None
+    assert "cannot load it" in capsys.readouterr().err
     assert main(["pull", "ftp://x", "--state-dir", str(device)]) == 1
     assert capsys.readouterr().err == "edge-sync: ftp://x: found scheme 'ftp', expected http, https or file\n"
     next((repo / "objects").rglob("*/*")).write_bytes(b"")
     assert main(["check", str(repo)]) == 1
+
+
+def test_what_is_pulled_is_activated_once_its_models_answer_their_probes(tmp_path):
+    demo = Path(__file__).parents[2] / "demo"
+    repo, device = tmp_path / "repo", tmp_path / "device"
+    assert main(["publish", str(repo), "--bundle", str(demo / "bundle"), "--gallery", str(demo / "gallery")]) == 0
+    assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 0
+    assert current(device).bundle_id == "demo-1"

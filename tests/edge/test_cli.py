@@ -1,0 +1,15 @@
+"""The edge command."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.cli import main
+
+
+@pytest.mark.parametrize("size", ["12", "x", "0x5", "1280x", "ax b"])
+def test_a_size_that_is_none_is_a_usage_error_that_quotes_it(size, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--source", "x.mp4", "--resize", size])
+    assert stop.value.code == 2
+    assert f"found {size!r}, expected a size such as 1280x720" in capsys.readouterr().err
