@@ -4,12 +4,12 @@ import importlib.util
 
 import numpy as np
 import pytest
-from sample_models import sums_model
 
 from edge import engine_onnxruntime
 from edge.engine import choose_backend, choose_target, open_engine
 from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import EngineError
+from tests.sample_models import sums_model
 
 
 @pytest.fixture

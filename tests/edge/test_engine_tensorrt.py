@@ -9,16 +9,16 @@ import sys
 import types
 from pathlib import Path
 
-import fakes_tensorrt
 import numpy as np
 import pytest
-from fakes_tensorrt import FakeTensorRt
 from onnx import TensorProto
-from sample_models import sums_model
 
 import edge
 from edge.engine import open_engine
 from edge.errors import EngineError
+from tests import fakes_tensorrt
+from tests.fakes_tensorrt import FakeTensorRt
+from tests.sample_models import sums_model
 
 SURFACE = json.loads((Path(__file__).parents[1] / "golden" / "tensorrt_surface.json").read_text())["names"]
 

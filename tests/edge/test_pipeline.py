@@ -5,7 +5,14 @@ import weakref
 
 import numpy as np
 import pytest
-from fakes_engine import (
+
+from edge.errors import EngineError
+from edge.evidence import LookPolicy
+from edge.manifest import OpenSet
+from edge.pipeline import Pipeline, Serving
+from edge.stages import Classifier, Detector, Embedder, Stages
+from edge.types import Hit
+from tests.fakes_engine import (
     SIZE,
     FakeCounts,
     FixedIndex,
@@ -18,13 +25,6 @@ from fakes_engine import (
     no_box_map,
     one_box_map,
 )
-
-from edge.errors import EngineError
-from edge.evidence import LookPolicy
-from edge.manifest import OpenSet
-from edge.pipeline import Pipeline, Serving
-from edge.stages import Classifier, Detector, Embedder, Stages
-from edge.types import Hit
 
 NEAR = [Hit("c1", "Oat flakes", 0.9), Hit("c2", "Corn flakes", 0.4)]
 OTHER = [Hit("c2", "Corn flakes", 0.9), Hit("c1", "Oat flakes", 0.4)]

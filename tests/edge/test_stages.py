@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
-from fakes_engine import (
+
+from edge.errors import EngineError
+from edge.stages import Classifier, Detector, Embedder
+from edge.timing import Timings
+from edge.types import Category
+from tests.fakes_engine import (
     SIZE,
     ScriptedEngine,
     classifier_model,
@@ -11,11 +16,6 @@ from fakes_engine import (
     no_box_map,
     one_box_map,
 )
-
-from edge.errors import EngineError
-from edge.stages import Classifier, Detector, Embedder
-from edge.timing import Timings
-from edge.types import Category
 
 GREY = np.full((128, 256, 3), 100, np.uint8)  # letterboxed by a quarter into 64x64
 BOX = (0.0, 0.0, 40.0, 40.0)

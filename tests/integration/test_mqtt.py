@@ -15,7 +15,6 @@ import time
 from collections import Counter
 
 import pytest
-from mosquitto import Mosquitto
 
 from edge.broker import EmbeddedBroker
 from edge.errors import PublishError
@@ -24,6 +23,7 @@ from edge.mqtt import MqttSettings
 from edge.outbox import Outbox
 from edge.publish import Publisher
 from edge.subscribe import Subscriber
+from tests.integration.mosquitto import Mosquitto
 
 EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
 DEADLINE_S = 20.0

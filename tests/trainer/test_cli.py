@@ -6,8 +6,8 @@ import json
 
 import pytest
 import yaml
-from toy import classifier_recipe, embedder_recipe, write_crops
 
+from tests.trainer.toy import classifier_recipe, embedder_recipe, write_crops
 from trainer.cli import main
 from trainer.models import load_model
 

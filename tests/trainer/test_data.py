@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy import write_crops, write_index, write_scenes
 
 from edge.errors import TrainError
 from edge.image import encode_image, read_image, trim
 from edge.manifest import Preprocess
 from edge.preprocess import to_batch, to_canvas
+from tests.trainer.toy import write_crops, write_index, write_scenes
 from trainer.augment import canvases_to_input, confuse, pad, vary_crop, vary_scene
 from trainer.crops import load_crops
 from trainer.data import load_canvases, load_pictures, pair_batches, read_samples, read_scenes

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from toy import write_crops
 
 from edge.errors import TrainError
 from edge.gallery import read_category, read_pictures
 from edge.image import decode_image
 from edge.manifest import Head, Preprocess, embedding_space_id
+from tests.trainer.toy import write_crops
 from trainer.data import read_samples
 from trainer.embed_gallery import embed_gallery
 

@@ -7,9 +7,17 @@ import csv
 import numpy as np
 import pytest
 import torch
-from toy import classifier_recipe, detector_recipe, embedder_recipe, optimiser, write_crops, write_index, write_scenes
 
 from edge.errors import TrainError
+from tests.trainer.toy import (
+    classifier_recipe,
+    detector_recipe,
+    embedder_recipe,
+    optimiser,
+    write_crops,
+    write_index,
+    write_scenes,
+)
 from trainer import detector
 from trainer.checkpoint import CHECKPOINT_FILE
 from trainer.classifier import ClassifierTask, train_classifier
