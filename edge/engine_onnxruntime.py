@@ -34,7 +34,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, session: ort.InferenceSession, where: str) -> None:
         self._session = session
-        self._where = where
+        self.where = where
         self.input_name: str = session.get_inputs()[0].name
         self.input_shape: tuple[int | str, ...] = tuple(session.get_inputs()[0].shape)
         self.input_type: str = session.get_inputs()[0].type  # as ONNX Runtime writes it: "tensor(uint8)"
@@ -50,7 +50,7 @@ class OnnxRuntimeEngine:
             return list(self._session.run(None, {self.input_name: batch}))
         except Exception as error:  # ONNX Runtime raises types of its own C++ binding
             raise EngineError(
-                f"{self._where}: found a {batch.dtype} batch of shape {batch.shape}, "
+                f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, "
                 f"expected {self.input_type} {list(self.input_shape)}: {_first_line(error)}"
             ) from error
 
@@ -63,7 +63,7 @@ class OnnxRuntimeEngine:
         try:
             return list(self._session.run(None, feeds))
         except Exception as error:
-            raise EngineError(f"{self._where}: {_first_line(error)}") from error
+            raise EngineError(f"{self.where}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

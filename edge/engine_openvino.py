@@ -25,7 +25,7 @@ class OpenVinoEngine:
             self._model = openvino.Core().compile_model(str(path), "CPU", options)
         except Exception as error:
             raise EngineError(f"{path}: OpenVINO cannot load it: {str(error).splitlines()[0][:300]}") from error
-        self._path = path
+        self.where = str(path)
         self._request = self._model.create_infer_request()
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
@@ -37,5 +37,5 @@ class OpenVinoEngine:
         try:
             result = self._request.infer([batch])
         except Exception as error:
-            raise EngineError(f"{self._path}: {str(error).splitlines()[0][:300]}") from error
+            raise EngineError(f"{self.where}: {str(error).splitlines()[0][:300]}") from error
         return [np.array(result[output]) for output in self._model.outputs]

@@ -74,14 +74,14 @@ class TensorRtEngine:
         Raises:
             EngineError: missing, damaged, refused by TensorRT, or there is no CUDA device.
         """
-        self._where = str(path)
+        self.where = str(path)
         try:
             onnx = path.read_bytes()
         except OSError as error:
             raise EngineError(f"{path}: cannot read: {error.strerror}") from error
         try:
             self._runtime = trt.Runtime(_logger())
-            self._engine = _load(self._runtime, onnx, cache, max_batch, self._where)
+            self._engine = _load(self._runtime, onnx, cache, max_batch, self.where)
             self._context = self._engine.create_execution_context()
             self._stream = CudaStream()
             self._bind()
@@ -95,7 +95,7 @@ class TensorRtEngine:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
-            raise EngineError(f"{self._where}: found inputs {inputs}, expected one")
+            raise EngineError(f"{self.where}: found inputs {inputs}, expected one")
         shape = tuple(self._engine.get_tensor_shape(inputs[0]))
         is_open = shape[0] == -1
         largest = tuple(self._engine.get_tensor_profile_shape(inputs[0], 0)[2]) if is_open else shape
@@ -109,7 +109,7 @@ class TensorRtEngine:
         kind = self._engine.get_tensor_dtype(name).name
         shape = tuple(self._context.get_tensor_shape(name))
         if kind not in _DTYPES or -1 in shape:
-            raise EngineError(f"{self._where}: {name}: found {kind} {list(shape)}, expected a known type and shape")
+            raise EngineError(f"{self.where}: {name}: found {kind} {list(shape)}, expected a known type and shape")
         dtype = np.dtype(_DTYPES[kind])
         tensor = _Tensor(name, dtype, self._stream.allocate(int(np.prod(shape)) * dtype.itemsize))
         self._must(self._context.set_tensor_address(name, tensor.pointer), f"the address of {name}")
@@ -117,7 +117,7 @@ class TensorRtEngine:
 
     def _must(self, accepted: bool, what: str) -> None:
         if not accepted:
-            raise EngineError(f"{self._where}: TensorRT refuses {what}: {_logger().complaint}")
+            raise EngineError(f"{self.where}: TensorRT refuses {what}: {_logger().complaint}")
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model on one batch.
@@ -129,7 +129,7 @@ class TensorRtEngine:
         if not fits:
             rows = f"{self._batches[0]} to {self._batches[-1]}"
             raise EngineError(
-                f"{self._where}: found a {batch.dtype} batch of shape {batch.shape}, "
+                f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, "
                 f"expected {self._input.dtype} {list(self._row_shape)}, {rows} rows"
             )
         batch = np.ascontiguousarray(batch)

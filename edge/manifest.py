@@ -99,6 +99,14 @@ class DetectorModel(_Model):
     iou_threshold: float = 0.6  # non-maximum suppression
     keep_labels: list[str] | None = None  # report only these; None: all
 
+    def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
+        """What its decoder reads from a batch of so many rows: the outputs, in order."""
+        width, height = self.preprocess.width, self.preprocess.height
+        if self.decoder == "yolox":
+            cells = sum((height // stride) * (width // stride) for stride in self.strides)
+            return [(rows, cells, 5 + len(self.labels))]
+        return [(rows, 4 + len(self.labels), -(-height // stride), -(-width // stride)) for stride in self.strides]
+
 
 class ClassifierModel(_Model):
     """Names the meta-category of a crop."""
@@ -106,6 +114,10 @@ class ClassifierModel(_Model):
     labels: list[str]
     temperature: Annotated[float, Field(gt=0)] = 1.0  # logits are divided by it before softmax
     threshold: float = 0.5  # below it the answer is unknown_category
+
+    def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
+        """The outputs of a batch of so many rows, in order: one logit per label."""
+        return [(rows, len(self.labels))]
 
 
 class Head(_Tree):
@@ -136,6 +148,10 @@ class EmbedderModel(_Model):
     def dim(self) -> int:
         """Length of the joint vector."""
         return sum(head.dim for head in self.heads)
+
+    def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
+        """The outputs of a batch of so many rows, in order: the joint vector."""
+        return [(rows, self.dim)]
 
 
 class Manifest(_Tree):

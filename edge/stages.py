@@ -30,14 +30,14 @@ class Detector:
         """Find objects, best first.
 
         Raises:
-            EngineError: the engine failed.
+            EngineError: the engine failed, or its answer is not what the manifest says.
         """
         model = self.model
         with timings.stage("preprocess"):
             canvas, placed = to_canvas(model.preprocess, image_rgb)
             batch = to_batch(model.preprocess, [canvas])
         with timings.stage("detect"):
-            outputs = [np.asarray(output, np.float32) for output in self._engine.run(batch)]
+            outputs = _run(self._engine, batch, model.output_shapes(1))
         with timings.stage("postprocess"):
             if model.decoder == "ltrb":
                 boxes, scores, classes = decode.decode_ltrb(outputs, model.strides, model.score_threshold)
@@ -71,12 +71,12 @@ class Classifier:
         """Calibrated probabilities, (boxes, labels) float32.
 
         Raises:
-            EngineError: the engine failed.
+            EngineError: the engine failed, or its answer is not what the manifest says.
         """
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("classify"):
-            logits = _run(self._engine, batch, self.model.max_batch)
+            logits = _run_crops(self._engine, self.model, batch)
         with timings.stage("postprocess"):
             return decode.softmax(logits, self.model.temperature)
 
@@ -97,17 +97,12 @@ class Embedder:
         """Joint embeddings, (boxes, dim) float32, rows of unit length.
 
         Raises:
-            EngineError: the engine failed, or answered with another dimension.
+            EngineError: the engine failed, or its answer is not what the manifest says.
         """
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("embed"):
-            vectors = _run(self._engine, batch, self.model.max_batch)
-        if vectors.shape != (len(boxes_px), self.model.dim):
-            raise EngineError(
-                f"embedder of {self.model.categories}: found output {vectors.shape}, "
-                f"expected {(len(boxes_px), self.model.dim)}"
-            )
+            vectors = _run_crops(self._engine, self.model, batch)
         return decode.unit_rows(vectors)
 
 
@@ -115,10 +110,19 @@ def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[n
     return to_batch(spec, [to_canvas(spec, image.crop(image_rgb, box, spec.crop_margin))[0] for box in boxes_px])
 
 
-def _run(engine: Engine, batch: NDArray[np.generic], max_batch: int) -> FloatArray:
-    """Run a batch in parts that the model takes, first output only."""
-    parts = [engine.run(batch[i : i + max_batch])[0] for i in range(0, len(batch), max_batch)]
-    return np.concatenate(parts).astype(np.float32, copy=False)
+def _run(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[int, ...]]) -> list[FloatArray]:
+    """Run a batch; the outputs must be those that the manifest promises."""
+    outputs = [np.asarray(output, np.float32) for output in engine.run(batch)]
+    found = [output.shape for output in outputs]
+    if found != shapes:
+        raise EngineError(f"{engine.where}: found outputs of shapes {found}, expected {shapes}, as the manifest says")
+    return outputs
+
+
+def _run_crops(engine: Engine, model: ClassifierModel | EmbedderModel, batch: NDArray[np.generic]) -> FloatArray:
+    """Run a batch in parts that the model takes."""
+    parts = [batch[i : i + model.max_batch] for i in range(0, len(batch), model.max_batch)]
+    return np.concatenate([_run(engine, part, model.output_shapes(len(part)))[0] for part in parts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def load_stages(
     cache: Path | None = None,
     precision: Precision = "shipped",
 ) -> Stages:
-    """Load every model of a bundle and run each once, so that the first frame is not slower than the second.
+    """Load every model of a bundle and try each: one that does not fit is refused, and the first frame is not slow.
 
     Args:
         folder: of the bundle.
@@ -149,7 +153,8 @@ def load_stages(
         precision: which form of each model, where the bundle holds several.
 
     Raises:
-        EngineError: a model cannot be loaded or run, or the bundle has no form for the back end.
+        EngineError: a model cannot be loaded or run, answers in other shapes than the manifest says, or the bundle
+            has no form for the back end.
     """
     backend = choose_backend(backend)
 
@@ -165,16 +170,19 @@ def load_stages(
         embedder = Embedder(model, engine_of(model))
         embedders.update(dict.fromkeys(model.categories, embedder))
     stages = Stages(detector, classifier, embedders)
-    _warm(stages)
+    _try(stages)
     return stages
 
 
-def _warm(stages: Stages) -> None:
+def _try(stages: Stages) -> None:
+    """Run each model on its smallest batch and on its largest."""
     grey = np.full((96, 96, 3), 114, np.uint8)
     whole: list[Box] = [(0.0, 0.0, 96.0, 96.0)]
     if stages.detector is not None:
         stages.detector.detect(grey, Timings())
     if stages.classifier is not None:
         stages.classifier.classify(grey, whole, Timings())
+        stages.classifier.classify(grey, whole * stages.classifier.model.max_batch, Timings())
     for embedder in set(stages.embedders.values()):
         embedder.embed(grey, whole, Timings())
+        embedder.embed(grey, whole * embedder.model.max_batch, Timings())

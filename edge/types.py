@@ -109,6 +109,8 @@ class Event:
 class Engine(Protocol):
     """A loaded model: one batch of one input in, all outputs out."""
 
+    where: str  # the model file, as errors name it
+
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model.
 

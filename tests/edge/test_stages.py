@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edge.errors import EngineError
-from edge.stages import Classifier, Detector, Embedder
+from edge.manifest import Manifest, Preprocess
+from edge.stages import Classifier, Detector, Embedder, load_stages
 from edge.timing import Timings
 from edge.types import Category
 from tests.fakes_engine import (
@@ -16,6 +17,7 @@ from tests.fakes_engine import (
     no_box_map,
     one_box_map,
 )
+from tests.sample_models import shapes_model
 
 GREY = np.full((128, 256, 3), 100, np.uint8)  # letterboxed by a quarter into 64x64
 BOX = (0.0, 0.0, 40.0, 40.0)
@@ -89,7 +91,82 @@ def test_embeddings_keep_their_order_and_have_unit_length():
     assert vectors[:, 0] / vectors[:, 1] == pytest.approx([150, 190, 230])
 
 
-def test_an_embedder_of_another_length_is_an_engine_error():
-    embedder = Embedder(embedder_model(), ScriptedEngine(lambda batch: [np.ones((len(batch), 3))]))
-    with pytest.raises(EngineError, match=r"embedder of \['carton'\]: found output \(1, 3\), expected \(1, 4\)"):
-        embedder.embed(GREY, [BOX], Timings())
+LTRB = {"strides": [8, 16]}
+YOLOX = {"strides": [16, 32], "decoder": "yolox", "labels": ["car", "bus"]}
+
+
+def load(folder, onnx: bytes, **models):
+    (folder / "model.onnx").write_bytes(onnx)
+    entry = {"path": "model.onnx", "size": len(onnx), "sha256": "0" * 64}
+    head = {"schema": 1, "bundle_id": "b", "sequence": 1, "created_at": "", "runtimes": ["fp32"], "files": [entry]}
+    return load_stages(folder, Manifest.model_validate({**head, **models}))
+
+
+@pytest.mark.parametrize(
+    ("row_shapes", "models"),
+    [
+        ([(5, 8, 8), (5, 4, 4)], {"detector": detector_model(**LTRB)}),
+        ([(20, 7)], {"detector": detector_model(**YOLOX)}),
+        ([(2,)], {"classifier": classifier_model()}),
+        ([(4,)], {"embedders": [embedder_model()]}),
+    ],
+)
+def test_a_model_that_answers_as_the_manifest_says_is_loaded(tmp_path, row_shapes, models):
+    load(tmp_path, shapes_model(*row_shapes), **models)
+
+
+@pytest.mark.parametrize(
+    ("row_shapes", "models", "found", "expected"),
+    [
+        ([(5, 8, 8)], {"detector": detector_model(**LTRB)}, "[(1, 5, 8, 8)]", "[(1, 5, 8, 8), (1, 5, 4, 4)]"),
+        (
+            [(5, 4, 4), (5, 8, 8)],
+            {"detector": detector_model(**LTRB)},
+            "[(1, 5, 4, 4), (1, 5, 8, 8)]",
+            "[(1, 5, 8, 8), (1, 5, 4, 4)]",
+        ),
+        ([(6, 8, 8)], {"detector": detector_model()}, "[(1, 6, 8, 8)]", "[(1, 5, 8, 8)]"),
+        ([(20, 85)], {"detector": detector_model(**YOLOX)}, "[(1, 20, 85)]", "[(1, 20, 7)]"),
+        ([(84, 7)], {"detector": detector_model(**YOLOX)}, "[(1, 84, 7)]", "[(1, 20, 7)]"),
+        ([(3,)], {"classifier": classifier_model()}, "[(1, 3)]", "[(1, 2)]"),
+        ([(2,), (2,)], {"classifier": classifier_model()}, "[(1, 2), (1, 2)]", "[(1, 2)]"),
+        ([(3,)], {"embedders": [embedder_model()]}, "[(1, 3)]", "[(1, 4)]"),
+    ],
+)
+def test_a_model_that_answers_otherwise_is_refused_when_it_is_loaded(tmp_path, row_shapes, models, found, expected):
+    with pytest.raises(EngineError) as caught:
+        load(tmp_path, shapes_model(*row_shapes), **models)
+    file = tmp_path / "model.onnx"
+    assert str(caught.value) == f"{file}: found outputs of shapes {found}, expected {expected}, as the manifest says"
+
+
+@pytest.mark.parametrize(
+    ("dim", "models"), [(2, {"classifier": classifier_model()}), (4, {"embedders": [embedder_model()]})]
+)
+def test_a_model_that_does_not_take_the_manifests_largest_batch_is_refused_when_it_is_loaded(tmp_path, dim, models):
+    with pytest.raises(EngineError, match=r"model\.onnx: found a uint8 batch of shape \(2, 64, 64, 3\), expected"):
+        load(tmp_path, shapes_model((dim,), batch=1), **models)
+
+
+@pytest.mark.parametrize(
+    ("stage", "ask"),
+    [
+        (Detector(detector_model(), ScriptedEngine(lambda _: [])), lambda s: s.detect(GREY, Timings())),
+        (
+            Classifier(classifier_model(), ScriptedEngine(lambda _: [[1, 2]])),
+            lambda s: s.classify(GREY, [BOX] * 2, Timings()),
+        ),
+        (
+            Embedder(embedder_model(), ScriptedEngine(lambda _: [np.ones((1, 3))])),
+            lambda s: s.embed(GREY, [BOX], Timings()),
+        ),
+    ],
+)
+def test_an_answer_of_another_shape_in_the_frame_path_is_an_engine_error(stage, ask):
+    with pytest.raises(EngineError, match=r"scripted\.onnx: found outputs of shapes \[.*\], expected \["):
+        ask(stage)
+
+
+def test_an_input_that_is_no_multiple_of_the_stride_has_a_cell_for_the_rest():
+    model = detector_model(strides=[8, 16], preprocess=Preprocess(width=60, height=36))
+    assert model.output_shapes(1) == [(1, 5, 5, 8), (1, 5, 3, 4)]
