@@ -37,7 +37,7 @@ class Policy:
     min_speedup: float = 1 / 0.9  # INT8 must be this much faster
     waived: frozenset[str] = frozenset()  # gates that may fail, as model.gate
     fallback_fp32: bool = False  # ship FP32 instead of refusing where INT8 fails an accuracy gate
-    reduce_range: bool = False  # 7-bit weights
+    saturates: bool = False  # INT8 shall be right on CPUs without an 8-bit dot product too
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
 
 
 def quantize_network(
-    spec: Spec, fp32: Path, pictures: Sequence[Path], out: Path, *, reduce_range: bool, progress: Progress[Path]
+    spec: Spec, fp32: Path, pictures: Sequence[Path], out: Path, *, saturates: bool, progress: Progress[Path]
 ) -> dict[str, Any]:
     """Write the INT8 form of a network.
 
     Returns:
-        its provenance: calibration digest, number of pictures, chosen percentile, weight bits.
+        its provenance: calibration digest, number of pictures, chosen percentile, whether it is right on every CPU.
 
     Raises:
         QuantizeError: the file or the pictures are unusable.
@@ -93,11 +93,12 @@ def quantize_network(
     qdq.prepare(fp32, prepared)
     batches = calibrate.inputs(progress(pictures, f"calibrate {out.stem}"), spec.preprocess)
     histograms = calibrate.observe(prepared, batches)
+    means = {name: mean for name, histogram in histograms.items() if (mean := histogram.channel_means) is not None}
     trials: list[tuple[float, float]] = []
     for percentile in PERCENTILES:
         ranges = {name: histogram.range(percentile) for name, histogram in histograms.items()}
         trial = out.with_suffix(f".{percentile:g}.onnx")
-        qdq.emit(prepared, ranges, trial, reduce_range=reduce_range)
+        qdq.emit(prepared, ranges, means, trial, saturates=saturates)
         trials.append((_error_of(spec, fp32, trial, pictures[:_TRIAL_IMAGES]), percentile))
     error, percentile = min(trials)
     out.with_suffix(f".{percentile:g}.onnx").replace(out)
@@ -109,7 +110,7 @@ def quantize_network(
         "calibration_images": len(pictures),
         "percentile": percentile,
         "relative_error": round(error, 5),
-        "weight_bits": 7 if reduce_range else 8,
+        "saturation_free": saturates,
     }
 
 
@@ -263,7 +264,7 @@ def build_network(
         why = f"no pictures of split {data.calibration_split!r} to calibrate INT8 on"
         return Network(name, spec, {"fp32": fp32}, "fp32", why, {}, provenance)
     int8 = folder / f"{name}.ort-u8.onnx"
-    provenance |= quantize_network(spec, fp32, pictures, int8, reduce_range=policy.reduce_range, progress=progress)
+    provenance |= quantize_network(spec, fp32, pictures, int8, saturates=policy.saturates, progress=progress)
     table, gates = evaluate(spec, fp32, int8, data, policy.min_speedup)
     ship, why, failed, waived = decide(name, gates, policy)
     log.info("%s: ships %s: %s", name, ship, why)

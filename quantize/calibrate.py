@@ -41,6 +41,8 @@ class Histogram:
         self.low, self.high = np.inf, -np.inf  # of all values seen
         self._span = 0.0  # bins cover -span..span
         self._counts = np.zeros(BINS, np.int64)
+        self._sums: NDArray[np.float64] | None = None  # of each channel's mean
+        self._pictures = 0
 
     def add(self, values: FloatArray) -> None:
         """Count the values of one picture.
@@ -61,6 +63,14 @@ class Histogram:
             self._span *= 2
         index = ((values.ravel() + self._span) * (BINS / (2 * self._span))).astype(np.int32)
         self._counts += np.bincount(np.minimum(index, BINS - 1), minlength=BINS)
+        if values.ndim == 4:
+            self._sums = values.mean(axis=(0, 2, 3), dtype=np.float64) + (0.0 if self._sums is None else self._sums)
+            self._pictures += 1
+
+    @property
+    def channel_means(self) -> NDArray[np.float64] | None:
+        """The mean of each channel of a map; None of what is no map."""
+        return None if self._sums is None else self._sums / self._pictures
 
     def range(self, percentile: float) -> Range:
         """The span that holds this percentage of the values on each side; 100: all of them. Zero is always inside."""

@@ -118,7 +118,7 @@ def _add_cpu(parser: argparse.ArgumentParser) -> None:
         "--target-cpu",
         choices=TARGET_CPUS,
         default="this",
-        help="any: 7-bit weights, right without an 8-bit dot product too; this: decide by this machine's CPU",
+        help="any: right without an 8-bit dot product too; this: decide by this machine's CPU",
     )
 
 
@@ -149,7 +149,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
         arguments.fp32,
         [picture.path for picture in pictures],
         arguments.out,
-        reduce_range=_reduce_range(arguments.target_cpu),
+        saturates=_saturates(arguments.target_cpu),
         progress=_progress,
     )
     fusion = audit(arguments.out)
@@ -184,7 +184,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         min_speedup=arguments.min_speedup,
         waived=frozenset(arguments.allow_degraded),
         fallback_fp32=arguments.fallback_fp32,
-        reduce_range=_reduce_range(arguments.target_cpu),
+        saturates=_saturates(arguments.target_cpu),
     )
     order = Order(
         arguments.id,
@@ -238,7 +238,7 @@ def _data(arguments: argparse.Namespace) -> Data:
     )
 
 
-def _reduce_range(target_cpu: str) -> bool:
+def _saturates(target_cpu: str) -> bool:
     from quantize.latency import cpu_info
     from quantize.qdq import lacks_dot_product
 

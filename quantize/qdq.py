@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -23,11 +24,11 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge.errors import QuantizeError
-from quantize import fold
+from quantize import fold, weights
 from quantize.calibrate import Range
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-# x86 without these adds two U8*S8 products in 16 bits, which saturate; 7-bit weights cannot.
+# x86 without these adds two U8*S8 products in 16 bits, which saturate, see quantize.weights.
 _DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 
 
@@ -81,14 +82,17 @@ def tail_of(model: onnx.ModelProto) -> list[str]:
     return names
 
 
-def emit(prepared: Path, ranges: dict[str, Range], out: Path, *, reduce_range: bool) -> None:
+def emit(
+    prepared: Path, ranges: dict[str, Range], means: dict[str, NDArray[np.float64]], out: Path, *, saturates: bool
+) -> None:
     """Write the INT8 form.
 
     Args:
         prepared: from `prepare`.
         ranges: of every float activation.
+        means: of the channels of every map.
         out: the file to write.
-        reduce_range: 7-bit weights, for CPUs without an 8-bit dot product.
+        saturates: it shall be right on CPUs without an 8-bit dot product too.
 
     Raises:
         QuantizeError: the graph cannot be quantised.
@@ -96,12 +100,15 @@ def emit(prepared: Path, ranges: dict[str, Range], out: Path, *, reduce_range: b
     try:
         model = load_model_with_shape_infer(prepared)
         excluded = set(tail_of(model)) | {node.name for node in _input_arithmetic(model.graph)}
-        overrides = _byte_input(model.graph)
+        convolutions = [conv for conv in weights.conv_weights(model.graph) if conv.node.name not in excluded]
+        steps = {conv.node.input[1]: weights.scales(conv, saturates=saturates) for conv in convolutions}
+        weights.correct_bias(model, steps, means)
+        overrides = _byte_input(model.graph) | {name: _per_channel(step) for name, step in steps.items()}
         data = {name: (np.array(r.low, np.float32), np.array(r.high, np.float32)) for name, r in ranges.items()}
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
-            reduce_range=reduce_range,
+            reduce_range=saturates,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, data),
@@ -131,6 +138,11 @@ def _byte_input(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
     centre = np.array(fold.constants(graph)[sub.input[1]], np.uint8)
     scale = np.array(1.0, np.float32)
     return {sub.output[0]: [{"scale": scale, "zero_point": centre, "quant_type": QuantType.QUInt8}]}
+
+
+def _per_channel(steps: NDArray[np.float32]) -> list[dict[str, Any]]:
+    zero = np.array(0, np.int8)
+    return [{"axis": 0, "quant_type": QuantType.QInt8, "scale": step, "zero_point": zero} for step in steps]
 
 
 def _centring(graph: onnx.GraphProto) -> onnx.NodeProto | None:

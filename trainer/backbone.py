@@ -17,17 +17,18 @@ MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 class Trunk(nn.Module):
-    """A backbone cut after the deepest feature map that is asked for."""
+    """A backbone without its pool and what follows, whole or cut after the deepest feature map that is asked for."""
 
-    def __init__(self, network: nn.Module, channels: list[int], strides: list[int]) -> None:
+    def __init__(self, network: nn.Module, channels: list[int], strides: list[int], *, whole: bool) -> None:
         super().__init__()
         self.network = network
         self.channels = channels  # of each map
         self.strides = strides  # input pixels per cell of each map
+        self.whole = whole
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride."""
-        return list(self.network(x))
+        return [self.network.forward_features(x)] if self.whole else list(self.network(x))
 
 
 def create_trunk(
@@ -37,8 +38,9 @@ def create_trunk(
 
     Args:
         name: of a timm model that is able to give feature maps.
-        strides: wanted, in input pixels per cell, the deepest map of each; None: only the deepest of all. A trunk cut
-            at 16 keeps a 96 px crop at 6x6 cells.
+        strides: wanted, in input pixels per cell, the deepest map of each. A trunk cut at 16 keeps a 96 px crop at 6x6
+            cells. None: the whole network's last map, with the widening convolution that MobileNetV2 ends in and a
+            cut leaves out: pretrained, it is worth having.
         pretrained: `none`, `hub`, or the path of a safetensors file with the whole network's weights.
         options: passed on to timm: `output_stride` (dilates instead of shrinking), `pad_type`.
 
@@ -46,12 +48,14 @@ def create_trunk(
         TrainError: unknown name or stride, no network for `hub`, or weights that do not fit.
     """
     options = dict(options or {})
+    if not strides:
+        return _whole_trunk(name, pretrained, options)
     try:
         whole = timm.create_model(name, pretrained=False, features_only=True, **options)
     except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
         raise TrainError(f"backbone {name!r} with {options}: {error}") from error
     reductions, channels = whole.feature_info.reduction(), whole.feature_info.channels()
-    wanted = list(strides) if strides else [reductions[-1]]
+    wanted = list(strides)
     indices = [max((i for i, r in enumerate(reductions) if r == stride), default=-1) for stride in wanted]
     if -1 in indices:
         raise TrainError(f"backbone {name!r}: found strides {reductions}, expected {wanted} among them")
@@ -64,7 +68,18 @@ def create_trunk(
     _cut(network)
     if pretrained not in {"none", "hub"}:
         _load_weights(network, name, Path(pretrained), options)
-    return Trunk(network, [channels[i] for i in indices], wanted)
+    return Trunk(network, [channels[i] for i in indices], wanted, whole=False)
+
+
+def _whole_trunk(name: str, pretrained: str, options: dict[str, Any]) -> Trunk:
+    try:
+        network = timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, global_pool="", **options)
+        stride = network.feature_info[-1]["reduction"]
+    except Exception as error:  # timm lets through whatever its download raised
+        raise TrainError(f"backbone {name!r} with {options}: {error}") from error
+    if pretrained not in {"none", "hub"}:
+        _load_weights(network, name, Path(pretrained), options)
+    return Trunk(network, [network.num_features], [stride], whole=True)
 
 
 def published_mean_std(name: str) -> MeanStd:

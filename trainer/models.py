@@ -33,7 +33,7 @@ class ModelCard(BaseModel):
     backbone: str  # a timm name
     backbone_options: dict[str, Any] = {}
     preprocess: Preprocess  # mean and std included
-    strides: list[int]  # of the trunk's maps; a detector has one output for each
+    strides: list[int]  # of the trunk's maps, none of a whole trunk; a detector has one output for each
     width: int  # channels of a detector's neck, an embedder head's convolution, a classifier's hidden layer
     grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: the average alone
     labels: list[str] = []  # a detector's classes, a classifier's meta-categories

@@ -58,7 +58,7 @@ class Backbone(_Tree):
 
     name: str = "mobilenetv4_conv_small"
     pretrained: str = "hub"  # none, hub, or the path of a safetensors file
-    strides: list[int] | None = None  # of the maps that are used; None: the deepest of all
+    strides: list[int] | None = None  # of the maps that are used; None: the whole network's last map
     options: dict[str, Any] = {}  # for timm: output_stride, pad_type
     freeze_bn: bool = False  # batch norm keeps its statistics: for short fine-tunes
 

@@ -27,14 +27,16 @@ def preprocess_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) ->
 
 
 def strides_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) -> list[int]:
-    """The strides a recipe asks for, or the deepest; the input is a multiple of each.
+    """The strides a recipe asks for; none of a trunk that is kept whole.
 
     Raises:
-        TrainError: the input is no multiple.
+        TrainError: the input is no multiple, or a detector has none.
     """
+    if recipe.kind == "detector" and not recipe.backbone.strides:
+        raise TrainError("backbone.strides: found none, expected one for each map that finds objects, such as [8, 16]")
     strides = recipe.backbone.strides or create_trunk(recipe.backbone.name, options=recipe.backbone.options).strides
     if recipe.input.width % max(strides) or recipe.input.height % max(strides):
         raise TrainError(
             f"input is {recipe.input.width}x{recipe.input.height}, expected multiples of the stride {max(strides)}"
         )
-    return list(strides)
+    return list(recipe.backbone.strides or [])

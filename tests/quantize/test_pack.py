@@ -17,7 +17,7 @@ from quantize.build import Policy, build_network
 from quantize.index import Data
 from quantize.spec import read_spec, spec_path
 
-EAGER = Policy(min_speedup=0.001, reduce_range=True)  # ships INT8 whatever this machine's speed
+EAGER = Policy(min_speedup=0.001, saturates=True)  # ships INT8 whatever this machine's speed
 
 
 def quiet(pictures, what):
@@ -68,7 +68,7 @@ def test_provenance_names_tools_and_calibration(packed):
     provenance = json.loads((packed / "bundle.json").read_text())["provenance"]
     assert {"onnx", "onnxruntime", "numpy"} <= set(provenance["tools"])
     assert len(provenance["models"]["embedder"]["calibration_digest"]) == 64
-    assert provenance["models"]["embedder"]["weight_bits"] == 7
+    assert provenance["models"]["embedder"]["saturation_free"] is True
 
 
 def test_probes_pass_on_their_own_bundle_and_cover_every_category(packed):
@@ -142,7 +142,7 @@ def test_a_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
 
 
 def test_slow_int8_ships_fp32_and_the_manifest_says_why(exported, data, tmp_path):
-    policy = Policy(min_speedup=1000.0, reduce_range=True)
+    policy = Policy(min_speedup=1000.0, saturates=True)
     network = build_network("classifier", exported["classifier"], tmp_path, data, policy, quiet)
     assert network.ship == "fp32"
     assert "expected at least 1000.00x" in network.why

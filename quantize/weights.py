@@ -1,0 +1,103 @@
+"""Weights as S8, one scale per output channel: as fine as the CPU can add up, and the bias that makes up for rounding.
+
+x86 without an 8-bit dot product adds two neighbouring U8*S8 products in 16 bits, which saturate above 32767. Halving
+the range of all weights (7 bits) rules that out and loses accuracy. It is enough that no two weights that are added
+together exceed 128 between them; most channels then keep nearly 8 bits, and depthwise convolutions, which are computed
+in 32 bits, all of them. A fine-tuned MobileNetV2 at 160 px gave FP32's answer on 74 % of 296 photos with 7 bits, on
+94 % with these steps, and on 99 % with the bias corrected as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from quantize.fold import constants
+
+_PEAK = 127
+_PAIR_PEAK = 32767 // 255  # what two weights of one sign may reach together
+_ADDED = 4  # neighbours along the sum, of which the kernels add pairs
+
+
+@dataclass(frozen=True, slots=True)
+class ConvWeight:
+    """A convolution whose weight is constant."""
+
+    node: onnx.NodeProto
+    weight: NDArray[np.float64]  # (out, in / group, height, width)
+    depthwise: bool
+
+
+def conv_weights(graph: onnx.GraphProto) -> Iterator[ConvWeight]:
+    """Yield the convolutions of a graph."""
+    known = constants(graph)
+    for node in graph.node:
+        if node.op_type == "Conv" and node.input[1] in known:
+            weight = np.asarray(known[node.input[1]], np.float64)
+            group = next((a.i for a in node.attribute if a.name == "group"), 1)
+            yield ConvWeight(node, weight, weight.shape[1] == 1 and group == len(weight))
+
+
+def scales(conv: ConvWeight, *, saturates: bool) -> NDArray[np.float32]:
+    """The step of each output channel's weights: (out,).
+
+    Args:
+        conv: the convolution.
+        saturates: the CPU adds two products in 16 bits.
+    """
+    weight = conv.weight
+    peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / _PEAK
+    if saturates and not conv.depthwise:
+        orders = (weight.reshape(len(weight), -1), weight.transpose(0, 2, 3, 1).reshape(len(weight), -1))
+        pairs = np.max([_largest_pair(rows) for rows in orders], axis=0)
+        # Both round up at worst: one step between them.
+        peak = np.maximum(peak, pairs / (_PAIR_PEAK - 1))
+    return np.asarray(np.maximum(peak, 1e-12), np.float32)
+
+
+def _largest_pair(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest sum in size of two weights of one sign that are added together."""
+    padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _ADDED))).reshape(len(rows), -1, _ADDED)
+    largest = [np.sort(part, axis=2)[:, :, -2:].sum(axis=2) for part in (padded.clip(0), (-padded).clip(0))]
+    return np.asarray(np.max(largest, axis=(0, 2)))
+
+
+def correct_bias(
+    model: onnx.ModelProto,
+    steps: Mapping[str, NDArray[np.float32]],
+    means: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Take the mean that rounding the weights adds to each channel out of its bias, in place (Nagel et al. 2019, §4.2).
+
+    Args:
+        model: in FP32.
+        steps: of the channels of each weight, by the weight's name.
+        means: of the channels of each activation over the calibration pictures, by its name.
+    """
+    graph = model.graph
+    known = constants(graph)
+    for conv in conv_weights(graph):
+        name = conv.node.input[1]
+        if name not in steps or conv.node.input[0] not in means:
+            continue
+        step = steps[name].astype(np.float64)[:, None, None, None]
+        error = (np.clip(np.round(conv.weight / step), -_PEAK, _PEAK) * step - conv.weight).sum(axis=(2, 3))
+        mean = means[conv.node.input[0]]
+        groups = len(mean) // error.shape[1]
+        per_group = len(error) // groups
+        shift = np.concatenate(
+            [
+                error[g * per_group : (g + 1) * per_group] @ mean[g * error.shape[1] : (g + 1) * error.shape[1]]
+                for g in range(groups)
+            ]
+        )
+        old = known[conv.node.input[2]] if len(conv.node.input) > 2 else np.zeros(len(shift))
+        corrected = f"{conv.node.name}_corrected_bias"
+        graph.initializer.append(numpy_helper.from_array(np.asarray(old - shift, np.float32), corrected))
+        del conv.node.input[2:]
+        conv.node.input.append(corrected)
