@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,12 +59,7 @@ def decode_yolox(
     Returns:
         boxes (n, 4) in input pixels, scores (n,), class indices (n,).
     """
-    grids, cell_px = [], []
-    for stride in strides:
-        y, x = np.mgrid[: height // stride, : width // stride]
-        grids.append(np.stack([x.ravel(), y.ravel()], axis=1))
-        cell_px.append(np.full(x.size, stride))
-    grid, stride_px = np.concatenate(grids), np.concatenate(cell_px)[:, None]
+    grid, stride_px = _yolox_cells(tuple(strides), width, height)
     rows = output[0]
     keep = np.nonzero(rows[:, 4] > score_threshold)[0]
     rows, grid, stride_px = rows[keep], grid[keep], stride_px[keep]
@@ -74,6 +71,17 @@ def decode_yolox(
     size = np.exp(rows[:, 2:4]) * stride_px
     boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
     return boxes.astype(np.float32), scores[above].astype(np.float32), classes[above].astype(np.int64)
+
+
+@cache
+def _yolox_cells(strides: tuple[int, ...], width: int, height: int) -> tuple[FloatArray, FloatArray]:
+    """Column and row of each cell, (cells, 2), and its stride, (cells, 1)."""
+    grids, cell_px = [], []
+    for stride in strides:
+        y, x = np.mgrid[: height // stride, : width // stride]
+        grids.append(np.stack([x.ravel(), y.ravel()], axis=1))
+        cell_px.append(np.full(x.size, stride))
+    return np.concatenate(grids).astype(np.float32), np.concatenate(cell_px)[:, None].astype(np.float32)
 
 
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import CaptureError
 from edge.types import Box, Image
@@ -105,6 +106,16 @@ def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["li
     if interpolation == "area" and (width > image_rgb.shape[1] or height > image_rgb.shape[0]):
         interpolation = "linear"
     return np.asarray(cv2.resize(image_rgb, (width, height), interpolation=_INTERPOLATION[interpolation]), np.uint8)
+
+
+def reverse_channels(picture: Image) -> Image:
+    """RGB to BGR or back."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def split_channels(picture: Image) -> list[NDArray[np.uint8]]:
+    """The (height, width) planes of a picture: several times as fast as slicing."""
+    return [np.asarray(plane, np.uint8) for plane in cv2.split(picture)]
 
 
 def sharpness(image_rgb: Image) -> float:

@@ -51,12 +51,16 @@ def to_canvas(spec: Preprocess, image_rgb: Image) -> tuple[Image, Placement]:
         inner_height = max(1, min(spec.height, round(height * placed.scale_y)))
         canvas = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)
         canvas[:inner_height, :inner_width] = image.resize(image_rgb, inner_width, inner_height, spec.interpolation)
-    return (canvas[..., ::-1] if spec.colour == "bgr" else canvas), placed
+    return (image.reverse_channels(canvas) if spec.colour == "bgr" else canvas), placed
 
 
 def to_batch(spec: Preprocess, canvases: list[Image]) -> NDArray[np.generic]:
     """Stack canvases into the model's input: (n, h, w, 3) or (n, 3, h, w), uint8 or float32 0..255."""
-    batch = np.stack(canvases)
-    if spec.layout == "nchw":
-        batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-    return batch.astype(np.float32) if spec.dtype == "float32" else batch
+    dtype = np.float32 if spec.dtype == "float32" else np.uint8
+    if spec.layout == "nhwc":
+        return np.stack(canvases).astype(dtype, copy=False)
+    batch = np.empty((len(canvases), 3, spec.height, spec.width), dtype)
+    for picture, canvas in zip(batch, canvases, strict=True):
+        for plane, channel in zip(picture, image.split_channels(canvas), strict=True):
+            plane[:] = channel
+    return batch
