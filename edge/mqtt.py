@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import selectors
 import socket
 import ssl
@@ -20,6 +21,7 @@ from paho.mqtt.properties import Properties
 from edge.errors import PublishError, RefusedError
 
 _PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
+_ALERT = re.compile(r"alert ([a-z ]+)")  # in OpenSSL's words for what the other side of TLS complains of
 _SESSION_S = 3600  # an MQTT 5 broker keeps a session that may be resumed this long
 
 
@@ -96,7 +98,7 @@ class Connection:
 
         Raises:
             RefusedError: the broker said no.
-            PublishError: there is no broker, or no answer in time.
+            PublishError: there is no broker, or no answer in time, or its certificate is not to be trusted.
         """
         self.window = settings.window
         self._where = settings.address
@@ -112,6 +114,8 @@ class Connection:
         self._client.on_publish = self._note_acknowledgement
         self._client.on_subscribe = self._note_subscription
         self._client.on_message = self._note_message
+        self._client.on_log = self._note_log
+        self._client.on_socket_close = self._note_close
         self._ears, self._waker = socket.socketpair()
         self._ears.setblocking(False)
         self._waker.setblocking(False)
@@ -201,10 +205,11 @@ class Connection:
                 settings.host, settings.port, settings.keepalive_s, **_session(settings, resume=resume)
             )
         except (OSError, ValueError) as error:
-            raise PublishError(f"broker {self._where}: cannot connect: {error}") from error
+            self._note_error(str(error))
+            raise self._failure(MQTTErrorCode.MQTT_ERR_CONN_LOST, "cannot connect") from error
         link = self._client.socket()
         if link is None:
-            raise PublishError(f"broker {self._where}: found no connection after connecting")
+            raise self._failure(MQTTErrorCode.MQTT_ERR_CONN_LOST, "cannot connect")
         self._selector.register(link, selectors.EVENT_READ)
         self._selector.register(self._ears, selectors.EVENT_READ)
         self._step_until(lambda: self._connected, settings.connect_timeout_s, "no answer to CONNECT")
@@ -217,10 +222,10 @@ class Connection:
                 raise PublishError(f"broker {self._where}: {complaint} in {timeout_s:g} s")
             self.step(left_s)
 
-    def _failure(self, result: MQTTErrorCode) -> PublishError:
+    def _failure(self, result: MQTTErrorCode, what: str = "connection lost") -> PublishError:
         if self._refusal is not None:
             return RefusedError(f"broker {self._where}: {self._refusal}")
-        return PublishError(f"broker {self._where}: connection lost: {self._lost or paho.error_string(result)}")
+        return PublishError(f"broker {self._where}: {what}: {self._lost or paho.error_string(result)}")
 
     def _release(self) -> None:
         link = self._client.socket()
@@ -230,7 +235,12 @@ class Connection:
         self._ears.close()
         self._waker.close()
 
-    # called by paho, inside step
+    def _note_error(self, text: str) -> None:
+        if alert := _ALERT.search(text):
+            self._refusal = f"refused the connection: TLS alert: {alert[1].strip()}"
+        self._lost = text
+
+    # called by paho, inside connect and step
 
     def _note_answer(self, _client: object, _userdata: object, _flags: object, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -241,7 +251,18 @@ class Connection:
         self.window = min(self.window, getattr(properties, "ReceiveMaximum", self.window))
 
     def _note_loss(self, _client: object, _userdata: object, _flags: object, reason: Any, _properties: object) -> None:
-        self._lost = str(reason)
+        self._lost = self._lost or str(reason)
+
+    def _note_log(self, _client: object, _userdata: object, level: int, text: str) -> None:
+        if level == paho.MQTT_LOG_ERR:  # paho tells nowhere else why a socket broke
+            self._note_error(text)
+
+    def _note_close(self, _client: object, _userdata: object, link: Any) -> None:
+        try:
+            link.recv(1)
+        except OSError as error:  # when sending failed first, the alert that says why is still unread
+            if _ALERT.search(str(error)):
+                self._note_error(str(error))
 
     def _note_acknowledgement(
         self, _client: object, _userdata: object, message: int, reason: Any, _properties: object
@@ -258,6 +279,17 @@ class Connection:
             self._on_message(Received(message.topic, bytes(message.payload), message.retain, time.monotonic_ns()))
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails, which paho forgets."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     """What TLS needs to know.
 
@@ -266,12 +298,18 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     """
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca)
+        context.sslsocket_class = _TlsSocket
         if settings.tls_cert is not None:
-            context.load_cert_chain(settings.tls_cert, settings.tls_key)
+            context.load_cert_chain(settings.tls_cert, settings.tls_key, _no_pass_phrase)
     except OSError as error:  # ssl.SSLError is one
         files = ", ".join(str(path) for path in (settings.tls_ca, settings.tls_cert, settings.tls_key) if path)
         raise PublishError(f"TLS files {files}: cannot load: {error}") from error
     return context
+
+
+def _no_pass_phrase() -> str:
+    """Stop OpenSSL from asking the terminal, where nobody sits."""
+    raise OSError("found an encrypted key, expected one without a pass phrase")
 
 
 def _client(settings: MqttSettings, will: Will | None, *, resume: bool) -> paho.Client:

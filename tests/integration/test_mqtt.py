@@ -5,72 +5,21 @@ from __future__ import annotations
 import array
 import fcntl
 import gc
-import json
 import socket
 import subprocess
 import sys
 import termios
-import threading
-import time
 from collections import Counter
 
 import pytest
 
 from edge.broker import EmbeddedBroker
-from edge.errors import PublishError
 from edge.health import Counters
-from edge.mqtt import MqttSettings
 from edge.outbox import Outbox
 from edge.publish import Publisher
 from edge.subscribe import Subscriber
 from tests.integration.mosquitto import Mosquitto
-
-EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
-DEADLINE_S = 20.0
-
-
-class Inbox:
-    """What a subscriber received, with waiting for it."""
-
-    def __init__(self):
-        self.received, self._changed = [], threading.Condition()
-
-    def __call__(self, message):
-        with self._changed:
-            self.received.append(message)
-            self._changed.notify_all()
-
-    def wait_for(self, condition, what):
-        with self._changed:
-            assert self._changed.wait_for(lambda: condition(self.received), DEADLINE_S), what
-
-    def events(self):
-        return [json.loads(message.payload) for message in self.received if message.topic == EVENTS]
-
-    def wait_for_ids(self, wanted):
-        def all_there(_):
-            return wanted <= {event["id"] for event in self.events()}
-
-        self.wait_for(all_there, f"{len(wanted)} events within {DEADLINE_S} s")
-
-
-def settings(broker, name, **changes):
-    quick = {"backoff_first_s": 0.02, "backoff_max_s": 0.2, "connect_timeout_s": 3.0}
-    return MqttSettings(client_id=name, host=broker.host, port=broker.port, **{**quick, **changes})
-
-
-def put(outbox, numbers):
-    for number in numbers:
-        payload = json.dumps({"id": f"e{number}", "historical": False}, separators=(",", ":")).encode()
-        outbox.put(EVENTS, payload, 1, f"e{number}")
-    return {f"e{number}" for number in numbers}
-
-
-def until(condition, what):
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
+from tests.integration.mqtt_samples import AVAILABLE, Inbox, put, settings, until
 
 
 @pytest.fixture
@@ -303,10 +252,3 @@ def test_a_second_client_with_the_same_name_is_told_apart_from_a_crash(mosquitto
         with Subscriber(settings(mosquitto, "twin", version="5", backoff_first_s=5, backoff_max_s=5), "fs/#"):
             until(lambda: publisher.error is not None or counters.total("mqtt_reconnects"), "the loss noticed")
     assert counters.total("mqtt_failures", reason="unreachable") >= 1
-
-
-def test_a_missing_tls_file_is_one_clear_error(mosquitto):
-    from edge.mqtt import tls_context
-
-    with pytest.raises(PublishError, match="cannot load"):
-        tls_context(settings(mosquitto, "mouth", tls=True, tls_ca="missing.pem"))

@@ -1,0 +1,56 @@
+"""What tests of a broker send and receive, with waiting for it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+from edge.mqtt import MqttSettings
+
+EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
+DEADLINE_S = 20.0
+
+
+class Inbox:
+    """What a subscriber received, with waiting for it."""
+
+    def __init__(self):
+        self.received, self._changed = [], threading.Condition()
+
+    def __call__(self, message):
+        with self._changed:
+            self.received.append(message)
+            self._changed.notify_all()
+
+    def wait_for(self, condition, what):
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self.received), DEADLINE_S), what
+
+    def events(self):
+        return [json.loads(message.payload) for message in self.received if message.topic == EVENTS]
+
+    def wait_for_ids(self, wanted):
+        def all_there(_):
+            return wanted <= {event["id"] for event in self.events()}
+
+        self.wait_for(all_there, f"{len(wanted)} events within {DEADLINE_S} s")
+
+
+def settings(broker, name, **changes):
+    quick = {"backoff_first_s": 0.02, "backoff_max_s": 0.2, "connect_timeout_s": 3.0}
+    return MqttSettings(client_id=name, host=broker.host, port=broker.port, **{**quick, **changes})
+
+
+def put(outbox, numbers):
+    for number in numbers:
+        payload = json.dumps({"id": f"e{number}", "historical": False}, separators=(",", ":")).encode()
+        outbox.put(EVENTS, payload, 1, f"e{number}")
+    return {f"e{number}" for number in numbers}
+
+
+def until(condition, what):
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
