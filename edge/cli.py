@@ -147,12 +147,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from edge.config import load_config
-    from edge.runtime import open_serving
+    from edge.mqtt import tls_context
+    from edge.runtime import mqtt_settings, open_serving
     from edge.source import parse_source
 
     config = load_config(arguments.config, os.environ)
     for name, camera in config.cameras.items():
         print(f"camera {name}: {parse_source(camera.source)} ({camera.framing})")
+    if config.mqtt is not None:
+        settings = mqtt_settings(config.mqtt, config.site, config.device)
+        if settings.tls:
+            tls_context(settings)
+        print(f"broker {settings.address}: {'TLS' if settings.tls else 'no TLS'}")
     serving = open_serving(config)
     print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
     print(f"{arguments.config}: ok")

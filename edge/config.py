@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from edge.errors import ConfigError
@@ -54,9 +54,18 @@ class MqttConfig(_Tree):
     version: Literal["3.1.1", "5"] = "3.1.1"
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
     tls: bool = False
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
+    tls_ca: Path | None = None  # whom to trust; None: the authorities of the system
+    tls_cert: Path | None = None  # shown to a broker that asks for one
+    tls_key: Path | None = None  # of tls_cert, without a pass phrase; None: tls_cert holds it, too
+
+    @model_validator(mode="after")
+    def _tls_files_are_used(self) -> MqttConfig:
+        files = [name for name in ("tls_ca", "tls_cert", "tls_key") if getattr(self, name) is not None]
+        if files and not self.tls:  # would talk, and send its password, in the clear
+            raise ValueError(f"found {' and '.join(files)} without tls, expected tls: true")
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("found tls_key without tls_cert, expected both")
+        return self
 
 
 class EngineConfig(_Tree):

@@ -7,6 +7,15 @@ import pytest
 from edge.cli import main
 
 
+def test_a_missing_tls_file_is_told_before_the_device_runs(tmp_path, capsys):
+    config = tmp_path / "device.yaml"
+    config.write_text("cameras: {door: {source: 'rtsp://cam/1'}}\nmqtt: {tls: true, tls_ca: ca.pem}\n")
+    assert main(["check", "-c", str(config)]) == 1
+    assert capsys.readouterr().err.endswith(
+        f"TLS files {tmp_path}/ca.pem: cannot load: [Errno 2] No such file or directory\n"
+    )
+
+
 @pytest.mark.parametrize("size", ["12", "x", "0x5", "1280x", "ax b"])
 def test_a_size_that_is_none_is_a_usage_error_that_quotes_it(size, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -93,16 +93,29 @@ def test_a_variable_that_is_not_set_is_named_with_its_place(tmp_path):
     assert error_of(tmp_path, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ("{tls_ca: ca.pem}", "found tls_ca without tls, expected tls: true"),
+        ("{tls: false, tls_cert: a.pem, tls_key: a.key}", "found tls_cert and tls_key without tls, expected tls: true"),
+        ("{tls: true, tls_key: a.key}", "found tls_key without tls_cert, expected both"),
+    ],
+)
+def test_tls_files_that_would_not_be_used_are_an_error_not_a_connection_in_the_clear(tmp_path, keys, complaint):
+    expected = f"device.yaml:4: mqtt: found a mapping: Value error, {complaint}"
+    assert error_of(tmp_path, MINIMAL + f"mqtt: {keys}\n") == expected
+
+
 def test_relative_paths_are_relative_to_the_file_and_absolute_ones_stay(tmp_path):
     text = (
-        "state_dir: state\nmqtt: {tls_ca: ca.pem, tls_key: /etc/key.pem}\ncameras:\n"
+        "state_dir: state\nmqtt: {tls: true, tls_ca: ca.pem, tls_cert: /etc/cert.pem}\ncameras:\n"
         "  a: {source: 'file://clips/a.mp4?loop=1'}\n  b: {source: 'folder:///data/b'}\n  c: {source: 'rtsp://cam/1'}\n"
     )
     config = load(tmp_path, text)
     assert config.state_dir == tmp_path / "state"
     assert config.mqtt.tls_ca == tmp_path / "ca.pem"
-    assert str(config.mqtt.tls_key) == "/etc/key.pem"
-    assert config.mqtt.tls_cert is None
+    assert str(config.mqtt.tls_cert) == "/etc/cert.pem"
+    assert config.mqtt.tls_key is None
     assert config.cameras["a"].source == f"file://{tmp_path}/clips/a.mp4?loop=1"
     assert config.cameras["b"].source == "folder:///data/b"
     assert config.cameras["c"].source == "rtsp://cam/1"
