@@ -36,52 +36,73 @@ _HNSW_M, _HNSW_EF_BUILD, _HNSW_EF, _HNSW_SEED = 16, 200, 64, 1
 Rows = NDArray[np.int64]
 
 
-class _Rows:
-    """The vectors of a category, grouped by item, and the step from proposed rows to hits."""
+class Index:
+    """The vectors of a category, grouped by item; this one proposes every row, its children a few."""
 
     def __init__(self, items: CategoryItems, best_of: int) -> None:
         order = np.argsort(items.row_item, kind="stable")
         self._items = items
         self._best_of = best_of
-        self.vectors_i8 = np.ascontiguousarray(items.vectors_i8[order])
-        self.row_item = items.row_item[order]
+        self._vectors_i8 = np.ascontiguousarray(items.vectors_i8[order])
+        self._row_item = items.row_item[order]
         # A row's scale cancels in its cosine; its int8 length does not.
-        self.weights = (1.0 / np.linalg.norm(self.vectors_i8.astype(np.float32), axis=1)).astype(np.float32)
-        self.count: int = self.vectors_i8.shape[0]
-        self.dim: int = self.vectors_i8.shape[1]
-        self._first = np.searchsorted(self.row_item, np.arange(len(items.item_ids) + 1))
+        self._weights = (1.0 / np.linalg.norm(self._vectors_i8.astype(np.float32), axis=1)).astype(np.float32)
+        self._count: int = self._vectors_i8.shape[0]
+        self._dim: int = self._vectors_i8.shape[1]
+        self._first = np.searchsorted(self._row_item, np.arange(len(items.item_ids) + 1))
         self._most: int = int(np.diff(self._first).max(initial=1))
 
-    def unit(self, queries: FloatArray) -> FloatArray:
+    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
+        """Find the k nearest items of each query, fewer when there are fewer.
+
+        Args:
+            queries: (n, dim) float32.
+            k: items.
+
+        Raises:
+            GalleryError: queries of another length, zero or not finite.
+        """
+        if k < 1 or self._count == 0:
+            return [[] for _ in queries]
+        return self._nearest(self._unit(queries), k)
+
+    def _nearest(self, unit: FloatArray, k: int) -> list[list[Hit]]:
+        return [self._hits(query, self._propose(query, k), k) for query in unit]
+
+    def _propose(self, query: FloatArray, k: int) -> Rows:  # noqa: ARG002  its children need both
+        """Rows among which the k nearest items of a query are."""
+        return np.arange(self._count)
+
+    def _unit(self, queries: FloatArray) -> FloatArray:
         """Check queries and bring them to unit length."""
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise GalleryError(f"found queries of shape {queries.shape}, expected (n, {self.dim})")
+        if queries.ndim != 2 or queries.shape[1] != self._dim:
+            raise GalleryError(f"found queries of shape {queries.shape}, expected (n, {self._dim})")
         lengths = np.linalg.norm(queries, axis=1, keepdims=True)
         if not np.all(np.isfinite(lengths) & (lengths > 0)):
             raise GalleryError(f"found queries of length {lengths.ravel().tolist()}, expected finite unit rows")
         unit: FloatArray = (queries / lengths).astype(np.float32)
         return unit
 
-    def needed(self, k: int) -> int:
+    def _needed(self, k: int) -> int:
         """How many rows to propose so that k items are among them, however many rows an item has."""
-        return min(self.count, max(_PROPOSED, k * self._most + _PROPOSED // 2))
+        return min(self._count, max(_PROPOSED, k * self._most + _PROPOSED // 2))
 
-    def best_items(self, scores: FloatArray, k: int) -> list[Hit]:
+    def _best_items(self, scores: FloatArray, k: int) -> list[Hit]:
         """Hits from the scores of every row: each item's best row, best item first."""
         best = np.full(len(self._items.item_ids), -1.0, np.float32)
-        np.maximum.at(best, self.row_item, scores)
+        np.maximum.at(best, self._row_item, scores)
         order = np.argsort(-best, kind="stable")[:k].tolist()
         return [Hit(self._items.item_ids[i], self._items.labels[i], min(float(best[i]), 1.0)) for i in order]
 
-    def hits(self, query: FloatArray, proposed: Rows, k: int) -> list[Hit]:
+    def _hits(self, query: FloatArray, proposed: Rows, k: int) -> list[Hit]:
         """Score the items of the proposed rows exactly: the mean of each one's best rows, best item first."""
         if self._best_of > 1:
-            spans = [np.arange(self._first[i], self._first[i + 1]) for i in np.unique(self.row_item[proposed])]
+            spans = [np.arange(self._first[i], self._first[i + 1]) for i in np.unique(self._row_item[proposed])]
             proposed = np.concatenate(spans)
-        scores = (self.vectors_i8[proposed].astype(np.float32) @ query) * self.weights[proposed]
+        scores = (self._vectors_i8[proposed].astype(np.float32) @ query) * self._weights[proposed]
         order = np.argsort(-scores, kind="stable")
         best: dict[int, list[float]] = {}  # by item, its scores, falling
-        for item, score in zip(self.row_item[proposed[order]].tolist(), scores[order].tolist(), strict=True):
+        for item, score in zip(self._row_item[proposed[order]].tolist(), scores[order].tolist(), strict=True):
             kept = best.setdefault(item, [])
             if len(kept) < self._best_of:
                 kept.append(min(score, 1.0))
@@ -89,7 +110,7 @@ class _Rows:
         return [Hit(self._items.item_ids[item], self._items.labels[item], score) for score, item in ranked[:k]]
 
 
-class ExactIndex:
+class ExactIndex(Index):
     """Every row is looked at: one matrix product, in int8 where there are many rows."""
 
     def __init__(self, items: CategoryItems, best_of: int = 1, threads: int = 1) -> None:
@@ -103,39 +124,27 @@ class ExactIndex:
         Raises:
             EngineError: the runtime refuses the product.
         """
-        self._rows = _Rows(items, best_of)
+        super().__init__(items, best_of)
         self._session: Any = None
-        self._small = self._rows.count <= _ALL_ROWS and best_of == 1
+        self._small = self._count <= _ALL_ROWS and best_of == 1
         if self._small:
-            self._unit_rows = self._rows.vectors_i8.astype(np.float32) * self._rows.weights[:, None]
-        elif self._rows.count:
-            graph = search_graph(self._rows.vectors_i8, self._rows.weights)
+            self._unit_rows = self._vectors_i8.astype(np.float32) * self._weights[:, None]
+        elif self._count:
+            graph = search_graph(self._vectors_i8, self._weights)
             self._session = open_session_from_bytes(graph, "exact search", threads)
 
-    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
-        """Find the k nearest items of each query, fewer when there are fewer.
-
-        Args:
-            queries: (n, dim) float32.
-            k: items.
-
-        Raises:
-            GalleryError: queries of another length, zero or not finite.
-        """
-        if k < 1 or self._rows.count == 0:
-            return [[] for _ in queries]
-        unit = self._rows.unit(queries)
+    def _nearest(self, unit: FloatArray, k: int) -> list[list[Hit]]:
         if self._small:
-            return [self._rows.best_items(scores, k) for scores in unit @ self._unit_rows.T]
-        return [self._rows.hits(query, self._propose(query, k), k) for query in unit]
+            return [self._best_items(scores, k) for scores in unit @ self._unit_rows.T]
+        return super()._nearest(unit, k)
 
     def _propose(self, query: FloatArray, k: int) -> Rows:
-        count = np.array([self._rows.needed(k)], np.int64)
+        count = np.array([self._needed(k)], np.int64)
         rows: Rows = self._session.run_named({QUERY: search_query(query), COUNT: count})[0][0].astype(np.int64)
         return rows
 
 
-class HnswIndex:
+class HnswIndex(Index):
     """A graph is walked: nearly every nearest row is found, in nearly constant time."""
 
     def __init__(self, items: CategoryItems, best_of: int = 1) -> None:
@@ -145,32 +154,16 @@ class HnswIndex:
             items: live items.
             best_of: an item's score is the mean of its best so many vectors.
         """
-        self._rows = _Rows(items, best_of)
-        self._graph: Any = hnswlib.Index(space="ip", dim=self._rows.dim)
-        self._graph.init_index(
-            max(1, self._rows.count), ef_construction=_HNSW_EF_BUILD, M=_HNSW_M, random_seed=_HNSW_SEED
-        )
+        super().__init__(items, best_of)
+        self._graph: Any = hnswlib.Index(space="ip", dim=self._dim)
+        self._graph.init_index(max(1, self._count), ef_construction=_HNSW_EF_BUILD, M=_HNSW_M, random_seed=_HNSW_SEED)
         self._graph.set_num_threads(1)
-        if self._rows.count:
-            self._graph.add_items(self._rows.vectors_i8.astype(np.float32) * self._rows.weights[:, None])
-
-    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
-        """Find the k nearest items of each query, fewer when there are fewer.
-
-        Args:
-            queries: (n, dim) float32.
-            k: items.
-
-        Raises:
-            GalleryError: queries of another length, zero or not finite.
-        """
-        if k < 1 or self._rows.count == 0:
-            return [[] for _ in queries]
-        return [self._rows.hits(query, self._propose(query, k), k) for query in self._rows.unit(queries)]
+        if self._count:
+            self._graph.add_items(self._vectors_i8.astype(np.float32) * self._weights[:, None])
 
     def _propose(self, query: FloatArray, k: int) -> Rows:
-        needed = self._rows.needed(k)
-        for ef in (max(_HNSW_EF, needed), self._rows.count):
+        needed = self._needed(k)
+        for ef in (max(_HNSW_EF, needed), self._count):
             self._graph.set_ef(ef)
             try:
                 rows: Rows = self._graph.knn_query(query[None], k=needed)[0][0].astype(np.int64)
@@ -178,13 +171,10 @@ class HnswIndex:
                 log.warning("HNSW walk with ef %s reached fewer than %s rows", ef, needed)
             else:
                 return rows
-        return np.arange(self._rows.count)
+        return super()._propose(query, k)
 
 
-Index = ExactIndex | HnswIndex
-
-
-def build_index(items: CategoryItems, best_of: int = 1, crossover_rows: int = CROSSOVER_ROWS) -> ExactIndex | HnswIndex:
+def build_index(items: CategoryItems, best_of: int = 1, crossover_rows: int = CROSSOVER_ROWS) -> Index:
     """Choose by size: exact below the crossover, HNSW from it on.
 
     Args:
