@@ -15,12 +15,20 @@ step "render the training data and the stream"
 mkdir -p demo
 $bin/edge-train synthesize --stream -o demo/stream.mp4 --seed 11
 
-step "train the detector"
-$bin/edge-train detector -c configs/train/demo-detector.yaml -o runs/detector
-step "train the coarse classifier"
+step "train the detector, the coarse classifier and the embedders, two at a time"
+# Networks as small as these gain little from a second thread: two trainings of one thread each are done sooner.
+export OMP_NUM_THREADS=1
+embedders() { $bin/edge-train embedder -c configs/train/demo-embedder.yaml -o runs/embedders --set "data.categories=[$1]"; }
+(
+    export TQDM_POSITION=1
+    $bin/edge-train detector -c configs/train/demo-detector.yaml -o runs/detector
+    until [ -e runs/classifier/model.json ]; do kill -0 $$ || exit 1; sleep 1; done # the embedders begin with its trunk
+    embedders "jar, carton, can"
+) &
 $bin/edge-train classifier -c configs/train/demo-classifier.yaml -o runs/classifier
-step "train the embedders"
-$bin/edge-train embedder -c configs/train/demo-embedder.yaml -o runs/embedders
+embedders "car, bottle"
+wait $!
+export OMP_NUM_THREADS=2
 
 step "quantise, compare and pack"
 embedders=()

@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.errors import TrainError
 
@@ -29,6 +30,27 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride."""
         return [self.network.forward_features(x)] if self.whole else list(self.network(x))
+
+    def hold(self, stages: int, *, statistics: bool) -> list[nn.Module]:
+        """Keep the weights of the first stages, and on wish all batch statistics.
+
+        Returns:
+            the parts that training has to leave in eval mode.
+
+        Raises:
+            TrainError: the network has fewer stages, or is not of the efficientnet and mobilenet families.
+        """
+        stem = [getattr(self.network, name, None) for name in ("conv_stem", "bn1")]
+        blocks = getattr(self.network, "blocks", None)
+        if stages and (None in stem or not isinstance(blocks, nn.Sequential) or stages > len(blocks)):
+            found = len(blocks) if isinstance(blocks, nn.Sequential) else "a network of another build"
+            raise TrainError(f"backbone.frozen_stages is {stages}, found {found}, expected a stem and more blocks")
+        held = [*stem, *blocks[: stages - 1]] if stages and blocks is not None else []
+        for part in held:
+            part.requires_grad_(False)
+        if statistics:
+            held += [part for part in self.modules() if isinstance(part, _BatchNorm)]
+        return held
 
 
 def create_trunk(

@@ -18,19 +18,17 @@ from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_
 from trainer.losses import CosineSoftmax
 from trainer.models import Classifier, ModelCard, build_model, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
-from trainer.run import preprocess_of, strides_of
+from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.train import Batch, fit
-
-_GRID = 3  # cells along each axis that the sub-category centres see: where a detail is tells items apart
 
 
 class _Trained(nn.Module):
     """The classifier, and the sub-category centres that only training needs."""
 
-    def __init__(self, model: Classifier, items: int) -> None:
+    def __init__(self, model: Classifier, items: int, grid: int) -> None:
         super().__init__()
         self.model = model
-        self.items = CosineSoftmax(model.trunk.channels[-1] * _GRID**2, items)
+        self.items = CosineSoftmax(model.trunk.channels[-1] * grid**2, items)
 
 
 class ClassifierTask:
@@ -38,7 +36,7 @@ class ClassifierTask:
 
     def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier) -> None:
         self.recipe, self.crops = recipe, crops
-        self.module = _Trained(model, len(crops.items))
+        self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid)
         self._categories = torch.from_numpy(crops.category_indices(crops.train))
         self._items = torch.from_numpy(crops.item_indices(crops.train))
         self._plan: list[NDArray[np.int64]] = []
@@ -76,7 +74,7 @@ class ClassifierTask:
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
         """Cross-entropies."""
         feature = self.module.model.trunk(tensors["x"])[-1]
-        logits, pooled = self.module.model.decide(feature), pool_grid(feature, _GRID)
+        logits, pooled = self.module.model.decide(feature), pool_grid(feature, self.recipe.auxiliary_grid)
         partner, share = tensors["partner"], tensors["share"]
 
         def coarse(labels: Tensor) -> Tensor:
@@ -98,7 +96,9 @@ class ClassifierTask:
         logits = answers(module.model, crops.val_canvases, crops.spec)
         metrics = {"accuracy": float((logits.argmax(axis=1) == crops.category_indices(crops.val)).mean())}
         if self.recipe.auxiliary_items:
-            pooled = torch.from_numpy(answers(_Pooled(module.model), crops.val_canvases, crops.spec))
+            pooled = torch.from_numpy(
+                answers(_Pooled(module.model, self.recipe.auxiliary_grid), crops.val_canvases, crops.spec)
+            )
             centres = F.normalize(module.items.centres.detach().cpu(), dim=1)
             nearest = (F.normalize(pooled, dim=1) @ centres.T).argmax(dim=1).numpy()
             metrics["item_accuracy"] = float((nearest == crops.item_indices(crops.val)).mean())
@@ -106,12 +106,13 @@ class ClassifierTask:
 
 
 class _Pooled(nn.Module):
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: Classifier, grid: int) -> None:
         super().__init__()
         self.model = model
+        self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
-        return pool_grid(self.model.trunk(x)[-1], _GRID)
+        return pool_grid(self.model.trunk(x)[-1], self.grid)
 
 
 def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
@@ -121,7 +122,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         TrainError: the data cannot be learned from, or training broke down.
     """
     spec = preprocess_of(recipe)
-    crops = load_crops(recipe.data, spec)
+    crops = load_crops(recipe.data, spec, train_spec_of(recipe))
     if len(crops.categories) < 2:
         raise TrainError(f"{recipe.data.index}: found one category {crops.categories}, expected two or more")
     torch.manual_seed(recipe.seed)
@@ -137,10 +138,10 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         data=crops.data_card(recipe.data),
         recipe=recipe.model_dump(mode="json"),
     )
-    task = ClassifierTask(recipe, crops, build_model(card, recipe.backbone.pretrained))
-    shipped = fit(
-        task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), freeze_bn=recipe.backbone.freeze_bn
-    )
+    model = build_model(card, recipe.backbone.pretrained)
+    task = ClassifierTask(recipe, crops, model)
+    held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
+    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     card = card.model_copy(update=_examination(shipped.model, crops, recipe.seed))
     save_model(out, shipped.model, card)
     return card

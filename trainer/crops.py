@@ -23,7 +23,8 @@ _HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, f
 class Crops:
     """The training pictures and the canvases to examine with."""
 
-    spec: Preprocess
+    spec: Preprocess  # of the device
+    train_spec: Preprocess
     categories: list[str]
     items: list[str]  # sub-categories
     train: list[Sample]
@@ -46,11 +47,11 @@ class Crops:
 
     def vary(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> list[Image]:
         """Varied training pictures, each as large as it lies on the canvas."""
-        return [vary_crop(self.images[i], self.spec, how, rng) for i in indices]
+        return [vary_crop(self.images[i], self.train_spec, how, rng) for i in indices]
 
     def to_input(self, contents: list[Image]) -> Tensor:
         """Varied pictures as the network's input."""
-        return canvases_to_input(pad(contents, self.spec), self.spec)
+        return canvases_to_input(pad(contents, self.train_spec), self.train_spec)
 
     def train_canvases(self) -> NDArray[np.uint8]:
         """The training pictures as the device would see them, but for their having been shrunk once before."""
@@ -87,12 +88,15 @@ class Crops:
         }
 
 
-def load_crops(source: CropData, spec: Preprocess, *, each_item: int = 1) -> Crops:
+def load_crops(
+    source: CropData, spec: Preprocess, train_spec: Preprocess | None = None, *, each_item: int = 1
+) -> Crops:
     """Read and decode a data set.
 
     Args:
         source: where, which splits, which categories.
-        spec: of the network's input.
+        spec: of the network's input on the device.
+        train_spec: of its input in training; None: the same.
         each_item: training pictures that every sub-category needs.
 
     Raises:
@@ -115,6 +119,7 @@ def load_crops(source: CropData, spec: Preprocess, *, each_item: int = 1) -> Cro
     )
     return Crops(
         spec,
+        train_spec or spec,
         list(categories),
         items,
         pictures.samples,

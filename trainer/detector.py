@@ -219,9 +219,8 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = DetectorTask(recipe, train, val, model, card)
-    shipped = fit(
-        task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), freeze_bn=recipe.backbone.freeze_bn
-    )
+    held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
+    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     metrics = examine(shipped, place_scenes(val, spec), card)
     threshold = metrics.get("score_threshold", card.score_threshold)
     card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})

@@ -25,7 +25,7 @@ from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
 from trainer.losses import CosineSoftmax, pair_losses
 from trainer.models import Embedder, ModelCard, build_model, load_model, save_model
 from trainer.recipe import EmbedderRecipe
-from trainer.run import preprocess_of, strides_of
+from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.train import Batch, fit
 
 
@@ -77,7 +77,7 @@ class EmbedderTask:
         tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
         if recipe.confused:
             seed = int(rng.integers(2**31))
-            confused = confuse(contents, self.crops.spec, recipe.blocks, recipe.neighbourhood, seed)
+            confused = confuse(contents, self.crops.train_spec, recipe.blocks, recipe.neighbourhood, seed)
             tensors["confused"] = self.crops.to_input(confused)
         return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
 
@@ -152,7 +152,7 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     Raises:
         TrainError: the data cannot be learned from, or training broke down.
     """
-    crops = load_crops(recipe.data, preprocess_of(recipe), each_item=2)
+    crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe), each_item=2)
     if not recipe.one_per_category:
         return [_train_one(recipe, crops, out)]
     cards = []
@@ -160,7 +160,9 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
         own = recipe.own(name)
         data = recipe.data.model_copy(update={"categories": [name]})
         same = own.input == recipe.input
-        chosen = crops.of_category(name) if same else load_crops(data, preprocess_of(own), each_item=2)
+        chosen = (
+            crops.of_category(name) if same else load_crops(data, preprocess_of(own), train_spec_of(own), each_item=2)
+        )
         cards.append(_train_one(own, chosen, out / name))
     return cards
 
@@ -191,7 +193,8 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         _take_trunk(model, card, recipe.init_from)
     text = recipe.model_dump_json() + " ".join(crops.categories)
     task = EmbedderTask(recipe, crops, model, heads)
-    shipped = fit(task, recipe.optimiser, out, recipe.seed, text, freeze_bn=recipe.backbone.freeze_bn)
+    held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
+    shipped = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     values = examine(shipped.model, crops)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}

@@ -46,6 +46,10 @@ class Input(_Tree):
 
     width: Annotated[int, Field(ge=32)] = 96  # pixels
     height: Annotated[int, Field(ge=32)] = 96
+    # Of the canvases it learns from; None: the same. Crops that zoom in show objects larger than the device sees them,
+    # which a smaller canvas makes up for, and is faster (Touvron et al. 2019, the train-test resolution discrepancy).
+    train_width: Annotated[int | None, Field(ge=32)] = None
+    train_height: Annotated[int | None, Field(ge=32)] = None
     resize: Literal["letterbox", "stretch"] = "letterbox"
     interpolation: Literal["linear", "area"] = "area"
     crop_margin: Fraction = 0.1  # of the box, for crops on the device
@@ -61,6 +65,9 @@ class Backbone(_Tree):
     strides: list[int] | None = None  # of the maps that are used; None: the whole network's last map
     options: dict[str, Any] = {}  # for timm: output_stride, pad_type
     freeze_bn: bool = False  # batch norm keeps its statistics: for short fine-tunes
+    # Of the trunk's stages, counted from the picture, keep what they were published with: the stem is the first. They
+    # see the most pixels, and what they know serves any picture.
+    frozen_stages: Annotated[int, Field(ge=0)] = 0
 
 
 class Augment(_Tree):
@@ -120,6 +127,7 @@ class ClassifierRecipe(_Recipe):
     data: CropData
     width: int = 128  # hidden layer of the decision module
     auxiliary_items: bool = True  # a sub-category loss sharpens the trunk; dropped when saved
+    auxiliary_grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that it sees: where a detail is
     label_smoothing: Fraction = 0.05
 
 

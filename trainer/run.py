@@ -26,6 +26,13 @@ def preprocess_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) ->
     )
 
 
+def train_spec_of(recipe: ClassifierRecipe | EmbedderRecipe) -> Preprocess:
+    """The input that a crop network learns from."""
+    spec, given = preprocess_of(recipe), recipe.input
+    size = {"width": given.train_width or spec.width, "height": given.train_height or spec.height}
+    return spec.model_copy(update=size)
+
+
 def strides_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) -> list[int]:
     """The strides a recipe asks for; none of a trunk that is kept whole.
 
@@ -34,9 +41,11 @@ def strides_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) -> li
     """
     if recipe.kind == "detector" and not recipe.backbone.strides:
         raise TrainError("backbone.strides: found none, expected one for each map that finds objects, such as [8, 16]")
+    if recipe.kind == "detector" and (recipe.input.train_width or recipe.input.train_height):
+        raise TrainError("input.train_width and train_height: found in a detector's recipe, expected in those of crops")
     strides = recipe.backbone.strides or create_trunk(recipe.backbone.name, options=recipe.backbone.options).strides
-    if recipe.input.width % max(strides) or recipe.input.height % max(strides):
-        raise TrainError(
-            f"input is {recipe.input.width}x{recipe.input.height}, expected multiples of the stride {max(strides)}"
-        )
+    given = recipe.input
+    for width, height in (given.width, given.height), (given.train_width or 0, given.train_height or 0):
+        if width % max(strides) or height % max(strides):
+            raise TrainError(f"input is {width}x{height}, expected multiples of the stride {max(strides)}")
     return list(recipe.backbone.strides or [])

@@ -12,7 +12,7 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -76,7 +76,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, *, freeze_bn: bool = False) -> nn.Module:
+def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Sequence[nn.Module] = ()) -> nn.Module:
     """Train until the last epoch, from the checkpoint in `out` where there is one.
 
     Args:
@@ -85,7 +85,7 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, *, freeze
         out: run folder: checkpoint, metrics.csv, curves.png.
         seed: of everything random.
         recipe: as text; a checkpoint of another one is refused.
-        freeze_bn: batch norm keeps its statistics.
+        held: parts that stay in eval mode.
 
     Returns:
         the module to ship: the average of the weights where one is kept, in eval mode.
@@ -109,8 +109,8 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, *, freeze
         torch.manual_seed(seed * 100_003 + epoch)
         task.begin_epoch(epoch, np.random.default_rng((seed, epoch, 0)))
         task.module.train()
-        if freeze_bn:
-            _freeze_batch_norm(task.module)
+        for part in held:
+            part.eval()
         sums: dict[str, float] = {}
         bar = tqdm(_produce(task, seed, epoch, steps), total=steps, desc=f"{out.name} {epoch + 1}/{how.epochs}")
         for step, batch in enumerate(bar):
@@ -157,7 +157,7 @@ def learning_rate(how: Optimiser, step: int, total: int) -> float:
 def _optimiser(task: Task, how: Optimiser) -> torch.optim.Optimizer:
     trunk = {id(parameter) for parameter in task.trunk_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in task.module.parameters():
+    for parameter in filter(lambda p: p.requires_grad, task.module.parameters()):
         factor = how.trunk_lr if id(parameter) in trunk else 1.0
         decay = how.weight_decay if parameter.ndim > 1 else 0.0  # no decay on biases and norms
         groups.setdefault((factor, decay), []).append(parameter)
@@ -204,12 +204,6 @@ def _require_finite(parts: dict[str, Tensor], loss: Tensor, epoch: int, step: in
             f"{out}: loss is {float(loss.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
             f"{', '.join(batch.names[:3])}, ...), expected a number; {CHECKPOINT_FILE} holds epoch {epoch}"
         )
-
-
-def _freeze_batch_norm(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the public classes' common root
-            part.eval()
 
 
 @torch.no_grad()

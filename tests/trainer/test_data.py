@@ -29,6 +29,13 @@ def test_an_unreadable_picture_is_named_skipped_and_counted(tmp_path, caplog):
     assert len(crops.train) == 15
 
 
+def test_training_canvases_may_be_smaller_than_the_device_has_them(tmp_path):
+    crops = load_crops(CropData(index=write_crops(tmp_path)), SPEC, SPEC.model_copy(update={"width": 16, "height": 24}))
+    varied = crops.vary(np.arange(3), Augment(), np.random.default_rng(0))
+    assert crops.to_input(varied).shape == (3, 3, 24, 16)
+    assert crops.val_canvases.shape[1:] == crops.train_canvases().shape[1:] == (48, 32, 3)
+
+
 def test_an_empty_category_is_named(tmp_path):
     index = write_crops(tmp_path)
     with pytest.raises(TrainError, match=r"too few pictures of green \(0\)"):

@@ -92,6 +92,34 @@ def test_a_cut_trunk_carries_no_unused_blocks():
     assert count[(16,)] < count[(32,)] / 3
 
 
+def test_a_whole_trunk_ends_in_the_widening_convolution_that_a_cut_one_lacks():
+    whole, cut = (create_trunk("mobilenetv2_050", strides).eval() for strides in (None, [32]))
+    assert (whole.channels, whole.strides, cut.channels) == ([1280], [32], [160])
+    assert whole(torch.rand(1, 3, 64, 96))[0].shape == (1, 1280, 2, 3)
+
+
+def test_a_held_trunk_keeps_its_first_stages_and_its_statistics():
+    trunk = create_trunk("mobilenetv2_050")
+    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    trunk.train()
+    for part in trunk.hold(2, statistics=True):
+        part.eval()
+    optimiser = torch.optim.SGD([p for p in trunk.parameters() if p.requires_grad], 1.0)
+    trunk(torch.rand(2, 3, 64, 64))[0].square().mean().backward()
+    optimiser.step()
+    changed = {key for key, value in trunk.state_dict().items() if not torch.equal(value, before[key])}
+    assert not [
+        key for key in changed if "running" in key or key.startswith(("network.conv_stem", "network.blocks.0."))
+    ]
+    assert "network.blocks.1.0.conv_pw.weight" in changed
+
+
+@pytest.mark.parametrize(("name", "stages"), [("mobilenetv2_050", 9), ("resnet18", 1)])
+def test_stages_that_are_not_there_cannot_be_frozen(name, stages):
+    with pytest.raises(TrainError, match=f"frozen_stages is {stages}"):
+        create_trunk(name).hold(stages, statistics=False)
+
+
 def test_weights_of_a_path_are_taken_and_named_when_they_do_not_fit(tmp_path):
     import timm
 

@@ -10,6 +10,7 @@ import torch
 
 from edge.errors import TrainError
 from tests.trainer.toy import (
+    BACKBONE,
     classifier_recipe,
     detector_recipe,
     embedder_recipe,
@@ -23,7 +24,7 @@ from trainer.checkpoint import CHECKPOINT_FILE
 from trainer.classifier import ClassifierTask, train_classifier
 from trainer.detector import train_detector
 from trainer.embedder import EmbedderTask, train_embedders
-from trainer.models import load_card, load_model
+from trainer.models import build_model, load_card, load_model
 from trainer.recipe import Optimiser
 from trainer.train import choose_device, learning_rate
 
@@ -217,3 +218,23 @@ def test_no_readable_picture_at_all_is_an_error(tmp_path):
     write_index(tmp_path, [("a.png", "train", "red", "red-0"), ("b.png", "train", "blue", "blue-0")])
     with pytest.raises(TrainError, match="none of 2 pictures could be read"):
         train_classifier(classifier_recipe(tmp_path / "index.csv"), tmp_path / "run")
+
+
+def test_frozen_stages_are_shipped_as_they_were_published(tmp_path):
+    index = write_crops(tmp_path / "crops")
+    train_classifier(classifier_recipe(index, backbone=BACKBONE | {"frozen_stages": 1}), tmp_path / "held")
+    train_classifier(classifier_recipe(index, backbone=BACKBONE | {"frozen_stages": 0}), tmp_path / "free")
+    torch.manual_seed(0)
+    fresh = build_model(load_card(tmp_path / "held"))
+    held, free = (load_model(tmp_path / name)[0] for name in ("held", "free"))
+    stem = "trunk.network.conv_stem.weight"
+    assert torch.equal(held.state_dict()[stem], fresh.state_dict()[stem])
+    assert not torch.equal(free.state_dict()[stem], fresh.state_dict()[stem])
+
+
+def test_a_detector_asks_for_its_strides_and_for_no_training_size(tmp_path):
+    scenes = write_scenes(tmp_path / "scenes")
+    with pytest.raises(TrainError, match="strides: found none"):
+        train_detector(detector_recipe(scenes, backbone=BACKBONE | {"strides": None}), tmp_path / "out")
+    with pytest.raises(TrainError, match="train_width"):
+        train_detector(detector_recipe(scenes, input={"width": 96, "height": 64, "train_width": 64}), tmp_path / "out")
