@@ -26,6 +26,8 @@ class OpenVinoEngine:
         except Exception as error:
             raise EngineError(f"{path}: OpenVINO cannot load it: {str(error).splitlines()[0][:300]}") from error
         self.where = str(path)
+        self._dtype = self._model.input(0).get_element_type().to_dtype()
+        self._shape = self._model.input(0).get_partial_shape()
         self._request = self._model.create_infer_request()
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
@@ -34,6 +36,11 @@ class OpenVinoEngine:
         Raises:
             EngineError: wrong shape or dtype, or the runtime failed.
         """
+        # OpenVINO itself converts and reshapes without a word
+        fits = batch.dtype == self._dtype and self._shape.compatible(openvino.PartialShape(list(batch.shape)))
+        if not fits:
+            expected = f"{self._dtype} {self._shape}"
+            raise EngineError(f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, expected {expected}")
         try:
             result = self._request.infer([batch])
         except Exception as error:

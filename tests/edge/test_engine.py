@@ -1,6 +1,7 @@
 """The engine chooser and the ONNX Runtime door."""
 
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def test_a_backend_that_is_not_installed_is_an_error_not_a_fallback(path, monkey
 @pytest.mark.parametrize("backend", ["openvino", "tensorrt"])
 def test_a_backend_installed_in_part_is_an_engine_error(path, monkeypatch, backend):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setitem(__import__("sys").modules, backend, None)  # importing it raises
+    monkeypatch.setitem(sys.modules, backend, None)  # importing it raises
+    monkeypatch.delitem(sys.modules, f"edge.engine_{backend}", raising=False)
     with pytest.raises(EngineError, match=f"engine {backend}: found it installed but unusable: "):
         open_engine(path, backend)
 

@@ -1,0 +1,72 @@
+"""The OpenVINO door against the library itself and the shipped models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bundle import read_bundle
+from edge.decode import unit_rows
+from edge.engine import open_engine
+from edge.errors import EngineError
+from edge.stages import load_stages
+from tests.sample_models import sums_model
+
+DEMO = Path(__file__).parents[2] / "demo/bundle"
+BATCH = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(sums_model())
+    return path
+
+
+def test_a_model_answers_in_its_own_order_at_any_batch_size(path):
+    engine = open_engine(path, "openvino")
+    total, twice = engine.run(BATCH)
+    assert total.tolist() == [[3, 12], [21, 30]]
+    assert twice.tolist() == [[6, 24], [42, 60]]
+    assert engine.run(BATCH[:1])[0].tolist() == [[3, 12]]
+
+
+def test_answers_outlive_the_next_run(path):
+    engine = open_engine(path, "openvino")
+    total = engine.run(BATCH)[0]
+    engine.run(BATCH[::-1].copy())
+    assert total.tolist() == [[3, 12], [21, 30]]
+
+
+@pytest.mark.parametrize("batch", [BATCH.astype(np.float32), BATCH[:, :, :2], BATCH[0]])
+def test_a_batch_that_does_not_fit_is_our_error_and_the_engine_runs_on(path, batch):
+    engine = open_engine(path, "openvino")
+    with pytest.raises(EngineError, match=r"model\.onnx: found a .* batch of shape .*, expected uint8 \[\?,2,3\]"):
+        engine.run(batch)
+    assert len(engine.run(BATCH)) == 2
+
+
+def test_a_truncated_file_is_our_error_and_names_it(path):
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(EngineError, match=r"model\.onnx: OpenVINO cannot load it: "):
+        open_engine(path, "openvino")
+
+
+@pytest.mark.parametrize(("form", "least"), [("fp32", 0.999999), ("ort-u8", 0.97)])
+def test_shipped_models_answer_as_under_onnx_runtime(form, least):
+    bundle = read_bundle(DEMO)
+    for model in (bundle.manifest.classifier, *bundle.manifest.embedders):
+        spec = model.preprocess
+        batch = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3)).astype(np.uint8)
+        want, got = (
+            unit_rows(open_engine(bundle.folder / model.files[target], backend).run(batch)[0])
+            for target, backend in (("fp32", "onnxruntime"), (form, "openvino"))
+        )
+        assert float((want * got).sum()) > least
+
+
+def test_the_shipped_bundle_loads_and_keeps_its_output_order():
+    bundle = read_bundle(DEMO)
+    assert load_stages(bundle.folder, bundle.manifest, "openvino").detector is not None
