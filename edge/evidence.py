@@ -10,7 +10,9 @@ from edge.decode import unit_rows
 from edge.track import Track
 from edge.types import Box, Decision, FloatArray
 
-_EDGE_PX = 2.0  # a box this near the border is cut off
+_EDGE_PX = 2.0  # a box this near the border is cut off,
+_EDGE_SHARE = 0.04  # or this near in its own widths or heights, by which detectors err
+_OUTGROWN = 1.25  # an object this many times as wide or high shows what the looks before did not see
 _CUT_WEIGHT = 0.2  # of a look at a cut-off object, relative to a whole one
 _CUT_PATIENCE_S = 1.5  # an object that stays cut off is looked at after this long all the same
 _CLEAR_PROBABILITY = 0.95
@@ -22,7 +24,10 @@ class Evidence:
     """The fused looks of one track."""
 
     looks: int = 0
+    first_look_s: float = float("-inf")
     last_look_s: float = float("-inf")
+    width_px: float = 0.0  # of the widest box that was looked at
+    height_px: float = 0.0  # of the highest
     log_probability: FloatArray | None = None  # (labels,), weighted sum over looks
     weight: float = 0.0
     vectors: dict[str, FloatArray] = field(default_factory=dict)  # category -> weighted sum of unit vectors
@@ -43,6 +48,25 @@ class Evidence:
         self.vectors[category] = self.vectors.get(category, np.zeros_like(vector)) + weight * vector
         return unit_rows(self.vectors[category])
 
+    def note_look(self, box_px: Box, now_s: float) -> None:
+        """Count a look."""
+        self.first_look_s = self.first_look_s if self.looks else now_s
+        self.last_look_s = now_s
+        self.looks += 1
+        self.width_px = max(self.width_px, box_px[2] - box_px[0])
+        self.height_px = max(self.height_px, box_px[3] - box_px[1])
+
+    def is_outgrown(self, box_px: Box) -> bool:
+        """Whether the object now shows so much larger that the looks may have seen a part of it only."""
+        width_px, height_px = box_px[2] - box_px[0], box_px[3] - box_px[1]
+        return self.looks > 0 and (width_px > _OUTGROWN * self.width_px or height_px > _OUTGROWN * self.height_px)
+
+    def forget_looks(self) -> None:
+        """Begin anew; what was decided and told stays until the next look."""
+        self.looks, self.first_look_s, self.last_look_s = 0, float("-inf"), float("-inf")
+        self.width_px = self.height_px = 0.0
+        self.log_probability, self.weight, self.vectors = None, 0.0, {}
+
     @property
     def is_clear(self) -> bool:
         """Whether the newest decision is a match that another look would hardly change."""
@@ -53,7 +77,8 @@ class Evidence:
 def is_cut_off(box_px: Box, width: int, height: int) -> bool:
     """Whether a box reaches the border of its frame, so that part of the object may be outside."""
     x0, y0, x1, y1 = box_px
-    return x0 < _EDGE_PX or y0 < _EDGE_PX or x1 > width - _EDGE_PX or y1 > height - _EDGE_PX
+    near_x, near_y = max(_EDGE_PX, _EDGE_SHARE * (x1 - x0)), max(_EDGE_PX, _EDGE_SHARE * (y1 - y0))
+    return x0 < near_x or y0 < near_y or x1 > width - near_x or y1 > height - near_y
 
 
 def look_weight(track: Track, width: int, height: int) -> float:
@@ -80,7 +105,9 @@ class LookPolicy:
             return True
         if evidence.looks < self.max_looks and not evidence.is_clear:
             return since_s >= self.look_interval_s
-        return since_s >= self.recheck_s
+        # soon at first, for a first impression may be wrong, then ever more rarely
+        looked_for_s = evidence.last_look_s - evidence.first_look_s
+        return since_s >= min(self.recheck_s, max(self.look_interval_s, looked_for_s))
 
     def may_announce(self, evidence: Evidence) -> bool:
         """Whether subscribers can be told: the answer is clear, or enough looks were spent on it."""

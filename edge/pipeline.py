@@ -182,6 +182,8 @@ class Pipeline:
                 continue
             evidence = view.evidence.setdefault(track.track_id, Evidence())
             weight = look_weight(track, width, height)
+            if weight == 1.0 and evidence.is_outgrown(track.box_px):
+                evidence.forget_looks()
             if self._policy.wants_look(evidence, track, weight, now_s):
                 due.append((track, evidence, weight))
         return due
@@ -200,9 +202,8 @@ class Pipeline:
                 for i, vector in zip(rows, vectors, strict=True):
                     fused = due[i][1].add_vector(name, vector, due[i][2])
                     hits[i][name] = index.search(fused[None], TOP)[0]
-        for (_, evidence, _), categories, found in zip(due, searched, hits, strict=True):
-            evidence.looks += 1
-            evidence.last_look_s = now_s
+        for (track, evidence, _), categories, found in zip(due, searched, hits, strict=True):
+            evidence.note_look(track.box_px, now_s)
             evidence.decision = decide(categories, found, self.serving.open_sets)
 
     def _categories(

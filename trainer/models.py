@@ -121,12 +121,12 @@ def pool_grid(feature: Tensor, grid: int) -> Tensor:
 
 
 class EmbeddingHead(nn.Module):
-    """Own convolution, pool, own fully-connected layer, unit length."""
+    """Own convolution (none where the width is 0), pool, own fully-connected layer, unit length."""
 
     def __init__(self, channels: int, width: int, dim: int, grid: int) -> None:
         super().__init__()
-        self.block = _Separable(channels, width)
-        self.project = nn.Linear(width * grid * grid, dim)
+        self.block = _Separable(channels, width) if width else nn.Identity()
+        self.project = nn.Linear((width or channels) * grid * grid, dim)
         self.grid = grid
 
     def forward(self, feature: Tensor) -> Tensor:

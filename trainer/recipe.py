@@ -148,7 +148,7 @@ class EmbedderRecipe(_Recipe):
     init_from: Path | None = None  # a classifier's run folder, for the trunk
     heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
     dim: int = 64  # of each head
-    width: int = 128  # of each head's convolution
+    width: Annotated[int, Field(ge=0)] = 128  # of each head's convolution; 0: none, for one head on a trunk kept whole
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
     mode: Literal["literal", "guarded"] = "guarded"  # of the outline head's negatives, see trainer.losses
     classes_per_batch: Annotated[int, Field(ge=2)] = 14

@@ -40,15 +40,41 @@ def test_after_those_it_waits_for_the_interval():
 
 
 def test_after_the_last_look_it_waits_for_the_recheck():
-    evidence = Evidence(looks=5, last_look_s=9.0, decision=UNKNOWN)
+    evidence = Evidence(looks=5, first_look_s=1.0, last_look_s=9.0, decision=UNKNOWN)
     assert not wants(evidence)
     assert wants(evidence, now_s=11.0)
 
 
-def test_a_clear_match_stops_early_and_is_rechecked():
-    evidence = Evidence(looks=1, last_look_s=9.0, decision=match())
-    assert not wants(evidence)
-    assert wants(evidence, now_s=11.0)
+def test_a_clear_match_stops_early_and_is_rechecked_soon_and_then_ever_more_rarely():
+    evidence, looked = Evidence(decision=match()), []
+    for hundredth in range(1000):
+        if wants(evidence, now_s=hundredth / 100):
+            evidence.note_look((20, 20, 60, 60), hundredth / 100)
+            looked.append(hundredth / 100)
+    assert looked == pytest.approx([0.0, 0.2, 0.4, 0.8, 1.6, 3.2, 5.2, 7.2, 9.2], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("box", "outgrown"), [((20, 20, 71, 60), True), ((20, 20, 60, 71), True), ((9, 9, 58, 58), False)]
+)
+def test_an_object_that_shows_a_quarter_more_is_outgrown(box, outgrown):
+    evidence = Evidence()
+    assert not evidence.is_outgrown(box)
+    evidence.note_look((20, 20, 60, 60), 1.0)
+    evidence.note_look((20, 20, 40, 60), 2.0)
+    assert evidence.is_outgrown(box) is outgrown
+
+
+def test_forgotten_looks_leave_what_was_decided_and_told():
+    evidence = Evidence(decision=match(), announced=match())
+    evidence.note_look((20, 20, 60, 60), 9.9)
+    evidence.add_probabilities(np.array([1.0, 0.0], np.float32), 1.0)
+    evidence.add_vector("carton", np.array([1.0, 0.0], np.float32), 1.0)
+    evidence.forget_looks()
+    assert wants(evidence)
+    assert evidence.decision == evidence.announced == match()
+    np.testing.assert_allclose(evidence.add_probabilities(np.array([0.0, 1.0], np.float32), 1.0), [0, 1], atol=1e-5)
+    np.testing.assert_allclose(evidence.add_vector("carton", np.array([0.0, 1.0], np.float32), 1.0), [0, 1])
 
 
 @pytest.mark.parametrize(("probability", "margin"), [(0.94, 0.3), (0.99, 0.09)])
@@ -70,15 +96,17 @@ def test_an_answer_is_announced_when_clear_or_when_looked_at_enough():
     assert POLICY.may_announce(Evidence(looks=1, decision=match()))
 
 
-@pytest.mark.parametrize("box", [(0, 20, 60, 60), (20, 1.9, 60, 60), (20, 20, 100, 60), (20, 20, 60, 79)])
+@pytest.mark.parametrize(
+    "box", [(0, 20, 60, 60), (20, 1.9, 60, 60), (20, 20, 100, 60), (20, 20, 60, 79), (3.5, 20, 93, 60)]
+)
 def test_a_box_at_a_border_is_cut_off_and_counts_less(box):
     assert is_cut_off(box, 100, 80)
     assert look_weight(track(box), 100, 80) == 0.2
 
 
 def test_a_box_inside_and_one_that_fills_the_frame_count_whole():
-    assert not is_cut_off((2, 2, 98, 78), 100, 80)
-    assert look_weight(track((2, 2, 98, 78)), 100, 80) == 1.0
+    assert not is_cut_off((4, 4, 96, 76), 100, 80)
+    assert look_weight(track((4, 4, 96, 76)), 100, 80) == 1.0
     assert look_weight(track((0, 0, 100, 80)), 100, 80) == 1.0
 
 

@@ -95,8 +95,19 @@ def test_an_object_brings_exactly_one_new_event():
 
 def test_a_clear_object_is_looked_at_once_and_then_only_rechecked():
     bench = Bench()
-    bench.show(30)  # 2.9 s after the first look at a recheck of 1 s
-    assert len(bench.embedder.batch_sizes) == 3
+    bench.show(30)  # 2.9 s after the first look; rechecked soon, and then every second
+    assert len(bench.embedder.batch_sizes) == 6
+
+
+def test_a_part_that_was_taken_for_something_else_is_corrected_as_soon_as_the_whole_shows():
+    bench = Bench()
+    bench.index.hits = OTHER
+    bench.sees = one_box_map((16.0, 16.0, 32.0, 48.0))
+    (event,) = bench.show(20)
+    assert event.decision.match.item_id == "c2"
+    bench.index.hits, bench.sees = NEAR, one_box_map(BOX)
+    (event,) = bench.show(2)
+    assert (event.type, event.decision.match.item_id) == ("update", "c1")
 
 
 def test_one_detection_is_not_believed():
@@ -232,7 +243,7 @@ def test_sightings_tell_what_is_known():
     bench = Bench()
     results = [bench.pipeline.process(frame_at(n / 10)) for n in range(3)]
     assert [result.sightings[0].decision is not None for result in results] == [False, True, True]
-    assert [result.looks for result in results] == [0, 1, 0]
+    assert [result.looks for result in results] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("part", ["detector", "classifier", "embedder"])

@@ -70,6 +70,15 @@ def test_joint_vector_is_heads_in_order_each_of_equal_length():
     torch.testing.assert_close(joint[:, :8], parts["class"] / np.sqrt(2))
 
 
+def test_a_head_without_a_convolution_sees_the_pooled_trunk():
+    module = build_model(card("embedder", width=0, strides=[], heads=[Head(name="class", dim=8)])).eval()
+    assert not [name for name, _ in module.heads.named_parameters() if "block" in name]
+    x = torch.rand(2, 3, 64, 96)
+    project = module.heads["class_head"].project
+    expected = torch.nn.functional.normalize(project(module.trunk(x)[0].mean(dim=(2, 3))), dim=1)
+    torch.testing.assert_close(module(x), expected)
+
+
 def test_a_grid_averages_cells_in_rows_and_overlaps_where_it_must():
     feature = torch.arange(36.0).reshape(1, 1, 6, 6)
     expected = torch.nn.functional.adaptive_avg_pool2d(feature, 3).flatten(1)

@@ -1,0 +1,94 @@
+"""Synthetic streams that nobody looked at while rules were set, through a bundle: which objects are identified.
+
+    python benchmarks/streams.py [ASSETS] [--seeds 21 22 23 24]      # default: demo/
+
+Streams are rendered once into runs/streams/. Every frame is recognised, in the stream's own time, with the rules of
+configs/demo.yaml; broker and outbox are left out (`edge demo` has them). Writes benchmarks/results/streams.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def main() -> None:
+    """Render, recognise, score, write."""
+    from benchmarks.grocery import interval, machine
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("assets", type=Path, nargs="?", default=ROOT / "demo")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23, 24])
+    arguments = parser.parse_args()
+    report: dict[str, object] = {}
+    right: list[int] = []
+    for seed in arguments.seeds:
+        verdicts = recognise(arguments.assets, rendered(seed))
+        counts = Counter(verdict for verdict, _ in verdicts.values())
+        report[f"seed_{seed}"] = {"objects": len(verdicts), **counts}
+        right += [int(verdict == "right") for verdict, _ in verdicts.values()]
+        print(f"seed {seed}: {dict(counts)}")
+        for verdict, what in verdicts.values():
+            if verdict != "right":
+                print(f"    {verdict}: {what}")
+    report["right_share"], report["right_95"] = sum(right) / len(right), interval(right)
+    print(f"{sum(right)} of {len(right)} right, {report['right_share']:.1%} {report['right_95']}")
+    report |= {"date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
+    if arguments.assets == ROOT / "demo":
+        (ROOT / "benchmarks/results/streams.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def rendered(seed: int) -> Path:
+    """The stream of a seed, rendered where it is not there yet."""
+    video = ROOT / f"runs/streams/{seed}/stream.mp4"
+    if not video.with_suffix(".json").is_file():
+        video.parent.mkdir(parents=True, exist_ok=True)
+        command = [ROOT / ".venv/bin/edge-train", "synthesize", "--stream", "-o", video, "--seed", str(seed)]
+        subprocess.run([str(part) for part in command], check=True)
+    return video
+
+
+def recognise(assets: Path, video: Path) -> dict[int, tuple[str, str]]:
+    """For each well shown object the verdict, and what it was taken for."""
+    from edge.capture_door import open_source
+    from edge.config import load_config
+    from edge.health import Counters
+    from edge.payload import event_payload
+    from edge.runtime import build_pipeline, open_serving_from
+    from edge.score import answers_of, read_truth, score
+    from edge.source import CaptureOptions, EndOfStream, parse_source
+    from edge.types import Frame
+
+    config = load_config(ROOT / "configs/demo.yaml", {})
+    camera = next(iter(config.cameras.values()))
+    serving = open_serving_from(assets / "bundle", assets / "gallery", config.engine)
+    pipeline = build_pipeline(serving, config.recognition, {"stream": camera}, Counters())
+    door = open_source(parse_source(f"file://{video.resolve()}"), "auto", CaptureOptions())
+    payloads = []
+    try:
+        for index in range(10**9):
+            picture = door.read(5.0)
+            frame = Frame("stream", index, picture.image_rgb, picture.arrived_ns, 0.0, "file", picture.pts_s)
+            events = pipeline.process(frame).events
+            payloads += [json.loads(event_payload(event, "bench", "bench", "b", index)) for event in events]
+    except EndOfStream:
+        door.close()
+    truth = read_truth(video.with_suffix(".json"))
+    found = score(truth, answers_of(payloads))
+    answers = {found.object_of_track.get(a.track_id): a for a in answers_of(payloads)}
+    return {
+        number: (verdict, f"{truth.objects[number].item_id}, told {getattr(answers.get(number), 'item_id', None)}")
+        for number, verdict in found.verdicts.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
