@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edge.decode import softmax
 from edge.errors import TrainError
-from trainer.crops import Crops, answers, load_crops
+from trainer.crops import Crops, answers, load_crops, settle_statistics
 from trainer.data import plain_batches
 from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.losses import CosineSoftmax
@@ -142,6 +142,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     task = ClassifierTask(recipe, crops, model)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
+    settle_statistics(shipped.model, crops, recipe.seed)
     card = card.model_copy(update=_examination(shipped.model, crops, recipe.seed))
     save_model(out, shipped.model, card)
     return card

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from edge.manifest import Head
 from trainer.augment import confuse
-from trainer.crops import Crops, answers, load_crops
+from trainer.crops import Crops, answers, load_crops, settle_statistics
 from trainer.data import pair_batches
 from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
 from trainer.losses import CosineSoftmax, pair_losses
@@ -195,6 +195,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     task = EmbedderTask(recipe, crops, model, heads)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, text, held)
+    settle_statistics(shipped.model, crops, recipe.seed)
     values = examine(shipped.model, crops)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from edge.errors import TrainError
 from edge.image import encode_image, read_image, trim
@@ -11,7 +12,7 @@ from edge.manifest import Preprocess
 from edge.preprocess import to_batch, to_canvas
 from tests.trainer.toy import write_crops, write_index, write_scenes
 from trainer.augment import canvases_to_input, confuse, pad, vary_crop, vary_scene
-from trainer.crops import load_crops
+from trainer.crops import load_crops, settle_statistics
 from trainer.data import load_canvases, load_pictures, pair_batches, read_samples, read_scenes
 from trainer.recipe import Augment, CropData
 
@@ -156,3 +157,18 @@ def test_boxes_follow_their_scene():
         y, x = np.nonzero(canvas[..., 0] > 200)
         assert seen.all()
         np.testing.assert_allclose(boxes[0], [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=1.5)
+
+
+def test_statistics_are_those_of_pictures_as_the_device_sees_them(tmp_path):
+    index = write_crops(tmp_path)
+    plain, small = (
+        load_crops(CropData(index=index), SPEC, SPEC.model_copy(update={"width": width})) for width in (SPEC.width, 16)
+    )
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten())
+    settle_statistics(module.eval(), plain, seed=0)
+    assert module[0].running_mean.tolist() == [0, 0, 0]  # nothing to settle where both sizes are one
+    settle_statistics(module, small, seed=0)
+    pixels = canvases_to_input(small.train_canvases(), SPEC)
+    torch.testing.assert_close(module[0].running_mean, pixels.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-4)
+    assert not module[0].training
+    assert module[0].momentum == 0.1
