@@ -17,18 +17,18 @@ $bin/edge-train synthesize --stream -o demo/stream.mp4 --seed 11
 
 step "train the detector, the coarse classifier and the embedders, two at a time"
 # Networks as small as these gain little from a second thread: two trainings of one thread each are done sooner.
-export OMP_NUM_THREADS=1
-embedders() { $bin/edge-train embedder -c configs/train/demo-embedder.yaml -o runs/embedders --set "data.categories=[$1]"; }
-(
-    export TQDM_POSITION=1
-    $bin/edge-train detector -c configs/train/demo-detector.yaml -o runs/detector
-    until [ -e runs/classifier/model.json ]; do kill -0 $$ || exit 1; sleep 1; done # the embedders begin with its trunk
-    embedders "jar, carton, can"
-) &
-$bin/edge-train classifier -c configs/train/demo-classifier.yaml -o runs/classifier
-embedders "car, bottle"
-wait $!
-export OMP_NUM_THREADS=2
+train() {
+    case "$1" in
+        classifier | detector) set -- "$1" -c "configs/train/demo-$1.yaml" -o "runs/$1" ;;
+        *) # an embedder, which begins with the classifier's trunk
+            until [ -e runs/classifier/model.json ]; do sleep 1; done
+            set -- embedder -c configs/train/demo-embedder.yaml -o runs/embedders --set "data.categories=[$1]" ;;
+    esac
+    .venv/bin/edge-train "$@" || exit 255 # xargs then starts no other
+}
+export -f train
+printf '%s\n' classifier detector car bottle jar carton can |
+    OMP_NUM_THREADS=1 xargs -P 2 -n 1 --process-slot-var=TQDM_POSITION bash -c 'train "$0"'
 
 step "quantise, compare and pack"
 embedders=()

@@ -101,7 +101,7 @@ def vary_light(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
     if how.colour:
         canvas = np.asarray(cv2.transform(canvas, _colour_matrix(float(canvas.mean()), how.colour, rng)), np.uint8)
     if rng.random() < how.blur:
-        canvas = np.asarray(cv2.GaussianBlur(canvas, (3, 3), rng.uniform(0.5, 1.2)), np.uint8)
+        canvas = _blur(canvas, rng)
     if how.noise:
         start = int(rng.integers(_NOISE - canvas.size)) if canvas.size < _NOISE else 0
         noise = np.resize(_noise()[start : start + canvas.size], canvas.shape) * np.float32(rng.uniform(0, how.noise))
@@ -112,6 +112,20 @@ def vary_light(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
         top, left = int(rng.integers(height - size_y)), int(rng.integers(width - size_x))
         canvas[top : top + size_y, left : left + size_x] = rng.integers(0, 256, 3)
     return canvas
+
+
+def _blur(canvas: Image, rng: np.random.Generator) -> Image:
+    """Out of focus, or moved while the shutter was open: along a line of up to a sixteenth of the picture."""
+    if rng.random() < 0.5:
+        return np.asarray(cv2.GaussianBlur(canvas, (3, 3), rng.uniform(0.5, 1.2)), np.uint8)
+    length = rng.uniform(2.0, 0.0625 * max(canvas.shape[:2]))
+    angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0.0, 0.15)  # cameras pan, and tilt
+    half = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    size = 2 * int(np.ceil(length / 2)) + 1
+    line = np.zeros((size, size), np.float32)
+    ends = [tuple(int(v) for v in np.round((size // 2 + sign * half) * 16)) for sign in (-1, 1)]
+    cv2.line(line, ends[0], ends[1], 1.0, 1, cv2.LINE_AA, shift=4)
+    return np.asarray(cv2.filter2D(canvas, -1, line / line.sum(), borderType=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _colour_matrix(mean: float, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
