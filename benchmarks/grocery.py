@@ -201,16 +201,18 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     gallery = read_gallery(work / "gallery")
     report: dict[str, Any] = {}
     for target in ("fp32", "ort-u8"):
-        models = {"classifier": bundle.manifest.classifier, "embedders": bundle.manifest.embedders}
-        if any(target not in model.files for model in (models["classifier"], *models["embedders"])):
-            continue
-        manifest = bundle.manifest.model_copy(
-            update={
-                "classifier": models["classifier"].model_copy(update={"ship": target}),
-                "embedders": [model.model_copy(update={"ship": target}) for model in models["embedders"]],
-            }
-        )
-        stages = load_stages(bundle.folder, manifest)
+        # every form, shipped or not: those that failed a gate are in the folder of the pack alone
+        folder = work / f"forms-{target}"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(work / "models", folder)
+        models = [
+            model.model_copy(
+                update={"ship": target, "files": {target: f"{Path(model.files['fp32']).stem[:-5]}.{target}.onnx"}}
+            )
+            for model in (bundle.manifest.classifier, *bundle.manifest.embedders)
+        ]
+        manifest = bundle.manifest.model_copy(update={"classifier": models[0], "embedders": models[1:]})
+        stages = load_stages(folder, manifest)
         indexes = {
             category: build_index(read_category(gallery.path(category), model.space_id, model.dim))
             for model in manifest.embedders

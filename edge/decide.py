@@ -8,19 +8,21 @@ from edge.manifest import OpenSet
 from edge.types import Category, Decision, Hit, Match, Reason
 
 TOP = 5  # alternatives an event carries
-SECOND_CATEGORY_RATIO = 0.3  # a second category this likely, relative to the best, is searched too
+SEARCHED = 3  # categories at most
+SEARCHED_RATIO = 0.05  # a category this likely, relative to the best, is searched too
+CONFIRMABLE = 0.5  # of the threshold: a category less likely than that is not searched for a match to confirm it
 
 
 def categories_to_search(categories: list[Category], threshold: float) -> list[Category]:
-    """The categories whose galleries are worth a search: none when even the best is unlikely, at most two.
+    """The categories whose galleries are worth a search: none when even the best is too unlikely.
 
     Args:
         categories: best first.
-        threshold: probability below which the category is unknown.
+        threshold: probability below which the category is unknown unless a match confirms it.
     """
-    if not categories or categories[0].score < threshold:
+    if not categories or categories[0].score < CONFIRMABLE * threshold:
         return []
-    return [c for c in categories[:2] if c.score >= SECOND_CATEGORY_RATIO * categories[0].score]
+    return [c for c in categories[:SEARCHED] if c.score >= SEARCHED_RATIO * categories[0].score]
 
 
 def probability_of(score: float, open_set: OpenSet) -> float:
@@ -29,13 +31,18 @@ def probability_of(score: float, open_set: OpenSet) -> float:
     return 1.0 / (1.0 + math.exp(min(-open_set.slope * (score - open_set.midpoint), 700.0)))
 
 
-def decide(categories: list[Category], hits: dict[str, list[Hit]], open_sets: dict[str, OpenSet]) -> Decision:
+def decide(
+    categories: list[Category], hits: dict[str, list[Hit]], open_sets: dict[str, OpenSet], threshold: float = 0.0
+) -> Decision:
     """Choose the identity of one object.
+
+    A match beats none; among matches the probability of the category times the odds of the item decides.
 
     Args:
         categories: what was searched, best first; empty when no category was likely enough.
         hits: nearest items by category, best first; a category that is missing has no gallery.
         open_sets: thresholds by category; a category that is missing uses the defaults.
+        threshold: probability below which a category is unknown unless a match confirms it.
     """
     if not categories:
         return Decision(None, None, "unknown_category")
@@ -43,13 +50,21 @@ def decide(categories: list[Category], hits: dict[str, list[Hit]], open_sets: di
         _judge(category, hits.get(category.name, []), open_sets.get(category.name, OpenSet()))
         for category in categories
     ]
-    # a match beats none; among matches the joint probability of category and item decides
-    return max(judged, key=lambda d: (d.match is not None, _joint(d)))
+    chosen = max(judged, key=lambda d: (d.match is not None, _joint(d, open_sets)))
+    if chosen.match is None and chosen.category is not None and chosen.category.score < threshold:
+        return Decision(None, None, "unknown_category", chosen.top)
+    return chosen
 
 
-def _joint(decision: Decision) -> float:
-    category = decision.category.score if decision.category else 0.0
-    return category * (decision.match.probability if decision.match else 1.0)
+def _joint(decision: Decision, open_sets: dict[str, OpenSet]) -> float:
+    """Logarithm of the category's probability, times the odds of the item where one matches."""
+    if decision.category is None:
+        return -math.inf
+    likely = math.log(max(decision.category.score, 1e-9))
+    if decision.match is not None:
+        open_set = open_sets.get(decision.category.name, OpenSet())
+        likely += open_set.slope * (decision.match.score - open_set.midpoint)
+    return likely
 
 
 def _judge(category: Category, hits: list[Hit], open_set: OpenSet) -> Decision:

@@ -113,7 +113,7 @@ class ClassifierModel(_Model):
 
     labels: list[str]
     temperature: Annotated[float, Field(gt=0)] = 1.0  # logits are divided by it before softmax
-    threshold: float = 0.5  # below it the answer is unknown_category
+    threshold: float = 0.5  # below it the answer is unknown_category, unless a match confirms the category
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """The outputs of a batch of so many rows, in order: one logit per label."""

@@ -192,19 +192,22 @@ class Pipeline:
         """Classify and embed the due tracks, crops of one category in one batch, and decide anew on each."""
         searched = self._categories(image_rgb, due, timings)
         hits: list[dict[str, list[Hit]]] = [{} for _ in due]
-        for name in sorted({c.name for categories in searched for c in categories}):
-            rows = [i for i, categories in enumerate(searched) if name in {c.name for c in categories}]
-            embedder, index = self.serving.stages.embedders.get(name), self.serving.indexes.get(name)
-            if embedder is None or index is None:
+        for embedder in {id(e): e for e in self.serving.stages.embedders.values()}.values():
+            names = [n for n, e in self.serving.stages.embedders.items() if e is embedder and n in self.serving.indexes]
+            asked = [[c.name for c in categories if c.name in names] for categories in searched]
+            rows = [i for i, found in enumerate(asked) if found]
+            if not rows:
                 continue
             vectors = embedder.embed(image_rgb, [due[i][0].box_px for i in rows], timings)
             with timings.stage("search"):
                 for i, vector in zip(rows, vectors, strict=True):
-                    fused = due[i][1].add_vector(name, vector, due[i][2])
-                    hits[i][name] = index.search(fused[None], TOP)[0]
+                    for name in asked[i]:
+                        fused = due[i][1].add_vector(name, vector, due[i][2])
+                        hits[i][name] = self.serving.indexes[name].search(fused[None], TOP)[0]
+        threshold = self.serving.category_threshold
         for (track, evidence, _), categories, found in zip(due, searched, hits, strict=True):
             evidence.note_look(track.box_px, now_s)
-            evidence.decision = decide(categories, found, self.serving.open_sets)
+            evidence.decision = decide(categories, found, self.serving.open_sets, threshold)
 
     def _categories(
         self, image_rgb: Image, due: list[tuple[Track, Evidence, float]], timings: Timings

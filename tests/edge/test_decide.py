@@ -61,12 +61,20 @@ def test_the_second_category_wins_with_a_match_where_the_first_has_none():
     assert decision.match.item_id == "i0"
 
 
-def test_of_two_matches_the_joint_probability_decides():
-    found = {"carton": hits(0.61, 0.2), "tyre": hits(0.95, 0.2)}
-    # 0.55 * sigmoid(10 * 0.11) = 0.413, 0.45 * sigmoid(20 * 0.45) = 0.450
-    assert decide([Category("carton", 0.55), Category("tyre", 0.45)], found, STRICT).category.name == "tyre"
-    # 0.8 * 0.750 = 0.600, 0.2 * 1.000 = 0.200
-    assert decide([Category("carton", 0.8), Category("tyre", 0.2)], found, STRICT).category.name == "carton"
+def test_of_two_matches_probability_times_odds_decides():
+    rules = STRICT | {"tyre": OpenSet(threshold=0.6, slope=10, midpoint=0.5)}
+    found = {"carton": hits(0.65, 0.2), "tyre": hits(0.8, 0.2)}
+    # 0.8 * e^1.5 = 3.59, 0.2 * e^3 = 4.02
+    assert decide([Category("carton", 0.8), Category("tyre", 0.2)], found, rules).category.name == "tyre"
+    # 0.83 * e^1.5 = 3.72, 0.17 * e^3 = 3.41
+    assert decide([Category("carton", 0.83), Category("tyre", 0.17)], found, rules).category.name == "carton"
+
+
+def test_an_unlikely_category_is_unknown_unless_a_match_confirms_it():
+    unlikely = [Category("carton", 0.4)]
+    assert decide(unlikely, {"carton": hits(0.8, 0.5)}, STRICT, 0.5).match.item_id == "i0"
+    found = hits(0.5, 0.3)
+    assert decide(unlikely, {"carton": found}, STRICT, 0.5) == Decision(None, None, "unknown_category", tuple(found))
 
 
 def test_without_any_match_the_likelier_category_gives_the_reason():
@@ -75,16 +83,18 @@ def test_without_any_match_the_likelier_category_gives_the_reason():
 
 
 def test_one_clear_category_is_searched_alone():
-    assert categories_to_search([CARTON, TYRE], 0.5) == [CARTON]
+    clear = [Category("carton", 0.96), Category("tyre", 0.04)]
+    assert categories_to_search(clear, 0.5) == clear[:1]
 
 
-def test_two_close_categories_are_both_searched_and_never_three():
-    close = [Category("a", 0.5), Category("b", 0.3), Category("c", 0.2)]
-    assert categories_to_search(close, 0.5) == close[:2]
+def test_close_categories_are_searched_and_never_four():
+    close = [Category("a", 0.5), Category("b", 0.2), Category("c", 0.15), Category("d", 0.15)]
+    assert categories_to_search(close, 0.5) == close[:3]
 
 
-def test_an_unlikely_best_category_is_not_searched():
-    assert categories_to_search([CARTON, TYRE], 0.91) == []
+def test_a_category_too_unlikely_to_be_confirmed_is_not_searched():
+    assert categories_to_search([Category("a", 0.25)], 0.5) == [Category("a", 0.25)]
+    assert categories_to_search([Category("a", 0.24)], 0.5) == []
     assert categories_to_search([], 0.5) == []
 
 

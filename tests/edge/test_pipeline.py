@@ -173,7 +173,7 @@ def test_an_identity_is_not_taken_back_by_later_doubt_but_replaced_by_another():
 def test_an_unlikely_category_is_unknown_category_and_searches_nothing():
     bench = Bench()
     bench.odds = (1.0, 1.01)
-    bench.pipeline.serving.stages.classifier.model = classifier_model(threshold=0.6)
+    bench.pipeline.serving.stages.classifier.model = classifier_model(threshold=1.02)
     assert bench.show(10)[0].decision.reason == "unknown_category"
     assert bench.embedder.batch_sizes == []
 
