@@ -1,6 +1,6 @@
 """Synthetic streams that nobody looked at while rules were set, through a bundle: which objects are identified.
 
-    python benchmarks/streams.py [ASSETS] [--seeds 21 22 23 24]      # default: demo/
+    python benchmarks/streams.py [ASSETS] [--seeds 31 32 33 34 35]      # default: demo/
 
 Streams are rendered once into runs/streams/. Every frame is recognised, in the stream's own time, with the rules of
 configs/demo.yaml; broker and outbox are left out (`edge demo` has them). Writes benchmarks/results/streams.json.
@@ -26,7 +26,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("assets", type=Path, nargs="?", default=ROOT / "demo")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23, 24])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33, 34, 35])
     arguments = parser.parse_args()
     report: dict[str, object] = {}
     right: list[int] = []
