@@ -143,7 +143,8 @@ def test_a_truncated_model_is_refused_and_the_previous_bundle_keeps_serving(tmp_
     damaged = tmp_path / "damaged"
     shutil.copytree(DEMO / "bundle", damaged)
     manifest = json.loads((damaged / "bundle.json").read_text())
-    entry = next(e for e in manifest["files"] if e["path"].endswith(".onnx"))
+    serving = manifest["classifier"]["files"][manifest["classifier"]["ship"]]
+    entry = next(e for e in manifest["files"] if e["path"] == serving)
     model = damaged / entry["path"]
     model.write_bytes(model.read_bytes()[:1000])
 
