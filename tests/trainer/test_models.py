@@ -29,7 +29,7 @@ def card(kind: str, **changes) -> ModelCard:
         },
     }[kind]
     spec = Preprocess(width=96, height=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
-    return ModelCard(kind=kind, backbone=SMALL, preprocess=spec, width=16, **fields | changes)
+    return ModelCard(kind=kind, backbone=SMALL, preprocess=spec, **{"width": 16} | fields | changes)
 
 
 @pytest.mark.parametrize("kind", ["detector", "classifier", "embedder"])
