@@ -20,7 +20,6 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-PICTURES = 4
 
 
 def main() -> None:

@@ -20,12 +20,13 @@ train() {
     case "$1" in
         classifier | detector) set -- "$1" -c "configs/train/demo-$1.yaml" -o "runs/$1" ;;
         *) # an embedder, which begins with the classifier's trunk
-            until [ -e runs/classifier/model.json ]; do sleep 1; done
+            until [ -e runs/classifier/model.json ]; do [ ! -e runs/failed ] || exit 255; sleep 1; done
             set -- embedder -c configs/train/demo-embedder.yaml -o runs/embedders --set "data.categories=[$1]" ;;
     esac
-    .venv/bin/edge-train "$@" || exit 255 # xargs then starts no other
+    .venv/bin/edge-train "$@" || { touch runs/failed; exit 255; } # xargs then starts no other
 }
 export -f train
+rm -f runs/failed
 printf '%s\n' classifier detector car bottle jar carton can |
     OMP_NUM_THREADS=1 xargs -P 2 -n 1 --process-slot-var=TQDM_POSITION bash -c 'train "$0"'
 

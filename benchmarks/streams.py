@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+UNSEEN = [31, 32, 33, 34, 35]  # not looked at while rules and recipes were set
 sys.path.insert(0, str(ROOT))
 
 
@@ -26,7 +27,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("assets", type=Path, nargs="?", default=ROOT / "demo")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33, 34, 35])
+    parser.add_argument("--seeds", type=int, nargs="+", default=UNSEEN)
     arguments = parser.parse_args()
     report: dict[str, object] = {}
     right: list[int] = []
@@ -42,7 +43,7 @@ def main() -> None:
     report["right_share"], report["right_95"] = sum(right) / len(right), interval(right)
     print(f"{sum(right)} of {len(right)} right, {report['right_share']:.1%} {report['right_95']}")
     report |= {"date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
-    if arguments.assets == ROOT / "demo":
+    if arguments.assets == ROOT / "demo" and arguments.seeds == UNSEEN:
         (ROOT / "benchmarks/results/streams.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -82,8 +83,9 @@ def recognise(assets: Path, video: Path) -> dict[int, tuple[str, str]]:
     except EndOfStream:
         door.close()
     truth = read_truth(video.with_suffix(".json"))
-    found = score(truth, answers_of(payloads))
-    answers = {found.object_of_track.get(a.track_id): a for a in answers_of(payloads)}
+    told = answers_of(payloads)
+    found = score(truth, told)
+    answers = {found.object_of_track.get(answer.track_id): answer for answer in told}
     return {
         number: (verdict, f"{truth.objects[number].item_id}, told {getattr(answers.get(number), 'item_id', None)}")
         for number, verdict in found.verdicts.items()

@@ -83,7 +83,7 @@ class RecognitionConfig(_Tree):
     min_looks: Annotated[int, Field(ge=1)] = 3  # before an unclear object is called unknown
     max_looks: Annotated[int, Field(ge=1)] = 12  # of one object until it is decided
     look_interval_s: Annotated[float, Field(ge=0)] = 0.15  # between two looks of one object
-    recheck_s: Annotated[float, Field(gt=0)] = 3.0  # a decided object is looked at again
+    recheck_s: Annotated[float, Field(gt=0)] = 3.0  # a decided object is looked at again at the latest
     track_gap_s: Annotated[float, Field(gt=0)] = 1.0  # unseen this long, an object has left
 
 

@@ -46,25 +46,21 @@ def decide(
     """
     if not categories:
         return Decision(None, None, "unknown_category")
-    judged = [
-        _judge(category, hits.get(category.name, []), open_sets.get(category.name, OpenSet()))
-        for category in categories
-    ]
-    chosen = max(judged, key=lambda d: (d.match is not None, _joint(d, open_sets)))
-    if chosen.match is None and chosen.category is not None and chosen.category.score < threshold:
+    judged = []
+    for category in categories:
+        open_set = open_sets.get(category.name, OpenSet())
+        decision = _judge(category, hits.get(category.name, []), open_set)
+        judged.append((decision.match is not None, _log_joint(category, decision.match, open_set), category, decision))
+    matches, _, category, chosen = max(judged, key=lambda row: row[:2])
+    if not matches and category.score < threshold:
         return Decision(None, None, "unknown_category", chosen.top)
     return chosen
 
 
-def _joint(decision: Decision, open_sets: dict[str, OpenSet]) -> float:
+def _log_joint(category: Category, match: Match | None, open_set: OpenSet) -> float:
     """Logarithm of the category's probability, times the odds of the item where one matches."""
-    if decision.category is None:
-        return -math.inf
-    likely = math.log(max(decision.category.score, 1e-9))
-    if decision.match is not None:
-        open_set = open_sets.get(decision.category.name, OpenSet())
-        likely += open_set.slope * (decision.match.score - open_set.midpoint)
-    return likely
+    odds = open_set.slope * (match.score - open_set.midpoint) if match else 0.0
+    return math.log(max(category.score, 1e-9)) + odds
 
 
 def _judge(category: Category, hits: list[Hit], open_set: OpenSet) -> Decision:

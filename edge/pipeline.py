@@ -192,9 +192,12 @@ class Pipeline:
         """Classify and embed the due tracks, crops of one category in one batch, and decide anew on each."""
         searched = self._categories(image_rgb, due, timings)
         hits: list[dict[str, list[Hit]]] = [{} for _ in due]
-        for embedder in {id(e): e for e in self.serving.stages.embedders.values()}.values():
-            names = [n for n, e in self.serving.stages.embedders.items() if e is embedder and n in self.serving.indexes]
-            asked = [[c.name for c in categories if c.name in names] for categories in searched]
+        embedders, indexes = self.serving.stages.embedders, self.serving.indexes
+        for embedder in dict.fromkeys(embedders.values()):  # each once, however many categories it serves
+            asked = [
+                [c.name for c in categories if embedders.get(c.name) is embedder and c.name in indexes]
+                for categories in searched
+            ]
             rows = [i for i, found in enumerate(asked) if found]
             if not rows:
                 continue
@@ -203,7 +206,7 @@ class Pipeline:
                 for i, vector in zip(rows, vectors, strict=True):
                     for name in asked[i]:
                         fused = due[i][1].add_vector(name, vector, due[i][2])
-                        hits[i][name] = self.serving.indexes[name].search(fused[None], TOP)[0]
+                        hits[i][name] = indexes[name].search(fused[None], TOP)[0]
         threshold = self.serving.category_threshold
         for (track, evidence, _), categories, found in zip(due, searched, hits, strict=True):
             evidence.note_look(track.box_px, now_s)

@@ -1,1 +1,19 @@
 """What every test may use."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.health import Counters
+from edge.outbox import Outbox
+
+
+@pytest.fixture
+def counters():
+    return Counters()
+
+
+@pytest.fixture
+def outbox(tmp_path, counters):
+    with Outbox(tmp_path / "outbox.sqlite", counters) as outbox:
+        yield outbox

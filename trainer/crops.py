@@ -149,6 +149,7 @@ def settle_statistics(module: nn.Module, crops: Crops, seed: int, batch: int = 6
         norm.momentum = None  # the plain mean over batches
         norm.train()
     order = np.random.default_rng(seed).permutation(len(crops.images))[:_STATISTICS]
+    order = order[: len(order) // batch * batch or None]  # a rest of a few pictures would count as much as a batch
     answers(module, np.stack([to_canvas(crops.spec, crops.images[i])[0] for i in order]), crops.spec, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

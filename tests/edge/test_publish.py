@@ -7,12 +7,8 @@ import queue
 import random
 import threading
 
-import pytest
-
 from edge.errors import PublishError, RefusedError
-from edge.health import Counters
 from edge.mqtt import Acknowledgement, MqttSettings
-from edge.outbox import Outbox
 from edge.publish import Publisher, backoff_s
 
 SETTINGS = MqttSettings("till", window=4, backoff_first_s=0.001, backoff_max_s=0.002, connect_timeout_s=1.0)
@@ -87,17 +83,6 @@ class Dialled:
         if isinstance(result, Exception):
             raise result
         return result
-
-
-@pytest.fixture
-def counters():
-    return Counters()
-
-
-@pytest.fixture
-def outbox(tmp_path, counters):
-    with Outbox(tmp_path / "outbox.sqlite", counters) as outbox:
-        yield outbox
 
 
 def put(outbox, *ids):

@@ -23,17 +23,6 @@ from tests.integration.mqtt_samples import AVAILABLE, Inbox, put, settings, unti
 
 
 @pytest.fixture
-def counters():
-    return Counters()
-
-
-@pytest.fixture
-def outbox(tmp_path, counters):
-    with Outbox(tmp_path / "outbox.sqlite", counters) as outbox:
-        yield outbox
-
-
-@pytest.fixture
 def mosquitto(tmp_path):
     broker = Mosquitto(tmp_path / "mosquitto")
     yield broker

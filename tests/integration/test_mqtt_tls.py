@@ -8,25 +8,12 @@ import subprocess
 import pytest
 
 from edge.errors import PublishError
-from edge.health import Counters
 from edge.mqtt import Connection, MqttSettings, tls_context
-from edge.outbox import Outbox
 from edge.publish import Publisher
 from edge.subscribe import Subscriber
 from tests.integration.certificates import Authority
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.mqtt_samples import AVAILABLE, Inbox, put, settings, until
-
-
-@pytest.fixture
-def counters():
-    return Counters()
-
-
-@pytest.fixture
-def outbox(tmp_path, counters):
-    with Outbox(tmp_path / "outbox.sqlite", counters) as outbox:
-        yield outbox
 
 
 @pytest.fixture
