@@ -2,10 +2,11 @@
 
     python benchmarks/grocery.py            # all steps, into runs/grocery; finished steps are not repeated
     python benchmarks/grocery.py --only play
-    python benchmarks/grocery.py --backbone tf_efficientnet_lite0    # into runs/grocery-tf_efficientnet_lite0
+    python benchmarks/grocery.py --backbone tf_efficientnet_lite0 --work runs/grocery-lite0
+    python benchmarks/grocery.py --teacher runs/grocery-lite0 --work runs/grocery-taught    # distilled from the former
 
 Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. `test` is
-looked at by the last step only. Writes benchmarks/results/grocery.json.
+looked at by the last step only. Writes benchmarks/results/<folder>-<split>.json.
 """
 
 from __future__ import annotations
@@ -35,14 +36,16 @@ SECONDS_PER_PHOTO = 0.5
 CANVAS_PX = 320
 MOBILENET = "mobilenetv2_100"
 LITE0 = "tf_efficientnet_lite0"
-EPOCHS = {MOBILENET: 20, LITE0: 15}  # of the classifier
+CLASSIFIER_EPOCHS = {MOBILENET: 20, LITE0: 15}
+TAUGHT_EPOCHS = 16
 
 
 def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", choices=list(EPOCHS), default=MOBILENET)
-    parser.add_argument("--work", type=Path, help="runs/grocery, with the backbone's name unless it is the default's")
+    parser.add_argument("--backbone", choices=list(CLASSIFIER_EPOCHS), default=MOBILENET)
+    parser.add_argument("--teacher", type=Path, help="the folder of another run, to distil from")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/grocery")
     parser.add_argument("--only", choices=["train", "pack", "play"])
     parser.add_argument("--split", default="test", help="the photos that are played")
     parser.add_argument("--limit", type=int, default=0, help="play only so many photos; 0: all")
@@ -51,11 +54,10 @@ def main() -> None:
     index = data / "grocery/index.csv"
     if not index.is_file():
         sys.exit(f"{index}: found no file, expected the Grocery Store data set")
-    suffix = "" if arguments.backbone == MOBILENET else f"-{arguments.backbone}"
-    work = arguments.work or ROOT / f"runs/grocery{suffix}"
+    work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     if arguments.only in (None, "train"):
-        train(work, index, data, arguments.backbone)
+        train(work, index, data, arguments.backbone, arguments.teacher and arguments.teacher.resolve())
     if arguments.only in (None, "pack"):
         pack(work, index, data)
     if arguments.only in (None, "play"):
@@ -68,7 +70,7 @@ def main() -> None:
         report |= {"date": date.today().isoformat()}  # noqa: DTZ011
         print(json.dumps(report, indent=1))
         if not arguments.limit:
-            (ROOT / f"benchmarks/results/grocery{suffix}-{arguments.split}.json").write_text(
+            (ROOT / f"benchmarks/results/{work.name}-{arguments.split}.json").write_text(
                 json.dumps(report, indent=1) + "\n"
             )
 
@@ -79,28 +81,21 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
 
 
-def train(work: Path, index: Path, data: Path, backbone: str) -> None:
+def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | None) -> None:
     """Fine-tune the coarse classifier, then the embedder from its trunk, on the train split."""
     weights = lite0_weights(work) if backbone == LITE0 else data / "weights/mobilenetv2_100_in1k.safetensors"
     shared = (
         *("--set", f"data.index={index}", "--set", f"data.root={data}"),
         *("--set", f"backbone.name={backbone}", "--set", f"backbone.pretrained={weights}"),
     )
-    epochs = ("--set", f"optimiser.epochs={EPOCHS[backbone]}")
-    recipes = ROOT / "benchmarks/recipes"
-    classifier = recipes / "grocery-classifier.yaml"
-    run(BIN / "edge-train", "classifier", "-c", classifier, "-o", work / "classifier", *shared, *epochs)
-    start = ("--set", f"init_from={work / 'classifier'}")
-    run(
-        BIN / "edge-train",
-        "embedder",
-        "-c",
-        recipes / "grocery-embedder.yaml",
-        "-o",
-        work / "embedder",
-        *shared,
-        *start,
-    )
+    epochs = TAUGHT_EPOCHS if teacher else CLASSIFIER_EPOCHS[backbone]
+    for kind, own in (
+        ("classifier", ("--set", f"optimiser.epochs={epochs}")),
+        ("embedder", ("--set", f"init_from={work / 'classifier'}")),
+    ):
+        taught = ("--set", f"teacher={teacher / kind}") if teacher else ()
+        recipe = ROOT / f"benchmarks/recipes/grocery-{kind}.yaml"
+        run(BIN / "edge-train", kind, "-c", recipe, "-o", work / kind, *shared, *own, *taught)
 
 
 def lite0_weights(work: Path) -> Path:

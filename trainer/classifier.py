@@ -19,24 +19,29 @@ from trainer.losses import CosineSoftmax
 from trainer.models import Classifier, ModelCard, build_model, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
+from trainer.teacher import Projection, Teacher, mean_angle, softened_divergence
 from trainer.train import Batch, fit
 
 
 class _Trained(nn.Module):
-    """The classifier, and the sub-category centres that only training needs."""
+    """The classifier, and what only training needs: the sub-category centres, the way to a teacher's features."""
 
-    def __init__(self, model: Classifier, items: int, grid: int) -> None:
+    def __init__(self, model: Classifier, items: int, grid: int, teacher: Teacher | None) -> None:
         super().__init__()
         self.model = model
-        self.items = CosineSoftmax(model.trunk.channels[-1] * grid**2, items)
+        channels = model.trunk.channels[-1]
+        self.items = CosineSoftmax(channels * grid**2, items)
+        self.to_teacher = Projection(channels, teacher) if teacher else nn.Identity()
 
 
 class ClassifierTask:
-    """Cross-entropy over meta-categories, and optionally over sub-categories on the pooled trunk."""
+    """Cross-entropy over meta-categories; optionally over sub-categories on the pooled trunk, and to a teacher."""
 
-    def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier) -> None:
-        self.recipe, self.crops = recipe, crops
-        self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid)
+    def __init__(
+        self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, teacher: Teacher | None = None
+    ) -> None:
+        self.recipe, self.crops, self.teacher = recipe, crops, teacher
+        self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid, teacher)
         self._categories = torch.from_numpy(crops.category_indices(crops.train))
         self._items = torch.from_numpy(crops.item_indices(crops.train))
         self._plan: list[NDArray[np.int64]] = []
@@ -86,6 +91,11 @@ class ClassifierTask:
             parts["item"] = share * self.module.items(pooled, items) + (1 - share) * self.module.items(
                 pooled, items[partner]
             )
+        if self.teacher:
+            told, features = self.teacher.classify(tensors["x"])
+            projected = self.module.to_teacher(feature.mean(dim=(2, 3)))
+            parts["teacher"] = self.recipe.distil * softened_divergence(logits, told)
+            parts["teacher_features"] = self.recipe.distil * mean_angle(projected, features)
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -139,7 +149,8 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         recipe=recipe.model_dump(mode="json"),
     )
     model = build_model(card, recipe.backbone.pretrained)
-    task = ClassifierTask(recipe, crops, model)
+    teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
+    task = ClassifierTask(recipe, crops, model, teacher)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     settle_statistics(shipped.model, crops, recipe.seed)

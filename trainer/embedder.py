@@ -26,6 +26,7 @@ from trainer.losses import CosineSoftmax, pair_losses
 from trainer.models import Embedder, ModelCard, build_model, load_model, save_model
 from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
+from trainer.teacher import Teacher, mean_angle
 from trainer.train import Batch, fit
 
 
@@ -41,10 +42,17 @@ class _Trained(nn.Module):
 
 
 class EmbedderTask:
-    """Cosine softmax for each head, the pairwise losses ramped in."""
+    """Cosine softmax for each head, the pairwise losses ramped in, and optionally a teacher's vectors."""
 
-    def __init__(self, recipe: EmbedderRecipe, crops: Crops, model: Embedder, heads: list[Head]) -> None:
-        self.recipe, self.crops = recipe, crops
+    def __init__(
+        self,
+        recipe: EmbedderRecipe,
+        crops: Crops,
+        model: Embedder,
+        heads: list[Head],
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.recipe, self.crops, self.teacher = recipe, crops, teacher
         self.module = _Trained(model, heads, len(crops.items), recipe)
         self._labels = crops.item_indices(crops.train)
         self._plan: list[NDArray[np.int64]] = []
@@ -104,6 +112,9 @@ class EmbedderTask:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
             parts |= {f"{head}_pairs": weight * value for head, value in pairs.items()}
+        if self.teacher:
+            joint = torch.cat(list(original.values()), dim=1)
+            parts["teacher"] = recipe.distil * mean_angle(joint, self.teacher.embed(tensors["x"]))
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -192,7 +203,8 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     if recipe.init_from is not None:
         _take_trunk(model, card, recipe.init_from)
     text = recipe.model_dump_json() + " ".join(crops.categories)
-    task = EmbedderTask(recipe, crops, model, heads)
+    teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
+    task = EmbedderTask(recipe, crops, model, heads, teacher)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     settle_statistics(shipped.model, crops, recipe.seed)

@@ -129,6 +129,8 @@ class ClassifierRecipe(_Recipe):
     auxiliary_items: bool = True  # a sub-category loss sharpens the trunk; dropped when saved
     auxiliary_grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that it sees: where a detail is
     label_smoothing: Fraction = 0.05
+    teacher: Path | None = None  # a classifier's run folder of the same categories, to distil from
+    distil: float = 1.0  # weight of what the teacher says
 
 
 class Own(_Tree):
@@ -146,6 +148,8 @@ class EmbedderRecipe(_Recipe):
     one_per_category: bool = False  # train one embedder for each, into a folder of its name
     each: dict[str, Own] = {}  # what some of these have of their own
     init_from: Path | None = None  # a classifier's run folder, for the trunk
+    teacher: Path | None = None  # an embedder's run folder with the same heads, to distil from
+    distil: float = 1.0  # weight of what the teacher says
     heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
     dim: int = 64  # of each head
     width: Annotated[int, Field(ge=0)] = 128  # of each head's convolution; 0: none, for one head on a trunk kept whole

@@ -1,0 +1,78 @@
+"""Distillation: a trained network that a smaller one of the same kind learns from, picture by picture.
+
+Sources: softened probabilities, Hinton et al. 2015 (arXiv 1503.02531); features through a learned projection, Romero et
+al. 2015 (FitNets, arXiv 1412.6550). The teacher sees the same variation of a picture as the student.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge.errors import TrainError
+from trainer.models import Classifier, Detector, Embedder, ModelCard, load_model
+
+TEMPERATURE = 2.0  # of the softened probabilities
+
+
+class Teacher:
+    """A frozen classifier or embedder."""
+
+    def __init__(self, folder: Path, student: ModelCard) -> None:
+        """Load a training run.
+
+        Raises:
+            TrainError: it is unusable, or does not answer what the student is asked.
+        """
+        self.network, card = load_model(folder)
+        keys = ("kind", "labels") if student.kind == "classifier" else ("kind", "heads")
+        wrong = [key for key in keys if getattr(card, key) != getattr(student, key)]
+        if (card.preprocess.mean, card.preprocess.std) != (student.preprocess.mean, student.preprocess.std):
+            wrong.append("mean and std")
+        if wrong:
+            raise TrainError(f"teacher {folder}: differs in {', '.join(wrong)}, expected those of this recipe")
+        self.network.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+
+    @property
+    def channels(self) -> int:
+        """Of its trunk's last map."""
+        return int(self.network.trunk.channels[-1])
+
+    def classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (n, 3, h, w) to (n, classes) logits and the averages (n, channels) of the last map."""
+        network = self._on(x)
+        assert isinstance(network, Classifier)  # by its card's kind
+        with torch.no_grad():
+            feature = network.trunk(x)[-1]
+            return network.decide(feature), feature.mean(dim=(2, 3))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
+        with torch.no_grad():
+            vectors: Tensor = self._on(x)(x)
+        return vectors
+
+    def _on(self, x: Tensor) -> Detector | Classifier | Embedder:
+        return self.network.to(x.device).eval()
+
+
+def softened_divergence(logits: Tensor, teacher_logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's softened probabilities, times temperature squared."""
+    ours = F.log_softmax(logits / temperature, dim=1)
+    theirs = F.log_softmax(teacher_logits / temperature, dim=1)
+    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2
+
+
+def mean_angle(features: Tensor, teacher_features: Tensor) -> Tensor:
+    """Mean of 1 - cos between paired rows."""
+    return 1.0 - F.cosine_similarity(features, teacher_features, dim=1).mean()
+
+
+class Projection(nn.Linear):
+    """From the student's channels to the teacher's; only training needs it."""
+
+    def __init__(self, channels: int, teacher: Teacher) -> None:
+        super().__init__(channels, teacher.channels, bias=False)
