@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edge.decode import softmax
 from edge.errors import TrainError
-from trainer.crops import Crops, answers, load_crops, settle_statistics
+from trainer.crops import Crops, answers, load_crops, settled_if_better
 from trainer.data import plain_batches
 from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.losses import CosineSoftmax
@@ -103,8 +103,7 @@ class ClassifierTask:
         crops = self.crops
         if not crops.val:
             return {}
-        logits = answers(module.model, crops.val_canvases, crops.spec)
-        metrics = {"accuracy": float((logits.argmax(axis=1) == crops.category_indices(crops.val)).mean())}
+        metrics = {"accuracy": accuracy(module.model, crops)}
         if self.recipe.auxiliary_items:
             pooled = torch.from_numpy(
                 answers(_Pooled(module.model, self.recipe.auxiliary_grid), crops.val_canvases, crops.spec)
@@ -113,6 +112,12 @@ class ClassifierTask:
             nearest = (F.normalize(pooled, dim=1) @ centres.T).argmax(dim=1).numpy()
             metrics["item_accuracy"] = float((nearest == crops.item_indices(crops.val)).mean())
         return metrics
+
+
+def accuracy(model: Classifier, crops: Crops) -> float:
+    """Share of the validation crops whose category is right."""
+    logits = answers(model, crops.val_canvases, crops.spec)
+    return float((logits.argmax(axis=1) == crops.category_indices(crops.val)).mean())
 
 
 class _Pooled(nn.Module):
@@ -152,10 +157,10 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     task = ClassifierTask(recipe, crops, model, teacher)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
-    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
-    settle_statistics(shipped.model, crops, recipe.seed)
-    card = card.model_copy(update=_examination(shipped.model, crops, recipe.seed))
-    save_model(out, shipped.model, card)
+    trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
+    shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
+    card = card.model_copy(update=_examination(shipped, crops, recipe.seed))
+    save_model(out, shipped, card)
     return card
 
 

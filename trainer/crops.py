@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from trainer.augment import canvases_to_input, pad, vary_crop
 from trainer.data import Sample, choose, load_canvases, load_pictures, read_samples, require_each
 from trainer.recipe import Augment, CropData
 
+Module = TypeVar("Module", bound=nn.Module)
 _STATISTICS = 1280  # pictures that batch norm's statistics are taken from
 _HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, for zooming in
 
@@ -133,15 +137,25 @@ def load_crops(
     )
 
 
+def settled_if_better(module: Module, crops: Crops, seed: int, metric: Callable[[Module], float]) -> Module:
+    """Give the network with its statistics settled, unless the trained ones do better on the validation crops.
+
+    Measured on the 296 groceries of `val`: MobileNetV2's items went from 79.4 to 81.4 % and its categories from 87.5 to
+    88.2 %; EfficientNet-Lite0's items from 81.4 to 82.8 %, but its categories from 91.6 to 87.8 %.
+    """
+    if crops.train_spec == crops.spec:
+        return module
+    settled = copy.deepcopy(module)
+    settle_statistics(settled, crops, seed)
+    return settled if not crops.val or metric(settled) >= metric(module) else module
+
+
 @torch.no_grad()
 def settle_statistics(module: nn.Module, crops: Crops, seed: int, batch: int = 64) -> None:
     """Take batch norm's statistics anew from pictures as the device sees them, where training saw smaller ones.
 
-    Objects are larger on the canvases of training, and activations differ (Touvron et al. 2019, §3). Measured on the
-    296 groceries of `val`: 79.4 to 81.4 % of items, 87.5 to 88.2 % of categories.
+    Objects are larger on the canvases of training, and activations differ (Touvron et al. 2019, §3).
     """
-    if crops.train_spec == crops.spec:
-        return
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from edge.manifest import Head
 from trainer.augment import confuse
-from trainer.crops import Crops, answers, load_crops, settle_statistics
+from trainer.crops import Crops, answers, load_crops, settled_if_better
 from trainer.data import pair_batches
 from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
 from trainer.losses import CosineSoftmax, pair_losses
@@ -157,6 +157,10 @@ def examine(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
     return values
 
 
+def _recall(model: nn.Module, crops: Crops) -> float:
+    return float(examine(model, crops)["recall_1_train"].mean())
+
+
 def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
 
@@ -206,13 +210,13 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     task = EmbedderTask(recipe, crops, model, heads, teacher)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
-    shipped = fit(task, recipe.optimiser, out, recipe.seed, text, held)
-    settle_statistics(shipped.model, crops, recipe.seed)
-    values = examine(shipped.model, crops)
+    trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
+    shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
+    values = examine(shipped, crops)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})
-    save_model(out, shipped.model, card)
+    save_model(out, shipped, card)
     return card
 
 

@@ -12,7 +12,7 @@ from edge.manifest import Preprocess
 from edge.preprocess import to_batch, to_canvas
 from tests.trainer.toy import write_crops, write_index, write_scenes
 from trainer.augment import canvases_to_input, confuse, pad, vary_crop, vary_scene
-from trainer.crops import load_crops, settle_statistics
+from trainer.crops import load_crops, settle_statistics, settled_if_better
 from trainer.data import load_canvases, load_pictures, pair_batches, read_samples, read_scenes
 from trainer.recipe import Augment, CropData
 
@@ -165,8 +165,11 @@ def test_statistics_are_those_of_pictures_as_the_device_sees_them(tmp_path):
         load_crops(CropData(index=index), SPEC, SPEC.model_copy(update={"width": width})) for width in (SPEC.width, 16)
     )
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten())
-    settle_statistics(module.eval(), plain, seed=0)
-    assert module[0].running_mean.tolist() == [0, 0, 0]  # nothing to settle where both sizes are one
+    module.eval()
+    assert settled_if_better(module, plain, 0, lambda m: 0.0) is module  # nothing to settle where both sizes are one
+    assert settled_if_better(module, small, 0, lambda m: float(m is module)) is module
+    assert settled_if_better(module, small, 0, lambda m: float(m is not module)) is not module
+    assert module[0].running_mean.tolist() == [0, 0, 0]
     settle_statistics(module, small, seed=0)
     pixels = canvases_to_input(small.train_canvases(), SPEC)
     torch.testing.assert_close(module[0].running_mean, pixels.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-4)
