@@ -37,7 +37,7 @@ CANVAS_PX = 320
 MOBILENET = "mobilenetv2_100"
 LITE0 = "tf_efficientnet_lite0"
 CLASSIFIER_EPOCHS = {MOBILENET: 20, LITE0: 15}
-TAUGHT_EPOCHS = 16
+TAUGHT_EPOCHS = 12
 
 
 def main() -> None:

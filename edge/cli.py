@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,15 @@ def _run(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Runtime(config) as runtime:
+    with ExitStack() as stack:
+        server = None
+        if config.health is not None:  # first of all: it says "starting" while engines are built
+            from edge.health_server import HealthServer
+
+            server = stack.enter_context(HealthServer(config.health.host, config.health.port))
+        runtime = stack.enter_context(Runtime(config))
+        if server is not None:
+            server.watch(runtime)
         runtime.run(stop, until_end=arguments.until_end)
     return 0
 
@@ -159,6 +168,8 @@ def _check(arguments: argparse.Namespace) -> int:
         if settings.tls:
             tls_context(settings)
         print(f"broker {settings.address}: {'TLS' if settings.tls else 'no TLS'}")
+    if config.health is not None:
+        print(f"health http://{config.health.host}:{config.health.port}/healthz")
     serving = open_serving(config)
     print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
     print(f"{arguments.config}: ok")

@@ -94,6 +94,13 @@ class OutboxConfig(_Tree):
     max_age_s: Annotated[float, Field(gt=0)] = 7 * 24 * 3600.0
 
 
+class HealthConfig(_Tree):
+    """Where health and metrics are served over HTTP: /healthz, /readyz, /metrics."""
+
+    host: str = "127.0.0.1"  # whoever reaches another one reads the names of cameras, for nobody is asked who they are
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free one, which the log names
+
+
 class DeviceConfig(_Tree):
     """Everything one device is told."""
 
@@ -105,6 +112,7 @@ class DeviceConfig(_Tree):
     engine: EngineConfig = EngineConfig()
     recognition: RecognitionConfig = RecognitionConfig()
     outbox: OutboxConfig = OutboxConfig()
+    health: HealthConfig | None = None  # None: not served
 
     @field_validator("cameras")
     @classmethod

@@ -6,9 +6,11 @@ import math
 import os
 import socket
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -39,11 +41,14 @@ class Counters:
         with self._lock:
             return sum(n for (found, having), n in self._counts.items() if found == name and wanted <= set(having))
 
+    def items(self) -> list[tuple[str, tuple[tuple[str, str], ...], int]]:
+        """All counts: name, labels, count."""
+        with self._lock:
+            return [(name, labels, self._counts[name, labels]) for name, labels in sorted(self._counts)]
+
     def snapshot(self) -> dict[str, int]:
         """All counts, keyed as Prometheus writes them: `frames_dropped{camera="door",reason="superseded"}`."""
-        with self._lock:
-            counts = dict(self._counts)
-        return {_written(key): counts[key] for key in sorted(counts)}
+        return {_written((name, labels)): count for name, labels, count in self.items()}
 
 
 def _written(key: _Key) -> str:
@@ -61,30 +66,55 @@ class StageTimes:
     p99_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class StageHistogram:
+    """All runs of one stage since the start, as Prometheus counts them."""
+
+    cumulative: tuple[tuple[float, int], ...]  # (upper bound in seconds, runs that took at most that); inf is the last
+    sum_s: float
+
+
+_BOUNDS_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, math.inf)
+
+
 class StageTimer:
-    """The latest durations of each stage: bounded memory, and numbers that speak of now."""
+    """Durations of each stage: percentiles of the latest runs, which speak of now, and counts of all runs."""
 
     def __init__(self, window: int = 512) -> None:
         self._window = window
         self._lock = threading.Lock()
         self._latest_ms: dict[str, deque[float]] = {}
-        self._counts: dict[str, int] = {}
+        self._within: dict[str, list[int]] = {}  # runs by the first bound that holds them
+        self._sums_ms: dict[str, float] = {}
 
     def add(self, stages_ms: Mapping[str, float]) -> None:
         """Take in the durations of one frame or one event, by stage."""
         with self._lock:
             for stage, elapsed_ms in stages_ms.items():
                 self._latest_ms.setdefault(stage, deque(maxlen=self._window)).append(elapsed_ms)
-                self._counts[stage] = self._counts.get(stage, 0) + 1
+                within = self._within.setdefault(stage, [0] * len(_BOUNDS_MS))
+                within[bisect_left(_BOUNDS_MS, elapsed_ms)] += 1
+                self._sums_ms[stage] = self._sums_ms.get(stage, 0.0) + elapsed_ms
 
     def snapshot(self) -> dict[str, StageTimes]:
         """The percentiles of every stage."""
         with self._lock:
             latest = {stage: sorted(values) for stage, values in self._latest_ms.items()}
-            counts = dict(self._counts)
+            counts = {stage: sum(within) for stage, within in self._within.items()}
         return {
             stage: StageTimes(counts[stage], *(round(percentile(values, p), 3) for p in (50, 95, 99)))
             for stage, values in latest.items()
+        }
+
+    def histograms(self) -> dict[str, StageHistogram]:
+        """The counts of every stage."""
+        with self._lock:
+            within = {stage: list(accumulate(counts)) for stage, counts in self._within.items()}
+            sums_ms = dict(self._sums_ms)
+        bounds_s = [bound / 1e3 for bound in _BOUNDS_MS]
+        return {
+            stage: StageHistogram(tuple(zip(bounds_s, counts, strict=True)), sums_ms[stage] / 1e3)
+            for stage, counts in within.items()
         }
 
 

@@ -23,7 +23,15 @@ from edge.config import CameraConfig, DeviceConfig, EngineConfig, MqttConfig, Re
 from edge.errors import FinesightError
 from edge.evidence import LookPolicy
 from edge.gallery import Gallery, read_category, read_gallery
-from edge.health import Counters, HealthReport, StageTimer, notify, resident_bytes, watchdog_interval_s
+from edge.health import (
+    Counters,
+    HealthReport,
+    RuntimeState,
+    StageTimer,
+    notify,
+    resident_bytes,
+    watchdog_interval_s,
+)
 from edge.manifest import OpenSet
 from edge.mqtt import MqttSettings
 from edge.outbox import Outbox
@@ -129,7 +137,8 @@ class Runtime:
         self.counters = Counters()
         self.timer = StageTimer()
         self.boot_id = secrets.token_hex(8)
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = self._turned_ns = time.monotonic_ns()
+        self._state: RuntimeState = "starting"
         self._enabled = {name: camera for name, camera in config.cameras.items() if camera.enabled}
         self.serving = open_serving(config)
         self.pipeline = build_pipeline(self.serving, config.recognition, self._enabled, self.counters)
@@ -151,6 +160,7 @@ class Runtime:
             self.publisher.start()
         for camera in self._cameras:
             camera.start()
+        self._state = "running"
         notify("READY=1")
         log.info(
             "ready: bundle %s, gallery %s, cameras %s",
@@ -161,13 +171,14 @@ class Runtime:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._state = "stopping"
         notify("STOPPING=1")
         for camera in self._cameras:
             camera.stop()
         self._tell_states()
         for name in self._enabled:
             self._send(self.pipeline.view_lost(name))
-        self._report_health("stopping")
+        self._announce_health()
         if self.publisher is not None:
             self.publisher.close()
         self.outbox.close()
@@ -191,18 +202,20 @@ class Runtime:
                 self._recognise(frame, stop)
                 if on_frame is not None:
                     on_frame(frame)
-            now = time.monotonic()
+            self._turned_ns = time.monotonic_ns()
+            now = self._turned_ns / 1e9
             self._tell_states()
             if now >= next_tick:
                 next_tick = now + 1.0
                 for camera in self._cameras:
                     camera.watch()
+                self._count_drops()
             if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify("WATCHDOG=1")
             if now >= next_health:
                 next_health = now + _HEALTH_INTERVAL_S
-                self._report_health("running")
+                self._announce_health()
             if until_end and frame is None and self._mailbox.drained:
                 return
 
@@ -273,28 +286,27 @@ class Runtime:
             if state in _LOST:
                 self._send(self.pipeline.view_lost(name))
 
-    def _report_health(self, state: str) -> None:
-        for camera in self._cameras:
-            for reason, count in camera.dropped.items():
-                counted = self.counters.total("frames_dropped", camera=camera.name, reason=reason)
-                self.counters.add("frames_dropped", count - counted, camera=camera.name, reason=reason)
-        if self.publisher is None:
-            return
+    def loop_age_s(self) -> float:
+        """Seconds since the frame loop last turned."""
+        return (time.monotonic_ns() - self._turned_ns) / 1e9
+
+    def report(self) -> HealthReport:
+        """The state of the device now; from any thread."""
         events, size = self.outbox.depth()
-        report = HealthReport(
+        return HealthReport(
             site=self.config.site,
             device=self.config.device,
             boot_id=self.boot_id,
             at=time.time(),
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
-            state="stopping" if state == "stopping" else "running",
+            state=self._state,
             cameras={camera.name: camera.state for camera in self._cameras},
             counters=self.counters.snapshot(),
             stages=self.timer.snapshot(),
             outbox_events=events,
             outbox_bytes=size,
-            mqtt_connected=self.publisher.connected,
-            mqtt_error=self.publisher.error,
+            mqtt_connected=self.publisher is not None and self.publisher.connected,
+            mqtt_error=self.publisher.error if self.publisher else None,
             resident_bytes=resident_bytes(),
             versions={
                 "edge": __version__,
@@ -302,4 +314,14 @@ class Runtime:
                 "gallery": self.serving.gallery_id,
             },
         )
-        self.publisher.announce(self._topic(None, "health"), health_payload(report), retain=False)
+
+    def _announce_health(self) -> None:
+        self._count_drops()
+        if self.publisher is not None:
+            self.publisher.announce(self._topic(None, "health"), health_payload(self.report()), retain=False)
+
+    def _count_drops(self) -> None:
+        for camera in self._cameras:
+            for reason, count in camera.dropped.items():
+                counted = self.counters.total("frames_dropped", camera=camera.name, reason=reason)
+                self.counters.add("frames_dropped", count - counted, camera=camera.name, reason=reason)

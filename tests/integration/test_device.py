@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import queue
 import shutil
@@ -99,6 +100,45 @@ def test_a_dead_camera_tells_its_state_and_leaves_the_other_alone(tmp_path):
     assert device.returncode == 0
     assert not any(topic == "dead/events" for topic, _ in seen)
     assert "secret" not in log + json.dumps(seen)
+
+
+def test_health_and_metrics_are_served_while_the_device_runs(tmp_path):
+    install(tmp_path / "state")
+    port = free_port()
+    config = write_config(tmp_path, free_port(), recorded("shelf"))
+    config.write_text(f"health: {{port: {port}}}\n" + config.read_text())
+    with subprocess.Popen([sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT) as device:
+        try:
+            events = _metric_above_zero(port, 'finesight_events_total{camera="shelf",type="new"}')
+            status, body = _http(port, "/readyz")
+        finally:
+            device.send_signal(signal.SIGTERM)
+    assert device.returncode == 0
+    assert events >= 1
+    assert status == 200
+    assert json.loads(body)["state"] == "running"
+
+
+def _http(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def _metric_above_zero(port: int, name: str) -> float:
+    """A metric's value once it is there; the device may not listen yet."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            lines = _http(port, "/metrics")[1].splitlines()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+            continue
+        for line in lines:
+            if line.startswith(name):
+                return float(line.removeprefix(name))
+    pytest.fail(f"found no {name}, expected it")
 
 
 def test_events_of_a_device_without_broker_arrive_once_each_and_are_historical(tmp_path):

@@ -1,0 +1,139 @@
+"""What a fleet operator's probes and Prometheus are told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import socket
+from dataclasses import replace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge.errors import ConfigError
+from edge.health import Counters, HealthReport, StageTimer
+from edge.health_server import HUNG_S, HealthServer
+
+
+class FakeDevice:
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.timer = StageTimer()
+        self.age_s = 0.2
+        self.now = HealthReport(
+            site="store",
+            device="one",
+            boot_id="b",
+            at=0.0,
+            uptime_s=12.5,
+            state="running",
+            cameras={"door": "online", "yard": "stalled"},
+            counters={},
+            stages={},
+            outbox_events=3,
+            outbox_bytes=400,
+            mqtt_connected=False,
+            versions={"edge": "0.1.0", "bundle": "b1", "gallery": "g1"},
+        )
+
+    def report(self) -> HealthReport:
+        return self.now
+
+    def loop_age_s(self) -> float:
+        return self.age_s
+
+
+@pytest.fixture
+def server():
+    with HealthServer("127.0.0.1", 0) as running:
+        yield running
+
+
+def ask(server: HealthServer, path: str, method: str = "GET") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection.request(method, path)
+    response = connection.getresponse()
+    status, body = response.status, response.read()
+    connection.close()
+    return status, body
+
+
+def samples(server: HealthServer) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    _, body = ask(server, "/metrics")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_device_that_still_builds_engines_is_alive_but_not_ready(server):
+    status, body = ask(server, "/healthz")
+    assert (status, json.loads(body)["state"]) == (200, "starting")
+    assert ask(server, "/readyz")[0] == 503
+    assert ask(server, "/metrics")[0] == 200
+
+
+def test_a_running_device_is_ready_and_names_the_state_of_its_cameras(server):
+    server.watch(FakeDevice())
+    status, body = ask(server, "/readyz")
+    assert status == 200
+    assert json.loads(body) == {"state": "running", "cameras": {"door": "online", "yard": "stalled"}}
+
+
+def test_a_device_that_stops_is_no_longer_ready(server):
+    device = FakeDevice()
+    device.now = replace(device.now, state="stopping")
+    server.watch(device)
+    assert ask(server, "/readyz")[0] == 503
+    assert ask(server, "/healthz")[0] == 200
+
+
+def test_a_frame_loop_that_hangs_is_not_alive(server):
+    device = FakeDevice()
+    server.watch(device)
+    device.age_s = HUNG_S + 1
+    status, body = ask(server, "/healthz")
+    assert (status, json.loads(body)["loop_age_s"]) == (503, HUNG_S + 1)
+
+
+def test_prometheus_reads_counters_histograms_and_states(server):
+    device = FakeDevice()
+    device.counters.add("frames_dropped", 4, camera="door", reason="superseded")
+    device.counters.add("frames_dropped", 1, camera="yard", reason="stale")
+    for elapsed_ms in (0.4, 3.0, 3.0, 9000.0):
+        device.timer.add({"detect": elapsed_ms})
+    server.watch(device)
+    found = samples(server)
+    dropped = "finesight_frames_dropped_total"
+    assert found[dropped, (("camera", "door"), ("reason", "superseded"))] == 4
+    assert found[dropped, (("camera", "yard"), ("reason", "stale"))] == 1
+    buckets = {
+        float(labels[0][1]): value
+        for (name, labels), value in found.items()
+        if name == "finesight_stage_seconds_bucket" and ("stage", "detect") in labels
+    }
+    assert (buckets[0.0005], buckets[0.002], buckets[0.005], buckets[5.0], buckets[math.inf]) == (1, 1, 3, 3, 4)
+    assert found["finesight_stage_seconds_sum", (("stage", "detect"),)] == pytest.approx(9.0064)
+    assert found["finesight_camera_state", (("camera", "yard"), ("state", "stalled"))] == 1
+    assert found["finesight_camera_state", (("camera", "yard"), ("state", "online"))] == 0
+    assert (found["finesight_ready", ()], found["finesight_outbox_events", ()]) == (1, 3)
+    assert found["finesight_info", (("bundle", "b1"), ("edge", "0.1.0"), ("gallery", "g1"))] == 1
+    assert found["process_resident_memory_bytes", ()] > 1e6
+
+
+def test_other_paths_are_named_and_a_head_has_no_body(server):
+    status, body = ask(server, "/secrets?x=1")
+    assert status == 404
+    assert json.loads(body) == {"error": "found /secrets, expected /healthz, /readyz or /metrics"}
+    assert ask(server, "/healthz", "HEAD") == (200, b"")
+
+
+def test_an_address_in_use_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"health: cannot listen on 127.0.0.1:{port}: Address already in use"):
+            HealthServer("127.0.0.1", port)
