@@ -157,6 +157,13 @@ class Pipeline:
             sightings = [Sighting(t, self._known(view, t)) for t in step.seen]
         return Result(events, sightings, timings, len(due))
 
+    def serve(self, serving: Serving) -> None:
+        """Answer by another bundle and gallery from the next frame on; what is in view is looked at again."""
+        self.serving = serving
+        for view in self._views.values():
+            for evidence in view.evidence.values():
+                evidence.forget_looks()  # of another embedding space, perhaps
+
     def view_lost(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""
         view = self._views[camera]

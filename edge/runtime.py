@@ -41,6 +41,7 @@ from edge.publish import Publisher
 from edge.search import build_index
 from edge.source import CaptureOptions, parse_source
 from edge.stages import load_stages
+from edge.successor import Successor
 from edge.types import CameraState, Event, Frame
 
 log = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class Runtime:
         self._state: RuntimeState = "starting"
         self._enabled = {name: camera for name, camera in config.cameras.items() if camera.enabled}
         self.serving = open_serving(config)
+        self._successor = Successor(config.state_dir, partial(open_serving, config), self.counters)
         self.pipeline = build_pipeline(self.serving, config.recognition, self._enabled, self.counters)
         self._root = config.mqtt.root if config.mqtt else "finesight"
         self.outbox = Outbox(
@@ -210,6 +212,7 @@ class Runtime:
                 for camera in self._cameras:
                     camera.watch()
                 self._count_drops()
+                self._switch()
             if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify("WATCHDOG=1")
@@ -275,6 +278,16 @@ class Runtime:
             self.counters.add("events", camera=event.camera, type=event.type)
             if "capture_to_decision" in event.latency_ms:
                 self.timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
+
+    def _switch(self) -> None:
+        """Serve what was activated since, once it is loaded."""
+        successor = self._successor.poll(self.serving)
+        if successor is None:
+            return
+        self.serving = successor
+        self.pipeline.serve(successor)
+        log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
+        self._announce_health()
 
     def _tell_states(self) -> None:
         """Publish what cameras said of themselves, and end what a lost view can no longer show."""

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,15 @@ def test_a_part_that_was_taken_for_something_else_is_corrected_as_soon_as_the_wh
     bench.index.hits, bench.sees = NEAR, one_box_map(BOX)
     (event,) = bench.show(2)
     assert (event.type, event.decision.match.item_id) == ("update", "c1")
+
+
+def test_what_is_in_view_is_looked_at_again_by_a_bundle_that_takes_over():
+    bench = Bench()
+    bench.show(5)
+    successor = replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(OTHER)})
+    bench.pipeline.serve(successor)
+    (event,) = bench.show(1)
+    assert (event.type, event.decision.match.item_id, event.gallery) == ("update", "c2", "gallery-2")
 
 
 def test_one_detection_is_not_believed():

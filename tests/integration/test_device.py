@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge import bundle
+from edge.gallery import seal_gallery
 from edge.image import read_image
 from edge.mqtt import MqttSettings
 from edge.subscribe import Subscriber
@@ -117,6 +118,38 @@ def test_health_and_metrics_are_served_while_the_device_runs(tmp_path):
     assert events >= 1
     assert status == 200
     assert json.loads(body)["state"] == "running"
+
+
+def test_a_running_device_takes_over_what_is_activated_and_keeps_serving_when_it_cannot(tmp_path):
+    state = tmp_path / "state"
+    install(state)
+    port = free_port()
+    stream = f"  shelf: {{source: 'file://{DEMO / 'stream.mp4'}'}}\n"
+    config = write_config(tmp_path, free_port(), stream)
+    config.write_text(f"health: {{port: {port}}}\n" + config.read_text())
+    smaller = tmp_path / "smaller"
+    smaller.mkdir()
+    for category in ("bottle", "can", "carton", "jar"):
+        shutil.copy(DEMO / f"gallery/{category}.sqlite", smaller)
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as device:
+        try:
+            _metric_above_zero(port, "finesight_ready")
+            pointer = json.loads((state / "current").read_text())
+            damaged = pointer | {"bundle_id": "other", "gallery": "0" * 16}
+            (state / "current").write_text(json.dumps(damaged))
+            _metric_above_zero(port, 'finesight_activations_total{result="refused"}')
+            generation = bundle.install_gallery(seal_gallery(smaller, "2026-01-01T00:00:00Z").folder, state)
+            bundle.activate(state, pointer["slot"], generation)
+            _metric_above_zero(port, 'finesight_activations_total{result="serving"}')
+            metrics = _http(port, "/metrics")[1]
+        finally:
+            device.send_signal(signal.SIGTERM)
+            log = device.communicate(timeout=30)[1]
+    assert device.returncode == 0
+    assert f'gallery="{generation}"' in metrics
+    assert "what serves goes on" in log
 
 
 def _http(port: int, path: str) -> tuple[int, str]:

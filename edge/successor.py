@@ -1,0 +1,80 @@
+"""The pair that was activated while another one serves: noticed, loaded beside it, and handed over whole.
+
+Loading takes seconds, so a thread does it; the frame loop only asks. A pair that cannot be loaded is named once and not
+tried again until another one is activated: the one that serves goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.errors import BundleError, FinesightError
+from edge.pipeline import Counts, Serving
+from edge.pointer import current
+
+log = logging.getLogger(__name__)
+
+_Pair = tuple[str, str]  # bundle, gallery generation
+
+
+class Successor:
+    """Watches the pointer of a device's state folder."""
+
+    def __init__(self, state_dir: Path, load: Callable[[], Serving], counts: Counts) -> None:
+        """Watch.
+
+        Args:
+            state_dir: holds the pointer `current`.
+            load: what it names, loaded; runs in a thread of its own.
+            counts: `activations` by result.
+        """
+        self._state_dir = state_dir
+        self._load = load
+        self._counts = counts
+        self._refused: _Pair | None = None
+        self._complaint = ""
+        self._loaded: Serving | None = None
+        self._loader: threading.Thread | None = None
+
+    def poll(self, serving: Serving) -> Serving | None:
+        """Ask for the pair that is to serve instead, without waiting; None while there is none."""
+        if self._loader is not None:
+            if self._loader.is_alive():
+                return None
+            self._loader = None
+            loaded, self._loaded = self._loaded, None
+            if loaded is not None and _pair_of(loaded) != _pair_of(serving):
+                self._counts.add("activations", result="serving")
+                return loaded
+        named = self._named()
+        if named is not None and named not in (_pair_of(serving), self._refused):
+            log.info("bundle %s, gallery %s was activated: loading it", *named)
+            self._loader = threading.Thread(target=self._try, args=(named,), name="successor", daemon=True)
+            self._loader.start()
+        return None
+
+    def _named(self) -> _Pair | None:
+        try:
+            pointer = current(self._state_dir)
+        except BundleError as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("%s; what serves goes on", error)  # noqa: TRY400  the message says it all
+            return None
+        return (pointer.bundle_id, pointer.gallery) if pointer else None
+
+    def _try(self, named: _Pair) -> None:
+        try:
+            self._loaded = self._load()
+        except Exception as error:
+            self._refused = named
+            self._counts.add("activations", result="refused")
+            # ours says which thing and why; any other needs its traceback
+            log.error("%s; what serves goes on", error, exc_info=not isinstance(error, FinesightError))  # noqa: TRY400
+
+
+def _pair_of(serving: Serving) -> _Pair:
+    return serving.bundle_id, serving.gallery_id
