@@ -24,8 +24,8 @@ from edge.types import FloatArray, Hit
 
 log = logging.getLogger(__name__)
 
-# benchmarks/results/search.json: at 50 000 rows the walk is faster at any length (0.44 ms to 0.51 at 128 numbers,
-# 0.68 to 2.6 at 384). At 20 000 it saves 0.2 ms at most, for a build of 17 s at every start.
+# benchmarks/results/search.json: at 50 000 rows the walk is faster at any length (0.25 ms to 0.36 at 128 numbers,
+# 0.36 to 1.26 at 384). At 20 000 it saves 0.04 ms at most, for a build of 4 to 8 s at every start.
 CROSSOVER_ROWS = 50_000
 # Up to here one float32 product over the unpacked rows is faster than the int8 product with its rescoring: at 192
 # numbers 64 us to 234 for 84 rows, 159 to 305 for 2 640, 420 to 298 for 8 000.
