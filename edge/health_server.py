@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import isinf
+from socketserver import TCPServer
 from typing import Any, Protocol, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -58,10 +59,9 @@ class HealthServer:
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         try:
-            self._http = ThreadingHTTPServer((host, port), _handler(self))
+            self._http = _Http((host, port), _handler(self))
         except OSError as error:
             raise ConfigError(f"health: cannot listen on {host}:{port}: {error.strerror}") from error
-        self._http.daemon_threads = True
         self.port = self._http.server_port
         self._thread = threading.Thread(target=self._http.serve_forever, name="health", daemon=True)
         self._thread.start()
@@ -96,6 +96,15 @@ class HealthServer:
         if path == "/readyz":
             return (200 if state in _READY else 503), _JSON, _json(body)
         return 404, _JSON, _json({"error": f"found {path}, expected /healthz, /readyz or /metrics"})
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without the library's reverse look-up of the host, which waits where no name server answers."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
 
 def _json(body: dict[str, Any]) -> bytes:

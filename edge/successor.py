@@ -50,6 +50,8 @@ class Successor:
                 self._counts.add("activations", result="serving")
                 return loaded
         named = self._named()
+        if named != self._refused:
+            self._refused = None  # mended and activated again, it may be tried again
         if named is not None and named not in (_pair_of(serving), self._refused):
             log.info("bundle %s, gallery %s was activated: loading it", *named)
             self._loader = threading.Thread(target=self._try, args=(named,), name="successor", daemon=True)

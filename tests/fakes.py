@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edge.capture import Timing
+from edge.health import HealthReport
 from edge.source import EndOfStream, Picture
 
 
@@ -56,3 +57,23 @@ class FakeSource:
 def a_picture(pts_s: float | None = None, *, arrived_ns: int = 0, shade: int = 0) -> Picture:
     """A small picture of one shade of grey."""
     return Picture(np.full((4, 6, 3), shade, np.uint8), arrived_ns, pts_s, "file" if pts_s is not None else "arrival")
+
+
+def health_report(**changes) -> HealthReport:
+    """A running device without cameras, but for what a test changes."""
+    report = {
+        "site": "shop",
+        "device": "till",
+        "boot_id": "boot",
+        "at": 1_700_000_000.0,
+        "uptime_s": 12.34,
+        "state": "running",
+        "cameras": {},
+        "counters": {},
+        "stages": {},
+        "outbox_events": 0,
+        "outbox_bytes": 0,
+        "mqtt_connected": True,
+        "versions": {"edge": "0.1.0"},
+    }
+    return HealthReport(**report | changes)

@@ -19,7 +19,7 @@ from trainer.losses import CosineSoftmax
 from trainer.models import Classifier, ModelCard, build_model, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
-from trainer.teacher import Projection, Teacher, mean_angle, softened_divergence
+from trainer.teacher import Teacher, mean_angle, softened_divergence
 from trainer.train import Batch, fit
 
 
@@ -31,7 +31,7 @@ class _Trained(nn.Module):
         self.model = model
         channels = model.trunk.channels[-1]
         self.items = CosineSoftmax(channels * grid**2, items)
-        self.to_teacher = Projection(channels, teacher) if teacher else nn.Identity()
+        self.to_teacher = nn.Linear(channels, teacher.channels, bias=False) if teacher else nn.Identity()
 
 
 class ClassifierTask:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from edge.errors import TrainError
@@ -69,10 +69,3 @@ def softened_divergence(logits: Tensor, teacher_logits: Tensor, temperature: flo
 def mean_angle(features: Tensor, teacher_features: Tensor) -> Tensor:
     """Mean of 1 - cos between paired rows."""
     return 1.0 - F.cosine_similarity(features, teacher_features, dim=1).mean()
-
-
-class Projection(nn.Linear):
-    """From the student's channels to the teacher's; only training needs it."""
-
-    def __init__(self, channels: int, teacher: Teacher) -> None:
-        super().__init__(channels, teacher.channels, bias=False)

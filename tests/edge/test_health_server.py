@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge.errors import ConfigError
 from edge.health import Counters, HealthReport, StageTimer
 from edge.health_server import HUNG_S, HealthServer
+from tests.fakes import health_report
 
 
 class FakeDevice:
@@ -21,19 +22,9 @@ class FakeDevice:
         self.counters = Counters()
         self.timer = StageTimer()
         self.age_s = 0.2
-        self.now = HealthReport(
-            site="store",
-            device="one",
-            boot_id="b",
-            at=0.0,
-            uptime_s=12.5,
-            state="running",
+        self.now = health_report(
             cameras={"door": "online", "yard": "stalled"},
-            counters={},
-            stages={},
             outbox_events=3,
-            outbox_bytes=400,
-            mqtt_connected=False,
             versions={"edge": "0.1.0", "bundle": "b1", "gallery": "g1"},
         )
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import PublishError
-from edge.health import HealthReport, StageTimes
+from edge.health import StageTimes
 from edge.payload import (
     availability_payload,
     event_payload,
@@ -21,6 +21,7 @@ from edge.payload import (
     topic_of,
 )
 from edge.types import Category, Decision, Event, Hit, Match
+from tests.fakes import health_report
 
 DOCS = Path(__file__).parents[2] / "docs"
 VALIDATORS = {
@@ -155,20 +156,8 @@ def test_the_brokers_own_topics_are_refused():
 def test_status_and_health_read_as_their_schemas_say():
     status = check("status", status_payload("door", "stalled", 1700000000.0, "no frame for 5 s"))
     assert status["since"] == "2023-11-14T22:13:20.000Z"
-    report = HealthReport(
-        site="shop",
-        device="till",
-        boot_id="boot",
-        at=1700000000.0,
-        uptime_s=12.34,
-        state="running",
-        cameras={"door": "online"},
-        counters={"frames": 3},
-        stages={"detect": StageTimes(3, 1.0, 2.0, 3.0)},
-        outbox_events=0,
-        outbox_bytes=0,
-        mqtt_connected=True,
-        versions={"edge": "0.1.0"},
+    report = health_report(
+        cameras={"door": "online"}, counters={"frames": 3}, stages={"detect": StageTimes(3, 1.0, 2.0, 3.0)}
     )
     message = check("health", health_payload(report))
     assert message["stages"]["detect"] == {"count": 3, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}

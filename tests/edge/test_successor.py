@@ -98,6 +98,22 @@ def test_after_a_refused_pair_the_next_one_is_tried(tmp_path):
     assert successor.poll(serving("one")) is three
 
 
+def test_a_refused_pair_that_is_activated_again_later_is_tried_again(tmp_path):
+    one, calls = serving("one"), []
+
+    def load() -> Serving:
+        calls.append(1)
+        raise BundleError("damaged")
+
+    successor = Successor(tmp_path, load, FakeCounts())
+    for bundle in ("two", "one", "two"):
+        activate(tmp_path, bundle)
+        successor.poll(one)
+        loaded(successor)
+        successor.poll(one)
+    assert len(calls) == 2
+
+
 def test_a_damaged_pointer_is_named_once_and_changes_nothing(tmp_path, caplog):
     (tmp_path / "current").write_text("{")
     successor = Successor(tmp_path, lambda: pytest.fail("loaded"), FakeCounts())
