@@ -15,11 +15,16 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge import __version__
 from edge.errors import FinesightError
+
+if TYPE_CHECKING:
+    from edge.config import DeviceConfig
+    from edge.pipeline import Serving
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", _run, "run the device until it is stopped")
     run.add_argument("--until-end", action="store_true", help="stop when every file has ended and events are delivered")
 
-    _verb(verbs, "check", _check, "load the whole configuration and the bundle it runs, open nothing")
+    check = _verb(verbs, "check", _check, "load the whole configuration and the bundle it runs, open nothing")
+    check.add_argument("--probe", action="store_true", help="open each camera, too, and tell what it really sends")
+    check.add_argument("--seconds", type=float, default=5.0, help="to watch each camera; default: 5")
 
     bench = _verb(verbs, "bench", _bench, "measure every stage on a file")
     bench.add_argument("--source", required=True, help="a video file or a source address")
@@ -172,8 +179,36 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"health http://{config.health.host}:{config.health.port}/healthz")
     serving = open_serving(config)
     print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
+    if arguments.probe and not _probe(config, serving, arguments.seconds):
+        return 1
     print(f"{arguments.config}: ok")
     return 0
+
+
+def _probe(config: DeviceConfig, serving: Serving, seconds: float) -> bool:
+    """Open each camera and print what it sends; whether all could be read."""
+    from edge.errors import CaptureError
+    from edge.health import Counters
+    from edge.probe import describe, probe, recognition_ms
+    from edge.runtime import build_pipeline, capture_options
+    from edge.source import parse_source
+
+    good = True
+    for name, camera in config.cameras.items():
+        if not camera.enabled:
+            continue
+        recognise = partial(
+            recognition_ms, build_pipeline(serving, config.recognition, {name: camera}, Counters()), name
+        )
+        try:
+            seen = probe(parse_source(camera.source), camera.backend, capture_options(camera), seconds, recognise)
+        except CaptureError as error:
+            print(f"camera {name}: {error}", file=sys.stderr)
+            good = False
+            continue
+        for line in describe(seen):
+            print(f"camera {name}: {line}")
+    return good
 
 
 def _bench(arguments: argparse.Namespace) -> int:

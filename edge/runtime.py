@@ -107,6 +107,16 @@ def build_pipeline(
     )
 
 
+def capture_options(camera: CameraConfig) -> CaptureOptions:
+    """How a configured camera is opened."""
+    return CaptureOptions(
+        transport=camera.rtsp_transport,
+        latency_ms=camera.latency_ms,
+        open_timeout_s=camera.open_timeout_s,
+        read_timeout_s=camera.stall_timeout_s,
+    )
+
+
 def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
     """The connection that a configuration describes; its client id is unique unless given."""
     return MqttSettings(
@@ -242,16 +252,10 @@ class Runtime:
 
     def _build_camera(self, name: str, camera: CameraConfig) -> Camera:
         source = parse_source(camera.source)
-        options = CaptureOptions(
-            transport=camera.rtsp_transport,
-            latency_ms=camera.latency_ms,
-            open_timeout_s=camera.open_timeout_s,
-            read_timeout_s=camera.stall_timeout_s,
-        )
         return Camera(
             name,
             source,
-            partial(open_source, source, camera.backend, options),
+            partial(open_source, source, camera.backend, capture_options(camera)),
             self._mailbox,
             lambda camera_name, state, evidence: self._states.append((camera_name, state, evidence, time.time())),
             policy_for(source, camera.pacing, camera.stall_timeout_s),

@@ -15,6 +15,7 @@ from edge.capture_door import open_source
 from edge.capture_mailbox import Mailbox
 from edge.errors import CaptureError
 from edge.image import encode_image
+from edge.probe import probe
 from edge.source import CaptureOptions, EndOfStream, parse_source
 from tests.integration.rtsp_server import RtspServer
 
@@ -259,3 +260,20 @@ def make_video(folder):
         writer.write(np.full((120, 160, 3), bgr, np.uint8))
     writer.release()
     return path
+
+
+def test_a_probe_tells_what_a_camera_really_sends(orange):
+    seen = probe(parse_source(orange.url), "gstreamer", QUICK, seconds=2.0)
+    assert (seen.codec, seen.width, seen.height) == ("h264", 322, 242)
+    assert seen.rate_hz == pytest.approx(15, rel=0.2)
+    assert seen.group_of_pictures is not None
+    assert "avdec_h264" in seen.decode_path
+    assert seen.time_source == "rtcp"
+    assert abs(seen.clock_offset_s) < 1.0
+
+
+def test_a_probe_of_a_silent_port_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera"
+        with pytest.raises(CaptureError, match="127.0.0.1"):
+            probe(parse_source(url), "gstreamer", QUICK, seconds=1.0)
