@@ -268,12 +268,11 @@ def test_a_probe_tells_what_a_camera_really_sends(orange):
     assert seen.rate_hz == pytest.approx(15, rel=0.2)
     assert seen.group_of_pictures is not None
     assert "avdec_h264" in seen.decode_path
-    assert seen.time_source == "rtcp"
-    assert abs(seen.clock_offset_s) < 1.0
+    assert seen.load_cores > 0
 
 
 def test_a_probe_of_a_silent_port_says_so():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera"
-        with pytest.raises(CaptureError, match="127.0.0.1"):
+        with pytest.raises(CaptureError, match=r"127\.0\.0\.1"):
             probe(parse_source(url), "gstreamer", QUICK, seconds=1.0)
