@@ -90,6 +90,14 @@ class OpenCvSource:
         )
 
 
+def built_with() -> list[str]:
+    """The libraries that this build of OpenCV reads cameras and files by."""
+    registry = cv2.videoio_registry
+    return list(
+        dict.fromkeys(registry.getBackendName(api) for api in registry.getBackends() if registry.hasBackend(api))
+    )
+
+
 def _refuse(source: Source, options: CaptureOptions) -> None:
     if source.kind not in {"file", "rtsp", "v4l2"}:
         raise CaptureError(f"{source}: OpenCV reads no {source.kind} source, expected the GStreamer back end")

@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--probe", action="store_true", help="open each camera, too, and tell what it really sends")
     check.add_argument("--seconds", type=float, default=5.0, help="to watch each camera; default: 5")
 
+    doctor = verbs.add_parser("doctor", help="tell what works here: decoders, engines, broker, clock, disk")
+    doctor.add_argument("-c", "--config", type=Path, help="look at the disk, bundle and broker of this device, too")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(verb=_doctor)
+
     bench = _verb(verbs, "bench", _bench, "measure every stage on a file")
     bench.add_argument("--source", required=True, help="a video file or a source address")
     bench.add_argument("--resize", type=_size, metavar="WxH", help="scale frames first, such as 1280x720")
@@ -209,6 +214,21 @@ def _probe(config: DeviceConfig, serving: Serving, seconds: float) -> bool:
         for line in describe(seen):
             print(f"camera {name}: {line}")
     return good
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.doctor import examine
+
+    config = load_config(arguments.config, os.environ) if arguments.config else None
+    findings = []
+    for finding in examine(config):
+        findings.append(finding)
+        if not arguments.json:
+            print(f"{finding.verdict:4}  {finding.thing}: {finding.words}", flush=True)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    return 1 if any(finding.verdict == "bad" for finding in findings) else 0
 
 
 def _bench(arguments: argparse.Namespace) -> int:
