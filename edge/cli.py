@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(verb=_doctor)
 
+    support = _verb(verbs, "support-bundle", _support, "pack configuration, findings, metrics and log, without secrets")
+    support.add_argument("-o", "--out", type=Path, default=Path("finesight-support.tar.gz"))
+
     bench = _verb(verbs, "bench", _bench, "measure every stage on a file")
     bench.add_argument("--source", required=True, help="a video file or a source address")
     bench.add_argument("--resize", type=_size, metavar="WxH", help="scale frames first, such as 1280x720")
@@ -229,6 +232,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     return 1 if any(finding.verdict == "bad" for finding in findings) else 0
+
+
+def _support(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.support import pack_support
+
+    parts = pack_support(arguments.config, load_config(arguments.config, os.environ), arguments.out)
+    print(f"{arguments.out}: {', '.join(parts)}")
+    return 0
 
 
 def _bench(arguments: argparse.Namespace) -> int:
