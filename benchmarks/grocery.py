@@ -3,7 +3,7 @@
     python benchmarks/grocery.py            # all steps, into runs/grocery; finished steps are not repeated
     python benchmarks/grocery.py --only play
     python benchmarks/grocery.py --backbone tf_efficientnet_lite0 --work runs/grocery-lite0
-    python benchmarks/grocery.py --teacher runs/grocery-lite0 --work runs/grocery-taught    # distilled from the former
+    python benchmarks/grocery.py --teacher runs/grocery-lite2 --work runs/grocery-taught    # distilled from another
 
 Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. `test` is
 looked at by the last step only. Writes benchmarks/results/<folder>-<split>.json.
@@ -38,7 +38,9 @@ CANVAS_PX = 320
 MOBILENET = "mobilenetv2_100"
 LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 CLASSIFIER_EPOCHS = {MOBILENET: 20} | dict.fromkeys(LITES, 15)
-TAUGHT_EPOCHS = 12
+# A patient student and mixed pictures, on which it can only learn the teacher's function (Beyer et al. 2022).
+TAUGHT_EPOCHS = {"classifier": 40, "embedder": 12}
+TAUGHT_MIXUP = 0.5
 
 
 def main() -> None:
@@ -88,12 +90,14 @@ def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | No
         *("--set", f"data.index={index}", "--set", f"data.root={data}"),
         *("--set", f"backbone.name={backbone}", "--set", f"backbone.pretrained={weights}"),
     )
-    epochs = TAUGHT_EPOCHS if teacher else CLASSIFIER_EPOCHS[backbone]
     for kind, own in (
-        ("classifier", ("--set", f"optimiser.epochs={epochs}")),
+        ("classifier", ("--set", f"optimiser.epochs={CLASSIFIER_EPOCHS[backbone]}")),
         ("embedder", ("--set", f"init_from={work / 'classifier'}")),
     ):
-        taught = ("--set", f"teacher={teacher / kind}") if teacher else ()
+        taught: tuple[str, ...] = ()
+        if teacher:
+            taught = ("--set", f"teacher={teacher / kind}", "--set", f"optimiser.epochs={TAUGHT_EPOCHS[kind]}")
+            taught += ("--set", f"augment.mixup={TAUGHT_MIXUP}") if kind == "classifier" else ()
         recipe = ROOT / f"benchmarks/recipes/grocery-{kind}.yaml"
         run(BIN / "edge-train", kind, "-c", recipe, "-o", work / kind, *shared, *own, *taught)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from edge.capture_launch import hardware_present
 from edge.errors import CaptureError
 from edge.image import IMAGE_SUFFIXES
+from edge.ring import Packet
 from edge.source import CaptureOptions, Picture, Source
 
 Backend = Literal["auto", "opencv", "gstreamer"]
+Tap = Callable[[str, Packet], None]  # caps, encoded picture; called on the library's thread
 
 
 class FrameSource(Protocol):
@@ -63,11 +66,19 @@ def choose_backend(
     return "gstreamer" if source.kind == "v4l2" and hardware_present(present) else "opencv"
 
 
-def open_source(source: Source, backend: Backend = "auto", options: CaptureOptions | None = None) -> FrameSource:
+def open_source(
+    source: Source, backend: Backend = "auto", options: CaptureOptions | None = None, tap: Tap | None = None
+) -> FrameSource:
     """Open a source by the door that suits it; its `decode_path` tells which and why.
 
+    Args:
+        source: what is read.
+        backend: which door; `auto` chooses.
+        options: how it is opened.
+        tap: given every encoded picture; only GStreamer's door has one.
+
     Raises:
-        CaptureError: not to be opened, or by a back end that is not there.
+        CaptureError: not to be opened, or by a back end that is not there, or without the tap that was asked for.
     """
     options = options or CaptureOptions()
     present: frozenset[str] | None = None
@@ -80,12 +91,14 @@ def open_source(source: Source, backend: Backend = "auto", options: CaptureOptio
         except CaptureError as error:
             why = str(error)
     door = choose_backend(source, backend, present, options)
+    if tap is not None and door != "gstreamer":
+        raise CaptureError(f"{source}: found it read by {door}, expected GStreamer, which alone can record (record)")
     if door == "folder":
         from edge.capture_folder import FolderSource
 
         return FolderSource(source)
     if door == "gstreamer":
-        return capture_gstreamer.GStreamerSource(source, options)
+        return capture_gstreamer.GStreamerSource(source, options, tap)
     from edge.capture_opencv import OpenCvSource
 
     return OpenCvSource(source, options, why)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from edge.capture_launch import KNOWN_ELEMENTS, describe_pipeline, hardware_present
 from edge.errors import CaptureError
+from edge.ring import Packet, Stream
 from edge.source import CaptureOptions, EndOfStream, Picture, Source
 from edge.types import Image
 
@@ -20,6 +22,8 @@ except (ImportError, ValueError) as missing:
 
 import numpy as np
 
+Tap = Callable[[str, Packet], None]  # caps, encoded picture
+
 _NTP_TO_UNIX_S = 2_208_988_800  # 1900 to 1970, RFC 5905
 _PREFERRED_RANK = 512  # above GST_RANK_PRIMARY (256), so that decodebin takes hardware first
 
@@ -33,12 +37,18 @@ def elements_present() -> frozenset[str]:
 class GStreamerSource:
     """One pipeline. Opening is asynchronous: a refused connection is told by the first `read`."""
 
-    def __init__(self, source: Source, options: CaptureOptions) -> None:
+    def __init__(self, source: Source, options: CaptureOptions, tap: Tap | None = None) -> None:
         """Build and start the pipeline.
+
+        Args:
+            source: what is read.
+            options: how.
+            tap: given every encoded picture on its way into the decoder, on GStreamer's thread.
 
         Raises:
             CaptureError: an element is missing, or the pipeline does not start.
         """
+        self._tap = tap
         self._source = source
         self._frames = 0
         self._error: str | None = None
@@ -131,6 +141,74 @@ class GStreamerSource:
         self._decoder = factory.get_name()
         if element.find_property("max-threads") is not None:
             element.set_property("max-threads", self._threads)
+        entry = element.get_static_pad("sink")
+        if self._tap is not None and entry is not None:
+            entry.add_probe(Gst.PadProbeType.BUFFER, _tapping(self._tap))
+
+
+def _tapping(tap: Tap) -> Callable[[Gst.Pad, Gst.PadProbeInfo], Gst.PadProbeReturn]:
+    def on_buffer(pad: Gst.Pad, info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
+        buffer, caps = info.get_buffer(), pad.get_current_caps()
+        began = pad.get_sticky_event(Gst.EventType.SEGMENT, 0)
+        if buffer.pts != Gst.CLOCK_TIME_NONE and caps is not None and began is not None:
+            pts_ns = began.parse_segment().to_stream_time(Gst.Format.TIME, buffer.pts)  # as `_picture` counts
+            key = not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
+            data = buffer.extract_dup(0, buffer.get_size())
+            tap(caps.to_string(), Packet(pts_ns, time.monotonic_ns(), key, data))
+        return Gst.PadProbeReturn.OK
+
+    return on_buffer
+
+
+class PacketDecoder:
+    """Decodes recorded pictures as the live camera's were decoded."""
+
+    def __init__(self, stream: Stream) -> None:
+        """Build and start the decoder of one stream.
+
+        Raises:
+            CaptureError: GStreamer refuses it.
+        """
+        Gst.init(None)
+        self._camera = stream.camera
+        line = "appsrc name=source format=time ! decodebin ! videoconvert ! video/x-raw,format=RGB ! "
+        self._pipeline = Gst.parse_launch(line + "appsink name=sink sync=false")
+        self._source, self._sink = self._pipeline.get_by_name("source"), self._pipeline.get_by_name("sink")
+        caps = Gst.Caps.from_string(stream.caps)
+        if caps is None:
+            raise CaptureError(f"recording of {stream.camera}: found caps {stream.caps[:60]!r}, expected GStreamer's")
+        self._source.set_property("caps", caps)
+        self._pipeline.set_state(Gst.State.PLAYING)
+
+    def put(self, packet: Packet) -> None:
+        """Hand over the next packet."""
+        buffer = Gst.Buffer.new_wrapped(packet.data)
+        buffer.pts = packet.pts_ns
+        self._source.emit("push-buffer", buffer)
+
+    def end(self) -> None:
+        """No more packets follow: what the decoder holds back comes out."""
+        self._source.emit("end-of-stream")
+
+    def take(self, timeout_s: float) -> tuple[int, Image] | None:
+        """The next decoded picture and its pts in nanoseconds; None when none came in time.
+
+        Raises:
+            CaptureError: the decoder failed.
+        """
+        sample = self._sink.try_pull_sample(int(timeout_s * Gst.SECOND))
+        if sample is None:
+            message = self._pipeline.get_bus().pop_filtered(Gst.MessageType.ERROR)
+            if message is not None:
+                raise CaptureError(f"recording of {self._camera}: {message.parse_error()[0].message}")
+            return None
+        shape, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
+        data = buffer.extract_dup(0, buffer.get_size())
+        return buffer.pts, unpad(data, shape.get_value("width"), shape.get_value("height"))
+
+    def close(self) -> None:
+        """Let go of the decoder."""
+        self._pipeline.set_state(Gst.State.NULL)
 
 
 def unpad(data: bytes, width: int, height: int) -> Image:

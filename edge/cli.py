@@ -24,7 +24,7 @@ from edge.errors import FinesightError
 
 if TYPE_CHECKING:
     from edge.config import DeviceConfig
-    from edge.pipeline import Serving
+    from edge.pipeline import Pipeline, Serving
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _verb(verbs, "run", _run, "run the device until it is stopped")
     run.add_argument("--until-end", action="store_true", help="stop when every file has ended and events are delivered")
+
+    record = _verb(verbs, "record", _record, "run, and keep the latest encoded video of every camera for `edge replay`")
+    record.add_argument("--mib", type=int, default=256, help="of each camera's video; default: 256")
+    record.add_argument("--until-end", action="store_true", help="stop when every file has ended")
+
+    replay = _verb(verbs, "replay", _replay, "recognise recorded video again, and print its events as JSON lines")
+    replay.add_argument("folder", type=Path, help="of one run and camera: state_dir/ring/RUN/CAMERA")
 
     check = _verb(verbs, "check", _check, "load the whole configuration and the bundle it runs, open nothing")
     check.add_argument("--probe", action="store_true", help="open each camera, too, and tell what it really sends")
@@ -150,9 +157,46 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
 
 def _run(arguments: argparse.Namespace) -> int:
     from edge.config import load_config
-    from edge.runtime import Runtime
+
+    return _serve(load_config(arguments.config, os.environ), until_end=arguments.until_end)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
 
     config = load_config(arguments.config, os.environ)
+    cameras = {
+        name: camera.model_copy(update={"record_mib": camera.record_mib or arguments.mib})
+        for name, camera in config.cameras.items()
+    }
+    log.info("recording to %s", config.state_dir / "ring")
+    return _serve(config.model_copy(update={"cameras": cameras}), until_end=arguments.until_end)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.errors import ConfigError
+    from edge.health import Counters
+    from edge.payload import event_payload
+    from edge.replay import replay
+    from edge.runtime import build_pipeline, open_serving
+
+    config = load_config(arguments.config, os.environ)
+    serving = open_serving(config)
+
+    def build(name: str) -> Pipeline:
+        if name not in config.cameras:
+            raise ConfigError(f"{arguments.config}: found no camera {name!r}, expected the one that was recorded")
+        return build_pipeline(serving, config.recognition, {name: config.cameras[name]}, Counters())
+
+    for number, event in enumerate(replay(arguments.folder, build)):
+        print(event_payload(event, config.site, config.device, "replay", number).decode())
+    return 0
+
+
+def _serve(config: DeviceConfig, *, until_end: bool) -> int:
+    from edge.runtime import Runtime
+
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -165,7 +209,7 @@ def _run(arguments: argparse.Namespace) -> int:
         runtime = stack.enter_context(Runtime(config))
         if server is not None:
             server.watch(runtime)
-        runtime.run(stop, until_end=arguments.until_end)
+        runtime.run(stop, until_end=until_end)
     return 0
 
 

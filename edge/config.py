@@ -40,6 +40,9 @@ class CameraConfig(_Tree):
     latency_ms: Annotated[int, Field(ge=0, le=5000)] = 100  # jitter buffer of an RTSP camera
     open_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
     stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # without a frame this long it is stalled
+    record_mib: Annotated[int, Field(ge=0)] = (
+        0  # of its latest encoded video, kept for `edge replay`; by GStreamer only
+    )
 
 
 class MqttConfig(_Tree):

@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
 from edge import __version__, image
 from edge.bundle import Bundle, read_bundle, read_serving
 from edge.capture import Camera, policy_for
-from edge.capture_door import open_source
+from edge.capture_door import FrameSource, open_source
 from edge.capture_mailbox import Mailbox
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, MqttConfig, RecognitionConfig
 from edge.errors import FinesightError
@@ -38,6 +39,7 @@ from edge.outbox import Outbox
 from edge.payload import event_payload, health_payload, priority_of, status_payload, topic_of
 from edge.pipeline import Pipeline, Search, Serving
 from edge.publish import Publisher
+from edge.recorder import Recorder, begin_run
 from edge.search import build_index
 from edge.source import CaptureOptions, parse_source
 from edge.stages import load_stages
@@ -164,12 +166,15 @@ class Runtime:
         self.publisher = self._build_publisher()
         self._mailbox = Mailbox()
         self._states: deque[tuple[str, CameraState, str, float]] = deque()
+        self._recorders = self._build_recorders()
         self._cameras = [self._build_camera(name, camera) for name, camera in self._enabled.items()]
         self._sequence = 0
 
     def __enter__(self) -> Runtime:  # noqa: PYI034  Self is not in Python 3.10
         if self.publisher is not None:
             self.publisher.start()
+        for recorder in self._recorders.values():
+            recorder.start()
         for camera in self._cameras:
             camera.start()
         self._state = "running"
@@ -190,6 +195,8 @@ class Runtime:
         self._tell_states()
         for name in self._enabled:
             self._send(self.pipeline.view_lost(name))
+        for recorder in self._recorders.values():
+            recorder.close()
         self._announce_health()
         if self.publisher is not None:
             self.publisher.close()
@@ -250,18 +257,34 @@ class Runtime:
     def _topic(self, camera: str | None, leaf: str) -> str:
         return topic_of(self._root, self.config.site, self.config.device, camera, leaf)
 
+    def _build_recorders(self) -> dict[str, Recorder]:
+        wanted = {name: camera.record_mib * 2**20 for name, camera in self._enabled.items() if camera.record_mib}
+        if not wanted:
+            return {}
+        run = begin_run(self.config.state_dir / "ring", datetime.now(timezone.utc))
+        return {name: Recorder(run / name, name, size, self.counters) for name, size in wanted.items()}
+
     def _build_camera(self, name: str, camera: CameraConfig) -> Camera:
-        source = parse_source(camera.source)
+        source, options, recorder = parse_source(camera.source), capture_options(camera), self._recorders.get(name)
+
+        def open_door() -> FrameSource:
+            if recorder is None:
+                return open_source(source, camera.backend, options)
+            recorder.connected()
+            return open_source(source, camera.backend, options, recorder.put)
+
         return Camera(
             name,
             source,
-            partial(open_source, source, camera.backend, capture_options(camera)),
+            open_door,
             self._mailbox,
             lambda camera_name, state, evidence: self._states.append((camera_name, state, evidence, time.time())),
             policy_for(source, camera.pacing, camera.stall_timeout_s),
         )
 
     def _recognise(self, frame: Frame, stop: threading.Event) -> None:
+        if frame.camera in self._recorders:
+            self._recorders[frame.camera].looked(frame)
         try:
             result = self.pipeline.process(frame)
         except Exception:
@@ -302,6 +325,8 @@ class Runtime:
                 self.publisher.announce(self._topic(name, "status"), payload)
             if state in _LOST:
                 self._send(self.pipeline.view_lost(name))
+                if name in self._recorders:
+                    self._recorders[name].lost()
 
     def loop_age_s(self) -> float:
         """Seconds since the frame loop last turned."""
