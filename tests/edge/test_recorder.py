@@ -50,7 +50,7 @@ def test_what_a_power_cut_left_of_the_last_record_is_not_read(cut: int):
 
 
 def test_a_file_that_is_no_segment_is_named():
-    with pytest.raises(CaptureError, match="x.ring: found b'hello"):
+    with pytest.raises(CaptureError, match=r"x\.ring: found b'hello"):
         list(read_records(io.BytesIO(b"hello\n"), "x.ring"))
 
 
