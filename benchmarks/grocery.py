@@ -38,9 +38,11 @@ CANVAS_PX = 320
 MOBILENET = "mobilenetv2_100"
 LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 CLASSIFIER_EPOCHS = {MOBILENET: 20} | dict.fromkeys(LITES, 15)
-# A patient student and mixed pictures, on which it can only learn the teacher's function (Beyer et al. 2022).
-TAUGHT_EPOCHS = {"classifier": 40, "embedder": 12}
-TAUGHT_MIXUP = 0.5
+# Teachers that keep their ImageNet weights learn a decision module only.
+KEPT = ("optimiser.epochs=8", "optimiser.trunk_lr=0", "backbone.freeze_bn=true", "backbone.frozen_stages=7")
+# A patient student, and mixed pictures, on which it can only learn the teachers' function (Beyer et al. 2022).
+TAUGHT_EPOCHS = 30
+TAUGHT_MIXUP = "augment.mixup=0.5"
 
 
 def main() -> None:
@@ -85,21 +87,28 @@ def run(*command: str | Path) -> None:
 
 def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | None) -> None:
     """Fine-tune the coarse classifier, then the embedder from its trunk, on the train split."""
-    weights = lite_weights(work, backbone) if backbone in LITES else data / "weights/mobilenetv2_100_in1k.safetensors"
-    shared = (
-        *("--set", f"data.index={index}", "--set", f"data.root={data}"),
-        *("--set", f"backbone.name={backbone}", "--set", f"backbone.pretrained={weights}"),
-    )
-    for kind, own in (
-        ("classifier", ("--set", f"optimiser.epochs={CLASSIFIER_EPOCHS[backbone]}")),
-        ("embedder", ("--set", f"init_from={work / 'classifier'}")),
-    ):
-        taught: tuple[str, ...] = ()
-        if teacher:
-            taught = ("--set", f"teacher={teacher / kind}", "--set", f"optimiser.epochs={TAUGHT_EPOCHS[kind]}")
-            taught += ("--set", f"augment.mixup={TAUGHT_MIXUP}") if kind == "classifier" else ()
+    source = ("--set", f"data.index={index}", "--set", f"data.root={data}")
+
+    def learn(kind: str, out: Path, trunk: str, *own: str) -> None:
+        weights = data / "weights/mobilenetv2_100_in1k.safetensors"
+        if trunk in LITES:
+            weights = lite_weights(work, trunk)
+        settings = [f"backbone.name={trunk}", f"backbone.pretrained={weights}", *own]
         recipe = ROOT / f"benchmarks/recipes/grocery-{kind}.yaml"
-        run(BIN / "edge-train", kind, "-c", recipe, "-o", work / kind, *shared, *own, *taught)
+        pairs = [part for setting in settings for part in ("--set", setting)]
+        run(BIN / "edge-train", kind, "-c", recipe, "-o", out, *source, *pairs)
+
+    if teacher is None:
+        learn("classifier", work / "classifier", backbone, f"optimiser.epochs={CLASSIFIER_EPOCHS[backbone]}")
+        learn("embedder", work / "embedder", backbone, f"init_from={work / 'classifier'}")
+        return
+    teachers = [teacher / "classifier"]
+    for trunk in dict.fromkeys((backbone, json.loads((teacher / "classifier/model.json").read_text())["backbone"])):
+        teachers.append(work / f"kept-{trunk}")
+        learn("classifier", teachers[-1], trunk, *KEPT)
+    named = f"teachers=[{', '.join(map(str, teachers))}]"
+    learn("classifier", work / "classifier", backbone, named, f"optimiser.epochs={TAUGHT_EPOCHS}", TAUGHT_MIXUP)
+    learn("embedder", work / "embedder", backbone, f"init_from={work / 'classifier'}")
 
 
 def lite_weights(work: Path, backbone: str) -> Path:

@@ -19,29 +19,27 @@ from trainer.losses import CosineSoftmax
 from trainer.models import Classifier, ModelCard, build_model, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
-from trainer.teacher import Teacher, mean_angle, softened_divergence
+from trainer.teacher import Faculty, mean_angle, softened_divergence
 from trainer.train import Batch, fit
 
 
 class _Trained(nn.Module):
-    """The classifier, and what only training needs: the sub-category centres, the way to a teacher's features."""
+    """The classifier, and what only training needs: the sub-category centres, the ways to its teachers' features."""
 
-    def __init__(self, model: Classifier, items: int, grid: int, teacher: Teacher | None) -> None:
+    def __init__(self, model: Classifier, items: int, grid: int, faculty: Faculty) -> None:
         super().__init__()
         self.model = model
         channels = model.trunk.channels[-1]
         self.items = CosineSoftmax(channels * grid**2, items)
-        self.to_teacher = nn.Linear(channels, teacher.channels, bias=False) if teacher else nn.Identity()
+        self.to_teachers = nn.ModuleList(nn.Linear(channels, theirs, bias=False) for theirs in faculty.channels)
 
 
 class ClassifierTask:
-    """Cross-entropy over meta-categories; optionally over sub-categories on the pooled trunk, and to a teacher."""
+    """Cross-entropy over meta-categories; optionally over sub-categories on the pooled trunk, and to teachers."""
 
-    def __init__(
-        self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, teacher: Teacher | None = None
-    ) -> None:
-        self.recipe, self.crops, self.teacher = recipe, crops, teacher
-        self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid, teacher)
+    def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, faculty: Faculty) -> None:
+        self.recipe, self.crops, self.faculty = recipe, crops, faculty
+        self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid, faculty)
         self._categories = torch.from_numpy(crops.category_indices(crops.train))
         self._items = torch.from_numpy(crops.item_indices(crops.train))
         self._plan: list[NDArray[np.int64]] = []
@@ -91,11 +89,14 @@ class ClassifierTask:
             parts["item"] = share * self.module.items(pooled, items) + (1 - share) * self.module.items(
                 pooled, items[partner]
             )
-        if self.teacher:
-            told, features = self.teacher.classify(tensors["x"])
-            projected = self.module.to_teacher(feature.mean(dim=(2, 3)))
-            parts["teacher"] = self.recipe.distil * softened_divergence(logits, told)
-            parts["teacher_features"] = self.recipe.distil * mean_angle(projected, features)
+        if self.recipe.teachers:
+            told, features = self.faculty.classify(tensors["x"])
+            ours = feature.mean(dim=(2, 3))
+            angles = [
+                mean_angle(to(ours), theirs) for to, theirs in zip(self.module.to_teachers, features, strict=True)
+            ]
+            parts["teachers"] = self.recipe.distil * softened_divergence(logits, told)
+            parts["features"] = self.recipe.distil * torch.stack(angles).mean()
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -154,8 +155,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         recipe=recipe.model_dump(mode="json"),
     )
     model = build_model(card, recipe.backbone.pretrained)
-    teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
-    task = ClassifierTask(recipe, crops, model, teacher)
+    task = ClassifierTask(recipe, crops, model, Faculty(recipe.teachers, card))
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))

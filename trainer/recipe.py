@@ -129,8 +129,8 @@ class ClassifierRecipe(_Recipe):
     auxiliary_items: bool = True  # a sub-category loss sharpens the trunk; dropped when saved
     auxiliary_grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that it sees: where a detail is
     label_smoothing: Fraction = 0.05
-    teacher: Path | None = None  # a classifier's run folder of the same categories, to distil from
-    distil: float = 1.0  # weight of what the teacher says
+    teachers: list[Path] = []  # run folders of classifiers of the same categories, to distil from together
+    distil: float = 1.0  # weight of what they say
 
 
 class Own(_Tree):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from trainer.models import Classifier, Detector, Embedder, ModelCard, load_model
 
-TEMPERATURE = 2.0  # of the softened probabilities
+TEMPERATURE = 1.0  # of the probabilities: teachers that learned smoothed labels are soft already
 
 
 class Teacher:
@@ -42,12 +42,12 @@ class Teacher:
         return int(self.network.trunk.channels[-1])
 
     def classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (n, 3, h, w) to (n, classes) logits and the averages (n, channels) of the last map."""
+        """Map (n, 3, h, w) to (n, classes) log-probabilities and the averages (n, channels) of the last map."""
         network = self._on(x)
         assert isinstance(network, Classifier)  # by its card's kind
         with torch.no_grad():
             feature = network.trunk(x)[-1]
-            return network.decide(feature), feature.mean(dim=(2, 3))
+            return F.log_softmax(network.decide(feature), dim=1), feature.mean(dim=(2, 3))
 
     def embed(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
@@ -57,6 +57,32 @@ class Teacher:
 
     def _on(self, x: Tensor) -> Detector | Classifier | Embedder:
         return self.network.to(x.device).eval()
+
+
+class Faculty:
+    """Several classifiers that teach as one: the mean of their log-probabilities, the features of each.
+
+    A network that was fine-tuned and one that kept its published weights, under a decision module of its own, err on
+    different pictures: fine-tuning forgets what served elsewhere (Kumar et al. 2022, arXiv 2202.10054).
+    """
+
+    def __init__(self, folders: list[Path], student: ModelCard) -> None:
+        """Load training runs.
+
+        Raises:
+            TrainError: one is unusable, or does not answer what the student is asked.
+        """
+        self.teachers = [Teacher(folder, student) for folder in folders]
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each trunk's last map."""
+        return [teacher.channels for teacher in self.teachers]
+
+    def classify(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Map (n, 3, h, w) to (n, classes) logits and each teacher's (n, channels) features."""
+        told, features = zip(*(teacher.classify(x) for teacher in self.teachers), strict=True)
+        return torch.stack(told).mean(dim=0), list(features)
 
 
 def softened_divergence(logits: Tensor, teacher_logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:

@@ -10,7 +10,7 @@ from tests.trainer.toy import BACKBONE, classifier_recipe, embedder_recipe, writ
 from trainer.classifier import train_classifier
 from trainer.embedder import train_embedders
 from trainer.models import load_model
-from trainer.teacher import mean_angle, softened_divergence
+from trainer.teacher import Faculty, mean_angle, softened_divergence
 
 
 def vectors_of(folder, x):
@@ -54,13 +54,27 @@ def test_a_classifier_with_a_teacher_answers_more_as_it_does_and_carries_nothing
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=6), tmp_path / "teacher")
     train_classifier(classifier_recipe(index, seed=7), tmp_path / "alone")
-    taught = classifier_recipe(index, seed=7, teacher=tmp_path / "teacher", distil=5.0)
+    taught = classifier_recipe(index, seed=7, teachers=[tmp_path / "teacher"], distil=5.0)
     train_classifier(taught, tmp_path / "taught")
     told = vectors_of(tmp_path / "teacher", pictures)
     gap = {name: (vectors_of(tmp_path / name, pictures) - told).square().mean() for name in ("taught", "alone")}
     assert gap["taught"] < gap["alone"]
     shapes = [{k: v.shape for k, v in load_model(tmp_path / n)[0].state_dict().items()} for n in ("taught", "alone")]
     assert shapes[0] == shapes[1]
+
+
+def test_several_teachers_say_the_mean_of_their_log_probabilities(tmp_path, pictures):
+    index = write_crops(tmp_path / "data")
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for seed, folder in enumerate(folders):
+        train_classifier(classifier_recipe(index, epochs=1, seed=seed), folder)
+    networks, cards = zip(*map(load_model, folders), strict=True)
+    faculty = Faculty(folders, cards[0])
+    told, features = faculty.classify(pictures)
+    with torch.no_grad():
+        expected = sum(network.eval()(pictures).log_softmax(dim=1) for network in networks) / 2
+    torch.testing.assert_close(told, expected)
+    assert [feature.shape for feature in features] == [(len(pictures), n) for n in faculty.channels]
 
 
 @pytest.mark.parametrize(
