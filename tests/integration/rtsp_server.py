@@ -4,6 +4,7 @@ By hand: `python -m tests.integration.rtsp_server colour:e02010 --fps 15`; it pr
 
 * `colour:RRGGBB`: one colour, for ever, at `--size` and `--fps`.
 * `file:PATH`: a video, encoded again, once, at its own pace.
+* `encoded:PATH`: an MP4 file of H.264 as it is, once, at its own pace: serving it costs next to nothing.
 * `photos:PATH`: the pictures of a folder, or those named line by line in a .txt file, each `--seconds` long, then the
   end of the stream. Photo i is shown from i * seconds of the stream's own time (`pts_s` of the frames) on.
 
@@ -108,10 +109,13 @@ def launch_line(arguments: argparse.Namespace) -> str:
         return f"( videotestsrc is-live=true pattern=solid-color foreground-color={colour} ! {caps} ! {pay} )"
     if kind == "file":
         return f'( filesrc location="{Path(what).resolve()}" ! decodebin ! {pay} )'
+    if kind == "encoded":
+        pay = "rtph264pay name=pay0 pt=96 config-interval=-1"
+        return f'( filesrc location="{Path(what).resolve()}" ! qtdemux ! h264parse ! {pay} )'
     if kind == "photos":
         caps = f"video/x-raw,format=RGB,width={width},height={height},framerate={rate}"
         return f'( appsrc name=photos format=time block=true max-bytes=0 max-buffers=2 caps="{caps}" ! {pay} )'
-    raise SystemExit(f"{arguments.plays}: expected colour:, file: or photos:")
+    raise SystemExit(f"{arguments.plays}: expected colour:, file:, encoded: or photos:")
 
 
 class _Photos:
@@ -185,7 +189,7 @@ def serve(arguments: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plays", help="colour:RRGGBB, file:PATH or photos:PATH")
+    parser.add_argument("plays", help="colour:RRGGBB, file:PATH, encoded:PATH or photos:PATH")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--fps", type=float, default=15)
     parser.add_argument("--size", type=lambda text: tuple(int(side) for side in text.split("x")), default=(320, 240))

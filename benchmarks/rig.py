@@ -1,0 +1,102 @@
+"""RTSP cameras, a broker, a device and a subscriber on one machine, for the benchmarks of the runtime."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+DEMO = ROOT / "demo"
+
+
+def encode_clip(folder: Path, width: int, height: int, fps: int, seconds: int) -> Path:
+    """The demo's stream, scaled, repeated until it is long enough, as H.264 with a key frame every two seconds."""
+    path = folder / f"clip-{width}x{height}-{fps}-{seconds}s.mp4"
+    if path.exists():
+        return path
+    shown_s = 20  # of the demo's stream
+    parts = [
+        f"filesrc location={DEMO / 'stream.mp4'} ! decodebin ! videoconvert ! videoscale ! videorate ! "
+        f"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1 ! queue ! clips."
+        for _ in range(-(-seconds // shown_s))
+    ]
+    encoder = f"x264enc tune=zerolatency speed-preset=veryfast pass=quant quantizer=23 key-int-max={2 * fps}"
+    line = f"concat name=clips ! {encoder} ! h264parse ! mp4mux ! filesink location={path}.part {' '.join(parts)}"
+    subprocess.run(["gst-launch-1.0", "-q", "-e", *line.split()], check=True)
+    path.with_suffix(".mp4.part").rename(path)
+    return path
+
+
+def install_demo(state: Path) -> None:
+    """The demo's bundle and gallery, activated."""
+    from edge import bundle
+
+    slot = bundle.install_bundle(DEMO / "bundle", state)
+    bundle.activate(state, slot, bundle.install_gallery(DEMO / "gallery", state))
+
+
+def write_config(folder: Path, broker_port: int, cameras: dict[str, str], health_port: int, more: str = "") -> Path:
+    """A device of these cameras: name -> URL."""
+    lines = [
+        "site: bench",
+        "device: rig",
+        f"state_dir: {folder / 'state'}",
+        f"mqtt: {{host: 127.0.0.1, port: {broker_port}}}",
+        f"health: {{port: {health_port}}}",
+        more,
+        "cameras:",
+        *(f"  {name}: {{source: '{url}', backend: gstreamer}}" for name, url in cameras.items()),
+    ]
+    path = folder / "device.yaml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@contextmanager
+def device(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A running `edge run`, ended politely."""
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "edge", "run", "-c", str(config)]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=output)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def vital_signs(pid: int) -> dict[str, float]:
+    """Resident MiB, threads, open files and processor seconds of a process."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return {
+        "at_s": time.monotonic(),
+        "resident_mib": int(status["VmRSS"].split()[0]) / 1024,
+        "threads": int(status["Threads"]),
+        "files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        "processor_s": (int(ticks[11]) + int(ticks[12])) / 100,
+    }
+
+
+def slope_per_hour(samples: list[dict[str, float]], key: str) -> float:
+    """Least-squares slope of a vital sign."""
+    import numpy as np
+
+    at_h = np.array([sample["at_s"] for sample in samples]) / 3600
+    return float(np.polyfit(at_h - at_h[0], [sample[key] for sample in samples], 1)[0])
+
+
+def summary(milliseconds: list[float]) -> dict[str, Any]:
+    """Count and percentiles."""
+    from edge.health import percentile
+
+    ascending = sorted(milliseconds)
+    return {"count": len(ascending)} | {
+        f"p{p}_ms": round(percentile(ascending, p), 1) if ascending else None for p in (50, 95, 99)
+    }
