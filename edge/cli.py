@@ -65,24 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", _run, "run the device until it is stopped")
     run.add_argument("--until-end", action="store_true", help="stop when every file has ended and events are delivered")
 
-    record = _verb(verbs, "record", _record, "run, and keep the latest encoded video of every camera for `edge replay`")
-    record.add_argument("--mib", type=int, default=256, help="of each camera's video; default: 256")
-    record.add_argument("--until-end", action="store_true", help="stop when every file has ended")
-
-    replay = _verb(verbs, "replay", _replay, "recognise recorded video again, and print its events as JSON lines")
-    replay.add_argument("folder", type=Path, help="of one run and camera: state_dir/ring/RUN/CAMERA")
-
-    check = _verb(verbs, "check", _check, "load the whole configuration and the bundle it runs, open nothing")
-    check.add_argument("--probe", action="store_true", help="open each camera, too, and tell what it really sends")
-    check.add_argument("--seconds", type=float, default=5.0, help="to watch each camera; default: 5")
-
-    doctor = verbs.add_parser("doctor", help="tell what works here: decoders, engines, broker, clock, disk")
-    doctor.add_argument("-c", "--config", type=Path, help="look at the disk, bundle and broker of this device, too")
-    doctor.add_argument("--json", action="store_true")
-    doctor.set_defaults(verb=_doctor)
-
-    support = _verb(verbs, "support-bundle", _support, "pack configuration, findings, metrics and log, without secrets")
-    support.add_argument("-o", "--out", type=Path, default=Path("finesight-support.tar.gz"))
+    _add_care(verbs)
 
     bench = _verb(verbs, "bench", _bench, "measure every stage on a file")
     bench.add_argument("--source", required=True, help="a video file or a source address")
@@ -118,6 +101,31 @@ def _parser() -> argparse.ArgumentParser:
     actions = gallery.add_subparsers(metavar="ACTION", required=True)
     _state_verb(actions, "status", _gallery_status, "categories and items of the serving generation")
     return parser
+
+
+def _add_care(verbs: Any) -> None:
+    """The verbs by which a device is looked after."""
+    status = _verb(verbs, "status", _status, "ask a running device how it is")
+    status.add_argument("--json", action="store_true")
+
+    record = _verb(verbs, "record", _record, "run, and keep the latest encoded video of every camera for `edge replay`")
+    record.add_argument("--mib", type=int, default=256, help="of each camera's video; default: 256")
+    record.add_argument("--until-end", action="store_true", help="stop when every file has ended")
+
+    replay = _verb(verbs, "replay", _replay, "recognise recorded video again, and print its events as JSON lines")
+    replay.add_argument("folder", type=Path, help="of one run and camera: state_dir/ring/RUN/CAMERA")
+
+    check = _verb(verbs, "check", _check, "load the whole configuration and the bundle it runs, open nothing")
+    check.add_argument("--probe", action="store_true", help="open each camera, too, and tell what it really sends")
+    check.add_argument("--seconds", type=float, default=5.0, help="to watch each camera; default: 5")
+
+    doctor = verbs.add_parser("doctor", help="tell what works here: decoders, engines, broker, clock, disk")
+    doctor.add_argument("-c", "--config", type=Path, help="look at the disk, bundle and broker of this device, too")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(verb=_doctor)
+
+    support = _verb(verbs, "support-bundle", _support, "pack configuration, findings, metrics and log, without secrets")
+    support.add_argument("-o", "--out", type=Path, default=Path("finesight-support.tar.gz"))
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -276,6 +284,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     return 1 if any(finding.verdict == "bad" for finding in findings) else 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from edge.config import load_config
+    from edge.status import ask, describe
+
+    status = ask(load_config(arguments.config, os.environ), "/status")
+    print(status.strip() if arguments.json else "\n".join(describe(status)))
+    return 0
 
 
 def _support(arguments: argparse.Namespace) -> int:

@@ -98,7 +98,7 @@ class OutboxConfig(_Tree):
 
 
 class HealthConfig(_Tree):
-    """Where health and metrics are served over HTTP: /healthz, /readyz, /metrics."""
+    """Where health and metrics are served over HTTP: /healthz, /readyz, /status, /metrics."""
 
     host: str = "127.0.0.1"  # whoever reaches another one reads the names of cameras, for nobody is asked who they are
     port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free one, which the log names

@@ -1,5 +1,7 @@
 """Health and metrics over HTTP: `/healthz` is it alive, `/readyz` does it recognise, `/metrics` for Prometheus.
 
+`/status` is the whole health report, as MQTT has it (docs/health.schema.json).
+
 The only door to http.server and prometheus_client. It answers from the moment it is made: a device that still builds
 engines is seen to be starting, not dead.
 """
@@ -22,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from edge.errors import ConfigError
 from edge.health import Counters, HealthReport, RuntimeState, StageTimer
+from edge.payload import health_payload
 from edge.types import CameraState
 
 log = logging.getLogger(__name__)
@@ -65,7 +68,7 @@ class HealthServer:
         self.port = self._http.server_port
         self._thread = threading.Thread(target=self._http.serve_forever, name="health", daemon=True)
         self._thread.start()
-        log.info("health: http://%s:%d/healthz, /readyz and /metrics", host, self.port)
+        log.info("health: http://%s:%d/healthz, /readyz, /status and /metrics", host, self.port)
 
     def __enter__(self) -> HealthServer:  # noqa: PYI034  Self is not in Python 3.10
         return self
@@ -95,7 +98,9 @@ class HealthServer:
             return (200 if age_s < HUNG_S else 503), _JSON, _json(body | {"loop_age_s": round(age_s, 1)})
         if path == "/readyz":
             return (200 if state in _READY else 503), _JSON, _json(body)
-        return 404, _JSON, _json({"error": f"found {path}, expected /healthz, /readyz or /metrics"})
+        if path == "/status":
+            return 200, _JSON, health_payload(report) + b"\n" if report else _json(body)
+        return 404, _JSON, _json({"error": f"found {path}, expected /healthz, /readyz, /status or /metrics"})
 
 
 class _Http(ThreadingHTTPServer):

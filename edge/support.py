@@ -16,7 +16,6 @@ import re
 import subprocess
 import tarfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from edge.doctor import examine
 from edge.durable import write_durably
 from edge.errors import FinesightError
 from edge.source import parse_source, redact
+from edge.status import ask
 
 _LOG_LINES = 5000
 _TIMEOUT_S = 10.0
@@ -67,9 +67,8 @@ def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list
     parts |= {f"state/{name}": (config.state_dir / name).read_text for name in _STATE_FILES}
     parts["state/files.txt"] = lambda: _listing(config.state_dir)
     if config.health is not None:
-        url = f"http://{config.health.host}:{config.health.port}"
-        parts["metrics.txt"] = lambda: _get(f"{url}/metrics")
-        parts["health.json"] = lambda: _get(f"{url}/healthz")
+        parts["metrics.txt"] = lambda: ask(config, "/metrics")
+        parts["status.json"] = lambda: ask(config, "/status")
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as tar:
         for name, take in parts.items():
@@ -128,11 +127,3 @@ def _log() -> str:
 def _listing(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return "\n".join(f"{path.stat().st_size:12} {path.relative_to(folder)}" for path in files)
-
-
-def _get(url: str) -> str:
-    # no proxy: the device itself is asked
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=_TIMEOUT_S) as answer:
-        text: str = answer.read().decode("utf-8", "replace")
-    return text

@@ -7,14 +7,19 @@ import json
 import math
 import socket
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge.cli import main
 from edge.errors import ConfigError
 from edge.health import Counters, HealthReport, StageTimer
 from edge.health_server import HUNG_S, HealthServer
 from tests.fakes import health_report
+
+SCHEMA = Path(__file__).parents[2] / "docs/health.schema.json"
 
 
 class FakeDevice:
@@ -117,7 +122,7 @@ def test_prometheus_reads_counters_histograms_and_states(server):
 def test_other_paths_are_named_and_a_head_has_no_body(server):
     status, body = ask(server, "/secrets?x=1")
     assert status == 404
-    assert json.loads(body) == {"error": "found /secrets, expected /healthz, /readyz or /metrics"}
+    assert json.loads(body) == {"error": "found /secrets, expected /healthz, /readyz, /status or /metrics"}
     assert ask(server, "/healthz", "HEAD") == (200, b"")
 
 
@@ -128,3 +133,39 @@ def test_an_address_in_use_is_named():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"health: cannot listen on 127.0.0.1:{port}: Address already in use"):
             HealthServer("127.0.0.1", port)
+
+
+def test_the_whole_report_is_told_as_the_health_schema_has_it(server):
+    assert json.loads(ask(server, "/status")[1]) == {"state": "starting", "cameras": {}}
+    server.watch(FakeDevice())
+    jsonschema.validate(json.loads(ask(server, "/status")[1]), json.loads(SCHEMA.read_text()))
+
+
+def test_a_running_device_is_asked_how_it_is(server, tmp_path, capsys):
+    device = FakeDevice()
+    device.counters.add("frames_recognised", 7, camera="door")
+    server.watch(device)
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
+    assert main(["status", "-c", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "camera yard: stalled" in told
+    assert "3 events wait" in told
+    assert main(["status", "--json", "-c", str(config)]) == 0
+    assert json.loads(capsys.readouterr().out)["outbox_events"] == 3
+
+
+def test_a_device_that_does_not_run_is_said_to_give_no_answer(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {port}}}\n")
+    assert main(["status", "-c", str(config)]) == 1
+    assert f"127.0.0.1:{port}/status: found no answer" in capsys.readouterr().err
+
+
+def test_a_device_without_a_health_section_cannot_be_asked(tmp_path, capsys):
+    config = tmp_path / "device.yaml"
+    config.write_text("cameras: {door: {source: 'rtsp://h/a'}}\n")
+    assert main(["status", "-c", str(config)]) == 1
+    assert "found no health section" in capsys.readouterr().err
