@@ -28,6 +28,28 @@ class _Tree(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]  # of the width or height of the picture
+Point = tuple[Share, Share]  # x, y
+
+
+class ViewConfig(_Tree):
+    """When the picture of a camera is no longer believed: nothing is recognised in it, and its state says why."""
+
+    # Nothing new this long: frozen. Longer than the camera's longest distance between two key frames, for a still scene
+    # may be sent as the same picture until the next one. None: never
+    frozen_after_s: Annotated[float, Field(ge=5, le=3600)] | None = 60.0
+    obstructed_after_s: Annotated[float, Field(ge=0.5, le=600)] | None = 3.0  # covered, black or blurred; None: never
+    mask: tuple[tuple[Share, Share, Share, Share], ...] = ()  # x0 y0 x1 y1 of what changes in a frozen picture: a clock
+
+    @field_validator("mask")
+    @classmethod
+    def _mask_is_ordered(cls, mask: tuple[tuple[float, float, float, float], ...]) -> Any:
+        for x0, y0, x1, y1 in mask:
+            if x0 >= x1 or y0 >= y1:
+                raise ValueError(f"found {[x0, y0, x1, y1]}, expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
+        return mask
+
+
 class CameraConfig(_Tree):
     """One source of pictures."""
 
@@ -40,6 +62,8 @@ class CameraConfig(_Tree):
     latency_ms: Annotated[int, Field(ge=0, le=5000)] = 100  # jitter buffer of an RTSP camera
     open_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
     stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # without a frame this long it is stalled
+    # None: the defaults for a live camera; nothing for a file or folder, whose pictures have no sensor noise
+    view: ViewConfig | None = None
 
 
 class MqttConfig(_Tree):

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from edge import __version__, image
 from edge.bundle import Bundle, read_bundle, read_serving
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _TICK_S = 0.25
-_LOST: frozenset[CameraState] = frozenset({"stalled", "reconnecting", "offline", "disabled"})  # nothing seen is present
+_LOST: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # nothing that was seen is present
 _FAILURE_PAUSE_S = 1.0
 
 
@@ -254,7 +255,7 @@ class Runtime:
             partial(open_source, source, camera.backend, options),
             self._mailbox,
             lambda camera_name, state, evidence: self._states.append((camera_name, state, evidence, time.time())),
-            policy_for(source, camera.pacing, camera.stall_timeout_s),
+            policy_for(source, camera.pacing, camera.stall_timeout_s, camera.view),
         )
 
     def _recognise(self, frame: Frame, stop: threading.Event) -> None:

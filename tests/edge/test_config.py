@@ -177,3 +177,8 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
     path.write_text("cameras:\n  door: {source: 'file:///a.mp4'}\n  door: {source: 'file:///b.mp4'}\n")
     with pytest.raises(ConfigError, match=r"device\.yaml:3: found key 'door' twice"):
         load_config(path, {})
+
+
+def test_a_mask_that_ends_before_it_begins_is_refused(tmp_path):
+    text = MINIMAL + "    view:\n      mask: [[0.5, 0, 0.2, 0.1]]\n"
+    assert "cameras.front.view.mask: found a list: " in error_of(tmp_path, text)
