@@ -50,6 +50,27 @@ class ViewConfig(_Tree):
         return mask
 
 
+class ZoneConfig(_Tree):
+    """A part of the picture. An object is where the middle of its box's lower edge is."""
+
+    polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
+    kind: Literal["include", "exclude"] = "include"  # with include zones, only objects in one are looked at and told
+    dwell_s: Annotated[float, Field(ge=0)] = 0.0  # inside this long without a break, an object has stayed there
+
+
+class LineConfig(_Tree):
+    """A line that objects are counted across; left and right as seen from `from` looking to `to`."""
+
+    start: Point = Field(alias="from")
+    end: Point = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _has_a_direction(self) -> LineConfig:
+        if self.start == self.end:
+            raise ValueError(f"found a line from {list(self.start)} to itself, expected two points")
+        return self
+
+
 class CameraConfig(_Tree):
     """One source of pictures."""
 
@@ -64,6 +85,15 @@ class CameraConfig(_Tree):
     stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # without a frame this long it is stalled
     # None: the defaults for a live camera; nothing for a file or folder, whose pictures have no sensor noise
     view: ViewConfig | None = None
+    zones: Annotated[dict[Name, ZoneConfig], Field(max_length=16)] = {}
+    lines: Annotated[dict[Name, LineConfig], Field(max_length=16)] = {}
+
+    @model_validator(mode="after")
+    def _places_need_boxes(self) -> CameraConfig:
+        found = [name for name in ("zones", "lines") if getattr(self, name)]
+        if found and self.framing == "whole_frame":
+            raise ValueError(f"found {' and '.join(found)} with framing: whole_frame, expected framing: detect")
+        return self
 
 
 class MqttConfig(_Tree):
@@ -290,5 +320,5 @@ def _fields(annotation: Any) -> dict[str, FieldInfo]:
     """The fields of a tree type, or of the one inside `Tree | None`."""
     for kind in (annotation, *get_args(annotation)):
         if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind.model_fields
+            return {field.alias or name: field for name, field in kind.model_fields.items()}
     return {}

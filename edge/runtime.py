@@ -22,7 +22,6 @@ from edge.capture_door import open_source
 from edge.capture_mailbox import Mailbox
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, MqttConfig, RecognitionConfig
 from edge.errors import FinesightError
-from edge.evidence import LookPolicy
 from edge.gallery import Gallery, read_category, read_gallery
 from edge.health import (
     Counters,
@@ -37,9 +36,10 @@ from edge.manifest import OpenSet
 from edge.mqtt import MqttSettings
 from edge.outbox import Outbox
 from edge.payload import event_payload, health_payload, priority_of, status_payload, topic_of
-from edge.pipeline import Pipeline, Search, Serving
+from edge.pipeline import Pipeline
 from edge.publish import Publisher
 from edge.search import build_index
+from edge.serving import Search, Serving
 from edge.source import CaptureOptions, parse_source
 from edge.stages import load_stages
 from edge.successor import Successor
@@ -94,18 +94,7 @@ def build_pipeline(
     serving: Serving, recognition: RecognitionConfig, cameras: dict[str, CameraConfig], counts: Counters
 ) -> Pipeline:
     """A pipeline for these cameras."""
-    policy = LookPolicy(
-        recognition.min_looks, recognition.max_looks, recognition.look_interval_s, recognition.recheck_s
-    )
-    return Pipeline(
-        serving,
-        policy,
-        {name: camera.framing for name, camera in cameras.items()},
-        counts,
-        time.monotonic_ns,
-        min_object_px=recognition.min_object_px,
-        track_gap_s=recognition.track_gap_s,
-    )
+    return Pipeline(serving, cameras, recognition, counts, time.monotonic_ns)
 
 
 def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge.config import CameraConfig, LineConfig, RecognitionConfig, ZoneConfig
 from edge.errors import EngineError
-from edge.evidence import LookPolicy
 from edge.manifest import OpenSet
-from edge.pipeline import Pipeline, Serving
+from edge.pipeline import Pipeline
+from edge.serving import Serving
 from edge.stages import Classifier, Detector, Embedder, Stages
 from edge.types import Hit
 from tests.fakes_engine import (
@@ -30,13 +31,16 @@ from tests.fakes_engine import (
 NEAR = [Hit("c1", "Oat flakes", 0.9), Hit("c2", "Corn flakes", 0.4)]
 OTHER = [Hit("c2", "Corn flakes", 0.9), Hit("c1", "Oat flakes", 0.4)]
 FAR = [Hit("c1", "Oat flakes", 0.2)]
+RECOGNITION = {
+    "min_looks": 3, "max_looks": 6, "look_interval_s": 0.0, "recheck_s": 1.0, "min_object_px": 8, "track_gap_s": 0.5,
+}  # fmt: skip
 BOX = (16.0, 16.0, 48.0, 48.0)
 
 
 class Bench:
     """A pipeline of one camera whose every part a test can move."""
 
-    def __init__(self, *, framing="detect", min_object_px=8, classifier=True, indexes=None):
+    def __init__(self, *, camera=None, classifier=True, indexes=None, **recognition):
         self.sees = one_box_map(BOX)
         self.odds = (9.0, 1.0)
         self.detector = ScriptedEngine(lambda _: self.sees)
@@ -51,15 +55,9 @@ class Bench:
         indexes = {"carton": self.index} if indexes is None else indexes
         serving = Serving("bundle-1", "gallery-1", stages, indexes, {"carton": OpenSet(min_margin=0.05)})
         self.counts, self.clock = FakeCounts(), ManualClock()
-        self.pipeline = Pipeline(
-            serving,
-            LookPolicy(min_looks=3, max_looks=6, look_interval_s=0.0, recheck_s=1.0),
-            {"door": framing},
-            self.counts,
-            self.clock,
-            min_object_px=min_object_px,
-            track_gap_s=0.5,
-        )
+        camera = CameraConfig(source="rtsp://door", **(camera or {}))
+        recognition = RecognitionConfig(**RECOGNITION | recognition)
+        self.pipeline = Pipeline(serving, {"door": camera}, recognition, self.counts, self.clock)
         self.now_s = 0.0
 
     def show(self, frames=1, image_rgb=None):
@@ -292,7 +290,7 @@ def test_an_object_seen_only_by_a_failing_model_ends_without_a_word():
 
 
 def test_the_whole_frame_is_one_object_without_a_detector():
-    bench = Bench(framing="whole_frame")
+    bench = Bench(camera={"framing": "whole_frame"})
     (event,) = bench.show(5)
     assert event.box_rel == (0, 0, 1, 1)
     assert bench.detector.batch_sizes == []
@@ -304,10 +302,9 @@ def test_the_whole_frame_is_one_object_without_a_detector():
 def test_cameras_do_not_share_tracks():
     bench = Bench()
     serving = bench.pipeline.serving
-    framings = {"door": "detect", "till": "detect"}
-    policy = LookPolicy(min_looks=1, max_looks=6, look_interval_s=0.0, recheck_s=1.0)
-    pipeline = Pipeline(serving, policy, framings, bench.counts, bench.clock, min_object_px=8, track_gap_s=0.5)
-    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in framings]
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
     events = [event for frame in frames for event in pipeline.process(frame).events]
     assert [(event.camera, event.type, event.track_id) for event in events] == [("door", "new", 1), ("till", "new", 1)]
     assert [event.camera for event in pipeline.view_lost("till")] == ["till"]
@@ -327,3 +324,47 @@ def test_event_ids_differ():
     bench = Bench()
     events = bench.show(5) + bench.leave()
     assert len({event.event_id for event in events}) == 2
+
+
+LOWER = ZoneConfig(polygon=((0, 0.5), (1, 0.5), (1, 1), (0, 1)))
+
+
+def test_an_object_outside_the_zones_is_neither_looked_at_nor_told():
+    upper = ZoneConfig(polygon=((0, 0), (1, 0), (1, 0.5), (0, 0.5)))
+    bench = Bench(camera={"zones": {"upper": upper}})
+    assert bench.show(5) + bench.leave() == []
+    assert bench.embedder.batch_sizes == []
+    assert bench.counts.total == {
+        "looks_shed camera=door reason=outside_zones": 4,
+        "tracks_unannounced camera=door reason=outside_zones": 1,
+    }
+
+
+def test_an_object_that_walks_into_an_excluded_zone_is_told_no_more_until_its_end():
+    left = ZoneConfig(polygon=((0, 0), (0.4, 0), (0.4, 1), (0, 1)), kind="exclude")
+    bench = Bench(camera={"zones": {"left": left}})
+    assert kinds(bench.show(5)) == [("new", 1)]
+    bench.index.hits, bench.sees = OTHER, one_box_map((4.0, 16.0, 36.0, 48.0))
+    assert bench.show(30) == []
+    (end,) = bench.leave()
+    assert (end.type, end.decision.match.item_id) == ("end", "c1")
+
+
+def test_a_zone_is_told_once_the_object_has_stayed_long_enough():
+    bench = Bench(camera={"zones": {"lower": LOWER.model_copy(update={"dwell_s": 1.0})}})
+    new, update = bench.show(30)
+    assert (new.type, new.zones) == ("new", ())
+    assert (update.type, update.zones) == ("update", ("lower",))
+    assert update.captured_at - new.captured_at == pytest.approx(1.0)
+    assert bench.leave()[0].zones == ("lower",)
+
+
+def test_a_crossed_line_is_counted_and_told():
+    bench = Bench(camera={"lines": {"gate": LineConfig.model_validate({"from": (0.45, 1), "to": (0.45, 0)})}})
+    bench.sees = one_box_map((4.0, 16.0, 36.0, 48.0))
+    bench.show(5)
+    bench.sees = one_box_map(BOX)
+    bench.show(5)
+    assert bench.counts.total["line_crossings camera=door direction=left_to_right line=gate"] == 1
+    (end,) = bench.leave()
+    assert [(one.line, one.direction) for one in end.crossings] == [("gate", "left_to_right")]
