@@ -71,6 +71,12 @@ class LineConfig(_Tree):
         return self
 
 
+class MotionConfig(_Tree):
+    """The detector is asked only while something moves, or an object in view is not yet decided on."""
+
+    sweep_s: Annotated[float, Field(gt=0, le=3600)] = 5.0  # it sees the whole picture this often all the same
+
+
 class CameraConfig(_Tree):
     """One source of pictures."""
 
@@ -87,10 +93,11 @@ class CameraConfig(_Tree):
     view: ViewConfig | None = None
     zones: Annotated[dict[Name, ZoneConfig], Field(max_length=16)] = {}
     lines: Annotated[dict[Name, LineConfig], Field(max_length=16)] = {}
+    motion: MotionConfig | None = None  # None: the detector sees every picture
 
     @model_validator(mode="after")
     def _places_need_boxes(self) -> CameraConfig:
-        found = [name for name in ("zones", "lines") if getattr(self, name)]
+        found = [name for name in ("zones", "lines", "motion") if getattr(self, name)]
         if found and self.framing == "whole_frame":
             raise ValueError(f"found {' and '.join(found)} with framing: whole_frame, expected framing: detect")
         return self

@@ -103,11 +103,15 @@ class LookPolicy:
             return False
         if evidence.looks < self.min_looks and not evidence.is_clear:
             return True
-        if evidence.looks < self.max_looks and not evidence.is_clear:
+        if not self.is_settled(evidence):
             return since_s >= self.look_interval_s
         # soon at first, for a first impression may be wrong, then ever more rarely
         looked_for_s = evidence.last_look_s - evidence.first_look_s
         return since_s >= min(self.recheck_s, max(self.look_interval_s, looked_for_s))
+
+    def is_settled(self, evidence: Evidence) -> bool:
+        """Whether nothing but re-checks is left to do for a track."""
+        return evidence.is_clear or evidence.looks >= self.max_looks
 
     def may_announce(self, evidence: Evidence) -> bool:
         """Whether subscribers can be told: the answer is clear, or enough looks were spent on it."""

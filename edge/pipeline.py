@@ -102,10 +102,16 @@ class Pipeline:
         scene.finish()
         return self._farewells(scene)
 
-    def _detect(self, scene: Scene, frame: Frame, timings: Timings) -> list[Detection]:
+    def _detect(self, scene: Scene, frame: Frame, timings: Timings) -> list[Detection] | None:
+        """What the detector finds; None when it need not be asked."""
         detector = self.serving.stages.detector
         if not scene.boxed or detector is None:
             return []
+        with timings.stage("motion"):
+            wanted = scene.wants_detector(frame, self._policy)
+        if not wanted:
+            self._counts.add("frames_gated", camera=frame.camera)
+            return None
         return detector.detect(frame.image_rgb, timings)
 
     def _due(self, scene: Scene, frame: Frame, step: Step, now_s: float) -> list[Due]:

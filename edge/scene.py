@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.config import CameraConfig
-from edge.evidence import Evidence
+from edge.evidence import Evidence, LookPolicy
+from edge.motion import MotionGate
 from edge.track import BoxTracker, Step, Track, WholeFrameTracker
 from edge.types import Box, Crossing, Detection, Frame, TimeSource
 from edge.zones import Stay, Zones
@@ -43,17 +44,31 @@ class Scene:
         self.records: dict[int, Record] = {}
         self.leaving: list[Track] = []  # ended, their events not yet made
         self.crossed: list[Crossing] = []  # in the newest frame
+        self._gate = None if camera.motion is None else MotionGate(camera.motion)
         self._tracker = BoxTracker(track_gap_s) if self.boxed else WholeFrameTracker()
         self._zones = Zones(camera.zones, camera.lines)
         self._now_s = float("-inf")
 
-    def advance(self, frame: Frame, detections: list[Detection]) -> Step:
-        """Move the tracks on to the next frame."""
+    def wants_detector(self, frame: Frame, policy: LookPolicy) -> bool:
+        """Whether the next frame may show more than the tracks that are there, where they are."""
+        if self._gate is None or not isinstance(self._tracker, BoxTracker):
+            return self.boxed
+        moved = self._gate.wants_detector(frame.image_rgb, scene_s(frame))
+        settled = all(self._is_settled(track, policy) for track in self._tracker.tracks)
+        return moved or not settled or not self._tracker.is_resting
+
+    def advance(self, frame: Frame, detections: list[Detection] | None) -> Step:
+        """Move the tracks on to the next frame; without detections it shows what the last one showed."""
         now_s = scene_s(frame)
         if now_s < self._now_s:  # a recording began anew
             self.leaving += self._tracker.finish()
         self._now_s = now_s
-        step = self._tracker.step(frame.image_rgb, detections, now_s)
+        if detections is None and isinstance(self._tracker, BoxTracker):
+            step = self._tracker.hold(now_s)
+        else:
+            step = self._tracker.step(frame.image_rgb, detections or [], now_s)
+            if self._gate is not None:
+                self._gate.note_detection()
         self.leaving += step.ended
         self.crossed = []
         for track in step.seen:
@@ -71,6 +86,10 @@ class Scene:
     def is_believed(self, track: Track) -> bool:
         """Whether a track was detected often enough to be more than a flicker."""
         return not self.boxed or track.hits >= CONFIRM_HITS
+
+    def _is_settled(self, track: Track, policy: LookPolicy) -> bool:
+        evidence = self.records[track.track_id].evidence  # none of what is believed: too small, or outside the zones
+        return self.is_believed(track) and (evidence is None or policy.is_settled(evidence))
 
 
 def scene_s(frame: Frame) -> float:

@@ -205,6 +205,7 @@ def test_an_unknown_key_of_a_line_is_told_with_the_keys_that_are_written(tmp_pat
         ("zones: {a: {polygon: [[0, 0], [1, 0]]}}", "at least 3 items"),
         ("zones: {a: {polygon: [[0, 0], [100, 0], [1, 1]]}}", "less than or equal to 1"),
         ("lines: {a: {from: [0, 0], to: [0, 0]}}", "expected two points"),
+        ("framing: whole_frame\n    motion: {}", "found motion with framing: whole_frame"),
         ("framing: whole_frame\n    zones: {a: {polygon: [[0, 0], [1, 0], [1, 1]]}}", "expected framing: detect"),
     ],
 )

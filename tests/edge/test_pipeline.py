@@ -368,3 +368,69 @@ def test_a_crossed_line_is_counted_and_told():
     assert bench.counts.total["line_crossings camera=door direction=left_to_right line=gate"] == 1
     (end,) = bench.leave()
     assert [(one.line, one.direction) for one in end.crossings] == [("gate", "left_to_right")]
+
+
+class GatedBench(Bench):
+    """A camera whose detector is asked when something moves."""
+
+    def __init__(self, **more):
+        super().__init__(camera={"motion": {"sweep_s": 2.0}}, **more)
+
+    @property
+    def asked(self):
+        return len(self.detector.batch_sizes)
+
+
+def test_a_still_scene_is_swept_but_not_searched_frame_by_frame():
+    bench = GatedBench()
+    bench.sees = no_box_map()
+    bench.show(60)  # 6 s
+    assert bench.asked == 3
+    assert bench.counts.total == {"frames_gated camera=door": 57}
+
+
+def test_motion_asks_the_detector_at_once():
+    bench = GatedBench()
+    bench.sees = no_box_map()
+    bench.show(5)
+    bench.sees = one_box_map(BOX)
+    moved = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    moved[16:48, 16:48] = 200
+    assert kinds(bench.show(2, moved)) == [("new", 1)]
+
+
+def test_an_undecided_object_keeps_the_detector_awake():
+    bench = GatedBench(max_looks=6)
+    bench.index.hits = FAR
+    bench.show(7)  # believed in the second frame, then six looks
+    assert (bench.asked, len(bench.embedder.batch_sizes)) == (7, 6)
+    bench.show(5)
+    assert bench.asked == 7
+
+
+def test_a_decided_object_that_stands_still_stays_and_is_rechecked_without_the_detector():
+    bench = GatedBench()
+    assert kinds(bench.show(18)) == [("new", 1)]
+    assert bench.asked == 2
+    assert len(bench.embedder.batch_sizes) > 2
+    bench.index.hits = OTHER
+    assert kinds(bench.show(30)) == [("update", 1)]
+
+
+def test_an_object_that_a_sweep_misses_keeps_the_detector_awake_until_it_has_ended():
+    bench = GatedBench()
+    bench.show(10)
+    bench.sees = no_box_map()
+    assert kinds(bench.show(30)) == [("end", 1)]
+    asked = bench.asked
+    bench.show(5)
+    assert bench.asked == asked
+
+
+def test_a_detector_that_failed_is_asked_again():
+    bench = GatedBench()
+    bench.detector.broken = True
+    with pytest.raises(EngineError):
+        bench.show()
+    bench.detector.broken = False
+    assert kinds(bench.show(3)) == [("new", 1)]

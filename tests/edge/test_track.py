@@ -174,3 +174,24 @@ def test_a_track_too_young_for_a_velocity_moves_as_the_scene_does():
     for i in range(11, 20):
         film.show(seen(900 - 20 * i), seen(1000 - 20 * i))
     assert max(film.show(seen(500), seen(600), seen(1200))) != first
+
+
+def test_what_was_seen_last_is_held_where_it_was_and_what_was_not_ends():
+    film = Film(gap_s=1.0)
+    film.show(seen(50), seen(200))
+    film.show(seen(50))
+    assert not film.tracker.is_resting
+    step = film.tracker.hold(film.now_s + 0.9)
+    assert [track.track_id for track in step.seen] == [1]
+    assert (step.seen[0].hits, step.seen[0].velocity) == (2, (0.0, 0.0))
+    assert step.ended == []
+    step = film.tracker.hold(film.now_s + 5.0)
+    assert ([track.track_id for track in step.seen], [track.track_id for track in step.ended]) == ([1], [2])
+    assert film.tracker.is_resting
+
+
+def test_a_track_on_its_way_does_not_rest():
+    film = Film()
+    film.show(seen(50))
+    film.show(seen(58))
+    assert not film.tracker.is_resting
