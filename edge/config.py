@@ -145,6 +145,9 @@ class RecognitionConfig(_Tree):
     max_looks: Annotated[int, Field(ge=1)] = 12  # of one object until it is decided
     look_interval_s: Annotated[float, Field(ge=0)] = 0.15  # between two looks of one object
     recheck_s: Annotated[float, Field(gt=0)] = 3.0  # a decided object is looked at again at the latest
+    # Of all objects of all cameras; None: as many as they ask for. With a limit, those go first that are not recognised,
+    # and a blurred or small sight of an object waits for a better one and counts less
+    looks_per_s: Annotated[float, Field(gt=0)] | None = None
     track_gap_s: Annotated[float, Field(gt=0)] = 1.0  # unseen this long, an object has left
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from edge import image
+from edge.budget import LookBudget, claim_of
 from edge.config import CameraConfig, RecognitionConfig
-from edge.evidence import Evidence, LookPolicy, look_weight
+from edge.evidence import Evidence, LookPolicy, look_weight, sight_quality
 from edge.look import Due, look
 from edge.scene import Moment, Record, Scene, scene_s
 from edge.serving import Serving
 from edge.timing import Timings
 from edge.track import Step, Track
 from edge.types import Decision, Detection, Event, EventType, Frame
+
+_SHARPNESS_PX = 64  # side of the picture in which sharpness is measured; 60 us
 
 
 class Counts(Protocol):
@@ -61,6 +65,7 @@ class Pipeline:
         self._min_object_px = recognition.min_object_px
         self._counts = counts
         self._clock_ns = clock_ns
+        self._budget = None if recognition.looks_per_s is None else LookBudget(recognition.looks_per_s)
         self._scenes = {name: Scene(camera, recognition.track_gap_s) for name, camera in cameras.items()}
 
     def process(self, frame: Frame) -> Result:
@@ -78,6 +83,8 @@ class Pipeline:
             self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
         now_s = scene_s(frame)
         due = self._due(scene, frame, step, now_s)
+        if self._budget is not None and due:
+            due = self._afford(self._budget, due, frame, now_s)
         if due:
             look(self.serving, frame.image_rgb, due, now_s, timings)
         with timings.stage("decide"):
@@ -136,6 +143,23 @@ class Pipeline:
             if self._policy.wants_look(evidence, track, weight, now_s):
                 due.append(Due(track, evidence, weight))
         return due
+
+    def _afford(self, budget: LookBudget, due: list[Due], frame: Frame, now_s: float) -> list[Due]:
+        """Of the looks that are due, those worth the most that the budget allows, weighted by what the tracks show."""
+        worth = []
+        for one in due:
+            crop = image.crop(frame.image_rgb, one.track.box_px)
+            sharpness = image.sharpness(image.resize(crop, _SHARPNESS_PX, _SHARPNESS_PX, "area"))
+            quality = sight_quality(one.evidence, one.track.box_px, sharpness)
+            if self._policy.awaits_better(one.evidence, one.track, quality, now_s):
+                self._counts.add("looks_shed", camera=frame.camera, reason="poor_sight")
+            else:
+                worth.append(replace(one, weight=one.weight * quality))
+        claims = [claim_of(one.evidence, now_s, settled=self._policy.is_settled(one.evidence)) for one in worth]
+        granted = budget.grant(claims, self._clock_ns() / 1e9)
+        if shed := granted.count(False):
+            self._counts.add("looks_shed", shed, camera=frame.camera, reason="budget")
+        return [one for one, yes in zip(worth, granted, strict=True) if yes]
 
     def _announce(self, record: Record, track: Track, timings: Timings) -> Event | None:
         """The event that this frame's decision on a track is worth, if any."""

@@ -434,3 +434,34 @@ def test_a_detector_that_failed_is_asked_again():
         bench.show()
     bench.detector.broken = False
     assert kinds(bench.show(3)) == [("new", 1)]
+
+
+def test_a_budget_is_kept_and_what_it_sheds_is_counted():
+    bench = Bench(looks_per_s=2.0, max_looks=100)
+    bench.index.hits = FAR  # never decided: wants a look in every frame
+    bench.show(100)
+    looks = len(bench.embedder.batch_sizes)
+    assert looks == pytest.approx(2.0 * 10, abs=2)
+    assert bench.counts.total == {"looks_shed camera=door reason=budget": 99 - looks}
+
+
+def test_cameras_share_one_budget():
+    bench = Bench()
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    recognition = RecognitionConfig(**RECOGNITION | {"looks_per_s": 1.0})
+    pipeline = Pipeline(bench.pipeline.serving, cameras, recognition, bench.counts, bench.clock)
+    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
+    assert sum(pipeline.process(frame).looks for frame in frames) == 1
+
+
+def test_under_a_budget_a_blurred_sight_waits_for_a_sharper_one():
+    bench = Bench(looks_per_s=100.0)
+    bench.index.hits = FAR
+    sharp = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    bench.show(2, sharp)
+    assert len(bench.embedder.batch_sizes) == 1
+    bench.show(5, np.full_like(sharp, 128))
+    assert len(bench.embedder.batch_sizes) == 1
+    assert bench.counts.total == {"looks_shed camera=door reason=poor_sight": 5}
+    bench.show(1, sharp)
+    assert len(bench.embedder.batch_sizes) == 2
