@@ -145,10 +145,13 @@ class RecognitionConfig(_Tree):
     max_looks: Annotated[int, Field(ge=1)] = 12  # of one object until it is decided
     look_interval_s: Annotated[float, Field(ge=0)] = 0.15  # between two looks of one object
     recheck_s: Annotated[float, Field(gt=0)] = 3.0  # a decided object is looked at again at the latest
-    # Of all objects of all cameras; None: as many as they ask for. With a limit, those go first that are not recognised,
+    # Of all objects of all cameras; None: as many as they ask for. With a limit, what is not recognised goes first,
     # and a blurred or small sight of an object waits for a better one and counts less
     looks_per_s: Annotated[float, Field(gt=0)] | None = None
     track_gap_s: Annotated[float, Field(gt=0)] = 1.0  # unseen this long, an object has left
+    # Objects that have left are searched again in a gallery that comes later; kept in memory, without pictures
+    recall_tracks: Annotated[int, Field(ge=0, le=100_000)] = 1000  # at most; 0: none
+    recall_age_s: Annotated[float, Field(gt=0)] = 24 * 3600.0  # since they left
 
 
 class OutboxConfig(_Tree):

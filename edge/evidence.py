@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.decode import unit_rows
 from edge.track import Track
-from edge.types import Box, Decision, FloatArray
+from edge.types import Box, Category, Decision, FloatArray
 
 _EDGE_PX = 2.0  # a box this near the border is cut off,
 _EDGE_SHARE = 0.04  # or this near in its own widths or heights, by which detectors err
@@ -36,6 +36,9 @@ class Evidence:
     log_probability: FloatArray | None = None  # (labels,), weighted sum over looks
     weight: float = 0.0
     vectors: dict[str, FloatArray] = field(default_factory=dict)  # category -> weighted sum of unit vectors
+    spaces: dict[str, str] = field(default_factory=dict)  # category -> embedding space of its vector
+    categories: tuple[Category, ...] = ()  # that the newest look found likely, best first
+    searched_in: str = ""  # gallery generation, by the newest look
     decision: Decision | None = None  # newest
     announced: Decision | None = None  # what subscribers know
 
@@ -51,6 +54,10 @@ class Evidence:
     def add_vector(self, category: str, vector: FloatArray, weight: float) -> FloatArray:
         """Fold in one look's embedding of a category; return the fused unit vector."""
         self.vectors[category] = self.vectors.get(category, np.zeros_like(vector)) + weight * vector
+        return self.fused(category)
+
+    def fused(self, category: str) -> FloatArray:
+        """The unit vector of all looks that were embedded as a category."""
         return unit_rows(self.vectors[category])
 
     def note_look(self, box_px: Box, now_s: float) -> None:
@@ -66,11 +73,15 @@ class Evidence:
         width_px, height_px = box_px[2] - box_px[0], box_px[3] - box_px[1]
         return self.looks > 0 and (width_px > _OUTGROWN * self.width_px or height_px > _OUTGROWN * self.height_px)
 
+    def look_again(self) -> None:
+        """Ask for looks as if there had been none; what was seen stays and is added to."""
+        self.looks, self.first_look_s, self.last_look_s = 0, float("-inf"), float("-inf")
+
     def forget_looks(self) -> None:
         """Begin anew; what was decided and told stays until the next look."""
-        self.looks, self.first_look_s, self.last_look_s = 0, float("-inf"), float("-inf")
+        self.look_again()
         self.width_px = self.height_px = self.sharpest = self.largest_px2 = 0.0
-        self.log_probability, self.weight, self.vectors = None, 0.0, {}
+        self.log_probability, self.weight, self.vectors, self.spaces = None, 0.0, {}, {}
 
     @property
     def is_clear(self) -> bool:

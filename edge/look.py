@@ -43,9 +43,11 @@ def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timin
             for i, vector in zip(rows, vectors, strict=True):
                 for name in asked[i]:
                     fused = due[i].evidence.add_vector(name, vector, due[i].weight)
+                    due[i].evidence.spaces[name] = embedder.model.space_id
                     hits[i][name] = indexes[name].search(fused[None], TOP)[0]
     for one, categories, found in zip(due, searched, hits, strict=True):
         one.evidence.note_look(one.track.box_px, now_s)
+        one.evidence.categories, one.evidence.searched_in = tuple(categories), serving.gallery_id
         one.evidence.decision = decide(categories, found, serving.open_sets, serving.category_threshold)
 
 

@@ -12,12 +12,14 @@ from edge.budget import LookBudget, claim_of
 from edge.config import CameraConfig, RecognitionConfig
 from edge.evidence import Evidence, LookPolicy, look_weight, sight_quality
 from edge.look import Due, look
+from edge.recall import Recall
 from edge.scene import Moment, Record, Scene, scene_s
 from edge.serving import Serving
 from edge.timing import Timings
 from edge.track import Step, Track
 from edge.types import Decision, Detection, Event, EventType, Frame
 
+_RECALLED_AT_ONCE = 4  # objects, between two frames
 _SHARPNESS_PX = 64  # side of the picture in which sharpness is measured; 60 us
 
 
@@ -66,6 +68,7 @@ class Pipeline:
         self._counts = counts
         self._clock_ns = clock_ns
         self._budget = None if recognition.looks_per_s is None else LookBudget(recognition.looks_per_s)
+        self._recall = Recall(recognition.recall_tracks, recognition.recall_age_s)
         self._scenes = {name: Scene(camera, recognition.track_gap_s) for name, camera in cameras.items()}
 
     def process(self, frame: Frame) -> Result:
@@ -96,12 +99,24 @@ class Pipeline:
         return Result(events, sightings, timings, len(due))
 
     def serve(self, serving: Serving) -> None:
-        """Answer by another bundle and gallery from the next frame on; what is in view is looked at again."""
+        """Answer by another bundle and gallery from the next frame on; what is in view is looked at again.
+
+        What has left is searched again by `recall`.
+        """
+        same_models = serving.bundle_id == self.serving.bundle_id
         self.serving = serving
+        self._recall.expect()
         for scene in self._scenes.values():
             for record in scene.records.values():
-                if record.evidence is not None:
+                if record.evidence is not None and same_models:
+                    record.evidence.look_again()
+                elif record.evidence is not None:
                     record.evidence.forget_looks()  # of another embedding space, perhaps
+
+    def recall(self) -> list[Event]:
+        """Search a few of the objects that have left in the gallery that serves now; to be called again and again."""
+        memories = self._recall.search(self.serving, self._clock_ns() / 1e9, _RECALLED_AT_ONCE)
+        return [replace(self._event("update", m.record, m.track_id, m.told, {}), historical=True) for m in memories]
 
     def view_lost(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""
@@ -201,7 +216,9 @@ class Pipeline:
             kind: EventType = "new" if evidence.announced is None else "update"
             evidence.announced = evidence.decision
             events.append(self._event(kind, record, track.track_id, evidence.announced, {}))
-        events.append(self._event("end", record, track.track_id, evidence.announced or evidence.decision, {}))
+        known = evidence.announced or evidence.decision
+        events.append(self._event("end", record, track.track_id, known, {}))
+        self._recall.remember(track.track_id, record, evidence, known, self._clock_ns() / 1e9)
         return events
 
     def _event(

@@ -197,6 +197,7 @@ class Runtime:
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
             self._tell_states()
+            self._send(self.pipeline.recall())
             if now >= next_tick:
                 next_tick = now + 1.0
                 for camera in self._cameras:

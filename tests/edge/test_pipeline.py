@@ -465,3 +465,37 @@ def test_under_a_budget_a_blurred_sight_waits_for_a_sharper_one():
     assert bench.counts.total == {"looks_shed camera=door reason=poor_sight": 5}
     bench.show(1, sharp)
     assert len(bench.embedder.batch_sizes) == 2
+
+
+def test_an_object_that_left_unknown_is_told_as_historical_when_a_gallery_brings_it():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    (end,) = bench.leave()
+    assert bench.pipeline.recall() == []
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    (update,) = bench.pipeline.recall()
+    assert (update.type, update.track_id, update.historical) == ("update", 1, True)
+    assert (update.decision.match.item_id, update.gallery) == ("c1", "gallery-2")
+    assert (update.captured_at, update.box_rel) == (end.captured_at, end.box_rel)
+    assert bench.pipeline.recall() == []
+
+
+def test_an_object_that_leaves_before_the_new_gallery_saw_it_is_searched_all_the_same():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    assert kinds(bench.leave()) == [("end", 1)]
+    assert [event.decision.match.item_id for event in bench.pipeline.recall()] == ["c1"]
+
+
+def test_an_object_in_view_is_told_live_by_the_new_gallery_and_not_recalled():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    (update,) = bench.show(5)
+    assert (update.type, update.historical) == ("update", False)
+    bench.leave()
+    assert bench.pipeline.recall() == []
