@@ -129,11 +129,12 @@ class Pipeline:
         detector = self.serving.stages.detector
         if not scene.boxed or detector is None:
             return []
-        with timings.stage("motion"):
-            wanted = scene.wants_detector(frame, self._policy)
-        if not wanted:
-            self._counts.add("frames_gated", camera=frame.camera)
-            return None
+        if scene.gated:
+            with timings.stage("motion"):
+                wanted = scene.wants_detector(frame, self._policy)
+            if not wanted:
+                self._counts.add("frames_gated", camera=frame.camera)
+                return None
         return detector.detect(frame.image_rgb, timings)
 
     def _due(self, scene: Scene, frame: Frame, step: Step, now_s: float) -> list[Due]:

@@ -45,6 +45,7 @@ class Scene:
         self.leaving: list[Track] = []  # ended, their events not yet made
         self.crossed: list[Crossing] = []  # in the newest frame
         self._gate = None if camera.motion is None else MotionGate(camera.motion)
+        self.gated = self._gate is not None
         self._tracker = BoxTracker(track_gap_s) if self.boxed else WholeFrameTracker()
         self._zones = Zones(camera.zones, camera.lines)
         self._now_s = float("-inf")
@@ -52,7 +53,7 @@ class Scene:
     def wants_detector(self, frame: Frame, policy: LookPolicy) -> bool:
         """Whether the next frame may show more than the tracks that are there, where they are."""
         if self._gate is None or not isinstance(self._tracker, BoxTracker):
-            return self.boxed
+            return True
         moved = self._gate.wants_detector(frame.image_rgb, scene_s(frame))
         settled = all(self._is_settled(track, policy) for track in self._tracker.tracks)
         return moved or not settled or not self._tracker.is_resting
