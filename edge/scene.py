@@ -49,12 +49,13 @@ class Scene:
         self._tracker = BoxTracker(track_gap_s) if self.boxed else WholeFrameTracker()
         self._zones = Zones(camera.zones, camera.lines)
         self._now_s = float("-inf")
+        self._size: tuple[int, int] | None = None  # height and width of the newest frame
 
     def wants_detector(self, frame: Frame, policy: LookPolicy) -> bool:
         """Whether the next frame may show more than the tracks that are there, where they are."""
         if self._gate is None or not isinstance(self._tracker, BoxTracker):
             return True
-        moved = self._gate.wants_detector(frame.image_rgb, scene_s(frame))
+        moved = self._gate.wants_detector(frame.image_rgb, scene_s(frame)) or frame.image_rgb.shape[:2] != self._size
         settled = all(self._is_settled(track, policy) for track in self._tracker.tracks)
         return moved or not settled or not self._tracker.is_resting
 
@@ -64,6 +65,7 @@ class Scene:
         if now_s < self._now_s:  # a recording began anew
             self.leaving += self._tracker.finish()
         self._now_s = now_s
+        self._fit(frame)
         if detections is None and isinstance(self._tracker, BoxTracker):
             step = self._tracker.hold(now_s)
         else:
@@ -87,6 +89,13 @@ class Scene:
     def is_believed(self, track: Track) -> bool:
         """Whether a track was detected often enough to be more than a flicker."""
         return not self.boxed or track.hits >= CONFIRM_HITS
+
+    def _fit(self, frame: Frame) -> None:
+        """Take the tracks along when the camera changes its resolution."""
+        height, width = frame.image_rgb.shape[:2]
+        before, self._size = self._size, (height, width)
+        if before not in (None, self._size) and isinstance(self._tracker, BoxTracker):
+            self._tracker.rescale(width / before[1], height / before[0])
 
     def _is_settled(self, track: Track, policy: LookPolicy) -> bool:
         evidence = self.records[track.track_id].evidence  # none of what is believed: too small, or outside the zones

@@ -93,6 +93,17 @@ class BoxTracker:
         ended, self._tracks = self._tracks, []
         return ended
 
+    def rescale(self, x: float, y: float) -> None:
+        """Follow a picture that is as many times as wide and high from now on."""
+        self._tracks = [
+            replace(
+                track,
+                box_px=(track.box_px[0] * x, track.box_px[1] * y, track.box_px[2] * x, track.box_px[3] * y),
+                velocity=(track.velocity[0] * x, track.velocity[1] * y),
+            )
+            for track in self._tracks
+        ]
+
     @property
     def tracks(self) -> list[Track]:
         """Those that have not ended."""

@@ -499,3 +499,12 @@ def test_an_object_in_view_is_told_live_by_the_new_gallery_and_not_recalled():
     assert (update.type, update.historical) == ("update", False)
     bench.leave()
     assert bench.pipeline.recall() == []
+
+
+@pytest.mark.parametrize("bench", [Bench, GatedBench])
+def test_a_camera_that_changes_its_resolution_keeps_its_objects(bench):
+    bench = bench()
+    assert kinds(bench.show(10)) == [("new", 1)]
+    assert bench.show(10, np.full((2 * SIZE, 2 * SIZE, 3), 128, np.uint8)) == []
+    (end,) = bench.leave()
+    assert (end.track_id, end.box_rel) == (1, pytest.approx((0.25, 0.25, 0.75, 0.75)))
