@@ -197,7 +197,7 @@ class Runtime:
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
             self._tell_states()
-            self._send(self.pipeline.recall())
+            self._recall()
             if now >= next_tick:
                 next_tick = now + 1.0
                 for camera in self._cameras:
@@ -210,8 +210,10 @@ class Runtime:
             if now >= next_health:
                 next_health = now + _HEALTH_INTERVAL_S
                 self._announce_health()
-            if until_end and frame is None and self._mailbox.drained:
-                return
+            if frame is None and self._mailbox.drained:
+                if until_end:
+                    return
+                stop.wait(_TICK_S)  # an empty mailbox without cameras does not wait
 
     def frames_superseded(self) -> int:
         """Frames that arrived while the pipeline was busy and were replaced by newer ones."""
@@ -260,6 +262,13 @@ class Runtime:
         self.counters.add("looks", result.looks, camera=frame.camera)
         self.timer.add(result.timings.stages_ms)
         self._send(result.events)
+
+    def _recall(self) -> None:
+        try:
+            self._send(self.pipeline.recall())
+        except FinesightError:
+            self.counters.add("recalls_failed")
+            log.exception("an object that has left cannot be searched again")
 
     def _send(self, events: list[Event]) -> None:
         for event in events:
