@@ -314,6 +314,7 @@ class Runtime:
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
             state=self._state,
             cameras={camera.name: camera.state for camera in self._cameras},
+            evidence={camera.name: camera.evidence for camera in self._cameras},
             counters=self.counters.snapshot(),
             stages=self.timer.snapshot(),
             outbox_events=events,

@@ -79,14 +79,10 @@ class BoxTracker:
         return Step(sorted(seen, key=lambda track: track.track_id), ended)
 
     def hold(self, now_s: float) -> Step:
-        """Keep what the last frame showed where it was, in a frame in which nothing moved since."""
-        seen = [
-            replace(track, seen_s=now_s, velocity=(0.0, 0.0)) for track in self._tracks if track.seen_s == self._now_s
-        ]
-        ended = [track for track in self.unseen if now_s - track.seen_s > self._gap_s]
-        self._tracks = seen + [track for track in self.unseen if track not in ended]
+        """Keep every track where it is, in a frame in which nothing moved since all were seen (`is_resting`)."""
+        self._tracks = [replace(track, seen_s=now_s, velocity=(0.0, 0.0)) for track in self._tracks]
         self._now_s = now_s
-        return Step(sorted(seen, key=lambda track: track.track_id), ended)
+        return Step(sorted(self._tracks, key=lambda track: track.track_id), [])
 
     def finish(self) -> list[Track]:
         """End every track: the view is lost."""
@@ -110,14 +106,9 @@ class BoxTracker:
         return list(self._tracks)
 
     @property
-    def unseen(self) -> list[Track]:
-        """Those of them that the last frame did not show."""
-        return [track for track in self._tracks if track.seen_s != self._now_s]
-
-    @property
     def is_resting(self) -> bool:
         """Whether the last frame showed every track, and none was on its way."""
-        return not self.unseen and not any(_is_on_its_way(track) for track in self._tracks)
+        return all(track.seen_s == self._now_s and not _is_on_its_way(track) for track in self._tracks)
 
 
 def _is_on_its_way(track: Track) -> bool:

@@ -176,18 +176,21 @@ def test_a_track_too_young_for_a_velocity_moves_as_the_scene_does():
     assert max(film.show(seen(500), seen(600), seen(1200))) != first
 
 
-def test_what_was_seen_last_is_held_where_it_was_and_what_was_not_ends():
+def test_resting_tracks_are_held_where_they_were():
     film = Film(gap_s=1.0)
+    before = film.show(seen(50), seen(200))
+    assert film.tracker.is_resting
+    step = film.tracker.hold(film.now_s + 5.0)
+    assert [(track.track_id, track.box_px) for track in step.seen] == [(i, before[i].box_px) for i in (1, 2)]
+    assert [(track.hits, track.seen_s) for track in step.seen] == [(1, film.now_s + 5.0)] * 2
+    assert film.tracker.is_resting
+
+
+def test_a_track_that_the_last_frame_did_not_show_does_not_rest():
+    film = Film()
     film.show(seen(50), seen(200))
     film.show(seen(50))
     assert not film.tracker.is_resting
-    step = film.tracker.hold(film.now_s + 0.9)
-    assert [track.track_id for track in step.seen] == [1]
-    assert (step.seen[0].hits, step.seen[0].velocity) == (2, (0.0, 0.0))
-    assert step.ended == []
-    step = film.tracker.hold(film.now_s + 5.0)
-    assert ([track.track_id for track in step.seen], [track.track_id for track in step.ended]) == ([1], [2])
-    assert film.tracker.is_resting
 
 
 def test_a_track_on_its_way_does_not_rest():
