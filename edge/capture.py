@@ -119,7 +119,7 @@ class Camera:
         self._telling = threading.RLock()
         self._inside_since_ns: int | None = None  # when a call into the door began
         self._failures = 0
-        self._view: View | None = None
+        self._view = View(self._policy.view) if self._policy.view else None
         self._pace: tuple[int, float] | None = None  # when a recording's position was due
         self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
 
@@ -185,7 +185,8 @@ class Camera:
 
     def _session(self) -> None:
         self._pace = None
-        self._view = View(self._policy.view) if self._policy.view else None
+        if self._view is not None:
+            self._view.begin_anew()
         opened_ns = self._timing.monotonic_ns()
         self._inside_since_ns = opened_ns
         try:

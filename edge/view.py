@@ -40,7 +40,7 @@ _PLAIN, _NOT_PLAIN = 4.0, 6.0  # standard deviation of grey levels
 _LOST, _FOUND = 0.15, 0.3  # edges, relative to what is usual
 _KNOWN_S = 30.0  # of pictures, before what is usual is known
 _LEARNED_S = 600.0  # how slowly it changes
-_RELEARNED_S = 6 * 3600.0  # the same while obstructed: a camera that was turned to a wall is not lost for ever
+_RELEARNED_S = 3600.0  # the same while obstructed: a camera that was turned to another scene is not lost for ever
 
 _Digests = NDArray[np.uint64]
 _Blocks = NDArray[np.bool_]
@@ -56,15 +56,21 @@ class Verdict:
 
 
 class View:
-    """Judges the pictures of one camera, in order, from one opening of it to the next."""
+    """Judges the pictures of one camera, in order."""
 
     def __init__(self, config: ViewConfig) -> None:
         self._obstructed_after_s = config.obstructed_after_s
         self._stillness = None if config.frozen_after_s is None else _Stillness(config.frozen_after_s, config.mask)
         self._clarity = _Clarity()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Expect the pictures of another opening; what is usual for the camera stays known."""
         self._verdict = Verdict("online")
         self._checked_s = float("-inf")
         self._doubted_s: float | None = None  # since when
+        if self._stillness is not None:
+            self._stillness.begin_anew()
 
     def judge(self, image_rgb: Image, now_s: float) -> Verdict:
         """Say whether the next picture can be believed.
@@ -75,9 +81,9 @@ class View:
         """
         if 0 <= now_s - self._checked_s < _INTERVAL_S:
             return self._verdict
-        elapsed_s = max(0.0, now_s - self._checked_s) if np.isfinite(self._checked_s) else 0.0
-        if now_s < self._checked_s and self._stillness is not None:
-            self._stillness.begin_anew()
+        if now_s < self._checked_s:
+            self.begin_anew()
+        elapsed_s = now_s - self._checked_s if np.isfinite(self._checked_s) else 0.0
         self._checked_s = now_s
         self._verdict = self._obstruction(image_rgb, elapsed_s, now_s) or self._frost(image_rgb, now_s)
         return self._verdict
@@ -89,7 +95,7 @@ class View:
         if evidence is None:
             self._doubted_s = None
             return None
-        self._doubted_s = now_s if self._doubted_s is None else min(self._doubted_s, now_s)
+        self._doubted_s = now_s if self._doubted_s is None else self._doubted_s
         lasting = now_s - self._doubted_s >= self._obstructed_after_s
         # the state stays what it was until the doubt has lasted; the picture is not recognised from the first
         return Verdict("obstructed", "obstructed", evidence) if lasting else Verdict("online", "obstructed")

@@ -145,6 +145,23 @@ def test_a_blurred_picture_is_obstructed_once_the_camera_is_known():
     assert "of usual" in verdict.evidence
 
 
+def test_what_is_usual_is_remembered_when_the_camera_is_opened_again():
+    film = Film(obstructed_after_s=3, frozen_after_s=None)
+    film.show(40, lambda: noisy(SCENE))
+    film.view.begin_anew()
+    assert film.show(4, lambda: noisy(blurred(SCENE))).state == "obstructed"
+
+
+def test_another_scene_with_few_edges_becomes_usual_in_some_hours():
+    film = Film(obstructed_after_s=3, frozen_after_s=None)
+    film.show(40, lambda: noisy(SCENE))
+    verdicts = []
+    for _ in range(180):
+        film.now_s += 60
+        verdicts.append(film.show(0.25, noisy(SCENE // 9 + np.linspace(0, 80, WIDTH).astype(np.uint8)[:, None])))
+    assert (verdicts[30].state, verdicts[-1].state) == ("obstructed", "online")
+
+
 def test_a_camera_that_always_shows_few_edges_is_not_obstructed():
     ramp = np.broadcast_to(np.linspace(80, 120, WIDTH)[:, None], SCENE.shape)
     assert Film(obstructed_after_s=3).show(60, lambda: noisy(ramp)).state == "online"
