@@ -7,6 +7,7 @@ Rules:
 4. Cameras share nothing but the mailbox: one that hangs in its library holds up no other, and not the process's end.
 5. Durations are on the monotonic clock; the wall clock appears in `captured_at` alone.
 6. A file or folder that cannot be read is told once and not tried again.
+7. A picture that cannot be believed (edge/view.py) is told as a state and goes no further.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from typing import Literal
 
 from edge.capture_door import FrameSource
 from edge.capture_mailbox import Mailbox
+from edge.config import ViewConfig
 from edge.errors import CaptureError
 from edge.source import BadPictureError, EndOfStream, Picture, Source
 from edge.types import CameraState, Frame
+from edge.view import View
 
 log = logging.getLogger(__name__)
+
+_ALIVE: frozenset[CameraState] = frozenset({"online", "frozen", "obstructed"})  # frames arrive
 
 OnState = Callable[[str, CameraState, str], None]  # camera, state, evidence; called on the capture thread
 
@@ -44,6 +49,7 @@ class Policy:
     longest_wait_s: float = 30.0
     good_after_s: float = 10.0  # of frames, and the wait starts from the first again
     offline_after: int = 3  # failures in a row
+    view: ViewConfig | None = None  # None: every picture is believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,18 @@ class Timing:
     chance: Callable[[], float] = random.random
 
 
-def policy_for(source: Source, pacing: Literal["real_time", "every_frame"], stalled_after_s: float = 5.0) -> Policy:
+def policy_for(
+    source: Source,
+    pacing: Literal["real_time", "every_frame"],
+    stalled_after_s: float = 5.0,
+    view: ViewConfig | None = None,
+) -> Policy:
     """Recordings in order and whole where that is asked for; else every source behaves as a camera does."""
+    view = view or (None if source.recorded else ViewConfig())
     if source.recorded and pacing == "every_frame":
-        return Policy(delivery="every_frame", stalled_after_s=stalled_after_s)
+        return Policy(delivery="every_frame", stalled_after_s=stalled_after_s, view=view)
     reopen_after_s = max(15.0, 3 * stalled_after_s)
-    return Policy(real_time=source.recorded, stalled_after_s=stalled_after_s, reopen_after_s=reopen_after_s)
+    return Policy(real_time=source.recorded, stalled_after_s=stalled_after_s, reopen_after_s=reopen_after_s, view=view)
 
 
 class Camera:
@@ -107,6 +119,7 @@ class Camera:
         self._telling = threading.RLock()
         self._inside_since_ns: int | None = None  # when a call into the door began
         self._failures = 0
+        self._view = View(self._policy.view) if self._policy.view else None
         self._pace: tuple[int, float] | None = None  # when a recording's position was due
         self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
 
@@ -172,6 +185,8 @@ class Camera:
 
     def _session(self) -> None:
         self._pace = None
+        if self._view is not None:
+            self._view.begin_anew()
         opened_ns = self._timing.monotonic_ns()
         self._inside_since_ns = opened_ns
         try:
@@ -210,7 +225,7 @@ class Camera:
     def _check_silence(self, silent_s: float) -> None:
         if silent_s >= self._policy.reopen_after_s:
             raise CaptureError(f"{self.source}: no frame for {silent_s:.0f} s")
-        if silent_s >= self._policy.stalled_after_s and self.state == "online":
+        if silent_s >= self._policy.stalled_after_s and self.state in _ALIVE:
             self._tell("stalled", f"no frame for {silent_s:.1f} s")
 
     def _deliver(self, picture: Picture, door: FrameSource) -> None:
@@ -225,12 +240,26 @@ class Camera:
         if door.decode_path != self.decode_path:
             self.decode_path = door.decode_path
             log.info("camera %s: %s by %s", self.name, self.source, self.decode_path)
-        height, width = picture.image_rgb.shape[:2]
-        self._tell("online", f"{width}x{height} by {self.decode_path}")
+        if not self._believe(picture, captured_ns):
+            return
         if self._policy.delivery == "every_frame":
             self._mailbox.put_when_free(frame, self._stop.is_set)
         elif self._mailbox.put_newest(frame):
             self.dropped["superseded"] += 1
+
+    def _believe(self, picture: Picture, captured_ns: int) -> bool:
+        """Tell how the picture is; whether it may be recognised."""
+        height, width = picture.image_rgb.shape[:2]
+        seen = f"{width}x{height} by {self.decode_path}"
+        if self._view is None:
+            self._tell("online", seen)
+            return True
+        scene_s = picture.pts_s if self.source.recorded and picture.pts_s is not None else captured_ns / 1e9
+        verdict = self._view.judge(picture.image_rgb, scene_s)
+        self._tell(verdict.state, verdict.evidence or seen)
+        if verdict.doubt is not None:
+            self.dropped[verdict.doubt] += 1
+        return verdict.doubt is None
 
     def _wait_for_position(self, pts_s: float | None) -> bool:
         """Hold a recording's frame back until it is due; whether this one was paced."""

@@ -24,7 +24,8 @@ from edge.errors import FinesightError
 
 if TYPE_CHECKING:
     from edge.config import DeviceConfig
-    from edge.pipeline import Pipeline, Serving
+    from edge.pipeline import Pipeline
+    from edge.serving import Serving
 
 log = logging.getLogger(__name__)
 

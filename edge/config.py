@@ -28,6 +28,55 @@ class _Tree(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]  # of the width or height of the picture
+Point = tuple[Share, Share]  # x, y
+
+
+class ViewConfig(_Tree):
+    """When the picture of a camera is no longer believed: nothing is recognised in it, and its state says why."""
+
+    # Nothing new this long: frozen. Longer than the camera's longest distance between two key frames, for a still scene
+    # may be sent as the same picture until the next one. None: never
+    frozen_after_s: Annotated[float, Field(ge=5, le=3600)] | None = 60.0
+    obstructed_after_s: Annotated[float, Field(ge=0.5, le=600)] | None = 3.0  # covered, black or blurred; None: never
+    mask: tuple[tuple[Share, Share, Share, Share], ...] = ()  # x0 y0 x1 y1 of what changes in a frozen picture: a clock
+
+    @field_validator("mask")
+    @classmethod
+    def _mask_is_ordered(cls, mask: tuple[tuple[float, float, float, float], ...]) -> Any:
+        for x0, y0, x1, y1 in mask:
+            if x0 >= x1 or y0 >= y1:
+                raise ValueError(f"found {[x0, y0, x1, y1]}, expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
+        return mask
+
+
+class ZoneConfig(_Tree):
+    """A part of the picture. An object is where the middle of its box's lower edge is."""
+
+    polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
+    kind: Literal["include", "exclude"] = "include"  # with include zones, only objects in one are looked at and told
+    dwell_s: Annotated[float, Field(ge=0)] = 0.0  # inside this long without a break, an object has stayed there
+
+
+class LineConfig(_Tree):
+    """A line that objects are counted across; left and right as seen from `from` looking to `to`."""
+
+    start: Point = Field(alias="from")
+    end: Point = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _has_a_direction(self) -> LineConfig:
+        if self.start == self.end:
+            raise ValueError(f"found a line from {list(self.start)} to itself, expected two points")
+        return self
+
+
+class MotionConfig(_Tree):
+    """The detector is asked only while something moves, or an object in view is not yet decided on."""
+
+    sweep_s: Annotated[float, Field(gt=0, le=3600)] = 5.0  # it sees the whole picture this often all the same
+
+
 class CameraConfig(_Tree):
     """One source of pictures."""
 
@@ -40,9 +89,20 @@ class CameraConfig(_Tree):
     latency_ms: Annotated[int, Field(ge=0, le=5000)] = 100  # jitter buffer of an RTSP camera
     open_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
     stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # without a frame this long it is stalled
-    record_mib: Annotated[int, Field(ge=0)] = (
-        0  # of its latest encoded video, kept for `edge replay`; by GStreamer only
-    )
+    # Mebibytes of its latest encoded video, kept for `edge replay`; by GStreamer only
+    record_mib: Annotated[int, Field(ge=0)] = 0
+    # None: the defaults for a live camera; nothing for a file or folder, whose pictures have no sensor noise
+    view: ViewConfig | None = None
+    zones: Annotated[dict[Name, ZoneConfig], Field(max_length=16)] = {}
+    lines: Annotated[dict[Name, LineConfig], Field(max_length=16)] = {}
+    motion: MotionConfig | None = None  # None: the detector sees every picture
+
+    @model_validator(mode="after")
+    def _places_need_boxes(self) -> CameraConfig:
+        found = [name for name in ("zones", "lines", "motion") if getattr(self, name)]
+        if found and self.framing == "whole_frame":
+            raise ValueError(f"found {' and '.join(found)} with framing: whole_frame, expected framing: detect")
+        return self
 
 
 class MqttConfig(_Tree):
@@ -87,7 +147,13 @@ class RecognitionConfig(_Tree):
     max_looks: Annotated[int, Field(ge=1)] = 12  # of one object until it is decided
     look_interval_s: Annotated[float, Field(ge=0)] = 0.15  # between two looks of one object
     recheck_s: Annotated[float, Field(gt=0)] = 3.0  # a decided object is looked at again at the latest
+    # Of all objects of all cameras; None: as many as they ask for. With a limit, what is not recognised goes first,
+    # and a blurred or small sight of an object waits for a better one and counts less
+    looks_per_s: Annotated[float, Field(gt=0)] | None = None
     track_gap_s: Annotated[float, Field(gt=0)] = 1.0  # unseen this long, an object has left
+    # Objects that have left are searched again in a gallery that comes later; kept in memory, without pictures
+    recall_tracks: Annotated[int, Field(ge=0, le=100_000)] = 1000  # at most; 0: none
+    recall_age_s: Annotated[float, Field(gt=0)] = 24 * 3600.0  # since they left
 
 
 class OutboxConfig(_Tree):
@@ -269,5 +335,5 @@ def _fields(annotation: Any) -> dict[str, FieldInfo]:
     """The fields of a tree type, or of the one inside `Tree | None`."""
     for kind in (annotation, *get_args(annotation)):
         if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind.model_fields
+            return {field.alias or name: field for name, field in kind.model_fields.items()}
     return {}

@@ -178,3 +178,4 @@ class HealthReport:
     mqtt_error: str | None = None  # the latest reason for having no connection
     resident_bytes: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
+    evidence: Mapping[str, str] = field(default_factory=dict)  # name of a camera -> why its state is what it is

@@ -18,9 +18,11 @@ STATUS_SCHEMA = "finesight.status/1"
 HEALTH_SCHEMA = "finesight.health/1"
 MAX_EVENT_BYTES = 8191  # brokers and clients exist whose default limit is 10 KiB
 
+_MAX_ZONES, _MAX_CROSSINGS = 16, 8
+
 Availability = Literal["online", "offline", "stopped"]
 
-_PRIORITIES: dict[EventType, int] = {"update": 0, "new": 1, "end": 1}
+_PRIORITIES: dict[EventType, int] = {"update": 0, "new": 1, "end": 2}
 _LIVE, _HISTORICAL = b',"historical":false}', b',"historical":true}'
 # what is cut when an event is too long, mildest first: characters of a label, hits kept, characters of any other text
 _CUTS = ((256, 5, 256), (64, 5, 256), (64, 1, 128), (32, 0, 24))
@@ -42,7 +44,7 @@ def topic_of(root: str, site: str, device: str, camera: str | None, leaf: str) -
 
 
 def priority_of(event_type: EventType) -> int:
-    """What goes first when the outbox is full: updates (0), which the end event repeats, before new and end (1)."""
+    """What goes first when the outbox is full: updates (0), then news (1), last ends (2), which repeat the others."""
     return _PRIORITIES[event_type]
 
 
@@ -55,7 +57,7 @@ def event_payload(event: Event, site: str, device: str, boot_id: str, seq: int, 
         device: its name.
         boot_id: names one run of the process.
         seq: counts the events of that run, from 0; with boot_id it orders them whatever the clock does.
-        historical: the event waited for a connection.
+        historical: the event waited for a connection; one that is told of the past is flagged anyway.
     """
     payload = b""
     for number, (label_length, hits, text_length) in enumerate(_CUTS):
@@ -70,7 +72,7 @@ def event_payload(event: Event, site: str, device: str, boot_id: str, seq: int, 
         }
         # a subscriber should know when it does not see all; the flag stays last, mark_historical relies on it
         cut = {"shortened": True} if number else {}
-        payload = _encode({**head, **fields, **cut, "historical": historical})
+        payload = _encode({**head, **fields, **cut, "historical": historical or event.historical})
         if len(payload) <= MAX_EVENT_BYTES:
             break
     return payload
@@ -143,6 +145,10 @@ def _event_fields(event: Event, label_length: int, hits: int, text_length: int) 
         "bundle": text(event.bundle),
         "gallery": text(event.gallery),
         "latency_ms": _latency(event.latency_ms, text_length),
+        "zones": [text(zone) for zone in event.zones[:_MAX_ZONES]],
+        "crossings": [
+            {"line": text(one.line), "direction": one.direction} for one in event.crossings[-_MAX_CROSSINGS:]
+        ],
     }
 
 

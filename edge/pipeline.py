@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from edge.decide import TOP, categories_to_search, decide
-from edge.evidence import Evidence, LookPolicy, look_weight
-from edge.manifest import OpenSet
-from edge.stages import Stages
+from edge import image
+from edge.budget import LookBudget, claim_of
+from edge.config import CameraConfig, RecognitionConfig
+from edge.evidence import Evidence, LookPolicy, look_weight, sight_quality
+from edge.look import Due, look
+from edge.recall import Recall
+from edge.scene import Moment, Record, Scene, scene_s
+from edge.serving import Serving
 from edge.timing import Timings
-from edge.track import BoxTracker, Step, Track, WholeFrameTracker
-from edge.types import Box, Category, Decision, Detection, Event, EventType, FloatArray, Frame, Hit, Image, TimeSource
+from edge.track import Step, Track
+from edge.types import Decision, Detection, Event, EventType, Frame
 
-_CONFIRM_HITS = 2  # detections before a track is believed
-
-
-class Search(Protocol):
-    """The gallery of one category."""
-
-    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
-        """The k nearest items of each (n, dim) unit row, best first."""
-        ...
+_RECALLED_AT_ONCE = 4  # objects, between two frames
+_SHARPNESS_PX = 64  # side of the picture in which sharpness is measured; 60 us
 
 
 class Counts(Protocol):
@@ -32,22 +29,6 @@ class Counts(Protocol):
     def add(self, name: str, amount: int = 1, /, **labels: str) -> None:
         """Count something that happened."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """One bundle and one gallery generation, loaded together."""
-
-    bundle_id: str
-    gallery_id: str
-    stages: Stages
-    indexes: dict[str, Search]  # by category
-    open_sets: dict[str, OpenSet]  # by category
-
-    @property
-    def category_threshold(self) -> float:
-        """Probability below which a category is unknown."""
-        return self.stages.classifier.model.threshold if self.stages.classifier else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,66 +49,27 @@ class Result:
     looks: int  # tracks that were classified and embedded
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """When and where a track was seen; a frame without its pixels, which would keep a picture alive per track."""
-
-    camera: str
-    captured_at: float
-    captured_ns: int
-    time_source: TimeSource
-    pts_s: float | None
-    box_rel: Box
-
-
-def _moment_of(frame: Frame, track: Track) -> _Moment:
-    height, width = frame.image_rgb.shape[:2]
-    x0, y0, x1, y1 = track.box_px
-    box_rel = (x0 / width, y0 / height, x1 / width, y1 / height)
-    return _Moment(frame.camera, frame.captured_at, frame.captured_ns, frame.time_source, frame.pts_s, box_rel)
-
-
-def _scene_s(frame: Frame) -> float:
-    """The time in front of the camera: a recording's own, however fast it is read; else when the frame was taken."""
-    if frame.time_source == "file" and frame.pts_s is not None:
-        return frame.pts_s
-    return frame.captured_ns / 1e9
-
-
-@dataclass(slots=True)
-class _View:
-    """The state of one camera."""
-
-    tracker: BoxTracker | WholeFrameTracker
-    now_s: float = float("-inf")
-    evidence: dict[int, Evidence] = field(default_factory=dict)
-    last: dict[int, _Moment] = field(default_factory=dict)
-    leaving: list[Track] = field(default_factory=list)  # ended, their events not yet made
-
-
 class Pipeline:
     """Recognises the objects of several cameras, one frame at a time."""
 
     def __init__(
         self,
         serving: Serving,
-        policy: LookPolicy,
-        framings: dict[str, Literal["detect", "whole_frame"]],
+        cameras: Mapping[str, CameraConfig],
+        recognition: RecognitionConfig,
         counts: Counts,
         clock_ns: Callable[[], int],
-        *,
-        min_object_px: int,
-        track_gap_s: float,
     ) -> None:
         self.serving = serving
-        self._policy = policy
+        self._policy = LookPolicy(
+            recognition.min_looks, recognition.max_looks, recognition.look_interval_s, recognition.recheck_s
+        )
+        self._min_object_px = recognition.min_object_px
         self._counts = counts
         self._clock_ns = clock_ns
-        self._min_object_px = min_object_px
-        self._views = {
-            camera: _View(WholeFrameTracker() if framing == "whole_frame" else BoxTracker(track_gap_s))
-            for camera, framing in framings.items()
-        }
+        self._budget = None if recognition.looks_per_s is None else LookBudget(recognition.looks_per_s)
+        self._recall = Recall(recognition.recall_tracks, recognition.recall_age_s)
+        self._scenes = {name: Scene(camera, recognition.track_gap_s) for name, camera in cameras.items()}
 
     def process(self, frame: Frame) -> Result:
         """Recognise what is new in one frame.
@@ -136,48 +78,67 @@ class Pipeline:
             EngineError: a model failed; the tracks have moved on, and their events come with a later frame.
         """
         timings = Timings()
-        view = self._views[frame.camera]
-        detections = self._detect(view, frame.image_rgb, timings)
+        scene = self._scenes[frame.camera]
+        detections = self._detect(scene, frame, timings)
         with timings.stage("track"):
-            now_s = _scene_s(frame)
-            if now_s < view.now_s:  # a recording began anew
-                view.leaving += view.tracker.finish()
-            view.now_s = now_s
-            step = view.tracker.step(frame.image_rgb, detections, now_s)
-            view.leaving += step.ended
-            view.last.update((track.track_id, _moment_of(frame, track)) for track in step.seen)
-        due = self._due(view, frame, step, now_s)
+            step = scene.advance(frame, detections)
+        for crossing in scene.crossed:
+            self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
+        now_s = scene_s(frame)
+        due = self._due(scene, frame, step, now_s)
+        if self._budget is not None and due:
+            due = self._afford(self._budget, due, frame, now_s)
         if due:
-            self._look(frame.image_rgb, due, now_s, timings)
+            look(self.serving, frame.image_rgb, due, now_s, timings)
         with timings.stage("decide"):
-            events = self._farewells(view)
+            events = self._farewells(scene)
             for track in step.seen:
-                if event := self._announce(view, track, timings):
+                if event := self._announce(scene.records[track.track_id], track, timings):
                     events.append(event)
-            sightings = [Sighting(t, self._known(view, t)) for t in step.seen]
+            sightings = [Sighting(track, _known(scene.records[track.track_id])) for track in step.seen]
         return Result(events, sightings, timings, len(due))
 
     def serve(self, serving: Serving) -> None:
-        """Answer by another bundle and gallery from the next frame on; what is in view is looked at again."""
+        """Answer by another bundle and gallery from the next frame on; what is in view is looked at again.
+
+        What has left is searched again by `recall`.
+        """
+        same_models = serving.bundle_id == self.serving.bundle_id
         self.serving = serving
-        for view in self._views.values():
-            for evidence in view.evidence.values():
-                evidence.forget_looks()  # of another embedding space, perhaps
+        self._recall.expect()
+        for scene in self._scenes.values():
+            for record in scene.records.values():
+                if record.evidence is not None and same_models:
+                    record.evidence.look_again()
+                elif record.evidence is not None:
+                    record.evidence.forget_looks()  # of another embedding space, perhaps
+
+    def recall(self) -> list[Event]:
+        """Search a few of the objects that have left in the gallery that serves now; to be called again and again."""
+        memories = self._recall.search(self.serving, self._clock_ns() / 1e9, _RECALLED_AT_ONCE)
+        return [replace(self._event("update", m.record, m.track_id, m.told, {}), historical=True) for m in memories]
 
     def view_lost(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""
-        view = self._views[camera]
-        view.leaving += view.tracker.finish()
-        return self._farewells(view)
+        scene = self._scenes[camera]
+        scene.finish()
+        return self._farewells(scene)
 
-    def _detect(self, view: _View, image_rgb: Image, timings: Timings) -> list[Detection]:
+    def _detect(self, scene: Scene, frame: Frame, timings: Timings) -> list[Detection] | None:
+        """What the detector finds; None when it need not be asked."""
         detector = self.serving.stages.detector
-        if isinstance(view.tracker, WholeFrameTracker) or detector is None:
+        if not scene.boxed or detector is None:
             return []
-        return detector.detect(image_rgb, timings)
+        if scene.gated:
+            with timings.stage("motion"):
+                wanted = scene.wants_detector(frame, self._policy)
+            if not wanted:
+                self._counts.add("frames_gated", camera=frame.camera)
+                return None
+        return detector.detect(frame.image_rgb, timings)
 
-    def _due(self, view: _View, frame: Frame, step: Step, now_s: float) -> list[tuple[Track, Evidence, float]]:
-        """The tracks of this frame that are worth a look, with the weight of it."""
+    def _due(self, scene: Scene, frame: Frame, step: Step, now_s: float) -> list[Due]:
+        """The tracks of this frame that are worth a look."""
         height, width = frame.image_rgb.shape[:2]
         due = []
         for track in step.seen:
@@ -185,103 +146,87 @@ class Pipeline:
             if min(x1 - x0, y1 - y0) < self._min_object_px:
                 self._counts.add("looks_shed", camera=frame.camera, reason="too_small")
                 continue
-            if isinstance(view.tracker, BoxTracker) and track.hits < _CONFIRM_HITS:
+            if not scene.is_believed(track):
                 continue
-            evidence = view.evidence.setdefault(track.track_id, Evidence())
+            record = scene.records[track.track_id]
+            if not record.stay.watched:
+                self._counts.add("looks_shed", camera=frame.camera, reason="outside_zones")
+                continue
+            evidence = record.evidence = record.evidence or Evidence()
             weight = look_weight(track, width, height)
             if weight == 1.0 and evidence.is_outgrown(track.box_px):
                 evidence.forget_looks()
             if self._policy.wants_look(evidence, track, weight, now_s):
-                due.append((track, evidence, weight))
+                due.append(Due(track, evidence, weight))
         return due
 
-    def _look(self, image_rgb: Image, due: list[tuple[Track, Evidence, float]], now_s: float, timings: Timings) -> None:
-        """Classify and embed the due tracks, crops of one category in one batch, and decide anew on each."""
-        searched = self._categories(image_rgb, due, timings)
-        hits: list[dict[str, list[Hit]]] = [{} for _ in due]
-        embedders, indexes = self.serving.stages.embedders, self.serving.indexes
-        for embedder in dict.fromkeys(embedders.values()):  # each once, however many categories it serves
-            asked = [
-                [c.name for c in categories if embedders.get(c.name) is embedder and c.name in indexes]
-                for categories in searched
-            ]
-            rows = [i for i, found in enumerate(asked) if found]
-            if not rows:
-                continue
-            vectors = embedder.embed(image_rgb, [due[i][0].box_px for i in rows], timings)
-            with timings.stage("search"):
-                for i, vector in zip(rows, vectors, strict=True):
-                    for name in asked[i]:
-                        fused = due[i][1].add_vector(name, vector, due[i][2])
-                        hits[i][name] = indexes[name].search(fused[None], TOP)[0]
-        threshold = self.serving.category_threshold
-        for (track, evidence, _), categories, found in zip(due, searched, hits, strict=True):
-            evidence.note_look(track.box_px, now_s)
-            evidence.decision = decide(categories, found, self.serving.open_sets, threshold)
+    def _afford(self, budget: LookBudget, due: list[Due], frame: Frame, now_s: float) -> list[Due]:
+        """Of the looks that are due, those worth the most that the budget allows, weighted by what the tracks show."""
+        worth = []
+        for one in due:
+            crop = image.crop(frame.image_rgb, one.track.box_px)
+            sharpness = image.sharpness(image.resize(crop, _SHARPNESS_PX, _SHARPNESS_PX, "area"))
+            quality = sight_quality(one.evidence, one.track.box_px, sharpness)
+            if self._policy.awaits_better(one.evidence, one.track, quality, now_s):
+                self._counts.add("looks_shed", camera=frame.camera, reason="poor_sight")
+            else:
+                worth.append(replace(one, weight=one.weight * quality))
+        claims = [claim_of(one.evidence, now_s, settled=self._policy.is_settled(one.evidence)) for one in worth]
+        granted = budget.grant(claims, self._clock_ns() / 1e9)
+        if shed := granted.count(False):
+            self._counts.add("looks_shed", shed, camera=frame.camera, reason="budget")
+        return [one for one, yes in zip(worth, granted, strict=True) if yes]
 
-    def _categories(
-        self, image_rgb: Image, due: list[tuple[Track, Evidence, float]], timings: Timings
-    ) -> list[list[Category]]:
-        """The categories to search for each due track."""
-        classifier = self.serving.stages.classifier
-        if classifier is None:  # the detector's label is the category; a single category needs no name
-            only = list(self.serving.stages.embedders)
-            return [
-                [Category(track.label if track.label in only or len(only) != 1 else only[0], 1.0)]
-                for track, _, _ in due
-            ]
-        rows = classifier.classify(image_rgb, [track.box_px for track, _, _ in due], timings)
-        fused = [evidence.add_probabilities(row, w) for (_, evidence, w), row in zip(due, rows, strict=True)]
-        threshold = self.serving.category_threshold
-        return [categories_to_search(classifier.name(row), threshold) for row in fused]
-
-    @staticmethod
-    def _known(view: _View, track: Track) -> Decision | None:
-        evidence = view.evidence.get(track.track_id)
-        return evidence.announced if evidence else None
-
-    def _announce(self, view: _View, track: Track, timings: Timings) -> Event | None:
+    def _announce(self, record: Record, track: Track, timings: Timings) -> Event | None:
         """The event that this frame's decision on a track is worth, if any."""
-        evidence = view.evidence.get(track.track_id)
-        if evidence is None or evidence.decision is None or not self._policy.may_announce(evidence):
+        evidence = record.evidence
+        if evidence is None or evidence.decision is None or not record.stay.watched:
             return None
-        if _same_answer(evidence.announced, evidence.decision):
+        if self._policy.may_announce(evidence) and not _same_answer(evidence.announced, evidence.decision):
+            kind: EventType = "new" if evidence.announced is None else "update"
+            evidence.announced = evidence.decision
+        elif evidence.announced is not None and record.told_zones != record.stay.stayed:
+            kind = "update"
+        else:
             return None
-        kind: EventType = "new" if evidence.announced is None else "update"
-        evidence.announced = evidence.decision
-        return self._event(kind, view.last[track.track_id], track.track_id, evidence.decision, timings.stages_ms)
+        return self._event(kind, record, track.track_id, evidence.announced, timings.stages_ms)
 
-    def _farewells(self, view: _View) -> list[Event]:
+    def _farewells(self, scene: Scene) -> list[Event]:
         """The events of every track that has left since the last time."""
-        left, view.leaving = view.leaving, []
-        return [event for track in left for event in self._end(view, track)]
+        left, scene.leaving = scene.leaving, []
+        return [event for track in left for event in self._end(scene, track)]
 
-    def _end(self, view: _View, track: Track) -> list[Event]:
+    def _end(self, scene: Scene, track: Track) -> list[Event]:
         """The events of a track that has left: its end, after its news if it left before it was announced.
 
         A box of a few frames that was taken for nothing known is a flicker of the detector, and not told. What a kiosk
         was shown is answered, however short.
         """
-        evidence = view.evidence.pop(track.track_id, None)
-        moment = view.last.pop(track.track_id)
+        record = scene.records.pop(track.track_id)
+        evidence, camera = record.evidence, record.moment.camera
         if evidence is None or evidence.decision is None:
-            self._counts.add("tracks_unannounced", camera=moment.camera, reason="not_looked_at")
+            reason = "not_looked_at" if record.stay.watched else "outside_zones"
+            self._counts.add("tracks_unannounced", camera=camera, reason=reason)
             return []
         told = evidence.announced is not None or evidence.decision.match is not None
-        if not told and isinstance(view.tracker, BoxTracker) and not self._policy.may_announce(evidence):
-            self._counts.add("tracks_unannounced", camera=moment.camera, reason="too_brief")
+        if not told and scene.boxed and not self._policy.may_announce(evidence):
+            self._counts.add("tracks_unannounced", camera=camera, reason="too_brief")
             return []
         events = []
         if not _same_answer(evidence.announced, evidence.decision):
             kind: EventType = "new" if evidence.announced is None else "update"
             evidence.announced = evidence.decision
-            events.append(self._event(kind, moment, track.track_id, evidence.announced, {}))
-        events.append(self._event("end", moment, track.track_id, evidence.announced or evidence.decision, {}))
+            events.append(self._event(kind, record, track.track_id, evidence.announced, {}))
+        known = evidence.announced or evidence.decision
+        events.append(self._event("end", record, track.track_id, known, {}))
+        self._recall.remember(track.track_id, record, evidence, known, self._clock_ns() / 1e9)
         return events
 
     def _event(
-        self, kind: EventType, moment: _Moment, track_id: int, decision: Decision, stages_ms: dict[str, float]
+        self, kind: EventType, record: Record, track_id: int, decision: Decision, stages_ms: dict[str, float]
     ) -> Event:
+        moment: Moment = record.moment
+        record.told_zones = record.stay.stayed
         latency_ms = {stage: round(ms, 3) for stage, ms in stages_ms.items()}
         if stages_ms:  # a track's end is told long after its last frame: no latency to speak of
             latency_ms["capture_to_decision"] = round((self._clock_ns() - moment.captured_ns) / 1e6, 3)
@@ -299,7 +244,13 @@ class Pipeline:
             bundle=self.serving.bundle_id,
             gallery=self.serving.gallery_id,
             latency_ms=latency_ms,
+            zones=record.stay.stayed,
+            crossings=record.stay.crossings,
         )
+
+
+def _known(record: Record) -> Decision | None:
+    return record.evidence.announced if record.evidence else None
 
 
 def _same_answer(told: Decision | None, new: Decision) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from edge import __version__, image
 from edge.bundle import Bundle, read_bundle, read_serving
@@ -22,7 +23,6 @@ from edge.capture_door import FrameSource, open_source
 from edge.capture_mailbox import Mailbox
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, MqttConfig, RecognitionConfig
 from edge.errors import FinesightError
-from edge.evidence import LookPolicy
 from edge.gallery import Gallery, read_category, read_gallery
 from edge.health import (
     Counters,
@@ -37,10 +37,11 @@ from edge.manifest import OpenSet
 from edge.mqtt import MqttSettings
 from edge.outbox import Outbox
 from edge.payload import event_payload, health_payload, priority_of, status_payload, topic_of
-from edge.pipeline import Pipeline, Search, Serving
+from edge.pipeline import Pipeline
 from edge.publish import Publisher
 from edge.recorder import Recorder, begin_run
 from edge.search import build_index
+from edge.serving import Search, Serving
 from edge.source import CaptureOptions, parse_source
 from edge.stages import load_stages
 from edge.successor import Successor
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _TICK_S = 0.25
-_LOST: frozenset[CameraState] = frozenset({"stalled", "reconnecting", "offline", "disabled"})  # nothing seen is present
+_LOST: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # nothing that was seen is present
 _FAILURE_PAUSE_S = 1.0
 
 
@@ -95,18 +96,7 @@ def build_pipeline(
     serving: Serving, recognition: RecognitionConfig, cameras: dict[str, CameraConfig], counts: Counters
 ) -> Pipeline:
     """A pipeline for these cameras."""
-    policy = LookPolicy(
-        recognition.min_looks, recognition.max_looks, recognition.look_interval_s, recognition.recheck_s
-    )
-    return Pipeline(
-        serving,
-        policy,
-        {name: camera.framing for name, camera in cameras.items()},
-        counts,
-        time.monotonic_ns,
-        min_object_px=recognition.min_object_px,
-        track_gap_s=recognition.track_gap_s,
-    )
+    return Pipeline(serving, cameras, recognition, counts, time.monotonic_ns)
 
 
 def capture_options(camera: CameraConfig) -> CaptureOptions:
@@ -224,6 +214,7 @@ class Runtime:
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
             self._tell_states()
+            self._recall()
             if now >= next_tick:
                 next_tick = now + 1.0
                 for camera in self._cameras:
@@ -236,8 +227,10 @@ class Runtime:
             if now >= next_health:
                 next_health = now + _HEALTH_INTERVAL_S
                 self._announce_health()
-            if until_end and frame is None and self._mailbox.drained:
-                return
+            if frame is None and self._mailbox.drained:
+                if until_end:
+                    return
+                stop.wait(_TICK_S)  # an empty mailbox without cameras does not wait
 
     def frames_superseded(self) -> int:
         """Frames that arrived while the pipeline was busy and were replaced by newer ones."""
@@ -279,7 +272,7 @@ class Runtime:
             open_door,
             self._mailbox,
             lambda camera_name, state, evidence: self._states.append((camera_name, state, evidence, time.time())),
-            policy_for(source, camera.pacing, camera.stall_timeout_s),
+            policy_for(source, camera.pacing, camera.stall_timeout_s, camera.view),
         )
 
     def _recognise(self, frame: Frame, stop: threading.Event) -> None:
@@ -296,6 +289,13 @@ class Runtime:
         self.counters.add("looks", result.looks, camera=frame.camera)
         self.timer.add(result.timings.stages_ms)
         self._send(result.events)
+
+    def _recall(self) -> None:
+        try:
+            self._send(self.pipeline.recall())
+        except FinesightError:
+            self.counters.add("recalls_failed")
+            log.exception("an object that has left cannot be searched again")
 
     def _send(self, events: list[Event]) -> None:
         for event in events:
@@ -343,6 +343,7 @@ class Runtime:
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
             state=self._state,
             cameras={camera.name: camera.state for camera in self._cameras},
+            evidence={camera.name: camera.evidence for camera in self._cameras},
             counters=self.counters.snapshot(),
             stages=self.timer.snapshot(),
             outbox_events=events,

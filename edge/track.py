@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ _MIN_IOU = 0.2
 _NEAR = 0.6  # centre distance, in box sizes, at which two boxes without enough overlap are still one object
 _MEASURED_S = 0.25  # a track this old has a velocity of its own
 _SCENE_TRACKS = 2  # so many of them show how the camera moves
+_ON_ITS_WAY = 0.5  # own sizes per second
 _VELOCITY_GAIN = 0.5  # weight of the newest displacement
 
 
@@ -52,6 +53,7 @@ class BoxTracker:
     def __init__(self, gap_s: float) -> None:
         self._gap_s = gap_s
         self._tracks: list[Track] = []
+        self._now_s = float("-inf")
         self._last_id = 0
 
     def step(self, image_rgb: Image, detections: list[Detection], now_s: float) -> Step:  # noqa: ARG002
@@ -62,6 +64,7 @@ class BoxTracker:
             detections: of this frame.
             now_s: monotonic time of the frame.
         """
+        self._now_s = now_s
         sure = [d for d in detections if d.score >= _SURE]
         unsure = [d for d in detections if d.score < _SURE]
         scene = _scene_velocity(self._tracks)
@@ -75,10 +78,43 @@ class BoxTracker:
         self._tracks = seen + [track for track in left if now_s - track.seen_s <= self._gap_s]
         return Step(sorted(seen, key=lambda track: track.track_id), ended)
 
+    def hold(self, now_s: float) -> Step:
+        """Keep every track where it is, in a frame in which nothing moved since all were seen (`is_resting`)."""
+        self._tracks = [replace(track, seen_s=now_s, velocity=(0.0, 0.0)) for track in self._tracks]
+        self._now_s = now_s
+        return Step(sorted(self._tracks, key=lambda track: track.track_id), [])
+
     def finish(self) -> list[Track]:
         """End every track: the view is lost."""
         ended, self._tracks = self._tracks, []
         return ended
+
+    def rescale(self, x: float, y: float) -> None:
+        """Follow a picture that is as many times as wide and high from now on."""
+        self._tracks = [
+            replace(
+                track,
+                box_px=(track.box_px[0] * x, track.box_px[1] * y, track.box_px[2] * x, track.box_px[3] * y),
+                velocity=(track.velocity[0] * x, track.velocity[1] * y),
+            )
+            for track in self._tracks
+        ]
+
+    @property
+    def tracks(self) -> list[Track]:
+        """Those that have not ended."""
+        return list(self._tracks)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the last frame showed every track, and none was on its way."""
+        return all(track.seen_s == self._now_s and not _is_on_its_way(track) for track in self._tracks)
+
+
+def _is_on_its_way(track: Track) -> bool:
+    """Whether a track moves by much of its own size in a second; a still one trembles with its detections."""
+    x0, y0, x1, y1 = track.box_px
+    return max(abs(track.velocity[0]) / max(x1 - x0, 1.0), abs(track.velocity[1]) / max(y1 - y0, 1.0)) > _ON_ITS_WAY
 
 
 def _match(

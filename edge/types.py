@@ -88,6 +88,14 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Crossing:
+    """An object went across a line; sides as seen from the line's start looking to its end."""
+
+    line: str
+    direction: Literal["left_to_right", "right_to_left"]
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """What a subscriber is told about one object of one camera."""
 
@@ -104,6 +112,9 @@ class Event:
     bundle: str  # bundle id
     gallery: str  # gallery generation id
     latency_ms: dict[str, float] = field(default_factory=dict)
+    zones: tuple[str, ...] = ()  # in which the object has stayed long enough
+    crossings: tuple[Crossing, ...] = ()  # newest last
+    historical: bool = False  # told of an object that was seen earlier
 
 
 class Engine(Protocol):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from edge.capture import Camera, Policy, policy_for
 from edge.capture_door import choose_backend, open_source
 from edge.capture_mailbox import Mailbox
+from edge.config import ViewConfig
 from edge.errors import CaptureError
-from edge.source import BadPictureError, CaptureOptions, EndOfStream, parse_source
+from edge.source import BadPictureError, CaptureOptions, EndOfStream, Picture, parse_source
 from tests.fakes import FakeSource, FakeTiming, a_picture
 
 RTSP = parse_source("rtsp://cam/live")
@@ -254,3 +257,41 @@ def test_bad_files_are_one_clear_error(tmp_path):
 def test_a_v4l2_device_that_is_not_there_is_named():
     with pytest.raises(CaptureError, match="v4l2:///dev/video97: found no such device"):
         open_source(parse_source("v4l2:///dev/video97"), "opencv")
+
+
+def scenes(seconds, image_rgb):
+    """Four pictures a second of one scene."""
+    arrivals_s = (n / 4 for n in range(1, seconds * 4 + 1))
+    return [Picture(image_rgb, round(at_s * 1e9), None, "arrival") for at_s in arrivals_s]
+
+
+SCENE = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+
+
+def test_a_frozen_picture_is_told_and_goes_no_further():
+    policy = Policy(view=ViewConfig(frozen_after_s=10))
+    bench = Bench(RTSP, scenes(20, SCENE), policy=policy)
+    assert bench.run()[:2] == ["online", "frozen"]
+    assert bench.states[1][1].startswith("nothing new for 10 s")
+    assert bench.camera.dropped["frozen"] == 80 - 40
+
+
+def test_a_covered_lens_is_told_once_it_lasts_and_a_free_one_at_once():
+    black = np.zeros_like(SCENE)
+    policy = Policy(view=ViewConfig(obstructed_after_s=3, frozen_after_s=None))
+    pictures = [replace(p, arrived_ns=n * 250_000_000) for n, p in enumerate(scenes(5, black) + scenes(2, SCENE))]
+    bench = Bench(RTSP, pictures, policy=policy)
+    assert bench.run()[:3] == ["online", "obstructed", "online"]
+    assert bench.camera.dropped["obstructed"] == 20
+
+
+def test_an_obstructed_camera_that_falls_silent_is_stalled():
+    policy = Policy(view=ViewConfig(obstructed_after_s=1), stalled_after_s=2.0, reopen_after_s=100)
+    bench = Bench(RTSP, [*scenes(3, np.zeros_like(SCENE)), *[None] * 12], policy=policy)
+    assert bench.run()[:3] == ["online", "obstructed", "stalled"]
+
+
+def test_live_cameras_are_judged_unless_told_otherwise_and_recordings_only_when_told():
+    assert policy_for(RTSP, "real_time").view == ViewConfig()
+    assert policy_for(FILE, "every_frame").view is None
+    assert policy_for(FILE, "real_time", view=ViewConfig(frozen_after_s=9)).view.frozen_after_s == 9

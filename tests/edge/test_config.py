@@ -177,3 +177,37 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
     path.write_text("cameras:\n  door: {source: 'file:///a.mp4'}\n  door: {source: 'file:///b.mp4'}\n")
     with pytest.raises(ConfigError, match=r"device\.yaml:3: found key 'door' twice"):
         load_config(path, {})
+
+
+def test_a_mask_that_ends_before_it_begins_is_refused(tmp_path):
+    text = MINIMAL + "    view:\n      mask: [[0.5, 0, 0.2, 0.1]]\n"
+    assert "cameras.front.view.mask: found a list: " in error_of(tmp_path, text)
+
+
+def test_zones_and_lines_are_read(tmp_path):
+    text = MINIMAL + (
+        "    zones: {till: {polygon: [[0, 0], [1, 0], [1, 1]], dwell_s: 2}}\n"
+        "    lines: {gate: {from: [0, 0.5], to: [1, 0.5]}}\n"
+    )
+    camera = load(tmp_path, text).cameras["front"]
+    assert camera.zones["till"].polygon == ((0, 0), (1, 0), (1, 1))
+    assert (camera.lines["gate"].start, camera.lines["gate"].end) == ((0, 0.5), (1, 0.5))
+
+
+def test_an_unknown_key_of_a_line_is_told_with_the_keys_that_are_written(tmp_path):
+    text = MINIMAL + "    lines: {gate: {from: [0, 0.5], to: [1, 0.5], form: 1}}\n"
+    assert error_of(tmp_path, text).endswith("found unknown key 'form', expected 'from'")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("zones: {a: {polygon: [[0, 0], [1, 0]]}}", "at least 3 items"),
+        ("zones: {a: {polygon: [[0, 0], [100, 0], [1, 1]]}}", "less than or equal to 1"),
+        ("lines: {a: {from: [0, 0], to: [0, 0]}}", "expected two points"),
+        ("framing: whole_frame\n    motion: {}", "found motion with framing: whole_frame"),
+        ("framing: whole_frame\n    zones: {a: {polygon: [[0, 0], [1, 0], [1, 1]]}}", "expected framing: detect"),
+    ],
+)
+def test_places_that_make_no_sense_are_refused(tmp_path, wrong, said):
+    assert said in error_of(tmp_path, MINIMAL + f"    {wrong}\n")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.evidence import Evidence, LookPolicy, is_cut_off, look_weight
+from edge.evidence import Evidence, LookPolicy, is_cut_off, look_weight, sight_quality
 from edge.track import Track
 from edge.types import Decision, Match
 
@@ -132,3 +132,23 @@ def test_vectors_fuse_by_weight_to_unit_length_and_by_category():
     fused = evidence.add_vector("carton", np.array([0, 1], np.float32), 0.2)
     assert fused == pytest.approx(np.array([1, 0.2]) / np.hypot(1, 0.2))
     assert evidence.add_vector("tyre", np.array([0, 1], np.float32), 0.2).tolist() == [0, 1]
+
+
+def test_a_sight_is_measured_by_the_best_of_its_object():
+    evidence = Evidence()
+    assert sight_quality(evidence, (0, 0, 40, 40), 100.0) == 1.0
+    assert sight_quality(evidence, (0, 0, 40, 40), 25.0) == 0.5
+    assert sight_quality(evidence, (0, 0, 20, 40), 100.0) == pytest.approx(0.5**0.5)
+    assert sight_quality(evidence, (0, 0, 80, 80), 400.0) == 1.0
+    assert sight_quality(evidence, (0, 0, 1, 1), 0.0) == 0.05
+
+
+def test_a_plain_object_is_as_sharp_as_it_can_be():
+    assert sight_quality(Evidence(), (0, 0, 40, 40), 0.0) == 1.0
+
+
+def test_a_poor_sight_waits_for_a_better_one_but_not_for_ever():
+    evidence = Evidence(looks=1, last_look_s=10.0)
+    assert POLICY.awaits_better(evidence, track(), 0.4, 10.9)
+    assert not POLICY.awaits_better(evidence, track(), 0.4, 11.1)
+    assert not POLICY.awaits_better(evidence, track(), 0.6, 10.1)

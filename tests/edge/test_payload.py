@@ -20,7 +20,7 @@ from edge.payload import (
     status_payload,
     topic_of,
 )
-from edge.types import Category, Decision, Event, Hit, Match
+from edge.types import Category, Crossing, Decision, Event, Hit, Match
 from tests.fakes import health_report
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -108,6 +108,8 @@ def test_the_worst_texts_are_cut_and_the_cut_is_told():
         gallery=worst,
         decision=decision,
         latency_ms={f"{n}{worst}": n for n in range(99)},
+        zones=(worst,) * 16,
+        crossings=(Crossing(worst, "left_to_right"),) * 8,
     )
     payload = event_payload(event, worst, worst, worst, 10**18, historical=True)
     assert len(payload) < 8192
@@ -133,8 +135,21 @@ def test_the_flag_is_set_when_an_event_is_late():
     assert mark_historical(b"online") == b"online"
 
 
-def test_updates_are_given_up_first():
-    assert priority_of("update") < priority_of("new") == priority_of("end")
+def test_updates_are_given_up_first_and_ends_last():
+    assert priority_of("update") < priority_of("new") < priority_of("end")
+
+
+def test_an_event_tells_where_the_object_was():
+    crossing = Crossing("gate", "left_to_right")
+    message = check("event", told(replace(EVENT, zones=("shelf", "till"), crossings=(crossing,))))
+    assert message["zones"] == ["shelf", "till"]
+    assert message["crossings"] == [{"line": "gate", "direction": "left_to_right"}]
+
+
+def test_an_event_of_the_past_is_historical():
+    payload = told(replace(EVENT, historical=True))
+    assert check("event", payload)["historical"] is True
+    assert mark_historical(payload) == payload
 
 
 def test_topics_have_the_device_above_the_camera():

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge.config import CameraConfig, LineConfig, RecognitionConfig, ZoneConfig
 from edge.errors import EngineError
-from edge.evidence import LookPolicy
 from edge.manifest import OpenSet
-from edge.pipeline import Pipeline, Serving
+from edge.pipeline import Pipeline
+from edge.serving import Serving
 from edge.stages import Classifier, Detector, Embedder, Stages
 from edge.types import Hit
 from tests.fakes_engine import (
@@ -30,13 +31,16 @@ from tests.fakes_engine import (
 NEAR = [Hit("c1", "Oat flakes", 0.9), Hit("c2", "Corn flakes", 0.4)]
 OTHER = [Hit("c2", "Corn flakes", 0.9), Hit("c1", "Oat flakes", 0.4)]
 FAR = [Hit("c1", "Oat flakes", 0.2)]
+RECOGNITION = {
+    "min_looks": 3, "max_looks": 6, "look_interval_s": 0.0, "recheck_s": 1.0, "min_object_px": 8, "track_gap_s": 0.5,
+}  # fmt: skip
 BOX = (16.0, 16.0, 48.0, 48.0)
 
 
 class Bench:
     """A pipeline of one camera whose every part a test can move."""
 
-    def __init__(self, *, framing="detect", min_object_px=8, classifier=True, indexes=None):
+    def __init__(self, *, camera=None, classifier=True, indexes=None, **recognition):
         self.sees = one_box_map(BOX)
         self.odds = (9.0, 1.0)
         self.detector = ScriptedEngine(lambda _: self.sees)
@@ -51,15 +55,9 @@ class Bench:
         indexes = {"carton": self.index} if indexes is None else indexes
         serving = Serving("bundle-1", "gallery-1", stages, indexes, {"carton": OpenSet(min_margin=0.05)})
         self.counts, self.clock = FakeCounts(), ManualClock()
-        self.pipeline = Pipeline(
-            serving,
-            LookPolicy(min_looks=3, max_looks=6, look_interval_s=0.0, recheck_s=1.0),
-            {"door": framing},
-            self.counts,
-            self.clock,
-            min_object_px=min_object_px,
-            track_gap_s=0.5,
-        )
+        camera = CameraConfig(source="rtsp://door", **(camera or {}))
+        recognition = RecognitionConfig(**RECOGNITION | recognition)
+        self.pipeline = Pipeline(serving, {"door": camera}, recognition, self.counts, self.clock)
         self.now_s = 0.0
 
     def show(self, frames=1, image_rgb=None):
@@ -292,7 +290,7 @@ def test_an_object_seen_only_by_a_failing_model_ends_without_a_word():
 
 
 def test_the_whole_frame_is_one_object_without_a_detector():
-    bench = Bench(framing="whole_frame")
+    bench = Bench(camera={"framing": "whole_frame"})
     (event,) = bench.show(5)
     assert event.box_rel == (0, 0, 1, 1)
     assert bench.detector.batch_sizes == []
@@ -304,10 +302,9 @@ def test_the_whole_frame_is_one_object_without_a_detector():
 def test_cameras_do_not_share_tracks():
     bench = Bench()
     serving = bench.pipeline.serving
-    framings = {"door": "detect", "till": "detect"}
-    policy = LookPolicy(min_looks=1, max_looks=6, look_interval_s=0.0, recheck_s=1.0)
-    pipeline = Pipeline(serving, policy, framings, bench.counts, bench.clock, min_object_px=8, track_gap_s=0.5)
-    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in framings]
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
     events = [event for frame in frames for event in pipeline.process(frame).events]
     assert [(event.camera, event.type, event.track_id) for event in events] == [("door", "new", 1), ("till", "new", 1)]
     assert [event.camera for event in pipeline.view_lost("till")] == ["till"]
@@ -327,3 +324,187 @@ def test_event_ids_differ():
     bench = Bench()
     events = bench.show(5) + bench.leave()
     assert len({event.event_id for event in events}) == 2
+
+
+LOWER = ZoneConfig(polygon=((0, 0.5), (1, 0.5), (1, 1), (0, 1)))
+
+
+def test_an_object_outside_the_zones_is_neither_looked_at_nor_told():
+    upper = ZoneConfig(polygon=((0, 0), (1, 0), (1, 0.5), (0, 0.5)))
+    bench = Bench(camera={"zones": {"upper": upper}})
+    assert bench.show(5) + bench.leave() == []
+    assert bench.embedder.batch_sizes == []
+    assert bench.counts.total == {
+        "looks_shed camera=door reason=outside_zones": 4,
+        "tracks_unannounced camera=door reason=outside_zones": 1,
+    }
+
+
+def test_an_object_that_walks_into_an_excluded_zone_is_told_no_more_until_its_end():
+    left = ZoneConfig(polygon=((0, 0), (0.4, 0), (0.4, 1), (0, 1)), kind="exclude")
+    bench = Bench(camera={"zones": {"left": left}})
+    assert kinds(bench.show(5)) == [("new", 1)]
+    bench.index.hits, bench.sees = OTHER, one_box_map((4.0, 16.0, 36.0, 48.0))
+    assert bench.show(30) == []
+    (end,) = bench.leave()
+    assert (end.type, end.decision.match.item_id) == ("end", "c1")
+
+
+def test_a_zone_is_told_once_the_object_has_stayed_long_enough():
+    bench = Bench(camera={"zones": {"lower": LOWER.model_copy(update={"dwell_s": 1.0})}})
+    new, update = bench.show(30)
+    assert (new.type, new.zones) == ("new", ())
+    assert (update.type, update.zones) == ("update", ("lower",))
+    assert update.captured_at - new.captured_at == pytest.approx(1.0)
+    assert bench.leave()[0].zones == ("lower",)
+
+
+def test_a_crossed_line_is_counted_and_told():
+    bench = Bench(camera={"lines": {"gate": LineConfig.model_validate({"from": (0.45, 1), "to": (0.45, 0)})}})
+    bench.sees = one_box_map((4.0, 16.0, 36.0, 48.0))
+    bench.show(5)
+    bench.sees = one_box_map(BOX)
+    bench.show(5)
+    assert bench.counts.total["line_crossings camera=door direction=left_to_right line=gate"] == 1
+    (end,) = bench.leave()
+    assert [(one.line, one.direction) for one in end.crossings] == [("gate", "left_to_right")]
+
+
+class GatedBench(Bench):
+    """A camera whose detector is asked when something moves."""
+
+    def __init__(self, **more):
+        super().__init__(camera={"motion": {"sweep_s": 2.0}}, **more)
+
+    @property
+    def asked(self):
+        return len(self.detector.batch_sizes)
+
+
+def test_a_still_scene_is_swept_but_not_searched_frame_by_frame():
+    bench = GatedBench()
+    bench.sees = no_box_map()
+    bench.show(60)  # 6 s
+    assert bench.asked == 3
+    assert bench.counts.total == {"frames_gated camera=door": 57}
+
+
+def test_motion_asks_the_detector_at_once():
+    bench = GatedBench()
+    bench.sees = no_box_map()
+    bench.show(5)
+    bench.sees = one_box_map(BOX)
+    moved = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    moved[16:48, 16:48] = 200
+    assert kinds(bench.show(2, moved)) == [("new", 1)]
+
+
+def test_an_undecided_object_keeps_the_detector_awake():
+    bench = GatedBench(max_looks=6)
+    bench.index.hits = FAR
+    bench.show(7)  # believed in the second frame, then six looks
+    assert (bench.asked, len(bench.embedder.batch_sizes)) == (7, 6)
+    bench.show(5)
+    assert bench.asked == 7
+
+
+def test_a_decided_object_that_stands_still_stays_and_is_rechecked_without_the_detector():
+    bench = GatedBench()
+    assert kinds(bench.show(18)) == [("new", 1)]
+    assert bench.asked == 2
+    assert len(bench.embedder.batch_sizes) > 2
+    bench.index.hits = OTHER
+    assert kinds(bench.show(30)) == [("update", 1)]
+
+
+def test_an_object_that_a_sweep_misses_keeps_the_detector_awake_until_it_has_ended():
+    bench = GatedBench()
+    bench.show(10)
+    bench.sees = no_box_map()
+    assert kinds(bench.show(30)) == [("end", 1)]
+    asked = bench.asked
+    bench.show(5)
+    assert bench.asked == asked
+
+
+def test_a_detector_that_failed_is_asked_again():
+    bench = GatedBench()
+    bench.detector.broken = True
+    with pytest.raises(EngineError):
+        bench.show()
+    bench.detector.broken = False
+    assert kinds(bench.show(3)) == [("new", 1)]
+
+
+def test_a_budget_is_kept_and_what_it_sheds_is_counted():
+    bench = Bench(looks_per_s=2.0, max_looks=100)
+    bench.index.hits = FAR  # never decided: wants a look in every frame
+    bench.show(100)
+    looks = len(bench.embedder.batch_sizes)
+    assert looks == pytest.approx(2.0 * 10, abs=2)
+    assert bench.counts.total == {"looks_shed camera=door reason=budget": 99 - looks}
+
+
+def test_cameras_share_one_budget():
+    bench = Bench()
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    recognition = RecognitionConfig(**RECOGNITION | {"looks_per_s": 1.0})
+    pipeline = Pipeline(bench.pipeline.serving, cameras, recognition, bench.counts, bench.clock)
+    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
+    assert sum(pipeline.process(frame).looks for frame in frames) == 1
+
+
+def test_under_a_budget_a_blurred_sight_waits_for_a_sharper_one():
+    bench = Bench(looks_per_s=100.0)
+    bench.index.hits = FAR
+    sharp = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    bench.show(2, sharp)
+    assert len(bench.embedder.batch_sizes) == 1
+    bench.show(5, np.full_like(sharp, 128))
+    assert len(bench.embedder.batch_sizes) == 1
+    assert bench.counts.total == {"looks_shed camera=door reason=poor_sight": 5}
+    bench.show(1, sharp)
+    assert len(bench.embedder.batch_sizes) == 2
+
+
+def test_an_object_that_left_unknown_is_told_as_historical_when_a_gallery_brings_it():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    (end,) = bench.leave()
+    assert bench.pipeline.recall() == []
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    (update,) = bench.pipeline.recall()
+    assert (update.type, update.track_id, update.historical) == ("update", 1, True)
+    assert (update.decision.match.item_id, update.gallery) == ("c1", "gallery-2")
+    assert (update.captured_at, update.box_rel) == (end.captured_at, end.box_rel)
+    assert bench.pipeline.recall() == []
+
+
+def test_an_object_that_leaves_before_the_new_gallery_saw_it_is_searched_all_the_same():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    assert kinds(bench.leave()) == [("end", 1)]
+    assert [event.decision.match.item_id for event in bench.pipeline.recall()] == ["c1"]
+
+
+def test_an_object_in_view_is_told_live_by_the_new_gallery_and_not_recalled():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    (update,) = bench.show(5)
+    assert (update.type, update.historical) == ("update", False)
+    bench.leave()
+    assert bench.pipeline.recall() == []
+
+
+@pytest.mark.parametrize("bench", [Bench, GatedBench])
+def test_a_camera_that_changes_its_resolution_keeps_its_objects(bench):
+    bench = bench()
+    assert kinds(bench.show(10)) == [("new", 1)]
+    assert bench.show(10, np.full((2 * SIZE, 2 * SIZE, 3), 128, np.uint8)) == []
+    (end,) = bench.leave()
+    assert (end.track_id, end.box_rel) == (1, pytest.approx((0.25, 0.25, 0.75, 0.75)))

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from edge.errors import BundleError
-from edge.pipeline import Serving
 from edge.pointer import Current, write_current
+from edge.serving import Serving
 from edge.stages import Stages
 from edge.successor import Successor
 from tests.fakes_engine import FakeCounts

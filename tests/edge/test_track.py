@@ -174,3 +174,27 @@ def test_a_track_too_young_for_a_velocity_moves_as_the_scene_does():
     for i in range(11, 20):
         film.show(seen(900 - 20 * i), seen(1000 - 20 * i))
     assert max(film.show(seen(500), seen(600), seen(1200))) != first
+
+
+def test_resting_tracks_are_held_where_they_were():
+    film = Film(gap_s=1.0)
+    before = film.show(seen(50), seen(200))
+    assert film.tracker.is_resting
+    step = film.tracker.hold(film.now_s + 5.0)
+    assert [(track.track_id, track.box_px) for track in step.seen] == [(i, before[i].box_px) for i in (1, 2)]
+    assert [(track.hits, track.seen_s) for track in step.seen] == [(1, film.now_s + 5.0)] * 2
+    assert film.tracker.is_resting
+
+
+def test_a_track_that_the_last_frame_did_not_show_does_not_rest():
+    film = Film()
+    film.show(seen(50), seen(200))
+    film.show(seen(50))
+    assert not film.tracker.is_resting
+
+
+def test_a_track_on_its_way_does_not_rest():
+    film = Film()
+    film.show(seen(50))
+    film.show(seen(58))
+    assert not film.tracker.is_resting

@@ -1,0 +1,64 @@
+"""A look at tracks: classify and embed their crops, fuse with the looks before, search, decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.decide import TOP, categories_to_search, decide
+from edge.evidence import Evidence
+from edge.serving import Serving
+from edge.timing import Timings
+from edge.track import Track
+from edge.types import Category, Hit, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A track that is worth a look in this frame."""
+
+    track: Track
+    evidence: Evidence
+    weight: float  # of the look, 0..1
+
+
+def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timings: Timings) -> None:
+    """Look at the due tracks, crops of one category in one batch, and decide anew on each.
+
+    Raises:
+        EngineError: a model failed; no look is counted.
+    """
+    searched = _categories(serving, image_rgb, due, timings)
+    hits: list[dict[str, list[Hit]]] = [{} for _ in due]
+    embedders, indexes = serving.stages.embedders, serving.indexes
+    for embedder in dict.fromkeys(embedders.values()):  # each once, however many categories it serves
+        asked = [
+            [c.name for c in categories if embedders.get(c.name) is embedder and c.name in indexes]
+            for categories in searched
+        ]
+        rows = [i for i, found in enumerate(asked) if found]
+        if not rows:
+            continue
+        vectors = embedder.embed(image_rgb, [due[i].track.box_px for i in rows], timings)
+        with timings.stage("search"):
+            for i, vector in zip(rows, vectors, strict=True):
+                for name in asked[i]:
+                    fused = due[i].evidence.add_vector(name, vector, due[i].weight)
+                    due[i].evidence.spaces[name] = embedder.model.space_id
+                    hits[i][name] = indexes[name].search(fused[None], TOP)[0]
+    for one, categories, found in zip(due, searched, hits, strict=True):
+        one.evidence.note_look(one.track.box_px, now_s)
+        one.evidence.categories, one.evidence.searched_in = tuple(categories), serving.gallery_id
+        one.evidence.decision = decide(categories, found, serving.open_sets, serving.category_threshold)
+
+
+def _categories(serving: Serving, image_rgb: Image, due: list[Due], timings: Timings) -> list[list[Category]]:
+    """The categories to search for each due track."""
+    classifier = serving.stages.classifier
+    if classifier is None:  # the detector's label is the category; a single category needs no name
+        only = list(serving.stages.embedders)
+        return [
+            [Category(one.track.label if one.track.label in only or len(only) != 1 else only[0], 1.0)] for one in due
+        ]
+    rows = classifier.classify(image_rgb, [one.track.box_px for one in due], timings)
+    fused = [one.evidence.add_probabilities(row, one.weight) for one, row in zip(due, rows, strict=True)]
+    return [categories_to_search(classifier.name(row), serving.category_threshold) for row in fused]

@@ -1,0 +1,201 @@
+"""Whether the picture of a live camera can be believed: frozen, obstructed, or neither, with evidence.
+
+Rules:
+1. Frozen is a picture in which nothing new shows. A real camera's noise makes every key frame a new picture, so single
+   pixels are compared exactly: averages of them would stand still in a still scene, too.
+2. What was seen shortly before is not new: an encoder that is fed one picture for ever repeats itself by key frame.
+3. Blocks without detail say nothing: clipped black or white, or a wall that the encoder sends as one colour.
+4. A few blocks near the upper or lower border may change all the same: a burnt-in clock. Larger ones need a mask.
+5. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows. It is in
+   doubt at once, and obstructed when the doubt lasts. What is usual is learned slowly, so that dusk does not obstruct.
+
+A camera that is frozen before an encoder which varies the quality of that one picture is not found out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge import image
+from edge.config import ViewConfig
+from edge.types import Image
+
+# measured on 1280x720, one busy core: 300 us a check, four checks a second; frames between two checks share a verdict
+_INTERVAL_S = 0.25
+
+_ROWS, _COLUMNS, _SIDE = 12, 16, 8  # blocks, and sampled pixels along each side of one
+_DETAIL = 6  # grey levels between the darkest and the brightest sample of a block that says something
+_ENOUGH = 0.1  # of all blocks must say something
+_REMEMBERED = 64  # contents of a block
+_CLOCK_BLOCKS = 4
+_CLOCK_ROWS = 2  # from the upper and from the lower border
+
+_SMALL = (64, 36)  # pixels
+_ENOUGH_PX = 180  # of the shorter side, to make those of
+_PLAIN, _NOT_PLAIN = 4.0, 6.0  # standard deviation of grey levels
+_LOST, _FOUND = 0.15, 0.3  # edges, relative to what is usual
+_KNOWN_S = 30.0  # of pictures, before what is usual is known
+_LEARNED_S = 600.0  # how slowly it changes
+_RELEARNED_S = 3600.0  # the same while obstructed: a camera that was turned to another scene is not lost for ever
+
+_Digests = NDArray[np.uint64]
+_Blocks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one picture says of its camera."""
+
+    state: Literal["online", "frozen", "obstructed"]
+    doubt: Literal["frozen", "obstructed"] | None = None  # why this picture is not to be recognised
+    evidence: str = ""
+
+
+class View:
+    """Judges the pictures of one camera, in order."""
+
+    def __init__(self, config: ViewConfig) -> None:
+        self._obstructed_after_s = config.obstructed_after_s
+        self._stillness = None if config.frozen_after_s is None else _Stillness(config.frozen_after_s, config.mask)
+        self._clarity = _Clarity()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Expect the pictures of another opening; what is usual for the camera stays known."""
+        self._verdict = Verdict("online")
+        self._checked_s = float("-inf")
+        self._doubted_s: float | None = None  # since when
+        if self._stillness is not None:
+            self._stillness.begin_anew()
+
+    def judge(self, image_rgb: Image, now_s: float) -> Verdict:
+        """Say whether the next picture can be believed.
+
+        Args:
+            image_rgb: the picture.
+            now_s: when it was taken; a time before the last one begins anew.
+        """
+        if 0 <= now_s - self._checked_s < _INTERVAL_S:
+            return self._verdict
+        if now_s < self._checked_s:
+            self.begin_anew()
+        elapsed_s = now_s - self._checked_s if np.isfinite(self._checked_s) else 0.0
+        self._checked_s = now_s
+        self._verdict = self._obstruction(image_rgb, elapsed_s, now_s) or self._frost(image_rgb, now_s)
+        return self._verdict
+
+    def _obstruction(self, image_rgb: Image, elapsed_s: float, now_s: float) -> Verdict | None:
+        if self._obstructed_after_s is None:
+            return None
+        evidence = self._clarity.doubt(image_rgb, elapsed_s)
+        if evidence is None:
+            self._doubted_s = None
+            return None
+        self._doubted_s = now_s if self._doubted_s is None else self._doubted_s
+        lasting = now_s - self._doubted_s >= self._obstructed_after_s
+        # the state stays what it was until the doubt has lasted; the picture is not recognised from the first
+        return Verdict("obstructed", "obstructed", evidence) if lasting else Verdict("online", "obstructed")
+
+    def _frost(self, image_rgb: Image, now_s: float) -> Verdict:
+        evidence = self._stillness.doubt(image_rgb, now_s) if self._stillness is not None else None
+        return Verdict("frozen", "frozen", evidence) if evidence is not None else Verdict("online")
+
+
+class _Stillness:
+    """Finds pictures in which nothing new shows."""
+
+    def __init__(self, after_s: float, mask: tuple[tuple[float, float, float, float], ...]) -> None:
+        self._after_s = after_s
+        self._watched = ~_masked_blocks(mask)
+        # a digest of a block is the sum of its samples times fixed odd numbers, modulo 2^64
+        numbers = np.random.default_rng(0).integers(0, 2**63, (_ROWS, _SIDE, _COLUMNS, _SIDE), dtype=np.uint64)
+        self._numbers = numbers * np.uint64(2) + np.uint64(1)
+        self._block = np.indices((_ROWS, _COLUMNS))
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what was seen."""
+        self._known: _Digests = np.zeros((_REMEMBERED, _ROWS, _COLUMNS), np.uint64)
+        self._oldest = np.zeros((_ROWS, _COLUMNS), np.int64)
+        self._new_s = np.full((_ROWS, _COLUMNS), -np.inf)
+
+    def doubt(self, image_rgb: Image, now_s: float) -> str | None:
+        """Evidence that the picture is frozen; None when it is not, or cannot be known."""
+        samples = _sampled(image_rgb)
+        digests = np.asarray((samples * self._numbers).sum(axis=(1, 3)), np.uint64)
+        new = ~(self._known == digests).any(axis=0)
+        self._known[self._oldest[new], self._block[0][new], self._block[1][new]] = digests[new]
+        self._oldest[new] = (self._oldest[new] + 1) % _REMEMBERED
+        self._new_s[new] = now_s
+
+        telling = self._watched & (samples.max(axis=(1, 3)) - samples.min(axis=(1, 3)) >= _DETAIL)
+        if telling.sum() < _ENOUGH * telling.size:
+            return None
+        alive = telling & (now_s - self._new_s < self._after_s)
+        if alive.any() and not _may_be_clock(alive):
+            return None
+        still = telling & ~alive
+        if not still.any():
+            return None
+        still_s = now_s - self._new_s[still].max()
+        clock = f", but for {alive.sum()} near the border that may be a clock" if alive.any() else ""
+        return f"nothing new for {still_s:.0f} s in {still.sum()} blocks with detail{clock}"
+
+
+class _Clarity:
+    """Finds pictures that are plain or have lost their edges."""
+
+    def __init__(self) -> None:
+        self._usual = 0.0  # edges
+        self._learned_s = 0.0
+        self._doubted = False
+
+    def doubt(self, image_rgb: Image, elapsed_s: float) -> str | None:
+        """Evidence that something is between the camera and the scene; None when the picture is clear."""
+        step = max(1, min(image_rgb.shape[:2]) // _ENOUGH_PX)
+        green = np.ascontiguousarray(image_rgb[::step, ::step, 1])
+        small = image.resize(green, *_SMALL, "area").astype(np.float32)
+        contrast = float(small.std())
+        edges = float(np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean())
+        plain = contrast < (_NOT_PLAIN if self._doubted else _PLAIN)
+        known = self._learned_s >= _KNOWN_S
+        lost = known and edges < (_FOUND if self._doubted else _LOST) * self._usual
+        self._doubted = plain or lost
+        if not (plain and not known):  # a camera that begins covered has shown nothing usual yet
+            self._learn(edges, elapsed_s)
+        if not self._doubted:
+            return None
+        share = f", edges {edges / max(self._usual, 1e-6):.0%} of usual" if known else ""
+        return f"luma {small.mean():.0f} with deviation {contrast:.1f}{share}"
+
+    def _learn(self, edges: float, elapsed_s: float) -> None:
+        span_s = _RELEARNED_S if self._doubted else min(_LEARNED_S, self._learned_s + elapsed_s)
+        gain = min(1.0, elapsed_s / span_s) if span_s > 0 else 1.0
+        self._usual += gain * (edges - self._usual)
+        self._learned_s += elapsed_s
+
+
+def _sampled(image_rgb: Image) -> NDArray[np.uint8]:
+    """Evenly spread pixels of the green plane, which is most of luma: (rows, side, columns, side) by block."""
+    height, width = image_rgb.shape[:2]
+    y = (np.arange(_ROWS * _SIDE) * height + height // 2) // (_ROWS * _SIDE)
+    x = (np.arange(_COLUMNS * _SIDE) * width + width // 2) // (_COLUMNS * _SIDE)
+    return np.asarray(image_rgb[y[:, None], x, 1], np.uint8).reshape(_ROWS, _SIDE, _COLUMNS, _SIDE)
+
+
+def _masked_blocks(mask: tuple[tuple[float, float, float, float], ...]) -> _Blocks:
+    """The blocks that a mask touches, (rows, columns)."""
+    masked = np.zeros((_ROWS, _COLUMNS), np.bool_)
+    for x0, y0, x1, y1 in mask:
+        masked[int(y0 * _ROWS) : int(np.ceil(y1 * _ROWS)), int(x0 * _COLUMNS) : int(np.ceil(x1 * _COLUMNS))] = True
+    return masked
+
+
+def _may_be_clock(alive: _Blocks) -> bool:
+    """Whether so few blocks change, so near to the upper or lower border, that they may be a burnt-in clock."""
+    inner = alive[_CLOCK_ROWS:-_CLOCK_ROWS]
+    return not inner.any() and int(alive.sum()) <= _CLOCK_BLOCKS

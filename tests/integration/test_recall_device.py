@@ -1,0 +1,54 @@
+"""A running device tells what it saw earlier once a gallery holds it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from edge import bundle
+from edge.gallery import GalleryWriter, read_gallery, seal_gallery
+from tests.integration.mosquitto import Mosquitto
+from tests.integration.test_device import DEMO, ROOT, gather, recorded, subscribe, write_config
+
+
+def without(items: dict[str, str], folder: Path) -> Path:
+    """The demo's gallery without these items, by category."""
+    shutil.copytree(DEMO / "gallery", folder)
+    (folder / "gallery.json").unlink()
+    spaces = read_gallery(DEMO / "gallery").categories
+    for item_id, category in items.items():
+        store = folder / f"{category}.sqlite"
+        with GalleryWriter(folder, category, spaces[category].space_id, spaces[category].heads, base=store) as writer:
+            writer.delete(item_id)
+    return seal_gallery(folder, "2026-01-01T00:00:00Z").folder
+
+
+def events_of(found):
+    return [message for topic, message in found if topic == "shelf/events"]
+
+
+def test_what_left_unknown_is_told_as_historical_when_a_gallery_brings_it(tmp_path):
+    state = tmp_path / "state"
+    shown = json.loads((DEMO / "stream.json").read_text())["objects"]
+    absent = {one["item_id"]: one["category"] for one in shown[:4]}
+    slot = bundle.install_bundle(DEMO / "bundle", state)
+    bundle.activate(state, slot, bundle.install_gallery(without(absent, tmp_path / "smaller"), state))
+    with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber:
+        config = write_config(tmp_path, broker.port, recorded("shelf"))
+        with subprocess.Popen([sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT) as device:
+            first = gather(subscriber.messages, lambda found: found[-1:] and found[-1][1].get("state") == "offline")
+            bundle.activate(state, slot, bundle.install_gallery(DEMO / "gallery", state))
+            later = gather(
+                subscriber.messages,
+                lambda found: absent.keys() <= {e["match"]["item"] for e in events_of(found) if e["match"]},
+            )
+            device.send_signal(signal.SIGTERM)
+    before = {event["track_id"]: event for event in events_of(first)}
+    recalled = [event for event in events_of(later) if event["match"] and event["match"]["item"] in absent]
+    assert all(event["historical"] and event["type"] == "update" for event in recalled)
+    assert all(before[event["track_id"]]["captured_at"] == event["captured_at"] for event in recalled)
+    assert not absent.keys() & {event["match"]["item"] for event in before.values() if event["match"]}

@@ -1,0 +1,102 @@
+"""Views that cannot be believed, over real H.264 and RTSP."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import numpy as np
+
+from edge.capture import Camera, Policy
+from edge.capture_door import open_source
+from edge.capture_mailbox import Mailbox
+from edge.config import ViewConfig
+from edge.image import encode_image, resize
+from edge.source import CaptureOptions, parse_source
+from tests.integration.mosquitto import Mosquitto
+from tests.integration.rtsp_server import RtspServer
+from tests.integration.test_device import DEMO, ROOT, gather, install, subscribe, write_config
+
+PATIENT_S = 30.0
+
+
+def states_until(url, view, *wanted):
+    """The states that a camera tells until the last wanted one, and its drops."""
+    told, enough = [], threading.Event()
+
+    def on_state(_camera, state, evidence):
+        told.append((state, evidence))
+        if [state for state, _ in told] == list(wanted):
+            enough.set()
+
+    source = parse_source(url)
+    door = partial(open_source, source, "opencv", CaptureOptions(open_timeout_s=5, read_timeout_s=2))
+    camera = Camera("cam", source, door, Mailbox(), on_state, Policy(view=view))
+    camera.start()
+    assert enough.wait(PATIENT_S), f"expected {wanted}, found {told}"
+    camera.stop()
+    return told, camera.dropped
+
+
+def photos(folder, count):
+    """Pictures full of detail."""
+    for number in range(count):
+        rough = np.random.default_rng(number).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+        (folder / f"{number}.png").write_bytes(encode_image(resize(rough, 320, 240), ".png"))
+    return f"photos:{folder}"
+
+
+def test_a_camera_that_sends_one_picture_for_ever_is_frozen_until_it_sends_another(tmp_path):
+    with RtspServer(photos(tmp_path, 2), seconds=15, fps=10) as server:  # opening takes some of them
+        told, dropped = states_until(server.url, ViewConfig(frozen_after_s=5), "online", "frozen", "online")
+    assert told[1][1].startswith("nothing new for 5 s")
+    assert dropped["frozen"] > 0
+
+
+def test_a_covered_camera_is_obstructed():
+    with RtspServer("colour:101010") as server:
+        told, dropped = states_until(server.url, ViewConfig(obstructed_after_s=1), "online", "obstructed")
+    assert told[1][1].startswith("luma 1")
+    assert dropped["obstructed"] >= 10
+
+
+def test_a_device_tells_an_obstructed_camera_and_no_events_of_it(tmp_path):
+    install(tmp_path / "state")
+    with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber, RtspServer("colour:808080") as server:
+        config = write_config(tmp_path, broker.port, f"  cam: {{source: '{server.url}', backend: opencv}}\n")
+        with subprocess.Popen([sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT) as device:
+            seen = gather(subscriber.messages, lambda found: any(m.get("state") == "obstructed" for _, m in found))
+            device.send_signal(signal.SIGTERM)
+        late = gather(subscriber.messages, lambda found: any(topic.endswith("health") for topic, _ in found))
+    health = [message for topic, message in late if topic.endswith("health")][-1]
+    assert health["counters"]['frames_dropped{camera="cam",reason="obstructed"}'] > 10
+    assert not any(topic.endswith("events") for topic, _ in seen + late)
+
+
+def test_what_was_in_view_ends_when_the_lens_is_covered(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    shown = open_source(parse_source(f"file://{DEMO / 'stream.mp4'}"), "opencv", CaptureOptions())
+    for _ in range(60):
+        scene = shown.read(1.0).image_rgb
+    shown.close()
+    for name, image_rgb in (("0", scene), ("1", np.zeros_like(scene))):
+        (pictures / f"{name}.png").write_bytes(encode_image(image_rgb, ".png"))
+    install(tmp_path / "state")
+    with (
+        Mosquitto(tmp_path) as broker,
+        subscribe(broker.port) as subscriber,
+        RtspServer(f"photos:{pictures}", size=(640, 360), seconds=8, fps=10) as server,
+    ):
+        config = write_config(tmp_path, broker.port, f"  cam: {{source: '{server.url}', backend: opencv}}\n")
+        with subprocess.Popen([sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT) as device:
+            seen = gather(subscriber.messages, lambda found: any(m.get("state") == "obstructed" for _, m in found))
+            device.send_signal(signal.SIGTERM)
+        seen += gather(subscriber.messages, lambda found: any(topic.endswith("health") for topic, _ in found))
+    states = [message["state"] for topic, message in seen if topic == "cam/status"]
+    tracks = {kind: {m["track_id"] for _, m in seen if m.get("type") == kind} for kind in ("new", "end")}
+    assert states[:2] == ["online", "obstructed"]
+    assert tracks["new"] == tracks["end"] != set()
