@@ -3,7 +3,7 @@
 Rules:
 1. A message leaves the outbox when the broker has acknowledged it, never before. What a lost connection left
    unacknowledged is sent again: a subscriber sees every id at least once, and keeps the first.
-2. What was put before a connection stood is flagged historical when it is sent.
+2. What was put before a connection stood is flagged historical when it is sent; new and end events go before updates.
 3. Retained words (availability, camera status) are told again on every connection; only the latest of each counts.
 4. Nothing here is waited for by the frame path.
 """
@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from edge.backlog import Backlog
 from edge.errors import PublishError, RefusedError
 from edge.health import Counters
 from edge.mqtt import Acknowledgement, Connection, MqttSettings, Will
@@ -188,7 +189,7 @@ class Publisher:
 
     def _drain(self, link: Link, historical_up_to: int) -> None:
         """Send what waits and take in acknowledgements, until told to stop."""
-        reached = 0  # the sequence up to which messages were sent on this connection
+        backlog = Backlog(self._outbox, historical_up_to)
         ready: deque[Waiting] = deque()
         online = link.publish(self._will.topic, availability_payload("online"), retain=True)
         on_the_way: dict[int, str | None] = {online: None}  # number on this connection -> event id; None: announcement
@@ -196,11 +197,10 @@ class Publisher:
             while True:
                 self._say_unsaid(link, on_the_way)
                 if not ready:
-                    ready.extend(self._outbox.pending(link.window, after=reached))
+                    ready.extend(backlog.next(link.window))
                 while ready and len(on_the_way) < link.window:
                     message = ready.popleft()
-                    reached = message.sequence
-                    late = reached <= historical_up_to
+                    late = message.sequence <= historical_up_to
                     payload = mark_historical(message.payload) if late else message.payload
                     on_the_way[link.publish(message.topic, payload)] = message.event_id
                 if self._is_time_to_stop(idle=not ready and not on_the_way):

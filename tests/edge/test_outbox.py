@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -183,6 +185,17 @@ def test_committed_messages_survive_a_kill(path):
     child.stdout.close()
     with Outbox(path, Counters()) as outbox:
         assert ids(outbox) == [f"e{n}" for n in range(500)]
+
+
+def test_no_stored_event_is_lost_when_the_process_is_killed_at_200_moments(path):
+    kills = [sys.executable, Path(__file__).with_name("outbox_kills.py"), path, "200", "1"]
+    done = subprocess.run(list(map(str, kills)), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["lost"], told["doubled"]) == ([], 0)
+    assert told["stored"] > 400, told
+    assert told["delivered"] > 200, told
+    assert told["died_midway"] > 10, told  # between two reports: the moments that matter
 
 
 def test_a_full_disk_is_counted_and_messages_wait_in_memory_until_there_is_room(path):
