@@ -178,3 +178,5 @@ class HealthReport:
     mqtt_error: str | None = None  # the latest reason for having no connection
     resident_bytes: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
+    safe_mode: bool = False  # started by the configuration that last ran well: the file was bad
+    config_error: str | None = None  # why the file cannot be used

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -163,6 +163,20 @@ class Pipeline:
         for view in self._views.values():
             for evidence in view.evidence.values():
                 evidence.forget_looks()  # of another embedding space, perhaps
+
+    def take_over(self, other: Pipeline, changed: Collection[str]) -> None:
+        """Go on where another pipeline stopped: the tracks of its cameras live on, but for those that changed.
+
+        The views of those are new; their tracks are numbered on, for a number names an object as long as we run.
+        """
+        for camera, view in other._views.items():
+            mine = self._views.get(camera)
+            if mine is not None and camera in changed:
+                mine.tracker.last_id = view.tracker.last_id
+                continue
+            if isinstance(view.tracker, BoxTracker) and mine is not None and isinstance(mine.tracker, BoxTracker):
+                view.tracker.gap_s = mine.tracker.gap_s
+            self._views[camera] = view  # also of a camera that is gone: it may come back
 
     def view_lost(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""
