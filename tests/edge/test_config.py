@@ -177,3 +177,13 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
     path.write_text("cameras:\n  door: {source: 'file:///a.mp4'}\n  door: {source: 'file:///b.mp4'}\n")
     with pytest.raises(ConfigError, match=r"device\.yaml:3: found key 'door' twice"):
         load_config(path, {})
+
+
+def test_a_camera_named_as_the_topic_of_commands_is_refused(tmp_path):
+    assert "found a camera named cmd" in error_of(tmp_path, "cameras:\n  cmd: {source: 'rtsp://cam/1'}\n")
+
+
+def test_home_assistant_is_announced_to_where_asked_for(tmp_path):
+    assert load(tmp_path, MINIMAL + "mqtt: {}\n").mqtt.home_assistant is None
+    assert load(tmp_path, MINIMAL + "mqtt: {home_assistant: {}}\n").mqtt.home_assistant.prefix == "homeassistant"
+    assert load(tmp_path, MINIMAL + "mqtt: {home_assistant: {prefix: ha}}\n").mqtt.home_assistant.prefix == "ha"
