@@ -327,3 +327,22 @@ def test_event_ids_differ():
     bench = Bench()
     events = bench.show(5) + bench.leave()
     assert len({event.event_id for event in events}) == 2
+
+
+def test_tracks_live_on_in_a_pipeline_that_takes_over():
+    bench = Bench()
+    bench.show(5)
+    old, bench.pipeline = bench.pipeline, Bench().pipeline
+    bench.pipeline.take_over(old, changed=())
+    assert bench.show(5) == []  # neither ended nor told anew
+    assert kinds(bench.leave()) == [("end", 1)]
+
+
+def test_a_camera_that_changed_starts_afresh_and_its_tracks_are_numbered_on():
+    bench = Bench()
+    bench.show(5)
+    old = bench.pipeline
+    assert kinds(old.view_lost("door")) == [("end", 1)]
+    bench.pipeline = Bench(framing="whole_frame").pipeline
+    bench.pipeline.take_over(old, changed=("door",))
+    assert kinds(bench.show(8)) == [("new", 2)]
