@@ -226,6 +226,31 @@ print(counters.total('outbox_disk_errors'))
     assert int(child.stdout) >= 1
 
 
+def test_a_disk_that_refuses_from_the_start_is_counted_and_so_is_every_loss(path):
+    program = """
+import pathlib, resource, sys
+from edge.health import Counters
+from edge.outbox import Outbox
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+counters = Counters()
+outbox = Outbox(pathlib.Path(sys.argv[1]), counters, max_memory_bytes=100_000)
+for n in range(200): outbox.put('t', b'x' * 1000, n % 2, f'e{n}')
+assert not outbox.flush(3.0)
+waiting = len(outbox.pending(1000))
+assert 0 < waiting < 200 and waiting + counters.total('outbox_dropped', reason='memory') == 200
+assert counters.total('outbox_dropped', priority='0') == 100  # updates first
+assert counters.total('outbox_disk_errors') >= 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+assert outbox.flush(5.0)
+assert counters.total('outbox_stored') == waiting
+outbox.close()
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert child.returncode == 0, child.stderr
+
+
 def test_whoever_watches_hears_of_every_put(path):
     heard = []
     with Outbox(path, Counters()) as outbox:

@@ -329,20 +329,24 @@ def test_event_ids_differ():
     assert len({event.event_id for event in events}) == 2
 
 
+def succeeded(bench, changed, **options):
+    """Another bench, whose pipeline takes over."""
+    successor = Bench(**options)
+    successor.now_s = bench.now_s
+    successor.pipeline.take_over(bench.pipeline, changed)
+    return successor
+
+
 def test_tracks_live_on_in_a_pipeline_that_takes_over():
     bench = Bench()
     bench.show(5)
-    old, bench.pipeline = bench.pipeline, Bench().pipeline
-    bench.pipeline.take_over(old, changed=())
-    assert bench.show(5) == []  # neither ended nor told anew
-    assert kinds(bench.leave()) == [("end", 1)]
+    successor = succeeded(bench, changed=())
+    assert successor.show(5) == []  # neither ended nor told anew
+    assert kinds(successor.leave()) == [("end", 1)]
 
 
 def test_a_camera_that_changed_starts_afresh_and_its_tracks_are_numbered_on():
     bench = Bench()
     bench.show(5)
-    old = bench.pipeline
-    assert kinds(old.view_lost("door")) == [("end", 1)]
-    bench.pipeline = Bench(framing="whole_frame").pipeline
-    bench.pipeline.take_over(old, changed=("door",))
-    assert kinds(bench.show(8)) == [("new", 2)]
+    assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
+    assert kinds(succeeded(bench, changed=("door",), framing="whole_frame").show(8)) == [("new", 2)]
