@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _STEADY_S = 10.0  # a connection that lasted this long was a good one: the next back-off starts small
 _MOST_WORDS = 256  # of what is said at best effort and waits for its turn
+_MOST_HUNG_UP = 3
 _IDLE_S = 1.0  # a connection is looked after at least this often
 
 
@@ -118,6 +119,7 @@ class Publisher:
         self._retained: dict[str, bytes] = {}  # the latest word on each topic
         self._unsaid: dict[str, tuple[bytes, bool]] = {}  # topic -> payload, retain
         self._words: deque[_Word] = deque()  # each is said, if there is a connection
+        self._hung_up = 0  # connections in a row that were lost while subscribing
         self._link: Link | None = None
         self._error: str | None = None
         self._stop_at: float | None = None  # monotonic; what waits may be sent until then
@@ -243,11 +245,20 @@ class Publisher:
     def _listen(self, link: Link) -> None:
         if not self._subscriptions.topics:
             return
+        if self._hung_up >= _MOST_HUNG_UP:  # as brokers do on who may not subscribe; events can still be told
+            self._hung_up = 0
+            self._counters.add("subscriptions_refused")
+            log.warning("broker %s: hangs up on our subscriptions; no commands are heard", self._settings.address)
+            return
         try:
             link.subscribe(*self._subscriptions.topics)
-        except RefusedError as error:  # events can still be told
+        except RefusedError as error:
             self._counters.add("subscriptions_refused")
             log.warning("%s", error)
+        except PublishError:
+            self._hung_up += 1
+            raise
+        self._hung_up = 0
 
     def _drain(self, link: Link, historical_up_to: int) -> None:
         """Send what waits and take in acknowledgements, until told to stop."""

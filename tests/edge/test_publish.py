@@ -18,8 +18,9 @@ DEADLINE_S = 10.0
 class FakeLink:
     """A broker's end in memory: what was sent, and answers on demand."""
 
-    def __init__(self, *, automatic=True, window=4, refusal=None, subscribable=True):
+    def __init__(self, *, automatic=True, window=4, refusal=None, subscribable=True, hangs_up=False):
         self.window = window
+        self._hangs_up = hangs_up
         self.subscribed, self.correlations = [], []
         self._subscribable = subscribable
         self.sent, self.closed = [], False
@@ -30,6 +31,8 @@ class FakeLink:
     def subscribe(self, *topics):
         assert not self.sent, "what is said first may be answered before we listen"
         self.subscribed += topics
+        if self._hangs_up:
+            raise PublishError("broker b:1: connection lost")
         if not self._subscribable:
             raise RefusedError("broker b:1: refused the subscription of t/cmd/+: Not authorized")
 
@@ -215,6 +218,16 @@ def test_a_refused_subscription_is_counted_and_events_are_told_all_the_same(outb
     with started(Dialled(link), outbox, counters, Subscriptions(("t/cmd/+",))):
         link.wait_for(lambda sent: len(sent) == 2)
     assert [event["id"] for event in link.events()] == ["a"]
+    assert counters.total("subscriptions_refused") == 1
+
+
+def test_a_broker_that_hangs_up_on_subscriptions_gets_events_all_the_same(outbox, counters):
+    links = [FakeLink(hangs_up=True) for _ in range(4)]
+    put(outbox, "a")
+    with started(Dialled(*links), outbox, counters, Subscriptions(("t/cmd/+",))):
+        links[3].wait_for(lambda sent: len(sent) == 2)
+    assert [event["id"] for event in links[3].events()] == ["a"]
+    assert [len(link.subscribed) for link in links] == [1, 1, 1, 0]
     assert counters.total("subscriptions_refused") == 1
 
 
