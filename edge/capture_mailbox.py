@@ -33,6 +33,12 @@ class Mailbox:
             self._cameras.discard(camera)
             self._changed.notify_all()
 
+    def discard(self, camera: str) -> None:
+        """Throw away what a camera left that was closed."""
+        with self._changed:
+            self._slots.pop(camera, None)
+            self._changed.notify_all()
+
     def put_newest(self, frame: Frame) -> bool:
         """Leave a frame in place of an older one; whether there was one, which nobody will see."""
         with self._changed:

@@ -24,6 +24,7 @@ from edge.errors import FinesightError
 
 if TYPE_CHECKING:
     from edge.config import DeviceConfig
+    from edge.config_file import ConfigFile
     from edge.pipeline import Pipeline
     from edge.serving import Serving
 
@@ -64,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     run = _verb(verbs, "run", _run, "run the device until it is stopped")
+    run.add_argument(
+        "--safe", action="store_true", help="when the file is bad, run by the configuration that last ran well"
+    )
+    run.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("/var/lib/finesight"),
+        help="where --safe finds it, since the file cannot tell; default: %(default)s",
+    )
     run.add_argument("--until-end", action="store_true", help="stop when every file has ended and events are delivered")
 
     _add_care(verbs)
@@ -165,9 +175,11 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from edge.config import load_config
+    from edge.config_file import ConfigFile
 
-    return _serve(load_config(arguments.config, os.environ), until_end=arguments.until_end)
+    file = ConfigFile(arguments.config, os.environ)
+    config = file.load_or_last_good(arguments.state_dir) if arguments.safe else file.load()
+    return _serve(config, file, until_end=arguments.until_end)
 
 
 def _record(arguments: argparse.Namespace) -> int:
@@ -179,7 +191,7 @@ def _record(arguments: argparse.Namespace) -> int:
         for name, camera in config.cameras.items()
     }
     log.info("recording to %s", config.state_dir / "ring")
-    return _serve(config.model_copy(update={"cameras": cameras}), until_end=arguments.until_end)
+    return _serve(config.model_copy(update={"cameras": cameras}), None, until_end=arguments.until_end)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -203,29 +215,32 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(config: DeviceConfig, *, until_end: bool) -> int:
+def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) -> int:
+    """Run a device until it is stopped; without a file, there is none to read again."""
     from edge.runtime import Runtime
 
-    stop = threading.Event()
+    stop, reload = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGHUP, lambda *_: reload.set())
     with ExitStack() as stack:
         server = None
         if config.health is not None:  # first of all: it says "starting" while engines are built
             from edge.health_server import HealthServer
 
             server = stack.enter_context(HealthServer(config.health.host, config.health.port))
-        runtime = stack.enter_context(Runtime(config))
+        runtime = stack.enter_context(Runtime(config, file))
         if server is not None:
             server.watch(runtime)
-        runtime.run(stop, until_end=until_end)
+        runtime.run(stop, until_end=until_end, reload=reload)
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from edge.announce import mqtt_settings
     from edge.config import load_config
     from edge.mqtt import tls_context
-    from edge.runtime import mqtt_settings, open_serving
+    from edge.runtime import open_serving
     from edge.source import parse_source
 
     config = load_config(arguments.config, os.environ)

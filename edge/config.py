@@ -105,6 +105,12 @@ class CameraConfig(_Tree):
         return self
 
 
+class HomeAssistantConfig(_Tree):
+    """How Home Assistant finds the device by itself."""
+
+    prefix: Name = "homeassistant"  # first level of the topics on which it discovers, as set in its MQTT integration
+
+
 class MqttConfig(_Tree):
     """The broker events go to."""
 
@@ -120,6 +126,9 @@ class MqttConfig(_Tree):
     tls_ca: Path | None = None  # whom to trust; None: the authorities of the system
     tls_cert: Path | None = None  # shown to a broker that asks for one
     tls_key: Path | None = None  # of tls_cert, without a pass phrase; None: tls_cert holds it, too
+    commands: bool = True  # obey cmd/<verb> and <camera>/enabled/set; who may send them is for the broker to say
+    home_assistant: HomeAssistantConfig | None = None  # None: not announced to it
+    frigate_mirror: bool = False  # tell frigate/events what changes, too, for automations that were made for Frigate
 
     @model_validator(mode="after")
     def _tls_files_are_used(self) -> MqttConfig:
@@ -188,6 +197,8 @@ class DeviceConfig(_Tree):
     def _some_camera(cls, cameras: dict[str, CameraConfig]) -> dict[str, CameraConfig]:
         if not any(camera.enabled for camera in cameras.values()):
             raise ValueError("found no enabled camera, expected at least one")
+        if "cmd" in cameras:  # its topics would be those of commands
+            raise ValueError("found a camera named cmd, expected another name")
         return cameras
 
 
@@ -201,12 +212,35 @@ def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
     Raises:
         ConfigError: names file and line, key path, what was found and what was expected.
     """
+    return parse_config(read_text(path), path, path.parent, environment)
+
+
+def read_text(path: Path) -> str:
+    """Read the file's text.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: found bytes that are not UTF-8 at offset {error.start}") from error
+
+
+def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, str]) -> DeviceConfig:
+    """Read a device's YAML.
+
+    Args:
+        text: of the file.
+        path: how errors name it.
+        folder: what relative paths are relative to.
+        environment: where `${NAME}` and `${NAME:-default}` in values come from.
+
+    Raises:
+        ConfigError: names file and line, key path, what was found and what was expected.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
@@ -221,7 +255,7 @@ def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
         tree = DeviceConfig.model_validate(_substitute(raw, environment, partial(_place, path, root), []))
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(path, root, e) for e in error.errors())) from error
-    return _resolve(tree, path.parent)
+    return _resolve(tree, folder)
 
 
 def json_schema() -> dict[str, Any]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from edge import durable
+from edge.announce import mqtt_settings
 from edge.capture_launch import HARDWARE, hardware_present
 from edge.config import DeviceConfig
 from edge.errors import CaptureError, FinesightError
 from edge.mqtt import Connection
-from edge.runtime import mqtt_settings, open_serving
+from edge.runtime import open_serving
 from edge.temperature import read_temperatures
 
 Verdict = Literal["good", "note", "bad"]

@@ -8,14 +8,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Replace a file whole: after a crash either the old or the new content is there, never a part.
+
+    Args:
+        path: the file.
+        data: its new content.
+        mode: its permissions, less the process's umask; 0o600 for what may hold a secret.
 
     Raises:
         OSError: the disk refused; the old file is untouched.
     """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)  # a left-over one keeps its permissions
+    with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -9,6 +9,7 @@ FinesightError
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
 │   └── RefusedError   the broker answered and said no
+├── CommandError       a command that came over MQTT
 ├── SyncError          a repository, a download or a device folder
 ├── QuantizeError      export, calibration, gates, packing
 └── TrainError         data sets, recipes, checkpoints
@@ -49,6 +50,10 @@ class PublishError(FinesightError):
 
 class RefusedError(PublishError):
     """The broker answered and said no: credentials, client id, protocol."""
+
+
+class CommandError(FinesightError):
+    """A command is not understood, not allowed or cannot be carried out."""
 
 
 class SyncError(FinesightError):

@@ -179,3 +179,5 @@ class HealthReport:
     resident_bytes: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
     evidence: Mapping[str, str] = field(default_factory=dict)  # name of a camera -> why its state is what it is
+    safe_mode: bool = False  # started by the configuration that last ran well: the file was bad
+    config_error: str | None = None  # why the file cannot be used

@@ -67,6 +67,8 @@ class Received:
     payload: bytes
     retained: bool  # stored by the broker before this client subscribed
     received_ns: int  # monotonic clock
+    reply_to: str | None = None  # MQTT 5: where the sender wants its answer
+    correlation: bytes | None = None  # MQTT 5: to be repeated in the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,17 @@ class Connection:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> int:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1, correlation: bytes | None = None
+    ) -> int:
         """Send a message.
+
+        Args:
+            topic: where to.
+            payload: what.
+            retain: the broker keeps it for who subscribes later.
+            qos: 0 or 1.
+            correlation: of the message that this one answers; MQTT 3.1.1 cannot carry it.
 
         Returns:
             The number its acknowledgement will carry.
@@ -142,24 +153,27 @@ class Connection:
             PublishError: the message cannot be sent: the connection is lost or the topic is bad.
         """
         try:
-            sent = self._client.publish(topic, payload, qos=qos, retain=retain)
+            sent = self._client.publish(topic, payload, qos=qos, retain=retain, properties=_answering(correlation))
         except ValueError as error:
             raise PublishError(f"topic {topic!r}: {error}") from error
         if sent.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN}:
             raise self._failure(sent.rc)
         return sent.mid
 
-    def subscribe(self, topic: str, timeout_s: float = 5.0) -> None:
-        """Ask for a topic, and wait until the broker agrees.
+    def subscribe(self, *topics: str, timeout_s: float = 5.0) -> None:
+        """Ask for topics, and wait until the broker agrees.
 
         Raises:
-            PublishError: it did not.
+            RefusedError: it refused one of them; the others it may have granted.
+            PublishError: it did not answer.
         """
         self._subscribed = []
-        self._client.subscribe(topic, qos=1)
-        self._step_until(lambda: bool(self._subscribed), timeout_s, f"no answer to the subscription of {topic}")
-        if self._subscribed[0] is not None:
-            raise RefusedError(f"broker {self._where}: refused the subscription of {topic}: {self._subscribed[0]}")
+        self._client.subscribe([(topic, 1) for topic in topics])
+        wanted = ", ".join(topics)
+        self._step_until(lambda: bool(self._subscribed), timeout_s, f"no answer to the subscription of {wanted}")
+        for topic, complaint in zip(topics, self._subscribed, strict=False):
+            if complaint is not None:
+                raise RefusedError(f"broker {self._where}: refused the subscription of {topic}: {complaint}")
 
     def step(self, timeout_s: float) -> list[Acknowledgement]:
         """Send and receive, until something happened, `wake` was called or the time is over.
@@ -276,7 +290,17 @@ class Connection:
 
     def _note_message(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
         if self._on_message is not None:
-            self._on_message(Received(message.topic, bytes(message.payload), message.retain, time.monotonic_ns()))
+            properties: Any = message.properties
+            self._on_message(
+                Received(
+                    message.topic,
+                    bytes(message.payload),
+                    message.retain,
+                    time.monotonic_ns(),
+                    getattr(properties, "ResponseTopic", None),
+                    getattr(properties, "CorrelationData", None),
+                )
+            )
 
 
 class _TlsSocket(ssl.SSLSocket):
@@ -329,6 +353,14 @@ def _client(settings: MqttSettings, will: Will | None, *, resume: bool) -> paho.
     if will is not None:
         client.will_set(will.topic, will.payload, qos=1, retain=True)
     return client
+
+
+def _answering(correlation: bytes | None) -> Properties | None:
+    if correlation is None:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.CorrelationData = correlation
+    return properties
 
 
 def _session(settings: MqttSettings, *, resume: bool) -> dict[str, Any]:

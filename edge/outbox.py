@@ -102,18 +102,19 @@ class Outbox:
         self._wake.set()
         self._listener()
 
-    def pending(self, limit: int, after: int = 0) -> list[Waiting]:
+    def pending(self, limit: int, after: int = 0, priority: int | None = None) -> list[Waiting]:
         """The oldest messages not yet acknowledged.
 
         Args:
             limit: how many at most.
             after: only those with a higher sequence.
+            priority: only those of this priority; None: of any.
         """
         with self._lock:  # memory first: a message that moves to disk meanwhile is seen twice, never missed
-            unstored = [message for message in self._unstored.values() if message.sequence > after]
+            unstored = [m for m in self._unstored.values() if m.sequence > after and priority in {None, m.priority}]
             gone = set(self._acknowledged)
             file = self._file if after < self._taken_up_to and self._stored.messages else None
-        stored = self._read(file, limit + len(gone), after) if file else []
+        stored = self._read(file, limit + len(gone), after, priority) if file else []
         waiting = {message.event_id: message for message in chain(unstored, stored) if message.event_id not in gone}
         return sorted(waiting.values(), key=lambda message: message.sequence)[:limit]
 
@@ -176,9 +177,9 @@ class Outbox:
         if message is not None:
             self._unstored_bytes -= message.size
 
-    def _read(self, file: OutboxFile, limit: int, after: int) -> list[Waiting]:
+    def _read(self, file: OutboxFile, limit: int, after: int, priority: int | None) -> list[Waiting]:
         try:
-            return file.read(limit, after)
+            return file.read(limit, after, priority)
         except OutboxError as error:  # the writer will meet the same failure, and act on it
             self._counters.add("outbox_disk_errors", during="read")
             log.warning("%s", error)

@@ -141,19 +141,23 @@ class OutboxFile:
             self._database.execute("COMMIT")
             return Applied(fresh, tuple(dropped), totals)
 
-    def read(self, limit: int, after: int) -> list[Waiting]:
-        """The oldest messages with a higher sequence.
+    def read(self, limit: int, after: int, priority: int | None = None) -> list[Waiting]:
+        """The oldest messages with a higher sequence, of one priority or of all.
 
         Raises:
             FailingDiskError: the disk refuses.
             DamagedFileError: the file is of no more use.
         """
+        columns = "SELECT sequence, event_id, topic, payload, priority, put_at FROM message"
         with self._lock, self._mapped():
-            rows = self._database.execute(
-                "SELECT sequence, event_id, topic, payload, priority, put_at FROM message"
-                " WHERE sequence > ? ORDER BY sequence LIMIT ?",
-                (after, limit),
-            ).fetchall()
+            if priority is None:
+                rows = self._database.execute(
+                    f"{columns} WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
+                ).fetchall()
+            else:  # a query of its own, which the index by_worth answers
+                rows = self._database.execute(
+                    f"{columns} WHERE priority = ? AND sequence > ? ORDER BY sequence LIMIT ?", (priority, after, limit)
+                ).fetchall()
         return [Waiting(*row) for row in rows]
 
     def totals(self) -> Totals:

@@ -16,6 +16,7 @@ from edge.types import CameraState, Event, EventType
 EVENT_SCHEMA = "finesight.event/1"
 STATUS_SCHEMA = "finesight.status/1"
 HEALTH_SCHEMA = "finesight.health/1"
+BIRTH_SCHEMA = "finesight.birth/1"
 MAX_EVENT_BYTES = 8191  # brokers and clients exist whose default limit is 10 KiB
 
 _MAX_ZONES, _MAX_CROSSINGS = 16, 8
@@ -106,6 +107,27 @@ def health_payload(report: HealthReport) -> bytes:
     message: dict[str, Any] = {"schema": HEALTH_SCHEMA, **asdict(report)}
     message["at"] = _rfc3339(report.at)
     message["uptime_s"] = _number(report.uptime_s, 1)
+    return _encode(message)
+
+
+def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
+    """The retained JSON that tells what a device is.
+
+    Args:
+        report: its state.
+        cameras: the framing of each that is configured, on or off.
+    """
+    message = {
+        "schema": BIRTH_SCHEMA,
+        "site": report.site,
+        "device": report.device,
+        "boot_id": report.boot_id,
+        "at": _rfc3339(report.at),
+        "versions": dict(report.versions),
+        "cameras": {name: {"framing": framing} for name, framing in cameras.items()},
+        "safe_mode": report.safe_mode,
+        "config_error": report.config_error,
+    }
     return _encode(message)
 
 

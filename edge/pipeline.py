@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -117,6 +117,21 @@ class Pipeline:
         """Search a few of the objects that have left in the gallery that serves now; to be called again and again."""
         memories = self._recall.search(self.serving, self._clock_ns() / 1e9, _RECALLED_AT_ONCE)
         return [replace(self._event("update", m.record, m.track_id, m.told, {}), historical=True) for m in memories]
+
+    def take_over(self, other: Pipeline, changed: Collection[str]) -> None:
+        """Go on where another pipeline stopped: the tracks of its cameras live on, but for those that changed.
+
+        The scenes of those are new; their tracks are numbered on, for a number names an object as long as we run.
+        """
+        self._recall.take_over(other._recall)
+        for camera, scene in other._scenes.items():
+            mine = self._scenes.get(camera)
+            if mine is not None and camera in changed:
+                mine.number_on(scene)
+                continue
+            if mine is not None:
+                scene.take_gap(mine)
+            self._scenes[camera] = scene  # also of a camera that is gone: it may come back
 
     def view_lost(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""

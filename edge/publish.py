@@ -3,9 +3,10 @@
 Rules:
 1. A message leaves the outbox when the broker has acknowledged it, never before. What a lost connection left
    unacknowledged is sent again: a subscriber sees every id at least once, and keeps the first.
-2. What was put before a connection stood is flagged historical when it is sent.
+2. What was put before a connection stood is flagged historical when it is sent; new and end events go before updates.
 3. Retained words (availability, camera status) are told again on every connection; only the latest of each counts.
-4. Nothing here is waited for by the frame path.
+4. What is told once (replies, mirrors) is said while there is a connection, else dropped and counted.
+5. Nothing here is waited for by the frame path.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
+from edge.backlog import Backlog
 from edge.errors import PublishError, RefusedError
 from edge.health import Counters
-from edge.mqtt import Acknowledgement, Connection, MqttSettings, Will
+from edge.mqtt import Acknowledgement, Connection, MqttSettings, Received, Will
 from edge.outbox import Outbox
 from edge.outbox_file import Waiting
 from edge.payload import availability_payload, mark_historical
@@ -28,6 +31,8 @@ from edge.payload import availability_payload, mark_historical
 log = logging.getLogger(__name__)
 
 _STEADY_S = 10.0  # a connection that lasted this long was a good one: the next back-off starts small
+_MOST_WORDS = 256  # of what is said at best effort and waits for its turn
+_MOST_HUNG_UP = 3
 _IDLE_S = 1.0  # a connection is looked after at least this often
 
 
@@ -36,8 +41,14 @@ class Link(Protocol):
 
     window: int  # messages that may be on their way
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> int:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1, correlation: bytes | None = None
+    ) -> int:
         """Send; the number that the acknowledgement will carry."""
+        ...
+
+    def subscribe(self, *topics: str) -> None:
+        """Ask for topics."""
         ...
 
     def step(self, timeout_s: float) -> list[Acknowledgement]:
@@ -53,7 +64,26 @@ class Link(Protocol):
         ...
 
 
-Dial = Callable[[MqttSettings, Will], Link]  # raises PublishError
+Hear = Callable[[Received], None]  # in the publisher's thread: it must return at once
+Dial = Callable[[MqttSettings, Will, Hear], Link]  # raises PublishError
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """What a publisher listens to besides."""
+
+    topics: tuple[str, ...] = ()
+    hear: Hear = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """Something to say once, if that is possible."""
+
+    topic: str
+    payload: bytes
+    what: str  # how it is counted when it cannot be said
+    correlation: bytes | None  # of the message that it answers
 
 
 class Publisher:
@@ -66,6 +96,7 @@ class Publisher:
         counters: Counters,
         availability_topic: str,
         *,
+        subscriptions: Subscriptions | None = None,
         dial: Dial = Connection,
         chance: random.Random | None = None,
     ) -> None:
@@ -76,15 +107,19 @@ class Publisher:
             outbox: where messages wait.
             counters: where deliveries, retries and refusals are counted.
             availability_topic: where online, stopped and (as the last will) offline are told.
+            subscriptions: renewed on every connection, before anything is said.
             dial: opens a connection.
             chance: spreads the reconnects of many devices.
         """
         self._settings, self._outbox, self._counters = settings, outbox, counters
         self._will = Will(availability_topic, availability_payload("offline"))
+        self._subscriptions = subscriptions or Subscriptions()
         self._dial, self._chance = dial, chance or random.Random()
         self._lock = threading.Lock()
         self._retained: dict[str, bytes] = {}  # the latest word on each topic
         self._unsaid: dict[str, tuple[bytes, bool]] = {}  # topic -> payload, retain
+        self._words: deque[_Word] = deque()  # each is said, if there is a connection
+        self._hung_up = 0  # connections in a row that were lost while subscribing
         self._link: Link | None = None
         self._error: str | None = None
         self._stop_at: float | None = None  # monotonic; what waits may be sent until then
@@ -118,6 +153,23 @@ class Publisher:
                 self._counters.add("announcements_dropped", reason="disconnected")
                 return
             self._unsaid[topic] = (payload, retain)
+        self._wake()
+
+    def tell(self, topic: str, payload: bytes, what: str, correlation: bytes | None = None) -> None:
+        """Say something once, if that is possible now. Returns at once.
+
+        Args:
+            topic: where to.
+            payload: what.
+            what: how it is counted when it cannot be said: there is no connection, or too much to say already.
+            correlation: of the message that it answers (MQTT 5).
+        """
+        with self._lock:
+            reason = "disconnected" if self._link is None else "full" if len(self._words) >= _MOST_WORDS else None
+            if reason is None:
+                self._words.append(_Word(topic, payload, what, correlation))
+        if reason is not None:
+            self._counters.add("messages_dropped", what=what, reason=reason)
         self._wake()
 
     @property
@@ -168,9 +220,10 @@ class Publisher:
     def _converse(self) -> None:
         """Hold one connection, from its start to its end."""
         self._counters.add("mqtt_attempts")
-        link = self._dial(self._settings, self._will)
+        link = self._dial(self._settings, self._will, self._subscriptions.hear)
         historical_up_to = self._outbox.last_sequence
         try:
+            self._listen(link)
             self._counters.add("mqtt_reconnects" if self._counters.total("mqtt_connections") else "mqtt_connections")
             log.info("broker %s: connected; %d messages wait", self._settings.address, self._outbox.depth()[0])
             with self._lock:
@@ -182,13 +235,34 @@ class Publisher:
             with self._lock:
                 self._link = None
                 lost = sum(not retain for _, retain in self._unsaid.values())
+                unsaid, self._words = self._words, deque()
             if lost:
                 self._counters.add("announcements_dropped", lost, reason="disconnected")
+            for word in unsaid:
+                self._counters.add("messages_dropped", what=word.what, reason="disconnected")
             link.close()
+
+    def _listen(self, link: Link) -> None:
+        if not self._subscriptions.topics:
+            return
+        if self._hung_up >= _MOST_HUNG_UP:  # as brokers do on who may not subscribe; events can still be told
+            self._hung_up = 0
+            self._counters.add("subscriptions_refused")
+            log.warning("broker %s: hangs up on our subscriptions; no commands are heard", self._settings.address)
+            return
+        try:
+            link.subscribe(*self._subscriptions.topics)
+        except RefusedError as error:
+            self._counters.add("subscriptions_refused")
+            log.warning("%s", error)
+        except PublishError:
+            self._hung_up += 1
+            raise
+        self._hung_up = 0
 
     def _drain(self, link: Link, historical_up_to: int) -> None:
         """Send what waits and take in acknowledgements, until told to stop."""
-        reached = 0  # the sequence up to which messages were sent on this connection
+        backlog = Backlog(self._outbox, historical_up_to)
         ready: deque[Waiting] = deque()
         online = link.publish(self._will.topic, availability_payload("online"), retain=True)
         on_the_way: dict[int, str | None] = {online: None}  # number on this connection -> event id; None: announcement
@@ -196,11 +270,10 @@ class Publisher:
             while True:
                 self._say_unsaid(link, on_the_way)
                 if not ready:
-                    ready.extend(self._outbox.pending(link.window, after=reached))
+                    ready.extend(backlog.next(link.window))
                 while ready and len(on_the_way) < link.window:
                     message = ready.popleft()
-                    reached = message.sequence
-                    late = reached <= historical_up_to
+                    late = message.sequence <= historical_up_to
                     payload = mark_historical(message.payload) if late else message.payload
                     on_the_way[link.publish(message.topic, payload)] = message.event_id
                 if self._is_time_to_stop(idle=not ready and not on_the_way):
@@ -232,6 +305,9 @@ class Publisher:
                 topic = next(iter(self._unsaid))
                 payload, retain = self._unsaid.pop(topic)
             on_the_way[link.publish(topic, payload, retain=retain)] = None
+        while self._words and len(on_the_way) < link.window:
+            word = self._words.popleft()
+            on_the_way[link.publish(word.topic, word.payload, correlation=word.correlation)] = None
 
     def _say_stopped(self, link: Link) -> None:
         number = link.publish(self._will.topic, availability_payload("stopped"), retain=True)

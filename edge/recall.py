@@ -44,6 +44,12 @@ class Recall:
     def __len__(self) -> int:
         return len(self._memories)
 
+    def take_over(self, other: Recall) -> None:
+        """Remember what another one does, within one's own bounds."""
+        self._memories, self._waiting = other._memories, deque(other._waiting, maxlen=self._most)
+        while len(self._memories) > self._most:
+            self._memories.popitem(last=False)
+
     def remember(self, track_id: int, record: Record, evidence: Evidence, told: Decision, now_s: float) -> None:
         """Keep what is needed to search an object again."""
         if not evidence.vectors or self._most == 0:

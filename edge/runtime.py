@@ -1,28 +1,33 @@
 """A configured device at work: cameras, pipeline, outbox and publisher, wired together.
 
-Threads: one per camera, the caller's for the pipeline, one that writes the outbox, one that publishes.
+Threads: one per camera, the caller's for the pipeline, one that writes the outbox, one that publishes. What is asked of
+the device over MQTT or by a signal is done by the pipeline's thread, between two frames.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from edge import __version__, image
+from edge.announce import Announcer
 from edge.bundle import Bundle, read_bundle, read_serving
-from edge.capture import Camera, policy_for
+from edge.cameras import Cameras
+from edge.capture import Camera, OnState, policy_for
 from edge.capture_door import FrameSource, open_source
 from edge.capture_mailbox import Mailbox
-from edge.config import CameraConfig, DeviceConfig, EngineConfig, MqttConfig, RecognitionConfig
-from edge.errors import FinesightError
+from edge.command import Command
+from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
+from edge.config_file import ConfigFile
+from edge.errors import CommandError, ConfigError, FinesightError
 from edge.gallery import Gallery, read_category, read_gallery
 from edge.health import (
     Counters,
@@ -34,12 +39,11 @@ from edge.health import (
     watchdog_interval_s,
 )
 from edge.manifest import OpenSet
-from edge.mqtt import MqttSettings
 from edge.outbox import Outbox
-from edge.payload import event_payload, health_payload, priority_of, status_payload, topic_of
+from edge.payload import event_payload, priority_of
 from edge.pipeline import Pipeline
-from edge.publish import Publisher
 from edge.recorder import Recorder, begin_run
+from edge.reload import plan_reload
 from edge.search import build_index
 from edge.serving import Search, Serving
 from edge.source import CaptureOptions, parse_source
@@ -109,28 +113,15 @@ def capture_options(camera: CameraConfig) -> CaptureOptions:
     )
 
 
-def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
-    """The connection that a configuration describes; its client id is unique unless given."""
-    return MqttSettings(
-        client_id=mqtt.client_id or f"finesight-{site}-{device}-{secrets.token_hex(4)}",
-        host=mqtt.host,
-        port=mqtt.port,
-        username=mqtt.username,
-        password=mqtt.password,
-        version=mqtt.version,
-        keepalive_s=mqtt.keepalive_s,
-        tls=mqtt.tls,
-        tls_ca=mqtt.tls_ca,
-        tls_cert=mqtt.tls_cert,
-        tls_key=mqtt.tls_key,
-    )
-
-
 class Runtime:
     """A device from start to stop: `with Runtime(config) as runtime: runtime.run(stop)`."""
 
-    def __init__(self, config: DeviceConfig) -> None:
+    def __init__(self, config: DeviceConfig, file: ConfigFile | None = None) -> None:
         """Load and open everything but the cameras.
+
+        Args:
+            config: the device.
+            file: where the configuration came from, to be read again; None: it stays as it is.
 
         Raises:
             FinesightError: the bundle, the gallery, an engine or the outbox is unusable.
@@ -142,58 +133,59 @@ class Runtime:
         self.boot_id = secrets.token_hex(8)
         self._started_ns = self._turned_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
-        self._enabled = {name: camera for name, camera in config.cameras.items() if camera.enabled}
+        self._file = file
         self.serving = open_serving(config)
         self._successor = Successor(config.state_dir, partial(open_serving, config), self.counters)
-        self.pipeline = build_pipeline(self.serving, config.recognition, self._enabled, self.counters)
-        self._root = config.mqtt.root if config.mqtt else "finesight"
+        self.pipeline = build_pipeline(self.serving, config.recognition, config.cameras, self.counters)
         self.outbox = Outbox(
             config.state_dir / "outbox.sqlite",
             self.counters,
             max_bytes=config.outbox.max_bytes,
             max_age_s=config.outbox.max_age_s,
         )
-        self.publisher = self._build_publisher()
+        self._announcer = Announcer(config, self.outbox, self.counters)
+        self.publisher = self._announcer.publisher
         self._mailbox = Mailbox()
-        self._states: deque[tuple[str, CameraState, str, float]] = deque()
-        self._recorders = self._build_recorders()
-        self._cameras = [self._build_camera(name, camera) for name, camera in self._enabled.items()]
+        self._recorders: dict[str, Recorder] = {}
+        self._ring: Path | None = None  # of this run; made when a camera is first recorded
+        self._cameras = Cameras(self._build_camera, self._mailbox, config.cameras)
         self._sequence = 0
 
     def __enter__(self) -> Runtime:  # noqa: PYI034  Self is not in Python 3.10
-        if self.publisher is not None:
-            self.publisher.start()
-        for recorder in self._recorders.values():
-            recorder.start()
-        for camera in self._cameras:
-            camera.start()
         self._state = "running"
+        self._announcer.start()
+        self._announce_self()
+        self._cameras.open_due()
+        self._keep_config()
         notify("READY=1")
         log.info(
             "ready: bundle %s, gallery %s, cameras %s",
             self.serving.bundle_id,
             self.serving.gallery_id,
-            ", ".join(self._enabled),
+            ", ".join(self.config.cameras),
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._state = "stopping"
         notify("STOPPING=1")
-        for camera in self._cameras:
-            camera.stop()
+        self._cameras.close()
         self._tell_states()
-        for name in self._enabled:
+        for name in self.config.cameras:
             self._send(self.pipeline.view_lost(name))
         for recorder in self._recorders.values():
             recorder.close()
         self._announce_health()
-        if self.publisher is not None:
-            self.publisher.close()
+        self._announcer.close()
         self.outbox.close()
 
     def run(
-        self, stop: threading.Event, *, until_end: bool = False, on_frame: Callable[[Frame], None] | None = None
+        self,
+        stop: threading.Event,
+        *,
+        until_end: bool = False,
+        on_frame: Callable[[Frame], None] | None = None,
+        reload: threading.Event | None = None,
     ) -> None:
         """Recognise frames until asked to stop.
 
@@ -201,24 +193,29 @@ class Runtime:
             stop: set by a signal.
             until_end: return once every file has ended and was recognised, too.
             on_frame: told of each recognised frame.
+            reload: set by a signal; the configuration is read again.
         """
         next_tick = next_health = time.monotonic()
         watchdog_s = watchdog_interval_s() or _HEALTH_INTERVAL_S
         next_watchdog = next_tick
         while not stop.is_set():
             frame = self._mailbox.take(_TICK_S)
+            if frame is not None and not self._cameras.is_open(frame.camera):
+                self.counters.add("frames_dropped", camera=frame.camera, reason="closed")
+                frame = None
             if frame is not None:
                 self._recognise(frame, stop)
                 if on_frame is not None:
                     on_frame(frame)
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
+            self._obey(reload)
+            self._cameras.open_due()
             self._tell_states()
             self._recall()
             if now >= next_tick:
                 next_tick = now + 1.0
-                for camera in self._cameras:
-                    camera.watch()
+                self._cameras.watch()
                 self._count_drops()
                 self._switch()
             if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
@@ -227,38 +224,32 @@ class Runtime:
             if now >= next_health:
                 next_health = now + _HEALTH_INTERVAL_S
                 self._announce_health()
-            if frame is None and self._mailbox.drained:
+            if frame is None and self._mailbox.drained:  # no camera to wait for
                 if until_end:
                     return
-                stop.wait(_TICK_S)  # an empty mailbox without cameras does not wait
+                stop.wait(_TICK_S)
 
     def frames_superseded(self) -> int:
         """Frames that arrived while the pipeline was busy and were replaced by newer ones."""
-        return sum(camera.dropped["superseded"] for camera in self._cameras)
+        return self.counters.total("frames_dropped", reason="superseded")
 
     def camera_errors(self) -> dict[str, FinesightError]:
         """Why files and folders could not be read, by camera."""
-        return {camera.name: camera.error for camera in self._cameras if camera.error is not None}
+        return self._cameras.errors()
 
-    def _build_publisher(self) -> Publisher | None:
-        if self.config.mqtt is None:
-            log.warning("no mqtt section: events stay in %s", self.config.state_dir / "outbox.sqlite")
+    def _recorder_of(self, name: str, camera: CameraConfig) -> Recorder | None:
+        if not camera.record_mib:
             return None
-        settings = mqtt_settings(self.config.mqtt, self.config.site, self.config.device)
-        return Publisher(settings, self.outbox, self.counters, self._topic(None, "available"))
+        if name not in self._recorders:
+            self._ring = self._ring or begin_run(self.config.state_dir / "ring", datetime.now(timezone.utc))
+            size = camera.record_mib * 2**20
+            self._recorders[name] = Recorder(self._ring / name, name, size, self.counters)
+            self._recorders[name].start()
+        return self._recorders[name]
 
-    def _topic(self, camera: str | None, leaf: str) -> str:
-        return topic_of(self._root, self.config.site, self.config.device, camera, leaf)
-
-    def _build_recorders(self) -> dict[str, Recorder]:
-        wanted = {name: camera.record_mib * 2**20 for name, camera in self._enabled.items() if camera.record_mib}
-        if not wanted:
-            return {}
-        run = begin_run(self.config.state_dir / "ring", datetime.now(timezone.utc))
-        return {name: Recorder(run / name, name, size, self.counters) for name, size in wanted.items()}
-
-    def _build_camera(self, name: str, camera: CameraConfig) -> Camera:
-        source, options, recorder = parse_source(camera.source), capture_options(camera), self._recorders.get(name)
+    def _build_camera(self, name: str, camera: CameraConfig, on_state: OnState) -> Camera:
+        source, options = parse_source(camera.source), capture_options(camera)
+        recorder = self._recorder_of(name, camera)
 
         def open_door() -> FrameSource:
             if recorder is None:
@@ -271,7 +262,7 @@ class Runtime:
             source,
             open_door,
             self._mailbox,
-            lambda camera_name, state, evidence: self._states.append((camera_name, state, evidence, time.time())),
+            on_state,
             policy_for(source, camera.pacing, camera.stall_timeout_s, camera.view),
         )
 
@@ -301,7 +292,10 @@ class Runtime:
         for event in events:
             payload = event_payload(event, self.config.site, self.config.device, self.boot_id, self._sequence)
             self._sequence += 1
-            self.outbox.put(self._topic(event.camera, "events"), payload, priority_of(event.type), event.event_id)
+            self.outbox.put(
+                self._announcer.topic(event.camera, "events"), payload, priority_of(event.type), event.event_id
+            )
+            self._announcer.mirror(event)
             self.counters.add("events", camera=event.camera, type=event.type)
             if "capture_to_decision" in event.latency_ms:
                 self.timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
@@ -314,19 +308,102 @@ class Runtime:
         self.serving = successor
         self.pipeline.serve(successor)
         log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
+        self._announce_self()
         self._announce_health()
 
     def _tell_states(self) -> None:
         """Publish what cameras said of themselves, and end what a lost view can no longer show."""
-        while self._states:
-            name, state, evidence, at = self._states.popleft()
-            if self.publisher is not None:
-                payload = status_payload(name, state, at, evidence)
-                self.publisher.announce(self._topic(name, "status"), payload)
-            if state in _LOST:
-                self._send(self.pipeline.view_lost(name))
-                if name in self._recorders:
-                    self._recorders[name].lost()
+        while self._cameras.told:
+            told = self._cameras.told.popleft()
+            self._announcer.status(told)
+            if told.state in _LOST:
+                self._send(self.pipeline.view_lost(told.camera))
+                if told.camera in self._recorders:
+                    self._recorders[told.camera].lost()
+
+    def _obey(self, reload: threading.Event | None) -> None:
+        """Do what was asked since the last time, by messages or by a signal."""
+        if reload is not None and reload.is_set():
+            reload.clear()
+            with contextlib.suppress(CommandError):  # logged
+                self._reload()
+        for letter in self._announcer.letters():
+            if letter.kind == "home_assistant":
+                self._announce_self()
+                self._announce_health()
+                continue
+            outcome: dict[str, Any] | CommandError
+            try:
+                outcome = self._do(letter.command(self.config.cameras))
+            except CommandError as error:
+                outcome = error
+            self._announcer.answer(letter, outcome)
+
+    def _do(self, command: Command) -> dict[str, Any]:
+        """Carry out a command; what came of it.
+
+        Raises:
+            CommandError: nothing did.
+        """
+        log.info("command %s%s", command.verb, f" {command.camera}" if command.camera else "")
+        if command.verb == "reload":
+            return self._reload()
+        if command.camera is None:
+            self._announce_health()
+            return {"state": self._state}
+        if command.verb == "restart_camera":
+            if not self._cameras.is_on(command.camera):
+                raise CommandError(f"found camera {command.camera} disabled, expected it enabled")
+            self._cameras.restart(command.camera)
+        else:
+            self._cameras.switch(command.camera, on=command.verb == "camera/enable")
+            self._announcer.switch(command.camera, on=self._cameras.is_on(command.camera))
+        return {"camera": command.camera, "enabled": self._cameras.is_on(command.camera)}
+
+    def _reload(self) -> dict[str, Any]:
+        """Read the configuration again and go on by it, as far as that is possible while running.
+
+        Raises:
+            CommandError: it is bad; the one that runs goes on.
+        """
+        if self._file is None:
+            raise CommandError("found no configuration file, expected one to read again")
+        try:
+            wanted = self._file.load()
+        except ConfigError as error:
+            self.counters.add("reloads", result="refused")
+            log.error("%s; the configuration that runs goes on", error)  # noqa: TRY400  the message says it all
+            self._announce_self()
+            self._announce_health()
+            raise CommandError(str(error)) from error
+        plan = plan_reload(self.config, wanted)
+        self._tell_states()
+        for name in (*plan.removed, *plan.changed):
+            self._send(self.pipeline.view_lost(name))
+            if name in self._recorders:
+                self._recorders.pop(name).close()
+        self.config = plan.config
+        pipeline = build_pipeline(self.serving, self.config.recognition, self.config.cameras, self.counters)
+        pipeline.take_over(self.pipeline, plan.changed)
+        self.pipeline = pipeline
+        self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
+        self._announcer.forget(plan.removed)
+        self.counters.add("reloads", result="done")
+        log.info("configuration read again: %s", plan.summary())
+        self._keep_config()
+        self._announce_self()
+        self._announce_health()
+        return plan.summary()
+
+    def _keep_config(self) -> None:
+        """Remember the configuration that runs, for a start when the file is bad."""
+        if self._file is None:
+            return
+        try:
+            self._file.keep(self.config.state_dir)
+        except OSError as error:
+            self.counters.add("configurations_not_kept")
+            log.warning("%s: cannot keep the configuration for safe mode: %s", self.config.state_dir, error.strerror)
 
     def loop_age_s(self) -> float:
         """Seconds since the frame loop last turned."""
@@ -335,15 +412,16 @@ class Runtime:
     def report(self) -> HealthReport:
         """The state of the device now; from any thread."""
         events, size = self.outbox.depth()
+        safe_mode = self._file is not None and self._file.safe_mode
         return HealthReport(
             site=self.config.site,
             device=self.config.device,
             boot_id=self.boot_id,
             at=time.time(),
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
-            state=self._state,
-            cameras={camera.name: camera.state for camera in self._cameras},
-            evidence={camera.name: camera.evidence for camera in self._cameras},
+            state="degraded" if safe_mode and self._state == "running" else self._state,
+            cameras=self._cameras.states(),
+            evidence=self._cameras.evidence(),
             counters=self.counters.snapshot(),
             stages=self.timer.snapshot(),
             outbox_events=events,
@@ -356,15 +434,18 @@ class Runtime:
                 "bundle": self.serving.bundle_id,
                 "gallery": self.serving.gallery_id,
             },
+            safe_mode=safe_mode,
+            config_error=self._file.problem if self._file else None,
         )
 
     def _announce_health(self) -> None:
         self._count_drops()
-        if self.publisher is not None:
-            self.publisher.announce(self._topic(None, "health"), health_payload(self.report()), retain=False)
+        self._announcer.health(self.report())
+
+    def _announce_self(self) -> None:
+        switches = {name: self._cameras.is_on(name) for name in self.config.cameras}
+        self._announcer.introduce(self.report(), self.config.cameras, switches)
 
     def _count_drops(self) -> None:
-        for camera in self._cameras:
-            for reason, count in camera.dropped.items():
-                counted = self.counters.total("frames_dropped", camera=camera.name, reason=reason)
-                self.counters.add("frames_dropped", count - counted, camera=camera.name, reason=reason)
+        for (camera, reason), count in self._cameras.new_drops().items():
+            self.counters.add("frames_dropped", count, camera=camera, reason=reason)

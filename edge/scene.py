@@ -86,6 +86,15 @@ class Scene:
         """End every track: the view is lost."""
         self.leaving += self._tracker.finish()
 
+    def number_on(self, before: Scene) -> None:
+        """Number tracks on from where the camera's scene of before stopped."""
+        self._tracker.last_id = before._tracker.last_id
+
+    def take_gap(self, other: Scene) -> None:
+        """Let tracks be away as long as in another scene."""
+        if isinstance(self._tracker, BoxTracker) and isinstance(other._tracker, BoxTracker):
+            self._tracker.gap_s = other._tracker.gap_s
+
     def is_believed(self, track: Track) -> bool:
         """Whether a track was detected often enough to be more than a flicker."""
         return not self.boxed or track.hits >= CONFIRM_HITS

@@ -51,10 +51,10 @@ class BoxTracker:
     """Follows the boxes of one camera."""
 
     def __init__(self, gap_s: float) -> None:
-        self._gap_s = gap_s
+        self.gap_s = gap_s
         self._tracks: list[Track] = []
         self._now_s = float("-inf")
-        self._last_id = 0
+        self.last_id = 0
 
     def step(self, image_rgb: Image, detections: list[Detection], now_s: float) -> Step:  # noqa: ARG002
         """Match the detections of the next frame.
@@ -72,10 +72,10 @@ class BoxTracker:
         second, left, _ = _match(left, unsure, now_s, scene)
         seen = first + second
         for detection in begun:
-            self._last_id += 1
-            seen.append(Track(self._last_id, detection.box_px, detection.label, 1, now_s, now_s))
-        ended = [track for track in left if now_s - track.seen_s > self._gap_s]
-        self._tracks = seen + [track for track in left if now_s - track.seen_s <= self._gap_s]
+            self.last_id += 1
+            seen.append(Track(self.last_id, detection.box_px, detection.label, 1, now_s, now_s))
+        ended = [track for track in left if now_s - track.seen_s > self.gap_s]
+        self._tracks = seen + [track for track in left if now_s - track.seen_s <= self.gap_s]
         return Step(sorted(seen, key=lambda track: track.track_id), ended)
 
     def hold(self, now_s: float) -> Step:
@@ -201,7 +201,7 @@ class WholeFrameTracker:
         self._shown: NDArray[np.float32] | None = None
         self._before: NDArray[np.float32] | None = None
         self._track: Track | None = None
-        self._last_id = 0
+        self.last_id = 0
 
     def step(self, image_rgb: Image, detections: list[Detection], now_s: float) -> Step:  # noqa: ARG002
         """Compare the next frame with what is being shown.
@@ -223,9 +223,9 @@ class WholeFrameTracker:
         height, width = image_rgb.shape[:2]
         box = (0.0, 0.0, float(width), float(height))
         if self._track is None:
-            self._last_id += 1
+            self.last_id += 1
             self._shown = small
-            self._track = Track(self._last_id, box, "object", 1, now_s, now_s)
+            self._track = Track(self.last_id, box, "object", 1, now_s, now_s)
         else:
             self._track = Track(self._track.track_id, box, "object", self._track.hits + 1, self._track.began_s, now_s)
         return Step([self._track], ended)

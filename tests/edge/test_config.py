@@ -211,3 +211,13 @@ def test_an_unknown_key_of_a_line_is_told_with_the_keys_that_are_written(tmp_pat
 )
 def test_places_that_make_no_sense_are_refused(tmp_path, wrong, said):
     assert said in error_of(tmp_path, MINIMAL + f"    {wrong}\n")
+
+
+def test_a_camera_named_as_the_topic_of_commands_is_refused(tmp_path):
+    assert "found a camera named cmd" in error_of(tmp_path, "cameras:\n  cmd: {source: 'rtsp://cam/1'}\n")
+
+
+def test_home_assistant_is_announced_to_where_asked_for(tmp_path):
+    assert load(tmp_path, MINIMAL + "mqtt: {}\n").mqtt.home_assistant is None
+    assert load(tmp_path, MINIMAL + "mqtt: {home_assistant: {}}\n").mqtt.home_assistant.prefix == "homeassistant"
+    assert load(tmp_path, MINIMAL + "mqtt: {home_assistant: {prefix: ha}}\n").mqtt.home_assistant.prefix == "ha"

@@ -63,3 +63,10 @@ def test_a_whole_tree_is_flushed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(Path(f"/proc/self/fd/{fd}").readlink()))
     fsync_tree(tmp_path)
     assert flushed == [tmp_path / "a" / "b" / "c", tmp_path / "a" / "b", tmp_path / "a", tmp_path]
+
+
+def test_a_secret_is_readable_by_nobody_else_even_after_a_crash(tmp_path):
+    path = tmp_path / "secret"
+    path.with_name("secret.partial").touch(mode=0o644)  # left over
+    write_durably(path, b"x", mode=0o600)
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -185,6 +187,17 @@ def test_committed_messages_survive_a_kill(path):
         assert ids(outbox) == [f"e{n}" for n in range(500)]
 
 
+def test_no_stored_event_is_lost_when_the_process_is_killed_at_200_moments(path):
+    kills = [sys.executable, Path(__file__).with_name("outbox_kills.py"), path, "200", "1"]
+    done = subprocess.run(list(map(str, kills)), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["lost"], told["doubled"]) == ([], 0)
+    assert told["stored"] > 400, told
+    assert told["delivered"] > 200, told
+    assert told["died_midway"] > 10, told  # between two reports: the moments that matter
+
+
 def test_a_full_disk_is_counted_and_messages_wait_in_memory_until_there_is_room(path):
     """A file size limit stands for the disk: the same refusal, without filling a real one."""
     program = """
@@ -211,6 +224,31 @@ print(counters.total('outbox_disk_errors'))
     )
     assert child.returncode == 0, child.stderr
     assert int(child.stdout) >= 1
+
+
+def test_a_disk_that_refuses_from_the_start_is_counted_and_so_is_every_loss(path):
+    program = """
+import pathlib, resource, sys
+from edge.health import Counters
+from edge.outbox import Outbox
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+counters = Counters()
+outbox = Outbox(pathlib.Path(sys.argv[1]), counters, max_memory_bytes=100_000)
+for n in range(200): outbox.put('t', b'x' * 1000, n % 2, f'e{n}')
+assert not outbox.flush(3.0)
+waiting = len(outbox.pending(1000))
+assert 0 < waiting < 200 and waiting + counters.total('outbox_dropped', reason='memory') == 200
+assert counters.total('outbox_dropped', priority='0') == 100  # updates first
+assert counters.total('outbox_disk_errors') >= 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+assert outbox.flush(5.0)
+assert counters.total('outbox_stored') == waiting
+outbox.close()
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert child.returncode == 0, child.stderr
 
 
 def test_whoever_watches_hears_of_every_put(path):

@@ -13,6 +13,7 @@ from edge.errors import PublishError
 from edge.health import StageTimes
 from edge.payload import (
     availability_payload,
+    birth_payload,
     event_payload,
     health_payload,
     mark_historical,
@@ -26,7 +27,7 @@ from tests.fakes import health_report
 DOCS = Path(__file__).parents[2] / "docs"
 VALIDATORS = {
     name: jsonschema.Draft202012Validator(json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8")))
-    for name in ("event", "status", "health")
+    for name in ("event", "status", "health", "birth", "command", "reply", "frigate_event")
 }
 KNOWN = Decision(
     category=Category("bottle", 0.98),
@@ -177,3 +178,14 @@ def test_status_and_health_read_as_their_schemas_say():
     message = check("health", health_payload(report))
     assert message["stages"]["detect"] == {"count": 3, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
     assert availability_payload("offline") == b"offline"
+
+
+def test_a_birth_reads_as_its_schema_says():
+    report = health_report(
+        versions={"edge": "0.1.0", "bundle": "b1", "gallery": "g1"}, safe_mode=True, config_error="device.yaml:3: bad"
+    )
+    message = check("birth", birth_payload(report, {"door": "detect", "till": "whole_frame"}))
+    assert message["versions"] == {"edge": "0.1.0", "bundle": "b1", "gallery": "g1"}
+    assert message["cameras"] == {"door": {"framing": "detect"}, "till": {"framing": "whole_frame"}}
+    assert (message["boot_id"], message["safe_mode"]) == ("boot", True)
+    assert message["config_error"] == "device.yaml:3: bad"

@@ -508,3 +508,26 @@ def test_a_camera_that_changes_its_resolution_keeps_its_objects(bench):
     assert bench.show(10, np.full((2 * SIZE, 2 * SIZE, 3), 128, np.uint8)) == []
     (end,) = bench.leave()
     assert (end.track_id, end.box_rel) == (1, pytest.approx((0.25, 0.25, 0.75, 0.75)))
+
+
+def succeeded(bench, changed, **options):
+    """Another bench, whose pipeline takes over."""
+    successor = Bench(**options)
+    successor.now_s = bench.now_s
+    successor.pipeline.take_over(bench.pipeline, changed)
+    return successor
+
+
+def test_tracks_live_on_in_a_pipeline_that_takes_over():
+    bench = Bench()
+    bench.show(5)
+    successor = succeeded(bench, changed=())
+    assert successor.show(5) == []  # neither ended nor told anew
+    assert kinds(successor.leave()) == [("end", 1)]
+
+
+def test_a_camera_that_changed_starts_afresh_and_its_tracks_are_numbered_on():
+    bench = Bench()
+    bench.show(5)
+    assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
+    assert kinds(succeeded(bench, changed=("door",), camera={"framing": "whole_frame"}).show(8)) == [("new", 2)]

@@ -9,7 +9,7 @@ import threading
 
 from edge.errors import PublishError, RefusedError
 from edge.mqtt import Acknowledgement, MqttSettings
-from edge.publish import Publisher, backoff_s
+from edge.publish import Publisher, Subscriptions, backoff_s
 
 SETTINGS = MqttSettings("till", window=4, backoff_first_s=0.001, backoff_max_s=0.002, connect_timeout_s=1.0)
 DEADLINE_S = 10.0
@@ -18,16 +18,28 @@ DEADLINE_S = 10.0
 class FakeLink:
     """A broker's end in memory: what was sent, and answers on demand."""
 
-    def __init__(self, *, automatic=True, window=4, refusal=None):
+    def __init__(self, *, automatic=True, window=4, refusal=None, subscribable=True, hangs_up=False):
         self.window = window
+        self._hangs_up = hangs_up
+        self.subscribed, self.correlations = [], []
+        self._subscribable = subscribable
         self.sent, self.closed = [], False
         self._automatic, self._refusal = automatic, refusal
         self._answers, self._lost = [], False
         self._changed = threading.Condition()
 
-    def publish(self, topic, payload, *, retain=False, qos=1):
+    def subscribe(self, *topics):
+        assert not self.sent, "what is said first may be answered before we listen"
+        self.subscribed += topics
+        if self._hangs_up:
+            raise PublishError("broker b:1: connection lost")
+        if not self._subscribable:
+            raise RefusedError("broker b:1: refused the subscription of t/cmd/+: Not authorized")
+
+    def publish(self, topic, payload, *, retain=False, qos=1, correlation=None):
         with self._changed:
             self.sent.append((topic, payload, retain))
+            self.correlations.append(correlation)
             number = len(self.sent)
             if self._automatic:
                 self._answers.append(Acknowledgement(number, self._refusal if b"{" in payload else None))
@@ -77,8 +89,8 @@ class Dialled:
         for result in results:
             self.results.put(result)
 
-    def __call__(self, settings, will):
-        self.will = will
+    def __call__(self, settings, will, hear):
+        self.will, self.hear = will, hear
         result = self.results.get(timeout=DEADLINE_S)
         if isinstance(result, Exception):
             raise result
@@ -90,8 +102,10 @@ def put(outbox, *ids):
         outbox.put("t/events", b'{"id":"%s","historical":false}' % event_id.encode(), 1, event_id)
 
 
-def started(dial, outbox, counters):
-    return Publisher(SETTINGS, outbox, counters, "t/available", dial=dial, chance=random.Random(1))
+def started(dial, outbox, counters, subscriptions=None):
+    return Publisher(
+        SETTINGS, outbox, counters, "t/available", subscriptions=subscriptions, dial=dial, chance=random.Random(1)
+    )
 
 
 def test_a_message_leaves_the_outbox_only_when_acknowledged(outbox, counters):
@@ -183,6 +197,63 @@ def test_only_the_latest_status_is_told_on_every_connection(outbox, counters):
         second.wait_for(lambda sent: len(sent) == 2)
     assert first.sent[1] == second.sent[1] == ("t/door/status", b"online", True)
     assert counters.total("announcements_dropped", reason="disconnected") == 1
+
+
+def test_it_listens_anew_on_every_connection(outbox, counters):
+    heard = []
+    first, second = FakeLink(), FakeLink()
+    dial = Dialled(first, second)
+    with started(dial, outbox, counters, Subscriptions(("t/cmd/+", "ha/status"), heard.append)):
+        first.wait_for(lambda sent: len(sent) == 1)
+        dial.hear("message")
+        first.lose()
+        second.wait_for(lambda sent: len(sent) == 1)
+    assert first.subscribed == second.subscribed == ["t/cmd/+", "ha/status"]
+    assert heard == ["message"]
+
+
+def test_a_refused_subscription_is_counted_and_events_are_told_all_the_same(outbox, counters):
+    link = FakeLink(subscribable=False)
+    put(outbox, "a")
+    with started(Dialled(link), outbox, counters, Subscriptions(("t/cmd/+",))):
+        link.wait_for(lambda sent: len(sent) == 2)
+    assert [event["id"] for event in link.events()] == ["a"]
+    assert counters.total("subscriptions_refused") == 1
+
+
+def test_a_broker_that_hangs_up_on_subscriptions_gets_events_all_the_same(outbox, counters):
+    links = [FakeLink(hangs_up=True) for _ in range(4)]
+    put(outbox, "a")
+    with started(Dialled(*links), outbox, counters, Subscriptions(("t/cmd/+",))):
+        links[3].wait_for(lambda sent: len(sent) == 2)
+    assert [event["id"] for event in links[3].events()] == ["a"]
+    assert [len(link.subscribed) for link in links] == [1, 1, 1, 0]
+    assert counters.total("subscriptions_refused") == 1
+
+
+def test_what_is_told_once_is_said_each_while_connected_and_dropped_and_counted_else(outbox, counters):
+    link = FakeLink()
+    publisher = started(Dialled(link), outbox, counters)
+    publisher.tell("t/cmd/reply", b"early", "reply")
+    with publisher:
+        link.wait_for(lambda sent: len(sent) == 1)
+        publisher.tell("t/cmd/reply", b"one", "reply", b"\x01")
+        publisher.tell("t/cmd/reply", b"two", "reply")
+        link.wait_for(lambda sent: len(sent) == 3)
+    assert link.sent[1:3] == [("t/cmd/reply", b"one", False), ("t/cmd/reply", b"two", False)]
+    assert link.correlations[1:3] == [b"\x01", None]
+    assert counters.total("messages_dropped", what="reply", reason="disconnected") == 1
+
+
+def test_what_is_told_faster_than_it_can_be_said_is_bounded_and_counted(outbox, counters):
+    link = FakeLink(automatic=False, window=1)  # the word online is never acknowledged: nothing else fits
+    with started(Dialled(link), outbox, counters) as publisher:
+        link.wait_for(lambda sent: len(sent) == 1)
+        for number in range(300):
+            publisher.tell("frigate/events", b"%d" % number, "frigate_event")
+        assert counters.total("messages_dropped", what="frigate_event", reason="full") == 300 - 256
+        link.lose()
+    assert counters.total("messages_dropped", what="frigate_event") == 300
 
 
 def test_a_stumble_is_counted_and_does_not_end_the_thread(outbox, counters):

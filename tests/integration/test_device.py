@@ -66,7 +66,7 @@ def gather(messages: queue.SimpleQueue, enough) -> list[tuple[str, dict]]:
             message = messages.get(timeout=left_s)
         except queue.Empty:
             continue
-        if not message.topic.endswith("/available"):
+        if not message.topic.endswith(("/available", "/state")):  # plain words
             found.append(
                 (message.topic.split("/")[-2] + "/" + message.topic.split("/")[-1], json.loads(message.payload))
             )

@@ -81,8 +81,8 @@ class _MemoryOutbox:
         self._waiting.append(self._make(self.last_sequence, event_id, topic, payload, priority, 0.0))
         self._listener()
 
-    def pending(self, limit, after=0):
-        return [message for message in self._waiting if message.sequence > after][:limit]
+    def pending(self, limit, after=0, priority=None):
+        return [m for m in self._waiting if m.sequence > after and priority in (None, m.priority)][:limit]
 
     def acknowledge(self, event_ids):
         gone = set(event_ids)

@@ -1,0 +1,163 @@
+"""What a device says of itself over MQTT beside its events, and what it hears there.
+
+Rules:
+1. What is retained (birth, status, switches, discovery) is said again on every connection; only the latest counts.
+2. Replies and the Frigate mirror are said once, at best effort; what cannot be said is counted.
+3. Without an `mqtt` section, nothing is said and nothing is heard.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edge.cameras import Told
+from edge.command import REPLY, reply_payload
+from edge.config import CameraConfig, DeviceConfig, MqttConfig
+from edge.discovery import Described, discovery_payload, discovery_topic
+from edge.errors import CommandError
+from edge.frigate import TOPIC, FrigateMirror
+from edge.health import Counters, HealthReport
+from edge.inbox import Inbox, Letter
+from edge.mqtt import MqttSettings
+from edge.outbox import Outbox
+from edge.payload import birth_payload, health_payload, status_payload, topic_of
+from edge.publish import Publisher, Subscriptions
+from edge.types import Event
+
+log = logging.getLogger(__name__)
+
+
+def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
+    """The connection that a configuration describes; its client id is unique unless given."""
+    return MqttSettings(
+        client_id=mqtt.client_id or f"finesight-{site}-{device}-{secrets.token_hex(4)}",
+        host=mqtt.host,
+        port=mqtt.port,
+        username=mqtt.username,
+        password=mqtt.password,
+        version=mqtt.version,
+        keepalive_s=mqtt.keepalive_s,
+        tls=mqtt.tls,
+        tls_ca=mqtt.tls_ca,
+        tls_cert=mqtt.tls_cert,
+        tls_key=mqtt.tls_key,
+    )
+
+
+class Announcer:
+    """The device's voice and ears; only the frame loop calls it."""
+
+    def __init__(self, config: DeviceConfig, outbox: Outbox, counters: Counters) -> None:
+        """Prepare; nothing is connected before `start`.
+
+        Args:
+            config: site, device and mqtt of it count; they stay as they are.
+            outbox: where events wait.
+            counters: commands by verb and outcome.
+        """
+        mqtt = config.mqtt
+        self._site, self._device = config.site, config.device
+        self._root = mqtt.root if mqtt else "finesight"
+        self._counters = counters
+        self._home_assistant = mqtt.home_assistant.prefix if mqtt and mqtt.home_assistant else None
+        self._commands = mqtt is not None and mqtt.commands
+        self._mirror = FrigateMirror() if mqtt and mqtt.frigate_mirror else None
+        self._removed: set[str] = set()  # cameras that Home Assistant was told of
+        base = topic_of(self._root, self._site, self._device, None, "x").removesuffix("/x")
+        self._inbox = Inbox(base, self._home_assistant, counters)
+        self.publisher: Publisher | None = None
+        if mqtt is None:
+            log.warning("no mqtt section: events stay in %s", config.state_dir / "outbox.sqlite")
+            return
+        subscriptions = Subscriptions(self._inbox.topics(commands=self._commands), self._inbox.hear)
+        self.publisher = Publisher(
+            mqtt_settings(mqtt, self._site, self._device),
+            outbox,
+            counters,
+            self.topic(None, "available"),
+            subscriptions=subscriptions,
+        )
+
+    def start(self) -> None:
+        """Begin connecting, in the background."""
+        if self.publisher is not None:
+            self.publisher.start()
+
+    def close(self) -> None:
+        """Send what waits, say stopped, and leave."""
+        if self.publisher is not None:
+            self.publisher.close()
+
+    def topic(self, camera: str | None, leaf: str) -> str:
+        """A topic of the device or of one of its cameras."""
+        return topic_of(self._root, self._site, self._device, camera, leaf)
+
+    def letters(self) -> list[Letter]:
+        """What was asked of the device since the last time."""
+        return self._inbox.letters()
+
+    def health(self, report: HealthReport) -> None:
+        """Say how the device is."""
+        self._announce(self.topic(None, "health"), health_payload(report), retain=False)
+
+    def introduce(
+        self, report: HealthReport, cameras: Mapping[str, CameraConfig], switches: Mapping[str, bool]
+    ) -> None:
+        """Say what the device is: its birth, its switches and, to Home Assistant, all of it."""
+        framings = {name: camera.framing for name, camera in cameras.items()}
+        self._announce(self.topic(None, "birth"), birth_payload(report, framings))
+        for name, on in switches.items():
+            self.switch(name, on=on)
+        if self._home_assistant is not None:
+            described = Described(
+                self._root, self._site, self._device, report.versions["edge"], tuple(cameras), self._commands
+            )
+            payload = discovery_payload(described, self._removed.difference(cameras))
+            self._announce(discovery_topic(self._home_assistant, described), payload)
+
+    def status(self, told: Told) -> None:
+        """Say how a camera is."""
+        self._announce(
+            self.topic(told.camera, "status"), status_payload(told.camera, told.state, told.at, told.evidence)
+        )
+
+    def switch(self, camera: str, *, on: bool) -> None:
+        """Say whether a camera is switched on."""
+        self._announce(f"{self.topic(camera, 'enabled')}/state", b"ON" if on else b"OFF")
+
+    def forget(self, cameras: Iterable[str]) -> None:
+        """Take back what was said of cameras that are gone: an empty message clears a retained one."""
+        for camera in cameras:
+            self._removed.add(camera)
+            self._announce(self.topic(camera, "status"), b"")
+            self._announce(f"{self.topic(camera, 'enabled')}/state", b"")
+
+    def mirror(self, event: Event) -> None:
+        """Say an event as Frigate would, if that is asked for."""
+        if self._mirror is not None and self.publisher is not None:
+            self.publisher.tell(TOPIC, self._mirror.payload(event), "frigate_event")
+
+    def answer(self, letter: Letter, outcome: Mapping[str, Any] | CommandError) -> None:
+        """Reply to what was asked; a switch that moved needs no words, its state says it."""
+        refused = isinstance(outcome, CommandError)
+        if refused:
+            log.warning("command on %s: %s", letter.message.topic[:200], outcome)
+        self._counters.add("commands", result="refused" if refused else "done")
+        if self.publisher is None or (letter.kind == "switch" and not refused):
+            return
+        verb = "enabled/set" if letter.kind == "switch" else letter.verb
+        payload = reply_payload(verb, letter.command_id, outcome)
+        self.publisher.tell(self._reply_topic(letter), payload, "reply", letter.message.correlation)
+
+    def _reply_topic(self, letter: Letter) -> str:
+        wanted = letter.message.reply_to  # an empty one, or one with wildcards, is none
+        if wanted and wanted.isprintable() and not set("#+$") & set(wanted):
+            return wanted
+        return f"{self.topic(None, 'cmd')}/{REPLY}"
+
+    def _announce(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        if self.publisher is not None:
+            self.publisher.announce(topic, payload, retain=retain)
