@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from edge.cameras import Told
@@ -50,13 +50,16 @@ def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
 class Announcer:
     """The device's voice and ears; only the frame loop calls it."""
 
-    def __init__(self, config: DeviceConfig, outbox: Outbox, counters: Counters) -> None:
+    def __init__(
+        self, config: DeviceConfig, outbox: Outbox, counters: Counters, on_delivered: Callable[[list[str]], None]
+    ) -> None:
         """Prepare; nothing is connected before `start`.
 
         Args:
             config: site, device and mqtt of it count; they stay as they are.
             outbox: where events wait.
             counters: commands by verb and outcome.
+            on_delivered: told the ids of events that the broker has.
         """
         mqtt = config.mqtt
         self._site, self._device = config.site, config.device
@@ -79,6 +82,7 @@ class Announcer:
             counters,
             self.topic(None, "available"),
             subscriptions=subscriptions,
+            on_delivered=on_delivered,
         )
 
     def start(self) -> None:

@@ -177,6 +177,8 @@ class HealthReport:
     mqtt_connected: bool
     mqtt_error: str | None = None  # the latest reason for having no connection
     resident_bytes: int | None = None
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)  # by sensor, where the kernel tells
+    throttling: bool | None = None  # slowed down to keep cool; None: the kernel does not tell
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
     evidence: Mapping[str, str] = field(default_factory=dict)  # name of a camera -> why its state is what it is
     safe_mode: bool = False  # started by the configuration that last ran well: the file was bad

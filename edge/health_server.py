@@ -174,6 +174,14 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
         family.add_metric([], float(value))
         yield family
+    degrees = GaugeMetricFamily(f"{_PREFIX}_temperature_celsius", "By sensor.", labels=["sensor"])
+    for sensor, celsius in report.temperatures_c.items():
+        degrees.add_metric([sensor], celsius)
+    yield degrees
+    if report.throttling is not None:
+        slowed = GaugeMetricFamily(f"{_PREFIX}_throttling", "1 while the device is slowed down to keep cool.")
+        slowed.add_metric([], float(report.throttling))
+        yield slowed
     cameras = GaugeMetricFamily(
         f"{_PREFIX}_camera_state", "1 for the state a camera is in.", labels=["camera", "state"]
     )

@@ -97,6 +97,7 @@ class Publisher:
         availability_topic: str,
         *,
         subscriptions: Subscriptions | None = None,
+        on_delivered: Callable[[list[str]], None] | None = None,
         dial: Dial = Connection,
         chance: random.Random | None = None,
     ) -> None:
@@ -108,12 +109,14 @@ class Publisher:
             counters: where deliveries, retries and refusals are counted.
             availability_topic: where online, stopped and (as the last will) offline are told.
             subscriptions: renewed on every connection, before anything is said.
+            on_delivered: told the ids of events that the broker has, on the publisher's thread.
             dial: opens a connection.
             chance: spreads the reconnects of many devices.
         """
         self._settings, self._outbox, self._counters = settings, outbox, counters
         self._will = Will(availability_topic, availability_payload("offline"))
         self._subscriptions = subscriptions or Subscriptions()
+        self._on_delivered = on_delivered
         self._dial, self._chance = dial, chance or random.Random()
         self._lock = threading.Lock()
         self._retained: dict[str, bytes] = {}  # the latest word on each topic
@@ -298,6 +301,8 @@ class Publisher:
         if arrived:
             self._outbox.acknowledge(arrived)
             self._counters.add("events_published", len(arrived))
+            if self._on_delivered is not None:
+                self._on_delivered(arrived)
 
     def _say_unsaid(self, link: Link, on_the_way: dict[int, str | None]) -> None:
         while self._unsaid and len(on_the_way) < link.window:

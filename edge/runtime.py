@@ -38,6 +38,7 @@ from edge.health import (
     resident_bytes,
     watchdog_interval_s,
 )
+from edge.journey import Journeys
 from edge.manifest import OpenSet
 from edge.outbox import Outbox
 from edge.payload import event_payload, priority_of
@@ -49,6 +50,7 @@ from edge.serving import Search, Serving
 from edge.source import CaptureOptions, parse_source
 from edge.stages import load_stages
 from edge.successor import Successor
+from edge.temperature import read_temperatures, throttling
 from edge.types import CameraState, Event, Frame
 
 log = logging.getLogger(__name__)
@@ -143,7 +145,8 @@ class Runtime:
             max_bytes=config.outbox.max_bytes,
             max_age_s=config.outbox.max_age_s,
         )
-        self._announcer = Announcer(config, self.outbox, self.counters)
+        self._journeys = Journeys(self.timer, time.monotonic_ns)
+        self._announcer = Announcer(config, self.outbox, self.counters, self._journeys.end)
         self.publisher = self._announcer.publisher
         self._mailbox = Mailbox()
         self._recorders: dict[str, Recorder] = {}
@@ -290,6 +293,9 @@ class Runtime:
 
     def _send(self, events: list[Event]) -> None:
         for event in events:
+            if "capture_to_decision" in event.latency_ms:
+                self.timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
+                self._journeys.begin(event.event_id, event.captured_ns)
             payload = event_payload(event, self.config.site, self.config.device, self.boot_id, self._sequence)
             self._sequence += 1
             self.outbox.put(
@@ -297,8 +303,6 @@ class Runtime:
             )
             self._announcer.mirror(event)
             self.counters.add("events", camera=event.camera, type=event.type)
-            if "capture_to_decision" in event.latency_ms:
-                self.timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
 
     def _switch(self) -> None:
         """Serve what was activated since, once it is loaded."""
@@ -429,6 +433,8 @@ class Runtime:
             mqtt_connected=self.publisher is not None and self.publisher.connected,
             mqtt_error=self.publisher.error if self.publisher else None,
             resident_bytes=resident_bytes(),
+            temperatures_c=read_temperatures(),
+            throttling=throttling(),
             versions={
                 "edge": __version__,
                 "bundle": self.serving.bundle_id,

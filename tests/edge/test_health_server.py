@@ -135,6 +135,16 @@ def test_an_address_in_use_is_named():
             HealthServer("127.0.0.1", port)
 
 
+def test_heat_is_told_where_the_kernel_tells_it(server):
+    device = FakeDevice()
+    server.watch(device)
+    assert ("finesight_throttling", ()) not in samples(server)
+    device.now = replace(device.now, temperatures_c={"CPU-therm": 61.5}, throttling=True)
+    found = samples(server)
+    assert found["finesight_temperature_celsius", (("sensor", "CPU-therm"),)] == 61.5
+    assert found["finesight_throttling", ()] == 1.0
+
+
 def test_the_whole_report_is_told_as_the_health_schema_has_it(server):
     assert json.loads(ask(server, "/status")[1]) == {"state": "starting", "cameras": {}}
     server.watch(FakeDevice())
