@@ -36,7 +36,7 @@ from edge.manifest import OpenSet
 from edge.mqtt import MqttSettings
 from edge.outbox import Outbox
 from edge.payload import event_payload, health_payload, priority_of, status_payload, topic_of
-from edge.pipeline import Pipeline, Search, Serving
+from edge.pipeline import Pipeline, Result, Search, Serving
 from edge.publish import Publisher
 from edge.search import build_index
 from edge.source import CaptureOptions, parse_source
@@ -127,8 +127,12 @@ def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
 class Runtime:
     """A device from start to stop: `with Runtime(config) as runtime: runtime.run(stop)`."""
 
-    def __init__(self, config: DeviceConfig) -> None:
+    def __init__(self, config: DeviceConfig, dress: Callable[[Serving], Serving] = lambda serving: serving) -> None:
         """Load and open everything but the cameras.
+
+        Args:
+            config: of the device.
+            dress: what a pair is changed to before it serves: a kiosk adds what it was taught.
 
         Raises:
             FinesightError: the bundle, the gallery, an engine or the outbox is unusable.
@@ -141,8 +145,11 @@ class Runtime:
         self._started_ns = self._turned_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._enabled = {name: camera for name, camera in config.cameras.items() if camera.enabled}
-        self.serving = open_serving(config)
-        self._successor = Successor(config.state_dir, partial(open_serving, config), self.counters)
+        self._dress = dress
+        self._serve_lock = threading.Lock()  # of the name `serving`; the pipeline follows it between frames
+        self.serving = dress(open_serving(config))
+        self._successor = Successor(config.state_dir, lambda: dress(open_serving(config)), self.counters)
+        self.observers: list[Callable[[Frame, Result], None]] = []  # told of each recognised frame; must not wait
         self.pipeline = build_pipeline(self.serving, config.recognition, self._enabled, self.counters)
         self._root = config.mqtt.root if config.mqtt else "finesight"
         self.outbox = Outbox(
@@ -204,6 +211,8 @@ class Runtime:
                 self._recognise(frame, stop)
                 if on_frame is not None:
                     on_frame(frame)
+            if self.pipeline.serving is not self.serving:
+                self.pipeline.serve(self.serving)
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
             self._tell_states()
@@ -269,6 +278,8 @@ class Runtime:
         self.counters.add("looks", result.looks, camera=frame.camera)
         self.timer.add(result.timings.stages_ms)
         self._send(result.events)
+        for observe in self.observers:
+            observe(frame, result)
 
     def _send(self, events: list[Event]) -> None:
         for event in events:
@@ -284,10 +295,20 @@ class Runtime:
         successor = self._successor.poll(self.serving)
         if successor is None:
             return
-        self.serving = successor
-        self.pipeline.serve(successor)
+        with self._serve_lock:
+            self.serving = self._dress(successor)  # once more: it may have been long in loading
         log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
         self._announce_health()
+
+    def redress(self) -> None:
+        """Serve the same pair, dressed anew, from the next frame on; from any thread."""
+        while True:
+            serving = self.serving
+            dressed = self._dress(serving)
+            with self._serve_lock:
+                if self.serving is serving:  # else another pair took over meanwhile
+                    self.serving = dressed
+                    return
 
     def _tell_states(self) -> None:
         """Publish what cameras said of themselves, and end what a lost view can no longer show."""
