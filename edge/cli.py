@@ -147,7 +147,12 @@ def _run(arguments: argparse.Namespace) -> int:
             from edge.health_server import HealthServer
 
             server = stack.enter_context(HealthServer(config.health.host, config.health.port))
-        runtime = stack.enter_context(Runtime(config))
+        if config.kiosk is None:
+            runtime = stack.enter_context(Runtime(config))
+        else:
+            from edge.kiosk_device import open_kiosk
+
+            runtime = open_kiosk(config, config.kiosk, stack)
         if server is not None:
             server.watch(runtime)
         runtime.run(stop, until_end=arguments.until_end)
@@ -170,6 +175,10 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"broker {settings.address}: {'TLS' if settings.tls else 'no TLS'}")
     if config.health is not None:
         print(f"health http://{config.health.host}:{config.health.port}/healthz")
+    if config.kiosk is not None:
+        print(
+            f"kiosk http://{config.kiosk.host}:{config.kiosk.port}/ ({'token' if config.kiosk.token else 'no token'})"
+        )
     serving = open_serving(config)
     print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
     print(f"{arguments.config}: ok")

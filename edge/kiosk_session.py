@@ -1,4 +1,4 @@
-"""What a kiosk shows the person before it: a value that frames, touches and time change; nothing here touches the world.
+"""What a kiosk shows the person before it: a value that frames, touches and time change; pure.
 
     waiting ──asked──► hold_still ──decided──► answer | unknown ──left for a while──► waiting
        └─────────── recognised without being asked ───────────┘

@@ -127,19 +127,25 @@ def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
 class Runtime:
     """A device from start to stop: `with Runtime(config) as runtime: runtime.run(stop)`."""
 
-    def __init__(self, config: DeviceConfig, dress: Callable[[Serving], Serving] = lambda serving: serving) -> None:
+    def __init__(
+        self,
+        config: DeviceConfig,
+        dress: Callable[[Serving], Serving] = lambda serving: serving,
+        counters: Counters | None = None,
+    ) -> None:
         """Load and open everything but the cameras.
 
         Args:
             config: of the device.
             dress: what a pair is changed to before it serves: a kiosk adds what it was taught.
+            counters: made when None.
 
         Raises:
             FinesightError: the bundle, the gallery, an engine or the outbox is unusable.
         """
         image.set_threads(1)  # frames are small: OpenCV's own threads only compete with the engine's
         self.config = config
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self.timer = StageTimer()
         self.boot_id = secrets.token_hex(8)
         self._started_ns = self._turned_ns = time.monotonic_ns()

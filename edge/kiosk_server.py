@@ -1,0 +1,317 @@
+"""The kiosk's page and look-ups over HTTP. The only door to starlette and uvicorn.
+
+One thread of its own; what takes longer than a moment (models, disk) runs in its pool. Engines may be run from any
+thread (edge.types.Engine), so a look-up waits for no frame, and the frame path for one model's run at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import uvicorn
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from edge.config import KioskConfig
+from edge.errors import ConfigError, FinesightError, PictureError
+from edge.health import Counters
+from edge.item_pictures import ItemPictures
+from edge.kiosk import Kiosk
+from edge.kiosk_answers import lesson_answer, lookup_answer, state_answer, taught_answer
+from edge.kiosk_gate import COOKIE, cookie_of, is_token, refusal
+from edge.lookup import decode_picture, look_up
+from edge.overlay import Overlay
+from edge.picture_header import kind_of
+from edge.timing import Timings
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+MAX_BODY_BYTES = 20_000_000
+_BODY_TIMEOUT_S = 15.0
+_LOOKUPS_AT_ONCE = 4  # admitted; each may hold a body. One is decoded and recognised at a time
+_POLL_S = 0.03
+_STATE_PATIENCE_S = 10.0
+_LIVE_PATIENCE_S = 2.0
+_STATUS = {"empty": 400, "truncated": 400, "broken": 400, "not_a_picture": 415, "too_large": 413}
+_PICTURE_TYPES = {"image/jpeg", "image/png", "image/webp", "application/octet-stream", ""}
+_HEADERS = [
+    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class _Asked(BaseModel):
+    """What the page sends to teach."""
+
+    label: str
+    category: str | None = None
+
+
+class Wakes(Protocol):
+    """Who is told that something was taught."""
+
+    def wake(self) -> None:
+        """There is something to upload."""
+
+
+class KioskServer:
+    """Serves one kiosk: `with KioskServer(...) as server`."""
+
+    def __init__(
+        self,
+        config: KioskConfig,
+        kiosk: Kiosk,
+        overlay: Overlay,
+        pictures: ItemPictures,
+        counters: Counters,
+        uploader: Wakes | None = None,
+    ) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        self._config, self._kiosk, self._overlay = config, kiosk, overlay
+        self._pictures, self._counters, self._uploader = pictures, counters, uploader
+        self._lookups, self._one_lookup = 0, asyncio.Lock()
+        self._stopping = False
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        self._socket = socket.socket(family)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((config.host, config.port))
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(f"kiosk: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+        self.port: int = self._socket.getsockname()[1]
+        app = _Gate(self._app(), config.token, counters)
+        options = uvicorn.Config(
+            app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
+            server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=64,
+        )  # fmt: skip
+        self._uvicorn = uvicorn.Server(options)
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, name="kiosk-http", daemon=True
+        )
+
+    def __enter__(self) -> KioskServer:  # noqa: PYI034  Self is not in Python 3.10
+        self._thread.start()
+        log.info("kiosk: http://%s:%d/", self._config.host, self.port)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = self._uvicorn.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _app(self) -> Starlette:
+        routes: list[Route | Mount] = [
+            Route("/", self._page),
+            Route("/openapi.json", lambda _: FileResponse(STATIC / "openapi.json")),
+            Route("/v1/lookup", self._lookup, methods=["POST"]),
+            Route("/v1/state", self._state),
+            Route("/v1/live", self._live),
+            Route("/v1/picture", self._picture),
+            Route("/v1/ask", self._touch(self._kiosk.ask), methods=["POST"]),
+            Route("/v1/dismiss", self._touch(self._kiosk.dismiss), methods=["POST"]),
+            Route("/v1/teaching", self._touch(self._kiosk.begin_teaching), methods=["POST"]),
+            Route("/v1/teaching", self._touch(self._kiosk.end_teaching), methods=["DELETE"]),
+            Route("/v1/teaching/looks/{number:int}", self._look),
+            Route("/v1/taught", self._teach, methods=["POST"]),
+            Route("/v1/taught", self._list_taught),
+            Route("/v1/taught/{item}", self._forget, methods=["DELETE"]),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+        return Starlette(routes=routes)
+
+    async def _page(self, _: Request) -> Response:
+        return FileResponse(STATIC / "kiosk.html", headers={"Cache-Control": "no-cache"})
+
+    async def _lookup(self, request: Request) -> Response:
+        if self._lookups >= _LOOKUPS_AT_ONCE:
+            return self._refused_lookup(503, "busy", f"found {self._lookups} look-ups under way, expected fewer")
+        self._lookups += 1
+        try:
+            content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if content_type not in _PICTURE_TYPES:
+                message = f"found content type {content_type!r}, expected image/jpeg, image/png or image/webp"
+                return self._refused_lookup(415, "not_a_picture", message)
+            body = await asyncio.wait_for(_body_of(request), _BODY_TIMEOUT_S)
+            async with self._one_lookup:
+                answer = await run_in_threadpool(self._recognise, body)
+        except PictureError as error:
+            return self._refused_lookup(_STATUS[error.reason], error.reason, str(error))
+        except asyncio.TimeoutError:
+            return self._refused_lookup(408, "slow", f"found no whole body in {_BODY_TIMEOUT_S:.0f} s")
+        except ClientDisconnect:
+            return self._refused_lookup(400, "left", "found no whole body")
+        finally:
+            self._lookups -= 1
+        self._counters.add("lookups", result=answer["reason"] or "match")
+        return JSONResponse(answer)
+
+    def _recognise(self, body: bytes) -> dict[str, Any]:
+        timings = Timings()
+        with timings.stage("total"):
+            with timings.stage("decode"):
+                image_rgb = decode_picture(body)
+            serving = self._kiosk.serving
+            decision = look_up(serving, image_rgb, self._kiosk.min_object_px, timings)
+        return lookup_answer(decision, serving, timings.stages_ms)
+
+    def _refused_lookup(self, status: int, reason: str, message: str) -> Response:
+        self._counters.add("lookups", result=reason)
+        return _error(status, reason, message)
+
+    async def _state(self, request: Request) -> Response:
+        after = _number(request, "after")
+        deadline = time.monotonic() + _STATE_PATIENCE_S
+        while self._kiosk.state()[0] == after and time.monotonic() < deadline and not self._stopping:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        return JSONResponse(state_answer(*self._kiosk.state(), self._kiosk.serving))
+
+    async def _live(self, request: Request) -> Response:
+        after = _number(request, "after")
+        deadline = time.monotonic() + _LIVE_PATIENCE_S
+        while time.monotonic() < deadline and not self._stopping:
+            number, jpeg = self._kiosk.live()
+            if number not in (0, after):
+                headers = {"X-Number": str(number), "Cache-Control": "no-store"}
+                return Response(jpeg, media_type="image/jpeg", headers=headers)
+            await asyncio.sleep(_POLL_S)
+        return Response(status_code=204)
+
+    async def _picture(self, request: Request) -> Response:
+        serving, category = self._kiosk.serving, request.query_params.get("category")
+        categories = [name for name in serving.stages.embedders if category in (None, name)]
+        item = request.query_params.get("item", "")
+        data = await run_in_threadpool(self._pictures.picture, serving.gallery_id, categories, item)
+        return _picture(data, f"found no picture of item {item[:80]!r}")
+
+    async def _look(self, request: Request) -> Response:
+        number = request.path_params["number"]
+        return _picture(self._kiosk.look(number), f"found no look {number}")
+
+    def _touch(self, act: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(_: Request) -> Response:
+            act()
+            return JSONResponse(state_answer(*self._kiosk.state(), self._kiosk.serving))
+
+        return answer
+
+    async def _teach(self, request: Request) -> Response:
+        try:
+            asked = _Asked.model_validate_json(await _body_of(request, 10_000))
+            lesson = await run_in_threadpool(self._kiosk.teach, asked.label, asked.category)
+        except (ValidationError, PictureError):
+            return self._refused_lesson('found another body, expected {"label": "...", "category": "..." or null}')
+        except FinesightError as error:
+            return self._refused_lesson(str(error))
+        if self._uploader is not None:
+            self._uploader.wake()
+        return JSONResponse(lesson_answer(lesson), status_code=201)
+
+    def _refused_lesson(self, message: str) -> Response:
+        self._counters.add("kiosk_refused", reason="not_taught")
+        return _error(422, "not_taught", message)
+
+    async def _list_taught(self, _: Request) -> Response:
+        retired = self._overlay.retired
+        items = self._kiosk.store.items()
+        return JSONResponse({"taught": [taught_answer(item, retired.get(item.item_id)) for item in items]})
+
+    async def _forget(self, request: Request) -> Response:
+        try:
+            await run_in_threadpool(self._kiosk.forget, request.path_params["item"])
+        except FinesightError as error:
+            self._counters.add("kiosk_refused", reason="not_found")
+            return _error(404, "not_found", str(error))
+        return Response(status_code=204)
+
+
+class _Gate:
+    """Lets through whom edge.kiosk_gate does; takes the token from the address once, for a cookie."""
+
+    def __init__(self, app: ASGIApp, token: str | None, counters: Counters) -> None:
+        self._app, self._token, self._counters = app, token, counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if self._token is not None and scope["path"] == "/" and is_token(offered, self._token):
+            response: ASGIApp = RedirectResponse("/", status_code=303)
+            response.set_cookie(  # type: ignore[attr-defined]
+                COOKIE, cookie_of(self._token), max_age=365 * 24 * 3600, httponly=True, samesite="strict"
+            )
+        else:
+            changes = scope["method"] not in ("GET", "HEAD")
+            reason = refusal(request.headers, request.cookies, changes=changes, token=self._token)
+            response = self._app if reason is None else self._refuse(reason)
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        await response(scope, receive, send_with_headers)
+
+    def _refuse(self, reason: str) -> Response:
+        self._counters.add("kiosk_refused", reason=reason)
+        if reason == "no_token":
+            message = "found no token, expected Authorization: Bearer, or a page opened once by /?token="
+            return _error(401, reason, message, {"WWW-Authenticate": "Bearer"})
+        return _error(403, reason, f"found a request with a {reason.replace('_', ' ')}, expected this kiosk's own")
+
+
+async def _body_of(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """The body, of a stated size at most, however long it claims to be.
+
+    Raises:
+        PictureError: it is longer.
+    """
+    parts: list[bytes] = []
+    size = int(request.headers.get("content-length") or 0)
+    if size <= most:
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            parts.append(part)
+            if size > most:
+                break
+    if size > most:
+        raise PictureError("too_large", f"found a body of more than {most} bytes, expected at most that")
+    return b"".join(parts)
+
+
+def _picture(data: bytes | None, missing: str) -> Response:
+    if data is None:
+        return _error(404, "not_found", missing)
+    media_type = f"image/{kind_of(data) or 'jpeg'}"
+    return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=60"})
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 16 else -1
+
+
+def _error(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"reason": reason, "error": message}, status_code=status, headers=headers)
