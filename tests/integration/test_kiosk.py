@@ -1,0 +1,157 @@
+"""The kiosk as people use it: a device that runs, and a browser before it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.integration.kiosk_scene import KNOWN_LABEL, UNKNOWN, install_without, poses, write_video
+from tests.integration.mosquitto import free_port
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60.0
+TOKEN = "open sesame, please"
+NAME = "Merle hatch with an oval badge"
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    assert chromium, "found no chromium, expected Debian's package"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def device(folder: Path, port: int):
+    config = folder / "device.yaml"
+    config.write_text(
+        f"state_dir: {folder / 'state'}\n"
+        f"cameras:\n  counter: {{source: 'file://{folder / 'counter.mp4'}', framing: whole_frame}}\n"
+        f"recognition: {{min_looks: 2}}\n"
+        f"kiosk: {{camera: counter, port: {port}, token: '{TOKEN}'}}\n"
+    )
+    command = [sys.executable, "-m", "edge", "run", "-c", config]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _wait_until_served(port)
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            log = process.communicate(timeout=30)[1]
+    assert process.returncode == 0, log
+    assert "Traceback" not in log, log
+    assert TOKEN not in log
+
+
+def _wait_until_served(port: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            assert ask(port, "GET", "/v1/state", token=None)[0] == 401
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"found nothing on port {port}, expected the kiosk")
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None, token: str | None = TOKEN) -> tuple[int, dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    status, data = response.status, response.read()
+    connection.close()
+    return status, json.loads(data) if data else {}
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture of the page where a person asked for one."""
+    if folder := os.environ.get("FINESIGHT_SHOTS"):
+        for size, (width, height) in {"touch": (1280, 800), "phone": (390, 844)}.items():
+            page.set_viewport_size({"width": width, "height": height})
+            page.screenshot(path=Path(folder) / f"{name}-{size}.png")
+
+
+def fits(page: Page) -> bool:
+    """Whether the page stands on a phone and on a kiosk without scrolling sideways."""
+    wide = []
+    for width, height in ((390, 844), (1280, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        wide.append(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+    return all(wide)
+
+
+def test_a_kiosk_answers_is_taught_and_knows_it_at_once_and_after_a_restart(tmp_path, browser):
+    install_without(UNKNOWN, tmp_path / "state", tmp_path)
+    write_video(tmp_path / "counter.mp4", known_s=12, poses_s=1.5, rounds=8)
+    port = free_port()
+    page = browser.new_page()
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    with device(tmp_path, port):
+        page.goto(f"http://127.0.0.1:{port}/?token={TOKEN}")
+        assert "token" not in page.url
+        expect(page.locator("#answer-label")).to_have_text(KNOWN_LABEL)
+        page.wait_for_function("document.querySelector('#live').naturalWidth === 960")
+        page.wait_for_function("document.querySelector('#answer-picture').naturalWidth > 0")
+        assert fits(page)
+        shoot(page, "1-answer")
+
+        expect(page.locator("#waiting")).to_be_visible()  # the known car is gone
+        shoot(page, "2-waiting")
+        page.get_by_role("button", name="What is this?").click()
+        expect(page.get_by_role("heading", name="I don't know this")).to_be_visible()
+        assert fits(page)
+        shoot(page, "3-unknown")
+
+        page.get_by_role("button", name="Teach me").click()
+        expect(page.locator("#looks li.taken")).to_have_count(4)
+        learn = page.get_by_role("button", name="Learn it")
+        expect(learn).to_be_disabled()
+        page.get_by_label("Its name").fill(NAME)
+        assert fits(page)
+        shoot(page, "4-teaching")
+        learn.click()
+        expect(page.locator("#learnt-label")).to_have_text(f"I know {NAME} now")
+        shoot(page, "5-learnt")
+
+        looked_up = ask(port, "POST", "/v1/lookup", cv2.imencode(".jpg", poses(UNKNOWN)[1])[1].tobytes())
+        page.locator("#learnt-done").click()
+        expect(page.locator("#answer-label")).to_have_text(NAME)
+        assert fits(page)
+        shoot(page, "6-recognised")
+        page.get_by_role("button", name="What I was taught here").click()
+        expect(page.locator("#taught-items li")).to_have_count(1)
+        shoot(page, "7-taught")
+    assert looked_up[0] == 200
+    assert looked_up[1]["match"]["label"] == NAME
+
+    write_video(tmp_path / "counter.mp4", known_s=0, poses_s=1.5, rounds=8)
+    with device(tmp_path, port):
+        page.goto(f"http://127.0.0.1:{port}/")  # the browser kept its cookie
+        expect(page.locator("#answer-label")).to_have_text(NAME)
+        expect(page.locator("#answer-category")).to_have_text("car")
+    page.close()
+    assert complaints == []
