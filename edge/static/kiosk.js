@@ -158,6 +158,8 @@ async function followPicture() {
         number = response.headers.get("X-Number");
         const live = byId("live");
         const old = live.src;
+        live.onload = () =>
+          live.parentElement.style.setProperty("--aspect", live.naturalWidth / live.naturalHeight);
         live.src = URL.createObjectURL(await response.blob());
         if (old) URL.revokeObjectURL(old);
       } else if (response.status !== 204) await pause(1000);
@@ -193,10 +195,10 @@ byId("teaching").addEventListener("submit", async (event) => {
   try {
     const label = byId("name").value.trim();
     learnt = await call("POST", "/v1/taught", { label, category: byId("category").value || null });
-    byId("learnt-label").textContent = "I know " + learnt.label + " now";
+    byId("learnt-label").textContent = learnt.label;
     byId("learnt-text").textContent =
       learnt.recognised > 0
-        ? "Show it to me again to try."
+        ? "I know it from now on. Show it to me again to try."
         : "But I would not recognise it yet. Teach me more sides of it under the same name.";
     document.activeElement.blur();
     show(await call("GET", "/v1/state"));
