@@ -96,6 +96,7 @@ class KioskServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((config.host, config.port))
+            self._socket.listen()  # who connects from here on is answered once the thread runs
         except OSError as error:
             self._socket.close()
             raise ConfigError(f"kiosk: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
