@@ -6,6 +6,7 @@ Modules are imported by the verb that needs them, so that `edge --help` answers 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import __version__
-from edge.errors import FinesightError
+from edge.errors import ConfigError, FinesightError
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if config.kiosk is None:
             runtime = stack.enter_context(Runtime(config))
         else:
+            _need_packages("starlette", "uvicorn", extra="kiosk")
             from edge.kiosk_device import open_kiosk
 
             runtime = open_kiosk(config, config.kiosk, stack)
@@ -157,6 +159,13 @@ def _run(arguments: argparse.Namespace) -> int:
             server.watch(runtime)
         runtime.run(stop, until_end=arguments.until_end)
     return 0
+
+
+def _need_packages(*packages: str, extra: str) -> None:
+    """An extra that the configuration asks for must be installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(f"{extra}: found no package {missing[0]!r}, expected it installed (extra {extra!r})")
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -176,6 +185,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if config.health is not None:
         print(f"health http://{config.health.host}:{config.health.port}/healthz")
     if config.kiosk is not None:
+        _need_packages("starlette", "uvicorn", extra="kiosk")
         print(
             f"kiosk http://{config.kiosk.host}:{config.kiosk.port}/ ({'token' if config.kiosk.token else 'no token'})"
         )

@@ -47,7 +47,10 @@ _LOOKUPS_AT_ONCE = 4  # admitted; each may hold a body. One is decoded and recog
 _POLL_S = 0.03
 _STATE_PATIENCE_S = 10.0
 _LIVE_PATIENCE_S = 2.0
-_STATUS = {"empty": 400, "truncated": 400, "broken": 400, "not_a_picture": 415, "too_large": 413}
+_STATUS = {
+    "empty": 400, "truncated": 400, "broken": 400, "left": 400, "slow": 408, "too_large": 413, "not_a_picture": 415,
+    "busy": 503,
+}  # fmt: skip
 _PICTURE_TYPES = {"image/jpeg", "image/png", "image/webp", "application/octet-stream", ""}
 _HEADERS = [
     (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"),
@@ -145,27 +148,35 @@ class KioskServer:
         return FileResponse(STATIC / "kiosk.html", headers={"Cache-Control": "no-cache"})
 
     async def _lookup(self, request: Request) -> Response:
-        if self._lookups >= _LOOKUPS_AT_ONCE:
-            return self._refused_lookup(503, "busy", f"found {self._lookups} look-ups under way, expected fewer")
         self._lookups += 1
         try:
-            content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if content_type not in _PICTURE_TYPES:
-                message = f"found content type {content_type!r}, expected image/jpeg, image/png or image/webp"
-                return self._refused_lookup(415, "not_a_picture", message)
-            body = await asyncio.wait_for(_body_of(request), _BODY_TIMEOUT_S)
+            body = await self._picture_of(request)
             async with self._one_lookup:
                 answer = await run_in_threadpool(self._recognise, body)
         except PictureError as error:
             return self._refused_lookup(_STATUS[error.reason], error.reason, str(error))
-        except asyncio.TimeoutError:
-            return self._refused_lookup(408, "slow", f"found no whole body in {_BODY_TIMEOUT_S:.0f} s")
-        except ClientDisconnect:
-            return self._refused_lookup(400, "left", "found no whole body")
+        except FinesightError as error:
+            log.exception("kiosk: a look-up failed")
+            return self._refused_lookup(500, "failed", str(error))
         finally:
             self._lookups -= 1
         self._counters.add("lookups", result=answer["reason"] or "match")
         return JSONResponse(answer)
+
+    async def _picture_of(self, request: Request) -> bytes:
+        if self._lookups > _LOOKUPS_AT_ONCE:
+            raise PictureError("busy", f"found {_LOOKUPS_AT_ONCE} look-ups under way, expected fewer")
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type not in _PICTURE_TYPES:
+            expected = "image/jpeg, image/png or image/webp"
+            raise PictureError("not_a_picture", f"found content type {content_type!r}, expected {expected}")
+        try:
+            return await asyncio.wait_for(_body_of(request), _BODY_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            message = f"found no end of the body, expected it within {_BODY_TIMEOUT_S:.0f} s"
+            raise PictureError("slow", message) from None
+        except ClientDisconnect:
+            raise PictureError("left", "found no end of the body, expected it") from None
 
     def _recognise(self, body: bytes) -> dict[str, Any]:
         timings = Timings()

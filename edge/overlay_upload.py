@@ -6,6 +6,7 @@ jittered wait that doubles up to ten minutes; nothing waits for it.
 
 from __future__ import annotations
 
+import http.client
 import logging
 import random
 import threading
@@ -44,8 +45,8 @@ def put_to(url: str, token: str | None) -> Put:
         except urllib.error.HTTPError as error:
             error.close()
             raise OverlayError(f"upload of {name}: found HTTP status {error.code}, expected 2xx") from error
-        except OSError as error:
-            raise OverlayError(f"upload of {name}: {getattr(error, 'reason', error)}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # no server, no HTTP, no URL
+            raise OverlayError(f"upload of {name}: {getattr(error, 'reason', type(error).__name__)}") from error
 
     return put
 

@@ -301,8 +301,13 @@ class Runtime:
         successor = self._successor.poll(self.serving)
         if successor is None:
             return
+        try:
+            successor = self._dress(successor)  # once more: it may have been long in loading
+        except FinesightError as error:
+            self.counters.add("dress_failed")
+            log.warning("%s; it serves as it was loaded", error)
         with self._serve_lock:
-            self.serving = self._dress(successor)  # once more: it may have been long in loading
+            self.serving = successor
         log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
         self._announce_health()
 

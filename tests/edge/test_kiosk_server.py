@@ -117,6 +117,16 @@ def test_what_cannot_be_looked_up_is_one_clear_error_and_counted(desk, body, sta
     assert desk.counters.total("lookups", result=reason) == 1
 
 
+def test_an_engine_that_fails_is_an_error_of_ours_and_the_next_picture_is_looked_up(desk, caplog):
+    engine = desk.device.serving.stages.embedders["carton"]._engine
+    engine.broken = True
+    status, answer = desk.json("POST", "/v1/lookup", NOISE)
+    assert (status, answer["reason"]) == (500, "failed")
+    assert "scripted engine" in caplog.text
+    engine.broken = False
+    assert desk.json("POST", "/v1/lookup", NOISE)[0] == 200
+
+
 def test_a_body_that_is_too_long_is_refused_by_what_it_claims_and_by_what_it_is(desk):
     assert desk.json("POST", "/v1/lookup", b"x", Content_Length=str(MAX_BODY_BYTES + 1))[0] == 413
     endless = (bytes(1_000_000) for _ in range(30))

@@ -10,7 +10,7 @@ import pytest
 
 from edge.errors import OverlayError
 from edge.overlay_store import OverlayStore
-from edge.overlay_upload import put_to, upload_pending, wait_s
+from edge.overlay_upload import Uploader, put_to, upload_pending, wait_s
 from tests.fakes_engine import FakeCounts
 
 AT = "2026-01-01T00:00:00Z"
@@ -62,6 +62,16 @@ def test_a_thing_that_is_forgotten_while_it_travels_is_no_crash(store):
     assert upload_pending(store, FakeTrainer(), FakeCounts())
 
 
+def test_the_thread_uploads_at_its_start_and_when_it_is_woken(store):
+    arrived = threading.Semaphore(0)
+    store.keep("a", None, [b"x"], AT)
+    with Uploader(store, lambda *_: arrived.release(), FakeCounts()) as uploader:
+        assert arrived.acquire(timeout=5)
+        store.keep("b", None, [b"x"], AT)
+        uploader.wake()
+        assert arrived.acquire(timeout=5)
+
+
 def test_the_wait_doubles_to_ten_minutes_and_half_of_it_is_chance():
     assert [wait_s(n, lambda: 1.0) for n in (1, 2, 3, 9, 10_000)] == [10, 20, 40, 600, 600]
     assert wait_s(1, lambda: 0.0) == 5
@@ -99,6 +109,7 @@ def test_a_file_is_put_below_the_url_with_the_token_and_a_signature_stays():
 def test_a_refusal_and_an_absent_server_are_our_errors_without_the_url():
     with http_server(507) as (url, _), pytest.raises(OverlayError, match="found HTTP status 507, expected 2xx"):
         put_to(f"{url}/?secret", None)("a.zip", b"x")
-    with pytest.raises(OverlayError) as caught:
-        put_to(f"{url}/?secret", None)("a.zip", b"x")
-    assert "secret" not in str(caught.value)
+    for bad in (f"{url}/?secret", "http://secret host/", "http://secret:port/"):
+        with pytest.raises(OverlayError) as caught:
+            put_to(bad, None)("a.zip", b"x")
+        assert "secret" not in str(caught.value)

@@ -155,3 +155,26 @@ def test_a_kiosk_answers_is_taught_and_knows_it_at_once_and_after_a_restart(tmp_
         expect(page.locator("#answer-category")).to_have_text("car")
     page.close()
     assert complaints == []
+
+
+def test_check_names_the_page_and_a_missing_extra_is_one_line(tmp_path):
+    install_without(UNKNOWN, tmp_path / "state", tmp_path)
+    config = tmp_path / "device.yaml"
+    config.write_text(
+        f"state_dir: {tmp_path / 'state'}\ncameras: {{c: {{source: 'v4l2://0', framing: whole_frame}}}}\n"
+        f"kiosk: {{camera: c, port: 8099, token: '{TOKEN}'}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "check", "-c", config], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kiosk http://127.0.0.1:8099/ (token)" in done.stdout
+    assert TOKEN not in done.stdout + done.stderr
+    without = (
+        "import importlib.util as u, sys; found = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'uvicorn' else found(name, *more)\n"
+        f"from edge.cli import main; sys.exit(main(['run', '-c', {str(config)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "edge: kiosk: found no package 'uvicorn', expected it installed (extra 'kiosk')\n"
