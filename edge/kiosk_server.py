@@ -95,7 +95,8 @@ class KioskServer:
         self._lookups, self._one_lookup = 0, asyncio.Lock()
         self._stopping = False
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        self._socket = socket.socket(family)
+        # asyncio turns Nagle's wait of 40 ms off only where the protocol is named
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((config.host, config.port))

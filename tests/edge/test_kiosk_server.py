@@ -237,6 +237,28 @@ def test_another_sites_page_is_refused(desk):
     assert desk.counters.total("kiosk_refused", reason="wrong_origin") == 1
 
 
+def test_answers_are_not_held_back_by_nagles_wait(desk):
+    """asyncio turns it off for sockets that name their protocol; each answer took 40 ms longer before."""
+    assert desk.server._socket.proto == socket.IPPROTO_TCP
+
+
+def test_only_so_many_pictures_are_held_at_once(desk):
+    waiting = [http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=5) for _ in range(4)]
+    for connection in waiting:  # the body never comes
+        connection.putrequest("POST", "/v1/lookup")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders()
+    status = 200
+    while status != 503:  # the requests before may not have been read yet
+        status, answer = desk.json("POST", "/v1/lookup", NOISE)
+    assert answer["reason"] == "busy"
+    for connection in waiting:
+        connection.close()
+    while desk.json("POST", "/v1/lookup", NOISE)[0] != 200:
+        pass
+    assert desk.counters.total("lookups", result="left") == 4
+
+
 def test_a_port_in_use_is_our_error(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         config = KioskConfig(camera="c", port=other.getsockname()[1])

@@ -114,8 +114,8 @@ def test_a_kiosk_answers_is_taught_and_knows_it_at_once_and_after_a_restart(tmp_
         page.goto(f"http://127.0.0.1:{port}/?token={TOKEN}")
         assert "token" not in page.url
         expect(page.locator("#answer-label")).to_have_text(KNOWN_LABEL)
-        page.wait_for_function("document.querySelector('#live').naturalWidth === 960")
-        page.wait_for_function("document.querySelector('#answer-picture').naturalWidth > 0")
+        expect(page.locator("#live")).to_have_js_property("naturalWidth", 960)
+        expect(page.locator("#answer-picture")).not_to_have_js_property("naturalWidth", 0)
         assert fits(page)
         shoot(page, "1-answer")
 
