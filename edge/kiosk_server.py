@@ -1,4 +1,4 @@
-"""The kiosk's page and look-ups over HTTP. The only door to starlette and uvicorn.
+"""The kiosk's page and look-ups over HTTP. With edge.kiosk_http the door to starlette and uvicorn.
 
 One thread of its own; what takes longer than a moment (models, disk) runs in its pool. Engines may be run from any
 thread (edge.types.Engine), so a look-up waits for no frame, and the frame path for one model's run at most.
@@ -14,17 +14,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qs
 
 import uvicorn
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.config import KioskConfig
 from edge.errors import ConfigError, FinesightError, PictureError
@@ -32,16 +30,14 @@ from edge.health import Counters
 from edge.item_pictures import ItemPictures
 from edge.kiosk import Kiosk
 from edge.kiosk_answers import lesson_answer, lookup_answer, state_answer, taught_answer
-from edge.kiosk_gate import COOKIE, cookie_of, is_token, refusal
+from edge.kiosk_http import Gate, body_of, error_answer, number_of, picture_answer
 from edge.lookup import decode_picture, look_up
 from edge.overlay import Overlay
-from edge.picture_header import kind_of
 from edge.timing import Timings
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-MAX_BODY_BYTES = 20_000_000
 _BODY_TIMEOUT_S = 15.0
 _LOOKUPS_AT_ONCE = 4  # admitted; each may hold a body. One is decoded and recognised at a time
 _POLL_S = 0.03
@@ -52,11 +48,6 @@ _STATUS = {
     "busy": 503,
 }  # fmt: skip
 _PICTURE_TYPES = {"image/jpeg", "image/png", "image/webp", "application/octet-stream", ""}
-_HEADERS = [
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
 
 
 class _Asked(BaseModel):
@@ -105,7 +96,7 @@ class KioskServer:
             self._socket.close()
             raise ConfigError(f"kiosk: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
         self.port: int = self._socket.getsockname()[1]
-        app = _Gate(self._app(), config.token, counters)
+        app = Gate(self._app(), config.token, counters)
         options = uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=64,
@@ -172,7 +163,7 @@ class KioskServer:
             expected = "image/jpeg, image/png or image/webp"
             raise PictureError("not_a_picture", f"found content type {content_type!r}, expected {expected}")
         try:
-            return await asyncio.wait_for(_body_of(request), _BODY_TIMEOUT_S)
+            return await asyncio.wait_for(body_of(request), _BODY_TIMEOUT_S)
         except asyncio.TimeoutError:
             message = f"found no end of the body, expected it within {_BODY_TIMEOUT_S:.0f} s"
             raise PictureError("slow", message) from None
@@ -190,17 +181,17 @@ class KioskServer:
 
     def _refused_lookup(self, status: int, reason: str, message: str) -> Response:
         self._counters.add("lookups", result=reason)
-        return _error(status, reason, message)
+        return error_answer(status, reason, message)
 
     async def _state(self, request: Request) -> Response:
-        after = _number(request, "after")
+        after = number_of(request, "after")
         deadline = time.monotonic() + _STATE_PATIENCE_S
         while self._kiosk.state()[0] == after and time.monotonic() < deadline and not self._stopping:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
         return JSONResponse(state_answer(*self._kiosk.state(), self._kiosk.serving))
 
     async def _live(self, request: Request) -> Response:
-        after = _number(request, "after")
+        after = number_of(request, "after")
         deadline = time.monotonic() + _LIVE_PATIENCE_S
         while time.monotonic() < deadline and not self._stopping:
             number, jpeg = self._kiosk.live()
@@ -215,11 +206,11 @@ class KioskServer:
         categories = [name for name in serving.stages.embedders if category in (None, name)]
         item = request.query_params.get("item", "")
         data = await run_in_threadpool(self._pictures.picture, serving.gallery_id, categories, item)
-        return _picture(data, f"found no picture of item {item[:80]!r}")
+        return picture_answer(data, f"found no picture of item {item[:80]!r}")
 
     async def _look(self, request: Request) -> Response:
         number = request.path_params["number"]
-        return _picture(self._kiosk.look(number), f"found no look {number}")
+        return picture_answer(self._kiosk.look(number), f"found no look {number}")
 
     def _touch(self, act: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(_: Request) -> Response:
@@ -230,7 +221,7 @@ class KioskServer:
 
     async def _teach(self, request: Request) -> Response:
         try:
-            asked = _Asked.model_validate_json(await _body_of(request, 10_000))
+            asked = _Asked.model_validate_json(await body_of(request, 10_000))
             lesson = await run_in_threadpool(self._kiosk.teach, asked.label, asked.category)
         except (ValidationError, PictureError):
             return self._refused_lesson('found another body, expected {"label": "...", "category": "..." or null}')
@@ -242,7 +233,7 @@ class KioskServer:
 
     def _refused_lesson(self, message: str) -> Response:
         self._counters.add("kiosk_refused", reason="not_taught")
-        return _error(422, "not_taught", message)
+        return error_answer(422, "not_taught", message)
 
     async def _list_taught(self, _: Request) -> Response:
         retired = self._overlay.retired
@@ -254,77 +245,5 @@ class KioskServer:
             await run_in_threadpool(self._kiosk.forget, request.path_params["item"])
         except FinesightError as error:
             self._counters.add("kiosk_refused", reason="not_found")
-            return _error(404, "not_found", str(error))
+            return error_answer(404, "not_found", str(error))
         return Response(status_code=204)
-
-
-class _Gate:
-    """Lets through whom edge.kiosk_gate does; takes the token from the address once, for a cookie."""
-
-    def __init__(self, app: ASGIApp, token: str | None, counters: Counters) -> None:
-        self._app, self._token, self._counters = app, token, counters
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        request = Request(scope)
-        offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if self._token is not None and scope["path"] == "/" and is_token(offered, self._token):
-            response: ASGIApp = RedirectResponse("/", status_code=303)
-            response.set_cookie(  # type: ignore[attr-defined]
-                COOKIE, cookie_of(self._token), max_age=365 * 24 * 3600, httponly=True, samesite="strict"
-            )
-        else:
-            changes = scope["method"] not in ("GET", "HEAD")
-            reason = refusal(request.headers, request.cookies, changes=changes, token=self._token)
-            response = self._app if reason is None else self._refuse(reason)
-
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
-            await send(message)
-
-        await response(scope, receive, send_with_headers)
-
-    def _refuse(self, reason: str) -> Response:
-        self._counters.add("kiosk_refused", reason=reason)
-        if reason == "no_token":
-            message = "found no token, expected Authorization: Bearer, or a page opened once by /?token="
-            return _error(401, reason, message, {"WWW-Authenticate": "Bearer"})
-        return _error(403, reason, f"found a request with a {reason.replace('_', ' ')}, expected this kiosk's own")
-
-
-async def _body_of(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    """The body, of a stated size at most, however long it claims to be.
-
-    Raises:
-        PictureError: it is longer.
-    """
-    parts: list[bytes] = []
-    size = int(request.headers.get("content-length") or 0)
-    if size <= most:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            parts.append(part)
-            if size > most:
-                break
-    if size > most:
-        raise PictureError("too_large", f"found a body of more than {most} bytes, expected at most that")
-    return b"".join(parts)
-
-
-def _picture(data: bytes | None, missing: str) -> Response:
-    if data is None:
-        return _error(404, "not_found", missing)
-    media_type = f"image/{kind_of(data) or 'jpeg'}"
-    return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=60"})
-
-
-def _number(request: Request, name: str) -> int:
-    text = request.query_params.get(name, "")
-    return int(text) if text.isdecimal() and len(text) < 16 else -1
-
-
-def _error(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"reason": reason, "error": message}, status_code=status, headers=headers)

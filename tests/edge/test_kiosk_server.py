@@ -17,7 +17,8 @@ from edge.config import KioskConfig
 from edge.errors import ConfigError
 from edge.item_pictures import ItemPictures
 from edge.kiosk import Kiosk
-from edge.kiosk_server import MAX_BODY_BYTES, KioskServer
+from edge.kiosk_http import MAX_BODY_BYTES
+from edge.kiosk_server import KioskServer
 from edge.overlay import Overlay
 from edge.overlay_store import OverlayStore
 from tests.edge.kiosk_samples import jpeg
