@@ -17,13 +17,15 @@ import cv2
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.integration.kiosk_scene import KNOWN_LABEL, UNKNOWN, install_without, poses, write_video
+from edge import bundle
+from tests.edge.test_overlay_upload import http_server
+from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, install_without, poses, write_video
 from tests.integration.mosquitto import free_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 TOKEN = "open sesame, please"
-NAME = "Merle hatch with an oval badge"
+NAME = "Merle hatch oval"  # as the full gallery calls it
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -41,13 +43,13 @@ def browser():
 
 
 @contextmanager
-def device(folder: Path, port: int):
+def device(folder: Path, port: int, upload_url: str):
     config = folder / "device.yaml"
     config.write_text(
         f"state_dir: {folder / 'state'}\n"
         f"cameras:\n  counter: {{source: 'file://{folder / 'counter.mp4'}', framing: whole_frame}}\n"
         f"recognition: {{min_looks: 2}}\n"
-        f"kiosk: {{camera: counter, port: {port}, token: '{TOKEN}'}}\n"
+        f"kiosk: {{camera: counter, port: {port}, token: '{TOKEN}', upload_url: '{upload_url}'}}\n"
     )
     command = [sys.executable, "-m", "edge", "run", "-c", config]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
@@ -101,58 +103,84 @@ def fits(page: Page) -> bool:
     return all(wide)
 
 
-def test_a_kiosk_answers_is_taught_and_knows_it_at_once_and_after_a_restart(tmp_path, browser):
-    install_without(UNKNOWN, tmp_path / "state", tmp_path)
+def answer_what_is_known_and_ask_for_the_rest(page: Page) -> None:
+    expect(page.locator("#answer-label")).to_have_text(KNOWN_LABEL)
+    expect(page.locator("#live")).to_have_js_property("naturalWidth", 960)
+    expect(page.locator("#answer-picture")).not_to_have_js_property("naturalWidth", 0)
+    assert fits(page)
+    shoot(page, "1-answer")
+    expect(page.locator("#waiting")).to_be_visible()  # the known car is gone
+    shoot(page, "2-waiting")
+    page.get_by_role("button", name="What is this?").click()
+    expect(page.get_by_role("heading", name="I don't know this")).to_be_visible()
+    assert fits(page)
+    shoot(page, "3-unknown")
+
+
+def teach(page: Page) -> None:
+    page.get_by_role("button", name="Teach me").click()
+    expect(page.locator("#looks li.taken")).to_have_count(4)
+    learn = page.get_by_role("button", name="Learn it")
+    expect(learn).to_be_disabled()
+    page.get_by_label("Its name").fill(NAME)
+    assert fits(page)
+    shoot(page, "4-teaching")
+    learn.click()
+    expect(page.locator("#learnt-label")).to_have_text(NAME)
+    shoot(page, "5-learnt")
+
+
+def know_what_was_taught(page: Page) -> None:
+    page.locator("#learnt-done").click()
+    expect(page.locator("#answer-label")).to_have_text(NAME)
+    assert fits(page)
+    shoot(page, "6-recognised")
+    page.get_by_role("button", name="What I was taught here").click()
+    expect(page.locator("#taught-items li")).to_have_count(1)
+    shoot(page, "7-taught")
+    page.get_by_role("button", name="Close").click()
+
+
+def look_up(port: int, pose: int) -> dict:
+    status, answer = ask(port, "POST", "/v1/lookup", cv2.imencode(".jpg", poses(UNKNOWN)[pose])[1].tobytes())
+    assert status == 200
+    return answer
+
+
+def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path, browser):
+    state, port = tmp_path / "state", free_port()
+    install_without(UNKNOWN, state, tmp_path)
     write_video(tmp_path / "counter.mp4", known_s=12, poses_s=1.5, rounds=8)
-    port = free_port()
     page = browser.new_page()
     page.set_default_timeout(30_000)
     expect.set_options(timeout=30_000)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    with device(tmp_path, port):
+    with http_server(201) as (trainer, uploads), device(tmp_path, port, trainer):
         page.goto(f"http://127.0.0.1:{port}/?token={TOKEN}")
         assert "token" not in page.url
-        expect(page.locator("#answer-label")).to_have_text(KNOWN_LABEL)
-        expect(page.locator("#live")).to_have_js_property("naturalWidth", 960)
-        expect(page.locator("#answer-picture")).not_to_have_js_property("naturalWidth", 0)
-        assert fits(page)
-        shoot(page, "1-answer")
-
-        expect(page.locator("#waiting")).to_be_visible()  # the known car is gone
-        shoot(page, "2-waiting")
-        page.get_by_role("button", name="What is this?").click()
-        expect(page.get_by_role("heading", name="I don't know this")).to_be_visible()
-        assert fits(page)
-        shoot(page, "3-unknown")
-
-        page.get_by_role("button", name="Teach me").click()
-        expect(page.locator("#looks li.taken")).to_have_count(4)
-        learn = page.get_by_role("button", name="Learn it")
-        expect(learn).to_be_disabled()
-        page.get_by_label("Its name").fill(NAME)
-        assert fits(page)
-        shoot(page, "4-teaching")
-        learn.click()
-        expect(page.locator("#learnt-label")).to_have_text(NAME)
-        shoot(page, "5-learnt")
-
-        looked_up = ask(port, "POST", "/v1/lookup", cv2.imencode(".jpg", poses(UNKNOWN)[1])[1].tobytes())
-        page.locator("#learnt-done").click()
-        expect(page.locator("#answer-label")).to_have_text(NAME)
-        assert fits(page)
-        shoot(page, "6-recognised")
-        page.get_by_role("button", name="What I was taught here").click()
-        expect(page.locator("#taught-items li")).to_have_count(1)
-        shoot(page, "7-taught")
-    assert looked_up[0] == 200
-    assert looked_up[1]["match"]["label"] == NAME
+        answer_what_is_known_and_ask_for_the_rest(page)
+        teach(page)
+        item = look_up(port, 1)["match"]["item"]
+        know_what_was_taught(page)
+    expect(page.locator("#lost")).to_be_visible()  # and nothing of what was seen last
+    expect(page.locator("#live")).to_be_hidden()
+    assert [path for path, _, _ in uploads] == [f"/{item}.zip"]
 
     write_video(tmp_path / "counter.mp4", known_s=0, poses_s=1.5, rounds=8)
-    with device(tmp_path, port):
+    with device(tmp_path, port, trainer):
         page.goto(f"http://127.0.0.1:{port}/")  # the browser kept its cookie
         expect(page.locator("#answer-label")).to_have_text(NAME)
         expect(page.locator("#answer-category")).to_have_text("car")
+        assert look_up(port, 0)["match"]["item"] == item
+
+        generation = bundle.install_gallery(DEMO / "gallery", state)
+        bundle.activate(state, "a", generation)
+        deadline = time.monotonic() + DEADLINE_S
+        while look_up(port, 0)["gallery"] != generation and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert look_up(port, 0)["match"]["item"] == UNKNOWN
+        assert ask(port, "GET", "/v1/taught")[1]["taught"][0]["retired"] == "same_name"
     page.close()
     assert complaints == []
 
