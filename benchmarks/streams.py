@@ -62,8 +62,8 @@ def recognise(assets: Path, video: Path) -> dict[int, tuple[str, str]]:
     from edge.capture_door import open_source
     from edge.config import load_config
     from edge.health import Counters
+    from edge.parts import build_pipeline, open_serving_from
     from edge.payload import event_payload
-    from edge.runtime import build_pipeline, open_serving_from
     from edge.score import answers_of, read_truth, score
     from edge.source import CaptureOptions, EndOfStream, parse_source
     from edge.types import Frame

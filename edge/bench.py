@@ -14,8 +14,8 @@ from edge.config import CameraConfig, DeviceConfig
 from edge.errors import CaptureError
 from edge.health import Counters, percentile, resident_bytes
 from edge.outbox import Outbox
+from edge.parts import build_pipeline, open_serving, open_serving_from
 from edge.payload import event_payload, priority_of, topic_of
-from edge.runtime import build_pipeline, open_serving, open_serving_from
 from edge.source import CaptureOptions, EndOfStream, parse_source
 from edge.timing import ENGINE_STAGES, Timings
 from edge.types import Frame

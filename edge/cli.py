@@ -6,6 +6,7 @@ Modules are imported by the verb that needs them, so that `edge --help` answers 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import __version__
-from edge.errors import FinesightError
+from edge.errors import ConfigError, FinesightError
 
 if TYPE_CHECKING:
     from edge.config import DeviceConfig
@@ -196,11 +197,10 @@ def _record(arguments: argparse.Namespace) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from edge.config import load_config
-    from edge.errors import ConfigError
     from edge.health import Counters
+    from edge.parts import build_pipeline, open_serving
     from edge.payload import event_payload
     from edge.replay import replay
-    from edge.runtime import build_pipeline, open_serving
 
     config = load_config(arguments.config, os.environ)
     serving = open_serving(config)
@@ -229,18 +229,31 @@ def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) ->
             from edge.health_server import HealthServer
 
             server = stack.enter_context(HealthServer(config.health.host, config.health.port))
-        runtime = stack.enter_context(Runtime(config, file))
+        if config.kiosk is None:
+            runtime = stack.enter_context(Runtime(config, file))
+        else:
+            _need_packages("starlette", "uvicorn", extra="kiosk")
+            from edge.kiosk_device import open_kiosk
+
+            runtime = open_kiosk(config, config.kiosk, file, stack)
         if server is not None:
             server.watch(runtime)
         runtime.run(stop, until_end=until_end, reload=reload)
     return 0
 
 
+def _need_packages(*packages: str, extra: str) -> None:
+    """An extra that the configuration asks for must be installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(f"{extra}: found no package {missing[0]!r}, expected it installed (extra {extra!r})")
+
+
 def _check(arguments: argparse.Namespace) -> int:
     from edge.announce import mqtt_settings
     from edge.config import load_config
     from edge.mqtt import tls_context
-    from edge.runtime import open_serving
+    from edge.parts import open_serving
     from edge.source import parse_source
 
     config = load_config(arguments.config, os.environ)
@@ -253,6 +266,11 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"broker {settings.address}: {'TLS' if settings.tls else 'no TLS'}")
     if config.health is not None:
         print(f"health http://{config.health.host}:{config.health.port}/healthz")
+    if config.kiosk is not None:
+        _need_packages("starlette", "uvicorn", extra="kiosk")
+        print(
+            f"kiosk http://{config.kiosk.host}:{config.kiosk.port}/ ({'token' if config.kiosk.token else 'no token'})"
+        )
     serving = open_serving(config)
     print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
     if arguments.probe and not _probe(config, serving, arguments.seconds):
@@ -265,8 +283,8 @@ def _probe(config: DeviceConfig, serving: Serving, seconds: float) -> bool:
     """Open each camera and print what it sends; whether all could be read."""
     from edge.errors import CaptureError
     from edge.health import Counters
+    from edge.parts import build_pipeline, capture_options
     from edge.probe import describe, probe, recognition_ms
-    from edge.runtime import build_pipeline, capture_options
     from edge.source import parse_source
 
     good = True

@@ -6,6 +6,7 @@ Defaults live in the types, with their units; the file states only differences. 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from edge.errors import ConfigError
@@ -179,6 +180,40 @@ class HealthConfig(_Tree):
     port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free one, which the log names
 
 
+class KioskConfig(_Tree):
+    """The touch page and look-ups over HTTP."""
+
+    camera: Name  # the one people hold things before; its framing is whole_frame
+    host: str = "127.0.0.1"  # another one needs a token
+    port: Annotated[int, Field(ge=0, le=65535)] = 8090  # 0: any free one, which the log names
+    token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)  # asked of whoever connects
+    looks: Annotated[int, Field(ge=1, le=8)] = 4  # pictures taken of a thing that is taught
+    max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # things; a start embeds every look of each
+    upload_url: str | None = Field(default=None, repr=False)  # http(s); what was taught is PUT to <upload_url>/<id>.zip
+    upload_token: str | None = Field(default=None, repr=False)  # sent as Authorization: Bearer
+
+    @field_validator("upload_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"https?://[^/]", url):
+            raise ValueError("expected http:// or https:// and a host")
+        return url
+
+    @model_validator(mode="after")
+    def _strangers_need_a_token(self) -> KioskConfig:
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(f"found host {self.host!r} without a token, expected a token or a loopback address")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class DeviceConfig(_Tree):
     """Everything one device is told."""
 
@@ -191,6 +226,7 @@ class DeviceConfig(_Tree):
     recognition: RecognitionConfig = RecognitionConfig()
     outbox: OutboxConfig = OutboxConfig()
     health: HealthConfig | None = None  # None: not served
+    kiosk: KioskConfig | None = None  # None: not served
 
     @field_validator("cameras")
     @classmethod
@@ -200,6 +236,17 @@ class DeviceConfig(_Tree):
         if "cmd" in cameras:  # its topics would be those of commands
             raise ValueError("found a camera named cmd, expected another name")
         return cameras
+
+    @field_validator("kiosk")
+    @classmethod
+    def _kiosk_has_a_camera(cls, kiosk: KioskConfig | None, info: ValidationInfo) -> KioskConfig | None:
+        cameras: dict[str, CameraConfig] = info.data.get("cameras", {})
+        if kiosk is not None and cameras:
+            fit = [name for name, camera in cameras.items() if camera.enabled and camera.framing == "whole_frame"]
+            if kiosk.camera not in fit:
+                expected = f"one of {fit}" if fit else "one with framing: whole_frame"
+                raise ValueError(f"found camera {kiosk.camera!r}, expected {expected}, enabled")
+        return kiosk
 
 
 def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
@@ -333,7 +380,7 @@ def _place(path: Path, root: yaml.Node, keys: list[str]) -> str:
 
 def _printable(keys: list[str], value: Any) -> str:
     """A value as an error may show it: a password must not be printed back."""
-    if "password" in keys:
+    if not {"password", "token", "upload_token", "upload_url"}.isdisjoint(keys):
         return "***"
     if isinstance(value, (dict, list)):  # may hold one deeper down
         return "a mapping" if isinstance(value, dict) else "a list"

@@ -20,7 +20,7 @@ from edge.capture_launch import HARDWARE, hardware_present
 from edge.config import DeviceConfig
 from edge.errors import CaptureError, FinesightError
 from edge.mqtt import Connection
-from edge.runtime import open_serving
+from edge.parts import open_serving
 from edge.temperature import read_temperatures
 
 Verdict = Literal["good", "note", "bad"]

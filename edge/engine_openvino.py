@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ class OpenVinoEngine:
         self._dtype = self._model.input(0).get_element_type().to_dtype()
         self._shape = self._model.input(0).get_partial_shape()
         self._request = self._model.create_infer_request()
+        self._lock = threading.Lock()  # a request runs for one thread at a time
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model on one batch.
@@ -42,7 +44,8 @@ class OpenVinoEngine:
             expected = f"{self._dtype} {self._shape}"
             raise EngineError(f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, expected {expected}")
         try:
-            result = self._request.infer([batch])
+            with self._lock:
+                result = self._request.infer([batch])
+                return [np.array(result[output]) for output in self._model.outputs]
         except Exception as error:
             raise EngineError(f"{self.where}: {str(error).splitlines()[0][:300]}") from error
-        return [np.array(result[output]) for output in self._model.outputs]

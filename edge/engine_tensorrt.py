@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class TensorRtEngine:
             EngineError: missing, damaged, refused by TensorRT, or there is no CUDA device.
         """
         self.where = str(path)
+        self._lock = threading.Lock()  # a context runs for one thread at a time
         try:
             onnx = path.read_bytes()
         except OSError as error:
@@ -132,7 +134,10 @@ class TensorRtEngine:
                 f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, "
                 f"expected {self._input.dtype} {list(self._row_shape)}, {rows} rows"
             )
-        batch = np.ascontiguousarray(batch)
+        with self._lock:
+            return self._run(np.ascontiguousarray(batch))
+
+    def _run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         self._must(self._context.set_input_shape(self._input.name, batch.shape), f"input shape {batch.shape}")
         self._stream.copy_in(self._input.pointer, batch)
         self._must(self._context.execute_async_v3(self._stream.handle), "to run")

@@ -6,6 +6,8 @@ FinesightError
 ├── GalleryError       a gallery store or generation
 ├── EngineError        an inference engine or a model file
 ├── CaptureError       a camera, a stream or an image
+│   └── PictureError   an uploaded picture is refused
+├── OverlayError       what was taught on the device
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
 │   └── RefusedError   the broker answered and said no
@@ -38,6 +40,18 @@ class EngineError(FinesightError):
 
 class CaptureError(FinesightError):
     """A source cannot be opened or read."""
+
+
+class PictureError(CaptureError):
+    """An uploaded picture is refused: `reason` says why in one word that can be counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason  # empty, not_a_picture, too_large, truncated, broken
+
+
+class OverlayError(FinesightError):
+    """What was taught on the device cannot be kept or read."""
 
 
 class OutboxError(FinesightError):

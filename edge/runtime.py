@@ -13,22 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from edge import __version__, image
 from edge.announce import Announcer
-from edge.bundle import Bundle, read_bundle, read_serving
 from edge.cameras import Cameras
 from edge.capture import Camera, OnState, policy_for
 from edge.capture_door import FrameSource, open_source
 from edge.capture_mailbox import Mailbox
 from edge.command import Command
-from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
+from edge.config import CameraConfig, DeviceConfig
 from edge.config_file import ConfigFile
 from edge.errors import CommandError, ConfigError, FinesightError
-from edge.gallery import Gallery, read_category, read_gallery
 from edge.health import (
     Counters,
     HealthReport,
@@ -39,16 +36,14 @@ from edge.health import (
     watchdog_interval_s,
 )
 from edge.journey import Journeys
-from edge.manifest import OpenSet
 from edge.outbox import Outbox
+from edge.parts import build_pipeline, capture_options, open_serving
 from edge.payload import event_payload, priority_of
-from edge.pipeline import Pipeline
+from edge.pipeline import Result
 from edge.recorder import Recorder, begin_run
 from edge.reload import plan_reload
-from edge.search import build_index
-from edge.serving import Search, Serving
-from edge.source import CaptureOptions, parse_source
-from edge.stages import load_stages
+from edge.serving import Serving
+from edge.source import parse_source
 from edge.successor import Successor
 from edge.temperature import read_temperatures, throttling
 from edge.types import CameraState, Event, Frame
@@ -61,83 +56,40 @@ _LOST: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  #
 _FAILURE_PAUSE_S = 1.0
 
 
-def open_serving(config: DeviceConfig) -> Serving:
-    """Load the pair of bundle and gallery that a device's pointer names.
-
-    Raises:
-        BundleError: nothing was activated, or the pair is damaged.
-        EngineError: a model cannot be run here.
-    """
-    bundle, gallery = read_serving(config.state_dir)
-    return _load(bundle, gallery, config.engine, config.state_dir / "cache")
-
-
-def open_serving_from(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> Serving:
-    """Load a bundle and a gallery from folders, without a device; a missing gallery is an empty one.
-
-    Raises:
-        BundleError: the bundle is damaged or missing.
-        GalleryError: the gallery is damaged.
-    """
-    if bundle_folder is None:
-        raise FinesightError("found a gallery folder without a bundle folder, expected both")
-    return _load(read_bundle(bundle_folder), read_gallery(gallery_folder) if gallery_folder else None, engine)
-
-
-def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: Path | None = None) -> Serving:
-    manifest = bundle.manifest
-    stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache, engine.precision)
-    indexes: dict[str, Search] = {}
-    open_sets: dict[str, OpenSet] = {}
-    for model in manifest.embedders:
-        open_sets.update(model.open_set)
-        for category in model.categories:
-            if gallery is not None and category in gallery.categories:
-                indexes[category] = build_index(read_category(gallery.path(category), model.space_id, model.dim))
-    generation = gallery.generation if gallery else "none"
-    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets)
-
-
-def build_pipeline(
-    serving: Serving, recognition: RecognitionConfig, cameras: dict[str, CameraConfig], counts: Counters
-) -> Pipeline:
-    """A pipeline for these cameras."""
-    return Pipeline(serving, cameras, recognition, counts, time.monotonic_ns)
-
-
-def capture_options(camera: CameraConfig) -> CaptureOptions:
-    """How a configured camera is opened."""
-    return CaptureOptions(
-        transport=camera.rtsp_transport,
-        latency_ms=camera.latency_ms,
-        open_timeout_s=camera.open_timeout_s,
-        read_timeout_s=camera.stall_timeout_s,
-    )
-
-
 class Runtime:
     """A device from start to stop: `with Runtime(config) as runtime: runtime.run(stop)`."""
 
-    def __init__(self, config: DeviceConfig, file: ConfigFile | None = None) -> None:
+    def __init__(
+        self,
+        config: DeviceConfig,
+        file: ConfigFile | None = None,
+        dress: Callable[[Serving], Serving] = lambda serving: serving,
+        counters: Counters | None = None,
+    ) -> None:
         """Load and open everything but the cameras.
 
         Args:
             config: the device.
             file: where the configuration came from, to be read again; None: it stays as it is.
+            dress: what a pair is changed to before it serves: a kiosk adds what it was taught.
+            counters: made when None.
 
         Raises:
             FinesightError: the bundle, the gallery, an engine or the outbox is unusable.
         """
         image.set_threads(1)  # frames are small: OpenCV's own threads only compete with the engine's
         self.config = config
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self.timer = StageTimer()
         self.boot_id = secrets.token_hex(8)
         self._started_ns = self._turned_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
-        self.serving = open_serving(config)
-        self._successor = Successor(config.state_dir, partial(open_serving, config), self.counters)
+        self._dress = dress
+        self._serve_lock = threading.Lock()  # of the name `serving`; the pipeline follows it between frames
+        self.serving = dress(open_serving(config))
+        self._successor = Successor(config.state_dir, lambda: dress(open_serving(config)), self.counters)
+        self.observers: list[Callable[[Frame, Result], None]] = []  # told of each recognised frame; must not wait
         self.pipeline = build_pipeline(self.serving, config.recognition, config.cameras, self.counters)
         self.outbox = Outbox(
             config.state_dir / "outbox.sqlite",
@@ -187,7 +139,6 @@ class Runtime:
         stop: threading.Event,
         *,
         until_end: bool = False,
-        on_frame: Callable[[Frame], None] | None = None,
         reload: threading.Event | None = None,
     ) -> None:
         """Recognise frames until asked to stop.
@@ -195,7 +146,6 @@ class Runtime:
         Args:
             stop: set by a signal.
             until_end: return once every file has ended and was recognised, too.
-            on_frame: told of each recognised frame.
             reload: set by a signal; the configuration is read again.
         """
         next_tick = next_health = time.monotonic()
@@ -208,8 +158,8 @@ class Runtime:
                 frame = None
             if frame is not None:
                 self._recognise(frame, stop)
-                if on_frame is not None:
-                    on_frame(frame)
+            if self.pipeline.serving is not self.serving:
+                self.pipeline.serve(self.serving)
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
             self._obey(reload)
@@ -283,6 +233,8 @@ class Runtime:
         self.counters.add("looks", result.looks, camera=frame.camera)
         self.timer.add(result.timings.stages_ms)
         self._send(result.events)
+        for observe in self.observers:
+            observe(frame, result)
 
     def _recall(self) -> None:
         try:
@@ -309,11 +261,26 @@ class Runtime:
         successor = self._successor.poll(self.serving)
         if successor is None:
             return
-        self.serving = successor
-        self.pipeline.serve(successor)
+        try:
+            successor = self._dress(successor)  # once more: it may have been long in loading
+        except FinesightError as error:
+            self.counters.add("dress_failed")
+            log.warning("%s; it serves as it was loaded", error)
+        with self._serve_lock:
+            self.serving = successor
         log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
         self._announce_self()
         self._announce_health()
+
+    def redress(self) -> None:
+        """Serve the same pair, dressed anew, from the next frame on; from any thread."""
+        while True:
+            serving = self.serving
+            dressed = self._dress(serving)
+            with self._serve_lock:
+                if self.serving is serving:  # else another pair took over meanwhile
+                    self.serving = dressed
+                    return
 
     def _tell_states(self) -> None:
         """Publish what cameras said of themselves, and end what a lost view can no longer show."""

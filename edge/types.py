@@ -118,7 +118,7 @@ class Event:
 
 
 class Engine(Protocol):
-    """A loaded model: one batch of one input in, all outputs out."""
+    """A loaded model: one batch of one input in, all outputs out; from any thread."""
 
     where: str  # the model file, as errors name it
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVER_SIDE = ["torch", "torchvision", "timm", "onnx", "tuf", "matplotlib", "trainer", "quantize", "gallery_sync"]
-BY_CHOICE = ["amqtt", "gi", "openvino", "tensorrt", "cuda", "starlette"]  # loaded only where asked for
+BY_CHOICE = ["amqtt", "gi", "openvino", "tensorrt", "cuda", "starlette", "uvicorn"]  # loaded only where asked for
 
 
 def loaded_by(statement):

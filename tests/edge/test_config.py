@@ -221,3 +221,30 @@ def test_home_assistant_is_announced_to_where_asked_for(tmp_path):
     assert load(tmp_path, MINIMAL + "mqtt: {}\n").mqtt.home_assistant is None
     assert load(tmp_path, MINIMAL + "mqtt: {home_assistant: {}}\n").mqtt.home_assistant.prefix == "homeassistant"
     assert load(tmp_path, MINIMAL + "mqtt: {home_assistant: {prefix: ha}}\n").mqtt.home_assistant.prefix == "ha"
+
+
+KIOSK = "cameras:\n  till: {source: v4l2://0, framing: whole_frame}\n  door: {source: v4l2://1}\nkiosk: "
+
+
+def test_a_kiosk_listens_on_loopback_unless_it_has_a_token(tmp_path):
+    assert load(tmp_path, KIOSK + "{camera: till}\n").kiosk.host == "127.0.0.1"
+    assert load(tmp_path, KIOSK + "{camera: till, host: '::1'}\n").kiosk.token is None
+    open_ = load(tmp_path, KIOSK + "{camera: till, host: 0.0.0.0, token: '${T}'}\n", {"T": "s3cret token"})
+    assert open_.kiosk.token == "s3cret token"
+    assert "s3cret" not in repr(open_)
+    found = error_of(tmp_path, KIOSK + "{camera: till, host: 0.0.0.0}\n")
+    assert "device.yaml:4: kiosk: " in found
+    assert "found host '0.0.0.0' without a token, expected a token or a loopback address" in found
+
+
+@pytest.mark.parametrize("camera", ["door", "nobody"])
+def test_a_kiosk_without_a_whole_frame_camera_is_an_error(tmp_path, camera):
+    found = error_of(tmp_path, KIOSK + f"{{camera: {camera}}}\n")
+    assert f"found camera '{camera}', expected one of ['till'], enabled" in found
+
+
+@pytest.mark.parametrize("keys", ["token: s3cret", "upload_url: 'ftp://user:s3cret@host'"])
+def test_what_is_wrong_with_a_kiosks_secret_does_not_print_it(tmp_path, keys):
+    found = error_of(tmp_path, KIOSK + f"{{camera: till, {keys}}}\n")
+    assert f"kiosk.{keys.partition(':')[0]}: found ***: " in found
+    assert "s3cret" not in found

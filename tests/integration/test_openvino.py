@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,18 @@ def test_answers_outlive_the_next_run(path):
     total = engine.run(BATCH)[0]
     engine.run(BATCH[::-1].copy())
     assert total.tolist() == [[3, 12], [21, 30]]
+
+
+def test_an_engine_runs_from_several_threads_and_answers_each_its_own():
+    model = read_bundle(DEMO, verify=False).manifest.embedders[0]
+    engine = open_engine(DEMO / model.files["fp32"], "openvino", max_batch=model.max_batch)
+    spec = model.preprocess
+    batches = [np.full((1, spec.height, spec.width, 3), 40 * n, np.uint8) for n in range(4)]
+    alone = [engine.run(batch)[0] for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = [list(pool.map(lambda batch: engine.run(batch)[0], batches)) for _ in range(10)]
+    for answers in together:
+        np.testing.assert_array_equal(answers, alone)
 
 
 @pytest.mark.parametrize("batch", [BATCH.astype(np.float32), BATCH[:, :, :2], BATCH[0]])

@@ -1,0 +1,91 @@
+"""Recognise one picture of one thing: the same models, gallery and decision as the cameras', without their tracks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge import image
+from edge.decide import TOP, categories_to_search, decide
+from edge.errors import CaptureError, PictureError
+from edge.picture_header import kind_of, read_header
+from edge.serving import Serving
+from edge.timing import Timings
+from edge.types import Box, Category, Decision, FloatArray, Image
+
+MAX_PIXELS = 25_000_000  # 75 MB once decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the models see in one picture."""
+
+    categories: list[Category]  # worth a search, best first
+    vectors: dict[str, FloatArray]  # by category, (dim,) of unit length
+
+
+def decode_picture(data: bytes) -> Image:
+    """Decode an uploaded JPEG, PNG or WebP: upright by its EXIF tag, 8 bits, the first picture of an animation.
+
+    Raises:
+        PictureError: empty, something else, more than MAX_PIXELS by its header, cut short, or broken.
+    """
+    if not data:
+        raise PictureError("empty", "picture: found 0 bytes, expected a JPEG, PNG or WebP")
+    kind = kind_of(data)
+    if kind is None:
+        raise PictureError("not_a_picture", f"picture: found {len(data)} bytes, expected a JPEG, PNG or WebP")
+    header = read_header(data, kind)
+    if header.pixels > MAX_PIXELS:
+        size = f"{header.width}x{header.height}"
+        raise PictureError("too_large", f"picture: found {size} pixels, expected at most {MAX_PIXELS}")
+    if not header.is_whole:
+        raise PictureError("truncated", f"picture: found {len(data)} bytes of a {kind}, expected it to its end")
+    try:
+        return image.decode_image(data, "picture")
+    except CaptureError as error:
+        raise PictureError("broken", str(error)) from error
+
+
+def look_at(serving: Serving, image_rgb: Image, timings: Timings, also: str | None = None) -> Look:
+    """Classify and embed a picture that one thing fills.
+
+    Args:
+        serving: bundle and gallery.
+        image_rgb: the picture.
+        timings: of the stages.
+        also: a category to embed for, however unlikely.
+
+    Raises:
+        EngineError: a model failed.
+    """
+    box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
+    classifier, embedders = serving.stages.classifier, serving.stages.embedders
+    if classifier is None:
+        categories = [Category(name, 1.0) for name in embedders]
+    else:
+        named = classifier.name(classifier.classify(image_rgb, [box], timings)[0])
+        categories = categories_to_search(named, serving.category_threshold)
+    wanted = [c.name for c in categories if c.name in embedders]
+    if also in embedders and also not in wanted:
+        wanted.append(also)
+    made = {embedder: embedder.embed(image_rgb, [box], timings)[0] for embedder in {embedders[n] for n in wanted}}
+    return Look(categories, {name: made[embedders[name]] for name in wanted})
+
+
+def look_up(serving: Serving, image_rgb: Image, min_object_px: int, timings: Timings) -> Decision:
+    """Say what fills a picture, or why that is not known.
+
+    Raises:
+        EngineError: a model failed.
+    """
+    if min(image_rgb.shape[:2]) < min_object_px:
+        return Decision(None, None, "too_small")
+    look = look_at(serving, image_rgb, timings)
+    with timings.stage("search"):
+        hits = {
+            name: serving.indexes[name].search(vector[None], TOP)[0]
+            for name, vector in look.vectors.items()
+            if name in serving.indexes
+        }
+    with timings.stage("decide"):
+        return decide(look.categories, hits, serving.open_sets, serving.category_threshold)

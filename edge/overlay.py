@@ -1,0 +1,147 @@
+"""The overlay: what was taught on this device, searched beside the gallery that was sent to it.
+
+Rules this module keeps:
+1. A thing is searched in the categories that the classifier sees in its pictures, and in the one people named.
+2. A bundle embeds the kept pictures itself: a vector is never compared with one of another embedding space.
+3. A thing retires from search when the gallery brings it: an item of its id in one of those categories, or its nearest
+   item there scores above the category's threshold and has its name. This is judged anew for each pair of bundle and
+   gallery: a roll-back brings the thing back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge import image
+from edge.decode import unit_rows
+from edge.errors import FinesightError
+from edge.gallery import CategoryItems, quantise
+from edge.lookup import look_at
+from edge.manifest import OpenSet
+from edge.overlay_store import OverlayStore, Taught
+from edge.pipeline import Counts
+from edge.search import build_index
+from edge.serving import Search, Serving
+from edge.timing import Timings
+from edge.types import FloatArray, Hit
+
+log = logging.getLogger(__name__)
+
+HasItem = Callable[[str, str, str], bool]  # gallery generation, category, item id
+_Key = tuple[str, str, int]  # bundle, item, revision
+
+
+@dataclass(frozen=True, slots=True)
+class WithTaught:
+    """The gallery of one category with what was taught: the nearest of both, best first."""
+
+    base: Search | None  # None: the gallery has no such category
+    taught: Search
+
+    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
+        """The k nearest items of each (n, dim) unit row, best first."""
+        base = self.base.search(queries, k) if self.base else [[] for _ in queries]
+        both = zip(base, self.taught.search(queries, k), strict=True)
+        return [sorted([*a, *b], key=lambda hit: -hit.score)[:k] for a, b in both]
+
+
+class Overlay:
+    """Puts what was taught over a pair of bundle and gallery; from any thread."""
+
+    def __init__(self, store: OverlayStore, has_item: HasItem, counts: Counts) -> None:
+        """Start empty; nothing is embedded before the first pair.
+
+        Args:
+            store: what was taught.
+            has_item: whether a gallery has an item in a category.
+            counts: `taught_retired` by reason, `taught_unusable`.
+        """
+        self._store = store
+        self._has_item = has_item
+        self._counts = counts
+        self._lock = threading.Lock()
+        self._vectors: dict[_Key, dict[str, FloatArray]] = {}  # by category, (looks, dim)
+        self._bundles: list[str] = []  # whose vectors are kept, newest first
+        self._retired: dict[str, str] = {}  # by item id, why, for the pair that was dressed last
+
+    def over(self, serving: Serving) -> Serving:
+        """The same pair, searching what was taught, too; a pair that was dressed before is dressed anew."""
+        bare = {n: s.base if isinstance(s, WithTaught) else s for n, s in serving.indexes.items()}
+        base = replace(serving, indexes={name: search for name, search in bare.items() if search is not None})
+        with self._lock:
+            vectors = {item: self._embedded(item, base) for item in self._store.items()}
+            retired = {item.item_id: why for item, by in vectors.items() if (why := self._why_retired(item, by, base))}
+            for item_id in retired.keys() - self._retired.keys():
+                self._counts.add("taught_retired", reason=retired[item_id])
+                log.info("%s retires: the gallery has the %s", item_id, retired[item_id].replace("_", " "))
+            self._retired = retired
+            self._prune(base.bundle_id, {(item.item_id, item.revision) for item in vectors})
+        live = {item: by for item, by in vectors.items() if item.item_id not in retired}
+        categories = {category for by in live.values() for category in by}
+        dressed = {c: WithTaught(base.indexes.get(c), _index_of(c, live)) for c in categories}
+        return replace(base, indexes={**base.indexes, **dressed})
+
+    @property
+    def retired(self) -> dict[str, str]:
+        """By item id, why a thing is not searched any more."""
+        with self._lock:
+            return dict(self._retired)
+
+    def _prune(self, bundle: str, current: set[tuple[str, int]]) -> None:
+        """Keep the vectors of this bundle and the one before, which may still serve while this one is loaded."""
+        self._bundles = [bundle, *(other for other in self._bundles if other != bundle)][:2]
+        self._vectors = {k: by for k, by in self._vectors.items() if k[0] in self._bundles and k[1:] in current}
+
+    def _embedded(self, item: Taught, serving: Serving) -> dict[str, FloatArray]:
+        """The vectors of a thing by category; none where its pictures cannot be used."""
+        key = (serving.bundle_id, item.item_id, item.revision)
+        if key not in self._vectors:
+            try:
+                self._vectors[key] = self._embed(item, serving)
+            except FinesightError as error:
+                self._counts.add("taught_unusable")
+                log.warning("%s cannot be searched: %s", item.item_id, error)
+                self._vectors[key] = {}
+        return self._vectors[key]
+
+    def _embed(self, item: Taught, serving: Serving) -> dict[str, FloatArray]:
+        rows: dict[str, list[FloatArray]] = {}
+        for number in range(item.looks):
+            picture = image.decode_image(self._store.look(item, number), f"{item.item_id} look {number}")
+            for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
+                rows.setdefault(category, []).append(vector)
+        return {category: np.stack(found) for category, found in rows.items()}
+
+    def _why_retired(self, item: Taught, vectors: dict[str, FloatArray], base: Serving) -> str | None:
+        for category, rows in vectors.items():
+            if category not in base.indexes:
+                continue
+            if self._has_item(base.gallery_id, category, item.item_id):
+                return "same_id"
+            nearest = base.indexes[category].search(unit_rows(rows.sum(axis=0))[None], 1)[0]
+            threshold = base.open_sets.get(category, OpenSet()).threshold
+            if nearest and nearest[0].score >= threshold and nearest[0].label.casefold() == item.label.casefold():
+                return "same_name"
+        return None
+
+
+def _index_of(category: str, live: dict[Taught, dict[str, FloatArray]]) -> Search:
+    items = [item for item, by in live.items() if category in by]
+    rows = [live[item][category] for item in items]
+    vectors_i8, scales = quantise(np.concatenate(rows))
+    return build_index(
+        CategoryItems(
+            item_ids=tuple(item.item_id for item in items),
+            labels=tuple(item.label for item in items),
+            metadata=tuple({} for _ in items),
+            vectors_i8=vectors_i8,
+            scales=scales,
+            row_item=np.repeat(np.arange(len(items), dtype=np.int32), [len(found) for found in rows]),
+            heads=(),
+        )
+    )

@@ -1,0 +1,72 @@
+"""The parts of a device, made from its configuration."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from edge.bundle import Bundle, read_bundle, read_serving
+from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
+from edge.errors import FinesightError
+from edge.gallery import Gallery, read_category, read_gallery
+from edge.health import Counters
+from edge.manifest import OpenSet
+from edge.pipeline import Pipeline
+from edge.search import build_index
+from edge.serving import Search, Serving
+from edge.source import CaptureOptions
+from edge.stages import load_stages
+
+
+def open_serving(config: DeviceConfig) -> Serving:
+    """Load the pair of bundle and gallery that a device's pointer names.
+
+    Raises:
+        BundleError: nothing was activated, or the pair is damaged.
+        EngineError: a model cannot be run here.
+    """
+    bundle, gallery = read_serving(config.state_dir)
+    return _load(bundle, gallery, config.engine, config.state_dir / "cache")
+
+
+def open_serving_from(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> Serving:
+    """Load a bundle and a gallery from folders, without a device; a missing gallery is an empty one.
+
+    Raises:
+        BundleError: the bundle is damaged or missing.
+        GalleryError: the gallery is damaged.
+    """
+    if bundle_folder is None:
+        raise FinesightError("found a gallery folder without a bundle folder, expected both")
+    return _load(read_bundle(bundle_folder), read_gallery(gallery_folder) if gallery_folder else None, engine)
+
+
+def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: Path | None = None) -> Serving:
+    manifest = bundle.manifest
+    stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache, engine.precision)
+    indexes: dict[str, Search] = {}
+    open_sets: dict[str, OpenSet] = {}
+    for model in manifest.embedders:
+        open_sets.update(model.open_set)
+        for category in model.categories:
+            if gallery is not None and category in gallery.categories:
+                indexes[category] = build_index(read_category(gallery.path(category), model.space_id, model.dim))
+    generation = gallery.generation if gallery else "none"
+    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets)
+
+
+def build_pipeline(
+    serving: Serving, recognition: RecognitionConfig, cameras: dict[str, CameraConfig], counts: Counters
+) -> Pipeline:
+    """A pipeline for these cameras."""
+    return Pipeline(serving, cameras, recognition, counts, time.monotonic_ns)
+
+
+def capture_options(camera: CameraConfig) -> CaptureOptions:
+    """How a configured camera is opened."""
+    return CaptureOptions(
+        transport=camera.rtsp_transport,
+        latency_ms=camera.latency_ms,
+        open_timeout_s=camera.open_timeout_s,
+        read_timeout_s=camera.stall_timeout_s,
+    )

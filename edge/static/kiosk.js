@@ -1,0 +1,254 @@
+"use strict";
+
+// The page shows what /v1/state says, and nothing it made up itself, but for one card: what was just learnt.
+const byId = (id) => document.getElementById(id);
+const cards = ["waiting", "hold_still", "answer", "unknown", "teaching", "learnt", "no_picture", "lost"];
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const REASONS = {
+  unknown_item: "I have not seen exactly this one before.",
+  unknown_category: "I have not seen anything of this kind before.",
+  low_margin: "It could be one of several. Show me another side.",
+  gallery_empty: "I know nothing of this kind yet.",
+  too_small: "It is too small. Bring it closer.",
+  blurred: "I cannot see it clearly. Hold it still.",
+};
+const VERDICTS = {
+  take: "Good. Turn it a little.",
+  same: "Turn it a little, so that I see another side.",
+  moving: "Hold it still for a moment.",
+  blurred: "I cannot see it clearly. Hold it still.",
+  enough: "I have seen enough. Give it a name.",
+};
+let state = null;
+let learnt = null; // what /v1/taught answered, until it is read
+
+async function call(method, path, body) {
+  const options = { method, headers: {} };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  const response = await fetch(path, options);
+  const answer = response.status === 204 ? null : await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+const pictureOf = (item, category) =>
+  "/v1/picture?item=" + encodeURIComponent(item) + (category ? "&category=" + encodeURIComponent(category) : "");
+
+function setPicture(img, source) {
+  if (img.getAttribute("src") === source) return;
+  img.classList.remove("absent");
+  img.onerror = () => img.classList.add("absent");
+  img.src = source;
+}
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function listAlternatives(list, hits, category) {
+  list.replaceChildren(
+    ...hits.slice(0, 3).map((hit) => {
+      const row = element("li");
+      const img = element("img");
+      img.alt = "";
+      setPicture(img, pictureOf(hit.item, category));
+      const alike = Math.max(0, Math.round(hit.score * 100)) + " % alike";
+      row.append(img, element("span", "label", hit.label), element("span", "alike", alike));
+      return row;
+    }),
+  );
+}
+
+function showAnswer(answer) {
+  const category = answer.category ? answer.category.name : "";
+  byId("answer-label").textContent = answer.match.label;
+  byId("answer-category").textContent = category;
+  byId("answer-sure").textContent = Math.floor(answer.match.probability * 100) + " % sure";
+  setPicture(byId("answer-picture"), pictureOf(answer.match.item, category));
+  listAlternatives(byId("answer-top"), answer.top.filter((hit) => hit.item !== answer.match.item), category);
+}
+
+function showUnknown(answer) {
+  byId("reason").textContent = REASONS[answer.reason] || "";
+  listAlternatives(byId("unknown-top"), answer.top, answer.category ? answer.category.name : "");
+}
+
+function showTeaching(teaching, categories) {
+  const done = teaching.looks >= teaching.wanted;
+  byId("verdict").textContent = VERDICTS[done ? "enough" : teaching.verdict];
+  const looks = byId("looks");
+  while (looks.children.length > teaching.wanted) looks.lastChild.remove();
+  while (looks.children.length < teaching.wanted) looks.append(element("li"));
+  [...looks.children].forEach((slot, number) => {
+    const taken = number < teaching.looks;
+    if (taken && !slot.firstChild) {
+      const img = element("img");
+      img.alt = "Look " + (number + 1);
+      img.src = "/v1/teaching/looks/" + number + "?" + Date.now();
+      slot.append(img);
+    } else if (!taken) slot.replaceChildren();
+    slot.classList.toggle("taken", taken);
+  });
+  const select = byId("category");
+  if (select.options.length !== categories.length + 1) {
+    select.replaceChildren(select.options[0], ...categories.map((name) => new Option(name, name)));
+  }
+  mayLearn();
+}
+
+const mayLearn = () => {
+  const looks = state && state.teaching ? state.teaching.looks : 0;
+  byId("learn").disabled = looks === 0 || byId("name").value.trim() === "";
+};
+
+function show(next) {
+  const before = state ? state.phase : null;
+  state = next;
+  const phase = learnt ? "learnt" : next.phase;
+  document.body.dataset.phase = phase;
+  document.body.dataset.still = next.still;
+  for (const id of cards) byId(id).hidden = id !== phase;
+  byId("blind").hidden = next.phase !== "no_picture";
+  byId("still").textContent =
+    next.phase === "no_picture" ? "" : next.still ? "Holds still" : "Moving";
+  byId("invitation").textContent =
+    next.hint === "kept_moving"
+      ? "It kept moving. Hold it still, and ask again."
+      : "Hold it before the camera. I say what it is as soon as it holds still.";
+  if (phase === "answer") showAnswer(next.answer);
+  if (phase === "unknown") showUnknown(next.answer);
+  if (phase === "teaching") {
+    if (before !== "teaching") {
+      byId("teaching").reset();
+      byId("problem").hidden = true;
+      byId("looks").replaceChildren();
+    }
+    showTeaching(next.teaching, next.categories);
+  }
+}
+
+async function followState() {
+  let version = "";
+  for (;;) {
+    try {
+      const next = await call("GET", "/v1/state?after=" + version);
+      version = next.version;
+      show(next);
+    } catch {
+      version = "";
+      document.body.dataset.phase = "lost";
+      for (const id of cards) byId(id).hidden = id !== "lost";
+      await pause(1000);
+    }
+  }
+}
+
+async function followPicture() {
+  let number = 0;
+  for (;;) {
+    try {
+      const response = await fetch("/v1/live?after=" + number);
+      if (response.status === 200) {
+        number = response.headers.get("X-Number");
+        const live = byId("live");
+        const old = live.src;
+        live.onload = () =>
+          live.parentElement.style.setProperty("--aspect", live.naturalWidth / live.naturalHeight);
+        live.src = URL.createObjectURL(await response.blob());
+        if (old) URL.revokeObjectURL(old);
+      } else if (response.status !== 204) await pause(1000);
+    } catch {
+      await pause(1000);
+    }
+  }
+}
+
+async function touch(method, path) {
+  try {
+    const next = await call(method, path);
+    if (next) show(next);
+  } catch {
+    // the state loop says so when the device is gone
+  }
+}
+
+for (const button of document.querySelectorAll("[data-post], [data-delete]")) {
+  const [method, path] = button.dataset.post ? ["POST", button.dataset.post] : ["DELETE", button.dataset.delete];
+  button.addEventListener("click", () => touch(method, path));
+}
+byId("again").addEventListener("click", () => {
+  byId("looks").replaceChildren();
+  touch("POST", "/v1/teaching");
+});
+byId("name").addEventListener("input", mayLearn);
+
+byId("teaching").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (byId("learn").disabled) return;
+  byId("learn").disabled = true;
+  try {
+    const label = byId("name").value.trim();
+    learnt = await call("POST", "/v1/taught", { label, category: byId("category").value || null });
+    byId("learnt-label").textContent = learnt.label;
+    byId("learnt-text").textContent =
+      learnt.recognised > 0
+        ? "I know it from now on. Show it to me again to try."
+        : "But I would not recognise it yet. Teach me more sides of it under the same name.";
+    document.activeElement.blur();
+    show(await call("GET", "/v1/state"));
+  } catch (error) {
+    byId("problem").textContent = "I could not learn it: " + error.message;
+    byId("problem").hidden = false;
+    mayLearn();
+  }
+});
+
+async function readLearnt() {
+  learnt = null;
+  show(await call("GET", "/v1/state"));
+}
+byId("learnt-done").addEventListener("click", readLearnt);
+byId("undo").addEventListener("click", async () => {
+  await touch("DELETE", "/v1/taught/" + learnt.item);
+  await readLearnt();
+});
+
+async function listTaught() {
+  const { taught } = await call("GET", "/v1/taught");
+  byId("taught-none").hidden = taught.length > 0;
+  byId("taught-items").replaceChildren(
+    ...taught.reverse().map((item) => {
+      const row = element("li");
+      const img = element("img");
+      img.alt = "";
+      setPicture(img, pictureOf(item.item));
+      const text = element("span", "", item.label);
+      const when = item.looks + (item.looks === 1 ? " picture, " : " pictures, ") + item.taught_at.slice(0, 10);
+      text.append(element("small", "", when + (item.retired ? ", now in the gallery" : "")));
+      const forget = element("button", "", "Forget");
+      forget.addEventListener("click", async () => {
+        if (forget.textContent === "Forget") forget.textContent = "Really?";
+        else {
+          await touch("DELETE", "/v1/taught/" + item.item);
+          await listTaught();
+        }
+      });
+      row.append(img, text, forget);
+      return row;
+    }),
+  );
+}
+byId("show-taught").addEventListener("click", async () => {
+  await listTaught();
+  byId("taught").showModal();
+});
+byId("close-taught").addEventListener("click", () => byId("taught").close());
+
+followState();
+followPicture();

@@ -1,0 +1,61 @@
+"""What a kiosk's camera sees in tests: a car that the demo gallery knows, then one that was taken out of it, turned."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge import bundle
+from edge.gallery import GalleryWriter, seal_gallery, store_name
+from edge.manifest import parse_manifest
+
+DEMO = Path(__file__).parents[2] / "demo"
+WIDTH, HEIGHT, FPS = 960, 540, 10
+KNOWN, KNOWN_LABEL = "car-04", "Merle hatch city"
+UNKNOWN = "car-01"
+_POSES = ((0, 1.0, 0), (4, 1.06, 12), (-4, 1.1, -10), (2, 1.16, 22), (-2, 1.0, -24))  # degrees, zoom, brightness
+
+
+def probe(item_id: str) -> np.ndarray:
+    """The demo's picture of an item, as large as the camera's, BGR."""
+    manifest = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo")
+    path = next(p.path for p in manifest.probes if p.item_id == item_id)
+    return cv2.resize(cv2.imread(str(DEMO / "bundle" / path)), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+
+
+def poses(item_id: str) -> list[np.ndarray]:
+    """The item as a hand turns it."""
+    picture = probe(item_id)
+    turned = []
+    for degrees, zoom, brightness in _POSES:
+        matrix = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), degrees, zoom)
+        moved = cv2.warpAffine(picture, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+        turned.append(cv2.convertScaleAbs(moved, beta=brightness))
+    return turned
+
+
+def write_video(path: Path, known_s: float, poses_s: float, rounds: int) -> None:
+    """The known car, then the poses of the unknown one in turn."""
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
+    shown = [(probe(KNOWN), known_s)] + [(pose, poses_s) for pose in poses(UNKNOWN)] * rounds
+    for picture, seconds in shown:
+        for _ in range(round(seconds * FPS)):
+            video.write(picture)
+    video.release()
+
+
+def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
+    """The demo's bundle, with a gallery that lacks an item."""
+    category = item_id.partition("-")[0]
+    gallery = shutil.copytree(DEMO / "gallery", scratch / "gallery")
+    model = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo").embedder_of(category)
+    with GalleryWriter(
+        gallery, category, model.space_id, model.heads, base=DEMO / "gallery" / store_name(category)
+    ) as writer:
+        writer.delete(item_id)
+    seal_gallery(gallery, "2026-01-01T00:00:00Z")
+    slot = bundle.install_bundle(DEMO / "bundle", state_dir)
+    bundle.activate(state_dir, slot, bundle.install_gallery(gallery, state_dir))

@@ -1,0 +1,208 @@
+"""The kiosk as people use it: a device that runs, and a browser before it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from edge import bundle
+from tests.edge.test_overlay_upload import http_server
+from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, install_without, poses, write_video
+from tests.integration.mosquitto import free_port
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60.0
+TOKEN = "open sesame, please"
+NAME = "Merle hatch oval"  # as the full gallery calls it
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    assert chromium, "found no chromium, expected Debian's package"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def device(folder: Path, port: int, upload_url: str):
+    config = folder / "device.yaml"
+    config.write_text(
+        f"state_dir: {folder / 'state'}\n"
+        f"cameras:\n  counter: {{source: 'file://{folder / 'counter.mp4'}', framing: whole_frame}}\n"
+        f"recognition: {{min_looks: 2}}\n"
+        f"kiosk: {{camera: counter, port: {port}, token: '{TOKEN}', upload_url: '{upload_url}'}}\n"
+    )
+    command = [sys.executable, "-m", "edge", "run", "-c", config]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _wait_until_served(port)
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            log = process.communicate(timeout=30)[1]
+    assert process.returncode == 0, log
+    assert "Traceback" not in log, log
+    assert TOKEN not in log
+
+
+def _wait_until_served(port: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            assert ask(port, "GET", "/v1/state", token=None)[0] == 401
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"found nothing on port {port}, expected the kiosk")
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None, token: str | None = TOKEN) -> tuple[int, dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    status, data = response.status, response.read()
+    connection.close()
+    return status, json.loads(data) if data else {}
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture of the page where a person asked for one."""
+    if folder := os.environ.get("FINESIGHT_SHOTS"):
+        for size, (width, height) in {"touch": (1280, 800), "phone": (390, 844)}.items():
+            page.set_viewport_size({"width": width, "height": height})
+            page.screenshot(path=Path(folder) / f"{name}-{size}.png")
+
+
+def fits(page: Page) -> bool:
+    """Whether the page stands on a phone and on a kiosk without scrolling sideways."""
+    wide = []
+    for width, height in ((390, 844), (1280, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        wide.append(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+    return all(wide)
+
+
+def answer_what_is_known_and_ask_for_the_rest(page: Page) -> None:
+    expect(page.locator("#answer-label")).to_have_text(KNOWN_LABEL)
+    expect(page.locator("#live")).to_have_js_property("naturalWidth", 960)
+    expect(page.locator("#answer-picture")).not_to_have_js_property("naturalWidth", 0)
+    assert fits(page)
+    shoot(page, "1-answer")
+    expect(page.locator("#waiting")).to_be_visible()  # the known car is gone
+    shoot(page, "2-waiting")
+    page.get_by_role("button", name="What is this?").click()
+    expect(page.get_by_role("heading", name="I don't know this")).to_be_visible()
+    assert fits(page)
+    shoot(page, "3-unknown")
+
+
+def teach(page: Page) -> None:
+    page.get_by_role("button", name="Teach me").click()
+    expect(page.locator("#looks li.taken")).to_have_count(4)
+    learn = page.get_by_role("button", name="Learn it")
+    expect(learn).to_be_disabled()
+    page.get_by_label("Its name").fill(NAME)
+    assert fits(page)
+    shoot(page, "4-teaching")
+    learn.click()
+    expect(page.locator("#learnt-label")).to_have_text(NAME)
+    shoot(page, "5-learnt")
+
+
+def know_what_was_taught(page: Page) -> None:
+    page.locator("#learnt-done").click()
+    expect(page.locator("#answer-label")).to_have_text(NAME)
+    assert fits(page)
+    shoot(page, "6-recognised")
+    page.get_by_role("button", name="What I was taught here").click()
+    expect(page.locator("#taught-items li")).to_have_count(1)
+    shoot(page, "7-taught")
+    page.get_by_role("button", name="Close").click()
+
+
+def look_up(port: int, pose: int) -> dict:
+    status, answer = ask(port, "POST", "/v1/lookup", cv2.imencode(".jpg", poses(UNKNOWN)[pose])[1].tobytes())
+    assert status == 200
+    return answer
+
+
+def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path, browser):
+    state, port = tmp_path / "state", free_port()
+    install_without(UNKNOWN, state, tmp_path)
+    write_video(tmp_path / "counter.mp4", known_s=12, poses_s=1.5, rounds=8)
+    page = browser.new_page()
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    with http_server(201) as (trainer, uploads), device(tmp_path, port, trainer):
+        page.goto(f"http://127.0.0.1:{port}/?token={TOKEN}")
+        assert "token" not in page.url
+        answer_what_is_known_and_ask_for_the_rest(page)
+        teach(page)
+        item = look_up(port, 1)["match"]["item"]
+        know_what_was_taught(page)
+    expect(page.locator("#lost")).to_be_visible()  # and nothing of what was seen last
+    expect(page.locator("#live")).to_be_hidden()
+    assert [path for path, _, _ in uploads] == [f"/{item}.zip"]
+
+    write_video(tmp_path / "counter.mp4", known_s=0, poses_s=1.5, rounds=8)
+    with device(tmp_path, port, trainer):
+        page.goto(f"http://127.0.0.1:{port}/")  # the browser kept its cookie
+        expect(page.locator("#answer-label")).to_have_text(NAME)
+        expect(page.locator("#answer-category")).to_have_text("car")
+        assert look_up(port, 0)["match"]["item"] == item
+
+        generation = bundle.install_gallery(DEMO / "gallery", state)
+        bundle.activate(state, "a", generation)
+        deadline = time.monotonic() + DEADLINE_S
+        while look_up(port, 0)["gallery"] != generation and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert look_up(port, 0)["match"]["item"] == UNKNOWN
+        assert ask(port, "GET", "/v1/taught")[1]["taught"][0]["retired"] == "same_name"
+    page.close()
+    assert complaints == []
+
+
+def test_check_names_the_page_and_a_missing_extra_is_one_line(tmp_path):
+    install_without(UNKNOWN, tmp_path / "state", tmp_path)
+    config = tmp_path / "device.yaml"
+    config.write_text(
+        f"state_dir: {tmp_path / 'state'}\ncameras: {{c: {{source: 'v4l2://0', framing: whole_frame}}}}\n"
+        f"kiosk: {{camera: c, port: 8099, token: '{TOKEN}'}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "check", "-c", config], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kiosk http://127.0.0.1:8099/ (token)" in done.stdout
+    assert TOKEN not in done.stdout + done.stderr
+    without = (
+        "import importlib.util as u, sys; found = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'uvicorn' else found(name, *more)\n"
+        f"from edge.cli import main; sys.exit(main(['run', '-c', {str(config)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "edge: kiosk: found no package 'uvicorn', expected it installed (extra 'kiosk')\n"
