@@ -28,9 +28,26 @@ def encode_clip(folder: Path, width: int, height: int, fps: int, seconds: int) -
     ]
     encoder = f"x264enc tune=zerolatency speed-preset=veryfast pass=quant quantizer=23 key-int-max={2 * fps}"
     line = f"concat name=clips ! {encoder} ! h264parse ! mp4mux ! filesink location={path}.part {' '.join(parts)}"
-    subprocess.run(["gst-launch-1.0", "-q", "-e", *line.split()], check=True)
+    _play(line)
     path.with_suffix(".mp4.part").rename(path)
     return path
+
+
+def _play(line: str) -> None:
+    """Run a GStreamer pipeline to its end."""
+    import gi
+
+    gi.require_version("Gst", "1.0")
+    from gi.repository import Gst
+
+    Gst.init(None)
+    pipeline = Gst.parse_launch(line)
+    pipeline.set_state(Gst.State.PLAYING)
+    ended = Gst.MessageType.EOS | Gst.MessageType.ERROR
+    message = pipeline.get_bus().timed_pop_filtered(Gst.CLOCK_TIME_NONE, ended)
+    pipeline.set_state(Gst.State.NULL)
+    if message.type == Gst.MessageType.ERROR:
+        sys.exit(f"{line}: {message.parse_error()[0].message}")
 
 
 def install_demo(state: Path) -> None:
