@@ -3,7 +3,7 @@
     python benchmarks/soak.py --minutes 60
 
 Four RTSP cameras (640x360, 5 frames/s). Once a minute one of two is killed, for 5 s, and started again; the third plays
-on; the fourth shows one colour for ever. Every 5 minutes the broker is stopped for 10 s. Scored by a subscriber whose
+on; the fourth shows one picture for ever, which has to be told as frozen. Every 5 minutes the broker is stopped for 10 s. Scored by a subscriber whose
 session the broker keeps: every track that was told as new must end, every id counts once. Writes
 benchmarks/results/soak.json.
 """
@@ -61,7 +61,11 @@ def soak(seconds: float) -> dict[str, Any]:
     with ExitStack() as stack:
         broker = stack.enter_context(Mosquitto(work / "broker"))
         servers = {f"cam{i}": stack.enter_context(RtspServer(f"encoded:{clip}")) for i in range(3)}
-        servers["still"] = stack.enter_context(RtspServer("colour:808080", fps=5, size=(640, 360)))
+        photos = work / "still"
+        photos.mkdir()
+        shutil.copy(ROOT / "docs/images/demo-contact-sheet.png", photos)
+        still = RtspServer(f"photos:{photos}", fps=5, size=(640, 360), seconds=seconds + 600)
+        servers["still"] = stack.enter_context(still)
         settings = MqttSettings(client_id="soak-benchmark", host="127.0.0.1", port=broker.port, version="5")
         subscriber = stack.enter_context(Subscriber(settings, "finesight/bench/rig/#", resume=True))
         cameras = {name: server.url for name, server in servers.items()}
