@@ -3,7 +3,8 @@
 Rules:
 1. Frozen is a picture in which nothing new shows. A real camera's noise makes every key frame a new picture, so single
    pixels are compared exactly: averages of them would stand still in a still scene, too.
-2. What was seen shortly before is not new: an encoder that is fed one picture for ever repeats itself by key frame.
+2. What was seen shortly before is not new: an encoder that is fed one picture for ever repeats itself by key frame. But
+   what moves is, however often it comes again: a clip that is played in a loop is no frozen camera.
 3. Blocks without detail say nothing: clipped black or white, or a wall that the encoder sends as one colour.
 4. A few blocks near the upper or lower border may change all the same: a burnt-in clock. Larger ones need a mask.
 5. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows. It is in
@@ -31,6 +32,7 @@ _ROWS, _COLUMNS, _SIDE = 12, 16, 8  # blocks, and sampled pixels along each side
 _DETAIL = 6  # grey levels between the darkest and the brightest sample of a block that says something
 _ENOUGH = 0.1  # of all blocks must say something
 _REMEMBERED = 64  # contents of a block
+_MOVED = 8.0  # mean grey levels from one check to the next: more than an encoder changes one picture by
 _CLOCK_BLOCKS = 4
 _CLOCK_ROWS = 2  # from the upper and from the lower border
 
@@ -122,6 +124,7 @@ class _Stillness:
         self._known: _Digests = np.zeros((_REMEMBERED, _ROWS, _COLUMNS), np.uint64)
         self._oldest = np.zeros((_ROWS, _COLUMNS), np.int64)
         self._new_s = np.full((_ROWS, _COLUMNS), -np.inf)
+        self._before: NDArray[np.int16] | None = None  # samples of the last check
 
     def doubt(self, image_rgb: Image, now_s: float) -> str | None:
         """Evidence that the picture is frozen; None when it is not, or cannot be known."""
@@ -130,7 +133,7 @@ class _Stillness:
         new = ~(self._known == digests).any(axis=0)
         self._known[self._oldest[new], self._block[0][new], self._block[1][new]] = digests[new]
         self._oldest[new] = (self._oldest[new] + 1) % _REMEMBERED
-        self._new_s[new] = now_s
+        self._new_s[new | self._moved(samples)] = now_s
 
         telling = self._watched & (samples.max(axis=(1, 3)) - samples.min(axis=(1, 3)) >= _DETAIL)
         if telling.sum() < _ENOUGH * telling.size:
@@ -144,6 +147,13 @@ class _Stillness:
         still_s = now_s - self._new_s[still].max()
         clock = f", but for {alive.sum()} near the border that may be a clock" if alive.any() else ""
         return f"nothing new for {still_s:.0f} s in {still.sum()} blocks with detail{clock}"
+
+    def _moved(self, samples: NDArray[np.uint8]) -> _Blocks:
+        """The blocks that changed by much since the last check, (rows, columns)."""
+        before, self._before = self._before, samples.astype(np.int16)
+        if before is None:
+            return np.zeros((_ROWS, _COLUMNS), np.bool_)
+        return np.asarray(np.abs(self._before - before).mean(axis=(1, 3)) > _MOVED, np.bool_)
 
 
 class _Clarity:

@@ -65,6 +65,11 @@ def test_a_still_scene_whose_noise_is_sent_with_key_frames_only_is_not_frozen():
         assert film.show(18, picture).state == "online"
 
 
+def test_a_clip_that_is_played_in_a_loop_is_not_frozen():
+    film, clip = Film(frozen_after_s=20), [np.roll(SCENE, 4 * i, axis=1) for i in range(20)]
+    assert {film.show(0.25, clip[i % 20]).state for i in range(400)} == {"online"}
+
+
 def test_a_frozen_camera_whose_encoder_repeats_itself_is_frozen():
     film, phases = Film(frozen_after_s=20), [noisy(SCENE) for _ in range(8)]
     verdicts = [film.show(0.25, phases[i % 8]) for i in range(100)]
