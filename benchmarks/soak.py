@@ -3,7 +3,7 @@
     python benchmarks/soak.py --minutes 60
 
 Four RTSP cameras (640x360, 5 frames/s). Once a minute one of two is killed, for 5 s, and started again; the third plays
-on; the fourth shows one picture for ever, which has to be told as frozen. Every 5 minutes the broker is stopped for 10 s.
+on; the fourth shows one picture for ever, to be told as frozen. Every 5 minutes the broker is stopped for 10 s.
 Scored by a subscriber whose session the broker keeps: every track that was told as new must end, every id counts once.
 Writes benchmarks/results/soak.json.
 """
