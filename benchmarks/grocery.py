@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 BIN = ROOT / ".venv/bin"
 SECONDS_PER_PHOTO = 0.5
-CANVAS_PX = 320
+CANVAS_PX = 640  # of the camera; the photos have 348 px or a little more
 MOBILENET = "mobilenetv2_100"
 LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 CLASSIFIER_EPOCHS = {MOBILENET: 20} | dict.fromkeys(LITES, 15)

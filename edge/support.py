@@ -92,6 +92,8 @@ def secrets_of(config: DeviceConfig) -> set[str]:
     """Every secret value of a configuration, however it got there."""
     sources = [parse_source(camera.source) for camera in config.cameras.values()]
     found = {source.password for source in sources} | {config.mqtt.password if config.mqtt else None}
+    if config.kiosk is not None:
+        found |= {config.kiosk.token, config.kiosk.upload_token}
     return {secret for secret in found if secret}
 
 

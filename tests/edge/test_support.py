@@ -6,15 +6,17 @@ import pytest
 from edge.config import load_config
 from edge.support import pack_support, scrub, secrets_of
 
-SECRETS = {"BROKER_PASSWORD": "h0rse-battery", "CAMERA_PASSWORD": "p@ss/word"}
+SECRETS = {"BROKER_PASSWORD": "h0rse-battery", "KIOSK_TOKEN": "sesame-seed"}
 YAML = """
 site: here
 device: one
 state_dir: state
 mqtt: {host: broker, username: edge, password: "${BROKER_PASSWORD}"}
 health: {port: 1}
+kiosk: {camera: desk, token: "${KIOSK_TOKEN}"}
 cameras:
   door: {source: "rtsp://admin:plain-secret@10.0.0.7/stream"}
+  desk: {source: "v4l2://0", framing: whole_frame}
   gate: {source: "rtsp://admin:p%40ss%2Fword@10.0.0.8/stream"}
 """
 
@@ -24,7 +26,7 @@ def device(tmp_path: Path) -> Path:
     path = tmp_path / "device.yaml"
     path.write_text(YAML)
     (tmp_path / "state/slots/a").mkdir(parents=True)
-    (tmp_path / "state/current").write_text('{"note": "connect to broker with h0rse-battery"}')
+    (tmp_path / "state/current").write_text('{"note": "connect to broker with h0rse-battery, page ?token=sesame-seed"}')
     return path
 
 
@@ -34,7 +36,7 @@ def unpack(archive: Path) -> dict[str, str]:
 
 
 def test_secrets_are_known_by_value_wherever_they_came_from(device: Path):
-    assert secrets_of(load_config(device, SECRETS)) == {"h0rse-battery", "plain-secret", "p@ss/word"}
+    assert secrets_of(load_config(device, SECRETS)) == {"h0rse-battery", "plain-secret", "p@ss/word", "sesame-seed"}
 
 
 def test_no_part_holds_a_secret(device: Path, tmp_path: Path):
@@ -43,10 +45,10 @@ def test_no_part_holds_a_secret(device: Path, tmp_path: Path):
     parts = unpack(archive)
     assert sorted(parts) == sorted(names)
     for name, text in parts.items():
-        for secret in ("h0rse-battery", "plain-secret", "p@ss/word", "p%40ss%2Fword"):
+        for secret in ("h0rse-battery", "plain-secret", "p@ss/word", "p%40ss%2Fword", "sesame-seed"):
             assert secret not in text, name
     assert "rtsp://***@10.0.0.7/stream" in parts["device.yaml"]
-    assert "connect to broker with ***" in parts["state/current"]
+    assert "connect to broker with ***, page ?token=***" in parts["state/current"]
 
 
 def test_a_part_that_cannot_be_had_says_why(device: Path, tmp_path: Path):
