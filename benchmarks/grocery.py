@@ -297,7 +297,9 @@ def machine() -> str:
     names = [
         line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    cpu = names[0] if names else platform.machine()
+    vnni = "VNNI" if "avx512_vnni" in Path("/proc/cpuinfo").read_text() else "no VNNI"
+    return f"{cpu} ({vnni}), {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""How long a look-up over HTTP takes: a picture of one megapixel, JPEG, on a kiosk whose camera runs.
+
+    python benchmarks/lookup.py [--requests 200]
+
+Writes benchmarks/results/lookup.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+WIDTH, HEIGHT = 1152, 868  # one megapixel
+
+
+def main() -> None:
+    """Measure."""
+    from benchmarks import rig
+    from benchmarks.grocery import machine
+    from edge.capture_door import open_source
+    from edge.image import encode_image, resize
+    from edge.source import parse_source
+    from tests.integration.mosquitto import Mosquitto, free_port
+    from tests.integration.rtsp_server import RtspServer
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=200)
+    arguments = parser.parse_args()
+    frame = open_source(parse_source(f"file://{rig.DEMO / 'stream.mp4'}")).read(5.0).image_rgb
+    picture = encode_image(resize(frame, WIDTH, HEIGHT, "area"), ".jpg")
+    work = ROOT / "runs/lookup"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    rig.install_demo(work / "state")
+    clip = rig.encode_clip(ROOT / "runs", 640, 360, 5, 120)
+    kiosk_port, health_port = free_port(), free_port()
+    took_ms: list[float] = []
+    statuses: Counter[int] = Counter()
+    with ExitStack() as stack:
+        broker = stack.enter_context(Mosquitto(work / "broker"))
+        server = stack.enter_context(RtspServer(f"encoded:{clip}"))
+        more = f"kiosk: {{camera: counter, port: {kiosk_port}}}"
+        config = rig.write_config(work, broker.port, {"counter": server.url}, health_port, more)
+        config.write_text(config.read_text().replace("gstreamer}", "gstreamer, framing: whole_frame}"))
+        stack.enter_context(rig.device(config, work / "device.log"))
+        for number in range(arguments.requests + 10):
+            connection = _connect(kiosk_port)
+            begun = time.perf_counter()
+            connection.request("POST", "/v1/lookup", picture, {"Content-Type": "image/jpeg"})
+            answer = connection.getresponse()
+            body = answer.read()
+            if number >= 10:  # warm
+                took_ms.append(1e3 * (time.perf_counter() - begun))
+                statuses[answer.status] += 1
+            connection.close()
+    report = {
+        "picture": f"{WIDTH}x{HEIGHT} JPEG, {len(picture)} bytes",
+        "answer": json.loads(body),
+        "statuses": dict(statuses),
+        "took": rig.summary(took_ms),
+        "date": date.today().isoformat(),  # noqa: DTZ011
+        "machine": machine(),
+    }
+    print(json.dumps(report, indent=1))
+    (ROOT / "benchmarks/results/lookup.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _connect(port: int) -> http.client.HTTPConnection:
+    """A connection of its own for each request, as other programs make; waits for the kiosk to listen."""
+    deadline = time.monotonic() + 20
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return connection
+
+
+if __name__ == "__main__":
+    main()
