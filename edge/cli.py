@@ -218,12 +218,15 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) -> int:
     """Run a device until it is stopped; without a file, there is none to read again."""
     from edge.runtime import Runtime
+    from edge.state_lock import StateLock
 
     stop, reload = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: reload.set())
     with ExitStack() as stack:
+        if config.state_dir.is_dir():  # else nothing was activated, which is said below
+            stack.callback(StateLock(config.state_dir).release)
         server = None
         if config.health is not None:  # first of all: it says "starting" while engines are built
             from edge.health_server import HealthServer
