@@ -19,6 +19,7 @@ from edge import bundle
 from edge.gallery import seal_gallery
 from edge.image import read_image
 from edge.mqtt import MqttSettings
+from edge.state_lock import StateLock
 from edge.subscribe import Subscriber
 from tests.integration.mosquitto import Mosquitto, free_port
 
@@ -71,6 +72,16 @@ def gather(messages: queue.SimpleQueue, enough) -> list[tuple[str, dict]]:
                 (message.topic.split("/")[-2] + "/" + message.topic.split("/")[-1], json.loads(message.payload))
             )
     return found
+
+
+def test_a_second_device_on_one_state_folder_is_refused(tmp_path):
+    install(tmp_path / "state")
+    path = write_config(tmp_path, free_port(), "  gate: {source: 'rtsp://127.0.0.1:9/none'}\n")
+    held = StateLock(tmp_path / "state")
+    done = edge("run", "-c", path)
+    held.release()
+    assert done.returncode == 1
+    assert "found another device running on it" in done.stderr
 
 
 def test_the_demo_identifies_what_its_stream_shows(tmp_path):
