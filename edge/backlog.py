@@ -13,7 +13,7 @@ from typing import Protocol
 
 from edge.outbox_file import Waiting
 
-_URGENT, _PATIENT = 1, 0  # edge.payload.priority_of
+_URGENT, _PATIENT = (1, 2), 0  # new and end, update: edge.payload.priority_of
 
 
 class Queue(Protocol):
@@ -41,7 +41,7 @@ class Backlog:
     def next(self, limit: int) -> list[Waiting]:
         """The next messages to send, about so many; none when all were given out."""
         if self._live_after is None:
-            if urgent := self._queue.pending(limit, self._urgent_up_to, _URGENT):
+            if urgent := self._urgent(limit):
                 self._urgent_up_to = urgent[-1].sequence
                 return urgent
             patient = self._queue.pending(limit, self._patient_up_to, _PATIENT)
@@ -51,9 +51,14 @@ class Backlog:
             self._live_after = self._up_to
         return self._live(self._live_after, limit)
 
+    def _urgent(self, limit: int) -> list[Waiting]:
+        # by priority, for which the outbox has an index, and merged: a `new` goes before its `end`
+        found = [message for p in _URGENT for message in self._queue.pending(limit, self._urgent_up_to, p)]
+        return sorted(found, key=lambda message: message.sequence)[:limit]
+
     def _live(self, after: int, limit: int) -> list[Waiting]:
         # urgent ones that overtook old updates still wait for their acknowledgement, at most `limit` of them
         found = self._queue.pending(2 * limit, after)
         if found:
             self._live_after = found[-1].sequence
-        return [m for m in found if m.priority != _URGENT or m.sequence > self._urgent_up_to]
+        return [m for m in found if m.priority not in _URGENT or m.sequence > self._urgent_up_to]

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from edge.backlog import Backlog
+from edge.payload import priority_of
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def given(backlog, outbox, limit=2, *, acknowledge=True):
 @pytest.mark.parametrize("stored", [False, True])
 def test_of_a_backlog_new_and_end_events_go_before_updates(outbox, put, stored):
     for event_id in ("new1", "update1", "end1", "update2", "new2"):
-        put(event_id, 0 if "update" in event_id else 1)
+        put(event_id, priority_of(event_id[:-1]))
     assert not stored or outbox.flush()
     backlog = Backlog(outbox, outbox.last_sequence)
     assert given(backlog, outbox) == ["new1", "end1", "new2", "update1", "update2"]
@@ -37,7 +38,7 @@ def test_of_a_backlog_new_and_end_events_go_before_updates(outbox, put, stored):
 def test_what_comes_in_live_keeps_its_order(outbox, put):
     backlog = Backlog(outbox, outbox.last_sequence)
     for event_id in ("new1", "update1", "end1"):
-        put(event_id, 0 if "update" in event_id else 1)
+        put(event_id, priority_of(event_id[:-1]))
     assert given(backlog, outbox, limit=10) == ["new1", "update1", "end1"]
 
 
