@@ -75,7 +75,7 @@ def soak(seconds: float) -> dict[str, Any]:
         with rig.device(config, work / "device.log") as process:
             while time.monotonic() - begun < seconds:
                 time.sleep(SAMPLE_S)
-                if time.monotonic() >= next_kill:
+                if next_kill <= time.monotonic() < begun + seconds - 30:  # it has to have time to come back
                     name = f"cam{victim % 2}"
                     servers[name].kill()
                     time.sleep(CAMERA_AWAY_S)
@@ -130,6 +130,7 @@ def score(messages: list[Any], samples: list[dict[str, float]], restarts: list[t
         "back_online_s": {"longest": round(max(waits), 2), "median": round(sorted(waits)[len(waits) // 2], 2)},
         "states": {camera: sorted(found) for camera, found in sorted(states.items())},
         "resident_mib": {"first": round(samples[0]["resident_mib"], 1), "last": round(samples[-1]["resident_mib"], 1)},
+        "resident_mib_by_minute": [round(sample["resident_mib"], 1) for sample in samples[:: round(60 / SAMPLE_S)]],
         "resident_mib_per_hour": round(rig.slope_per_hour(samples, "resident_mib"), 2),
         "threads": [min(s["threads"] for s in samples), max(s["threads"] for s in samples)],
         "threads_per_hour": round(rig.slope_per_hour(samples, "threads"), 2),
