@@ -83,7 +83,8 @@ def time_publishing(folder: Path, name: str, host: str, port: int, count: int) -
         wanted.set()
         arrived.release()
 
-    with Outbox(folder / f"{name}.sqlite", counters) as outbox:
+    # put faster than any disk follows: what waits for it must have room
+    with Outbox(folder / f"{name}.sqlite", counters, max_memory_bytes=1 << 30) as outbox:
         for number in range(count):
             outbox.put(TOPIC, an_event(number), 1, f"e{number}")
         outbox.flush(60.0)
