@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from contextlib import ExitStack
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ WARM_UP_S = 10.0
 
 def main() -> None:
     """Measure both settings."""
-    from benchmarks.grocery import machine
+    from benchmarks import rig
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60)
@@ -40,9 +40,7 @@ def main() -> None:
     for count, width, height, fps in ((1, 1280, 720, 15), (8, 640, 360, 5)):
         name = f"{count} x {width}x{height} at {fps} frames/s"
         report[name] = measure(count, width, height, fps, arguments.seconds)
-        print(name, json.dumps(report[name], indent=1), flush=True)
-    report |= {"seconds": arguments.seconds, "date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    rig.write_report(report | {"seconds": arguments.seconds}, arguments.out)
 
 
 def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
-from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +25,6 @@ WIDTH, HEIGHT = 1152, 868  # one megapixel
 def main() -> None:
     """Measure."""
     from benchmarks import rig
-    from benchmarks.grocery import machine
     from edge.capture_door import open_source
     from edge.image import encode_image, resize
     from edge.source import parse_source
@@ -68,11 +66,8 @@ def main() -> None:
         "answer": json.loads(body),
         "statuses": dict(statuses),
         "took": rig.summary(took_ms),
-        "date": date.today().isoformat(),  # noqa: DTZ011
-        "machine": machine(),
     }
-    print(json.dumps(report, indent=1))
-    (ROOT / "benchmarks/results/lookup.json").write_text(json.dumps(report, indent=1) + "\n")
+    rig.write_report(report, ROOT / "benchmarks/results/lookup.json")
 
 
 def _connect(port: int) -> http.client.HTTPConnection:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,15 @@ def slope_per_hour(samples: list[dict[str, float]], key: str) -> float:
 
     at_h = np.array([sample["at_s"] for sample in samples]) / 3600
     return float(np.polyfit(at_h - at_h[0], [sample[key] for sample in samples], 1)[0])
+
+
+def write_report(report: dict[str, Any], out: Path) -> None:
+    """Print what was measured, and keep it with machine and date."""
+    from benchmarks.grocery import machine
+
+    text = json.dumps(report | {"date": date.today().isoformat(), "machine": machine()}, indent=1)  # noqa: DTZ011
+    print(text)
+    out.write_text(text + "\n")
 
 
 def summary(milliseconds: list[float]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import shutil
 import sys
 import time
 from contextlib import ExitStack
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,13 @@ BROKER_AWAY_S = 10.0
 
 def main() -> None:
     """Run, score, write."""
-    from benchmarks.grocery import machine
+    from benchmarks import rig
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/soak.json")
     arguments = parser.parse_args()
-    report = soak(60 * arguments.minutes)
-    report |= {"minutes": arguments.minutes, "date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
-    print(json.dumps(report, indent=1))
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    rig.write_report(soak(60 * arguments.minutes) | {"minutes": arguments.minutes}, arguments.out)
 
 
 def soak(seconds: float) -> dict[str, Any]:

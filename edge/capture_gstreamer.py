@@ -105,13 +105,10 @@ class GStreamerSource:
         self._pipeline.set_state(Gst.State.NULL)
 
     def _picture(self, sample: Gst.Sample, arrived_ns: int) -> Picture:
-        # The size is the sample's own: cameras change resolution in mid-stream.
-        shape = sample.get_caps().get_structure(0)
-        width, height = shape.get_value("width"), shape.get_value("height")
-        if shape.get_value("format") != "RGB":
-            raise CaptureError(f"{self._source}: found {shape.get_value('format')} at the sink, expected RGB")
-        buffer = sample.get_buffer()
-        image_rgb = unpad(buffer.extract_dup(0, buffer.get_size()), width, height)
+        found = sample.get_caps().get_structure(0).get_value("format")
+        if found != "RGB":
+            raise CaptureError(f"{self._source}: found {found} at the sink, expected RGB")
+        image_rgb, buffer = _image_of(sample), sample.get_buffer()
         pts_s = None
         if buffer.pts != Gst.CLOCK_TIME_NONE:
             # Positions of the stream: buffer times of MP4 files begin at their edit list's offset.
@@ -202,13 +199,17 @@ class PacketDecoder:
             if message is not None:
                 raise CaptureError(f"recording of {self._camera}: {message.parse_error()[0].message}")
             return None
-        shape, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
-        data = buffer.extract_dup(0, buffer.get_size())
-        return buffer.pts, unpad(data, shape.get_value("width"), shape.get_value("height"))
+        return sample.get_buffer().pts, _image_of(sample)
 
     def close(self) -> None:
         """Let go of the decoder."""
         self._pipeline.set_state(Gst.State.NULL)
+
+
+def _image_of(sample: Gst.Sample) -> Image:
+    # The size is the sample's own: cameras change resolution in mid-stream.
+    shape, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
+    return unpad(buffer.extract_dup(0, buffer.get_size()), shape.get_value("width"), shape.get_value("height"))
 
 
 def unpad(data: bytes, width: int, height: int) -> Image:

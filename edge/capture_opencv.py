@@ -28,20 +28,11 @@ class OpenCvSource:
         Raises:
             CaptureError: missing, empty, refused, not a video, or not for this door.
         """
-        _refuse(source, options)
         self._source = source
         self._frames = 0
         self._pts_ms: float | None = None
-        api, name = (cv2.CAP_V4L2, "V4L2") if source.kind == "v4l2" else (cv2.CAP_FFMPEG, "FFmpeg")
-        self.decode_path = f"opencv {name} in software ({why})"
-        address = source.url if source.kind == "rtsp" else source.location
-        try:
-            self._capture = cv2.VideoCapture(address, api, _parameters(source, options))
-        except cv2.error as error:
-            raise CaptureError(f"{source}: OpenCV ({name}) cannot open: {source.scrub(str(error))}") from None
-        if not self._capture.isOpened():
-            self.close()
-            raise CaptureError(f"{source}: {_why_not(source, min(2.0, options.open_timeout_s))}")
+        self._capture = open_video(source, options)
+        self.decode_path = f"opencv {'V4L2' if source.kind == 'v4l2' else 'FFmpeg'} in software ({why})"
         self._timeout_s = options.read_timeout_s
 
     def read(self, timeout_s: float) -> Picture | None:  # noqa: ARG002, FFmpeg takes its timeout when opened
@@ -88,6 +79,31 @@ class OpenCvSource:
         return CaptureError(
             f"{self._source}: stream broke or was silent for {self._timeout_s:g} s after {self._frames} frames"
         )
+
+
+def open_video(source: Source, options: CaptureOptions, *, decoded: bool = True) -> cv2.VideoCapture:
+    """Open a source by the back end that suits it, named.
+
+    Args:
+        source: a file, an RTSP stream or a V4L2 camera.
+        options: timeouts, threads.
+        decoded: whether pictures are wanted; otherwise the encoded packets, of a file or an RTSP stream.
+
+    Raises:
+        CaptureError: missing, empty, refused, not a video, or not for this door.
+    """
+    _refuse(source, options)
+    api, name = (cv2.CAP_V4L2, "V4L2") if source.kind == "v4l2" else (cv2.CAP_FFMPEG, "FFmpeg")
+    address = source.url if source.kind == "rtsp" else source.location
+    parameters = _parameters(source, options) + ([] if decoded else [cv2.CAP_PROP_FORMAT, -1])
+    try:
+        capture = cv2.VideoCapture(address, api, parameters)
+    except cv2.error as error:
+        raise CaptureError(f"{source}: OpenCV ({name}) cannot open: {source.scrub(str(error))}") from None
+    if not capture.isOpened():
+        capture.release()
+        raise CaptureError(f"{source}: {_why_not(source, min(2.0, options.open_timeout_s))}")
+    return capture
 
 
 def built_with() -> list[str]:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import cv2
 
+from edge.capture_opencv import open_video
 from edge.errors import CaptureError
 from edge.source import CaptureOptions, Source
-
-_UNDECODED = -1.0  # of CAP_PROP_FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +35,7 @@ class PacketSource:
         if source.kind not in {"file", "rtsp"}:
             raise CaptureError(f"{source}: found a {source.kind} source, expected one that sends encoded video")
         self._source = source
-        address = source.url if source.kind == "rtsp" else source.location
-        milliseconds = (int(options.open_timeout_s * 1000), int(options.read_timeout_s * 1000))
-        parameters = [cv2.CAP_PROP_FORMAT, int(_UNDECODED)]
-        parameters += [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds[0], cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds[1]]
-        try:
-            self._capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
-        except cv2.error as error:
-            raise CaptureError(f"{source}: OpenCV (FFmpeg) cannot open: {source.scrub(str(error))}") from None
-        if not self._capture.isOpened():
-            self.close()
-            raise CaptureError(f"{source}: found no video to read undecoded")
+        self._capture = open_video(source, options, decoded=False)
 
     @property
     def codec(self) -> str:

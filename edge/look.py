@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge.decide import TOP, categories_to_search, decide
+from edge.decide import categories_to_search
 from edge.evidence import Evidence
 from edge.serving import Serving
 from edge.timing import Timings
@@ -44,11 +44,11 @@ def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timin
                 for name in asked[i]:
                     fused = due[i].evidence.add_vector(name, vector, due[i].weight)
                     due[i].evidence.spaces[name] = embedder.model.space_id
-                    hits[i][name] = indexes[name].search(fused[None], TOP)[0]
+                    hits[i] |= serving.search({name: fused})
     for one, categories, found in zip(due, searched, hits, strict=True):
         one.evidence.note_look(one.track.box_px, now_s)
         one.evidence.categories, one.evidence.searched_in = tuple(categories), serving.gallery_id
-        one.evidence.decision = decide(categories, found, serving.open_sets, serving.category_threshold)
+        one.evidence.decision = serving.decide(categories, found)
 
 
 def _categories(serving: Serving, image_rgb: Image, due: list[Due], timings: Timings) -> list[list[Category]]:

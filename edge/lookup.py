@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge import image
-from edge.decide import TOP, categories_to_search, decide
+from edge.decide import categories_to_search
 from edge.errors import CaptureError, PictureError
 from edge.picture_header import kind_of, read_header
 from edge.serving import Serving
@@ -82,10 +82,6 @@ def look_up(serving: Serving, image_rgb: Image, min_object_px: int, timings: Tim
         return Decision(None, None, "too_small")
     look = look_at(serving, image_rgb, timings)
     with timings.stage("search"):
-        hits = {
-            name: serving.indexes[name].search(vector[None], TOP)[0]
-            for name, vector in look.vectors.items()
-            if name in serving.indexes
-        }
+        hits = serving.search(look.vectors)
     with timings.stage("decide"):
-        return decide(look.categories, hits, serving.open_sets, serving.category_threshold)
+        return serving.decide(look.categories, hits)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
-from edge.decide import TOP, decide
 from edge.evidence import Evidence
 from edge.scene import Record
 from edge.serving import Serving
@@ -113,7 +112,6 @@ def _search(memory: Memory, serving: Serving) -> Decision:
     ]
     if not searched:
         return memory.told
-    hits = {c.name: serving.indexes[c.name].search(memory.vectors[c.name][None], TOP)[0] for c in searched}
-    decision = decide(searched, hits, serving.open_sets, serving.category_threshold)
+    decision = serving.decide(searched, serving.search({c.name: memory.vectors[c.name] for c in searched}))
     before, now = memory.told.match, decision.match
     return memory.told if now is None or (before is not None and before.item_id == now.item_id) else decision

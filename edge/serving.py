@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.decide import TOP, decide
 from edge.manifest import OpenSet
 from edge.stages import Stages
-from edge.types import FloatArray, Hit
+from edge.types import Category, Decision, FloatArray, Hit
 
 
 class Search(Protocol):
@@ -37,3 +39,19 @@ class Serving:
     def spaces(self) -> dict[str, str]:
         """The embedding space of each category."""
         return {category: embedder.model.space_id for category, embedder in self.stages.embedders.items()}
+
+    def search(self, vectors: Mapping[str, FloatArray]) -> dict[str, list[Hit]]:
+        """The nearest items of one object, by category; a category without a gallery is left out.
+
+        Args:
+            vectors: of the object, by category, each (dim,) of unit length.
+        """
+        return {
+            name: self.indexes[name].search(vector[None], TOP)[0]
+            for name, vector in vectors.items()
+            if name in self.indexes
+        }
+
+    def decide(self, categories: Sequence[Category], hits: dict[str, list[Hit]]) -> Decision:
+        """What one object is, by the bundle's thresholds."""
+        return decide(list(categories), hits, self.open_sets, self.category_threshold)
