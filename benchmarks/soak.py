@@ -21,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-WARM_UP_S = 180.0
+WARM_UP_S = 600.0
 SAMPLE_S = 5.0
 CAMERA_AWAY_S = 5.0
 BROKER_AWAY_S = 10.0

@@ -2,7 +2,8 @@
 
 Rules:
 1. A camera always drains its source; what the pipeline has no time for is superseded, and counted.
-2. A camera that dies is opened again after a jittered, doubling wait of 1 to 30 s; delivering well resets the wait.
+2. A camera that dies is opened again after a jittered, doubling wait of 1 to 30 s; delivering well resets the wait. So
+   does coming back: one that is not even there (edge/capture_knock.py) is asked for every second or two meanwhile.
 3. No frame is ever made up: a camera without pictures gives a state and its evidence, nothing else.
 4. Cameras share nothing but the mailbox: one that hangs in its library holds up no other, and not the process's end.
 5. Durations are on the monotonic clock; the wall clock appears in `captured_at` alone.
@@ -47,6 +48,7 @@ class Policy:
     reopen_after_s: float = 15.0  # without a frame
     first_wait_s: float = 1.0  # before opening again
     longest_wait_s: float = 30.0
+    knock_s: float = 2.0  # between asking for one that is not there, at most
     good_after_s: float = 10.0  # of frames, and the wait starts from the first again
     offline_after: int = 3  # failures in a row
     view: ViewConfig | None = None  # None: every picture is believed
@@ -88,6 +90,7 @@ class Camera:
         on_state: OnState,
         policy: Policy | None = None,
         timing: Timing | None = None,
+        is_there: Callable[[], bool] | None = None,
     ) -> None:
         """Nothing is opened before `start`.
 
@@ -99,6 +102,7 @@ class Camera:
             on_state: told of every change of state, in order.
             policy: pace and patience.
             timing: clocks.
+            is_there: asks for a camera without opening it, in a second at most; None where that cannot be done.
         """
         self.name = name
         self.source = source
@@ -115,6 +119,7 @@ class Camera:
         self._on_state = on_state
         self._policy = policy or Policy()
         self._timing = timing or Timing()
+        self._is_there = is_there
         self._stop = threading.Event()
         self._telling = threading.RLock()
         self._inside_since_ns: int | None = None  # when a call into the door began
@@ -285,8 +290,20 @@ class Camera:
         # Between half the ceiling and all of it, so that many cameras of one switch do not come back at once.
         wait_s = max(self._policy.first_wait_s, ceiling_s * (0.5 + 0.5 * self._timing.chance()))
         log.debug("camera %s: %s; opening again in %.1f s", self.name, reason, wait_s)
-        self._timing.wait(self._stop, wait_s)
+        self._wait_to_open(wait_s)
         return True
+
+    def _wait_to_open(self, wait_s: float) -> None:
+        """Wait; when a camera that was not there comes back, no longer, and the waits begin anew."""
+        if self._is_there is None or self._is_there():
+            self._timing.wait(self._stop, wait_s)
+            return
+        until_ns = self._timing.monotonic_ns() + round(wait_s * 1e9)
+        while not self._stop.is_set() and (left_s := (until_ns - self._timing.monotonic_ns()) / 1e9) > 0:
+            self._timing.wait(self._stop, min(left_s, self._policy.knock_s * (0.5 + 0.5 * self._timing.chance())))
+            if self._is_there():
+                self._failures = 0
+                break
 
     def _tell(self, state: CameraState, evidence: str) -> None:
         with self._telling:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from edge.capture_launch import KNOWN_ELEMENTS, describe_pipeline, hardware_present
 from edge.errors import CaptureError
+from edge.native import bind_unwinder
 from edge.ring import Packet, Stream
 from edge.source import CaptureOptions, EndOfStream, Picture, Source
 from edge.types import Image
 
+bind_unwinder()
 try:
     import gi
 
@@ -19,8 +23,6 @@ try:
     from gi.repository import GLib, Gst, GstApp
 except (ImportError, ValueError) as missing:
     raise CaptureError(f"GStreamer: found no PyGObject with Gst and GstApp ({missing}), expected both") from missing
-
-import numpy as np
 
 Tap = Callable[[str, Packet], None]  # caps, encoded picture
 

@@ -10,7 +10,6 @@ import contextlib
 import socket
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 
@@ -153,11 +152,9 @@ def _why_not(source: Source, timeout_s: float) -> str:
     if source.kind == "v4l2":
         present = Path(source.location).exists()
         return f"found {'a device that gives no video' if present else 'no such device'}, expected a V4L2 camera"
-    url = urlsplit(source.location)
-    where = (url.hostname or "", url.port or (322 if url.scheme == "rtsps" else 554))
     try:
-        with socket.create_connection(where, timeout=timeout_s) as connection:
-            if url.scheme == "rtsps":
+        with socket.create_connection(source.address, timeout=timeout_s) as connection:
+            if source.location.startswith("rtsps:"):
                 return "the server is there, but gives no stream"
             request = f"DESCRIBE {source.location} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"
             connection.sendall(request.encode())

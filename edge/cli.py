@@ -217,9 +217,11 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) -> int:
     """Run a device until it is stopped; without a file, there is none to read again."""
+    from edge.native import limit_heaps
     from edge.runtime import Runtime
     from edge.state_lock import StateLock
 
+    limit_heaps()
     stop, reload = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

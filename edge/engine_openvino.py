@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from edge.errors import EngineError
+
+# At import, OpenVINO reports to Google Analytics from a forked process, unless its package for that is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be found
+import openvino  # noqa: E402
 
 
 class OpenVinoEngine:

@@ -21,6 +21,7 @@ from edge.announce import Announcer
 from edge.cameras import Cameras
 from edge.capture import Camera, OnState, policy_for
 from edge.capture_door import FrameSource, open_source
+from edge.capture_knock import knock_for
 from edge.capture_mailbox import Mailbox
 from edge.command import Command
 from edge.config import CameraConfig, DeviceConfig
@@ -217,6 +218,7 @@ class Runtime:
             self._mailbox,
             on_state,
             policy_for(source, camera.pacing, camera.stall_timeout_s, camera.view),
+            is_there=knock_for(source),
         )
 
     def _recognise(self, frame: Frame, stop: threading.Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from edge.errors import CaptureError, ConfigError
 from edge.types import Image, TimeSource
@@ -91,6 +91,12 @@ class Source:
         scheme, rest = self.location.split("://", 1)
         password = "" if self.password is None else ":" + quote(self.password, safe="")
         return f"{scheme}://{quote(self.user, safe='')}{password}@{rest}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of an RTSP camera."""
+        url = urlsplit(self.location)
+        return url.hostname or "", url.port or (322 if url.scheme == "rtsps" else 554)
 
     def scrub(self, text: str) -> str:
         """What a library said about this source, without the credentials it may quote."""

@@ -24,14 +24,15 @@ DEAD = CaptureError("rtsp://cam/live: gone")
 class Bench:
     """A camera on a fake clock that plays one script per opening and stops when they are used up."""
 
-    def __init__(self, source, *sessions, policy=None, mailbox=None):
+    def __init__(self, source, *sessions, policy=None, mailbox=None, back_at_s=None):
         self.clock = FakeTiming()
         self.states = []
         self.doors = []
         self.mailbox = mailbox or Mailbox()
         self._sessions = iter(sessions)
+        self.port = None if back_at_s is None else FakeCameraPort(self.clock, back_at_s)
         self.camera = Camera(
-            "cam", source, self._open, self.mailbox, self._on_state, policy or Policy(), self.clock.timing
+            "cam", source, self._open, self.mailbox, self._on_state, policy or Policy(), self.clock.timing, self.port
         )
 
     def _open(self):
@@ -58,6 +59,18 @@ class Bench:
         frames = list(self.mailbox.frames())
         thread.join()
         return frames
+
+
+class FakeCameraPort:
+    """A camera that is away from now until a moment of the fake clock."""
+
+    def __init__(self, clock, back_at_s):
+        self._clock, self._back_ns = clock, round(back_at_s * 1e9)
+        self.asked = 0
+
+    def __call__(self):
+        self.asked += 1
+        return self._clock.now_ns >= self._back_ns
 
 
 def pictures(count, step_s=0.1):
@@ -111,6 +124,31 @@ def test_good_seconds_reset_the_wait_and_a_flicker_does_not():
     bench = Bench(RTSP, DEAD, DEAD, DEAD, flicker, good)
     bench.run()
     assert bench.clock.waits_s[:5] == [1, 1, 2, 4, 1]
+
+
+def test_a_camera_that_comes_back_is_opened_within_two_seconds_however_long_it_was_away():
+    bench = Bench(RTSP, *[DEAD] * 6, [a_picture()], back_at_s=40.0)
+    opened_s = []
+    opens = bench.camera._open_door
+    bench.camera._open_door = lambda: (opened_s.append(bench.clock.now_ns / 1e9), opens())[1]
+    bench.run()
+    assert opened_s[:7] == [1, 2, 3, 5, 9, 17, 32]  # the seventh found it away: waits of 1 1 2 4 8 15
+    assert 40 <= opened_s[7] <= 42
+
+
+def test_a_camera_that_came_back_but_gives_no_stream_is_asked_from_the_shortest_wait_on():
+    bench = Bench(RTSP, *[DEAD] * 12, back_at_s=40.0)
+    bench.run()
+    waits_s = bench.clock.waits_s
+    assert waits_s[-5:] == [1, 1, 2, 4, 8]
+    assert len(waits_s) - 5 == bench.port.asked - 12
+
+
+def test_a_camera_that_is_there_and_refuses_is_not_asked_in_between():
+    bench = Bench(RTSP, *[DEAD] * 6, back_at_s=0.0)
+    bench.run()
+    assert bench.clock.waits_s[:6] == [1, 1, 2, 4, 8, 15]
+    assert bench.port.asked == 6
 
 
 def test_silence_is_stalled_then_opened_again():

@@ -1,0 +1,54 @@
+"""C libraries that do not bear each other, in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_engine_loaded_after_gstreamer_refuses_a_broken_model_and_the_process_lives_on(backend, tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    done = python(
+        """
+import sys
+import cv2
+from edge.capture_gstreamer import elements_present
+assert "appsink" in elements_present()
+from pathlib import Path
+from edge.engine import open_engine
+from edge.errors import EngineError
+try:
+    open_engine(Path(sys.argv[1]), sys.argv[2])
+except EngineError as error:
+    print("refused:", error)
+""",
+        str(broken),
+        backend,
+    )
+    assert (done.returncode, done.stdout.startswith(f"refused: {broken}")) == (0, True), done.stderr
+
+
+def test_loading_openvino_starts_nothing_that_reports_home():
+    done = python("""
+import sys, threading
+import edge.engine_openvino
+print([name for name in sys.modules if name.startswith("openvino_telemetry.")], threading.active_count())
+""")
+    assert done.stdout.strip() == "[] 1", done.stderr
+
+
+def test_heaps_are_limited_where_the_c_library_is_glibc():
+    assert python("from edge.native import limit_heaps; print(limit_heaps())").stdout.strip() == "True"
