@@ -59,14 +59,17 @@ class Mailbox:
 
     def take(self, timeout_s: float) -> Frame | None:
         """The frame of the camera that has waited longest; None when none came in time."""
+        frames = self.take_several(timeout_s, 1)
+        return frames[0] if frames else None
+
+    def take_several(self, timeout_s: float, most: int) -> list[Frame]:
+        """The frames that are here, of the cameras that have waited longest; none when none came in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._slots or not self._cameras, timeout_s)
-            if not self._slots:
-                return None
-            camera = next(iter(self._slots))
-            frame = self._slots.pop(camera)
-            self._changed.notify_all()
-        return frame
+            frames = [self._slots.pop(camera) for camera in list(self._slots)[:most]]
+            if frames:
+                self._changed.notify_all()
+        return frames
 
     @property
     def drained(self) -> bool:

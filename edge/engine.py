@@ -37,6 +37,14 @@ def choose_backend(asked: Backend) -> Backend:
     return asked
 
 
+def gains_from_batches(backend: Backend, threads: int) -> bool:
+    """Whether several frames in one run take less time than one by one (benchmarks/results/batches.json).
+
+    A GPU does; a CPU does where it spreads a batch over threads.
+    """
+    return threads > 1 or backend in {"onnxruntime-cuda", "tensorrt"}
+
+
 def choose_target(files: dict[Target, str], ship: Target, backend: Backend, precision: Precision = "shipped") -> Target:
     """Pick the form of a model that a back end runs: the shipped one where it can, else its best.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -40,6 +40,14 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What the detector says of one frame, before anything is made of it."""
+
+    detections: list[Detection] | None  # None: it need not be asked
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one frame brought."""
 
@@ -50,7 +58,7 @@ class Result:
 
 
 class Pipeline:
-    """Recognises the objects of several cameras, one frame at a time."""
+    """Recognises the objects of several cameras. The detector may be run on frames of several at once."""
 
     def __init__(
         self,
@@ -71,17 +79,54 @@ class Pipeline:
         self._recall = Recall(recognition.recall_tracks, recognition.recall_age_s)
         self._scenes = {name: Scene(camera, recognition.track_gap_s) for name, camera in cameras.items()}
 
-    def process(self, frame: Frame) -> Result:
+    @property
+    def together(self) -> int:
+        """Frames, each of another camera, that the detector is best given at once."""
+        detector = self.serving.stages.detector
+        return 1 if detector is None else detector.together
+
+    def detect(self, frames: Sequence[Frame]) -> list[Glance]:
+        """Run the detector, where it has to be, on frames of different cameras.
+
+        Raises:
+            EngineError: the detector failed, and says nothing of any of them.
+        """
+        detector = self.serving.stages.detector
+        timings = [Timings() for _ in frames]
+        found: list[list[Detection] | None] = [[] for _ in frames]
+        asked = []
+        for i, frame in enumerate(frames):
+            scene = self._scenes[frame.camera]
+            if detector is None or not scene.boxed:
+                continue
+            if self._is_gated(scene, frame, timings[i]):
+                found[i] = None
+            else:
+                asked.append(i)
+        if detector is not None and asked:
+            shared = Timings()
+            for i, detections in zip(asked, detector.detect([frames[i].image_rgb for i in asked], shared), strict=True):
+                found[i] = detections
+            for i in asked:
+                timings[i].add_share(shared, len(asked))
+        return [Glance(detections, timing) for detections, timing in zip(found, timings, strict=True)]
+
+    def process(self, frame: Frame, glance: Glance | None = None) -> Result:
         """Recognise what is new in one frame.
+
+        Args:
+            frame: of one of the cameras.
+            glance: what `detect` said of it; by default the detector is run now.
 
         Raises:
             EngineError: a model failed; the tracks have moved on, and their events come with a later frame.
         """
-        timings = Timings()
+        if glance is None:
+            (glance,) = self.detect([frame])
+        timings = glance.timings
         scene = self._scenes[frame.camera]
-        detections = self._detect(scene, frame, timings)
         with timings.stage("track"):
-            step = scene.advance(frame, detections)
+            step = scene.advance(frame, glance.detections)
         for crossing in scene.crossed:
             self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
         now_s = scene_s(frame)
@@ -139,18 +184,15 @@ class Pipeline:
         scene.finish()
         return self._farewells(scene)
 
-    def _detect(self, scene: Scene, frame: Frame, timings: Timings) -> list[Detection] | None:
-        """What the detector finds; None when it need not be asked."""
-        detector = self.serving.stages.detector
-        if not scene.boxed or detector is None:
-            return []
-        if scene.gated:
-            with timings.stage("motion"):
-                wanted = scene.wants_detector(frame, self._policy)
-            if not wanted:
-                self._counts.add("frames_gated", camera=frame.camera)
-                return None
-        return detector.detect(frame.image_rgb, timings)
+    def _is_gated(self, scene: Scene, frame: Frame, timings: Timings) -> bool:
+        """Whether nothing moves, so that the detector need not be asked."""
+        if not scene.gated:
+            return False
+        with timings.stage("motion"):
+            wanted = scene.wants_detector(frame, self._policy)
+        if not wanted:
+            self._counts.add("frames_gated", camera=frame.camera)
+        return not wanted
 
     def _due(self, scene: Scene, frame: Frame, step: Step, now_s: float) -> list[Due]:
         """The tracks of this frame that are worth a look."""

@@ -40,7 +40,7 @@ from edge.journey import Journeys
 from edge.outbox import Outbox
 from edge.parts import build_pipeline, capture_options, open_serving
 from edge.payload import event_payload, priority_of
-from edge.pipeline import Result
+from edge.pipeline import Glance, Result
 from edge.recorder import Recorder, begin_run
 from edge.reload import plan_reload
 from edge.serving import Serving
@@ -153,12 +153,8 @@ class Runtime:
         watchdog_s = watchdog_interval_s() or _HEALTH_INTERVAL_S
         next_watchdog = next_tick
         while not stop.is_set():
-            frame = self._mailbox.take(_TICK_S)
-            if frame is not None and not self._cameras.is_open(frame.camera):
-                self.counters.add("frames_dropped", camera=frame.camera, reason="closed")
-                frame = None
-            if frame is not None:
-                self._recognise(frame, stop)
+            frames = self._mailbox.take_several(_TICK_S, self.pipeline.together)
+            self._recognise([frame for frame in frames if self._is_wanted(frame)], stop)
             if self.pipeline.serving is not self.serving:
                 self.pipeline.serve(self.serving)
             self._turned_ns = time.monotonic_ns()
@@ -178,7 +174,7 @@ class Runtime:
             if now >= next_health:
                 next_health = now + _HEALTH_INTERVAL_S
                 self._announce_health()
-            if frame is None and self._mailbox.drained:  # no camera to wait for
+            if not frames and self._mailbox.drained:  # no camera to wait for
                 if until_end:
                     return
                 stop.wait(_TICK_S)
@@ -221,11 +217,31 @@ class Runtime:
             is_there=knock_for(source),
         )
 
-    def _recognise(self, frame: Frame, stop: threading.Event) -> None:
-        if frame.camera in self._recorders:
-            self._recorders[frame.camera].looked(frame)
+    def _is_wanted(self, frame: Frame) -> bool:
+        if self._cameras.is_open(frame.camera):
+            return True
+        self.counters.add("frames_dropped", camera=frame.camera, reason="closed")
+        return False
+
+    def _recognise(self, frames: list[Frame], stop: threading.Event) -> None:
+        """Recognise what was taken at once: one run of the detector, then frame by frame."""
+        for frame in frames:
+            if frame.camera in self._recorders:
+                self._recorders[frame.camera].looked(frame)
         try:
-            result = self.pipeline.process(frame)
+            glances = self.pipeline.detect(frames)
+        except Exception:
+            log.exception("cameras %s: the detector failed", ", ".join(frame.camera for frame in frames))
+            for frame in frames:
+                self.counters.add("frames_failed", camera=frame.camera)
+            stop.wait(_FAILURE_PAUSE_S)
+            return
+        for frame, glance in zip(frames, glances, strict=True):
+            self._recognise_one(frame, glance, stop)
+
+    def _recognise_one(self, frame: Frame, glance: Glance, stop: threading.Event) -> None:
+        try:
+            result = self.pipeline.process(frame, glance)
         except Exception:
             self.counters.add("frames_failed", camera=frame.camera)
             log.exception("camera %s: frame %d failed", frame.camera, frame.index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import decode, image
-from edge.engine import Backend, Precision, choose_backend, choose_target, open_engine
+from edge.engine import Backend, Precision, choose_backend, choose_target, gains_from_batches, open_engine
 from edge.errors import EngineError
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Manifest, Preprocess
-from edge.preprocess import to_batch, to_canvas
+from edge.preprocess import Placement, to_batch, to_canvas
 from edge.timing import Timings
 from edge.types import Box, Category, Detection, Engine, FloatArray, Image
 
@@ -22,35 +23,56 @@ _MIN_BOX_PX = 2.0
 class Detector:
     """Finds every object of a frame."""
 
-    def __init__(self, model: DetectorModel, engine: Engine) -> None:
+    def __init__(self, model: DetectorModel, engine: Engine, together: int = 1) -> None:
+        """Take a model that is loaded.
+
+        Args:
+            model: of the manifest.
+            engine: that runs it.
+            together: frames that are best run at once; the model takes as many.
+        """
         self.model = model
+        self.together = together
         self._engine = engine
 
-    def detect(self, image_rgb: Image, timings: Timings) -> list[Detection]:
-        """Find objects, best first.
+    def detect(self, images_rgb: Sequence[Image], timings: Timings) -> list[list[Detection]]:
+        """Find the objects of each frame, best first.
 
         Raises:
             EngineError: the engine failed, or its answer is not what the manifest says.
         """
-        model = self.model
+        found = []
+        for first in range(0, len(images_rgb), self.together):
+            found += self._detect(images_rgb[first : first + self.together], timings)
+        return found
+
+    def _detect(self, images_rgb: Sequence[Image], timings: Timings) -> list[list[Detection]]:
+        spec = self.model.preprocess
         with timings.stage("preprocess"):
-            canvas, placed = to_canvas(model.preprocess, image_rgb)
-            batch = to_batch(model.preprocess, [canvas])
+            canvases, placements = zip(*(to_canvas(spec, image_rgb) for image_rgb in images_rgb), strict=True)
+            batch = to_batch(spec, list(canvases))
         with timings.stage("detect"):
-            outputs = _run(self._engine, batch, model.output_shapes(1))
+            outputs = _run(self._engine, batch, self.model.output_shapes(len(batch)))
         with timings.stage("postprocess"):
-            if model.decoder == "ltrb":
-                boxes, scores, classes = decode.decode_ltrb(outputs, model.strides, model.score_threshold)
-            else:
-                boxes, scores, classes = decode.decode_yolox(
-                    outputs[0], model.strides, model.preprocess.width, model.preprocess.height, model.score_threshold
-                )
-            kept = decode.non_maximum_suppression(boxes, scores, model.iou_threshold)
-            found = [
-                Detection(placed.to_source(decode.box_of(boxes[i])), float(scores[i]), model.labels[classes[i]])
-                for i in kept
+            return [
+                self._objects([output[row : row + 1] for output in outputs], placed)
+                for row, placed in enumerate(placements)
             ]
-            return [d for d in found if _is_visible(d.box_px) and self._is_wanted(d.label)]
+
+    def _objects(self, outputs: list[FloatArray], placed: Placement) -> list[Detection]:
+        model = self.model
+        if model.decoder == "ltrb":
+            boxes, scores, classes = decode.decode_ltrb(outputs, model.strides, model.score_threshold)
+        else:
+            boxes, scores, classes = decode.decode_yolox(
+                outputs[0], model.strides, model.preprocess.width, model.preprocess.height, model.score_threshold
+            )
+        kept = decode.non_maximum_suppression(boxes, scores, model.iou_threshold)
+        found = [
+            Detection(placed.to_source(decode.box_of(boxes[i])), float(scores[i]), model.labels[classes[i]])
+            for i in kept
+        ]
+        return [d for d in found if _is_visible(d.box_px) and self._is_wanted(d.label)]
 
     def _is_wanted(self, label: str) -> bool:
         return self.model.keep_labels is None or label in self.model.keep_labels
@@ -163,7 +185,10 @@ def load_stages(
         path = folder / model.files[target]
         return open_engine(path, backend, threads, max_batch=model.max_batch, cache=cache)
 
-    detector = Detector(manifest.detector, engine_of(manifest.detector)) if manifest.detector else None
+    detector = None
+    if manifest.detector is not None:
+        together = manifest.detector.max_batch if gains_from_batches(backend, threads) else 1
+        detector = Detector(manifest.detector, engine_of(manifest.detector), together)
     classifier = Classifier(manifest.classifier, engine_of(manifest.classifier)) if manifest.classifier else None
     embedders = {}
     for model in manifest.embedders:
@@ -179,7 +204,8 @@ def _try(stages: Stages) -> None:
     grey = np.full((96, 96, 3), 114, np.uint8)
     whole: list[Box] = [(0.0, 0.0, 96.0, 96.0)]
     if stages.detector is not None:
-        stages.detector.detect(grey, Timings())
+        stages.detector.detect([grey], Timings())
+        stages.detector.detect([grey] * stages.detector.together, Timings())
     if stages.classifier is not None:
         stages.classifier.classify(grey, whole, Timings())
         stages.classifier.classify(grey, whole * stages.classifier.model.max_batch, Timings())

@@ -8,12 +8,20 @@ from contextlib import contextmanager
 
 
 class Timings:
-    """Milliseconds by stage, for one frame; a stage that runs several times adds up."""
+    """Milliseconds by stage, for one frame; a stage that runs several times adds up.
+
+    Frames that a model ran together have an equal share of its time each: sums over frames are time spent.
+    """
 
     __slots__ = ("stages_ms",)
 
     def __init__(self) -> None:
         self.stages_ms: dict[str, float] = {}
+
+    def add_share(self, of: Timings, frames: int) -> None:
+        """Count in what several frames took together."""
+        for name, ms in of.stages_ms.items():
+            self.stages_ms[name] = self.stages_ms.get(name, 0.0) + ms / frames
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -69,7 +69,7 @@ def boxes_of(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:
     stage = Detector(cast("DetectorModel", model), open_engine(path, "onnxruntime"))
     found = []
     for scene in scenes:
-        detections = stage.detect(read_image(scene.path), Timings())
+        (detections,) = stage.detect([read_image(scene.path)], Timings())
         boxes = np.asarray([d.box_px for d in detections], np.float32).reshape(-1, 4)
         found.append((boxes, np.asarray([d.score for d in detections], np.float32)))
     return found

@@ -13,7 +13,7 @@ from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, P
 
 Kind = Literal["detector", "classifier", "embedder"]
 Model = DetectorModel | ClassifierModel | EmbedderModel
-MAX_BATCH = 8  # crops of one frame in one run
+MAX_BATCH = 8  # crops of one frame, or frames of several cameras, in one run
 
 
 class Spec(BaseModel):
@@ -35,6 +35,7 @@ class Spec(BaseModel):
     iou_threshold: float = 0.6  # detector
     temperature: float = 1.0  # classifier
     threshold: float = 0.5  # classifier: below it the category is unknown
+    max_batch: int = MAX_BATCH  # 1 for a graph whose batch is fixed
     record: dict[str, Any] = {}  # seed, data, recipe and metrics, as the trainer wrote them
 
 
@@ -76,7 +77,7 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str) ->
         "preprocess": spec.preprocess,
         "ship": ship,
         "why": why,
-        "max_batch": 1 if spec.kind == "detector" else MAX_BATCH,
+        "max_batch": spec.max_batch,
     }
     if spec.kind != "embedder" and not spec.labels:
         raise QuantizeError(f"{spec.kind}: found no labels, expected at least one")

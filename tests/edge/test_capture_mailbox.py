@@ -41,6 +41,15 @@ def test_a_newer_frame_does_not_lose_its_cameras_turn():
     assert taken(mailbox) == [("a", 1), ("b", 0)]
 
 
+def test_several_are_taken_at_once_the_longest_waiting_first():
+    mailbox = Mailbox()
+    for camera in "abc":
+        mailbox.put_newest(a_frame(camera, 0))
+    assert [frame.camera for frame in mailbox.take_several(0, 2)] == ["a", "b"]
+    assert [frame.camera for frame in mailbox.take_several(0, 2)] == ["c"]
+    assert mailbox.take_several(0, 2) == []
+
+
 def test_take_waits_for_a_frame():
     mailbox = Mailbox()
     mailbox.add("a")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge import engine_onnxruntime
-from edge.engine import choose_backend, choose_target, open_engine
+from edge.engine import choose_backend, choose_target, gains_from_batches, open_engine
 from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import EngineError
 from tests.sample_models import sums_model
@@ -127,3 +127,11 @@ def test_a_precision_that_the_bundle_does_not_hold_is_an_engine_error():
 def test_no_form_for_a_backend_is_an_engine_error():
     with pytest.raises(EngineError, match=r"found model forms \['ort-u8'\], expected one of \['tensorrt-s8', 'fp32'\]"):
         choose_target({"ort-u8": "b.onnx"}, "ort-u8", "tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("backend", "threads", "gains"),
+    [("onnxruntime", 1, False), ("onnxruntime", 2, True), ("openvino", 1, False), ("tensorrt", 1, True)],
+)
+def test_batches_gain_on_a_gpu_and_where_a_processor_spreads_them_over_threads(backend, threads, gains):
+    assert gains_from_batches(backend, threads) == gains

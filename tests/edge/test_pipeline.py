@@ -310,6 +310,42 @@ def test_cameras_do_not_share_tracks():
     assert [event.camera for event in pipeline.view_lost("till")] == ["till"]
 
 
+def test_frames_of_several_cameras_share_one_run_of_the_detector_and_bring_what_each_alone_does():
+    bench = Bench()
+    bench.detector.answer = lambda batch: [np.concatenate([one_box_map(BOX)[0]] * len(batch))]
+    stages = replace(bench.pipeline.serving.stages, detector=Detector(detector_model(), bench.detector, together=3))
+    serving = replace(bench.pipeline.serving, stages=stages)
+    cameras = {
+        "door": CameraConfig(source="rtsp://door"),
+        "till": CameraConfig(source="rtsp://till"),
+        "kiosk": CameraConfig(source="rtsp://kiosk", framing="whole_frame"),
+    }
+    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    events = []
+    for n in range(4):
+        frames = [frame_at(n / 10, None, camera) for camera in cameras]
+        glances = pipeline.detect(frames)
+        for frame, glance in zip(frames, glances, strict=True):
+            events += pipeline.process(frame, glance).events
+    assert pipeline.together == 3
+    assert bench.detector.batch_sizes == [2] * 4  # a kiosk's whole frame is the object
+    assert sorted((event.camera, event.type, event.track_id) for event in events) == [
+        ("door", "new", 1), ("kiosk", "new", 1), ("till", "new", 1),
+    ]  # fmt: skip
+
+
+def test_frames_that_share_a_run_share_its_time():
+    bench = Bench()
+    bench.detector.answer = lambda batch: [np.concatenate([no_box_map()[0]] * len(batch))]
+    stages = replace(bench.pipeline.serving.stages, detector=Detector(detector_model(), bench.detector, together=2))
+    serving = replace(bench.pipeline.serving, stages=stages)
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    door, till = pipeline.detect([frame_at(0, None, "door"), frame_at(0, None, "till")])
+    assert door.timings.stages_ms == till.timings.stages_ms
+    assert set(door.timings.stages_ms) == {"preprocess", "detect", "postprocess"}
+
+
 def test_no_frame_is_kept_alive():
     bench = Bench()
     image_rgb = np.full((SIZE, SIZE, 3), 128, np.uint8)

@@ -1,10 +1,15 @@
 """Detector, classifier, embedder over scripted engines."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from edge.bundle import read_bundle
+from edge.capture_door import open_source
 from edge.errors import EngineError
 from edge.manifest import Manifest, Preprocess
+from edge.source import CaptureOptions, parse_source
 from edge.stages import Classifier, Detector, Embedder, load_stages
 from edge.timing import Timings
 from edge.types import Category
@@ -19,6 +24,7 @@ from tests.fakes_engine import (
 )
 from tests.sample_models import shapes_model
 
+DEMO = Path(__file__).parents[2] / "demo/bundle"
 GREY = np.full((128, 256, 3), 100, np.uint8)  # letterboxed by a quarter into 64x64
 BOX = (0.0, 0.0, 40.0, 40.0)
 
@@ -26,7 +32,7 @@ BOX = (0.0, 0.0, 40.0, 40.0)
 def test_a_detection_is_in_the_source_frame():
     detector = Detector(detector_model(), ScriptedEngine(lambda _: one_box_map((8, 8, 24, 20))))
     timings = Timings()
-    (found,) = detector.detect(GREY, timings)
+    ((found,),) = detector.detect([GREY], timings)
     assert found.box_px == pytest.approx((32, 32, 96, 80))
     assert found.score == pytest.approx(0.9)
     assert found.label == "object"
@@ -34,28 +40,42 @@ def test_a_detection_is_in_the_source_frame():
 
 
 def test_a_detector_that_sees_nothing_finds_nothing():
-    assert Detector(detector_model(), ScriptedEngine(lambda _: no_box_map())).detect(GREY, Timings()) == []
+    assert Detector(detector_model(), ScriptedEngine(lambda _: no_box_map())).detect([GREY], Timings()) == [[]]
 
 
 def test_boxes_outside_the_picture_or_of_an_unwanted_class_are_dropped():
     outside = ScriptedEngine(lambda _: one_box_map((8, 40, 24, 60)))  # in the letterbox border
-    assert Detector(detector_model(), outside).detect(GREY, Timings()) == []
+    assert Detector(detector_model(), outside).detect([GREY], Timings()) == [[]]
     unwanted = detector_model(keep_labels=["car"])
     engine = ScriptedEngine(lambda _: one_box_map((8, 8, 24, 20)))
-    assert Detector(unwanted, engine).detect(GREY, Timings()) == []
+    assert Detector(unwanted, engine).detect([GREY], Timings()) == [[]]
+
+
+def test_frames_of_several_cameras_are_run_together_and_each_keeps_its_own():
+    sees = [no_box_map()[0], one_box_map((8, 8, 24, 20))[0], one_box_map((16, 16, 48, 48))[0]]
+    rows = iter(sees)
+    engine = ScriptedEngine(lambda batch: [np.concatenate([next(rows) for _ in batch])])
+    detector = Detector(detector_model(max_batch=2), engine, together=2)
+    found = detector.detect([GREY, GREY, np.zeros((SIZE, SIZE, 3), np.uint8)], Timings())
+    assert engine.batch_sizes == [2, 1]
+    assert [[d.box_px for d in objects] for objects in found] == [
+        [],
+        [pytest.approx((32, 32, 96, 80))],
+        [pytest.approx((16, 16, 48, 48))],
+    ]
 
 
 def test_a_yolox_model_is_decoded_as_one():
     output = np.zeros((1, SIZE // 32 * SIZE // 32, 6), np.float32)
     output[0, 0] = [0.5, 0.25, np.log(0.5), np.log(0.25), 1.0, 0.8]  # centre (16, 8), size (16, 8)
     detector = Detector(detector_model(decoder="yolox", strides=[32]), ScriptedEngine(lambda _: [output]))
-    assert detector.detect(GREY, Timings())[0].box_px == pytest.approx((32, 16, 96, 48))
+    assert detector.detect([GREY], Timings())[0][0].box_px == pytest.approx((32, 16, 96, 48))
 
 
 def test_the_batch_is_what_the_manifest_says():
     shapes = []
     engine = ScriptedEngine(lambda batch: shapes.append((batch.shape, batch.dtype)) or no_box_map())
-    Detector(detector_model(), engine).detect(GREY, Timings())
+    Detector(detector_model(), engine).detect([GREY], Timings())
     assert shapes == [((1, SIZE, SIZE, 3), np.uint8)]
 
 
@@ -151,7 +171,7 @@ def test_a_model_that_does_not_take_the_manifests_largest_batch_is_refused_when_
 @pytest.mark.parametrize(
     ("stage", "ask"),
     [
-        (Detector(detector_model(), ScriptedEngine(lambda _: [])), lambda s: s.detect(GREY, Timings())),
+        (Detector(detector_model(), ScriptedEngine(lambda _: [])), lambda s: s.detect([GREY], Timings())),
         (
             Classifier(classifier_model(), ScriptedEngine(lambda _: [[1, 2]])),
             lambda s: s.classify(GREY, [BOX] * 2, Timings()),
@@ -170,3 +190,16 @@ def test_an_answer_of_another_shape_in_the_frame_path_is_an_engine_error(stage, 
 def test_an_input_that_is_no_multiple_of_the_stride_has_a_cell_for_the_rest():
     model = detector_model(strides=[8, 16], preprocess=Preprocess(width=60, height=36))
     assert model.output_shapes(1) == [(1, 5, 5, 8), (1, 5, 3, 4)]
+
+
+def test_the_shipped_detector_finds_the_same_in_frames_alone_and_together():
+    bundle = read_bundle(DEMO, verify=False)
+    stages = load_stages(bundle.folder, bundle.manifest, threads=2)
+    assert stages.detector.together > 1
+    door = open_source(parse_source(f"file://{DEMO.parent / 'stream.mp4'}"), "opencv", CaptureOptions())
+    frames = [door.read(1.0).image_rgb for _ in range(120)][20::20]
+    door.close()
+    together = stages.detector.detect(frames, Timings())
+    alone = [stages.detector.detect([frame], Timings())[0] for frame in frames]
+    assert together == alone
+    assert sum(map(len, together)) > 0

@@ -1,0 +1,59 @@
+"""What a batch gains: milliseconds per row of each model of the demo bundle, alone and together.
+
+    python benchmarks/batches.py
+
+Each model in the form that ships, on ONNX Runtime, with one thread and with two; medians, batch sizes taken in turn.
+Writes benchmarks/results/batches.json.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+SIZES = (1, 2, 4, 8)
+ROUNDS = 200
+
+
+def main() -> None:
+    """Measure."""
+    from benchmarks import rig
+    from edge.bundle import read_bundle
+    from edge.engine import open_engine
+
+    bundle = read_bundle(rig.DEMO / "bundle")
+    manifest = bundle.manifest
+    models = {"detector": manifest.detector, "classifier": manifest.classifier}
+    models |= {"embedder " + model.categories[0]: model for model in manifest.embedders}
+    report = {}
+    for name, model in models.items():
+        path = bundle.folder / model.files[model.ship]
+        report[name] = {"ships": model.ship, "input": f"{model.preprocess.width}x{model.preprocess.height}"}
+        for threads in (1, 2):
+            engine = open_engine(path, "onnxruntime", threads, max_batch=max(SIZES))
+            report[name][f"{threads} threads, ms per row"] = per_row_ms(engine, model.preprocess)
+    rig.write_report({"rounds": ROUNDS, "models": report}, ROOT / "benchmarks/results/batches.json")
+
+
+def per_row_ms(engine: object, spec: object) -> dict[str, float]:
+    """Median time of a row in batches of each size."""
+    rng = np.random.default_rng(0)
+    batches = {n: rng.integers(0, 256, (n, spec.height, spec.width, 3)).astype(np.uint8) for n in SIZES}
+    took_ms: dict[int, list[float]] = {n: [] for n in SIZES}
+    for turn in range(ROUNDS + 5):
+        for n, batch in batches.items():
+            begun = time.perf_counter()
+            engine.run(batch)
+            if turn >= 5:  # noqa: PLR2004, warm
+                took_ms[n].append(1000 * (time.perf_counter() - begun))
+    return {str(n): round(statistics.median(times) / n, 3) for n, times in took_ms.items()}
+
+
+if __name__ == "__main__":
+    main()
