@@ -50,7 +50,7 @@ def per_row_ms(engine: object, spec: object) -> dict[str, float]:
         for n, batch in batches.items():
             begun = time.perf_counter()
             engine.run(batch)
-            if turn >= 5:  # noqa: PLR2004, warm
+            if turn >= 5:
                 took_ms[n].append(1000 * (time.perf_counter() - begun))
     return {str(n): round(statistics.median(times) / n, 3) for n, times in took_ms.items()}
 
