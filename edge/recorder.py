@@ -140,6 +140,49 @@ class Recorder:
         return (self._folder / f"{number:09d}{_SUFFIX}").open("wb")
 
 
+class Recorders:
+    """The rings of one run of a device, by camera. What concerns a camera that is not recorded is passed over."""
+
+    def __init__(self, folder: Path, counters: Counters) -> None:
+        """Write nothing yet.
+
+        Args:
+            folder: of the runs; this run's is made when a camera is first recorded.
+            counters: where what was dropped is counted.
+        """
+        self._folder, self._counters = folder, counters
+        self._run: Path | None = None
+        self._recorders: dict[str, Recorder] = {}
+
+    def of(self, camera: str, max_bytes: int) -> Recorder:
+        """A camera's recorder, which runs."""
+        if camera not in self._recorders:
+            self._run = self._run or begin_run(self._folder, datetime.now(timezone.utc))
+            self._recorders[camera] = Recorder(self._run / camera, camera, max_bytes, self._counters)
+            self._recorders[camera].start()
+        return self._recorders[camera]
+
+    def looked(self, frame: Frame) -> None:
+        """Note that a picture was recognised."""
+        if frame.camera in self._recorders:
+            self._recorders[frame.camera].looked(frame)
+
+    def lost(self, camera: str) -> None:
+        """Note that a camera's view was lost."""
+        if camera in self._recorders:
+            self._recorders[camera].lost()
+
+    def end(self, camera: str) -> None:
+        """Record a camera no more, or anew."""
+        if camera in self._recorders:
+            self._recorders.pop(camera).close()
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        for camera in list(self._recorders):
+            self.end(camera)
+
+
 def begin_run(folder: Path, at: datetime) -> Path:
     """The folder of a new run of a device in the folder of its rings; of earlier runs, the last is kept."""
     with suppress(OSError):  # what cannot be deleted now can at the next start

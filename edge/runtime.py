@@ -12,8 +12,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, get_args
 
 from edge import __version__, image
@@ -41,7 +39,7 @@ from edge.outbox import Outbox
 from edge.parts import build_pipeline, capture_options, open_serving
 from edge.payload import event_payload, priority_of
 from edge.pipeline import Glance, Result
-from edge.recorder import Recorder, begin_run
+from edge.recorder import Recorders
 from edge.reload import plan_reload
 from edge.serving import Serving
 from edge.source import parse_source
@@ -102,8 +100,7 @@ class Runtime:
         self._announcer = Announcer(config, self.outbox, self.counters, self._journeys.end)
         self.publisher = self._announcer.publisher
         self._mailbox = Mailbox()
-        self._recorders: dict[str, Recorder] = {}
-        self._ring: Path | None = None  # of this run; made when a camera is first recorded
+        self._recorders = Recorders(config.state_dir / "ring", self.counters)
         self._cameras = Cameras(self._build_camera, self._mailbox, config.cameras)
         self._sequence = 0
 
@@ -129,8 +126,7 @@ class Runtime:
         self._tell_states()
         for name in self.config.cameras:
             self._send(self.pipeline.view_lost(name))
-        for recorder in self._recorders.values():
-            recorder.close()
+        self._recorders.close()
         self._announce_health()
         self._announcer.close()
         self.outbox.close()
@@ -187,19 +183,9 @@ class Runtime:
         """Why files and folders could not be read, by camera."""
         return self._cameras.errors()
 
-    def _recorder_of(self, name: str, camera: CameraConfig) -> Recorder | None:
-        if not camera.record_mib:
-            return None
-        if name not in self._recorders:
-            self._ring = self._ring or begin_run(self.config.state_dir / "ring", datetime.now(timezone.utc))
-            size = camera.record_mib * 2**20
-            self._recorders[name] = Recorder(self._ring / name, name, size, self.counters)
-            self._recorders[name].start()
-        return self._recorders[name]
-
     def _build_camera(self, name: str, camera: CameraConfig, on_state: OnState) -> Camera:
         source, options = parse_source(camera.source), capture_options(camera)
-        recorder = self._recorder_of(name, camera)
+        recorder = self._recorders.of(name, camera.record_mib * 2**20) if camera.record_mib else None
 
         def open_door() -> FrameSource:
             if recorder is None:
@@ -226,8 +212,7 @@ class Runtime:
     def _recognise(self, frames: list[Frame], stop: threading.Event) -> None:
         """Recognise what was taken at once: one run of the detector, then frame by frame."""
         for frame in frames:
-            if frame.camera in self._recorders:
-                self._recorders[frame.camera].looked(frame)
+            self._recorders.looked(frame)
         try:
             glances = self.pipeline.detect(frames)
         except Exception:
@@ -307,8 +292,7 @@ class Runtime:
             self._announcer.status(told)
             if told.state in _LOST:
                 self._send(self.pipeline.view_lost(told.camera))
-                if told.camera in self._recorders:
-                    self._recorders[told.camera].lost()
+                self._recorders.lost(told.camera)
 
     def _obey(self, reload: threading.Event | None) -> None:
         """Do what was asked since the last time, by messages or by a signal."""
@@ -369,8 +353,7 @@ class Runtime:
         self._tell_states()
         for name in (*plan.removed, *plan.changed):
             self._send(self.pipeline.view_lost(name))
-            if name in self._recorders:
-                self._recorders.pop(name).close()
+            self._recorders.end(name)
         self.config = plan.config
         pipeline = build_pipeline(self.serving, self.config.recognition, self.config.cameras, self.counters)
         pipeline.take_over(self.pipeline, plan.changed)
