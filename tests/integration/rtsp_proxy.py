@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 Harm = Callable[[bytes, bytes, random.Random], bytes]  # head and packet of RTP over TCP -> what is sent instead
 
+_SENDER_REPORT = 200
+
 
 def cut_short(head: bytes, packet: bytes, _chance: random.Random) -> bytes:
     """Half of the packet, and a head that says so."""
@@ -35,6 +37,18 @@ def garble_some(head: bytes, packet: bytes, chance: random.Random) -> bytes:
 def break_off(head: bytes, packet: bytes, _chance: random.Random) -> bytes:
     """Half of the packet, and a head that promises all of it: nothing after it is where it should be."""
     return head + packet[: len(packet) // 2]
+
+
+def clock_ahead(seconds: int) -> Harm:
+    """Sender reports (RFC 3550 6.4.1) of a camera whose clock is ahead; all else is passed on."""
+
+    def harm(head: bytes, packet: bytes, _chance: random.Random) -> bytes:
+        if len(packet) >= 28 and packet[1] == _SENDER_REPORT:
+            (ntp_s,) = struct.unpack_from(">I", packet, 8)
+            packet = packet[:8] + struct.pack(">I", (ntp_s + seconds) % 2**32) + packet[12:]
+        return head + packet
+
+    return harm
 
 
 class RtspProxy:

@@ -145,3 +145,21 @@ def test_a_stream_that_changes_its_codec_under_way_is_opened_again(start, seen, 
         seen.wait_for("cam", "reconnecting", "online")
         wait_for_pictures(mailbox, ORANGE)
     assert camera.reconnects >= 1
+
+
+def test_a_camera_whose_clock_is_a_year_ahead_is_told_and_read_on(start, seen, caplog):
+    """Over RTCP, which GStreamer's door reads; the real time of this machine is its server's."""
+    year_s = 365 * 86_400
+    with RtspServer(colour(ORANGE)) as server, RtspProxy(port_of(server.url)) as line:
+        line.do_harm(rtsp_proxy.clock_ahead(year_s), packets=1_000_000)
+        mailbox = Mailbox()
+        camera = start("cam", f"rtsp://127.0.0.1:{line.port}/camera", "gstreamer", mailbox)
+        began_s, frame = time.monotonic(), None
+        while not camera.clock.is_off and time.monotonic() - began_s < PATIENT_S:
+            frame = mailbox.take(PATIENT_S)
+        assert camera.clock.seconds == pytest.approx(year_s, abs=2.0)
+        assert frame.time_source == "rtcp"
+        assert frame.captured_at - time.time() == pytest.approx(year_s, abs=5.0)
+        wait_for_pictures(mailbox, ORANGE)
+        assert [state for state, _ in seen.states["cam"]] == ["online"]
+    assert "expected at most 2 s" in caplog.text
