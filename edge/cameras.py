@@ -115,6 +115,15 @@ class Cameras:
         """Why the state of every open camera is what it is; from any thread."""
         return {name: camera.evidence for name, camera in dict(self._running).items()}
 
+    def clock_offsets_s(self) -> dict[str, float]:
+        """The clocks minus ours of those open cameras that tell their own time; from any thread."""
+        offsets = {name: camera.clock.seconds for name, camera in dict(self._running).items()}
+        return {name: round(offset_s, 3) for name, offset_s in offsets.items() if offset_s is not None}
+
+    def clocks_off(self) -> tuple[str, ...]:
+        """The open cameras whose clock is too far from ours; from any thread."""
+        return tuple(sorted(name for name, camera in dict(self._running).items() if camera.clock.is_off))
+
     def watch(self) -> None:
         """Let cameras that hang say so."""
         for camera in self._running.values():

@@ -24,6 +24,7 @@ from typing import Literal
 
 from edge.capture_door import FrameSource
 from edge.capture_mailbox import Mailbox
+from edge.clock_offset import ClockOffset
 from edge.config import ViewConfig
 from edge.errors import CaptureError
 from edge.source import BadPictureError, EndOfStream, Picture, Source
@@ -114,6 +115,7 @@ class Camera:
         self.reconnects = 0
         self.dropped: Counter[str] = Counter()  # by reason
         self.last_frame_ns: int | None = None  # monotonic
+        self.clock = ClockOffset()  # of a camera that tells its own time
         self._open_door = open_door
         self._mailbox = mailbox
         self._on_state = on_state
@@ -245,12 +247,21 @@ class Camera:
         if door.decode_path != self.decode_path:
             self.decode_path = door.decode_path
             log.info("camera %s: %s by %s", self.name, self.source, self.decode_path)
+        self._compare_clocks(picture)
         if not self._believe(picture, captured_ns):
             return
         if self._policy.delivery == "every_frame":
             self._mailbox.put_when_free(frame, self._stop.is_set)
         elif self._mailbox.put_newest(frame):
             self.dropped["superseded"] += 1
+
+    def _compare_clocks(self, picture: Picture) -> None:
+        if picture.captured_at is None:
+            return
+        now_ns = self._timing.monotonic_ns()
+        arrived_at = self._timing.unix_s() - (now_ns - picture.arrived_ns) / 1e9
+        if (told := self.clock.take(picture.captured_at, arrived_at, now_ns / 1e9)) is not None:
+            log.warning("camera %s: %s", self.name, told)
 
     def _believe(self, picture: Picture, captured_ns: int) -> bool:
         """Tell how the picture is; whether it may be recognised."""

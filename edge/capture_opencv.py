@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 
+from edge.capture_describe import describe
 from edge.errors import CaptureError
 from edge.image import from_bgr
 from edge.source import CaptureOptions, EndOfStream, Picture, Source
@@ -153,12 +154,10 @@ def _why_not(source: Source, timeout_s: float) -> str:
         present = Path(source.location).exists()
         return f"found {'a device that gives no video' if present else 'no such device'}, expected a V4L2 camera"
     try:
-        with socket.create_connection(source.address, timeout=timeout_s) as connection:
-            if source.location.startswith("rtsps:"):
-                return "the server is there, but gives no stream"
-            request = f"DESCRIBE {source.location} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"
-            connection.sendall(request.encode())
-            answer = connection.recv(1024).decode("ascii", "replace").partition("\r\n")[0]
+        if source.location.startswith("rtsps:"):
+            socket.create_connection(source.address, timeout=timeout_s).close()
+            return "the server is there, but gives no stream"
+        answer = describe(source, timeout_s)
     except OSError as error:
         return f"cannot connect: {error.strerror or error}"
     return f"the server answers {answer!r}, expected a stream that FFmpeg can read"

@@ -181,5 +181,7 @@ class HealthReport:
     throttling: bool | None = None  # slowed down to keep cool; None: the kernel does not tell
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
     evidence: Mapping[str, str] = field(default_factory=dict)  # name of a camera -> why its state is what it is
+    clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where it tells
+    clocks_off: tuple[str, ...] = ()  # cameras for which that is too much
     safe_mode: bool = False  # started by the configuration that last ran well: the file was bad
     config_error: str | None = None  # why the file cannot be used

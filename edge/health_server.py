@@ -182,6 +182,12 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         slowed = GaugeMetricFamily(f"{_PREFIX}_throttling", "1 while the device is slowed down to keep cool.")
         slowed.add_metric([], float(report.throttling))
         yield slowed
+    offsets = GaugeMetricFamily(
+        f"{_PREFIX}_camera_clock_offset_seconds", "Clock of a camera that tells it, minus ours.", labels=["camera"]
+    )
+    for camera, offset_s in report.clock_offsets_s.items():
+        offsets.add_metric([camera], offset_s)
+    yield offsets
     cameras = GaugeMetricFamily(
         f"{_PREFIX}_camera_state", "1 for the state a camera is in.", labels=["camera", "state"]
     )

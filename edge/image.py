@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import CaptureError
+from edge.errors import CaptureError, PictureError
+from edge.picture_header import kind_of, read_header
 from edge.types import Box, Image
 
 MAX_PIXELS = 50_000_000
@@ -41,10 +42,11 @@ def decode_image(data: bytes, where: str) -> Image:
     """Decode an encoded picture.
 
     Raises:
-        CaptureError: empty, not a picture, or larger than MAX_PIXELS.
+        CaptureError: empty, not a picture, or larger than MAX_PIXELS: by its header, where it is one that we read.
     """
     if not data:
         raise CaptureError(f"{where}: found 0 bytes, expected a picture")
+    _refuse_too_large(_told_size(data), where)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -53,9 +55,25 @@ def decode_image(data: bytes, where: str) -> Image:
         raise CaptureError(
             f"{where}: found {len(data)} bytes that are no picture, expected JPEG, PNG, BMP, WebP or TIFF"
         )
-    if bgr.shape[0] * bgr.shape[1] > MAX_PIXELS:
-        raise CaptureError(f"{where}: found {bgr.shape[1]}x{bgr.shape[0]} pixels, expected at most {MAX_PIXELS}")
+    _refuse_too_large((bgr.shape[1], bgr.shape[0]), where)
     return from_bgr(bgr)
+
+
+def _told_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the header, before a decoder allocates them; 0 where only decoding tells."""
+    kind = kind_of(data)
+    if kind is None:
+        return 0, 0
+    try:
+        header = read_header(data, kind)
+    except PictureError:
+        return 0, 0  # the decoder says what is wrong with it
+    return header.width, header.height
+
+
+def _refuse_too_large(size: tuple[int, int], where: str) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise CaptureError(f"{where}: found {size[0]}x{size[1]} pixels, expected at most {MAX_PIXELS}")
 
 
 def encode_image(image_rgb: Image, suffix: Literal[".jpg", ".png"], quality: int = 90) -> bytes:

@@ -41,6 +41,7 @@ class Outbox:
         max_memory_bytes: int = 8 * 1024 * 1024,
         commit_interval_s: float = 0.005,
         now: Callable[[], float] = time.time,
+        age_clock: Callable[[], float] | None = None,
     ) -> None:
         """Open the file, or start a new one.
 
@@ -51,12 +52,14 @@ class Outbox:
             max_age_s: older messages are dropped.
             max_memory_bytes: of the messages not yet on disk.
             commit_interval_s: how long the writer gathers messages for one commit.
-            now: the wall clock.
+            now: the wall clock, which messages are stamped by.
+            age_clock: what their ages are measured by (edge/age_clock.py); None: the wall clock.
 
         Raises:
             OutboxError: the folder cannot be made or written, or another process holds the file.
         """
         self._path, self._counters, self._now = path, counters, now
+        self._age_clock = age_clock or now
         self._max_bytes, self._max_age_s, self._max_memory_bytes = max_bytes, max_age_s, max_memory_bytes
         self._commit_interval_s = commit_interval_s
         self._failing = False
@@ -238,7 +241,7 @@ class Outbox:
         with self._lock:
             messages, acknowledged = list(self._unstored.values()), list(self._acknowledged)
             self._taken_up_to = self._sequence
-        oldest = self._now() - self._max_age_s
+        oldest = self._age_clock() - self._max_age_s
         applied = self._file.apply(messages, acknowledged, oldest=oldest, max_bytes=self._max_bytes)
         with self._lock:
             for message in messages:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from edge import __version__, image
+from edge.age_clock import AgeClock
 from edge.announce import Announcer
 from edge.cameras import Cameras
 from edge.capture import Camera, OnState, policy_for
@@ -95,6 +96,7 @@ class Runtime:
             self.counters,
             max_bytes=config.outbox.max_bytes,
             max_age_s=config.outbox.max_age_s,
+            age_clock=AgeClock(),
         )
         self._journeys = Journeys(self.timer, time.monotonic_ns)
         self._announcer = Announcer(config, self.outbox, self.counters, self._journeys.end)
@@ -394,6 +396,8 @@ class Runtime:
             state="degraded" if safe_mode and self._state == "running" else self._state,
             cameras=self._cameras.states(),
             evidence=self._cameras.evidence(),
+            clock_offsets_s=self._cameras.clock_offsets_s(),
+            clocks_off=self._cameras.clocks_off(),
             counters=self.counters.snapshot(),
             stages=self.timer.snapshot(),
             outbox_events=events,

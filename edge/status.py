@@ -44,7 +44,9 @@ def describe(status: str) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
     for camera, state in sorted(report["cameras"].items()):
-        yield f"camera {camera}: {state}"
+        off = camera in report.get("clocks_off", ())
+        clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from ours" if off else ""
+        yield f"camera {camera}: {state}{clock}"
     broker = "connected" if report["mqtt_connected"] else f"not connected ({report['mqtt_error'] or 'none configured'})"
     yield f"broker: {broker}; {report['outbox_events']} events wait"
     for stage, times in report["stages"].items():

@@ -164,3 +164,14 @@ def test_drops_are_counted_once_over_restarts(cameras, mailbox):
     assert cameras.new_drops()["door", "unreadable"] == 1
     turn_until(cameras, mailbox, lambda: cameras.states()["door"] == "online")
     assert cameras.new_drops()["door", "unreadable"] == 0
+
+
+def test_a_camera_whose_clock_is_off_is_named_while_it_is_open(cameras, mailbox):
+    turn_until(cameras, mailbox, lambda: set(cameras.states().values()) == {"online"})
+    for name, offset_s in (("door", -3.25), ("roof", 0.1)):
+        for second in range(9):
+            cameras._running[name].clock.take(1_700_000_000 + offset_s, 1_700_000_000, second)
+    assert cameras.clock_offsets_s() == {"door": -3.25, "roof": 0.1}
+    assert cameras.clocks_off() == ("door",)
+    cameras.switch("door", on=False)
+    assert (cameras.clock_offsets_s(), cameras.clocks_off()) == ({"roof": 0.1}, ())

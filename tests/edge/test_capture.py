@@ -333,3 +333,45 @@ def test_live_cameras_are_judged_unless_told_otherwise_and_recordings_only_when_
     assert policy_for(RTSP, "real_time").view == ViewConfig()
     assert policy_for(FILE, "every_frame").view is None
     assert policy_for(FILE, "real_time", view=ViewConfig(frozen_after_s=9)).view.frozen_after_s == 9
+
+
+def rtcp_pictures(count, offset_s, begin_s=1.0):
+    """One picture a second of a camera whose clock is off from that of `FakeTiming`."""
+    at_s = [begin_s + second for second in range(count)]
+    image_rgb = np.zeros((4, 6, 3), np.uint8)
+    return [Picture(image_rgb, round(s * 1e9), None, "rtcp", 1_700_000_000 + s + offset_s) for s in at_s]
+
+
+@pytest.mark.parametrize("offset_s", [-365 * 86_400.0, 365 * 86_400.0, 3.0])
+def test_a_camera_whose_clock_is_off_is_told_once_and_goes_on(offset_s, caplog):
+    """Its time is what its events say; durations are by ours."""
+    script = [step for picture in rtcp_pictures(20, offset_s) for step in (picture, None, None, None, None)]
+    bench = Bench(RTSP, script)
+    bench.run()
+    assert bench.camera.clock.is_off
+    assert bench.camera.clock.seconds == pytest.approx(offset_s)
+    assert [record.message for record in caplog.records if "clock" in record.message] == [
+        f"camera cam: its clock is {offset_s:+.1f} s from ours, expected at most 2 s"
+    ]
+    frame = bench.mailbox.take(0)
+    assert frame.captured_at == 1_700_000_020 + offset_s
+    assert frame.captured_ns == 20_000_000_000
+    assert bench.states[0][0] == "online"
+    assert "stalled" not in [state for state, _ in bench.states]
+
+
+@pytest.mark.parametrize("jump_s", [-365 * 86_400.0, 365 * 86_400.0])
+def test_our_clock_may_jump_by_a_year_while_a_camera_runs(jump_s):
+    """No state changes, nothing is opened again, and waits stay what they are."""
+    bench = Bench(RTSP, [a_picture(), None, a_picture(), None, a_picture(), DEAD], DEAD, [a_picture()])
+    steady, asked = bench.clock.timing.unix_s, []
+
+    def jumping():
+        asked.append(None)
+        return steady() + (jump_s if len(asked) > 1 else 0.0)
+
+    object.__setattr__(bench.clock.timing, "unix_s", jumping)
+    assert bench.run()[:3] == ["online", "reconnecting", "online"]
+    assert bench.clock.waits_s[:2] == [1, 1]
+    assert bench.camera.dropped["superseded"] == 3
+    assert abs(bench.mailbox.take(0).captured_at - steady() - jump_s) < 60

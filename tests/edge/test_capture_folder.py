@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -68,3 +69,20 @@ def test_missing_and_empty_folders_are_told_apart(tmp_path):
         FolderSource(parse_source(f"folder://{tmp_path}/none"))
     with pytest.raises(CaptureError, match="found no pictures"):
         FolderSource(parse_source(f"folder://{tmp_path}"))
+
+
+def test_fifty_megapixels_are_read_and_more_is_one_error_after_which_the_next_is_read(tmp_path):
+    largest = cv2.imencode(".jpg", np.full((6250, 8000), 90, np.uint8))[1].tobytes()
+    larger = cv2.imencode(".jpg", np.full((6250, 8001), 90, np.uint8))[1].tobytes()
+    for name, data in (("1.jpg", larger), ("2.jpg", largest)):
+        (tmp_path / name).write_bytes(data)
+    door = FolderSource(parse_source(f"folder://{tmp_path}"))
+    with pytest.raises(BadPictureError, match=r"/1\.jpg: found 8001x6250 pixels, expected at most 50000000"):
+        door.read(0)
+    assert door.read(0).image_rgb.shape == (6250, 8000, 3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+def test_a_picture_of_one_pixel_is_a_picture(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(cv2.imencode(suffix, np.full((1, 1, 3), 90, np.uint8))[1].tobytes())
+    assert FolderSource(parse_source(f"folder://{tmp_path}")).read(0).image_rgb.shape == (1, 1, 3)

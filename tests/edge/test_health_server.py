@@ -145,6 +145,22 @@ def test_heat_is_told_where_the_kernel_tells_it(server):
     assert found["finesight_throttling", ()] == 1.0
 
 
+def test_a_camera_whose_clock_is_off_is_told(server, tmp_path, capsys):
+    device = FakeDevice()
+    server.watch(device)
+    offset = "finesight_camera_clock_offset_seconds"
+    assert (offset, (("camera", "door"),)) not in samples(server)
+    device.now = replace(device.now, clock_offsets_s={"door": -3.25, "yard": 0.1}, clocks_off=("door",))
+    found = samples(server)
+    assert (found[offset, (("camera", "door"),)], found[offset, (("camera", "yard"),)]) == (-3.25, 0.1)
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
+    assert main(["status", "-c", str(config)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "camera door: online, its clock -3.2 s from ours" in told
+    assert "camera yard: stalled" in told
+
+
 def test_the_whole_report_is_told_as_the_health_schema_has_it(server):
     assert json.loads(ask(server, "/status")[1]) == {"state": "starting", "cameras": {}}
     server.watch(FakeDevice())

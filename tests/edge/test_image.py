@@ -1,6 +1,7 @@
 """Pictures."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -73,6 +74,30 @@ def test_a_picture_of_too_many_pixels_is_refused(monkeypatch):
     monkeypatch.setattr(image, "MAX_PIXELS", 100)
     with pytest.raises(CaptureError, match="found 16x8 pixels, expected at most 100"):
         image.decode_image(image.encode_image(red_left_blue_right(), ".png"), "x")
+
+
+def png_that_says(width, height):
+    """A PNG of a few bytes whose header claims any size."""
+    data = bytearray(image.encode_image(red_left_blue_right(), ".png"))
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def test_a_picture_that_says_it_is_too_large_is_refused_before_it_is_decoded(monkeypatch):
+    def decode(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(image.cv2, "imdecode", decode)
+    with pytest.raises(CaptureError, match=r"bomb\.png: found 30000x30000 pixels, expected at most 50000000"):
+        image.decode_image(png_that_says(30_000, 30_000), "bomb.png")
+
+
+def test_a_format_whose_header_we_do_not_read_is_measured_once_decoded(monkeypatch):
+    monkeypatch.setattr(image, "MAX_PIXELS", 100)
+    data = image.cv2.imencode(".bmp", red_left_blue_right())[1].tobytes()
+    with pytest.raises(CaptureError, match="found 16x8 pixels, expected at most 100"):
+        image.decode_image(data, "x")
 
 
 def test_a_crop_grows_by_its_margin_and_is_clipped():

@@ -173,9 +173,14 @@ def test_status_and_health_read_as_their_schemas_say():
     status = check("status", status_payload("door", "stalled", 1700000000.0, "no frame for 5 s"))
     assert status["since"] == "2023-11-14T22:13:20.000Z"
     report = health_report(
-        cameras={"door": "online"}, counters={"frames": 3}, stages={"detect": StageTimes(3, 1.0, 2.0, 3.0)}
+        cameras={"door": "online"},
+        counters={"frames": 3},
+        stages={"detect": StageTimes(3, 1.0, 2.0, 3.0)},
+        clock_offsets_s={"door": -3.25},
+        clocks_off=("door",),
     )
     message = check("health", health_payload(report))
+    assert (message["clock_offsets_s"], message["clocks_off"]) == ({"door": -3.25}, ["door"])
     assert message["stages"]["detect"] == {"count": 3, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
     assert availability_payload("offline") == b"offline"
 

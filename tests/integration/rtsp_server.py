@@ -8,7 +8,8 @@ By hand: `python -m tests.integration.rtsp_server colour:e02010 --fps 15`; it pr
 * `photos:PATH`: the pictures of a folder, or those named line by line in a .txt file, each `--seconds` long, then the
   end of the stream. Photo i is shown from i * seconds of the stream's own time (`pts_s` of the frames) on.
 
-Every client plays from the beginning.
+Every client plays from the beginning. `--codec` says how a colour, video or photos are encoded, or that the codec of a
+colour changes in mid-stream; `--login` that the server asks who is there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from edge.capture_folder import list_pictures
 from edge.image import read_image, resize
 
 PATH = "/camera"
-_ENCODE = "x264enc tune=zerolatency speed-preset=superfast pass=quant quantizer={quantizer} key-int-max={gop}"
+_H264 = (
+    "x264enc tune=zerolatency speed-preset=superfast pass=quant quantizer={quantizer} key-int-max={gop}"
+    " ! rtph264pay name=pay0 pt=96 config-interval=-1"
+)
+_H265 = (
+    "x265enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} ! rtph265pay name=pay0 pt=96 config-interval=-1"
+)
+_ENCODED = {"h264": _H264, "h265": _H265, "mjpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26"}
+CHANGING = "h264-then-h265"  # after three seconds, under the session description of H.264
 
 
 class RtspServer:
@@ -38,13 +47,17 @@ class RtspServer:
         size: tuple[int, int] = (320, 240),
         seconds: float = 1.0,
         quantizer: int = 20,
+        codec: str = "h264",
+        login: str | None = None,
+        port: int = 0,
     ) -> None:
         self._arguments = [
             plays,
             *("--fps", str(fps), "--size", f"{size[0]}x{size[1]}", "--seconds", str(seconds)),
-            *("--quantizer", str(quantizer)),
+            *("--quantizer", str(quantizer), "--codec", codec),
+            *(("--login", login) if login else ()),
         ]
-        self._port = 0
+        self._port = port
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -101,12 +114,22 @@ def launch_line(arguments: argparse.Namespace) -> str:
     width, height = arguments.size
     rate = f"{round(arguments.fps * 1000)}/1000"
     # A key frame every half second: a decoder that joins or loses something is back soon.
-    encode = _ENCODE.format(quantizer=arguments.quantizer, gop=max(1, round(arguments.fps / 2)))
-    pay = f"videoconvert ! video/x-raw,format=I420 ! {encode} ! rtph264pay name=pay0 pt=96 config-interval=-1"
+    encoded = {
+        codec: "videoconvert ! video/x-raw,format=I420 ! "
+        + line.format(quantizer=arguments.quantizer, gop=max(1, round(arguments.fps / 2)))
+        for codec, line in _ENCODED.items()
+    }
+    pay = encoded.get(arguments.codec, "")
     if kind == "colour":
         caps = f"video/x-raw,width={width},height={height},framerate={rate}"
         colour = 0xFF000000 | int(what, 16)
-        return f"( videotestsrc is-live=true pattern=solid-color foreground-color={colour} ! {caps} ! {pay} )"
+        camera = f"videotestsrc is-live=true pattern=solid-color foreground-color={colour}"
+        if arguments.codec == CHANGING:
+            first, then = (encoded[codec].replace("name=pay0", "") for codec in ("h264", "h265"))
+            buffers = round(3 * arguments.fps)
+            changing = f"{camera} num-buffers={buffers} ! {caps} ! {first} ! pay0. {camera} ! {caps} ! {then} ! pay0."
+            return f"( concat name=pay0 {changing} )"
+        return f"( {camera} ! {caps} ! {pay} )"
     if kind == "file":
         return f'( filesrc location="{Path(what).resolve()}" ! decodebin ! {pay} )'
     if kind == "encoded":
@@ -149,6 +172,24 @@ class _Photos:
         appsrc.emit("push-buffer", buffer)
 
 
+def _ask_who_is_there(server: object, factory: object, method: str, user: str, password: str) -> None:
+    from gi.repository import GstRtsp, GstRtspServer
+
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth = GstRtspServer.RTSPAuth()
+    if method == "digest":
+        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+        auth.add_digest(user, password, token)
+    else:
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    permissions = GstRtspServer.RTSPPermissions()
+    for what in ("media.factory.access", "media.factory.construct"):
+        permissions.add_permission_for_role("viewer", what, True)
+    factory.set_permissions(permissions)
+    server.set_auth(auth)
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Run the server until standard input ends."""
     import gi
@@ -177,6 +218,8 @@ def serve(arguments: argparse.Namespace) -> None:
             appsrc.connect("need-data", feeders[-1].on_need_data)
 
     factory.connect("media-configure", on_configure)
+    if arguments.login:
+        _ask_who_is_there(server, factory, *arguments.login.split(":"))
     server.get_mount_points().add_factory(PATH, factory)
     if server.attach(None) == 0:
         raise SystemExit(f"port {arguments.port}: cannot listen")
@@ -195,6 +238,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=lambda text: tuple(int(side) for side in text.split("x")), default=(320, 240))
     parser.add_argument("--seconds", type=float, default=1.0, help="that each photo is shown")
     parser.add_argument("--quantizer", type=int, default=20, help="of H.264, 0 is lossless")
+    parser.add_argument("--codec", choices=[*_ENCODED, CHANGING], default="h264")
+    parser.add_argument("--login", help="basic:USER:PASSWORD or digest:USER:PASSWORD")
     serve(parser.parse_args(argv))
     return 0
 

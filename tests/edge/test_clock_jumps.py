@@ -1,0 +1,110 @@
+"""The wall clock is set forward or back by a year while a device runs: durations, order and what waits stay.
+
+Capture's part of it is in test_capture.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge.age_clock import AgeClock
+from edge.health import Counters
+from edge.outbox import Outbox
+from edge.payload import event_payload
+from tests.edge.test_pipeline import Bench, kinds
+from tests.fakes_engine import frame_at, no_box_map
+
+EDGE = Path(__file__).parents[2] / "edge"
+NOW = 1_700_000_000.0
+YEAR_S = 365 * 86_400.0
+JUMPS = pytest.mark.parametrize("jump_s", [YEAR_S, -YEAR_S], ids=["forward", "back"])
+
+# Whoever else needs the time measures a duration, and takes the monotonic clock.
+READ_THE_WALL_CLOCK = {
+    "age_clock": "to find out when it was set",
+    "bench": "captured_at",
+    "cameras": "since when a camera's state is what it is, for people",
+    "capture": "captured_at, and how far a camera's own clock is off",
+    "kiosk": "when an item was taught, for people",
+    "outbox": "stamps of messages, whose ages are measured by the age clock",
+    "probe": "how far a camera's clock is off",
+    "runtime": "when a report was made; the name of a recording's folder",
+    "support": "times of packed files",
+}
+
+
+def reads_the_wall_clock(tree):
+    """Whether a module names time.time or datetime.now."""
+    wall = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "time.localtime", "time.gmtime"}
+    return any(isinstance(node, ast.Attribute) and ast.unparse(node) in wall for node in ast.walk(tree))
+
+
+def test_few_modules_read_the_wall_clock_and_none_of_them_for_a_duration():
+    found = {path.stem for path in EDGE.glob("*.py") if reads_the_wall_clock(ast.parse(path.read_text("utf-8")))}
+    assert found == set(READ_THE_WALL_CLOCK)
+
+
+class Clocks:
+    """A wall clock that can be set, and time that passes."""
+
+    def __init__(self):
+        self.wall_s, self.elapsed_s = NOW, 100.0
+
+    def pass_s(self, seconds):
+        self.wall_s += seconds
+        self.elapsed_s += seconds
+
+    def outbox(self, path, counters, **bounds):
+        ages = AgeClock(lambda: self.wall_s, lambda: self.elapsed_s)
+        return Outbox(path, counters, now=lambda: self.wall_s, age_clock=ages, **bounds)
+
+
+@JUMPS
+def test_what_waits_in_the_outbox_waits_on_in_order(tmp_path, jump_s):
+    clocks, counters = Clocks(), Counters()
+    with clocks.outbox(tmp_path / "outbox.sqlite", counters, max_age_s=3600.0) as outbox:
+        for number in range(4):
+            if number == 2:
+                clocks.wall_s += jump_s
+            outbox.put("t/events", b"{}", 2, f"e{number}")
+            outbox.flush()
+            clocks.pass_s(600.0)
+        assert [message.event_id for message in outbox.pending(10)] == ["e0", "e1", "e2", "e3"]
+    assert counters.total("outbox_dropped") == 0
+
+
+def test_what_is_really_old_is_still_given_up(tmp_path):
+    clocks, counters = Clocks(), Counters()
+    with clocks.outbox(tmp_path / "outbox.sqlite", counters, max_age_s=3600.0) as outbox:
+        outbox.put("t/events", b"{}", 2, "old")
+        outbox.flush()
+        clocks.pass_s(3601.0)
+        outbox.put("t/events", b"{}", 2, "fresh")
+        outbox.flush()
+        assert [message.event_id for message in outbox.pending(10)] == ["fresh"]
+    assert counters.total("outbox_dropped", reason="age") == 1
+
+
+@JUMPS
+@pytest.mark.parametrize("time_source", ["arrival", "rtcp"])
+def test_an_object_in_view_stays_the_same_object_and_its_events_keep_their_order(jump_s, time_source):
+    """Also of a camera that tells its own time, when that is what jumps."""
+    bench, events = Bench(), []
+    for number in range(1, 41):
+        if number == 31:
+            bench.sees = no_box_map()  # it leaves
+        at_s = number * 0.1
+        bench.clock.now_ns = round((at_s + 0.025) * 1e9)
+        captured_at = NOW + at_s + (jump_s if number > 10 else 0.0)
+        frame = replace(frame_at(at_s), captured_at=captured_at, time_source=time_source)
+        events += bench.pipeline.process(frame).events
+    assert kinds(events) == [("new", 1), ("end", 1)]
+    payloads = [json.loads(event_payload(e, "shop", "till", "boot", seq)) for seq, e in enumerate(events)]
+    assert (payloads[0]["captured_at"] > payloads[1]["captured_at"]) == (jump_s < 0)  # what the clock said is told
+    assert [(p["boot_id"], p["seq"], p["historical"]) for p in payloads] == [("boot", 0, False), ("boot", 1, False)]
+    assert all(event.latency_ms["capture_to_decision"] == 25.0 for event in events[:1])
