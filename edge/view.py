@@ -1,4 +1,4 @@
-"""Whether the picture of a live camera can be believed: frozen, obstructed, or neither, with evidence.
+"""Whether the picture of a live camera can be believed: online, doubted, frozen or obstructed, with evidence.
 
 Rules:
 1. Frozen is a picture in which nothing new shows. A real camera's noise makes every key frame a new picture, so single
@@ -7,8 +7,9 @@ Rules:
    what moves is, however often it comes again: a clip that is played in a loop is no frozen camera.
 3. Blocks without detail say nothing: clipped black or white, or a wall that the encoder sends as one colour.
 4. A few blocks near the upper or lower border may change all the same: a burnt-in clock. Larger ones need a mask.
-5. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows. It is in
-   doubt at once, and obstructed when the doubt lasts. What is usual is learned slowly, so that dusk does not obstruct.
+5. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows; at first it
+   is doubted, and obstructed when that lasts. What is usual is learned slowly, so that dusk does not obstruct.
+6. Online is a picture that is recognised, and no other: what is not recognised is told with the first such picture.
 
 A camera that is frozen before an encoder which varies the quality of that one picture is not found out.
 """
@@ -52,9 +53,8 @@ _Blocks = NDArray[np.bool_]
 class Verdict:
     """What one picture says of its camera."""
 
-    state: Literal["online", "frozen", "obstructed"]
-    doubt: Literal["frozen", "obstructed"] | None = None  # why this picture is not to be recognised
-    evidence: str = ""
+    state: Literal["online", "doubted", "frozen", "obstructed"]  # only one that is online is to be recognised
+    evidence: str = ""  # empty when online
 
 
 class View:
@@ -98,13 +98,11 @@ class View:
             self._doubted_s = None
             return None
         self._doubted_s = now_s if self._doubted_s is None else self._doubted_s
-        lasting = now_s - self._doubted_s >= self._obstructed_after_s
-        # the state stays what it was until the doubt has lasted; the picture is not recognised from the first
-        return Verdict("obstructed", "obstructed", evidence) if lasting else Verdict("online", "obstructed")
+        return Verdict("obstructed" if now_s - self._doubted_s >= self._obstructed_after_s else "doubted", evidence)
 
     def _frost(self, image_rgb: Image, now_s: float) -> Verdict:
         evidence = self._stillness.doubt(image_rgb, now_s) if self._stillness is not None else None
-        return Verdict("frozen", "frozen", evidence) if evidence is not None else Verdict("online")
+        return Verdict("frozen", evidence) if evidence is not None else Verdict("online")
 
 
 class _Stillness:
