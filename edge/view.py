@@ -7,8 +7,8 @@ Rules:
    what moves is, however often it comes again: a clip that is played in a loop is no frozen camera.
 3. Blocks without detail say nothing: clipped black or white, or a wall that the encoder sends as one colour.
 4. A few blocks near the upper or lower border may change all the same: a burnt-in clock. Larger ones need a mask.
-5. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows; at first it
-   is doubted, and obstructed when that lasts. What is usual is learned slowly, so that dusk does not obstruct.
+5. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows: doubted at
+   first, obstructed when that lasts. What is usual is learned slowly, so that dusk does not obstruct.
 6. Online is a picture that is recognised, and no other: what is not recognised is told with the first such picture.
 
 A camera that is frozen before an encoder which varies the quality of that one picture is not found out.
