@@ -17,6 +17,10 @@ def noisy(scene, sigma=1.5):
     return np.clip(scene + RNG.normal(0, sigma, scene.shape), 0, 255).astype(np.uint8)
 
 
+def blurred(scene):
+    return image.resize(image.resize(scene, 3, 2, "area"), WIDTH, HEIGHT)
+
+
 class Film:
     """Pictures four times a second, judged."""
 
@@ -73,6 +77,53 @@ def test_a_frozen_camera_whose_encoder_repeats_itself_is_frozen():
     film, phases = Film(frozen_after_s=20), [noisy(SCENE) for _ in range(8)]
     verdicts = [film.show(0.25, phases[i % 8]) for i in range(100)]
     assert verdicts[-1].state == "frozen"
+
+
+class Encoder:
+    """Gives one picture in ever new qualities, and now and then in one that it had before."""
+
+    def __init__(self, scene, sigma=0.7):
+        self.qualities = [noisy(scene, sigma) for _ in range(200)]
+
+    def __call__(self):
+        return self.qualities[RNG.integers(len(self.qualities))]
+
+
+def test_a_frozen_camera_whose_encoder_varies_the_quality_is_frozen():
+    film = Film(frozen_after_s=20)
+    assert film.show(20, Encoder(SCENE)).state == "online"
+    verdict = film.show(60, Encoder(SCENE))
+    assert verdict.state == "frozen"
+    assert verdict.evidence.startswith("the same picture in qualities that come again for ")
+
+
+def test_a_clock_does_not_thaw_that():
+    film, encoder = Film(frozen_after_s=20), Encoder(SCENE)
+    assert film.show(80, lambda: with_clock(encoder())).state == "frozen"
+
+
+def test_what_moves_thaws_that_at_once_and_noise_in_a_while():
+    film, encoder = Film(frozen_after_s=20), Encoder(SCENE)
+    film.show(80, encoder)
+    changed = SCENE.copy()
+    changed[50:70, 60:80] = 128
+    assert film.show(0.25, changed).state == "online"
+    film.show(80, encoder)
+    assert film.show(21, lambda: noisy(SCENE, 0.7)).state == "online"
+
+
+def test_a_slow_clip_that_is_played_in_a_loop_is_not_frozen():
+    soft = image.resize(image.resize(SCENE, 8, 6, "area"), WIDTH, HEIGHT)
+    clip = [np.roll(soft, i, axis=1) for i in range(WIDTH)]
+    film = Film(frozen_after_s=20)
+    assert {film.show(0.25, clip[i % WIDTH]).state for i in range(4 * WIDTH)} == {"online"}
+
+
+@pytest.mark.parametrize("detail", [SCENE // 80, blurred(SCENE) // 2])
+def test_a_picture_without_fine_detail_that_comes_back_is_not_called_frozen(detail):
+    """A dark or blurred scene, whose noise the encoder all but drops, comes back by chance."""
+    film = Film(frozen_after_s=20, obstructed_after_s=None)
+    assert film.show(80, Encoder(detail + 60, 0.3)).state == "online"
 
 
 def test_a_burnt_in_clock_does_not_thaw_a_frozen_picture():
@@ -136,10 +187,6 @@ def test_a_clear_picture_ends_the_obstruction():
     film = Film(obstructed_after_s=3)
     film.show(10, np.zeros_like(SCENE))
     assert film.show(0.25, noisy(SCENE)).state == "online"
-
-
-def blurred(scene):
-    return image.resize(image.resize(scene, 3, 2, "area"), WIDTH, HEIGHT)
 
 
 def test_a_blurred_picture_is_obstructed_once_the_camera_is_known():

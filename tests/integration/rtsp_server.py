@@ -24,7 +24,7 @@ from edge.capture_folder import list_pictures
 from edge.image import read_image, resize
 
 PATH = "/camera"
-_ENCODE = "x264enc tune=zerolatency speed-preset=superfast pass=quant quantizer={quantizer} key-int-max={gop}"
+_ENCODE = "x264enc tune=zerolatency speed-preset=superfast {quality} key-int-max={gop}"
 
 
 class RtspServer:
@@ -38,11 +38,12 @@ class RtspServer:
         size: tuple[int, int] = (320, 240),
         seconds: float = 1.0,
         quantizer: int = 20,
+        bitrate: int = 0,
     ) -> None:
         self._arguments = [
             plays,
             *("--fps", str(fps), "--size", f"{size[0]}x{size[1]}", "--seconds", str(seconds)),
-            *("--quantizer", str(quantizer)),
+            *("--quantizer", str(quantizer), "--bitrate", str(bitrate)),
         ]
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
@@ -101,7 +102,9 @@ def launch_line(arguments: argparse.Namespace) -> str:
     width, height = arguments.size
     rate = f"{round(arguments.fps * 1000)}/1000"
     # A key frame every half second: a decoder that joins or loses something is back soon.
-    encode = _ENCODE.format(quantizer=arguments.quantizer, gop=max(1, round(arguments.fps / 2)))
+    constant = f"pass=quant quantizer={arguments.quantizer}"
+    quality = f"pass=cbr bitrate={arguments.bitrate}" if arguments.bitrate else constant
+    encode = _ENCODE.format(quality=quality, gop=max(1, round(arguments.fps / 2)))
     pay = f"videoconvert ! video/x-raw,format=I420 ! {encode} ! rtph264pay name=pay0 pt=96 config-interval=-1"
     if kind == "colour":
         caps = f"video/x-raw,width={width},height={height},framerate={rate}"
@@ -195,6 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=lambda text: tuple(int(side) for side in text.split("x")), default=(320, 240))
     parser.add_argument("--seconds", type=float, default=1.0, help="that each photo is shown")
     parser.add_argument("--quantizer", type=int, default=20, help="of H.264, 0 is lossless")
+    parser.add_argument("--bitrate", type=int, default=0, help="kbit/s to keep to, in place of --quantizer")
     serve(parser.parse_args(argv))
     return 0
 
