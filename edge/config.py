@@ -180,6 +180,13 @@ class HealthConfig(_Tree):
     port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free one, which the log names
 
 
+class TlsConfig(_Tree):
+    """What a server shows to those who connect; both files are read when it starts."""
+
+    certificate: Path  # PEM: its own, then those between it and an authority that the clients trust
+    key: Path  # PEM, of the certificate, without a pass phrase
+
+
 class KioskConfig(_Tree):
     """The touch page and look-ups over HTTP."""
 
@@ -187,6 +194,7 @@ class KioskConfig(_Tree):
     host: str = "127.0.0.1"  # another one needs a token
     port: Annotated[int, Field(ge=0, le=65535)] = 8090  # 0: any free one, which the log names
     token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)  # asked of whoever connects
+    tls: TlsConfig | None = None  # None: plain http; pictures and the token are read by whoever listens in between
     looks: Annotated[int, Field(ge=1, le=8)] = 4  # pictures taken of a thing that is taught
     max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # things; a start embeds every look of each
     upload_url: str | None = Field(default=None, repr=False)  # http(s); what was taught is PUT to <upload_url>/<id>.zip
@@ -359,7 +367,12 @@ def _resolve(tree: DeviceConfig, folder: Path) -> DeviceConfig:
     mqtt = tree.mqtt and tree.mqtt.model_copy(
         update={key: absolute(getattr(tree.mqtt, key)) for key in ("tls_ca", "tls_cert", "tls_key")}
     )
-    return tree.model_copy(update={"state_dir": absolute(tree.state_dir), "cameras": cameras, "mqtt": mqtt})
+    kiosk = tree.kiosk
+    if kiosk and kiosk.tls:
+        tls = TlsConfig(certificate=(folder / kiosk.tls.certificate).resolve(), key=(folder / kiosk.tls.key).resolve())
+        kiosk = kiosk.model_copy(update={"tls": tls})
+    changed = {"state_dir": absolute(tree.state_dir), "cameras": cameras, "mqtt": mqtt, "kiosk": kiosk}
+    return tree.model_copy(update=changed)
 
 
 def _describe(path: Path, root: yaml.Node, error: Any) -> str:

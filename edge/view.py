@@ -187,14 +187,13 @@ class _Echoes:
         if self._reference is None or self._has_moved(samples, self._reference):
             self.begin_anew()
             self._reference = samples.astype(np.int16)
-        fine = np.abs(np.diff(samples.astype(np.int16), 2, axis=3)).mean(axis=(1, 3)) >= _FINE
-        changed = fine & self._inner & (digests != self._before)
+        changed = self._inner & (digests != self._before)
         self._before = digests
         picture = int(digests[self._inner].sum())
         first_s = self._first_s.setdefault(picture, now_s)
         if len(self._first_s) > _PICTURES:
             del self._first_s[next(iter(self._first_s))]
-        if first_s < now_s and changed.sum() >= _BROAD * self._inner.sum() > 0:
+        if first_s < now_s and (changed & _has_fine(samples)).sum() >= _BROAD * self._inner.sum() > 0:
             if first_s > self._until_s:
                 self._since_s, self._returns = first_s, 0
             self._since_s = min(self._since_s, first_s)
@@ -247,6 +246,11 @@ def _sampled(image_rgb: Image) -> NDArray[np.uint8]:
     y = (np.arange(_ROWS * _SIDE) * height + height // 2) // (_ROWS * _SIDE)
     x = (np.arange(_COLUMNS * _SIDE) * width + width // 2) // (_COLUMNS * _SIDE)
     return np.asarray(image_rgb[y[:, None], x, 1], np.uint8).reshape(_ROWS, _SIDE, _COLUMNS, _SIDE)
+
+
+def _has_fine(samples: NDArray[np.uint8]) -> _Blocks:
+    """The blocks with fine detail, (rows, columns)."""
+    return np.asarray(np.abs(np.diff(samples.astype(np.int16), 2, axis=3)).mean(axis=(1, 3)) >= _FINE, np.bool_)
 
 
 def _differ(samples: NDArray[np.uint8], others: NDArray[np.int16]) -> _Blocks:
