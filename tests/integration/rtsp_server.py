@@ -105,7 +105,9 @@ def launch_line(arguments: argparse.Namespace) -> str:
     constant = f"pass=quant quantizer={arguments.quantizer}"
     quality = f"pass=cbr bitrate={arguments.bitrate}" if arguments.bitrate else constant
     encode = _ENCODE.format(quality=quality, gop=max(1, round(arguments.fps / 2)))
-    pay = f"videoconvert ! video/x-raw,format=I420 ! {encode} ! rtph264pay name=pay0 pt=96 config-interval=-1"
+    # By the second, not by key frame (-1): that puts parameter sets between the slices of one picture, too, and FFmpeg
+    # then gives out the picture with only the first of them decoded.
+    pay = f"videoconvert ! video/x-raw,format=I420 ! {encode} ! rtph264pay name=pay0 pt=96 config-interval=1"
     if kind == "colour":
         caps = f"video/x-raw,width={width},height={height},framerate={rate}"
         colour = 0xFF000000 | int(what, 16)
