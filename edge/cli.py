@@ -257,6 +257,7 @@ def _need_packages(*packages: str, extra: str) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     from edge.announce import mqtt_settings
     from edge.config import load_config
+    from edge.kiosk_tls import verify_tls
     from edge.mqtt import tls_context
     from edge.parts import open_serving
     from edge.source import parse_source
@@ -273,8 +274,12 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"health http://{config.health.host}:{config.health.port}/healthz")
     if config.kiosk is not None:
         _need_packages("starlette", "uvicorn", extra="kiosk")
+        kiosk = config.kiosk
+        if kiosk.tls is not None:
+            verify_tls(kiosk.tls)
         print(
-            f"kiosk http://{config.kiosk.host}:{config.kiosk.port}/ ({'token' if config.kiosk.token else 'no token'})"
+            f"kiosk {'https' if kiosk.tls else 'http'}://{kiosk.host}:{kiosk.port}/ "
+            f"({'token' if kiosk.token else 'no token'})"
         )
     serving = open_serving(config)
     print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")

@@ -39,7 +39,8 @@ class ViewConfig(_Tree):
     # Nothing new this long: frozen. Longer than the camera's longest distance between two key frames, for a still scene
     # may be sent as the same picture until the next one. None: never
     frozen_after_s: Annotated[float, Field(ge=5, le=3600)] | None = 60.0
-    obstructed_after_s: Annotated[float, Field(ge=0.5, le=600)] | None = 3.0  # covered, black or blurred; None: never
+    # Covered, black or blurred this long: obstructed. Doubted until then, and not recognised either. None: never
+    obstructed_after_s: Annotated[float, Field(ge=0.5, le=600)] | None = 3.0
     mask: tuple[tuple[Share, Share, Share, Share], ...] = ()  # x0 y0 x1 y1 of what changes in a frozen picture: a clock
 
     @field_validator("mask")
@@ -180,6 +181,13 @@ class HealthConfig(_Tree):
     port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free one, which the log names
 
 
+class TlsConfig(_Tree):
+    """What a server shows to those who connect; both files are read when it starts."""
+
+    certificate: Path  # PEM: its own, then those between it and an authority that the clients trust
+    key: Path  # PEM, of the certificate, without a pass phrase
+
+
 class KioskConfig(_Tree):
     """The touch page and look-ups over HTTP."""
 
@@ -187,6 +195,7 @@ class KioskConfig(_Tree):
     host: str = "127.0.0.1"  # another one needs a token
     port: Annotated[int, Field(ge=0, le=65535)] = 8090  # 0: any free one, which the log names
     token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)  # asked of whoever connects
+    tls: TlsConfig | None = None  # None: plain http; pictures and the token are read by whoever listens in between
     looks: Annotated[int, Field(ge=1, le=8)] = 4  # pictures taken of a thing that is taught
     max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # things; a start embeds every look of each
     upload_url: str | None = Field(default=None, repr=False)  # http(s); what was taught is PUT to <upload_url>/<id>.zip
@@ -359,7 +368,12 @@ def _resolve(tree: DeviceConfig, folder: Path) -> DeviceConfig:
     mqtt = tree.mqtt and tree.mqtt.model_copy(
         update={key: absolute(getattr(tree.mqtt, key)) for key in ("tls_ca", "tls_cert", "tls_key")}
     )
-    return tree.model_copy(update={"state_dir": absolute(tree.state_dir), "cameras": cameras, "mqtt": mqtt})
+    kiosk = tree.kiosk
+    if kiosk and kiosk.tls:
+        tls = TlsConfig(certificate=(folder / kiosk.tls.certificate).resolve(), key=(folder / kiosk.tls.key).resolve())
+        kiosk = kiosk.model_copy(update={"tls": tls})
+    changed = {"state_dir": absolute(tree.state_dir), "cameras": cameras, "mqtt": mqtt, "kiosk": kiosk}
+    return tree.model_copy(update=changed)
 
 
 def _describe(path: Path, root: yaml.Node, error: Any) -> str:

@@ -37,7 +37,12 @@ class Gate:
         if self._token is not None and scope["path"] == "/" and is_token(offered, self._token):
             response: ASGIApp = RedirectResponse("/", status_code=303)
             response.set_cookie(  # type: ignore[attr-defined]
-                COOKIE, cookie_of(self._token), max_age=365 * 24 * 3600, httponly=True, samesite="lax"
+                COOKIE,
+                cookie_of(self._token),
+                max_age=365 * 24 * 3600,
+                httponly=True,
+                samesite="lax",
+                secure=scope["scheme"] == "https",
             )
         else:
             changes = scope["method"] not in ("GET", "HEAD")

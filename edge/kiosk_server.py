@@ -30,7 +30,9 @@ from edge.health import Counters
 from edge.item_pictures import ItemPictures
 from edge.kiosk import Kiosk
 from edge.kiosk_answers import lesson_answer, lookup_answer, state_answer, taught_answer
-from edge.kiosk_http import Gate, body_of, error_answer, number_of, picture_answer
+from edge.kiosk_form import FORM, file_of
+from edge.kiosk_http import MAX_BODY_BYTES, Gate, body_of, error_answer, number_of, picture_answer
+from edge.kiosk_tls import verify_tls
 from edge.lookup import decode_picture, look_up
 from edge.overlay import Overlay
 from edge.timing import Timings
@@ -47,6 +49,7 @@ _STATUS = {
     "empty": 400, "truncated": 400, "broken": 400, "left": 400, "slow": 408, "too_large": 413, "not_a_picture": 415,
     "busy": 503,
 }  # fmt: skip
+_FORM_BYTES = 65_536  # of a form, beside its file
 _PICTURE_TYPES = {"image/jpeg", "image/png", "image/webp", "application/octet-stream", ""}
 
 
@@ -79,8 +82,12 @@ class KioskServer:
         """Listen.
 
         Raises:
-            ConfigError: the address cannot be listened on.
+            ConfigError: the address cannot be listened on, or the certificate not be shown.
         """
+        certificate = key = None
+        if config.tls is not None:
+            verify_tls(config.tls)
+            certificate, key = config.tls.certificate, config.tls.key
         self._config, self._kiosk, self._overlay = config, kiosk, overlay
         self._pictures, self._counters, self._uploader = pictures, counters, uploader
         self._lookups, self._one_lookup = 0, asyncio.Lock()
@@ -100,6 +107,7 @@ class KioskServer:
         options = uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=64,
+            ssl_certfile=certificate, ssl_keyfile=key,
         )  # fmt: skip
         self._uvicorn = uvicorn.Server(options)
         self._thread = threading.Thread(
@@ -108,7 +116,8 @@ class KioskServer:
 
     def __enter__(self) -> KioskServer:  # noqa: PYI034  Self is not in Python 3.10
         self._thread.start()
-        log.info("kiosk: http://%s:%d/", self._config.host, self.port)
+        scheme = "https" if self._config.tls else "http"
+        log.info("kiosk: %s://%s:%d/", scheme, self._config.host, self.port)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +153,7 @@ class KioskServer:
         try:
             body = await self._picture_of(request)
             async with self._one_lookup:
-                answer = await run_in_threadpool(self._recognise, body)
+                answer = await run_in_threadpool(self._recognise, body, _form_type_of(request))
         except PictureError as error:
             return self._refused_lookup(_STATUS[error.reason], error.reason, str(error))
         except FinesightError as error:
@@ -158,23 +167,26 @@ class KioskServer:
     async def _picture_of(self, request: Request) -> bytes:
         if self._lookups > _LOOKUPS_AT_ONCE:
             raise PictureError("busy", f"found {_LOOKUPS_AT_ONCE} look-ups under way, expected fewer")
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type not in _PICTURE_TYPES:
-            expected = "image/jpeg, image/png or image/webp"
+        most = MAX_BODY_BYTES
+        if _form_type_of(request) is not None:
+            most += _FORM_BYTES
+        elif (content_type := _media_type_of(request)) not in _PICTURE_TYPES:
+            expected = f"image/jpeg, image/png, image/webp or {FORM}"
             raise PictureError("not_a_picture", f"found content type {content_type!r}, expected {expected}")
         try:
-            return await asyncio.wait_for(body_of(request), _BODY_TIMEOUT_S)
+            return await asyncio.wait_for(body_of(request, most), _BODY_TIMEOUT_S)
         except asyncio.TimeoutError:
             message = f"found no end of the body, expected it within {_BODY_TIMEOUT_S:.0f} s"
             raise PictureError("slow", message) from None
         except ClientDisconnect:
             raise PictureError("left", "found no end of the body, expected it") from None
 
-    def _recognise(self, body: bytes) -> dict[str, Any]:
+    def _recognise(self, body: bytes, form_type: str | None) -> dict[str, Any]:
         timings = Timings()
         with timings.stage("total"):
             with timings.stage("decode"):
-                image_rgb = decode_picture(body)
+                data = body if form_type is None else file_of(body, form_type, MAX_BODY_BYTES)
+                image_rgb = decode_picture(data)
             serving = self._kiosk.serving
             decision = look_up(serving, image_rgb, self._kiosk.min_object_px, timings)
         return lookup_answer(decision, serving, timings.stages_ms)
@@ -247,3 +259,12 @@ class KioskServer:
             self._counters.add("kiosk_refused", reason="not_found")
             return error_answer(404, "not_found", str(error))
         return Response(status_code=204)
+
+
+def _media_type_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _form_type_of(request: Request) -> str | None:
+    """The whole content type of a form; None when the body is the picture itself."""
+    return request.headers["content-type"] if _media_type_of(request) == FORM else None

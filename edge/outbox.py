@@ -4,7 +4,8 @@ Rules:
 1. `put` never waits for the disk. A thread commits what came in the last few milliseconds as one synced transaction.
 2. A message that the broker acknowledges before its commit never touches the disk: flash lives longer.
 3. A disk that fails is counted and tried again; until it works, messages wait, and are sent, from memory.
-4. Memory and disk are bounded. The lowest priority goes first, the oldest of it; every message dropped is counted.
+4. Memory and disk are bounded. The lowest priority goes first, the oldest of it; every message dropped is counted, and
+   none that the disk gets.
 5. A damaged file is moved aside, named and counted: never a reason not to start.
 6. One process at a time: the file is locked while it is open.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from edge.errors import OutboxError
 from edge.health import Counters
 from edge.outbox_file import DamagedFileError, FailingDiskError, OutboxFile, Totals, Waiting, move_aside
+from edge.outbox_memory import OutboxMemory
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Outbox:
             counters: where drops and failures are counted.
             max_bytes: of all messages on disk.
             max_age_s: older messages are dropped.
-            max_memory_bytes: of the messages not yet on disk.
+            max_memory_bytes: of the messages that wait for the disk; those that are being written come on top.
             commit_interval_s: how long the writer gathers messages for one commit.
             now: the wall clock, which messages are stamped by.
             age_clock: what their ages are measured by (edge/age_clock.py); None: the wall clock.
@@ -60,7 +62,7 @@ class Outbox:
         """
         self._path, self._counters, self._now = path, counters, now
         self._age_clock = age_clock or now
-        self._max_bytes, self._max_age_s, self._max_memory_bytes = max_bytes, max_age_s, max_memory_bytes
+        self._max_bytes, self._max_age_s = max_bytes, max_age_s
         self._commit_interval_s = commit_interval_s
         self._failing = False
         self._file: OutboxFile | None = None
@@ -70,8 +72,7 @@ class Outbox:
         self._lock = threading.Lock()  # guards what follows; never held during disk work
         self._sequence = self._stored.last_sequence
         self._taken_up_to = self._sequence  # what the writer has seen
-        self._unstored: dict[str, Waiting] = {}  # by event id, in the order of their sequence
-        self._unstored_bytes = 0
+        self._unstored = OutboxMemory(max_memory_bytes)
         self._acknowledged: set[str] = set()  # on disk, to be deleted
         self._listener: Callable[[], None] = lambda: None
 
@@ -91,17 +92,12 @@ class Outbox:
     def put(self, topic: str, payload: bytes, priority: int, event_id: str) -> None:
         """Keep a message until it is acknowledged. Returns at once; an id that waits already is ignored."""
         with self._lock:
-            if event_id in self._unstored:
+            if self._unstored.find(event_id) is not None:
                 self._counters.add("outbox_duplicates")
                 return
             self._sequence += 1
-            message = Waiting(self._sequence, event_id, topic, payload, priority, self._now())
-            self._unstored[event_id] = message
-            self._unstored_bytes += message.size
-            while self._unstored_bytes > self._max_memory_bytes:
-                worst = min(self._unstored.values(), key=lambda waiting: (waiting.priority, waiting.sequence))
-                self._forget(worst.event_id)
-                self._counters.add("outbox_dropped", reason="memory", priority=str(worst.priority))
+            dropped = self._unstored.put(Waiting(self._sequence, event_id, topic, payload, priority, self._now()))
+        self._count_dropped("memory", dropped)
         self._wake.set()
         self._listener()
 
@@ -114,7 +110,7 @@ class Outbox:
             priority: only those of this priority; None: of any.
         """
         with self._lock:  # memory first: a message that moves to disk meanwhile is seen twice, never missed
-            unstored = [m for m in self._unstored.values() if m.sequence > after and priority in {None, m.priority}]
+            unstored = [m for m in self._unstored if m.sequence > after and priority in {None, m.priority}]
             gone = set(self._acknowledged)
             file = self._file if after < self._taken_up_to and self._stored.messages else None
         stored = self._read(file, limit + len(gone), after, priority) if file else []
@@ -125,10 +121,10 @@ class Outbox:
         """Let go of messages that have arrived. Returns at once."""
         with self._lock:
             for event_id in event_ids:
-                message = self._unstored.get(event_id)
+                message = self._unstored.find(event_id)
                 if message is None or message.sequence <= self._taken_up_to:
                     self._acknowledged.add(event_id)
-                self._forget(event_id)
+                self._unstored.forget(event_id)
         self._wake.set()
 
     def watch(self, listener: Callable[[], None]) -> None:
@@ -145,7 +141,7 @@ class Outbox:
         """Messages that wait, and about how many bytes they take."""
         with self._lock:
             messages = self._stored.messages + len(self._unstored) - len(self._acknowledged)
-            return max(messages, 0), self._stored.size + self._unstored_bytes
+            return max(messages, 0), self._stored.size + self._unstored.size
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until the writer has tried what was put and acknowledged before.
@@ -164,8 +160,7 @@ class Outbox:
         self._closing.set()
         self._wake.set()
         self._writer.join()
-        for message in self._unstored.values():
-            self._counters.add("outbox_dropped", reason="closed", priority=str(message.priority))
+        self._count_dropped("closed", self._unstored)
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -174,11 +169,9 @@ class Outbox:
         with self._lock:
             return not (self._unstored or self._acknowledged)
 
-    def _forget(self, event_id: str) -> None:
-        """Drop a message from memory; with the lock held."""
-        message = self._unstored.pop(event_id, None)
-        if message is not None:
-            self._unstored_bytes -= message.size
+    def _count_dropped(self, reason: str, messages: Iterable[Waiting]) -> None:
+        for message in messages:
+            self._counters.add("outbox_dropped", reason=reason, priority=str(message.priority))
 
     def _read(self, file: OutboxFile, limit: int, after: int, priority: int | None) -> list[Waiting]:
         try:
@@ -239,13 +232,18 @@ class Outbox:
         if self._file is None:
             self._file = OutboxFile(self._path)
         with self._lock:
-            messages, acknowledged = list(self._unstored.values()), list(self._acknowledged)
+            messages, acknowledged = self._unstored.take(), list(self._acknowledged)
             self._taken_up_to = self._sequence
         oldest = self._age_clock() - self._max_age_s
-        applied = self._file.apply(messages, acknowledged, oldest=oldest, max_bytes=self._max_bytes)
+        try:
+            applied = self._file.apply(messages, acknowledged, oldest=oldest, max_bytes=self._max_bytes)
+        except BaseException:
+            with self._lock:
+                dropped = self._unstored.refused()
+            self._count_dropped("memory", dropped)
+            raise
         with self._lock:
-            for message in messages:
-                self._forget(message.event_id)
+            self._unstored.written()
             self._acknowledged.difference_update(acknowledged)
             self._stored = applied.totals
         # counted when it is certain: a transaction that failed is tried again

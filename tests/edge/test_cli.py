@@ -16,6 +16,19 @@ def test_a_missing_tls_file_is_told_before_the_device_runs(tmp_path, capsys):
     )
 
 
+def test_a_kiosk_whose_certificate_is_missing_is_told_before_the_device_runs(tmp_path, capsys):
+    config = tmp_path / "device.yaml"
+    config.write_text(
+        "cameras: {till: {source: v4l2://0, framing: whole_frame}}\n"
+        "kiosk: {camera: till, tls: {certificate: kiosk.pem, key: kiosk.key}}\n"
+    )
+    assert main(["check", "-c", str(config)]) == 1
+    expected = (
+        f"kiosk.tls: cannot load {tmp_path}/kiosk.pem with {tmp_path}/kiosk.key: [Errno 2] No such file or directory"
+    )
+    assert capsys.readouterr().err.endswith(f"{expected}\n")
+
+
 @pytest.mark.parametrize("size", ["12", "x", "0x5", "1280x", "ax b"])
 def test_a_size_that_is_none_is_a_usage_error_that_quotes_it(size, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -32,13 +32,13 @@ NOISE = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 
 class Desk:
     """A kiosk that is served, and a client of it."""
 
-    def __init__(self, folder, token=None):
+    def __init__(self, folder, token=None, tls=None):
         self.store = OverlayStore(folder, 5)
         self.device = FakeDevice(self.store)
         self.counters = self.device.counters
         self.kiosk = Kiosk(self.device, self.store, "counter", 3, 8)
         self.woken = 0
-        config = KioskConfig(camera="counter", port=0, token=token)
+        config = KioskConfig(camera="counter", port=0, token=token, tls=tls)
         pictures = ItemPictures(folder, self.store)
         overlay = Overlay(self.store, lambda *_: False, self.counters)
         self.server = KioskServer(config, self.kiosk, overlay, pictures, self.counters, self)
@@ -140,6 +140,43 @@ def test_a_body_that_is_too_long_is_refused_by_what_it_claims_and_by_what_it_is(
     finally:
         connection.close()
     assert desk.counters.total("lookups", result="too_large") == 2
+
+
+def a_form(*names, picture=NOISE):
+    """As curl sends it; a field without a file name is no file."""
+    named = {name: f'form-data; name="{name}"' + (f'; filename="{name}"' if "." in name else "") for name in names}
+    parts = [b"--edge\r\nContent-Disposition: %b\r\n\r\n%b\r\n" % (named[n].encode(), picture) for n in names]
+    return b"".join(parts) + b"--edge--\r\n"
+
+
+FORM = {"Content_Type": "multipart/form-data; boundary=edge"}
+
+
+def test_a_picture_in_a_form_is_looked_up(desk):
+    status, answer = desk.json("POST", "/v1/lookup", a_form("x.jpg"), **FORM)
+    assert (status, answer["reason"]) == (200, "unknown_item")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (a_form("note"), 400, "empty"),
+        (a_form("x.jpg", "y.jpg"), 400, "broken"),
+        (a_form("x.jpg")[:-8], 400, "truncated"),
+        (a_form("x.jpg", picture=b"<html>"), 415, "not_a_picture"),
+        (a_form("x.jpg", picture=NOISE + bytes(MAX_BODY_BYTES)), 413, "too_large"),
+        (NOISE, 400, "broken"),
+    ],
+)
+def test_what_a_form_may_not_be_is_one_clear_error_and_counted(desk, body, status, reason):
+    found, answer = desk.json("POST", "/v1/lookup", body, **FORM)
+    assert (found, answer["reason"]) == (status, reason)
+    assert "expected" in answer["error"]
+    assert desk.counters.total("lookups", result=reason) == 1
+
+
+def test_a_form_that_is_too_long_is_refused_by_what_it_claims(desk):
+    assert desk.json("POST", "/v1/lookup", b"x", Content_Length=str(MAX_BODY_BYTES + 100_000), **FORM)[0] == 413
 
 
 def test_another_content_type_is_refused(desk):

@@ -112,6 +112,19 @@ def test_memory_is_bounded_too(path):
     assert counters.total("outbox_dropped", reason="memory") == 6
 
 
+def test_what_the_disk_gets_is_not_counted_as_dropped(path):
+    counters = Counters()
+    with Outbox(path, counters, max_memory_bytes=1000) as outbox:
+        with outbox._file._lock:  # a disk that takes its time
+            put(outbox, "u", priority=0)
+            while outbox._taken_up_to == 0:
+                pass
+            put(outbox, *(f"n{n}" for n in range(9)))
+        assert outbox.flush()
+        assert ids(outbox) == ["u", "n5", "n6", "n7", "n8"]
+    assert counters.total("outbox_dropped") == 5
+
+
 def test_old_messages_are_dropped_and_counted(path):
     clock, counters = [NOW], Counters()
     with Outbox(path, counters, max_age_s=60.0, now=lambda: clock[0]) as outbox:
