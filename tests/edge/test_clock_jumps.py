@@ -33,7 +33,8 @@ READ_THE_WALL_CLOCK = {
     "kiosk": "when an item was taught, for people",
     "outbox": "stamps of messages, whose ages are measured by the age clock",
     "probe": "how far a camera's clock is off",
-    "runtime": "when a report was made; the name of a recording's folder",
+    "recorder": "the name of a run's folder",
+    "runtime": "when a report was made",
     "support": "times of packed files",
 }
 
