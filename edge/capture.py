@@ -33,7 +33,7 @@ from edge.view import View
 
 log = logging.getLogger(__name__)
 
-_ALIVE: frozenset[CameraState] = frozenset({"online", "doubted", "frozen", "obstructed"})  # frames arrive
+_ALIVE: frozenset[CameraState] = frozenset({"online", "frozen", "obstructed"})  # frames arrive
 
 OnState = Callable[[str, CameraState, str], None]  # camera, state, evidence; called on the capture thread
 
@@ -273,9 +273,9 @@ class Camera:
         scene_s = picture.pts_s if self.source.recorded and picture.pts_s is not None else captured_ns / 1e9
         verdict = self._view.judge(picture.image_rgb, scene_s)
         self._tell(verdict.state, verdict.evidence or seen)
-        if verdict.state != "online":
-            self.dropped[verdict.state] += 1
-        return verdict.state == "online"
+        if verdict.doubt is not None:
+            self.dropped[verdict.doubt] += 1
+        return verdict.doubt is None
 
     def _wait_for_position(self, pts_s: float | None) -> bool:
         """Hold a recording's frame back until it is due; whether this one was paced."""

@@ -52,8 +52,7 @@ log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _TICK_S = 0.25
-# nothing that was seen is present; a hand before the lens ends no presence until the doubt has lasted
-_LOST: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online", "doubted"}
+_LOST: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # nothing that was seen is present
 _FAILURE_PAUSE_S = 1.0
 
 

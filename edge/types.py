@@ -23,7 +23,7 @@ Reason = Literal[
     "gallery_empty",
     "not_looked_at",
 ]
-CameraState = Literal["online", "stalled", "doubted", "frozen", "obstructed", "reconnecting", "offline", "disabled"]
+CameraState = Literal["online", "stalled", "frozen", "obstructed", "reconnecting", "offline", "disabled"]
 TimeSource = Literal["rtcp", "arrival", "file"]
 
 

@@ -1,4 +1,4 @@
-"""Whether the picture of a live camera can be believed: online, doubted, frozen or obstructed, with evidence.
+"""Whether the picture of a live camera can be believed: frozen, obstructed, or neither, with evidence.
 
 Rules:
 1. Frozen is a picture in which nothing new shows. A real camera's noise makes every key frame a new picture, so single
@@ -10,9 +10,10 @@ Rules:
    drops it: where it does, it drops fine detail, too, and such a picture proves nothing.
 4. Blocks without detail say nothing: clipped black or white, or a wall that the encoder sends as one colour.
 5. A few blocks near the upper or lower border may change all the same: a burnt-in clock. Larger ones need a mask.
-6. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows: doubted at
-   first, obstructed when that lasts. What is usual is learned slowly, so that dusk does not obstruct.
-7. Online is a picture that is recognised, and no other: what is not recognised is told with the first such picture.
+6. Obstructed is a picture that is plain, or has lost its edges compared with what this camera usually shows. It is in
+   doubt at once, and obstructed when the doubt lasts. What is usual is learned slowly, so that dusk does not obstruct.
+7. A picture in doubt is not recognised, and counted; the camera stays online meanwhile, for a hand that passes the lens
+   is no news, and ends no presence.
 
 A frozen camera is not found out while its encoder never repeats itself, changes a block as much as motion does, or
 leaves no fine detail. Measured with x264: rule 3 calls no still scene frozen whose noise is 0.15 grey levels or more.
@@ -61,8 +62,9 @@ _Blocks = NDArray[np.bool_]
 class Verdict:
     """What one picture says of its camera."""
 
-    state: Literal["online", "doubted", "frozen", "obstructed"]  # only one that is online is to be recognised
-    evidence: str = ""  # empty when online
+    state: Literal["online", "frozen", "obstructed"]
+    doubt: Literal["frozen", "obstructed"] | None = None  # why this picture is not to be recognised
+    evidence: str = ""
 
 
 class View:
@@ -106,11 +108,13 @@ class View:
             self._doubted_s = None
             return None
         self._doubted_s = now_s if self._doubted_s is None else self._doubted_s
-        return Verdict("obstructed" if now_s - self._doubted_s >= self._obstructed_after_s else "doubted", evidence)
+        lasting = now_s - self._doubted_s >= self._obstructed_after_s
+        # the state stays what it was until the doubt has lasted; the picture is not recognised from the first
+        return Verdict("obstructed", "obstructed", evidence) if lasting else Verdict("online", "obstructed")
 
     def _frost(self, image_rgb: Image, now_s: float) -> Verdict:
         evidence = self._stillness.doubt(image_rgb, now_s) if self._stillness is not None else None
-        return Verdict("frozen", evidence) if evidence is not None else Verdict("online")
+        return Verdict("frozen", "frozen", evidence) if evidence is not None else Verdict("online")
 
 
 class _Stillness:

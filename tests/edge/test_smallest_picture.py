@@ -26,4 +26,4 @@ def test_one_pixel_without_a_detector_is_too_small_to_be_looked_at():
 
 def test_one_pixel_shows_no_scene():
     view = View(ViewConfig())
-    assert {view.judge(PIXEL, second / 2).state for second in range(40)} == {"doubted", "obstructed"}
+    assert {view.judge(PIXEL, second / 2).doubt for second in range(40)} == {"obstructed"}

@@ -46,14 +46,15 @@ def test_a_constant_picture_is_frozen_after_the_stated_time_and_says_so():
     film = Film(frozen_after_s=20)
     assert film.show(20, SCENE).state == "online"
     verdict = film.show(1, SCENE)
-    assert verdict.state == "frozen"
+    assert (verdict.state, verdict.doubt) == ("frozen", "frozen")
     assert verdict.evidence.startswith("nothing new for 21 s in 192 blocks")
 
 
 def test_one_new_picture_thaws_it():
     film = Film(frozen_after_s=20)
     film.show(30, SCENE)
-    assert film.show(0.25, noisy(SCENE)).state == "online"
+    verdict = film.show(0.25, noisy(SCENE))
+    assert (verdict.state, verdict.doubt) == ("online", None)
     assert film.show(19, SCENE).state == "online"
 
 
@@ -176,17 +177,16 @@ def test_a_covered_lens_is_doubted_at_once_and_obstructed_when_it_lasts(shade):
     film.show(5, lambda: noisy(SCENE))
     covered = noisy(np.full_like(SCENE, shade))
     verdict = film.show(0.25, covered)
-    assert verdict.state == "doubted"
-    assert verdict.evidence.startswith("luma ")
+    assert (verdict.state, verdict.doubt) == ("online", "obstructed")
     verdict = film.show(3, covered)
-    assert verdict.state == "obstructed"
+    assert (verdict.state, verdict.doubt) == ("obstructed", "obstructed")
     assert verdict.evidence.startswith("luma ")
 
 
 def test_a_clear_picture_ends_the_obstruction():
     film = Film(obstructed_after_s=3)
     film.show(10, np.zeros_like(SCENE))
-    assert film.show(0.25, noisy(SCENE)).state == "online"
+    assert film.show(0.25, noisy(SCENE)).doubt is None
 
 
 def test_a_blurred_picture_is_obstructed_once_the_camera_is_known():
@@ -231,11 +231,11 @@ def test_a_slow_dusk_does_not_obstruct():
     for share in np.geomspace(1, 0.25, 60):  # over an hour
         dimmed = (SCENE * share).astype(np.uint8)
         film.now_s += 60
-        assert film.show(0.25, noisy(dimmed)).state == "online"
+        assert film.show(0.25, noisy(dimmed)).doubt is None
 
 
 def test_between_two_checks_the_verdict_stands():
     film = Film(obstructed_after_s=3)
     film.show(1, np.zeros_like(SCENE))
-    assert film.view.judge(SCENE, film.now_s + 0.1).state == "doubted"
-    assert film.view.judge(SCENE, film.now_s + 0.3).state == "online"
+    assert film.view.judge(SCENE, film.now_s + 0.1).doubt == "obstructed"
+    assert film.view.judge(SCENE, film.now_s + 0.3).doubt is None
