@@ -37,7 +37,6 @@ SECONDS_PER_PHOTO = 0.5
 CANVAS_PX = 640  # of the camera; the photos have 348 px or a little more
 MOBILENET = "mobilenetv2_100"
 LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
-CLASSIFIER_EPOCHS = {MOBILENET: 20} | dict.fromkeys(LITES, 15)
 # Teachers that keep their ImageNet weights learn a decision module only.
 KEPT = ("optimiser.epochs=8", "optimiser.trunk_lr=0", "backbone.freeze_bn=true", "backbone.frozen_stages=7")
 # A patient student, and mixed pictures, on which it can only learn the teachers' function (Beyer et al. 2022).
@@ -48,7 +47,7 @@ TAUGHT_MIXUP = "augment.mixup=0.5"
 def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", choices=list(CLASSIFIER_EPOCHS), default=MOBILENET)
+    parser.add_argument("--backbone", choices=[MOBILENET, *LITES], default=MOBILENET)
     parser.add_argument("--teacher", type=Path, help="the folder of another run, to distil from")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/grocery")
     parser.add_argument("--only", choices=["train", "pack", "play", "disk"], help="disk: play no camera")
@@ -99,7 +98,7 @@ def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | No
         run(BIN / "edge-train", kind, "-c", recipe, "-o", out, *source, *pairs)
 
     if teacher is None:
-        learn("classifier", work / "classifier", backbone, f"optimiser.epochs={CLASSIFIER_EPOCHS[backbone]}")
+        learn("classifier", work / "classifier", backbone)
         learn("embedder", work / "embedder", backbone, f"init_from={work / 'classifier'}")
         return
     teachers = [teacher / "classifier"]
