@@ -27,6 +27,6 @@ def knock_for(source: Source) -> Callable[[], bool] | None:
 def _connects(address: tuple[str, int]) -> bool:
     try:
         socket.create_connection(address, timeout=_TIMEOUT_S).close()
-    except OSError:
+    except (OSError, UnicodeError):  # a name that can be no host's is not there either
         return False
     return True

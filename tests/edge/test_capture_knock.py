@@ -17,6 +17,10 @@ def test_an_rtsp_camera_is_there_while_its_port_listens():
     assert not is_there()
 
 
+def test_a_name_that_can_be_no_hosts_is_not_there():
+    assert not knock_for(parse_source("rtsp://cam..roof/live"))()
+
+
 def test_a_v4l2_camera_is_there_while_its_device_file_is(tmp_path):
     device = tmp_path / "video7"
     is_there = knock_for(parse_source(f"v4l2://{device}"))
