@@ -41,7 +41,6 @@ def main() -> None:
         "output_names": ["output"],
         "preprocess": {"width": 416, "height": 416, "resize": "letterbox", "layout": "nchw", "dtype": "float32"},
         "decoder": "yolox",
-        "max_batch": 1,
         "strides": [8, 16, 32],
         "labels": labels,
         "keep_labels": ["bottle"],

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 
 from edge.digest import sha256_of
 from edge.engine import open_engine
@@ -19,7 +21,7 @@ from quantize import calibrate, compare, qdq
 from quantize.gates import Gate, judge_measurement
 from quantize.index import Data
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
-from quantize.spec import Spec, read_spec, spec_path, write_spec
+from quantize.spec import MAX_BATCH, Spec, read_spec, spec_path, write_spec
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +74,21 @@ def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
             f"{source}: found neither folder nor ONNX file, expected a training run or an exported model"
         )
     spec = read_spec(spec_file or spec_path(source))
+    spec = spec.model_copy(update={"max_batch": _rows_of(source) or MAX_BATCH})
     if source.resolve() != fp32.resolve():
         shutil.copyfile(source, fp32)
     write_spec(fp32, spec)
     return spec
+
+
+def _rows_of(source: Path) -> int | None:
+    """The batch that an ONNX file is fixed to; None where it is open."""
+    try:
+        first = onnx.load(str(source), load_external_data=False).graph.input[0]
+    except (DecodeError, IndexError) as error:
+        raise QuantizeError(f"{source}: found no ONNX graph with an input ({error}), expected one") from error
+    shape = first.type.tensor_type.shape.dim
+    return shape[0].dim_value or None if shape else None
 
 
 def quantize_network(

@@ -35,7 +35,7 @@ class Spec(BaseModel):
     iou_threshold: float = 0.6  # detector
     temperature: float = 1.0  # classifier
     threshold: float = 0.5  # classifier: below it the category is unknown
-    max_batch: int = MAX_BATCH  # 1 for a graph whose batch is fixed
+    max_batch: int = MAX_BATCH  # rows at once; of an ONNX file, what its graph is fixed to
     record: dict[str, Any] = {}  # seed, data, recipe and metrics, as the trainer wrote them
 
 

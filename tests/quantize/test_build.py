@@ -1,0 +1,43 @@
+"""From a source to a network in FP32 ONNX."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edge.errors import QuantizeError
+from edge.manifest import Preprocess
+from quantize.build import obtain
+from quantize.spec import MAX_BATCH, Spec, write_spec
+
+SPEC = Spec(
+    kind="classifier", output_names=["logits"], preprocess=Preprocess(width=4, height=4, resize="stretch"), labels=["a"]
+)
+
+
+def exported(folder, rows):
+    """An ONNX file whose batch is fixed to some rows, or open; a spec beside it."""
+    path = folder / "model.onnx"
+    shape = [rows, 4, 4, 3]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["image"], ["logits"])],
+        "identity",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.UINT8, shape)],
+    )
+    onnx.save(helper.make_model(graph), str(path))
+    write_spec(path, SPEC)
+    return path
+
+
+@pytest.mark.parametrize(("rows", "most"), [(1, 1), ("n", MAX_BATCH)])
+def test_an_exported_model_runs_in_batches_as_large_as_its_graph_takes(tmp_path, rows, most):
+    assert obtain(exported(tmp_path, rows), tmp_path / "fp32.onnx").max_batch == most
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path):
+    path = exported(tmp_path, 1)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(QuantizeError, match=r"model\.onnx: found no ONNX graph with an input"):
+        obtain(path, tmp_path / "fp32.onnx")
