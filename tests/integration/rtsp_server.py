@@ -26,7 +26,7 @@ from edge.image import read_image, resize
 
 PATH = "/camera"
 _H264 = (
-    "x264enc tune=zerolatency speed-preset=superfast {quality} key-int-max={gop}"
+    "x264enc tune=zerolatency speed-preset=superfast pass=quant quantizer={quantizer} key-int-max={gop}"
     # By the second, not by key frame (-1): that puts parameter sets between the slices of one picture, too, and FFmpeg
     # then gives out the picture with only the first of them decoded.
     " ! rtph264pay name=pay0 pt=96 config-interval=1"
@@ -52,12 +52,11 @@ class RtspServer:
         codec: str = "h264",
         login: str | None = None,
         port: int = 0,
-        bitrate: int = 0,
     ) -> None:
         self._arguments = [
             plays,
             *("--fps", str(fps), "--size", f"{size[0]}x{size[1]}", "--seconds", str(seconds)),
-            *("--quantizer", str(quantizer), "--bitrate", str(bitrate), "--codec", codec),
+            *("--quantizer", str(quantizer), "--codec", codec),
             *(("--login", login) if login else ()),
         ]
         self._port = port
@@ -117,11 +116,9 @@ def launch_line(arguments: argparse.Namespace) -> str:
     width, height = arguments.size
     rate = f"{round(arguments.fps * 1000)}/1000"
     # A key frame every half second: a decoder that joins or loses something is back soon.
-    constant = f"pass=quant quantizer={arguments.quantizer}"
-    quality = f"pass=cbr bitrate={arguments.bitrate}" if arguments.bitrate else constant
     encoded = {
         codec: "videoconvert ! video/x-raw,format=I420 ! "
-        + line.format(quality=quality, gop=max(1, round(arguments.fps / 2)))
+        + line.format(quantizer=arguments.quantizer, gop=max(1, round(arguments.fps / 2)))
         for codec, line in _ENCODED.items()
     }
     pay = encoded.get(arguments.codec, "")
@@ -245,7 +242,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quantizer", type=int, default=20, help="of H.264, 0 is lossless")
     parser.add_argument("--codec", choices=[*_ENCODED, CHANGING], default="h264")
     parser.add_argument("--login", help="basic:USER:PASSWORD or digest:USER:PASSWORD")
-    parser.add_argument("--bitrate", type=int, default=0, help="kbit/s to keep to, in place of --quantizer")
     serve(parser.parse_args(argv))
     return 0
 
