@@ -75,13 +75,17 @@ def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict
             received.append(subscriber.messages.get())
     latencies: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     offset = time.time() - time.monotonic()
+    told_at_end = 0
     for message in received:
         event = json.loads(message.payload)
         if event["type"] == "end" or datetime.fromisoformat(event["captured_at"]).timestamp() < begin:
             continue
+        if "capture_to_decision" not in event["latency_ms"]:  # of a track that left before it was told: told at its end
+            told_at_end += 1
+            continue
         captured = datetime.fromisoformat(event["captured_at"]).timestamp()
         latencies[event["time_source"]][event["camera"]].append(1e3 * (message.received_ns / 1e9 + offset - captured))
-        latencies["device"][event["camera"]].append(event["latency_ms"].get("capture_to_decision", 0.0))
+        latencies["device"][event["camera"]].append(event["latency_ms"]["capture_to_decision"])
     return {
         "camera_to_subscriber": {
             source: {"all": rig.summary([ms for values in by_camera.values() for ms in values])}
@@ -90,6 +94,7 @@ def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict
             if source != "device"
         },
         "arrival_to_decision": rig.summary([ms for values in latencies["device"].values() for ms in values]),
+        "told_at_end": told_at_end,
         "frames": {
             key: {
                 line.partition('camera="')[2].partition('"')[0]: float(line.rpartition(" ")[2])
