@@ -122,6 +122,7 @@ class Camera:
         self._policy = policy or Policy()
         self._timing = timing or Timing()
         self._is_there = is_there
+        self._away = False  # it was not there when it was last asked for
         self._stop = threading.Event()
         self._telling = threading.RLock()
         self._inside_since_ns: int | None = None  # when a call into the door began
@@ -306,14 +307,17 @@ class Camera:
 
     def _wait_to_open(self, wait_s: float) -> None:
         """Wait; when a camera that was not there comes back, no longer, and the waits begin anew."""
-        if self._is_there is None or self._is_there():
+        was_away, self._away = self._away, self._is_there is not None and not self._is_there()
+        if self._is_there is None or not self._away:
+            if was_away:  # it came back while it was being opened
+                self._failures, wait_s = 0, self._policy.first_wait_s
             self._timing.wait(self._stop, wait_s)
             return
         until_ns = self._timing.monotonic_ns() + round(wait_s * 1e9)
         while not self._stop.is_set() and (left_s := (until_ns - self._timing.monotonic_ns()) / 1e9) > 0:
             self._timing.wait(self._stop, min(left_s, self._policy.knock_s * (0.5 + 0.5 * self._timing.chance())))
             if self._is_there():
-                self._failures = 0
+                self._failures, self._away = 0, False
                 break
 
     def _tell(self, state: CameraState, evidence: str) -> None:

@@ -136,6 +136,22 @@ def test_a_camera_that_comes_back_is_opened_within_two_seconds_however_long_it_w
     assert 40 <= opened_s[7] <= 42
 
 
+def test_a_camera_that_comes_back_while_it_is_being_opened_is_opened_again_at_once():
+    bench = Bench(RTSP, *[DEAD] * 7, [a_picture()], back_at_s=33.0)
+    opened_s = []
+    opens = bench.camera._open_door
+
+    def open_slowly():
+        opened_s.append(bench.clock.now_ns / 1e9)
+        if opened_s[-1] == 32:
+            bench.clock.advance(2.0)
+        return opens()
+
+    bench.camera._open_door = open_slowly
+    bench.run()
+    assert opened_s[5:8] == [17, 32, 35]
+
+
 def test_a_camera_that_came_back_but_gives_no_stream_is_asked_from_the_shortest_wait_on():
     bench = Bench(RTSP, *[DEAD] * 12, back_at_s=40.0)
     bench.run()
