@@ -121,7 +121,7 @@ class Camera:
         self._on_state = on_state
         self._policy = policy or Policy()
         self._timing = timing or Timing()
-        self._is_there = is_there
+        self._is_there = is_there or (lambda: True)
         self._away = False  # it was not there when it was last asked for
         self._stop = threading.Event()
         self._telling = threading.RLock()
@@ -307,8 +307,8 @@ class Camera:
 
     def _wait_to_open(self, wait_s: float) -> None:
         """Wait; when a camera that was not there comes back, no longer, and the waits begin anew."""
-        was_away, self._away = self._away, self._is_there is not None and not self._is_there()
-        if self._is_there is None or not self._away:
+        was_away, self._away = self._away, not self._is_there()
+        if not self._away:
             if was_away:  # it came back while it was being opened
                 self._failures, wait_s = 0, self._policy.first_wait_s
             self._timing.wait(self._stop, wait_s)

@@ -39,7 +39,7 @@ class ViewConfig(_Tree):
     # Nothing new this long: frozen. Longer than the camera's longest distance between two key frames, for a still scene
     # may be sent as the same picture until the next one. None: never
     frozen_after_s: Annotated[float, Field(ge=5, le=3600)] | None = 60.0
-    # Covered, black or blurred this long: obstructed. Doubted until then, and not recognised either. None: never
+    # Covered, black or blurred this long: obstructed. Not recognised from the first such picture on. None: never
     obstructed_after_s: Annotated[float, Field(ge=0.5, le=600)] | None = 3.0
     mask: tuple[tuple[Share, Share, Share, Share], ...] = ()  # x0 y0 x1 y1 of what changes in a frozen picture: a clock
 

@@ -38,9 +38,10 @@ def choose_backend(asked: Backend) -> Backend:
 
 
 def gains_from_batches(backend: Backend, threads: int) -> bool:
-    """Whether several frames in one run take less time than one by one (benchmarks/results/batches.json).
+    """Whether several frames in one run take less time than one by one.
 
-    A GPU does; a CPU does where it spreads a batch over threads.
+    A CPU does where it spreads a batch over threads (benchmarks/results/batches.json, ONNX Runtime). A GPU is known to;
+    that is not measured here.
     """
     return threads > 1 or backend in {"onnxruntime-cuda", "tensorrt"}
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
-from functools import partial
 
 import numpy as np
 import pytest
 
-from edge.capture import Camera, Policy
-from edge.capture_door import open_source
+from edge.capture import Policy
 from edge.capture_mailbox import Mailbox
-from edge.source import CaptureOptions, parse_source
+from edge.source import CaptureOptions
 from tests.integration import rtsp_proxy
+from tests.integration.live_cameras import DOORS, PATIENT_S, Seen, starting
 from tests.integration.rtsp_proxy import RtspProxy
 from tests.integration.rtsp_server import CHANGING, RtspServer
-from tests.integration.test_capture_rtsp import DOORS, PATIENT_S, Seen
 
 ORANGE = (224, 96, 16)
 BLUE = (32, 64, 224)
@@ -31,19 +29,8 @@ def seen():
 
 @pytest.fixture
 def start(seen):
-    """Starts cameras, and stops them at the end."""
-    cameras = []
-
-    def start_camera(name, url, door, mailbox):
-        source = parse_source(url)
-        camera = Camera(name, source, partial(open_source, source, door, QUICK), mailbox, seen.on_state, SOON)
-        cameras.append(camera)
-        camera.start()
-        return camera
-
-    yield start_camera
-    stopped = [camera.stop(PATIENT_S) for camera in cameras]
-    assert all(stopped)
+    with starting(seen, QUICK, SOON) as start_camera:
+        yield start_camera
 
 
 def colour(rgb):

@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import socket
 import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.capture import Camera, Policy, policy_for
+from edge.capture import Policy, policy_for
 from edge.capture_door import open_source
 from edge.capture_mailbox import Mailbox
 from edge.errors import CaptureError
 from edge.image import encode_image
 from edge.probe import probe
 from edge.source import CaptureOptions, EndOfStream, parse_source
+from tests.integration.live_cameras import DOORS, PATIENT_S, Seen, starting
 from tests.integration.rtsp_server import RtspServer
 
-DOORS = ("opencv", "gstreamer")
 ORANGE = (224, 96, 16)
 QUICK = CaptureOptions(open_timeout_s=5, read_timeout_s=2)
-PATIENT_S = 20.0
 SOON = Policy(first_wait_s=0.05, longest_wait_s=0.2, reopen_after_s=6.0)
-
-
-class Seen:
-    """What cameras told, and a way to wait for it."""
-
-    def __init__(self):
-        self.states = {}
-        self._changed = threading.Condition()
-
-    def on_state(self, camera, state, evidence):
-        with self._changed:
-            self.states.setdefault(camera, []).append((state, evidence))
-            self._changed.notify_all()
-
-    def wait_for(self, camera, *wanted):
-        """Until the states of a camera end in the wanted ones."""
-
-        def told():
-            return tuple(state for state, _ in self.states.get(camera, []))[-len(wanted) :] == wanted
-
-        with self._changed:
-            assert self._changed.wait_for(told, PATIENT_S), f"{camera}: expected {wanted}, found {self.states}"
-        return self.states[camera][-1][1]
 
 
 @pytest.fixture
@@ -56,19 +31,8 @@ def seen():
 
 @pytest.fixture
 def start(seen):
-    """Starts cameras, and stops them at the end."""
-    cameras = []
-
-    def start_camera(name, url, door, mailbox, policy=SOON):
-        source = parse_source(url)
-        camera = Camera(name, source, partial(open_source, source, door, QUICK), mailbox, seen.on_state, policy)
-        cameras.append(camera)
-        camera.start()
-        return camera
-
-    yield start_camera
-    stopped = [camera.stop(PATIENT_S) for camera in cameras]
-    assert all(stopped)
+    with starting(seen, QUICK, SOON) as start_camera:
+        yield start_camera
 
 
 @pytest.fixture(scope="module")
