@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import FinesightError, TrainError
+from trainer.expand_command import add_expand, run_expand
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--query", default="val", help="split of the pictures to recognise")
     evaluate.add_argument("--gallery", default="catalogue", help="split of the pictures to recognise them by")
     evaluate.add_argument("-o", "--out", type=Path, help="also write the report here, JSON")
+    add_expand(commands)
     return parser
 
 
@@ -74,6 +76,8 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         return _embed(args)
     if args.command == "evaluate":
         return _evaluate(args)
+    if args.command == "expand":
+        return run_expand(args)
     return _train(args)
 
 

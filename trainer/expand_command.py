@@ -1,0 +1,75 @@
+"""The subcommand `edge-train expand`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge.errors import TrainError
+
+
+def add_expand(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add its arguments."""
+    parser = commands.add_parser("expand", help="paste cut-outs onto backgrounds: scenes with boxes, masks and crops")
+    parser.add_argument(
+        "cutouts", type=Path, help="COCO JSON, index.csv, or folder of pictures; masks in or beside them"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--root", type=Path, help="of the paths in a JSON or CSV; default: its folder")
+    parser.add_argument("--split", help="take cut-outs from these splits alone; comma between several")
+    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--backgrounds", default="plain", help="folder of photos, or plain: drawn ones")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkout", choices=["easy", "medium", "hard"], help="products on a counter, as in RPC")
+    parser.add_argument("--size", default="480x360", metavar="WxH", help="of a scene, pixels")
+    parser.add_argument("--objects", default="1-5", metavar="LOW-HIGH", help="of a scene")
+    parser.add_argument("--share", default="0.2-0.65", metavar="LOW-HIGH", help="an object's longer side, of the frame")
+    parser.add_argument("--turn", type=float, default=25.0, metavar="DEGREES", help="largest turn to either side")
+    parser.add_argument("--without", default="", metavar="NAMES", help="distortions that never happen; comma between")
+    parser.add_argument("--real", type=Path, help="COCO JSON of photos to list among the scenes")
+    parser.add_argument("--real-times", type=int, default=1, help="how often each training photo is listed")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+
+
+def run_expand(args: argparse.Namespace) -> dict[str, object]:
+    """Cut out, paste, write."""
+    from trainer.expand import Studio, expand
+    from trainer.synthetic.cutout import read_cutouts
+    from trainer.synthetic.distort import Chances
+    from trainer.synthetic.ground import Ground, drawn_counter, drawn_ground, photo_ground
+    from trainer.synthetic.paste import Layout
+
+    taken = read_cutouts(args.cutouts, args.root, args.split.split(",") if args.split else None)
+    ground: Ground = drawn_counter if args.checkout else drawn_ground
+    skipped: list[str] = []
+    if args.backgrounds != "plain":
+        ground, skipped = photo_ground(Path(args.backgrounds))
+    width, height = _numbers(args.size, "x", "--size")
+    fewest, most = _numbers(args.objects, "-", "--objects")
+    layout = Layout(int(width), int(height), (int(fewest), int(most)), _numbers(args.share, "-", "--share"), args.turn)
+    chances = Chances().without([name for name in args.without.split(",") if name])
+    studio = Studio(tuple(taken.found), ground, layout, chances, args.checkout)
+    done = expand(
+        studio, args.out, args.scenes, args.seed, real=args.real, real_times=args.real_times, workers=args.workers
+    )
+    return {
+        "scenes": str(done.scenes),
+        "index": str(done.index),
+        "images": done.images,
+        "objects": done.objects,
+        "crops": done.crops,
+        "cutouts": len(taken.found),
+        "skipped": len(taken.skipped) + len(skipped),
+        "skipped_first": (taken.skipped + skipped)[:5],
+    }
+
+
+def _numbers(text: str, between: str, option: str) -> tuple[float, float]:
+    parts = text.split(between)
+    try:
+        low, high = (float(part) for part in parts)
+    except ValueError as error:
+        raise TrainError(f"{option} {text}: expected two numbers with {between!r} between them") from error
+    if low <= 0 or high <= 0 or (between == "-" and low > high):
+        raise TrainError(f"{option} {text}: expected two numbers above 0, the first not the larger")
+    return low, high

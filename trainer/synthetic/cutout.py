@@ -1,0 +1,207 @@
+"""Cut-outs: objects without their ground, from RGBA pictures, masks beside pictures, plain grounds or boxes.
+
+Where the mask of a picture comes from, the first that applies:
+
+    picture.png with transparent pixels     its alpha
+    picture.mask.png beside picture.*       white is the object
+    COCO `segmentation`                     polygons or uncompressed run lengths
+    COCO `bbox`                             the mask source, GrabCut by default
+    a plain border                          a flood from the border
+
+A picture without any, or with a mask that cannot be right, is named, skipped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import CaptureError, TrainError
+from edge.image import IMAGE_SUFFIXES, read_image
+from trainer.data import Sample, read_samples
+from trainer.synthetic.matte import Mask, MaskSource, box_agreement, flaw, grabcut, plain_ground
+from trainer.synthetic.rle import decode_rle
+
+log = logging.getLogger(__name__)
+
+Bytes = NDArray[np.uint8]
+LONGEST_PX = 512
+LEAST_BOX_AGREEMENT = 0.7  # IoU of a box with the extent of the mask found in it
+_SMALLEST_PX = 8
+_SUFFIX = ".mask.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """One object without its ground."""
+
+    picture: Bytes  # (h, w, 4) RGBA, colours premultiplied by alpha, feathered, tight
+    category: str
+    item: str
+    label: str = ""  # of the item, for people
+
+
+@dataclass(slots=True)
+class Cutouts:
+    """All that could be cut out."""
+
+    found: list[Cutout] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # why each of the others could not
+
+
+def read_cutouts(
+    source: Path, root: Path | None = None, splits: Sequence[str] | None = None, masks: MaskSource = grabcut
+) -> Cutouts:
+    """Cuts out every object of a collection.
+
+    Args:
+        source: COCO JSON; a data set as trainer.data.read_samples takes it; or a folder of pictures, each an item of
+            its own of the category `object`.
+        root: of the paths in a JSON or CSV; None: its folder.
+        splits: take only these.
+        masks: for boxes without a segmentation.
+
+    Raises:
+        TrainError: unreadable, or nothing could be cut out; names the first that was skipped.
+    """
+    taken = Cutouts()
+    pieces = (
+        _of_coco(source, root, splits, masks, taken)
+        if source.suffix == ".json"
+        else _of_pictures(source, root, splits, taken)
+    )
+    for where, image_rgb, mask, sample in pieces:
+        problem = (
+            "found no mask that fits, expected one given, a plain ground or a clear object in its box"
+            if mask is None
+            else flaw(mask, image_rgb.shape)
+        )
+        if problem is None and mask is not None:
+            picture = cut_out(image_rgb, mask)
+            if min(picture.shape[:2]) >= _SMALLEST_PX:
+                taken.found.append(Cutout(picture, sample.category, sample.item, sample.label))
+                continue
+            problem = f"object is {picture.shape[1]}x{picture.shape[0]} pixels, expected {_SMALLEST_PX} or more"
+        log.warning("skipped %s: %s", where, problem)
+        taken.skipped.append(f"{where}: {problem}")
+    if not taken.found:
+        first = f", the first: {taken.skipped[0]}" if taken.skipped else ""
+        raise TrainError(f"{source}: found nothing to cut out, expected pictures with masks{first}")
+    return taken
+
+
+Piece = tuple[str, Bytes, Mask | None, Sample]
+
+
+def _of_pictures(source: Path, root: Path | None, splits: Sequence[str] | None, taken: Cutouts) -> Iterator[Piece]:
+    for sample in _samples(source, root):
+        if sample.path.name.endswith(_SUFFIX) or (splits is not None and sample.split not in splits):
+            continue
+        try:
+            image_rgb = read_image(sample.path)
+            mask = _given_mask(sample.path)
+        except CaptureError as error:
+            log.warning("skipped %s", error)
+            taken.skipped.append(str(error))
+            continue
+        yield str(sample.path), image_rgb, plain_ground(image_rgb) if mask is None else mask, sample
+
+
+def _samples(source: Path, root: Path | None) -> list[Sample]:
+    if source.is_dir() and not (source / "index.csv").is_file():
+        flat = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if flat:
+            return [Sample(path, "train", "object", path.name.split(".")[0]) for path in flat]
+    return read_samples(source, root)
+
+
+def _given_mask(path: Path) -> Mask | None:
+    """The alpha of a picture, or the mask beside it."""
+    beside = path.with_name(path.stem + _SUFFIX)
+    if beside.is_file():
+        return np.asarray(read_image(beside).max(axis=2) >= 128)
+    if path.suffix.lower() not in (".png", ".webp", ".tif", ".tiff"):
+        return None
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.ndim != 3 or picture.shape[2] != 4:
+        return None
+    half = 128 if picture.dtype == np.uint8 else 32768
+    return None if picture[..., 3].min() >= half else np.asarray(picture[..., 3] >= half)
+
+
+def _of_coco(
+    source: Path, root: Path | None, splits: Sequence[str] | None, masks: MaskSource, taken: Cutouts
+) -> Iterator[Piece]:
+    try:
+        tree = json.loads(source.read_text())
+        names = {entry["id"]: entry["name"] for entry in tree["categories"]}
+        annotations: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"]}
+        for entry in tree["annotations"]:
+            annotations[entry["image_id"]].append(entry)
+    except OSError as error:
+        raise TrainError(f"{source}: cannot read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{source}: not COCO: {type(error).__name__} {error}") from error
+    for image in tree["images"]:
+        if splits is not None and image.get("split", splits[0]) not in splits:
+            continue
+        path = (root or source.parent) / image["file_name"]
+        try:
+            image_rgb = read_image(path)
+        except CaptureError as error:
+            log.warning("skipped %s", error)
+            taken.skipped.append(str(error))
+            continue
+        for entry in annotations[image["id"]]:
+            category = names.get(entry["category_id"], "object")
+            item = str(entry.get("item_id", category))
+            where = f"{path}, annotation {entry.get('id')}"
+            yield where, image_rgb, _segment(entry, image_rgb, masks), Sample(path, "train", category, item)
+
+
+def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask | None:
+    given = entry.get("segmentation")
+    if isinstance(given, dict) and isinstance(given.get("counts"), list):
+        return decode_rle(given)
+    if isinstance(given, list) and given:
+        drawn = np.zeros(image_rgb.shape[:2], np.uint8)
+        cv2.fillPoly(drawn, [np.round(np.reshape(part, (-1, 2))).astype(np.int32) for part in given], 1)
+        return np.asarray(drawn > 0)
+    x, y, wide, high = entry["bbox"]
+    box_px = (x, y, x + wide, y + high)
+    mask = masks(image_rgb, box_px)
+    return mask if mask is not None and box_agreement(mask, box_px) >= LEAST_BOX_AGREEMENT else None
+
+
+def cut_out(image_rgb: Bytes, mask: Mask) -> Bytes:
+    """Cuts an object out: tight (h, w, 4), premultiplied, feathered, its rim in its own colours.
+
+    The rim of a mask holds colours of the old ground; they are replaced by the object's nearest ones.
+    """
+    x, y, wide, high = cv2.boundingRect(mask.astype(np.uint8))
+    part = np.pad(image_rgb[y : y + high, x : x + wide], ((2, 2), (2, 2), (0, 0)), mode="edge")
+    solid = np.pad(mask[y : y + high, x : x + wide].astype(np.float32), 2)
+    shrink = min(1.0, LONGEST_PX / max(part.shape[:2]))
+    if shrink < 1.0:
+        size = (max(1, round(part.shape[1] * shrink)), max(1, round(part.shape[0] * shrink)))
+        part, solid = (cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (part, solid))
+    square = np.ones((3, 3), np.uint8)
+    inner = cv2.erode(solid, square, iterations=2)
+    if inner.max() < 0.5:  # too thin to spare its rim
+        inner = solid
+    weight = cv2.GaussianBlur(inner, (0, 0), 2.0)
+    spread = (
+        cv2.GaussianBlur(part.astype(np.float32) * inner[..., None], (0, 0), 2.0) / np.maximum(weight, 1e-3)[..., None]
+    )
+    colour = inner[..., None] * part + (1 - inner[..., None]) * np.where(weight[..., None] > 1e-3, spread, part)
+    alpha = cv2.GaussianBlur(np.minimum(solid, cv2.erode(solid, square) + 0.35), (0, 0), 0.8)
+    alpha = np.clip((alpha - 0.1) / 0.8, 0, 1)
+    return np.dstack([colour * alpha[..., None], alpha * 255]).round().clip(0, 255).astype(np.uint8)
