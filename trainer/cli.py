@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import FinesightError, TrainError
-from trainer.expand_command import add_expand, run_expand
+from trainer.expand_command import add_expand, run_expand, run_self_tune
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +78,8 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         return _evaluate(args)
     if args.command == "expand":
         return run_expand(args)
+    if args.command == "self-tune":
+        return run_self_tune(args)
     return _train(args)
 
 

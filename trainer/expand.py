@@ -95,6 +95,7 @@ def expand(
     seed: int = 0,
     *,
     real: Path | None = None,
+    real_root: Path | None = None,
     real_times: int = 1,
     workers: int = 1,
 ) -> Expansion:
@@ -106,6 +107,7 @@ def expand(
         scenes: how many; every tenth is for validation.
         seed: the same seed gives the same bytes.
         real: COCO JSON of photos whose boxes are known, listed in the written JSON too, of category names of its own.
+        real_root: of its file names; None: its folder.
         real_times: how often each photo of its split `train` is listed: a few photos among many scenes count more so.
         workers: processes; 1 works in this process.
 
@@ -117,7 +119,7 @@ def expand(
     results = list(tqdm(_done(job, scenes, workers), total=scenes, desc="pasted scenes", unit="scene"))
     tree = _coco([entry for entry, _ in results], studio)
     if real is not None:
-        _add_real(tree, real, real_times)
+        _add_real(tree, real, real_root or real.parent, real_times)
     (out / SCENES_FILE).write_text(json.dumps(tree, separators=(",", ":")) + "\n", encoding="utf-8")
     rows = [row for _, crops in results for row in crops] + _write_catalogue(studio.cutouts, out)
     _write_index(out / INDEX_FILE, rows, studio.cutouts)
@@ -192,7 +194,7 @@ def _coco(entries: Sequence[dict[str, Any]], studio: Studio) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _add_real(tree: dict[str, Any], real: Path, times: int) -> None:
+def _add_real(tree: dict[str, Any], real: Path, root: Path, times: int) -> None:
     """List photos with their boxes among the scenes; file names become absolute."""
     try:
         other = json.loads(real.read_text())
@@ -208,7 +210,7 @@ def _add_real(tree: dict[str, Any], real: Path, times: int) -> None:
     for image in other["images"]:
         for _ in range(times if image.get("split", "train") == "train" else 1):
             number = len(tree["images"])
-            path = (real.parent / image["file_name"]).resolve()
+            path = (root / image["file_name"]).resolve()
             tree["images"].append({"split": "train", **image, "id": number, "file_name": str(path)})
             for one in owned[image["id"]]:
                 name = names[one["category_id"]]
