@@ -27,8 +27,14 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+from trainer.recipe import DetectorRecipe  # noqa: E402
+from trainer.synthetic.paste import Layout  # noqa: E402
+
 SEEDS = (0, 1, 2)
 PHOTOS = 20  # of cards, with true boxes
+CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is left for validation; every photo is listed five times
+CARD_LAYOUT = Layout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # photos on end, cards lying in any direction
 CARD_STEPS, CARD_BATCH, CARD_PX = 78, 8, 256
 GROCERY_STEPS, GROCERY_PX = 60, 128
 RESULT = ROOT / "benchmarks/results/expansion.json"
@@ -77,6 +83,7 @@ def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[st
     first = [("cards_photos_alone", cards(None)), ("cards_pasted_on_photos", cards(shops))]
     first += [("groceries_catalogue_alone", groceries(None)), ("groceries_pasted_on_rooms", groceries(rooms))]
     later = [
+        ("cards_self_tuned", lambda seed: self_tuned_arm(work, data, seed, shops)),
         ("groceries_pasted_on_shop_photos", groceries(shops)),
         ("cards_pasted_on_drawn_places", cards(Path("plain"))),
     ]
@@ -124,7 +131,6 @@ def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dic
     """Train a detector from twenty photos; score it on the test folder."""
     from trainer.assessment import assess_detector
     from trainer.detector import train_detector
-    from trainer.recipe import DetectorRecipe
 
     all_scenes = read_cards(work, data)
     name = "alone" if backgrounds is None else backgrounds.name
@@ -135,20 +141,56 @@ def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dic
         listed = sum(image["split"] == "train" for image in json.loads(source.read_text())["images"])
         steps_per_epoch = listed // CARD_BATCH
     out = work / f"detector-{name}-{seed}"
-    recipe = DetectorRecipe(
-        kind="detector",
-        seed=seed,
-        scenes={"train": source, "val_splits": ["train"], "val": all_scenes["probe"]},
-        input={"width": CARD_PX, "height": CARD_PX, "crop_margin": 0.0},
-        backbone=backbone(data, [8, 16, 32]),
-        augment={"scale": [0.5, 1.3], "flip": True, "rotate_deg": 10.0, "erase": 0.0},
-        optimiser=optimiser(CARD_STEPS / steps_per_epoch, CARD_BATCH, 0.3, 2e-3),
-    )
+    recipe = card_recipe(data, seed, source, all_scenes["probe"], steps_per_epoch)
     train_detector(recipe, out)
     found = assess_detector(out, all_scenes["test"], None, "test")
     return (
         {key: found[key] for key in ("map50", "map50_95", "images")} | counts | {"steps": steps(out, steps_per_epoch)}
     )
+
+
+def card_recipe(data: Path, seed: int, source: Path, probe: Path, steps_per_epoch: int) -> DetectorRecipe:
+    """The same network and number of steps for all."""
+    return DetectorRecipe(
+        kind="detector",
+        seed=seed,
+        scenes={"train": source, "val_splits": ["train"], "val": probe},
+        input={"width": CARD_PX, "height": CARD_PX, "crop_margin": 0.0},
+        backbone=backbone(data, [8, 16, 32]),
+        augment={"scale": [0.5, 1.3], "flip": True, "rotate_deg": 10.0, "erase": 0.0},
+        optimiser=optimiser(CARD_STEPS / steps_per_epoch, CARD_BATCH, 0.3, 2e-3),
+    )
+
+
+def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str, Any]:
+    """Two rounds: twenty photos with boxes and pastes, then also cut-outs from the other photos, their boxes unused."""
+    from trainer.assessment import assess_detector
+    from trainer.expand import Studio
+    from trainer.self_tuning import Tuning, self_tune
+    from trainer.synthetic.cutout import read_cutouts
+    from trainer.synthetic.ground import photo_ground
+
+    all_scenes = read_cards(work, data)
+    source = few_photos(work, all_scenes["train"], seed)
+    used = {image["file_name"] for image in json.loads(source.read_text())["images"]}
+    others = tuple(
+        Path(image["file_name"])
+        for image in json.loads(all_scenes["train"].read_text())["images"]
+        if image["file_name"] not in used
+    )
+    listed = CARD_SCENES * 9 // 10 + PHOTOS * PHOTO_TIMES
+    recipe = card_recipe(data, seed, source, all_scenes["probe"], listed // CARD_BATCH)
+    studio = Studio(tuple(read_cutouts(source).found), photo_ground(backgrounds)[0], CARD_LAYOUT)
+    out = work / f"self-tuned-{seed}"
+    rounds = self_tune(Tuning(recipe, studio, others, 2, CARD_SCENES, PHOTO_TIMES, seed), out)
+    scores = [assess_detector(out / f"round-{number}/detector", all_scenes["test"], None, "test") for number in (0, 1)]
+    return {
+        "map50": scores[1]["map50"],
+        "map50_95": scores[1]["map50_95"],
+        "first_round": {key: scores[0][key] for key in ("map50", "map50_95")},
+        "images": scores[0]["images"],
+        "rounds": [{key: one[key] for key in ("cutouts", "images", "boxes", "kept", "dropped")} for one in rounds],
+    }
 
 
 def steps(out: Path, per_epoch: int) -> int:
@@ -211,16 +253,15 @@ def pasted(
     from trainer.expand import Studio, expand
     from trainer.synthetic.cutout import read_cutouts
     from trainer.synthetic.ground import drawn_ground, photo_ground
-    from trainer.synthetic.paste import Layout
 
     told = out / "cutouts.json"
     if told.exists():
         return dict(json.loads(told.read_text()))
     taken = read_cutouts(source, root, splits)
     ground = drawn_ground if backgrounds.name == "plain" else photo_ground(backgrounds)[0]
-    if kind == "cards":  # photos on end, cards lying in any direction
-        layout = Layout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)
-        expand(Studio(tuple(taken.found), ground, layout), out, 120, seed, real=source, real_times=5)
+    if kind == "cards":
+        made = Studio(tuple(taken.found), ground, CARD_LAYOUT)
+        expand(made, out, CARD_SCENES, seed, real=source, real_times=PHOTO_TIMES)
     else:  # seen from near, as the shop's photos are
         expand(Studio(tuple(taken.found), ground, Layout(320, 320, (1, 4), (0.4, 0.95))), out, 300, seed)
     told.write_text(json.dumps({"cutouts": len(taken.found), "cutouts_skipped": len(taken.skipped)}))

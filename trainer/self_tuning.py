@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from trainer.synthetic.matte import Mask, MaskSource, colour_model, disagreement
 log = logging.getLogger(__name__)
 
 ROUND_FILE, ROUNDS_FILE = "round.json", "rounds.json"
+_GROW = 0.08  # of a detector's box, on each side
 _EXTRACTED = "extracted"  # the item that cut-outs of unknown items belong to
 
 
@@ -121,34 +122,63 @@ def _absolute(scenes: Path) -> Path:
 
 
 def _extract(tuning: Tuning, folder: Path) -> dict[str, Any]:
-    """Cut objects out of the new pictures into `cutouts/`: each as a picture with its mask beside it."""
+    """Cut objects out of the new pictures into `cutouts/`."""
     module, card = load_model(folder / "detector")
-    categories = sorted({one.category for one in tuning.studio.cutouts})
-    target = folder / "cutouts" / categories[0] / _EXTRACTED
-    dropped: Counter[str] = Counter()
-    boxes, kept = 0, 0
-    for place, (image_rgb, box_px) in enumerate(_detected(module, card, tuning.images, dropped)):
-        boxes += 1
-        student = tuning.student(image_rgb, box_px)
-        reason = disagreement(student, tuning.teacher(image_rgb, box_px), box_px)
-        if reason is not None or student is None:
-            dropped[reason or "no mask"] += 1
-            continue
-        kept += 1
-        _save(target / f"{place:06d}", image_rgb, student, box_px)
-    return {"images": len(tuning.images), "boxes": boxes, "kept": kept, "dropped": dict(sorted(dropped.items()))}
+    category = min(one.category for one in tuning.studio.cutouts)
+    unread: list[str] = []
+    target = folder / "cutouts" / category / _EXTRACTED
+    counts = extract(_detected(module, card, tuning.images, unread), target, tuning.student, tuning.teacher)
+    kept = counts.pop("kept", 0)
+    return {
+        "images": len(tuning.images) - len(unread),
+        "skipped": unread,
+        "boxes": kept + counts.total(),
+        "kept": kept,
+        "dropped": dict(sorted(counts.items())),
+    }
 
 
-def _detected(
-    module: Any, card: ModelCard, images: tuple[Path, ...], dropped: Counter[str]
-) -> Iterator[tuple[Image, Box]]:
+def extract(
+    found: Iterable[tuple[Image, Box]], target: Path, student: MaskSource = grabcut, teacher: MaskSource = colour_model
+) -> Counter[str]:
+    """Cut out what was found, where two mask sources agree: each as a picture with its mask beside it.
+
+    Args:
+        found: pictures and a box in each.
+        target: folder to write to.
+        student: whose masks are kept.
+        teacher: who must agree.
+
+    Returns:
+        how many were `kept`, and how many dropped for each reason.
+    """
+    counts: Counter[str] = Counter()
+    for place, (image_rgb, tight_px) in enumerate(found):
+        box_px = _grown(tight_px, image_rgb)
+        mask = student(image_rgb, box_px)
+        reason = disagreement(mask, teacher(image_rgb, box_px), box_px)
+        counts[reason or "kept"] += 1
+        if mask is not None and reason is None:
+            _save(target / f"{place:06d}", image_rgb, mask, box_px)
+    return counts
+
+
+def _grown(box_px: Box, image_rgb: Image) -> Box:
+    """A little larger: what a detector's box cuts off would be taken for ground."""
+    x0, y0, x1, y1 = box_px
+    grow_x, grow_y = _GROW * (x1 - x0), _GROW * (y1 - y0)
+    high, wide = image_rgb.shape[:2]
+    return max(0.0, x0 - grow_x), max(0.0, y0 - grow_y), min(float(wide), x1 + grow_x), min(float(high), y1 + grow_y)
+
+
+def _detected(module: Any, card: ModelCard, images: tuple[Path, ...], unread: list[str]) -> Iterator[tuple[Image, Box]]:
     """Each object that is found in the pictures, above the detector's own threshold."""
     for path in images:
         try:
             image_rgb = read_image(path)
         except CaptureError as error:
             log.warning("skipped %s", error)
-            dropped["unreadable picture"] += 1
+            unread.append(str(error))
             continue
         canvas, placed = to_canvas(card.preprocess, image_rgb)
         found = find(module, [canvas], card)[0]
