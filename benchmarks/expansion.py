@@ -35,8 +35,8 @@ SEEDS = (0, 1, 2)
 PHOTOS = 20  # of cards, with true boxes
 CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is left for validation; every photo is listed five times
 CARD_LAYOUT = Layout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # photos on end, cards lying in any direction
-CARD_STEPS, CARD_BATCH, CARD_PX = 78, 8, 256
-GROCERY_STEPS, GROCERY_PX = 60, 128
+CARD_STEPS, CARD_BATCH, CARD_PX = 104, 4, 192
+GROCERY_STEPS, GROCERY_PX = 60, 96
 RESULT = ROOT / "benchmarks/results/expansion.json"
 
 
@@ -207,7 +207,7 @@ def backbone(data: Path, strides: list[int] | None) -> dict[str, Any]:
 def optimiser(epochs: float, batch: int, trunk_lr: float, lr: float) -> dict[str, Any]:
     count = max(1, round(epochs))
     return {
-        "epochs": count, "batch": batch, "lr": lr, "trunk_lr": trunk_lr, "evaluate_every": count, "ema": 0.98,
+        "epochs": count, "batch": batch, "lr": lr, "trunk_lr": trunk_lr, "evaluate_every": count, "ema": 0.95,
         "device": "cpu", "threads": 1,
     }  # fmt: skip
 
