@@ -29,11 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge.errors import TrainError
 from edge.image import draw_box, encode_image, read_image, resize, set_threads
 from trainer.synthetic.checkout import LEVELS, LevelName, checkout_scene
 from trainer.synthetic.crop import cut
-from trainer.synthetic.cutout import Cutout
+from trainer.synthetic.cutout import Cutout, meta_category, read_coco
 from trainer.synthetic.distort import Chances
 from trainer.synthetic.ground import Ground
 from trainer.synthetic.paste import Layout, paste_scene
@@ -196,16 +195,8 @@ def _coco(entries: Sequence[dict[str, Any]], studio: Studio) -> dict[str, Any]:
 
 def _add_real(tree: dict[str, Any], real: Path, root: Path, times: int) -> None:
     """List photos with their boxes among the scenes; file names become absolute."""
-    try:
-        other = json.loads(real.read_text())
-        names = {entry["id"]: entry["name"] for entry in other["categories"]}
-        owned: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in other["images"]}
-        for one in other["annotations"]:
-            owned[one["image_id"]].append(one)
-    except OSError as error:
-        raise TrainError(f"{real}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{real}: not COCO: {type(error).__name__} {error}") from error
+    other, owned = read_coco(real)
+    names = {entry["id"]: meta_category(entry) for entry in other["categories"]}
     identity = {entry["name"]: entry["id"] for entry in tree["categories"]}
     for image in other["images"]:
         for _ in range(times if image.get("split", "train") == "train" else 1):

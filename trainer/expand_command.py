@@ -33,6 +33,7 @@ def add_expand(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_studio(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="of the paths in a JSON or CSV of cut-outs; default: its folder")
     parser.add_argument("--split", help="take cut-outs from these splits alone; comma between several")
+    parser.add_argument("--per-item", type=int, help="use at most so many cut-outs of an item")
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--backgrounds", default="plain", help="folder of photos, or plain: drawn ones")
     parser.add_argument("--seed", type=int, default=0)
@@ -92,7 +93,8 @@ def _studio(args: argparse.Namespace) -> tuple[Any, list[str]]:
     from trainer.synthetic.ground import Ground, drawn_counter, drawn_ground, photo_ground
     from trainer.synthetic.paste import Layout
 
-    taken = read_cutouts(args.cutouts, args.root, args.split.split(",") if args.split else None)
+    splits = args.split.split(",") if args.split else None
+    taken = read_cutouts(args.cutouts, args.root, splits, per_item=args.per_item)
     ground: Ground = drawn_counter if args.checkout else drawn_ground
     skipped: list[str] = []
     if args.backgrounds != "plain":

@@ -138,3 +138,25 @@ def test_a_file_that_is_not_coco_is_refused(tmp_path):
     (tmp_path / "c.json").write_text('{"images": []}')
     with pytest.raises(TrainError, match="not COCO: KeyError"):
         read_cutouts(tmp_path / "c.json")
+
+
+def test_a_supercategory_is_the_category_and_the_category_the_item(tmp_path):
+    path = coco(tmp_path)
+    tree = json.loads(path.read_text())
+    tree["categories"] = [{"id": 2, "name": "lime", "supercategory": "fruit"}]
+    path.write_text(json.dumps(tree))
+    (one,) = read_cutouts(path).found
+    assert (one.category, one.item) == ("fruit", "lime")
+
+
+def test_no_more_of_an_item_than_wanted(tmp_path):
+    for item, count in (("pear", 3), ("lime", 1)):
+        for number in range(count):
+            save(tmp_path / "fruit" / item / f"{number}.png", picture(255))
+    assert read_cutouts(tmp_path, per_item=2).count == {("fruit", "pear"): 2, ("fruit", "lime"): 1}
+
+
+def test_only_the_wanted_splits_are_cut(tmp_path):
+    for number in range(5):
+        save(tmp_path / "fruit" / "pear" / f"{number}.png", picture(255))
+    assert len(read_cutouts(tmp_path, splits=["val"]).found) == 1

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,62 +56,84 @@ class Cutouts:
 
     found: list[Cutout] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # why each of the others could not
+    count: Counter[tuple[str, str]] = field(default_factory=Counter)  # by category and item
+
+    def skip(self, reason: str) -> None:
+        """Name and count what cannot be cut out."""
+        log.warning("skipped %s", reason)
+        self.skipped.append(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Want:
+    """Which objects of a collection, and how."""
+
+    splits: Sequence[str] | None
+    per_item: int | None
+    masks: MaskSource
+
+    def takes(self, split: str | None, sample: Sample, taken: Cutouts) -> bool:
+        if self.splits is not None and split is not None and split not in self.splits:
+            return False
+        return self.per_item is None or taken.count[sample.category, sample.item] < self.per_item
+
+
+_Piece = tuple[str, Bytes, Mask | None, Sample]
 
 
 def read_cutouts(
-    source: Path, root: Path | None = None, splits: Sequence[str] | None = None, masks: MaskSource = grabcut
+    source: Path,
+    root: Path | None = None,
+    splits: Sequence[str] | None = None,
+    *,
+    per_item: int | None = None,
+    masks: MaskSource = grabcut,
 ) -> Cutouts:
     """Cuts out every object of a collection.
 
     Args:
-        source: COCO JSON; a data set as trainer.data.read_samples takes it; or a folder of pictures, each an item of
-            its own of the category `object`.
+        source: COCO JSON, a `supercategory` being the category and the category the item, where nothing else is said; a
+            data set as trainer.data.read_samples takes it; or a folder of pictures, each an item of its own of the
+            category `object`.
         root: of the paths in a JSON or CSV; None: its folder.
         splits: take only these.
+        per_item: at most so many of an item; None: all.
         masks: for boxes without a segmentation.
 
     Raises:
         TrainError: unreadable, or nothing could be cut out; names the first that was skipped.
     """
-    taken = Cutouts()
-    pieces = (
-        _of_coco(source, root, splits, masks, taken)
-        if source.suffix == ".json"
-        else _of_pictures(source, root, splits, taken)
-    )
-    for where, image_rgb, mask, sample in pieces:
-        problem = (
-            "found no mask that fits, expected one given, a plain ground or a clear object in its box"
-            if mask is None
-            else flaw(mask, image_rgb.shape)
-        )
-        if problem is None and mask is not None:
-            picture = cut_out(image_rgb, mask)
-            if min(picture.shape[:2]) >= _SMALLEST_PX:
-                taken.found.append(Cutout(picture, sample.category, sample.item, sample.label))
-                continue
-            problem = f"object is {picture.shape[1]}x{picture.shape[0]} pixels, expected {_SMALLEST_PX} or more"
-        log.warning("skipped %s: %s", where, problem)
-        taken.skipped.append(f"{where}: {problem}")
+    taken, want = Cutouts(), _Want(splits, per_item, masks)
+    reading = _of_coco if source.suffix == ".json" else _of_pictures
+    for where, image_rgb, mask, sample in reading(source, root, want, taken):
+        picture = None if mask is None or flaw(mask, image_rgb.shape) else cut_out(image_rgb, mask)
+        if picture is not None and min(picture.shape[:2]) >= _SMALLEST_PX:
+            taken.found.append(Cutout(picture, sample.category, sample.item, sample.label))
+            taken.count[sample.category, sample.item] += 1
+        elif picture is not None:
+            size = f"{picture.shape[1]}x{picture.shape[0]}"
+            taken.skip(f"{where}: object is {size} pixels, expected {_SMALLEST_PX} or more")
+        elif mask is not None:
+            taken.skip(f"{where}: {flaw(mask, image_rgb.shape)}")
+        else:
+            taken.skip(
+                f"{where}: found no mask that fits, expected one given, a plain ground or a clear object in its box"
+            )
     if not taken.found:
         first = f", the first: {taken.skipped[0]}" if taken.skipped else ""
         raise TrainError(f"{source}: found nothing to cut out, expected pictures with masks{first}")
     return taken
 
 
-Piece = tuple[str, Bytes, Mask | None, Sample]
-
-
-def _of_pictures(source: Path, root: Path | None, splits: Sequence[str] | None, taken: Cutouts) -> Iterator[Piece]:
+def _of_pictures(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> Iterator[_Piece]:
     for sample in _samples(source, root):
-        if sample.path.name.endswith(_SUFFIX) or (splits is not None and sample.split not in splits):
+        if sample.path.name.endswith(_SUFFIX) or not want.takes(sample.split, sample, taken):
             continue
         try:
             image_rgb = read_image(sample.path)
             mask = _given_mask(sample.path)
         except CaptureError as error:
-            log.warning("skipped %s", error)
-            taken.skipped.append(str(error))
+            taken.skip(str(error))
             continue
         yield str(sample.path), image_rgb, plain_ground(image_rgb) if mask is None else mask, sample
 
@@ -137,34 +160,51 @@ def _given_mask(path: Path) -> Mask | None:
     return None if picture[..., 3].min() >= half else np.asarray(picture[..., 3] >= half)
 
 
-def _of_coco(
-    source: Path, root: Path | None, splits: Sequence[str] | None, masks: MaskSource, taken: Cutouts
-) -> Iterator[Piece]:
-    try:
-        tree = json.loads(source.read_text())
-        names = {entry["id"]: entry["name"] for entry in tree["categories"]}
-        annotations: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"]}
-        for entry in tree["annotations"]:
-            annotations[entry["image_id"]].append(entry)
-    except OSError as error:
-        raise TrainError(f"{source}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{source}: not COCO: {type(error).__name__} {error}") from error
+def _of_coco(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> Iterator[_Piece]:
+    tree, owned = read_coco(source)
+    names = {entry["id"]: (meta_category(entry), entry["name"]) for entry in tree["categories"]}
     for image in tree["images"]:
-        if splits is not None and image.get("split", splits[0]) not in splits:
-            continue
         path = (root or source.parent) / image["file_name"]
+        pieces = []
+        for entry in owned[image["id"]]:
+            category, item = names[entry["category_id"]]
+            sample = Sample(path, "train", category, str(entry.get("item_id", item)))
+            if want.takes(image.get("split"), sample, taken):
+                pieces.append((entry, sample))
+        if not pieces:
+            continue
         try:
             image_rgb = read_image(path)
         except CaptureError as error:
-            log.warning("skipped %s", error)
-            taken.skipped.append(str(error))
+            taken.skip(str(error))
             continue
-        for entry in annotations[image["id"]]:
-            category = names.get(entry["category_id"], "object")
-            item = str(entry.get("item_id", category))
-            where = f"{path}, annotation {entry.get('id')}"
-            yield where, image_rgb, _segment(entry, image_rgb, masks), Sample(path, "train", category, item)
+        for entry, sample in pieces:
+            yield f"{path}, annotation {entry.get('id')}", image_rgb, _segment(entry, image_rgb, want.masks), sample
+
+
+def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str, Any]]]]:
+    """The tree of a COCO JSON, and the annotations of each image by its number.
+
+    Raises:
+        TrainError: unreadable, or not COCO.
+    """
+    try:
+        tree = json.loads(path.read_text())
+        known = {entry["id"]: entry["name"] for entry in tree["categories"]}
+        owned: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"] if image["file_name"]}
+        for entry in tree["annotations"]:
+            if len(entry["bbox"]) == 4 and known[entry["category_id"]]:
+                owned[entry["image_id"]].append(entry)
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
+    return tree, owned
+
+
+def meta_category(entry: dict[str, Any]) -> str:
+    """The meta-category of a COCO category: its `supercategory`, where it has one."""
+    return str(entry.get("supercategory") or entry["name"])
 
 
 def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask | None:
