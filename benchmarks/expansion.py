@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[str, Any]]]]:
-    """All trainings, seed by seed, the main comparison first."""
+    """All trainings, seed by seed, the main comparisons first."""
     rooms, shops = grounds(work, data)
 
     def cards(backgrounds: Path | None) -> Callable[[int], dict[str, Any]]:
@@ -81,13 +81,13 @@ def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[st
         return lambda seed: grocery_arm(work, data, seed, backgrounds)
 
     first = [("cards_photos_alone", cards(None)), ("cards_pasted_on_photos", cards(shops))]
-    first += [("groceries_catalogue_alone", groceries(None)), ("groceries_pasted_on_rooms", groceries(rooms))]
+    second = [("groceries_catalogue_alone", groceries(None)), ("groceries_pasted_on_rooms", groceries(rooms))]
     later = [
         ("cards_self_tuned", lambda seed: self_tuned_arm(work, data, seed, shops)),
         ("groceries_pasted_on_shop_photos", groceries(shops)),
         ("cards_pasted_on_drawn_places", cards(Path("plain"))),
     ]
-    return [(name, seed, step) for arms in (first, later) for seed in SEEDS for name, step in arms]
+    return [(name, seed, step) for arms in (first, second, later) for seed in SEEDS for name, step in arms]
 
 
 def prepare(work: Path, data: Path) -> None:
@@ -263,7 +263,7 @@ def pasted(
         made = Studio(tuple(taken.found), ground, CARD_LAYOUT)
         expand(made, out, CARD_SCENES, seed, real=source, real_times=PHOTO_TIMES)
     else:  # seen from near, as the shop's photos are
-        expand(Studio(tuple(taken.found), ground, Layout(320, 320, (1, 4), (0.4, 0.95))), out, 300, seed)
+        expand(Studio(tuple(taken.found), ground, Layout(320, 320, (1, 3), (0.4, 0.95))), out, 300, seed)
     told.write_text(json.dumps({"cutouts": len(taken.found), "cutouts_skipped": len(taken.skipped)}))
     return dict(json.loads(told.read_text()))
 

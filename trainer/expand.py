@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 SCENES_FILE, INDEX_FILE, SHEET_FILE = "scenes.json", "index.csv", "sheet.png"
 _VAL_EVERY = 10  # of the scenes, one is for validation
-_LEAST_CROP = 0.5  # of an object that shows, for its crop to be used
+_LEAST_CROP = 0.7  # of an object that shows, for its crop to be used, as of trainer.synthetic.crop
 _CROP_PX, _LOOK_PX = 256, 256  # longest side at most
 _ON_SHEET = 24
 
