@@ -80,14 +80,18 @@ def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[st
     def groceries(backgrounds: Path | None) -> Callable[[int], dict[str, Any]]:
         return lambda seed: grocery_arm(work, data, seed, backgrounds)
 
+    def probes(backgrounds: Path | None) -> Callable[[int], dict[str, Any]]:
+        return lambda seed: probe_arm(work, data, seed, backgrounds)
+
     first = [("cards_photos_alone", cards(None)), ("cards_pasted_on_photos", cards(shops))]
     second = [("groceries_catalogue_alone", groceries(None)), ("groceries_pasted_on_rooms", groceries(rooms))]
+    probed = [("groceries_probe_catalogue_alone", probes(None)), ("groceries_probe_pasted_on_rooms", probes(rooms))]
     later = [
         ("cards_self_tuned", lambda seed: self_tuned_arm(work, data, seed, shops)),
         ("groceries_pasted_on_shop_photos", groceries(shops)),
         ("cards_pasted_on_drawn_places", cards(Path("plain"))),
     ]
-    return [(name, seed, step) for arms in (first, second, later) for seed in SEEDS for name, step in arms]
+    return [(name, seed, step) for arms in (first, probed, second, later) for seed in SEEDS for name, step in arms]
 
 
 def prepare(work: Path, data: Path) -> None:
@@ -299,25 +303,32 @@ def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> 
 
 def recall(out: Path, index: Path, data: Path) -> dict[str, float]:
     """Find the photos of val among all 81 catalogue pictures, and among those of their own category."""
+    from benchmarks.expansion_probe import recalls
     from trainer.crops import answers
     from trainer.data import choose, load_canvases, read_samples
-    from trainer.evaluate import recall_at, similarity
     from trainer.models import load_model
 
     model, card = load_model(out)
     samples = read_samples(index, data)
     asked, canvases, _ = load_canvases(choose(samples, ["val"]), card.preprocess)
     known, known_canvases, _ = load_canvases(choose(samples, ["iconic"]), card.preprocess, ["iconic"])
-    similar = similarity(*(answers(model, pictures, card.preprocess) for pictures in (canvases, known_canvases)))
-    items, known_items = [sample.item for sample in asked], [sample.item for sample in known]
-    same = np.array([[one.category == other.category for other in known] for one in asked])
-    within = np.where(same, similar, np.float32(-2))
-    return {
-        "recall_1": float(recall_at(similar, items, known_items, 1).mean()),
-        "recall_5": float(recall_at(similar, items, known_items, 5).mean()),
-        "recall_1_in_true_category": float(recall_at(within, items, known_items, 1).mean()),
-        "images": len(asked),
-    }
+    vectors = (answers(model, pictures, card.preprocess) for pictures in (canvases, known_canvases))
+    return recalls(*vectors, asked, known) | {"images": len(asked)}
+
+
+def probe_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
+    """The same pictures for a linear map on frozen features."""
+    from benchmarks.expansion_probe import probe
+    from trainer.data import choose, read_samples
+
+    index, folder = data / "grocery/index.csv", work / f"groceries-alone-{seed}"
+    if backgrounds is not None:
+        folder, _ = grocery_scenes(work, data, seed, backgrounds)
+    folder.mkdir(parents=True, exist_ok=True)
+    train = choose(read_samples(write_grocery_index(folder, index, data), data), ["catalogue", "train"])
+    samples = read_samples(index, data)
+    weights = data / "weights/mobilenetv2_100_in1k.safetensors"
+    return probe(weights, train, choose(samples, ["val"]), choose(samples, ["iconic"]), seed)
 
 
 def write_grocery_index(folder: Path, index: Path, data: Path) -> Path:
