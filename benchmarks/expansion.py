@@ -84,6 +84,7 @@ def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[st
         return lambda seed: probe_arm(work, data, seed, backgrounds)
 
     first = [("cards_photos_alone", cards(None)), ("cards_pasted_on_photos", cards(shops))]
+    first.append(("cards_guard", lambda seed: guard_arm(work, data, seed, shops)))
     second = [("groceries_catalogue_alone", groceries(None)), ("groceries_pasted_on_rooms", groceries(rooms))]
     probed = [("groceries_probe_catalogue_alone", probes(None)), ("groceries_probe_pasted_on_rooms", probes(rooms))]
     later = [
@@ -176,12 +177,7 @@ def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict
 
     all_scenes = read_cards(work, data)
     source = few_photos(work, all_scenes["train"], seed)
-    used = {image["file_name"] for image in json.loads(source.read_text())["images"]}
-    others = tuple(
-        Path(image["file_name"])
-        for image in json.loads(all_scenes["train"].read_text())["images"]
-        if image["file_name"] not in used
-    )
+    others = tuple(path for path, _ in other_photos(all_scenes["train"], source))
     listed = CARD_SCENES * 9 // 10 + PHOTOS * PHOTO_TIMES
     recipe = card_recipe(data, seed, source, all_scenes["probe"], listed // CARD_BATCH)
     studio = Studio(tuple(read_cutouts(source).found), photo_ground(backgrounds)[0], CARD_LAYOUT)
@@ -195,6 +191,22 @@ def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict
         "images": scores[0]["images"],
         "rounds": [{key: one[key] for key in ("cutouts", "images", "boxes", "kept", "dropped")} for one in rounds],
     }
+
+
+def guard_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str, Any]:
+    """The masks that the detector of pasted scenes would give a next round, from photos it has not seen."""
+    from benchmarks.expansion_guard import guard
+
+    every = read_cards(work, data)["train"]
+    return guard(work / f"detector-{backgrounds.name}-{seed}", other_photos(every, few_photos(work, every, seed)))
+
+
+def other_photos(every: Path, source: Path) -> list[tuple[Path, Any]]:
+    """The photos that are not among a seed's twenty, with their true boxes."""
+    from trainer.data import read_scenes
+
+    used = {scene.path for scene in read_scenes(source)[0]}
+    return [(scene.path, scene.boxes_px) for scene in read_scenes(every)[0] if scene.path not in used]
 
 
 def steps(out: Path, per_epoch: int) -> int:

@@ -127,7 +127,7 @@ def _extract(tuning: Tuning, folder: Path) -> dict[str, Any]:
     category = min(one.category for one in tuning.studio.cutouts)
     unread: list[str] = []
     target = folder / "cutouts" / category / _EXTRACTED
-    counts = extract(_detected(module, card, tuning.images, unread), target, tuning.student, tuning.teacher)
+    counts = extract(detected(module, card, tuning.images, unread), target, tuning.student, tuning.teacher)
     kept = counts.pop("kept", 0)
     return {
         "images": len(tuning.images) - len(unread),
@@ -154,7 +154,7 @@ def extract(
     """
     counts: Counter[str] = Counter()
     for place, (image_rgb, tight_px) in enumerate(found):
-        box_px = _grown(tight_px, image_rgb)
+        box_px = grown(tight_px, image_rgb)
         mask = student(image_rgb, box_px)
         reason = disagreement(mask, teacher(image_rgb, box_px), box_px)
         counts[reason or "kept"] += 1
@@ -163,7 +163,7 @@ def extract(
     return counts
 
 
-def _grown(box_px: Box, image_rgb: Image) -> Box:
+def grown(box_px: Box, image_rgb: Image) -> Box:
     """A little larger: what a detector's box cuts off would be taken for ground."""
     x0, y0, x1, y1 = box_px
     grow_x, grow_y = _GROW * (x1 - x0), _GROW * (y1 - y0)
@@ -171,7 +171,7 @@ def _grown(box_px: Box, image_rgb: Image) -> Box:
     return max(0.0, x0 - grow_x), max(0.0, y0 - grow_y), min(float(wide), x1 + grow_x), min(float(high), y1 + grow_y)
 
 
-def _detected(module: Any, card: ModelCard, images: tuple[Path, ...], unread: list[str]) -> Iterator[tuple[Image, Box]]:
+def detected(module: Any, card: ModelCard, images: tuple[Path, ...], unread: list[str]) -> Iterator[tuple[Image, Box]]:
     """Each object that is found in the pictures, above the detector's own threshold."""
     for path in images:
         try:
