@@ -134,6 +134,22 @@ def test_a_mask_that_does_not_fill_its_box_is_not_used(tmp_path):
         read_cutouts(coco(tmp_path), masks=corner)
 
 
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"segmentation": [[1, 2, 3]]},
+        {"segmentation": {"counts": [4]}},
+        {"bbox": [16, 8, "wide", 32]},
+        {"bbox": [16, 8, float("nan"), 32]},
+        {"bbox": [900, 900, 32, 32]},
+        {"bbox": [30, 20, -10, -10]},
+    ],
+)
+def test_an_annotation_that_cannot_be_read_is_named(tmp_path, annotation):
+    with pytest.raises(TrainError, match="annotation 5: found no mask that fits"):
+        read_cutouts(coco(tmp_path, **annotation))
+
+
 def test_a_file_that_is_not_coco_is_refused(tmp_path):
     (tmp_path / "c.json").write_text('{"images": []}')
     with pytest.raises(TrainError, match="not COCO: KeyError"):

@@ -208,16 +208,20 @@ def meta_category(entry: dict[str, Any]) -> str:
 
 
 def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask | None:
+    """The mask of an annotation; None where it has none that can be read, and none that fits its box is found."""
     given = entry.get("segmentation")
-    if isinstance(given, dict) and isinstance(given.get("counts"), list):
-        return decode_rle(given)
-    if isinstance(given, list) and given:
-        drawn = np.zeros(image_rgb.shape[:2], np.uint8)
-        cv2.fillPoly(drawn, [np.round(np.reshape(part, (-1, 2))).astype(np.int32) for part in given], 1)
-        return np.asarray(drawn > 0)
-    x, y, wide, high = entry["bbox"]
+    try:
+        if isinstance(given, dict) and isinstance(given.get("counts"), list):
+            return decode_rle(given)
+        if isinstance(given, list) and given:
+            drawn = np.zeros(image_rgb.shape[:2], np.uint8)
+            cv2.fillPoly(drawn, [np.round(np.reshape(part, (-1, 2))).astype(np.int32) for part in given], 1)
+            return np.asarray(drawn > 0)
+        x, y, wide, high = (float(side) for side in entry["bbox"])
+    except (ValueError, KeyError, TypeError):
+        return None
     box_px = (x, y, x + wide, y + high)
-    mask = masks(image_rgb, box_px)
+    mask = masks(image_rgb, box_px) if np.isfinite(box_px).all() else None
     return mask if mask is not None and box_agreement(mask, box_px) >= LEAST_BOX_AGREEMENT else None
 
 
