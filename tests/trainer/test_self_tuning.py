@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from edge.errors import TrainError
 from edge.image import read_image
-from tests.trainer.toy import detector_recipe, write_scenes
+from tests.trainer.toy import classifier_recipe, detector_recipe, write_scenes
+from trainer.cli import main
 from trainer.expand import Studio
 from trainer.self_tuning import Tuning, extract, self_tune
 from trainer.synthetic.cutout import read_cutouts
@@ -80,6 +82,33 @@ def test_rounds_go_on_from_what_the_round_before_kept(tmp_path):
     before = (out / "round-1/round.json").stat().st_mtime_ns
     assert self_tune(tuning, out) == rounds
     assert (out / "round-1/round.json").stat().st_mtime_ns == before
+
+
+def command(folder, recipe, *more: str) -> list[str]:
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True)))
+    cutouts = str(folder / "real/scenes.json")
+    given = ["-c", str(folder / "recipe.yaml"), "--cutouts", cutouts, "-o", str(folder / "out"), *more]
+    return ["self-tune", *given]
+
+
+def test_the_command_tells_its_rounds(tmp_path, capsys):
+    tuning = make(tmp_path)
+    (tmp_path / "out/round-0").mkdir(parents=True)
+    (tmp_path / "out/round-0/round.json").write_text('{"round": 0}')
+    assert main(command(tmp_path, tuning.recipe, "--images", str(tmp_path / "new"), "--rounds", "1")) == 0
+    assert json.loads(capsys.readouterr().out)["rounds"] == [{"round": 0}]
+
+
+def test_the_command_refuses_other_recipes_and_folders_without_pictures(tmp_path, capsys):
+    tuning = make(tmp_path)
+    (tmp_path / "empty").mkdir()
+    other = classifier_recipe(tmp_path / "index.csv")
+    for recipe, images, said in (
+        (other, "new", "kind is 'classifier', expected 'detector'"),
+        (tuning.recipe, "empty", "empty: found no picture"),
+    ):
+        assert main(command(tmp_path, recipe, "--images", str(tmp_path / images))) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_a_detector_of_several_classes_is_refused(tmp_path):
