@@ -5,7 +5,7 @@
 
 Cards: twenty photos of the playing cards' train folder (others for each seed) against the same twenty and scenes onto
 which their cards, cut from their true boxes, are pasted; mAP on the test folder; and how good the masks are that
-self-tuning would keep (expansion_guard.py). Groceries: an embedder that has seen the catalogue pictures alone, varied as
+self-tuning would keep (expansion_guard.py). Groceries: an embedder that has seen catalogue pictures alone, varied as
 any, against the same pasted onto photos; Recall@1 of the photos of split `val` among the catalogue pictures; first as a
 linear map on frozen features (expansion_probe.py). Writes benchmarks/results/expansion.json after each training.
 """
