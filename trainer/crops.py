@@ -107,7 +107,9 @@ def load_crops(
     Raises:
         TrainError: missing, unreadable, an empty category or item, or too few pictures.
     """
-    listed = read_samples(source.index, source.root)
+    listed = read_samples(
+        source.index, source.root, layout=source.layout, split=source.split, cut_to_box=source.cut_to_box
+    )
     where = str(source.index)
     train = choose(listed, source.train_splits, source.categories)
     categories = source.categories or sorted({sample.category for sample in listed})

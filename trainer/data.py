@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CaptureError, TrainError
-from edge.image import IMAGE_SUFFIXES, read_image, resize, trim
+from edge.image import crop, resize, trim
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
-from edge.types import FloatArray, Image
+from edge.types import Image
+from trainer.box_fit import fit_boxes
+from trainer.layout import read_listing
+from trainer.picture import read_picture
+from trainer.recipe import Split
+from trainer.sample import Boxed, Layout, Listing, NamedBox, Sample, Scene, held_out
+from trainer.split import resplit, resplit_scenes
 
 log = logging.getLogger(__name__)
-
-_VAL_EVERY = 5  # of a folder without splits, the pictures of each item that are held out
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One picture of one object."""
-
-    path: Path
-    split: str
-    category: str
-    item: str
-    label: str = ""  # of the item, for people
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One picture with its boxes."""
-
-    path: Path
-    boxes_px: FloatArray  # (n, 4), x0 y0 x1 y1
-    labels: NDArray[np.int64]  # (n,)
 
 
 @dataclass(slots=True)
@@ -53,53 +35,50 @@ class Pictures:
     images: list[Image] = field(default_factory=list)  # RGB, shrunk to what training needs
     scales: list[float] = field(default_factory=list)  # by which each was shrunk
     skipped: list[str] = field(default_factory=list)  # why each of the others could not be read
+    refitted: list[str] = field(default_factory=list)  # boxes that were clipped to their picture, or left out
 
 
-def read_samples(source: Path, root: Path | None = None) -> list[Sample]:
-    """List a data set.
+def read_samples(
+    source: Path,
+    root: Path | None = None,
+    *,
+    layout: Layout | None = None,
+    split: Split | None = None,
+    cut_to_box: bool = False,
+) -> list[Sample]:
+    """List the pictures of single objects of a data set; of scenes, every box is one.
 
     Args:
-        source: a CSV with columns path, split, category (or coarse), item (or fine), optionally label; a folder that
-            holds such an `index.csv`; or a folder of category/item/picture, every fifth of an item `val`.
-        root: that the CSV's paths are relative to; None: its folder.
+        source: of any layout, see trainer.layout; a CSV has columns path, split, category (or coarse), item (or fine),
+            optionally label. Of a data set without splits, every fifth picture of an item is `val`.
+        root: that the paths of a CSV or COCO JSON are relative to; None: its folder.
+        layout: None: found out.
+        split: None: as the data set has it.
+        cut_to_box: use the boxes of a data set that has them beside pictures of single objects.
 
     Raises:
-        TrainError: missing, without a needed column, or empty.
+        TrainError: missing, without a needed file or column, or empty.
     """
-    if source.is_dir() and not (source / "index.csv").is_file():
-        samples = _walk(source)
-    else:
-        table = source / "index.csv" if source.is_dir() else source
-        samples = _read_table(table, root or table.parent)
+    listing = read_listing(source, root, layout, published=split is not None and split.how == "published")
+    _tell(listing)
+    samples = samples_of(listing, split, cut_to_box=cut_to_box)
     if not samples:
-        raise TrainError(f"{source}: found no picture, expected an index.csv or category/item/picture")
+        raise TrainError(f"{source}: found no picture, expected an index.csv, category/item/picture or boxes")
     return samples
 
 
-def _read_table(table: Path, root: Path) -> list[Sample]:
-    try:
-        with table.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainError(f"{table}: cannot read: {error}") from error
-    found = set(rows[0]) if rows else set()
-    category = "coarse" if "coarse" in found else "category"
-    item = "fine" if "fine" in found else "item"
-    if missing := {"path", "split", category, item} - found:
-        raise TrainError(f"{table}: found columns {sorted(found)}, expected also {sorted(missing)}")
-    return [Sample(root / row["path"], row["split"], row[category], row[item], row.get("label") or "") for row in rows]
+def samples_of(listing: Listing, split: Split | None = None, *, cut_to_box: bool = False) -> list[Sample]:
+    """The pictures of single objects that a data set lists, divided anew where that is asked for."""
+    samples = [sample if cut_to_box else replace(sample, box_px=None) for sample in listing.samples]
+    for number, scene in enumerate(listing.scenes):
+        told = scene.split or held_out(number)
+        samples += [Sample(scene.path, told, box.category, box.item, box_px=box.box_px) for box in scene.boxes]
+    return resplit(samples, split) if split is not None else samples
 
 
-def _walk(folder: Path) -> list[Sample]:
-    samples = []
-    for item in sorted(path for path in folder.glob("*/*") if path.is_dir()):
-        pictures = sorted(path for path in item.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not pictures:
-            raise TrainError(f"{item}: found no picture, expected at least one of this item")
-        for number, path in enumerate(pictures):
-            split = "val" if number % _VAL_EVERY == _VAL_EVERY - 1 else "train"
-            samples.append(Sample(path, split, item.parent.name, item.name))
-    return samples
+def _tell(listing: Listing) -> None:
+    for note in listing.notes:
+        log.warning("%s", note)
 
 
 def choose(samples: Iterable[Sample], splits: Sequence[str], categories: Sequence[str] | None = None) -> list[Sample]:
@@ -114,50 +93,61 @@ def read_scenes(
     *,
     class_agnostic: bool = True,
     least_visible: float = 0.0,
+    layout: Layout | None = None,
+    split: Split | None = None,
 ) -> tuple[list[Scene], list[str]]:
-    """Read COCO style boxes.
+    """List whole pictures with boxes.
 
     Args:
-        path: JSON.
-        root: of the file names; None: the JSON's folder.
-        splits: read only images whose `split` is one of these, or that carry none; None: all.
+        path: COCO JSON, or a data set of another layout with boxes.
+        root: of a JSON's file names; None: where the pictures are found.
+        splits: only pictures of these, or that belong to no split; None: all.
         class_agnostic: everything is an `object`.
         least_visible: annotations whose `visible_fraction` is less are left out.
+        layout: None: found out.
+        split: None: as the data set has it.
 
     Returns:
         the scenes, and the class names: `["object"]` when class-agnostic.
 
     Raises:
-        TrainError: unreadable, or not COCO.
+        TrainError: unreadable, not of its layout, or nothing of these splits.
     """
-    try:
-        tree = json.loads(path.read_text())
-        names = {entry["id"]: entry["name"] for entry in sorted(tree.get("categories", []), key=lambda e: e["id"])}
-        position = {identity: 0 if class_agnostic else i for i, identity in enumerate(names)}
-        boxes: dict[int, list[list[float]]] = {image["id"]: [] for image in tree["images"]}
-        labels: dict[int, list[int]] = {image["id"]: [] for image in tree["images"]}
-        for entry in tree["annotations"]:
-            if entry.get("visible_fraction", 1.0) < least_visible:
-                continue
-            x, y, width, height = entry["bbox"]
-            boxes[entry["image_id"]].append([x, y, x + width, y + height])
-            labels[entry["image_id"]].append(position.get(entry["category_id"], 0))
-        scenes = [
-            Scene(
-                (root or path.parent) / image["file_name"],
-                np.asarray(boxes[image["id"]], np.float32).reshape(-1, 4),
-                np.asarray(labels[image["id"]], np.int64),
-            )
-            for image in tree["images"]
-            if splits is None or image.get("split", splits[0]) in splits
-        ]
-    except OSError as error:
-        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
+    published = split is not None and split.how == "published"
+    listing = read_listing(path, root, layout, published=published, boxed=True)
+    _tell(listing)
+    names = ["object"] if class_agnostic else class_names(listing)
+    position = {name: 0 if class_agnostic else i for i, name in enumerate(class_names(listing))}
+    boxed = boxed_of(listing)
+    if split is not None:
+        boxed = resplit_scenes(boxed, split)
+    scenes = []
+    for one in boxed:
+        if splits is not None and one.split and one.split not in splits:
+            continue
+        seen = [box for box in one.boxes if box.visible >= least_visible]
+        boxes = np.asarray([box.box_px for box in seen], np.float32).reshape(-1, 4)
+        labels = np.asarray([position.get(box.item, 0) for box in seen], np.int64)
+        scenes.append(Scene(one.path, boxes, labels, one.split, one.level))
     if not scenes:
         raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
-    return scenes, ["object"] if class_agnostic else list(names.values())
+    return scenes, names
+
+
+def boxed_of(listing: Listing) -> list[Boxed]:
+    """The whole pictures with boxes that a data set lists; those of single objects have one box."""
+    if listing.scenes:
+        return listing.scenes
+    return [
+        Boxed(s.path, s.split, (NamedBox(s.box_px, s.item, s.category),))
+        for s in listing.samples
+        if s.box_px is not None
+    ]
+
+
+def class_names(listing: Listing) -> list[str]:
+    """The names of the boxes, in the data set's own order."""
+    return listing.names or sorted({sample.item for sample in listing.samples})
 
 
 def load_pictures(
@@ -177,25 +167,65 @@ def load_pictures(
         TrainError: none could be read.
     """
     pictures = Pictures()
+    read: dict[Path, Image] = {}  # the latest picture: the crops of one scene follow each other
     for sample in samples:
         try:
-            image = read_image(sample.path)
+            if sample.path not in read:
+                read = {sample.path: read_picture(sample.path)[0]}
         except CaptureError as error:
-            log.warning("skipped %s", error)
-            pictures.skipped.append(str(error))
+            _skip(pictures, str(error))
             continue
-        if trimmed and sample.split in trimmed:
-            image = trim(image, margin)
+        fitted = _fit(sample, read[sample.path], pictures)
+        if fitted is None:
+            continue
+        image = _object(fitted, read[sample.path], trimmed, margin)
         shrink = 1.0 if longest_px is None else min(1.0, longest_px / max(image.shape[:2]))
         if shrink < 1.0:
             width, height = (max(1, round(size * shrink)) for size in (image.shape[1], image.shape[0]))
             image = resize(image, width, height, "area")
-        pictures.samples.append(sample)
+        pictures.samples.append(fitted)
         pictures.images.append(image)
         pictures.scales.append(shrink)
     if samples and not pictures.samples:
         raise TrainError(f"none of {len(samples)} pictures could be read, the first: {pictures.skipped[0]}")
     return pictures
+
+
+def _object(sample: Any, image: Image, trimmed: Sequence[str], margin: float) -> Image:
+    """What is learned from of a picture."""
+    if isinstance(sample, Scene):
+        return image
+    if sample.box_px is not None:
+        return np.ascontiguousarray(crop(image, sample.box_px, margin))
+    return trim(image, margin) if sample.split in trimmed else image
+
+
+def _skip(pictures: Pictures, why: str) -> None:
+    log.warning("skipped %s", why)
+    pictures.skipped.append(why)
+
+
+def _fit(sample: Any, image: Image, pictures: Pictures) -> Any:
+    """The sample with its boxes within the picture; None where its only box is not."""
+    height, width = image.shape[:2]
+    if isinstance(sample, Scene):
+        fitted = fit_boxes(sample.boxes_px, width, height)
+        for what, found in ("clipped", fitted.outside), ("left out", fitted.empty):
+            if found.any():
+                text = f"{sample.path}: {what} {found.sum()} boxes outside its {width}x{height} pixels or without size"
+                log.warning("%s", text)
+                pictures.refitted.append(text)
+        kept = ~fitted.empty
+        return replace(sample, boxes_px=fitted.boxes_px[kept], labels=sample.labels[kept])
+    if sample.box_px is None:
+        return sample
+    fitted = fit_boxes(np.asarray(sample.box_px), width, height)
+    if fitted.empty[0]:
+        _skip(pictures, f"{sample.path}: found box {sample.box_px}, expected some of it within {width}x{height} pixels")
+        return None
+    if fitted.outside[0]:
+        pictures.refitted.append(f"{sample.path}: clipped box {sample.box_px} to its {width}x{height} pixels")
+    return replace(sample, box_px=tuple(fitted.boxes_px[0].tolist()))
 
 
 def load_canvases(

@@ -194,7 +194,14 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     """
     spec = preprocess_of(recipe)
     data = recipe.scenes
-    read = partial(read_scenes, root=data.root, class_agnostic=data.class_agnostic, least_visible=data.least_visible)
+    read = partial(
+        read_scenes,
+        root=data.root,
+        class_agnostic=data.class_agnostic,
+        least_visible=data.least_visible,
+        layout=data.layout,
+        split=data.split,
+    )
     train_scenes, labels = read(data.train, splits=data.train_splits)
     val_scenes, _ = read(data.val or data.train, splits=data.val_splits)
     longest = round(_HEADROOM * max(spec.width, spec.height))
