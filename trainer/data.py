@@ -24,6 +24,23 @@ from trainer.recipe import Split
 from trainer.sample import Boxed, Layout, Listing, NamedBox, Sample, Scene, held_out
 from trainer.split import resplit, resplit_scenes
 
+__all__ = [
+    "Pictures",
+    "Sample",
+    "Scene",
+    "boxed_of",
+    "choose",
+    "class_names",
+    "load_canvases",
+    "load_pictures",
+    "pair_batches",
+    "plain_batches",
+    "read_samples",
+    "read_scenes",
+    "require_each",
+    "samples_of",
+]
+
 log = logging.getLogger(__name__)
 
 

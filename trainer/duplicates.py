@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from edge.image import resize
 from edge.types import FloatArray, Image
 
+# On 4,282 photos of groceries, pairs within these were the same object or pile from nearly the same view, but for
+# catalogue pictures of variants of one carton on white.
+NEAR_BITS, NEAR_COLOUR = 8, 20.0
 _SIDE = 32  # pixels of the grey picture that is transformed
 _KEPT = 8  # lowest frequencies along each axis
 _THUMB = 16  # pixels of the colour picture that confirms
@@ -35,7 +38,7 @@ def _cosines() -> FloatArray:
     k, n = np.arange(_KEPT)[:, None], np.arange(_SIDE)[None]
     rows = np.sqrt(2.0 / _SIDE) * np.cos(np.pi * (2 * n + 1) * k / (2 * _SIDE))
     rows[0] /= np.sqrt(2.0)
-    return rows.astype(np.float32)
+    return np.asarray(rows, np.float32)
 
 
 _DCT = _cosines()
@@ -43,9 +46,12 @@ _DCT = _cosines()
 
 def fingerprint(image_rgb: Image) -> Print:
     """The DCT hash (pHash, Zauner 2010: low frequencies of the grey picture above their median) and a thumbnail."""
-    grey = resize(image_rgb, _SIDE, _SIDE, "area") @ np.array([0.299, 0.587, 0.114], np.float32)
+    small = resize(image_rgb, _SIDE, _SIDE, "area")
+    grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
     low = (_DCT @ grey @ _DCT.T).ravel()
-    return Print(low > np.median(low[1:]), resize(image_rgb, _THUMB, _THUMB, "area"))
+    half = _SIDE // _THUMB
+    thumb = small.reshape(_THUMB, half, _THUMB, half, 3).mean(axis=(1, 3)).astype(np.uint8)
+    return Print(low > np.median(low[1:]), thumb)
 
 
 def similar_pairs(vectors: FloatArray, least: float) -> tuple[NDArray[np.int64], FloatArray]:
@@ -73,7 +79,9 @@ def similar_pairs(vectors: FloatArray, least: float) -> tuple[NDArray[np.int64],
     return np.concatenate(found), np.concatenate(values)
 
 
-def near_pairs(prints: Sequence[Print], bits: int, colour: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def near_pairs(
+    prints: Sequence[Print], bits: int = NEAR_BITS, colour: float = NEAR_COLOUR
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All pairs of pictures that look the same.
 
     Args:

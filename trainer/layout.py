@@ -52,30 +52,24 @@ def _is_tags(path: Path) -> bool:
 
 
 def _of_folder(folder: Path, *, boxed: bool) -> Layout | None:
-    """The first that fits; the ones of unmistakable names first."""
+    """The first that fits; those of unmistakable names first."""
 
     def has(*names: str) -> bool:
         return any((folder / name).exists() for name in names)
 
-    if has("index.csv") and not boxed:
-        return "index"
-    if has("image_class_labels.txt", "CUB_200_2011"):
-        return "cub"
-    if has("Ebay_train.txt", "Ebay_test.txt", "Stanford_Online_Products"):
-        return "sop"
-    if looks_like_cars(folder):
-        return "cars"
-    if has(*(f"instances_{split}2019.json" for split in ("train", "val", "test"))):
-        return "rpc"
-    if coco_files(folder):
-        return "coco"
-    if has("boxes.json") and _is_tags(folder / "boxes.json"):
-        return "tags"
-    if has("Annotations") or any(folder.glob("*.xml")) or any(folder.glob("*/*.xml")):
-        return "voc"
-    if looks_like_yolo(folder):
-        return "yolo"
-    return None if boxed else "folders"
+    tests: dict[Layout, Callable[[], bool]] = {
+        "index": lambda: has("index.csv") and not boxed,
+        "cub": lambda: has("image_class_labels.txt", "CUB_200_2011"),
+        "sop": lambda: has("Ebay_train.txt", "Ebay_test.txt", "Stanford_Online_Products"),
+        "cars": lambda: looks_like_cars(folder),
+        "rpc": lambda: has(*(f"instances_{split}2019.json" for split in ("train", "val", "test"))),
+        "coco": lambda: bool(coco_files(folder)),
+        "tags": lambda: has("boxes.json") and _is_tags(folder / "boxes.json"),
+        "voc": lambda: has("Annotations") or any(folder.glob("*.xml")) or any(folder.glob("*/*.xml")),
+        "yolo": lambda: looks_like_yolo(folder),
+        "folders": lambda: not boxed,
+    }
+    return next((layout for layout, fits in tests.items() if fits()), None)
 
 
 def read_listing(

@@ -122,6 +122,7 @@ def _add(path: Path, root: Path, split: str, listing: Listing) -> None:
                 image.get("split", split),
                 tuple(boxes[image["id"]]),
                 image.get("level", ""),
+                (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None,
             )
             for image in tree["images"]
         ]

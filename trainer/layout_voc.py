@@ -67,19 +67,31 @@ def _add(annotations: Path, pictures: Path, split_of: dict[str, str], listing: L
         picture = by_stem.get(file.stem.lower())
         if picture is None:
             raise TrainError(f"{pictures / file.stem}.jpg: not found, expected the picture of {file.name}")
-        listing.scenes.append(Boxed(picture, split_of.get(file.stem, split), _boxes(file)))
+        root = _parse(file)
+        listing.scenes.append(Boxed(picture, split_of.get(file.stem, split), _boxes(root, file), told_px=_size(root)))
     told = {file.stem.lower() for file in files}
     listing.notes += [f"{path}: left out, for it has no XML" for stem, path in by_stem.items() if stem not in told]
 
 
-def _boxes(file: Path) -> tuple[NamedBox, ...]:
+def _parse(file: Path) -> ET.Element:
     try:
-        root = ET.parse(file).getroot()  # noqa: S314, expat refuses bombs; a data set is its owner's choice
-        return tuple(NamedBox(_box(node), _name(node, file)) for node in root.iter("object"))
+        return ET.parse(file).getroot()  # noqa: S314, expat refuses bombs; a data set is its owner's choice
     except OSError as error:
         raise TrainError(f"{file}: cannot read: {error.strerror}") from error
     except (ET.ParseError, ValueError, LookupError) as error:
-        raise TrainError(f"{file}: no VOC XML in the encoding it declares: {error}") from error
+        raise TrainError(f"{file}: no XML in the encoding it declares, or UTF-8: {error}") from error
+
+
+def _boxes(root: ET.Element, file: Path) -> tuple[NamedBox, ...]:
+    try:
+        return tuple(NamedBox(_box(node), _name(node, file)) for node in root.iter("object"))
+    except ValueError as error:
+        raise TrainError(f"{file}: found a box that is no number: {error}") from error
+
+
+def _size(root: ET.Element) -> tuple[int, int] | None:
+    width, height = (root.findtext(f"size/{side}") or "" for side in ("width", "height"))
+    return (int(width), int(height)) if width.isdigit() and height.isdigit() and int(width) else None
 
 
 def _box(node: ET.Element) -> Box:

@@ -57,6 +57,7 @@ class Boxed:
     split: str  # none: the data set says none
     boxes: tuple[NamedBox, ...]
     level: str = ""
+    told_px: tuple[int, int] | None = None  # width and height that the annotation says the picture has
 
 
 @dataclass(slots=True)
