@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -39,6 +39,7 @@ class Crops:
     gallery: list[Sample]  # catalogue pictures, where the data has any
     gallery_canvases: NDArray[np.uint8]
     skipped: list[str]
+    refitted: list[str] = field(default_factory=list)  # boxes of train that were clipped to their picture
 
     def category_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
         """The category of each sample as a number."""
@@ -136,6 +137,7 @@ def load_crops(
         gallery,
         gallery_canvases,
         pictures.skipped + val_skipped + gallery_skipped,
+        pictures.refitted,
     )
 
 

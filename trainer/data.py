@@ -279,7 +279,11 @@ def require_each(samples: Sequence[Sample], expected: Iterable[str], key: str, l
     """
     counts = Counter(getattr(sample, key) for sample in samples)
     if few := [f"{name} ({counts[name]})" for name in expected if counts[name] < least]:
-        raise TrainError(f"{where}: found too few pictures of {', '.join(few[:5])}, expected at least {least} each")
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        why = ", for pairs are learned from" if least > 1 else ""
+        raise TrainError(
+            f"{where}: found too few pictures of {', '.join(few[:5])}{more}, expected at least {least} each{why}"
+        )
 
 
 def plain_batches(count: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

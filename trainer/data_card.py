@@ -52,6 +52,10 @@ def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
     base = shared_folder(rows)
     read = [row for row in rows if row.look is not None]
     pairs, bits = near_pairs([row.look for row in read if row.look is not None])
+    apart = np.array(
+        [read[a].path != read[b].path for a, b in pairs], bool
+    )  # several objects of one scene may be alike
+    pairs, bits = pairs[apart], bits[apart]
     items = sorted({item for row in rows for item in row.objects})
     return {
         "schema": SCHEMA,

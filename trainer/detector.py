@@ -22,6 +22,7 @@ from trainer.models import Detector, ModelCard, build_model, save_model
 from trainer.recipe import DetectorRecipe
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, fit
+from trainer.training_card import write_scenes_card
 
 _HEADROOM = 2.0  # training scenes are kept at up to twice the canvas, for zooming in
 _GIOU_WEIGHT = 2.0
@@ -206,6 +207,7 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     val_scenes, _ = read(data.val or data.train, splits=data.val_splits)
     longest = round(_HEADROOM * max(spec.width, spec.height))
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
+    write_scenes_card(out, train, val, labels, data)
     torch.manual_seed(recipe.seed)
     card = ModelCard(
         kind="detector",

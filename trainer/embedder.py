@@ -28,6 +28,7 @@ from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Teacher, mean_angle
 from trainer.train import Batch, fit
+from trainer.training_card import write_crops_card
 
 
 class _Trained(nn.Module):
@@ -187,6 +188,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         raise TrainError(
             f"{', '.join(crops.categories)}: found one item {crops.items}, expected two or more to compare"
         )
+    write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     heads = [Head(name=name, dim=recipe.dim) for name in recipe.heads]
     card = ModelCard(

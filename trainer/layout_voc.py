@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -41,9 +42,7 @@ def read_voc(folder: Path) -> Listing:
     if not listing.scenes:
         raise TrainError(f"{folder}: found no XML, expected some in Annotations/ or beside the pictures")
     if not any(scene.split for scene in listing.scenes):
-        listing.scenes = [
-            Boxed(scene.path, held_out(number), scene.boxes) for number, scene in enumerate(listing.scenes)
-        ]
+        listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
     return listing
 

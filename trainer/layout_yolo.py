@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def read_yolo(path: Path) -> Listing:
     if not listing.scenes:
         raise TrainError(f"{path}: found no picture, expected some where train, val or images say")
     if not any(scene.split for scene in listing.scenes):
-        listing.scenes = [Boxed(s.path, held_out(number), s.boxes) for number, s in enumerate(listing.scenes)]
+        listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
     return listing
 
 

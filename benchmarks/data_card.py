@@ -1,0 +1,108 @@
+"""Data cards of the real sets, how fast they are made, and which copies of a picture the hash finds.
+
+    python benchmarks/data_card.py [MODEL ...]  # run folders of classifiers or embedders that look at the groceries too
+
+Needs the photos (../shared/data or $FINESIGHT_DATA). Writes benchmarks/results/data_card.json, and the cards with sheets
+of the pairs into runs/data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+PHOTOS, SEED = 500, 0
+
+
+def main() -> None:
+    """Examine, copy, time."""
+    from benchmarks.grocery import machine
+    from trainer.data_command import describe_data
+
+    data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
+    if not (data / "grocery").is_dir():
+        sys.exit(f"{data}/grocery: found no folder, expected the photos")
+    report: dict[str, object] = {
+        name: describe_data(data / name, ROOT / "runs/data" / name) | {"out": None}
+        for name in ("grocery", "playing_cards", "fruit_boxes")
+    }
+    for model in map(Path, sys.argv[1:]):
+        out = ROOT / "runs/data" / model.name
+        report[f"grocery_by_{model.name}"] = describe_data(data / "grocery", out, model=model)["embedding_duplicates"]
+    report |= {"one_thread": one_thread(data), "copies": copies(data), "search_s": search()}
+    report |= {"date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
+    print(json.dumps(report, indent=1))
+    (ROOT / "benchmarks/results/data_card.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def one_thread(data: Path) -> dict[str, float]:
+    """Processor time of a picture: reading, decoding, hash."""
+    from trainer.data_examination import examine_listing
+    from trainer.layout import read_listing
+
+    listing = read_listing(data / "grocery")
+    started, used = time.perf_counter(), time.process_time()
+    rows, _ = examine_listing(listing, "grocery", threads=1)
+    return {
+        "pictures": len(rows),
+        "pictures_per_s": round(len(rows) / (time.perf_counter() - started), 1),
+        "pictures_per_processor_s": round(len(rows) / (time.process_time() - used), 1),
+    }
+
+
+def copies(data: Path) -> dict[str, object]:
+    """Which share of altered copies is found among all the groceries, and which pairs of others come along."""
+    from edge.image import decode_image, encode_image, read_image, resize
+    from trainer.data import read_samples
+    from trainer.duplicates import fingerprint, near_pairs
+
+    def cut(image: np.ndarray, share: float) -> np.ndarray:
+        y, x = (round(side * share / 2) for side in image.shape[:2])
+        return image[y : image.shape[0] - y, x : image.shape[1] - x]
+
+    alter: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "jpeg quality 30": lambda image: decode_image(encode_image(image, ".jpg", 30), "copy"),
+        "half the size": lambda image: resize(image, image.shape[1] // 2, image.shape[0] // 2, "area"),
+        "20 grey levels brighter": lambda image: np.clip(image.astype(np.int16) + 20, 0, 255).astype(np.uint8),
+        "2 % cut off": lambda image: cut(image, 0.02),
+        "5 % cut off": lambda image: cut(image, 0.05),
+        "10 % cut off": lambda image: cut(image, 0.10),
+        "mirrored": lambda image: np.ascontiguousarray(image[:, ::-1]),
+    }
+    paths = [sample.path for sample in read_samples(data / "grocery")]
+    prints = [fingerprint(read_image(path)) for path in paths]
+    chosen = np.random.default_rng(SEED).choice(len(paths), PHOTOS, replace=False)
+    report: dict[str, object] = {"photos": PHOTOS, "among": len(paths), "seed": SEED}
+    for name, change in alter.items():
+        altered = [fingerprint(change(read_image(paths[i]))) for i in chosen]
+        pairs, _ = near_pairs([*prints, *altered])
+        crossing = [(a, b - len(paths)) for a, b in pairs.tolist() if a < len(paths) <= b]
+        found = {b for a, b in crossing if chosen[b] == a}
+        report[name] = {"found": len(found) / PHOTOS, "pairs_with_another_photo": len(crossing) - len(found)}
+    return report
+
+
+def search() -> dict[str, float]:
+    """Seconds to search random hashes for pairs, on the threads that numpy takes."""
+    from trainer.duplicates import similar_pairs
+
+    report = {}
+    for count in (4_000, 16_000, 64_000):
+        signs = np.where(np.random.default_rng(SEED).random((count, 64)) < 0.5, -0.125, 0.125).astype(np.float32)
+        started = time.perf_counter()
+        similar_pairs(signs, 1 - 2 * 8 / 64)
+        report[str(count)] = round(time.perf_counter() - started, 2)
+    return report
+
+
+if __name__ == "__main__":
+    main()
