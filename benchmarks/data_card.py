@@ -1,9 +1,9 @@
 """Data cards of the real sets, how fast they are made, and which copies of a picture the hash finds.
 
-    python benchmarks/data_card.py [MODEL ...]  # run folders of classifiers or embedders that look at the groceries too
+    python benchmarks/data_card.py [MODEL ...]  # run folders of classifiers or embedders, to look at the groceries too
 
-Needs the photos (../shared/data or $FINESIGHT_DATA). Writes benchmarks/results/data_card.json, and the cards with sheets
-of the pairs into runs/data.
+Needs the photos (../shared/data or $FINESIGHT_DATA). Writes benchmarks/results/data_card.json; the cards, with pictures of
+the pairs, go into runs/data.
 """
 
 from __future__ import annotations

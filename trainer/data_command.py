@@ -10,11 +10,11 @@ from typing import Any
 from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.image import encode_image
-from trainer.data import samples_of
 from trainer.data_card import CARD_FILE, make_card, shared_folder, summary
 from trainer.data_examination import examine_listing
 from trainer.data_page import pair_sheet, to_markdown
 from trainer.layout import read_listing
+from trainer.listing import samples_of
 from trainer.recipe import Split
 from trainer.sample import Layout
 

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from edge.errors import CaptureError
 from trainer.box_fit import fit_boxes
-from trainer.data import boxed_of, samples_of
 from trainer.data_card import Findings, Row
 from trainer.duplicates import Print, fingerprint
-from trainer.picture import read_picture
+from trainer.listing import boxed_of, samples_of
+from trainer.picture import decode_picture, read_bytes
 from trainer.recipe import Split
 from trainer.sample import Listing, NamedBox, held_out
 from trainer.split import resplit_scenes
@@ -90,9 +90,9 @@ def _open_all(asked: Sequence[_Asked]) -> list[_Seen]:
 
 def _open(asked: _Asked) -> _Seen:
     try:
-        picture, facts = read_picture(asked.path)
-        digest = hashlib.blake2b(asked.path.read_bytes(), digest_size=16).hexdigest()
-    except (CaptureError, OSError) as error:
+        data = read_bytes(asked.path)
+        picture, facts = decode_picture(data, str(asked.path))
+    except CaptureError as error:
         return _Seen(None, error=str(error))
     height, width = picture.shape[:2]
     fitted = fit_boxes(np.array([box.box_px for box in asked.boxes], np.float32), width, height)
@@ -103,7 +103,7 @@ def _open(asked: _Asked) -> _Seen:
     other = asked.told_px not in (None, (width, height))
     return _Seen(
         fingerprint(picture),
-        digest,
+        hashlib.blake2b(data, digest_size=16).hexdigest(),
         (*facts.oddities, *["of another size than annotated"] * other),
         outside=tuple(np.array(told, object)[fitted.outside]),
         empty=tuple(np.array(told, object)[fitted.empty]),

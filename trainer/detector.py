@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edge.errors import TrainError
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
 from edge.types import FloatArray, Image
@@ -204,7 +205,9 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
         split=data.split,
     )
     train_scenes, labels = read(data.train, splits=data.train_splits)
-    val_scenes, _ = read(data.val or data.train, splits=data.val_splits)
+    val_scenes, val_labels = read(data.val or data.train, splits=data.val_splits)
+    if labels != val_labels:
+        raise TrainError(f"{data.val}: found classes {val_labels}, expected those of {data.train}: {labels}")
     longest = round(_HEADROOM * max(spec.width, spec.height))
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
     write_scenes_card(out, train, val, labels, data)

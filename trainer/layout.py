@@ -11,7 +11,7 @@ from trainer.layout_benchmarks import read_cub, read_sop
 from trainer.layout_cars import looks_like_cars, read_cars
 from trainer.layout_coco import coco_files, read_coco, read_rpc
 from trainer.layout_folders import read_folders, read_index, unwrap
-from trainer.layout_voc import read_voc
+from trainer.layout_voc import looks_like_voc, read_voc
 from trainer.layout_yolo import looks_like_yolo, read_tags, read_yolo
 from trainer.sample import Layout, Listing
 
@@ -65,7 +65,7 @@ def _of_folder(folder: Path, *, boxed: bool) -> Layout | None:
         "rpc": lambda: has(*(f"instances_{split}2019.json" for split in ("train", "val", "test"))),
         "coco": lambda: bool(coco_files(folder)),
         "tags": lambda: has("boxes.json") and _is_tags(folder / "boxes.json"),
-        "voc": lambda: has("Annotations") or any(folder.glob("*.xml")) or any(folder.glob("*/*.xml")),
+        "voc": lambda: looks_like_voc(folder),
         "yolo": lambda: looks_like_yolo(folder),
         "folders": lambda: not boxed,
     }

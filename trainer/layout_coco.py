@@ -32,11 +32,13 @@ def read_coco(path: Path, root: Path | None) -> Listing:
     """
     listing = Listing("coco")
     if path.is_file():
-        _add(path, root or _root_of(path, _tree(path)), "", listing)
+        tree = _tree(path)
+        _add(path, tree, root or _root_of(path, tree), "", listing)
         return listing
     for file in coco_files(path):
         split = split_named(file.parent.name) if file.name == _ROBOFLOW else _split_in(file.stem)
-        _add(file, root or _root_of(file, _tree(file)), split, listing)
+        tree = _tree(file)
+        _add(file, tree, root or _root_of(file, tree), split, listing)
     if not listing.scenes:
         raise TrainError(f"{path}: found no JSON with images and annotations, expected one, in it or in annotations/")
     return listing
@@ -66,7 +68,8 @@ def read_rpc(folder: Path) -> Listing:
         raise TrainError(f"{files['train']}: not found, expected the annotations of RPC")
     for split, file in files.items():
         if file.is_file():
-            _add(file, require_file(folder / f"{split}2019", f"the folder of RPC's {split} pictures"), split, listing)
+            pictures = require_file(folder / f"{split}2019", f"the folder of RPC's {split} pictures")
+            _add(file, _tree(file), pictures, split, listing)
         else:
             listing.notes.append(f"{file}: not found, RPC is read without its {split} split")
     return listing
@@ -100,9 +103,8 @@ def _root_of(path: Path, tree: dict[str, Any]) -> Path:
     return next((place for place in places if (place / name).is_file()), path.parent)
 
 
-def _add(path: Path, root: Path, split: str, listing: Listing) -> None:
+def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: Listing) -> None:
     """Add the pictures of one JSON; an image's own `split` counts before the file's."""
-    tree = _tree(path)
     try:
         entries = sorted(tree.get("categories", []), key=lambda e: e["id"])
         names = {entry["id"]: (entry["name"], _meta(entry)) for entry in entries}

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from edge.errors import TrainError
 from edge.types import Box
-from trainer.layout_folders import pictures_in
+from trainer.layout_folders import folders_in, pictures_in
 from trainer.sample import Boxed, Listing, NamedBox, held_out, split_named
 from trainer.text import read_lines, require_file
 
@@ -37,7 +37,7 @@ def read_voc(folder: Path) -> Listing:
             listing.notes += [f"{s.path}: found in no list of ImageSets/Main" for s in listing.scenes if not s.split]
             listing.scenes = [scene for scene in listing.scenes if scene.split]
     else:
-        for place in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
+        for place in [folder, *folders_in(folder)]:
             _add(place, place, {}, listing, split_named(place.name) if place != folder else "")
     if not listing.scenes:
         raise TrainError(f"{folder}: found no XML, expected some in Annotations/ or beside the pictures")
@@ -45,6 +45,14 @@ def read_voc(folder: Path) -> Listing:
         listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
     return listing
+
+
+def looks_like_voc(folder: Path) -> bool:
+    """Whether a folder has annotations of Pascal VOC, in the places that read_voc looks at."""
+    if (folder / "Annotations").is_dir():
+        return True
+    files = (file for place in [folder, *folders_in(folder)] for file in sorted(place.glob("*.xml"))[:1])
+    return any(b"annotation" in file.read_bytes().replace(b"\0", b"") for file in files)  # UTF-16 has zeros
 
 
 def _image_sets(folder: Path) -> dict[str, str]:

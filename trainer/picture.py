@@ -31,9 +31,17 @@ def read_picture(path: Path) -> tuple[Image, Facts]:
     Raises:
         CaptureError: missing, empty, not a picture, or cut off.
     """
-    data = read_bytes(path)
-    _refuse_cut_off(data, path)
-    return decode_image(data, str(path)), facts_of(data)
+    return decode_picture(read_bytes(path), str(path))
+
+
+def decode_picture(data: bytes, where: str) -> tuple[Image, Facts]:
+    """Decode a picture, see read_picture.
+
+    Raises:
+        CaptureError: empty, not a picture, or cut off.
+    """
+    _refuse_cut_off(data, where)
+    return decode_image(data, where), facts_of(data)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -48,7 +56,7 @@ def read_bytes(path: Path) -> bytes:
         raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def _refuse_cut_off(data: bytes, path: Path) -> None:
+def _refuse_cut_off(data: bytes, where: str) -> None:
     """Some decoders fill in what is missing with grey, which a network would learn."""
     kind = kind_of(data)
     if kind is None:
@@ -58,7 +66,7 @@ def _refuse_cut_off(data: bytes, path: Path) -> None:
     except PictureError:
         whole = False
     if not whole:
-        raise CaptureError(f"{path}: found {len(data)} bytes of a {kind} that is cut off, expected it to its end")
+        raise CaptureError(f"{where}: found {len(data)} bytes of a {kind} that is cut off, expected it to its end")
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -316,3 +316,22 @@ def test_crops_of_one_scene_are_cut_with_the_margin_that_is_asked_for(tmp_path):
     assert image.shape == (12, 24, 3)
     assert image.flags["C_CONTIGUOUS"]
     assert image.dtype == np.uint8
+
+
+def test_xml_of_other_programs_is_no_voc(tmp_path):
+    layouts.folders(tmp_path, ["jar/plum"], 1)
+    (tmp_path / ".idea").mkdir()
+    (tmp_path / ".idea/misc.xml").write_text("<project/>")
+    (tmp_path / "jar/notes.xml").write_text("<project/>")
+    assert find_layout(tmp_path) == "folders"
+
+
+def test_scenes_may_be_divided_anew(tmp_path):
+    for number in range(10):
+        picture(tmp_path / f"train/{number}.jpg", number)
+        layouts.voc(tmp_path / f"train/{number}.xml", ("ace", 4, 2, 24, 12))
+    with pytest.raises(TrainError, match=r"no image of the splits \['val'\]"):
+        read_scenes(tmp_path, splits=["val"])
+    how = Split(how="stratified", val=0.3)
+    train, val = ({s.path for s in read_scenes(tmp_path, splits=[split], split=how)[0]} for split in ("train", "val"))
+    assert (len(train), len(val), len(train & val)) == (7, 3, 0)
