@@ -2,8 +2,8 @@
 
     python benchmarks/data_card.py [MODEL ...]  # run folders of classifiers or embedders, to look at the groceries too
 
-Needs the photos (../shared/data or $FINESIGHT_DATA). Writes benchmarks/results/data_card.json; the cards, with pictures of
-the pairs, go into runs/data.
+Needs the photos (../shared/data or $FINESIGHT_DATA). Writes benchmarks/results/data_card.json, and the cards with their
+pictures of pairs into runs/data.
 """
 
 from __future__ import annotations

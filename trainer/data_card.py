@@ -52,10 +52,9 @@ def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
     base = shared_folder(rows)
     read = [row for row in rows if row.look is not None]
     pairs, bits = near_pairs([row.look for row in read if row.look is not None])
-    apart = np.array(
-        [read[a].path != read[b].path for a, b in pairs], bool
-    )  # several objects of one scene may be alike
-    pairs, bits = pairs[apart], bits[apart]
+    if found.true_boxes:  # several objects of one scene may be alike
+        apart = np.array([(read[a].path, read[a].split) != (read[b].path, read[b].split) for a, b in pairs], bool)
+        pairs, bits = pairs[apart], bits[apart]
     items = sorted({item for row in rows for item in row.objects})
     return {
         "schema": SCHEMA,

@@ -56,16 +56,19 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
         category: of all items, where there is one level.
 
     Raises:
-        TrainError: an item without pictures, one and two levels mixed, or no folder at all.
+        TrainError: an item without pictures, one and two levels mixed, or classes beside splits.
     """
     folder = unwrap(folder)
-    splits = [path for path in folders_in(folder) if split_named(path.name)]
+    inner = folders_in(folder)
+    splits = [split_named(path.name) for path in inner]
     listing = Listing("folders")
-    if splits and len(splits) == len(folders_in(folder)):
-        for path in splits:
-            _walk(path, split_named(path.name), category, listing)
-    else:
+    if "train" not in splits:
         _walk(folder, "", category, listing)
+        return listing
+    for path, split in zip(inner, splits, strict=True):
+        if not split:
+            raise TrainError(f"{path}: found beside a folder of training pictures, expected folders of splits only")
+        _walk(path, split, category, listing)
     return listing
 
 
@@ -78,7 +81,7 @@ def unwrap(folder: Path) -> Path:
 
 def folders_in(folder: Path) -> list[Path]:
     """Folders in a folder, sorted, without what systems hide there."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX")
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ def read_voc(folder: Path) -> Listing:
         folder: with Annotations and JPEGImages; or with XML files beside the pictures, in it or in folders of splits.
 
     Raises:
-        TrainError: no XML, a broken one, or one whose picture is missing.
+        TrainError: no XML, a broken one, or none whose picture is there.
     """
     listing = Listing("voc")
     if (folder / "Annotations").is_dir():
@@ -40,7 +40,8 @@ def read_voc(folder: Path) -> Listing:
         for place in [folder, *folders_in(folder)]:
             _add(place, place, {}, listing, split_named(place.name) if place != folder else "")
     if not listing.scenes:
-        raise TrainError(f"{folder}: found no XML, expected some in Annotations/ or beside the pictures")
+        found = listing.notes[0] if listing.notes else f"{folder}: found no XML"
+        raise TrainError(f"{found}, expected XML in Annotations/ or beside the pictures")
     if not any(scene.split for scene in listing.scenes):
         listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
@@ -73,7 +74,8 @@ def _add(annotations: Path, pictures: Path, split_of: dict[str, str], listing: L
     for file in files:
         picture = by_stem.get(file.stem.lower())
         if picture is None:
-            raise TrainError(f"{pictures / file.stem}.jpg: not found, expected the picture of {file.name}")
+            listing.notes.append(f"{pictures / file.stem}.jpg: not found, expected the picture of {file.name}")
+            continue
         root = _parse(file)
         listing.scenes.append(Boxed(picture, split_of.get(file.stem, split), _boxes(root, file), told_px=_size(root)))
     told = {file.stem.lower() for file in files}

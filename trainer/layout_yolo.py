@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def read_yolo(path: Path) -> Listing:
         TrainError: a file is missing, a line is broken or names a class that is not there.
     """
     listing = Listing("yolo")
-    table = path if path.is_file() else next(iter(sorted((*path.glob("*.yaml"), *path.glob("*.yml")))), None)
+    table = path if path.is_file() else _table_in(path)
     if table is not None:
         listing.names, places = _table(table)
     else:
@@ -92,9 +93,15 @@ def _plain(folder: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
 
 def looks_like_yolo(folder: Path) -> bool:
     """Whether a folder has a data.yaml, or names of classes and pictures with text files."""
-    if any(path.stem.lower() in ("data", "dataset") for path in (*folder.glob("*.yaml"), *folder.glob("*.yml"))):
+    if _table_in(folder) is not None:
         return True
     return (folder / "labels").is_dir() or any((folder / name).is_file() for name in ("classes.txt", "obj.names"))
+
+
+def _table_in(folder: Path) -> Path | None:
+    """The YAML of a folder that names classes."""
+    files = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
+    return next((file for file in files if re.search(rb"(?m)^names\s*:", file.read_bytes())), None)
 
 
 def _label_file(picture: Path) -> Path:
@@ -153,23 +160,18 @@ def read_tags(path: Path) -> Listing:
     try:
         for number, entry in enumerate(json.loads(read_text(file))["files"]):
             picture = file.parent / entry["filename"]
-            width, height = upright_size(picture)
-            boxes = tuple(
-                NamedBox(
-                    (
-                        tag["left"] * width,
-                        tag["top"] * height,
-                        (tag["left"] + tag["width"]) * width,
-                        (tag["top"] + tag["height"]) * height,
-                    ),
-                    tag["tag"],
-                )
-                for tag in entry["tags"]
-            )
-            listing.scenes.append(Boxed(picture, held_out(number), boxes))
-    except CaptureError as error:
-        raise TrainError(str(error)) from error
+            try:
+                size = upright_size(picture)
+            except CaptureError as error:
+                listing.notes.append(f"left out {error}")
+                continue
+            listing.scenes.append(Boxed(picture, held_out(number), tuple(_region(tag, size) for tag in entry["tags"])))
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{file}: found no files with tags: {type(error).__name__} {error}") from error
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
     return listing
+
+
+def _region(tag: dict[str, Any], size_px: tuple[int, int]) -> NamedBox:
+    left, top = tag["left"] * size_px[0], tag["top"] * size_px[1]
+    return NamedBox((left, top, left + tag["width"] * size_px[0], top + tag["height"] * size_px[1]), tag["tag"])

@@ -120,6 +120,15 @@ def test_training_runs_carry_a_card_and_a_model_finds_pairs_too(tmp_path, capsys
     assert "found a detector, expected a classifier or an embedder" in capsys.readouterr().err
 
 
+def test_a_file_in_two_splits_or_under_two_names_is_told(tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    rows = [("a.png", "train", "jar", "plum"), ("a.png", "val", "jar", "plum"), ("a.png", "train", "jar", "pear")]
+    write_index(tmp_path, rows)
+    assert main(["data", str(tmp_path)]) == 0
+    pairs = json.loads(capsys.readouterr().out)["duplicates"]
+    assert (pairs["pairs"], pairs["leaks"], pairs["contradictions"]) == (3, {"train | val": 2}, 2)
+
+
 def test_a_recipe_trains_on_boxes_of_any_layout(tmp_path):
     for split in ("train", "val"):
         for number in range(4):

@@ -33,6 +33,12 @@ def test_folders_of_splits_are_no_classes(tmp_path):
     assert {("jar", "plum")} == {(s.category, s.item) for s in read_samples(tmp_path / "set")}
 
 
+def test_a_class_beside_splits_is_refused(tmp_path):
+    layouts.folders(tmp_path, ["train/plum", "val/plum", "pear"], per_item=1)
+    with pytest.raises(TrainError, match="pear: found beside a folder of training pictures"):
+        read_samples(tmp_path)
+
+
 def test_one_and_two_levels_mixed_are_refused(tmp_path):
     layouts.folders(tmp_path, ["plum", "jar/pear"], per_item=1)
     with pytest.raises(TrainError, match="pictures right in plum and folders in jar, expected one level"):
@@ -144,6 +150,8 @@ def test_voc_names_the_picture_that_is_missing_and_the_one_without_boxes(tmp_pat
     layouts.voc(tmp_path / "z.xml", ("ace", 4, 2, 24, 12))
     assert "y.jpg: left out" in read_listing(tmp_path).notes[0]
     layouts.voc(tmp_path / "x.xml", ("ace", 4, 2, 24, 12))
+    assert "x.jpg: not found, expected the picture of x.xml" in read_listing(tmp_path).notes[0]
+    (tmp_path / "z.jpg").unlink()
     with pytest.raises(TrainError, match=r"x\.jpg: not found, expected the picture of x\.xml"):
         read_listing(tmp_path)
 
