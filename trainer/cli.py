@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--test", type=float, default=0.0, help="fraction that --split holds out to test")
     data.add_argument("--seed", type=int, default=0, help="of --split")
     data.add_argument("--model", type=Path, help="run folder of a classifier or embedder that looks for duplicates too")
-    data.add_argument("--least", type=float, default=0.99, help="cosine from which the model takes two for the same")
+    data.add_argument("--least", type=float, default=0.97, help="cosine from which the model takes two for the same")
     data.add_argument("-o", "--out", type=Path, help="folder for the card: JSON, Markdown and pictures of pairs")
     for name, what in (
         ("detector", "train the detector"),

@@ -184,7 +184,7 @@ def describe_pairs(rows: Sequence[Row], pairs: NDArray[np.int64], told: Sequence
                 "contradicts": contradicts,
             }
         )
-    listed.sort(key=lambda pair: (not pair["leak"], not pair["contradicts"]))  # what matters first
+    listed.sort(key=lambda pair: not (pair["leak"] or pair["contradicts"]))  # what matters first, else as near
     return {
         "pairs": len(pairs),
         "same_file": exact,

@@ -27,7 +27,7 @@ def describe_data(
     layout: Layout | None = None,
     split: Split | None = None,
     model: Path | None = None,
-    least: float = 0.99,
+    least: float = 0.97,
 ) -> dict[str, Any]:
     """Examine a data set.
 

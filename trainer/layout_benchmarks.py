@@ -6,6 +6,8 @@ its 12 super-classes are the meta-categories, and its two splits share no class.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from edge.errors import TrainError
@@ -66,6 +68,7 @@ def read_sop(folder: Path) -> Listing:
     if not (folder / "Ebay_train.txt").is_file() and (folder / "Stanford_Online_Products").is_dir():
         folder = folder / "Stanford_Online_Products"
     listing = Listing("sop")
+    folders: dict[str, set[str]] = defaultdict(set)  # of each super-class: one, whose name is the super-class's
     for split in ("train", "test"):
         file = require_file(folder / f"Ebay_{split}.txt", "the table of the products of one split")
         header, *lines = read_lines(file) or [""]
@@ -76,5 +79,8 @@ def read_sop(folder: Path) -> Listing:
             if len(columns) != len(_SOP_COLUMNS):
                 raise TrainError(f"{file}: line {number}: found {len(columns)} columns, expected {len(_SOP_COLUMNS)}")
             path = folder / columns[3]
-            listing.samples.append(Sample(path, split, path.parent.name.removesuffix("_final"), columns[1]))
+            folders[columns[2]].add(path.parent.name.removesuffix("_final"))
+            listing.samples.append(Sample(path, split, columns[2], columns[1]))
+    names = {number: found.pop() if len(found) == 1 else f"super-class {number}" for number, found in folders.items()}
+    listing.samples = [replace(sample, category=names[sample.category]) for sample in listing.samples]
     return listing
