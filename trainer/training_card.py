@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 def write_crops_card(out: Path, crops: Crops, source: CropData) -> None:
-    """Write data_card.json of single objects: crops are compared as the network sees them."""
-    rows = _rows(crops.train, [_content(c, crops.spec) for c in crops.train_canvases()])
+    """Write data_card.json of single objects: the crops are compared, as they are learned from."""
+    rows = _rows(crops.train, crops.images)
     rows += _rows(crops.val, [_content(c, crops.spec) for c in crops.val_canvases])
     rows += _rows(crops.gallery, [_content(c, crops.spec) for c in crops.gallery_canvases])
     found = Findings(

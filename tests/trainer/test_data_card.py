@@ -23,6 +23,7 @@ from trainer.cli import main
 from trainer.data_card import alike_names
 from trainer.detector import train_detector
 from trainer.embedder import train_embedders
+from trainer.recipe import Split
 
 
 def faulty(root):
@@ -140,6 +141,18 @@ def test_a_recipe_trains_on_boxes_of_any_layout(tmp_path):
     recipe = embedder_recipe(tmp_path, epochs=1, heads=["class"])
     assert train_embedders(recipe, tmp_path / "e")[0].categories == ["object"]
     assert json.loads((tmp_path / "e/data_card.json").read_text())["true_boxes"]
+
+
+def test_class_disjoint_validation_is_judged_among_itself(tmp_path):
+    layouts.folders(tmp_path / "set", [f"jar/{name}" for name in "abcdef"], 4)
+    recipe = embedder_recipe(tmp_path / "set", heads=["class"])
+    recipe = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"split": Split(how="class_disjoint", val=0.34)})}
+    )
+    card = train_embedders(recipe, tmp_path / "run")[0]
+    assert (card.data["items"], card.data["train"], card.data["val"]) == (4, 16, 8)
+    assert card.metrics["recall_1_val"] * 8 in range(9)
+    assert "recall_1_train" not in card.metrics
 
 
 def test_an_embedder_says_which_class_has_too_few_pictures_for_pairs(tmp_path):
