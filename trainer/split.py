@@ -47,13 +47,20 @@ def resplit(samples: Sequence[Sample], how: Split) -> list[Sample]:
 def resplit_scenes(scenes: Sequence[Boxed], how: Split) -> list[Boxed]:
     """Divide whole scenes anew, stratified by the rarest item of each; those without objects are one more class.
 
+    The same seed gives each scene the split that its crops have.
+
     Raises:
         TrainError: another way is asked for: a scene shows several items.
     """
     if how.how != "stratified":
         raise TrainError(f"split: found how {how.how!r} for scenes, expected stratified")
     chosen = [scene for scene in scenes if scene.split in ("", *how.of)]
-    to = divide(_rarest({str(s.path): {box.item for box in s.boxes} for s in chosen}), how.val, how.test, how.seed)
+    to = divide(
+        _rarest({str(s.path): {f"{box.category}/{box.item}" for box in s.boxes} for s in chosen}),
+        how.val,
+        how.test,
+        how.seed,
+    )
     return [replace(scene, split=to.get(str(scene.path), scene.split)) for scene in scenes]
 
 

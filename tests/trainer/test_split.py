@@ -82,6 +82,19 @@ def test_scenes_are_divided_by_their_rarest_object():
         resplit_scenes(scenes, Split(how="class_disjoint"))
 
 
+def test_a_scene_and_its_crops_come_into_the_same_split():
+    box = (0.0, 0.0, 1.0, 1.0)
+    names = ["plum", "pear", "fig"]
+    scenes = [
+        Boxed(Path(f"{n}"), "train", (NamedBox(box, names[n % 3]), NamedBox(box, names[n % 2]))) for n in range(30)
+    ]
+    crops = [Sample(s.path, "train", b.category, b.item, box_px=box) for s in scenes for b in s.boxes]
+    how = Split(how="stratified", val=0.3, test=0.1, seed=1)
+    of_scene = {scene.path: scene.split for scene in resplit_scenes(scenes, how)}
+    assert {crop.path: crop.split for crop in resplit(crops, how)} == of_scene
+    assert set(of_scene.values()) == {"train", "val", "test"}
+
+
 def test_nothing_left_to_train_on_is_refused():
     with pytest.raises(TrainError, match="expected less than 1 together"):
         divide({"a": "x"}, 0.5, 0.5, 0)
