@@ -17,6 +17,7 @@ NEAR_BITS, NEAR_COLOUR = 8, 20.0
 _SIDE = 32  # pixels of the grey picture that is transformed
 _KEPT = 8  # lowest frequencies along each axis
 _THUMB = 16  # pixels of the colour picture that confirms
+MOST_PAIRS = 500_000  # of frames of a camera that stands still, nearly all pairs are near: their search ends here
 _BLOCK = 2048  # rows of one product: 16 MB of similarities
 
 
@@ -55,9 +56,9 @@ def fingerprint(image_rgb: Image) -> Print:
 
 
 def similar_pairs(vectors: FloatArray, least: float) -> tuple[NDArray[np.int64], FloatArray]:
-    """All pairs of rows whose scalar product is `least` or more.
+    """All pairs of rows whose scalar product is `least` or more; the first MOST_PAIRS where there are more.
 
-    Quadratic, but in blocks of matrix products: see benchmarks/data_card.py for seconds.
+    Quadratic, but in blocks of matrix products: 54,000 hashes take 13 s on one core (benchmarks/data_card.py).
 
     Args:
         vectors: (n, d), rows of unit length.
@@ -67,7 +68,7 @@ def similar_pairs(vectors: FloatArray, least: float) -> tuple[NDArray[np.int64],
         (pairs, 2) indices, the smaller first, and their (pairs,) products.
     """
     vectors = np.ascontiguousarray(vectors, np.float32)
-    found, values = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
+    found, values, count = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)], 0
     for top in range(0, len(vectors), _BLOCK):
         for left in range(top, len(vectors), _BLOCK):
             products = vectors[top : top + _BLOCK] @ vectors[left : left + _BLOCK].T
@@ -76,13 +77,16 @@ def similar_pairs(vectors: FloatArray, least: float) -> tuple[NDArray[np.int64],
             rows, columns = rows[above], columns[above]
             found.append(np.stack([rows + top, columns + left], axis=1))
             values.append(products[rows, columns])
+            count += len(rows)
+            if count >= MOST_PAIRS:
+                return np.concatenate(found)[:MOST_PAIRS], np.concatenate(values)[:MOST_PAIRS]
     return np.concatenate(found), np.concatenate(values)
 
 
 def near_pairs(
     prints: Sequence[Print], bits: int = NEAR_BITS, colour: float = NEAR_COLOUR
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All pairs of pictures that look the same.
+    """Pairs of pictures that look the same: all, or those among the first MOST_PAIRS of near hashes.
 
     Args:
         prints: of n pictures.

@@ -6,6 +6,7 @@ the devkit's two folders.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,18 @@ CARS_TRAIN_CLASSES = 98  # of 196
 _CATEGORY = "car"
 _MERGED = "cars_annos.mat"
 _DEVKIT = ("cars_train_annos.mat", "cars_test_annos_withlabels.mat")
+# What scipy trips over in a file that is cut off or no MATLAB file. Bytes changed in the middle may end the process.
+_BROKEN = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    scipy.io.matlab.MatReadError,
+    zlib.error,
+)
 _PLACES = ("", "devkit", "car_devkit", "car_devkit/devkit", "cars_devkit", "cars_devkit/devkit")
 
 
@@ -91,7 +104,7 @@ def _load(file: Path) -> dict[str, Any]:
         return dict(scipy.io.loadmat(file, squeeze_me=True))
     except OSError as error:
         raise TrainError(f"{file}: cannot read: {error.strerror or error}") from error
-    except (ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+    except _BROKEN as error:
         raise TrainError(f"{file}: no MATLAB file: {error}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -81,12 +82,19 @@ def unwrap(folder: Path) -> Path:
 
 def folders_in(folder: Path) -> list[Path]:
     """Folders in a folder, sorted, without what systems hide there."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX")
+    with os.scandir(folder) as entries:
+        return sorted(Path(e.path) for e in entries if e.is_dir() and e.name[0] != "." and e.name != "__MACOSX")
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """Pictures in a folder, sorted, by their suffix."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("._"))
+    names = (name for name in _names(folder) if name.lower().endswith(IMAGE_SUFFIXES) and name[:2] != "._")
+    return sorted(folder / name for name in names)
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:  # no object for each file
+        return [entry.name for entry in entries]
 
 
 def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
@@ -111,8 +119,7 @@ def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
 
 def _others(folder: Path) -> list[str]:
     """What else lies beside the pictures, that someone may have taken for one."""
-    suffixes = Counter(p.suffix.lower() for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
-    ignored = {suffix: n for suffix, n in suffixes.items() if suffix in {".gif", ".heic", ".heif", ".avif", ".jp2"}}
-    return [
-        f"{folder}: left out {n} files {suffix}, expected {', '.join(IMAGE_SUFFIXES)}" for suffix, n in ignored.items()
-    ]
+    suffixes = Counter(name.lower().rpartition(".")[2] for name in _names(folder) if "." in name)
+    ignored = {suffix: n for suffix, n in suffixes.items() if suffix in {"gif", "heic", "heif", "avif", "jp2"}}
+    expected = ", ".join(IMAGE_SUFFIXES)
+    return [f"{folder}: left out {n} files .{suffix}, expected {expected}" for suffix, n in ignored.items()]

@@ -6,6 +6,7 @@ import numpy as np
 
 from edge.image import decode_image, encode_image, read_image, resize
 from tests.trainer.layouts import picture
+from trainer import duplicates
 from trainer.duplicates import fingerprint, groups_of, near_pairs, similar_pairs
 
 
@@ -52,6 +53,13 @@ def test_pairs_across_blocks_are_those_of_plain_search():
     assert set(zip(first.tolist(), second.tolist(), strict=True)) == set(map(tuple, pairs.tolist()))
     assert len(pairs) > 100
     np.testing.assert_allclose(values, (vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(axis=1), atol=1e-5)
+
+
+def test_a_camera_that_stands_still_does_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 1000)
+    pairs, values = similar_pairs(np.ones((5000, 1), np.float32), 0.9)
+    assert pairs.shape == (1000, 2)
+    assert len(values) == 1000
 
 
 def test_groups_join_pairs_that_share_a_picture():

@@ -265,9 +265,11 @@ def test_cars_may_be_folders_of_classes(tmp_path):
 
 def test_a_file_that_is_no_matlab_file_is_named(tmp_path):
     layouts.cars_devkit(tmp_path)
-    (tmp_path / "devkit/cars_meta.mat").write_bytes(b"not a file of MATLAB" * 20)
-    with pytest.raises(TrainError, match=r"cars_meta\.mat: no MATLAB file"):
-        read_samples(tmp_path)
+    whole = (tmp_path / "devkit/cars_meta.mat").read_bytes()
+    for broken in (b"not a file of MATLAB" * 20, b"", whole[:100], whole[:200]):
+        (tmp_path / "devkit/cars_meta.mat").write_bytes(broken)
+        with pytest.raises(TrainError, match=r"cars_meta\.mat: (no MATLAB file|cannot read)"):
+            read_samples(tmp_path)
 
 
 def test_online_products_have_super_classes_for_categories(tmp_path):
