@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--val", type=float, default=0.2, help="fraction that --split holds out to validate")
     data.add_argument("--test", type=float, default=0.0, help="fraction that --split holds out to test")
     data.add_argument("--seed", type=int, default=0, help="of --split")
+    data.add_argument("--together", action="store_true", help="--split keeps pictures that look the same together")
     data.add_argument("--model", type=Path, help="run folder of a classifier or embedder that looks for duplicates too")
     data.add_argument("--least", type=float, default=0.97, help="cosine from which the model takes two for the same")
     data.add_argument("-o", "--out", type=Path, help="folder for the card: JSON, Markdown and pictures of pairs")
@@ -117,7 +118,8 @@ def _data(args: argparse.Namespace) -> dict[str, object]:
     from trainer.data_command import describe_data
     from trainer.recipe import Split
 
-    split = Split(how=args.split, val=args.val, test=args.test, seed=args.seed) if args.split else None
+    how = {"how": args.split, "val": args.val, "test": args.test, "seed": args.seed, "together": args.together}
+    split = Split.model_validate(how) if args.split else None
     return describe_data(
         args.path, args.out, root=args.root, layout=args.layout, split=split, model=args.model, least=args.least
     )

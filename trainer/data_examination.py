@@ -16,11 +16,10 @@ from edge.errors import CaptureError
 from trainer.box_fit import fit_boxes
 from trainer.data_card import Findings, Row
 from trainer.duplicates import Print, fingerprint
-from trainer.listing import boxed_of, samples_of
+from trainer.listing import boxed_of, divided_scenes, samples_of
 from trainer.picture import decode_picture, read_bytes
 from trainer.recipe import Split
 from trainer.sample import Listing, NamedBox, held_out
-from trainer.split import resplit_scenes
 
 _CHUNK = 16  # pictures that a thread takes at a time
 
@@ -74,8 +73,7 @@ def examine_listing(
 def _asked(listing: Listing, split: Split | None) -> Iterator[_Asked]:
     """Each file once."""
     if listing.scenes:
-        scenes = listing.scenes if split is None else resplit_scenes(listing.scenes, split)
-        for number, scene in enumerate(scenes):
+        for number, scene in enumerate(divided_scenes(listing.scenes, split)):
             named = tuple((box.category, box.item) for box in scene.boxes)
             yield _Asked(scene.path, scene.split or held_out(number), named, scene.boxes, scene.told_px)
         return

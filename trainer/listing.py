@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.errors import TrainError
 from trainer.layout import read_listing
+from trainer.lookalikes import join_alike
 from trainer.recipe import Split
 from trainer.sample import Boxed, Layout, Listing, NamedBox, Sample, Scene, held_out
 from trainer.split import resplit, resplit_scenes
@@ -53,7 +54,9 @@ def samples_of(listing: Listing, split: Split | None = None, *, cut_to_box: bool
     for number, scene in enumerate(listing.scenes):
         told = scene.split or held_out(number)
         samples += [Sample(scene.path, told, box.category, box.item, box_px=box.box_px) for box in scene.boxes]
-    return resplit(samples, split) if split is not None else samples
+    if split is None:
+        return samples
+    return resplit(samples, split, join_alike(s.path for s in samples) if split.together else None)
 
 
 def _tell(listing: Listing) -> None:
@@ -98,11 +101,8 @@ def read_scenes(
     _tell(listing)
     names = ["object"] if class_agnostic else class_names(listing)
     position = {name: 0 if class_agnostic else i for i, name in enumerate(class_names(listing))}
-    boxed = boxed_of(listing)
-    if split is not None:
-        boxed = resplit_scenes(boxed, split)
     scenes = []
-    for one in boxed:
+    for one in divided_scenes(boxed_of(listing), split):
         if splits is not None and one.split and one.split not in splits:
             continue
         seen = [box for box in one.boxes if box.visible >= least_visible]
@@ -112,6 +112,13 @@ def read_scenes(
     if not scenes:
         raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
     return scenes, names
+
+
+def divided_scenes(scenes: list[Boxed], split: Split | None) -> list[Boxed]:
+    """Whole pictures, divided anew where that is asked for."""
+    if split is None:
+        return scenes
+    return resplit_scenes(scenes, split, join_alike(s.path for s in scenes) if split.together else None)
 
 
 def boxed_of(listing: Listing) -> list[Boxed]:

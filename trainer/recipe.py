@@ -30,6 +30,9 @@ class Split(_Tree):
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: int = 0
     of: list[str] = ["train", "val", "test"]  # the splits that are thrown together first; others stay as they are
+    # Of stratified: pictures that look the same come into one split, so that bursts and frames of a video do not leak.
+    # Costs reading every picture once more.
+    together: bool = False
 
 
 class CropData(_Tree):

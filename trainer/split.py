@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +16,16 @@ from trainer.sample import Boxed, Sample
 _LEAST = 3  # members that a class needs to be in several splits
 
 
-def resplit(samples: Sequence[Sample], how: Split) -> list[Sample]:
+def resplit(samples: Sequence[Sample], how: Split, alike: Mapping[str, str] | None = None) -> list[Sample]:
     """Divide the pictures of single objects anew.
 
     All crops of one picture come into one split when stratified: the rarest item of a picture counts. Of a published
     split only the training classes are divided, into training and validation.
+
+    Args:
+        samples: all of the data set.
+        how: ways and fractions.
+        alike: by path, the one that stands for it and all that look the same; None: each for itself.
 
     Raises:
         TrainError: nothing to divide, or no category has items enough.
@@ -34,7 +39,7 @@ def resplit(samples: Sequence[Sample], how: Split) -> list[Sample]:
         by_path: dict[str, set[str]] = defaultdict(set)
         for sample in chosen:
             by_path[str(sample.path)].add(f"{sample.category}/{sample.item}")
-        to = divide(_rarest(by_path), how.val, test, how.seed)
+        to = _divide_pictures(by_path, how, alike)
         return [replace(s, split=to[str(s.path)]) if s.split in pool else s for s in samples]
     items = {f"{s.category}/{s.item}": s.category for s in chosen}
     to = divide(items, how.val, test, how.seed)
@@ -44,7 +49,7 @@ def resplit(samples: Sequence[Sample], how: Split) -> list[Sample]:
     return [replace(s, split=to[f"{s.category}/{s.item}"]) if s.split in pool else s for s in samples]
 
 
-def resplit_scenes(scenes: Sequence[Boxed], how: Split) -> list[Boxed]:
+def resplit_scenes(scenes: Sequence[Boxed], how: Split, alike: Mapping[str, str] | None = None) -> list[Boxed]:
     """Divide whole scenes anew, stratified by the rarest item of each; those without objects are one more class.
 
     The same seed gives each scene the split that its crops have.
@@ -55,13 +60,19 @@ def resplit_scenes(scenes: Sequence[Boxed], how: Split) -> list[Boxed]:
     if how.how != "stratified":
         raise TrainError(f"split: found how {how.how!r} for scenes, expected stratified")
     chosen = [scene for scene in scenes if scene.split in ("", *how.of)]
-    to = divide(
-        _rarest({str(s.path): {f"{box.category}/{box.item}" for box in s.boxes} for s in chosen}),
-        how.val,
-        how.test,
-        how.seed,
-    )
+    by_path = {str(s.path): {f"{box.category}/{box.item}" for box in s.boxes} for s in chosen}
+    to = _divide_pictures(by_path, how, alike)
     return [replace(scene, split=to.get(str(scene.path), scene.split)) for scene in scenes]
+
+
+def _divide_pictures(by_path: Mapping[str, set[str]], how: Split, alike: Mapping[str, str] | None) -> dict[str, str]:
+    """The split of each picture by the items on it; pictures that look the same are one member."""
+    stands_for = {path: (alike or {}).get(path, path) for path in by_path}
+    groups: dict[str, set[str]] = defaultdict(set)
+    for path, items in by_path.items():
+        groups[stands_for[path]] |= items
+    to = divide(_rarest(groups), how.val, how.test, how.seed)
+    return {path: to[representative] for path, representative in stands_for.items()}
 
 
 def _rarest(by_path: dict[str, set[str]]) -> dict[str, str]:

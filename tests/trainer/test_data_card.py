@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from edge.errors import TrainError
+from edge.image import encode_image, read_image
 from tests.trainer import layouts
 from tests.trainer.layouts import picture
 from tests.trainer.toy import (
@@ -94,6 +95,22 @@ def test_a_new_split_is_shown_before_it_is_trained_on(tmp_path, capsys):
     assert {k: v["items"] for k, v in json.loads(capsys.readouterr().out)["splits"].items()} == {"train": 3, "val": 1}
     assert main(["data", str(tmp_path), "--split", "published"]) == 1
     assert "expected cub, cars or sop" in capsys.readouterr().err
+
+
+def test_pictures_that_look_the_same_stay_together_where_that_is_asked_for(tmp_path, capsys):
+    for number in range(12):  # two items, six bursts of five shots each
+        for shot in range(5):
+            path = tmp_path / f"jar/{'ab'[number % 2]}/{number}-{shot}.png"
+            image = read_image(picture(path, number))
+            path.write_bytes(encode_image(image[shot // 3 :], ".png"))
+    told = []
+    for more in ([], ["--together"]):
+        assert main(["data", str(tmp_path), "--split", "stratified", "--val", "0.34", *more]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["duplicates"]["leaks"]["train | val"] > 20
+    assert told[1]["duplicates"]["leaks"] == {}
+    assert told[1]["duplicates"]["groups"] == 12
+    assert told[1]["splits"]["val"]["pictures"] == 20
 
 
 def test_training_runs_carry_a_card_and_a_model_finds_pairs_too(tmp_path, capsys, caplog):
