@@ -1,6 +1,6 @@
 """Data cards of the real sets, how fast they are made, and which copies of a picture the hash finds.
 
-    python benchmarks/data_card.py [cards | speed | copies | model | search ...]  # all of them where none is named
+    python benchmarks/data_card.py [cards | speed | copies | model | search | split ...]  # all where none is named
 
 Needs the photos (../shared/data or $FINESIGHT_DATA). Writes its parts into benchmarks/results/data_card.json, the cards
 and pictures of pairs into runs/data.
@@ -32,7 +32,7 @@ def main() -> None:
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     if not (data / "grocery").is_dir():
         sys.exit(f"{data}/grocery: found no folder, expected the photos")
-    parts = {"cards": cards, "speed": speed, "copies": copies, "model": model, "search": search}
+    parts = {"cards": cards, "speed": speed, "copies": copies, "model": model, "search": search, "split": split}
     report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in sys.argv[1:] or parts:
         report[name] = parts[name](data)
@@ -47,6 +47,20 @@ def cards(data: Path) -> dict[str, object]:
 
     names = ("grocery", "playing_cards", "fruit_boxes")
     return {name: describe_data(data / name, ROOT / "runs/data" / name) | {"out": None} for name in names}
+
+
+def split(data: Path) -> dict[str, object]:
+    """Pictures that look the same on both sides of a new stratified split, torn apart by chance and kept together."""
+    from trainer.data_command import describe_data
+    from trainer.recipe import Split
+
+    report: dict[str, object] = {"seed": SEED, "val": 0.2}
+    for together in (False, True):
+        how = Split(how="stratified", val=0.2, seed=SEED, together=together)
+        told = describe_data(data / "grocery", None, split=how)
+        pictures = {name: counts["pictures"] for name, counts in told["splits"].items()}
+        report["together" if together else "by_chance"] = {"leaks": told["duplicates"]["leaks"], "pictures": pictures}
+    return report
 
 
 def model(data: Path) -> dict[str, object]:
