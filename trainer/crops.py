@@ -91,6 +91,7 @@ class Crops:
             "val": len(self.val),
             "gallery": len(self.gallery),
             "skipped": len(self.skipped),
+            "true_boxes": any(sample.box_px is not None for sample in self.train),
         }
 
 

@@ -32,7 +32,7 @@ def write_crops_card(out: Path, crops: Crops, source: CropData) -> None:
     found = Findings(
         source.index.name, _layout(source.index, source.layout), unreadable=crops.skipped, boxes_outside=crops.refitted
     )
-    found.true_boxes = any(sample.box_px is not None for sample in crops.train)
+    found.true_boxes = bool(crops.data_card(source)["true_boxes"])
     _write(out, rows, found)
 
 
