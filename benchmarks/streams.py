@@ -62,8 +62,9 @@ def recognise(assets: Path, video: Path) -> dict[int, tuple[str, str]]:
     from edge.capture_door import open_source
     from edge.config import load_config
     from edge.health import Counters
-    from edge.parts import build_pipeline, open_serving_from
+    from edge.parts import open_serving_from
     from edge.payload import event_payload
+    from edge.pipeline import Pipeline
     from edge.score import answers_of, read_truth, score
     from edge.source import CaptureOptions, EndOfStream, parse_source
     from edge.types import Frame
@@ -71,12 +72,14 @@ def recognise(assets: Path, video: Path) -> dict[int, tuple[str, str]]:
     config = load_config(ROOT / "configs/demo.yaml", {})
     camera = next(iter(config.cameras.values()))
     serving = open_serving_from(assets / "bundle", assets / "gallery", config.engine)
-    pipeline = build_pipeline(serving, config.recognition, {"stream": camera}, Counters())
+    shown_ns = [0]  # the stream's own time: looks are budgeted by it
+    pipeline = Pipeline(serving, {"stream": camera}, config.recognition, Counters(), lambda: shown_ns[0])
     door = open_source(parse_source(f"file://{video.resolve()}"), "auto", CaptureOptions())
     payloads = []
     try:
         for index in range(10**9):
             picture = door.read(5.0)
+            shown_ns[0] = round(picture.pts_s * 1e9)
             frame = Frame("stream", index, picture.image_rgb, picture.arrived_ns, 0.0, "file", picture.pts_s)
             events = pipeline.process(frame).events
             payloads += [json.loads(event_payload(event, "bench", "bench", "b", index)) for event in events]

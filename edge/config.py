@@ -156,7 +156,7 @@ class RecognitionConfig(_Tree):
     min_object_px: Annotated[int, Field(ge=4)] = 24  # shorter box side; smaller objects are too_small
     min_looks: Annotated[int, Field(ge=1)] = 3  # before an unclear object is called unknown
     max_looks: Annotated[int, Field(ge=1)] = 12  # of one object until it is decided
-    look_interval_s: Annotated[float, Field(ge=0)] = 0.15  # between two looks of one object
+    look_interval_s: Annotated[float, Field(ge=0)] = 0.1  # between the first looks at one object, then longer
     recheck_s: Annotated[float, Field(gt=0)] = 3.0  # a decided object is looked at again at the latest
     # Of all objects of all cameras; None: as many as they ask for. With a limit, what is not recognised goes first,
     # and a blurred or small sight of an object waits for a better one and counts less

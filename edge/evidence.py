@@ -133,13 +133,17 @@ class LookPolicy:
         since_s = now_s - evidence.last_look_s
         if weight < 1.0 and track.seen_s - track.began_s < _CUT_PATIENCE_S:
             return False
-        if evidence.looks < self.min_looks and not evidence.is_clear:
+        if not evidence.looks:
             return True
+        if evidence.looks < self.min_looks and not evidence.is_clear:
+            return since_s >= self.look_interval_s  # neighbouring frames show the same
         if not self.is_settled(evidence):
-            return since_s >= self.look_interval_s
+            # What looks have not told, the next one right after them will not tell either.
+            longer_s = self.look_interval_s * 2 ** (evidence.looks - self.min_looks + 1)
+            return since_s >= min(self.recheck_s, longer_s)
         # soon at first, for a first impression may be wrong, then ever more rarely
         looked_for_s = evidence.last_look_s - evidence.first_look_s
-        return since_s >= min(self.recheck_s, max(self.look_interval_s, looked_for_s))
+        return since_s >= min(self.recheck_s, max(2 * self.look_interval_s, 3 * looked_for_s))
 
     def is_settled(self, evidence: Evidence) -> bool:
         """Whether nothing but re-checks is left to do for a track."""

@@ -21,6 +21,7 @@ from trainer.recipe import ClassifierRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Faculty, mean_angle, softened_divergence
 from trainer.train import Batch, fit
+from trainer.training_card import write_crops_card
 
 
 class _Trained(nn.Module):
@@ -141,6 +142,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     crops = load_crops(recipe.data, spec, train_spec_of(recipe))
     if len(crops.categories) < 2:
         raise TrainError(f"{recipe.data.index}: found one category {crops.categories}, expected two or more")
+    write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     card = ModelCard(
         kind="classifier",

@@ -7,9 +7,11 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import get_args
 
 from edge.errors import FinesightError, TrainError
 from trainer.expand_command import add_expand, run_expand, run_self_tune
+from trainer.sample import Layout
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,6 +27,18 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--scenes", type=int, default=2000, help="whole pictures with boxes")
     synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item")
     synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item")
+    data = commands.add_parser("data", help="examine a data set and write its card")
+    data.add_argument("path", type=Path, help="file or folder of any layout")
+    data.add_argument("--layout", choices=get_args(Layout), help="default: found out")
+    data.add_argument("--root", type=Path, help="of the paths in an index or COCO JSON; default: as found")
+    data.add_argument("--split", choices=["stratified", "class_disjoint", "published"], help="default: as it has them")
+    data.add_argument("--val", type=float, default=0.2, help="fraction that --split holds out to validate")
+    data.add_argument("--test", type=float, default=0.0, help="fraction that --split holds out to test")
+    data.add_argument("--seed", type=int, default=0, help="of --split")
+    data.add_argument("--together", action="store_true", help="--split keeps pictures that look the same together")
+    data.add_argument("--model", type=Path, help="run folder of a classifier or embedder that looks for duplicates too")
+    data.add_argument("--least", type=float, default=0.97, help="cosine from which the model takes two for the same")
+    data.add_argument("-o", "--out", type=Path, help="folder for the card: JSON, Markdown and pictures of pairs")
     for name, what in (
         ("detector", "train the detector"),
         ("classifier", "train the coarse classifier"),
@@ -70,17 +84,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, object]:
-    if args.command == "synthesize":
-        return _synthesize(args)
-    if args.command == "embed":
-        return _embed(args)
-    if args.command == "evaluate":
-        return _evaluate(args)
-    if args.command == "expand":
-        return run_expand(args)
-    if args.command == "self-tune":
-        return run_self_tune(args)
-    return _train(args)
+    runs = {
+        "synthesize": _synthesize,
+        "data": _data,
+        "embed": _embed,
+        "evaluate": _evaluate,
+        "expand": run_expand,
+        "self-tune": run_self_tune,
+    }
+    return runs.get(args.command, _train)(args)
 
 
 def _train(args: argparse.Namespace) -> dict[str, object]:
@@ -102,6 +114,17 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
         cards = train_embedders(recipe, args.out)
     named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": named, "skipped": cards[0].data["skipped"]}
+
+
+def _data(args: argparse.Namespace) -> dict[str, object]:
+    from trainer.data_command import describe_data
+    from trainer.recipe import Split
+
+    how = {"how": args.split, "val": args.val, "test": args.test, "seed": args.seed, "together": args.together}
+    split = Split.model_validate(how) if args.split else None
+    return describe_data(
+        args.path, args.out, root=args.root, layout=args.layout, split=split, model=args.model, least=args.least
+    )
 
 
 def _synthesize(args: argparse.Namespace) -> dict[str, object]:

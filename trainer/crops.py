@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -39,6 +39,7 @@ class Crops:
     gallery: list[Sample]  # catalogue pictures, where the data has any
     gallery_canvases: NDArray[np.uint8]
     skipped: list[str]
+    refitted: list[str] = field(default_factory=list)  # boxes of train that were clipped to their picture
 
     def category_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
         """The category of each sample as a number."""
@@ -90,6 +91,7 @@ class Crops:
             "val": len(self.val),
             "gallery": len(self.gallery),
             "skipped": len(self.skipped),
+            "true_boxes": any(sample.box_px is not None for sample in self.train),
         }
 
 
@@ -107,7 +109,9 @@ def load_crops(
     Raises:
         TrainError: missing, unreadable, an empty category or item, or too few pictures.
     """
-    listed = read_samples(source.index, source.root)
+    listed = read_samples(
+        source.index, source.root, layout=source.layout, split=source.split, cut_to_box=source.cut_to_box
+    )
     where = str(source.index)
     train = choose(listed, source.train_splits, source.categories)
     categories = source.categories or sorted({sample.category for sample in listed})
@@ -134,6 +138,7 @@ def load_crops(
         gallery,
         gallery_canvases,
         pictures.skipped + val_skipped + gallery_skipped,
+        pictures.refitted,
     )
 
 

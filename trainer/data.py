@@ -1,13 +1,11 @@
-"""Data sets: which pictures there are, and their pixels, decoded once."""
+"""Pictures of data sets in memory, decoded once, and batches of them."""
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CaptureError, TrainError
-from edge.image import IMAGE_SUFFIXES, read_image, resize, trim
+from edge.image import crop, resize, trim
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
-from edge.types import FloatArray, Image
+from edge.types import Image
+from trainer.box_fit import fit_boxes
+from trainer.listing import choose, read_samples, read_scenes
+from trainer.picture import read_picture
+from trainer.sample import Sample, Scene
+
+__all__ = [
+    "Pictures",
+    "Sample",
+    "Scene",
+    "choose",
+    "load_canvases",
+    "load_pictures",
+    "pair_batches",
+    "plain_batches",
+    "read_samples",
+    "read_scenes",
+    "require_each",
+]
 
 log = logging.getLogger(__name__)
-
-_VAL_EVERY = 5  # of a folder without splits, the pictures of each item that are held out
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One picture of one object."""
-
-    path: Path
-    split: str
-    category: str
-    item: str
-    label: str = ""  # of the item, for people
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One picture with its boxes."""
-
-    path: Path
-    boxes_px: FloatArray  # (n, 4), x0 y0 x1 y1
-    labels: NDArray[np.int64]  # (n,)
 
 
 @dataclass(slots=True)
@@ -53,111 +47,7 @@ class Pictures:
     images: list[Image] = field(default_factory=list)  # RGB, shrunk to what training needs
     scales: list[float] = field(default_factory=list)  # by which each was shrunk
     skipped: list[str] = field(default_factory=list)  # why each of the others could not be read
-
-
-def read_samples(source: Path, root: Path | None = None) -> list[Sample]:
-    """List a data set.
-
-    Args:
-        source: a CSV with columns path, split, category (or coarse), item (or fine), optionally label; a folder that
-            holds such an `index.csv`; or a folder of category/item/picture, every fifth of an item `val`.
-        root: that the CSV's paths are relative to; None: its folder.
-
-    Raises:
-        TrainError: missing, without a needed column, or empty.
-    """
-    if source.is_dir() and not (source / "index.csv").is_file():
-        samples = _walk(source)
-    else:
-        table = source / "index.csv" if source.is_dir() else source
-        samples = _read_table(table, root or table.parent)
-    if not samples:
-        raise TrainError(f"{source}: found no picture, expected an index.csv or category/item/picture")
-    return samples
-
-
-def _read_table(table: Path, root: Path) -> list[Sample]:
-    try:
-        with table.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainError(f"{table}: cannot read: {error}") from error
-    found = set(rows[0]) if rows else set()
-    category = "coarse" if "coarse" in found else "category"
-    item = "fine" if "fine" in found else "item"
-    if missing := {"path", "split", category, item} - found:
-        raise TrainError(f"{table}: found columns {sorted(found)}, expected also {sorted(missing)}")
-    return [Sample(root / row["path"], row["split"], row[category], row[item], row.get("label") or "") for row in rows]
-
-
-def _walk(folder: Path) -> list[Sample]:
-    samples = []
-    for item in sorted(path for path in folder.glob("*/*") if path.is_dir()):
-        pictures = sorted(path for path in item.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not pictures:
-            raise TrainError(f"{item}: found no picture, expected at least one of this item")
-        for number, path in enumerate(pictures):
-            split = "val" if number % _VAL_EVERY == _VAL_EVERY - 1 else "train"
-            samples.append(Sample(path, split, item.parent.name, item.name))
-    return samples
-
-
-def choose(samples: Iterable[Sample], splits: Sequence[str], categories: Sequence[str] | None = None) -> list[Sample]:
-    """Those of certain splits and categories."""
-    return [s for s in samples if s.split in splits and (categories is None or s.category in categories)]
-
-
-def read_scenes(
-    path: Path,
-    root: Path | None = None,
-    splits: Sequence[str] | None = None,
-    *,
-    class_agnostic: bool = True,
-    least_visible: float = 0.0,
-) -> tuple[list[Scene], list[str]]:
-    """Read COCO style boxes.
-
-    Args:
-        path: JSON.
-        root: of the file names; None: the JSON's folder.
-        splits: read only images whose `split` is one of these, or that carry none; None: all.
-        class_agnostic: everything is an `object`.
-        least_visible: annotations whose `visible_fraction` is less are left out.
-
-    Returns:
-        the scenes, and the class names: `["object"]` when class-agnostic.
-
-    Raises:
-        TrainError: unreadable, or not COCO.
-    """
-    try:
-        tree = json.loads(path.read_text())
-        names = {entry["id"]: entry["name"] for entry in sorted(tree.get("categories", []), key=lambda e: e["id"])}
-        position = {identity: 0 if class_agnostic else i for i, identity in enumerate(names)}
-        boxes: dict[int, list[list[float]]] = {image["id"]: [] for image in tree["images"]}
-        labels: dict[int, list[int]] = {image["id"]: [] for image in tree["images"]}
-        for entry in tree["annotations"]:
-            if entry.get("visible_fraction", 1.0) < least_visible:
-                continue
-            x, y, width, height = entry["bbox"]
-            boxes[entry["image_id"]].append([x, y, x + width, y + height])
-            labels[entry["image_id"]].append(position.get(entry["category_id"], 0))
-        scenes = [
-            Scene(
-                (root or path.parent) / image["file_name"],
-                np.asarray(boxes[image["id"]], np.float32).reshape(-1, 4),
-                np.asarray(labels[image["id"]], np.int64),
-            )
-            for image in tree["images"]
-            if splits is None or image.get("split", splits[0]) in splits
-        ]
-    except OSError as error:
-        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
-    if not scenes:
-        raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
-    return scenes, ["object"] if class_agnostic else list(names.values())
+    refitted: list[str] = field(default_factory=list)  # boxes that were clipped to their picture, or left out
 
 
 def load_pictures(
@@ -171,31 +61,71 @@ def load_pictures(
         samples: Sample or Scene.
         longest_px: larger ones are shrunk until the longer side is this; None: none are.
         trimmed: splits whose pictures show one object on a plain ground, see `trim`.
-        margin: for `trim`.
+        margin: by which a box grows, in its sizes.
 
     Raises:
         TrainError: none could be read.
     """
     pictures = Pictures()
+    read: dict[Path, Image] = {}  # the latest picture: the crops of one scene follow each other
     for sample in samples:
         try:
-            image = read_image(sample.path)
+            if sample.path not in read:
+                read = {sample.path: read_picture(sample.path)[0]}
         except CaptureError as error:
-            log.warning("skipped %s", error)
-            pictures.skipped.append(str(error))
+            _skip(pictures, str(error))
             continue
-        if trimmed and sample.split in trimmed:
-            image = trim(image, margin)
+        fitted = _fit(sample, read[sample.path], pictures)
+        if fitted is None:
+            continue
+        image = _object(fitted, read[sample.path], trimmed, margin)
         shrink = 1.0 if longest_px is None else min(1.0, longest_px / max(image.shape[:2]))
         if shrink < 1.0:
             width, height = (max(1, round(size * shrink)) for size in (image.shape[1], image.shape[0]))
             image = resize(image, width, height, "area")
-        pictures.samples.append(sample)
+        pictures.samples.append(fitted)
         pictures.images.append(image)
         pictures.scales.append(shrink)
     if samples and not pictures.samples:
         raise TrainError(f"none of {len(samples)} pictures could be read, the first: {pictures.skipped[0]}")
     return pictures
+
+
+def _object(sample: Any, image: Image, trimmed: Sequence[str], margin: float) -> Image:
+    """What is learned from of a picture."""
+    if isinstance(sample, Scene):
+        return image
+    if sample.box_px is not None:
+        return np.ascontiguousarray(crop(image, sample.box_px, margin))
+    return trim(image, margin) if sample.split in trimmed else image
+
+
+def _skip(pictures: Pictures, why: str) -> None:
+    log.warning("skipped %s", why)
+    pictures.skipped.append(why)
+
+
+def _fit(sample: Any, image: Image, pictures: Pictures) -> Any:
+    """The sample with its boxes within the picture; None where its only box is not."""
+    height, width = image.shape[:2]
+    if isinstance(sample, Scene):
+        fitted = fit_boxes(sample.boxes_px, width, height)
+        for what, found in ("clipped", fitted.outside), ("left out", fitted.empty):
+            if found.any():
+                text = f"{sample.path}: {what} {found.sum()} boxes outside its {width}x{height} pixels or without size"
+                log.warning("%s", text)
+                pictures.refitted.append(text)
+        kept = ~fitted.empty
+        return replace(sample, boxes_px=fitted.boxes_px[kept], labels=sample.labels[kept])
+    if sample.box_px is None:
+        return sample
+    fitted = fit_boxes(np.asarray(sample.box_px), width, height)
+    if fitted.empty[0]:
+        _skip(pictures, f"{sample.path}: found box {sample.box_px}, expected some of it within {width}x{height} pixels")
+        return None
+    if fitted.outside[0]:
+        pictures.refitted.append(f"{sample.path}: clipped box {sample.box_px} to its {width}x{height} pixels")
+    return replace(sample, box_px=tuple(fitted.boxes_px[0].tolist()))
 
 
 def load_canvases(
@@ -232,7 +162,11 @@ def require_each(samples: Sequence[Sample], expected: Iterable[str], key: str, l
     """
     counts = Counter(getattr(sample, key) for sample in samples)
     if few := [f"{name} ({counts[name]})" for name in expected if counts[name] < least]:
-        raise TrainError(f"{where}: found too few pictures of {', '.join(few[:5])}, expected at least {least} each")
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        why = ", for pairs are learned from" if least > 1 else ""
+        raise TrainError(
+            f"{where}: found too few pictures of {', '.join(few[:5])}{more}, expected at least {least} each{why}"
+        )
 
 
 def plain_batches(count: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

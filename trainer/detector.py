@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edge.errors import TrainError
 from edge.manifest import Preprocess
 from edge.preprocess import to_canvas
 from edge.types import FloatArray, Image
@@ -22,6 +23,7 @@ from trainer.models import Detector, ModelCard, build_model, save_model
 from trainer.recipe import DetectorRecipe
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, fit
+from trainer.training_card import write_scenes_card
 
 _HEADROOM = 2.0  # training scenes are kept at up to twice the canvas, for zooming in
 _GIOU_WEIGHT = 2.0
@@ -194,11 +196,21 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     """
     spec = preprocess_of(recipe)
     data = recipe.scenes
-    read = partial(read_scenes, root=data.root, class_agnostic=data.class_agnostic, least_visible=data.least_visible)
+    read = partial(
+        read_scenes,
+        root=data.root,
+        class_agnostic=data.class_agnostic,
+        least_visible=data.least_visible,
+        layout=data.layout,
+        split=data.split,
+    )
     train_scenes, labels = read(data.train, splits=data.train_splits)
-    val_scenes, _ = read(data.val or data.train, splits=data.val_splits)
+    val_scenes, val_labels = read(data.val or data.train, splits=data.val_splits)
+    if labels != val_labels:
+        raise TrainError(f"{data.val}: found classes {val_labels}, expected those of {data.train}: {labels}")
     longest = round(_HEADROOM * max(spec.width, spec.height))
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
+    write_scenes_card(out, train, val, labels, data)
     torch.manual_seed(recipe.seed)
     card = ModelCard(
         kind="detector",

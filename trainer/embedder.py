@@ -28,6 +28,7 @@ from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Teacher, mean_angle
 from trainer.train import Batch, fit
+from trainer.training_card import write_crops_card
 
 
 class _Trained(nn.Module):
@@ -137,14 +138,23 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 def examine(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
-    """Per-picture values whose means are the metrics; only those the data allows."""
+    """Per-picture values whose means are the metrics; only those the data allows.
+
+    Validation crops are found among the training crops; those of a class-disjoint split among each other.
+    """
     if not crops.val:
         return {}
     queries = answers(model, crops.val_canvases, crops.spec)
     items = [sample.item for sample in crops.val]
+    train_items = [sample.item for sample in crops.train]
+    if not set(items) & set(train_items):  # a class-disjoint split: nothing of training to be found by
+        among = similarity(queries, queries)
+        return {
+            "recall_1_val": recall_at(among, items, items, 1, same_set=True),
+            "map_r_val": map_at_r(among, items, items, same_set=True),
+        }
     train_canvases = crops.train_canvases()
     among = similarity(queries, answers(model, train_canvases, crops.spec))
-    train_items = [sample.item for sample in crops.train]
     values = {
         "recall_1_train": recall_at(among, items, train_items, 1),
         "map_r_train": map_at_r(among, items, train_items),
@@ -158,7 +168,8 @@ def examine(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
 
 
 def _recall(model: nn.Module, crops: Crops) -> float:
-    return float(examine(model, crops)["recall_1_train"].mean())
+    values = examine(model, crops)
+    return float(values["recall_1_val" if "recall_1_val" in values else "recall_1_train"].mean())
 
 
 def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
@@ -187,6 +198,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         raise TrainError(
             f"{', '.join(crops.categories)}: found one item {crops.items}, expected two or more to compare"
         )
+    write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     heads = [Head(name=name, dim=recipe.dim) for name in recipe.heads]
     card = ModelCard(

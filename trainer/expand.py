@@ -1,8 +1,9 @@
 """Expansion of a data set: scenes pasted from cut-outs, written as the trainings read them.
 
     scenes/00000.jpg ..          whole pictures
-    scenes.json                  COCO: box, mask (`segmentation`, run lengths), `item_id` and `visible_fraction` of each
-                                 object; `split` of each image, and of a checkout `level` and `counts` by item
+    scenes.json                  COCO; categories as RPC has them, an item with its meta-category as `supercategory`;
+                                 of each object box, mask (`segmentation`, run lengths), `item_id`, `visible_fraction`;
+                                 of each image `split`, and of a checkout `level` and `counts` by item
     crops/CATEGORY/ITEM/*.jpg    each object as a detector would cut it out
     catalogue/CATEGORY/ITEM/*.png  each cut-out on white
     index.csv                    path,split,category,item,label of crops and catalogue
@@ -178,37 +179,39 @@ def _annotation(one: SceneObject) -> dict[str, Any]:
 
 def _coco(entries: Sequence[dict[str, Any]], studio: Studio) -> dict[str, Any]:
     """Number images, objects and categories."""
-    names = sorted({one.category for one in studio.cutouts})
-    identity = {name: number for number, name in enumerate(names, start=1)}
+    pairs = sorted({(one.category, one.item) for one in studio.cutouts})
+    identity = {pair: number for number, pair in enumerate(pairs, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, entry in enumerate(entries):
         images.append({"id": number, **entry["image"]})
         for one in entry["objects"]:
+            kind = one["category"], one["item_id"]
             shared = {key: value for key, value in one.items() if key != "category"}
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "category_id": identity[one["category"]], **shared}
+                {"id": len(annotations) + 1, "image_id": number, "category_id": identity[kind], **shared}
             )
-    categories = [{"id": number, "name": name} for name, number in identity.items()]
+    categories = [{"id": number, "name": item, "supercategory": meta} for (meta, item), number in identity.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def _add_real(tree: dict[str, Any], real: Path, root: Path, times: int) -> None:
     """List photos with their boxes among the scenes; file names become absolute."""
     other, owned = read_coco(real)
-    names = {entry["id"]: meta_category(entry) for entry in other["categories"]}
-    identity = {entry["name"]: entry["id"] for entry in tree["categories"]}
+    kinds = {entry["id"]: (meta_category(entry), entry["name"]) for entry in other["categories"]}
+    identity = {(entry["supercategory"], entry["name"]): entry["id"] for entry in tree["categories"]}
     for image in other["images"]:
         for _ in range(times if image.get("split", "train") == "train" else 1):
             number = len(tree["images"])
             path = (root / image["file_name"]).resolve()
             tree["images"].append({"split": "train", **image, "id": number, "file_name": str(path)})
             for one in owned[image["id"]]:
-                name = names[one["category_id"]]
-                category = identity.setdefault(name, len(identity) + 1)
+                category = identity.setdefault(kinds[one["category_id"]], len(identity) + 1)
                 changed = {"id": len(tree["annotations"]) + 1, "image_id": number, "category_id": category}
                 tree["annotations"].append(one | changed)
-    tree["categories"] = [{"id": number, "name": name} for name, number in identity.items()]
+    tree["categories"] = [
+        {"id": number, "name": item, "supercategory": meta} for (meta, item), number in identity.items()
+    ]
 
 
 def _write_catalogue(cutouts: Sequence[Cutout], out: Path) -> list[tuple[str, str, str, str]]:

@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edge.errors import TrainError
+from trainer.sample import Layout
+from trainer.text import read_text
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LEAST_VISIBLE = 0.25
@@ -18,11 +20,29 @@ class _Tree(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+class Split(_Tree):
+    """How a data set is divided anew."""
+
+    # stratified: pictures of every item in every split; class_disjoint: items that no other split has;
+    # published: the class-disjoint protocol of CUB, Cars or SOP, of whose training classes `val` are held out
+    how: Literal["stratified", "class_disjoint", "published"]
+    val: Annotated[float, Field(ge=0, lt=1)] = 0.2  # fraction: of each item's pictures, or of each category's items
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: int = 0
+    of: list[str] = ["train", "val", "test"]  # the splits that are thrown together first; others stay as they are
+    # Of stratified: pictures that look the same come into one split, so that bursts and frames of a video do not leak.
+    # Costs reading every picture once more.
+    together: bool = False
+
+
 class CropData(_Tree):
     """Pictures of single objects, named by meta-category and sub-category."""
 
-    index: Path  # a CSV with path, split, category (or coarse), item (or fine); or folders category/item/picture
+    index: Path  # a CSV with path, split, category (or coarse), item (or fine); or a data set of any other layout
     root: Path | None = None  # of the paths in the CSV; None: the CSV's folder
+    layout: Layout | None = None  # None: found out
+    split: Split | None = None  # None: as the data set has it
+    cut_to_box: bool = False  # cut single objects out by the true boxes of CUB or Cars; those of scenes always are
     train_splits: list[str] = ["train"]
     val_splits: list[str] = ["val"]
     gallery_splits: list[str] = ["catalogue"]  # that a gallery is made of: one object each on a plain ground
@@ -30,10 +50,12 @@ class CropData(_Tree):
 
 
 class SceneData(_Tree):
-    """Pictures of whole scenes with boxes, COCO style."""
+    """Pictures of whole scenes with boxes."""
 
-    train: Path  # JSON
-    val: Path | None = None  # JSON; None: the same one
+    train: Path  # COCO JSON, or a data set of any other layout with boxes
+    val: Path | None = None  # None: the same one
+    layout: Layout | None = None  # None: found out
+    split: Split | None = None  # stratified by the rarest class of each picture; None: as the data set has it
     train_splits: list[str] = ["train"]  # of images that carry a `split`; one without belongs to every split
     val_splits: list[str] = ["val"]
     root: Path | None = None  # of the file names; None: the JSON's folder
@@ -183,6 +205,21 @@ class EmbedderRecipe(_Recipe):
 Recipe = Annotated[DetectorRecipe | ClassifierRecipe | EmbedderRecipe, Field(discriminator="kind")]
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the keys and values of a YAML file.
+
+    Raises:
+        TrainError: unreadable, or of another form.
+    """
+    try:
+        tree = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise TrainError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise TrainError(f"{path}: found {type(tree).__name__}, expected keys and values")
+    return tree
+
+
 def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecipe | ClassifierRecipe | EmbedderRecipe:
     """Read a recipe.
 
@@ -193,14 +230,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecip
     Raises:
         TrainError: unreadable, an unknown key or a wrong value; names file and key.
     """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise TrainError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise TrainError(f"{path}: found {type(tree).__name__}, expected keys and values")
+    tree = read_yaml(path)
     for override in overrides or []:
         _override(tree, override)
     try:

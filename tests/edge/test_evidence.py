@@ -29,14 +29,25 @@ def test_an_object_never_looked_at_wants_a_look():
     assert wants(Evidence())
 
 
-def test_an_unclear_object_gets_its_first_looks_frame_by_frame():
-    assert wants(Evidence(looks=2, last_look_s=9.99, decision=UNKNOWN))
+def looked_at(evidence, until_s=10.0):
+    """When an object in view all the time is looked at."""
+    times = []
+    for hundredth in range(round(until_s * 100)):
+        if wants(evidence, now_s=hundredth / 100):
+            evidence.note_look((20, 20, 60, 60), hundredth / 100)
+            times.append(hundredth / 100)
+    return times
 
 
-def test_after_those_it_waits_for_the_interval():
-    evidence = Evidence(looks=3, last_look_s=9.9, decision=UNKNOWN)
-    assert not wants(evidence)
-    assert wants(evidence, now_s=10.11)
+def test_looks_at_an_unclear_object_come_an_interval_apart_then_ever_more_rarely():
+    assert looked_at(Evidence(decision=UNKNOWN), until_s=2.0) == pytest.approx([0.0, 0.2, 0.4, 0.8, 1.6], abs=0.02)
+
+
+def test_however_unclear_an_object_is_it_is_looked_at_when_a_recheck_is_due():
+    evidence = Evidence(looks=4, first_look_s=1.0, last_look_s=8.0, decision=UNKNOWN)
+    patient = LookPolicy(min_looks=1, max_looks=99, look_interval_s=1.0, recheck_s=2.0)
+    assert not patient.wants_look(evidence, track(), 1.0, 9.9)
+    assert patient.wants_look(evidence, track(), 1.0, 10.0)
 
 
 def test_after_the_last_look_it_waits_for_the_recheck():
@@ -46,12 +57,8 @@ def test_after_the_last_look_it_waits_for_the_recheck():
 
 
 def test_a_clear_match_stops_early_and_is_rechecked_soon_and_then_ever_more_rarely():
-    evidence, looked = Evidence(decision=match()), []
-    for hundredth in range(1000):
-        if wants(evidence, now_s=hundredth / 100):
-            evidence.note_look((20, 20, 60, 60), hundredth / 100)
-            looked.append(hundredth / 100)
-    assert looked == pytest.approx([0.0, 0.2, 0.4, 0.8, 1.6, 3.2, 5.2, 7.2, 9.2], abs=0.02)
+    times = looked_at(Evidence(decision=match()))
+    assert times == pytest.approx([0.0, 0.4, 1.6, 3.6, 5.6, 7.6, 9.6], abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ def test_forgotten_looks_leave_what_was_decided_and_told():
 
 @pytest.mark.parametrize(("probability", "margin"), [(0.94, 0.3), (0.99, 0.09)])
 def test_a_match_that_is_unsure_or_close_is_not_clear(probability, margin):
-    evidence = Evidence(looks=1, last_look_s=9.99, decision=match(probability, margin))
+    evidence = Evidence(looks=1, last_look_s=9.79, decision=match(probability, margin))
     assert not evidence.is_clear
     assert wants(evidence)
 

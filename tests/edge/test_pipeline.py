@@ -95,7 +95,7 @@ def test_an_object_brings_exactly_one_new_event():
 def test_a_clear_object_is_looked_at_once_and_then_only_rechecked():
     bench = Bench()
     bench.show(30)  # 2.9 s after the first look; rechecked soon, and then every second
-    assert len(bench.embedder.batch_sizes) == 6
+    assert len(bench.embedder.batch_sizes) == 5
 
 
 def test_a_part_that_was_taken_for_something_else_is_corrected_as_soon_as_the_whole_shows():

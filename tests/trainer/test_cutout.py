@@ -121,7 +121,7 @@ def test_categories_and_items_are_those_of_folders(tmp_path):
 )
 def test_objects_of_a_coco_file_are_cut_from_polygons_run_lengths_or_boxes(tmp_path, annotation):
     taken = read_cutouts(coco(tmp_path, item_id="green", **annotation))
-    assert [(one.category, one.item) for one in taken.found] == [("disc", "green")]
+    assert [(one.category, one.item) for one in taken.found] == [("object", "green")]
 
 
 def test_a_mask_that_does_not_fill_its_box_is_not_used(tmp_path):
@@ -176,3 +176,13 @@ def test_only_the_wanted_splits_are_cut(tmp_path):
     for number in range(5):
         save(tmp_path / "fruit" / "pear" / f"{number}.png", picture(255))
     assert len(read_cutouts(tmp_path, splits=["val"]).found) == 1
+
+
+def test_boxes_of_other_layouts_are_cut_out_too(tmp_path):
+    save(tmp_path / "train/a.png", picture())
+    box = "<bndbox><xmin>16</xmin><ymin>8</ymin><xmax>48</xmax><ymax>40</ymax></bndbox>"
+    tree = f"<annotation><filename>a.png</filename><object><name>green</name>{box}</object></annotation>"
+    (tmp_path / "train/a.xml").write_text(tree)
+    (one,) = read_cutouts(tmp_path).found
+    assert one.item == "green"
+    assert 30 <= one.picture.shape[1] <= 38

@@ -87,7 +87,9 @@ def test_the_trainings_read_what_is_written(tmp_path):
     done = expand(studio(), tmp_path, 20)
     scenes, names = read_scenes(done.scenes, None, ["train"], class_agnostic=False)
     assert len(scenes) == 18
-    assert names == ["air", "fruit"]
+    assert names == ["sky", "lime", "plum"]
+    boxed = read_samples(done.scenes)
+    assert {(s.category, s.item) for s in boxed} == {("fruit", "lime"), ("fruit", "plum"), ("air", "sky")}
     samples = read_samples(done.index)
     assert Counter(s.split for s in samples)["catalogue"] == 3
     assert {(s.category, s.item, s.label) for s in samples} == {
@@ -130,7 +132,7 @@ def test_labelled_photos_are_listed_among_the_scenes(tmp_path):
     done = expand(studio(), tmp_path / "out", 10, real=real, real_times=2)
     scenes, names = read_scenes(done.scenes, None, ["train"], class_agnostic=False)
     assert len(scenes) == 9 + 3 * 2
-    assert names == ["air", "fruit", "box"]
+    assert names == ["sky", "lime", "plum", "box"]
     assert sum(scene.path.parent == (tmp_path / "real").resolve() for scene in scenes) == 6
     assert not load_pictures(scenes, None).skipped
 

@@ -5,7 +5,7 @@ Where the mask of a picture comes from, the first that applies:
     picture.png with transparent pixels     its alpha
     picture.mask.png beside picture.*       white is the object
     COCO `segmentation`                     polygons or uncompressed run lengths
-    COCO `bbox`                             the mask source, GrabCut by default
+    a box of COCO, VOC, YOLO ..             the mask source, GrabCut by default
     a plain border                          a flood from the border
 
 A picture without any, or with a mask that cannot be right, is named, skipped and counted.
@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 
 from edge.errors import CaptureError, TrainError
 from edge.image import IMAGE_SUFFIXES, read_image
-from trainer.data import Sample, read_samples
+from edge.types import Box
+from trainer.data import read_samples
+from trainer.sample import ONE_CATEGORY, Sample
 from trainer.synthetic.matte import Mask, MaskSource, box_agreement, flaw, grabcut, plain_ground
 from trainer.synthetic.rle import decode_rle
 
@@ -135,14 +137,17 @@ def _of_pictures(source: Path, root: Path | None, want: _Want, taken: Cutouts) -
         except CaptureError as error:
             taken.skip(str(error))
             continue
-        yield str(sample.path), image_rgb, plain_ground(image_rgb) if mask is None else mask, sample
+        if mask is None:
+            box_px = sample.box_px
+            mask = plain_ground(image_rgb) if box_px is None else _in_box(image_rgb, box_px, want.masks)
+        yield str(sample.path), image_rgb, mask, sample
 
 
 def _samples(source: Path, root: Path | None) -> list[Sample]:
     if source.is_dir() and not (source / "index.csv").is_file():
         flat = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if flat:
-            return [Sample(path, "train", "object", path.name.split(".")[0]) for path in flat]
+            return [Sample(path, "train", ONE_CATEGORY, path.name.split(".")[0]) for path in flat]
     return read_samples(source, root)
 
 
@@ -203,8 +208,9 @@ def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str, Any]
 
 
 def meta_category(entry: dict[str, Any]) -> str:
-    """The meta-category of a COCO category: its `supercategory`, where it has one."""
-    return str(entry.get("supercategory") or entry["name"])
+    """The meta-category of a COCO category, as trainer.layout_coco takes it: its `supercategory`, where it has one."""
+    given = str(entry.get("supercategory") or "none")
+    return ONE_CATEGORY if given == "none" else given
 
 
 def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask | None:
@@ -220,7 +226,10 @@ def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask
         x, y, wide, high = (float(side) for side in entry["bbox"])
     except (ValueError, KeyError, TypeError):
         return None
-    box_px = (x, y, x + wide, y + high)
+    return _in_box(image_rgb, (x, y, x + wide, y + high), masks)
+
+
+def _in_box(image_rgb: Bytes, box_px: Box, masks: MaskSource) -> Mask | None:
     mask = masks(image_rgb, box_px) if np.isfinite(box_px).all() else None
     return mask if mask is not None and box_agreement(mask, box_px) >= LEAST_BOX_AGREEMENT else None
 

@@ -1,0 +1,112 @@
+"""Splits: stratified over the items, or disjoint in them; the same seed gives the same split."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edge.errors import TrainError
+from trainer.recipe import Split
+from trainer.sample import Boxed, Sample
+
+_LEAST = 3  # members that a class needs to be in several splits
+
+
+def resplit(samples: Sequence[Sample], how: Split, alike: Mapping[str, str] | None = None) -> list[Sample]:
+    """Divide the pictures of single objects anew.
+
+    All crops of one picture come into one split when stratified: the rarest item of a picture counts. Of a published
+    split only the training classes are divided, into training and validation.
+
+    Args:
+        samples: all of the data set.
+        how: ways and fractions.
+        alike: by path, the one that stands for it and all that look the same; None: each for itself.
+
+    Raises:
+        TrainError: nothing to divide, or no category has items enough.
+    """
+    pool = ["train"] if how.how == "published" else how.of
+    chosen = [sample for sample in samples if sample.split in pool]
+    if not chosen:
+        raise TrainError(f"split: found no picture of the splits {pool}, expected some to divide")
+    test = 0.0 if how.how == "published" else how.test
+    if how.how == "stratified":
+        by_path: dict[str, set[str]] = defaultdict(set)
+        for sample in chosen:
+            by_path[str(sample.path)].add(f"{sample.category}/{sample.item}")
+        to = _divide_pictures(by_path, how, alike)
+        return [replace(s, split=to[str(s.path)]) if s.split in pool else s for s in samples]
+    items = {f"{s.category}/{s.item}": s.category for s in chosen}
+    to = divide(items, how.val, test, how.seed)
+    asked = [split for split, fraction in (("val", how.val), ("test", test)) if fraction]
+    if not set(asked) <= set(to.values()):
+        raise TrainError(f"split: found no category of {_LEAST} items or more, expected one to divide into classes")
+    return [replace(s, split=to[f"{s.category}/{s.item}"]) if s.split in pool else s for s in samples]
+
+
+def resplit_scenes(scenes: Sequence[Boxed], how: Split, alike: Mapping[str, str] | None = None) -> list[Boxed]:
+    """Divide whole scenes anew, stratified by the rarest item of each; those without objects are one more class.
+
+    The same seed gives each scene the split that its crops have.
+
+    Raises:
+        TrainError: another way is asked for: a scene shows several items.
+    """
+    if how.how != "stratified":
+        raise TrainError(f"split: found how {how.how!r} for scenes, expected stratified")
+    chosen = [scene for scene in scenes if scene.split in ("", *how.of)]
+    by_path = {str(s.path): {f"{box.category}/{box.item}" for box in s.boxes} for s in chosen}
+    to = _divide_pictures(by_path, how, alike)
+    return [replace(scene, split=to.get(str(scene.path), scene.split)) for scene in scenes]
+
+
+def _divide_pictures(by_path: Mapping[str, set[str]], how: Split, alike: Mapping[str, str] | None) -> dict[str, str]:
+    """The split of each picture by the items on it; pictures that look the same are one member."""
+    stands_for = {path: (alike or {}).get(path, path) for path in by_path}
+    groups: dict[str, set[str]] = defaultdict(set)
+    for path, items in by_path.items():
+        groups[stands_for[path]] |= items
+    to = divide(_rarest(groups), how.val, how.test, how.seed)
+    return {path: to[representative] for path, representative in stands_for.items()}
+
+
+def _rarest(by_path: dict[str, set[str]]) -> dict[str, str]:
+    counts = Counter(item for items in by_path.values() for item in items)
+    return {path: min(items, key=lambda item: (counts[item], item), default="") for path, items in by_path.items()}
+
+
+def divide(stratum_of: dict[str, str], val: float, test: float, seed: int) -> dict[str, str]:
+    """Give every member `train`, `val` or `test`.
+
+    Of a stratum of three or more, each split that is asked for gets one at least; of a smaller one all is training.
+    What is drawn in one stratum does not depend on the others.
+
+    Args:
+        stratum_of: by member.
+        val: fraction of each stratum.
+        test: another.
+        seed: of the draw.
+    """
+    if val + test >= 1.0:
+        raise TrainError(f"split: found val {val:g} and test {test:g}, expected less than 1 together")
+    members: dict[str, list[str]] = defaultdict(list)
+    for member, stratum in stratum_of.items():
+        members[stratum].append(member)
+    to = {}
+    for stratum, listed in members.items():
+        order = np.random.default_rng([seed, zlib.crc32(stratum.encode())]).permutation(len(listed))
+        drawn = [sorted(listed)[i] for i in order]
+        for_test = min(_count(len(listed), test), len(listed) - 1)
+        for_val = min(_count(len(listed), val), len(listed) - for_test - 1)
+        for number, member in enumerate(drawn):
+            to[member] = "val" if number < for_val else "test" if number < for_val + for_test else "train"
+    return to
+
+
+def _count(total: int, fraction: float) -> int:
+    return max(1, round(total * fraction)) if fraction and total >= _LEAST else 0

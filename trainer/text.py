@@ -1,0 +1,64 @@
+"""Text files of data sets: their encodings, and an error that says what was found instead."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from edge.errors import TrainError
+
+_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file: UTF-8, or UTF-8, UTF-16 and UTF-32 with a byte order mark.
+
+    Other encodings are not guessed: a wrong guess would rename classes in silence.
+
+    Raises:
+        TrainError: unreadable, or of another encoding; names the line and how Latin-1 would read it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in data:
+        raise TrainError(f"{path}: found UTF-16 or UTF-32 without a byte order mark, expected UTF-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise TrainError(f"{path}: found broken {encoding}: {error.reason}, expected UTF-8") from None
+        number = data.count(b"\n", 0, error.start) + 1
+        line = data.splitlines()[number - 1].strip().decode("latin-1")
+        raise TrainError(
+            f"{path}: line {number}: found byte 0x{data[error.start]:02x} of Latin-1 or another encoding "
+            f"(as Latin-1 it reads {line[:80]!r}), expected UTF-8"
+        ) from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, stripped.
+
+    Raises:
+        TrainError: as read_text.
+    """
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def require_file(path: Path, what: str) -> Path:
+    """Check that a file or folder of a data set is there.
+
+    Raises:
+        TrainError: names it.
+    """
+    if not path.exists():
+        raise TrainError(f"{path}: not found, expected {what}")
+    return path
