@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         level=logging.INFO if args.verbose else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
     )
     try:
-        print(json.dumps(_run(args), indent=1))
+        if answer := _run(args):  # of several processes the first one answers
+            print(json.dumps(answer, indent=1))
     except FinesightError as error:
         print(f"edge-train: {error}", file=sys.stderr)
         return 1
@@ -80,6 +82,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
 def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.classifier import train_classifier
     from trainer.detector import train_detector
+    from trainer.distributed import is_first, joined
     from trainer.embedder import train_embedders
     from trainer.memory import keep_freed_memory
     from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
@@ -88,12 +91,15 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     recipe = load_recipe(args.config, args.set)
     if recipe.kind != args.command:
         raise TrainError(f"{args.config}: kind is {recipe.kind!r}, expected {args.command!r}")
-    if isinstance(recipe, DetectorRecipe):
-        cards = [train_detector(recipe, args.out)]
-    elif isinstance(recipe, ClassifierRecipe):
-        cards = [train_classifier(recipe, args.out)]
-    else:
-        cards = train_embedders(recipe, args.out)
+    with joined(os.environ):
+        if isinstance(recipe, DetectorRecipe):
+            cards = [train_detector(recipe, args.out)]
+        elif isinstance(recipe, ClassifierRecipe):
+            cards = [train_classifier(recipe, args.out)]
+        else:
+            cards = train_embedders(recipe, args.out)
+        if not is_first():
+            return {}
     named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": named, "skipped": cards[0].data["skipped"]}
 

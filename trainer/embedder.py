@@ -55,7 +55,7 @@ class EmbedderTask:
         self.recipe, self.crops, self.teacher = recipe, crops, teacher
         self.module = _Trained(model, heads, len(crops.items), recipe)
         self._labels = crops.item_indices(crops.train)
-        self._plan: list[NDArray[np.int64]] = []
+        self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -74,13 +74,13 @@ class EmbedderTask:
             centres = F.normalize(anchors.centres.detach().cpu(), dim=1)
             nearest = (centres @ centres.T).fill_diagonal_(-2.0).argsort(dim=1, descending=True)[:, :-1].numpy()
         recipe = self.recipe
-        self._plan = pair_batches(
+        self.plan = pair_batches(
             self._labels, recipe.classes_per_batch, recipe.images_per_class, self.steps(), rng, nearest
         )
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the pictures of one batch, and confuse the regions of a copy."""
-        indices, recipe = self._plan[step], self.recipe
+        indices, recipe = self.plan[step], self.recipe
         contents = self.crops.vary(indices, recipe.augment, rng)
         tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
         if recipe.confused:

@@ -99,7 +99,10 @@ class Optimiser(_Tree):
     ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the weight average that is shipped; None: none
     clip: float = 5.0  # gradient norm
     evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
+    patience: Annotated[int | None, Field(ge=1)] = None  # examinations without a better one, then it stops; None: never
+    watch: str | None = None  # validation metric, larger is better; None: mAP50-95, accuracy or MAP@R; the best is shipped
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the trunk in training; auto: bf16 on a GPU, fp32 on a CPU
     threads: int | None = None  # None: as the libraries choose
 
 

@@ -3,7 +3,8 @@
 Rules this module keeps:
 1. Everything random is drawn from (seed, epoch, step), so that a resumed run goes on exactly as an unbroken one.
 2. The checkpoint is replaced whole at the end of each epoch; a run started again with the same recipe goes on from it.
-3. A loss that is not a number stops the run and leaves the last good checkpoint; the batch is named.
+3. A loss or gradient that is not a number stops the run and leaves the last good checkpoint; the batch is named.
+4. Several processes that torchrun started share each batch (trainer.distributed); the first alone examines and writes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from edge.errors import TrainError
-from trainer.checkpoint import CHECKPOINT_FILE, resume_checkpoint, save_checkpoint
+from trainer import distributed
+from trainer.backbone import Trunk
+from trainer.checkpoint import CHECKPOINT_FILE, load_best, resume_checkpoint, save_best, save_checkpoint
+from trainer.early_stop import require_watched, standing
 from trainer.history import write_history
+from trainer.precision import trunk_dtype
 from trainer.recipe import Optimiser
 
 
@@ -33,7 +39,7 @@ from trainer.recipe import Optimiser
 class Batch:
     """What one step learns from."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # `x`, the pictures; every other one has a row for each of them, or is one number
     names: list[str]  # of its pictures
 
 
@@ -41,6 +47,7 @@ class Task(Protocol):
     """What is trained: a network, its batches, its loss, its examination."""
 
     module: nn.Module  # with whatever only training needs
+    plan: list[NDArray[np.int64]]  # the pictures of each batch of the epoch
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -102,28 +109,43 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
     average = copy.deepcopy(task.module) if how.ema is not None else None
     optimiser = _optimiser(task, how)
     state = resume_checkpoint(out / CHECKPOINT_FILE, task.module, average, optimiser, recipe)
+    distributed.same_start(task.module)
+    trunks = [part for part in task.module.modules() if isinstance(part, Trunk)]
+    for trunk in trunks:
+        trunk.lowered = trunk_dtype(how.precision, device)
     steps = task.steps()
     total = how.epochs * steps
     for epoch in range(state.epoch, how.epochs):
+        if standing(state.rows, how.watch).is_over(how.patience):
+            break
         started = time.monotonic()
         torch.manual_seed(seed * 100_003 + epoch)
         task.begin_epoch(epoch, np.random.default_rng((seed, epoch, 0)))
+        task.plan = [distributed.share(indices) for indices in task.plan]
         task.module.train()
         for part in held:
             part.eval()
         sums: dict[str, float] = {}
-        bar = tqdm(_produce(task, seed, epoch, steps), total=steps, desc=f"{out.name} {epoch + 1}/{how.epochs}")
+        bar = tqdm(
+            _produce(task, seed, epoch, steps),
+            total=steps,
+            desc=f"{out.name} {epoch + 1}/{how.epochs}",
+            disable=not distributed.is_first(),
+        )
         for step, batch in enumerate(bar):
             rate = learning_rate(how, epoch * steps + step, total)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
             tensors = {key: value.to(device, non_blocking=True) for key, value in batch.tensors.items()}
-            parts = task.loss(tensors, (epoch * steps + step) / total)
-            loss = torch.stack(list(parts.values())).sum()
-            _require_finite(parts, loss, epoch, step, batch, out)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(task.module.parameters(), how.clip)
+            with distributed.shared_statistics(trunks):
+                parts = task.loss(distributed.gather_batch(tensors), (epoch * steps + step) / total)
+                loss = torch.stack(list(parts.values())).sum()
+                _require_finite("loss", loss, parts, (epoch, step), batch, out)
+                loss.backward()
+            distributed.average_gradients(task.module)
+            norm = nn.utils.clip_grad_norm_(task.module.parameters(), how.clip)
+            _require_finite("gradient", norm, parts, (epoch, step), batch, out)
             optimiser.step()
             if average is not None:
                 _follow(
@@ -135,14 +157,26 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         row = {"epoch": epoch + 1.0, "lr": rate, "loss": sum(sums.values()) / steps}
         row |= {f"loss_{key}": value / steps for key, value in sums.items()}
         examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
-        if examined:
-            row |= _examine(task, average)
+        found = distributed.told_by_first(_examine(task, average) if examined and distributed.is_first() else {})
+        row |= found
         row["seconds"] = time.monotonic() - started
         state.rows.append(row)
         state.epoch = epoch + 1
-        save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
-        write_history(out, state.rows, curves=examined)
-    return (task.module if average is None else average).eval()
+        now = standing(state.rows, how.watch)
+        if examined and how.patience is not None:
+            require_watched(found, now, how.watch)
+        if distributed.is_first():
+            if how.patience is not None and now.best_epoch == epoch + 1:
+                save_best(out, epoch + 1, task.module if average is None else average)
+            save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
+            write_history(out, state.rows, curves=examined)
+    shipped = task.module if average is None else average
+    for trunk in trunks:
+        trunk.lowered = None
+    if how.patience is not None:
+        distributed.told_by_first(None)  # once that one has written
+        load_best(out, standing(state.rows, how.watch).best_epoch, shipped)
+    return shipped.eval()
 
 
 def learning_rate(how: Optimiser, step: int, total: int) -> float:
@@ -174,7 +208,8 @@ def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
     def work() -> None:
         try:
             for step in range(steps):
-                batch = task.batch(step, np.random.default_rng((seed, epoch, step + 1)))
+                rng = np.random.default_rng(distributed.own_seed(seed, epoch, step + 1))
+                batch = task.batch(step, rng)
                 queue.put(batch)
                 if stop.is_set():
                     return
@@ -197,11 +232,14 @@ def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
             thread.join(timeout=0.01)
 
 
-def _require_finite(parts: dict[str, Tensor], loss: Tensor, epoch: int, step: int, batch: Batch, out: Path) -> None:
-    if not math.isfinite(float(loss.detach())):
-        values = ", ".join(f"{key} {float(value.detach()):.3g}" for key, value in parts.items())
+def _require_finite(
+    what: str, value: Tensor, parts: dict[str, Tensor], at: tuple[int, int], batch: Batch, out: Path
+) -> None:
+    if not math.isfinite(float(value.detach())):
+        epoch, step = at
+        values = ", ".join(f"{key} {float(part.detach()):.3g}" for key, part in parts.items())
         raise TrainError(
-            f"{out}: loss is {float(loss.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
+            f"{out}: {what} is {float(value.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
             f"{', '.join(batch.names[:3])}, ...), expected a number; {CHECKPOINT_FILE} holds epoch {epoch}"
         )
 
