@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.errors import TrainError
-from trainer.distributed import gather_rows
+from trainer.distributed import gather_rows, shared_statistics
 from trainer.precision import lowered
 
 MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -64,6 +65,19 @@ class Trunk(nn.Module):
         if statistics:
             held += [part for part in self.modules() if isinstance(part, _BatchNorm)]
         return held
+
+
+@contextmanager
+def in_training(trunks: Sequence[Trunk], dtype: torch.dtype | None) -> Iterator[None]:
+    """Within, trunks compute in this number format (None: float32), and normalise by the pictures of all processes."""
+    for trunk in trunks:
+        trunk.lowered = dtype
+    try:
+        with shared_statistics(trunks):
+            yield
+    finally:
+        for trunk in trunks:
+            trunk.lowered = None
 
 
 def create_trunk(

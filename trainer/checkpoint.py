@@ -73,13 +73,11 @@ def load_best(out: Path, epoch: int, module: nn.Module) -> None:
     path = out / BEST_FILE
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["epoch"] != epoch:
-            raise TrainError(f"{path}: found the weights of epoch {saved['epoch']}, expected those of {epoch}")
         module.load_state_dict(saved["module"])
-    except TrainError:
-        raise
     except Exception as error:  # whatever unpickling raises on damage
         raise TrainError(f"{path}: cannot take the best weights: {type(error).__name__}: {error}") from error
+    if saved["epoch"] != epoch:
+        raise TrainError(f"{path}: found the weights of epoch {saved['epoch']}, expected those of epoch {epoch}")
 
 
 def _save(path: Path, epoch: int, state: dict[str, Any]) -> None:

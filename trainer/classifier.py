@@ -88,8 +88,8 @@ class ClassifierTask:
 
         parts = {"category": share * coarse(tensors["category"]) + (1 - share) * coarse(tensors["partner_category"])}
         if self.recipe.auxiliary_items:
-            items = self.module.items
-            parts["item"] = share * items(pooled, tensors["item"]) + (1 - share) * items(pooled, tensors["partner_item"])
+            ours, theirs = (self.module.items(pooled, tensors[key]) for key in ("item", "partner_item"))
+            parts["item"] = share * ours + (1 - share) * theirs
         if self.recipe.teachers:
             told, features = self.faculty.classify(tensors["x"])
             ours = feature.mean(dim=(2, 3))

@@ -34,6 +34,10 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, YAML")
         train.add_argument("-o", "--out", type=Path, required=True, help="run folder; goes on from its checkpoint")
         train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
+        train.add_argument("--quick", action="store_true", help="fewer epochs, smaller training crops: to try out")
+        if name == "embedder":
+            train.add_argument("--base", type=Path, help="trained run, or folder of runs by category, to start from")
+            train.add_argument("--categories", help="train an embedder for each of these alone; comma between several")
     embed = commands.add_parser("embed", help="embed catalogue pictures into the gallery of a bundle")
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
     embed.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
@@ -84,13 +88,19 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.detector import train_detector
     from trainer.distributed import is_first, joined
     from trainer.embedder import train_embedders
+    from trainer.finetune import of_customer
     from trainer.memory import keep_freed_memory
-    from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
+    from trainer.quick import quickened
+    from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, load_recipe
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
     if recipe.kind != args.command:
         raise TrainError(f"{args.config}: kind is {recipe.kind!r}, expected {args.command!r}")
+    if isinstance(recipe, EmbedderRecipe):
+        recipe = of_customer(recipe, args.base, args.categories.split(",") if args.categories else None)
+    if args.quick:
+        recipe = quickened(recipe)
     with joined(os.environ):
         if isinstance(recipe, DetectorRecipe):
             cards = [train_detector(recipe, args.out)]

@@ -1,20 +1,20 @@
 """Training in several processes that share each batch, started by torchrun, with the gradients of one process alone.
 
-Each process varies its share of a batch's pictures and runs the trunk on them. Features and labels are then gathered, so
-that heads and losses, pairs across the whole batch among them, see in every process what one alone would see.
+Each process varies its share of a batch's pictures and runs the trunk on them. Features and labels are then gathered,
+so that heads and losses, pairs across the whole batch among them, see in every process what one alone would see.
 
 Rules this module keeps:
 1. Without torchrun every function gives back what it was given.
 2. The trunk's batch norm takes its statistics from all shares (gloo has no SyncBatchNorm, so it is written out here).
-3. A gathered row's gradient is multiplied by the number of processes, for gradients are averaged at the end: those of the
-   trunk are parts of a sum, those of the heads are equal already.
+3. A gathered row's gradient is multiplied by the number of processes, for gradients are averaged at the end: those of
+   the trunk are parts of a sum, those of the heads are equal already.
 4. Only the first process examines and writes.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -89,7 +89,7 @@ def own_seed(*seeds: int) -> tuple[int, ...]:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """The rows (n / processes, ...) of all processes, in their order: (n, ...); gradients flow back to each one's own."""
+    """Give the rows (n / processes, ...) of all processes, in order: (n, ...); gradients flow back to one's own."""
     return rows if processes() == 1 else _Gather.apply(rows)
 
 
@@ -129,7 +129,7 @@ def told_by_first(value: T) -> T:
 
 
 @contextmanager
-def shared_statistics(trunks: list[nn.Module]) -> Iterator[None]:
+def shared_statistics(trunks: Sequence[nn.Module]) -> Iterator[None]:
     """Within, the batch norms of these normalise by the whole batch, not by the share of this process."""
     norms = [part for trunk in trunks for part in trunk.modules() if isinstance(part, _BatchNorm)]
     if processes() > 1:
@@ -144,13 +144,13 @@ def shared_statistics(trunks: list[nn.Module]) -> Iterator[None]:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ARG004
         parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(processes())]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
         return gradient.chunk(processes())[rank()] * processes()
 
 
@@ -158,13 +158,13 @@ class _Sum(torch.autograd.Function):
     """The sum over all processes; each one's part moves the outputs of all of them."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004
         total = value.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
