@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from edge.errors import TrainError
 
@@ -114,6 +114,13 @@ class _Recipe(_Tree):
     backbone: Backbone = Backbone()
     augment: Augment = Augment()
     optimiser: Optimiser = Optimiser()
+
+    @model_validator(mode="after")
+    def _test_is_not_watched(self) -> _Recipe:
+        data = getattr(self, "scenes", None) or getattr(self, "data", None)
+        if self.optimiser.patience is not None and data is not None and "test" in data.val_splits:
+            raise ValueError(f"optimiser.patience watches val_splits {data.val_splits}, expected no test pictures in them")
+        return self
 
 
 class DetectorRecipe(_Recipe):
