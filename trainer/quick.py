@@ -13,6 +13,7 @@ from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, Inp
 EPOCHS = 0.5  # of the recipe's
 SIDE = 0.75  # of the canvas: a bit more than half of its pixels
 _COARSEST = 32  # pixels: canvases stay multiples of the recipe's stride, at most this
+_LEAST = 32  # pixels of a canvas
 
 
 def quickened(
@@ -47,5 +48,8 @@ def _smaller(given: Input, stride: int) -> Input:
     """Canvases to learn from of three quarters of the side; those that a recipe chose itself stay."""
     if given.train_width is not None or given.train_height is not None:
         return given
-    width, height = (max(stride, round(side * SIDE / stride) * stride) for side in (given.width, given.height))
-    return given.model_copy(update={"train_width": min(width, given.width), "train_height": min(height, given.height)})
+    least = -(-_LEAST // stride) * stride
+    sides = [max(least, round(side * SIDE / stride) * stride) for side in (given.width, given.height)]
+    return given.model_copy(
+        update={"train_width": min(sides[0], given.width), "train_height": min(sides[1], given.height)}
+    )

@@ -1,7 +1,7 @@
 """Trainings in processes of their own, and what one step of each kind of network does to its gradients.
 
-    python -m tests.trainer.processes together INDEX OUT  # one of several: gradients OUT/RANK.pt, a training OUT/RANK
-    python -m tests.trainer.processes killed INDEX OUT    # a training that kills itself in the middle of its third epoch
+python -m tests.trainer.processes together INDEX OUT  # one of several: gradients OUT/RANK.pt, a training OUT/RANK
+python -m tests.trainer.processes killed INDEX OUT    # a training that kills itself in the middle of its third epoch
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Early stopping: on validation pictures only, after examinations without a better one; the best weights are shipped."""
+"""Early stopping: on validation pictures only, after examinations without a better one; the best is shipped."""
 
 from __future__ import annotations
 
