@@ -85,7 +85,6 @@ def measure(seed: int) -> None:
     of_new = [row for row in rows if parts[row["item"]] != "never"]
     write_table(folder / "old.csv", of_old)
     write_table(folder / "new.csv", of_new)
-    took_s: dict[str, float | None] = {}  # CPU time of those that were trained without a break
     for name, changes in {"old": {}, **NEW}.items():
         which = "old" if name == "old" else "new"
         recipe = EmbedderRecipe(
@@ -94,15 +93,13 @@ def measure(seed: int) -> None:
             seed=seed,
             **{key: folder / value for key, value in changes.items()},
         )
-        unbroken = not (folder / name).exists()
-        started = time.process_time()
+        unbroken, started = not (folder / name).exists(), time.process_time()
         if not (folder / name / "model.json").exists():
             train_embedders(recipe, folder / name)
-        took_s[name] = round(time.process_time() - started, 1) if unbroken else None
-        if took_s[name] is not None:
-            (folder / name / "cpu_s").write_text(str(took_s[name]))
-        elif (folder / name / "cpu_s").exists():
-            took_s[name] = float((folder / name / "cpu_s").read_text())
+        if unbroken:
+            (folder / name / "cpu_s").write_text(f"{time.process_time() - started:.1f}")
+    timed = [path for name in ("old", *NEW) if (path := folder / name / "cpu_s").exists()]
+    took_s = {path.parent.name: float(path.read_text()) for path in timed}  # of trainings that were not broken off
     result = {"seed": seed, "cpu_s": took_s, "found": examine(folder, data, rows, parts)}
     (folder / "result.json").write_text(json.dumps(result))
     print(json.dumps(summary([result]), indent=1))
@@ -153,9 +150,10 @@ def collect() -> None:
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Recall@1 by part of the items: mean over seeds, each seed, and whether new queries find more than old ones."""
     table: dict[str, Any] = {}
-    for part in ("old", "added", "never"):
+    for part, of in {"old": ["old"], "added": ["added"], "never": ["never"], "all": ["old", "added", "never"]}.items():
         found = {
-            title: [np.array(result["found"][part][title]) for result in results] for title in results[0]["found"][part]
+            title: [np.concatenate([result["found"][one][title] for one in of]) for result in results]
+            for title in results[0]["found"]["old"]
         }
         rows = {title: recall(by_seed) for title, by_seed in found.items()}
         before = np.concatenate(found["old/old"]).mean()
