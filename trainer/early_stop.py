@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edge.errors import TrainError
 
-WATCHED = ("map50_95", "accuracy", "map_r_train")  # of a detector, a classifier, an embedder; larger is better
+WATCHED = ("map50_95", "accuracy", "map_r_train")  # of a detector, a classifier, an embedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class Standing:
     best_epoch: int = 0  # 0: there was none
     since: int = 0  # examinations after the best one
 
-    def is_over(self, patience: int | None) -> bool:
-        """Whether so many examinations were no better; never where there is no patience to lose."""
-        return patience is not None and self.since >= patience
+    def is_over(self, stop_after: int | None) -> bool:
+        """Whether so many examinations were no better; None: never."""
+        return stop_after is not None and self.since >= stop_after
 
 
 def standing(rows: Sequence[dict[str, float]], watch: str | None) -> Standing:
@@ -27,13 +27,14 @@ def standing(rows: Sequence[dict[str, float]], watch: str | None) -> Standing:
 
     Args:
         rows: of metrics.csv; those that hold the metric were examined.
-        watch: metric, larger is better; None: the first of WATCHED that was measured.
+        watch: better when larger, or smaller where it is a loss; None: the first of WATCHED that was measured.
     """
     name = watch or next((name for name in WATCHED if any(name in row for row in rows)), "")
+    sign = -1.0 if "loss" in name else 1.0
     best, best_epoch, since = float("-inf"), 0, 0
     for row in rows:
-        if name in row and row[name] > best:
-            best, best_epoch, since = row[name], round(row["epoch"]), 0
+        if name in row and sign * row[name] > best:
+            best, best_epoch, since = sign * row[name], round(row["epoch"]), 0
         elif name in row:
             since += 1
     return Standing(best_epoch, since)
@@ -47,6 +48,6 @@ def require_watched(found: dict[str, float], now: Standing, watch: str | None) -
     """
     if not now.best_epoch:
         raise TrainError(
-            f"optimiser.patience: found {sorted(found) or 'no validation pictures'} to watch, "
+            f"optimiser.stop_after: found {sorted(found) or 'no validation pictures'} to watch, "
             f"expected {watch or ' or '.join(WATCHED)}"
         )

@@ -99,9 +99,10 @@ class Optimiser(_Tree):
     ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the weight average that is shipped; None: none
     clip: float = 5.0  # gradient norm
     evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
-    # Examinations without a better one, after which it stops; the best is shipped. None: never, the last is shipped.
-    patience: Annotated[int | None, Field(ge=1)] = None
-    watch: str | None = None  # validation metric, larger is better; None: mAP50-95, accuracy or MAP@R
+    # A column of metrics.csv, better when larger, or smaller where it is a loss; None: mAP50-95, accuracy or MAP@R.
+    watch: str | None = None
+    # Examinations without a better one, after which it ends; the best is shipped. None: never, the last is shipped.
+    stop_after: Annotated[int | None, Field(ge=1)] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the trunk in training; auto: bf16 on a GPU, fp32 on a CPU
     threads: int | None = None  # None: as the libraries choose
@@ -118,8 +119,8 @@ class _Recipe(_Tree):
     @model_validator(mode="after")
     def _test_is_not_watched(self) -> _Recipe:
         data = getattr(self, "scenes", None) or getattr(self, "data", None)
-        if self.optimiser.patience is not None and data is not None and "test" in data.val_splits:
-            raise ValueError(f"optimiser.patience watches val_splits {data.val_splits}, expected no test pictures in them")
+        if self.optimiser.stop_after is not None and data is not None and "test" in data.val_splits:
+            raise ValueError(f"optimiser.stop_after watches {data.val_splits}, expected no test pictures among them")
         return self
 
 

@@ -97,7 +97,7 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
 
     Returns:
         the module to ship: the average of the weights where one is kept, in eval mode; of the best examination where
-        there is a `patience`.
+        there is a `stop_after`.
 
     Raises:
         TrainError: the loss is not a number, the checkpoint is damaged or of another recipe, or the disk refused.
@@ -116,7 +116,7 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
     state = resume_checkpoint(out / CHECKPOINT_FILE, task.module, average, optimiser, recipe)
     epochs = _Epochs(task, how, out, seed, device, optimiser, average, held)
     for epoch in range(state.epoch, how.epochs):
-        if standing(state.rows, how.watch).is_over(how.patience):
+        if standing(state.rows, how.watch).is_over(how.stop_after):
             break
         started = time.monotonic()
         row = epochs.learn(epoch)
@@ -125,14 +125,14 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         state.rows.append(row | found | {"seconds": time.monotonic() - started})
         state.epoch = epoch + 1
         now = standing(state.rows, how.watch)
-        if examined and how.patience is not None:
+        if examined and how.stop_after is not None:
             require_watched(found, now, how.watch)
         if distributed.is_first():
-            if how.patience is not None and now.best_epoch == epoch + 1:
+            if how.stop_after is not None and now.best_epoch == epoch + 1:
                 save_best(out, epoch + 1, shipped)
             save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
             write_history(out, state.rows, curves=examined)
-    if how.patience is not None:
+    if how.stop_after is not None:
         distributed.told_by_first(None)  # once that one has written
         load_best(out, standing(state.rows, how.watch).best_epoch, shipped)
     return shipped.eval()

@@ -24,9 +24,10 @@ def test_examinations_count_from_the_best_one_and_epochs_without_one_do_not():
     assert standing(rows(0.5, None, 0.7, None, 0.6, 0.7), None) == Standing(best_epoch=3, since=2)
     assert standing([], None) == Standing(0, 0)
     assert standing(rows(0.5, name="recall_1_gallery"), "recall_1_gallery").best_epoch == 1
+    assert standing(rows(0.5, 0.2, 0.3, name="loss_val"), "loss_val") == Standing(best_epoch=2, since=1)
 
 
-def test_without_patience_nothing_is_over():
+def test_without_a_limit_nothing_is_over():
     assert not Standing(1, 99).is_over(None)
     assert Standing(1, 2).is_over(2)
     assert not Standing(1, 1).is_over(2)
@@ -34,7 +35,7 @@ def test_without_patience_nothing_is_over():
 
 def patient(index, patience=2, **changes):
     recipe = classifier_recipe(index, **changes)
-    how = recipe.optimiser.model_copy(update={"epochs": 9, "evaluate_every": 1, "patience": patience})
+    how = recipe.optimiser.model_copy(update={"epochs": 9, "evaluate_every": 1, "stop_after": patience})
     return recipe.model_copy(update={"optimiser": how})
 
 
@@ -65,8 +66,8 @@ def test_nothing_to_watch_is_an_error_and_says_what_there_is(tmp_path):
 
 
 def test_test_pictures_are_never_watched(tmp_path):
-    watching = {"optimiser": {"patience": 3}}
-    with pytest.raises(ValidationError, match="expected no test pictures"):
+    watching = {"optimiser": {"stop_after": 3}}
+    with pytest.raises(ValidationError, match="expected no test pictures among them"):
         classifier_recipe(tmp_path, data={"index": tmp_path, "val_splits": ["val", "test"]}, **watching)
-    with pytest.raises(ValidationError, match="expected no test pictures"):
+    with pytest.raises(ValidationError, match="expected no test pictures among them"):
         DetectorRecipe(kind="detector", scenes={"train": tmp_path, "val_splits": ["test"]}, **watching)
