@@ -55,15 +55,18 @@ def joined(environment: Mapping[str, str]) -> Iterator[None]:
     Raises:
         TrainError: the processes do not find each other.
     """
-    if int(environment.get("WORLD_SIZE", "1")) == 1:
+    count = int(environment.get("WORLD_SIZE", "1"))
+    if count == 1:
         yield
         return
     has_gpu = torch.cuda.is_available()
     if has_gpu:
         torch.cuda.set_device(int(environment.get("LOCAL_RANK", "0")))
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo", init_method="env://")
-    except (RuntimeError, ValueError) as error:
+        address = f"tcp://{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+        backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+        dist.init_process_group(backend, init_method=address, world_size=count, rank=int(environment["RANK"]))
+    except (KeyError, RuntimeError, ValueError) as error:
         raise TrainError(f"torchrun: the processes do not find each other: {error}") from error
     try:
         yield

@@ -1,14 +1,9 @@
-"""Trainings in processes of their own, and what one step of each kind of network does to its gradients.
-
-python -m tests.trainer.processes together INDEX OUT  # one of several: gradients OUT/RANK.pt, a training OUT/RANK
-python -m tests.trainer.processes killed INDEX OUT    # a training that kills itself in the middle of its third epoch
-"""
+"""Trainings in processes of their own, and what one step of each kind of network does to its gradients."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,32 +78,29 @@ def step(kind: str) -> dict[str, torch.Tensor]:
     return {"loss": loss.detach()} | found | {k: v for k, v in model.state_dict().items() if "running" in k}
 
 
-def main() -> None:
-    what, index, out = sys.argv[1], *map(Path, sys.argv[2:])
+def together(index: Path, out: Path, environment: dict[str, str]) -> None:
+    """One of several processes: gradients into OUT/RANK.pt, a training into OUT/RANK."""
     torch.set_num_threads(1)
-    with distributed.joined(os.environ):
+    with distributed.joined(environment):
         rank = str(distributed.rank())
-        if what == "together":
-            found = {kind: step(kind) for kind in ("classifier", "embedder", "detector")}
-            torch.save(found | {"seed": distributed.own_seed(7)}, out / f"{rank}.pt")
-            train_classifier(classifier_recipe(index, epochs=2, augment=PLAIN), out / rank)
-        else:
-            batch = EmbedderTask.batch
-
-            def dies(self: EmbedderTask, number: int, rng: np.random.Generator) -> object:
-                if self.begun == 3 and number == 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return batch(self, number, rng)
-
-            begin = EmbedderTask.begin_epoch
-
-            def counts(self: EmbedderTask, epoch: int, rng: np.random.Generator) -> None:
-                self.begun = epoch + 1
-                begin(self, epoch, rng)
-
-            EmbedderTask.batch, EmbedderTask.begin_epoch = dies, counts
-            train_embedders(embedder_recipe(index, epochs=4, batches_per_epoch=3), out)
+        found = {kind: step(kind) for kind in ("classifier", "embedder", "detector")}
+        torch.save(found | {"seed": distributed.own_seed(7)}, out / f"{rank}.pt")
+        train_classifier(classifier_recipe(index, epochs=2, augment=PLAIN), out / rank)
 
 
-if __name__ == "__main__":
-    main()
+def killed(index: Path, out: Path) -> None:
+    """A training that is killed in the middle of its third epoch."""
+    torch.set_num_threads(1)
+    batch, begin, begun = EmbedderTask.batch, EmbedderTask.begin_epoch, []
+
+    def counts(self: EmbedderTask, epoch: int, rng: np.random.Generator) -> None:
+        begun.append(epoch)
+        begin(self, epoch, rng)
+
+    def dies(self: EmbedderTask, number: int, rng: np.random.Generator) -> object:
+        if begun[-1] == 2 and number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch(self, number, rng)
+
+    EmbedderTask.batch, EmbedderTask.begin_epoch = dies, counts
+    train_embedders(embedder_recipe(index, epochs=4, batches_per_epoch=3), out)

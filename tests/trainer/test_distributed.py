@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 import torch
 
 from edge.errors import TrainError
-from tests.trainer.processes import PLAIN, step
+from tests.trainer.processes import PLAIN, killed, step, together
 from tests.trainer.test_train import table
 from tests.trainer.toy import classifier_recipe, embedder_recipe, write_crops
 from trainer import distributed
@@ -23,46 +21,28 @@ from trainer.classifier import train_classifier
 from trainer.embedder import train_embedders
 from trainer.models import load_model
 
-ROOT = Path(__file__).parents[2]
-
-
-def start(arguments: list[str], world: int) -> list[subprocess.Popen]:
-    """As torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    environment = os.environ | shared | {"PYTHONPATH": str(ROOT)}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.trainer.processes", *arguments],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-
-
-def ended(processes: list[subprocess.Popen]) -> list[int]:
-    try:
-        outputs = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    codes = [process.returncode for process in processes]
-    assert all(code in (0, -signal.SIGKILL) for code in codes), outputs
-    return codes
-
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """What all processes left, started side by side."""
+    """What two processes left that trained together, as torchrun would start them, and one that was killed."""
     folder = tmp_path_factory.mktemp("runs")
-    index = str(write_crops(folder / "data"))
-    several = start(["together", index, str(folder)], 2) + start(["killed", index, str(folder / "killed")], 1)
-    assert ended(several) == [0, 0, -signal.SIGKILL]
+    index = write_crops(folder / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["tests.trainer.processes"])  # which takes most of the time
+    several = [
+        start.Process(target=together, args=(index, folder, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}))
+        for rank in (0, 1)
+    ]
+    several.append(start.Process(target=killed, args=(index, folder / "killed")))
+    for process in several:
+        process.start()
+    for process in several:
+        process.join(timeout=120)
+        process.kill()
+    assert [process.exitcode for process in several] == [0, 0, -signal.SIGKILL]
     return folder
 
 
