@@ -2,7 +2,13 @@
 # Rebuild everything under demo/ from nothing but this project: render, train, quantise, pack, embed.
 # With progress bars; goes on where it was interrupted: delete runs/ to begin anew. Made the shipped files in 17 min 43 s
 # on two cores of an AMD EPYC without AVX-512, with other work beside it (2026-11-21).
+# With --quick the trainings are shortened (trainer/quick.py), everything goes to runs/quick/, and demo/ stays as it is.
 set -euo pipefail
+case "${1:-}" in
+    "") export runs=runs quick="" ;;
+    --quick) export runs=runs/quick quick=--quick ;;
+    *) echo "usage: $0 [--quick]" >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")/.."
 scripts/setup test
 bin=.venv/bin
@@ -11,36 +17,39 @@ step() { printf '\n== %s (%d min %02d s) ==\n' "$1" $(((SECONDS - started) / 60)
 
 step "render the training data and the stream"
 [ -e runs/synthetic/index.csv ] || $bin/edge-train synthesize -o runs/synthetic --seed 1
-mkdir -p demo
-$bin/edge-train synthesize --stream -o demo/stream.mp4 --seed 22
+mkdir -p demo "$runs"
+[ -n "$quick" ] || $bin/edge-train synthesize --stream -o demo/stream.mp4 --seed 22
 
 step "train the detector, the coarse classifier and the embedders, two at a time"
 # Networks as small as these gain little from a second thread: two trainings of one thread each are done sooner.
 train() {
     case "$1" in
-        classifier | detector) set -- "$1" -c "configs/train/demo-$1.yaml" -o "runs/$1" ;;
+        classifier | detector) set -- "$1" -c "configs/train/demo-$1.yaml" -o "$runs/$1" ;;
         *) # an embedder, which begins with the classifier's trunk
-            until [ -e runs/classifier/model.json ]; do [ ! -e runs/failed ] || exit 255; sleep 1; done
-            set -- embedder -c configs/train/demo-embedder.yaml -o runs/embedders --set "data.categories=[$1]" ;;
+            until [ -e "$runs/classifier/model.json" ]; do [ ! -e "$runs/failed" ] || exit 255; sleep 1; done
+            set -- embedder -c configs/train/demo-embedder.yaml -o "$runs/embedders" \
+                --base "$runs/classifier" --categories "$1" ;;
     esac
-    .venv/bin/edge-train "$@" || { touch runs/failed; exit 255; } # xargs then starts no other
+    .venv/bin/edge-train "$@" $quick || { touch "$runs/failed"; exit 255; } # xargs then starts no other
 }
 export -f train
-rm -f runs/failed
+rm -f "$runs/failed"
 printf '%s\n' classifier detector car bottle jar carton can |
     OMP_NUM_THREADS=1 xargs -P 2 -n 1 --process-slot-var=TQDM_POSITION bash -c 'train "$0"'
 
 step "quantise, compare and pack"
 embedders=()
-for category in bottle jar carton can car; do embedders+=(--embedder "runs/embedders/$category"); done
-rm -rf runs/bundle && $bin/edge-quantize pack --id demo-1 --sequence 1 --out runs/bundle \
-    --detector runs/detector --classifier runs/classifier "${embedders[@]}" \
-    --index runs/synthetic/index.csv --scenes runs/synthetic/scenes.json --gallery-splits catalogue,train --keep-both --fallback-fp32 --work runs/models
+for category in bottle jar carton can car; do embedders+=(--embedder "$runs/embedders/$category"); done
+rm -rf "$runs/bundle" && $bin/edge-quantize pack --id "demo-1${quick/--/-}" --sequence 1 --out "$runs/bundle" \
+    --detector "$runs/detector" --classifier "$runs/classifier" "${embedders[@]}" \
+    --index runs/synthetic/index.csv --scenes runs/synthetic/scenes.json --gallery-splits catalogue,train --keep-both --fallback-fp32 --work "$runs/models"
 step "embed the gallery"
-rm -rf runs/gallery && $bin/edge-train embed --bundle runs/bundle --data runs/synthetic/index.csv \
-    --split catalogue,train --per-item 24 -o runs/gallery
+rm -rf "$runs/gallery" && $bin/edge-train embed --bundle "$runs/bundle" --data runs/synthetic/index.csv \
+    --split catalogue,train --per-item 24 -o "$runs/gallery"
 
-rm -rf demo/bundle demo/gallery
-cp -r runs/bundle runs/gallery demo/
+if [ -z "$quick" ]; then
+    rm -rf demo/bundle demo/gallery
+    cp -r runs/bundle runs/gallery demo/
+fi
 step "done"
-du -sh demo
+du -sh "$runs/bundle" "$runs/gallery"

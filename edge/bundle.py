@@ -3,7 +3,8 @@
 Rules this module keeps:
 1. The serving slot and generation are never written to. Installing fills the other, under another name until whole.
 2. Nothing serves that was not verified: size and SHA-256 of every listed file, regular files only, inside the folder.
-3. A bundle and a gallery serve together only when they name the same embedding spaces.
+3. A bundle and a gallery serve together only when they name the same embedding spaces, or the bundle declares the
+   gallery's compatible (ADR 0006).
 4. One small file switches both at once; after a power cut it is the old one or the new one.
 """
 
@@ -88,15 +89,22 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
 
 
 def check_pair(bundle: Bundle, gallery: Gallery) -> None:
-    """Check that queries of the bundle and vectors of the gallery live in the same spaces.
+    """Check that queries of the bundle may be searched among the vectors of the gallery.
 
     Raises:
-        BundleError: a category's spaces differ.
+        BundleError: a category's spaces differ, and the bundle does not declare them compatible.
     """
     for category, entry in gallery.categories.items():
         embedder = bundle.manifest.embedder_of(category)
         if embedder is None:
             log.warning("gallery %s: no embedder of the bundle serves category %s", gallery.generation, category)
+        elif embedder.dim == entry.dim and embedder.searches(category, entry.space_id):
+            log.warning(
+                "gallery %s: category %s is of an older embedding space, which bundle %s declares compatible",
+                gallery.generation,
+                category,
+                bundle.manifest.bundle_id,
+            )
         elif (embedder.space_id, embedder.dim) != (entry.space_id, entry.dim):
             raise BundleError(
                 f"category {category!r}: found gallery {gallery.generation} in embedding space {entry.space_id} "

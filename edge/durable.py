@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -21,11 +22,16 @@ def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
     """
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)  # a left-over one keeps its permissions
-    with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # a full disk is not kept full by a part of no use
+        raise
     fsync_folder(path.parent)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 RuntimeState = Literal["starting", "running", "degraded", "stopping"]
+GallerySpace = Literal["native", "compatible"]
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -180,6 +181,8 @@ class HealthReport:
     temperatures_c: Mapping[str, float] = field(default_factory=dict)  # by sensor, where the kernel tells
     throttling: bool | None = None  # slowed down to keep cool; None: the kernel does not tell
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
+    gallery_space: GallerySpace = "native"  # compatible: part of the gallery waits to be embedded by this bundle
+    categories_compatible: tuple[str, ...] = ()  # that part
     evidence: Mapping[str, str] = field(default_factory=dict)  # name of a camera -> why its state is what it is
     clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where it tells
     clocks_off: tuple[str, ...] = ()  # cameras for which that is too much

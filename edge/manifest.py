@@ -21,6 +21,7 @@ from edge.errors import BundleError
 SCHEMA = 1
 Target = Literal["fp32", "ort-u8", "openvino", "tensorrt-s8"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 _ALLOWED_SUFFIXES = {".onnx", ".json", ".npy", ".bin", ".png", ".jpg"}
 
 
@@ -136,6 +137,20 @@ class OpenSet(_Tree):
     min_margin: float = 0.0  # below it the answer is low_margin
 
 
+class CompatibleGallery(_Tree):
+    """Galleries of an older embedder that this one's queries may search, as measured when the bundle was packed."""
+
+    space_id: Sha256  # of the older embedder
+    category: str
+    open_set: OpenSet  # for queries of this embedder among vectors of that one
+    old_old: Fraction  # Recall@1 of the older one's queries in its own gallery
+    new_old: Fraction  # of this one's queries in the older one's gallery
+    new_new: Fraction  # of this one's queries in its own gallery
+    queries: int  # that these were measured on
+    change_95: tuple[float, float]  # interval of new_old - old_old
+    update_gain: float | None = None  # (new_old - old_old) / (new_new - old_old): 1 is as good as embedding anew
+
+
 class EmbedderModel(_Model):
     """Maps a crop of certain categories to a unit vector."""
 
@@ -143,6 +158,11 @@ class EmbedderModel(_Model):
     heads: list[Head]
     space_id: Sha256  # see embedding_space_id
     open_set: dict[str, OpenSet] = {}  # by category
+    compatible: list[CompatibleGallery] = []
+
+    def searches(self, category: str, space_id: str) -> CompatibleGallery | None:
+        """What is known of searching another space's gallery; None: it must not be done."""
+        return next((c for c in self.compatible if (c.category, c.space_id) == (category, space_id)), None)
 
     @property
     def dim(self) -> int:

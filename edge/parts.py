@@ -46,13 +46,20 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
     stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache, engine.precision)
     indexes: dict[str, Search] = {}
     open_sets: dict[str, OpenSet] = {}
+    older: set[str] = set()
     for model in manifest.embedders:
         open_sets.update(model.open_set)
         for category in model.categories:
-            if gallery is not None and category in gallery.categories:
-                indexes[category] = build_index(read_category(gallery.path(category), model.space_id, model.dim))
+            if gallery is None or category not in gallery.categories:
+                continue
+            space_id = model.space_id
+            if declared := model.searches(category, gallery.categories[category].space_id):
+                space_id = declared.space_id
+                open_sets[category] = declared.open_set
+                older.add(category)
+            indexes[category] = build_index(read_category(gallery.path(category), space_id, model.dim))
     generation = gallery.generation if gallery else "none"
-    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets)
+    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets, frozenset(older))
 
 
 def build_pipeline(

@@ -412,6 +412,8 @@ class Runtime:
                 "bundle": self.serving.bundle_id,
                 "gallery": self.serving.gallery_id,
             },
+            gallery_space="compatible" if self.serving.older else "native",
+            categories_compatible=tuple(sorted(self.serving.older)),
             safe_mode=safe_mode,
             config_error=self._file.problem if self._file else None,
         )

@@ -29,6 +29,7 @@ class Serving:
     stages: Stages
     indexes: dict[str, Search]  # by category
     open_sets: dict[str, OpenSet]  # by category
+    older: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
 
     @property
     def category_threshold(self) -> float:
@@ -37,7 +38,7 @@ class Serving:
 
     @property
     def spaces(self) -> dict[str, str]:
-        """The embedding space of each category."""
+        """The embedding space of each category's queries."""
         return {category: embedder.model.space_id for category, embedder in self.stages.embedders.items()}
 
     def search(self, vectors: Mapping[str, FloatArray]) -> dict[str, list[Hit]]:

@@ -43,6 +43,9 @@ def describe(status: str) -> Iterator[str]:
         return
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
+    if report.get("gallery_space") == "compatible":
+        waiting = ", ".join(report["categories_compatible"])
+        yield f"gallery: of an older embedding space, searched as compatible, until it is embedded anew: {waiting}"
     for camera, state in sorted(report["cameras"].items()):
         off = camera in report.get("clocks_off", ())
         clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from ours" if off else ""

@@ -97,6 +97,21 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     pack.add_argument("--keep-both", action="store_true", help="pack the other form too, if it is accurate")
     pack.add_argument("--no-probes", action="store_true", help="pack no golden probes")
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
+    pack.add_argument("--base", type=Path, help="a bundle: take its models, unchanged, where none is given here")
+    pack.add_argument(
+        "--compatible-with",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help="an older bundle: declare that its galleries may be searched where that finds more than it did before",
+    )
+    pack.add_argument(
+        "--compatible-tolerance",
+        type=float,
+        default=0.02,
+        help="how much Recall@1 in those galleries may fall by its 95 percent interval",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +207,9 @@ def _pack(arguments: argparse.Namespace) -> int:
         arguments.out,
         keep_both=arguments.keep_both,
         with_probes=not arguments.no_probes,
+        base=arguments.base,
+        compatible_with=tuple(arguments.compatible_with),
+        tolerance=arguments.compatible_tolerance,
     )
     with tempfile.TemporaryDirectory(prefix="finesight-pack-") as scratch:
         work = arguments.work or Path(scratch)
@@ -203,6 +221,10 @@ def _pack(arguments: argparse.Namespace) -> int:
         manifest = pack(order, networks, data)
     for network in networks:
         print(f"{network.name}: ships {network.ship}: {network.why}")
+        for bundle_id, categories in manifest.evaluation[network.name].get("compatible", {}).items():
+            for category, row in categories.items():
+                may = "may" if row["declared"] else "may NOT"
+                print(f"{network.name}: {category}: galleries of bundle {bundle_id} {may} be searched: {row['why']}")
     size = sum(entry.size for entry in manifest.files)
     print(
         f"{arguments.out}: bundle {manifest.bundle_id}, {len(manifest.files)} files, {size} bytes, "

@@ -54,12 +54,16 @@ def logits_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
 def vectors_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
     """Embedding of each crop, (n, dim), rows of unit length."""
     model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
-    stage = Embedder(cast("EmbedderModel", model), open_engine(path, "onnxruntime"))
+    return embed(Embedder(cast("EmbedderModel", model), open_engine(path, "onnxruntime")), samples)
+
+
+def embed(stage: Embedder, samples: Iterable[Sample]) -> FloatArray:
+    """The same by a loaded stage."""
     rows = []
     for sample in samples:
-        picture = sample.crop(spec.preprocess.crop_margin)
+        picture = sample.crop(stage.model.preprocess.crop_margin)
         rows.append(stage.embed(picture, _whole(picture), Timings())[0])
-    return np.stack(rows) if rows else np.zeros((0, sum(head.dim for head in spec.heads)), np.float32)
+    return np.stack(rows) if rows else np.zeros((0, stage.model.dim), np.float32)
 
 
 def boxes_of(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:

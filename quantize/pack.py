@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edge.bundle import Bundle, read_bundle
 from edge.digest import sha256_of
 from edge.durable import fsync_folder, fsync_tree
 from edge.errors import QuantizeError
@@ -33,10 +34,10 @@ from edge.manifest import (
     parse_manifest,
 )
 from edge.prove import prove_stages
-from edge.stages import load_stages
-from quantize import openset
+from edge.stages import Stages, load_stages
+from quantize import carry, compatible, openset
 from quantize.build import Network
-from quantize.compare import vectors_of
+from quantize.compare import Vectors, vectors_of
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
 from quantize.probes import Gallery, choose_probes, embedding_i8
@@ -58,6 +59,9 @@ class Order:
     out: Path
     keep_both: bool = False  # pack FP32 beside a shipped INT8 form, and INT8 that is accurate beside shipped FP32
     with_probes: bool = True
+    base: Path | None = None  # a bundle whose models are taken, byte for byte, where no network replaces them
+    compatible_with: tuple[Path, ...] = ()  # bundles whose galleries shall be searched, if that is measured to work
+    tolerance: float = compatible.TOLERANCE  # of Recall@1
 
 
 @dataclass(slots=True)
@@ -68,6 +72,8 @@ class _Contents:
     models: list[Model] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    waived: list[str] = field(default_factory=list)
     galleries: dict[str, Gallery] = field(default_factory=dict)
 
 
@@ -76,6 +82,7 @@ def pack(order: Order, networks: Sequence[Network], data: Data) -> Manifest:
 
     Raises:
         QuantizeError: a gate fails, the networks do not make a bundle, or there are too few probes.
+        BundleError: an older bundle that it builds on is damaged.
         BundleError: the packed bundle cannot be read back.
         EngineError: a packed model cannot be run.
     """
@@ -110,18 +117,24 @@ def refuse_failed(networks: Sequence[Network]) -> None:
 def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -> Manifest:
     contents = _Contents(folder)
     (folder / "models").mkdir()
+    older = [read_bundle(path) for path in order.compatible_with]
     for network in networks:
         entry = _place(network, folder, keep_both=order.keep_both)
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         if isinstance(entry, EmbedderModel):
-            entry, evaluation["open_set"] = _fit_open_sets(network, entry, data, contents.galleries)
+            entry, fitted = _fit_embedder(network, entry, data, contents.galleries, older, order.tolerance)
+            evaluation |= fitted
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
-    manifest = _manifest(order, contents, networks)
+        contents.provenance[network.name] = network.provenance
+        contents.waived += network.waived
+    if order.base is not None:
+        _take_over(read_bundle(order.base), contents)
+    manifest = _manifest(order, contents)
     stages = load_stages(folder, manifest, "onnxruntime")
     if order.with_probes:
-        _place_probes(contents, manifest, data)
-        manifest = _manifest(order, contents, networks)
+        _place_probes(contents, stages, data)
+        manifest = _manifest(order, contents)
         failed = [proof for proof in prove_stages(folder, manifest.probes, stages) if not proof.passed]
         if failed:
             raise QuantizeError(f"probes: found {len(failed)} answered differently when asked again, first {failed[0]}")
@@ -143,10 +156,38 @@ def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
     return model_entry(network.spec, files, network.ship, network.why)
 
 
-def _fit_open_sets(
-    network: Network, entry: EmbedderModel, data: Data, galleries: dict[str, Gallery]
+def _take_over(base: Bundle, contents: _Contents) -> None:
+    """Copy what no network of the order replaces: models, what is known of them, and their probes."""
+    for carried in carry.models_of(base.manifest, contents.models):
+        for path in carried.model.files.values():
+            if (contents.folder / path).exists():
+                raise QuantizeError(f"{path}: found in bundle {base.manifest.bundle_id}, too, expected another name")
+            shutil.copyfile(base.path(path), contents.folder / path)
+        contents.models.append(carried.model)
+        contents.evaluation[carried.name] = carried.evaluation
+        contents.provenance[carried.name] = carried.provenance
+        contents.waived += carried.waived
+    served = {c for model in contents.models if isinstance(model, EmbedderModel) for c in model.categories}
+    for probe in base.manifest.probes:
+        if probe.category in served - set(contents.galleries):
+            path = f"probes/{base.manifest.bundle_id}-{Path(probe.path).name}"
+            (contents.folder / "probes").mkdir(exist_ok=True)
+            shutil.copyfile(base.path(probe.path), contents.folder / path)
+            contents.probes.append(probe.model_copy(update={"path": path}))
+
+
+def _fit_embedder(
+    network: Network,
+    entry: EmbedderModel,
+    data: Data,
+    galleries: dict[str, Gallery],
+    older: Sequence[Bundle],
+    tolerance: float,
 ) -> tuple[EmbedderModel, dict[str, Any]]:
-    """Fit a rule per category; queries and gallery by the form that ships, by which a gallery is embedded."""
+    """Fit a rule per category; queries and gallery by the form that ships, by which a gallery is embedded.
+
+    Judges as well whether galleries of older bundles may be searched.
+    """
     spec = network.spec
     reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
     gallery = vectors_of(spec, network.forms[network.ship], reference)
@@ -166,14 +207,26 @@ def _fit_open_sets(
     for category, fit in fits.items():
         log.info("%s: %s: threshold %.3f, %s", network.name, category, fit.open_set.threshold, fit.rule)
     space = embedding_space_id(network.provenance["fp32_sha256"], spec.preprocess, spec.heads)
-    return entry.model_copy(update={"open_set": rules, "space_id": space}), {c: fit.row() for c, fit in fits.items()}
+    entry = entry.model_copy(update={"open_set": rules, "space_id": space})
+    evaluation: dict[str, Any] = {"open_set": {category: fit.row() for category, fit in fits.items()}}
+    vectors = Vectors(queries, gallery)
+    judged = [v for old in older for v in compatible.verdicts(old, entry, vectors, (held_out, reference), tolerance)]
+    for verdict in judged:
+        log.info("%s: %s", network.name, verdict)
+        evaluation.setdefault("compatible", {}).setdefault(verdict.bundle_id, {})[verdict.category] = verdict.row()
+    return entry.model_copy(update={"compatible": [v.declared for v in judged if v.declared]}), evaluation
 
 
-def _place_probes(contents: _Contents, manifest: Manifest, data: Data) -> None:
+def _place_probes(contents: _Contents, stages: Stages, data: Data) -> None:
+    kept = [proof.probe for proof in prove_stages(contents.folder, contents.probes, stages) if proof.passed]
+    for probe in contents.probes:
+        if probe not in kept:  # another classifier may see another category in it
+            (contents.folder / probe.path).unlink()
+    contents.probes = kept
     held_out = [s for s in data.samples if s.split == data.held_out_split and s.category in contents.galleries]
-    stages = load_stages(contents.folder, manifest, "onnxruntime")
-    (contents.folder / "probes").mkdir()
-    for number, candidate in enumerate(choose_probes(choose(held_out, _PROBE_POOL), stages, contents.galleries)):
+    (contents.folder / "probes").mkdir(exist_ok=True)
+    pool = choose(held_out, _PROBE_POOL)
+    for number, candidate in enumerate(choose_probes(pool, stages, contents.galleries, len(kept))):
         path = f"probes/{number:02}.png"
         (contents.folder / path).write_bytes(candidate.png)
         contents.probes.append(
@@ -186,7 +239,7 @@ def _place_probes(contents: _Contents, manifest: Manifest, data: Data) -> None:
         )
 
 
-def _manifest(order: Order, contents: _Contents, networks: Sequence[Network]) -> Manifest:
+def _manifest(order: Order, contents: _Contents) -> Manifest:
     text = {
         "schema": 1,
         "bundle_id": order.bundle_id,
@@ -202,9 +255,9 @@ def _manifest(order: Order, contents: _Contents, networks: Sequence[Network]) ->
         "provenance": {
             "tools": dict(_versions()),
             "cpu": cpu_name(),
-            "models": {network.name: network.provenance for network in networks},
+            "models": contents.provenance,
         },
-        "waived": [gate for network in networks for gate in network.waived],
+        "waived": contents.waived,
     }
     try:
         return Manifest.model_validate(text)

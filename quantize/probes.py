@@ -72,8 +72,16 @@ def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> Candid
     return Candidate(sample, encode_image(picture, ".png"), vector, surety * margin)
 
 
-def choose_probes(samples: Sequence[Sample], stages: Stages, galleries: dict[str, Gallery]) -> list[Candidate]:
+def choose_probes(
+    samples: Sequence[Sample], stages: Stages, galleries: dict[str, Gallery], kept: int = 0
+) -> list[Candidate]:
     """Choose the surest crops, evenly over the categories and then over the items.
+
+    Args:
+        samples: to choose from.
+        stages: the packed models.
+        galleries: by category.
+        kept: probes that there are already, of an older bundle.
 
     Raises:
         QuantizeError: fewer than MIN_PROBES crops are answered rightly.
@@ -88,12 +96,12 @@ def choose_probes(samples: Sequence[Sample], stages: Stages, galleries: dict[str
     chosen = [
         by_category[n][turn] for turn in range(longest) for n in sorted(by_category) if turn < len(by_category[n])
     ]
-    if len(chosen) < MIN_PROBES:
+    if len(chosen) < MIN_PROBES - kept:
         raise QuantizeError(
             f"probes: found {len(chosen)} of {len(samples)} crops answered rightly with a margin, "
-            f"expected at least {MIN_PROBES}"
+            f"expected at least {MIN_PROBES - kept}"
         )
-    return chosen[:MAX_PROBES]
+    return chosen[: max(MIN_PROBES, MAX_PROBES - kept)]
 
 
 def _items_in_turn(ordered: list[Candidate]) -> list[Candidate]:

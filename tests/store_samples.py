@@ -20,7 +20,15 @@ def unit_rows(n: int, dim: int = 12, seed: int = 0) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def make_bundle(folder: Path, bundle_id: str, sequence: int = 1, space_id: str = SPACE) -> Path:
+def compatible_with(space_id: str, category: str = "tyre") -> dict[str, object]:
+    """A declaration that galleries of another space may be searched."""
+    measured = {"old_old": 0.8, "new_old": 0.85, "new_new": 0.9, "queries": 200, "change_95": [0.01, 0.09]}
+    return {"space_id": space_id, "category": category, "open_set": {"threshold": 0.42}, **measured}
+
+
+def make_bundle(
+    folder: Path, bundle_id: str, sequence: int = 1, space_id: str = SPACE, compatible: tuple[str, ...] = ()
+) -> Path:
     """One embedder for `tyre` and a file in a subfolder; the detector's bytes stay equal from bundle to bundle."""
     contents = {
         "detector.onnx": b"detector " * 9000,
@@ -37,6 +45,7 @@ def make_bundle(folder: Path, bundle_id: str, sequence: int = 1, space_id: str =
         "categories": ["tyre"],
         "heads": [head.model_dump() for head in HEADS],
         "space_id": space_id,
+        "compatible": [compatible_with(other) for other in compatible],
     }
     manifest = {
         "schema": 1,

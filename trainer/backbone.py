@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.errors import TrainError
+from trainer.distributed import gather_rows, shared_statistics
+from trainer.precision import lowered
 
 MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -26,9 +29,20 @@ class Trunk(nn.Module):
         self.channels = channels  # of each map
         self.strides = strides  # input pixels per cell of each map
         self.whole = whole
+        self.lowered: torch.dtype | None = None  # what it computes in while it is trained; None: float32
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride."""
+        """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride.
+
+        In training, of the pictures of all processes that train together.
+        """
+        if not self.training:
+            return self._maps(x)
+        with lowered(self.lowered, x.device):
+            maps = self._maps(x)
+        return [gather_rows(feature.float()) for feature in maps]
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
         return [self.network.forward_features(x)] if self.whole else list(self.network(x))
 
     def hold(self, stages: int, *, statistics: bool) -> list[nn.Module]:
@@ -51,6 +65,19 @@ class Trunk(nn.Module):
         if statistics:
             held += [part for part in self.modules() if isinstance(part, _BatchNorm)]
         return held
+
+
+@contextmanager
+def in_training(trunks: Sequence[Trunk], dtype: torch.dtype | None) -> Iterator[None]:
+    """Within, trunks compute in this number format (None: float32), and normalise by the pictures of all processes."""
+    for trunk in trunks:
+        trunk.lowered = dtype
+    try:
+        with shared_statistics(trunks):
+            yield
+    finally:
+        for trunk in trunks:
+            trunk.lowered = None
 
 
 def create_trunk(

@@ -13,10 +13,11 @@ from torch import nn
 
 from edge.durable import write_durably
 from edge.errors import TrainError
+from trainer.disk import refusing
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_FILE = "checkpoint.pt"
+CHECKPOINT_FILE, BEST_FILE = "checkpoint.pt", "best.pt"
 
 
 @dataclass(slots=True)
@@ -35,9 +36,14 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     recipe: str,
 ) -> None:
-    """Replace the checkpoint whole."""
-    buffer = io.BytesIO()
-    torch.save(
+    """Replace the checkpoint whole.
+
+    Raises:
+        TrainError: the disk refused; the checkpoint before is untouched.
+    """
+    _save(
+        path,
+        done.epoch,
         {
             "recipe": recipe,
             "epoch": done.epoch,
@@ -46,9 +52,39 @@ def save_checkpoint(
             "average": None if average is None else average.state_dict(),
             "optimiser": optimiser.state_dict(),
         },
-        buffer,
     )
-    write_durably(path, buffer.getvalue())
+
+
+def save_best(out: Path, epoch: int, module: nn.Module) -> None:
+    """Keep the weights of the best examination so far.
+
+    Raises:
+        TrainError: the disk refused.
+    """
+    _save(out / BEST_FILE, epoch, {"epoch": epoch, "module": module.state_dict()})
+
+
+def load_best(out: Path, epoch: int, module: nn.Module) -> None:
+    """Take the weights that were kept.
+
+    Raises:
+        TrainError: missing, damaged, or of another epoch.
+    """
+    path = out / BEST_FILE
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(saved["module"])
+    except Exception as error:  # whatever unpickling raises on damage
+        raise TrainError(f"{path}: cannot take the best weights: {type(error).__name__}: {error}") from error
+    if saved["epoch"] != epoch:
+        raise TrainError(f"{path}: found the weights of epoch {saved['epoch']}, expected those of epoch {epoch}")
+
+
+def _save(path: Path, epoch: int, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with refusing(f"{path}: cannot save epoch {epoch}", "; what was saved before is whole"):
+        write_durably(path, buffer.getvalue())
 
 
 def resume_checkpoint(

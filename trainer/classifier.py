@@ -43,7 +43,8 @@ class ClassifierTask:
         self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid, faculty)
         self._categories = torch.from_numpy(crops.category_indices(crops.train))
         self._items = torch.from_numpy(crops.item_indices(crops.train))
-        self._plan: list[NDArray[np.int64]] = []
+        self.plan: list[NDArray[np.int64]] = []
+        self._shares: list[float] = []  # of the first picture, by batch
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -55,22 +56,24 @@ class ClassifierTask:
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
         """Shuffle."""
-        self._plan = plain_batches(len(self.crops.train), self.recipe.optimiser.batch, rng)
+        self.plan = plain_batches(len(self.crops.train), self.recipe.optimiser.batch, rng)
+        mixup = self.recipe.augment.mixup  # Zhang et al. 2018
+        self._shares = [float(rng.beta(0.4, 0.4)) if mixup and rng.random() < mixup else 1.0 for _ in self.plan]
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the pictures of one batch."""
-        indices = self._plan[step]
+        indices = self.plan[step]
         x = self.crops.to_input(self.crops.vary(indices, self.recipe.augment, rng))
-        partner, share = torch.arange(len(indices)), 1.0
-        if rng.random() < self.recipe.augment.mixup:  # Zhang et al. 2018
-            partner, share = torch.from_numpy(rng.permutation(len(indices))), float(rng.beta(0.4, 0.4))
+        share, rows = self._shares[step], torch.from_numpy(indices)
+        partner = torch.from_numpy(rng.permutation(len(indices))) if share < 1.0 else torch.arange(len(indices))
+        if share < 1.0:
             x = share * x + (1 - share) * x[partner]
-        rows = torch.from_numpy(indices)
         tensors = {
             "x": x,
             "category": self._categories[rows],
             "item": self._items[rows],
-            "partner": partner,
+            "partner_category": self._categories[rows[partner]],
+            "partner_item": self._items[rows[partner]],
             "share": torch.tensor(share),
         }
         return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
@@ -79,17 +82,15 @@ class ClassifierTask:
         """Cross-entropies."""
         feature = self.module.model.trunk(tensors["x"])[-1]
         logits, pooled = self.module.model.decide(feature), pool_grid(feature, self.recipe.auxiliary_grid)
-        partner, share = tensors["partner"], tensors["share"]
+        share = tensors["share"]
 
         def coarse(labels: Tensor) -> Tensor:
             return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
 
-        parts = {"category": share * coarse(tensors["category"]) + (1 - share) * coarse(tensors["category"][partner])}
+        parts = {"category": share * coarse(tensors["category"]) + (1 - share) * coarse(tensors["partner_category"])}
         if self.recipe.auxiliary_items:
-            items = tensors["item"]
-            parts["item"] = share * self.module.items(pooled, items) + (1 - share) * self.module.items(
-                pooled, items[partner]
-            )
+            ours, theirs = (self.module.items(pooled, tensors[key]) for key in ("item", "partner_item"))
+            parts["item"] = share * ours + (1 - share) * theirs
         if self.recipe.teachers:
             told, features = self.faculty.classify(tensors["x"])
             ours = feature.mean(dim=(2, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import get_args
@@ -48,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, YAML")
         train.add_argument("-o", "--out", type=Path, required=True, help="run folder; goes on from its checkpoint")
         train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
+        train.add_argument("--quick", action="store_true", help="fewer epochs, smaller training crops: to try out")
+        if name == "embedder":
+            train.add_argument("--base", type=Path, help="trained run, or folder of runs by category, to start from")
+            train.add_argument("--categories", help="train an embedder for each of these alone; comma between several")
     embed = commands.add_parser("embed", help="embed catalogue pictures into the gallery of a bundle")
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
     embed.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
@@ -76,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         level=logging.INFO if args.verbose else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
     )
     try:
-        print(json.dumps(_run(args), indent=1))
+        if answer := _run(args):  # of several processes the first one answers
+            print(json.dumps(answer, indent=1))
     except FinesightError as error:
         print(f"edge-train: {error}", file=sys.stderr)
         return 1
@@ -98,20 +104,30 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
 def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.classifier import train_classifier
     from trainer.detector import train_detector
+    from trainer.distributed import is_first, joined
     from trainer.embedder import train_embedders
+    from trainer.finetune import of_customer
     from trainer.memory import keep_freed_memory
-    from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
+    from trainer.quick import quickened
+    from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, load_recipe
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
     if recipe.kind != args.command:
         raise TrainError(f"{args.config}: kind is {recipe.kind!r}, expected {args.command!r}")
-    if isinstance(recipe, DetectorRecipe):
-        cards = [train_detector(recipe, args.out)]
-    elif isinstance(recipe, ClassifierRecipe):
-        cards = [train_classifier(recipe, args.out)]
-    else:
-        cards = train_embedders(recipe, args.out)
+    if isinstance(recipe, EmbedderRecipe):
+        recipe = of_customer(recipe, args.base, args.categories.split(",") if args.categories else None)
+    if args.quick:
+        recipe = quickened(recipe)
+    with joined(os.environ):
+        if isinstance(recipe, DetectorRecipe):
+            cards = [train_detector(recipe, args.out)]
+        elif isinstance(recipe, ClassifierRecipe):
+            cards = [train_classifier(recipe, args.out)]
+        else:
+            cards = train_embedders(recipe, args.out)
+        if not is_first():
+            return {}
     named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": named, "skipped": cards[0].data["skipped"]}
 

@@ -86,7 +86,7 @@ class DetectorTask:
         self._train = train
         self._cells = cells_of(card.preprocess, card.strides)
         self._val = place_scenes(val, card.preprocess)
-        self._plan: list[NDArray[np.int64]] = []
+        self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -98,12 +98,12 @@ class DetectorTask:
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
         """Shuffle."""
-        self._plan = plain_batches(len(self._train.samples), self.recipe.optimiser.batch, rng)
+        self.plan = plain_batches(len(self._train.samples), self.recipe.optimiser.batch, rng)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the scenes of one batch and say what each cell learns."""
         canvases, targets, labels = [], [], []
-        for i in self._plan[step]:
+        for i in self.plan[step]:
             scene, image = self._train.samples[i], self._train.images[i]
             boxes = scene.boxes_px * np.float32(self._train.scales[i])
             canvas, boxes, seen = vary_scene(image, boxes, self.card.preprocess, self.recipe.augment, rng)
@@ -121,18 +121,19 @@ class DetectorTask:
             "x": x,
             "boxes": torch.from_numpy(np.stack(targets)),
             "labels": torch.from_numpy(np.stack(labels)),
-            "centres": torch.from_numpy(self._cells.centres_px),
-            "strides": torch.from_numpy(self._cells.strides_px),
         }
-        return Batch(tensors, [str(self._train.samples[i].path) for i in self._plan[step]])
+        return Batch(tensors, [str(self._train.samples[i].path) for i in self.plan[step]])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
         """Score and box terms per learned cell."""
         rows = torch.cat([level.flatten(2) for level in self.module(tensors["x"])], dim=2).transpose(1, 2)
         learned = tensors["labels"] >= 0
         count = learned.sum().clamp(min=1)
-        distances = rows[..., :4][learned] * tensors["strides"].expand_as(learned)[learned][:, None]
-        centres = tensors["centres"].expand(len(rows), -1, 2)[learned]
+        strides_px, centres_px = (
+            torch.from_numpy(of_cells).to(rows.device) for of_cells in (self._cells.strides_px, self._cells.centres_px)
+        )
+        distances = rows[..., :4][learned] * strides_px.expand_as(learned)[learned][:, None]
+        centres = centres_px.expand(len(rows), -1, 2)[learned]
         boxes = torch.cat([centres - distances[:, :2], centres + distances[:, 2:]], dim=1)
         iou, generalised = giou(boxes, tensors["boxes"][learned])
         quality = torch.zeros_like(rows[..., 4:])

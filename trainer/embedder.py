@@ -19,11 +19,13 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from edge.manifest import Head
 from trainer.augment import confuse
+from trainer.compatible import Predecessor
 from trainer.crops import Crops, answers, load_crops, settled_if_better
 from trainer.data import pair_batches
 from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
+from trainer.finetune import base_of, save_centres, start_from
 from trainer.losses import CosineSoftmax, pair_losses
-from trainer.models import Embedder, ModelCard, build_model, load_model, save_model
+from trainer.models import Embedder, ModelCard, build_model, save_model
 from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Teacher, mean_angle
@@ -52,11 +54,16 @@ class EmbedderTask:
         model: Embedder,
         heads: list[Head],
         teacher: Teacher | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
-        self.recipe, self.crops, self.teacher = recipe, crops, teacher
+        self.recipe, self.crops, self.teacher, self.predecessor = recipe, crops, teacher, predecessor
         self.module = _Trained(model, heads, len(crops.items), recipe)
         self._labels = crops.item_indices(crops.train)
-        self._plan: list[NDArray[np.int64]] = []
+        self.plan: list[NDArray[np.int64]] = []
+
+    def centres(self, trained: nn.Module) -> dict[str, nn.Parameter]:
+        """What the anchors of this task's module, or of a copy of it, have learned: by head name, (items, dim)."""
+        return {name.removesuffix("_anchor"): anchor.centres for name, anchor in trained.anchors.items()}
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -75,13 +82,13 @@ class EmbedderTask:
             centres = F.normalize(anchors.centres.detach().cpu(), dim=1)
             nearest = (centres @ centres.T).fill_diagonal_(-2.0).argsort(dim=1, descending=True)[:, :-1].numpy()
         recipe = self.recipe
-        self._plan = pair_batches(
+        self.plan = pair_batches(
             self._labels, recipe.classes_per_batch, recipe.images_per_class, self.steps(), rng, nearest
         )
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the pictures of one batch, and confuse the regions of a copy."""
-        indices, recipe = self._plan[step], self.recipe
+        indices, recipe = self.plan[step], self.recipe
         contents = self.crops.vary(indices, recipe.augment, rng)
         tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
         if recipe.confused:
@@ -113,9 +120,12 @@ class EmbedderTask:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
             parts |= {f"{head}_pairs": weight * value for head, value in pairs.items()}
+        joint = torch.cat(list(original.values()), dim=1)
         if self.teacher:
-            joint = torch.cat(list(original.values()), dim=1)
             parts["teacher"] = recipe.distil * mean_angle(joint, self.teacher.embed(tensors["x"]))
+        if self.predecessor:
+            old_classes, pull = self.predecessor.losses(joint, tensors["x"], items)
+            parts |= {"old_classes": recipe.old_classes * old_classes, "old_pull": recipe.old_pull * pull}
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -189,7 +199,12 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
         chosen = (
             crops.of_category(name) if same else load_crops(data, preprocess_of(own), train_spec_of(own), each_item=2)
         )
-        cards.append(_train_one(own, chosen, out / name))
+        starts = {
+            key: base_of(folder, name)
+            for key in ("init_from", "compatible_with")
+            if (folder := getattr(own, key)) is not None
+        }
+        cards.append(_train_one(own.model_copy(update=starts), chosen, out / name))
     return cards
 
 
@@ -215,12 +230,14 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         data=crops.data_card(recipe.data),
         recipe=recipe.model_dump(mode="json"),
     )
-    model = build_model(card, recipe.backbone.pretrained if recipe.init_from is None else "none")
-    if recipe.init_from is not None:
-        _take_trunk(model, card, recipe.init_from)
+    start = recipe.init_from or recipe.compatible_with
+    model = build_model(card, recipe.backbone.pretrained if start is None else "none")
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
-    task = EmbedderTask(recipe, crops, model, heads, teacher)
+    predecessor = Predecessor(recipe.compatible_with, card, crops) if recipe.compatible_with else None
+    task = EmbedderTask(recipe, crops, model, heads, teacher, predecessor)
+    if start is not None:
+        start_from(start, model, card, task.centres(task.module), crops)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
@@ -229,15 +246,5 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})
     save_model(out, shipped, card)
+    save_centres(out, task.centres(trained), crops.items)
     return card
-
-
-def _take_trunk(model: Embedder, card: ModelCard, folder: Path) -> None:
-    source, source_card = load_model(folder)
-    keys = ("backbone", "backbone_options", "strides")
-    wrong = [key for key in keys if getattr(card, key) != getattr(source_card, key)]
-    if card.preprocess.mean != source_card.preprocess.mean or card.preprocess.std != source_card.preprocess.std:
-        wrong.append("mean and std")
-    if wrong:
-        raise TrainError(f"init_from {folder}: differs in {', '.join(wrong)}, expected the trunk of this recipe")
-    model.trunk.load_state_dict(source.trunk.state_dict())

@@ -10,18 +10,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edge.durable import write_durably
+from trainer.disk import refusing
 
 
 def write_history(out: Path, rows: list[dict[str, float]], *, curves: bool) -> None:
-    """Replace the table, and the curves where asked; a value that was not measured in an epoch stays empty."""
+    """Replace the table, and the curves where asked; a value that was not measured in an epoch stays empty.
+
+    Raises:
+        TrainError: the disk refused.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-    write_durably(out / "metrics.csv", text.getvalue().encode())
-    if curves:  # half a second each: as long as a small epoch
-        write_durably(out / "curves.png", _curves(rows, [c for c in columns if c not in {"epoch", "lr", "seconds"}]))
+    with refusing(f"{out}: cannot write the history"):
+        write_durably(out / "metrics.csv", text.getvalue().encode())
+        if curves:  # half a second each: as long as a small epoch
+            shown = [column for column in columns if column not in {"epoch", "lr", "seconds"}]
+            write_durably(out / "curves.png", _curves(rows, shown))
 
 
 def _curves(rows: list[dict[str, float]], columns: list[str]) -> bytes:

@@ -20,6 +20,8 @@ from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.manifest import Head, Preprocess
 from trainer.backbone import Trunk, create_trunk
+from trainer.disk import refusing
+from trainer.distributed import is_first
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
 
@@ -170,11 +172,18 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classif
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:
-    """Write `model.safetensors` and `model.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `model.safetensors` and `model.json`; of several processes that train together, the first does.
+
+    Raises:
+        TrainError: the disk refused.
+    """
+    if not is_first():
+        return
     weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    write_durably(folder / WEIGHTS_FILE, save(weights))
-    write_durably(folder / CARD_FILE, card.model_dump_json(indent=1).encode())
+    with refusing(f"{folder}: cannot save the model"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / WEIGHTS_FILE, save(weights))
+        write_durably(folder / CARD_FILE, card.model_dump_json(indent=1).encode())
 
 
 def load_card(folder: Path) -> ModelCard:

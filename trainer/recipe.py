@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from edge.errors import TrainError
 from trainer.sample import Layout
@@ -121,16 +121,29 @@ class Optimiser(_Tree):
     ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the weight average that is shipped; None: none
     clip: float = 5.0  # gradient norm
     evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
+    # A column of metrics.csv, better when larger, or smaller where it is a loss; None: mAP50-95, accuracy or MAP@R.
+    watch: str | None = None
+    # Examinations without a better one, after which it ends; the best is shipped. None: never, the last is shipped.
+    stop_after: Annotated[int | None, Field(ge=1)] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the trunk in training; auto: bf16 on a GPU, fp32 on a CPU
     threads: int | None = None  # None: as the libraries choose
 
 
 class _Recipe(_Tree):
     seed: int = 0
+    quick: bool = False  # shortened by --quick, see trainer.quick
     input: Input = Input()
     backbone: Backbone = Backbone()
     augment: Augment = Augment()
     optimiser: Optimiser = Optimiser()
+
+    @model_validator(mode="after")
+    def _test_is_not_watched(self) -> _Recipe:
+        data = getattr(self, "scenes", None) or getattr(self, "data", None)
+        if self.optimiser.stop_after is not None and data is not None and "test" in data.val_splits:
+            raise ValueError(f"optimiser.stop_after watches {data.val_splits}, expected no test pictures among them")
+        return self
 
 
 class DetectorRecipe(_Recipe):
@@ -169,7 +182,14 @@ class EmbedderRecipe(_Recipe):
     data: CropData
     one_per_category: bool = False  # train one embedder for each, into a folder of its name
     each: dict[str, Own] = {}  # what some of these have of their own
-    init_from: Path | None = None  # a classifier's run folder, for the trunk
+    # A classifier's run folder, for the trunk; or an embedder's of the same shape, for trunk, heads and centres, or a
+    # folder of such runs by category.
+    init_from: Path | None = None
+    # The run folder, or folder of runs by category, of the embedder that galleries in the field were made with: the new
+    # one's vectors shall be searched among them. It is also what it starts from.
+    compatible_with: Path | None = None
+    old_classes: float = 1.0  # weight of naming items by their mean old embeddings
+    old_pull: float = 4.0  # weight of 1 - cos to the old vector of the same picture
     teacher: Path | None = None  # an embedder's run folder with the same heads, to distil from
     distil: float = 1.0  # weight of what the teacher says
     heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge.errors import TrainError
+from trainer.distributed import gather_rows
 from trainer.models import Classifier, Detector, Embedder, ModelCard, load_model
 
 TEMPERATURE = 1.0  # of the probabilities: teachers that learned smoothed labels are soft already
@@ -47,12 +48,13 @@ class Teacher:
         assert isinstance(network, Classifier)  # by its card's kind
         with torch.no_grad():
             feature = network.trunk(x)[-1]
-            return F.log_softmax(network.decide(feature), dim=1), feature.mean(dim=(2, 3))
+            told = F.log_softmax(network.decide(feature), dim=1)
+            return gather_rows(told), gather_rows(feature.mean(dim=(2, 3)))
 
     def embed(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
         with torch.no_grad():
-            vectors: Tensor = self._on(x)(x)
+            vectors: Tensor = gather_rows(self._on(x)(x))
         return vectors
 
     def _on(self, x: Tensor) -> Detector | Classifier | Embedder:

@@ -3,7 +3,8 @@
 Rules this module keeps:
 1. Everything random is drawn from (seed, epoch, step), so that a resumed run goes on exactly as an unbroken one.
 2. The checkpoint is replaced whole at the end of each epoch; a run started again with the same recipe goes on from it.
-3. A loss that is not a number stops the run and leaves the last good checkpoint; the batch is named.
+3. A loss or gradient that is not a number stops the run and leaves the last good checkpoint; the batch is named.
+4. Several processes that torchrun started share each batch (trainer.distributed); the first alone examines and writes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from edge.errors import TrainError
-from trainer.checkpoint import CHECKPOINT_FILE, resume_checkpoint, save_checkpoint
+from trainer import distributed
+from trainer.backbone import Trunk, in_training
+from trainer.checkpoint import CHECKPOINT_FILE, load_best, resume_checkpoint, save_best, save_checkpoint
+from trainer.disk import refusing
+from trainer.early_stop import require_watched, standing
 from trainer.history import write_history
+from trainer.precision import trunk_dtype
 from trainer.recipe import Optimiser
 
 
@@ -33,7 +40,7 @@ from trainer.recipe import Optimiser
 class Batch:
     """What one step learns from."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # `x`, the pictures; every other one has a row for each of them, or is one number
     names: list[str]  # of its pictures
 
 
@@ -41,6 +48,7 @@ class Task(Protocol):
     """What is trained: a network, its batches, its loss, its examination."""
 
     module: nn.Module  # with whatever only training needs
+    plan: list[NDArray[np.int64]]  # the pictures of each batch of the epoch
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -77,7 +85,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Sequence[nn.Module] = ()) -> nn.Module:
-    """Train until the last epoch, from the checkpoint in `out` where there is one.
+    """Train until the last epoch or until it is told to stop early, from the checkpoint in `out` where there is one.
 
     Args:
         task: what is trained; its module is changed in place.
@@ -88,61 +96,108 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         held: parts that stay in eval mode.
 
     Returns:
-        the module to ship: the average of the weights where one is kept, in eval mode.
+        the module to ship: the average of the weights where one is kept, in eval mode; of the best examination where
+        there is a `stop_after`.
 
     Raises:
-        TrainError: the loss is not a number, or the checkpoint is damaged or of another recipe.
+        TrainError: the loss is not a number, the checkpoint is damaged or of another recipe, or the disk refused.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with refusing(f"{out}: cannot make the run folder"):
+        out.mkdir(parents=True, exist_ok=True)
     device = choose_device(how.device)
     if how.threads:
         torch.set_num_threads(how.threads)
     torch.manual_seed(seed)
     task.module.to(device, memory_format=torch.channels_last)
+    distributed.same_start(task.module)
     average = copy.deepcopy(task.module) if how.ema is not None else None
+    shipped = task.module if average is None else average
     optimiser = _optimiser(task, how)
     state = resume_checkpoint(out / CHECKPOINT_FILE, task.module, average, optimiser, recipe)
-    steps = task.steps()
-    total = how.epochs * steps
+    epochs = _Epochs(task, how, out, seed, device, optimiser, average, held)
     for epoch in range(state.epoch, how.epochs):
+        if standing(state.rows, how.watch).is_over(how.stop_after):
+            break
         started = time.monotonic()
-        torch.manual_seed(seed * 100_003 + epoch)
-        task.begin_epoch(epoch, np.random.default_rng((seed, epoch, 0)))
+        row = epochs.learn(epoch)
+        examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
+        found = distributed.told_by_first(_examine(task, shipped) if examined and distributed.is_first() else {})
+        state.rows.append(row | found | {"seconds": time.monotonic() - started})
+        state.epoch = epoch + 1
+        now = standing(state.rows, how.watch)
+        if examined and how.stop_after is not None:
+            require_watched(found, now, how.watch)
+        if distributed.is_first():
+            if how.stop_after is not None and now.best_epoch == epoch + 1:
+                save_best(out, epoch + 1, shipped)
+            save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
+            write_history(out, state.rows, curves=examined)
+    if how.stop_after is not None:
+        distributed.told_by_first(None)  # once that one has written
+        load_best(out, standing(state.rows, how.watch).best_epoch, shipped)
+    return shipped.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _Epochs:
+    """Goes through the data once and again."""
+
+    task: Task
+    how: Optimiser
+    out: Path
+    seed: int
+    device: torch.device
+    optimiser: torch.optim.Optimizer
+    average: nn.Module | None
+    held: Sequence[nn.Module]
+
+    def learn(self, epoch: int) -> dict[str, float]:
+        """Learn from every batch of one epoch; the row of metrics.csv, but for the examination."""
+        task, how, steps = self.task, self.how, self.task.steps()
+        torch.manual_seed(self.seed * 100_003 + epoch)
+        task.begin_epoch(epoch, np.random.default_rng((self.seed, epoch, 0)))
+        task.plan = [distributed.share(indices) for indices in task.plan]
         task.module.train()
-        for part in held:
+        for part in self.held:
             part.eval()
         sums: dict[str, float] = {}
-        bar = tqdm(_produce(task, seed, epoch, steps), total=steps, desc=f"{out.name} {epoch + 1}/{how.epochs}")
+        bar = tqdm(
+            _produce(task, self.seed, epoch, steps),
+            total=steps,
+            desc=f"{self.out.name} {epoch + 1}/{how.epochs}",
+            disable=not distributed.is_first(),
+        )
         for step, batch in enumerate(bar):
-            rate = learning_rate(how, epoch * steps + step, total)
-            for group in optimiser.param_groups:
+            done = epoch * steps + step
+            rate = learning_rate(how, done, how.epochs * steps)
+            for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
-            tensors = {key: value.to(device, non_blocking=True) for key, value in batch.tensors.items()}
-            parts = task.loss(tensors, (epoch * steps + step) / total)
-            loss = torch.stack(list(parts.values())).sum()
-            _require_finite(parts, loss, epoch, step, batch, out)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(task.module.parameters(), how.clip)
-            optimiser.step()
-            if average is not None:
-                _follow(
-                    average, task.module, min(how.ema or 0.0, (1 + epoch * steps + step) / (10 + epoch * steps + step))
-                )
+            parts = self._minimise(batch, (epoch, step), done / (how.epochs * steps))
+            if self.average is not None:
+                _follow(self.average, task.module, min(how.ema or 0.0, (1 + done) / (10 + done)))
             for key, value in parts.items():
-                sums[key] = sums.get(key, 0.0) + float(value.detach())
-            bar.set_postfix_str(f"loss {float(loss.detach()):.3f}")
-        row = {"epoch": epoch + 1.0, "lr": rate, "loss": sum(sums.values()) / steps}
-        row |= {f"loss_{key}": value / steps for key, value in sums.items()}
-        examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
-        if examined:
-            row |= _examine(task, average)
-        row["seconds"] = time.monotonic() - started
-        state.rows.append(row)
-        state.epoch = epoch + 1
-        save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
-        write_history(out, state.rows, curves=examined)
-    return (task.module if average is None else average).eval()
+                sums[key] = sums.get(key, 0.0) + value
+            bar.set_postfix_str(f"loss {sum(parts.values()):.3f}")
+        losses = {f"loss_{key}": value / steps for key, value in sums.items()}
+        return {"epoch": epoch + 1.0, "lr": rate, "loss": sum(losses.values()), **losses}
+
+    def _minimise(self, batch: Batch, at: tuple[int, int], done: float) -> dict[str, float]:
+        """Take one step; the parts of its loss."""
+        module = self.task.module
+        trunks = [part for part in module.modules() if isinstance(part, Trunk)]
+        tensors = {key: value.to(self.device, non_blocking=True) for key, value in batch.tensors.items()}
+        self.optimiser.zero_grad(set_to_none=True)
+        with in_training(trunks, trunk_dtype(self.how.precision, self.device)):
+            parts = self.task.loss(distributed.gather_batch(tensors), done)
+            loss = torch.stack(list(parts.values())).sum()
+            values = {key: float(part.detach()) for key, part in parts.items()}
+            _require_finite("loss", loss, values, at, batch, self.out)
+            loss.backward()
+        distributed.average_gradients(module)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), self.how.clip)
+        _require_finite("gradient", norm, values, at, batch, self.out)
+        self.optimiser.step()
+        return values
 
 
 def learning_rate(how: Optimiser, step: int, total: int) -> float:
@@ -174,7 +229,8 @@ def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
     def work() -> None:
         try:
             for step in range(steps):
-                batch = task.batch(step, np.random.default_rng((seed, epoch, step + 1)))
+                rng = np.random.default_rng(distributed.own_seed(seed, epoch, step + 1))
+                batch = task.batch(step, rng)
                 queue.put(batch)
                 if stop.is_set():
                     return
@@ -197,11 +253,14 @@ def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
             thread.join(timeout=0.01)
 
 
-def _require_finite(parts: dict[str, Tensor], loss: Tensor, epoch: int, step: int, batch: Batch, out: Path) -> None:
-    if not math.isfinite(float(loss.detach())):
-        values = ", ".join(f"{key} {float(value.detach()):.3g}" for key, value in parts.items())
+def _require_finite(
+    what: str, value: Tensor, parts: dict[str, float], at: tuple[int, int], batch: Batch, out: Path
+) -> None:
+    if not math.isfinite(float(value.detach())):
+        epoch, step = at
+        values = ", ".join(f"{key} {part:.3g}" for key, part in parts.items())
         raise TrainError(
-            f"{out}: loss is {float(loss.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
+            f"{out}: {what} is {float(value.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
             f"{', '.join(batch.names[:3])}, ...), expected a number; {CHECKPOINT_FILE} holds epoch {epoch}"
         )
 
@@ -218,7 +277,6 @@ def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
 
 
 @torch.no_grad()
-def _examine(task: Task, average: nn.Module | None) -> dict[str, float]:
-    module = task.module if average is None else average
-    module.eval()
-    return task.evaluate(module)
+def _examine(task: Task, shipped: nn.Module) -> dict[str, float]:
+    shipped.eval()
+    return task.evaluate(shipped)

@@ -12,9 +12,10 @@ import pytest
 
 from edge import bundle
 from edge.errors import BundleError, FinesightError, GalleryError
+from edge.manifest import Head
 from edge.pointer import current, staged
 from tests.power_cut import PowerCut
-from tests.store_samples import SPACE, make_bundle, make_gallery
+from tests.store_samples import SPACE, compatible_with, make_bundle, make_gallery
 
 
 @pytest.fixture
@@ -108,6 +109,33 @@ def test_a_gallery_of_another_space_is_refused_and_both_are_named(device, tmp_pa
         bundle.activate(device, None, generation)
     assert f"expected space {SPACE} of 12 of bundle one" in str(caught.value)
     assert serving(device) == ("one", 3)
+
+
+def test_an_older_gallery_that_the_bundle_declares_serves_until_its_own_comes(device, tmp_path):
+    slot = bundle.install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
+    bundle.activate(device, slot)
+    assert serving(device) == ("new", 3)  # the gallery of the bundle before
+    own = bundle.install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
+    bundle.activate(device, None, own)
+    assert serving(device) == ("new", 4)
+    bundle.rollback(device)
+    assert serving(device) == ("new", 3)
+
+
+def test_what_is_declared_of_another_category_or_another_length_is_not_searched(device, tmp_path):
+    folder = make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=("c" * 64,))
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["embedders"][0]["compatible"].append(compatible_with(SPACE, "wheel"))
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    slot = bundle.install_bundle(folder, device)
+    with pytest.raises(BundleError, match=f"in embedding space {SPACE}"):
+        bundle.activate(device, slot)
+    manifest["embedders"][0]["compatible"].append(compatible_with(SPACE))
+    manifest["embedders"][0]["heads"] = [Head(name="class", dim=6).model_dump()]
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    slot = bundle.install_bundle(folder, device)
+    with pytest.raises(BundleError, match=f"of 12 numbers, expected space {'b' * 64} of 6"):
+        bundle.activate(device, slot)
 
 
 def damage_truncate(folder: Path) -> None:

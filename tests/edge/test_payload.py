@@ -21,6 +21,7 @@ from edge.payload import (
     status_payload,
     topic_of,
 )
+from edge.status import describe
 from edge.types import Category, Crossing, Decision, Event, Hit, Match
 from tests.fakes import health_report
 
@@ -181,8 +182,20 @@ def test_status_and_health_read_as_their_schemas_say():
     )
     message = check("health", health_payload(report))
     assert (message["clock_offsets_s"], message["clocks_off"]) == ({"door": -3.25}, ["door"])
+    assert (message["gallery_space"], message["categories_compatible"]) == ("native", [])
     assert message["stages"]["detect"] == {"count": 3, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
     assert availability_payload("offline") == b"offline"
+
+
+def test_health_tells_people_and_machines_that_an_older_gallery_is_searched():
+    report = health_report(gallery_space="compatible", categories_compatible=("bottle", "can"))
+    payload = health_payload(report)
+    message = check("health", payload)
+    assert (message["gallery_space"], message["categories_compatible"]) == ("compatible", ["bottle", "can"])
+    lines = "\n".join(describe(payload.decode()))
+    assert (
+        "gallery: of an older embedding space, searched as compatible, until it is embedded anew: bottle, can" in lines
+    )
 
 
 def test_a_birth_reads_as_its_schema_says():

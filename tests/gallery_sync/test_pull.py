@@ -23,7 +23,7 @@ from gallery_sync.repository import canonical, object_path, read_manifest, read_
 from gallery_sync.transport import FolderTransport, HttpTransport, open_transport
 from gallery_sync.verify import HashesOnly
 from tests.power_cut import PowerCut
-from tests.store_samples import make_bundle, make_gallery
+from tests.store_samples import SPACE, make_bundle, make_gallery
 
 Fault = Callable[[BaseHTTPRequestHandler, bytes], bool]  # answers in its own way and says so
 
@@ -345,6 +345,15 @@ def test_a_gallery_of_another_space_is_not_staged(device, server, tmp_path):
         pull_from(server, device)
     assert serving(device) == ("one", 3)
     assert staged(device) is None
+
+
+def test_a_bundle_that_can_search_the_gallery_of_the_one_before_is_pulled_beside_it(device, tmp_path):
+    newer = make_bundle(tmp_path / "b3", "three", 9, space_id="b" * 64, compatible=(SPACE,))
+    publish(tmp_path / "repo3", newer, make_gallery(tmp_path / "g3", 5), line="demo", created_at="now", sequence=9)
+    pulled = pull(open_transport((tmp_path / "repo3").as_uri()), device, HashesOnly())
+    assert pulled.bundle_id == "three"
+    bundle.activate(device)
+    assert serving(device) == ("three", 5)
 
 
 def test_a_repository_folder_is_pulled_without_a_server(tmp_path, device):

@@ -1,0 +1,194 @@
+"""Training in several processes that share each batch, started by torchrun, with the gradients of one process alone.
+
+Each process varies its share of a batch's pictures and runs the trunk on them. Features and labels are then gathered,
+so that heads and losses, pairs across the whole batch among them, see in every process what one alone would see.
+
+Rules this module keeps:
+1. Without torchrun every function gives back what it was given.
+2. The trunk's batch norm takes its statistics from all shares (gloo has no SyncBatchNorm, so it is written out here).
+3. A gathered row's gradient is multiplied by the number of processes, for gradients are averaged at the end: those of
+   the trunk are parts of a sum, those of the heads are equal already.
+4. Only the first process examines and writes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from edge.errors import TrainError
+
+T = TypeVar("T")
+
+
+def processes() -> int:
+    """How many train together."""
+    return int(dist.get_world_size()) if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is."""
+    return int(dist.get_rank()) if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that examines and writes."""
+    return rank() == 0
+
+
+@contextmanager
+def joined(environment: Mapping[str, str]) -> Iterator[None]:
+    """Train together with the other processes that torchrun started; alone where it started none.
+
+    Args:
+        environment: WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun sets them.
+
+    Raises:
+        TrainError: the processes do not find each other.
+    """
+    count = int(environment.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield
+        return
+    has_gpu = torch.cuda.is_available()
+    if has_gpu:
+        torch.cuda.set_device(int(environment.get("LOCAL_RANK", "0")))
+    try:
+        address = f"tcp://{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+        backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+        dist.init_process_group(backend, init_method=address, world_size=count, rank=int(environment["RANK"]))
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise TrainError(f"torchrun: the processes do not find each other: {error}") from error
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def share(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """This process's part of a batch.
+
+    Raises:
+        TrainError: the batch cannot be cut into equal parts.
+    """
+    if len(indices) % processes():
+        raise TrainError(f"found a batch of {len(indices)} pictures for {processes()} processes, expected a multiple")
+    size = len(indices) // processes()
+    return indices[rank() * size : (rank() + 1) * size]
+
+
+def own_seed(*seeds: int) -> tuple[int, ...]:
+    """A seed that differs from process to process; alone, the one that was given."""
+    return seeds if processes() == 1 else (*seeds, rank())
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Give the rows (n / processes, ...) of all processes, in order: (n, ...); gradients flow back to one's own."""
+    return rows if processes() == 1 else _Gather.apply(rows)
+
+
+def gather_batch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Everything of a batch but its pictures `x`, of all processes; what has no rows is the same everywhere."""
+    return {name: value if name == "x" or not value.ndim else gather_rows(value) for name, value in tensors.items()}
+
+
+def same_start(module: nn.Module) -> None:
+    """Give every process the first one's weights."""
+    if processes() > 1:
+        for value in module.state_dict().values():
+            dist.broadcast(value, 0)
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes."""
+    found = [p.grad for p in module.parameters() if p.grad is not None]
+    if processes() == 1 or not found:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in found])
+    dist.all_reduce(flat)
+    start = 0
+    for gradient in found:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient) / processes())
+        start += gradient.numel()
+
+
+def told_by_first(value: T) -> T:
+    """What the first process found."""
+    if processes() == 1:
+        return value
+    box: list[Any] = [value]
+    dist.broadcast_object_list(box, 0)
+    told: T = box[0]
+    return told
+
+
+@contextmanager
+def shared_statistics(trunks: Sequence[nn.Module]) -> Iterator[None]:
+    """Within, the batch norms of these normalise by the whole batch, not by the share of this process."""
+    norms = [part for trunk in trunks for part in trunk.modules() if isinstance(part, _BatchNorm)]
+    if processes() > 1:
+        for norm in norms:
+            norm.forward = functools.partial(_normalise, norm)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.__dict__.pop("forward", None)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ARG004
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(processes())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return gradient.chunk(processes())[rank()] * processes()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each one's part moves the outputs of all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def _normalise(norm: _BatchNorm, x: Tensor) -> Tensor:
+    """Batch norm over all shares; timm's variant drops and activates as well."""
+    if not norm.training:
+        return type(norm).forward(norm, x)
+    wide = x.float()
+    axes = [0, *range(2, x.ndim)]
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    count = wide.numel() // wide.shape[1] * processes()
+    mean = _Sum.apply(wide.sum(axes)) / count
+    centred = wide - mean.view(shape)
+    variance = _Sum.apply(centred.square().sum(axes)) / count
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        norm.running_mean.lerp_(mean, momentum)
+        norm.running_var.lerp_(variance * count / max(1, count - 1), momentum)
+    y = centred * ((variance + norm.eps).rsqrt() * norm.weight).view(shape) + norm.bias.view(shape)
+    y = y.to(x.dtype)
+    return norm.act(norm.drop(y)) if hasattr(norm, "act") else y
