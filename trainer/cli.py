@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from edge.errors import FinesightError, TrainError
+from trainer.expand_command import add_expand, run_expand, run_self_tune
 from trainer.sample import Layout
 
 
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--query", default="val", help="split of the pictures to recognise")
     evaluate.add_argument("--gallery", default="catalogue", help="split of the pictures to recognise them by")
     evaluate.add_argument("-o", "--out", type=Path, help="also write the report here, JSON")
+    add_expand(commands)
     return parser
 
 
@@ -88,15 +90,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, object]:
-    if args.command == "synthesize":
-        return _synthesize(args)
-    if args.command == "data":
-        return _data(args)
-    if args.command == "embed":
-        return _embed(args)
-    if args.command == "evaluate":
-        return _evaluate(args)
-    return _train(args)
+    runs = {
+        "synthesize": _synthesize,
+        "data": _data,
+        "embed": _embed,
+        "evaluate": _evaluate,
+        "expand": run_expand,
+        "self-tune": run_self_tune,
+    }
+    return runs.get(args.command, _train)(args)
 
 
 def _train(args: argparse.Namespace) -> dict[str, object]:

@@ -1,0 +1,51 @@
+"""How good the masks are that self-tuning would keep: cut out of real photos by a trained detector's boxes.
+
+A part of benchmarks/expansion.py: the photos' true boxes are used to judge only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.decode import iou_matrix
+from edge.types import FloatArray
+from trainer.models import load_model
+from trainer.self_tuning import detected, grown
+from trainer.synthetic.matte import box_agreement, colour_model, disagreement, grabcut
+
+PHOTOS = 40
+
+
+def guard(detector: Path, photos: list[tuple[Path, FloatArray]]) -> dict[str, Any]:
+    """Detect, mask, judge by the agreement guard; compare with true boxes.
+
+    Args:
+        detector: run folder.
+        photos: with the true boxes of each, (n, 4).
+
+    Returns:
+        for what was kept and for each reason to drop: how many, the mean IoU of the detector's box and of the mask's
+        extent with the nearest true box, and the share of masks whose extent has an IoU of 0.7 or more.
+    """
+    module, card = load_model(detector)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for path, truth in photos[:PHOTOS]:
+        for image_rgb, tight_px in detected(module, card, (path,), []):
+            box_px = grown(tight_px, image_rgb)
+            mask = grabcut(image_rgb, box_px)
+            reason = disagreement(mask, colour_model(image_rgb, box_px), box_px)
+            boxed = float(iou_matrix(np.array([tight_px], np.float32), truth).max())
+            masked = 0.0 if mask is None else max(box_agreement(mask, tuple(true.tolist())) for true in truth)
+            found.setdefault(reason or "kept", []).append((boxed, masked))
+    return {"photos": min(PHOTOS, len(photos))} | {
+        reason: {
+            "boxes": len(pairs),
+            "detector_iou": float(np.mean([pair[0] for pair in pairs])),
+            "mask_iou": float(np.mean([pair[1] for pair in pairs])),
+            "mask_iou_70": float(np.mean([pair[1] >= 0.7 for pair in pairs])),
+        }
+        for reason, pairs in sorted(found.items())
+    }
