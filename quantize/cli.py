@@ -96,7 +96,20 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     pack.add_argument("--fallback-fp32", action="store_true", help="ship FP32 where INT8 fails a gate, do not refuse")
     pack.add_argument("--keep-both", action="store_true", help="pack the other form too, if it is accurate")
     pack.add_argument("--no-probes", action="store_true", help="pack no golden probes")
+    pack.add_argument(
+        "--false-accept",
+        type=_share,
+        metavar="SHARE",
+        help="accept at most this share of unknown objects; default: whatever is more likely right than wrong",
+    )
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise ValueError(f"found {text}, expected a share between 0 and 1")
+    return share
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +205,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         arguments.out,
         keep_both=arguments.keep_both,
         with_probes=not arguments.no_probes,
+        false_accept=arguments.false_accept,
     )
     with tempfile.TemporaryDirectory(prefix="finesight-pack-") as scratch:
         work = arguments.work or Path(scratch)

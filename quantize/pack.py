@@ -33,10 +33,10 @@ from edge.manifest import (
     parse_manifest,
 )
 from edge.prove import prove_stages
-from edge.stages import load_stages
+from edge.stages import Stages, load_stages
 from quantize import openset
 from quantize.build import Network
-from quantize.compare import vectors_of
+from quantize.hearing import ask, items_of, reference
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
 from quantize.probes import Gallery, choose_probes, embedding_i8
@@ -58,6 +58,7 @@ class Order:
     out: Path
     keep_both: bool = False  # pack FP32 beside a shipped INT8 form, and INT8 that is accurate beside shipped FP32
     with_probes: bool = True
+    false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.openset
 
 
 @dataclass(slots=True)
@@ -114,11 +115,13 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
         entry = _place(network, folder, keep_both=order.keep_both)
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         if isinstance(entry, EmbedderModel):
-            entry, evaluation["open_set"] = _fit_open_sets(network, entry, data, contents.galleries)
+            space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, network.spec.heads)
+            entry = entry.model_copy(update={"space_id": space})
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
+    stages = load_stages(folder, _manifest(order, contents, networks), "onnxruntime")
+    _fit_open_sets(contents, stages, networks, data, order.false_accept)
     manifest = _manifest(order, contents, networks)
-    stages = load_stages(folder, manifest, "onnxruntime")
     if order.with_probes:
         _place_probes(contents, manifest, data)
         manifest = _manifest(order, contents, networks)
@@ -144,29 +147,22 @@ def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
 
 
 def _fit_open_sets(
-    network: Network, entry: EmbedderModel, data: Data, galleries: dict[str, Gallery]
-) -> tuple[EmbedderModel, dict[str, Any]]:
-    """Fit a rule per category; queries and gallery by the form that ships, by which a gallery is embedded."""
-    spec = network.spec
-    reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
-    gallery = vectors_of(spec, network.forms[network.ship], reference)
-    queries = vectors_of(spec, network.forms[network.ship], held_out)
-    scores = {}
-    for category in entry.categories:
-        in_gallery = [i for i, s in enumerate(reference) if s.category == category]
-        asked = [i for i, s in enumerate(held_out) if s.category == category]
-        crops = [reference[i] for i in in_gallery]
-        if crops:
-            galleries[category] = Gallery(gallery[in_gallery], tuple(s.item for s in crops))
-        if crops and asked:
-            crops_asked = [held_out[i] for i in asked]
-            scores[category] = openset.scores_of(queries[asked], crops_asked, gallery[in_gallery], crops)
-    fits = openset.fit_each(scores, entry.categories)
-    rules = {category: fit.open_set for category, fit in fits.items()}
+    contents: _Contents, stages: Stages, networks: Sequence[Network], data: Data, false_accept: float | None
+) -> None:
+    """Fit a rule per category, by the forms that ship: with them a gallery is embedded."""
+    specs = [network.spec for network in networks if network.spec.kind == "embedder"]
+    contents.galleries = reference([crop for spec in specs for crop in data.gallery_crops(spec)], stages)
+    held_out = [crop for spec in specs for crop in data.held_out_crops(spec)]
+    answers = openset.leave_items_out(ask(held_out, stages, contents.galleries), items_of(contents.galleries))
+    fits = openset.fit(answers, [category for spec in specs for category in spec.categories], false_accept)
     for category, fit in fits.items():
-        log.info("%s: %s: threshold %.3f, %s", network.name, category, fit.open_set.threshold, fit.rule)
-    space = embedding_space_id(network.provenance["fp32_sha256"], spec.preprocess, spec.heads)
-    return entry.model_copy(update={"open_set": rules, "space_id": space}), {c: fit.row() for c, fit in fits.items()}
+        log.info("%s: threshold %.3f, %s", category, fit.open_set.threshold, fit.rule)
+    for number, (network, model) in enumerate(zip(networks, contents.models, strict=True)):
+        if isinstance(model, EmbedderModel):
+            own = {category: fits[category] for category in model.categories}
+            rules = {category: fit.open_set for category, fit in own.items()}
+            contents.models[number] = model.model_copy(update={"open_set": rules})
+            contents.evaluation[network.name]["open_set"] = {category: fit.row() for category, fit in own.items()}
 
 
 def _place_probes(contents: _Contents, manifest: Manifest, data: Data) -> None:
