@@ -1,4 +1,4 @@
-"""What packed models say of held-out crops: their reference vectors, and the answers that open-set rules are fitted on."""
+"""What packed models say of held-out crops: the answers that open-set rules are fitted on."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import FinesightError, TrainError
+from trainer.evaluate_options import add_evaluate
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,16 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--split", default="catalogue", help="of the pictures to embed; comma between several")
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
-    evaluate = commands.add_parser("evaluate", help="examine trained models on held-out pictures")
-    evaluate.add_argument("--classifier", type=Path, help="run folder")
-    evaluate.add_argument("--embedder", type=Path, action="append", default=[], help="run folder; may be repeated")
-    evaluate.add_argument("--data", type=Path, help="index.csv or folder of category/item/picture")
-    evaluate.add_argument("--root", type=Path, help="of the paths in the index or scenes; default: their folder")
-    evaluate.add_argument("--detector", type=Path, help="run folder")
-    evaluate.add_argument("--scenes", type=Path, help="COCO JSON, for the detector")
-    evaluate.add_argument("--query", default="val", help="split of the pictures to recognise")
-    evaluate.add_argument("--gallery", default="catalogue", help="split of the pictures to recognise them by")
-    evaluate.add_argument("-o", "--out", type=Path, help="also write the report here, JSON")
+    add_evaluate(commands)
     return parser
 
 
@@ -73,7 +65,9 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
     if args.command == "embed":
         return _embed(args)
     if args.command == "evaluate":
-        return _evaluate(args)
+        from trainer.evaluate_command import run_evaluate
+
+        return run_evaluate(args)
     return _train(args)
 
 
@@ -126,22 +120,6 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
         "pictures": done.pictures,
         "skipped": len(done.skipped),
     }
-
-
-def _evaluate(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.assessment import assess, assess_detector
-
-    report: dict[str, object] = {}
-    if args.data is not None:
-        report |= assess(args.classifier, args.embedder, args.data, args.root, args.query, args.gallery)
-    if args.detector is not None and args.scenes is not None:
-        report["detector"] = assess_detector(args.detector, args.scenes, args.root, args.query)
-    if not report:
-        raise TrainError("found nothing to examine, expected --data with models, or --detector with --scenes")
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=1))
-    return report
 
 
 if __name__ == "__main__":
