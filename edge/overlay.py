@@ -20,7 +20,7 @@ import numpy as np
 from edge import image
 from edge.decode import unit_rows
 from edge.errors import FinesightError
-from edge.gallery import CategoryItems, quantise
+from edge.gallery import NEGATIVE, CategoryItems, quantise
 from edge.lookup import look_at
 from edge.manifest import OpenSet
 from edge.overlay_store import OverlayStore, Taught
@@ -125,6 +125,8 @@ class Overlay:
                 return "same_id"
             nearest = base.indexes[category].search(unit_rows(rows.sum(axis=0))[None], 1)[0]
             threshold = base.open_sets.get(category, OpenSet()).threshold
+            if item.negative:
+                continue  # what must not be named, no gallery brings
             if nearest and nearest[0].score >= threshold and nearest[0].label.casefold() == item.label.casefold():
                 return "same_name"
         return None
@@ -138,7 +140,7 @@ def _index_of(category: str, live: dict[Taught, dict[str, FloatArray]]) -> Searc
         CategoryItems(
             item_ids=tuple(item.item_id for item in items),
             labels=tuple(item.label for item in items),
-            metadata=tuple({} for _ in items),
+            metadata=tuple({NEGATIVE: item.negative} for item in items),
             vectors_i8=vectors_i8,
             scales=scales,
             row_item=np.repeat(np.arange(len(items), dtype=np.int32), [len(found) for found in rows]),

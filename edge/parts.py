@@ -52,7 +52,8 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
             if gallery is not None and category in gallery.categories:
                 indexes[category] = build_index(read_category(gallery.path(category), model.space_id, model.dim))
     generation = gallery.generation if gallery else "none"
-    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets)
+    created_at = gallery.created_at if gallery else None
+    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets, created_at)
 
 
 def build_pipeline(

@@ -43,6 +43,8 @@ def describe(status: str) -> Iterator[str]:
         return
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
+    for why in report.get("gallery_stale", ()):
+        yield f"gallery is stale: {why}"
     for camera, state in sorted(report["cameras"].items()):
         off = camera in report.get("clocks_off", ())
         clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from ours" if off else ""

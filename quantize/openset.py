@@ -13,6 +13,7 @@ Rules this module keeps:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,8 +56,9 @@ class Answers:
 
     def of(self, rows: NDArray[np.bool_]) -> Answers:
         """Some of the rows."""
-        columns = (self.item, self.category, self.score, self.right, self.known)
-        return Answers(*(column[rows] for column in columns), weight=self.weight)
+        return Answers(
+            self.item[rows], self.category[rows], self.score[rows], self.right[rows], self.known[rows], self.weight
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def fit(answers: Answers, categories: Sequence[str], false_accept: float | None 
     fits = {}
     for name, (slope, midpoint) in curves.items():
         thresholds = {f"{share:g}": round(_cosine(points[share], slope, midpoint), 4) for share in shares}
-        rule = OpenSet(
+        open_set = OpenSet(
             threshold=round(midpoint, 4) if false_accept is None else thresholds[f"{false_accept:g}"],
             slope=round(slope, 3),
             midpoint=round(midpoint, 4),
@@ -169,7 +171,7 @@ def fit(answers: Answers, categories: Sequence[str], false_accept: float | None 
             operating_points=thresholds,
         )
         why = "right more likely than wrong" if false_accept is None else f"accepts {false_accept:.3g} of the unknown"
-        fits[name] = _report(rule, answers.of(answers.category == name), why)
+        fits[name] = _report(open_set, answers.of(answers.category == name), why)
     return fits
 
 
@@ -180,7 +182,7 @@ def _accepting(unknown: Answers, logits: NDArray[np.float64], share: float) -> f
     read from the few that lie highest, it was 9.3 % for other items where 5 % were asked for, and smooth 6.4 %
     (296 groceries, fitted on one half of their items, 8 halves).
     """
-    floor = float(np.log(LEAST_PROBABILITY / (1 - LEAST_PROBABILITY)))
+    floor = math.log(LEAST_PROBABILITY / (1 - LEAST_PROBABILITY))
     reached = logits[np.isfinite(logits)]
     if not len(reached):
         return floor
@@ -191,7 +193,7 @@ def _accepting(unknown: Answers, logits: NDArray[np.float64], share: float) -> f
         middle = (low + high) / 2
         accepted = float((1 / (1 + np.exp(-np.clip((reached - middle) / width, -50, 50)))).sum()) / len(logits)
         low, high = (middle, high) if accepted > share else (low, middle)
-    return max(floor, high)
+    return float(max(floor, high))
 
 
 def _cosine(logit: float, slope: float, midpoint: float) -> float:

@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
     embed.add_argument("--root", type=Path, help="of the paths in the index; default: its folder")
     embed.add_argument("--split", default="catalogue", help="of the pictures to embed; comma between several")
+    embed.add_argument(
+        "--negative", help="split of pictures of what must not be named: where one is the nearest, nothing is"
+    )
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
     add_evaluate(commands)
@@ -109,10 +112,11 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
     from trainer.embed_gallery import embed_gallery
 
     listed = read_samples(args.data, args.root)
-    samples = [sample for split in args.split.split(",") for sample in choose(listed, [split])]
+    negatives = [args.negative] if args.negative else []
+    samples = [sample for split in [*args.split.split(","), *negatives] for sample in choose(listed, [split])]
     if not samples:
         raise TrainError(f"{args.data}: found no picture of split {args.split!r}, expected some")
-    done = embed_gallery(args.bundle, samples, args.out, per_item=args.per_item)
+    done = embed_gallery(args.bundle, samples, args.out, negatives=negatives, per_item=args.per_item)
     return {
         "out": str(args.out),
         "generation": done.gallery.generation,

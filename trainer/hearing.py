@@ -69,8 +69,9 @@ def hear(
         if row_of is not None:
             probabilities.append(row_of)
         wanted: dict[int, set[str]] = {i: {queries[i].category} for i in rows}
-        for i in rows if row_of is not None else ():
-            wanted[i] |= _likely(row_of[i - rows[0]], recogniser.labels)
+        if row_of is not None:
+            for i in rows:
+                wanted[i] |= _likely(row_of[i - rows[0]], recogniser.labels)
         for ask in dict.fromkeys(recogniser.embed.values()):
             served = {category for category, other in recogniser.embed.items() if other is ask}
             chosen = [i for i in rows if wanted[i] & served]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from edge.bundle import read_bundle
 from edge.decode import softmax, unit_rows
@@ -17,7 +18,7 @@ from edge.gallery import read_category, read_gallery, read_pictures
 from edge.image import decode_image, read_image, trim
 from edge.manifest import OpenSet, Preprocess
 from edge.preprocess import to_canvas
-from edge.stages import load_stages
+from edge.stages import Embedder, load_stages
 from edge.timing import Timings
 from edge.types import FloatArray, Image
 from trainer.backbone import create_trunk, published_mean_std
@@ -83,8 +84,7 @@ def of_bundle(name: str, folder: Path, precision: Precision = "shipped") -> Reco
     bundle = read_bundle(folder)
     stages = load_stages(folder, bundle.manifest, "onnxruntime", precision=precision)
     embed: dict[str, Ask] = {
-        category: _by_stage(lambda image, stage=stage: stage.embed(image, [_whole(image)], Timings())[0])
-        for category, stage in stages.embedders.items()
+        category: _by_stage(partial(_embed_by, stage)) for category, stage in stages.embedders.items()
     }
     margin = max((model.preprocess.crop_margin for model in bundle.manifest.embedders), default=0.0)
     open_sets = {name: rule for model in bundle.manifest.embedders for name, rule in model.open_set.items()}
@@ -145,7 +145,7 @@ def embedded(recogniser: Recogniser, samples: Sequence[Sample], trimmed: Sequenc
         first = {sample.item: sample.path for sample in reversed(chosen)}
         rows = [ask(images) for images in pictures(chosen, trimmed, recogniser.margin)]
         items = tuple(sample.item for sample in chosen)
-        made[category] = Reference(np.concatenate(rows), items, lambda item, first=first: read_image(first[item]))
+        made[category] = Reference(np.concatenate(rows), items, partial(_read_of, first))
     return made
 
 
@@ -166,7 +166,7 @@ def stored(recogniser: Recogniser, bundle: Path, gallery: Path) -> dict[str, Ref
         held = read_category(path, model.space_id, model.dim)
         vectors = unit_rows(held.vectors_i8.astype(np.float32) * held.scales[:, None])
         items = tuple(held.item_ids[i] for i in held.row_item)
-        made[category] = Reference(vectors, items, lambda item, path=path: _thumbnail(path, item))
+        made[category] = Reference(vectors, items, partial(_thumbnail, path))
     return made
 
 
@@ -185,7 +185,7 @@ class _Pooled(nn.Module):
         super().__init__()
         self.trunk = trunk
 
-    def forward(self, x):  # noqa: ANN001, ANN202
+    def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, channels)."""
         return self.trunk(x)[-1].mean(dim=(2, 3))
 
@@ -196,6 +196,14 @@ def _by_torch(module: nn.Module, spec: Preprocess) -> Ask:
 
 def _by_stage(one: Callable[[Image], FloatArray]) -> Ask:
     return lambda images: np.stack([one(image) for image in images])
+
+
+def _embed_by(stage: Embedder, image: Image) -> FloatArray:
+    return np.asarray(stage.embed(image, [_whole(image)], Timings())[0], np.float32)
+
+
+def _read_of(paths: dict[str, Path], item: str) -> Image:
+    return read_image(paths[item])
 
 
 def _thumbnail(path: Path, item: str) -> Image | None:
