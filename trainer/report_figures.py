@@ -18,7 +18,12 @@ def confusion_matrix(matrix: Mapping[str, Mapping[str, int]]) -> str:
     left = 9 + 7 * max(map(len, names))
     size = left + cell * len(names)
     small = 12 if cell > 13 else 10
-    parts = [f'<svg viewBox="0 0 {size + 4} {size + 4}" style="min-width:{min(size, 720)}px" role="img">']
+    parts = [
+        (
+            f'<svg viewBox="0 0 {size + 4} {size + 4}" role="img" '
+            f'style="min-width:{min(size, 720)}px;max-width:{1.5 * size:.0f}px">'
+        )
+    ]
     for y, shown in enumerate(names):
         at = left + y * cell
         parts.append(

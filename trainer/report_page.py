@@ -146,7 +146,8 @@ def _card(one: Confusion) -> str:
     pair = "".join(
         _picture(image, name) for image, name in ((one.query_rgb, one.shown), (one.reference_rgb, one.nearest))
     )
-    words = f"<b>{escape(one.shown)}</b> taken for <b>{escape(one.nearest)}</b>, {one.times} times"
+    often = "once" if one.times == 1 else f"{one.times} times"
+    words = f"<b>{escape(one.shown)}</b> taken for <b>{escape(one.nearest)}</b>, {often}"
     return f"<figure><div>{pair}</div><figcaption>{words}</figcaption></figure>"
 
 
