@@ -29,10 +29,15 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from edge.bundle import read_bundle  # noqa: E402
+from edge.config import EngineConfig  # noqa: E402
 from edge.decide import categories_to_search, decide  # noqa: E402
 from edge.gallery import read_category, read_gallery  # noqa: E402
 from edge.image import read_image, set_threads  # noqa: E402
+from edge.lookup import look_at  # noqa: E402
 from edge.manifest import OpenSet  # noqa: E402
+from edge.overlay import other_views  # noqa: E402
+from edge.parts import open_serving_from  # noqa: E402
+from edge.serving import Serving  # noqa: E402
 from edge.stages import Stages, load_stages  # noqa: E402
 from edge.timing import Timings  # noqa: E402
 from edge.types import Category, FloatArray, Hit, Image  # noqa: E402
@@ -50,7 +55,9 @@ from trainer.open_world import (  # noqa: E402
 SEEDS = (0, 1, 2)
 SHARE = 0.2
 NEW_ITEMS, LOOKS, QUERIES = 4, 5, 8  # of each category; of each new item
+FITTED_SEED, TAUGHT_SEED = 7, 6  # of new items to fit rules with, and of others to ask and to teach
 THRESHOLD = 0.5  # of the classifier, as shipped
+WITH_NEW = "fitted on new items, too, 5 % of the unknown"
 Rules = dict[str, OpenSet]
 
 
@@ -62,6 +69,7 @@ class World:
     fitted: list[Asked]
     asked: list[Asked]
     shipped: Rules
+    unheard: Sequence[Asked] = ()  # to fit on, too: of items that neither gallery nor training ever had
 
 
 def main() -> None:
@@ -93,14 +101,16 @@ def judged(world: World) -> dict[str, Any]:
         names = sorted({item for listed in world.items.values() for item in listed})
         left = set(np.random.default_rng(seed).choice(names, round(SHARE * len(names)), replace=False).tolist())
         known = {category: [item for item in listed if item not in left] for category, listed in world.items.items()}
-        answers = leave_items_out(
-            [without(crop, world.items, left) for crop in world.fitted if crop.item not in left],
-            {category: listed for category, listed in known.items() if listed},
-        )
+        present = {category: listed for category, listed in known.items() if listed}
+        mine = [without(crop, world.items, left) for crop in world.fitted if crop.item not in left]
+        answers = leave_items_out(mine, present)
+        unheard = [without(crop, world.items, left) for crop in world.unheard]
+        with_new = leave_items_out([*mine, *unheard], present)
         for name, rules in (
             ("bundle as it ships", world.shipped),
             ("fitted, more likely right than wrong", rules_of(fit(answers, list(world.items)))),
             ("fitted, 5 % of the unknown", rules_of(fit(answers, list(world.items), 0.05))),
+            *([(WITH_NEW, rules_of(fit(with_new, list(world.items), 0.05)))] if world.unheard else []),
         ):
             asked = [without(crop, world.items, left) for crop in world.asked]
             verdicts.setdefault(name, []).append([verdict(crop, known, rules, left) for crop in asked])
@@ -239,8 +249,8 @@ def demo() -> dict[str, Any]:
     from trainer.synthetic.items import catalogue
 
     bundle, generation = read_bundle(ROOT / "demo/bundle"), read_gallery(ROOT / "demo/gallery")
-    stages = load_stages(bundle.folder, bundle.manifest, "onnxruntime")
-    galleries = {}
+    serving = open_serving_from(ROOT / "demo/bundle", ROOT / "demo/gallery", EngineConfig(backend="onnxruntime"))
+    stages, galleries = serving.stages, {}
     for model in bundle.manifest.embedders:
         for category in model.categories:
             held = read_category(generation.path(category), model.space_id, model.dim)
@@ -249,15 +259,18 @@ def demo() -> dict[str, Any]:
             galleries[category] = Gallery(rows, tuple(held.item_ids[i] for i in held.row_item))
     items = {category: sorted(set(gallery.items)) for category, gallery in galleries.items()}
     shipped = {name: rule for model in bundle.manifest.embedders for name, rule in model.open_set.items()}
+    unheard = [heard(stages, galleries, i.item_id, shot) for i in new_items(FITTED_SEED) for shot in shots(i, 5, 907)]
     fitted = [heard(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 3, 901)]
     asked = [heard(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 6, 902)]
-    report = judged(World(items, fitted, asked, shipped))
+    report = judged(World(items, fitted, asked, shipped, unheard))
     rules = {
         "bundle as it ships": shipped,
         "fitted, more likely right than wrong": rules_of(fit(leave_items_out(fitted, items), list(items))),
         "fitted, 5 % of the unknown": rules_of(fit(leave_items_out(fitted, items), list(items), 0.05)),
+        WITH_NEW: rules_of(fit(leave_items_out(fitted + unheard, items), list(items), 0.05)),
     }
-    report["new_items"] = enrolment(stages, galleries, rules)
+    report["new_items"] = enrolment(serving, galleries, rules, widened_looks=True)
+    report["new_items_looks_as_they_are"] = enrolment(serving, galleries, rules, widened_looks=False)
     return report
 
 
@@ -273,7 +286,7 @@ def shots(item: Any, count: int, seed: int) -> list[Image]:
     return drawn
 
 
-def new_items() -> list[Any]:
+def new_items(seed: int) -> list[Any]:
     """Items that no training saw: graphics, layouts, closures and colours of the catalogue, put together anew."""
     from trainer.synthetic.items import CATEGORIES, catalogue
 
@@ -281,12 +294,16 @@ def new_items() -> list[Any]:
     for category in CATEGORIES:
         listed = [item for item in catalogue() if item.category == category]
         taken = {(i.palette, i.outline, i.detail, i.graphic, i.layout) for i in listed}
-        rng = np.random.default_rng([5, len(category), ord(category[1])])
+        rng = np.random.default_rng([seed, len(category), ord(category[1])])
         while sum(item.category == category for item in made) < NEW_ITEMS:
             body, graphic, colours = (listed[int(k)] for k in rng.integers(len(listed), size=3))
             number = len(made)
             item = replace(
-                body, item_id=f"new-{number}", label=f"New {number}", graphic=graphic.graphic, palette=colours.palette
+                body,
+                item_id=f"new-{seed}-{number}",
+                label=f"New {number}",
+                graphic=graphic.graphic,
+                palette=colours.palette,
             )
             key = (item.palette, item.outline, item.detail, item.graphic, item.layout)
             if key not in taken:
@@ -295,17 +312,31 @@ def new_items() -> list[Any]:
     return made
 
 
-def enrolment(stages: Stages, galleries: dict[str, Gallery], rules: dict[str, Rules]) -> dict[str, Any]:
-    """New items asked before they are taught, and after each was taught from five looks."""
+def enrolment(
+    serving: Serving, galleries: dict[str, Gallery], rules: dict[str, Rules], *, widened_looks: bool
+) -> dict[str, Any]:
+    """New items asked before they are taught, and after each was taught from five looks.
+
+    Args:
+        serving: the demo's models.
+        galleries: of its items.
+        rules: by name.
+        widened_looks: whether each look is embedded in other views, too, as edge.overlay does.
+    """
+    stages = serving.stages
     before: dict[str, list[bool]] = {name: [] for name in rules}
     after: dict[str, list[bool]] = {name: [] for name in rules}
     nearest: list[bool] = []
-    for item in new_items():
-        taught, asked = shots(item, LOOKS, 903), shots(item, QUERIES, 904)
-        vectors = [look_vectors(stages, picture, item.category) for picture in taught]
+    for item in new_items(TAUGHT_SEED):
+        taught, asked = shots(item, LOOKS, 905), shots(item, QUERIES, 906)
+        vectors: dict[str, list[FloatArray]] = {}
+        for picture in taught:
+            for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
+                views = other_views(serving, picture, category) if widened_looks else []
+                vectors.setdefault(category, []).extend([vector, *views])
         widened = dict(galleries)
-        for category in {name for one in vectors for name in one}:
-            rows: FloatArray = np.stack([one[category] for one in vectors if category in one])
+        for category, found in vectors.items():
+            rows: FloatArray = np.stack(found)
             old = galleries[category]
             names = old.items + (item.item_id,) * len(rows)
             widened[category] = Gallery(np.concatenate([old.vectors, rows]), names)
@@ -329,16 +360,6 @@ def enrolment(stages: Stages, galleries: dict[str, Gallery], rules: dict[str, Ru
         "accepted_before_it_was_taught": {
             name: {"mean": round(float(np.mean(v)), 4), "interval": interval(v)} for name, v in before.items()
         },
-    }
-
-
-def look_vectors(stages: Stages, picture: Image, also: str) -> dict[str, FloatArray]:
-    """A look's vector for each category it is taught in, as edge.overlay chooses them."""
-    box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
-    named = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])
-    names = {category.name for category in categories_to_search(named, THRESHOLD)} | {also}
-    return {
-        name: stages.embedders[name].embed(picture, box, Timings())[0] for name in names if name in stages.embedders
     }
 
 

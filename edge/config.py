@@ -206,7 +206,7 @@ class KioskConfig(_Tree):
     token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)  # asked of whoever connects
     tls: TlsConfig | None = None  # None: plain http; pictures and the token are read by whoever listens in between
     looks: Annotated[int, Field(ge=1, le=8)] = 4  # pictures taken of a thing that is taught
-    max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # things; a start embeds every look of each
+    max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # things; a start embeds every look of each, six times
     upload_url: str | None = Field(default=None, repr=False)  # http(s); what was taught is PUT to <upload_url>/<id>.zip
     upload_token: str | None = Field(default=None, repr=False)  # sent as Authorization: Bearer
 
