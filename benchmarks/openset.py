@@ -108,7 +108,7 @@ def judged(world: World) -> dict[str, Any]:
         with_new = leave_items_out([*mine, *unheard], present)
         for name, rules in (
             ("bundle as it ships", world.shipped),
-            ("fitted, more likely right than wrong", rules_of(fit(answers, list(world.items)))),
+            ("fitted, as sure as answers at large", rules_of(fit(answers, list(world.items)))),
             ("fitted, 5 % of the unknown", rules_of(fit(answers, list(world.items), 0.05))),
             *([(WITH_NEW, rules_of(fit(with_new, list(world.items), 0.05)))] if world.unheard else []),
         ):
@@ -265,7 +265,7 @@ def demo() -> dict[str, Any]:
     report = judged(World(items, fitted, asked, shipped, unheard))
     rules = {
         "bundle as it ships": shipped,
-        "fitted, more likely right than wrong": rules_of(fit(leave_items_out(fitted, items), list(items))),
+        "fitted, as sure as answers at large": rules_of(fit(leave_items_out(fitted, items), list(items))),
         "fitted, 5 % of the unknown": rules_of(fit(leave_items_out(fitted, items), list(items), 0.05)),
         WITH_NEW: rules_of(fit(leave_items_out(fitted + unheard, items), list(items), 0.05)),
     }

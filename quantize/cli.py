@@ -100,7 +100,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         "--false-accept",
         type=_share,
         metavar="SHARE",
-        help="accept at most this share of unknown objects; default: whatever is more likely right than wrong",
+        help="accept at most this share of unknown objects; default: whatever scores better than answers do at large",
     )
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
 

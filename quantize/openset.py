@@ -9,8 +9,8 @@ Rules this module keeps:
    So a category's rule is fitted on all that reaches its gallery, crops of other categories too.
 3. A category with few answers leans on all others: its logistic is fitted with theirs as the prior (shrinkage).
 4. One probability is the threshold of all categories, for that accepts the most known objects at a given share of
-   unknown ones. It is kept as a cosine for each category, and never below a half: more likely wrong than right. A half
-   it is where no share is asked for.
+   unknown ones. It is kept as a cosine for each category, and is never below the share of right answers among all: a
+   score that speaks against the item rather than for it does not name it. That share it is where none is asked for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ SHARE_LEFT_OUT = 0.2  # of the items of the catalogue
 ROUNDS = 20  # of leaving out; each crop is then asked as unknown four times
 MIN_ANSWERS = 20  # of each sort
 OPERATING_POINTS = (0.01, 0.05, 0.1)  # shares of the unknown objects accepted that every bundle has thresholds for
-LEAST_PROBABILITY = 0.5
 _EACH = OpenSet(threshold=-1.0)  # every nearest item counts
 _MIN_SLOPE, _MAX_SLOPE = 5.0, 200.0
 _PRIOR = (0.1, 0.6)  # standard deviations of a category's steepness, relative, and of its offset in logits
@@ -143,8 +142,8 @@ def fit(answers: Answers, categories: Sequence[str], false_accept: float | None 
     Args:
         answers: of `leave_items_out`.
         categories: to fit.
-        false_accept: share of the unknown crops that may be accepted, over all categories; None: whatever is more
-            likely right than wrong.
+        false_accept: share of the unknown crops that may be accepted, over all categories; None: whatever scores
+            better than answers do at large.
     """
     reached = answers.of(answers.category != "")
     if min(int(reached.right.sum()), int((~reached.known).sum())) < MIN_ANSWERS:
@@ -160,42 +159,50 @@ def fit(answers: Answers, categories: Sequence[str], false_accept: float | None 
         rows = answers.category == name
         logits[rows] = slope * (answers.score[rows] - midpoint)
     shares = sorted({*OPERATING_POINTS, *([] if false_accept is None else [false_accept])})
-    points = {share: _accepting(answers.of(~answers.known), logits[~answers.known], share) for share in shares}
+    rate = float(np.clip(reached.right.mean(), 0.5, 0.95))
+    least = math.log(rate / (1 - rate))
+    unknown = answers.of(~answers.known)
+    points = {share: max(least, _accepting(unknown, logits[~answers.known], share)) for share in shares}
     fits = {}
     for name, (slope, midpoint) in curves.items():
         thresholds = {f"{share:g}": round(_cosine(points[share], slope, midpoint), 4) for share in shares}
         open_set = OpenSet(
-            threshold=round(midpoint, 4) if false_accept is None else thresholds[f"{false_accept:g}"],
+            threshold=round(_cosine(least, slope, midpoint), 4)
+            if false_accept is None
+            else thresholds[f"{false_accept:g}"],
             slope=round(slope, 3),
             midpoint=round(midpoint, 4),
             false_accept=false_accept,
             operating_points=thresholds,
         )
-        why = "right more likely than wrong" if false_accept is None else f"accepts {false_accept:.3g} of the unknown"
+        why = (
+            f"as sure as answers at large, {rate:.2f}"
+            if false_accept is None
+            else f"accepts {false_accept:.3g} of the unknown"
+        )
         fits[name] = _report(open_set, answers.of(answers.category == name), why)
     return fits
 
 
 def _accepting(unknown: Answers, logits: NDArray[np.float64], share: float) -> float:
-    """The logit above which this share of unknown objects lies, and that says at least a half.
+    """The logit above which this share of unknown objects lies.
 
     The share is read from a smooth curve through the logits, as wide as the number of items asks for (Silverman 1986).
     Rules of few items still promise too much: where 5 % were asked for, other groceries than those fitted on were
     accepted at 8.8 % (9.3 % without smoothing) when 30 items had been fitted on, and at 6.8 % (8.1 %) with 48.
     """
-    floor = math.log(LEAST_PROBABILITY / (1 - LEAST_PROBABILITY))
     reached = logits[np.isfinite(logits)]
     if not len(reached):
-        return floor
+        return -math.inf
     upper, top = np.quantile(reached, [0.75, 0.975])  # what lies far below says nothing of the tail
-    width = 1.06 * float(top - upper) / 1.286 * len(np.unique(unknown.item)) ** -0.2
+    width = 1.06 * float(top - upper) / 1.286 * float(len(np.unique(unknown.item))) ** -0.2
     width = max(1e-3, width * 3**0.5 / np.pi)  # of a logistic kernel
     low, high = float(reached.min()) - 40 * width, float(reached.max()) + 40 * width
     for _ in range(60):
         middle = (low + high) / 2
         accepted = float((1 / (1 + np.exp(-np.clip((reached - middle) / width, -50, 50)))).sum()) / len(logits)
         low, high = (middle, high) if accepted > share else (low, middle)
-    return float(max(floor, high))
+    return high
 
 
 def _cosine(logit: float, slope: float, midpoint: float) -> float:

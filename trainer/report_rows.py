@@ -39,7 +39,7 @@ _MEASURES = (
     ("Identified at FAR 10 %", "open_world.identified_at_far_0.1", "share", ""),
     ("AUROC, known against unknown", "open_world.auroc", "number", ""),
     ("Expected calibration error", "open_world.expected_calibration_error", "number", "all pictures, items left out"),
-    ("One crop, median", "latency_ms.p50", "ms", "classify, embed, search; one thread"),
+    ("One crop, median", "latency_ms.p50", "ms", "processor time to classify, embed, search"),
     ("One crop, 95th percentile", "latency_ms.p95", "ms", ""),
 )
 _CHECKOUT = (

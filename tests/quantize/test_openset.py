@@ -75,18 +75,18 @@ def test_the_asked_share_of_unknown_objects_is_accepted_over_all_categories():
 def test_operating_points_rise_as_less_is_accepted_and_are_there_whatever_was_asked_for():
     answers = openset.leave_items_out(crops(np.random.default_rng(3), 0.1), ITEMS, rounds=10)
     rule = openset.fit(answers, ["can"])["can"].open_set
-    assert rule.threshold == rule.midpoint
+    assert rule.midpoint < rule.threshold <= rule.operating_points["0.1"]
     assert rule.false_accept is None
     assert list(rule.operating_points) == ["0.01", "0.05", "0.1"]
     points = rule.operating_points
-    assert points["0.01"] > points["0.05"] >= points["0.1"] >= rule.midpoint
+    assert points["0.01"] > points["0.05"] >= points["0.1"] > rule.midpoint
 
 
-def test_where_nothing_unknown_comes_near_the_threshold_is_a_half_and_not_lower():
+def test_where_nothing_unknown_comes_near_the_threshold_is_the_share_of_right_answers_and_not_lower():
     fit = openset.fit(openset.leave_items_out(crops(np.random.default_rng(4), 0.6), ITEMS, rounds=5), ["box"], 0.1)[
         "box"
     ]
-    assert fit.open_set.threshold == pytest.approx(fit.open_set.midpoint, abs=1e-3)
+    assert sigmoid(fit.open_set, fit.open_set.threshold) == pytest.approx(0.8, abs=0.02)
     assert (fit.false_accept, fit.false_reject) == (0.0, 0.0)
 
 
