@@ -195,8 +195,8 @@ def _accepting(unknown: Answers, logits: NDArray[np.float64], share: float) -> f
     if not len(reached):
         return -math.inf
     upper, top = np.quantile(reached, [0.75, 0.975])  # what lies far below says nothing of the tail
-    width = 1.06 * float(top - upper) / 1.286 * float(len(np.unique(unknown.item))) ** -0.2
-    width = max(1e-3, width * 3**0.5 / np.pi)  # of a logistic kernel
+    width = 1.06 * float(top - upper) / 1.286 * math.pow(len(np.unique(unknown.item)), -0.2)
+    width = max(1e-3, width * math.sqrt(3) / math.pi)  # of a logistic kernel
     low, high = float(reached.min()) - 40 * width, float(reached.max()) + 40 * width
     for _ in range(60):
         middle = (low + high) / 2
