@@ -113,12 +113,13 @@ def _checkout(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _about(args: argparse.Namespace, question: Question | None) -> dict[str, Any]:
+    peers = f" (peers: {args.gallery})" if args.peer else ""
     named = args.bundle or (args.embedder[0] if args.embedder else args.detector)
     return {
         "name": named.name if named else "nothing",
         "data": str((args.data or args.scenes or Path("rendered scenes")).name),
         "query": args.query,
-        "gallery": "the bundle's gallery" if args.bundle_gallery else args.gallery,
+        "gallery": f"the bundle's gallery{peers}" if args.bundle_gallery else args.gallery,
         "images": len(question.queries) if question else 0,
         "unreadable": len(question.skipped) if question else 0,
         "items": len({sample.item for sample in question.gallery}) if question else 0,
