@@ -167,6 +167,15 @@ class RecognitionConfig(_Tree):
     recall_age_s: Annotated[float, Field(gt=0)] = 24 * 3600.0  # since they left
 
 
+class GalleryConfig(_Tree):
+    """When a gallery is told to be stale: it still answers, but is confidently wrong about what it does not know."""
+
+    stale_after_days: Annotated[float, Field(gt=0)] | None = 30.0  # since it was made; None: never
+    # Of the probabilities of the latest 200 objects' answers, from those of the first 200 with this gallery: the
+    # largest gap between the two cumulative distributions. Chance alone exceeds 0.2 once in 1,500 times. None: any
+    drift: Annotated[float, Field(gt=0, le=1)] | None = 0.3
+
+
 class OutboxConfig(_Tree):
     """Events that wait for the broker."""
 
@@ -197,7 +206,7 @@ class KioskConfig(_Tree):
     token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)  # asked of whoever connects
     tls: TlsConfig | None = None  # None: plain http; pictures and the token are read by whoever listens in between
     looks: Annotated[int, Field(ge=1, le=8)] = 4  # pictures taken of a thing that is taught
-    max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # things; a start embeds every look of each
+    max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # things; a start embeds every look of each, six times
     upload_url: str | None = Field(default=None, repr=False)  # http(s); what was taught is PUT to <upload_url>/<id>.zip
     upload_token: str | None = Field(default=None, repr=False)  # sent as Authorization: Bearer
 
@@ -233,6 +242,7 @@ class DeviceConfig(_Tree):
     mqtt: MqttConfig | None = None  # None: events stay in the outbox; `edge demo` brings a broker of its own
     engine: EngineConfig = EngineConfig()
     recognition: RecognitionConfig = RecognitionConfig()
+    gallery: GalleryConfig = GalleryConfig()
     outbox: OutboxConfig = OutboxConfig()
     health: HealthConfig | None = None  # None: not served
     kiosk: KioskConfig | None = None  # None: not served

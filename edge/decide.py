@@ -8,6 +8,7 @@ from edge.manifest import OpenSet
 from edge.types import Category, Decision, Hit, Match, Reason
 
 TOP = 5  # alternatives an event carries
+SEARCH_DEPTH = 2 * TOP  # items asked for, some of which may be negative
 SEARCHED = 3  # categories at most
 SEARCHED_RATIO = 0.05  # a category this likely, relative to the best, is searched too
 CONFIRMABLE = 0.5  # of the threshold: a category less likely than that is not searched for a match to confirm it
@@ -36,7 +37,8 @@ def decide(
 ) -> Decision:
     """Choose the identity of one object.
 
-    A match beats none; among matches the probability of the category times the odds of the item decides.
+    A match beats none; among matches the probability of the category times the odds of the item decides. A negative
+    exemplar competes like an item, and where it wins nothing is named.
 
     Args:
         categories: what was searched, best first; empty when no category was likely enough.
@@ -49,28 +51,36 @@ def decide(
     judged = []
     for category in categories:
         open_set = open_sets.get(category.name, OpenSet())
-        decision = _judge(category, hits.get(category.name, []), open_set)
-        judged.append((decision.match is not None, _log_joint(category, decision.match, open_set), category, decision))
-    matches, _, category, chosen = max(judged, key=lambda row: row[:2])
-    if not matches and category.score < threshold:
+        found = hits.get(category.name, [])
+        decision = _judge(category, found, open_set)
+        claims = decision.match is not None or _is_vetoed(found, open_set)
+        joint = _log_joint(category, found[0] if claims else None, open_set)
+        judged.append((claims, joint, category, decision))
+    claims, _, category, chosen = max(judged, key=lambda row: row[:2])
+    if not claims and category.score < threshold:
         return Decision(None, None, "unknown_category", chosen.top)
     return chosen
 
 
-def _log_joint(category: Category, match: Match | None, open_set: OpenSet) -> float:
+def _is_vetoed(hits: list[Hit], open_set: OpenSet) -> bool:
+    """Whether the nearest is near enough, and not to be named."""
+    return bool(hits) and hits[0].negative and hits[0].score >= open_set.threshold
+
+
+def _log_joint(category: Category, nearest: Hit | None, open_set: OpenSet) -> float:
     """Logarithm of the category's probability, times the odds of the item where one matches."""
-    odds = open_set.slope * (match.score - open_set.midpoint) if match else 0.0
+    odds = open_set.slope * (nearest.score - open_set.midpoint) if nearest else 0.0
     return math.log(max(category.score, 1e-9)) + odds
 
 
 def _judge(category: Category, hits: list[Hit], open_set: OpenSet) -> Decision:
     if not hits:
         return Decision(category, None, "gallery_empty")
-    top = tuple(hits[:TOP])
+    top = tuple(hit for hit in hits if not hit.negative)[:TOP]
     best = hits[0]
     margin = best.score - hits[1].score if len(hits) > 1 else best.score
     reason: Reason | None = None
-    if best.score < open_set.threshold:
+    if best.score < open_set.threshold or best.negative:
         reason = "unknown_item"
     elif margin < open_set.min_margin:
         reason = "low_margin"

@@ -139,7 +139,7 @@ class LookPolicy:
             return since_s >= self.look_interval_s  # neighbouring frames show the same
         if not self.is_settled(evidence):
             # What looks have not told, the next one right after them will not tell either.
-            longer_s = self.look_interval_s * 2 ** (evidence.looks - self.min_looks + 1)
+            longer_s = self.look_interval_s * 2.0 ** (evidence.looks - self.min_looks + 1)
             return since_s >= min(self.recheck_s, longer_s)
         # soon at first, for a first impression may be wrong, then ever more rarely
         looked_for_s = evidence.last_look_s - evidence.first_look_s

@@ -32,6 +32,7 @@ from edge.types import FloatArray
 
 SCHEMA = 1
 INDEX_NAME = "gallery.json"
+NEGATIVE = "negative"  # in an item's metadata, true: it is not to be named, and vetoes where it is the nearest
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")]  # safe as a file name
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
 _UNIT_TOLERANCE = 0.05  # an INT8 engine's rows are only nearly of unit length

@@ -186,5 +186,8 @@ class HealthReport:
     evidence: Mapping[str, str] = field(default_factory=dict)  # name of a camera -> why its state is what it is
     clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where it tells
     clocks_off: tuple[str, ...] = ()  # cameras for which that is too much
+    gallery_age_s: float | None = None  # since it was made; None: nobody knows
+    gallery_drift: float | None = None  # of the surety of answers since it began to serve, 0..1; None: too few yet
+    gallery_stale: tuple[str, ...] = ()  # why it is to be renewed
     safe_mode: bool = False  # started by the configuration that last ran well: the file was bad
     config_error: str | None = None  # why the file cannot be used

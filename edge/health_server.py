@@ -174,6 +174,15 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
         family.add_metric([], float(value))
         yield family
+    for name, text, measured in (
+        ("gallery_age_seconds", "Since the gallery was made.", report.gallery_age_s),
+        ("gallery_drift", "Of the surety of answers since the gallery began to serve, 0..1.", report.gallery_drift),
+        ("gallery_stale", "1 while the gallery is to be renewed.", float(bool(report.gallery_stale))),
+    ):
+        if measured is not None:
+            family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
+            family.add_metric([], measured)
+            yield family
     degrees = GaugeMetricFamily(f"{_PREFIX}_temperature_celsius", "By sensor.", labels=["sensor"])
     for sensor, celsius in report.temperatures_c.items():
         degrees.add_metric([sensor], celsius)

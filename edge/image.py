@@ -126,6 +126,15 @@ def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["li
     return np.asarray(cv2.resize(image_rgb, (width, height), interpolation=_INTERPOLATION[interpolation]), np.uint8)
 
 
+def seen_otherwise(image_rgb: Image, degrees: float, zoom: float, gain: float, *, mirrored: bool = False) -> Image:
+    """A picture turned, enlarged and brightened a little about its middle, or mirrored; of the same size."""
+    height, width = image_rgb.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
+    turned = cv2.warpAffine(image_rgb, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    lit = cv2.convertScaleAbs(turned, alpha=gain)
+    return np.ascontiguousarray(lit[:, ::-1] if mirrored else lit, np.uint8)
+
+
 def reverse_channels(picture: Image) -> Image:
     """RGB to BGR or back."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8)

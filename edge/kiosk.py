@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+import numpy as np
+
 from edge import image, kiosk_session
+from edge.enrolment import Concern, concerns, together
 from edge.errors import OverlayError
 from edge.health import Counters
 from edge.kiosk_looks import Glance, glance_at, judge
 from edge.kiosk_session import Seen, Session
-from edge.lookup import look_up
+from edge.lookup import look_at, look_up
 from edge.overlay_store import OverlayStore, Taught
 from edge.pipeline import Result
 from edge.serving import Serving
 from edge.timing import Timings
-from edge.types import Frame, Image
+from edge.types import FloatArray, Frame, Image
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +64,8 @@ class Lesson:
     """What came of teaching."""
 
     item: Taught
-    recognised: int  # of its looks, how many are recognised now
+    recognised: int  # of its looks, how many are recognised now; of what must not be named, how many have no name
+    concerns: list[Concern]  # what will make it harder to recognise
 
 
 class Kiosk:
@@ -148,8 +152,13 @@ class Kiosk:
         with self._lock:
             return self._taken[number][1] if 0 <= number < len(self._taken) else None
 
-    def teach(self, label: str, category: str | None) -> Lesson:
+    def teach(self, label: str, category: str | None, *, negative: bool = False) -> Lesson:
         """Learn what the looks show, searchable when this returns.
+
+        Args:
+            label: its name.
+            category: where it belongs; None: where the classifier sees it.
+            negative: it must not be named: what is nearest to it is unknown.
 
         Raises:
             OverlayError: no look was taken, no name given, no such category, no room, or the disk refused.
@@ -160,17 +169,20 @@ class Kiosk:
         with self._lock:
             looks = [encoded for _, encoded in self._taken]
         now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-        item = self.store.keep(label, category, looks, now)
+        item = self.store.keep(label, category, looks, now, negative=negative)
         self._device.counters.add("taught")
         self._device.redress()
         serving = self.serving
-        decisions = [
-            look_up(serving, image.decode_image(look, "look"), self.min_object_px, Timings()) for look in looks
-        ]
-        recognised = sum(d.match is not None and d.match.item_id == item.item_id for d in decisions)
+        pictures = [image.decode_image(look, "look") for look in looks]
+        decisions = [look_up(serving, picture, self.min_object_px, Timings()) for picture in pictures]
+        if negative:
+            recognised, found = sum(d.match is None for d in decisions), []
+        else:
+            recognised = sum(d.match is not None and d.match.item_id == item.item_id for d in decisions)
+            found = _concerns(serving, pictures, item, recognised)
         log.info("learnt %s %r from %d pictures, recognises %d", item.item_id, item.label, len(looks), recognised)
         self.end_teaching()
-        return Lesson(item, recognised)
+        return Lesson(item, recognised, found)
 
     def forget(self, item_id: str) -> None:
         """Unlearn a thing.
@@ -230,6 +242,21 @@ class Kiosk:
             if _shown(before) != _shown(self._session):
                 self._version += 1
             return self._session
+
+
+def _concerns(serving: Serving, pictures: list[Image], item: Taught, recognised: int) -> list[Concern]:
+    """What the person is told of the looks."""
+    rows: dict[str, list[FloatArray]] = {}
+    for picture in pictures:
+        for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
+            rows.setdefault(category, []).append(vector)
+    vectors = {category: np.stack(found) for category, found in rows.items()}
+    near = serving.search({category: together(found) for category, found in vectors.items()})
+    others = {
+        category: [hit for hit in hits if hit.item_id != item.item_id and not hit.negative]
+        for category, hits in near.items()
+    }
+    return concerns(vectors, others, serving.open_sets, recognised)
 
 
 def _shown(session: Session) -> tuple[Any, ...]:

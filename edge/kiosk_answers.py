@@ -53,7 +53,8 @@ def state_answer(version: int, session: Session, teaching: Teaching, serving: Se
 
 def lesson_answer(lesson: Lesson) -> dict[str, Any]:
     """What came of teaching."""
-    return {**taught_answer(lesson.item, None), "recognised": lesson.recognised}
+    told = [{"kind": one.kind, "other": one.other and _hit(one.other)} for one in lesson.concerns]
+    return {**taught_answer(lesson.item, None), "recognised": lesson.recognised, "concerns": told}
 
 
 def taught_answer(item: Taught, retired: str | None) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def taught_answer(item: Taught, retired: str | None) -> dict[str, Any]:
         "category": item.category,
         "taught_at": item.taught_at,
         "looks": item.looks,
+        "negative": item.negative,
         "retired": retired,
     }
 

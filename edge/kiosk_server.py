@@ -58,6 +58,7 @@ class _Asked(BaseModel):
 
     label: str
     category: str | None = None
+    negative: bool = False
 
 
 class Wakes(Protocol):
@@ -234,7 +235,9 @@ class KioskServer:
     async def _teach(self, request: Request) -> Response:
         try:
             asked = _Asked.model_validate_json(await body_of(request, 10_000))
-            lesson = await run_in_threadpool(self._kiosk.teach, asked.label, asked.category)
+            lesson = await run_in_threadpool(
+                lambda: self._kiosk.teach(asked.label, asked.category, negative=asked.negative)
+            )
         except (ValidationError, PictureError):
             return self._refused_lesson('found another body, expected {"label": "...", "category": "..." or null}')
         except FinesightError as error:

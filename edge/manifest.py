@@ -135,6 +135,10 @@ class OpenSet(_Tree):
     slope: float = 20.0  # probability = sigmoid(slope * (score - midpoint))
     midpoint: float = 0.5
     min_margin: float = 0.0  # below it the answer is low_margin
+    false_accept: float | None = (
+        None  # share of unknown objects that `threshold` was chosen to accept; None: by no such
+    )
+    operating_points: dict[str, float] = {}  # thresholds for other shares: {"0.01": 0.83, ...}
 
 
 class CompatibleGallery(_Tree):

@@ -2,7 +2,8 @@
 
 Rules this module keeps:
 1. A thing is searched in the categories that the classifier sees in its pictures, and in the one people named.
-2. A bundle embeds the kept pictures itself: a vector is never compared with one of another embedding space.
+2. A bundle embeds the kept pictures itself, each as it is and slightly changed: a vector is never compared with one
+   of another embedding space.
 3. A thing retires from search when the gallery brings it: an item of its id in one of those categories, or its nearest
    item there scores above the category's threshold and has its name. This is judged anew for each pair of bundle and
    gallery: a roll-back brings the thing back.
@@ -20,7 +21,7 @@ import numpy as np
 from edge import image
 from edge.decode import unit_rows
 from edge.errors import FinesightError
-from edge.gallery import CategoryItems, quantise
+from edge.gallery import NEGATIVE, CategoryItems, quantise
 from edge.lookup import look_at
 from edge.manifest import OpenSet
 from edge.overlay_store import OverlayStore, Taught
@@ -28,12 +29,20 @@ from edge.pipeline import Counts
 from edge.search import build_index
 from edge.serving import Search, Serving
 from edge.timing import Timings
-from edge.types import FloatArray, Hit
+from edge.types import Box, FloatArray, Hit, Image
 
 log = logging.getLogger(__name__)
 
 HasItem = Callable[[str, str, str], bool]  # gallery generation, category, item id
 _Key = tuple[str, str, int]  # bundle, item, revision
+# Degrees, zoom, gain, mirrored: how else each look is embedded. A few looks are few poses: see benchmarks/openset.py
+_VIEWS = (
+    (5.0, 1.06, 1.15, False),
+    (-5.0, 1.0, 0.85, False),
+    (3.0, 0.96, 1.0, False),
+    (-3.0, 1.1, 1.0, False),
+    (0.0, 1.0, 1.0, True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,7 @@ class Overlay:
         for number in range(item.looks):
             picture = image.decode_image(self._store.look(item, number), f"{item.item_id} look {number}")
             for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
-                rows.setdefault(category, []).append(vector)
+                rows.setdefault(category, []).extend([vector, *other_views(serving, picture, category)])
         return {category: np.stack(found) for category, found in rows.items()}
 
     def _why_retired(self, item: Taught, vectors: dict[str, FloatArray], base: Serving) -> str | None:
@@ -125,9 +134,25 @@ class Overlay:
                 return "same_id"
             nearest = base.indexes[category].search(unit_rows(rows.sum(axis=0))[None], 1)[0]
             threshold = base.open_sets.get(category, OpenSet()).threshold
+            if item.negative:
+                continue  # what must not be named, no gallery brings
             if nearest and nearest[0].score >= threshold and nearest[0].label.casefold() == item.label.casefold():
                 return "same_name"
         return None
+
+
+def other_views(serving: Serving, picture: Image, category: str) -> list[FloatArray]:
+    """The vectors of a look as it would be a little turned, nearer, farther, lighter, darker and mirrored.
+
+    Raises:
+        EngineError: the model failed.
+    """
+    embedder = serving.stages.embedders[category]
+    box: Box = (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
+    return [
+        embedder.embed(image.seen_otherwise(picture, degrees, zoom, gain, mirrored=mirrored), [box], Timings())[0]
+        for degrees, zoom, gain, mirrored in _VIEWS
+    ]
 
 
 def _index_of(category: str, live: dict[Taught, dict[str, FloatArray]]) -> Search:
@@ -138,7 +163,7 @@ def _index_of(category: str, live: dict[Taught, dict[str, FloatArray]]) -> Searc
         CategoryItems(
             item_ids=tuple(item.item_id for item in items),
             labels=tuple(item.label for item in items),
-            metadata=tuple({} for _ in items),
+            metadata=tuple({NEGATIVE: item.negative} for item in items),
             vectors_i8=vectors_i8,
             scales=scales,
             row_item=np.repeat(np.arange(len(items), dtype=np.int32), [len(found) for found in rows]),

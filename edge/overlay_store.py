@@ -42,6 +42,7 @@ class Taught(BaseModel):
     taught_at: str  # ISO 8601, UTC; of the newest pictures
     revision: int = 1  # grows when it is taught again
     looks: Annotated[int, Field(ge=1)]  # pictures
+    negative: bool = False  # it must not be named, and vetoes where it is the nearest
 
 
 class OverlayStore:
@@ -69,7 +70,9 @@ class OverlayStore:
         with self._lock:
             return sorted(self._items.values(), key=lambda item: (item.taught_at, item.item_id))
 
-    def keep(self, label: str, category: str | None, looks: list[bytes], taught_at: str) -> Taught:
+    def keep(
+        self, label: str, category: str | None, looks: list[bytes], taught_at: str, *, negative: bool = False
+    ) -> Taught:
         """Keep a thing, or more pictures of one of the same name.
 
         Args:
@@ -77,6 +80,7 @@ class OverlayStore:
             category: where it belongs.
             looks: JPEG pictures that it fills, at least one.
             taught_at: ISO 8601, UTC.
+            negative: whether it is one that must not be named; said anew each time.
 
         Raises:
             OverlayError: no name, no picture, no room, or the disk refused.
@@ -98,6 +102,7 @@ class OverlayStore:
                 taught_at=taught_at,
                 revision=known.revision + 1 if known else 1,
                 looks=len(looks),
+                negative=negative,
             )
             self._write(item, looks)
             self._items[item.item_id] = item

@@ -59,7 +59,8 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
                 older.add(category)
             indexes[category] = build_index(read_category(gallery.path(category), space_id, model.dim))
     generation = gallery.generation if gallery else "none"
-    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets, frozenset(older))
+    created_at = gallery.created_at if gallery else None
+    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets, frozenset(older), created_at)
 
 
 def build_pipeline(

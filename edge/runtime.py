@@ -26,6 +26,7 @@ from edge.command import Command
 from edge.config import CameraConfig, DeviceConfig
 from edge.config_file import ConfigFile
 from edge.errors import CommandError, ConfigError, FinesightError
+from edge.freshness import Freshness, age_s, staleness
 from edge.health import (
     Counters,
     HealthReport,
@@ -98,6 +99,7 @@ class Runtime:
             max_age_s=config.outbox.max_age_s,
             age_clock=AgeClock(),
         )
+        self._freshness = Freshness(config.state_dir / "first_answers.json")
         self._journeys = Journeys(self.timer, time.monotonic_ns)
         self._announcer = Announcer(config, self.outbox, self.counters, self._journeys.end)
         self.publisher = self._announcer.publisher
@@ -250,6 +252,8 @@ class Runtime:
 
     def _send(self, events: list[Event]) -> None:
         for event in events:
+            if event.type == "end":
+                self._freshness.note(event.decision, self.pipeline.serving)
             if "capture_to_decision" in event.latency_ms:
                 self.timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
                 self._journeys.begin(event.event_id, event.captured_ns)
@@ -387,6 +391,8 @@ class Runtime:
         """The state of the device now; from any thread."""
         events, size = self.outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
+        limits, drift = self.config.gallery, self._freshness.drift
+        gallery_age_s = age_s(self.serving.gallery_created_at, time.time())
         return HealthReport(
             site=self.config.site,
             device=self.config.device,
@@ -414,6 +420,9 @@ class Runtime:
             },
             gallery_space="compatible" if self.serving.older else "native",
             categories_compatible=tuple(sorted(self.serving.older)),
+            gallery_age_s=gallery_age_s,
+            gallery_drift=drift,
+            gallery_stale=staleness(gallery_age_s, drift, limits.stale_after_days, limits.drift),
             safe_mode=safe_mode,
             config_error=self._file.problem if self._file else None,
         )

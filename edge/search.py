@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import GalleryError
-from edge.gallery import CategoryItems
+from edge.gallery import NEGATIVE, CategoryItems
 from edge.search_graph import COUNT, QUERY, search_graph, search_query
 from edge.types import FloatArray, Hit
 
@@ -51,6 +51,7 @@ class Index:
         self._dim: int = self._vectors_i8.shape[1]
         self._first = np.searchsorted(self._row_item, np.arange(len(items.item_ids) + 1))
         self._most: int = int(np.diff(self._first).max(initial=1))
+        self._negative = [bool(metadata.get(NEGATIVE)) for metadata in items.metadata]
 
     def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
         """Find the k nearest items of each query, fewer when there are fewer.
@@ -92,7 +93,10 @@ class Index:
         best = np.full(len(self._items.item_ids), -1.0, np.float32)
         np.maximum.at(best, self._row_item, scores)
         order = np.argsort(-best, kind="stable")[:k].tolist()
-        return [Hit(self._items.item_ids[i], self._items.labels[i], min(float(best[i]), 1.0)) for i in order]
+        return [self._hit(i, min(float(best[i]), 1.0)) for i in order]
+
+    def _hit(self, item: int, score: float) -> Hit:
+        return Hit(self._items.item_ids[item], self._items.labels[item], score, self._negative[item])
 
     def _hits(self, query: FloatArray, proposed: Rows, k: int) -> list[Hit]:
         """Score the items of the proposed rows exactly: the mean of each one's best rows, best item first."""
@@ -107,7 +111,7 @@ class Index:
             if len(kept) < self._best_of:
                 kept.append(min(score, 1.0))
         ranked = sorted(((sum(kept) / len(kept), item) for item, kept in best.items()), key=lambda pair: -pair[0])
-        return [Hit(self._items.item_ids[item], self._items.labels[item], score) for score, item in ranked[:k]]
+        return [self._hit(item, score) for score, item in ranked[:k]]
 
 
 class ExactIndex(Index):

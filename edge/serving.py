@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.decide import TOP, decide
+from edge.decide import SEARCH_DEPTH, decide
 from edge.manifest import OpenSet
 from edge.stages import Stages
 from edge.types import Category, Decision, FloatArray, Hit
@@ -30,6 +30,7 @@ class Serving:
     indexes: dict[str, Search]  # by category
     open_sets: dict[str, OpenSet]  # by category
     older: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
+    gallery_created_at: str | None = None  # ISO 8601, UTC
 
     @property
     def category_threshold(self) -> float:
@@ -48,7 +49,7 @@ class Serving:
             vectors: of the object, by category, each (dim,) of unit length.
         """
         return {
-            name: self.indexes[name].search(vector[None], TOP)[0]
+            name: self.indexes[name].search(vector[None], SEARCH_DEPTH)[0]
             for name, vector in vectors.items()
             if name in self.indexes
         }

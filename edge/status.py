@@ -46,6 +46,8 @@ def describe(status: str) -> Iterator[str]:
     if report.get("gallery_space") == "compatible":
         waiting = ", ".join(report["categories_compatible"])
         yield f"gallery: of an older embedding space, searched as compatible, until it is embedded anew: {waiting}"
+    for why in report.get("gallery_stale", ()):
+        yield f"gallery is stale: {why}"
     for camera, state in sorted(report["cameras"].items()):
         off = camera in report.get("clocks_off", ())
         clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from ours" if off else ""

@@ -64,6 +64,7 @@ class Hit:
     item_id: str
     label: str
     score: float  # cosine similarity, -1..1
+    negative: bool = False  # an exemplar of what must not be named: it vetoes
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,12 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     pack.add_argument("--fallback-fp32", action="store_true", help="ship FP32 where INT8 fails a gate, do not refuse")
     pack.add_argument("--keep-both", action="store_true", help="pack the other form too, if it is accurate")
     pack.add_argument("--no-probes", action="store_true", help="pack no golden probes")
+    pack.add_argument(
+        "--false-accept",
+        type=_share,
+        metavar="SHARE",
+        help="accept at most this share of unknown objects; default: whatever scores better than answers do at large",
+    )
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
     pack.add_argument("--base", type=Path, help="a bundle: take its models, unchanged, where none is given here")
     pack.add_argument(
@@ -112,6 +118,13 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         default=0.02,
         help="how much Recall@1 in those galleries may fall by its 95 percent interval",
     )
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise ValueError(f"found {text}, expected a share between 0 and 1")
+    return share
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -210,6 +223,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         base=arguments.base,
         compatible_with=tuple(arguments.compatible_with),
         tolerance=arguments.compatible_tolerance,
+        false_accept=arguments.false_accept,
     )
     with tempfile.TemporaryDirectory(prefix="finesight-pack-") as scratch:
         work = arguments.work or Path(scratch)

@@ -17,13 +17,15 @@ import numpy as np
 
 from edge.bundle import Bundle
 from edge.engine import open_engine
-from edge.manifest import CompatibleGallery, EmbedderModel
+from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
 from edge.stages import Embedder
-from edge.types import FloatArray
+from edge.types import Category, FloatArray
 from quantize import openset
 from quantize.compare import BoolRow, Vectors, embed, nearest_is_right
 from quantize.gates import MIN_IMAGES
+from quantize.hearing import best_by_item, items_of
 from quantize.index import Sample
+from quantize.probes import Gallery
 
 TOLERANCE = 0.02  # of Recall@1
 _DRAWS = 1000
@@ -136,18 +138,25 @@ def _judge(
         )
     ]
     measured = measure(right[0], right[1], right[2])
-    genuine, impostor = openset.scores_of(ours.queries, queries, theirs.gallery, gallery)
-    why = objection(measured, tolerance)
-    if not why and min(len(genuine), len(impostor)) < openset.MIN_SCORES:
-        scores = f"{len(genuine)} right and {len(impostor)} other scores"
-        why = f"found {scores} to fit thresholds on, expected {openset.MIN_SCORES} of each"
-    if why:
+    if why := objection(measured, tolerance):
         return Verdict(old.manifest.bundle_id, category, measured, None, why)
-    declared = CompatibleGallery(
-        space_id=space_id, category=category, open_set=openset.fit(genuine, impostor).open_set, **measured.row()
-    )
+    open_set = _fit_open_set(category, (ours.queries, theirs.gallery), crops)
+    declared = CompatibleGallery(space_id=space_id, category=category, open_set=open_set, **measured.row())
     why = f"Recall@1 {measured.new_old:.4f} in them, {measured.old_old:.4f} before, {measured.new_new:.4f} once anew"
     return Verdict(old.manifest.bundle_id, category, measured, declared, why)
+
+
+def _fit_open_set(
+    category: str, vectors: tuple[FloatArray, FloatArray], crops: tuple[Sequence[Sample], Sequence[Sample]]
+) -> OpenSet:
+    """Thresholds for queries of one space in a gallery of another."""
+    among = Gallery(vectors[1], tuple(sample.item for sample in crops[1]))
+    items = items_of({category: among})
+    asked = [
+        openset.Asked(sample.item, [Category(category, 1.0)], {category: best_by_item(vector, among, items[category])})
+        for vector, sample in zip(vectors[0], crops[0], strict=True)
+    ]
+    return openset.fit(openset.leave_items_out(asked, items), [category])[category].open_set
 
 
 def measure(old_old: BoolRow, new_old: BoolRow, new_new: BoolRow, seed: int = 0) -> Measured:

@@ -38,6 +38,7 @@ from edge.stages import Stages, load_stages
 from quantize import carry, compatible, openset
 from quantize.build import Network
 from quantize.compare import Vectors, vectors_of
+from quantize.hearing import ask, items_of, reference
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
 from quantize.probes import Gallery, choose_probes, embedding_i8
@@ -62,6 +63,7 @@ class Order:
     base: Path | None = None  # a bundle whose models are taken, byte for byte, where no network replaces them
     compatible_with: tuple[Path, ...] = ()  # bundles whose galleries shall be searched, if that is measured to work
     tolerance: float = compatible.TOLERANCE  # of Recall@1
+    false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.openset
 
 
 @dataclass(slots=True)
@@ -122,16 +124,19 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
         entry = _place(network, folder, keep_both=order.keep_both)
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         if isinstance(entry, EmbedderModel):
-            entry, fitted = _fit_embedder(network, entry, data, contents.galleries, older, order.tolerance)
-            evaluation |= fitted
+            space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, network.spec.heads)
+            entry = entry.model_copy(update={"space_id": space})
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
         contents.provenance[network.name] = network.provenance
         contents.waived += network.waived
     if order.base is not None:
         _take_over(read_bundle(order.base), contents)
+    stages = load_stages(folder, _manifest(order, contents), "onnxruntime")
+    _fit_open_sets(contents, stages, networks, data, order.false_accept)
+    for bundle in older:
+        _declare_compatible(bundle, contents, networks, data, order.tolerance)
     manifest = _manifest(order, contents)
-    stages = load_stages(folder, manifest, "onnxruntime")
     if order.with_probes:
         _place_probes(contents, stages, data)
         manifest = _manifest(order, contents)
@@ -176,45 +181,44 @@ def _take_over(base: Bundle, contents: _Contents) -> None:
             contents.probes.append(probe.model_copy(update={"path": path}))
 
 
-def _fit_embedder(
-    network: Network,
-    entry: EmbedderModel,
-    data: Data,
-    galleries: dict[str, Gallery],
-    older: Sequence[Bundle],
-    tolerance: float,
-) -> tuple[EmbedderModel, dict[str, Any]]:
-    """Fit a rule per category; queries and gallery by the form that ships, by which a gallery is embedded.
-
-    Judges as well whether galleries of older bundles may be searched.
-    """
-    spec = network.spec
-    reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
-    gallery = vectors_of(spec, network.forms[network.ship], reference)
-    queries = vectors_of(spec, network.forms[network.ship], held_out)
-    scores = {}
-    for category in entry.categories:
-        in_gallery = [i for i, s in enumerate(reference) if s.category == category]
-        asked = [i for i, s in enumerate(held_out) if s.category == category]
-        crops = [reference[i] for i in in_gallery]
-        if crops:
-            galleries[category] = Gallery(gallery[in_gallery], tuple(s.item for s in crops))
-        if crops and asked:
-            crops_asked = [held_out[i] for i in asked]
-            scores[category] = openset.scores_of(queries[asked], crops_asked, gallery[in_gallery], crops)
-    fits = openset.fit_each(scores, entry.categories)
-    rules = {category: fit.open_set for category, fit in fits.items()}
+def _fit_open_sets(
+    contents: _Contents, stages: Stages, networks: Sequence[Network], data: Data, false_accept: float | None
+) -> None:
+    """Fit a rule per category, by the forms that ship: with them a gallery is embedded."""
+    specs = [network.spec for network in networks if network.spec.kind == "embedder"]
+    contents.galleries = reference([crop for spec in specs for crop in data.gallery_crops(spec)], stages)
+    held_out = [crop for spec in specs for crop in data.held_out_crops(spec)]
+    answers = openset.leave_items_out(ask(held_out, stages, contents.galleries), items_of(contents.galleries))
+    fits = openset.fit(answers, [category for spec in specs for category in spec.categories], false_accept)
     for category, fit in fits.items():
-        log.info("%s: %s: threshold %.3f, %s", network.name, category, fit.open_set.threshold, fit.rule)
-    space = embedding_space_id(network.provenance["fp32_sha256"], spec.preprocess, spec.heads)
-    entry = entry.model_copy(update={"open_set": rules, "space_id": space})
-    evaluation: dict[str, Any] = {"open_set": {category: fit.row() for category, fit in fits.items()}}
-    vectors = Vectors(queries, gallery)
-    judged = [v for old in older for v in compatible.verdicts(old, entry, vectors, (held_out, reference), tolerance)]
-    for verdict in judged:
-        log.info("%s: %s", network.name, verdict)
-        evaluation.setdefault("compatible", {}).setdefault(verdict.bundle_id, {})[verdict.category] = verdict.row()
-    return entry.model_copy(update={"compatible": [v.declared for v in judged if v.declared]}), evaluation
+        log.info("%s: threshold %.3f, %s", category, fit.open_set.threshold, fit.rule)
+    # what is taken from another bundle comes after, with its own rules
+    for number, (network, model) in enumerate(zip(networks, contents.models, strict=False)):
+        if isinstance(model, EmbedderModel):
+            own = {category: fits[category] for category in model.categories}
+            rules = {category: fit.open_set for category, fit in own.items()}
+            contents.models[number] = model.model_copy(update={"open_set": rules})
+            contents.evaluation[network.name]["open_set"] = {category: fit.row() for category, fit in own.items()}
+
+
+def _declare_compatible(
+    older: Bundle, contents: _Contents, networks: Sequence[Network], data: Data, tolerance: float
+) -> None:
+    """Declare which galleries of an older bundle may be searched, by what the forms that ship find in them."""
+    for number, network in enumerate(networks):
+        model = contents.models[number]
+        if not isinstance(model, EmbedderModel):
+            continue
+        form, crops = network.forms[network.ship], (data.held_out_crops(network.spec), data.gallery_crops(network.spec))
+        vectors = Vectors(*(vectors_of(network.spec, form, part) for part in crops))
+        judged = compatible.verdicts(older, model, vectors, crops, tolerance)
+        for verdict in judged:
+            log.info("%s: %s", network.name, verdict)
+        declared = [*model.compatible, *(verdict.declared for verdict in judged if verdict.declared)]
+        contents.models[number] = model.model_copy(update={"compatible": declared})
+        if judged:
+            told = contents.evaluation[network.name].setdefault("compatible", {})
+            told[older.manifest.bundle_id] = {verdict.category: verdict.row() for verdict in judged}
 
 
 def _place_probes(contents: _Contents, stages: Stages, data: Data) -> None:

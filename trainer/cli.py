@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from edge.errors import FinesightError, TrainError
+from trainer.evaluate_options import add_evaluate
 from trainer.expand_command import add_expand, run_expand, run_self_tune
 from trainer.sample import Layout
 
@@ -58,18 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
     embed.add_argument("--root", type=Path, help="of the paths in the index; default: its folder")
     embed.add_argument("--split", default="catalogue", help="of the pictures to embed; comma between several")
+    embed.add_argument(
+        "--negative", help="split of pictures of what must not be named: where one is the nearest, nothing is"
+    )
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
-    evaluate = commands.add_parser("evaluate", help="examine trained models on held-out pictures")
-    evaluate.add_argument("--classifier", type=Path, help="run folder")
-    evaluate.add_argument("--embedder", type=Path, action="append", default=[], help="run folder; may be repeated")
-    evaluate.add_argument("--data", type=Path, help="index.csv or folder of category/item/picture")
-    evaluate.add_argument("--root", type=Path, help="of the paths in the index or scenes; default: their folder")
-    evaluate.add_argument("--detector", type=Path, help="run folder")
-    evaluate.add_argument("--scenes", type=Path, help="COCO JSON, for the detector")
-    evaluate.add_argument("--query", default="val", help="split of the pictures to recognise")
-    evaluate.add_argument("--gallery", default="catalogue", help="split of the pictures to recognise them by")
-    evaluate.add_argument("-o", "--out", type=Path, help="also write the report here, JSON")
+    add_evaluate(commands)
     add_expand(commands)
     return parser
 
@@ -132,6 +127,12 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     return {"out": str(args.out), "metrics": named, "skipped": cards[0].data["skipped"]}
 
 
+def _evaluate(args: argparse.Namespace) -> dict[str, object]:
+    from trainer.evaluate_command import run_evaluate
+
+    return run_evaluate(args)
+
+
 def _data(args: argparse.Namespace) -> dict[str, object]:
     from trainer.data_command import describe_data
     from trainer.recipe import Split
@@ -160,10 +161,11 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
     from trainer.embed_gallery import embed_gallery
 
     listed = read_samples(args.data, args.root)
-    samples = [sample for split in args.split.split(",") for sample in choose(listed, [split])]
+    negatives = [args.negative] if args.negative else []
+    samples = [sample for split in [*args.split.split(","), *negatives] for sample in choose(listed, [split])]
     if not samples:
         raise TrainError(f"{args.data}: found no picture of split {args.split!r}, expected some")
-    done = embed_gallery(args.bundle, samples, args.out, per_item=args.per_item)
+    done = embed_gallery(args.bundle, samples, args.out, negatives=negatives, per_item=args.per_item)
     return {
         "out": str(args.out),
         "generation": done.gallery.generation,
@@ -171,22 +173,6 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
         "pictures": done.pictures,
         "skipped": len(done.skipped),
     }
-
-
-def _evaluate(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.assessment import assess, assess_detector
-
-    report: dict[str, object] = {}
-    if args.data is not None:
-        report |= assess(args.classifier, args.embedder, args.data, args.root, args.query, args.gallery)
-    if args.detector is not None and args.scenes is not None:
-        report["detector"] = assess_detector(args.detector, args.scenes, args.root, args.query)
-    if not report:
-        raise TrainError("found nothing to examine, expected --data with models, or --detector with --scenes")
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=1))
-    return report
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.engine import Backend
 from edge.errors import BundleError, TrainError
-from edge.gallery import Gallery, GalleryWriter, seal_gallery
+from edge.gallery import NEGATIVE, Gallery, GalleryWriter, seal_gallery
 from edge.image import encode_image, resize
 from edge.manifest import Manifest, parse_manifest
 from edge.stages import Embedder, load_stages
@@ -41,6 +41,7 @@ def embed_gallery(
     out: Path,
     *,
     trimmed: Sequence[str] = ("catalogue",),
+    negatives: Sequence[str] = (),
     per_item: int | None = None,
     thumbnail_px: int = 96,
     backend: Backend = "onnxruntime",
@@ -53,6 +54,7 @@ def embed_gallery(
         samples: pictures of every item, the first of an item is its thumbnail.
         out: folder of the generation.
         trimmed: splits whose pictures show one object on a plain ground, see trainer.data.trim.
+        negatives: splits whose pictures show what must not be named: their items veto where they are the nearest.
         per_item: use at most so many pictures of an item; None: all.
         thumbnail_px: longer side.
         backend: inference engine.
@@ -81,6 +83,7 @@ def embed_gallery(
                     item,
                     listed[0].label or item,
                     np.concatenate([_embed(stages.embedders[category], image) for image in loaded.images]),
+                    metadata={NEGATIVE: True} if listed[0].split in negatives else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
                 )
                 pictures += len(loaded.images)

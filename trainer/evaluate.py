@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,51 @@ def map_at_r(
     within = np.arange(hits.shape[1])[None, :] < total[:, None]
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return np.asarray((precision * hits * within).sum(axis=1) / np.maximum(total, 1), np.float64)
+
+
+def precision_at(
+    similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
+) -> NDArray[np.float64]:
+    """For each query, the share of its item among the k nearest; the mean is Precision@k."""
+    return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].mean(axis=1), np.float64)
+
+
+def r_precision(
+    similar: FloatArray, query_items: Names, gallery_items: Names, *, same_set: bool = False
+) -> NDArray[np.float64]:
+    """For each query, the share of its item among its R nearest: the item has R gallery pictures. None of it: 0."""
+    hits = _ranked(similar, query_items, gallery_items, same_set)
+    total = hits.sum(axis=1)
+    within = np.arange(hits.shape[1])[None, :] < total[:, None]
+    return np.asarray((hits & within).sum(axis=1) / np.maximum(total, 1), np.float64)
+
+
+def average_precision_at(
+    similar: FloatArray,
+    query_items: Names,
+    gallery_items: Names,
+    k: int,
+    *,
+    per: Literal["hits", "possible"],
+    same_set: bool = False,
+) -> NDArray[np.float64]:
+    """For each query, the precisions at the hits among its k nearest, averaged; the mean is mAP@k.
+
+    Args:
+        similar: (queries, gallery) cosines.
+        query_items: of the rows.
+        gallery_items: of the columns.
+        k: nearest that count.
+        per: `hits` divides by the hits among the k, as HDCL's tables do (so that mAP@k may be above Precision@k);
+            `possible` by the hits there could be, min(R, k). They are different measures: name the one you quote.
+        same_set: whether queries and gallery are the same pictures.
+    """
+    hits = _ranked(similar, query_items, gallery_items, same_set)
+    total = hits.sum(axis=1)
+    hits = hits[:, :k]
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    over = hits.sum(axis=1) if per == "hits" else np.minimum(total, k)
+    return np.asarray((precision * hits).sum(axis=1) / np.maximum(over, 1), np.float64)
 
 
 def per_class(predicted: Names, true: Names) -> dict[str, dict[str, float]]:

@@ -19,6 +19,11 @@ const VERDICTS = {
   blurred: "I cannot see it clearly. Hold it still.",
   enough: "I have seen enough. Give it a name.",
 };
+const CONCERNS = {
+  few_looks: () => "I have few looks of it. Teach me more under the same name.",
+  same_pose: () => "All looks are alike. Turn it more, so that I know its other sides.",
+  near_another: (other) => "It is very like " + other.label + ". I may mix them up.",
+};
 let state = null;
 let learnt = null; // what /v1/taught answered, until it is read
 
@@ -194,12 +199,20 @@ byId("teaching").addEventListener("submit", async (event) => {
   byId("learn").disabled = true;
   try {
     const label = byId("name").value.trim();
-    learnt = await call("POST", "/v1/taught", { label, category: byId("category").value || null });
+    const negative = byId("negative").checked;
+    learnt = await call("POST", "/v1/taught", { label, category: byId("category").value || null, negative });
     byId("learnt-label").textContent = learnt.label;
     byId("learnt-text").textContent =
-      learnt.recognised > 0
-        ? "I know it from now on. Show it to me again to try."
-        : "But I would not recognise it yet. Teach me more sides of it under the same name.";
+      learnt.recognised === 0
+        ? learnt.negative
+          ? "But I would still give it a name. Teach me more sides of it under the same name."
+          : "But I would not recognise it yet. Teach me more sides of it under the same name."
+        : learnt.negative
+        ? "I do not name it from now on. Show it to me again to try."
+        : "I know it from now on. Show it to me again to try.";
+    const told = learnt.concerns.filter((one) => one.kind in CONCERNS);
+    byId("learnt-concerns").replaceChildren(...told.map((one) => element("li", "", CONCERNS[one.kind](one.other))));
+    byId("learnt-concerns").hidden = told.length === 0;
     document.activeElement.blur();
     show(await call("GET", "/v1/state"));
   } catch (error) {
@@ -230,7 +243,7 @@ async function listTaught() {
       setPicture(img, pictureOf(item.item));
       const text = element("span", "", item.label);
       const when = item.looks + (item.looks === 1 ? " picture, " : " pictures, ") + item.taught_at.slice(0, 10);
-      text.append(element("small", "", when + (item.retired ? ", now in the gallery" : "")));
+      text.append(element("small", "", when + (item.negative ? ", never named" : item.retired ? ", now in the gallery" : "")));
       const forget = element("button", "", "Forget");
       forget.addEventListener("click", async () => {
         if (forget.textContent === "Forget") forget.textContent = "Really?";

@@ -103,3 +103,22 @@ def test_probability_is_half_at_the_midpoint_and_never_overflows(slope):
     steep = OpenSet(slope=slope, midpoint=0.5)
     assert probability_of(0.5, steep) == 0.5
     assert 0 <= probability_of(-1.0, steep) < 0.5 < probability_of(1.0, steep) <= 1
+
+
+def test_a_negative_exemplar_that_is_the_nearest_vetoes_and_is_not_told():
+    found = [Hit("no", "Shelf label", 0.9, negative=True), *hits(0.85)]
+    assert decide([CARTON], {"carton": found}, STRICT) == Decision(CARTON, None, "unknown_item", tuple(hits(0.85)))
+
+
+def test_a_negative_exemplar_that_is_not_the_nearest_changes_nothing_but_the_margin():
+    found = [*hits(0.9), Hit("no", "Shelf label", 0.7, negative=True)]
+    decision = decide([CARTON], {"carton": found}, STRICT)
+    assert (decision.match.item_id, decision.match.margin) == ("i0", pytest.approx(0.2))
+    assert decision.top == tuple(hits(0.9))
+
+
+def test_a_near_negative_exemplar_outweighs_a_farther_item_of_a_likely_second_category():
+    second = Category("tyre", 0.4)
+    near, far = ([Hit("no", "Shelf label", score, negative=True)] for score in (0.95, 0.3))
+    assert decide([CARTON, second], {"carton": near, "tyre": hits(0.7)}, STRICT).match is None
+    assert decide([CARTON, second], {"carton": far, "tyre": hits(0.7)}, STRICT).match.item_id == "i0"

@@ -195,3 +195,25 @@ def test_a_device_without_a_health_section_cannot_be_asked(tmp_path, capsys):
     config.write_text("cameras: {door: {source: 'rtsp://h/a'}}\n")
     assert main(["status", "-c", str(config)]) == 1
     assert "found no health section" in capsys.readouterr().err
+
+
+def test_a_stale_gallery_is_told_with_its_age_and_drift(server, tmp_path, capsys):
+    device = FakeDevice()
+    server.watch(device)
+    found = samples(server)
+    assert found["finesight_gallery_stale", ()] == 0.0
+    assert ("finesight_gallery_drift", ()) not in found
+    device.now = replace(
+        device.now,
+        gallery_age_s=36 * 86400.0,
+        gallery_drift=0.4,
+        gallery_stale=("it is 36 days old, expected at most 30",),
+    )
+    found = samples(server)
+    names = ("age_seconds", "drift", "stale")
+    assert [found[f"finesight_gallery_{name}", ()] for name in names] == [36 * 86400.0, 0.4, 1.0]
+    jsonschema.validate(json.loads(ask(server, "/status")[1]), json.loads(SCHEMA.read_text()))
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
+    assert main(["status", "-c", str(config)]) == 0
+    assert "gallery is stale: it is 36 days old, expected at most 30" in capsys.readouterr().out.splitlines()

@@ -12,6 +12,7 @@ from edge import image
 from edge.errors import OverlayError
 from edge.health import Counters
 from edge.kiosk import Kiosk
+from edge.lookup import look_up
 from edge.overlay import Overlay
 from edge.overlay_store import OverlayStore
 from edge.pipeline import Result, Sighting
@@ -164,3 +165,30 @@ def test_a_frame_that_fails_is_counted_and_the_next_is_followed(kiosk):
         kiosk.observe(frame_at(1.0, SIDES[0], "counter"), Result([], [], Timings(), 0))
         assert failed.wait(5)
     assert kiosk._device.counters.total("kiosk_failed") == 1
+
+
+def test_what_is_taught_as_negative_vetoes_and_other_looks_are_still_named(kiosk, store):
+    show(kiosk, SIDES[0])
+    kiosk.begin_teaching()
+    show(kiosk, SIDES[0])
+    show(kiosk, SIDES[1])
+    lesson = kiosk.teach("Price tag", "carton", negative=True)
+    assert (lesson.item.negative, lesson.recognised, lesson.concerns) == (True, 2, [])
+    decision = look_up(kiosk.serving, SIDES[0], 8, Timings())
+    assert (decision.match, decision.reason) == (None, "unknown_item")
+    assert "Price tag" not in [hit.label for hit in decision.top]
+    assert OverlayStore(store._folder, 5).items()[0].negative
+
+
+def test_the_person_is_told_of_few_looks_and_of_a_lookalike(store):
+    device = FakeDevice(store)
+    device.serving = scripted_serving()  # answers Oat flakes at 0.9, whatever it is asked
+    kiosk = Kiosk(device, store, "counter", 3, 8)
+    show(kiosk, SIDES[0])
+    kiosk.begin_teaching()
+    show(kiosk, SIDES[0])
+    concerns = kiosk.teach("Red thing", None).concerns
+    assert [(one.kind, one.other and one.other.label) for one in concerns] == [
+        ("few_looks", None),
+        ("near_another", "Oat flakes"),
+    ]

@@ -303,3 +303,14 @@ def test_a_port_in_use_is_our_error(tmp_path):
         desk = Desk.__new__(Desk)
         with pytest.raises(ConfigError, match="kiosk: cannot listen on"):
             KioskServer(config, Kiosk(FakeDevice(OverlayStore(tmp_path, 1)), None, "c", 1, 8), None, None, desk)
+
+
+def test_a_thing_taught_as_negative_is_never_named_and_the_person_is_told_what_is_wrong_with_the_looks(desk):
+    show(desk.kiosk, SIDES[0])
+    desk.json("POST", "/v1/teaching")
+    show(desk.kiosk, SIDES[0])
+    status, lesson = desk.json("POST", "/v1/taught", json.dumps({"label": "Price tag", "negative": True}))
+    assert (status, lesson["negative"], lesson["recognised"], lesson["concerns"]) == (201, True, 1, [])
+    found = desk.json("POST", "/v1/lookup", desk.store.look(desk.store.items()[0], 0))[1]
+    assert (found["match"], found["reason"]) == (None, "unknown_item")
+    assert teach_red(desk)[1]["concerns"] == [{"kind": "few_looks", "other": None}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,12 @@ def test_the_int8_product_finds_what_scoring_every_row_finds():
         best = np.argsort(-scores)[:3]
         assert [f"i{i}" for i in best] == [hit.item_id for hit in hits]
         assert np.allclose(scores[best], [hit.score for hit in hits], atol=1e-5)
+
+
+@BOTH
+def test_an_item_marked_negative_comes_as_a_negative_hit(kind):
+    items = replace(items_of(unit_rows(10)), metadata=({},) * 3 + ({"negative": True},) + ({"negative": False},) * 6)
+    hits = kind(items).search(unit_rows(10)[3:5], 10)
+    assert (
+        {hit.item_id for hit in hits[0] if hit.negative} == {"i3"} == {hit.item_id for hit in hits[1] if hit.negative}
+    )

@@ -61,7 +61,7 @@ def test_evaluation_shows_fp32_beside_int8_and_every_gate(packed):
     assert evaluation["classifier"]["metrics"]["top1"] == {"fp32": 1.0, "int8": 1.0}
     assert set(evaluation["classifier"]["metrics"]["latency_ms"]) == {"fp32", "int8"}
     assert evaluation["embedder"]["gates"]["recall_at_1_fp32_gallery"]["samples"] == 72
-    assert evaluation["embedder"]["open_set"]["box"]["genuine"] == 36
+    assert evaluation["embedder"]["open_set"]["box"]["known"] > 100  # 36 crops, twenty times, some of them left out
 
 
 def test_provenance_names_tools_and_calibration(packed):

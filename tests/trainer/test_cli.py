@@ -31,9 +31,10 @@ def test_train_and_evaluate_from_the_command_line(tmp_path, capsys):
     embedders = [word for name in ("red", "blue") for word in ("--embedder", str(tmp_path / "e" / name))]
     assert main([*command, *embedders, "-o", str(tmp_path / "report.json")]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert {"coarse", "red", "blue", "end_to_end"} == set(report)
+    table = report["columns"]["runs, FP32"]
+    assert {"red", "blue"} == set(table["categories"])
     assert report == json.loads((tmp_path / "report.json").read_text())
-    assert report["end_to_end"]["top_1"]["count"] == 8
+    assert table["end_to_end"]["top_1"]["count"] == 8
 
 
 def test_an_error_is_one_line_and_exit_code_1(tmp_path, capsys):

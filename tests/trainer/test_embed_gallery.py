@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,12 @@ def test_vectors_are_those_of_the_device(tmp_path):
     blue = read_category(done.gallery.path("blue"), space, 3)
     np.testing.assert_allclose(np.linalg.norm(blue.vectors_i8 * blue.scales[:, None], axis=1), 1.0, atol=0.02)
     assert len(blue.row_item) == 12
+
+
+def test_items_of_a_negative_split_are_marked_so(tmp_path):
+    samples = [
+        replace(s, split="never") if s.item == "red-1" else s for s in read_samples(write_crops(tmp_path / "data"))
+    ]
+    space = write_bundle(tmp_path / "bundle", ["red", "blue"])
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", negatives=["never"])
+    assert read_category(done.gallery.path("red"), space, 3).metadata == ({}, {"negative": True})

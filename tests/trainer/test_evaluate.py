@@ -8,6 +8,7 @@ import pytest
 from trainer.evaluate import (
     Boxes,
     average_precision,
+    average_precision_at,
     best_threshold,
     bootstrap,
     calibration_error,
@@ -15,6 +16,8 @@ from trainer.evaluate import (
     fit_temperature,
     map_at_r,
     per_class,
+    precision_at,
+    r_precision,
     recall_at,
 )
 
@@ -36,6 +39,19 @@ def test_map_at_r_of_one_hit_in_two():
     # Item b has R = 2 gallery pictures; the first query finds one of them, at rank 2: (1/2) / 2.
     assert pytest.approx(map_at_r(SIMILAR, ["b", "b"], ["a", "b", "b"])[0]) == 0.25
     assert pytest.approx(map_at_r(SIMILAR, ["b", "b"], ["a", "b", "b"])[1]) == 1.0
+
+
+def test_precision_counts_the_share_among_the_nearest():
+    assert precision_at(SIMILAR, ["b", "b"], ["a", "b", "b"], 2).tolist() == [0.5, 1.0]
+    assert r_precision(SIMILAR, ["b", "b"], ["a", "b", "b"]).tolist() == [0.5, 1.0]
+    assert r_precision(SIMILAR, ["c", "a"], ["a", "b", "b"]).tolist() == [0.0, 0.0]
+
+
+def test_the_two_normalisations_of_map_at_k_differ_where_a_hit_is_missed():
+    ask = (SIMILAR, ["b", "b"], ["a", "b", "b"], 2)
+    # the first query's only hit among two is at rank 2: precision 1/2; its item has two pictures
+    assert average_precision_at(*ask, per="hits").tolist() == [0.5, 1.0]
+    assert average_precision_at(*ask, per="possible").tolist() == [0.25, 1.0]
 
 
 def test_per_class_table():

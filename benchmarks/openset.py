@@ -1,0 +1,367 @@
+"""Unknown objects: a fifth of the items is left out of the gallery; what is identified, what is falsely accepted?
+
+    python benchmarks/openset.py                 # both worlds; vectors are kept in runs/openset
+    python benchmarks/openset.py --only demo
+    python benchmarks/openset.py --split val     # a rehearsal: groceries of the split that rules are fitted on
+
+Three draws of what is left out. Rules are fitted without the items that are left out: the bundle that is packed from
+what is known has never seen the unknown. Groceries need runs/grocery of benchmarks/grocery.py (--grocery) and its data;
+their embedder was trained on all 81 items, the left out ones too. The demo's world also renders items that no training
+saw: they are asked as unknown, then enrolled from five looks. Writes benchmarks/results/openset.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from edge.bundle import read_bundle  # noqa: E402
+from edge.config import EngineConfig  # noqa: E402
+from edge.decide import categories_to_search, decide  # noqa: E402
+from edge.gallery import read_category, read_gallery  # noqa: E402
+from edge.image import read_image, set_threads  # noqa: E402
+from edge.lookup import look_at  # noqa: E402
+from edge.manifest import OpenSet  # noqa: E402
+from edge.overlay import other_views  # noqa: E402
+from edge.parts import open_serving_from  # noqa: E402
+from edge.serving import Serving  # noqa: E402
+from edge.stages import Stages, load_stages  # noqa: E402
+from edge.timing import Timings  # noqa: E402
+from edge.types import Category, FloatArray, Hit, Image  # noqa: E402
+from quantize.hearing import best_by_item  # noqa: E402
+from quantize.openset import Asked, fit, leave_items_out  # noqa: E402
+from quantize.probes import Gallery  # noqa: E402
+from trainer.open_world import (  # noqa: E402
+    Verdict,
+    calibration_error_of,
+    identified_at,
+    reliability,
+    separation,
+)
+
+SEEDS = (0, 1, 2)
+SHARE = 0.2
+NEW_ITEMS, LOOKS, QUERIES = 4, 5, 8  # of each category; of each new item
+FITTED_SEED, TAUGHT_SEED = 7, 6  # of new items to fit rules with, and of others to ask and to teach
+THRESHOLD = 0.5  # of the classifier, as shipped
+WITH_NEW = "fitted on new items, too, 5 % of the unknown"
+Rules = dict[str, OpenSet]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Crops to fit on, crops to ask, and the gallery they are asked against."""
+
+    items: dict[str, list[str]]  # by category
+    fitted: list[Asked]
+    asked: list[Asked]
+    shipped: Rules
+    unheard: Sequence[Asked] = ()  # to fit on, too: of items that neither gallery nor training ever had
+
+
+def main() -> None:
+    """Measure both worlds."""
+    from benchmarks.grocery import machine
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["demo", "grocery"])
+    parser.add_argument("--grocery", type=Path, default=ROOT / "runs/grocery")
+    parser.add_argument("--split", default="test", help="of the groceries that are asked")
+    arguments = parser.parse_args()
+    set_threads(1)
+    out = ROOT / "benchmarks/results/openset.json"
+    report: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
+    if arguments.only != "grocery":
+        report["demo"] = demo()
+    if arguments.only != "demo":
+        report["grocery"] = judged(grocery(arguments.grocery, arguments.split))
+    report |= {"share_left_out": SHARE, "seeds": list(SEEDS), "machine": machine(), "date": date.today().isoformat()}  # noqa: DTZ011
+    print(json.dumps(report, indent=1))
+    if arguments.split == "test":
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def judged(world: World) -> dict[str, Any]:
+    """Every rule on the same draws: what ships today, what is fitted, and the fit that accepts 5 % of the unknown."""
+    verdicts: dict[str, list[list[Verdict]]] = {}
+    for seed in SEEDS:
+        names = sorted({item for listed in world.items.values() for item in listed})
+        left = set(np.random.default_rng(seed).choice(names, round(SHARE * len(names)), replace=False).tolist())
+        known = {category: [item for item in listed if item not in left] for category, listed in world.items.items()}
+        present = {category: listed for category, listed in known.items() if listed}
+        mine = [without(crop, world.items, left) for crop in world.fitted if crop.item not in left]
+        answers = leave_items_out(mine, present)
+        unheard = [without(crop, world.items, left) for crop in world.unheard]
+        with_new = leave_items_out([*mine, *unheard], present)
+        for name, rules in (
+            ("bundle as it ships", world.shipped),
+            ("fitted, as sure as answers at large", rules_of(fit(answers, list(world.items)))),
+            ("fitted, 5 % of the unknown", rules_of(fit(answers, list(world.items), 0.05))),
+            *([(WITH_NEW, rules_of(fit(with_new, list(world.items), 0.05)))] if world.unheard else []),
+        ):
+            asked = [without(crop, world.items, left) for crop in world.asked]
+            verdicts.setdefault(name, []).append([verdict(crop, known, rules, left) for crop in asked])
+    return {name: table(draws) for name, draws in verdicts.items()}
+
+
+def rules_of(fits: dict[str, Any]) -> Rules:
+    return {category: one.open_set for category, one in fits.items()}
+
+
+def without(crop: Asked, items: dict[str, list[str]], left: set[str]) -> Asked:
+    """A crop as it compares with the gallery that lacks some items."""
+    kept = {name: [i for i, item in enumerate(items[name]) if item not in left] for name in crop.scores}
+    return replace(crop, scores={name: crop.scores[name][rows] for name, rows in kept.items() if rows})
+
+
+def verdict(crop: Asked, items: dict[str, list[str]], rules: Rules, left: set[str]) -> Verdict:
+    """What a device answers, and how sure it is of the nearest item."""
+    hits = {}
+    for name, scores in crop.scores.items():
+        order = np.argsort(-scores, kind="stable")[:5]
+        hits[name] = [Hit(items[name][i], items[name][i], float(scores[i])) for i in order]
+    told = decide(crop.categories, hits, rules, THRESHOLD)
+    anyway = {name: rule.model_copy(update={"threshold": -1.0}) for name, rule in rules.items()}
+    nearest = decide(crop.categories, hits, anyway).match
+    return Verdict(
+        crop.item,
+        crop.item not in left and any(crop.item in listed for listed in items.values()),
+        told.match.item_id if told.match else None,
+        nearest.item_id if nearest else None,
+        nearest.probability if nearest else float("-inf"),
+        nearest.probability if nearest else None,
+    )
+
+
+def table(draws: list[list[Verdict]]) -> dict[str, Any]:
+    """Means over the draws, each one's own, and intervals by bootstrap over pictures."""
+    measures: dict[str, Callable[[Sequence[Verdict]], float]] = {
+        "identified": lambda some: share_of(some, known=True, outcome="identified"),
+        "wrong": lambda some: share_of(some, known=True, outcome="wrong"),
+        "false_accept": lambda some: share_of(some, known=False, outcome="wrong"),
+        "identified_at_far_0.05": lambda some: float(identified_at(some, 0.05).mean()),
+        "auroc": separation,
+        "nearest_is_right": lambda some: float(np.mean([v.nearest == v.shown for v in some if v.known])),
+        "expected_calibration_error": lambda some: calibration_error_of(reliability(some)),
+    }
+    report: dict[str, Any] = {
+        "known": [sum(v.known for v in draw) for draw in draws],
+        "unknown": [sum(not v.known for v in draw) for draw in draws],
+    }
+    for name, measure in measures.items():
+        each = [measure(draw) for draw in draws]
+        rng = np.random.default_rng(0)
+        resampled = [
+            np.mean([measure([draw[i] for i in rng.integers(len(draw), size=len(draw))]) for draw in draws])
+            for _ in range(100)
+        ]
+        report[name] = {
+            "mean": round(float(np.mean(each)), 4),
+            "each": [round(value, 4) for value in each],
+            "interval": [round(float(edge), 4) for edge in np.quantile(resampled, [0.025, 0.975])],
+        }
+    return report
+
+
+def share_of(verdicts: Sequence[Verdict], *, known: bool, outcome: str) -> float:
+    chosen = [one.outcome == outcome for one in verdicts if one.known == known]
+    return float(np.mean(chosen)) if chosen else 0.0
+
+
+def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Image) -> Asked:
+    """What the models say of one crop."""
+    box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
+    named = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])
+    categories = categories_to_search(named, THRESHOLD)
+    scores = {}
+    for category in categories:
+        if category.name in galleries:
+            vector = stages.embedders[category.name].embed(picture, box, Timings())[0]
+            gallery = galleries[category.name]
+            scores[category.name] = best_by_item(vector, gallery, sorted(set(gallery.items)))
+    return Asked(item, categories, scores)
+
+
+def grocery(work: Path, split: str) -> World:
+    """Shop photos by the INT8 bundle; rules are fitted on `val`."""
+    cache = ROOT / "runs/openset/grocery.npz"
+    if not cache.is_file():
+        embed_grocery(work, cache)
+    data = np.load(cache)
+    labels, fine, splits = data["labels"].tolist(), data["fine"], data["split"]
+    category_of = dict(zip(fine.tolist(), data["coarse"].tolist(), strict=True))
+    items = {name: sorted(i for i, c in category_of.items() if c == name) for name in sorted(set(category_of.values()))}
+    vectors = data["vectors"] / np.linalg.norm(data["vectors"], axis=1, keepdims=True)
+    listed = np.isin(splits, ["train", "iconic"])
+    galleries = {
+        name: Gallery(vectors[listed & (data["coarse"] == name)], tuple(fine[listed & (data["coarse"] == name)]))
+        for name in items
+    }
+
+    def ask(of: str) -> list[Asked]:
+        asked = []
+        for i in np.flatnonzero(splits == of):
+            order = np.argsort(-data["probs"][i], kind="stable")
+            ranked = [Category(labels[k], float(data["probs"][i][k])) for k in order]
+            categories = categories_to_search(ranked, THRESHOLD)
+            scores = {c.name: best_by_item(vectors[i], galleries[c.name], items[c.name]) for c in categories}
+            asked.append(Asked(str(fine[i]), categories, scores))
+        return asked
+
+    (model,) = read_bundle(work / "bundle").manifest.embedders
+    return World(items, ask("val"), ask(split), model.open_set)
+
+
+def embed_grocery(work: Path, cache: Path) -> None:
+    """Classify and embed every photo once, by what ships."""
+    data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
+    bundle = read_bundle(work / "bundle")
+    stages = load_stages(bundle.folder, bundle.manifest, "onnxruntime")
+    (embedder,) = set(stages.embedders.values())
+    rows = list(csv.DictReader((data / "grocery/index.csv").open()))
+    probabilities, vectors = [], []
+    for row in rows:
+        picture = read_image(data / row["path"])
+        box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
+        probabilities.append(stages.classifier.classify(picture, box, Timings())[0])
+        vectors.append(embedder.embed(picture, box, Timings())[0])
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    columns = {key: [row[key] for row in rows] for key in ("split", "coarse", "fine", "path")}
+    labels = np.array(stages.classifier.model.labels)
+    np.savez(cache, probs=np.stack(probabilities), vectors=np.stack(vectors), labels=labels, **columns)
+
+
+def demo() -> dict[str, Any]:
+    """Rendered crops that no training saw, by the shipped demo bundle; then items that no training saw."""
+    from trainer.synthetic.items import catalogue
+
+    bundle, generation = read_bundle(ROOT / "demo/bundle"), read_gallery(ROOT / "demo/gallery")
+    serving = open_serving_from(ROOT / "demo/bundle", ROOT / "demo/gallery", EngineConfig(backend="onnxruntime"))
+    stages, galleries = serving.stages, {}
+    for model in bundle.manifest.embedders:
+        for category in model.categories:
+            held = read_category(generation.path(category), model.space_id, model.dim)
+            rows = held.vectors_i8.astype(np.float32) * held.scales[:, None]
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            galleries[category] = Gallery(rows, tuple(held.item_ids[i] for i in held.row_item))
+    items = {category: sorted(set(gallery.items)) for category, gallery in galleries.items()}
+    shipped = {name: rule for model in bundle.manifest.embedders for name, rule in model.open_set.items()}
+    unheard = [heard(stages, galleries, i.item_id, shot) for i in new_items(FITTED_SEED) for shot in shots(i, 5, 907)]
+    fitted = [heard(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 3, 901)]
+    asked = [heard(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 6, 902)]
+    report = judged(World(items, fitted, asked, shipped, unheard))
+    rules = {
+        "bundle as it ships": shipped,
+        "fitted, as sure as answers at large": rules_of(fit(leave_items_out(fitted, items), list(items))),
+        "fitted, 5 % of the unknown": rules_of(fit(leave_items_out(fitted, items), list(items), 0.05)),
+        WITH_NEW: rules_of(fit(leave_items_out(fitted + unheard, items), list(items), 0.05)),
+    }
+    report["new_items"] = enrolment(serving, galleries, rules, widened_looks=True)
+    report["new_items_looks_as_they_are"] = enrolment(serving, galleries, rules, widened_looks=False)
+    return report
+
+
+def shots(item: Any, count: int, seed: int) -> list[Image]:
+    """Crops of an item, as a detector would cut them."""
+    from trainer.synthetic.crop import crop
+    from trainer.synthetic.items import catalogue
+
+    drawn = []
+    for number in range(count):
+        rng = np.random.default_rng([seed, sum(map(ord, item.item_id)), len(item.label), number])
+        drawn.append(crop(item, catalogue(), rng, int(rng.integers(150, 177))))
+    return drawn
+
+
+def new_items(seed: int) -> list[Any]:
+    """Items that no training saw: graphics, layouts, closures and colours of the catalogue, put together anew."""
+    from trainer.synthetic.items import CATEGORIES, catalogue
+
+    made: list[Any] = []
+    for category in CATEGORIES:
+        listed = [item for item in catalogue() if item.category == category]
+        taken = {(i.palette, i.outline, i.detail, i.graphic, i.layout) for i in listed}
+        rng = np.random.default_rng([seed, len(category), ord(category[1])])
+        while sum(item.category == category for item in made) < NEW_ITEMS:
+            body, graphic, colours = (listed[int(k)] for k in rng.integers(len(listed), size=3))
+            number = len(made)
+            item = replace(
+                body,
+                item_id=f"new-{seed}-{number}",
+                label=f"New {number}",
+                graphic=graphic.graphic,
+                palette=colours.palette,
+            )
+            key = (item.palette, item.outline, item.detail, item.graphic, item.layout)
+            if key not in taken:
+                taken.add(key)
+                made.append(item)
+    return made
+
+
+def enrolment(
+    serving: Serving, galleries: dict[str, Gallery], rules: dict[str, Rules], *, widened_looks: bool
+) -> dict[str, Any]:
+    """New items asked before they are taught, and after each was taught from five looks.
+
+    Args:
+        serving: the demo's models.
+        galleries: of its items.
+        rules: by name.
+        widened_looks: whether each look is embedded in other views, too, as edge.overlay does.
+    """
+    stages = serving.stages
+    before: dict[str, list[bool]] = {name: [] for name in rules}
+    after: dict[str, list[bool]] = {name: [] for name in rules}
+    nearest: list[bool] = []
+    for item in new_items(TAUGHT_SEED):
+        taught, asked = shots(item, LOOKS, 905), shots(item, QUERIES, 906)
+        vectors: dict[str, list[FloatArray]] = {}
+        for picture in taught:
+            for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
+                views = other_views(serving, picture, category) if widened_looks else []
+                vectors.setdefault(category, []).extend([vector, *views])
+        widened = dict(galleries)
+        for category, found in vectors.items():
+            rows: FloatArray = np.stack(found)
+            old = galleries[category]
+            names = old.items + (item.item_id,) * len(rows)
+            widened[category] = Gallery(np.concatenate([old.vectors, rows]), names)
+        for picture in asked:
+            for held, told in ((galleries, before), (widened, after)):
+                crop = heard(stages, held, item.item_id, picture)
+                items = {name: sorted(set(gallery.items)) for name, gallery in held.items()}
+                for name, chosen in rules.items():
+                    said = verdict(crop, items, chosen, set())
+                    told[name].append(said.answer is not None if held is galleries else said.answer == item.item_id)
+                if held is widened:
+                    nearest.append(said.nearest == item.item_id)
+    from benchmarks.grocery import interval
+
+    return {
+        "items": NEW_ITEMS * len(galleries),
+        "looks": LOOKS,
+        "pictures": len(nearest),
+        "nearest_is_right": {"mean": round(float(np.mean(nearest)), 4), "interval": interval(nearest)},
+        "found": {name: {"mean": round(float(np.mean(v)), 4), "interval": interval(v)} for name, v in after.items()},
+        "accepted_before_it_was_taught": {
+            name: {"mean": round(float(np.mean(v)), 4), "interval": interval(v)} for name, v in before.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What packed models say of held-out crops: the answers that open-set rules are fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge.decide import categories_to_search
+from edge.stages import Stages
+from edge.timing import Timings
+from edge.types import Box, Category, FloatArray, Image
+from quantize.index import Sample
+from quantize.openset import Asked
+from quantize.probes import Gallery
+
+
+def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
+    """The gallery of each category, embedded by the form that ships.
+
+    Raises:
+        CaptureError: a crop cannot be read.
+        EngineError: a model cannot be run.
+    """
+    galleries = {}
+    for category in sorted({sample.category for sample in samples}):
+        crops = [sample for sample in samples if sample.category == category]
+        vectors = np.stack([_embed(sample, stages, category) for sample in crops])
+        galleries[category] = Gallery(vectors, tuple(sample.item for sample in crops))
+    return galleries
+
+
+def items_of(galleries: Mapping[str, Gallery]) -> dict[str, list[str]]:
+    """The items of each category, in order."""
+    return {category: sorted(set(gallery.items)) for category, gallery in galleries.items()}
+
+
+def ask(samples: Sequence[Sample], stages: Stages, galleries: Mapping[str, Gallery]) -> list[Asked]:
+    """Classify and embed each crop as a device would, and compare it with every item of the likely categories.
+
+    Raises:
+        CaptureError: a crop cannot be read.
+        EngineError: a model cannot be run.
+    """
+    items = items_of(galleries)
+    heard = []
+    for sample in samples:
+        categories = _categories(sample, stages)
+        searched = [category.name for category in categories if category.name in galleries]
+        scores = {name: best_by_item(_embed(sample, stages, name), galleries[name], items[name]) for name in searched}
+        heard.append(Asked(sample.item, categories, scores))
+    return heard
+
+
+def best_by_item(vector: FloatArray, gallery: Gallery, items: Sequence[str]) -> FloatArray:
+    """The best cosine of a unit vector with each item, (items,)."""
+    position = {item: i for i, item in enumerate(items)}
+    best = np.full(len(items), -1.0, np.float32)
+    np.maximum.at(best, [position[item] for item in gallery.items], gallery.vectors @ vector)
+    return best
+
+
+def _categories(sample: Sample, stages: Stages) -> list[Category]:
+    """The categories worth a search; the true one where the detector's label names it."""
+    if stages.classifier is None:
+        return [Category(sample.category, 1.0)]
+    model = stages.classifier.model
+    picture = sample.crop(model.preprocess.crop_margin)
+    named = stages.classifier.name(stages.classifier.classify(picture, _whole(picture), Timings())[0])
+    return categories_to_search(named, model.threshold)
+
+
+def _embed(sample: Sample, stages: Stages, category: str) -> FloatArray:
+    embedder = stages.embedders[category]
+    picture = sample.crop(embedder.model.preprocess.crop_margin)
+    return np.asarray(embedder.embed(picture, _whole(picture), Timings())[0], np.float32)
+
+
+def _whole(picture: Image) -> list[Box]:
+    return [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]

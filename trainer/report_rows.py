@@ -1,0 +1,110 @@
+"""The rows of an evaluation's tables: which measures, under what names, of which column; shared by every form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Table = Mapping[str, Any]
+ABSENT = "n/a"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure of all columns."""
+
+    title: str
+    cells: list[str]
+    note: str = ""  # what it means, for people
+
+
+# title, path in a column's table, kind, note
+_MEASURES = (
+    ("Category right", "coarse.accuracy", "share", "the coarse classifier's answer"),
+    ("Item right, through the chain", "end_to_end.top_1", "share", "nearest item, predicted category, whole gallery"),
+    ("Recall@1", "retrieval.recall_at_1", "share", "in the true category"),
+    ("Recall@5", "retrieval.recall_at_5", "share", ""),
+    ("Precision@5", "retrieval.precision_at_5", "share", ""),
+    ("mAP@5 per hit", "retrieval.map_at_5_per_hits", "share", "divided by the hits among the five"),
+    ("mAP@5 per possible hit", "retrieval.map_at_5_per_possible", "share", "divided by min(R, 5)"),
+    ("MAP@R", "retrieval.map_at_r", "share", ""),
+    ("R-precision", "retrieval.r_precision", "share", ""),
+    ("Known: identified", "open_world.identified", "share", "at shipped thresholds, items left out"),
+    ("Known: wrong", "open_world.at_shipped_thresholds.known.wrong", "share", ""),
+    ("Known: told as unknown", "open_world.at_shipped_thresholds.known.unknown", "share", ""),
+    ("Unknown: falsely accepted", "open_world.false_accept_rate", "share", "at shipped thresholds"),
+    ("Identified at FAR 1 %", "open_world.identified_at_far_0.01", "share", "threshold set on these pictures"),
+    ("Identified at FAR 5 %", "open_world.identified_at_far_0.05", "share", ""),
+    ("Identified at FAR 10 %", "open_world.identified_at_far_0.1", "share", ""),
+    ("AUROC, known against unknown", "open_world.auroc", "number", ""),
+    ("Expected calibration error", "open_world.expected_calibration_error", "number", "all pictures, items left out"),
+    ("One crop, median", "latency_ms.p50", "ms", "processor time to classify, embed, search"),
+    ("One crop, 95th percentile", "latency_ms.p95", "ms", ""),
+)
+_CHECKOUT = (
+    ("Lists wholly right, cAcc", "cAcc", "share", "higher is better"),
+    ("Objects wrong per picture, ACD", "ACD", "number", "lower is better"),
+    ("Mean category counting distance, mCCD", "mCCD", "number", "lower is better"),
+    ("Mean category IoU, mCIoU", "mCIoU", "share", ""),
+    ("Boxes, mAP50", "map50", "share", "at the detector's own score threshold"),
+    ("Boxes, mAP50-95", "map50_95", "share", ""),
+    ("Known objects: identified", "known.identified", "share", "items left out"),
+    ("Known objects: wrong", "known.wrong", "share", ""),
+    ("Known objects: told as unknown", "known.unknown", "share", ""),
+    ("Known objects: missed", "known.missed", "share", ""),
+    ("Unknown objects: falsely accepted", "unknown.wrong", "share", ""),
+    ("Scenes; objects", "scenes;objects", "counts", ""),
+)
+CATEGORY_MEASURES = (
+    ("Items", "items", "count"),
+    ("Pictures", "recall_at_1.count", "count"),
+    ("Recall@1", "recall_at_1", "share"),
+    ("MAP@R", "map_at_r", "share"),
+    ("Through the chain", "top_1_through_the_chain", "share"),
+)
+
+
+def summary_rows(columns: Mapping[str, Table]) -> list[Row]:
+    """Accuracy, calibration and latency of every column; measures that none has are left out."""
+    return _rows(_MEASURES, list(columns.values()))
+
+
+def checkout_rows(levels: Mapping[str, Table]) -> list[Row]:
+    """Shopping lists of every level of clutter."""
+    return _rows(_CHECKOUT, list(levels.values()))
+
+
+def cell(table: Table, path: str, kind: str) -> str:
+    """One value as people read it, with its 95 % interval where it has one; n/a where it is not there."""
+    if kind == "counts":
+        return "; ".join(cell(table, part, "count") for part in path.split(";"))
+    found = value(table, path)
+    if found is None:
+        return ABSENT
+    interval = found.get("interval") if isinstance(found, Mapping) else None
+    mean = found["mean"] if isinstance(found, Mapping) else found
+    text = _number(mean, kind)
+    if interval:
+        low, high = (_number(edge, kind).removesuffix(" %") for edge in interval)
+        text += f" [{low}, {high}]"
+    return text
+
+
+def value(table: Table, path: str) -> Any:
+    """What lies at a dotted path; None where nothing does. A key may hold a dot itself."""
+    if path in table:
+        return table[path]
+    head, _, rest = path.partition(".")
+    return value(table[head], rest) if rest and isinstance(table.get(head), Mapping) else None
+
+
+def _rows(measures: tuple[tuple[str, str, str, str], ...], tables: list[Table]) -> list[Row]:
+    rows = [Row(title, [cell(t, path, kind) for t in tables], note) for title, path, kind, note in measures]
+    return [row for row in rows if set(row.cells) != {ABSENT}]
+
+
+def _number(number: float, kind: str) -> str:
+    if kind == "share":
+        return f"{100 * number:.1f} %"
+    return {"ms": f"{number:.1f} ms", "count": f"{number:.0f}"}.get(kind, f"{number:.3f}")
