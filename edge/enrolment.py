@@ -16,7 +16,7 @@ Kind = Literal["few_looks", "same_pose", "near_another", "not_recognised"]
 
 MIN_LOOKS = 3
 # Mean cosine between looks. Measured on 20 new items by the demo's embedders, 10th and 90th percentile: 0.969 and 0.997
-# for five noisy frames of one pose, 0.812 and 0.945 for rendered looks at a thing that was turned, chosen as the kiosk does.
+# for five noisy frames of one pose, 0.812 and 0.945 for rendered looks at a thing that was turned.
 SAME_POSE = 0.96
 
 
