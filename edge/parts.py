@@ -8,10 +8,11 @@ from pathlib import Path
 from edge.bundle import Bundle, read_bundle, read_serving
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError
-from edge.gallery import Gallery, read_category, read_gallery
+from edge.gallery import Gallery, read_category, read_gallery, read_outlines
 from edge.health import Counters
 from edge.manifest import OpenSet
 from edge.pipeline import Pipeline
+from edge.rerank import Outlines, outlines_for
 from edge.search import build_index
 from edge.serving import Search, Serving
 from edge.source import CaptureOptions
@@ -46,13 +47,18 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
     stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache, engine.precision)
     indexes: dict[str, Search] = {}
     open_sets: dict[str, OpenSet] = {}
+    outlines: dict[str, Outlines] = {}
     for model in manifest.embedders:
         open_sets.update(model.open_set)
         for category in model.categories:
             if gallery is not None and category in gallery.categories:
-                indexes[category] = build_index(read_category(gallery.path(category), model.space_id, model.dim))
+                path = gallery.path(category)
+                indexes[category] = build_index(read_category(path, model.space_id, model.dim))
+                rule = model.outline.get(category)
+                if rule is not None and rule.counts and (by_item := read_outlines(path)):
+                    outlines[category] = outlines_for(rule, by_item)
     generation = gallery.generation if gallery else "none"
-    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets)
+    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets, outlines)
 
 
 def build_pipeline(

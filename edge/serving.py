@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.decide import TOP, decide
 from edge.manifest import OpenSet
+from edge.outline import Outline
+from edge.rerank import RERANKED, Outlines
 from edge.stages import Stages
 from edge.types import Category, Decision, FloatArray, Hit
 
@@ -29,6 +31,7 @@ class Serving:
     stages: Stages
     indexes: dict[str, Search]  # by category
     open_sets: dict[str, OpenSet]  # by category
+    outlines: dict[str, Outlines] = field(default_factory=dict)  # by category, of those where outlines count
 
     @property
     def category_threshold(self) -> float:
@@ -40,17 +43,24 @@ class Serving:
         """The embedding space of each category."""
         return {category: embedder.model.space_id for category, embedder in self.stages.embedders.items()}
 
-    def search(self, vectors: Mapping[str, FloatArray]) -> dict[str, list[Hit]]:
+    def wants_outline(self, categories: Collection[str]) -> bool:
+        """Whether the outline of an object that may be of these categories counts."""
+        return self.stages.localiser is not None and not self.outlines.keys().isdisjoint(categories)
+
+    def search(self, vectors: Mapping[str, FloatArray], outline: Outline | None = None) -> dict[str, list[Hit]]:
         """The nearest items of one object, by category; a category without a gallery is left out.
 
         Args:
             vectors: of the object, by category, each (dim,) of unit length.
+            outline: of the object; None: the vectors decide alone.
         """
-        return {
-            name: self.indexes[name].search(vector[None], TOP)[0]
-            for name, vector in vectors.items()
-            if name in self.indexes
-        }
+        hits = {}
+        for name, vector in vectors.items():
+            if name in self.indexes:
+                outlines = self.outlines.get(name) if outline is not None else None
+                found = self.indexes[name].search(vector[None], RERANKED if outlines else TOP)[0]
+                hits[name] = outlines.rerank(found, outline)[:TOP] if outlines and outline is not None else found
+        return hits
 
     def decide(self, categories: Sequence[Category], hits: dict[str, list[Hit]]) -> Decision:
         """What one object is, by the bundle's thresholds."""

@@ -63,7 +63,7 @@ class Hit:
 
     item_id: str
     label: str
-    score: float  # cosine similarity, -1..1
+    score: float  # cosine similarity, -1..1; fused with the outlines' overlap where the category's rule says so
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,9 @@ from edge.manifest import (
     DetectorModel,
     EmbedderModel,
     FileEntry,
+    LocaliserModel,
     Manifest,
+    OutlineRule,
     Probe,
     Target,
     embedding_space_id,
@@ -34,9 +36,9 @@ from edge.manifest import (
 )
 from edge.prove import prove_stages
 from edge.stages import load_stages
-from quantize import openset
+from quantize import openset, outline
 from quantize.build import Network
-from quantize.compare import vectors_of
+from quantize.compare import outlines_of, vectors_of
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
 from quantize.probes import Gallery, choose_probes, embedding_i8
@@ -110,11 +112,14 @@ def refuse_failed(networks: Sequence[Network]) -> None:
 def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -> Manifest:
     contents = _Contents(folder)
     (folder / "models").mkdir()
+    localiser = next((network for network in networks if network.spec.kind == "localiser"), None)
     for network in networks:
         entry = _place(network, folder, keep_both=order.keep_both)
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         if isinstance(entry, EmbedderModel):
-            entry, evaluation["open_set"] = _fit_open_sets(network, entry, data, contents.galleries)
+            fitted, rows = _fit_outlines(network, entry, data, localiser) if localiser else ({}, {})
+            entry, evaluation["open_set"] = _fit_open_sets(network, entry, data, contents.galleries, fitted)
+            evaluation |= {"outline": rows} if localiser else {}
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
     manifest = _manifest(order, contents, networks)
@@ -144,9 +149,21 @@ def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
 
 
 def _fit_open_sets(
-    network: Network, entry: EmbedderModel, data: Data, galleries: dict[str, Gallery]
+    network: Network,
+    entry: EmbedderModel,
+    data: Data,
+    galleries: dict[str, Gallery],
+    outlined: dict[str, tuple[OutlineRule, openset.Scores]],
 ) -> tuple[EmbedderModel, dict[str, Any]]:
-    """Fit a rule per category; queries and gallery by the form that ships, by which a gallery is embedded."""
+    """Fit a rule per category; queries and gallery by the form that ships, by which a gallery is embedded.
+
+    Args:
+        network: the embedder.
+        entry: of the manifest.
+        data: to fit on.
+        galleries: takes the category's vectors.
+        outlined: by category, the outline's rule and the scores by it, where outlines pay.
+    """
     spec = network.spec
     reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
     gallery = vectors_of(spec, network.forms[network.ship], reference)
@@ -161,12 +178,46 @@ def _fit_open_sets(
         if crops and asked:
             crops_asked = [held_out[i] for i in asked]
             scores[category] = openset.scores_of(queries[asked], crops_asked, gallery[in_gallery], crops)
+    scores |= {category: fused for category, (_, fused) in outlined.items()}
     fits = openset.fit_each(scores, entry.categories)
     rules = {category: fit.open_set for category, fit in fits.items()}
     for category, fit in fits.items():
         log.info("%s: %s: threshold %.3f, %s", network.name, category, fit.open_set.threshold, fit.rule)
     space = embedding_space_id(network.provenance["fp32_sha256"], spec.preprocess, spec.heads)
-    return entry.model_copy(update={"open_set": rules, "space_id": space}), {c: fit.row() for c, fit in fits.items()}
+    outlines = {category: rule for category, (rule, _) in outlined.items()}
+    update = {"open_set": rules, "outline": outlines, "space_id": space}
+    return entry.model_copy(update=update), {c: fit.row() for c, fit in fits.items()}
+
+
+def _fit_outlines(
+    network: Network, entry: EmbedderModel, data: Data, localiser: Network
+) -> tuple[dict[str, tuple[OutlineRule, openset.Scores]], dict[str, Any]]:
+    """Fit how much outlines count, by the forms that ship; the rules of categories where they pay, and all fits."""
+    spec = network.spec
+    reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
+    crops, shape, form = (held_out, reference), localiser.spec, localiser.forms[localiser.ship]
+    vectors = [vectors_of(spec, network.forms[network.ship], samples) for samples in crops]
+    outlines = [outlines_of(shape, form, samples) for samples in crops]
+    outlined: dict[str, tuple[OutlineRule, openset.Scores]] = {}
+    rows: dict[str, Any] = {}
+    for category in entry.categories:
+        asked, known = ([i for i, s in enumerate(samples) if s.category == category] for samples in crops)
+        if not asked or not known:
+            continue
+        similar = outline.similarities(
+            vectors[0][asked],
+            [outlines[0][i] for i in asked],
+            [held_out[i].item for i in asked],
+            vectors[1][known],
+            [outlines[1][i] for i in known],
+            [reference[i].item for i in known],
+        )
+        fit = outline.fit_rule(similar)
+        rows[category] = fit.row()
+        log.info("%s: %s: outline %s", network.name, category, rows[category])
+        if fit.rule.counts:
+            outlined[category] = (fit.rule, outline.fused_scores(similar, fit.rule))
+    return outlined, rows
 
 
 def _place_probes(contents: _Contents, manifest: Manifest, data: Data) -> None:
@@ -196,6 +247,7 @@ def _manifest(order: Order, contents: _Contents, networks: Sequence[Network]) ->
         "files": [entry.model_dump() for entry in _entries(contents.folder)],
         "detector": _only(contents.models, DetectorModel),
         "classifier": _only(contents.models, ClassifierModel),
+        "localiser": _only(contents.models, LocaliserModel),
         "embedders": [model.model_dump() for model in contents.models if isinstance(model, EmbedderModel)],
         "probes": [probe.model_dump() for probe in contents.probes],
         "evaluation": contents.evaluation,
@@ -212,7 +264,9 @@ def _manifest(order: Order, contents: _Contents, networks: Sequence[Network]) ->
         raise QuantizeError(f"bundle {order.bundle_id}: {str(error).splitlines()[-2].strip()}") from error
 
 
-def _only(models: Sequence[Model], kind: type[DetectorModel | ClassifierModel]) -> dict[str, Any] | None:
+def _only(
+    models: Sequence[Model], kind: type[DetectorModel | ClassifierModel | LocaliserModel]
+) -> dict[str, Any] | None:
     found = [model for model in models if isinstance(model, kind)]
     if len(found) > 1:
         raise QuantizeError(f"found {len(found)} networks of kind {kind.__name__}, expected at most one")

@@ -20,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesize = commands.add_parser("synthesize", help="write a synthetic data set, or a stream with its truth")
     synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write, or with --stream the .mp4")
     synthesize.add_argument("--stream", action="store_true", help="write a video and, beside it, its truth")
+    synthesize.add_argument("--masks", action="store_true", help="write crops with true masks, for the localiser")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--scenes", type=int, default=2000, help="whole pictures with boxes")
     synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item")
@@ -28,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         ("detector", "train the detector"),
         ("classifier", "train the coarse classifier"),
         ("embedder", "train fine-grained embedders"),
+        ("localiser", "train the localiser, which finds the object in a crop"),
     ):
         train = commands.add_parser(name, help=what)
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, YAML")
@@ -81,8 +83,9 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.classifier import train_classifier
     from trainer.detector import train_detector
     from trainer.embedder import train_embedders
+    from trainer.localiser import train_localiser
     from trainer.memory import keep_freed_memory
-    from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
+    from trainer.recipe import ClassifierRecipe, DetectorRecipe, LocaliserRecipe, load_recipe
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
@@ -92,6 +95,8 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
         cards = [train_detector(recipe, args.out)]
     elif isinstance(recipe, ClassifierRecipe):
         cards = [train_classifier(recipe, args.out)]
+    elif isinstance(recipe, LocaliserRecipe):
+        cards = [train_localiser(recipe, args.out)]
     else:
         cards = train_embedders(recipe, args.out)
     named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
@@ -101,11 +106,15 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
 def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     from trainer.synthetic.dataset import write_dataset
     from trainer.synthetic.items import catalogue
+    from trainer.synthetic.masked import write_masked
     from trainer.synthetic.stream import write_stream
 
     if args.stream:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         return {"stream": str(args.out), "truth": str(write_stream(args.out, args.seed, catalogue()))}
+    if args.masks:
+        masked = write_masked(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
+        return {"index": str(masked)}
     index = write_dataset(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
     return {"index": str(index), "scenes": str(args.out / "scenes.json")}
 
