@@ -93,6 +93,14 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
+def encode_cutout(cutout: NDArray[np.uint8]) -> bytes:
+    """Encode an (h, w, 4) RGBA cut-out as PNG."""
+    ok, data = cv2.imencode(".png", cv2.cvtColor(cutout, cv2.COLOR_RGBA2BGRA))
+    if not ok:
+        raise CaptureError(f"cannot encode a {cutout.shape} cut-out as .png")
+    return data.tobytes()
+
+
 def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
     """Decode a mask, (h, w) uint8, 255 where the object is: the alpha of a picture that has one, else its grey.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from quantize.openset import Scores
 
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 13))  # that are tried
 OFF = OutlineRule()
+Mode = Literal["absolute", "aligned", "iou_only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,12 @@ class OutlineFit:
         }
 
 
-def fit_rule(similar: Similarities) -> OutlineFit:
+def fit_rule(similar: Similarities, modes: Sequence[Mode] = ("absolute", "aligned")) -> OutlineFit:
     """Choose mode and weight by Recall@1, the smallest weight among equals; off where it does not pay."""
     before = similar.right(OFF)
     if not len(before):
         return OutlineFit(OFF, 0, 0.0, OFF, 0.0, 0.0)
-    tried = [OutlineRule(mode=mode, weight=weight) for weight in WEIGHTS for mode in ("absolute", "aligned")]
+    tried = [OutlineRule(mode=mode, weight=weight) for weight in WEIGHTS for mode in modes]
     best = max(tried, key=lambda rule: float(similar.right(rule).mean()))
     change = similar.right(best).astype(np.float64) - before
     gain, error = float(change.mean()), float(change.std() / np.sqrt(len(change)))
@@ -103,10 +105,8 @@ def similarities(
     items = sorted(set(gallery_items))
     rows_of = [np.nonzero(np.asarray(gallery_items) == item)[0] for item in items]
     cosine = _best(np.asarray(queries @ gallery.T, np.float32), rows_of)
-    absolute, aligned = (
-        _overlaps(query_outlines, [[gallery_outlines[int(row)] for row in rows] for rows in rows_of], cosine, moved=moved)
-        for moved in (False, True)
-    )
+    by_item = [[gallery_outlines[int(row)] for row in rows] for rows in rows_of]
+    absolute, aligned = (_overlaps(query_outlines, by_item, cosine, moved=moved) for moved in (False, True))
     column = {item: number for number, item in enumerate(items)}
     return Similarities(cosine, absolute, aligned, np.array([column.get(i, -1) for i in query_items], np.int64))
 

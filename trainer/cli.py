@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--split", default="catalogue", help="of the pictures to embed; comma between several")
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
+    cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures: RGBA, and on white")
+    cutout.add_argument("--localiser", type=Path, required=True, help="run folder")
+    cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
+    cutout.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="of one object each")
     evaluate = commands.add_parser("evaluate", help="examine trained models on held-out pictures")
     evaluate.add_argument("--classifier", type=Path, help="run folder")
     evaluate.add_argument("--embedder", type=Path, action="append", default=[], help="run folder; may be repeated")
@@ -76,6 +80,11 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         return _embed(args)
     if args.command == "evaluate":
         return _evaluate(args)
+    if args.command == "cutout":
+        from trainer.cutout import write_cutouts
+
+        failed = write_cutouts(args.localiser, args.pictures, args.out)
+        return {"out": str(args.out), "cut_out": len(args.pictures) - len(failed), "failed": failed}
     return _train(args)
 
 
