@@ -15,8 +15,10 @@ def preprocess_of(recipe: AnyRecipe) -> Preprocess:
     given = recipe.input
     mean, std = given.mean, given.std
     if mean is None or std is None:
-        own = isinstance(recipe, LocaliserRecipe)  # a network of the project's own
-        published = (_HALF, _HALF) if own else published_mean_std(recipe.backbone.name)
+        if isinstance(recipe, LocaliserRecipe):  # a network of the project's own
+            published = _HALF, _HALF
+        else:
+            published = published_mean_std(recipe.backbone.name)
         mean, std = mean or published[0], std or published[1]
     return Preprocess(
         width=given.width,
