@@ -20,7 +20,7 @@ _LEAST = 0.01  # of the grid; less is no object
 _ALIGNED_SIDE = 32.0  # cells: the side of the square that an aligned outline has the area of; fits shapes of 4 to 1
 
 Outline = NDArray[np.uint8]  # (SIZE,), rows from the top, eight cells a byte, the first in the highest bit
-_ONES = np.array([byte.bit_count() for byte in range(256)], np.uint8)
+_ONES = np.array([word.bit_count() for word in range(1 << 16)], np.uint8)  # numpy counts bits itself from 2.0 on only
 
 
 def outline_of(mask: NDArray[np.uint8], width: float, height: float) -> Outline | None:
@@ -59,6 +59,7 @@ def cells(outline: Outline) -> NDArray[np.bool_]:
 
 def overlaps(outline: Outline, others: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Intersection over union of one outline with each of (n, SIZE): (n,), 0 where both are empty."""
-    both = _ONES[others & outline].sum(axis=1, dtype=np.int64)
-    either = _ONES[others | outline].sum(axis=1, dtype=np.int64)
+    asked, words = outline.view(np.uint16), np.ascontiguousarray(others).view(np.uint16)
+    both = _ONES[words & asked].sum(axis=1, dtype=np.int64)
+    either = _ONES[words | asked].sum(axis=1, dtype=np.int64)
     return np.asarray(both / np.maximum(either, 1), np.float32)

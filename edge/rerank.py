@@ -34,11 +34,15 @@ class Outlines:
         if self.rule.mode == "aligned":
             outline = align(outline)
         weight = 1.0 if self.rule.mode == "iou_only" else self.rule.weight
-        fused = []
-        for hit in hits:
-            rows = self.by_item.get(hit.item_id)
-            overlap = hit.score if rows is None else float(overlaps(outline, rows).max())
-            fused.append(replace(hit, score=(1.0 - weight) * hit.score + weight * overlap))
+        known = {hit.item_id: rows for hit in hits if (rows := self.by_item.get(hit.item_id)) is not None}
+        best: dict[str, float] = {}
+        if known:
+            found = overlaps(outline, np.concatenate(list(known.values())))
+            starts = np.cumsum([0, *(len(rows) for rows in known.values())])[:-1]
+            best = dict(zip(known, np.maximum.reduceat(found, starts).tolist(), strict=True))
+        fused = [
+            replace(hit, score=(1.0 - weight) * hit.score + weight * best.get(hit.item_id, hit.score)) for hit in hits
+        ]
         return sorted(fused, key=lambda hit: -hit.score)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 from pymatting import estimate_alpha_cf, estimate_foreground_ml
@@ -9,6 +13,8 @@ from pymatting import estimate_alpha_cf, estimate_foreground_ml
 from edge.errors import TrainError
 from edge.image import box_mean
 from edge.types import Image
+
+log = logging.getLogger(__name__)
 
 
 def trimap_of(mask: NDArray[np.uint8], band_px: int) -> NDArray[np.float64]:
@@ -31,13 +37,20 @@ def refine_alpha(image_rgb: Image, mask: NDArray[np.uint8], band_px: int) -> NDA
         band_px: from the mask's edge to either side, that is decided anew.
 
     Raises:
-        TrainError: no pixel is surely the object's, or none is surely not.
+        TrainError: no pixel is surely the object's, or none is surely not, or the equations could not be solved.
     """
     trimap = trimap_of(mask, band_px)
     if not (trimap == 1).any() or not (trimap == 0).any():
         found = f"{(trimap == 1).mean():.0%} sure object and {(trimap == 0).mean():.0%} sure ground"
         raise TrainError(f"mask of {mask.shape[1]}x{mask.shape[0]}: found {found}, expected some of both")
-    alpha = estimate_alpha_cf(image_rgb / 255.0, trimap)
+    told = io.StringIO()  # it prints to stdout, which is for a command's answer
+    try:
+        with contextlib.redirect_stdout(told):
+            alpha = estimate_alpha_cf(image_rgb / 255.0, trimap)
+    except ValueError as error:
+        raise TrainError(f"picture of {mask.shape[1]}x{mask.shape[0]}: found no alpha: {error}") from error
+    if told.getvalue():
+        log.debug("%s", told.getvalue())
     return np.asarray(np.rint(np.clip(alpha, 0.0, 1.0) * 255.0), np.uint8)
 
 

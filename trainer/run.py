@@ -15,10 +15,8 @@ def preprocess_of(recipe: AnyRecipe) -> Preprocess:
     given = recipe.input
     mean, std = given.mean, given.std
     if mean is None or std is None:
-        if isinstance(recipe, LocaliserRecipe):  # a network of the project's own
-            published = _HALF, _HALF
-        else:
-            published = published_mean_std(recipe.backbone.name)
+        own = (_HALF, _HALF)  # of a network that was not published by others
+        published = own if isinstance(recipe, LocaliserRecipe) else published_mean_std(recipe.backbone.name)
         mean, std = mean or published[0], std or published[1]
     return Preprocess(
         width=given.width,
