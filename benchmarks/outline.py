@@ -73,7 +73,7 @@ def quantise() -> None:
 
 def measure() -> None:
     from benchmarks.grocery import machine
-    from benchmarks.outline_measure import masks_of_crops, masks_of_photos, retrieval
+    from benchmarks.outline_measure import categories_of, masks_of_crops, masks_of_photos, rerank_ms, retrieval, summary
     from trainer.models import load_card
 
     card = load_card(WORK / "localiser")
@@ -87,9 +87,15 @@ def measure() -> None:
             "seed": card.seed,
             **chosen,
         },
-        "masks_of_crops": _kept("crops", lambda: masks_of_crops(WORK, chosen["ship"])),
+        "masks_of_crops": summary(
+            {n: _kept(f"crops-{n}", lambda n=n: masks_of_crops(WORK, chosen["ship"], n)) for n in categories_of(WORK)}
+        ),
         "masks_of_photos": _kept("photos", lambda: masks_of_photos(WORK, photos(), chosen["ship"])),
-        "retrieval": _kept("retrieval", lambda: retrieval(WORK, ROOT / "demo/bundle", chosen["ship"])),
+        "retrieval": {
+            name: _kept(f"retrieval-{name}", lambda n=name: retrieval(WORK, ROOT / "demo/bundle", chosen["ship"], n))
+            for name in categories_of(WORK)
+        },
+        "rerank_cpu_ms": rerank_ms(),
         "date": date.today().isoformat(),  # noqa: DTZ011
         "machine": machine(),
     }

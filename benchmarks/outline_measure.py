@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from trainer.evaluate import bootstrap
 
 Mask = NDArray[np.uint8]
 GUIDE_RADIUS, GUIDE_EPSILON = 0.03, 1e-3  # of the longer side; variance of grey
-REFINED = 105  # test crops that are refined at full size
+REFINED, SHOWN = 21, 10  # test crops of a category that are refined at their own size, and that are drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,49 +97,60 @@ def row(values: Sequence[float]) -> dict[str, object]:
     return {"n": len(array), "mean": round(float(array.mean()), 4), "interval": [round(v, 4) for v in bootstrap(array)]}
 
 
-def masks_of_crops(work: Path, ship: str) -> dict[str, Any]:
-    """Overlap with the exact masks of held-out synthetic crops, and CPU milliseconds of one thread."""
+def masks_of_crops(work: Path, ship: str, category: str) -> dict[str, list[float]]:
+    """Overlap with the exact masks of held-out synthetic crops, and CPU milliseconds of one thread.
+
+    Keys: `at_mask`, of every crop at the network's resolution; and of some crops at their own size `full.*`, as
+    outlines of 64 x 64 cells `outline.*`, and `ms.*`.
+    """
     localiser = open_localiser(work, ship)
-    at_mask: dict[str, list[float]] = {}
-    refined: dict[str, list[float]] = {"network": [], "guided_filter": [], "pymatting": []}
-    outlined: dict[str, list[float]] = {"network": [], "guided_filter": []}
-    ms: dict[str, list[float]] = {"outline": [], "guided_filter": [], "pymatting": []}
+    crops = [crop for seed in TEST_SEEDS for crop in crops_of(work, category, f"test{seed}")]
+    chosen = np.linspace(0, len(crops) - 1, REFINED).astype(int).tolist()
+    values: dict[str, list[float]] = {}
     sheet: list[Image] = []
-    for category in categories_of(work):
-        crops = [crop for seed in TEST_SEEDS for crop in crops_of(work, category, f"test{seed}")]
-        chosen = set(np.linspace(0, len(crops) - 1, REFINED // 5).astype(int).tolist())
-        for number, crop in enumerate(crops):
-            mask = localiser.locate(crop.picture, whole(crop.picture), Timings())[0]
-            true = resize(crop.mask, mask.shape[1], mask.shape[0], "area") >= 128
-            at_mask.setdefault(category, []).append(iou(mask >= 128, true))
-            if number not in chosen:
-                continue
-            timed(lambda c=crop: localiser.outlines(c.picture, whole(c.picture), Timings()), ms["outline"])
-            large = grown(mask, crop.picture)
-            by = {"network": large}
-            by["guided_filter"] = timed(lambda m=large, c=crop: guided(m, c.picture), ms["guided_filter"])
-            by["pymatting"] = timed(lambda m=large, c=crop: matted(m, c.picture), ms["pymatting"])
-            for name, found in by.items():
-                refined[name].append(iou(found >= 128, crop.mask >= 128))
-            height, width = crop.mask.shape
-            exact = outline_of(crop.mask, width, height)
-            for name, values in outlined.items():
-                found_outline = outline_of(by[name], width, height)
-                both = exact is not None and found_outline is not None
-                values.append(float(overlaps(exact, found_outline[None])[0]) if both else 0.0)
-            if len(sheet) < 40 and number in sorted(chosen)[::3]:
-                sheet.append(tile(crop, by))
-    (work / "sheet-crops.png").write_bytes(encode_image(mosaic(sheet, 5), ".png"))
-    everything = [value for values in at_mask.values() for value in values]
-    return {
-        "seeds": list(TEST_SEEDS),
-        "by_category": {name: row(values) for name, values in at_mask.items()},
-        "all": row(everything),
-        "worst_percentile": round(float(np.percentile(everything, 1)), 4),
-        "refined_at_full_size": {name: row(values) for name, values in refined.items()},
-        "outline_of_64": {name: row(values) for name, values in outlined.items()},
-        "cpu_ms": {name: {"n": len(v), "median": round(float(np.median(v)), 2)} for name, v in ms.items()},
+    for number, crop in enumerate(crops):
+        mask = localiser.locate(crop.picture, whole(crop.picture), Timings())[0]
+        true = resize(crop.mask, mask.shape[1], mask.shape[0], "area") >= 128
+        values.setdefault("at_mask", []).append(iou(mask >= 128, true))
+        if number not in chosen:
+            continue
+        large = grown(mask, crop.picture)
+        by = {"network": large}
+        ms: dict[str, list[float]] = {"network": [], "guided_filter": [], "pymatting": []}
+        timed(lambda c=crop: localiser.outlines(c.picture, whole(c.picture), Timings()), ms["network"])
+        by["guided_filter"] = timed(lambda m=large, c=crop: guided(m, c.picture), ms["guided_filter"])
+        by["pymatting"] = timed(lambda m=large, c=crop: matted(m, c.picture), ms["pymatting"])
+        height, width = crop.mask.shape
+        exact = outline_of(crop.mask, width, height)
+        for name, found in by.items():
+            values.setdefault(f"full.{name}", []).append(iou(found >= 128, crop.mask >= 128))
+            values.setdefault(f"ms.{name}", []).append(ms[name][0])
+            outline = outline_of(found, width, height)
+            both = exact is not None and outline is not None
+            values.setdefault(f"outline.{name}", []).append(float(overlaps(exact, outline[None])[0]) if both else 0.0)
+        if len(sheet) < SHOWN:
+            sheet.append(tile(crop, by))
+    (work / f"sheet-{category}.png").write_bytes(encode_image(mosaic(sheet, 2), ".png"))
+    return values
+
+
+def summary(by_category: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Means with intervals of what masks_of_crops found in each category."""
+    pooled = {
+        key: [v for values in by_category.values() for v in values[key]] for key in next(iter(by_category.values()))
     }
+    report: dict[str, Any] = {
+        "seeds": list(TEST_SEEDS),
+        "by_category": {name: row(values["at_mask"]) for name, values in by_category.items()},
+        "all": row(pooled["at_mask"]),
+        "first_percentile": round(float(np.percentile(pooled["at_mask"], 1)), 4),
+    }
+    for kind in ("full", "outline"):
+        report[kind] = {key.split(".")[1]: row(found) for key, found in pooled.items() if key.startswith(f"{kind}.")}
+    report["cpu_ms_median"] = {
+        key.split(".")[1]: round(float(np.median(found)), 2) for key, found in pooled.items() if key.startswith("ms.")
+    }
+    return report
 
 
 def tile(crop: Crop, by: dict[str, Mask], side: int = 96) -> Image:
@@ -223,23 +233,19 @@ def joined(one: Described, other: Described) -> Described:
     return Described(one.items + other.items, np.concatenate([one.vectors, other.vectors]), outlines)
 
 
-def retrieval(work: Path, bundle: Path, ship: str) -> dict[str, Any]:
-    """Recall@1 by category, gallery, source of the masks and mode."""
+def retrieval(work: Path, bundle: Path, ship: str, category: str) -> dict[str, Any]:
+    """Recall@1 in one category by gallery, source of the masks and mode."""
     manifest = parse_manifest((bundle / "bundle.json").read_text(), str(bundle))
-    embedders, localiser = load_stages(bundle, manifest, "onnxruntime").embedders, open_localiser(work, ship)
-    report: dict[str, Any] = {}
-    for category in categories_of(work):
-        looks, crops, val, *tests = (
-            describe(crops_of(work, category, part), embedders[category], localiser)
-            for part in ("look", "crop", "val", *(f"test{seed}" for seed in TEST_SEEDS))
-        )
-        report[category] = {
-            name: {source: modes(gallery, val, tests, source) for source in ("true", "predicted")}
-            for name, gallery in (("looks_and_crops", joined(looks, crops)), ("looks", looks))
-        }
-        print(category, json.dumps(report[category])[:300], flush=True)
-    report["rerank_ms"] = rerank_ms()
-    return report
+    embedder, localiser = load_stages(bundle, manifest, "onnxruntime").embedders[category], open_localiser(work, ship)
+    looks, crops, val, *tests = (
+        describe(crops_of(work, category, part), embedder, localiser)
+        for part in ("look", "crop", "val", *(f"test{seed}" for seed in TEST_SEEDS))
+    )
+    galleries = {"looks_and_crops": joined(looks, crops), "looks": looks}
+    return {
+        name: {source: modes(gallery, val, tests, source) for source in ("true", "predicted")}
+        for name, gallery in galleries.items()
+    }
 
 
 def modes(gallery: Described, val: Described, tests: list[Described], source: str) -> dict[str, Any]:
