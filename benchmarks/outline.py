@@ -73,10 +73,21 @@ def quantise() -> None:
 
 def measure() -> None:
     from benchmarks.grocery import machine
-    from benchmarks.outline_measure import categories_of, masks_of_crops, masks_of_photos, rerank_ms, retrieval, summary
+    from benchmarks.outline_measure import (
+        categories_of,
+        masks_of_crops,
+        masks_of_photos,
+        rerank_ms,
+        retrieval,
+        summary,
+        trained,
+        untuned,
+    )
     from trainer.models import load_card
 
     card = load_card(WORK / "localiser")
+    bundle, weights = ROOT / "demo/bundle", photos() / "weights/mobilenetv2_100_in1k.safetensors"
+    names = categories_of(WORK)
     chosen = json.loads((WORK / "models/localiser.choice.json").read_text())
     report = {
         "localiser": {
@@ -88,12 +99,16 @@ def measure() -> None:
             **chosen,
         },
         "masks_of_crops": summary(
-            {n: _kept(f"crops-{n}", lambda n=n: masks_of_crops(WORK, chosen["ship"], n)) for n in categories_of(WORK)}
+            {n: _kept(f"crops-{n}", lambda n=n: masks_of_crops(WORK, chosen["ship"], n)) for n in names}
         ),
         "masks_of_photos": _kept("photos", lambda: masks_of_photos(WORK, photos(), chosen["ship"])),
         "retrieval": {
-            name: _kept(f"retrieval-{name}", lambda n=name: retrieval(WORK, ROOT / "demo/bundle", chosen["ship"], n))
-            for name in categories_of(WORK)
+            name: _kept(f"retrieval-{name}", lambda n=name: retrieval(WORK, trained(bundle, n), chosen["ship"], n))
+            for name in names
+        },
+        "retrieval_by_untuned_features": {
+            name: _kept(f"untuned-{name}", lambda n=name: retrieval(WORK, untuned(weights), chosen["ship"], n))
+            for name in (names if weights.exists() else [])
         },
         "rerank_cpu_ms": rerank_ms(),
         "date": date.today().isoformat(),  # noqa: DTZ011

@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from benchmarks.outline_data import TEST_SEEDS
 from edge.engine import open_engine
 from edge.guided_filter import guided_filter
 from edge.image import decode_mask, encode_image, grey, read_image, resize
-from edge.manifest import LocaliserModel, OutlineRule, parse_manifest
+from edge.manifest import LocaliserModel, OutlineRule, Preprocess, parse_manifest
 from edge.outline import Outline, outline_of, overlaps
+from edge.preprocess import to_canvas
 from edge.rerank import outlines_for
-from edge.stages import Embedder, Localiser, load_stages
+from edge.stages import Localiser, load_stages
 from edge.timing import Timings
 from edge.types import Box, Hit, Image
 from quantize.outline import OFF, Similarities, fit_rule, similarities
 from quantize.spec import model_entry, read_spec
+from trainer.backbone import create_trunk
+from trainer.crops import answers
 from trainer.evaluate import bootstrap
 
 Mask = NDArray[np.uint8]
@@ -210,11 +215,41 @@ class Described:
     outlines: dict[str, list[Outline | None]]  # by where the mask comes from: true, predicted
 
 
-def describe(crops: list[Crop], embedder: Embedder, localiser: Localiser) -> Described:
-    vectors = [embedder.embed(crop.picture, whole(crop.picture), Timings())[0] for crop in crops]
+Embed = Callable[[list[Image]], NDArray[np.float32]]
+
+
+def trained(bundle: Path, category: str) -> Embed:
+    """The demo's own embedder of a category."""
+    manifest = parse_manifest((bundle / "bundle.json").read_text(), str(bundle))
+    embedder = load_stages(bundle, manifest, "onnxruntime").embedders[category]
+    return lambda pictures: np.stack([embedder.embed(p, whole(p), Timings())[0] for p in pictures])
+
+
+def untuned(weights: Path) -> Embed:
+    """Features that were not trained on these things, as in the publication: an ImageNet network's average pool."""
+    spec = Preprocess(width=96, height=96, resize="letterbox", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    trunk = create_trunk("mobilenetv2_100", None, str(weights)).eval()
+
+    class Pooled(nn.Module):
+        """Unit rows."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = trunk
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.normalize(self.trunk(x)[-1].mean(dim=(2, 3)), dim=1)
+
+    network = Pooled()
+    return lambda pictures: answers(network, np.stack([to_canvas(spec, p)[0] for p in pictures]), spec, 32)
+
+
+def describe(crops: list[Crop], embed: Embed, localiser: Localiser) -> Described:
     true = [outline_of(crop.mask, crop.mask.shape[1], crop.mask.shape[0]) for crop in crops]
     predicted = [localiser.outlines(crop.picture, whole(crop.picture), Timings())[0] for crop in crops]
-    return Described([crop.item for crop in crops], np.stack(vectors), {"true": true, "predicted": predicted})
+    return Described(
+        [crop.item for crop in crops], embed([crop.picture for crop in crops]), {"true": true, "predicted": predicted}
+    )
 
 
 def compare(queries: Described, gallery: Described, source: str) -> Similarities:
@@ -233,12 +268,11 @@ def joined(one: Described, other: Described) -> Described:
     return Described(one.items + other.items, np.concatenate([one.vectors, other.vectors]), outlines)
 
 
-def retrieval(work: Path, bundle: Path, ship: str, category: str) -> dict[str, Any]:
+def retrieval(work: Path, embed: Embed, ship: str, category: str) -> dict[str, Any]:
     """Recall@1 in one category by gallery, source of the masks and mode."""
-    manifest = parse_manifest((bundle / "bundle.json").read_text(), str(bundle))
-    embedder, localiser = load_stages(bundle, manifest, "onnxruntime").embedders[category], open_localiser(work, ship)
+    localiser = open_localiser(work, ship)
     looks, crops, val, *tests = (
-        describe(crops_of(work, category, part), embedder, localiser)
+        describe(crops_of(work, category, part), embed, localiser)
         for part in ("look", "crop", "val", *(f"test{seed}" for seed in TEST_SEEDS))
     )
     galleries = {"looks_and_crops": joined(looks, crops), "looks": looks}
