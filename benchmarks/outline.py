@@ -92,6 +92,7 @@ def measure() -> None:
     report = {
         "localiser": {
             "parameters": parameters(),
+            "epochs": {"done": epochs(), "of": card.recipe["optimiser"]["epochs"]},
             "input": [card.preprocess.width, card.preprocess.height],
             "data": card.data,
             "validation": card.metrics,
@@ -124,6 +125,11 @@ def _kept(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not path.exists():
         path.write_text(json.dumps(compute()))
     return dict(json.loads(path.read_text()))
+
+
+def epochs() -> int:
+    """Epochs that were trained: a run that was stopped has fewer than its recipe asks for."""
+    return len((WORK / "localiser/metrics.csv").read_text().splitlines()) - 1
 
 
 def parameters() -> int:
