@@ -15,8 +15,8 @@ from torch import nn
 
 from benchmarks.outline_data import TEST_SEEDS
 from edge.engine import open_engine
-from edge.guided_filter import guided_filter
-from edge.image import decode_mask, encode_image, grey, read_image, resize
+from edge.guided_filter import refine_mask
+from edge.image import decode_mask, encode_image, read_image, resize
 from edge.manifest import LocaliserModel, OutlineRule, Preprocess, parse_manifest
 from edge.outline import Outline, outline_of, overlaps
 from edge.preprocess import to_canvas
@@ -31,7 +31,7 @@ from trainer.crops import answers
 from trainer.evaluate import bootstrap
 
 Mask = NDArray[np.uint8]
-GUIDE_RADIUS, GUIDE_EPSILON = 0.03, 1e-3  # of the longer side; variance of grey
+GUIDE_RADIUS = 0.03  # of the longer side
 REFINED, SHOWN = 21, 10  # test crops of a category that are refined at their own size, and that are drawn
 
 
@@ -77,10 +77,8 @@ def grown(mask: Mask, picture: Image) -> Mask:
 
 
 def guided(mask: Mask, picture: Image) -> Mask:
-    """A mask of the picture's size, refined by the guided filter."""
-    radius = max(1, round(GUIDE_RADIUS * max(mask.shape)))
-    share = guided_filter(grey(picture), (mask / 255.0).astype(np.float32), radius, GUIDE_EPSILON)
-    return np.asarray(np.rint(share.clip(0.0, 1.0) * 255.0), np.uint8)
+    """A mask refined by the guided filter as on the device, brought to the picture's size."""
+    return grown(refine_mask(picture, mask, GUIDE_RADIUS), picture)
 
 
 def matted(mask: Mask, picture: Image) -> Mask:

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge.image import box_mean
-from edge.types import FloatArray
+from edge.image import box_mean, grey, resize
+from edge.types import FloatArray, Image
+
+_LONGEST_PX = 160  # of the crop that is filtered, more than any outline shows
+_EPSILON = 1e-3  # three hundredths of the brightness, squared: weaker edges than this are noise
+
+
+def refine_mask(crop_rgb: Image, mask: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
+    """Let a coarse mask take the edges of its crop: (h, w), 0..255, of the crop's size or shrunk.
+
+    Args:
+        crop_rgb: the picture.
+        mask: (h, w), 0..255, of the whole crop; its resolution does not matter.
+        radius: of the window, in longer sides of the crop.
+    """
+    shrink = min(1.0, _LONGEST_PX / max(crop_rgb.shape[:2]))
+    width, height = (max(1, round(size * shrink)) for size in (crop_rgb.shape[1], crop_rgb.shape[0]))
+    share = (resize(mask, width, height) / 255.0).astype(np.float32)
+    guide = grey(resize(crop_rgb, width, height, "area"))
+    refined = guided_filter(guide, share, max(1, round(radius * max(width, height))), _EPSILON)
+    return np.asarray(np.rint(refined.clip(0.0, 1.0) * 255.0), np.uint8)
 
 
 def guided_filter(guide: FloatArray, mask: FloatArray, radius: int, epsilon: float) -> FloatArray:

@@ -156,6 +156,8 @@ class LocaliserModel(_Model):
     """Finds the object in a crop, pixel by pixel."""
 
     stride: Annotated[int, Field(ge=1)] = 2  # input pixels per cell of the mask
+    # Of the window of the guided filter that an outline is refined with, in longer sides of the crop; 0: it is not.
+    guided_radius: Annotated[float, Field(ge=0, le=0.25)] = 0.0
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """The outputs of a batch of so many rows, in order: logits of the object."""

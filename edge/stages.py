@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge import decode, image
 from edge.engine import Backend, Precision, choose_backend, choose_target, gains_from_batches, open_engine
 from edge.errors import EngineError
+from edge.guided_filter import refine_mask
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel, Manifest, Preprocess
 from edge.outline import Outline, outline_of
 from edge.preprocess import Placement, to_batch, to_canvas
@@ -144,8 +145,12 @@ class Localiser:
         """
         masks = self.locate(image_rgb, boxes_px, timings)
         with timings.stage("postprocess"):
-            sizes = [image.crop(image_rgb, box, self.model.preprocess.crop_margin).shape for box in boxes_px]
-            return [outline_of(mask, size[1], size[0]) for mask, size in zip(masks, sizes, strict=True)]
+            crops = [image.crop(image_rgb, box, self.model.preprocess.crop_margin) for box in boxes_px]
+            if self.model.guided_radius:
+                masks = [
+                    refine_mask(crop, mask, self.model.guided_radius) for crop, mask in zip(crops, masks, strict=True)
+                ]
+            return [outline_of(m, crop.shape[1], crop.shape[0]) for crop, m in zip(crops, masks, strict=True)]
 
 
 class Embedder:

@@ -231,3 +231,15 @@ def test_an_outline_is_of_the_crops_own_shape():
     assert not cells(wide)[:16].any()
     nothing = Localiser(localiser_model(), ScriptedEngine(lambda batch: [half_object(batch)[0] - 20.0]))
     assert nothing.outlines(GREY, [BOX], Timings()) == [None]
+
+
+def test_an_outline_takes_the_crops_edge_where_the_manifest_asks_for_the_guided_filter():
+    picture = np.full((64, 64, 3), 30, np.uint8)
+    picture[:34] = 220  # two rows more than the mask says
+    box = [(0.0, 0.0, 64.0, 64.0)]
+    rows = {}
+    for radius in (0.0, 0.2):
+        localiser = Localiser(localiser_model(guided_radius=radius), ScriptedEngine(half_object))
+        (outline,) = localiser.outlines(picture, box, Timings())
+        rows[radius] = int(cells(outline)[:, 32].sum())
+    assert rows == {0.0: 32, 0.2: 34}
