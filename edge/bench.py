@@ -21,7 +21,19 @@ from edge.timing import ENGINE_STAGES, Timings
 from edge.types import Frame
 
 _WARM_UP_FRAMES = 10
-_ORDER = ("decode", "preprocess", "detect", "postprocess", "track", "classify", "embed", "search", "decide", "publish")
+_ORDER = (
+    "decode",
+    "preprocess",
+    "detect",
+    "postprocess",
+    "track",
+    "classify",
+    "localise",
+    "embed",
+    "search",
+    "decide",
+    "publish",
+)
 
 
 @dataclass(frozen=True, slots=True)

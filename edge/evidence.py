@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge.decode import unit_rows
+from edge.outline import Outline
 from edge.track import Track
 from edge.types import Box, Category, Decision, FloatArray
 
@@ -37,6 +38,8 @@ class Evidence:
     weight: float = 0.0
     vectors: dict[str, FloatArray] = field(default_factory=dict)  # category -> weighted sum of unit vectors
     spaces: dict[str, str] = field(default_factory=dict)  # category -> embedding space of its vector
+    outline: Outline | None = None  # of the look that counted most
+    outline_weight: float = 0.0  # of that look
     categories: tuple[Category, ...] = ()  # that the newest look found likely, best first
     searched_in: str = ""  # gallery generation, by the newest look
     decision: Decision | None = None  # newest
@@ -55,6 +58,11 @@ class Evidence:
         """Fold in one look's embedding of a category; return the fused unit vector."""
         self.vectors[category] = self.vectors.get(category, np.zeros_like(vector)) + weight * vector
         return self.fused(category)
+
+    def add_outline(self, outline: Outline | None, weight: float) -> None:
+        """Take in one look's outline: the newest of those that count most is kept, for they do not add up."""
+        if outline is not None and weight >= self.outline_weight:
+            self.outline, self.outline_weight = outline, weight
 
     def fused(self, category: str) -> FloatArray:
         """The unit vector of all looks that were embedded as a category."""
@@ -82,6 +90,7 @@ class Evidence:
         self.look_again()
         self.width_px = self.height_px = self.sharpest = self.largest_px2 = 0.0
         self.log_probability, self.weight, self.vectors, self.spaces = None, 0.0, {}, {}
+        self.outline, self.outline_weight = None, 0.0
 
     @property
     def is_clear(self) -> bool:

@@ -28,6 +28,7 @@ from edge.digest import mismatch, sha256_of
 from edge.durable import fsync_file, fsync_folder, write_durably
 from edge.errors import GalleryError
 from edge.manifest import Head, Sha256
+from edge.outline import SIZE as OUTLINE_SIZE
 from edge.types import FloatArray
 
 SCHEMA = 1
@@ -168,10 +169,11 @@ class GalleryWriter:
             vectors: (n, dim) float32, rows of unit length, n >= 1.
             metadata: JSON values.
             thumbnail: JPEG or PNG bytes.
-            outline: 64x64 bits, packed.
+            outline: of each picture that shows one, 64x64 bits, packed, one after the other.
 
         Raises:
-            GalleryError: the item exists, or the vectors are not unit rows of the space's length.
+            GalleryError: the item exists, the vectors are not unit rows of the space's length, or the outlines are not
+                whole.
         """
         where = f"{self._path.name}: item {item_id!r}"
         if not item_id:
@@ -181,6 +183,10 @@ class GalleryWriter:
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         if not np.all(np.abs(norms - 1.0) <= _UNIT_TOLERANCE):  # written so that NaN fails too
             raise GalleryError(f"{where}: found vector lengths {norms.min():.3f} to {norms.max():.3f}, expected 1")
+        if outline is not None and (not outline or len(outline) % OUTLINE_SIZE):
+            raise GalleryError(
+                f"{where}: found outlines of {len(outline)} bytes, expected a multiple of {OUTLINE_SIZE}"
+            )
         self._store.execute("DELETE FROM items WHERE item_id = ? AND deleted = 1", (item_id,))
         try:
             self._store.execute(
@@ -304,8 +310,23 @@ def read_category(path: Path, space_id: str, dim: int) -> CategoryItems:
     )
 
 
+def read_outlines(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """Read the outlines of the live items that have any: (n, 512) of each, see edge.outline.
+
+    Raises:
+        GalleryError: damaged store.
+    """
+    query = "SELECT item_id, outline FROM items WHERE deleted = 0 AND outline IS NOT NULL ORDER BY item_id"
+    with _opened(path) as store:
+        found = store.execute(query).fetchall()
+    for item_id, outline in found:
+        if not isinstance(outline, bytes) or not outline or len(outline) % OUTLINE_SIZE:
+            raise GalleryError(f"{path}: item {item_id!r}: found damaged outlines, expected {OUTLINE_SIZE} bytes each")
+    return {item_id: np.frombuffer(outline, np.uint8).reshape(-1, OUTLINE_SIZE) for item_id, outline in found}
+
+
 def read_pictures(path: Path, item_id: str) -> tuple[bytes | None, bytes | None]:
-    """Read the thumbnail and the outline of a live item, None where it has none.
+    """Read the thumbnail and the outlines of a live item, None where it has none.
 
     Raises:
         GalleryError: damaged store, or no such item.

@@ -85,6 +85,47 @@ def encode_image(image_rgb: Image, suffix: Literal[".jpg", ".png"], quality: int
     return data.tobytes()
 
 
+def encode_mask(mask: NDArray[np.uint8]) -> bytes:
+    """Encode an (h, w) uint8 mask as a grey PNG."""
+    ok, data = cv2.imencode(".png", mask)
+    if not ok:
+        raise CaptureError(f"cannot encode a {mask.shape} mask as .png")
+    return data.tobytes()
+
+
+def encode_cutout(cutout: NDArray[np.uint8]) -> bytes:
+    """Encode an (h, w, 4) RGBA cut-out as PNG."""
+    ok, data = cv2.imencode(".png", cv2.cvtColor(cutout, cv2.COLOR_RGBA2BGRA))
+    if not ok:
+        raise CaptureError(f"cannot encode a {cutout.shape} cut-out as .png")
+    return data.tobytes()
+
+
+def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
+    """Decode a mask, (h, w) uint8, 255 where the object is: the alpha of a picture that has one, else its grey.
+
+    Grey of 0 and 1 alone counts as 0 and 255; 16 bits become 8.
+
+    Raises:
+        CaptureError: empty, not a picture, or larger than MAX_PIXELS.
+    """
+    if not data:
+        raise CaptureError(f"{where}: found 0 bytes, expected a mask")
+    _refuse_too_large(_told_size(data), where)
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise CaptureError(f"{where}: cannot decode: {error}") from error
+    if found is None:
+        raise CaptureError(f"{where}: found {len(data)} bytes that are no picture, expected a mask")
+    if found.dtype == np.uint16:
+        found = (found // 257).astype(np.uint8)
+    if found.ndim == 3:
+        found = found[..., 3] if found.shape[2] == 4 else cv2.cvtColor(found, cv2.COLOR_BGR2GRAY)
+    mask = np.asarray(found, np.uint8)
+    return mask * np.uint8(255) if mask.max(initial=0) == 1 else mask
+
+
 def from_bgr(image_bgr: Image) -> Image:
     """BGR to RGB, contiguous."""
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
@@ -133,6 +174,23 @@ def seen_otherwise(image_rgb: Image, degrees: float, zoom: float, gain: float, *
     turned = cv2.warpAffine(image_rgb, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
     lit = cv2.convertScaleAbs(turned, alpha=gain)
     return np.ascontiguousarray(lit[:, ::-1] if mirrored else lit, np.uint8)
+
+
+def grey(image_rgb: Image) -> NDArray[np.float32]:
+    """The picture's brightness, (h, w), 0..1."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(image_rgb), cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
+
+
+def box_mean(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
+    """The mean of each pixel's square window of 2 * radius + 1; beyond the border it is mirrored."""
+    return np.asarray(cv2.blur(values, (2 * radius + 1, 2 * radius + 1)), np.float32)
+
+
+def scale_about(mask: NDArray[np.uint8], centre_px: tuple[float, float], scale: float, side: int) -> NDArray[np.uint8]:
+    """Scale an (h, w) mask about a point that comes to the middle of a square of that side; 0 outside the mask."""
+    middle = (side - 1) / 2
+    matrix = np.array([[scale, 0.0, middle - scale * centre_px[0]], [0.0, scale, middle - scale * centre_px[1]]])
+    return np.asarray(cv2.warpAffine(mask, matrix, (side, side), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def reverse_channels(picture: Image) -> Image:

@@ -21,13 +21,25 @@ class Due:
     weight: float  # of the look, 0..1
 
 
-def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timings: Timings) -> None:
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """How many outlines were looked for, and found."""
+
+    asked: int
+    found: int
+
+
+def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timings: Timings) -> Outlined:
     """Look at the due tracks, crops of one category in one batch, and decide anew on each.
+
+    Returns:
+        how many outlines were looked for, and how many of those were found.
 
     Raises:
         EngineError: a model failed; no look is counted.
     """
     searched = _categories(serving, image_rgb, due, timings)
+    outlined = _outlines(serving, image_rgb, due, searched, timings)
     hits: list[dict[str, list[Hit]]] = [{} for _ in due]
     embedders, indexes = serving.stages.embedders, serving.indexes
     for embedder in dict.fromkeys(embedders.values()):  # each once, however many categories it serves
@@ -44,11 +56,30 @@ def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timin
                 for name in asked[i]:
                     fused = due[i].evidence.add_vector(name, vector, due[i].weight)
                     due[i].evidence.spaces[name] = embedder.model.space_id
-                    hits[i] |= serving.search({name: fused})
+                    hits[i] |= serving.search({name: fused}, due[i].evidence.outline)
     for one, categories, found in zip(due, searched, hits, strict=True):
         one.evidence.note_look(one.track.box_px, now_s)
         one.evidence.categories, one.evidence.searched_in = tuple(categories), serving.gallery_id
         one.evidence.decision = serving.decide(categories, found)
+    return outlined
+
+
+def _outlines(
+    serving: Serving, image_rgb: Image, due: list[Due], searched: list[list[Category]], timings: Timings
+) -> Outlined:
+    """Give the evidence of each track whose categories ask for it the outline of its object."""
+    asked = [
+        one
+        for one, categories in zip(due, searched, strict=True)
+        if serving.wants_outline([category.name for category in categories])
+    ]
+    localiser = serving.stages.localiser
+    if localiser is None or not asked:
+        return Outlined(0, 0)
+    found = localiser.outlines(image_rgb, [one.track.box_px for one in asked], timings)
+    for one, outline in zip(asked, found, strict=True):
+        one.evidence.add_outline(outline, one.weight)
+    return Outlined(len(asked), sum(outline is not None for outline in found))
 
 
 def _categories(serving: Serving, image_rgb: Image, due: list[Due], timings: Timings) -> list[list[Category]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edge import image
 from edge.decide import categories_to_search
 from edge.errors import CaptureError, PictureError
+from edge.outline import Outline
 from edge.picture_header import kind_of, read_header
 from edge.serving import Serving
 from edge.timing import Timings
@@ -21,6 +22,7 @@ class Look:
 
     categories: list[Category]  # worth a search, best first
     vectors: dict[str, FloatArray]  # by category, (dim,) of unit length
+    outline: Outline | None = None  # where one of the categories asks for it
 
 
 def decode_picture(data: bytes) -> Image:
@@ -69,7 +71,10 @@ def look_at(serving: Serving, image_rgb: Image, timings: Timings, also: str | No
     if also in embedders and also not in wanted:
         wanted.append(also)
     made = {embedder: embedder.embed(image_rgb, [box], timings)[0] for embedder in {embedders[n] for n in wanted}}
-    return Look(categories, {name: made[embedders[name]] for name in wanted})
+    outline = None
+    if serving.wants_outline(wanted) and serving.stages.localiser is not None:
+        (outline,) = serving.stages.localiser.outlines(image_rgb, [box], timings)
+    return Look(categories, {name: made[embedders[name]] for name in wanted}, outline)
 
 
 def look_up(serving: Serving, image_rgb: Image, min_object_px: int, timings: Timings) -> Decision:
@@ -82,6 +87,6 @@ def look_up(serving: Serving, image_rgb: Image, min_object_px: int, timings: Tim
         return Decision(None, None, "too_small")
     look = look_at(serving, image_rgb, timings)
     with timings.stage("search"):
-        hits = serving.search(look.vectors)
+        hits = serving.search(look.vectors, look.outline)
     with timings.stage("decide"):
         return serving.decide(look.categories, hits)

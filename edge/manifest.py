@@ -155,6 +155,34 @@ class CompatibleGallery(_Tree):
     update_gain: float | None = None  # (new_old - old_old) / (new_new - old_old): 1 is as good as embedding anew
 
 
+class OutlineRule(_Tree):
+    """How much the outline of an object counts beside its vector, see edge.rerank.
+
+    The score of such a category is the fused one, of which its OpenSet speaks.
+    """
+
+    # absolute: as it lies in its crop; aligned: whatever its place and size; iou_only: by overlap alone, as published
+    mode: Literal["absolute", "aligned", "iou_only"] = "absolute"
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the overlap; 0: outlines are not looked at
+
+    @property
+    def counts(self) -> bool:
+        """Whether outlines are looked at."""
+        return self.weight > 0 or self.mode == "iou_only"
+
+
+class LocaliserModel(_Model):
+    """Finds the object in a crop, pixel by pixel."""
+
+    stride: Annotated[int, Field(ge=1)] = 2  # input pixels per cell of the mask
+    # Of the window of the guided filter that an outline is refined with, in longer sides of the crop; 0: it is not.
+    guided_radius: Annotated[float, Field(ge=0, le=0.25)] = 0.0
+
+    def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
+        """The outputs of a batch of so many rows, in order: logits of the object."""
+        return [(rows, 1, self.preprocess.height // self.stride, self.preprocess.width // self.stride)]
+
+
 class EmbedderModel(_Model):
     """Maps a crop of certain categories to a unit vector."""
 
@@ -163,6 +191,7 @@ class EmbedderModel(_Model):
     space_id: Sha256  # see embedding_space_id
     open_set: dict[str, OpenSet] = {}  # by category
     compatible: list[CompatibleGallery] = []
+    outline: dict[str, OutlineRule] = {}  # by category; a category that is missing goes by its vectors alone
 
     def searches(self, category: str, space_id: str) -> CompatibleGallery | None:
         """What is known of searching another space's gallery; None: it must not be done."""
@@ -190,6 +219,7 @@ class Manifest(_Tree):
     detector: DetectorModel | None = None  # None: kiosk framing only
     classifier: ClassifierModel | None = None  # None: the detector's label is the category
     embedders: list[EmbedderModel] = []
+    localiser: LocaliserModel | None = None  # None: outlines are not looked at
     probes: list[Probe] = []
     evaluation: dict[str, Any] = {}  # tables FP32 beside INT8, as measured when packed
     provenance: dict[str, Any] = {}  # seeds, data cards, tool versions
@@ -199,13 +229,16 @@ class Manifest(_Tree):
     def _files_are_listed(self) -> Manifest:
         listed = {entry.path for entry in self.files}
         models: list[_Model] = [*self.embedders]
-        models += [model for model in (self.detector, self.classifier) if model is not None]
+        models += [model for model in (self.detector, self.classifier, self.localiser) if model is not None]
         used = {path for model in models for path in model.files.values()} | {probe.path for probe in self.probes}
         if missing := sorted(used - listed):
             raise ValueError(f"files lists no {missing}, expected every file that a model or probe names")
         served = [category for embedder in self.embedders for category in embedder.categories]
         if doubled := sorted({category for category in served if served.count(category) > 1}):
             raise ValueError(f"categories {doubled} are served by two embedders, expected one")
+        outlined = sorted(name for e in self.embedders for name, rule in e.outline.items() if rule.counts)
+        if outlined and self.localiser is None:
+            raise ValueError(f"outlines count in {outlined}, found no localiser, expected one")
         return self
 
     def embedder_of(self, category: str) -> EmbedderModel | None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from edge.bundle import Bundle, read_bundle, read_serving
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError
-from edge.gallery import Gallery, read_category, read_gallery
+from edge.gallery import Gallery, read_category, read_gallery, read_outlines
 from edge.health import Counters
 from edge.manifest import OpenSet
 from edge.pipeline import Pipeline
+from edge.rerank import Outlines, outlines_for
 from edge.search import build_index
 from edge.serving import Search, Serving
 from edge.source import CaptureOptions
@@ -47,20 +48,25 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
     indexes: dict[str, Search] = {}
     open_sets: dict[str, OpenSet] = {}
     older: set[str] = set()
+    outlines: dict[str, Outlines] = {}
     for model in manifest.embedders:
         open_sets.update(model.open_set)
         for category in model.categories:
             if gallery is None or category not in gallery.categories:
                 continue
-            space_id = model.space_id
+            path, space_id = gallery.path(category), model.space_id
             if declared := model.searches(category, gallery.categories[category].space_id):
                 space_id = declared.space_id
                 open_sets[category] = declared.open_set
                 older.add(category)
-            indexes[category] = build_index(read_category(gallery.path(category), space_id, model.dim))
+            indexes[category] = build_index(read_category(path, space_id, model.dim))
+            rule = model.outline.get(category)
+            # the rules of an older space were fitted on its vectors alone
+            if category not in older and rule is not None and rule.counts and (by_item := read_outlines(path)):
+                outlines[category] = outlines_for(rule, by_item)
     generation = gallery.generation if gallery else "none"
     created_at = gallery.created_at if gallery else None
-    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets, frozenset(older), created_at)
+    return Serving(manifest.bundle_id, generation, stages, indexes, open_sets, frozenset(older), created_at, outlines)
 
 
 def build_pipeline(

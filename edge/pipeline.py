@@ -134,7 +134,10 @@ class Pipeline:
         if self._budget is not None and due:
             due = self._afford(self._budget, due, frame, now_s)
         if due:
-            look(self.serving, frame.image_rgb, due, now_s, timings)
+            outlined = look(self.serving, frame.image_rgb, due, now_s, timings)
+            if outlined.asked:
+                self._counts.add("outlines", outlined.found, camera=frame.camera)
+                self._counts.add("outlines_missed", outlined.asked - outlined.found, camera=frame.camera)
         with timings.stage("decide"):
             events = self._farewells(scene)
             for track in step.seen:

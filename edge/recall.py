@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from edge.evidence import Evidence
+from edge.outline import Outline
 from edge.scene import Record
 from edge.serving import Serving
 from edge.types import Category, Decision, FloatArray
@@ -28,6 +29,7 @@ class Memory:
     categories: tuple[Category, ...]  # that its looks found likely, best first
     vectors: dict[str, FloatArray]  # by category, of unit length
     spaces: dict[str, str]  # by category, of the vector
+    outline: Outline | None
     searched_in: str  # gallery generation
 
 
@@ -62,6 +64,7 @@ class Recall:
             evidence.categories,
             {category: evidence.fused(category) for category in evidence.vectors},
             dict(evidence.spaces),
+            evidence.outline,
             evidence.searched_in,
         )
         self._waiting.append(key)
@@ -112,6 +115,8 @@ def _search(memory: Memory, serving: Serving) -> Decision:
     ]
     if not searched:
         return memory.told
-    decision = serving.decide(searched, serving.search({c.name: memory.vectors[c.name] for c in searched}))
+    decision = serving.decide(
+        searched, serving.search({c.name: memory.vectors[c.name] for c in searched}, memory.outline)
+    )
     before, now = memory.told.match, decision.match
     return memory.told if now is None or (before is not None and before.item_id == now.item_id) else decision

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.decide import SEARCH_DEPTH, decide
 from edge.manifest import OpenSet
+from edge.outline import Outline
+from edge.rerank import RERANKED, Outlines
 from edge.stages import Stages
 from edge.types import Category, Decision, FloatArray, Hit
 
@@ -31,6 +33,7 @@ class Serving:
     open_sets: dict[str, OpenSet]  # by category
     older: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
     gallery_created_at: str | None = None  # ISO 8601, UTC
+    outlines: dict[str, Outlines] = field(default_factory=dict)  # by category, of those where outlines count
 
     @property
     def category_threshold(self) -> float:
@@ -42,17 +45,27 @@ class Serving:
         """The embedding space of each category's queries."""
         return {category: embedder.model.space_id for category, embedder in self.stages.embedders.items()}
 
-    def search(self, vectors: Mapping[str, FloatArray]) -> dict[str, list[Hit]]:
+    def wants_outline(self, categories: Collection[str]) -> bool:
+        """Whether the outline of an object that may be of these categories counts."""
+        return self.stages.localiser is not None and not self.outlines.keys().isdisjoint(categories)
+
+    def search(self, vectors: Mapping[str, FloatArray], outline: Outline | None = None) -> dict[str, list[Hit]]:
         """The nearest items of one object, by category; a category without a gallery is left out.
 
         Args:
             vectors: of the object, by category, each (dim,) of unit length.
+            outline: of the object; None: the vectors decide alone.
         """
-        return {
-            name: self.indexes[name].search(vector[None], SEARCH_DEPTH)[0]
-            for name, vector in vectors.items()
-            if name in self.indexes
-        }
+        hits = {}
+        for name, vector in vectors.items():
+            if name in self.indexes:
+                outlines = self.outlines.get(name) if outline is not None else None
+                depth = max(RERANKED, SEARCH_DEPTH) if outlines else SEARCH_DEPTH
+                found = self.indexes[name].search(vector[None], depth)[0]
+                hits[name] = (
+                    outlines.rerank(found, outline)[:SEARCH_DEPTH] if outlines and outline is not None else found
+                )
+        return hits
 
     def decide(self, categories: Sequence[Category], hits: dict[str, list[Hit]]) -> Decision:
         """What one object is, by the bundle's thresholds."""

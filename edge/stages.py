@@ -1,4 +1,4 @@
-"""Detector, Classifier, Embedder: preprocess, run the engine, decode."""
+"""Detector, Classifier, Localiser, Embedder: preprocess, run the engine, decode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from edge import decode, image
 from edge.engine import Backend, Precision, choose_backend, choose_target, gains_from_batches, open_engine
 from edge.errors import EngineError
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Manifest, Preprocess
+from edge.guided_filter import refine_mask
+from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel, Manifest, Preprocess
+from edge.outline import Outline, outline_of
 from edge.preprocess import Placement, to_batch, to_canvas
 from edge.timing import Timings
 from edge.types import Box, Category, Detection, Engine, FloatArray, Image
@@ -108,6 +110,49 @@ class Classifier:
         return [Category(self.model.labels[i], float(probabilities[i])) for i in order]
 
 
+class Localiser:
+    """Finds the object in crops, pixel by pixel."""
+
+    def __init__(self, model: LocaliserModel, engine: Engine) -> None:
+        self.model = model
+        self._engine = engine
+
+    def locate(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[NDArray[np.uint8]]:
+        """The mask of each crop, which is its box grown by the model's margin: (h, w), 0..255, coarser than the crop.
+
+        Raises:
+            EngineError: the engine failed, or its answer is not what the manifest says.
+        """
+        spec, stride = self.model.preprocess, self.model.stride
+        with timings.stage("preprocess"):
+            crops = [image.crop(image_rgb, box, spec.crop_margin) for box in boxes_px]
+            canvases, placements = zip(*(to_canvas(spec, crop) for crop in crops), strict=True)
+            batch = to_batch(spec, list(canvases))
+        with timings.stage("localise"):
+            logits = _run_crops(self._engine, self.model, batch)[:, 0]
+        masks = np.rint(255.0 / (1.0 + np.exp(-logits.clip(-30.0, 30.0)))).astype(np.uint8)
+        covered = [
+            (round(p.source_height * p.scale_y / stride), round(p.source_width * p.scale_x / stride))
+            for p in placements
+        ]
+        return [mask[: max(1, high), : max(1, wide)] for mask, (high, wide) in zip(masks, covered, strict=True)]
+
+    def outlines(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[Outline | None]:
+        """The outline of the object in each box; None where nothing is found.
+
+        Raises:
+            EngineError: the engine failed, or its answer is not what the manifest says.
+        """
+        masks = self.locate(image_rgb, boxes_px, timings)
+        with timings.stage("postprocess"):
+            crops = [image.crop(image_rgb, box, self.model.preprocess.crop_margin) for box in boxes_px]
+            if self.model.guided_radius:
+                masks = [
+                    refine_mask(crop, mask, self.model.guided_radius) for crop, mask in zip(crops, masks, strict=True)
+                ]
+            return [outline_of(m, crop.shape[1], crop.shape[0]) for crop, m in zip(crops, masks, strict=True)]
+
+
 class Embedder:
     """Maps crops of its categories to unit vectors."""
 
@@ -141,7 +186,9 @@ def _run(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[int, ...
     return outputs
 
 
-def _run_crops(engine: Engine, model: ClassifierModel | EmbedderModel, batch: NDArray[np.generic]) -> FloatArray:
+def _run_crops(
+    engine: Engine, model: ClassifierModel | EmbedderModel | LocaliserModel, batch: NDArray[np.generic]
+) -> FloatArray:
     """Run a batch in parts that the model takes."""
     parts = [batch[i : i + model.max_batch] for i in range(0, len(batch), model.max_batch)]
     return np.concatenate([_run(engine, part, model.output_shapes(len(part)))[0] for part in parts])
@@ -154,6 +201,7 @@ class Stages:
     detector: Detector | None
     classifier: Classifier | None
     embedders: dict[str, Embedder]  # by category
+    localiser: Localiser | None = None
 
 
 def load_stages(
@@ -180,7 +228,7 @@ def load_stages(
     """
     backend = choose_backend(backend)
 
-    def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel) -> Engine:
+    def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> Engine:
         target = choose_target(dict(model.files), model.ship, backend, precision)
         path = folder / model.files[target]
         return open_engine(path, backend, threads, max_batch=model.max_batch, cache=cache)
@@ -194,7 +242,8 @@ def load_stages(
     for model in manifest.embedders:
         embedder = Embedder(model, engine_of(model))
         embedders.update(dict.fromkeys(model.categories, embedder))
-    stages = Stages(detector, classifier, embedders)
+    localiser = Localiser(manifest.localiser, engine_of(manifest.localiser)) if manifest.localiser else None
+    stages = Stages(detector, classifier, embedders, localiser)
     _try(stages)
     return stages
 
@@ -209,6 +258,9 @@ def _try(stages: Stages) -> None:
     if stages.classifier is not None:
         stages.classifier.classify(grey, whole, Timings())
         stages.classifier.classify(grey, whole * stages.classifier.model.max_batch, Timings())
+    if stages.localiser is not None:
+        stages.localiser.locate(grey, whole, Timings())
+        stages.localiser.locate(grey, whole * stages.localiser.model.max_batch, Timings())
     for embedder in set(stages.embedders.values()):
         embedder.embed(grey, whole, Timings())
         embedder.embed(grey, whole * embedder.model.max_batch, Timings())

@@ -33,4 +33,4 @@ class Timings:
             self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (time.perf_counter_ns() - begun_ns) / 1e6
 
 
-ENGINE_STAGES = ("detect", "classify", "embed")  # time spent inside inference engines
+ENGINE_STAGES = ("detect", "classify", "localise", "embed")  # time spent inside inference engines

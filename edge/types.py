@@ -63,7 +63,8 @@ class Hit:
 
     item_id: str
     label: str
-    score: float  # cosine similarity, -1..1
+    # cosine similarity, -1..1; fused with the outlines' overlap where the category's rule says so
+    score: float
     negative: bool = False  # an exemplar of what must not be named: it vetoes
 
 

@@ -161,6 +161,8 @@ def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.C
     if spec.kind == "classifier":
         answers = [compare.logits_of(spec, path, held_out) for path in (fp32, int8)]
         return compare.compare_classifiers(answers[0], answers[1], [s.category for s in held_out], spec.labels)
+    if spec.kind == "localiser":
+        return compare.compare_localisers(*(compare.masks_of(spec, path, held_out) for path in (fp32, int8)))
     gallery = data.gallery_crops(spec)
     vectors = [
         compare.Vectors(compare.vectors_of(spec, path, held_out), compare.vectors_of(spec, path, gallery))

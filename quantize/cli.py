@@ -79,6 +79,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         "--detector-spec", type=Path, help="JSON: kind, output_names, preprocess, decoder, strides, labels"
     )
     pack.add_argument("--classifier", type=Path, help="training run or exported model")
+    pack.add_argument("--localiser", type=Path, help="the same; outlines then count where they pay on held-out crops")
     pack.add_argument(
         "--embedder", type=Path, action="append", default=[], help="the same; one for each category or more"
     )
@@ -252,6 +253,8 @@ def _sources(arguments: argparse.Namespace) -> Iterable[tuple[str, Path, Path | 
         yield "detector", arguments.detector or arguments.detector_onnx, arguments.detector_spec
     if arguments.classifier:
         yield "classifier", arguments.classifier, None
+    if arguments.localiser:
+        yield "localiser", arguments.localiser, None
     names = [source.stem if source.suffix == ".onnx" else source.name for source in arguments.embedder]
     for number, (name, source) in enumerate(zip(names, arguments.embedder, strict=True)):
         label = name.removeprefix("embedder").strip("-_.") or str(number)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from edge.decode import softmax
 from edge.engine import open_engine
 from edge.image import read_image
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel
-from edge.stages import Classifier, Detector, Embedder
+from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
+from edge.outline import Outline
+from edge.stages import Classifier, Detector, Embedder, Localiser
 from edge.timing import Timings
 from edge.types import Box, FloatArray, Image
 from quantize.average_precision import Boxes, ap50_95, average_precision, match
@@ -64,6 +65,25 @@ def embed(stage: Embedder, samples: Iterable[Sample]) -> FloatArray:
         picture = sample.crop(stage.model.preprocess.crop_margin)
         rows.append(stage.embed(picture, _whole(picture), Timings())[0])
     return np.stack(rows) if rows else np.zeros((0, stage.model.dim), np.float32)
+
+
+def _localiser(spec: Spec, path: Path) -> Localiser:
+    model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
+    return Localiser(cast("LocaliserModel", model), open_engine(path, "onnxruntime"))
+
+
+def masks_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> list[BoolRow]:
+    """Which cells of each crop are the object: (h, w)."""
+    stage = _localiser(spec, path)
+    pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
+    return [stage.locate(picture, _whole(picture), Timings())[0] >= 128 for picture in pictures]
+
+
+def outlines_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> list[Outline | None]:
+    """Outline of the object in each crop."""
+    stage = _localiser(spec, path)
+    pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
+    return [stage.outlines(picture, _whole(picture), Timings())[0] for picture in pictures]
 
 
 def boxes_of(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:
@@ -144,6 +164,16 @@ def compare_embedders(fp32: Vectors, int8: Vectors, queries: Sequence[Sample], g
             judge("cosine_p1", p1, len(cosine)),
         ]
     return Comparison(images, table, tuple(gates))
+
+
+def compare_localisers(fp32: Sequence[BoolRow], int8: Sequence[BoolRow]) -> Comparison:
+    """Compare the masks of the same crops by their overlap; two empty ones agree."""
+    both = np.asarray([np.count_nonzero(a & b) for a, b in zip(fp32, int8, strict=True)], np.float64)
+    either = np.asarray([np.count_nonzero(a | b) for a, b in zip(fp32, int8, strict=True)], np.float64)
+    overlap = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    mean = float(overlap.mean())
+    gate = judge("mask_overlap", mean, len(overlap), float(overlap.std() / np.sqrt(len(overlap))))
+    return Comparison(len(overlap), {"mask_overlap": (1.0, mean)}, (gate,))
 
 
 def nearest_is_right(

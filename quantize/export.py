@@ -127,12 +127,13 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         "detector": [f"stride_{stride}" for stride in card.strides],
         "classifier": ["logits"],
         "embedder": ["embedding"],
+        "localiser": ["mask"],
     }[card.kind]
     spec = Spec(
         kind=card.kind,
         output_names=outputs,
         preprocess=card.preprocess,
-        strides=card.strides if card.kind == "detector" else [],
+        strides=card.strides if card.kind in {"detector", "localiser"} else [],
         labels=card.labels,
         categories=card.categories,
         heads=card.heads,

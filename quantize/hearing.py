@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.decide import categories_to_search
+from edge.outline import Outline
+from edge.rerank import RERANKED, Outlines
 from edge.stages import Stages
 from edge.timing import Timings
-from edge.types import Box, Category, FloatArray, Image
+from edge.types import Box, Category, FloatArray, Hit, Image
 from quantize.index import Sample
 from quantize.openset import Asked
 from quantize.probes import Gallery
@@ -35,8 +37,19 @@ def items_of(galleries: Mapping[str, Gallery]) -> dict[str, list[str]]:
     return {category: sorted(set(gallery.items)) for category, gallery in galleries.items()}
 
 
-def ask(samples: Sequence[Sample], stages: Stages, galleries: Mapping[str, Gallery]) -> list[Asked]:
+def ask(
+    samples: Sequence[Sample],
+    stages: Stages,
+    galleries: Mapping[str, Gallery],
+    outlines: Mapping[str, Outlines] | None = None,
+) -> list[Asked]:
     """Classify and embed each crop as a device would, and compare it with every item of the likely categories.
+
+    Args:
+        samples: held-out crops.
+        stages: of the bundle.
+        galleries: by category.
+        outlines: of the categories where they count beside the vectors.
 
     Raises:
         CaptureError: a crop cannot be read.
@@ -48,6 +61,9 @@ def ask(samples: Sequence[Sample], stages: Stages, galleries: Mapping[str, Galle
         categories = _categories(sample, stages)
         searched = [category.name for category in categories if category.name in galleries]
         scores = {name: best_by_item(_embed(sample, stages, name), galleries[name], items[name]) for name in searched}
+        counting = [name for name in searched if name in (outlines or {})]
+        if outlines and counting and (shown := _outline(sample, stages)) is not None:
+            scores |= {name: reranked(scores[name], items[name], outlines[name], shown) for name in counting}
         heard.append(Asked(sample.item, categories, scores))
     return heard
 
@@ -58,6 +74,23 @@ def best_by_item(vector: FloatArray, gallery: Gallery, items: Sequence[str]) -> 
     best = np.full(len(items), -1.0, np.float32)
     np.maximum.at(best, [position[item] for item in gallery.items], gallery.vectors @ vector)
     return best
+
+
+def reranked(scores: FloatArray, items: Sequence[str], outlines: Outlines, outline: Outline) -> FloatArray:
+    """The best scores fused with the outlines' overlap, (items,); -1 beyond those that are re-ranked."""
+    best = [Hit(items[i], items[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:RERANKED]]
+    position = {item: i for i, item in enumerate(items)}
+    fused = np.full(len(items), -1.0, np.float32)
+    for hit in outlines.rerank(best, outline):
+        fused[position[hit.item_id]] = hit.score
+    return fused
+
+
+def _outline(sample: Sample, stages: Stages) -> Outline | None:
+    if stages.localiser is None:
+        return None
+    picture = sample.crop(stages.localiser.model.preprocess.crop_margin)
+    return stages.localiser.outlines(picture, _whole(picture), Timings())[0]
 
 
 def _categories(sample: Sample, stages: Stages) -> list[Category]:

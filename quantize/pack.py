@@ -27,17 +27,20 @@ from edge.manifest import (
     DetectorModel,
     EmbedderModel,
     FileEntry,
+    LocaliserModel,
     Manifest,
+    OutlineRule,
     Probe,
     Target,
     embedding_space_id,
     parse_manifest,
 )
 from edge.prove import prove_stages
+from edge.rerank import Outlines, outlines_for
 from edge.stages import Stages, load_stages
-from quantize import carry, compatible, openset
+from quantize import carry, compatible, openset, outline
 from quantize.build import Network
-from quantize.compare import Vectors, vectors_of
+from quantize.compare import Vectors, outlines_of, vectors_of
 from quantize.hearing import ask, items_of, reference
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
@@ -77,6 +80,7 @@ class _Contents:
     provenance: dict[str, Any] = field(default_factory=dict)
     waived: list[str] = field(default_factory=list)
     galleries: dict[str, Gallery] = field(default_factory=dict)
+    outlines: dict[str, Outlines] = field(default_factory=dict)  # of the categories where they count
 
 
 def pack(order: Order, networks: Sequence[Network], data: Data) -> Manifest:
@@ -120,12 +124,15 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     contents = _Contents(folder)
     (folder / "models").mkdir()
     older = [read_bundle(path) for path in order.compatible_with]
+    localiser = next((network for network in networks if network.spec.kind == "localiser"), None)
     for network in networks:
         entry = _place(network, folder, keep_both=order.keep_both)
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         if isinstance(entry, EmbedderModel):
             space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, network.spec.heads)
             entry = entry.model_copy(update={"space_id": space})
+            if localiser is not None:
+                entry, evaluation["outline"] = _fit_outlines(network, entry, data, localiser, contents.outlines)
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
         contents.provenance[network.name] = network.provenance
@@ -188,7 +195,9 @@ def _fit_open_sets(
     specs = [network.spec for network in networks if network.spec.kind == "embedder"]
     contents.galleries = reference([crop for spec in specs for crop in data.gallery_crops(spec)], stages)
     held_out = [crop for spec in specs for crop in data.held_out_crops(spec)]
-    answers = openset.leave_items_out(ask(held_out, stages, contents.galleries), items_of(contents.galleries))
+    answers = openset.leave_items_out(
+        ask(held_out, stages, contents.galleries, contents.outlines), items_of(contents.galleries)
+    )
     fits = openset.fit(answers, [category for spec in specs for category in spec.categories], false_accept)
     for category, fit in fits.items():
         log.info("%s: threshold %.3f, %s", category, fit.open_set.threshold, fit.rule)
@@ -199,6 +208,38 @@ def _fit_open_sets(
             rules = {category: fit.open_set for category, fit in own.items()}
             contents.models[number] = model.model_copy(update={"open_set": rules})
             contents.evaluation[network.name]["open_set"] = {category: fit.row() for category, fit in own.items()}
+
+
+def _fit_outlines(
+    network: Network, entry: EmbedderModel, data: Data, localiser: Network, outlined: dict[str, Outlines]
+) -> tuple[EmbedderModel, dict[str, Any]]:
+    """Fit how much outlines count, by the forms that ship; where they pay, those of the gallery go to `outlined`."""
+    spec = network.spec
+    reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
+    crops, shape, form = (held_out, reference), localiser.spec, localiser.forms[localiser.ship]
+    vectors = [vectors_of(spec, network.forms[network.ship], samples) for samples in crops]
+    outlines = [outlines_of(shape, form, samples) for samples in crops]
+    rules: dict[str, OutlineRule] = {}
+    rows: dict[str, Any] = {}
+    for category in entry.categories:
+        asked, known = ([i for i, s in enumerate(samples) if s.category == category] for samples in crops)
+        if not asked or not known:
+            continue
+        similar = outline.similarities(
+            vectors[0][asked],
+            [outlines[0][i] for i in asked],
+            [held_out[i].item for i in asked],
+            vectors[1][known],
+            [outlines[1][i] for i in known],
+            [reference[i].item for i in known],
+        )
+        fit = outline.fit_rule(similar)
+        rows[category] = fit.row()
+        log.info("%s: %s: outline %s", network.name, category, rows[category])
+        if fit.rule.counts:
+            rules[category] = fit.rule
+            outlined[category] = outlines_for(fit.rule, outline.by_item(reference, outlines[1], known))
+    return entry.model_copy(update={"outline": rules}), rows
 
 
 def _declare_compatible(
@@ -253,6 +294,7 @@ def _manifest(order: Order, contents: _Contents) -> Manifest:
         "files": [entry.model_dump() for entry in _entries(contents.folder)],
         "detector": _only(contents.models, DetectorModel),
         "classifier": _only(contents.models, ClassifierModel),
+        "localiser": _only(contents.models, LocaliserModel),
         "embedders": [model.model_dump() for model in contents.models if isinstance(model, EmbedderModel)],
         "probes": [probe.model_dump() for probe in contents.probes],
         "evaluation": contents.evaluation,
@@ -269,7 +311,9 @@ def _manifest(order: Order, contents: _Contents) -> Manifest:
         raise QuantizeError(f"bundle {order.bundle_id}: {str(error).splitlines()[-2].strip()}") from error
 
 
-def _only(models: Sequence[Model], kind: type[DetectorModel | ClassifierModel]) -> dict[str, Any] | None:
+def _only(
+    models: Sequence[Model], kind: type[DetectorModel | ClassifierModel | LocaliserModel]
+) -> dict[str, Any] | None:
     found = [model for model in models if isinstance(model, kind)]
     if len(found) > 1:
         raise QuantizeError(f"found {len(found)} networks of kind {kind.__name__}, expected at most one")

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.durable import write_durably
 from edge.errors import QuantizeError
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, Preprocess, Target
+from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, LocaliserModel, Preprocess, Target
 
-Kind = Literal["detector", "classifier", "embedder"]
-Model = DetectorModel | ClassifierModel | EmbedderModel
+Kind = Literal["detector", "classifier", "embedder", "localiser"]
+Model = DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel
 MAX_BATCH = 8  # crops of one frame, or frames of several cameras, in one run
 
 
@@ -26,7 +26,7 @@ class Spec(BaseModel):
     output_names: list[str]
     preprocess: Preprocess
     decoder: Literal["ltrb", "yolox"] = "ltrb"  # detector
-    strides: list[int] = []  # detector: input pixels per cell
+    strides: list[int] = []  # detector, localiser: input pixels per cell
     labels: list[str] = []  # detector, classifier
     keep_labels: list[str] | None = None  # detector: report only these
     categories: list[str] = []  # embedder
@@ -79,6 +79,10 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str) ->
         "why": why,
         "max_batch": spec.max_batch,
     }
+    if spec.kind == "localiser":
+        if len(spec.strides) != 1:
+            raise QuantizeError(f"localiser: found strides {spec.strides}, expected one")
+        return LocaliserModel(**shared, stride=spec.strides[0])
     if spec.kind != "embedder" and not spec.labels:
         raise QuantizeError(f"{spec.kind}: found no labels, expected at least one")
     if spec.kind == "detector":

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from edge.errors import EngineError
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, Preprocess
+from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, LocaliserModel, Preprocess
 from edge.types import Box, Frame, Hit
 
 SIZE = 64  # pixels of every model input
@@ -101,6 +101,11 @@ def embedder_model(**changes) -> EmbedderModel:
     """An embedder of cartons into four dimensions."""
     fields = {"output_names": ["vector"], "categories": ["carton"], "heads": [Head(name="class", dim=4)]}
     return EmbedderModel.model_validate({**_FILE, **fields, "space_id": "0" * 64, "max_batch": 2, **changes})
+
+
+def localiser_model(**changes) -> LocaliserModel:
+    """A localiser of masks half as large as its input."""
+    return LocaliserModel.model_validate({**_FILE, "output_names": ["mask"], "max_batch": 2, **changes})
 
 
 def frame_at(seconds: float, image_rgb: np.ndarray | None = None, camera: str = "door") -> Frame:

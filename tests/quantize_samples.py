@@ -71,6 +71,24 @@ class TinyDetector(nn.Module):
         return [torch.cat([torch.relu(self.boxes(y)), self.scores(y)], dim=1)]
 
 
+class TinyLocaliser(nn.Module):
+    """The object is what is coloured: cells whose channels differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.Conv2d(6, 1, 1)
+        with torch.no_grad():
+            self.first.weight.zero_()
+            self.first.bias.zero_()
+            for channel, (plus, minus) in enumerate([(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0)]):
+                self.first.weight[channel, plus, 1, 1], self.first.weight[channel, minus, 1, 1] = 1.0, -1.0
+            self.second.weight.fill_(4.0)
+            self.second.bias.fill_(-6.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
 def network(kind: str) -> tuple[nn.Module, Spec]:
     """A fresh network; its answers are fitted to the colours in closed form where it has any."""
     torch.manual_seed(3)
@@ -88,6 +106,9 @@ def network(kind: str) -> tuple[nn.Module, Spec]:
         net = Pooled(len(CATEGORIES), unit=False).eval()
         fit(net, by_item=False)
         return net, Spec(kind="classifier", output_names=["logits"], preprocess=preprocess(), labels=list(CATEGORIES))
+    if kind == "localiser":
+        spec = Spec(kind="localiser", output_names=["mask"], preprocess=preprocess(), strides=[2])
+        return TinyLocaliser().eval(), spec
     net = Pooled(8, unit=True).eval()
     fit(net, by_item=True)
     spec = Spec(

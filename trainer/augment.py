@@ -20,6 +20,31 @@ _NOISE = 1 << 20  # numbers
 
 def vary_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator) -> Image:
     """Cut a slightly wrong, turned and skewed part of a picture, in another light, at its size on the canvas."""
+    return vary_light(_warped(image_rgb, *_wrong_cut(image_rgb, spec, how, rng)), how, rng)
+
+
+def vary_masked(
+    image_rgb: Image,
+    mask: NDArray[np.uint8],
+    spec: Preprocess,
+    how: Augment,
+    rng: np.random.Generator,
+    under_rgb: Image | None = None,
+) -> tuple[Image, NDArray[np.uint8]]:
+    """Vary a picture as `vary_crop` does and its mask alike, the object laid on another picture where one is given."""
+    matrix, size = _wrong_cut(image_rgb, spec, how, rng)
+    content, cover = _warped(image_rgb, matrix, size), _warped(mask, matrix, size)
+    if under_rgb is not None:
+        below = cv2.resize(under_rgb, size, interpolation=cv2.INTER_AREA)
+        share = cover[..., None].astype(np.float32) / 255.0
+        content = np.asarray(np.rint(below + share * (content.astype(np.float32) - below)), np.uint8)
+    return vary_light(content, how, rng), cover
+
+
+def _wrong_cut(
+    image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """The perspective map from a picture to its part, and that part's width and height on the canvas."""
     height, width = image_rgb.shape[:2]
     part = rng.uniform(*how.scale) * np.array([width, height]) * rng.uniform(1.0 - how.stretch, 1.0 + how.stretch, 2)
     centre = np.array([width, height]) * (0.5 + rng.uniform(-how.shift, how.shift, 2))
@@ -36,11 +61,12 @@ def vary_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.G
         inner_w = max(1, min(spec.width, round(part[0] * scale)))
         inner_h = max(1, min(spec.height, round(part[1] * scale)))
     target = np.array([[0, 0], [inner_w, 0], [inner_w, inner_h], [0, inner_h]], np.float32)
-    matrix = cv2.getPerspectiveTransform(quad, target)
-    content = cv2.warpPerspective(
-        image_rgb, matrix, (inner_w, inner_h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return vary_light(np.asarray(content, np.uint8), how, rng)
+    return cv2.getPerspectiveTransform(quad, target), (inner_w, inner_h)
+
+
+def _warped(picture: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+    warped = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.uint8)
 
 
 def pad(contents: list[Image], spec: Preprocess) -> NDArray[np.uint8]:

@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesize = commands.add_parser("synthesize", help="write a synthetic data set, or a stream with its truth")
     synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write, or with --stream the .mp4")
     synthesize.add_argument("--stream", action="store_true", help="write a video and, beside it, its truth")
+    synthesize.add_argument("--masks", action="store_true", help="write crops with true masks, for the localiser")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--scenes", type=int, default=2000, help="whole pictures with boxes")
     synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item")
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         ("detector", "train the detector"),
         ("classifier", "train the coarse classifier"),
         ("embedder", "train fine-grained embedders"),
+        ("localiser", "train the localiser, which finds the object in a crop"),
     ):
         train = commands.add_parser(name, help=what)
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, YAML")
@@ -64,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
+    cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures: RGBA, and on white")
+    cutout.add_argument("--localiser", type=Path, required=True, help="run folder")
+    cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
+    cutout.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="of one object each")
     add_evaluate(commands)
     add_expand(commands)
     return parser
@@ -89,6 +95,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "synthesize": _synthesize,
         "data": _data,
         "embed": _embed,
+        "cutout": _cutout,
         "evaluate": _evaluate,
         "expand": run_expand,
         "self-tune": run_self_tune,
@@ -102,9 +109,10 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.distributed import is_first, joined
     from trainer.embedder import train_embedders
     from trainer.finetune import of_customer
+    from trainer.localiser import train_localiser
     from trainer.memory import keep_freed_memory
     from trainer.quick import quickened
-    from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, load_recipe
+    from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, LocaliserRecipe, load_recipe
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
@@ -119,12 +127,21 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
             cards = [train_detector(recipe, args.out)]
         elif isinstance(recipe, ClassifierRecipe):
             cards = [train_classifier(recipe, args.out)]
+        elif isinstance(recipe, LocaliserRecipe):
+            cards = [train_localiser(recipe, args.out)]
         else:
             cards = train_embedders(recipe, args.out)
         if not is_first():
             return {}
     named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": named, "skipped": cards[0].data["skipped"]}
+
+
+def _cutout(args: argparse.Namespace) -> dict[str, object]:
+    from trainer.cutout import write_cutouts
+
+    failed = write_cutouts(args.localiser, args.pictures, args.out)
+    return {"out": str(args.out), "cut_out": len(args.pictures) - len(failed), "failed": failed}
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, object]:
@@ -147,11 +164,15 @@ def _data(args: argparse.Namespace) -> dict[str, object]:
 def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     from trainer.synthetic.dataset import write_dataset
     from trainer.synthetic.items import catalogue
+    from trainer.synthetic.masked import write_masked
     from trainer.synthetic.stream import write_stream
 
     if args.stream:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         return {"stream": str(args.out), "truth": str(write_stream(args.out, args.seed, catalogue()))}
+    if args.masks:
+        masked = write_masked(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
+        return {"index": str(masked)}
     index = write_dataset(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
     return {"index": str(index), "scenes": str(args.out / "scenes.json")}
 

@@ -16,9 +16,9 @@ from edge.errors import BundleError, TrainError
 from edge.gallery import NEGATIVE, Gallery, GalleryWriter, seal_gallery
 from edge.image import encode_image, resize
 from edge.manifest import Manifest, parse_manifest
-from edge.stages import Embedder, load_stages
+from edge.stages import Embedder, Localiser, load_stages
 from edge.timing import Timings
-from edge.types import Image
+from edge.types import Box, Image
 from trainer.data import Sample, load_pictures
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def embed_gallery(
     created_at: str | None = None,
 ) -> Embedded:
     """Embed pictures and write a gallery generation: one store per category, with thumbnails.
+
+    A bundle with a localiser stores the outline of each picture, too.
 
     Args:
         bundle: folder with `bundle.json`.
@@ -79,12 +81,14 @@ def embed_gallery(
         with GalleryWriter(out, category, model.space_id, model.heads) as writer:
             for item, listed in sorted(items.items()):
                 loaded = load_pictures(listed[:per_item], None, trimmed, model.preprocess.crop_margin)
+                outlines = [_outline(stages.localiser, image) for image in loaded.images] if stages.localiser else []
                 writer.add(
                     item,
                     listed[0].label or item,
                     np.concatenate([_embed(stages.embedders[category], image) for image in loaded.images]),
                     metadata={NEGATIVE: True} if listed[0].split in negatives else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
+                    outline=b"".join(outlines) or None,
                 )
                 pictures += len(loaded.images)
                 skipped += loaded.skipped
@@ -94,8 +98,17 @@ def embed_gallery(
 
 
 def _embed(embedder: Embedder, image_rgb: Image) -> np.ndarray:
-    height, width = image_rgb.shape[:2]
-    return embedder.embed(image_rgb, [(0.0, 0.0, float(width), float(height))], Timings())
+    return embedder.embed(image_rgb, [_whole(image_rgb)], Timings())
+
+
+def _outline(localiser: Localiser, image_rgb: Image) -> bytes:
+    """Packed; empty where nothing is found."""
+    (outline,) = localiser.outlines(image_rgb, [_whole(image_rgb)], Timings())
+    return b"" if outline is None else outline.tobytes()
+
+
+def _whole(image_rgb: Image) -> Box:
+    return (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
 
 
 def _thumbnail(image_rgb: Image, longest_px: int) -> Image:

@@ -1,4 +1,4 @@
-"""The three networks and the card that says how to build, feed and read each of them.
+"""The networks and the card that says how to build, feed and read each of them.
 
 All are static graphs of convolution, ReLU, addition and average pooling, so that they export and quantise well.
 Files of a saved model: `model.safetensors` (weights) and `model.json` (the card). No pickle.
@@ -22,6 +22,7 @@ from edge.manifest import Head, Preprocess
 from trainer.backbone import Trunk, create_trunk
 from trainer.disk import refusing
 from trainer.distributed import is_first
+from trainer.saliency import Localiser
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
 
@@ -31,12 +32,13 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    kind: Literal["detector", "classifier", "embedder"]
-    backbone: str  # a timm name
+    kind: Literal["detector", "classifier", "embedder", "localiser"]
+    backbone: str  # a timm name; none of a localiser
     backbone_options: dict[str, Any] = {}
     preprocess: Preprocess  # mean and std included
     strides: list[int]  # of the trunk's maps, none of a whole trunk; a detector has one output for each
-    width: int  # channels of a detector's neck, an embedder head's convolution, a classifier's hidden layer
+    width: int  # channels of a detector's neck, an embedder head's convolution, a classifier's hidden layer or, of a
+    # localiser, its finest stage
     grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: the average alone
     labels: list[str] = []  # a detector's classes, a classifier's meta-categories
     categories: list[str] = []  # that an embedder serves
@@ -157,12 +159,14 @@ class Embedder(nn.Module):
         return torch.cat(parts, dim=1) * (1.0 / math.sqrt(len(parts)))
 
 
-def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classifier | Embedder:
+def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classifier | Embedder | Localiser:
     """Build the network of a card, its trunk fresh or pretrained.
 
     Raises:
         TrainError: the backbone is unknown or its weights do not fit.
     """
+    if card.kind == "localiser":
+        return Localiser(card.width)
     trunk = create_trunk(card.backbone, card.strides, pretrained, card.backbone_options)
     if card.kind == "detector":
         return Detector(trunk, card.width, len(card.labels))
@@ -202,7 +206,7 @@ def load_card(folder: Path) -> ModelCard:
         raise TrainError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
 
 
-def load_model(folder: Path) -> tuple[Detector | Classifier | Embedder, ModelCard]:
+def load_model(folder: Path) -> tuple[Detector | Classifier | Embedder | Localiser, ModelCard]:
     """Read a saved model: the network in eval mode, and its card.
 
     Raises:

@@ -63,6 +63,15 @@ class SceneData(_Tree):
     least_visible: Fraction = LEAST_VISIBLE  # annotations whose `visible_fraction` is less are left out
 
 
+class MaskData(_Tree):
+    """Pictures of single objects with their true masks."""
+
+    index: Path  # a CSV with path, mask, split; a mask is grey, or the alpha of a cut-out
+    root: Path | None = None  # of the paths in the CSV; None: the CSV's folder
+    train_splits: list[str] = ["train"]
+    val_splits: list[str] = ["val"]
+
+
 class Input(_Tree):
     """What the network sees."""
 
@@ -222,7 +231,21 @@ class EmbedderRecipe(_Recipe):
         return bool({"local", "outline"} & set(self.heads))
 
 
-Recipe = Annotated[DetectorRecipe | ClassifierRecipe | EmbedderRecipe, Field(discriminator="kind")]
+class LocaliserRecipe(_Tree):
+    """Finds the object in a crop, pixel by pixel."""
+
+    kind: Literal["localiser"]
+    data: MaskData
+    seed: int = 0
+    input: Input = Input(width=96, height=96, resize="stretch")  # mean and std are a half where it says nothing
+    augment: Augment = Augment(flip=True, erase=0.0)
+    optimiser: Optimiser = Optimiser()
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 12  # channels of the finest stage
+    paste: Fraction = 0.3  # of the pictures, whose object is cut out and laid on another picture
+
+
+AnyRecipe = DetectorRecipe | ClassifierRecipe | EmbedderRecipe | LocaliserRecipe
+Recipe = Annotated[AnyRecipe, Field(discriminator="kind")]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -240,7 +263,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecipe | ClassifierRecipe | EmbedderRecipe:
+def load_recipe(path: Path, overrides: list[str] | None = None) -> AnyRecipe:
     """Read a recipe.
 
     Args:
@@ -254,7 +277,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecip
     for override in overrides or []:
         _override(tree, override)
     try:
-        recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe = TypeAdapter(Recipe).validate_python(tree)
+        recipe: AnyRecipe = TypeAdapter(Recipe).validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if part != tree.get("kind")) or "(top)"

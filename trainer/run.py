@@ -5,15 +5,18 @@ from __future__ import annotations
 from edge.errors import TrainError
 from edge.manifest import Preprocess
 from trainer.backbone import create_trunk, published_mean_std
-from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe
+from trainer.recipe import AnyRecipe, ClassifierRecipe, DetectorRecipe, EmbedderRecipe, LocaliserRecipe
+
+_HALF = (0.5, 0.5, 0.5)
 
 
-def preprocess_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) -> Preprocess:
+def preprocess_of(recipe: AnyRecipe) -> Preprocess:
     """The input a recipe asks for; mean and std are the backbone's own where it says nothing."""
     given = recipe.input
     mean, std = given.mean, given.std
     if mean is None or std is None:
-        published = published_mean_std(recipe.backbone.name)
+        own = (_HALF, _HALF)  # of a network that was not published by others
+        published = own if isinstance(recipe, LocaliserRecipe) else published_mean_std(recipe.backbone.name)
         mean, std = mean or published[0], std or published[1]
     return Preprocess(
         width=given.width,

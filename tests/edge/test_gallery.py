@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge.errors import GalleryError
-from edge.gallery import GalleryWriter, read_category, read_gallery, read_pictures, seal_gallery
+from edge.gallery import GalleryWriter, read_category, read_gallery, read_outlines, read_pictures, seal_gallery
 from edge.manifest import Head
 
 SPACE = "a" * 64
@@ -188,3 +188,30 @@ def test_an_altered_index_is_refused(tmp_path):
     (tmp_path / "gallery.json").unlink()
     with pytest.raises(GalleryError, match=r"gallery\.json: cannot be read"):
         read_gallery(tmp_path)
+
+
+def test_outlines_are_read_one_row_for_each_picture(tmp_path):
+    with GalleryWriter(tmp_path, "tyre", SPACE, HEADS) as writer:
+        writer.add("round", "Round", unit_rows(2), outline=bytes(range(256)) * 4)
+        writer.add("plain", "Plain", unit_rows(1))
+    outlines = read_outlines(tmp_path / "tyre.sqlite")
+    assert list(outlines) == ["round"]
+    assert outlines["round"].shape == (2, 512)
+    assert outlines["round"][1, :3].tolist() == [0, 1, 2]
+
+
+def test_half_an_outline_is_refused(tmp_path):
+    with (
+        pytest.raises(GalleryError, match="item 'i0': found outlines of 511 bytes, expected a multiple of 512"),
+        GalleryWriter(tmp_path, "tyre", SPACE, HEADS) as writer,
+    ):
+        writer.add("i0", "Item", unit_rows(1), outline=b"o" * 511)
+    path = write(tmp_path)
+    with sqlite3.connect(path) as store:
+        store.execute("UPDATE items SET outline = x'00' WHERE item_id = 'i2'")
+    with pytest.raises(GalleryError, match="item 'i2': found damaged outlines"):
+        read_outlines(path)
+
+
+def test_the_shipped_gallery_from_before_outlines_has_none():
+    assert read_outlines(Path(__file__).parents[2] / "demo/gallery/can.sqlite") == {}

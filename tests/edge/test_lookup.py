@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,8 +14,13 @@ from PIL import Image as Pillow
 
 from edge.errors import PictureError
 from edge.lookup import MAX_PIXELS, decode_picture, look_at, look_up
+from edge.manifest import OutlineRule
+from edge.outline import outline_of
+from edge.rerank import outlines_for
+from edge.stages import Localiser
 from edge.timing import Timings
 from tests.edge.kiosk_samples import NEAR, scripted_serving
+from tests.fakes_engine import SIZE, ScriptedEngine, localiser_model
 
 RED = (200, 60, 30)
 
@@ -122,3 +128,14 @@ def test_a_category_that_is_asked_for_is_embedded_however_unlikely():
     picture = np.asarray(plain())
     assert look_at(serving, picture, Timings()).vectors.keys() == set()
     assert look_at(serving, picture, Timings(), also="carton").vectors.keys() == {"carton"}
+
+
+def test_a_look_up_goes_by_the_outline_where_it_counts():
+    serving = scripted_serving()
+    engine = ScriptedEngine(lambda batch: [np.full((len(batch), 1, SIZE // 2, SIZE // 2), 8.0)])
+    stages = replace(serving.stages, localiser=Localiser(localiser_model(), engine))
+    rows = {"c1": np.zeros((1, 512), np.uint8), "c2": outline_of(np.full((64, 96), 255, np.uint8), 96, 64)[None]}
+    outlines = {"carton": outlines_for(OutlineRule(weight=0.9), rows)}
+    decision = look_up(replace(serving, stages=stages, outlines=outlines), np.asarray(plain()), 24, Timings())
+    assert decision.match.item_id == "c2"
+    assert engine.batch_sizes == [1]

@@ -154,3 +154,21 @@ def test_a_space_is_named_by_model_preprocessing_and_heads():
     assert name != embedding_space_id("b" * 64, spec, heads)
     assert name != embedding_space_id("a" * 64, spec.model_copy(update={"crop_margin": 0.1}), heads)
     assert name != embedding_space_id("a" * 64, spec, heads[::-1])
+
+
+def test_outlines_count_only_beside_a_localiser():
+    raw = good()
+    raw["embedders"][0]["outline"] = {"carton": {"mode": "aligned", "weight": 0.2}}
+    assert "outlines count in ['carton'], found no localiser" in error_of(raw)
+    raw["localiser"] = {**MODEL, "files": {"fp32": "loc.onnx"}}
+    assert "files lists no ['loc.onnx']" in error_of(raw)
+    raw["files"].append({"path": "loc.onnx", "size": 3, "sha256": "a" * 64})
+    manifest = parse(raw)
+    assert manifest.localiser.output_shapes(3) == [(3, 1, 48, 48)]
+    assert manifest.embedders[0].outline["carton"].counts
+
+
+def test_a_weight_of_zero_needs_no_localiser():
+    raw = good()
+    raw["embedders"][0]["outline"] = {"carton": {"mode": "aligned", "weight": 0.0}}
+    assert not parse(raw).embedders[0].outline["carton"].counts

@@ -9,10 +9,11 @@ import pytest
 
 from edge.config import CameraConfig, LineConfig, RecognitionConfig, ZoneConfig
 from edge.errors import EngineError
-from edge.manifest import OpenSet
+from edge.manifest import OpenSet, OutlineRule
 from edge.pipeline import Pipeline
+from edge.rerank import outlines_for
 from edge.serving import Serving
-from edge.stages import Classifier, Detector, Embedder, Stages
+from edge.stages import Classifier, Detector, Embedder, Localiser, Stages
 from edge.types import Hit
 from tests.fakes_engine import (
     SIZE,
@@ -24,6 +25,7 @@ from tests.fakes_engine import (
     detector_model,
     embedder_model,
     frame_at,
+    localiser_model,
     no_box_map,
     one_box_map,
 )
@@ -567,3 +569,44 @@ def test_a_camera_that_changed_starts_afresh_and_its_tracks_are_numbered_on():
     bench.show(5)
     assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
     assert kinds(succeeded(bench, changed=("door",), camera={"framing": "whole_frame"}).show(8)) == [("new", 2)]
+
+
+class OutlineBench(Bench):
+    """The same with a localiser that sees a square, which is the outline of the second item."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.shown = np.full((1, 1, SIZE // 2, SIZE // 2), 8.0)
+        self.localiser = ScriptedEngine(lambda batch: [np.repeat(self.shown, len(batch), axis=0)])
+        square, bar = np.ones((64, 64), bool), np.zeros((64, 64), bool)
+        bar[:8] = True
+        rule, rows = OutlineRule(weight=weight), {"c1": np.packbits(bar)[None], "c2": np.packbits(square)[None]}
+        serving = self.pipeline.serving
+        stages = replace(serving.stages, localiser=Localiser(localiser_model(), self.localiser))
+        outlines = {"carton": outlines_for(rule, rows)} if rule.counts else {}
+        self.pipeline.serve(replace(serving, stages=stages, outlines=outlines))
+
+
+def test_an_outline_that_counts_decides_and_is_timed_and_counted():
+    bench = OutlineBench(weight=0.6)
+    (event,) = bench.show(4)
+    assert event.decision.match.item_id == "c2"
+    assert event.decision.match.score == pytest.approx(0.4 * 0.4 + 0.6)
+    assert "localise" in event.latency_ms
+    assert bench.counts.total["outlines camera=door"] == len(bench.localiser.batch_sizes) > 0
+
+
+def test_a_localiser_rests_where_no_outline_counts():
+    bench = OutlineBench(weight=0.0)
+    (event,) = bench.show(4)
+    assert (event.decision.match.item_id, bench.localiser.batch_sizes) == ("c1", [])
+    assert "localise" not in event.latency_ms
+
+
+def test_where_no_outline_is_found_the_vector_decides_and_the_miss_is_counted():
+    bench = OutlineBench(weight=0.6)
+    bench.shown -= 20.0
+    (event,) = bench.show(4)
+    assert event.decision.match.item_id == "c1"
+    assert bench.counts.total["outlines_missed camera=door"] == len(bench.localiser.batch_sizes) > 0
+    assert bench.counts.total["outlines camera=door"] == 0

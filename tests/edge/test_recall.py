@@ -1,16 +1,19 @@
 """Objects that left are searched again when a gallery comes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edge.evidence import Evidence
-from edge.manifest import OpenSet
+from edge.manifest import OpenSet, OutlineRule
 from edge.recall import Recall
+from edge.rerank import outlines_for
 from edge.scene import Moment, Record
 from edge.serving import Serving
-from edge.stages import Embedder, Stages
+from edge.stages import Embedder, Localiser, Stages
 from edge.types import Category, Decision, Hit, Match
-from tests.fakes_engine import FixedIndex, ScriptedEngine, embedder_model
+from tests.fakes_engine import FixedIndex, ScriptedEngine, embedder_model, localiser_model
 
 SPACE = "0" * 64
 UNKNOWN = Decision(Category("carton", 1.0), None, "unknown_item")
@@ -94,3 +97,18 @@ def test_nothing_is_kept_when_that_is_switched_off_or_nothing_was_embedded():
     recall = Recall(10, 100.0)
     recall.remember(1, Record(MOMENT), Evidence(), UNKNOWN, 0.0)
     assert len(recall) == 0
+
+
+def test_the_outline_that_was_seen_decides_in_the_new_gallery_too():
+    square, bar = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    square[16:48, 16:48], bar[28:36] = True, True
+    evidence = seen()
+    evidence.add_outline(np.packbits(square), 1.0)
+    recall = Recall(10, 100.0)
+    recall.remember(1, Record(MOMENT), evidence, UNKNOWN, 1.0)
+    stages = replace(serving().stages, localiser=Localiser(localiser_model(), ScriptedEngine(lambda _: [])))
+    rows = {"c1": np.packbits(bar)[None], "c2": np.packbits(square)[None]}
+    outlines = {"carton": outlines_for(OutlineRule(weight=0.8), rows)}
+    recall.expect()
+    (memory,) = recall.search(replace(serving(), stages=stages, outlines=outlines), 5.0, 4)
+    assert memory.told.match.item_id == "c2"

@@ -9,8 +9,9 @@ from edge.bundle import read_bundle
 from edge.capture_door import open_source
 from edge.errors import EngineError
 from edge.manifest import Manifest, Preprocess
+from edge.outline import cells
 from edge.source import CaptureOptions, parse_source
-from edge.stages import Classifier, Detector, Embedder, load_stages
+from edge.stages import Classifier, Detector, Embedder, Localiser, load_stages
 from edge.timing import Timings
 from edge.types import Category
 from tests.fakes_engine import (
@@ -19,6 +20,7 @@ from tests.fakes_engine import (
     classifier_model,
     detector_model,
     embedder_model,
+    localiser_model,
     no_box_map,
     one_box_map,
 )
@@ -203,3 +205,41 @@ def test_the_shipped_detector_finds_the_same_in_frames_alone_and_together():
     alone = [stages.detector.detect([frame], Timings())[0] for frame in frames]
     assert together == alone
     assert sum(map(len, together)) > 0
+
+
+def half_object(batch):
+    """Logits of an object in the upper half of the canvas."""
+    logits = np.full((len(batch), 1, SIZE // 2, SIZE // 2), -8.0)
+    logits[:, :, : SIZE // 4] = 8.0
+    return [logits]
+
+
+def test_a_mask_is_of_the_crop_and_not_of_the_letterbox():
+    engine = ScriptedEngine(half_object)
+    localiser, timings = Localiser(localiser_model(), engine), Timings()
+    masks = localiser.locate(GREY, [(0.0, 0.0, 80.0, 40.0), (0.0, 0.0, 40.0, 80.0), BOX], timings)
+    assert [mask.shape for mask in masks] == [(16, 32), (32, 16), (32, 32)]
+    assert engine.batch_sizes == [2, 1]
+    assert [int(mask.min()) for mask in masks] == [255, 0, 0]  # the wide one lies in the canvas's upper half
+    assert set(timings.stages_ms) == {"preprocess", "localise"}
+
+
+def test_an_outline_is_of_the_crops_own_shape():
+    localiser = Localiser(localiser_model(), ScriptedEngine(half_object))
+    (wide,) = localiser.outlines(GREY, [(0.0, 0.0, 80.0, 40.0)], Timings())
+    assert cells(wide)[16:48].all()
+    assert not cells(wide)[:16].any()
+    nothing = Localiser(localiser_model(), ScriptedEngine(lambda batch: [half_object(batch)[0] - 20.0]))
+    assert nothing.outlines(GREY, [BOX], Timings()) == [None]
+
+
+def test_an_outline_takes_the_crops_edge_where_the_manifest_asks_for_the_guided_filter():
+    picture = np.full((64, 64, 3), 30, np.uint8)
+    picture[:34] = 220  # two rows more than the mask says
+    box = [(0.0, 0.0, 64.0, 64.0)]
+    rows = {}
+    for radius in (0.0, 0.2):
+        localiser = Localiser(localiser_model(guided_radius=radius), ScriptedEngine(half_object))
+        (outline,) = localiser.outlines(picture, box, Timings())
+        rows[radius] = int(cells(outline)[:, 32].sum())
+    assert rows == {0.0: 32, 0.2: 34}

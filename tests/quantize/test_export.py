@@ -9,16 +9,18 @@ import torch
 
 from edge.engine import open_engine
 from edge.errors import QuantizeError
-from quantize.export import CameraInput, export_module
+from edge.manifest import Preprocess
+from quantize.export import CameraInput, export_fp32, export_module
 from quantize.spec import read_spec, spec_path
 from tests.quantize_samples import network, preprocess
+from trainer.models import ModelCard, build_model, save_model
 
 
 def noise(width: int = 32, height: int = 32, count: int = 3) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["detector", "classifier", "embedder"])
+@pytest.mark.parametrize("kind", ["detector", "classifier", "embedder", "localiser"])
 def test_exported_file_computes_what_torch_computes_for_any_batch_size(kind, exported):
     net, spec = network(kind)
     batch = noise(spec.preprocess.width, spec.preprocess.height)
@@ -63,3 +65,24 @@ def test_a_spec_with_an_unknown_key_names_it(tmp_path: Path):
     (tmp_path / "m.json").write_text('{"kind": "classifier", "output_names": [], "colour": 1, "preprocess": {}}')
     with pytest.raises(QuantizeError, match=r"preprocess\.width"):
         read_spec(tmp_path / "m.json")
+
+
+def test_a_localiser_run_is_exported_as_the_trainer_computes_it(tmp_path):
+    torch.manual_seed(0)
+    half = (0.5, 0.5, 0.5)
+    canvas = Preprocess(width=64, height=32, crop_margin=0.1, mean=half, std=half)
+    card = ModelCard(kind="localiser", backbone="", preprocess=canvas, strides=[2], width=4)
+    network = build_model(card).eval()
+    save_model(tmp_path / "run", network, card)
+    spec = export_fp32(tmp_path / "run", tmp_path / "localiser.onnx")
+    assert (spec.kind, spec.strides, spec.output_names) == ("localiser", [2], ["mask"])
+    batch = noise(64, 32)
+    with torch.no_grad():
+        want = network(torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1.0).numpy()
+    got = open_engine(tmp_path / "localiser.onnx").run(batch)[0]
+    assert got.shape == (3, 1, 16, 32)
+    # the border differs: zero padding, a mean colour before, became a nearly equal grey
+    np.testing.assert_allclose(got, want, atol=0.02 * np.abs(want).max())
+    operators = {node.op_type for node in onnx.load(str(tmp_path / "localiser.onnx")).graph.node}
+    plain = {"Transpose", "Cast", "Sub", "Conv", "Relu", "AveragePool", "Resize", "Concat", "Add"}
+    assert operators <= plain | {"Constant", "Identity"}

@@ -12,6 +12,7 @@ from edge.errors import QuantizeError
 from edge.manifest import embedding_space_id, parse_manifest
 from edge.prove import prove_stages
 from edge.stages import load_stages
+from edge.timing import Timings
 from quantize import build, cli, pack
 from quantize.build import Policy, build_network
 from quantize.index import Data
@@ -182,3 +183,39 @@ def test_command_quantises_and_compares(exported, data_folder, tmp_path, capsys)
 def test_command_answers_our_errors_in_one_line(tmp_path, capsys):
     assert cli.main(["export", str(tmp_path / "nothing"), str(tmp_path / "out.onnx")]) == 1
     assert capsys.readouterr().err.startswith("edge-quantize: ")
+
+
+@pytest.fixture(scope="module")
+def outlined(exported, networks, data, tmp_path_factory):
+    """The same bundle with a localiser."""
+    folder = tmp_path_factory.mktemp("outlined")
+    policy = Policy(precision="fp32")
+    localiser = build_network("localiser", exported["localiser"], folder, data, policy, quiet)
+    pack.pack(pack.Order("outlined", 2, folder / "bundle"), [localiser, *networks], data)
+    return folder / "bundle"
+
+
+def test_a_localiser_is_packed_and_what_its_outlines_gain_is_said(outlined):
+    manifest = parse_manifest((outlined / "bundle.json").read_text(), "bundle.json")
+    assert manifest.localiser.files == {"fp32": "models/localiser.fp32.onnx"}
+    fits = manifest.evaluation["embedder"]["outline"]
+    assert set(fits) == {"box", "can"}
+    assert fits["box"]["queries"] == 36
+    assert fits["box"]["pays"] is False  # crops without ground have one outline, all of them
+    assert manifest.embedders[0].outline == {}
+
+
+def test_a_bundle_with_a_localiser_finds_objects(outlined):
+    manifest = parse_manifest((outlined / "bundle.json").read_text(), "bundle.json")
+    localiser = load_stages(outlined, manifest, "onnxruntime").localiser
+    picture = np.full((64, 64, 3), 120, np.uint8)
+    picture[16:48, 8:56] = (200, 40, 40)
+    (mask,) = localiser.locate(picture, [(0.0, 0.0, 64.0, 64.0)], Timings())
+    assert np.array_equal(mask[5:11, 4:12] >= 128, np.ones((6, 8), bool))
+    assert (mask >= 128).mean() == pytest.approx(0.375, abs=0.12)
+
+
+def test_int8_masks_are_compared_with_fp32s(exported, data, tmp_path):
+    network = build_network("localiser", exported["localiser"], tmp_path, data, EAGER, quiet)
+    assert network.evaluation["gates"]["mask_overlap"]["samples"] == 72
+    assert network.evaluation["metrics"]["mask_overlap"]["fp32"] == 1.0

@@ -13,9 +13,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge.errors import TrainError
-from edge.gallery import read_category, read_pictures
-from edge.image import decode_image
+from edge.gallery import read_category, read_outlines, read_pictures
+from edge.image import decode_image, encode_image
 from edge.manifest import Head, Preprocess, embedding_space_id
+from edge.outline import cells
 from tests.trainer.toy import write_crops
 from trainer.data import read_samples
 from trainer.embed_gallery import embed_gallery
@@ -114,3 +115,48 @@ def test_items_of_a_negative_split_are_marked_so(tmp_path):
     space = write_bundle(tmp_path / "bundle", ["red", "blue"])
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", negatives=["never"])
     assert read_category(done.gallery.path("red"), space, 3).metadata == ({}, {"negative": True})
+
+
+def add_localiser(bundle: Path) -> None:
+    """The object is what is brighter than half of white in red or blue: the toy's squares, not its grey ground."""
+    (bundle / "l.onnx").write_bytes(data := brightest_onnx())
+    tree = json.loads((bundle / "bundle.json").read_text())
+    tree["files"].append({"path": "l.onnx", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    model = {"files": {"fp32": "l.onnx"}, "ship": "fp32", "input_name": "image", "output_names": ["mask"]}
+    tree["localiser"] = model | {"preprocess": SPEC.model_dump(), "stride": 1}
+    (bundle / "bundle.json").write_text(json.dumps(tree))
+
+
+def brightest_onnx() -> bytes:
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("ReduceMax", ["planes"], ["best"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["best", "threshold"], ["mask"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "brightest",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 16, 16, 3])],
+        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n", 1, 16, 16])],
+        [helper.make_tensor("threshold", TensorProto.FLOAT, [], [190.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def test_a_bundle_with_a_localiser_stores_the_outline_of_each_picture(tmp_path):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    write_bundle(tmp_path / "bundle", ["red", "blue"])
+    plain = embed_gallery(tmp_path / "bundle", samples, tmp_path / "plain")
+    assert read_outlines(plain.gallery.path("red")) == {}
+    add_localiser(tmp_path / "bundle")
+    (tmp_path / "data/red-0-0.png").write_bytes(encode_image(np.full((40, 32, 3), 100, np.uint8), ".png"))
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+    outlines = read_outlines(done.gallery.path("red"))
+    assert {item: rows.shape for item, rows in outlines.items()} == {"red-0": (5, 512), "red-1": (6, 512)}
+    grid = cells(outlines["red-1"][0])  # the square is 24 x 32 in 32 x 40
+    assert not grid[:, :9].any()
+    assert grid[32, 15:48].all()
+    assert grid.mean() == pytest.approx(24 * 32 / 40**2, abs=0.06)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.image import encode_image
-from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe
+from edge.image import encode_image, encode_mask
+from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, LocaliserRecipe
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 40, 220)}
 BACKBONE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [8]}
@@ -100,3 +100,35 @@ def detector_recipe(scenes: Path, epochs: int = 2, **changes) -> DetectorRecipe:
         }
         | changes,
     )
+
+
+def masked_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A bright disc on grey noise, 40 high and 32 wide, and where it is."""
+    y, x = np.mgrid[:40, :32]
+    disc = np.hypot(x - rng.uniform(13, 19), y - rng.uniform(16, 24)) < rng.uniform(7, 11)
+    picture = rng.integers(60, 110, (40, 32, 3)).astype(np.uint8)
+    picture[disc] = (230, 200, 40)
+    return picture, disc.astype(np.uint8) * 255
+
+
+def write_masks(folder: Path, count: int = 12) -> Path:
+    """Pictures with masks; the last third is `val`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(count):
+        picture, mask = masked_picture(np.random.default_rng(number))
+        (folder / f"{number}.png").write_bytes(encode_image(picture, ".png"))
+        (folder / f"{number}.mask.png").write_bytes(encode_mask(mask))
+        rows.append((f"{number}.png", f"{number}.mask.png", "val" if number >= count - count // 3 else "train"))
+    with (folder / "index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "mask", "split"), *rows])
+    return folder / "index.csv"
+
+
+def localiser_recipe(index: Path, epochs: int = 2, **changes) -> LocaliserRecipe:
+    fields = {
+        "input": {"width": 32, "height": 32, "resize": "letterbox"},
+        "width": 4,
+        "optimiser": optimiser(epochs, 4),
+    }
+    return LocaliserRecipe(kind="localiser", **{"data": {"index": index}} | fields | changes)

@@ -18,6 +18,13 @@ _LEAST_VISIBLE = 0.7  # less is not used for training
 
 def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int) -> Bytes:
     """Renders the item somewhere and cuts it out with a jittered box; the longest side is longest_px."""
+    return masked_crop(item, neighbours, rng, longest_px)[0]
+
+
+def masked_crop(
+    item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int
+) -> tuple[Bytes, Bytes]:
+    """Renders the item as `crop` does: the picture, and the share of each pixel that is the object, 0..255."""
     tall = int(np.clip(rng.lognormal(np.log(120), 0.32), 70, 230))
     if item.category == "car":
         tall = round(tall * 0.6)
@@ -27,8 +34,8 @@ def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longe
     return cut(image_rgb, found, rng, longest_px)
 
 
-def cut(image_rgb: Bytes, found: SceneObject, rng: np.random.Generator, longest_px: int) -> Bytes:
-    """Cuts an object out with a margin and the errors of a detector."""
+def cut(image_rgb: Bytes, found: SceneObject, rng: np.random.Generator, longest_px: int) -> tuple[Bytes, Bytes]:
+    """Cuts an object and its mask out with a margin and the errors of a detector."""
     height, width = image_rgb.shape[:2]
     x0, y0, x1, y1 = found.box_px
     wide, high = x1 - x0, y1 - y0
@@ -36,7 +43,9 @@ def cut(image_rgb: Bytes, found: SceneObject, rng: np.random.Generator, longest_
     up, down = rng.normal(_MARGIN, 0.04, 2) * high
     x0, x1 = max(0, round(x0 - left)), min(width, round(x1 + right))
     y0, y1 = max(0, round(y0 - up)), min(height, round(y1 + down))
-    piece = image_rgb[y0:y1, x0:x1]
-    scale = longest_px / max(piece.shape[:2])
-    size = (max(1, round(piece.shape[1] * scale)), max(1, round(piece.shape[0] * scale)))
-    return cv2.resize(piece, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    mask = found.mask[y0:y1, x0:x1].astype(np.uint8) * 255
+    scale = longest_px / max(mask.shape)
+    size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    piece = cv2.resize(image_rgb[y0:y1, x0:x1], size, interpolation=how)
+    return piece, np.asarray(cv2.resize(mask, size, interpolation=how), np.uint8)
