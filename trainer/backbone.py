@@ -22,6 +22,7 @@ class Trunk(nn.Module):
 
     def __init__(self, network: nn.Module, channels: list[int], strides: list[int], *, whole: bool) -> None:
         super().__init__()
+        self.before: nn.Module = nn.Identity()  # what is done to a picture first
         self.network = network
         self.channels = channels  # of each map
         self.strides = strides  # input pixels per cell of each map
@@ -29,6 +30,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride."""
+        x = self.before(x)
         return [self.network.forward_features(x)] if self.whole else list(self.network(x))
 
     def hold(self, stages: int, *, statistics: bool) -> list[nn.Module]:

@@ -24,6 +24,7 @@ from trainer.data import pair_batches
 from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
 from trainer.losses import CosineSoftmax, pair_losses
 from trainer.models import Embedder, ModelCard, build_model, load_model, save_model
+from trainer.peer_losses import PeerLoss
 from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Teacher, mean_angle
@@ -31,14 +32,22 @@ from trainer.train import Batch, fit
 
 
 class _Trained(nn.Module):
-    """The embedder, and the sub-category centres of each head that only training needs."""
+    """The embedder, and what only training needs: the sub-category centres of each head, the way to a teacher's vectors."""
 
-    def __init__(self, model: Embedder, heads: list[Head], items: int, recipe: EmbedderRecipe) -> None:
+    def __init__(self, model: Embedder, card: ModelCard, items: int, recipe: EmbedderRecipe, taught: int) -> None:
         super().__init__()
         self.model = model
-        self.anchors = nn.ModuleDict(
-            {f"{h.name}_anchor": CosineSoftmax(h.dim, items, recipe.scale, recipe.decorrelation) for h in heads}
-        )
+        # Heads that are summed share their centres: each then points the way the sum shall.
+        names = ["joint"] if recipe.joint == "sum" else recipe.heads
+        dims = (recipe.dim, items, recipe.scale, recipe.decorrelation, recipe.shorter_dims)
+        self.anchors = nn.ModuleDict({} if recipe.peer else {f"{name}_anchor": CosineSoftmax(*dims) for name in names})
+        joint = sum(head.dim for head in card.vector_parts)
+        self.peer = PeerLoss(recipe.peer, joint, items) if recipe.peer else None
+        self.to_teacher = nn.Linear(joint, taught, bias=False) if taught else nn.Identity()
+
+    def anchor_of(self, head: str) -> CosineSoftmax:
+        """The centres a head learns by."""
+        return self.anchors["joint_anchor" if "joint_anchor" in self.anchors else f"{head}_anchor"]
 
 
 class EmbedderTask:
@@ -49,11 +58,12 @@ class EmbedderTask:
         recipe: EmbedderRecipe,
         crops: Crops,
         model: Embedder,
-        heads: list[Head],
+        card: ModelCard,
         teacher: Teacher | None = None,
     ) -> None:
         self.recipe, self.crops, self.teacher = recipe, crops, teacher
-        self.module = _Trained(model, heads, len(crops.items), recipe)
+        taught = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
+        self.module = _Trained(model, card, len(crops.items), recipe, taught)
         self._labels = crops.item_indices(crops.train)
         self._plan: list[NDArray[np.int64]] = []
 
@@ -69,7 +79,7 @@ class EmbedderTask:
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:
         """Draw the batches: neighbours by the centres learned so far."""
         nearest = None
-        if epoch:
+        if epoch and len(self.module.anchors):
             anchors = next(iter(self.module.anchors.values()))
             centres = F.normalize(anchors.centres.detach().cpu(), dim=1)
             nearest = (centres @ centres.T).fill_diagonal_(-2.0).argsort(dim=1, descending=True)[:, :-1].numpy()
@@ -97,24 +107,39 @@ class EmbedderTask:
         if recipe.confused:
             with _statistics_kept(model):  # of originals: those are what the device sees
                 confused = model.parts(tensors["confused"])
-        parts = {}
-        for head, vectors in original.items():
-            anchor = self.module.anchors[f"{head}_anchor"]
-            anchor.hardest = recipe.hdcl_hardest if done >= recipe.hdcl_from else None
-            loss = anchor(vectors, items)
-            if head == "local":
-                loss = anchor(confused[head], items) + 0.5 * loss
-            if recipe.anchor:
-                parts[f"{head}_anchor"] = recipe.anchor * loss
+        joint = model.join(list(original.values()))
+        if self.module.peer is not None:
+            parts = {"peer": self.module.peer(joint, items)}
+        else:
+            parts = self._anchors(original, confused, joint, items, done)
         start, full = recipe.pair_ramp
-        ramp = min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
+        ramp = 0.0 if recipe.peer else min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
         if ramp * recipe.pairs or not parts:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
             parts |= {f"{head}_pairs": weight * value for head, value in pairs.items()}
         if self.teacher:
-            joint = torch.cat(list(original.values()), dim=1)
-            parts["teacher"] = recipe.distil * mean_angle(joint, self.teacher.embed(tensors["x"]))
+            told = self.teacher.embed(tensors["x"])
+            parts["teacher"] = recipe.distil * mean_angle(self.module.to_teacher(joint), told)
+        return parts
+
+    def _anchors(
+        self, original: dict[str, Tensor], confused: dict[str, Tensor], joint: Tensor, items: Tensor, done: float
+    ) -> dict[str, Tensor]:
+        recipe = self.recipe
+        if not recipe.anchor:
+            return {}
+        for anchor in self.module.anchors.values():
+            anchor.hardest = recipe.hdcl_hardest if done >= recipe.hdcl_from else None
+        parts = {}
+        for head, vectors in original.items():
+            anchor = self.module.anchor_of(head)
+            loss = anchor(vectors, items)
+            if head == "local":
+                loss = anchor(confused[head], items) + 0.5 * loss
+            parts[f"{head}_anchor"] = recipe.anchor * loss
+        if recipe.joint == "sum":
+            parts["joint_anchor"] = recipe.anchor * self.module.anchor_of("joint")(joint, items)
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -199,6 +224,10 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         grid=recipe.grid,
         categories=crops.categories,
         heads=heads,
+        grey=recipe.input.grey,
+        pool=recipe.pool,
+        joint=recipe.joint,
+        shorter_dims=sorted(recipe.shorter_dims),
         seed=recipe.seed,
         data=crops.data_card(recipe.data),
         recipe=recipe.model_dump(mode="json"),
@@ -208,7 +237,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         _take_trunk(model, card, recipe.init_from)
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
-    task = EmbedderTask(recipe, crops, model, heads, teacher)
+    task = EmbedderTask(recipe, crops, model, card, teacher)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
@@ -222,7 +251,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
 
 def _take_trunk(model: Embedder, card: ModelCard, folder: Path) -> None:
     source, source_card = load_model(folder)
-    keys = ("backbone", "backbone_options", "strides")
+    keys = ("backbone", "backbone_options", "strides", "grey")
     wrong = [key for key in keys if getattr(card, key) != getattr(source_card, key)]
     if card.preprocess.mean != source_card.preprocess.mean or card.preprocess.std != source_card.preprocess.std:
         wrong.append("mean and std")

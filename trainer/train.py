@@ -27,6 +27,7 @@ from edge.errors import TrainError
 from trainer.checkpoint import CHECKPOINT_FILE, resume_checkpoint, save_checkpoint
 from trainer.history import write_history
 from trainer.recipe import Optimiser
+from trainer.schedule import learning_rate, stalled, watched_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Sequence[nn.Module] = ()) -> nn.Module:
-    """Train until the last epoch, from the checkpoint in `out` where there is one.
+    """Train until the last epoch, or until nothing more is gained, from the checkpoint in `out` where there is one.
 
     Args:
         task: what is trained; its module is changed in place.
@@ -105,6 +106,9 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
     steps = task.steps()
     total = how.epochs * steps
     for epoch in range(state.epoch, how.epochs):
+        watched = watched_values(state.rows, how)
+        if stalled(watched, how):
+            break
         started = time.monotonic()
         torch.manual_seed(seed * 100_003 + epoch)
         task.begin_epoch(epoch, np.random.default_rng((seed, epoch, 0)))
@@ -114,7 +118,7 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         sums: dict[str, float] = {}
         bar = tqdm(_produce(task, seed, epoch, steps), total=steps, desc=f"{out.name} {epoch + 1}/{how.epochs}")
         for step, batch in enumerate(bar):
-            rate = learning_rate(how, epoch * steps + step, total)
+            rate = learning_rate(how, epoch * steps + step, total, watched)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
             tensors = {key: value.to(device, non_blocking=True) for key, value in batch.tensors.items()}
@@ -137,21 +141,14 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
         if examined:
             row |= _examine(task, average)
+            if how.watch is not None and how.watch not in row:
+                raise TrainError(f"optimiser.watch is {how.watch!r}, expected one of what is measured: {sorted(row)}")
         row["seconds"] = time.monotonic() - started
         state.rows.append(row)
         state.epoch = epoch + 1
         save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
         write_history(out, state.rows, curves=examined)
     return (task.module if average is None else average).eval()
-
-
-def learning_rate(how: Optimiser, step: int, total: int) -> float:
-    """Linear warm-up, then a cosine to nearly zero; `one_cycle` starts at a twenty-fifth, `cosine` at zero."""
-    warm = max(1.0, how.warmup * total)
-    if step < warm:
-        floor = 0.04 if how.schedule == "one_cycle" else 0.0
-        return how.lr * (floor + (1 - floor) * (step + 1) / warm)
-    return how.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm))))
 
 
 def _optimiser(task: Task, how: Optimiser) -> torch.optim.Optimizer:
@@ -161,9 +158,10 @@ def _optimiser(task: Task, how: Optimiser) -> torch.optim.Optimizer:
         factor = how.trunk_lr if id(parameter) in trunk else 1.0
         decay = how.weight_decay if parameter.ndim > 1 else 0.0  # no decay on biases and norms
         groups.setdefault((factor, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()], lr=how.lr
-    )
+    listed = [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()]
+    if how.name == "sgd":
+        return torch.optim.SGD(listed, lr=how.lr, momentum=how.momentum, nesterov=how.momentum > 0)
+    return torch.optim.AdamW(listed, lr=how.lr)
 
 
 def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:

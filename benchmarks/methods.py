@@ -1,0 +1,323 @@
+"""Every embedding method in one table: same pictures, same small backbone, about the same compute, three seeds.
+
+    python benchmarks/methods.py                # makes data, trains what is missing, writes the table; hours to minutes
+    python benchmarks/methods.py --for-s 300    # works for so long at most; a run that was begun is finished
+    python benchmarks/methods.py --table        # only writes the table of what is there
+
+Fifty synthetic items are learned, of each 40 crops; 20 others are never seen in training. `seen`: 10 new renders of each
+item among 10 of the training's. `unseen`: 20 renders of each item among 10 others of them. `auroc`: known from unknown
+objects by the similarity of the nearest of the 50 items. Every training starts from the trunk of one classifier of its
+seed and takes about the same CPU time: a method that looks at region-confusion images gets half the epochs. Writes
+benchmarks/results/methods.json. The teacher needs ImageNet weights in ../shared/data or $FINESIGHT_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.grocery import machine  # noqa: E402
+from edge.manifest import Head, Preprocess  # noqa: E402
+from edge.preprocess import to_canvas  # noqa: E402
+from trainer.backbone import create_trunk  # noqa: E402
+from trainer.classifier import train_classifier  # noqa: E402
+from trainer.crops import answers  # noqa: E402
+from trainer.data import choose, load_pictures, read_samples  # noqa: E402
+from trainer.embedder import train_embedders  # noqa: E402
+from trainer.evaluate import map_at_r, recall_at, similarity  # noqa: E402
+from trainer.memory import keep_freed_memory  # noqa: E402
+from trainer.models import ModelCard, load_model  # noqa: E402
+from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
+from trainer.scda import Scda  # noqa: E402
+from trainer.synthetic.dataset import write_dataset  # noqa: E402
+from trainer.variant import cut_vectors  # noqa: E402
+
+SEEDS = (0, 1, 2)
+EPOCHS = 4  # of a method that looks at each picture once; half of it where it looks at two
+DIM = 192  # of the joint vector of every trained method
+SHORTER = (12, 24, 48, 96)
+PICTURES = {"width": 64, "height": 64, "resize": "stretch", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+BACKBONE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [16]}
+TEACHER = {"name": "mobilenetv2_100", "options": {"pad_type": ""}, "strides": [16], "frozen_stages": 2}
+MILD = {
+    "scale": (0.87, 1.14), "shift": 0.07, "stretch": 0.08, "rotate_deg": 4.0, "perspective": 0.015, "colour": 0.15,
+    "blur": 0.4, "noise": 3.0, "erase": 0.0,
+}  # fmt: skip
+
+Vectors = dict[str, np.ndarray]  # by set: seen_query, seen_gallery, unseen_query, unseen_gallery
+
+
+@dataclass(frozen=True)
+class Method:
+    """One training, or none."""
+
+    changes: dict[str, Any] = field(default_factory=dict)  # of the embedder's recipe
+    looks: int = 1  # at each picture and epoch: 2 with region confusion
+    free: str | None = None  # a variant of Scda, or `average`: not trained
+
+
+PLAIN = {"heads": ["class"], "dim": DIM, "width": 0, "grid": 1, "pairs": 0.0, "decorrelation": 0.0}
+BOTH = PLAIN | {"pool": "max_average"}
+HARD = {"hdcl_from": 0.7, "hdcl_hardest": 2}
+MFFG = {"heads": ["class", "local", "outline"], "dim": DIM // 3, "width": 64, "grid": 3}
+ONE = MFFG | {"heads": ["class"], "dim": DIM}
+TWO = MFFG | {"dim": DIM // 2}
+METHODS = {
+    "untuned average": Method(free="average"),
+    "SCDA": Method(free="scda"),
+    "SCDA+": Method(free="scda+"),
+    "SCDA_flip+": Method(free="scda_flip+"),
+    "plain pooling, softmax": Method(PLAIN),
+    "MFFG guarded": Method(MFFG, looks=2),
+    "MFFG literal, as printed": Method(MFFG | {"mode": "literal", "anchor": 0.0}, looks=2),
+    "MFFG literal, anchored": Method(MFFG | {"mode": "literal"}, looks=2),
+    "one head, softmax": Method(ONE | {"pairs": 0.0}),
+    "one head, softmax and class pairs": Method(ONE),
+    "MFFG guarded, class+local": Method(TWO | {"heads": ["class", "local"]}, looks=2),
+    "MFFG guarded, class+outline": Method(TWO | {"heads": ["class", "outline"]}, looks=2),
+    "MFFG guarded, sum": Method(MFFG | {"dim": DIM, "joint": "sum"}, looks=2),
+    "[max;avg], softmax": Method(BOTH),
+    "[max;avg], DGCRL": Method(BOTH | {"decorrelation": 0.1}),
+    "[max;avg], HCL": Method(BOTH | HARD),
+    "[max;avg], HDCL": Method(BOTH | HARD | {"decorrelation": 0.1}),
+    "[max;avg], HDCL, alpha 100": Method(BOTH | HARD | {"decorrelation": 0.1, "scale": 100.0}),
+    "contrastive (peer)": Method(PLAIN | {"peer": "contrastive"}),
+    "triplet (peer)": Method(PLAIN | {"peer": "triplet"}),
+    "proxy anchor (peer)": Method(PLAIN | {"peer": "proxy_anchor"}),
+    "plain pooling, distilled": Method(PLAIN | {"teacher": "teacher", "distil": 5.0}),
+    "Matryoshka": Method(PLAIN | {"shorter_dims": SHORTER}),
+    "MFFG literal, as printed, random start": Method(
+        MFFG | {"mode": "literal", "anchor": 0.0, "init_from": None}, looks=2
+    ),
+}
+
+
+def main() -> None:
+    """Make data, train, judge, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/methods")
+    parser.add_argument("--for-s", type=float, default=float("inf"), help="begin no other run after so long")
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    if not arguments.table:
+        logging.disable(logging.WARNING)
+        keep_freed_memory()
+        torch.set_num_threads(1)
+        make_data(work)
+        end = time.monotonic() + arguments.for_s
+        for seed, name in [(seed, name) for seed in SEEDS for name in METHODS]:
+            if time.monotonic() > end:
+                sys.exit(f"{name}, seed {seed}: not begun, time is up")
+            judge_once(work, name, seed)
+    write_table(work)
+
+
+def make_data(work: Path) -> None:
+    """Write the crops and an index of the learned and of the other items."""
+    if (work / "data/seen.csv").is_file():
+        return
+    index = write_dataset(work / "data", 7, 0, 40, 0, workers=1)
+    rows = list(csv.DictReader(index.open()))
+    for name in ("unseen", "seen"):
+        with (work / f"data/{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(row for row in rows if (int(row["item"][-2:]) % 3 == 2) == (name == "unseen"))
+
+
+def judge_once(work: Path, name: str, seed: int) -> None:
+    """Train a method with a seed and measure it, unless that is done."""
+    method, slug = METHODS[name], "".join(c if c.isalnum() else "-" for c in name)
+    done = work / "rows" / f"{slug}-{seed}.json"
+    if done.is_file():
+        return
+    trunk = trained_trunk(work, seed)
+    started = time.process_time()
+    if method.free:
+        card, vectors = untrained_vectors(work, trunk, method.free)
+    else:
+        recipe = recipe_of(work, method, seed, trunk)
+        out = work / "run"
+        shutil.rmtree(out, ignore_errors=True)
+        card = train_embedders(recipe, out)[0]
+        trained_s = time.process_time() - started
+        vectors = embed(work, load_model(out)[0], card)
+    row = {"method": name, "seed": seed, "parts": parts_of(name, card, vectors)}
+    if not method.free:
+        row |= {"train_cpu_s": round(trained_s, 1), "parameters": sum(p.numel() for p in load_model(out)[0].parameters())}
+    done.parent.mkdir(exist_ok=True)
+    done.write_text(json.dumps(row, indent=1))
+    print(f"{name}, seed {seed}: {row['parts']['whole']}", flush=True)
+
+
+def trained_trunk(work: Path, seed: int) -> Path:
+    """The classifier of a seed, which every training of that seed starts from."""
+    out = work / f"trunk-{seed}"
+    if not (out / "model.json").is_file():
+        recipe = ClassifierRecipe(
+            kind="classifier", seed=seed, data=seen(work), input=PICTURES, backbone=BACKBONE, augment=MILD,
+            optimiser=schedule(8) | {"batch": 64, "lr": 4e-3},
+        )  # fmt: skip
+        train_classifier(recipe, out)
+    return out
+
+
+def recipe_of(work: Path, method: Method, seed: int, trunk: Path) -> EmbedderRecipe:
+    """The recipe of a method, the same but for what the method is."""
+    shared = {"data": seen(work), "input": PICTURES, "augment": MILD, "init_from": trunk, "images_per_class": 2}
+    changes = dict(method.changes)
+    if "teacher" in changes:
+        changes["teacher"] = trained_teacher(work)
+    return EmbedderRecipe(
+        kind="embedder", seed=seed, backbone=BACKBONE, optimiser=schedule(EPOCHS // method.looks), **(shared | changes)
+    )
+
+
+def trained_teacher(work: Path) -> Path:
+    """A larger network with vectors of another length, from ImageNet weights."""
+    out = work / "teacher"
+    if not (out / "model.json").is_file():
+        weights = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")) / "weights"
+        given = TEACHER | {"pretrained": str(weights / "mobilenetv2_100_in1k.safetensors")}
+        recipe = EmbedderRecipe(
+            kind="embedder", data=seen(work), input=PICTURES, augment=MILD, backbone=given, images_per_class=2,
+            optimiser=schedule(EPOCHS) | {"trunk_lr": 0.3}, **(PLAIN | {"dim": 256}),
+        )  # fmt: skip
+        train_embedders(recipe, out)
+    return out
+
+
+def seen(work: Path) -> dict[str, Any]:
+    """The data that is learned from; there is no validation, and nothing is chosen by it."""
+    return {"index": work / "data/seen.csv", "val_splits": [], "gallery_splits": []}
+
+
+def schedule(epochs: int) -> dict[str, Any]:
+    """How long."""
+    return {"epochs": epochs, "batch": 28, "lr": 2e-3, "evaluate_every": epochs, "device": "cpu", "threads": 1}
+
+
+def untrained_vectors(work: Path, trunk: Path, variant: str) -> tuple[ModelCard, Vectors]:
+    """Vectors of the classifier's trunk as it is."""
+    network, card = load_model(trunk)
+    if variant == "average":
+        from trainer.classifier import _Pooled
+
+        vectors = embed(work, _Pooled(network, 1), card)
+        return card, {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in vectors.items()}
+    maps = create_trunk(card.backbone, [8, 16] if variant != "scda" else [16])
+    maps.network.load_state_dict(network.trunk.network.state_dict())
+    return card, embed(work, Scda(maps.eval(), variant), card)
+
+
+def embed(work: Path, module: torch.nn.Module, card: ModelCard) -> Vectors:
+    """Vectors of the four sets of pictures."""
+    module.eval()
+    return {name: answers(module, canvases, card.preprocess) for name, canvases in canvases_of(work).items()}
+
+
+@cache
+def canvases_of(work: Path) -> Vectors:
+    """The four sets of pictures as the network sees them."""
+    spec = Preprocess(**{key: PICTURES[key] for key in ("width", "height", "resize")}, interpolation="area")
+    canvases = {}
+    for known in ("seen", "unseen"):
+        listed = read_samples(work / f"data/{known}.csv")
+        for role, splits in ("query", ["test"] if known == "seen" else ["val", "test"]), ("gallery", ["train"]):
+            chosen = [s for s in choose(listed, splits) if role == "query" or int(s.path.stem) < 10]
+            canvases[f"{known}_{role}"] = np.stack([to_canvas(spec, p)[0] for p in load_pictures(chosen, None).images])
+    return canvases
+
+
+def items_of(name: str) -> list[str]:
+    """Names of the items of a set's rows, in the order of embed."""
+    from trainer.synthetic.items import catalogue
+
+    known, role = name.split("_")
+    count = 10 if (known, role) != ("unseen", "query") else 20
+    return [i.item_id for i in catalogue() if (int(i.item_id[-2:]) % 3 == 2) == (known == "unseen") for _ in range(count)]
+
+
+def parts_of(name: str, card: ModelCard, vectors: Vectors) -> dict[str, dict[str, float]]:
+    """What the whole vector reaches, and what parts of it reach that a smaller variant would give."""
+    parts = {"whole": measure(vectors)}
+    cuts: dict[str, tuple[list[str], int | None]] = {}
+    if name.startswith("MFFG guarded") and card.joint == "concat" and len(card.heads) == 3:
+        for kept in ("class", "local", "outline", "class+local", "class+outline", "local+outline"):
+            cuts[kept] = (kept.split("+"), None)
+        thirds = {key: np.split(rows, 3, axis=1) for key, rows in vectors.items()}
+        summed = {key: sum(third) for key, third in thirds.items()}
+        parts["summed afterwards"] = measure({k: v / np.linalg.norm(v, axis=1, keepdims=True) for k, v in summed.items()})
+    if name in {"Matryoshka", "plain pooling, softmax"}:
+        cuts |= {f"first {dim}": (["class"], dim) for dim in SHORTER}
+    heads: list[Head] = card.heads
+    for key, (kept, dim) in cuts.items():
+        parts[key] = measure({k: cut_vectors(v, heads, kept, dim) for k, v in vectors.items()})
+    return parts
+
+
+def measure(vectors: Vectors) -> dict[str, float]:
+    """Recall@1 and MAP@R of both groups of items, and the AUROC of known against unknown."""
+    row: dict[str, float] = {"dim": vectors["seen_query"].shape[1]}
+    top = {}
+    for known in ("seen", "unseen"):
+        query, gallery = f"{known}_query", f"{known}_gallery"
+        similar = similarity(vectors[query], vectors[gallery])
+        row[f"{known}_recall_1"] = float(recall_at(similar, items_of(query), items_of(gallery), 1).mean())
+        row[f"{known}_map_r"] = float(map_at_r(similar, items_of(query), items_of(gallery)).mean())
+        top[known] = similarity(vectors[query], vectors["seen_gallery"]).max(axis=1)
+    order = np.searchsorted(np.sort(top["unseen"]), top["seen"], side="left")
+    ties = np.searchsorted(np.sort(top["unseen"]), top["seen"], side="right") - order
+    row["auroc"] = float((order + 0.5 * ties).mean() / len(top["unseen"]))
+    return {key: round(value, 4) for key, value in row.items()}
+
+
+def write_table(work: Path) -> None:
+    """Mean and spread over the seeds of every method and of every part of it."""
+    rows = [json.loads(path.read_text()) for path in sorted((work / "rows").glob("*.json"))]
+    table = []
+    for name in METHODS:
+        mine = [row for row in rows if row["method"] == name]
+        for part in mine[0]["parts"] if mine else []:
+            values = [row["parts"][part] for row in mine]
+            entry: dict[str, Any] = {"method": name, "part": part, "seeds": [row["seed"] for row in mine]}
+            if "train_cpu_s" in mine[0] and part == "whole":
+                entry |= {"train_cpu_s": round(float(np.mean([row["train_cpu_s"] for row in mine])), 1)}
+                entry |= {"parameters": mine[0]["parameters"]}
+            for key in values[0]:
+                found = [value[key] for value in values]
+                spread = {"mean": round(float(np.mean(found)), 4), "sd": round(float(np.std(found, ddof=len(found) > 1)), 4)}
+                entry[key] = found[0] if key == "dim" else spread
+            table.append(entry)
+    report = {
+        "queries": {"seen": len(items_of("seen_query")), "unseen": len(items_of("unseen_query"))},
+        "items": {"seen": len(set(items_of("seen_query"))), "unseen": len(set(items_of("unseen_query")))},
+        "epochs": {"one look": EPOCHS, "two looks": EPOCHS // 2},
+        "table": table, "date": date.today().isoformat(), "machine": machine(),  # noqa: DTZ011
+    }  # fmt: skip
+    (ROOT / "benchmarks/results/methods.json").write_text(json.dumps(report, indent=1) + "\n")
+    for entry in table:
+        numbers = [f"{entry[k]['mean']:.3f}±{entry[k]['sd']:.3f}" for k in entry if isinstance(entry[k], dict)]
+        print(f"{entry['method']} | {entry['part']} | {entry['dim']} | {' | '.join(numbers)}")
+
+
+if __name__ == "__main__":
+    main()
