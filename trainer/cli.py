@@ -40,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--split", default="catalogue", help="of the pictures to embed; comma between several")
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
+    cut = commands.add_parser("cut", help="cut a smaller embedder out of a trained one")
+    cut.add_argument("run", type=Path, help="run folder of the whole embedder")
+    cut.add_argument("--heads", help="to keep, comma between several; all when absent")
+    cut.add_argument("--dim", type=int, help="of each head: one of the recipe's shorter_dims")
+    cut.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
     evaluate = commands.add_parser("evaluate", help="examine trained models on held-out pictures")
     evaluate.add_argument("--classifier", type=Path, help="run folder")
     evaluate.add_argument("--embedder", type=Path, action="append", default=[], help="run folder; may be repeated")
@@ -72,6 +77,8 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         return _synthesize(args)
     if args.command == "embed":
         return _embed(args)
+    if args.command == "cut":
+        return _cut(args)
     if args.command == "evaluate":
         return _evaluate(args)
     return _train(args)
@@ -126,6 +133,13 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
         "pictures": done.pictures,
         "skipped": len(done.skipped),
     }
+
+
+def _cut(args: argparse.Namespace) -> dict[str, object]:
+    from trainer.variant import cut_embedder
+
+    card = cut_embedder(args.run, args.out, args.heads.split(",") if args.heads else None, args.dim)
+    return {"out": str(args.out), "heads": {head.name: head.dim for head in card.vector_parts}}
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, object]:

@@ -32,7 +32,7 @@ from trainer.train import Batch, fit
 
 
 class _Trained(nn.Module):
-    """The embedder, and what only training needs: the sub-category centres of each head, the way to a teacher's vectors."""
+    """The embedder, and what only training needs: sub-category centres of each head, the way to a teacher's vectors."""
 
     def __init__(self, model: Embedder, card: ModelCard, items: int, recipe: EmbedderRecipe, taught: int) -> None:
         super().__init__()
@@ -47,7 +47,8 @@ class _Trained(nn.Module):
 
     def anchor_of(self, head: str) -> CosineSoftmax:
         """The centres a head learns by."""
-        return self.anchors["joint_anchor" if "joint_anchor" in self.anchors else f"{head}_anchor"]
+        anchor: CosineSoftmax = self.anchors["joint_anchor" if "joint_anchor" in self.anchors else f"{head}_anchor"]
+        return anchor
 
 
 class EmbedderTask:

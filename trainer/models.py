@@ -53,10 +53,9 @@ class ModelCard(BaseModel):
     metrics: dict[str, Any] = {}  # on the validation split
     recipe: dict[str, Any] = {}  # as run
 
-
     @property
     def vector_parts(self) -> list[Head]:
-        """The parts of an embedder's joint vector, as the device knows them: a sum is one that nobody can take apart."""
+        """The parts of an embedder's joint vector, as the device knows them: a sum cannot be taken apart."""
         return [Head(name="sum", dim=self.heads[0].dim)] if self.joint == "sum" else self.heads
 
 

@@ -28,7 +28,9 @@ class PeerLoss(nn.Module):
         try:
             from pytorch_metric_learning import distances, losses, miners
         except ImportError as error:
-            raise TrainError(f"peer {name!r}: pytorch-metric-learning is not installed, expected extra peers") from error
+            raise TrainError(
+                f"peer {name!r}: pytorch-metric-learning is not installed, expected extra peers"
+            ) from error
         self.miner = None
         if name == "contrastive":
             self.loss = losses.ContrastiveLoss(pos_margin=1.0, neg_margin=0.5, distance=distances.CosineSimilarity())

@@ -1,8 +1,8 @@
 """Selective convolutional descriptor aggregation (SCDA): an embedding, and a mask of the object, without any training.
 
-Wei et al., "Selective convolutional descriptor aggregation for fine-grained image retrieval", IEEE TIP 2017. The cells of
-a trunk's map whose activations sum to more than the mean, and that hang together in the largest piece, are the object;
-the average and the largest of their descriptors are the embedding.
+Wei et al., "Selective convolutional descriptor aggregation for fine-grained image retrieval", IEEE TIP 2017. The cells
+of a trunk's map whose activations sum to more than the mean, and that hang together in the largest piece, are the
+object; the average and the largest of their descriptors are the embedding.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Scda(nn.Module):
         self.trunk = trunk
         self.variant = variant
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w), normalised, to (n, dim), rows of unit length.
 
         dim is twice the channels of the maps that are read, and twice that with the mirrored picture.
         """
-        vectors = self._aggregate(x)
-        if self.variant == "scda_flip+":
-            vectors = torch.cat([vectors, self._aggregate(x.flip(3))], dim=1) / math.sqrt(2.0)
+        with torch.no_grad():
+            vectors = self._aggregate(x)
+            if self.variant == "scda_flip+":
+                vectors = torch.cat([vectors, self._aggregate(x.flip(3))], dim=1) / math.sqrt(2.0)
         return vectors
 
     def _aggregate(self, x: Tensor) -> Tensor:

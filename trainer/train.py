@@ -141,8 +141,7 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
         if examined:
             row |= _examine(task, average)
-            if how.watch is not None and how.watch not in row:
-                raise TrainError(f"optimiser.watch is {how.watch!r}, expected one of what is measured: {sorted(row)}")
+            _require_watched(how, row)
         row["seconds"] = time.monotonic() - started
         state.rows.append(row)
         state.epoch = epoch + 1
@@ -202,6 +201,11 @@ def _require_finite(parts: dict[str, Tensor], loss: Tensor, epoch: int, step: in
             f"{out}: loss is {float(loss.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
             f"{', '.join(batch.names[:3])}, ...), expected a number; {CHECKPOINT_FILE} holds epoch {epoch}"
         )
+
+
+def _require_watched(how: Optimiser, row: dict[str, float]) -> None:
+    if how.watch is not None and how.watch not in row:
+        raise TrainError(f"optimiser.watch is {how.watch!r}, expected one of what is measured: {sorted(row)}")
 
 
 @torch.no_grad()

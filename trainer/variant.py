@@ -63,7 +63,9 @@ def cut_embedder(folder: Path, out: Path, names: Sequence[str] | None = None, di
     own = smaller.state_dict()
     weights = network.state_dict()
     # What a cut head's last layer has fewer of are rows: the numbers that it still gives.
-    smaller.load_state_dict({key: weights[key][: len(value)] if value.ndim else weights[key] for key, value in own.items()})
+    smaller.load_state_dict(
+        {key: weights[key][: len(value)] if value.ndim else weights[key] for key, value in own.items()}
+    )
     save_model(out, smaller, cut)
     return cut
 

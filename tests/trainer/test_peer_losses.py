@@ -35,12 +35,12 @@ def test_proxy_anchor_of_one_vector_on_its_proxy():
     positive = math.log(1 + math.exp(-32 * (1 - 0.1)))
     negative = math.log(1 + math.exp(32 * (0 + 0.1)))
     expected = positive / 1 + negative / 2  # over proxies with a positive, over all proxies
-    assert float(loss(unit(0), torch.tensor([0]))) == pytest.approx(expected, abs=1e-4)
+    assert float(loss(unit(0), torch.tensor([0])).detach()) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["contrastive", "triplet", "proxy_anchor"])
 def test_an_embedder_learns_by_a_peer_alone(tmp_path, name):
-    recipe = embedder_recipe(write_crops(tmp_path / "data", per_item=9), epochs=8, peer=name, heads=["class"])
+    recipe = embedder_recipe(write_crops(tmp_path / "data", per_item=9), epochs=6, peer=name, heads=["class"])
     card = train_embedders(recipe, tmp_path / "run")[0]
     header = (tmp_path / "run/metrics.csv").read_text().splitlines()[0]
     assert "loss_peer" in header

@@ -17,8 +17,8 @@ def test_shipped_recipes_load(path):
     assert load_recipe(path).kind in path.stem
 
 
-def test_six_recipes_are_shipped():
-    assert len(SHIPPED) == 6
+def test_seven_recipes_are_shipped():
+    assert len(SHIPPED) == 7
 
 
 def write(folder: Path, text: str) -> Path:
@@ -34,6 +34,10 @@ def write(folder: Path, text: str) -> Path:
         ("kind: classifier\ndata: {index: a.csv}\noptimiser: {lr: -1}", r"recipe.yaml: optimiser.lr: .*found -1"),
         ("kind: classifier", r"recipe.yaml: data: Field required"),
         ("kind: poet", r"recipe.yaml: .*'poet'"),
+        ("kind: embedder\ndata: {index: a.csv}\nheads: [local, outline]", r"heads are .*expected class and others"),
+        ("kind: embedder\ndata: {index: a.csv}\nheads: [class, class]", r"expected class and others, each once"),
+        ("kind: embedder\ndata: {index: a.csv}\ndim: 64\nshorter_dims: [16, 64]", r"found \[64\], expected less"),
+        ("kind: embedder\ndata: {index: a.csv}\nhdcl_hardest: 1", r"hdcl_hardest: .*greater than or equal to 2"),
         ("- a list", r"found list, expected keys"),
         ("kind: [", r"recipe.yaml: no YAML"),
     ],

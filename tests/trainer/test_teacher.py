@@ -90,7 +90,10 @@ def test_a_teacher_of_another_length_is_followed_through_a_projection(tmp_path, 
         with (out / "metrics.csv").open() as file:
             finals[weight] = float(list(csv.DictReader(file))[-1]["loss_teacher"]) / weight
     assert finals[10.0] < 0.7 * finals[0.01]
-    assert vectors_of(tmp_path / "taught-10.0", pictures).shape == (16, 16)  # its own length, the projection left behind
+    assert vectors_of(tmp_path / "taught-10.0", pictures).shape == (
+        16,
+        16,
+    )  # its own length, the projection left behind
 
 
 @pytest.mark.parametrize(

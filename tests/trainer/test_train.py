@@ -236,18 +236,18 @@ PUBLISHED |= {"evaluate_every": 1, "device": "cpu"}
 
 
 def test_the_published_schedule_lowers_the_rate_and_ends_early_whether_or_not_it_was_killed(tmp_path, monkeypatch):
-    how = PUBLISHED | {"lr": 1e-9, "epochs": 30, "patience": 2, "stop_after": 5}  # too small to gain anything
+    how = PUBLISHED | {"lr": 1e-9, "epochs": 12, "patience": 1, "stop_after": 3}  # too small to gain anything
     recipe = classifier_recipe(
         write_crops(tmp_path / "data"), optimiser=how, further_widths=[8], dropout=0.5, auxiliary_items=False
     )
     train_classifier(recipe, tmp_path / "unbroken")
     rows = table(tmp_path / "unbroken")
-    assert 5 < len(rows) < 30
+    assert 3 < len(rows) < 12
     assert float(rows[-1]["lr"]) < float(rows[0]["lr"])
     best = min(range(len(rows)), key=lambda i: float(rows[i]["loss_val"]))
-    assert len(rows) - 1 - best == 5
+    assert len(rows) - 1 - best == 3
     with monkeypatch.context() as patch:
-        kill_in(patch, ClassifierTask, 4)
+        kill_in(patch, ClassifierTask, 2)
         with pytest.raises(Killed):
             train_classifier(recipe, tmp_path / "killed")
     train_classifier(recipe, tmp_path / "killed")
@@ -256,7 +256,9 @@ def test_the_published_schedule_lowers_the_rate_and_ends_early_whether_or_not_it
 
 def test_the_published_optimiser_learns(tmp_path):
     recipe = classifier_recipe(
-        write_crops(tmp_path / "data", per_item=9), optimiser=PUBLISHED | {"lr": 2e-2, "epochs": 8}, further_widths=[8]
+        write_crops(tmp_path / "data", per_item=9),
+        optimiser=PUBLISHED | {"lr": 2e-2, "epochs": 8, "evaluate_every": 8},
+        further_widths=[8],
     )
     card = train_classifier(recipe, tmp_path / "run")
     assert card.metrics["accuracy"] == 1.0
@@ -282,9 +284,7 @@ def test_a_schedule_that_goes_by_what_is_not_measured_is_refused(tmp_path):
 )
 def test_every_form_of_embedder_learns(tmp_path, changes):
     index = write_crops(tmp_path / "data", per_item=9)
-    if "grey" in str(changes):  # red and blue as light as each other: their items differ in the place of a dot
-        assert "input" in changes
-    card = train_embedders(embedder_recipe(index, epochs=8, **changes), tmp_path / "run")[0]
+    card = train_embedders(embedder_recipe(index, epochs=6, **changes), tmp_path / "run")[0]
     rows = table(tmp_path / "run")
     assert card.metrics["recall_1_train"] >= 0.75  # a guess is right once in four
     first, last = (sum(float(v) for k, v in row.items() if k.endswith("_anchor")) for row in (rows[0], rows[-1]))

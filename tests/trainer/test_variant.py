@@ -20,7 +20,9 @@ def run(tmp_path):
         torch.manual_seed(2)
         spec = Preprocess(width=64, height=64)
         fields = {"heads": HEADS, "shorter_dims": [2, 4], "categories": ["a"], "width": 16, "grid": 2} | changes
-        card = ModelCard(kind="embedder", backbone="mobilenetv4_conv_small_050", preprocess=spec, strides=[16], **fields)
+        card = ModelCard(
+            kind="embedder", backbone="mobilenetv4_conv_small_050", preprocess=spec, strides=[16], **fields
+        )
         save_model(tmp_path / "run", build_model(card), card)
         return tmp_path / "run"
 
