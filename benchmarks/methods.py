@@ -227,14 +227,23 @@ def schedule(epochs: int) -> dict[str, Any]:
     return {"epochs": epochs, "batch": 28, "lr": 2e-3, "evaluate_every": epochs, "device": "cpu", "threads": 1}
 
 
+class Average(torch.nn.Module):
+    """The average of a trunk's map, of unit length."""
+
+    def __init__(self, trunk: torch.nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 3, h, w) to (n, channels)."""
+        return torch.nn.functional.normalize(self.trunk(x)[-1].mean(dim=(2, 3)), dim=1)
+
+
 def untrained_vectors(work: Path, trunk: Path, variant: str) -> tuple[ModelCard, Vectors]:
     """Vectors of the classifier's trunk as it is."""
     network, card = load_model(trunk)
     if variant == "average":
-        from trainer.classifier import _Pooled
-
-        vectors = embed(work, _Pooled(network, 1), card)
-        return card, {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in vectors.items()}
+        return card, embed(work, Average(network.trunk), card)
     maps = create_trunk(card.backbone, [8, 16] if variant != "scda" else [16])
     maps.network.load_state_dict(network.trunk.network.state_dict())
     return card, embed(work, Scda(maps.eval(), variant), card)
