@@ -67,7 +67,9 @@ def object_mask(feature: Tensor, within: Tensor | None = None) -> Tensor:
     Returns:
         (n, h, w) bool, at least one cell of each picture.
     """
-    strength = feature.sum(dim=1)
+    # Negative ones, which maps without a ReLU have, say nothing of an object (groceries, MobileNetV2 at stride 32,
+    # 296 pictures of `val` among 5 of each class: Recall@1 0.460 instead of 0.429).
+    strength = feature.clamp(min=0.0).sum(dim=1)
     chosen = strength > strength.mean(dim=(1, 2), keepdim=True)
     if within is not None:
         chosen &= within

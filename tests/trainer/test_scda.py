@@ -37,6 +37,13 @@ def test_the_object_is_where_activations_sum_to_more_than_the_mean():
     assert torch.equal(object_mask(feature), mask_of("....", ".##.", "...."))
 
 
+def test_negative_activations_do_not_hide_an_object():
+    feature = torch.zeros(1, 2, 3, 4)
+    feature[0, 0, 1, 1] = 3.0
+    feature[0, 1, 1, 1] = -9.0
+    assert torch.equal(object_mask(feature), mask_of("....", ".#..", "...."))
+
+
 def test_a_flat_map_still_has_one_cell():
     assert int(object_mask(torch.ones(1, 4, 3, 3)).sum()) == 1
 
