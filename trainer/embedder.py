@@ -29,6 +29,7 @@ from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Teacher, mean_angle
 from trainer.train import Batch, fit
+from trainer.variant import cut_vectors
 
 
 class _Trained(nn.Module):
@@ -187,6 +188,20 @@ def _recall(model: nn.Module, crops: Crops) -> float:
     return float(examine(model, crops)["recall_1_train"].mean())
 
 
+def _examine_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[str, NDArray[np.float64]]:
+    """Recall@1 of the shorter vectors that were trained along."""
+    if not crops.val or not card.shorter_dims:
+        return {}
+    queries, among = (answers(model, c, crops.spec) for c in (crops.val_canvases, crops.train_canvases()))
+    items, known = ([sample.item for sample in samples] for samples in (crops.val, crops.train))
+    names = [part.name for part in card.vector_parts]
+    values = {}
+    for dim in card.shorter_dims:
+        cut = (cut_vectors(vectors, card.vector_parts, names, dim) for vectors in (queries, among))
+        values[f"recall_1_train_dim_{dim}"] = recall_at(similarity(*cut), items, known, 1)
+    return values
+
+
 def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
 
@@ -242,7 +257,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
-    values = examine(shipped, crops)
+    values = examine(shipped, crops) | _examine_shorter(shipped, crops, card)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})

@@ -17,8 +17,7 @@ from trainer.models import ModelCard, build_model, load_model, save_model
 TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]
 FORMS = {
     "sum": {"joint": "sum"},
-    "max_average": {"pool": "max_average", "grid": 1},
-    "grey": {"grey": True, "grid": 2},
+    "max_average, grey": {"pool": "max_average", "grid": 2, "grey": True},
     "published": {"kind": "classifier", "labels": ["a", "b"], "further_widths": [8], "grey": True, "heads": []},
 }
 

@@ -36,7 +36,7 @@ def vectors_of(folder):
 
 @pytest.mark.parametrize(
     ("names", "dim", "length"),
-    [(["class", "outline"], None, 16), (["class"], None, 8), (None, 4, 12), (["local", "class"], 2, 4)],
+    [(["class", "outline"], None, 16), (None, 4, 12), (["local", "class"], 2, 4)],
 )
 def test_a_cut_embedder_gives_the_cut_vectors_of_the_whole(run, tmp_path, names, dim, length):
     whole = run()
