@@ -51,11 +51,12 @@ from trainer.variant import cut_vectors  # noqa: E402
 
 SEEDS = (0, 1, 2)
 CATEGORIES = ("bottle", "jar")
-EPOCHS = 8  # of a method that looks at each picture once; half of it where it looks at two
+EPOCHS = 6  # of a method that looks at each picture once; half of it where it looks at two
 DIM = 192  # of the joint vector of every trained method
 SHORTER = (12, 24, 48, 96)
 PICTURES = {"width": 64, "height": 64, "resize": "stretch", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-BACKBONE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [16]}
+WHOLE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [16]}
+BACKBONE = WHOLE | {"frozen_stages": 1}  # the stem stays as the classifier learned it
 TEACHER = {"name": "mobilenetv2_100", "options": {"pad_type": ""}, "strides": [16]}
 MILD = {
     "scale": (0.87, 1.14), "shift": 0.07, "stretch": 0.08, "rotate_deg": 4.0, "perspective": 0.015, "colour": 0.15,
@@ -105,7 +106,7 @@ METHODS = {
     "plain pooling, distilled": Method(PLAIN | {"teacher": "teacher", "distil": 5.0}),
     "Matryoshka": Method(PLAIN | {"shorter_dims": SHORTER}),
     "MFFG literal, as printed, random start": Method(
-        MFFG | {"mode": "literal", "anchor": 0.0, "init_from": None}, looks=2
+        MFFG | {"mode": "literal", "anchor": 0.0, "init_from": None, "backbone": WHOLE}, looks=2
     ),
     "plain pooling, softmax, twice as long": Method(PLAIN | {"optimiser": 2}),
     "MFFG guarded, twice as long": Method(MFFG | {"optimiser": 2}, looks=2),
@@ -186,7 +187,7 @@ def trained_trunk(work: Path, seed: int) -> Path:
     out = work / f"trunk-{seed}"
     if not (out / "model.json").is_file():
         recipe = ClassifierRecipe(
-            kind="classifier", seed=seed, data=seen(work), input=PICTURES, backbone=BACKBONE, augment=MILD,
+            kind="classifier", seed=seed, data=seen(work), input=PICTURES, backbone=WHOLE, augment=MILD,
             optimiser=schedule(20) | {"batch": 64, "lr": 4e-3},
         )  # fmt: skip
         train_classifier(recipe, out)
