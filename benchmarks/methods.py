@@ -32,20 +32,8 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import method_list as given  # noqa: E402
 from benchmarks.grocery import machine  # noqa: E402
-from benchmarks.method_list import (
-    BACKBONE,
-    CORE,
-    EPOCHS,
-    METHODS,
-    MILD,
-    PICTURES,
-    PLAIN,
-    SHORTER,
-    TEACHER,
-    WHOLE,
-    Method,
-)  # noqa: E402
 from edge.manifest import Head, Preprocess  # noqa: E402
 from edge.preprocess import to_canvas  # noqa: E402
 from trainer.backbone import create_trunk  # noqa: E402
@@ -81,8 +69,8 @@ def main() -> None:
         torch.set_num_threads(1)
         make_data(work)
         end = time.monotonic() + arguments.for_s
-        first = [(seed, name) for seed in SEEDS for name in CORE]  # the rows that the recommendation rests on
-        for seed, name in [*first, *((seed, name) for seed in SEEDS for name in METHODS)]:
+        first = [(seed, name) for seed in SEEDS for name in given.CORE]  # the rows that the recommendation rests on
+        for seed, name in [*first, *((seed, name) for seed in SEEDS for name in given.METHODS)]:
             if time.monotonic() > end:
                 sys.exit(f"{name}, seed {seed}: not begun, time is up")
             judge_once(work, name, seed)
@@ -109,7 +97,7 @@ def group_of(item: str) -> str:
 
 def judge_once(work: Path, name: str, seed: int) -> None:
     """Train a method with a seed and measure it, unless that is done."""
-    method, slug = METHODS[name], "".join(c if c.isalnum() else "-" for c in name)
+    method, slug = given.METHODS[name], "".join(c if c.isalnum() else "-" for c in name)
     done = work / "rows" / f"{slug}-{seed}.json"
     if done.is_file():
         return
@@ -140,20 +128,26 @@ def trained_trunk(work: Path, seed: int) -> Path:
     out = work / f"trunk-{seed}"
     if not (out / "model.json").is_file():
         recipe = ClassifierRecipe(
-            kind="classifier", seed=seed, data=seen(work), input=PICTURES, backbone=WHOLE, augment=MILD,
+            kind="classifier", seed=seed, data=seen(work), input=given.PICTURES, backbone=given.WHOLE, augment=given.MILD,
             optimiser=schedule(20) | {"batch": 64, "lr": 4e-3},
         )  # fmt: skip
         train_classifier(recipe, out)
     return out
 
 
-def recipe_of(work: Path, method: Method, seed: int, trunk: Path) -> EmbedderRecipe:
+def recipe_of(work: Path, method: given.Method, seed: int, trunk: Path) -> EmbedderRecipe:
     """The recipe of a method, the same but for what the method is."""
     changes = dict(method.changes)
     if "teacher" in changes:
         changes["teacher"] = trained_teacher(work)
-    changes["optimiser"] = schedule(changes.get("optimiser", 1) * EPOCHS // method.looks)
-    shared = {"data": seen(work), "input": PICTURES, "augment": MILD, "init_from": trunk, "backbone": BACKBONE}
+    changes["optimiser"] = schedule(changes.get("optimiser", 1) * given.EPOCHS // method.looks)
+    shared = {
+        "data": seen(work),
+        "input": given.PICTURES,
+        "augment": given.MILD,
+        "init_from": trunk,
+        "backbone": given.BACKBONE,
+    }
     return EmbedderRecipe(kind="embedder", seed=seed, images_per_class=2, **(shared | changes))
 
 
@@ -162,10 +156,10 @@ def trained_teacher(work: Path) -> Path:
     out = work / "teacher"
     if not (out / "model.json").is_file():
         weights = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")) / "weights"
-        given = TEACHER | {"pretrained": str(weights / "mobilenetv2_100_in1k.safetensors")}
+        pretrained = given.TEACHER | {"pretrained": str(weights / "mobilenetv2_100_in1k.safetensors")}
         recipe = EmbedderRecipe(
-            kind="embedder", data=seen(work), input=PICTURES, augment=MILD, backbone=given, images_per_class=2,
-            optimiser=schedule(EPOCHS) | {"trunk_lr": 0.3}, **(PLAIN | {"dim": 256}),
+            kind="embedder", data=seen(work), input=given.PICTURES, augment=given.MILD, backbone=pretrained, images_per_class=2,
+            optimiser=schedule(given.EPOCHS) | {"trunk_lr": 0.3}, **(given.PLAIN | {"dim": 256}),
         )  # fmt: skip
         train_embedders(recipe, out)
     return out
@@ -212,7 +206,7 @@ def embed(work: Path, module: torch.nn.Module, card: ModelCard) -> Vectors:
 @cache
 def canvases_of(work: Path) -> Vectors:
     """The four sets of pictures as the network sees them."""
-    spec = Preprocess(**{key: PICTURES[key] for key in ("width", "height", "resize")}, interpolation="area")
+    spec = Preprocess(**{key: given.PICTURES[key] for key in ("width", "height", "resize")}, interpolation="area")
     canvases = {}
     for known in ("seen", "unseen"):
         for role in ("query", "gallery"):
@@ -244,7 +238,7 @@ def parts_of(work: Path, name: str, card: ModelCard, vectors: Vectors) -> dict[s
             work, {k: v / np.linalg.norm(v, axis=1, keepdims=True) for k, v in summed.items()}
         )
     if name in {"Matryoshka", "plain pooling, softmax"}:
-        cuts |= {f"first {dim}": (["class"], dim) for dim in SHORTER}
+        cuts |= {f"first {dim}": (["class"], dim) for dim in given.SHORTER}
     heads: list[Head] = card.heads
     for key, (kept, dim) in cuts.items():
         parts[key] = measure(work, {k: cut_vectors(v, heads, kept, dim) for k, v in vectors.items()})
@@ -272,7 +266,7 @@ def write_table(work: Path) -> None:
     """Mean and spread over the seeds of every method and of every part of it."""
     rows = [json.loads(path.read_text()) for path in sorted((work / "rows").glob("*.json"))]
     table = []
-    for name in METHODS:
+    for name in given.METHODS:
         mine = [row for row in rows if row["method"] == name]
         for part in mine[0]["parts"] if mine else []:
             values = [row["parts"][part] for row in mine]
@@ -291,7 +285,7 @@ def write_table(work: Path) -> None:
     report = {
         "queries": {known: len(samples_of(work, f"{known}_query")) for known in ("seen", "unseen")},
         "items": {known: len({s.item for s in samples_of(work, f"{known}_query")}) for known in ("seen", "unseen")},
-        "epochs": {"one look": EPOCHS, "two looks": EPOCHS // 2},
+        "epochs": {"one look": given.EPOCHS, "two looks": given.EPOCHS // 2},
         "table": table, "date": date.today().isoformat(), "machine": machine(),  # noqa: DTZ011
     }  # fmt: skip
     (ROOT / "benchmarks/results/methods.json").write_text(json.dumps(report, indent=1) + "\n")
