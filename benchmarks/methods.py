@@ -128,9 +128,14 @@ def trained_trunk(work: Path, seed: int) -> Path:
     out = work / f"trunk-{seed}"
     if not (out / "model.json").is_file():
         recipe = ClassifierRecipe(
-            kind="classifier", seed=seed, data=seen(work), input=given.PICTURES, backbone=given.WHOLE, augment=given.MILD,
+            kind="classifier",
+            seed=seed,
+            data=seen(work),
+            input=given.PICTURES,
+            backbone=given.WHOLE,
+            augment=given.MILD,
             optimiser=schedule(20) | {"batch": 64, "lr": 4e-3},
-        )  # fmt: skip
+        )
         train_classifier(recipe, out)
     return out
 
@@ -158,9 +163,15 @@ def trained_teacher(work: Path) -> Path:
         weights = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")) / "weights"
         pretrained = given.TEACHER | {"pretrained": str(weights / "mobilenetv2_100_in1k.safetensors")}
         recipe = EmbedderRecipe(
-            kind="embedder", data=seen(work), input=given.PICTURES, augment=given.MILD, backbone=pretrained, images_per_class=2,
-            optimiser=schedule(given.EPOCHS) | {"trunk_lr": 0.3}, **(given.PLAIN | {"dim": 256}),
-        )  # fmt: skip
+            kind="embedder",
+            data=seen(work),
+            input=given.PICTURES,
+            augment=given.MILD,
+            backbone=pretrained,
+            images_per_class=2,
+            optimiser=schedule(given.EPOCHS) | {"trunk_lr": 0.3},
+            **(given.PLAIN | {"dim": 256}),
+        )
         train_embedders(recipe, out)
     return out
 
