@@ -30,7 +30,7 @@ class Method:
 PLAIN = {"heads": ["class"], "dim": DIM, "width": 0, "grid": 1, "pairs": 0.0, "decorrelation": 0.0}
 BOTH = PLAIN | {"pool": "max_average"}
 HARD = {"hdcl_from": 0.7, "hdcl_hardest": 2}
-MFFG = {"heads": ["class", "local", "outline"], "dim": DIM // 3, "width": 64, "grid": 3}
+MFFG = {"heads": ["class", "local", "outline"], "dim": DIM // 3, "width": 64, "grid": 3, "pairs": 0.5}
 ONE = MFFG | {"heads": ["class"], "dim": DIM}
 TWO = MFFG | {"dim": DIM // 2}
 METHODS = {

@@ -287,10 +287,9 @@ def write_table(work: Path) -> None:
                 entry |= {"parameters": mine[0]["parameters"]}
             for key in values[0]:
                 found = [value[key] for value in values]
-                spread = {
-                    "mean": round(float(np.mean(found)), 4),
-                    "sd": round(float(np.std(found, ddof=len(found) > 1)), 4),
-                }
+                spread = {"mean": round(float(np.mean(found)), 4)}
+                if len(found) > 1:
+                    spread["sd"] = round(float(np.std(found, ddof=1)), 4)
                 entry[key] = found[0] if key == "dim" else spread
             table.append(entry)
     report = {
@@ -301,7 +300,7 @@ def write_table(work: Path) -> None:
     }  # fmt: skip
     (ROOT / "benchmarks/results/methods.json").write_text(json.dumps(report, indent=1) + "\n")
     for entry in table:
-        numbers = [f"{entry[k]['mean']:.3f}±{entry[k]['sd']:.3f}" for k in entry if isinstance(entry[k], dict)]
+        numbers = [f"{v['mean']:.3f}±{v.get('sd', float('nan')):.3f}" for v in entry.values() if isinstance(v, dict)]
         print(f"{entry['method']} | {entry['part']} | {entry['dim']} | {' | '.join(numbers)}")
 
 

@@ -165,9 +165,10 @@ class EmbedderRecipe(_Recipe):
     init_from: Path | None = None  # a classifier's run folder, for the trunk
     teacher: Path | None = None  # an embedder's run folder, to distil from; of other heads through a projection
     distil: float = 1.0  # weight of what the teacher says
-    heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
+    # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
+    heads: list[Literal["class", "local", "outline"]] = ["class"]
     joint: Literal["concat", "sum"] = "concat"  # how the heads make one vector
-    dim: Annotated[int, Field(ge=1)] = 64  # of each head
+    dim: Annotated[int, Field(ge=1)] = 192  # of each head
     shorter_dims: list[Annotated[int, Field(ge=1)]] = []  # of each head, that have to serve too (Matryoshka)
     width: Annotated[int, Field(ge=0)] = 128  # of each head's convolution; 0: none, for one head on a trunk kept whole
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
@@ -180,7 +181,7 @@ class EmbedderRecipe(_Recipe):
     scale: float = 16.0  # alpha of the cosine softmax
     decorrelation: float = 0.1  # lambda of the centres
     anchor: float = 1.0  # weight of the cosine softmax; 0 trains on the pairs alone, which collapses from scratch
-    pairs: float = 0.5  # weight of the pairwise losses at full ramp
+    pairs: float = 0.0  # weight of the pairwise losses at full ramp
     pair_ramp: tuple[Fraction, Fraction] = (0.3, 0.6)  # of the training, where they come in
     hdcl_from: Fraction = 1.0  # of the training, where the softmax turns hard; 1: never
     hdcl_hardest: Annotated[int, Field(ge=2)] = 4
