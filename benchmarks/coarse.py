@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "runs/coarse")
     parser.add_argument("--px", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=5, help="at most")
+    parser.add_argument("--epochs", type=int, default=4, help="at most")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
