@@ -124,7 +124,7 @@ class ClassifierModel(_Model):
 class Head(_Tree):
     """One part of the joint embedding."""
 
-    name: Literal["class", "local", "outline"]
+    name: Literal["class", "local", "outline", "sum"]  # sum: of all three, which cannot be taken apart
     dim: int
 
 

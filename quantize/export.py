@@ -136,7 +136,7 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         strides=card.strides if card.kind in {"detector", "localiser"} else [],
         labels=card.labels,
         categories=card.categories,
-        heads=card.heads,
+        heads=card.vector_parts,
         score_threshold=card.score_threshold,
         temperature=card.temperature,
         record={"backbone": card.backbone, "seed": card.seed, "data": card.data, "metrics": card.metrics},

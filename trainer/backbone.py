@@ -25,6 +25,7 @@ class Trunk(nn.Module):
 
     def __init__(self, network: nn.Module, channels: list[int], strides: list[int], *, whole: bool) -> None:
         super().__init__()
+        self.before: nn.Module = nn.Identity()  # what is done to a picture first
         self.network = network
         self.channels = channels  # of each map
         self.strides = strides  # input pixels per cell of each map
@@ -43,6 +44,7 @@ class Trunk(nn.Module):
         return [gather_rows(feature.float()) for feature in maps]
 
     def _maps(self, x: Tensor) -> list[Tensor]:
+        x = self.before(x)
         return [self.network.forward_features(x)] if self.whole else list(self.network(x))
 
     def hold(self, stages: int, *, statistics: bool) -> list[nn.Module]:

@@ -106,7 +106,11 @@ class ClassifierTask:
         crops = self.crops
         if not crops.val:
             return {}
-        metrics = {"accuracy": accuracy(module.model, crops)}
+        logits, truth = answers(module.model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
+        metrics = {
+            "accuracy": float((logits.argmax(axis=1) == truth).mean()),
+            "loss_val": float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth))),
+        }
         if self.recipe.auxiliary_items:
             pooled = torch.from_numpy(
                 answers(_Pooled(module.model, self.recipe.auxiliary_grid), crops.val_canvases, crops.spec)
@@ -151,7 +155,10 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         backbone_options=recipe.backbone.options,
         preprocess=spec,
         strides=strides_of(recipe),
+        grey=recipe.input.grey,
         width=recipe.width,
+        further_widths=recipe.further_widths,
+        dropout=recipe.dropout,
         labels=crops.categories,
         seed=recipe.seed,
         data=crops.data_card(recipe.data),

@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
+    cut = commands.add_parser("cut", help="cut a smaller embedder out of a trained one")
+    cut.add_argument("run", type=Path, help="run folder of the whole embedder")
+    cut.add_argument("--heads", help="to keep, comma between several; all when absent")
+    cut.add_argument("--dim", type=int, help="of each head: one of the recipe's shorter_dims")
+    cut.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
     cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures: RGBA, and on white")
     cutout.add_argument("--localiser", type=Path, required=True, help="run folder")
     cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
@@ -95,6 +100,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "synthesize": _synthesize,
         "data": _data,
         "embed": _embed,
+        "cut": _cut,
         "cutout": _cutout,
         "evaluate": _evaluate,
         "expand": run_expand,
@@ -194,6 +200,13 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
         "pictures": done.pictures,
         "skipped": len(done.skipped),
     }
+
+
+def _cut(args: argparse.Namespace) -> dict[str, object]:
+    from trainer.variant import cut_embedder
+
+    card = cut_embedder(args.run, args.out, args.heads.split(",") if args.heads else None, args.dim)
+    return {"out": str(args.out), "heads": {head.name: head.dim for head in card.vector_parts}}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from trainer.models import ModelCard, load_card
 from trainer.teacher import Teacher, mean_angle
 
 SCALE = 16.0  # of the cosines to the old centres
-_SAME = ("kind", "heads", "preprocess")
+_SAME = ("kind", "heads", "joint", "preprocess")
 
 
 class Predecessor:

@@ -219,6 +219,7 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
         backbone_options=recipe.backbone.options,
         preprocess=spec,
         strides=strides_of(recipe),
+        grey=recipe.input.grey,
         width=recipe.width,
         labels=labels,
         seed=recipe.seed,

@@ -48,6 +48,6 @@ def require_watched(found: dict[str, float], now: Standing, watch: str | None) -
     """
     if not now.best_epoch:
         raise TrainError(
-            f"optimiser.stop_after: found {sorted(found) or 'no validation pictures'} to watch, "
+            f"optimiser.watch: found {sorted(found) or 'no validation pictures'} to watch, "
             f"expected {watch or ' or '.join(WATCHED)}"
         )

@@ -26,22 +26,33 @@ from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
 from trainer.finetune import base_of, save_centres, start_from
 from trainer.losses import CosineSoftmax, pair_losses
 from trainer.models import Embedder, ModelCard, build_model, save_model
+from trainer.peer_losses import PeerLoss
 from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Teacher, mean_angle
 from trainer.train import Batch, fit
 from trainer.training_card import write_crops_card
+from trainer.variant import cut_vectors
 
 
 class _Trained(nn.Module):
-    """The embedder, and the sub-category centres of each head that only training needs."""
+    """The embedder, and what only training needs: sub-category centres of each head, the way to a teacher's vectors."""
 
-    def __init__(self, model: Embedder, heads: list[Head], items: int, recipe: EmbedderRecipe) -> None:
+    def __init__(self, model: Embedder, card: ModelCard, items: int, recipe: EmbedderRecipe, taught: int) -> None:
         super().__init__()
         self.model = model
-        self.anchors = nn.ModuleDict(
-            {f"{h.name}_anchor": CosineSoftmax(h.dim, items, recipe.scale, recipe.decorrelation) for h in heads}
-        )
+        # Heads that are summed share their centres: each then points the way the sum shall.
+        names = ["joint"] if recipe.joint == "sum" else recipe.heads
+        dims = (recipe.dim, items, recipe.scale, recipe.decorrelation, recipe.shorter_dims)
+        self.anchors = nn.ModuleDict({} if recipe.peer else {f"{name}_anchor": CosineSoftmax(*dims) for name in names})
+        joint = sum(head.dim for head in card.vector_parts)
+        self.peer = PeerLoss(recipe.peer, joint, items) if recipe.peer else None
+        self.to_teacher = nn.Linear(joint, taught, bias=False) if taught else nn.Identity()
+
+    def anchor_of(self, head: str) -> CosineSoftmax:
+        """The centres a head learns by."""
+        anchor: CosineSoftmax = self.anchors["joint_anchor" if "joint_anchor" in self.anchors else f"{head}_anchor"]
+        return anchor
 
 
 class EmbedderTask:
@@ -52,12 +63,13 @@ class EmbedderTask:
         recipe: EmbedderRecipe,
         crops: Crops,
         model: Embedder,
-        heads: list[Head],
+        card: ModelCard,
         teacher: Teacher | None = None,
         predecessor: Predecessor | None = None,
     ) -> None:
         self.recipe, self.crops, self.teacher, self.predecessor = recipe, crops, teacher, predecessor
-        self.module = _Trained(model, heads, len(crops.items), recipe)
+        taught = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
+        self.module = _Trained(model, card, len(crops.items), recipe, taught)
         self._labels = crops.item_indices(crops.train)
         self.plan: list[NDArray[np.int64]] = []
 
@@ -77,7 +89,7 @@ class EmbedderTask:
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:
         """Draw the batches: neighbours by the centres learned so far."""
         nearest = None
-        if epoch:
+        if epoch and len(self.module.anchors):
             anchors = next(iter(self.module.anchors.values()))
             centres = F.normalize(anchors.centres.detach().cpu(), dim=1)
             nearest = (centres @ centres.T).fill_diagonal_(-2.0).argsort(dim=1, descending=True)[:, :-1].numpy()
@@ -105,27 +117,43 @@ class EmbedderTask:
         if recipe.confused:
             with _statistics_kept(model):  # of originals: those are what the device sees
                 confused = model.parts(tensors["confused"])
-        parts = {}
-        for head, vectors in original.items():
-            anchor = self.module.anchors[f"{head}_anchor"]
-            anchor.hardest = recipe.hdcl_hardest if done >= recipe.hdcl_from else None
-            loss = anchor(vectors, items)
-            if head == "local":
-                loss = anchor(confused[head], items) + 0.5 * loss
-            if recipe.anchor:
-                parts[f"{head}_anchor"] = recipe.anchor * loss
+        joint = model.join(list(original.values()))
+        if self.module.peer is not None:
+            parts = {"peer": self.module.peer(joint, items)}
+        else:
+            parts = self._anchors(original, confused, joint, items, done)
         start, full = recipe.pair_ramp
-        ramp = min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
+        ramp = 0.0 if recipe.peer else min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
         if ramp * recipe.pairs or not parts:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
             parts |= {f"{head}_pairs": weight * value for head, value in pairs.items()}
         joint = torch.cat(list(original.values()), dim=1)
         if self.teacher:
-            parts["teacher"] = recipe.distil * mean_angle(joint, self.teacher.embed(tensors["x"]))
+            told = self.teacher.embed(tensors["x"])
+            parts["teacher"] = recipe.distil * mean_angle(self.module.to_teacher(joint), told)
         if self.predecessor:
             old_classes, pull = self.predecessor.losses(joint, tensors["x"], items)
             parts |= {"old_classes": recipe.old_classes * old_classes, "old_pull": recipe.old_pull * pull}
+        return parts
+
+    def _anchors(
+        self, original: dict[str, Tensor], confused: dict[str, Tensor], joint: Tensor, items: Tensor, done: float
+    ) -> dict[str, Tensor]:
+        recipe = self.recipe
+        if not recipe.anchor:
+            return {}
+        for anchor in self.module.anchors.values():
+            anchor.hardest = recipe.hdcl_hardest if done >= recipe.hdcl_from else None
+        parts = {}
+        for head, vectors in original.items():
+            anchor = self.module.anchor_of(head)
+            loss = anchor(vectors, items)
+            if head == "local":
+                loss = anchor(confused[head], items) + 0.5 * loss
+            parts[f"{head}_anchor"] = recipe.anchor * loss
+        if recipe.joint == "sum":
+            parts["joint_anchor"] = recipe.anchor * self.module.anchor_of("joint")(joint, items)
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -182,6 +210,20 @@ def _recall(model: nn.Module, crops: Crops) -> float:
     return float(values["recall_1_val" if "recall_1_val" in values else "recall_1_train"].mean())
 
 
+def _examine_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[str, NDArray[np.float64]]:
+    """Recall@1 of the shorter vectors that were trained along."""
+    if not crops.val or not card.shorter_dims:
+        return {}
+    queries, among = (answers(model, c, crops.spec) for c in (crops.val_canvases, crops.train_canvases()))
+    items, known = ([sample.item for sample in samples] for samples in (crops.val, crops.train))
+    names = [part.name for part in card.vector_parts]
+    values = {}
+    for dim in card.shorter_dims:
+        cut = (cut_vectors(vectors, card.vector_parts, names, dim) for vectors in (queries, among))
+        values[f"recall_1_train_dim_{dim}"] = recall_at(similarity(*cut), items, known, 1)
+    return values
+
+
 def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
 
@@ -226,6 +268,10 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
         grid=recipe.grid,
         categories=crops.categories,
         heads=heads,
+        grey=recipe.input.grey,
+        pool=recipe.pool,
+        joint=recipe.joint,
+        shorter_dims=sorted(recipe.shorter_dims),
         seed=recipe.seed,
         data=crops.data_card(recipe.data),
         recipe=recipe.model_dump(mode="json"),
@@ -235,13 +281,13 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     predecessor = Predecessor(recipe.compatible_with, card, crops) if recipe.compatible_with else None
-    task = EmbedderTask(recipe, crops, model, heads, teacher, predecessor)
+    task = EmbedderTask(recipe, crops, model, card, teacher, predecessor)
     if start is not None:
         start_from(start, model, card, task.centres(task.module), crops)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
-    values = examine(shipped, crops)
+    values = examine(shipped, crops) | _examine_shorter(shipped, crops, card)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})

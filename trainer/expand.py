@@ -159,7 +159,7 @@ def _write_scene(studio: Studio, out: Path, seed: int, number: int) -> Written:
             continue
         path = f"crops/{_safe(one.category)}/{_safe(one.item_id)}/{number:05d}-{place}.jpg"
         longest = min(_CROP_PX, round(1.2 * max(np.subtract(one.box_px[2:], one.box_px[:2]))))
-        _save(out / path, cut(scene.image_rgb, one, rng, longest))
+        _save(out / path, cut(scene.image_rgb, one, rng, longest)[0])
         rows.append((path, split, one.category, one.item_id))
     return {"image": image, "objects": [_annotation(one) for one in scene.objects]}, rows
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from edge.durable import write_durably
 from edge.errors import TrainError
+from edge.manifest import Head
 from trainer.crops import Crops, answers
 from trainer.disk import refusing
 from trainer.distributed import is_first
@@ -66,9 +67,9 @@ def start_from(
         TrainError: unusable, or of another shape.
     """
     source, source_card = load_model(folder)
-    keys = ["backbone", "backbone_options", "strides"]
+    keys = ["backbone", "backbone_options", "strides", "grey"]
     if source_card.kind == "embedder":
-        keys += ["heads", "width", "grid"]
+        keys += ["heads", "width", "grid", "pool", "joint"]
     wrong = [key for key in keys if getattr(card, key) != getattr(source_card, key)]
     if card.preprocess.mean != source_card.preprocess.mean or card.preprocess.std != source_card.preprocess.std:
         wrong.append("mean and std")
@@ -81,7 +82,7 @@ def start_from(
         return
     model.load_state_dict(source.state_dict())
     known = load_centres(folder)
-    imprinted = imprint(model, crops, [head.name for head in card.heads])
+    imprinted = imprint(model, crops, card.vector_parts)
     for head, rows in centres.items():
         values = [known.get(head, {}).get(item, imprinted[head][i]) for i, item in enumerate(crops.items)]
         with torch.no_grad():
@@ -90,14 +91,14 @@ def start_from(
     log.info("%s: starts with %d items known and %d imprinted", folder, len(crops.items) - len(new), len(new))
 
 
-def imprint(model: Embedder, crops: Crops, heads: Sequence[str]) -> dict[str, Tensor]:
-    """The mean direction of each item's training pictures: by head (items, dim), rows of unit length."""
+def imprint(model: Embedder, crops: Crops, parts: Sequence[Head]) -> dict[str, Tensor]:
+    """The mean direction of each item's training pictures: by part of the vector (items, dim), rows of unit length."""
     was_training = model.training
     joint = torch.from_numpy(answers(model.eval(), crops.train_canvases(), crops.spec))
     model.train(was_training)
     items = torch.from_numpy(crops.item_indices(crops.train))
-    parts = joint.split([model.heads[f"{head}_head"].project.out_features for head in heads], dim=1)
-    return {head: mean_directions(part, items, len(crops.items)) for head, part in zip(heads, parts, strict=True)}
+    split = joint.split([part.dim for part in parts], dim=1)
+    return {part.name: mean_directions(rows, items, len(crops.items)) for part, rows in zip(parts, split, strict=True)}
 
 
 def mean_directions(vectors: Tensor, items: Tensor, count: int) -> Tensor:

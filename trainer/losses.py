@@ -8,6 +8,7 @@ loss: Li et al. 2020. GIoU: Rezatofighi et al. 2019.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,10 +19,21 @@ MARGIN_POSITIVE, MARGIN_NEGATIVE = 0.1, 0.6  # on D = 1 - cos
 
 
 class CosineSoftmax(nn.Module):
-    """Cross-entropy over scaled cosines to one centre per class, optionally hard and decorrelated (HDCL)."""
+    """Cross-entropy over scaled cosines to one centre per class, optionally hard and decorrelated (HDCL).
 
-    def __init__(self, dim: int, classes: int, scale: float = 16.0, decorrelation: float = 0.0) -> None:
+    Plain softmax: neither. DGCRL: decorrelated. HCL: hard. HDCL: both.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        classes: int,
+        scale: float = 16.0,
+        decorrelation: float = 0.0,
+        shorter_dims: Sequence[int] = (),
+    ) -> None:
         super().__init__()
+        self.dims = (*shorter_dims, dim)  # prefixes of vectors and centres that all have to serve
         self.centres = nn.Parameter(torch.randn(classes, dim))
         self.scale = scale  # alpha: 100 with pretrained weights in the paper, 16 to 32 from scratch
         self.decorrelation = decorrelation  # lambda, 0.1 in the paper
@@ -29,11 +41,13 @@ class CosineSoftmax(nn.Module):
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Map (n, dim) and (n,) class indices to the mean loss."""
-        centres = F.normalize(self.centres, dim=1)
-        logits = self.scale * F.normalize(vectors, dim=1) @ centres.T
-        loss = hard_cross_entropy(logits, labels, self.hardest)
-        if self.decorrelation and len(centres) > 1:
-            loss = loss + self.decorrelation * centre_correlation(centres)
+        losses = []
+        for dim in self.dims:
+            cosines = F.normalize(vectors[:, :dim], dim=1) @ F.normalize(self.centres[:, :dim], dim=1).T
+            losses.append(hard_cross_entropy(self.scale * cosines, labels, self.hardest))
+        loss = torch.stack(losses).mean()
+        if self.decorrelation and len(self.centres) > 1:
+            loss = loss + self.decorrelation * centre_correlation(F.normalize(self.centres, dim=1))
         return loss
 
 

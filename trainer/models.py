@@ -7,6 +7,7 @@ Files of a saved model: `model.safetensors` (weights) and `model.json` (the card
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,9 +38,17 @@ class ModelCard(BaseModel):
     backbone_options: dict[str, Any] = {}
     preprocess: Preprocess  # mean and std included
     strides: list[int]  # of the trunk's maps, none of a whole trunk; a detector has one output for each
-    width: int  # channels of a detector's neck, an embedder head's convolution, a classifier's hidden layer or, of a
-    # localiser, its finest stage
+    grey: bool = False  # the network turns its input grey itself
+    width: (
+        int  # channels of a detector's neck, an embedder head's convolution, a classifier's first hidden layer or, of
+    )
+    # a localiser, its finest stage
+    further_widths: list[int] = []  # a classifier's hidden layers after it
+    dropout: float = 0.3  # of a classifier, in training
     grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: the average alone
+    pool: Literal["average", "max_average"] = "average"  # of an embedder's heads
+    joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads make one vector
+    shorter_dims: list[int] = []  # prefixes of each head's vector that serve by themselves, see trainer.variant
     labels: list[str] = []  # a detector's classes, a classifier's meta-categories
     categories: list[str] = []  # that an embedder serves
     heads: list[Head] = []  # of an embedder, in the order of the joint vector
@@ -49,6 +58,27 @@ class ModelCard(BaseModel):
     data: dict[str, Any] = {}  # what it was trained on: source, counts, what was skipped
     metrics: dict[str, Any] = {}  # on the validation split
     recipe: dict[str, Any] = {}  # as run
+
+    @property
+    def vector_parts(self) -> list[Head]:
+        """The parts of an embedder's joint vector, as the device knows them: a sum cannot be taken apart."""
+        return [Head(name="sum", dim=self.heads[0].dim)] if self.joint == "sum" else self.heads
+
+
+class Grey(nn.Module):
+    """Turns a normalised picture grey: the luma of Rec. 601, the same in all channels before normalisation."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        luma = torch.tensor([0.299, 0.587, 0.114])
+        mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+        # Made anew from the card, so that the trunk's weights fit a network with and without it.
+        self.register_buffer("mix", (luma * std / std[:, None]).reshape(3, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", ((luma * mean).sum() - mean) / std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to the same shape."""
+        return F.conv2d(x, self.mix, self.shift)
 
 
 class _Separable(nn.Sequential):
@@ -95,14 +125,16 @@ class Detector(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Trunk, average pool and the decision module: two fully-connected layers."""
+    """Trunk, average pool and the decision module: fully-connected layers."""
 
-    def __init__(self, trunk: Trunk, width: int, classes: int) -> None:
+    def __init__(self, trunk: Trunk, widths: list[int], dropout: float, classes: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.decision = nn.Sequential(
-            nn.Linear(trunk.channels[-1], width), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(width, classes)
-        )
+        layers: list[nn.Module] = []
+        for before, width in pairwise([trunk.channels[-1], *widths]):
+            layers += [nn.Linear(before, width), nn.ReLU(inplace=True)]
+        layers.insert(2, nn.Dropout(dropout))
+        self.decision = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, classes) logits."""
@@ -127,25 +159,35 @@ def pool_grid(feature: Tensor, grid: int) -> Tensor:
 class EmbeddingHead(nn.Module):
     """Own convolution (none where the width is 0), pool, own fully-connected layer, unit length."""
 
-    def __init__(self, channels: int, width: int, dim: int, grid: int) -> None:
+    def __init__(self, channels: int, width: int, dim: int, grid: int, pool: str) -> None:
         super().__init__()
         self.block = _Separable(channels, width) if width else nn.Identity()
-        self.project = nn.Linear((width or channels) * grid * grid, dim)
+        self.with_max = pool == "max_average"
+        self.project = nn.Linear((width or channels) * (grid * grid + int(self.with_max)), dim)
         self.grid = grid
 
     def forward(self, feature: Tensor) -> Tensor:
         """Map (n, c, h, w) to (n, dim), rows of unit length."""
-        return F.normalize(self.project(pool_grid(self.block(feature), self.grid)), dim=1)
+        feature = self.block(feature)
+        pooled = pool_grid(feature, self.grid)
+        if self.with_max:  # as a pool of fixed size, which quantises; HDCL, 2021, concatenates max and average
+            largest = F.max_pool2d(feature, (int(feature.shape[2]), int(feature.shape[3])))
+            pooled = torch.cat([pooled, largest.flatten(1)], dim=1)
+        return F.normalize(self.project(pooled), dim=1)
 
 
 class Embedder(nn.Module):
-    """Trunk and one head per focus; the joint vector is their concatenation, of unit length."""
+    """Trunk and one head per focus; the joint vector is their concatenation or sum, of unit length."""
 
-    def __init__(self, trunk: Trunk, width: int, heads: list[Head], grid: int) -> None:
+    def __init__(self, trunk: Trunk, card: ModelCard) -> None:
         super().__init__()
         self.trunk = trunk
+        self.summed = card.joint == "sum"
         self.heads = nn.ModuleDict(
-            {f"{head.name}_head": EmbeddingHead(trunk.channels[-1], width, head.dim, grid) for head in heads}
+            {
+                f"{head.name}_head": EmbeddingHead(trunk.channels[-1], card.width, head.dim, card.grid, card.pool)
+                for head in card.heads
+            }
         )
 
     def parts(self, x: Tensor) -> dict[str, Tensor]:
@@ -155,7 +197,12 @@ class Embedder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
-        parts = list(self.parts(x).values())
+        return self.join(list(self.parts(x).values()))
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """Make the joint (n, dim) of the heads' vectors, rows of unit length."""
+        if self.summed:
+            return F.normalize(torch.stack(parts).sum(dim=0), dim=1)
         return torch.cat(parts, dim=1) * (1.0 / math.sqrt(len(parts)))
 
 
@@ -168,11 +215,13 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classif
     if card.kind == "localiser":
         return Localiser(card.width)
     trunk = create_trunk(card.backbone, card.strides, pretrained, card.backbone_options)
+    if card.grey:
+        trunk.before = Grey(card.preprocess)
     if card.kind == "detector":
         return Detector(trunk, card.width, len(card.labels))
     if card.kind == "classifier":
-        return Classifier(trunk, card.width, len(card.labels))
-    return Embedder(trunk, card.width, card.heads, card.grid)
+        return Classifier(trunk, [card.width, *card.further_widths], card.dropout, len(card.labels))
+    return Embedder(trunk, card)
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:

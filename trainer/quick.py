@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, Input, Own
+from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, Input, Own
 
 EPOCHS = 0.5  # of the recipe's
 SIDE = 0.75  # of the canvas: a bit more than half of its pixels
@@ -16,19 +16,18 @@ _COARSEST = 32  # pixels: canvases stay multiples of the recipe's stride, at mos
 _LEAST = 32  # pixels of a canvas
 
 
-def quickened(
-    recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe,
-) -> DetectorRecipe | ClassifierRecipe | EmbedderRecipe:
-    """The same recipe, shortened; a detector keeps its canvas, for objects must not become smaller."""
+def quickened(recipe: AnyRecipe) -> AnyRecipe:
+    """The same recipe, shortened; where objects are found, the canvas stays, for they must not become smaller."""
     epochs = _halved(recipe.optimiser.epochs)
     every = min(recipe.optimiser.evaluate_every, epochs)
     changes: dict[str, object] = {
         "quick": True,
         "optimiser": recipe.optimiser.model_copy(update={"epochs": epochs, "evaluate_every": every}),
     }
+    if not isinstance(recipe, ClassifierRecipe | EmbedderRecipe):
+        return recipe.model_copy(update=changes)
     stride = max(recipe.backbone.strides or [_COARSEST])
-    if not isinstance(recipe, DetectorRecipe):
-        changes["input"] = _smaller(recipe.input, stride)
+    changes["input"] = _smaller(recipe.input, stride)
     if isinstance(recipe, EmbedderRecipe):
         changes["each"] = {
             name: Own(

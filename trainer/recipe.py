@@ -86,6 +86,7 @@ class Input(_Tree):
     crop_margin: Fraction = 0.1  # of the box, for crops on the device
     mean: tuple[float, float, float] | None = None  # None: what the backbone was published with
     std: tuple[float, float, float] | None = None
+    grey: bool = False  # the network turns its input grey, the same in all three channels: colour says nothing
 
 
 class Backbone(_Tree):
@@ -120,13 +121,17 @@ class Augment(_Tree):
 class Optimiser(_Tree):
     """How long and how fast."""
 
-    epochs: Annotated[int, Field(ge=1)] = 30
+    name: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd, Nesterov's
+    epochs: Annotated[int, Field(ge=1)] = 30  # at most
     batch: Annotated[int, Field(ge=2)] = 64
     lr: Annotated[float, Field(gt=0)] = 2e-3
     trunk_lr: Annotated[float, Field(ge=0)] = 1.0  # factor on lr for the trunk
     weight_decay: float = 0.02
-    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
-    warmup: Fraction = 0.1  # of all steps
+    schedule: Literal["one_cycle", "cosine", "plateau"] = "one_cycle"
+    warmup: Fraction = 0.1  # of all steps; a plateau schedule has none
+    patience: Annotated[int, Field(ge=1)] = 5  # plateau: examinations without a better value before the rate falls
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau: by this factor
     ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the weight average that is shipped; None: none
     clip: float = 5.0  # gradient norm
     evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
@@ -137,6 +142,12 @@ class Optimiser(_Tree):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the trunk in training; auto: bf16 on a GPU, fp32 on a CPU
     threads: int | None = None  # None: as the libraries choose
+
+    @model_validator(mode="after")
+    def _watches(self) -> Optimiser:
+        if self.watch is None and self.schedule == "plateau":
+            raise ValueError("watch is null, expected the value that the schedule goes by")
+        return self
 
 
 class _Recipe(_Tree):
@@ -169,7 +180,9 @@ class ClassifierRecipe(_Recipe):
 
     kind: Literal["classifier"]
     data: CropData
-    width: int = 128  # hidden layer of the decision module
+    width: int = 128  # first hidden layer of the decision module
+    further_widths: list[Annotated[int, Field(ge=1)]] = []  # hidden layers after it
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # after the first
     auxiliary_items: bool = True  # a sub-category loss sharpens the trunk; dropped when saved
     auxiliary_grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that it sees: where a detail is
     label_smoothing: Fraction = 0.05
@@ -199,12 +212,17 @@ class EmbedderRecipe(_Recipe):
     compatible_with: Path | None = None
     old_classes: float = 1.0  # weight of naming items by their mean old embeddings
     old_pull: float = 4.0  # weight of 1 - cos to the old vector of the same picture
-    teacher: Path | None = None  # an embedder's run folder with the same heads, to distil from
+    teacher: Path | None = None  # an embedder's run folder, to distil from; of other heads through a projection
     distil: float = 1.0  # weight of what the teacher says
-    heads: list[Literal["class", "local", "outline"]] = ["class", "local", "outline"]
-    dim: int = 64  # of each head
+    # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
+    heads: list[Literal["class", "local", "outline"]] = ["class"]
+    joint: Literal["concat", "sum"] = "concat"  # how the heads make one vector
+    dim: Annotated[int, Field(ge=1)] = 192  # of each head
+    shorter_dims: list[Annotated[int, Field(ge=1)]] = []  # of each head, that have to serve too (Matryoshka)
     width: Annotated[int, Field(ge=0)] = 128  # of each head's convolution; 0: none, for one head on a trunk kept whole
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
+    pool: Literal["average", "max_average"] = "average"  # max_average: it also sees the largest of each channel
+    peer: Literal["contrastive", "triplet", "proxy_anchor"] | None = None  # instead of all losses, to compare with
     mode: Literal["literal", "guarded"] = "guarded"  # of the outline head's negatives, see trainer.losses
     classes_per_batch: Annotated[int, Field(ge=2)] = 14
     images_per_class: Annotated[int, Field(ge=2)] = 4
@@ -212,12 +230,20 @@ class EmbedderRecipe(_Recipe):
     scale: float = 16.0  # alpha of the cosine softmax
     decorrelation: float = 0.1  # lambda of the centres
     anchor: float = 1.0  # weight of the cosine softmax; 0 trains on the pairs alone, which collapses from scratch
-    pairs: float = 0.5  # weight of the pairwise losses at full ramp
+    pairs: float = 0.0  # weight of the pairwise losses at full ramp
     pair_ramp: tuple[Fraction, Fraction] = (0.3, 0.6)  # of the training, where they come in
     hdcl_from: Fraction = 1.0  # of the training, where the softmax turns hard; 1: never
     hdcl_hardest: Annotated[int, Field(ge=2)] = 4
     blocks: int = 4  # region confusion: along each axis
     neighbourhood: int = 1
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> EmbedderRecipe:
+        if "class" not in self.heads or len(set(self.heads)) != len(self.heads):
+            raise ValueError(f"heads are {self.heads}, expected class and others, each once")
+        if wrong := [dim for dim in self.shorter_dims if dim >= self.dim]:
+            raise ValueError(f"shorter_dims: found {wrong}, expected less than dim {self.dim}")
+        return self
 
     def own(self, category: str) -> EmbedderRecipe:
         """The recipe of one category's embedder."""
@@ -228,7 +254,7 @@ class EmbedderRecipe(_Recipe):
     @property
     def confused(self) -> bool:
         """Whether any head looks at region-confusion images."""
-        return bool({"local", "outline"} & set(self.heads))
+        return self.peer is None and bool({"local", "outline"} & set(self.heads))
 
 
 class LocaliserRecipe(_Tree):
@@ -237,6 +263,7 @@ class LocaliserRecipe(_Tree):
     kind: Literal["localiser"]
     data: MaskData
     seed: int = 0
+    quick: bool = False  # shortened by --quick, see trainer.quick
     input: Input = Input(width=96, height=96, resize="stretch")  # mean and std are a half where it says nothing
     augment: Augment = Augment(flip=True, erase=0.0)
     optimiser: Optimiser = Optimiser()

@@ -1,7 +1,8 @@
 """Distillation: a trained network that a smaller one of the same kind learns from, picture by picture.
 
 Sources: softened probabilities, Hinton et al. 2015 (arXiv 1503.02531); features through a learned projection, Romero et
-al. 2015 (FitNets, arXiv 1412.6550). The teacher sees the same variation of a picture as the student.
+al. 2015 (FitNets, arXiv 1412.6550). The teacher sees the same variation of a picture as the student. Vectors of another
+length are regressed through a projection: Budnik and Avrithis (CVPR 2021) found that hard to beat.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ class Teacher:
             TrainError: it is unusable, or does not answer what the student is asked.
         """
         self.network, card = load_model(folder)
-        keys = ("kind", "labels") if student.kind == "classifier" else ("kind", "heads")
+        self.vector_parts = card.vector_parts if card.kind == "embedder" else []
+        keys = ("kind", "labels") if student.kind == "classifier" else ("kind",)
         wrong = [key for key in keys if getattr(card, key) != getattr(student, key)]
         if (card.preprocess.mean, card.preprocess.std) != (student.preprocess.mean, student.preprocess.std):
             wrong.append("mean and std")
         if wrong:
             raise TrainError(f"teacher {folder}: differs in {', '.join(wrong)}, expected those of this recipe")
         self.network.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+
+    @property
+    def dim(self) -> int:
+        """Of an embedder's joint vector."""
+        return sum(head.dim for head in self.vector_parts)
 
     @property
     def channels(self) -> int:

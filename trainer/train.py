@@ -34,6 +34,7 @@ from trainer.early_stop import require_watched, standing
 from trainer.history import write_history
 from trainer.precision import trunk_dtype
 from trainer.recipe import Optimiser
+from trainer.schedule import learning_rate, watched_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +122,13 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         if standing(state.rows, how.watch).is_over(how.stop_after):
             break
         started = time.monotonic()
-        row = epochs.learn(epoch)
+        row = epochs.learn(epoch, watched_values(state.rows, how))
         examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
         found = distributed.told_by_first(_examine(task, shipped) if examined and distributed.is_first() else {})
         state.rows.append(row | found | {"seconds": time.monotonic() - started})
         state.epoch = epoch + 1
         now = standing(state.rows, how.watch)
-        if examined and how.stop_after is not None:
+        if examined and (how.stop_after is not None or how.schedule == "plateau"):
             require_watched(found, now, how.watch)
         if distributed.is_first():
             if how.stop_after is not None and now.best_epoch == epoch + 1:
@@ -153,7 +154,7 @@ class _Epochs:
     average: nn.Module | None
     held: Sequence[nn.Module]
 
-    def learn(self, epoch: int) -> dict[str, float]:
+    def learn(self, epoch: int, watched: Sequence[float]) -> dict[str, float]:
         """Learn from every batch of one epoch; the row of metrics.csv, but for the examination."""
         task, how, steps = self.task, self.how, self.task.steps()
         torch.manual_seed(self.seed * 100_003 + epoch)
@@ -171,7 +172,7 @@ class _Epochs:
         )
         for step, batch in enumerate(bar):
             done = epoch * steps + step
-            rate = learning_rate(how, done, how.epochs * steps)
+            rate = learning_rate(how, done, how.epochs * steps, watched)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
             parts = self._minimise(batch, (epoch, step), done / (how.epochs * steps))
@@ -202,15 +203,6 @@ class _Epochs:
         return values
 
 
-def learning_rate(how: Optimiser, step: int, total: int) -> float:
-    """Linear warm-up, then a cosine to nearly zero; `one_cycle` starts at a twenty-fifth, `cosine` at zero."""
-    warm = max(1.0, how.warmup * total)
-    if step < warm:
-        floor = 0.04 if how.schedule == "one_cycle" else 0.0
-        return how.lr * (floor + (1 - floor) * (step + 1) / warm)
-    return how.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm))))
-
-
 def _optimiser(task: Task, how: Optimiser) -> torch.optim.Optimizer:
     trunk = {id(parameter) for parameter in task.trunk_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -218,9 +210,10 @@ def _optimiser(task: Task, how: Optimiser) -> torch.optim.Optimizer:
         factor = how.trunk_lr if id(parameter) in trunk else 1.0
         decay = how.weight_decay if parameter.ndim > 1 else 0.0  # no decay on biases and norms
         groups.setdefault((factor, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()], lr=how.lr
-    )
+    listed = [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()]
+    if how.name == "sgd":
+        return torch.optim.SGD(listed, lr=how.lr, momentum=how.momentum, nesterov=how.momentum > 0)
+    return torch.optim.AdamW(listed, lr=how.lr)
 
 
 def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
@@ -265,6 +258,11 @@ def _require_finite(
             f"{out}: {what} is {float(value.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
             f"{', '.join(batch.names[:3])}, ...), expected a number; {CHECKPOINT_FILE} holds epoch {epoch}"
         )
+
+
+def _require_watched(how: Optimiser, row: dict[str, float]) -> None:
+    if how.watch is not None and how.watch not in row:
+        raise TrainError(f"optimiser.watch is {how.watch!r}, expected one of what is measured: {sorted(row)}")
 
 
 @torch.no_grad()

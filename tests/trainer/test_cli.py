@@ -37,6 +37,18 @@ def test_train_and_evaluate_from_the_command_line(tmp_path, capsys):
     assert table["end_to_end"]["top_1"]["count"] == 8
 
 
+def test_a_smaller_embedder_is_cut_from_the_command_line(tmp_path, capsys):
+    recipe = embedder_recipe(write_crops(tmp_path / "data"), epochs=1, shorter_dims=[4])
+    assert main(["embedder", "-c", write_recipe(tmp_path / "r.yaml", recipe), "-o", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    command = ["cut", str(tmp_path / "run"), "--heads", "class,outline", "--dim", "4", "-o", str(tmp_path / "cut")]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["heads"] == {"class": 4, "outline": 4}
+    assert load_model(tmp_path / "cut")[1].categories == ["blue", "red"]
+    assert main([*command[:2], "--dim", "5", "-o", str(tmp_path / "cut")]) == 1
+    assert "dim is 5, expected one it was trained for" in capsys.readouterr().err
+
+
 def test_an_error_is_one_line_and_exit_code_1(tmp_path, capsys):
     assert main(["detector", "-c", str(tmp_path / "absent.yaml"), "-o", str(tmp_path)]) == 1
     error = capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_nothing_to_watch_is_an_error_and_says_what_there_is(tmp_path):
         train_classifier(none, tmp_path / "none")
     recipe = patient(index)
     how = recipe.optimiser.model_copy(update={"watch": "map50"})
-    with pytest.raises(TrainError, match=r"found \['accuracy', 'item_accuracy'\] to watch, expected map50"):
+    with pytest.raises(TrainError, match=r"found \['accuracy', 'item_accuracy', 'loss_val'\] to watch, expected map50"):
         train_classifier(recipe.model_copy(update={"optimiser": how}), tmp_path / "other")
 
 

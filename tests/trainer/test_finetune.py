@@ -45,7 +45,7 @@ def test_known_centres_are_carried_over_and_new_ones_are_the_mean_direction_of_t
     recipe = of_customer(embedder_recipe(base / "new" / "index.csv"), None, ["red"])
     crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe))
     source, card = load_model(base / "base" / "red")
-    task = EmbedderTask(recipe, crops, load_model(base / "base" / "blue")[0], card.heads)
+    task = EmbedderTask(recipe, crops, load_model(base / "base" / "blue")[0], card)
     start_from(base / "base" / "red", task.module.model, card, task.centres(task.module), crops)
     known = load_centres(base / "base" / "red")
     for head, rows in task.centres(task.module).items():

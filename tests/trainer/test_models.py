@@ -70,6 +70,46 @@ def test_joint_vector_is_heads_in_order_each_of_equal_length():
     torch.testing.assert_close(joint[:, :8], parts["class"] / np.sqrt(2))
 
 
+def test_a_sum_is_one_part_of_unit_length_that_the_device_cannot_take_apart():
+    made = card("embedder", joint="sum", heads=[Head(name="class", dim=8), Head(name="outline", dim=8)])
+    module = build_model(made).eval()
+    x = torch.rand(3, 3, 64, 96)
+    parts = module.parts(x)
+    torch.testing.assert_close(module(x), torch.nn.functional.normalize(parts["class"] + parts["outline"], dim=1))
+    assert made.vector_parts == [Head(name="sum", dim=8)]
+    assert card("embedder").vector_parts == card("embedder").heads
+
+
+def test_a_head_sees_the_largest_of_each_channel_beside_the_average():
+    made = card("embedder", width=0, strides=[16], heads=[Head(name="class", dim=8)], pool="max_average")
+    module = build_model(made).eval()
+    x = torch.rand(2, 3, 64, 96)
+    feature = module.trunk(x)[0]
+    pooled = torch.cat([feature.mean(dim=(2, 3)), feature.amax(dim=(2, 3))], dim=1)
+    expected = torch.nn.functional.normalize(module.heads["class_head"].project(pooled), dim=1)
+    torch.testing.assert_close(module(x), expected)
+
+
+def test_a_grey_network_answers_the_same_to_colours_of_one_lightness():
+    made = card("classifier", grey=True)
+    module = build_model(made).eval()
+    pixels = torch.rand(2, 3, 64, 96)
+    luma = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (made.preprocess.mean, made.preprocess.std))
+    coloured, grey = ((p - mean) / std for p in (pixels, luma))
+    torch.testing.assert_close(module.trunk.before(coloured), grey, atol=1e-5, rtol=0)
+    torch.testing.assert_close(module(coloured), module(grey), atol=1e-4, rtol=0)
+    plain = build_model(card("classifier"))
+    assert plain.state_dict().keys() == module.state_dict().keys()  # so that weights serve both
+
+
+def test_the_published_decision_module_has_two_hidden_layers_and_drops_after_the_first():
+    module = build_model(card("classifier", width=1024, further_widths=[512], dropout=0.5))
+    shapes = [getattr(layer, "out_features", type(layer).__name__) for layer in module.decision]
+    assert shapes == [1024, "ReLU", "Dropout", 512, "ReLU", 3]
+    assert module.decision[2].p == 0.5
+
+
 def test_a_head_without_a_convolution_sees_the_pooled_trunk():
     module = build_model(card("embedder", width=0, strides=[], heads=[Head(name="class", dim=8)])).eval()
     assert not [name for name, _ in module.heads.named_parameters() if "block" in name]

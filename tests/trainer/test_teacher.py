@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 import torch
 
@@ -77,10 +79,26 @@ def test_several_teachers_say_the_mean_of_their_log_probabilities(tmp_path, pict
     assert [feature.shape for feature in features] == [(len(pictures), n) for n in faculty.channels]
 
 
+def test_a_teacher_of_another_length_is_followed_through_a_projection(tmp_path, pictures):
+    index = write_crops(tmp_path / "data")
+    train_embedders(embedder_recipe(index, epochs=3, dim=12, heads=["class"]), tmp_path / "teacher")
+    student = {"seed": 7, "teacher": tmp_path / "teacher", "heads": ["class", "local"]}
+    finals = {}
+    for weight in (0.01, 10.0):
+        out = tmp_path / f"taught-{weight}"
+        train_embedders(embedder_recipe(index, epochs=8, distil=weight, **student), out)
+        with (out / "metrics.csv").open() as file:
+            finals[weight] = float(list(csv.DictReader(file))[-1]["loss_teacher"]) / weight
+    assert finals[10.0] < 0.7 * finals[0.01]
+    assert vectors_of(tmp_path / "taught-10.0", pictures).shape == (
+        16,
+        16,
+    )  # its own length, the projection left behind
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"heads": ["class"]}, "heads"),
         ({"backbone": BACKBONE, "input": {"width": 32, "height": 32, "mean": (0, 0, 0)}}, "mean and std"),
     ],
 )

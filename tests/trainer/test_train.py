@@ -11,6 +11,7 @@ import torch
 from edge.errors import TrainError
 from tests.trainer.toy import (
     BACKBONE,
+    INPUT,
     classifier_recipe,
     detector_recipe,
     embedder_recipe,
@@ -25,8 +26,7 @@ from trainer.classifier import ClassifierTask, train_classifier
 from trainer.detector import train_detector
 from trainer.embedder import EmbedderTask, train_embedders
 from trainer.models import build_model, load_card, load_model
-from trainer.recipe import Optimiser
-from trainer.train import choose_device, learning_rate
+from trainer.train import choose_device
 
 
 @pytest.fixture(autouse=True)
@@ -180,14 +180,6 @@ def test_the_pair_losses_are_ramped_in(tmp_path):
     assert float(rows[-1]["loss_class_pairs"]) > 0
 
 
-def test_learning_rate_warms_up_and_falls():
-    how = Optimiser(lr=1.0, warmup=0.1)
-    rates = [learning_rate(how, step, 100) for step in range(100)]
-    assert max(rates) == pytest.approx(rates[9], abs=0.01) == 1.0
-    assert rates[0] < 0.2
-    assert rates[-1] < 0.01
-
-
 def test_an_absent_gpu_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(TrainError, match="found no CUDA device"):
@@ -238,3 +230,62 @@ def test_a_detector_asks_for_its_strides_and_for_no_training_size(tmp_path):
         train_detector(detector_recipe(scenes, backbone=BACKBONE | {"strides": None}), tmp_path / "out")
     with pytest.raises(TrainError, match="train_width"):
         train_detector(detector_recipe(scenes, input={"width": 96, "height": 64, "train_width": 64}), tmp_path / "out")
+
+
+PUBLISHED = {"name": "sgd", "lr": 1e-3, "schedule": "plateau", "watch": "loss_val", "ema": None, "batch": 8}
+PUBLISHED |= {"evaluate_every": 1, "device": "cpu"}
+
+
+def test_the_published_schedule_lowers_the_rate_and_ends_early_whether_or_not_it_was_killed(tmp_path, monkeypatch):
+    how = PUBLISHED | {"lr": 1e-9, "epochs": 9, "patience": 1, "stop_after": 2}  # too small to gain anything
+    recipe = classifier_recipe(
+        write_crops(tmp_path / "data"), optimiser=how, further_widths=[8], dropout=0.5, auxiliary_items=False
+    )
+    train_classifier(recipe, tmp_path / "unbroken")
+    rows = table(tmp_path / "unbroken")
+    assert 2 < len(rows) < 9
+    assert float(rows[-1]["lr"]) < float(rows[0]["lr"])
+    best = min(range(len(rows)), key=lambda i: float(rows[i]["loss_val"]))
+    assert len(rows) - 1 - best == 2
+    with monkeypatch.context() as patch:
+        kill_in(patch, ClassifierTask, 2)
+        with pytest.raises(Killed):
+            train_classifier(recipe, tmp_path / "killed")
+    train_classifier(recipe, tmp_path / "killed")
+    assert rows == table(tmp_path / "killed")
+
+
+def test_the_published_optimiser_learns(tmp_path):
+    recipe = classifier_recipe(
+        write_crops(tmp_path / "data", per_item=9),
+        optimiser=PUBLISHED | {"lr": 2e-2, "epochs": 8, "evaluate_every": 8},
+        further_widths=[8],
+    )
+    card = train_classifier(recipe, tmp_path / "run")
+    assert card.metrics["accuracy"] == 1.0
+    assert load_card(tmp_path / "run").further_widths == [8]
+
+
+def test_a_schedule_that_goes_by_what_is_not_measured_is_refused(tmp_path):
+    recipe = classifier_recipe(write_crops(tmp_path / "data"), optimiser=PUBLISHED | {"watch": "beauty"})
+    with pytest.raises(TrainError, match=r"found \['accuracy', .*\] to watch, expected beauty"):
+        train_classifier(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"joint": "sum", "shorter_dims": [2, 4]},
+        {"pool": "max_average", "width": 0, "heads": ["class"], "grid": 1, "input": INPUT | {"grey": True}},
+        {"heads": ["class", "outline"], "mode": "literal"},
+        {"hdcl_from": 0.0, "hdcl_hardest": 2, "heads": ["class"], "pairs": 0.0},
+    ],
+)
+def test_every_form_of_embedder_learns(tmp_path, changes):
+    index = write_crops(tmp_path / "data", per_item=9)
+    card = train_embedders(embedder_recipe(index, epochs=6, **changes), tmp_path / "run")[0]
+    rows = table(tmp_path / "run")
+    assert all(f"recall_1_train_dim_{dim}" in card.metrics for dim in card.shorter_dims)
+    assert card.metrics["recall_1_train"] >= 0.75  # a guess is right once in four
+    first, last = (sum(float(v) for k, v in row.items() if k.endswith("_anchor")) for row in (rows[0], rows[-1]))
+    assert last < first

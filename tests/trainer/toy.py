@@ -82,6 +82,8 @@ def embedder_recipe(index: Path, epochs: int = 2, **changes) -> EmbedderRecipe:
             "width": 16,
             "dim": 8,
             "optimiser": optimiser(epochs),
+            "heads": ["class", "local", "outline"],
+            "pairs": 0.5,
             "pair_ramp": (0, 0.5),
         }
         | changes,

@@ -1,0 +1,66 @@
+"""What benchmarks/methods.py compares: the rows of its table, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+EPOCHS = 6  # of a method that looks at each picture once; half of it where it looks at two
+DIM = 192  # of the joint vector of every trained method
+SHORTER = (12, 24, 48, 96)
+PICTURES = {"width": 64, "height": 64, "resize": "stretch", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+WHOLE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [16]}
+BACKBONE = WHOLE | {"frozen_stages": 1}  # the stem stays as the classifier learned it
+TEACHER = {"name": "mobilenetv2_100", "options": {"pad_type": ""}, "strides": [16]}
+MILD = {
+    "scale": (0.87, 1.14), "shift": 0.07, "stretch": 0.08, "rotate_deg": 4.0, "perspective": 0.015, "colour": 0.15,
+    "blur": 0.4, "noise": 3.0, "erase": 0.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Method:
+    """One training, or none."""
+
+    changes: dict[str, Any] = field(default_factory=dict)  # of the embedder's recipe
+    looks: int = 1  # at each picture and epoch: 2 with region confusion
+    free: str | None = None  # a variant of Scda, or `average`: not trained
+
+
+PLAIN = {"heads": ["class"], "dim": DIM, "width": 0, "grid": 1, "pairs": 0.0, "decorrelation": 0.0}
+BOTH = PLAIN | {"pool": "max_average"}
+HARD = {"hdcl_from": 0.7, "hdcl_hardest": 2}
+MFFG = {"heads": ["class", "local", "outline"], "dim": DIM // 3, "width": 64, "grid": 3, "pairs": 0.5}
+ONE = MFFG | {"heads": ["class"], "dim": DIM}
+TWO = MFFG | {"dim": DIM // 2}
+METHODS = {
+    "untuned average": Method(free="average"),
+    "SCDA": Method(free="scda"),
+    "SCDA+": Method(free="scda+"),
+    "SCDA_flip+": Method(free="scda_flip+"),
+    "plain pooling, softmax": Method(PLAIN),
+    "MFFG guarded": Method(MFFG, looks=2),
+    "MFFG literal, as printed": Method(MFFG | {"mode": "literal", "anchor": 0.0}, looks=2),
+    "MFFG literal, anchored": Method(MFFG | {"mode": "literal"}, looks=2),
+    "one head, softmax": Method(ONE | {"pairs": 0.0}),
+    "one head, softmax and class pairs": Method(ONE),
+    "MFFG guarded, class+local": Method(TWO | {"heads": ["class", "local"]}, looks=2),
+    "MFFG guarded, class+outline": Method(TWO | {"heads": ["class", "outline"]}, looks=2),
+    "MFFG guarded, sum": Method(MFFG | {"dim": DIM, "joint": "sum"}, looks=2),
+    "[max;avg], softmax": Method(BOTH),
+    "[max;avg], DGCRL": Method(BOTH | {"decorrelation": 0.1}),
+    "[max;avg], HCL": Method(BOTH | HARD),
+    "[max;avg], HDCL": Method(BOTH | HARD | {"decorrelation": 0.1}),
+    "[max;avg], HDCL, alpha 100": Method(BOTH | HARD | {"decorrelation": 0.1, "scale": 100.0}),
+    "contrastive (peer)": Method(PLAIN | {"peer": "contrastive"}),
+    "triplet (peer)": Method(PLAIN | {"peer": "triplet"}),
+    "proxy anchor (peer)": Method(PLAIN | {"peer": "proxy_anchor"}),
+    "plain pooling, distilled": Method(PLAIN | {"teacher": "teacher", "distil": 5.0}),
+    "Matryoshka": Method(PLAIN | {"shorter_dims": SHORTER}),
+    "MFFG literal, as printed, random start": Method(
+        MFFG | {"mode": "literal", "anchor": 0.0, "init_from": None, "backbone": WHOLE}, looks=2
+    ),
+    "plain pooling, softmax, twice as long": Method(PLAIN | {"optimiser": 2}),
+    "MFFG guarded, twice as long": Method(MFFG | {"optimiser": 2}, looks=2),
+}
+CORE = [name for name in METHODS if name.startswith(("plain pooling, softmax", "MFFG", "one head"))][:6]

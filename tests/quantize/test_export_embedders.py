@@ -1,0 +1,60 @@
+"""Every form of trained embedder and classifier leaves torch as it is, and its INT8 form answers nearly the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edge.engine import open_engine
+from edge.image import encode_image
+from edge.manifest import Head, Preprocess
+from quantize.build import quantize_network
+from quantize.export import CameraInput, export_fp32
+from quantize.qdq import audit
+from trainer.models import ModelCard, build_model, load_model, save_model
+
+TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]
+FORMS = {
+    "sum": {"joint": "sum"},
+    "max_average, grey": {"pool": "max_average", "grid": 2, "grey": True},
+    "published": {"kind": "classifier", "labels": ["a", "b"], "further_widths": [8], "grey": True, "heads": []},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_of_network_is_exported_and_quantised(tmp_path, form):
+    torch.manual_seed(5)
+    spec = Preprocess(width=64, height=64, mean=(128 / 255,) * 3, std=(0.5,) * 3)
+    fields = {"kind": "embedder", "heads": TWO, "categories": ["a"], "width": 16} | FORMS[form]
+    card = ModelCard(backbone="mobilenetv4_conv_small_050", preprocess=spec, strides=[16], **fields)
+    module = build_model(card)
+    with torch.no_grad():  # statistics and scores of some size
+        module.train()(torch.randn(16, 3, 64, 64))
+    save_model(tmp_path / "run", module, card)
+    made = export_fp32(tmp_path / "run", tmp_path / "m.fp32.onnx")
+    assert [head.name for head in made.heads] == (["sum"] if form == "sum" else [head.name for head in card.heads])
+    rng = np.random.default_rng(0)
+    pictures = []
+    for i in range(12):
+        picture = np.clip(rng.normal(rng.uniform(60, 190, 3), 40, (64, 64, 3)), 0, 255).astype(np.uint8)
+        pictures.append(tmp_path / f"{i}.png")
+        pictures[-1].write_bytes(encode_image(picture, ".png"))
+    batch = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = CameraInput(load_model(tmp_path / "run")[0], spec).eval()(torch.from_numpy(batch)).numpy()
+    found = open_engine(tmp_path / "m.fp32.onnx").run(batch)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+    quantize_network(
+        made,
+        tmp_path / "m.fp32.onnx",
+        pictures,
+        tmp_path / "m.int8.onnx",
+        saturates=False,
+        progress=lambda them, _: them,
+    )
+    fusion = audit(tmp_path / "m.int8.onnx")
+    assert (fusion.int8 > 0, fusion.fp32) == (True, 0)
+    close = open_engine(tmp_path / "m.int8.onnx").run(batch)[0]
+    if card.kind == "embedder":
+        assert (close * expected).sum(axis=1).min() > 0.9
