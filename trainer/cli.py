@@ -50,7 +50,27 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--query", default="val", help="split of the pictures to recognise")
     evaluate.add_argument("--gallery", default="catalogue", help="split of the pictures to recognise them by")
     evaluate.add_argument("-o", "--out", type=Path, help="also write the report here, JSON")
+    _add_label(commands.add_parser("label", help="propose boxes, take edited ones back, train on them, propose anew"))
     return parser
+
+
+def _add_label(label: argparse.ArgumentParser) -> None:
+    label.add_argument("pictures", type=Path, nargs="?", help="folder; with sub-folders, each is a class")
+    label.add_argument("-o", "--out", type=Path, required=True, help="label folder: labels, edits, queue, sheets")
+    label.add_argument("--import", dest="edited", type=Path, help="edited boxes: COCO, VOC or Label Studio")
+    label.add_argument("--train", type=Path, metavar="RECIPE", help="train a detector on what people confirmed")
+    label.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
+    label.add_argument("--detector", type=Path, help="run folder; its boxes lead")
+    label.add_argument("--model", type=Path, help="weights or run folder that tell what a class has in common (DDT)")
+    label.add_argument("--backbone", default="mobilenetv2_100", help="whose weights those are")
+    label.add_argument("--input-mean", type=float, help="mean and deviation of their input; default: as published")
+    label.add_argument("--batch", type=int, default=20, help="pictures to edit next, written to next.json")
+    label.add_argument("--threshold", type=float, help="score that a proposal needs")
+    label.add_argument("--count", type=int, help="objects in a picture, at most")
+    label.add_argument("--area", type=float, nargs=2, metavar=("LEAST", "MOST"), help="of a box, share of the picture")
+    label.add_argument(
+        "--aspect", type=float, nargs=2, metavar=("LEAST", "MOST"), help="width of a box over its height"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,6 +94,10 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         return _embed(args)
     if args.command == "evaluate":
         return _evaluate(args)
+    if args.command == "label":
+        from trainer.label_command import run_label
+
+        return run_label(args)
     return _train(args)
 
 

@@ -96,7 +96,9 @@ def _saliency(lab: FloatArray) -> FloatArray:
 
 def _gradient(lab: FloatArray) -> FloatArray:
     x, y = (cv2.Scharr(lab, cv2.CV_32F, *axis) / 32.0 for axis in ((1, 0), (0, 1)))
-    return np.asarray(cv2.dilate(np.sqrt((x**2 + y**2).max(axis=2)), np.ones((3, 3))), np.float32)  # outlines may be one off
+    return np.asarray(
+        cv2.dilate(np.sqrt((x**2 + y**2).max(axis=2)), np.ones((3, 3))), np.float32
+    )  # outlines may be one off
 
 
 def _contours(lab: FloatArray) -> NDArray[np.uint8]:

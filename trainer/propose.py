@@ -11,13 +11,15 @@ A region that only one threshold of one cue gives, a small one, and one cut off 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import iou_matrix
+from edge.decode import box_of, iou_matrix
 from edge.image import resize
 from edge.types import Box, FloatArray, Image
 from trainer.cues import Cues, cues_of
@@ -28,7 +30,10 @@ _STEADY = np.log(20.0)  # as many regions with nearly the same box say that it i
 _STRONG = 15.0  # levels per pixel of a strong edge
 _CONTRAST = 30.0  # distance in Lab that is as good as any
 _DEVIATION = 0.4
+_COMMON = 0.25  # mean of the set's common map inside a box that is as good as any
 _CLOSE, _PART = 0.35, 0.75  # overlap, and share of the smaller box inside the larger, of which one is dropped
+
+Source = Literal["proposer", "model", "human"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,9 @@ class Proposal:
 
     box_px: Box  # in the picture as it was given
     score: float  # 0..1
-    source: str  # proposer, model or human
+    source: Source
     reasons: dict[str, float] = field(default_factory=dict)
+    category: str = "object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +53,9 @@ class Priors:
 
     least: float = 0.004  # area of a box
     most: float = 0.7
-    aspect: tuple[float, float] = (0.0, np.inf)  # width over height, or height over width where objects lie anyhow
+    aspect: tuple[float, float] = (0.0, np.inf)  # width over height
     count: int | None = None  # objects in each picture, at most
-    threshold: float = 0.6  # of the score; what is below is no proposal
+    threshold: float = 0.55  # of the score; what is below is no proposal
 
     def allow(self, boxes_px: FloatArray, width: int, height: int) -> NDArray[np.bool_]:
         """Which boxes (n, 4) of a picture may be objects: (n,)."""
@@ -59,35 +65,36 @@ class Priors:
         return np.asarray((share >= self.least) & (share <= self.most) & shaped)
 
 
-def propose(image_rgb: Image, priors: Priors, common: FloatArray | None = None) -> list[Proposal]:
+def propose(
+    image_rgb: Image, priors: Priors, common: FloatArray | None = None, using: Sequence[str] = CUES
+) -> list[Proposal]:
     """Propose boxes for a picture, best first, those below the priors' threshold included.
 
     Args:
         image_rgb: of any size.
         priors: what a person said.
         common: (h, w) of any size, 0..1: how much each place shows what the pictures of a set have in common.
+        using: the cues that may propose and agree.
     """
     height, width = image_rgb.shape[:2]
     shrink = min(1.0, WORKING_PX / max(height, width))
     small = resize(image_rgb, max(8, round(width * shrink)), max(8, round(height * shrink)), "area")
     cues = cues_of(small)
-    regions = regions_of(cues, priors.least, priors.most)
+    regions = [one for one in regions_of(cues, priors.least, priors.most) if one.cue in using]
     if not regions:
         return []
     scale = np.array([width / small.shape[1], height / small.shape[0]] * 2, np.float32)
     boxes = np.array([region.box_px for region in regions], np.float32)
-    reasons = _reasons(cues, regions, boxes)
+    reasons = _reasons(cues, regions, boxes, using)
     scores = _score(reasons)
     if common is not None:
-        reasons["common"] = _mean_inside(
-            np.asarray(cv2.resize(common, small.shape[1::-1]), np.float32), boxes
-        )
-        scores = scores * np.sqrt(np.clip(reasons["common"] / 0.5, 0.05, 1.0))
+        reasons["common"] = _mean_inside(np.asarray(cv2.resize(common, small.shape[1::-1]), np.float32), boxes)
+        scores = scores * np.sqrt(np.clip(reasons["common"] / _COMMON, 0.05, 1.0))
     scores = np.where(priors.allow(boxes * scale, width, height), scores, 0.0)
     kept = one_of_each_place(boxes, scores)[: priors.count]
     return [
         Proposal(
-            tuple(float(v) for v in boxes[i] * scale),
+            box_of(boxes[i] * scale),
             float(scores[i]),
             "proposer",
             {name: round(float(values[i]), 3) for name, values in reasons.items()},
@@ -120,11 +127,11 @@ def _score(reasons: dict[str, FloatArray]) -> FloatArray:
     return np.asarray((product ** (1 / 4) * whole).clip(0.0, 1.0), np.float32)
 
 
-def _reasons(cues: Cues, regions: list[Region], boxes: FloatArray) -> dict[str, FloatArray]:
+def _reasons(cues: Cues, regions: list[Region], boxes: FloatArray, using: Sequence[str]) -> dict[str, FloatArray]:
     height, width = cues.colour.shape
     overlap = iou_matrix(boxes, boxes)
     cue = np.array([region.cue for region in regions])
-    agreement = [overlap[:, cue == name].max(axis=1, initial=0.0) for name in CUES]
+    agreement = [overlap[:, cue == name].max(axis=1, initial=0.0) for name in using]
     rows = np.array([_look(cues, region) for region in regions], np.float32)
     size = boxes[:, 2:] - boxes[:, :2]
     named = dict(zip(("edge", "solid", "contrast", "deviation", "cut_off"), rows.T, strict=True))
@@ -156,7 +163,7 @@ def _look(cues: Cues, region: Region) -> tuple[float, float, float, float, float
     return (
         edge,
         float(solid),
-        float(min(apart / _CONTRAST, 1.0)),
+        float(min(float(apart) / _CONTRAST, 1.0)),
         float(np.clip(deviates / _DEVIATION, 0.05, 1.0)),
         1.0 - float(inner.mean()),
     )
@@ -165,4 +172,6 @@ def _look(cues: Cues, region: Region) -> tuple[float, float, float, float, float
 def _mean_inside(values: FloatArray, boxes: FloatArray) -> FloatArray:
     total = cv2.integral(values)
     x0, y0, x1, y1 = boxes.astype(int).T
-    return np.asarray((total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]) / ((x1 - x0) * (y1 - y0)), np.float32)
+    return np.asarray(
+        (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]) / ((x1 - x0) * (y1 - y0)), np.float32
+    )
