@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.digest import sha256_of
 from edge.errors import CaptureError, TrainError
 from edge.image import IMAGE_SUFFIXES, encode_image, read_image
 from trainer.colocate import Common, Describer, colocate, describer_of
 from trainer.detector import train_detector
 from trainer.label_files import match_names, read_drawn
 from trainer.label_sheet import cell, sheets
+from trainer.label_sightings import Sightings
 from trainer.labels import LABELS_FILE, LabelBook, Labelled, open_book
+from trainer.models import WEIGHTS_FILE
 from trainer.prelabel import OwnDetector, Proposers
 from trainer.propose import Priors
 from trainer.recipe import DetectorRecipe, load_recipe
@@ -57,14 +60,14 @@ def pictures_of(root: Path, folder: Path) -> list[Found]:
     return listed
 
 
-def propose_all(book: LabelBook, found: list[Found], proposers: Proposers) -> dict[str, int]:
+def propose_all(book: LabelBook, found: list[Found], proposers: Proposers, sightings: Sightings) -> dict[str, int]:
     """Propose boxes for every picture that nobody has confirmed.
 
     Returns:
         counts of pictures, proposed boxes, confirmed pictures that were left alone, and unreadable ones.
     """
     counts = {"pictures": 0, "boxes": 0, "confirmed": 0, "unreadable": 0}
-    common = {name: _common(proposers.describer, found, name) for name in {one.category for one in found}}
+    common: dict[str, Common | None] = {}
     for one in found:
         known = book.pictures.get(one.name)
         if known is not None and known.state == "human":
@@ -76,10 +79,16 @@ def propose_all(book: LabelBook, found: list[Found], proposers: Proposers) -> di
             log.warning("skipped %s", error)
             counts["unreadable"] += 1
             continue
-        seen = proposers.look(image, common[one.category])
+        seen = sightings.recall(one.name, image)
+        if seen is None:
+            if one.category not in common:
+                common[one.category] = _common(proposers.describer, found, one.category)
+            seen = proposers.see(image, common[one.category])
+            sightings.keep(one.name, image, seen)
+        told = proposers.prelabel(image, seen)
         height, width = image.shape[:2]
-        boxes = tuple(replace(box, category=one.category) for box in seen.proposals)
-        book.propose(Labelled(one.name, width, height, boxes, "proposed", seen.uncertainty, seen.why))
+        boxes = tuple(replace(box, category=one.category) for box in told.proposals)
+        book.propose(Labelled(one.name, width, height, boxes, "proposed", told.uncertainty, told.why))
         counts["pictures"] += 1
         counts["boxes"] += len(boxes)
     return counts
@@ -152,7 +161,9 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
     if args.pictures is not None:
         describer = None if args.model is None else describer_of(args.model, args.backbone, args.input_mean)
         proposers = Proposers(priors_of(args), describer, None if detector is None else OwnDetector(detector))
-        report |= propose_all(book, pictures_of(args.pictures, args.out), proposers)
+        found = pictures_of(args.pictures, args.out)
+        said = [proposers.priors, None if args.model is None else _digest(args.model), args.input_mean, len(found)]
+        report |= propose_all(book, found, proposers, Sightings(args.out, repr(said)))
     book.save()
     report["to_edit"] = book.write_next(args.out / NEXT_FILE, args.batch)
     report["waiting"] = len(book.queue())
@@ -168,6 +179,10 @@ def priors_of(args: argparse.Namespace) -> Priors:
     if args.aspect is not None:
         given["aspect"] = args.aspect
     return Priors(**{key: value for key, value in given.items() if value is not None})
+
+
+def _digest(model: Path) -> str:
+    return sha256_of(model / WEIGHTS_FILE if model.is_dir() else model)
 
 
 def _common(describer: Describer | None, found: list[Found], category: str) -> Common | None:

@@ -21,7 +21,7 @@ def cell(image_rgb: Image, picture: Labelled) -> Image:
     """One picture, small, with its boxes in the colour of their source, their scores, and its uncertainty."""
     scale = _CELL_PX / max(image_rgb.shape[:2])
     width, height = (max(1, round(size * scale)) for size in (image_rgb.shape[1], image_rgb.shape[0]))
-    drawn = np.full((_CELL_PX + 14, _CELL_PX, 3), 255, np.uint8)
+    drawn = np.full((_CELL_PX + 14, _CELL_PX, 3), 60, np.uint8)
     drawn[:height, :width] = resize(image_rgb, width, height, "area")
     for box in picture.boxes:
         x0, y0, x1, y1 = (v * scale for v in box.box_px)

@@ -30,6 +30,7 @@ import numpy as np
 from edge.decode import iou_matrix
 from edge.durable import fsync_folder, write_durably
 from edge.errors import TrainError
+from edge.types import Box
 from trainer.propose import Proposal
 
 log = logging.getLogger(__name__)
@@ -97,13 +98,15 @@ class LabelBook:
         Raises:
             TrainError: no such picture, a box without area or outside of it, or the disk refused; nothing has changed.
         """
-        picture = self._picture(name)
+        if name not in self.pictures:
+            raise TrainError(f"{self.folder}: found no picture {name!r}, expected one of its {len(self.pictures)}")
+        picture = self.pictures[name]
         told = tuple(_inside(box, picture) for box in boxes)
         line = {
             "picture": name,
             "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "before": [_plain(box) for box in picture.boxes],
-            "after": [_plain(box) for box in told],
+            "before": [plain(box) for box in picture.boxes],
+            "after": [plain(box) for box in told],
         }
         _append(self.folder / EDITS_FILE, json.dumps(line))
         return self._apply(line)
@@ -127,13 +130,8 @@ class LabelBook:
         write_durably(path, json.dumps(self._coco(first)).encode())
         return len(first)
 
-    def _picture(self, name: str) -> Labelled:
-        if name not in self.pictures:
-            raise TrainError(f"{self.folder}: found no picture {name!r}, expected one of its {len(self.pictures)}")
-        return self.pictures[name]
-
     def _apply(self, line: dict[str, Any]) -> Edit:
-        before, after = ([_proposal(box) for box in line[side]] for side in ("before", "after"))
+        before, after = ([proposal(box) for box in line[side]] for side in ("before", "after"))
         edit = compare(before, after)
         name = line["picture"]
         self.edits.setdefault(name, edit)
@@ -229,7 +227,7 @@ def compare(before: list[Proposal], after: list[Proposal]) -> Edit:
 def _inside(box: Proposal, picture: Labelled) -> Proposal:
     x0, y0, x1, y1 = box.box_px
     clipped = (max(0.0, x0), max(0.0, y0), min(float(picture.width), x1), min(float(picture.height), y1))
-    if not (clipped[2] > clipped[0] and clipped[3] > clipped[1]):  # also where one is no number
+    if not (np.isfinite(box.box_px).all() and clipped[2] > clipped[0] and clipped[3] > clipped[1]):
         raise TrainError(
             f"{picture.name}: found a box {list(box.box_px)}, expected one with area inside "
             f"{picture.width}x{picture.height}"
@@ -237,17 +235,21 @@ def _inside(box: Proposal, picture: Labelled) -> Proposal:
     return replace(box, box_px=clipped, source="human", score=1.0)
 
 
-def _plain(box: Proposal) -> dict[str, Any]:
+def plain(box: Proposal) -> dict[str, Any]:
+    """A box as a line of JSON holds it."""
     return {
         "box_px": [round(float(v), 2) for v in box.box_px],
         "score": round(box.score, 4),
         "source": box.source,
         "category": box.category,
+        "reasons": box.reasons,
     }
 
 
-def _proposal(entry: dict[str, Any]) -> Proposal:
-    return Proposal(tuple(entry["box_px"]), entry["score"], entry["source"], {}, entry["category"])
+def proposal(entry: dict[str, Any]) -> Proposal:
+    """The box that `plain` made a line of."""
+    box_px: Box = tuple(entry["box_px"])
+    return Proposal(box_px, entry["score"], entry["source"], entry["reasons"], entry["category"])
 
 
 def _annotation(entry: dict[str, Any], category: str) -> Proposal:
@@ -275,7 +277,7 @@ def _read_edits(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
             edit = json.loads(line)
-            edit["picture"], [_proposal(box) for side in ("before", "after") for box in edit[side]]
+            edit["picture"], [proposal(box) for side in ("before", "after") for box in edit[side]]
         except (ValueError, KeyError, TypeError):
             log.warning("%s: line %d is cut off or damaged and left out", path, number)
             continue

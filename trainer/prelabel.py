@@ -61,8 +61,8 @@ class Proposers:
     describer: Describer | None = None
     detector: OwnDetector | None = None
 
-    def look(self, image_rgb: Image, common: Common | None = None) -> Prelabel:
-        """Propose boxes for one picture.
+    def see(self, image_rgb: Image, common: Common | None = None) -> list[Proposal]:
+        """What cues see in a picture, best first, also what is no proposal.
 
         Args:
             image_rgb: of any size.
@@ -71,10 +71,13 @@ class Proposers:
         shared = None
         if self.describer is not None and common is not None:
             shared = common.show(self.describer.describe(image_rgb))
-        seen = propose(image_rgb, self.priors, shared)
-        if self.detector is None:
-            return judge(seen, self.priors)
-        return judge(fuse(self.detector.propose(image_rgb), seen, self.detector.threshold, self.priors), self.priors)
+        return propose(image_rgb, self.priors, shared)
+
+    def prelabel(self, image_rgb: Image, seen: list[Proposal]) -> Prelabel:
+        """Propose boxes for a picture, by the detector where there is one, and what cues see."""
+        if self.detector is not None:
+            seen = fuse(self.detector.propose(image_rgb), seen, self.detector.threshold, self.priors)
+        return judge(seen, self.priors)
 
 
 def fuse(found: list[Proposal], seen: list[Proposal], threshold: float, priors: Priors) -> list[Proposal]:

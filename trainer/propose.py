@@ -78,7 +78,7 @@ def propose(
     """
     height, width = image_rgb.shape[:2]
     shrink = min(1.0, WORKING_PX / max(height, width))
-    small = resize(image_rgb, max(8, round(width * shrink)), max(8, round(height * shrink)), "area")
+    small = resize(image_rgb, max(32, round(width * shrink)), max(32, round(height * shrink)), "area")
     cues = cues_of(small)
     regions = [one for one in regions_of(cues, priors.least, priors.most) if one.cue in using]
     if not regions:
