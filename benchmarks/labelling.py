@@ -32,7 +32,7 @@ DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 WORK, RESULT = ROOT / "runs/labelling", ROOT / "benchmarks/results/labelling.json"
 TRUNK = ["--model", str(WEIGHTS), "--input-mean", "0.5"]
-ROUNDS, STEPS = 3, 100  # rounds, and optimiser steps of each
+ROUNDS, STEPS = 3, (100, 60, 60)  # rounds, and optimiser steps of each; the later go on from the one before
 Truth = dict[Path, np.ndarray]  # (n, 4) boxes in pixels
 
 
@@ -211,8 +211,11 @@ def one_round(number: int) -> dict[str, object]:
     if not edited.exists():
         edited.write_text(json.dumps(edit(json.loads((folder / "next.json").read_text()), folder, truth)))
     started = time.monotonic()
-    training = [f"backbone.pretrained={WEIGHTS}", f"optimiser.epochs={STEPS // (2 * number)}", "optimiser.threads=1"]
     recipe = ["--train", str(ROOT / "benchmarks/recipes/labelling-detector.yaml")]
+    steps = STEPS[number - 1]
+    training = [f"backbone.pretrained={WEIGHTS}", f"optimiser.epochs={steps // (2 * number)}", "optimiser.threads=1"]
+    if number > 1:
+        recipe += ["--detector", str(WORK / f"book/detector-{20 * (number - 1)}")]
     told = label([*where, "--import", str(edited), *recipe, *(part for one in training for part in ("--set", one))])
     seconds = round(time.monotonic() - started, 1)
     tree = json.loads((folder / "labels.json").read_text())
@@ -223,6 +226,7 @@ def one_round(number: int) -> dict[str, object]:
     detector = Path(str(told["detector"]))
     test = cards("test")
     return {
+        "steps": steps,
         "edits": told["edits"],
         "seconds_with_training": seconds,
         "rest_of_train": {"pictures": len(rest)} | measure(listed, truth),

@@ -60,7 +60,7 @@ def _add_label(label: argparse.ArgumentParser) -> None:
     label.add_argument("--import", dest="edited", type=Path, help="edited boxes: COCO, VOC or Label Studio")
     label.add_argument("--train", type=Path, metavar="RECIPE", help="train a detector on what people confirmed")
     label.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
-    label.add_argument("--detector", type=Path, help="run folder; its boxes lead")
+    label.add_argument("--detector", type=Path, help="run folder; its boxes lead; --train goes on from it")
     label.add_argument("--model", type=Path, help="weights or run folder that tell what a class has in common (DDT)")
     label.add_argument("--backbone", default="mobilenetv2_100", help="whose weights those are")
     label.add_argument("--input-mean", type=float, help="mean and deviation of their input; default: as published")

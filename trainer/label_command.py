@@ -118,8 +118,14 @@ def import_edited(book: LabelBook, source: Path) -> dict[str, object]:
     }
 
 
-def train_round(book: LabelBook, recipe: Path, overrides: list[str]) -> Path:
+def train_round(book: LabelBook, recipe: Path, overrides: list[str], start: Path | None) -> Path:
     """Train a detector on what people confirmed; the run folder is named by how often they did.
+
+    Args:
+        book: whose labels are written.
+        recipe: of a detector; its scenes are those of the book.
+        overrides: of the recipe.
+        start: run folder of an earlier round to go on from.
 
     Raises:
         TrainError: fewer than five confirmed pictures, no detector's recipe, or training broke down.
@@ -127,7 +133,8 @@ def train_round(book: LabelBook, recipe: Path, overrides: list[str]) -> Path:
     if len(book.edits) < 5:
         raise TrainError(f"{book.folder}: found {len(book.edits)} confirmed pictures, expected at least five")
     labels = book.folder / LABELS_FILE
-    told = load_recipe(recipe, [*overrides, f"scenes={{train: {str(labels.resolve())!r}}}"])
+    given = [*overrides, f"scenes={{train: {str(labels.resolve())!r}}}"]
+    told = load_recipe(recipe, given if start is None else [*given, f"init_from={str(start.resolve())!r}"])
     if not isinstance(told, DetectorRecipe):
         raise TrainError(f"{recipe}: kind is {told.kind!r}, expected 'detector'")
     run = book.folder / f"detector-{book.confirmations}"
@@ -156,7 +163,7 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
         book.save()
     detector = args.detector
     if args.train is not None:
-        detector = train_round(book, args.train, args.set)
+        detector = train_round(book, args.train, args.set, args.detector)
         report["detector"] = str(detector)
     if args.pictures is not None:
         describer = None if args.model is None else describer_of(args.model, args.backbone, args.input_mean)
