@@ -3,6 +3,7 @@
     python benchmarks/labelling.py             # all, into runs/labelling; what is finished is not repeated
     python benchmarks/labelling.py fruit_boxes # or proposals of one set: cards_train, cards_test, fruit_boxes
     python benchmarks/labelling.py 1           # or the rounds, from the first on
+    python benchmarks/labelling.py measure     # or the measuring of the rounds alone
 
 A *proposed box* needs no edit where it overlaps a true box, which no better one has taken, by 0.7. A *true box* is
 found where such a proposal exists. An edit of a round takes the true boxes of the twenty most uncertain pictures of
@@ -32,7 +33,8 @@ DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 WORK, RESULT = ROOT / "runs/labelling", ROOT / "benchmarks/results/labelling.json"
 TRUNK = ["--model", str(WEIGHTS), "--input-mean", "0.5"]
-ROUNDS, STEPS = 3, (100, 60, 60)  # rounds, and optimiser steps of each; the later go on from the one before
+BOOK = WORK / "book"
+ROUNDS, STEPS = 3, (120, 90, 90)  # rounds, and optimiser steps of each; the later go on from the one before
 Truth = dict[Path, np.ndarray]  # (n, 4) boxes in pixels
 
 
@@ -40,13 +42,16 @@ def main() -> None:
     """Run the steps asked for."""
     if not WEIGHTS.is_file():
         sys.exit(f"{WEIGHTS}: found no file, expected the weights beside the photos")
-    for step in sys.argv[1:] or [*SETS, "1"]:
+    for step in sys.argv[1:] or [*SETS, "1", "measure"]:
         if step in SETS:
             one_set(step)
+        elif step == "measure":
+            for number in range(1, ROUNDS + 1):
+                measure_round(number)
         else:
             for number in range(int(step), ROUNDS + 1):
-                if f"round_{number}" not in known():
-                    record(f"round_{number}", one_round(number))
+                if not (BOOK / f"round-{number}.json").exists():
+                    one_round(number)
     print(json.dumps(known(), indent=1))
 
 
@@ -99,7 +104,7 @@ def one_set(name: str) -> None:
     """Every cue alone, all together, with DDT, with what a person may say."""
     from edge.image import read_image
     from trainer.colocate import box_of_part, salient
-    from trainer.propose import Priors, propose
+    from trainer.propose import Priors, propose, settled
     from trainer.regions import CUES
 
     truth = SETS[name]()
@@ -115,7 +120,7 @@ def one_set(name: str) -> None:
         started = time.process_time()
         found = {path: propose(image, priors, shown.get(path), using) for path, image in images.items()}
         seconds = (time.process_time() - started) / len(truth) + trunk_s
-        kept = {path: [list(b.box_px) for b in boxes if b.score >= priors.threshold] for path, boxes in found.items()}
+        kept = {path: [list(box.box_px) for box in settled(boxes, priors)] for path, boxes in found.items()}
         told = {"pictures": len(truth)} | measure({path: rows(boxes) for path, boxes in kept.items()}, truth)
         record(f"{name}: {way}", told | {"cpu_s_per_picture": round(seconds, 3)})
     if f"{name}: SCDA box" in known():
@@ -200,40 +205,56 @@ def ratio(table: np.ndarray, above: int, below: int) -> dict[str, object]:
     return {"share": round(float(share), 4), "interval": [round(float(low), 4), round(float(high), 4)]}
 
 
-def one_round(number: int) -> dict[str, object]:
+def one_round(number: int) -> None:
     """Edit the twenty most uncertain pictures, train on all edited ones, propose for the rest; by the command."""
     truth = {path.resolve(): boxes for path, boxes in cards("train").items()}
-    folder = WORK / "book"
-    where = [str(DATA / "playing_cards/train"), "-o", str(folder), *TRUNK]
-    if number == 1 and not (folder / "labels.json").exists():
+    where = [str(DATA / "playing_cards/train"), "-o", str(BOOK), *TRUNK]
+    if not (BOOK / "labels.json").exists():
         label(where)
-    edited = WORK / f"edited-{number}.json"
+    edited = BOOK / f"edited-{number}.json"
     if not edited.exists():
-        edited.write_text(json.dumps(edit(json.loads((folder / "next.json").read_text()), folder, truth)))
-    started = time.monotonic()
-    recipe = ["--train", str(ROOT / "benchmarks/recipes/labelling-detector.yaml")]
+        edited.write_text(json.dumps(edit(json.loads((BOOK / "next.json").read_text()), truth)))
     steps = STEPS[number - 1]
     training = [f"backbone.pretrained={WEIGHTS}", f"optimiser.epochs={steps // (2 * number)}", "optimiser.threads=1"]
+    command = [*where, "--import", str(edited), *(part for one in training for part in ("--set", one))]
+    command += ["--train", str(ROOT / "benchmarks/recipes/labelling-detector.yaml")]
     if number > 1:
-        recipe += ["--detector", str(WORK / f"book/detector-{20 * (number - 1)}")]
-    told = label([*where, "--import", str(edited), *recipe, *(part for one in training for part in ("--set", one))])
-    seconds = round(time.monotonic() - started, 1)
-    tree = json.loads((folder / "labels.json").read_text())
-    rest = {
-        (folder / image["file_name"]).resolve(): image["id"] for image in tree["images"] if image["state"] == "proposed"
-    }
+        command += ["--detector", str(BOOK / f"detector-{20 * (number - 1)}")]
+    started, used = time.monotonic(), os.times()
+    told = label(command)
+    cpu_s = os.times().children_user + os.times().children_system - used.children_user - used.children_system
+    told |= {"steps": steps, "seconds": round(time.monotonic() - started, 1), "cpu_s": round(cpu_s, 1)}
+    told["labels"] = json.loads((BOOK / "labels.json").read_text())
+    (BOOK / f"round-{number}.json").write_text(json.dumps(told))
+
+
+def measure_round(number: int) -> None:
+    """What the round's detector, and it together with cues and DDT, propose for the rest and for the test photos."""
+    from edge.image import read_image
+    from trainer.prelabel import OwnDetector
+
+    path = BOOK / f"round-{number}.json"
+    if f"round_{number}" in known() or not path.exists():
+        return
+    told = json.loads(path.read_text())
+    tree = told["labels"]
+    truth = {path.resolve(): boxes for path, boxes in cards("train").items()}
+    rest = {(BOOK / i["file_name"]).resolve(): i["id"] for i in tree["images"] if i["state"] == "proposed"}
     listed = {path: boxes_of(tree, identity) for path, identity in rest.items()}
-    detector = Path(str(told["detector"]))
-    test = cards("test")
-    return {
-        "steps": steps,
-        "edits": told["edits"],
-        "seconds_with_training": seconds,
-        "rest_of_train": {"pictures": len(rest)} | measure(listed, truth),
-        "rest_of_train, detector alone": measure(look(detector, list(rest), None), truth),
-        "test": {"pictures": len(test)} | measure(look(detector, list(test), WORK / "test-seen.pickle"), test),
-        "test, detector alone": measure(look(detector, list(test), None), test),
+    detector = OwnDetector(Path(str(told["detector"])))
+    seen = {path: detector.propose(read_image(path)) for path in [*rest, *cards("test")]}
+    alone = {
+        path: rows([list(box.box_px) for box in boxes if box.score >= detector.threshold])
+        for path, boxes in seen.items()
     }
+    test = cards("test")
+    value = {key: told[key] for key in ("steps", "seconds", "cpu_s", "edits")} | {
+        "rest_of_train": {"pictures": len(rest)} | measure(listed, truth),
+        "rest_of_train, detector alone": measure({path: alone[path] for path in rest}, truth),
+        "test": {"pictures": len(test)} | measure(fused({path: seen[path] for path in test}), test),
+        "test, detector alone": measure({path: alone[path] for path in test}, test),
+    }
+    record(f"round_{number}", value)
 
 
 def label(arguments: list[str]) -> dict[str, object]:
@@ -244,11 +265,11 @@ def label(arguments: list[str]) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
-def edit(tree: dict[str, list[dict]], folder: Path, truth: Truth) -> dict[str, list[dict]]:
+def edit(tree: dict[str, list[dict]], truth: Truth) -> dict[str, list[dict]]:
     """What a person would make of proposals: the true boxes."""
     annotations = []
     for image in tree["images"]:
-        for x0, y0, x1, y1 in truth[(folder / image["file_name"]).resolve()].tolist():
+        for x0, y0, x1, y1 in truth[(BOOK / image["file_name"]).resolve()].tolist():
             annotations.append({"image_id": image["id"], "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]})
     return {"images": tree["images"], "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
 
@@ -258,28 +279,21 @@ def boxes_of(tree: dict[str, list[dict]], identity: int) -> np.ndarray:
     return rows([[x, y, x + width, y + height] for x, y, width, height in mine])
 
 
-def look(run: Path, paths: list[Path], seen_file: Path | None) -> dict[Path, np.ndarray]:
-    """What a detector proposes for pictures, alone, or with cues and DDT, which are kept for later rounds."""
+def fused(found: dict[Path, list]) -> dict[Path, np.ndarray]:
+    """What is proposed for the test photos once cues and DDT have had their say, which is kept for later rounds."""
     from edge.image import read_image
-    from trainer.prelabel import OwnDetector, Proposers
-    from trainer.propose import Priors, propose
+    from trainer.prelabel import fuse
+    from trainer.propose import Priors, propose, settled
 
-    images = {path: read_image(path) for path in paths}
-    detector = OwnDetector(run)
-    if seen_file is None:
-        found = {path: detector.propose(image) for path, image in images.items()}
-        return {
-            path: rows([list(one.box_px) for one in boxes if one.score >= detector.threshold])
-            for path, boxes in found.items()
-        }
-    if not seen_file.exists():
+    kept = WORK / "test-seen.pickle"
+    if not kept.exists():
+        images = {path: read_image(path) for path in found}
         shown, _, _ = common_maps("cards_test", images)
-        seen_file.write_bytes(pickle.dumps([propose(images[path], Priors(), shown[path]) for path in paths]))
-    proposers = Proposers(Priors(), None, detector)
-    listed = zip(paths, pickle.loads(seen_file.read_bytes()), strict=True)  # noqa: S301 our own
+        kept.write_bytes(pickle.dumps({path: propose(image, Priors(), shown[path]) for path, image in images.items()}))
+    seen = pickle.loads(kept.read_bytes())  # noqa: S301 our own
     return {
-        path: rows([list(one.box_px) for one in proposers.prelabel(images[path], seen).proposals])
-        for path, seen in listed
+        path: rows([list(box.box_px) for box in settled(fuse(boxes, seen[path]), Priors())])
+        for path, boxes in found.items()
     }
 
 

@@ -14,10 +14,11 @@ from edge.types import Image
 from trainer.colocate import Common, Describer
 from trainer.detector import find
 from trainer.models import load_model
-from trainer.propose import Priors, Proposal, propose
+from trainer.propose import Priors, Proposal, propose, settled
 
 _SAME = 0.6  # overlap of a box of the detector and one of the cues that mean the same object
-_DOUBT = 0.5  # of the score of what only cues see, once there is a detector that does not see it
+_SURE = 0.3  # score of the cues from which their outline is taken
+_TRUST = 0.7  # part of the score that is the detector's
 
 
 class OwnDetector:
@@ -76,53 +77,50 @@ class Proposers:
     def prelabel(self, image_rgb: Image, seen: list[Proposal]) -> Prelabel:
         """Propose boxes for a picture, by the detector where there is one, and what cues see."""
         if self.detector is not None:
-            seen = fuse(self.detector.propose(image_rgb), seen, self.detector.threshold, self.priors)
+            seen = fuse(self.detector.propose(image_rgb), seen)
         return judge(seen, self.priors)
 
 
-def fuse(found: list[Proposal], seen: list[Proposal], threshold: float, priors: Priors) -> list[Proposal]:
+def fuse(found: list[Proposal], seen: list[Proposal]) -> list[Proposal]:
     """Join what a detector found with what cues see.
 
-    The detector's word counts; its score is stretched so that its own threshold meets the priors'. A box that cues see
-    as well is drawn half way to theirs, by score, for an outline lies nearer to the edge than a network's guess. What
-    only cues see keeps half its score: it is no proposal, but makes the picture uncertain.
+    Each box is scored by the detector's word and by the cues', each lowered by how little their boxes overlap. A box of
+    the detector that cues see takes their outline, which lies nearer to the edge than a network's guess.
     """
-    boxes = np.array([box.box_px for box in seen], np.float32).reshape(-1, 4)
+    boxes = [np.array([box.box_px for box in listed], np.float32).reshape(-1, 4) for listed in (found, seen)]
+    told, shown = (np.array([box.score for box in listed], np.float32) for listed in (found, seen))
+    overlap = iou_matrix(*boxes)  # found, seen
+    backing = overlap * shown
     joined = []
-    claimed: set[int] = set()
-    for box in found:
-        score = _stretch(box.score, threshold, priors.threshold)
-        overlap = iou_matrix(np.array([box.box_px], np.float32), boxes)[0] if len(boxes) else np.zeros(0, np.float32)
-        best = int(overlap.argmax()) if len(overlap) else -1
-        if best >= 0 and overlap[best] >= _SAME and seen[best].score >= priors.threshold:
-            claimed.add(best)
-            part = seen[best].score / (seen[best].score + score)
-            mixed = (1 - part) * np.array(box.box_px) + part * boxes[best]
-            reasons = {"model": round(box.score, 3), "cues": round(seen[best].score, 3)}
-            joined.append(replace(box, box_px=box_of(mixed), score=score, reasons=reasons))
-        else:
-            joined.append(replace(box, score=score, reasons={"model": round(box.score, 3)}))
-    joined += [replace(one, score=_DOUBT * one.score) for i, one in enumerate(seen) if i not in claimed]
+    for i, box in enumerate(found):
+        cues = float(backing[i].max(initial=0.0))
+        best = int(backing[i].argmax()) if len(seen) else -1
+        same = best >= 0 and overlap[i, best] >= _SAME and shown[best] >= _SURE
+        outline = seen[best].box_px if same else box.box_px
+        joined.append(_joined(replace(box, box_px=outline), box.score, cues))
+    for i, box in enumerate(seen):
+        joined.append(_joined(box, float((overlap[:, i] * told).max(initial=0.0)), box.score))
     return sorted(joined, key=lambda one: -one.score)
 
 
-def judge(listed: list[Proposal], priors: Priors) -> Prelabel:
-    """Keep what is above the threshold, and say how unsure the picture is.
+def _joined(box: Proposal, model: float, cues: float) -> Proposal:
+    score = _TRUST * model + (1.0 - _TRUST) * cues
+    return replace(box, score=score, reasons=box.reasons | {"model": round(model, 3), "cues": round(cues, 3)})
 
-    A picture without any proposal is as unsure as can be; else its least sure proposal and its best refused one tell.
+
+def judge(listed: list[Proposal], priors: Priors) -> Prelabel:
+    """Keep the best of each place above the threshold, and say how unsure the picture is.
+
+    A picture without any proposal is as unsure as can be; else its least sure proposal and its best refused one, where
+    no proposal is, tell.
     """
-    kept = [one for one in listed if one.score >= priors.threshold]
+    kept = settled(listed, priors)
     if not kept:
         return Prelabel((), 1.0, "nothing found")
-    weakest = (1.0 - min(one.score for one in kept)) / (1.0 - priors.threshold)
-    refused = [one for one in listed if one.score < priors.threshold]
-    nearest = max((one.score for one in refused), default=0.0) / priors.threshold
+    weakest = (1.0 - kept[-1].score) / max(1e-6, 1.0 - priors.threshold)
+    every = settled(listed, replace(priors, threshold=0.0, count=None))
+    nearest = max((one.score for one in every if one.score < priors.threshold), default=0.0) / max(
+        1e-6, priors.threshold
+    )
     why = "weak box" if weakest >= nearest else "box nearly proposed"
     return Prelabel(tuple(kept), round(0.99 * min(1.0, max(weakest, nearest)), 4), why)
-
-
-def _stretch(score: float, threshold: float, onto: float) -> float:
-    """A piecewise linear map of 0, threshold, 1 to 0, onto, 1."""
-    if score < threshold:
-        return onto * score / threshold
-    return onto + (1.0 - onto) * (score - threshold) / max(1e-6, 1.0 - threshold)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import box_of, iou_matrix
+from edge.decode import box_of, iou_matrix, non_maximum_suppression
 from edge.image import resize
 from edge.types import Box, FloatArray, Image
 from trainer.cues import Cues, cues_of
@@ -31,6 +31,7 @@ _STRONG = 15.0  # levels per pixel of a strong edge
 _CONTRAST = 30.0  # distance in Lab that is as good as any
 _DEVIATION = 0.4
 _COMMON = 0.25  # mean of the set's common map inside a box that is as good as any
+_ALIKE, _MOST, _LEAST = 0.85, 60, 0.05  # overlap of boxes of which one will do, how many, and their least score
 _CLOSE, _PART = 0.35, 0.75  # overlap, and share of the smaller box inside the larger, of which one is dropped
 
 Source = Literal["proposer", "model", "human"]
@@ -68,7 +69,7 @@ class Priors:
 def propose(
     image_rgb: Image, priors: Priors, common: FloatArray | None = None, using: Sequence[str] = CUES
 ) -> list[Proposal]:
-    """Propose boxes for a picture, best first, those below the priors' threshold included.
+    """See what may be an object, best first: also what lies in one place, and what is below the priors' threshold.
 
     Args:
         image_rgb: of any size.
@@ -91,7 +92,7 @@ def propose(
         reasons["common"] = _mean_inside(np.asarray(cv2.resize(common, small.shape[1::-1]), np.float32), boxes)
         scores = scores * np.sqrt(np.clip(reasons["common"] / _COMMON, 0.05, 1.0))
     scores = np.where(priors.allow(boxes * scale, width, height), scores, 0.0)
-    kept = one_of_each_place(boxes, scores)[: priors.count]
+    kept = non_maximum_suppression(boxes, scores, _ALIKE, _MOST)
     return [
         Proposal(
             box_of(boxes[i] * scale),
@@ -100,10 +101,18 @@ def propose(
             {name: round(float(values[i]), 3) for name, values in reasons.items()},
         )
         for i in kept
+        if scores[i] > _LEAST
     ]
 
 
-def one_of_each_place(boxes_px: FloatArray, scores: FloatArray, least: float = 0.05) -> list[int]:
+def settled(listed: list[Proposal], priors: Priors) -> list[Proposal]:
+    """Of what may be objects the best of each place, above the threshold, as many as a picture may hold."""
+    boxes = np.array([one.box_px for one in listed], np.float32).reshape(-1, 4)
+    kept = one_of_each_place(boxes, np.array([one.score for one in listed], np.float32))
+    return [listed[i] for i in kept if listed[i].score >= priors.threshold][: priors.count]
+
+
+def one_of_each_place(boxes_px: FloatArray, scores: FloatArray) -> list[int]:
     """Indices of the best boxes: none overlaps a better one, lies in it or holds it; best first."""
     corners = np.minimum(boxes_px[:, None, 2:], boxes_px[None, :, 2:])
     shared = (corners - np.maximum(boxes_px[:, None, :2], boxes_px[None, :, :2])).clip(0).prod(axis=2)
@@ -113,8 +122,6 @@ def one_of_each_place(boxes_px: FloatArray, scores: FloatArray, least: float = 0
     )
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
-        if scores[i] < least:
-            break
         if not rival[i, kept].any():
             kept.append(int(i))
     return kept

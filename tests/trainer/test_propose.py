@@ -7,7 +7,7 @@ import pytest
 
 from edge.decode import iou_matrix
 from trainer.cues import cues_of
-from trainer.propose import Priors, one_of_each_place, propose
+from trainer.propose import Priors, one_of_each_place, propose, settled
 
 GROUND = (96, 110, 84)
 USUAL = Priors()
@@ -26,7 +26,7 @@ def overlaps(found, truth) -> np.ndarray:
 
 
 def sure(image, priors=USUAL, **more):
-    return [one for one in propose(image, priors, **more) if one.score >= priors.threshold]
+    return settled(propose(image, priors, **more), priors)
 
 
 @pytest.fixture(scope="module")
