@@ -34,7 +34,7 @@ WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 WORK, RESULT = ROOT / "runs/labelling", ROOT / "benchmarks/results/labelling.json"
 TRUNK = ["--model", str(WEIGHTS), "--input-mean", "0.5"]
 BOOK = WORK / "book"
-ROUNDS, STEPS = 3, (120, 90, 90)  # rounds, and optimiser steps of each; the later go on from the one before
+ROUNDS, STEPS = 3, (80, 60, 60)  # rounds, and optimiser steps of each; the later go on from the one before
 Truth = dict[Path, np.ndarray]  # (n, 4) boxes in pixels
 
 
