@@ -1,6 +1,6 @@
 """Boxes proposed for one picture: regions of the cues, scored by agreement, the best of each place kept.
 
-The score is a geometric mean of five reasons, each 0..1, all told with the box:
+The score is the fourth root of a product of five reasons, each 0..1, all told with the box:
   edge       how much of the outline lies on a strong edge (edges wholly inside: Zitnick and Dollar 2014)
   solid      area over that of the convex hull
   contrast   colour inside the outline against just outside
