@@ -16,7 +16,7 @@ from trainer.detector import find
 from trainer.models import load_model
 from trainer.propose import Priors, Proposal, propose, settled
 
-_SAME = 0.6  # overlap of a box of the detector and one of the cues that mean the same object
+_SAME = 0.55  # overlap of a box of the detector and one of the cues that mean the same object
 _SURE = 0.3  # score of the cues from which their outline is taken
 _TRUST = 0.7  # part of the score that is the detector's
 
