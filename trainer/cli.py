@@ -66,18 +66,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
-    cut = commands.add_parser("cut", help="cut a smaller embedder out of a trained one")
-    cut.add_argument("run", type=Path, help="run folder of the whole embedder")
-    cut.add_argument("--heads", help="to keep, comma between several; all when absent")
-    cut.add_argument("--dim", type=int, help="of each head: one of the recipe's shorter_dims")
-    cut.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
+    shrink = commands.add_parser("shrink", help="cut a smaller embedder out of a trained one")
+    shrink.add_argument("run", type=Path, help="run folder of the whole embedder")
+    shrink.add_argument("--heads", help="to keep, comma between several; all when absent")
+    shrink.add_argument("--dim", type=int, help="of each head: one of the recipe's shorter_dims")
+    shrink.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
     cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures: RGBA, and on white")
     cutout.add_argument("--localiser", type=Path, required=True, help="run folder")
     cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
     cutout.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="of one object each")
     add_evaluate(commands)
     add_expand(commands)
+    _add_label(commands.add_parser("label", help="propose boxes, take edited ones back, train on them, propose anew"))
     return parser
+
+
+def _add_label(label: argparse.ArgumentParser) -> None:
+    label.add_argument("pictures", type=Path, nargs="?", help="folder; with sub-folders, each is a class")
+    label.add_argument("-o", "--out", type=Path, required=True, help="label folder: labels, edits, queue, sheets")
+    label.add_argument("--import", dest="edited", type=Path, help="edited boxes: COCO, VOC or Label Studio")
+    label.add_argument("--train", type=Path, metavar="RECIPE", help="train a detector on what people confirmed")
+    label.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
+    label.add_argument("--detector", type=Path, help="run folder; its boxes lead; --train goes on from it")
+    label.add_argument("--model", type=Path, help="weights or run folder that tell what a class has in common (DDT)")
+    label.add_argument("--backbone", default="mobilenetv2_100", help="whose weights those are")
+    label.add_argument("--input-mean", type=float, help="mean and deviation of their input; default: as published")
+    label.add_argument("--batch", type=int, default=20, help="pictures to edit next, written to next.json")
+    label.add_argument("--threshold", type=float, help="score that a proposal needs")
+    label.add_argument("--count", type=int, help="objects in a picture, at most")
+    label.add_argument("--area", type=float, nargs=2, metavar=("LEAST", "MOST"), help="of a box, share of the picture")
+    label.add_argument(
+        "--aspect", type=float, nargs=2, metavar=("LEAST", "MOST"), help="width of a box over its height"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,10 +120,11 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "synthesize": _synthesize,
         "data": _data,
         "embed": _embed,
-        "cut": _cut,
+        "shrink": _shrink,
         "cutout": _cutout,
         "evaluate": _evaluate,
         "expand": run_expand,
+        "label": _label,
         "self-tune": run_self_tune,
     }
     return runs.get(args.command, _train)(args)
@@ -148,6 +169,12 @@ def _cutout(args: argparse.Namespace) -> dict[str, object]:
 
     failed = write_cutouts(args.localiser, args.pictures, args.out)
     return {"out": str(args.out), "cut_out": len(args.pictures) - len(failed), "failed": failed}
+
+
+def _label(args: argparse.Namespace) -> dict[str, object]:
+    from trainer.label_command import run_label
+
+    return run_label(args)
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, object]:
@@ -202,7 +229,7 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _cut(args: argparse.Namespace) -> dict[str, object]:
+def _shrink(args: argparse.Namespace) -> dict[str, object]:
     from trainer.variant import cut_embedder
 
     card = cut_embedder(args.run, args.out, args.heads.split(",") if args.heads else None, args.dim)

@@ -19,7 +19,7 @@ from trainer.augment import canvases_to_input, vary_light, vary_scene
 from trainer.data import Pictures, load_pictures, plain_batches, read_scenes
 from trainer.evaluate import Boxes, best_threshold, decode_detections, detection_map
 from trainer.losses import giou, quality_focal
-from trainer.models import Detector, ModelCard, build_model, save_model
+from trainer.models import Detector, ModelCard, build_model, load_model, save_model
 from trainer.recipe import DetectorRecipe
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, fit
@@ -189,6 +189,19 @@ def examine(module: nn.Module, scenes: Placed, card: ModelCard) -> dict[str, flo
     return detection_map(found, scenes.boxes) | best
 
 
+def take_weights(model: Detector, card: ModelCard, folder: Path) -> None:
+    """Start from the weights of another run.
+
+    Raises:
+        TrainError: it is of another build.
+    """
+    other, known = load_model(folder)
+    shared = ("kind", "backbone", "backbone_options", "strides", "width", "preprocess", "labels")
+    if wrong := [key for key in shared if getattr(known, key) != getattr(card, key)]:
+        raise TrainError(f"init_from {folder}: differs in {', '.join(wrong)}, expected a detector of this recipe")
+    model.load_state_dict(other.state_dict())
+
+
 def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     """Train, choose the score threshold, write the model into `out`.
 
@@ -231,7 +244,9 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
         },
         recipe=recipe.model_dump(mode="json"),
     )
-    model = build_model(card, recipe.backbone.pretrained)
+    model = build_model(card, recipe.backbone.pretrained if recipe.init_from is None else "none")
+    if recipe.init_from is not None:
+        take_weights(model, card, recipe.init_from)
     task = DetectorTask(recipe, train, val, model, card)
     held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)

@@ -173,6 +173,7 @@ class DetectorRecipe(_Recipe):
     scenes: SceneData
     width: int = 64  # channels of neck and head
     centre_radius: float = 1.5  # cells around a box's centre that learn it
+    init_from: Path | None = None  # a detector's run folder of the same build, to go on from its weights
 
 
 class ClassifierRecipe(_Recipe):

@@ -41,7 +41,7 @@ def test_a_smaller_embedder_is_cut_from_the_command_line(tmp_path, capsys):
     recipe = embedder_recipe(write_crops(tmp_path / "data"), epochs=1, shorter_dims=[4])
     assert main(["embedder", "-c", write_recipe(tmp_path / "r.yaml", recipe), "-o", str(tmp_path / "run")]) == 0
     capsys.readouterr()
-    command = ["cut", str(tmp_path / "run"), "--heads", "class,outline", "--dim", "4", "-o", str(tmp_path / "cut")]
+    command = ["shrink", str(tmp_path / "run"), "--heads", "class,outline", "--dim", "4", "-o", str(tmp_path / "cut")]
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["heads"] == {"class": 4, "outline": 4}
     assert load_model(tmp_path / "cut")[1].categories == ["blue", "red"]
