@@ -68,10 +68,19 @@ def main() -> None:
             train_classifier(load_recipe(ROOT / recipe, shared + own), out)
         rows.append({"recipe": name} | judge(out, data))
         print(json.dumps(rows[-1]), flush=True)
+        write(rows, arguments)
+
+
+def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Replace the table."""
     report = {
-        "rows": rows, "px": arguments.px, "epochs_at_most": arguments.epochs, "seed": arguments.seed,
-        "date": date.today().isoformat(), "machine": machine(),  # noqa: DTZ011
-    }  # fmt: skip
+        "rows": rows,
+        "px": arguments.px,
+        "epochs_at_most": arguments.epochs,
+        "seed": arguments.seed,
+        "date": date.today().isoformat(),  # noqa: DTZ011
+        "machine": machine(),
+    }
     (ROOT / "benchmarks/results/coarse.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
