@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from edge.find_command import add_find_arguments
 from trainer.evaluate_options import add_evaluate
 from trainer.expand_command import add_expand
 from trainer.sample import Layout
-
-Commands = argparse._SubParsersAction  # type: ignore[type-arg]  # noqa: SLF001 the library names it nowhere else
 
 _TRAINED = {
     "detector": "train the detector",
@@ -44,7 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _add_synthesize(commands: Commands) -> None:
+def _add_synthesize(commands: Any) -> None:
     synthesize = commands.add_parser("synthesize", help="write a synthetic data set, or a stream with its truth")
     synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write, or with --stream the .mp4")
     synthesize.add_argument("--stream", action="store_true", help="write a video and, beside it, its truth")
@@ -55,7 +53,7 @@ def _add_synthesize(commands: Commands) -> None:
     synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item")
 
 
-def _add_data(commands: Commands) -> None:
+def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="examine a data set and write its card")
     data.add_argument("path", type=Path, help="file or folder of any layout")
     data.add_argument("--layout", choices=get_args(Layout), help="default: found out")
@@ -70,7 +68,7 @@ def _add_data(commands: Commands) -> None:
     data.add_argument("-o", "--out", type=Path, help="folder for the card: JSON, Markdown and pictures of pairs")
 
 
-def _add_label(commands: Commands) -> None:
+def _add_label(commands: Any) -> None:
     label = commands.add_parser("label", help="propose boxes, take edited ones back, train on them, propose anew")
     label.add_argument("pictures", type=Path, nargs="?", help="folder; with sub-folders, each is a class")
     label.add_argument("-o", "--out", type=Path, required=True, help="label folder: labels, edits, queue, sheets")
@@ -90,7 +88,7 @@ def _add_label(commands: Commands) -> None:
     )
 
 
-def _add_training(commands: Commands) -> None:
+def _add_training(commands: Any) -> None:
     for name, what in _TRAINED.items():
         train = commands.add_parser(name, help=what)
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, YAML")
@@ -102,7 +100,7 @@ def _add_training(commands: Commands) -> None:
             train.add_argument("--categories", help="train an embedder for each of these alone; comma between several")
 
 
-def _add_embed(commands: Commands) -> None:
+def _add_embed(commands: Any) -> None:
     embed = commands.add_parser("embed", help="embed catalogue pictures into the gallery of a bundle")
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
     embed.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
@@ -115,7 +113,7 @@ def _add_embed(commands: Commands) -> None:
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
 
 
-def _add_shrink(commands: Commands) -> None:
+def _add_shrink(commands: Any) -> None:
     shrink = commands.add_parser("shrink", help="cut a smaller embedder out of a trained one")
     shrink.add_argument("run", type=Path, help="run folder of the whole embedder")
     shrink.add_argument("--heads", help="to keep, comma between several; all when absent")
@@ -123,7 +121,7 @@ def _add_shrink(commands: Commands) -> None:
     shrink.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
 
 
-def _add_cutout(commands: Commands) -> None:
+def _add_cutout(commands: Any) -> None:
     cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures: RGBA, and on white")
     cutout.add_argument("--localiser", type=Path, required=True, help="run folder")
     cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
