@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         ("detector", "train the detector"),
         ("classifier", "train the coarse classifier"),
         ("embedder", "train fine-grained embedders"),
+        ("finder", "train the search for the object of a query picture"),
     ):
         train = commands.add_parser(name, help=what)
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, YAML")
@@ -81,8 +82,9 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.classifier import train_classifier
     from trainer.detector import train_detector
     from trainer.embedder import train_embedders
+    from trainer.finder import train_finder
     from trainer.memory import keep_freed_memory
-    from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
+    from trainer.recipe import ClassifierRecipe, DetectorRecipe, FinderRecipe, load_recipe
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
@@ -92,6 +94,8 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
         cards = [train_detector(recipe, args.out)]
     elif isinstance(recipe, ClassifierRecipe):
         cards = [train_classifier(recipe, args.out)]
+    elif isinstance(recipe, FinderRecipe):
+        cards = [train_finder(recipe, args.out)]
     else:
         cards = train_embedders(recipe, args.out)
     named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edge.errors import TrainError
+from edge.manifest import FinderShape
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LEAST_VISIBLE = 0.25
@@ -180,10 +181,36 @@ class EmbedderRecipe(_Recipe):
         return bool({"local", "outline"} & set(self.heads))
 
 
-Recipe = Annotated[DetectorRecipe | ClassifierRecipe | EmbedderRecipe, Field(discriminator="kind")]
+class FinderWorld(_Tree):
+    """The synthetic scenes that a finder learns from, rendered when it is trained; all with exact masks."""
+
+    seed: int = 0
+    scenes: Annotated[int, Field(ge=2)] = 700
+    val_scenes: Annotated[int, Field(ge=1)] = 60  # other scenes of the same items
+    looks: Annotated[int, Field(ge=1)] = 8  # cut-outs of each item, to search by
+    held_out: list[str] = []  # items and categories that are in no scene
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecipe | ClassifierRecipe | EmbedderRecipe:
+class FinderRecipe(_Recipe):
+    """Finds the object of a query picture, whatever it is."""
+
+    kind: Literal["finder"]
+    world: FinderWorld = FinderWorld()
+    shape: FinderShape = FinderShape()
+    channels: Annotated[int, Field(ge=1)] = 64  # of the representations
+    guide: Annotated[int, Field(ge=0)] = 12  # channels of the scene that the conversion sees, too; 0: as published
+    width: Annotated[int, Field(ge=1)] = 20  # of the conversion
+    shared_trunk: bool = True  # one representation generator for queries and scenes
+    loss: Literal["double_margin", "l2"] = "double_margin"
+    edge_band: Annotated[int, Field(ge=0)] = 0  # cells beside an object's edge that the double margin leaves out
+    recolour: Fraction = 0.5  # of the objects are learned in another colour, in query and scene alike
+
+
+AnyRecipe = DetectorRecipe | ClassifierRecipe | EmbedderRecipe | FinderRecipe
+Recipe = Annotated[AnyRecipe, Field(discriminator="kind")]
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> AnyRecipe:
     """Read a recipe.
 
     Args:
@@ -204,7 +231,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> DetectorRecip
     for override in overrides or []:
         _override(tree, override)
     try:
-        recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe = TypeAdapter(Recipe).validate_python(tree)
+        recipe: AnyRecipe = TypeAdapter(Recipe).validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if part != tree.get("kind")) or "(top)"

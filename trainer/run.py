@@ -1,14 +1,14 @@
-"""What the three trainings share: from a recipe to the network's input and trunk."""
+"""What all trainings share: from a recipe to the network's input and trunk."""
 
 from __future__ import annotations
 
 from edge.errors import TrainError
 from edge.manifest import Preprocess
 from trainer.backbone import create_trunk, published_mean_std
-from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe
+from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe
 
 
-def preprocess_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) -> Preprocess:
+def preprocess_of(recipe: AnyRecipe) -> Preprocess:
     """The input a recipe asks for; mean and std are the backbone's own where it says nothing."""
     given = recipe.input
     mean, std = given.mean, given.std
@@ -33,7 +33,7 @@ def train_spec_of(recipe: ClassifierRecipe | EmbedderRecipe) -> Preprocess:
     return spec.model_copy(update=size)
 
 
-def strides_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) -> list[int]:
+def strides_of(recipe: AnyRecipe) -> list[int]:
     """The strides a recipe asks for; none of a trunk that is kept whole.
 
     Raises:

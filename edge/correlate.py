@@ -1,0 +1,159 @@
+"""A query's kernels, and their normalised correlation with a scene, in plain float32 matrix products.
+
+The method is that of US 2018/0260664 (see NOTICE): the query's representation is the kernel that a scene's representation
+is convolved with. Rules:
+1. No flip: H(x, y) = sum over l, m, c of Q(l, m, c) * S(x + l, y + m, c), with zeros around the scene.
+2. Divided by both norms, a heat map is a cosine. Cells of a query that are not the object weigh nothing, in the norm of
+   the scene's part, too; where all weigh one it is the published formula.
+3. Every change of grid is a matrix product with the matrices of this module; training uses the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from edge.manifest import FinderShape, Preprocess
+from edge.types import FloatArray
+
+EPSILON = 1e-6  # of a norm: an empty part of a scene is like nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A query at one scale."""
+
+    values: FloatArray  # (channels, kernel, kernel), mean representation of each cell's object pixels
+    weights: FloatArray  # (kernel, kernel), 0..1, how much of a cell is the object
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What one picture of an object is searched by."""
+
+    kernels: tuple[Kernel, ...]  # one per scale, smallest first
+    parts: FloatArray  # (n, channels), rows of unit length: single cells of the largest scale
+
+
+@cache
+def pool_matrix(cells: int, pooled: int) -> FloatArray:
+    """(pooled, cells) means over equal stretches of a row of cells; between them where it grows."""
+    if pooled > cells:
+        return grow_matrix(cells, pooled)
+    edges = np.linspace(0, cells, pooled + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    at = np.arange(cells)[None]
+    inside = np.clip(np.minimum(high, at + 1) - np.maximum(low, at), 0, None)
+    return np.asarray(inside / inside.sum(axis=1, keepdims=True), np.float32)
+
+
+@cache
+def grow_matrix(cells: int, grown: int) -> FloatArray:
+    """(grown, cells) linear interpolation between cell centres, the ends held."""
+    place = np.clip((np.arange(grown) + 0.5) * cells / grown - 0.5, 0, cells - 1)[:, None]
+    return np.asarray(np.clip(1 - np.abs(place - np.arange(cells)[None]), 0, None), np.float32)
+
+
+def scene_grids(shape: FinderShape, spec: Preprocess) -> list[tuple[int, int]]:
+    """Rows and columns of the scene at each scale: the kernel's cells are as large as those of the query's picture."""
+    cells_px = [px / shape.kernel for px in shape.query_px]
+    return [(max(1, round(spec.height / px)), max(1, round(spec.width / px))) for px in cells_px]
+
+
+def map_size(shape: FinderShape, spec: Preprocess) -> tuple[int, int]:
+    """Rows and columns of the heat map."""
+    return spec.height // shape.map_stride, spec.width // shape.map_stride
+
+
+def query_places(shape: FinderShape, spec: Preprocess) -> list[tuple[int, int]]:
+    """Where on one canvas the pictures of a query lie, one beside the other: x and y in pixels, on whole cells.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    places, x, y, row = [], 0, 0, 0
+    for px in shape.query_px:
+        if x and x + px > spec.width:
+            x, y = 0, row
+        places.append((x, y))
+        step = -(-(px + 2 * shape.stride) // (2 * shape.stride)) * 2 * shape.stride
+        x, row = x + step, max(row, y + step)
+        if x - step + px > spec.width or y + px > spec.height:
+            raise ValueError(
+                f"query_px: found {shape.query_px}, expected sizes that fit on {spec.width}x{spec.height} together"
+            )
+    return places
+
+
+def query_of(representation: FloatArray, coverage: FloatArray, shape: FinderShape, spec: Preprocess) -> Query:
+    """The kernels of a query.
+
+    Args:
+        representation: (channels, rows, columns) of the canvas with the query at all scales.
+        coverage: (rows, columns), 0..1, how much of each cell is the object.
+        shape: of the finder.
+        spec: of its canvas.
+    """
+    kernels, parts = [], np.zeros((0, len(representation)), np.float32)
+    for (x, y), px in zip(query_places(shape, spec), shape.query_px, strict=True):
+        columns = slice(x // shape.stride, -(-(x + px) // shape.stride))
+        rows = slice(y // shape.stride, -(-(y + px) // shape.stride))
+        part, weight = representation[:, rows, columns], coverage[rows, columns]
+        kernels.append(_pooled(part, weight, shape.kernel))
+        if shape.parts and px == max(shape.query_px):
+            fine = _pooled(part, weight, shape.parts)
+            cells = fine.values[:, fine.weights > 0.5 * fine.weights.max()].T
+            parts = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), EPSILON)
+    return Query(tuple(kernels), np.asarray(parts, np.float32))
+
+
+def _pooled(part: FloatArray, weight: FloatArray, cells: int) -> Kernel:
+    """The object's mean in each of cells x cells."""
+    down, across = pool_matrix(part.shape[1], cells), pool_matrix(part.shape[2], cells)
+    weights = down @ weight @ across.T
+    values = down @ (part * weight) @ across.T / np.maximum(weights, EPSILON)
+    return Kernel(np.asarray(values, np.float32), np.asarray(weights, np.float32))
+
+
+def correlate(scene: FloatArray, kernel: Kernel) -> FloatArray:
+    """The normalised correlation of a scene (channels, rows, columns) with a kernel: (rows, columns), -1..1."""
+    size = len(kernel.weights)
+    weighted = (kernel.values * kernel.weights).reshape(1, -1)
+    found = (weighted @ _unfold(scene, size)).reshape(scene.shape[1:])
+    energy = (kernel.weights.reshape(1, -1) @ _unfold((scene**2).sum(axis=0)[None], size)).reshape(scene.shape[1:])
+    own = np.sqrt((kernel.values**2 * kernel.weights).sum())
+    return np.asarray(found / (own * np.sqrt(np.maximum(energy, 0)) + EPSILON), np.float32)
+
+
+def _unfold(scene: FloatArray, size: int) -> FloatArray:
+    """Every size x size part of a scene, zeros around it, as a column: (channels * size * size, rows * columns)."""
+    before = (size - 1) // 2
+    padded = np.pad(scene, ((0, 0), (before, size - 1 - before), (before, size - 1 - before)))
+    parts = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
+    return np.asarray(parts.transpose(0, 3, 4, 1, 2).reshape(len(scene) * size * size, -1), np.float32)
+
+
+def heat_maps(representation: FloatArray, query: Query, shape: FinderShape, spec: Preprocess) -> FloatArray:
+    """All heat maps of a query in a scene, on the final map's grid: (maps, rows, columns).
+
+    Args:
+        representation: (channels, rows, columns) of the scene.
+        query: what is searched.
+        shape: of the finder.
+        spec: of its canvas.
+    """
+    rows, columns = representation.shape[1:]
+    scales = [
+        pool_matrix(rows, high) @ representation @ pool_matrix(columns, wide).T
+        for high, wide in scene_grids(shape, spec)
+    ]
+    found = [correlate(scales[s], query.kernels[q]) for q, s in shape.pairs]
+    if shape.parts:
+        length = np.sqrt((representation**2).sum(axis=0)) + EPSILON
+        likeness = np.tensordot(query.parts, representation / length, axes=1)
+        found += [likeness.max(axis=0), likeness.mean(axis=0)]
+    high, wide = map_size(shape, spec)
+    grown = [grow_matrix(len(one), high) @ one @ grow_matrix(one.shape[1], wide).T for one in found]
+    return np.asarray(np.stack(grown), np.float32)
