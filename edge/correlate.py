@@ -1,7 +1,7 @@
 """A query's kernels, and their normalised correlation with a scene, in plain float32 matrix products.
 
-The method is that of US 2018/0260664 (see NOTICE): the query's representation is the kernel that a scene's representation
-is convolved with. Rules:
+The method is that of US 2018/0260664, in the family of US 10,019,655 (see NOTICE): the query's representation is the
+kernel that a scene's representation is convolved with. Rules:
 1. No flip: H(x, y) = sum over l, m, c of Q(l, m, c) * S(x + l, y + m, c), with zeros around the scene.
 2. Divided by both norms, a heat map is a cosine. Cells of a query that are not the object weigh nothing, in the norm of
    the scene's part, too; where all weigh one it is the published formula.
@@ -10,6 +10,7 @@ is convolved with. Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -117,14 +118,16 @@ def _pooled(part: FloatArray, weight: FloatArray, cells: int) -> Kernel:
     return Kernel(np.asarray(values, np.float32), np.asarray(weights, np.float32))
 
 
-def correlate(scene: FloatArray, kernel: Kernel) -> FloatArray:
-    """The normalised correlation of a scene (channels, rows, columns) with a kernel: (rows, columns), -1..1."""
-    size = len(kernel.weights)
-    weighted = (kernel.values * kernel.weights).reshape(1, -1)
-    found = (weighted @ _unfold(scene, size)).reshape(scene.shape[1:])
-    energy = (kernel.weights.reshape(1, -1) @ _unfold((scene**2).sum(axis=0)[None], size)).reshape(scene.shape[1:])
-    own = np.sqrt((kernel.values**2 * kernel.weights).sum())
-    return np.asarray(found / (own * np.sqrt(np.maximum(energy, 0)) + EPSILON), np.float32)
+def correlate(scene: FloatArray, kernels: Sequence[Kernel]) -> FloatArray:
+    """The normalised correlations of a scene (channels, rows, columns) with kernels of one size: (n, rows, columns)."""
+    size = len(kernels[0].weights)
+    values, weights = np.stack([k.values for k in kernels]), np.stack([k.weights for k in kernels])
+    weighted = values * weights[:, None]
+    found = weighted.reshape(len(kernels), -1) @ _unfold(scene, size)
+    energy = weights.reshape(len(kernels), -1) @ _unfold((scene**2).sum(axis=0)[None], size)
+    own = np.sqrt((values * weighted).sum(axis=(1, 2, 3)))
+    cosines = found / (own[:, None] * np.sqrt(np.maximum(energy, EPSILON**2)) + EPSILON)
+    return np.asarray(cosines.reshape(-1, *scene.shape[1:]), np.float32)
 
 
 def _unfold(scene: FloatArray, size: int) -> FloatArray:
@@ -145,15 +148,24 @@ def heat_maps(representation: FloatArray, query: Query, shape: FinderShape, spec
         spec: of its canvas.
     """
     rows, columns = representation.shape[1:]
-    scales = [
-        pool_matrix(rows, high) @ representation @ pool_matrix(columns, wide).T
-        for high, wide in scene_grids(shape, spec)
-    ]
-    found = [correlate(scales[s], query.kernels[q]) for q, s in shape.pairs]
-    if shape.parts:
-        length = np.sqrt((representation**2).sum(axis=0)) + EPSILON
-        likeness = np.tensordot(query.parts, representation / length, axes=1)
-        found += [likeness.max(axis=0), likeness.mean(axis=0)]
+    by_pair: dict[tuple[int, int], FloatArray] = {}
+    for scale, (high, wide) in enumerate(scene_grids(shape, spec)):
+        searched = [q for q, s in shape.pairs if s == scale]
+        scene = pool_matrix(rows, high) @ representation @ pool_matrix(columns, wide).T
+        found = correlate(scene, [query.kernels[q] for q in searched])
+        grown = _on_map(found, shape, spec)
+        by_pair |= {(q, scale): one for q, one in zip(searched, grown, strict=True)}
+    maps = np.stack([by_pair[pair] for pair in shape.pairs])
+    if not shape.parts:
+        return maps
+    flat = representation.reshape(len(representation), -1)
+    likeness = query.parts @ (flat / (np.sqrt((flat**2).sum(axis=0)) + EPSILON))
+    parts = np.stack([likeness.max(axis=0), likeness.mean(axis=0)]).reshape(2, rows, columns)
+    return np.concatenate([maps, _on_map(parts, shape, spec)])
+
+
+def _on_map(found: FloatArray, shape: FinderShape, spec: Preprocess) -> FloatArray:
+    """Heat maps (n, rows, columns) on the final map's grid."""
     high, wide = map_size(shape, spec)
-    grown = [grow_matrix(len(one), high) @ one @ grow_matrix(one.shape[1], wide).T for one in found]
-    return np.asarray(np.stack(grown), np.float32)
+    grown = grow_matrix(found.shape[1], high) @ found @ grow_matrix(found.shape[2], wide).T
+    return np.asarray(grown, np.float32)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.decide import TOP, decide
+from edge.finder import Finder
 from edge.manifest import OpenSet
+from edge.seek import Sought
 from edge.stages import Stages
 from edge.types import Category, Decision, FloatArray, Hit
 
@@ -29,6 +31,8 @@ class Serving:
     stages: Stages
     indexes: dict[str, Search]  # by category
     open_sets: dict[str, OpenSet]  # by category
+    finder: Finder | None = None  # None: nothing is sought
+    sought: tuple[Sought, ...] = ()  # taught things, which the detector may not know
 
     @property
     def category_threshold(self) -> float:

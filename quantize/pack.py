@@ -26,6 +26,7 @@ from edge.manifest import (
     DetectorModel,
     EmbedderModel,
     FileEntry,
+    FinderModel,
     Manifest,
     Probe,
     Target,
@@ -40,7 +41,7 @@ from quantize.compare import vectors_of
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
 from quantize.probes import Gallery, choose_probes, embedding_i8
-from quantize.spec import Model, model_entry
+from quantize.spec import Model, conversion_path, model_entry
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,11 @@ def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
     for target in wanted:
         files[target] = f"models/{network.name}.{target}.onnx"
         shutil.copyfile(network.forms[target], folder / files[target])
-    return model_entry(network.spec, files, network.ship, network.why)
+    conversion = None
+    if network.spec.kind == "finder":
+        conversion = f"models/{network.name}.conversion.onnx"
+        shutil.copyfile(conversion_path(network.forms["fp32"]), folder / conversion)
+    return model_entry(network.spec, files, network.ship, network.why, conversion)
 
 
 def _fit_open_sets(
@@ -196,6 +201,7 @@ def _manifest(order: Order, contents: _Contents, networks: Sequence[Network]) ->
         "files": [entry.model_dump() for entry in _entries(contents.folder)],
         "detector": _only(contents.models, DetectorModel),
         "classifier": _only(contents.models, ClassifierModel),
+        "finder": _only(contents.models, FinderModel),
         "embedders": [model.model_dump() for model in contents.models if isinstance(model, EmbedderModel)],
         "probes": [probe.model_dump() for probe in contents.probes],
         "evaluation": contents.evaluation,
@@ -212,7 +218,7 @@ def _manifest(order: Order, contents: _Contents, networks: Sequence[Network]) ->
         raise QuantizeError(f"bundle {order.bundle_id}: {str(error).splitlines()[-2].strip()}") from error
 
 
-def _only(models: Sequence[Model], kind: type[DetectorModel | ClassifierModel]) -> dict[str, Any] | None:
+def _only(models: Sequence[Model], kind: type[DetectorModel | ClassifierModel | FinderModel]) -> dict[str, Any] | None:
     found = [model for model in models if isinstance(model, kind)]
     if len(found) > 1:
         raise QuantizeError(f"found {len(found)} networks of kind {kind.__name__}, expected at most one")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import FinesightError, TrainError
+from edge.find_command import add_find_arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--query", default="val", help="split of the pictures to recognise")
     evaluate.add_argument("--gallery", default="catalogue", help="split of the pictures to recognise them by")
     evaluate.add_argument("-o", "--out", type=Path, help="also write the report here, JSON")
+    find = commands.add_parser("find", help="find the object of a query picture in a picture or video")
+    find.add_argument("--model", type=Path, required=True, help="run folder of a finder")
+    add_find_arguments(find)
     return parser
 
 
@@ -75,6 +79,8 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         return _embed(args)
     if args.command == "evaluate":
         return _evaluate(args)
+    if args.command == "find":
+        return _find(args)
     return _train(args)
 
 
@@ -130,6 +136,13 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
         "pictures": done.pictures,
         "skipped": len(done.skipped),
     }
+
+
+def _find(args: argparse.Namespace) -> dict[str, object]:
+    from edge.find import find, parse_queries
+    from trainer.finder_run import load_finder
+
+    return find(load_finder(args.model), parse_queries(args.query), args.scene, args.out)
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, object]:

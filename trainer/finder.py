@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edge.correlate import query_places
 from edge.errors import TrainError
 from edge.heat_map import boxes_of
 from edge.manifest import Preprocess
-from edge.correlate import query_places
 from edge.preprocess import placement_of
 from edge.types import FloatArray
 from trainer.augment import canvases_to_input
@@ -32,7 +32,7 @@ _LEAST_SCORE = 0.05
 
 
 class FinderTask:
-    """Each scene is searched for an object of its own, and for that of the next scene."""
+    """Each scene is searched for an object of its own, and every other one for that of the next, which is not there."""
 
     def __init__(self, recipe: FinderRecipe, train: World, val: World, model: Finder, spec: Preprocess) -> None:
         self.recipe, self.module, self.spec = recipe, model, spec
@@ -59,8 +59,10 @@ class FinderTask:
         """Vary the searches of one batch, and say what each map is to show."""
         searches = [draw_search(self._train, int(i), self.recipe, self.spec, rng) for i in self._plan[step]]
         own = [(i, i) for i in range(len(searches))]
-        items = [set(self._train.scenes[int(i)].items) | {s.item_id} for i, s in zip(self._plan[step], searches, strict=True)]
-        crossed = [(i, (i + 1) % len(searches)) for i in range(len(searches))]
+        items = [
+            set(self._train.scenes[int(i)].items) | {s.item_id} for i, s in zip(self._plan[step], searches, strict=True)
+        ]
+        crossed = [(i, (i + 1) % len(searches)) for i in range(0, len(searches), 2)]
         absent = [(scene, query) for scene, query in crossed if searches[query].item_id not in items[scene]]
         nothing = np.zeros_like(searches[0].coverage)
         tensors = inputs_of(searches, self.spec, self.recipe) | {

@@ -23,6 +23,7 @@ from trainer.synthetic.scene import box_of, scene
 _LEAST_VISIBLE = 0.35  # of an object that is searched
 _LEAST_WHOLE = 0.8  # of one that is searched by
 _TOGETHER = 5  # items that a scene is drawn from: some stand there twice
+_GAP_PX = 7  # between two of one item that touch
 _LOOK_PX = 144  # height of a cut-out
 
 
@@ -148,9 +149,7 @@ class Search:
     item_id: str
 
 
-def draw_search(
-    world: World, number: int, recipe: FinderRecipe, spec: Preprocess, rng: np.random.Generator
-) -> Search:
+def draw_search(world: World, number: int, recipe: FinderRecipe, spec: Preprocess, rng: np.random.Generator) -> Search:
     """One varied search in a scene; for something that is not there, where nothing of enough is."""
     found, how = world.scenes[number], recipe.augment
     there = found.sought or sorted(world.looks)
@@ -166,9 +165,19 @@ def draw_search(
     image_rgb, owner = _zoomed(image_rgb, owner, spec, how, rng)
     query_rgb, cells = lay_out(vary_light(picture, how, rng), query_mask, recipe.shape, spec)
     boxes = [box_of(owner == number) for number in found.owners(item_id, _LEAST_VISIBLE) if (owner == number).any()]
-    coverage = coverage_of((owner > 0).astype(np.uint8), recipe.shape.map_stride)
+    coverage = coverage_of(_apart(owner), recipe.shape.map_stride)
     boxes_px = np.asarray(boxes, np.float32).reshape(-1, 4)
     return Search(vary_light(image_rgb, how, rng), coverage, query_rgb, cells, boxes_px, item_id)
+
+
+def _apart(owner: NDArray[np.uint8]) -> Mask:
+    """The mask of all objects, with a gap where two touch: a heat map is to tell them apart."""
+    numbers = [int(number) for number in np.unique(owner) if number]
+    mask = (owner > 0).astype(np.uint8)
+    if len(numbers) > 1:
+        near = sum(cv2.dilate((owner == number).astype(np.uint8), np.ones((_GAP_PX, _GAP_PX))) for number in numbers)
+        mask[np.asarray(near) > 1] = 0
+    return mask
 
 
 def coverage_of(mask: Mask, stride: int) -> FloatArray:
@@ -219,4 +228,6 @@ def _zoomed(
     size = (spec.width, spec.height)
     fill = (spec.fill,) * 3
     seen = cv2.warpAffine(image_rgb, matrix, size, flags=cv2.INTER_LINEAR, borderValue=fill)
-    return np.asarray(seen, np.uint8), np.asarray(cv2.warpAffine(owner, matrix, size, flags=cv2.INTER_NEAREST), np.uint8)
+    return np.asarray(seen, np.uint8), np.asarray(
+        cv2.warpAffine(owner, matrix, size, flags=cv2.INTER_NEAREST), np.uint8
+    )

@@ -7,6 +7,8 @@ edge.correlate is the same in numpy, picture by picture; the matrices that chang
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,10 +85,8 @@ class Conversion(nn.Module):
         super().__init__()
         wide = (width, width * 3 // 2, width * 2, width * 2)
         self.enter = _Block(channels_in, wide[0])
-        self.down = nn.ModuleList(
-            nn.Sequential(_Block(a, b, 2), _Block(b, b)) for a, b in zip(wide[:-1], wide[1:], strict=True)
-        )
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(wide[:-1], wide[1:], strict=True))
+        self.down = nn.ModuleList(nn.Sequential(_Block(a, b, 2), _Block(b, b)) for a, b in pairwise(wide))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(wide))
         self.blend = nn.ModuleList(_Block(a, a) for a in wide[:-1])
         self.leave = nn.Conv2d(wide[0], 1, 1)
         nn.init.zeros_(self.leave.bias)
@@ -180,7 +180,7 @@ def _resized(maps: Tensor, rows: int, columns: int, *, grow: bool = False) -> Te
 
 def _part_maps(scene: Tensor, values: Tensor, weights: Tensor) -> list[Tensor]:
     """How like any single cell of the query each cell of the scene is, and how like all of them on average."""
-    n, c, h, w = scene.shape
+    n, _, h, w = scene.shape
     flat = weights.flatten(1)
     used = flat > 0.5 * flat.max(dim=1, keepdim=True).values
     parts = values.flatten(2).transpose(1, 2)
