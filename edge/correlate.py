@@ -151,7 +151,7 @@ def heat_maps(representation: FloatArray, query: Query, shape: FinderShape, spec
     by_pair: dict[tuple[int, int], FloatArray] = {}
     for scale, (high, wide) in enumerate(scene_grids(shape, spec)):
         searched = [q for q, s in shape.pairs if s == scale]
-        scene = pool_matrix(rows, high) @ representation @ pool_matrix(columns, wide).T
+        scene = np.asarray(pool_matrix(rows, high) @ representation @ pool_matrix(columns, wide).T, np.float32)
         found = correlate(scene, [query.kernels[q] for q in searched])
         grown = _on_map(found, shape, spec)
         by_pair |= {(q, scale): one for q, one in zip(searched, grown, strict=True)}

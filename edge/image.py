@@ -117,7 +117,7 @@ def trim(image_rgb: Image, margin: float) -> Image:
 
 
 def plain_ground_mask(image_rgb: Image) -> Mask | None:
-    """The pixels of an object on a plain ground, its holes filled: (h, w), 0 or 1; None where the ground is not plain."""
+    """The pixels of an object on a plain ground, holes filled: (h, w), 0 or 1; None where the ground is not plain."""
     stands_out = _off_plain_ground(image_rgb)
     if stands_out is None:
         return None

@@ -189,7 +189,7 @@ class FinderModel(_Model):
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """The trunk's outputs of a batch of so many rows, in order: representation, and guide where there is one."""
         width, height, shape = self.preprocess.width, self.preprocess.height, self.shape
-        shapes = [(rows, self.channels, height // shape.stride, width // shape.stride)]
+        shapes: list[tuple[int, ...]] = [(rows, self.channels, height // shape.stride, width // shape.stride)]
         if self.guide:
             shapes.append((rows, self.guide, height // shape.map_stride, width // shape.map_stride))
         return shapes

@@ -42,7 +42,7 @@ class Seeker:
     def is_due(self, camera: str, now_s: float) -> bool:
         """Whether a frame of a camera is to be searched."""
         elapsed_s = now_s - self._searched_s.get(camera, float("-inf"))
-        return elapsed_s < 0 or elapsed_s >= self._config.every_s  # negative: a recording began anew
+        return elapsed_s < 0 or elapsed_s >= self._config.every_s - 1e-6  # negative: a recording began anew
 
     def seek(
         self, finder: Finder, sought: Sequence[Sought], camera: str, image_rgb: Image, now_s: float
