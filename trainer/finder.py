@@ -141,7 +141,7 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     """
     spec, strides = preprocess_of(recipe), strides_of(recipe)
     _check(recipe, strides)
-    train, val = make_worlds(recipe)
+    train, val = make_worlds(recipe, out)
     torch.manual_seed(recipe.seed)
     card = ModelCard(
         kind="finder",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.manifest import Preprocess
 from edge.query import lay_out
@@ -126,15 +131,50 @@ def render_looks(items: Sequence[Item], count: int, seed: int) -> dict[str, list
     return {item.item_id: [render_object(item, rng, _LOOK_PX) for _ in range(count)] for item in items}
 
 
-def make_worlds(recipe: FinderRecipe) -> tuple[World, World]:
-    """What a recipe trains on, and validates on: other scenes and looks of the same items."""
+def make_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
+    """What a recipe trains on, and validates on: other scenes and looks of the same items.
+
+    Args:
+        recipe: says how many, and what is held out.
+        folder: keeps the scenes, for a run that goes on.
+    """
     world = recipe.world
     kept, _ = split_items(world.held_out)
     size = (recipe.input.width, recipe.input.height)
     made = []
-    for seed, scenes, looks in (world.seed, world.scenes, world.looks), (world.seed + 50_021, world.val_scenes, 3):
-        made.append(world_of(render_scenes(kept, kept, scenes, size, seed), render_looks(kept, looks, seed)))
+    for name, seed, scenes, looks in (
+        ("train", world.seed, world.scenes, world.looks),
+        ("val", world.seed + 50_021, world.val_scenes, 3),
+    ):
+        path, key = folder / f"scenes-{name}.npz", f"{world.model_dump_json()} {size}"
+        rendered = _read_scenes(path, key)
+        if rendered is None:
+            rendered = render_scenes(kept, kept, scenes, size, seed)
+            _keep_scenes(path, key, rendered)
+        made.append(world_of(rendered, render_looks(kept, looks, seed)))
     return made[0], made[1]
+
+
+def _keep_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
+    buffer = io.BytesIO()
+    named = json.dumps({"of": key, "objects": [[one.items, one.visible] for one in scenes]})
+    images, owners = np.stack([one.image_rgb for one in scenes]), np.stack([one.owner for one in scenes])
+    np.savez(buffer, named=np.frombuffer(named.encode(), np.uint8), images=images, owners=owners)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, buffer.getvalue())
+
+
+def _read_scenes(path: Path, key: str) -> list[MaskedScene] | None:
+    """The scenes that were kept; None where there are none, or others."""
+    try:
+        with np.load(path) as kept:
+            named = json.loads(kept["named"].tobytes())
+            if named["of"] != key:
+                return None
+            rows = zip(kept["images"], kept["owners"], named["objects"], strict=True)
+            return [MaskedScene(image, owner, tuple(items), tuple(seen)) for image, owner, (items, seen) in rows]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

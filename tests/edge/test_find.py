@@ -27,15 +27,15 @@ def write(path, picture):
 
 
 def test_a_picture_brings_boxes_a_heat_map_and_a_picture_with_only_the_object_lit(tmp_path, red):
-    scene = write(tmp_path / "scene.png", scene_with((BLUE, 0, 0, 16), (RED, 24, 24, 24)))
+    scene = write(tmp_path / "scene.png", scene_with((BLUE, 0, 0, 16), (RED, 24, 16, 40)))
     told = find(colour_finder(), [QueryFile(red)], scene, tmp_path / "out")
     (one,) = told["found"]
-    assert one["box_px"] == pytest.approx([24, 24, 48, 48], abs=4)
+    assert one["box_px"] == pytest.approx([24, 16, 64, 56], abs=4)
     assert one["score"] > 0.6
     lit, heat = read_image(tmp_path / "out/found.png"), read_image(tmp_path / "out/heat.png")
-    assert lit[43, 36].tolist() == list(RED)
+    assert lit[45, 40].tolist() == list(RED)
     assert lit[4, 4].max() < 70  # the blue one is dimmed
-    assert heat[36, 36].min() > 200
+    assert heat[40, 44].min() > 200
     assert heat[4, 4].max() == 0
 
 

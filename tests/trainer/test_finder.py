@@ -14,6 +14,7 @@ from quantize.index import Data
 from quantize.pack import Order, pack
 from tests.trainer.toy import BACKBONE, optimiser
 from trainer import finder as finder_module
+from trainer import finder_world
 from trainer.cli import main
 from trainer.finder import train_finder
 from trainer.finder_run import load_finder
@@ -41,15 +42,15 @@ def finder_recipe(epochs=1, **changes) -> FinderRecipe:
 
 
 @pytest.fixture(scope="module")
-def worlds():
-    return make_worlds(finder_recipe())
+def worlds(tmp_path_factory):
+    return make_worlds(finder_recipe(), tmp_path_factory.mktemp("worlds"))
 
 
 @pytest.fixture(scope="module")
 def trained(worlds, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "finder"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finder_module, "make_worlds", lambda _: worlds)
+        patch.setattr(finder_module, "make_worlds", lambda *_: worlds)
         train_finder(finder_recipe(2), out)
     return out
 
@@ -86,6 +87,20 @@ def test_a_search_knows_where_its_object_is(worlds):
     assert np.array_equal(search.query_rgb, again.query_rgb)
 
 
+def test_scenes_are_rendered_once_for_a_run_and_anew_for_another_world(worlds, tmp_path, monkeypatch):
+    few = {"scenes": 2, "val_scenes": 1, "looks": 1, "held_out": HELD_OUT}
+    rendered = make_worlds(finder_recipe(world=few), tmp_path)
+    monkeypatch.setattr(finder_world, "render_scenes", lambda *_: worlds[1].scenes)
+    again = make_worlds(finder_recipe(world=few), tmp_path)
+    for before, after in zip(rendered, again, strict=True):
+        assert [one.items for one in before.scenes] == [one.items for one in after.scenes]
+        assert all(np.array_equal(a.image_rgb, b.image_rgb) for a, b in zip(before.scenes, after.scenes, strict=True))
+        assert before.sights == after.sights
+    assert make_worlds(finder_recipe(world=few | {"seed": 1}), tmp_path)[0].scenes == worlds[1].scenes
+    (tmp_path / "scenes-train.npz").write_bytes(b"PK damaged")
+    assert make_worlds(finder_recipe(world=few | {"seed": 1}), tmp_path)[0].scenes == worlds[1].scenes
+
+
 def test_two_of_an_item_that_touch_have_a_gap_between_them():
     owner = np.zeros((40, 40), np.uint8)
     owner[10:30, 5:20], owner[10:30, 20:35] = 1, 2
@@ -95,12 +110,12 @@ def test_two_of_an_item_that_touch_have_a_gap_between_them():
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(worlds, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(finder_module, "make_worlds", lambda _: worlds)
+    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
     recipe = finder_recipe(2)
     with pytest.raises(KeyboardInterrupt):
         _train_until(recipe, tmp_path, 2, monkeypatch)
     monkeypatch.undo()
-    monkeypatch.setattr(finder_module, "make_worlds", lambda _: worlds)
+    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
     train_finder(recipe, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
@@ -120,7 +135,7 @@ def _train_until(recipe, out, batches, monkeypatch):
 
 
 def test_training_lowers_the_loss(worlds, tmp_path, monkeypatch):
-    monkeypatch.setattr(finder_module, "make_worlds", lambda _: worlds)
+    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
     train_finder(finder_recipe(6, loss="l2"), tmp_path)
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("loss")
@@ -158,7 +173,7 @@ def test_the_device_computes_the_trainers_map(trained, worlds, tmp_path):
 
 
 def test_a_finder_with_two_trunks_is_trained_but_not_run_on_devices(worlds, tmp_path, monkeypatch):
-    monkeypatch.setattr(finder_module, "make_worlds", lambda _: worlds)
+    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
     train_finder(finder_recipe(shared_trunk=False, guide=0), tmp_path)
     with pytest.raises(TrainError, match="found a finder with two trunks, expected one that shares its trunk"):
         load_finder(tmp_path)
