@@ -119,7 +119,7 @@ def score(seed: int, work: Path) -> dict[str, Any]:
 
 
 def on_device(run: Path) -> tuple[Finder, float]:
-    """The exported finder, and by how much at most its maps of ten scenes differ from those of the trainer's network."""
+    """The exported finder, and by how much at most its maps of ten scenes differ from the trainer's."""
     from quantize.export import export_fp32
     from quantize.spec import conversion_path
     from trainer.augment import canvases_to_input
