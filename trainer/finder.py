@@ -23,7 +23,7 @@ from trainer.finder_world import Search, World, draw_search, make_worlds
 from trainer.map_losses import double_margin, margins_of, pixel_l2
 from trainer.models import ModelCard, build_model, save_model
 from trainer.query_search import Finder
-from trainer.recipe import FinderRecipe
+from trainer.recipe import Augment, FinderRecipe
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, fit
 
@@ -85,7 +85,7 @@ class FinderTask:
         return examine(module, self._val, self.spec, self.recipe)
 
 
-def _still(recipe: FinderRecipe) -> object:
+def _still(recipe: FinderRecipe) -> Augment:
     """Pictures as they are."""
     return recipe.augment.model_copy(
         update={"scale": (1.0, 1.0), "flip": False, "colour": 0.0, "blur": 0.0, "noise": 0.0, "erase": 0.0}
