@@ -22,10 +22,10 @@ from trainer.evaluate import Boxes, best_threshold, detection_map
 from trainer.finder_world import Search, World, draw_search, make_worlds
 from trainer.map_losses import double_margin, margins_of, pixel_l2
 from trainer.models import ModelCard, build_model, save_model
-from trainer.query_search import Finder
+from trainer.query_search import Finder, Represent
 from trainer.recipe import Augment, FinderRecipe
 from trainer.run import preprocess_of, strides_of
-from trainer.train import Batch, fit
+from trainer.train import Batch, choose_device, fit
 
 _PIXEL_THRESHOLD = 0.5
 _LEAST_SCORE = 0.05
@@ -36,11 +36,15 @@ class FinderTask:
 
     def __init__(self, recipe: FinderRecipe, train: World, val: World, model: Finder, spec: Preprocess) -> None:
         self.recipe, self.module, self.spec = recipe, model, spec
+        how = recipe.optimiser
+        lowered = how.precision == "bf16" or (how.precision == "auto" and choose_device(how.device).type == "cuda")
+        for generator in generators_of(model):
+            generator.lowered = lowered
         self._train = train
         still = recipe.model_copy(update={"recolour": 0.0, "augment": _still(recipe)})
         draw = np.random.default_rng((recipe.seed, 9))
         self._val = [draw_search(val, number, still, spec, draw) for number in range(len(val.scenes))]
-        self._plan: list[NDArray[np.int64]] = []
+        self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -48,19 +52,18 @@ class FinderTask:
 
     def trunk_parameters(self) -> list[nn.Parameter]:
         """Those that learn at the trunk's own rate."""
-        generators = [self.module.represent, self.module.represent_query]
-        return [p for one in generators if one is not None for p in one.trunk.parameters()]
+        return [parameter for one in generators_of(self.module) for parameter in one.trunk.parameters()]
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
         """Shuffle."""
-        self._plan = plain_batches(len(self._train.scenes), self.recipe.optimiser.batch, rng)
+        self.plan = plain_batches(len(self._train.scenes), self.recipe.optimiser.batch, rng)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the searches of one batch, and say what each map is to show."""
-        searches = [draw_search(self._train, int(i), self.recipe, self.spec, rng) for i in self._plan[step]]
+        searches = [draw_search(self._train, int(i), self.recipe, self.spec, rng) for i in self.plan[step]]
         own = [(i, i) for i in range(len(searches))]
         items = [
-            set(self._train.scenes[int(i)].items) | {s.item_id} for i, s in zip(self._plan[step], searches, strict=True)
+            set(self._train.scenes[int(i)].items) | {s.item_id} for i, s in zip(self.plan[step], searches, strict=True)
         ]
         crossed = [(i, (i + 1) % len(searches)) for i in range(0, len(searches), 2)]
         absent = [(scene, query) for scene, query in crossed if searches[query].item_id not in items[scene]]
@@ -69,7 +72,7 @@ class FinderTask:
             "pairs": torch.tensor(own + absent),
             "truth": torch.from_numpy(np.stack([s.coverage for s in searches] + [nothing] * len(absent))),
         }
-        return Batch(tensors, [f"scene {i} for {s.item_id}" for i, s in zip(self._plan[step], searches, strict=True)])
+        return Batch(tensors, [f"scene {i} for {s.item_id}" for i, s in zip(self.plan[step], searches, strict=True)])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
         """Of all maps against their masks."""
@@ -83,6 +86,11 @@ class FinderTask:
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """How well the boxes of the maps are those of the objects, on the validation scenes."""
         return examine(module, self._val, self.spec, self.recipe)
+
+
+def generators_of(model: Finder) -> list[Represent]:
+    """The representation generators: one for both, or one for scenes and one for queries."""
+    return [one for one in (model.represent, model.represent_query) if one is not None]
 
 
 def _still(recipe: FinderRecipe) -> Augment:
@@ -167,10 +175,9 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = FinderTask(recipe, train, val, model, card.preprocess)
-    generators = [one for one in (model.represent, model.represent_query) if one is not None]
     held = [
         part
-        for one in generators
+        for one in generators_of(model)
         for part in one.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
     ]
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)

@@ -49,6 +49,7 @@ class Represent(nn.Module):
     def __init__(self, trunk: Trunk, channels: int, guide: int, shape: FinderShape) -> None:
         super().__init__()
         self.trunk, self.shape = trunk, shape
+        self.lowered = False  # whether the trunk computes in bfloat16 while it is trained
         deep = [c for c, stride in zip(trunk.channels, trunk.strides, strict=True) if stride >= shape.stride]
         fine = [c for c, stride in zip(trunk.channels, trunk.strides, strict=True) if stride == shape.map_stride]
         self.features = nn.Sequential(nn.Conv2d(sum(deep), channels, 1, bias=False), nn.BatchNorm2d(channels))
@@ -56,7 +57,9 @@ class Represent(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor] | tuple[Tensor]:
         """Map (n, 3, h, w) to the representation (n, channels, h / stride, w / stride), and to the guide."""
-        maps = dict(zip(self.trunk.strides, self.trunk(x), strict=True))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.lowered and self.training):
+            found = self.trunk(x)
+        maps = dict(zip(self.trunk.strides, [feature.float() for feature in found], strict=True))
         stride = self.shape.stride
         deep = [
             maps[s] if s == stride else F.interpolate(maps[s], scale_factor=s / stride, mode="nearest")

@@ -101,6 +101,7 @@ class Optimiser(_Tree):
     clip: float = 5.0  # gradient norm
     evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of a finder's trunk in training; auto: bf16 on a GPU
     threads: int | None = None  # None: as the libraries choose
 
 
