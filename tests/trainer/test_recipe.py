@@ -17,8 +17,9 @@ def test_shipped_recipes_load(path):
     assert load_recipe(path).kind in path.stem
 
 
-def test_six_recipes_are_shipped():
-    assert len(SHIPPED) == 6
+@pytest.mark.parametrize("kind", ["detector", "classifier", "embedder", "finder"])
+def test_every_kind_has_a_recipe_for_devices_and_one_of_the_demo(kind):
+    assert {kind, f"demo-{kind}"} <= {path.stem for path in SHIPPED}
 
 
 def write(folder: Path, text: str) -> Path:
