@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LEAST_CELLS = 32  # of an object, by which its map is weighed: a speck, or nothing, weighs no more than this
 HI, LO = 0.8, 0.3  # what the map is to reach on the object, and to stay under elsewhere
 
 
@@ -41,7 +42,9 @@ def margins_of(coverage: Tensor, band: int) -> Margins:
 
 
 def double_margin(found: Tensor, truth: Tensor, margins: Margins) -> Tensor:
-    """Sum of y * max(hi - d, 0)^2 + (1 - y) * max(d - lo, 0)^2 per cell of the object.
+    """Sum of y * max(hi - d, 0)^2 + (1 - y) * max(d - lo, 0)^2, per cell of the object, mean of all maps.
+
+    A small object counts as much as a large one.
 
     Args:
         found: d, (n, h, w).
@@ -49,14 +52,18 @@ def double_margin(found: Tensor, truth: Tensor, margins: Margins) -> Tensor:
         margins: hi and lo of each cell.
     """
     on, off = (margins.hi - found).clamp(min=0) ** 2, (found - margins.lo).clamp(min=0) ** 2
-    return torch.where(truth > 0.5, on, off).sum() / truth.sum().clamp(min=len(truth))
+    return _per_object(torch.where(truth > 0.5, on, off), truth)
 
 
 def pixel_l2(found: Tensor, truth: Tensor) -> Tensor:
-    """Sum of (d - y)^2 per cell of the object.
+    """Sum of (d - y)^2, per cell of the object, mean of all maps.
 
     Args:
         found: d, (n, h, w).
         truth: y, (n, h, w), 0..1.
     """
-    return ((found - truth) ** 2).sum() / truth.sum().clamp(min=len(truth))
+    return _per_object((found - truth) ** 2, truth)
+
+
+def _per_object(cells: Tensor, truth: Tensor) -> Tensor:
+    return (cells.sum(dim=(1, 2)) / truth.sum(dim=(1, 2)).clamp(min=LEAST_CELLS)).mean()
