@@ -27,7 +27,7 @@ from trainer.recipe import Augment, FinderRecipe
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, choose_device, fit
 
-_PIXEL_THRESHOLD = 0.5
+_PIXEL_THRESHOLDS = (0.5, 0.45, 0.55, 0.4, 0.35, 0.3)  # the first of those that do equally well
 _LEAST_SCORE = 0.05
 
 
@@ -128,17 +128,26 @@ def maps_of(
 
 
 def examine(module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, float]:
-    """MAP50 of the boxes, and the threshold of their score with the best F1 at IoU 0.5."""
-    stride = recipe.shape.map_stride
-    whole = placement_of(spec, spec.width, spec.height)
-    found, truths = [], []
-    for search, heat in zip(searches, maps_of(module, searches, spec, recipe), strict=True):
-        boxes = boxes_of(heat, whole, stride, _PIXEL_THRESHOLD, _LEAST_SCORE)
-        rows = np.array([one.box_px for one in boxes], np.float32).reshape(-1, 4)
-        found.append(Boxes(rows, np.array([one.score for one in boxes], np.float32)))
-        truths.append(search.boxes_px)
-    threshold, f1 = best_threshold(found, truths)
-    return {"map50": detection_map(found, truths)["map50"], "f1": f1, "score_threshold": threshold}
+    """MAP50 of the boxes, and the thresholds of pixels and of boxes with the best F1 at IoU 0.5."""
+    maps = maps_of(module, searches, spec, recipe)
+    whole, stride = placement_of(spec, spec.width, spec.height), recipe.shape.map_stride
+    truths = [search.boxes_px for search in searches]
+    best: dict[str, float] = {"f1": -1.0}
+    for pixel in _PIXEL_THRESHOLDS:
+        found = []
+        for heat in maps:
+            boxes = boxes_of(heat, whole, stride, pixel, _LEAST_SCORE)
+            rows = np.array([one.box_px for one in boxes], np.float32).reshape(-1, 4)
+            found.append(Boxes(rows, np.array([one.score for one in boxes], np.float32)))
+        threshold, f1 = best_threshold(found, truths)
+        if f1 > best["f1"]:
+            best = {
+                "map50": detection_map(found, truths)["map50"],
+                "f1": f1,
+                "score_threshold": threshold,
+                "map_threshold": pixel,
+            }
+    return best
 
 
 def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
@@ -182,8 +191,9 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     ]
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     metrics = task.evaluate(shipped)
-    threshold = float(np.clip(metrics["score_threshold"], 0.5, 0.8))
-    card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
+    threshold = float(np.clip(metrics["score_threshold"], metrics["map_threshold"], 0.8))
+    chosen = {"score_threshold": threshold, "map_threshold": metrics["map_threshold"]}
+    card = card.model_copy(update={"metrics": metrics, **chosen})
     save_model(out, shipped, card)
     return card
 
