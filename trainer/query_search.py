@@ -19,28 +19,29 @@ from trainer.backbone import Trunk
 
 
 def correlate(scene: Tensor, values: Tensor, weights: Tensor, *, normalise: bool = True) -> Tensor:
-    """Search every scene of a batch for its own query, by one grouped convolution without a flip.
+    """Search every scene of a batch for its own queries, by one grouped convolution without a flip.
 
     Args:
         scene: (n, c, h, w).
-        values: (n, c, v, u) of the queries.
-        weights: (n, v, u), how much of each cell is the query's object; all one is the published form.
+        values: (n, k, c, v, u) of the queries, k for each scene.
+        weights: (n, k, v, u), how much of each cell is the query's object; all one is the published form.
         normalise: divide by the norms of query and of the scene's part, the latter from the squared scene.
 
     Returns:
-        (n, h, w): with zeros around the scene, its own size.
+        (n, k, h, w): with zeros around the scene, its own size.
     """
     n, c, h, w = scene.shape
-    v, u = weights.shape[1:]
+    k, v, u = weights.shape[1:]
     around = ((u - 1) // 2, u - 1 - (u - 1) // 2, (v - 1) // 2, v - 1 - (v - 1) // 2)
-    weighted = values * weights[:, None]
+    weighted = values * weights[:, :, None]
     stacked = F.pad(scene, around).reshape(1, n * c, h + v - 1, w + u - 1)
-    found = F.conv2d(stacked, weighted, groups=n)[0]
+    found = F.conv2d(stacked, weighted.reshape(n * k, c, v, u), groups=n).reshape(n, k, h, w)
     if not normalise:
         return found
-    energy = F.conv2d(F.pad((scene**2).sum(dim=1), around)[None], weights[:, None], groups=n)[0]
-    own = (values * weighted).sum(dim=(1, 2, 3)).clamp(min=0).sqrt()
-    return found / (own[:, None, None] * energy.clamp(min=EPSILON**2).sqrt() + EPSILON)
+    squared = F.pad((scene**2).sum(dim=1), around)[None]
+    energy = F.conv2d(squared, weights.reshape(n * k, 1, v, u), groups=n).reshape(n, k, h, w)
+    own = (values * weighted).sum(dim=(2, 3, 4)).clamp(min=0).sqrt()
+    return found / (own[..., None, None] * energy.clamp(min=EPSILON**2).sqrt() + EPSILON)
 
 
 class Represent(nn.Module):
@@ -153,15 +154,22 @@ class Finder(nn.Module):
         """The heat maps of all pairs of scales, (n, maps, rows, columns), on the final map's grid."""
         shape, spec = self.shape, self.spec
         s, q = (slice(None), slice(None)) if pairs is None else (pairs[:, 0], pairs[:, 1])
-        grids = scene_grids(shape, spec)
-        scales = [_resized(scene, high, wide)[s] for high, wide in grids]
         kernels = [self._pooled(query, coverage, i, shape.kernel) for i in range(len(shape.query_px))]
-        found = [correlate(scales[j], kernels[i][0][q], kernels[i][1][q]) for i, j in shape.pairs]
-        if shape.parts:
-            largest = shape.query_px.index(max(shape.query_px))
-            values, weights = self._pooled(query, coverage, largest, shape.parts)
-            found += _part_maps(scene[s], values[q], weights[q])
-        return torch.stack([_resized(one[:, None], *map_size(shape, spec), grow=True)[:, 0] for one in found], dim=1)
+        by_pair: dict[tuple[int, int], Tensor] = {}
+        for scale, grid in enumerate(scene_grids(shape, spec)):
+            searched = [i for i, at in shape.pairs if at == scale]
+            values, weights = (torch.stack([kernels[i][part][q] for i in searched], dim=1) for part in (0, 1))
+            maps = self._on_map(correlate(_resized(scene, *grid)[s], values, weights))
+            by_pair |= {(i, scale): maps[:, place] for place, i in enumerate(searched)}
+        found = torch.stack([by_pair[pair] for pair in shape.pairs], dim=1)
+        if not shape.parts:
+            return found
+        values, weights = self._pooled(query, coverage, shape.query_px.index(max(shape.query_px)), shape.parts)
+        return torch.cat([found, self._on_map(_part_maps(scene[s], values[q], weights[q]))], dim=1)
+
+    def _on_map(self, found: Tensor) -> Tensor:
+        """Heat maps (n, k, h, w) on the final map's grid."""
+        return _resized(found, *map_size(self.shape, self.spec), grow=True)
 
     def _pooled(self, query: Tensor, coverage: Tensor, scale: int, cells: int) -> tuple[Tensor, Tensor]:
         """Mean representation of the object in each of cells x cells, and its share of each."""
@@ -181,8 +189,8 @@ def _resized(maps: Tensor, rows: int, columns: int, *, grow: bool = False) -> Te
     return torch.einsum("rh,nchw,kw->ncrk", down, maps, across)
 
 
-def _part_maps(scene: Tensor, values: Tensor, weights: Tensor) -> list[Tensor]:
-    """How like any single cell of the query each cell of the scene is, and how like all of them on average."""
+def _part_maps(scene: Tensor, values: Tensor, weights: Tensor) -> Tensor:
+    """How like any single cell of the query each cell of the scene is, and how like all on average: (n, 2, h, w)."""
     n, _, h, w = scene.shape
     flat = weights.flatten(1)
     used = flat > 0.5 * flat.max(dim=1, keepdim=True).values
@@ -192,4 +200,4 @@ def _part_maps(scene: Tensor, values: Tensor, weights: Tensor) -> list[Tensor]:
     likeness = torch.bmm(parts, unit)  # n, parts, cells
     best = likeness.masked_fill(~used[..., None], -2.0).max(dim=1).values
     mean = (likeness * used[..., None]).sum(dim=1) / used.sum(dim=1, keepdim=True).clamp(min=1)
-    return [best.reshape(n, h, w), mean.reshape(n, h, w)]
+    return torch.stack([best, mean], dim=1).reshape(n, 2, h, w)

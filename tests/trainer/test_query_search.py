@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -24,16 +26,17 @@ def small_finder(**changes):
 
 def test_a_batch_by_grouped_convolution_is_each_search_alone():
     torch.manual_seed(1)
-    scene, values, weights = torch.randn(3, 4, 6, 9), torch.randn(3, 4, 3, 3), torch.rand(3, 3, 3)
+    scene, values, weights = torch.randn(3, 4, 6, 9), torch.randn(3, 2, 4, 3, 3), torch.rand(3, 2, 3, 3)
     together = correlate(scene, values, weights)
-    for i in range(3):
-        assert torch.allclose(together[i], correlate(*(t[i : i + 1] for t in (scene, values, weights)))[0], atol=1e-6)
+    for i, k in product(range(3), range(2)):
+        alone = correlate(scene[i : i + 1], values[i : i + 1, k : k + 1], weights[i : i + 1, k : k + 1])
+        assert torch.allclose(together[i, k], alone[0, 0], atol=1e-6)
 
 
 def test_without_norms_it_is_the_published_sum_without_a_flip():
     torch.manual_seed(2)
     scene, values = torch.randn(1, 2, 5, 5), torch.randn(1, 2, 3, 3)
-    found = correlate(scene, values, torch.ones(1, 3, 3), normalise=False)
+    found = correlate(scene, values[:, None], torch.ones(1, 1, 3, 3), normalise=False)[0]
     assert found[0, 2, 1].item() == pytest.approx((scene[0, :, 1:4, 0:3] * values[0]).sum().item(), abs=1e-5)
     flipped = (scene[0, :, 1:4, 0:3] * values[0].flip(1, 2)).sum().item()
     assert abs(found[0, 2, 1].item() - flipped) > 0.1
@@ -41,7 +44,7 @@ def test_without_norms_it_is_the_published_sum_without_a_flip():
 
 def test_with_norms_a_map_is_a_cosine_whatever_the_length_of_scene_and_query():
     torch.manual_seed(3)
-    scene, values, weights = torch.randn(2, 4, 6, 9), torch.randn(2, 4, 3, 3), torch.rand(2, 3, 3)
+    scene, values, weights = torch.randn(2, 4, 6, 9), torch.randn(2, 1, 4, 3, 3), torch.rand(2, 1, 3, 3)
     found = correlate(scene, values, weights)
     assert found.abs().max() <= 1 + 1e-5
     assert torch.allclose(found, correlate(scene * 7, values * 0.2, weights), atol=1e-4)
