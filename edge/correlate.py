@@ -130,6 +130,26 @@ def correlate(scene: FloatArray, kernels: Sequence[Kernel]) -> FloatArray:
     return np.asarray(cosines.reshape(-1, *scene.shape[1:]), np.float32)
 
 
+def paint(found: FloatArray, weights: FloatArray) -> FloatArray:
+    """Queries laid down as strongly as they were found, the strongest on top: (rows, columns), at least 0.
+
+    A correlation says where the middle of an object is; this says which cells it then covers.
+
+    Args:
+        found: (n, rows, columns) correlations.
+        weights: (n, kernel, kernel), how much of each cell of a query is its object.
+    """
+    size, (rows, columns) = weights.shape[1], found.shape[1:]
+    before = (size - 1) // 2
+    around = (size - 1 - before, before)
+    padded = np.pad(found, ((0, 0), around, around))
+    painted = np.zeros((rows, columns), np.float32)
+    for m, n in np.ndindex(size, size):
+        moved = padded[:, size - 1 - m :, size - 1 - n :][:, :rows, :columns]
+        painted = np.maximum(painted, (weights[:, m, n, None, None] * moved).max(axis=0))
+    return painted
+
+
 def _unfold(scene: FloatArray, size: int) -> FloatArray:
     """Every size x size part of a scene, zeros around it, as a column: (channels * size * size, rows * columns)."""
     before = (size - 1) // 2
@@ -149,19 +169,23 @@ def heat_maps(representation: FloatArray, query: Query, shape: FinderShape, spec
     """
     rows, columns = representation.shape[1:]
     by_pair: dict[tuple[int, int], FloatArray] = {}
+    painted = []
     for scale, (high, wide) in enumerate(scene_grids(shape, spec)):
         searched = [q for q, s in shape.pairs if s == scale]
         scene = np.asarray(pool_matrix(rows, high) @ representation @ pool_matrix(columns, wide).T, np.float32)
-        found = correlate(scene, [query.kernels[q] for q in searched])
+        kernels = [query.kernels[q] for q in searched]
+        found = correlate(scene, kernels)
         grown = _on_map(found, shape, spec)
         by_pair |= {(q, scale): one for q, one in zip(searched, grown, strict=True)}
-    maps = np.stack([by_pair[pair] for pair in shape.pairs])
-    if not shape.parts:
-        return maps
-    flat = representation.reshape(len(representation), -1)
-    likeness = query.parts @ (flat / (np.sqrt((flat**2).sum(axis=0)) + EPSILON))
-    parts = np.stack([likeness.max(axis=0), likeness.mean(axis=0)]).reshape(2, rows, columns)
-    return np.concatenate([maps, _on_map(parts, shape, spec)])
+        if shape.paint:
+            painted.append(_on_map(paint(found, np.stack([k.weights for k in kernels]))[None], shape, spec))
+    maps = [np.stack([by_pair[pair] for pair in shape.pairs]), *painted]
+    if shape.parts:
+        flat = representation.reshape(len(representation), -1)
+        likeness = query.parts @ (flat / (np.sqrt((flat**2).sum(axis=0)) + EPSILON))
+        parts = np.stack([likeness.max(axis=0), likeness.mean(axis=0)]).reshape(2, rows, columns)
+        maps.append(_on_map(parts, shape, spec))
+    return np.concatenate(maps)
 
 
 def _on_map(found: FloatArray, shape: FinderShape, spec: Preprocess) -> FloatArray:

@@ -163,6 +163,7 @@ class FinderShape(_Tree):
     kernel: Annotated[int, Field(ge=1)] = 3  # cells along each axis of a query's kernel
     reach: Annotated[int, Field(ge=0)] = 1  # scales that a query's scale is searched in beside its own, to either side
     parts: Annotated[int, Field(ge=0)] = 5  # along each axis, single cells of a query that are searched, too; 0: none
+    paint: bool = True  # one more map for each scene scale: the query's outline wherever it was found
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -173,7 +174,7 @@ class FinderShape(_Tree):
     @property
     def maps(self) -> int:
         """Heat maps of one query before they are converted into one."""
-        return len(self.pairs) + (2 if self.parts else 0)
+        return len(self.pairs) + (len(self.query_px) if self.paint else 0) + (2 if self.parts else 0)
 
 
 class FinderModel(_Model):

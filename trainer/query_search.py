@@ -156,16 +156,20 @@ class Finder(nn.Module):
         s, q = (slice(None), slice(None)) if pairs is None else (pairs[:, 0], pairs[:, 1])
         kernels = [self._pooled(query, coverage, i, shape.kernel) for i in range(len(shape.query_px))]
         by_pair: dict[tuple[int, int], Tensor] = {}
+        painted = []
         for scale, grid in enumerate(scene_grids(shape, spec)):
             searched = [i for i, at in shape.pairs if at == scale]
             values, weights = (torch.stack([kernels[i][part][q] for i in searched], dim=1) for part in (0, 1))
-            maps = self._on_map(correlate(_resized(scene, *grid)[s], values, weights))
+            found = correlate(_resized(scene, *grid)[s], values, weights)
+            maps = self._on_map(found)
             by_pair |= {(i, scale): maps[:, place] for place, i in enumerate(searched)}
-        found = torch.stack([by_pair[pair] for pair in shape.pairs], dim=1)
-        if not shape.parts:
-            return found
-        values, weights = self._pooled(query, coverage, shape.query_px.index(max(shape.query_px)), shape.parts)
-        return torch.cat([found, self._on_map(_part_maps(scene[s], values[q], weights[q]))], dim=1)
+            if shape.paint:
+                painted.append(self._on_map(_paint(found, weights)))
+        stacked = [torch.stack([by_pair[pair] for pair in shape.pairs], dim=1), *painted]
+        if shape.parts:
+            values, weights = self._pooled(query, coverage, shape.query_px.index(max(shape.query_px)), shape.parts)
+            stacked.append(self._on_map(_part_maps(scene[s], values[q], weights[q])))
+        return torch.cat(stacked, dim=1)
 
     def _on_map(self, found: Tensor) -> Tensor:
         """Heat maps (n, k, h, w) on the final map's grid."""
@@ -187,6 +191,20 @@ def _resized(maps: Tensor, rows: int, columns: int, *, grow: bool = False) -> Te
     down = torch.from_numpy(matrix(maps.shape[2], rows)).to(maps)
     across = torch.from_numpy(matrix(maps.shape[3], columns)).to(maps)
     return torch.einsum("rh,nchw,kw->ncrk", down, maps, across)
+
+
+def _paint(found: Tensor, weights: Tensor) -> Tensor:
+    """edge.correlate.paint of a batch: (n, k, h, w) and (n, k, v, u) to (n, 1, h, w)."""
+    size, (h, w) = weights.shape[2], found.shape[2:]
+    before = (size - 1) // 2
+    around = size - 1 - before
+    padded = F.pad(found, (around, before, around, before))
+    laid = [
+        (weights[:, :, m, n, None, None] * padded[:, :, size - 1 - m :, size - 1 - n :][:, :, :h, :w]).amax(dim=1)
+        for m in range(size)
+        for n in range(size)
+    ]
+    return torch.stack(laid, dim=1).amax(dim=1, keepdim=True).clamp(min=0)
 
 
 def _part_maps(scene: Tensor, values: Tensor, weights: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from edge.correlate import (
     grow_matrix,
     heat_maps,
     map_size,
+    paint,
     pool_matrix,
     query_of,
     query_places,
@@ -70,6 +71,19 @@ def test_what_is_not_the_object_weighs_nothing_even_in_the_norm_of_the_scene():
     assert correlate(scene, [kernel])[0][3, 3] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_a_query_is_painted_where_it_was_found_in_its_own_shape():
+    found = np.zeros((2, 5, 6), np.float32)
+    found[0, 2, 3] = 0.8
+    found[1] = -0.5
+    weights = np.zeros((2, 3, 3), np.float32)
+    weights[0] = [[0, 1, 0], [0, 1, 0.5], [0, 1, 0]]  # tall, and something at its right
+    weights[1] = 1
+    painted = paint(found, weights)
+    expected = np.zeros((5, 6))
+    expected[1:4, 3], expected[2, 4] = 0.8, 0.4
+    assert np.allclose(expected, painted)
+
+
 def test_matrices_keep_the_mean_and_a_ramp():
     assert np.allclose(pool_matrix(24, 7).sum(axis=1), 1)
     assert np.allclose(pool_matrix(6, 3) @ np.arange(6), [0.5, 2.5, 4.5])
@@ -91,5 +105,5 @@ def test_every_pair_of_neighbouring_scales_makes_a_map_on_one_grid():
     query = query_of(representation, np.ones((12, 20), np.float32), SHAPE, SPEC)
     maps = heat_maps(representation, query, SHAPE, SPEC)
     assert scene_grids(SHAPE, SPEC) == [(9, 15), (6, 10)]
-    assert maps.shape == (SHAPE.maps, *map_size(SHAPE, SPEC)) == (4 + 2, 24, 40)
+    assert maps.shape == (SHAPE.maps, *map_size(SHAPE, SPEC)) == (4 + 2 + 2, 24, 40)
     assert np.abs(maps).max() <= 1 + 1e-5
