@@ -2,6 +2,7 @@
 
     python benchmarks/find.py                       # three seeds, into runs/find; finished steps are not repeated
     python benchmarks/find.py --only train --seed 0
+    python benchmarks/find.py --only held_out_items --seed 0
 
 Each seed holds out every fifth item, and a whole category; neither is in any scene or query of training and validation.
 Needs the weights of ../shared/data or $FINESIGHT_DATA. Writes benchmarks/results/find.json.
@@ -41,7 +42,8 @@ DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 LEAST_VISIBLE = 0.35
 CATEGORIES = ("carton", "can", "jar")  # held out whole, by seed
-SCENES = 100  # of each kind
+SCENES = 80  # of each kind
+KINDS = ("held_out_items", "held_out_category", "real_fruit", "real_cards")
 LOOKS = 3
 WORLD_SEED = 900_000  # of what is measured on
 
@@ -50,18 +52,20 @@ def main() -> None:
     """Train and score each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, action="append", choices=range(len(CATEGORIES)))
-    parser.add_argument("--only", choices=["train", "score"])
+    parser.add_argument("--only", choices=["train", *KINDS], help="do this, and report what is there")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/find")
     arguments = parser.parse_args()
-    seeds = arguments.seed or list(range(len(CATEGORIES)))
-    for seed in seeds:
-        if arguments.only != "score":
-            train(seed, arguments.work)
-    if arguments.only != "train":
-        for seed in seeds:
-            path = arguments.work / f"seed-{seed}.json"
-            path.write_text(json.dumps(score(seed, arguments.work), indent=1))
-        report(arguments.work)
+    for seed in arguments.seed or range(len(CATEGORIES)):
+        run = arguments.work / f"seed-{seed}"
+        if not (run / "model.json").exists():
+            train(seed, run)
+        for kind in KINDS:
+            path = run / f"{kind}.json"
+            if arguments.only in (None, kind) and not path.exists():
+                finder, difference = on_device(run)
+                found = judge(finder, cases_of(kind, seed)) | {"largest_difference_from_trainer": difference}
+                path.write_text(json.dumps(found))
+    report(arguments.work)
 
 
 def held_out(seed: int) -> tuple[list[str], str]:
@@ -74,7 +78,7 @@ def held_out(seed: int) -> tuple[list[str], str]:
     ], category
 
 
-def train(seed: int, work: Path) -> None:
+def train(seed: int, run: Path) -> None:
     """One finder; goes on where it was stopped."""
     items, category = held_out(seed)
     settings = {
@@ -83,13 +87,11 @@ def train(seed: int, work: Path) -> None:
         "world.held_out": json.dumps([category, *items]),
         "backbone.pretrained": DATA / "weights/mobilenetv2_100_in1k.safetensors",
     }
-    command = [sys.executable, "-m", "trainer.cli", "finder", "-c", ROOT / "benchmarks/recipes/find.yaml"]
-    command += ["-o", work / f"seed-{seed}"]
+    command = [sys.executable, "-m", "trainer.cli", "finder", "-c", ROOT / "benchmarks/recipes/find.yaml", "-o", run]
     for key, value in settings.items():
         command += ["--set", f"{key}={value}"]
-    if not (work / f"seed-{seed}/model.json").exists():
-        print("$", *command, flush=True)
-        subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
+    print("$", *command, flush=True)
+    subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +105,14 @@ class Case:
     alike: bool = False  # one of them differs from the object in a detail only
 
 
-def score(seed: int, work: Path) -> dict[str, Any]:
-    """Everything that is measured of one seed's finder, in the form that a device runs."""
-    finder, difference = on_device(work / f"seed-{seed}")
+def cases_of(kind: str, seed: int) -> list[Case]:
+    """What is searched."""
     items, category = held_out(seed)
-    return {
-        "seed": seed,
-        "held_out": {"items": items, "category": category},
-        "largest_difference_from_trainer": difference,
-        "held_out_items": judge(finder, synthetic_cases(items, seed)),
-        "held_out_category": judge(finder, synthetic_cases([category], seed)),
-        "real_fruit": judge(finder, fruit_cases()),
-        "real_cards": judge(finder, card_cases()),
-    }
+    if kind == "held_out_items":
+        return synthetic_cases(items, seed, SCENES)
+    if kind == "held_out_category":
+        return synthetic_cases([category], seed, SCENES)
+    return fruit_cases() if kind == "real_fruit" else card_cases()
 
 
 def on_device(run: Path) -> tuple[Finder, float]:
@@ -132,7 +129,7 @@ def on_device(run: Path) -> tuple[Finder, float]:
     finder = Finder(model, open_engine(onnx), open_engine(conversion_path(onnx)))
     network, card = load_model(run)
     differences = []
-    for case in synthetic_cases(["bottle"], 77)[:10]:
+    for case in synthetic_cases(["bottle"], 77, 10):
         query_rgb, cells = lay_out(*case.queries[0], model.shape, card.preprocess)
         x = [canvases_to_input(one[None], card.preprocess) for one in (case.scene_rgb, query_rgb)]
         with torch.no_grad():
@@ -142,7 +139,7 @@ def on_device(run: Path) -> tuple[Finder, float]:
     return finder, max(differences)
 
 
-def synthetic_cases(wanted: list[str], seed: int) -> list[Case]:
+def synthetic_cases(wanted: list[str], seed: int, count: int) -> list[Case]:
     """Scenes with one of the wanted items among all others; every fourth is searched for one that is not there."""
     from trainer.finder_world import render_looks, render_scenes, split_items
     from trainer.synthetic.items import catalogue
@@ -153,7 +150,7 @@ def synthetic_cases(wanted: list[str], seed: int) -> list[Case]:
     looks = render_looks(chosen, LOOKS, WORLD_SEED + seed)
     rng = np.random.default_rng(seed)
     cases = []
-    for number, scene in enumerate(render_scenes(chosen, catalogue(), SCENES, (320, 192), WORLD_SEED + seed)):
+    for number, scene in enumerate(render_scenes(chosen, catalogue(), count, (320, 192), WORLD_SEED + seed)):
         absent = sorted(set(looks) - set(scene.items))
         there = [item for item in scene.sought if item in looks]
         pool = absent if number % 4 == 3 and absent else there
@@ -288,20 +285,38 @@ def report(work: Path) -> None:
     """All seeds that were scored, and their searches together."""
     from benchmarks.grocery import machine
 
-    seeds = [json.loads(path.read_text()) for path in sorted(work.glob("seed-*.json"))]
-    kinds = ("held_out_items", "held_out_category", "real_fruit", "real_cards")
-    together = {kind: share(np.concatenate([one[kind]["outcomes"] for one in seeds])) for kind in kinds}
-    for one in seeds:
-        for kind in kinds:
-            del one[kind]["outcomes"]
+    runs = sorted(path.parent for path in work.glob("seed-*/model.json"))
+    found = {
+        run: {k: json.loads((run / f"{k}.json").read_text()) for k in KINDS if (run / f"{k}.json").exists()}
+        for run in runs
+    }
+    together = {}
+    for kind in KINDS:
+        outcomes = [one[kind].pop("outcomes") for one in found.values() if kind in one]
+        if outcomes:
+            together[kind] = share(np.concatenate(outcomes))
     tree = {
         "date": date.today().isoformat(),  # noqa: DTZ011
         "machine": machine(),
         "located_at_iou_50_by_three_pictures": together,
-        "seeds": seeds,
+        "seeds": [
+            {"seed": run.name, "held_out": held_out(int(run.name[-1])), "training": training(run), **one}
+            for run, one in found.items()
+        ],
     }
-    print(json.dumps(tree["located_at_iou_50_by_three_pictures"], indent=1))
+    print(json.dumps(together, indent=1))
     (ROOT / "benchmarks/results/find.json").write_text(json.dumps(tree, indent=1) + "\n")
+
+
+def training(run: Path) -> dict[str, Any]:
+    """How a finder was trained, and what it then did on new scenes of what it was trained on."""
+    card = json.loads((run / "model.json").read_text())
+    keys = ("epochs", "batch", "lr", "precision")
+    return {
+        "scenes": card["data"]["train"],
+        **{k: card["recipe"]["optimiser"][k] for k in keys},
+        "val": card["metrics"],
+    }
 
 
 if __name__ == "__main__":
