@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import __version__
-from edge.errors import ConfigError, FinesightError
+from edge.errors import BundleError, ConfigError, FinesightError
+from edge.find_command import add_find_arguments
 
 if TYPE_CHECKING:
     from edge.config import DeviceConfig
@@ -91,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     demo = _verb(verbs, "demo", _demo, "recognise the shipped synthetic stream and score what a subscriber receives")
     demo.add_argument("--assets", type=Path, default=None, help="folder of bundle/, gallery/, stream.mp4, stream.json")
     demo.add_argument("--sheet", type=Path, default=Path("build/demo/contact-sheet.png"), help="where the picture goes")
+
+    text = "find the object of a query picture in a picture or video, by the finder of a bundle"
+    find = verbs.add_parser("find", help=text, description=text)
+    find.add_argument("--bundle", type=Path, required=True, help="bundle folder with a finder")
+    add_find_arguments(find)
+    find.set_defaults(verb=_find)
 
     schema = verbs.add_parser("schema", help="print the JSON Schema of the configuration file")
     schema.set_defaults(verb=_schema)
@@ -367,6 +374,19 @@ def _demo(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, os.environ)
     assets = arguments.assets or Path(__file__).parent.parent / "demo"
     return demo(config, assets, arguments.sheet)
+
+
+def _find(arguments: argparse.Namespace) -> int:
+    from edge.bundle import read_bundle
+    from edge.find import find, parse_queries
+    from edge.finder import open_finder
+
+    bundle = read_bundle(arguments.bundle)
+    if bundle.manifest.finder is None:
+        raise BundleError(f"{arguments.bundle}: found no finder in it, expected one")
+    finder = open_finder(bundle.folder, bundle.manifest.finder)
+    print(json.dumps(find(finder, parse_queries(arguments.query), arguments.scene, arguments.out), indent=1))
+    return 0
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -150,6 +150,14 @@ class EngineConfig(_Tree):
     precision: Literal["shipped", "int8", "fp32"] = "shipped"  # shipped: what was faster where the bundle was packed
 
 
+class SeekConfig(_Tree):
+    """Taught things are looked for in the frames of cameras by the bundle's finder, though the detector misses them."""
+
+    every_s: Annotated[float, Field(gt=0)] = 0.4  # between two searches of one camera; below track_gap_s, or tracks end
+    items: Annotated[int, Field(ge=1, le=50)] = 3  # looked for in one search; the others take their turn
+    looks: Annotated[int, Field(ge=1, le=8)] = 2  # pictures of each that are searched by
+
+
 class RecognitionConfig(_Tree):
     """How often a tracked object is looked at. What counts as a match is in the bundle."""
 
@@ -165,6 +173,8 @@ class RecognitionConfig(_Tree):
     # Objects that have left are searched again in a gallery that comes later; kept in memory, without pictures
     recall_tracks: Annotated[int, Field(ge=0, le=100_000)] = 1000  # at most; 0: none
     recall_age_s: Annotated[float, Field(gt=0)] = 24 * 3600.0  # since they left
+    # None: what the detector misses is not looked for. Needs a bundle with a finder, and a start to be switched on
+    seek: SeekConfig | None = None
 
 
 class GalleryConfig(_Tree):

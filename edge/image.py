@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.errors import CaptureError, PictureError
 from edge.picture_header import kind_of, read_header
-from edge.types import Box, Image
+from edge.types import Box, FloatArray, Image, Mask
 
 MAX_PIXELS = 50_000_000
 PLAIN = 12  # grey levels of difference that a plain ground may have
@@ -150,14 +150,43 @@ def trim(image_rgb: Image, margin: float) -> Image:
         image_rgb: comes back whole when its border is not plain.
         margin: by which the object's box grows, in its sizes.
     """
+    stands_out = _off_plain_ground(image_rgb)
+    if stands_out is None:
+        return image_rgb
+    y, x = np.nonzero(stands_out)
+    return crop(image_rgb, (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)), margin)
+
+
+def plain_ground_mask(image_rgb: Image) -> Mask | None:
+    """The pixels of an object on a plain ground, holes filled: (h, w), 0 or 1; None where the ground is not plain."""
+    stands_out = _off_plain_ground(image_rgb)
+    if stands_out is None:
+        return None
+    outlines, _ = cv2.findContours(stands_out.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros(image_rgb.shape[:2], np.uint8)
+    return np.asarray(cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED), np.uint8)
+
+
+def _off_plain_ground(image_rgb: Image) -> NDArray[np.bool_] | None:
+    """Which pixels differ from a plain ground; None when the border is not plain, or nothing does."""
     border = np.concatenate([image_rgb[0], image_rgb[-1], image_rgb[:, 0], image_rgb[:, -1]]).astype(np.int16)
     ground = np.median(border, axis=0)
     if np.abs(border - ground).max(axis=1).mean() > PLAIN:
-        return image_rgb
-    y, x = np.nonzero(np.abs(image_rgb - ground).max(axis=2) > 2 * PLAIN)
-    if not len(x):
-        return image_rgb
-    return crop(image_rgb, (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)), margin)
+        return None
+    stands_out = np.asarray(np.abs(image_rgb - ground).max(axis=2) > 2 * PLAIN, np.bool_)
+    return stands_out if stands_out.any() else None
+
+
+def components(mask: Mask) -> tuple[NDArray[np.int32], list[Box]]:
+    """Connected parts of a mask, diagonals included: (h, w) with 0 or the number of the part, and the box of each."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    boxes = [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h, _ in stats[1:count]]
+    return np.asarray(labels, np.int32), boxes
+
+
+def enlarge(heat: FloatArray, width: int, height: int) -> FloatArray:
+    """Scale a map of numbers to width x height, linearly."""
+    return np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["linear", "area"] = "linear") -> Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from edge.config import DeviceConfig, KioskConfig
+from edge.config import DeviceConfig, KioskConfig, SeekConfig
 from edge.config_file import ConfigFile
 from edge.health import Counters
 from edge.item_pictures import ItemPictures
@@ -25,7 +25,8 @@ def open_kiosk(config: DeviceConfig, kiosk: KioskConfig, file: ConfigFile | None
     counters = Counters()
     store = OverlayStore(config.state_dir / "overlay", kiosk.max_taught)
     pictures = ItemPictures(config.state_dir, store)
-    overlay = Overlay(store, pictures.has_item, counters)
+    seek = config.recognition.seek or SeekConfig()
+    overlay = Overlay(store, pictures.has_item, counters, seek.looks)
     runtime = stack.enter_context(Runtime(config, file, overlay.over, counters))
     page = stack.enter_context(Kiosk(runtime, store, kiosk.camera, kiosk.looks, config.recognition.min_object_px))
     uploader = None

@@ -207,6 +207,48 @@ class EmbedderModel(_Model):
         return [(rows, self.dim)]
 
 
+class FinderShape(_Tree):
+    """How a finder compares a query with a scene: several scales of the one with several of the other."""
+
+    stride: Annotated[int, Field(ge=1)] = 8  # input pixels per cell of the representation
+    map_stride: Annotated[int, Field(ge=1)] = 4  # input pixels per cell of the guide and of the heat map
+    query_px: list[Annotated[int, Field(ge=16)]] = [32, 48, 80, 112]  # longer sides at which a query is represented
+    kernel: Annotated[int, Field(ge=1)] = 3  # cells along each axis of a query's kernel
+    reach: Annotated[int, Field(ge=0)] = 1  # scales that a query's scale is searched in beside its own, to either side
+    parts: Annotated[int, Field(ge=0)] = 5  # along each axis, single cells of a query that are searched, too; 0: none
+    paint: bool = True  # one more map for each scene scale: the query's outline wherever it was found
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every query scale with every scene scale that it is searched in."""
+        count = len(self.query_px)
+        return [(q, s) for q in range(count) for s in range(count) if abs(q - s) <= self.reach]
+
+    @property
+    def maps(self) -> int:
+        """Heat maps of one query before they are converted into one."""
+        return len(self.pairs) + (len(self.query_px) if self.paint else 0) + (2 if self.parts else 0)
+
+
+class FinderModel(_Model):
+    """Finds the object of a query picture in a scene; `files` are its trunk."""
+
+    shape: FinderShape
+    channels: Annotated[int, Field(ge=1)]  # of the representation
+    guide: Annotated[int, Field(ge=0)]  # channels of the scene that the conversion sees beside the heat maps
+    conversion: RelativePath  # FP32 ONNX: heat maps and guide to one heat map
+    map_threshold: float = 0.5  # of the heat map: from here on a pixel is the object's
+    score_threshold: float = 0.6  # of a box: the mean of the heat map within
+
+    def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
+        """The trunk's outputs of a batch of so many rows, in order: representation, and guide where there is one."""
+        width, height, shape = self.preprocess.width, self.preprocess.height, self.shape
+        shapes: list[tuple[int, ...]] = [(rows, self.channels, height // shape.stride, width // shape.stride)]
+        if self.guide:
+            shapes.append((rows, self.guide, height // shape.map_stride, width // shape.map_stride))
+        return shapes
+
+
 class Manifest(_Tree):
     """A bundle: every model a device runs, and the proof that it is healthy."""
 
@@ -220,6 +262,7 @@ class Manifest(_Tree):
     classifier: ClassifierModel | None = None  # None: the detector's label is the category
     embedders: list[EmbedderModel] = []
     localiser: LocaliserModel | None = None  # None: outlines are not looked at
+    finder: FinderModel | None = None  # None: what the detector misses is not looked for
     probes: list[Probe] = []
     evaluation: dict[str, Any] = {}  # tables FP32 beside INT8, as measured when packed
     provenance: dict[str, Any] = {}  # seeds, data cards, tool versions
@@ -229,8 +272,10 @@ class Manifest(_Tree):
     def _files_are_listed(self) -> Manifest:
         listed = {entry.path for entry in self.files}
         models: list[_Model] = [*self.embedders]
-        models += [model for model in (self.detector, self.classifier, self.localiser) if model is not None]
+        single = (self.detector, self.classifier, self.localiser, self.finder)
+        models += [model for model in single if model is not None]
         used = {path for model in models for path in model.files.values()} | {probe.path for probe in self.probes}
+        used |= {self.finder.conversion} if self.finder is not None else set()
         if missing := sorted(used - listed):
             raise ValueError(f"files lists no {missing}, expected every file that a model or probe names")
         served = [category for embedder in self.embedders for category in embedder.categories]

@@ -19,14 +19,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge import image
+from edge.correlate import Query
 from edge.decode import unit_rows
 from edge.errors import FinesightError
+from edge.finder import Finder
 from edge.gallery import NEGATIVE, CategoryItems, quantise
 from edge.lookup import look_at
 from edge.manifest import OpenSet
 from edge.overlay_store import OverlayStore, Taught
 from edge.pipeline import Counts
+from edge.query import mask_of
 from edge.search import build_index
+from edge.seek import Sought
 from edge.serving import Search, Serving
 from edge.timing import Timings
 from edge.types import Box, FloatArray, Hit, Image
@@ -62,19 +66,22 @@ class WithTaught:
 class Overlay:
     """Puts what was taught over a pair of bundle and gallery; from any thread."""
 
-    def __init__(self, store: OverlayStore, has_item: HasItem, counts: Counts) -> None:
+    def __init__(self, store: OverlayStore, has_item: HasItem, counts: Counts, seek_looks: int = 2) -> None:
         """Start empty; nothing is embedded before the first pair.
 
         Args:
             store: what was taught.
             has_item: whether a gallery has an item in a category.
             counts: `taught_retired` by reason, `taught_unusable`.
+            seek_looks: pictures of a thing that it is looked for by, where the pair has a finder.
         """
+        self._seek_looks = seek_looks
         self._store = store
         self._has_item = has_item
         self._counts = counts
         self._lock = threading.Lock()
         self._vectors: dict[_Key, dict[str, FloatArray]] = {}  # by category, (looks, dim)
+        self._queries: dict[_Key, Sought | None] = {}
         self._bundles: list[str] = []  # whose vectors are kept, newest first
         self._retired: dict[str, str] = {}  # by item id, why, for the pair that was dressed last
 
@@ -90,10 +97,11 @@ class Overlay:
                 log.info("%s retires: the gallery has the %s", item_id, retired[item_id].replace("_", " "))
             self._retired = retired
             self._prune(base.bundle_id, {(item.item_id, item.revision) for item in vectors})
-        live = {item: by for item, by in vectors.items() if item.item_id not in retired}
+            live = {item: by for item, by in vectors.items() if item.item_id not in retired}
+            sought = tuple(one for item in live if (one := self._sought(item, base)) is not None)
         categories = {category for by in live.values() for category in by}
         dressed = {c: WithTaught(base.indexes.get(c), _index_of(c, live)) for c in categories}
-        return replace(base, indexes={**base.indexes, **dressed})
+        return replace(base, indexes={**base.indexes, **dressed}, sought=sought)
 
     @property
     def retired(self) -> dict[str, str]:
@@ -105,6 +113,7 @@ class Overlay:
         """Keep the vectors of this bundle and the one before, which may still serve while this one is loaded."""
         self._bundles = [bundle, *(other for other in self._bundles if other != bundle)][:2]
         self._vectors = {k: by for k, by in self._vectors.items() if k[0] in self._bundles and k[1:] in current}
+        self._queries = {k: one for k, one in self._queries.items() if k[0] in self._bundles and k[1:] in current}
 
     def _embedded(self, item: Taught, serving: Serving) -> dict[str, FloatArray]:
         """The vectors of a thing by category; none where its pictures cannot be used."""
@@ -125,6 +134,29 @@ class Overlay:
             for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
                 rows.setdefault(category, []).extend([vector, *other_views(serving, picture, category)])
         return {category: np.stack(found) for category, found in rows.items()}
+
+    def _sought(self, item: Taught, serving: Serving) -> Sought | None:
+        """What a thing is looked for by in the frames of cameras; None without a finder."""
+        if serving.finder is None:
+            return None
+        key = (serving.bundle_id, item.item_id, item.revision)
+        if key not in self._queries:
+            try:
+                self._queries[key] = Sought(item.item_id, self._queries_of(item, serving, serving.finder))
+            except FinesightError as error:
+                self._counts.add("taught_unusable")
+                log.warning("%s cannot be looked for: %s", item.item_id, error)
+                self._queries[key] = None
+        return self._queries[key]
+
+    def _queries_of(self, item: Taught, serving: Serving, finder: Finder) -> tuple[Query, ...]:
+        """By its newest pictures, each cut to the box of what is in their middle, where the detector has one."""
+        queries = []
+        for number in range(max(0, item.looks - self._seek_looks), item.looks):
+            picture = image.decode_image(self._store.look(item, number), f"{item.item_id} look {number}")
+            box = _middle_box(serving, picture)
+            queries.append(finder.query(picture, mask_of(picture, box), Timings()))
+        return tuple(queries)
 
     def _why_retired(self, item: Taught, vectors: dict[str, FloatArray], base: Serving) -> str | None:
         for category, rows in vectors.items():
@@ -153,6 +185,19 @@ def other_views(serving: Serving, picture: Image, category: str) -> list[FloatAr
         embedder.embed(image.seen_otherwise(picture, degrees, zoom, gain, mirrored=mirrored), [box], Timings())[0]
         for degrees, zoom, gain, mirrored in _VIEWS
     ]
+
+
+def _middle_box(serving: Serving, picture: Image) -> Box | None:
+    """The detector's best box around the middle of a picture; None: it has none there."""
+    detector = serving.stages.detector
+    if detector is None:
+        return None
+    middle_x, middle_y = picture.shape[1] / 2, picture.shape[0] / 2
+    for one in detector.detect([picture], Timings())[0]:
+        x0, y0, x1, y1 = one.box_px
+        if x0 < middle_x < x1 and y0 < middle_y < y1:
+            return one.box_px
+    return None
 
 
 def _index_of(category: str, live: dict[Taught, dict[str, FloatArray]]) -> Search:

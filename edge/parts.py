@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from edge.bundle import Bundle, read_bundle, read_serving
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError
+from edge.finder import open_finder
 from edge.gallery import Gallery, read_category, read_gallery, read_outlines
 from edge.health import Counters
 from edge.manifest import OpenSet
@@ -18,6 +21,8 @@ from edge.serving import Search, Serving
 from edge.source import CaptureOptions
 from edge.stages import load_stages
 
+log = logging.getLogger(__name__)
+
 
 def open_serving(config: DeviceConfig) -> Serving:
     """Load the pair of bundle and gallery that a device's pointer names.
@@ -27,7 +32,16 @@ def open_serving(config: DeviceConfig) -> Serving:
         EngineError: a model cannot be run here.
     """
     bundle, gallery = read_serving(config.state_dir)
-    return _load(bundle, gallery, config.engine, config.state_dir / "cache")
+    cache = config.state_dir / "cache"
+    serving = _load(bundle, gallery, config.engine, cache)
+    if config.recognition.seek is None:
+        return serving
+    model = bundle.manifest.finder
+    if model is None:
+        log.warning("bundle %s has no finder: what the detector misses is not looked for", serving.bundle_id)
+        return serving
+    finder = open_finder(bundle.folder, model, config.engine.backend, config.engine.threads, cache)
+    return replace(serving, finder=finder)
 
 
 def open_serving_from(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> Serving:

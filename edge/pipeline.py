@@ -14,6 +14,7 @@ from edge.evidence import Evidence, LookPolicy, look_weight, sight_quality
 from edge.look import Due, look
 from edge.recall import Recall
 from edge.scene import Moment, Record, Scene, scene_s
+from edge.seek import Seeker, unclaimed
 from edge.serving import Serving
 from edge.timing import Timings
 from edge.track import Step, Track
@@ -76,6 +77,7 @@ class Pipeline:
         self._counts = counts
         self._clock_ns = clock_ns
         self._budget = None if recognition.looks_per_s is None else LookBudget(recognition.looks_per_s)
+        self._seeker = None if recognition.seek is None else Seeker(recognition.seek)
         self._recall = Recall(recognition.recall_tracks, recognition.recall_age_s)
         self._scenes = {name: Scene(camera, recognition.track_gap_s) for name, camera in cameras.items()}
 
@@ -109,6 +111,10 @@ class Pipeline:
                 found[i] = detections
             for i in asked:
                 timings[i].add_share(shared, len(asked))
+        for i, frame in enumerate(frames):
+            seen = found[i]
+            if seen is not None and self._scenes[frame.camera].boxed:
+                found[i] = seen + self._seek(frame, seen, timings[i])
         return [Glance(detections, timing) for detections, timing in zip(found, timings, strict=True)]
 
     def process(self, frame: Frame, glance: Glance | None = None) -> Result:
@@ -196,6 +202,19 @@ class Pipeline:
         if not wanted:
             self._counts.add("frames_gated", camera=frame.camera)
         return not wanted
+
+    def _seek(self, frame: Frame, detections: list[Detection], timings: Timings) -> list[Detection]:
+        """Taught things in a frame that the detector has no box for."""
+        finder, sought, seeker = self.serving.finder, self.serving.sought, self._seeker
+        if seeker is None or finder is None or not sought or not seeker.is_due(frame.camera, scene_s(frame)):
+            return []
+        with timings.stage("seek"):
+            found = seeker.seek(finder, sought, frame.camera, frame.image_rgb, scene_s(frame))
+            proposed = unclaimed(found, detections)
+        self._counts.add("frames_sought", camera=frame.camera)
+        if proposed:
+            self._counts.add("boxes_sought", len(proposed), camera=frame.camera)
+        return proposed
 
     def _due(self, scene: Scene, frame: Frame, step: Step, now_s: float) -> list[Due]:
         """The tracks of this frame that are worth a look."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.decide import SEARCH_DEPTH, decide
+from edge.finder import Finder
 from edge.manifest import OpenSet
 from edge.outline import Outline
 from edge.rerank import RERANKED, Outlines
+from edge.seek import Sought
 from edge.stages import Stages
 from edge.types import Category, Decision, FloatArray, Hit
 
@@ -34,6 +36,8 @@ class Serving:
     older: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
     gallery_created_at: str | None = None  # ISO 8601, UTC
     outlines: dict[str, Outlines] = field(default_factory=dict)  # by category, of those where outlines count
+    finder: Finder | None = None  # None: nothing is sought
+    sought: tuple[Sought, ...] = ()  # taught things, which the detector may not know
 
     @property
     def category_threshold(self) -> float:

@@ -54,7 +54,7 @@ class Detector:
             canvases, placements = zip(*(to_canvas(spec, image_rgb) for image_rgb in images_rgb), strict=True)
             batch = to_batch(spec, list(canvases))
         with timings.stage("detect"):
-            outputs = _run(self._engine, batch, self.model.output_shapes(len(batch)))
+            outputs = run_checked(self._engine, batch, self.model.output_shapes(len(batch)))
         with timings.stage("postprocess"):
             return [
                 self._objects([output[row : row + 1] for output in outputs], placed)
@@ -177,7 +177,7 @@ def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[n
     return to_batch(spec, [to_canvas(spec, image.crop(image_rgb, box, spec.crop_margin))[0] for box in boxes_px])
 
 
-def _run(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[int, ...]]) -> list[FloatArray]:
+def run_checked(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[int, ...]]) -> list[FloatArray]:
     """Run a batch; the outputs must be those that the manifest promises."""
     outputs = [np.asarray(output, np.float32) for output in engine.run(batch)]
     found = [output.shape for output in outputs]
@@ -191,7 +191,7 @@ def _run_crops(
 ) -> FloatArray:
     """Run a batch in parts that the model takes."""
     parts = [batch[i : i + model.max_batch] for i in range(0, len(batch), model.max_batch)]
-    return np.concatenate([_run(engine, part, model.output_shapes(len(part)))[0] for part in parts])
+    return np.concatenate([run_checked(engine, part, model.output_shapes(len(part)))[0] for part in parts])
 
 
 @dataclass(frozen=True, slots=True)

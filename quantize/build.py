@@ -21,7 +21,7 @@ from quantize import calibrate, compare, qdq
 from quantize.gates import Gate, judge_measurement
 from quantize.index import Data
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
-from quantize.spec import MAX_BATCH, Spec, read_spec, spec_path, write_spec
+from quantize.spec import MAX_BATCH, Spec, conversion_path, read_spec, spec_path, write_spec
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
     spec = spec.model_copy(update={"max_batch": _rows_of(source) or MAX_BATCH})
     if source.resolve() != fp32.resolve():
         shutil.copyfile(source, fp32)
+        if spec.kind == "finder":
+            shutil.copyfile(conversion_path(source), conversion_path(fp32))
     write_spec(fp32, spec)
     return spec
 
@@ -271,6 +273,8 @@ def build_network(
     if spec.kind == "embedder" and not spec.categories:
         spec = spec.model_copy(update={"categories": sorted({s.category for s in data.samples})})
     provenance: dict[str, Any] = {"fp32_sha256": sha256_of(fp32), "training": spec.record}
+    if spec.kind == "finder":
+        return Network(name, spec, {"fp32": fp32}, "fp32", "its correlation is float32", {}, provenance)
     if policy.precision == "fp32":
         return Network(name, spec, {"fp32": fp32}, "fp32", "asked for", {}, provenance)
     crops = [s.path for s in data.calibration_crops(spec)]

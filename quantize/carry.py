@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Manifest
+from edge.manifest import EmbedderModel, LocaliserModel, Manifest
 from quantize.spec import Model
 
 
@@ -31,15 +31,16 @@ def models_of(base: Manifest, replacing: Sequence[Model]) -> Iterator[Carried]:
     """
     kinds = {type(model) for model in replacing}
     replaced = {c for model in replacing if isinstance(model, EmbedderModel) for c in model.categories}
-    found: list[DetectorModel | ClassifierModel | EmbedderModel] = [
-        model for model in (base.detector, base.classifier) if model is not None and type(model) not in kinds
-    ]
+    single = (base.detector, base.classifier, base.localiser, base.finder)
+    found: list[Model] = [model for model in single if model is not None and type(model) not in kinds]
     for embedder in base.embedders:
         left = [category for category in embedder.categories if category not in replaced]
         rules = {category: rule for category, rule in embedder.open_set.items() if category in left}
         galleries = [one for one in embedder.compatible if one.category in left]
+        # how much an outline counts was fitted on the masks of one localiser
+        outlined = {} if LocaliserModel in kinds else {c: rule for c, rule in embedder.outline.items() if c in left}
         if left:
-            update = {"categories": left, "open_set": rules, "compatible": galleries}
+            update = {"categories": left, "open_set": rules, "compatible": galleries, "outline": outlined}
             found.append(embedder.model_copy(update=update))
     for model in found:
         name = PurePosixPath(model.files[model.ship]).name.removesuffix(f".{model.ship}.onnx")

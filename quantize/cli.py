@@ -83,6 +83,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     pack.add_argument(
         "--embedder", type=Path, action="append", default=[], help="the same; one for each category or more"
     )
+    pack.add_argument("--finder", type=Path, help="training run of a search by query pictures; read NOTICE")
     _add_data(pack)
     _add_cpu(pack)
     _add_speedup(pack)
@@ -255,6 +256,8 @@ def _sources(arguments: argparse.Namespace) -> Iterable[tuple[str, Path, Path | 
         yield "classifier", arguments.classifier, None
     if arguments.localiser:
         yield "localiser", arguments.localiser, None
+    if arguments.finder:
+        yield "finder", arguments.finder, None
     names = [source.stem if source.suffix == ".onnx" else source.name for source in arguments.embedder]
     for number, (name, source) in enumerate(zip(names, arguments.embedder, strict=True)):
         label = name.removeprefix("embedder").strip("-_.") or str(number)

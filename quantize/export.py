@@ -17,7 +17,7 @@ from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import QuantizeError
 from edge.manifest import Preprocess
 from quantize import fold
-from quantize.spec import Spec, write_spec
+from quantize.spec import Spec, conversion_path, write_spec
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,14 @@ class CameraInput(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return self.network(image.permute(0, 3, 1, 2).float() * self.scale + self.bias)
 
 
-def export_module(network: nn.Module, spec: Spec, out_onnx: Path) -> bool:
+def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold_normalisation: bool = True) -> bool:
     """Export a network in eval mode, fold its normalisation, prove both against torch, and write the spec beside it.
+
+    Args:
+        network: in eval mode.
+        spec: of the network.
+        out_onnx: the file to write.
+        fold_normalisation: what is never quantised gains nothing by it, and stays exact without.
 
     Returns:
         whether the normalisation could be folded into the first convolution.
@@ -65,7 +71,7 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path) -> bool:
             f"{out_onnx}: differs from torch by {difference:.1e} of its largest output, at most {PARITY}"
         )
     plain = model.SerializeToString()
-    folded = fold.fold_normalisation(model)
+    folded = fold_normalisation and fold.fold_normalisation(model)
     if folded:
         fold.drop_unused(model)
         onnx.checker.check_model(model)
@@ -123,11 +129,14 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
     from trainer.models import load_model
 
     network, card = load_model(run_folder)
+    if card.kind == "finder" and not card.shared_trunk:
+        raise QuantizeError(f"{run_folder}: found a finder with two trunks, expected one that shares its trunk")
     outputs = {
         "detector": [f"stride_{stride}" for stride in card.strides],
         "classifier": ["logits"],
         "embedder": ["embedding"],
         "localiser": ["mask"],
+        "finder": ["representation", "guide"] if card.guide else ["representation"],
     }[card.kind]
     spec = Spec(
         kind=card.kind,
@@ -137,9 +146,38 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         labels=card.labels,
         categories=card.categories,
         heads=card.vector_parts,
+        finder=card.finder,
+        channels=card.channels,
+        guide=card.guide,
+        map_threshold=card.map_threshold,
         score_threshold=card.score_threshold,
         temperature=card.temperature,
         record={"backbone": card.backbone, "seed": card.seed, "data": card.data, "metrics": card.metrics},
     )
-    export_module(network, spec, out_onnx)
+    if card.finder is None:
+        export_module(network, spec, out_onnx)
+        return spec
+    export_module(network.represent, spec, out_onnx, fold_normalisation=False)
+    stride, given = card.finder.map_stride, card.preprocess
+    maps = torch.rand(2, card.finder.maps + card.guide, given.height // stride, given.width // stride)
+    _export_conversion(network.conversion, maps, conversion_path(out_onnx))
     return spec
+
+
+def _export_conversion(network: nn.Module, maps: Any, out_onnx: Path) -> None:
+    """Export a finder's conversion: float32 heat maps (n, maps, h, w) in, one heat map (n, h, w) out."""
+    names = ["maps", "heat"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in _trace
+        torch.onnx.export(
+            network, (maps,), str(out_onnx), opset_version=OPSET, dynamo=False, input_names=names[:1],
+            output_names=names[1:], dynamic_axes={name: {0: "n"} for name in names},
+        )  # fmt: skip
+    with torch.no_grad():
+        wanted = network(maps).numpy()
+    got = open_session_from_bytes(out_onnx.read_bytes(), str(out_onnx)).run(maps.numpy())[0]
+    difference = float(np.abs(wanted - got).max()) / max(float(np.abs(wanted).max()), 1e-6)
+    if not difference <= PARITY:
+        raise QuantizeError(
+            f"{out_onnx}: differs from torch by {difference:.1e} of its largest output, at most {PARITY}"
+        )

@@ -27,6 +27,7 @@ from edge.manifest import (
     DetectorModel,
     EmbedderModel,
     FileEntry,
+    FinderModel,
     LocaliserModel,
     Manifest,
     OutlineRule,
@@ -45,7 +46,7 @@ from quantize.hearing import ask, items_of, reference
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
 from quantize.probes import Gallery, choose_probes, embedding_i8
-from quantize.spec import Model, model_entry
+from quantize.spec import Model, conversion_path, model_entry
 
 log = logging.getLogger(__name__)
 
@@ -165,13 +166,18 @@ def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
     for target in wanted:
         files[target] = f"models/{network.name}.{target}.onnx"
         shutil.copyfile(network.forms[target], folder / files[target])
-    return model_entry(network.spec, files, network.ship, network.why)
+    conversion = None
+    if network.spec.kind == "finder":
+        conversion = f"models/{network.name}.conversion.onnx"
+        shutil.copyfile(conversion_path(network.forms["fp32"]), folder / conversion)
+    return model_entry(network.spec, files, network.ship, network.why, conversion)
 
 
 def _take_over(base: Bundle, contents: _Contents) -> None:
     """Copy what no network of the order replaces: models, what is known of them, and their probes."""
     for carried in carry.models_of(base.manifest, contents.models):
-        for path in carried.model.files.values():
+        further = [carried.model.conversion] if isinstance(carried.model, FinderModel) else []
+        for path in (*carried.model.files.values(), *further):
             if (contents.folder / path).exists():
                 raise QuantizeError(f"{path}: found in bundle {base.manifest.bundle_id}, too, expected another name")
             shutil.copyfile(base.path(path), contents.folder / path)
@@ -295,6 +301,7 @@ def _manifest(order: Order, contents: _Contents) -> Manifest:
         "detector": _only(contents.models, DetectorModel),
         "classifier": _only(contents.models, ClassifierModel),
         "localiser": _only(contents.models, LocaliserModel),
+        "finder": _only(contents.models, FinderModel),
         "embedders": [model.model_dump() for model in contents.models if isinstance(model, EmbedderModel)],
         "probes": [probe.model_dump() for probe in contents.probes],
         "evaluation": contents.evaluation,
@@ -312,7 +319,7 @@ def _manifest(order: Order, contents: _Contents) -> Manifest:
 
 
 def _only(
-    models: Sequence[Model], kind: type[DetectorModel | ClassifierModel | LocaliserModel]
+    models: Sequence[Model], kind: type[DetectorModel | ClassifierModel | LocaliserModel | FinderModel]
 ) -> dict[str, Any] | None:
     found = [model for model in models if isinstance(model, kind)]
     if len(found) > 1:

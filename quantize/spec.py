@@ -9,10 +9,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.durable import write_durably
 from edge.errors import QuantizeError
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, LocaliserModel, Preprocess, Target
+from edge.manifest import (
+    ClassifierModel,
+    DetectorModel,
+    EmbedderModel,
+    FinderModel,
+    FinderShape,
+    Head,
+    LocaliserModel,
+    Preprocess,
+    Target,
+)
 
-Kind = Literal["detector", "classifier", "embedder", "localiser"]
-Model = DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel
+Kind = Literal["detector", "classifier", "embedder", "localiser", "finder"]
+Model = DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel | FinderModel
 MAX_BATCH = 8  # crops of one frame, or frames of several cameras, in one run
 
 
@@ -31,7 +41,11 @@ class Spec(BaseModel):
     keep_labels: list[str] | None = None  # detector: report only these
     categories: list[str] = []  # embedder
     heads: list[Head] = []  # embedder
-    score_threshold: float = 0.3  # detector
+    finder: FinderShape | None = None
+    channels: int = 0  # finder: of its representations
+    guide: int = 0  # finder: channels of the scene that its conversion sees
+    map_threshold: float = 0.5  # finder: of a pixel
+    score_threshold: float = 0.3  # detector, finder
     iou_threshold: float = 0.6  # detector
     temperature: float = 1.0  # classifier
     threshold: float = 0.5  # classifier: below it the category is unknown
@@ -42,6 +56,11 @@ class Spec(BaseModel):
 def spec_path(onnx: Path) -> Path:
     """Where the spec of an ONNX file lies."""
     return onnx.with_suffix(".json")
+
+
+def conversion_path(onnx: Path) -> Path:
+    """Where the conversion network of a finder's ONNX file lies."""
+    return onnx.with_name(f"{onnx.name.split('.')[0]}.conversion.onnx")
 
 
 def write_spec(onnx: Path, spec: Spec) -> None:
@@ -64,8 +83,15 @@ def read_spec(path: Path) -> Spec:
         raise QuantizeError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
 
 
-def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str) -> Model:
+def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, conversion: str | None = None) -> Model:
     """The manifest's entry of a network, but for what is fitted when a bundle is packed.
+
+    Args:
+        spec: of the network.
+        files: its forms, in the bundle.
+        ship: the form that won.
+        why: it did.
+        conversion: of a finder, in the bundle.
 
     Raises:
         QuantizeError: the spec lacks what its kind needs.
@@ -83,6 +109,18 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str) ->
         if len(spec.strides) != 1:
             raise QuantizeError(f"localiser: found strides {spec.strides}, expected one")
         return LocaliserModel(**shared, stride=spec.strides[0])
+    if spec.kind == "finder":
+        if spec.finder is None or conversion is None:
+            raise QuantizeError("finder: found no shape or no conversion network, expected both")
+        return FinderModel(
+            **shared,
+            shape=spec.finder,
+            channels=spec.channels,
+            guide=spec.guide,
+            conversion=conversion,
+            map_threshold=spec.map_threshold,
+            score_threshold=spec.score_threshold,
+        )
     if spec.kind != "embedder" and not spec.labels:
         raise QuantizeError(f"{spec.kind}: found no labels, expected at least one")
     if spec.kind == "detector":

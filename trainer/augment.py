@@ -144,7 +144,7 @@ def _blur(canvas: Image, rng: np.random.Generator) -> Image:
     """Out of focus, or moved while the shutter was open: along a line of up to a sixteenth of the picture."""
     if rng.random() < 0.5:
         return np.asarray(cv2.GaussianBlur(canvas, (3, 3), rng.uniform(0.5, 1.2)), np.uint8)
-    length = rng.uniform(2.0, 0.0625 * max(canvas.shape[:2]))
+    length = rng.uniform(2.0, max(2.0, 0.0625 * max(canvas.shape[:2])))
     angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0.0, 0.15)  # cameras pan, and tilt
     half = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     size = 2 * int(np.ceil(length / 2)) + 1

@@ -36,6 +36,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "shrink": _shrink,
         "cutout": _cutout,
         "evaluate": _evaluate,
+        "find": _find,
         "expand": run_expand,
         "label": _label,
         "self-tune": run_self_tune,
@@ -48,11 +49,19 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.detector import train_detector
     from trainer.distributed import is_first, joined
     from trainer.embedder import train_embedders
+    from trainer.finder import train_finder
     from trainer.finetune import of_customer
     from trainer.localiser import train_localiser
     from trainer.memory import keep_freed_memory
     from trainer.quick import quickened
-    from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, LocaliserRecipe, load_recipe
+    from trainer.recipe import (
+        ClassifierRecipe,
+        DetectorRecipe,
+        EmbedderRecipe,
+        FinderRecipe,
+        LocaliserRecipe,
+        load_recipe,
+    )
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
@@ -69,6 +78,8 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
             cards = [train_classifier(recipe, args.out)]
         elif isinstance(recipe, LocaliserRecipe):
             cards = [train_localiser(recipe, args.out)]
+        elif isinstance(recipe, FinderRecipe):
+            cards = [train_finder(recipe, args.out)]
         else:
             cards = train_embedders(recipe, args.out)
         if not is_first():
@@ -140,6 +151,13 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
         "pictures": done.pictures,
         "skipped": len(done.skipped),
     }
+
+
+def _find(args: argparse.Namespace) -> dict[str, object]:
+    from edge.find import find, parse_queries
+    from trainer.finder_run import load_finder
+
+    return find(load_finder(args.model), parse_queries(args.query), args.scene, args.out)
 
 
 def _shrink(args: argparse.Namespace) -> dict[str, object]:

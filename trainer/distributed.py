@@ -35,6 +35,16 @@ def processes() -> int:
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
+def require_one(what: str) -> None:
+    """Check that this is the only process.
+
+    Raises:
+        TrainError: there are others.
+    """
+    if processes() > 1:
+        raise TrainError(f"{what}: found {processes()} processes, expected one: its work is not shared out")
+
+
 def rank() -> int:
     """Which of them this one is."""
     return int(dist.get_rank()) if dist.is_initialized() else 0

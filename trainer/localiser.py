@@ -17,6 +17,7 @@ from edge.preprocess import to_canvas
 from trainer.augment import canvases_to_input, pad, vary_masked
 from trainer.crops import answers
 from trainer.data import plain_batches
+from trainer.distributed import require_one
 from trainer.evaluate import bootstrap
 from trainer.masks import MaskedPictures, load_masked, of_splits, read_masked
 from trainer.models import ModelCard, build_model, save_model
@@ -121,6 +122,7 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     Raises:
         TrainError: the data cannot be learned from, or training broke down.
     """
+    require_one("localiser")
     spec, data = preprocess_of(recipe), recipe.data
     if spec.width % COARSEST or spec.height % COARSEST:
         raise TrainError(f"input is {spec.width}x{spec.height}, expected multiples of {COARSEST}")

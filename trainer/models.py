@@ -19,10 +19,11 @@ from torch.nn import functional as F
 
 from edge.durable import write_durably
 from edge.errors import TrainError
-from edge.manifest import Head, Preprocess
+from edge.manifest import FinderShape, Head, Preprocess
 from trainer.backbone import Trunk, create_trunk
 from trainer.disk import refusing
 from trainer.distributed import is_first
+from trainer.query_search import Finder
 from trainer.saliency import Localiser
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
@@ -33,7 +34,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    kind: Literal["detector", "classifier", "embedder", "localiser"]
+    kind: Literal["detector", "classifier", "embedder", "localiser", "finder"]
     backbone: str  # a timm name; none of a localiser
     backbone_options: dict[str, Any] = {}
     preprocess: Preprocess  # mean and std included
@@ -52,7 +53,12 @@ class ModelCard(BaseModel):
     labels: list[str] = []  # a detector's classes, a classifier's meta-categories
     categories: list[str] = []  # that an embedder serves
     heads: list[Head] = []  # of an embedder, in the order of the joint vector
-    score_threshold: float = 0.3  # detector
+    finder: FinderShape | None = None
+    channels: int = 0  # of a finder's representations
+    guide: int = 0  # channels of the scene that a finder's conversion sees
+    shared_trunk: bool = True  # of a finder
+    map_threshold: float = 0.5  # finder: of a pixel
+    score_threshold: float = 0.3  # detector, finder
     temperature: float = 1.0  # classifier: logits are divided by it
     seed: int = 0
     data: dict[str, Any] = {}  # what it was trained on: source, counts, what was skipped
@@ -206,7 +212,10 @@ class Embedder(nn.Module):
         return torch.cat(parts, dim=1) * (1.0 / math.sqrt(len(parts)))
 
 
-def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classifier | Embedder | Localiser:
+Network = Detector | Classifier | Embedder | Localiser | Finder
+
+
+def build_model(card: ModelCard, pretrained: str = "none") -> Network:
     """Build the network of a card, its trunk fresh or pretrained.
 
     Raises:
@@ -221,6 +230,10 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Detector | Classif
         return Detector(trunk, card.width, len(card.labels))
     if card.kind == "classifier":
         return Classifier(trunk, [card.width, *card.further_widths], card.dropout, len(card.labels))
+    if card.finder is not None:
+        apart = (card.backbone, [s for s in card.strides if s >= card.finder.stride], pretrained, card.backbone_options)
+        queries = None if card.shared_trunk else create_trunk(*apart)
+        return Finder(trunk, queries, card.channels, card.guide, card.width, card.finder, card.preprocess)
     return Embedder(trunk, card)
 
 
@@ -255,7 +268,7 @@ def load_card(folder: Path) -> ModelCard:
         raise TrainError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
 
 
-def load_model(folder: Path) -> tuple[Detector | Classifier | Embedder | Localiser, ModelCard]:
+def load_model(folder: Path) -> tuple[Network, ModelCard]:
     """Read a saved model: the network in eval mode, and its card.
 
     Raises:

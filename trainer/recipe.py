@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from edge.errors import TrainError
+from edge.manifest import FinderShape
 from trainer.sample import Layout
 from trainer.text import read_text
 
@@ -272,7 +273,32 @@ class LocaliserRecipe(_Tree):
     paste: Fraction = 0.3  # of the pictures, whose object is cut out and laid on another picture
 
 
-AnyRecipe = DetectorRecipe | ClassifierRecipe | EmbedderRecipe | LocaliserRecipe
+class FinderWorld(_Tree):
+    """The synthetic scenes that a finder learns from, rendered when it is trained; all with exact masks."""
+
+    seed: int = 0
+    scenes: Annotated[int, Field(ge=2)] = 700
+    val_scenes: Annotated[int, Field(ge=1)] = 60  # other scenes of the same items
+    looks: Annotated[int, Field(ge=1)] = 8  # cut-outs of each item, to search by
+    held_out: list[str] = []  # items and categories that are in no scene
+
+
+class FinderRecipe(_Recipe):
+    """Finds the object of a query picture, whatever it is."""
+
+    kind: Literal["finder"]
+    world: FinderWorld = FinderWorld()
+    shape: FinderShape = FinderShape()
+    channels: Annotated[int, Field(ge=1)] = 64  # of the representations
+    guide: Annotated[int, Field(ge=0)] = 12  # channels of the scene that the conversion sees, too; 0: as published
+    width: Annotated[int, Field(ge=1)] = 20  # of the conversion
+    shared_trunk: bool = True  # one representation generator for queries and scenes
+    loss: Literal["double_margin", "l2"] = "double_margin"
+    edge_band: Annotated[int, Field(ge=0)] = 0  # cells beside an object's edge that the double margin leaves out
+    recolour: Fraction = 0.5  # of the objects are learned in another colour, in query and scene alike
+
+
+AnyRecipe = DetectorRecipe | ClassifierRecipe | EmbedderRecipe | LocaliserRecipe | FinderRecipe
 Recipe = Annotated[AnyRecipe, Field(discriminator="kind")]
 
 

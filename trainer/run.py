@@ -1,11 +1,11 @@
-"""What the three trainings share: from a recipe to the network's input and trunk."""
+"""What all trainings share: from a recipe to the network's input and trunk."""
 
 from __future__ import annotations
 
 from edge.errors import TrainError
 from edge.manifest import Preprocess
 from trainer.backbone import create_trunk, published_mean_std
-from trainer.recipe import AnyRecipe, ClassifierRecipe, DetectorRecipe, EmbedderRecipe, LocaliserRecipe
+from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, LocaliserRecipe
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -36,7 +36,7 @@ def train_spec_of(recipe: ClassifierRecipe | EmbedderRecipe) -> Preprocess:
     return spec.model_copy(update=size)
 
 
-def strides_of(recipe: DetectorRecipe | ClassifierRecipe | EmbedderRecipe) -> list[int]:
+def strides_of(recipe: AnyRecipe) -> list[int]:
     """The strides a recipe asks for; none of a trunk that is kept whole.
 
     Raises:

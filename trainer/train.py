@@ -109,8 +109,6 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
     if how.threads:
         torch.set_num_threads(how.threads)
     torch.manual_seed(seed)
-    if distributed.processes() > 1 and not any(isinstance(part, Trunk) for part in task.module.modules()):
-        raise TrainError(f"{out}: found {distributed.processes()} processes, expected one for a net without a trunk")
     task.module.to(device, memory_format=torch.channels_last)
     distributed.same_start(task.module)
     average = copy.deepcopy(task.module) if how.ema is not None else None

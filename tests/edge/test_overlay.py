@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from edge.overlay import Overlay, WithTaught
 from edge.overlay_store import OverlayStore
 from edge.timing import Timings
 from edge.types import Hit
+from tests.edge.finder_samples import colour_finder, scene_with
 from tests.edge.kiosk_samples import FAR, direction, jpeg, scripted_serving
 from tests.fakes_engine import FakeCounts, FixedIndex
 
@@ -120,3 +123,17 @@ def test_a_picture_that_cannot_be_used_is_counted_and_the_others_are_searched(sh
     dressed = shelf.overlay.over(unknown_serving())
     assert look_up(dressed, RED, 8, Timings()).match.label == "Red thing"
     assert shelf.counts.total["taught_unusable"] == 1
+
+
+def test_a_pair_with_a_finder_looks_for_what_was_taught_by_its_newest_pictures(shelf):
+    """JPEG and scaling leave the colour near enough for the finder of colours."""
+    shelf.teach()
+    item = shelf.teach(colour=(20, 20, 200))
+    shelf.teach(colour=(20, 200, 20))
+    (one,) = shelf.overlay.over(replace(unknown_serving(), finder=colour_finder())).sought
+    assert (one.item_id, len(one.queries)) == (item.item_id, 2)
+    finder = colour_finder()
+    view = finder.view(scene_with(((20, 20, 200), 16, 16, 24)), Timings())
+    assert finder.heat(view, one.queries[:1], Timings())[6:9, 6:9].min() > 0.9
+    assert finder.heat(view, one.queries[1:], Timings()).max() < 0.5
+    assert shelf.overlay.over(unknown_serving()).sought == ()

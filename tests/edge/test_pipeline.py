@@ -12,9 +12,11 @@ from edge.errors import EngineError
 from edge.manifest import OpenSet, OutlineRule
 from edge.pipeline import Pipeline
 from edge.rerank import outlines_for
+from edge.seek import Sought
 from edge.serving import Serving
 from edge.stages import Classifier, Detector, Embedder, Localiser, Stages
 from edge.types import Hit
+from tests.edge.finder_samples import RED, colour_finder, query_for, scene_with
 from tests.fakes_engine import (
     SIZE,
     FakeCounts,
@@ -610,3 +612,30 @@ def test_where_no_outline_is_found_the_vector_decides_and_the_miss_is_counted():
     assert event.decision.match.item_id == "c1"
     assert bench.counts.total["outlines_missed camera=door"] == len(bench.localiser.batch_sizes) > 0
     assert bench.counts.total["outlines camera=door"] == 0
+
+
+def taught_bench(**recognition):
+    """A bench whose detector sees nothing, and a red thing that was taught."""
+    bench = Bench(**recognition)
+    bench.sees = no_box_map()
+    finder = colour_finder()
+    sought = (Sought("taught-0", (query_for(finder, RED),)),)
+    bench.pipeline.serve(replace(bench.pipeline.serving, finder=finder, sought=sought))
+    return bench
+
+
+def test_a_taught_thing_that_the_detector_misses_is_tracked_and_told_where_that_is_asked_for():
+    scene = scene_with((RED, 16, 16, 32))
+    bench = taught_bench(seek={"every_s": 0.2})
+    (event,) = bench.show(20, scene)
+    assert event.type == "new"
+    assert event.box_rel == pytest.approx((0.25, 0.25, 0.75, 0.75), abs=0.08)
+    assert bench.counts.total["frames_sought camera=door"] == bench.counts.total["boxes_sought camera=door"] == 10
+    assert taught_bench().show(20, scene) == []
+
+
+def test_what_the_detector_sees_is_not_tracked_twice_when_it_is_sought_too():
+    bench = taught_bench(seek={"every_s": 0.1})
+    bench.sees = one_box_map(BOX)
+    assert kinds(bench.show(20, scene_with((RED, 16, 16, 32)))) == [("new", 1)]
+    assert bench.counts.total["boxes_sought camera=door"] == 0

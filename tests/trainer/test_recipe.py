@@ -18,7 +18,7 @@ def test_shipped_recipes_load(path):
 
 
 def test_a_recipe_of_each_kind_is_shipped():
-    assert {"detector", "classifier", "embedder", "localiser"} <= {path.stem for path in SHIPPED}
+    assert {"detector", "classifier", "embedder", "localiser", "finder"} <= {path.stem for path in SHIPPED}
 
 
 def write(folder: Path, text: str) -> Path:

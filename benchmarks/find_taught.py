@@ -1,0 +1,145 @@
+"""Taught things that no detector sees: the demo's stream without its detector, by the finder alone.
+
+    python benchmarks/find_taught.py                # after benchmarks/find.py
+
+Every item of the stream that the finder of seed 0 never saw is taught by three pictures on white, taken out of the
+gallery, and told by the pipeline from boxes of `recognition.seek` alone. The embedders of the demo's bundle know these
+items: what is measured is that they are found. Writes benchmarks/results/find_taught.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.find import held_out, on_device  # noqa: E402
+from edge.capture_door import open_source  # noqa: E402
+from edge.config import CameraConfig, EngineConfig, RecognitionConfig, SeekConfig  # noqa: E402
+from edge.health import Counters  # noqa: E402
+from edge.image import encode_image  # noqa: E402
+from edge.overlay import Overlay  # noqa: E402
+from edge.overlay_store import OverlayStore  # noqa: E402
+from edge.parts import build_pipeline, open_serving_from  # noqa: E402
+from edge.payload import event_payload  # noqa: E402
+from edge.score import answers_of, read_truth, score  # noqa: E402
+from edge.serving import Search, Serving  # noqa: E402
+from edge.source import CaptureOptions, EndOfStream, parse_source  # noqa: E402
+from edge.types import FloatArray, Frame, Hit  # noqa: E402
+
+DEMO = ROOT / "demo"
+SEEK = SeekConfig(every_s=0.2, items=4, looks=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """A gallery from which some items are taken out."""
+
+    base: Search
+    gone: frozenset[str]
+
+    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
+        """The k nearest of the others."""
+        found = self.base.search(queries, k + len(self.gone))
+        return [[hit for hit in hits if hit.item_id not in self.gone][:k] for hits in found]
+
+
+def main() -> None:
+    """Teach, watch the stream, score."""
+    from benchmarks.grocery import machine
+
+    truth = read_truth(DEMO / "stream.json")
+    items, category = held_out(0)
+    new = {one.item_id for one in truth.objects.values() if one.category == category or one.item_id in items}
+    with tempfile.TemporaryDirectory() as folder:
+        serving, names = taught(sorted(new), Path(folder))
+        counts = Counters()
+        started = time.process_time()
+        events = watch(serving, counts)
+        spent_s = time.process_time() - started
+    told = [event | {"match": renamed(event["match"], names)} for event in events]
+    verdict = score(truth, answers_of(told))
+    of_new = {number: one for number, one in verdict.verdicts.items() if truth.objects[number].item_id in new}
+    tree = {
+        "date": date.today().isoformat(),  # noqa: DTZ011
+        "machine": machine(),
+        "seek": SEEK.model_dump(),
+        "things_taught": len(new),
+        "objects_of_them": len(of_new),
+        "verdicts": Counter(of_new.values()),
+        "other_objects": Counter(one for number, one in verdict.verdicts.items() if number not in of_new),
+        "tracks_on_nothing": verdict.false_tracks,
+        "frames": len(truth.frames),
+        "frames_searched": counts.total("frames_sought"),
+        "boxes": counts.total("boxes_sought"),
+        "cpu_s": round(spent_s, 2),
+    }
+    print(json.dumps(tree, indent=1))
+    (ROOT / "benchmarks/results/find_taught.json").write_text(json.dumps(tree, indent=1) + "\n")
+
+
+def taught(items: list[str], folder: Path) -> tuple[Serving, dict[str, str]]:
+    """The demo's bundle and gallery without detector and without these items, which are taught instead."""
+    from trainer.synthetic.items import catalogue
+    from trainer.synthetic.render import catalogue_picture
+
+    finder, _ = on_device(ROOT / "runs/find/seed-0")
+    serving = open_serving_from(DEMO / "bundle", DEMO / "gallery", EngineConfig())
+    store, names = OverlayStore(folder / "overlay", len(items)), {}
+    known = {item.item_id: item for item in catalogue()}
+    for number, item in enumerate(items):
+        rng = np.random.default_rng([number, 5])
+        looks = [encode_image(catalogue_picture(known[item], rng)[0], ".jpg", 95) for _ in range(3)]
+        names[store.keep(f"taught {item}", known[item].category, looks, "2026-01-01T00:00:00Z").item_id] = item
+    bare = replace(
+        serving,
+        stages=replace(serving.stages, detector=None),
+        indexes={name: Without(index, frozenset(items)) for name, index in serving.indexes.items()},
+        finder=finder,
+    )
+    return Overlay(store, lambda *_: False, Counters(), SEEK.looks).over(bare), names
+
+
+def watch(serving: Serving, counts: Counters) -> list[dict[str, Any]]:
+    """The events of the stream."""
+    address = f"file://{DEMO / 'stream.mp4'}"
+    cameras = {"shelf": CameraConfig(source=address)}
+    pipeline = build_pipeline(serving, RecognitionConfig(seek=SEEK), cameras, counts)
+    events = []
+    with closing(open_source(parse_source(address), "auto", CaptureOptions())) as door:
+        number = 0
+        while True:
+            try:
+                picture = door.read(5.0)
+            except EndOfStream:
+                break
+            if picture is None:
+                sys.exit(f"{address}: found no frame within 5 s, expected the next one")
+            frame = Frame(
+                "shelf", number, picture.image_rgb, picture.arrived_ns, 0.0, picture.time_source, picture.pts_s
+            )
+            events += pipeline.process(frame).events
+            number += 1
+    events += pipeline.view_lost("shelf")
+    return [json.loads(event_payload(event, "site", "device", "boot", n)) for n, event in enumerate(events)]
+
+
+def renamed(match: dict[str, Any] | None, names: dict[str, str]) -> dict[str, Any] | None:
+    """A match of something taught, under the name that the truth has for it."""
+    return match and match | {"item": names.get(match["item"], match["item"])}
+
+
+if __name__ == "__main__":
+    main()

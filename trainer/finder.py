@@ -1,0 +1,217 @@
+"""Training of the finder: the search network for the object of a query picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.correlate import query_places
+from edge.errors import TrainError
+from edge.heat_map import boxes_of
+from edge.manifest import Preprocess
+from edge.preprocess import placement_of
+from edge.types import FloatArray
+from trainer.augment import canvases_to_input
+from trainer.data import plain_batches
+from trainer.distributed import require_one
+from trainer.evaluate import Boxes, best_threshold, detection_map
+from trainer.finder_world import Search, World, draw_search, make_worlds
+from trainer.map_losses import double_margin, margins_of, pixel_l2
+from trainer.models import ModelCard, build_model, save_model
+from trainer.query_search import Finder, Represent
+from trainer.recipe import Augment, FinderRecipe
+from trainer.run import preprocess_of, strides_of
+from trainer.train import Batch, fit
+
+_PIXEL_THRESHOLDS = (0.5, 0.45, 0.55, 0.4, 0.35, 0.3)  # the first of those that do equally well
+_LEAST_SCORE = 0.05
+
+
+class FinderTask:
+    """Each scene is searched for an object of its own, and every other one for that of the next, which is not there."""
+
+    def __init__(self, recipe: FinderRecipe, train: World, val: World, model: Finder, spec: Preprocess) -> None:
+        self.recipe, self.module, self.spec = recipe, model, spec
+        self._train = train
+        still = recipe.model_copy(update={"recolour": 0.0, "augment": _still(recipe)})
+        draw = np.random.default_rng((recipe.seed, 9))
+        self._val = [draw_search(val, number, still, spec, draw) for number in range(len(val.scenes))]
+        self.plan: list[NDArray[np.int64]] = []
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self._train.scenes) // self.recipe.optimiser.batch)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Those that learn at the trunk's own rate."""
+        return [parameter for one in generators_of(self.module) for parameter in one.trunk.parameters()]
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """Shuffle."""
+        self.plan = plain_batches(len(self._train.scenes), self.recipe.optimiser.batch, rng)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Vary the searches of one batch, and say what each map is to show."""
+        searches = [draw_search(self._train, int(i), self.recipe, self.spec, rng) for i in self.plan[step]]
+        own = [(i, i) for i in range(len(searches))]
+        items = [
+            set(self._train.scenes[int(i)].items) | {s.item_id} for i, s in zip(self.plan[step], searches, strict=True)
+        ]
+        crossed = [(i, (i + 1) % len(searches)) for i in range(0, len(searches), 2)]
+        absent = [(scene, query) for scene, query in crossed if searches[query].item_id not in items[scene]]
+        nothing = np.zeros_like(searches[0].coverage)
+        tensors = inputs_of(searches, self.spec, self.recipe) | {
+            "pairs": torch.tensor(own + absent),
+            "truth": torch.from_numpy(np.stack([s.coverage for s in searches] + [nothing] * len(absent))),
+        }
+        return Batch(tensors, [f"scene {i} for {s.item_id}" for i, s in zip(self.plan[step], searches, strict=True)])
+
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """Of all maps against their masks."""
+        found = self.module(tensors["scenes"], tensors["queries"], tensors["cells"], tensors["pairs"])
+        truth = tensors["truth"]
+        if self.recipe.loss == "l2":
+            return {"map": pixel_l2(found, truth)}
+        margins = margins_of(truth, self.recipe.edge_band)
+        return {"map": double_margin(found, (truth >= 0.5).float(), margins)}
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """How well the boxes of the maps are those of the objects, on the validation scenes."""
+        return examine(module, self._val, self.spec, self.recipe)
+
+
+def generators_of(model: Finder) -> list[Represent]:
+    """The representation generators: one for both, or one for scenes and one for queries."""
+    return [one for one in (model.represent, model.represent_query) if one is not None]
+
+
+def _still(recipe: FinderRecipe) -> Augment:
+    """Pictures as they are."""
+    return recipe.augment.model_copy(
+        update={"scale": (1.0, 1.0), "flip": False, "colour": 0.0, "blur": 0.0, "noise": 0.0, "erase": 0.0}
+    )
+
+
+def inputs_of(searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, Tensor]:
+    """Scenes, queries and the queries' cells; of their canvas only the rows that hold them."""
+    places = zip(query_places(recipe.shape, spec), recipe.shape.query_px, strict=True)
+    deepest = max(recipe.backbone.strides or [recipe.shape.stride])
+    rows = -(-max(y + px for (_, y), px in places) // deepest) * deepest
+    canvases = np.stack([s.query_rgb[:rows] for s in searches])
+    return {
+        "scenes": canvases_to_input(np.stack([s.scene_rgb for s in searches]), spec),
+        "queries": canvases_to_input(canvases, spec),
+        "cells": torch.from_numpy(np.stack([s.query_cells[: rows // recipe.shape.stride] for s in searches])),
+    }
+
+
+@torch.no_grad()
+def maps_of(
+    module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe, batch: int = 16
+) -> list[FloatArray]:
+    """The heat map of each search."""
+    device = next(module.parameters()).device
+    maps: list[FloatArray] = []
+    for start in range(0, len(searches), batch):
+        tensors = inputs_of(searches[start : start + batch], spec, recipe)
+        found = module(*(tensors[key].to(device) for key in ("scenes", "queries", "cells")))
+        maps += list(found.cpu().numpy())
+    return maps
+
+
+def examine(module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, float]:
+    """MAP50 of the boxes, and the thresholds of pixels and of boxes with the best F1 at IoU 0.5."""
+    maps = maps_of(module, searches, spec, recipe)
+    whole, stride = placement_of(spec, spec.width, spec.height), recipe.shape.map_stride
+    truths = [search.boxes_px for search in searches]
+    best: dict[str, float] = {"f1": -1.0}
+    for pixel in _PIXEL_THRESHOLDS:
+        found = []
+        for heat in maps:
+            boxes = boxes_of(heat, whole, stride, pixel, _LEAST_SCORE)
+            rows = np.array([one.box_px for one in boxes], np.float32).reshape(-1, 4)
+            found.append(Boxes(rows, np.array([one.score for one in boxes], np.float32)))
+        threshold, f1 = best_threshold(found, truths)
+        if f1 > best["f1"]:
+            best = {
+                "map50": detection_map(found, truths)["map50"],
+                "f1": f1,
+                "score_threshold": threshold,
+                "map_threshold": pixel,
+            }
+    return best
+
+
+def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
+    """Render the world, train, choose the score threshold, write the model into `out`.
+
+    Raises:
+        TrainError: the recipe does not fit together, or training broke down.
+    """
+    require_one("finder")
+    spec, strides = preprocess_of(recipe), strides_of(recipe)
+    _check(recipe, strides)
+    train, val = make_worlds(recipe, out)
+    torch.manual_seed(recipe.seed)
+    card = ModelCard(
+        kind="finder",
+        backbone=recipe.backbone.name,
+        backbone_options=recipe.backbone.options,
+        preprocess=spec,
+        strides=strides,
+        width=recipe.width,
+        finder=recipe.shape,
+        channels=recipe.channels,
+        guide=recipe.guide,
+        shared_trunk=recipe.shared_trunk,
+        seed=recipe.seed,
+        data={
+            "source": "synthetic",
+            "train": len(train.scenes),
+            "val": len(val.scenes),
+            "items": sorted(train.looks),
+            "held_out": recipe.world.held_out,
+            "skipped": 0,
+        },
+        recipe=recipe.model_dump(mode="json"),
+    )
+    model = build_model(card, recipe.backbone.pretrained)
+    task = FinderTask(recipe, train, val, model, card.preprocess)
+    held = [
+        part
+        for one in generators_of(model)
+        for part in one.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
+    ]
+    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
+    metrics = task.evaluate(shipped)
+    threshold = float(np.clip(metrics["score_threshold"], metrics["map_threshold"], 0.8))
+    chosen = {"score_threshold": threshold, "map_threshold": metrics["map_threshold"]}
+    card = card.model_copy(update={"metrics": metrics, **chosen})
+    save_model(out, shipped, card)
+    return card
+
+
+def _check(recipe: FinderRecipe, strides: list[int]) -> None:
+    """Whether the trunk has the maps that the finder compares and draws on, and its sizes are whole.
+
+    Raises:
+        TrainError: it does not, or they are not.
+    """
+    shape = recipe.shape
+    wanted = {shape.stride, *([shape.map_stride] if recipe.guide else [])}
+    if not wanted <= set(strides):
+        raise TrainError(f"backbone.strides: found {strides}, expected {sorted(wanted)} among them, as shape says")
+    if odd := [px for px in shape.query_px if px % shape.stride]:
+        raise TrainError(f"shape.query_px: found {odd}, expected multiples of the stride {shape.stride}")
+    whole = 8 * shape.map_stride  # the conversion goes down three octaves
+    if recipe.input.width % whole or recipe.input.height % whole:
+        raise TrainError(f"input is {recipe.input.width}x{recipe.input.height}, expected multiples of {whole}")
+    try:
+        query_places(shape, preprocess_of(recipe))
+    except ValueError as error:
+        raise TrainError(f"shape: {error}") from error
