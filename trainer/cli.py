@@ -10,12 +10,12 @@ import sys
 
 from edge.errors import FinesightError, TrainError
 from trainer.expand_command import run_expand, run_self_tune
-from trainer.options import parse
+from trainer.options import build_parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command: 0 done, 1 an error of ours in one line, 2 usage."""
-    args = parse(argv)
+    args = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
     )

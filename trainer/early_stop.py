@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edge.errors import TrainError
 
-WATCHED = ("map50_95", "accuracy", "map_r_train")  # of a detector, a classifier, an embedder
+# Of a detector, a finder, a classifier, an embedder, a localiser.
+WATCHED = ("map50_95", "map50", "accuracy", "map_r_train", "iou")
 
 
 @dataclass(frozen=True, slots=True)

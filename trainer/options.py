@@ -20,8 +20,8 @@ _TRAINED = {
 }
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="edge-train", description="Make data, train models, judge them, embed galleries"
     )
@@ -39,7 +39,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     find.add_argument("--model", type=Path, required=True, help="run folder of a finder")
     add_find_arguments(find)
     add_evaluate(commands)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_synthesize(commands: Any) -> None:

@@ -72,5 +72,5 @@ def test_help_starts_without_the_training_libraries():
     import subprocess
     import sys
 
-    code = "import sys; from trainer import cli; cli._parser().format_help(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from trainer import cli; cli.build_parser().format_help(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
