@@ -16,6 +16,8 @@ from edge.types import Image
 from trainer.crops import Crops
 from trainer.data import Pictures, Sample
 from trainer.data_card import CARD_FILE, Findings, Row, make_card
+from trainer.disk import refusing
+from trainer.distributed import is_first
 from trainer.duplicates import fingerprint
 from trainer.layout import find_layout
 from trainer.recipe import CropData, SceneData
@@ -69,6 +71,8 @@ def _content(canvas: NDArray[np.uint8], spec: Preprocess) -> Image:
 
 
 def _write(out: Path, rows: list[Row], found: Findings) -> None:
+    if not is_first():
+        return
     card = make_card(rows, found)
     for split, count in card["duplicates"]["leaks"].items():
         log.warning("%s: %d pictures of %s look the same, see %s", found.source, count, split, out / CARD_FILE)
@@ -81,5 +85,6 @@ def _write(out: Path, rows: list[Row], found: Findings) -> None:
             item,
             ", ".join(categories),
         )
-    out.mkdir(parents=True, exist_ok=True)
-    write_durably(out / CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False).encode())
+    with refusing(f"{out}: cannot write the data card"):
+        out.mkdir(parents=True, exist_ok=True)
+        write_durably(out / CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False).encode())

@@ -32,11 +32,11 @@ def test_a_full_disk_is_named_and_the_run_goes_on_from_the_checkpoint_before_to_
     recipe = classifier_recipe(write_crops(tmp_path / "data"), epochs=3)
     train_classifier(recipe, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
-        fill_disk(patch, 4)  # checkpoint and table of the first epoch: a flush for each file and folder
+        fill_disk(patch, 6)  # card, checkpoint and table of the first epoch: a flush for each file and folder
         with pytest.raises(TrainError, match=r"checkpoint.pt: cannot save epoch 2: .*No space left.*before is whole"):
             train_classifier(recipe, tmp_path / "full")
     assert torch.load(tmp_path / "full" / CHECKPOINT_FILE, weights_only=True)["epoch"] == 1
-    assert sorted(p.name for p in (tmp_path / "full").iterdir()) == [CHECKPOINT_FILE, "metrics.csv"]
+    assert sorted(p.name for p in (tmp_path / "full").iterdir()) == [CHECKPOINT_FILE, "data_card.json", "metrics.csv"]
     train_classifier(recipe, tmp_path / "full")
     assert table(tmp_path / "unbroken") == table(tmp_path / "full")
 
@@ -48,9 +48,13 @@ def test_table_and_model_say_as_well_that_the_disk_is_full(tmp_path, monkeypatch
     with pytest.raises(TrainError, match=r"model: cannot save the model: the disk refused: No space left"):
         save_model(tmp_path / "model", torch.nn.Linear(1, 1), card)
     monkeypatch.undo()
-    fill_disk(monkeypatch, 2)
+    fill_disk(monkeypatch, 4)
     with pytest.raises(TrainError, match=r"other: cannot write the history: the disk refused: No space left"):
         train_classifier(recipe, tmp_path / "other")
+    monkeypatch.undo()
+    fill_disk(monkeypatch, 0)
+    with pytest.raises(TrainError, match=r"third: cannot write the data card: the disk refused: No space left"):
+        train_classifier(recipe, tmp_path / "third")
 
 
 def test_a_gradient_that_is_no_number_stops_before_the_weights_are_touched(tmp_path, monkeypatch):
