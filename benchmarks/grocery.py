@@ -265,6 +265,8 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         }
         right = Counter[str]()
         fine: list[int] = []
+        iconic: list[int] = []
+        catalogue = iconic_pictures(data, stages.embedders)
         for row in rows:
             picture = read_image(data / row["path"])
             box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
@@ -274,14 +276,42 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
             right["coarse"] += category == row["coarse"]
             fine.append(int(indexes[category].search(vector, 1)[0][0].item_id == row["fine"]))
             right["recall1"] += indexes[row["coarse"]].search(true_vector, 1)[0][0].item_id == row["fine"]
+            iconic.append(int(nearest(catalogue, vector[0], category) == row["fine"]))
+            anywhere = (index.search(vector, 1)[0][0] for index in indexes.values())
+            right["flat"] += max(anywhere, key=lambda hit: hit.score).item_id == row["fine"]
+            right["iconic_flat"] += nearest(catalogue, vector[0], None) == row["fine"]
         report[f"photos_{target}"] = {
             "coarse": right["coarse"] / len(rows),
             "fine_top1": float(np.mean(fine)),
             "fine_top1_95": interval(fine),
             "recall1_in_true_category": right["recall1"] / len(rows),
+            "flat_top1": right["flat"] / len(rows),  # nearest of all items, whatever the category
+            "iconic_only_top1": float(np.mean(iconic)),  # one catalogue picture of each item, in the predicted category
+            "iconic_only_top1_95": interval(iconic),
+            "iconic_only_flat_top1": right["iconic_flat"] / len(rows),
         }
     report["evaluation"] = bundle.manifest.evaluation
     return report
+
+
+def iconic_pictures(data: Path, embedders: dict[str, Any]) -> list[tuple[str, str, np.ndarray]]:
+    """Category, item and vector of each catalogue picture."""
+    from edge.image import read_image
+    from edge.timing import Timings
+
+    found = []
+    for row in csv.DictReader((data / "grocery/index.csv").open()):
+        if row["split"] == "iconic":
+            picture = read_image(data / row["path"])
+            box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
+            found.append((row["coarse"], row["fine"], embedders[row["coarse"]].embed(picture, box, Timings())[0]))
+    return found
+
+
+def nearest(catalogue: list[tuple[str, str, np.ndarray]], vector: np.ndarray, category: str | None) -> str:
+    """The item of the nearest picture, of a category or of all."""
+    among = [one for one in catalogue if category in (None, one[0])]
+    return max(among, key=lambda one: float(one[2] @ vector))[1]
 
 
 def interval(hits: list[int], draws: int = 2000) -> list[float]:

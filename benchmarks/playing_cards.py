@@ -86,11 +86,14 @@ def convert(cards: Path, work: Path) -> None:
 
 def score(work: Path) -> dict[str, object]:
     """mAP50 of the detector, rank top-1 of the embedder on true boxes, both on test."""
-    from trainer.assessment import assess, assess_detector
-
-    detector = assess_detector(work / "detector", work / "test.json", None, "test")
-    ranks = assess(None, [work / "embedder"], work / "index.csv", None, "test", "train")
-    return {"detector": detector, "ranks": ranks}
+    report = work / "report.json"
+    command = [BIN / "edge-train", "evaluate", "--query", "test", "--left-out", "0", "-o", report]
+    command += ["--embedder", work / "embedder", "--data", work / "index.csv", "--gallery", "train"]
+    command += ["--detector", work / "detector", "--scenes", work / "test.json"]
+    subprocess.run([str(part) for part in command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    told = json.loads(report.read_text())
+    (column,) = told["columns"].values()
+    return {"detector": told["detector"], "ranks": column["retrieval"]}
 
 
 if __name__ == "__main__":
