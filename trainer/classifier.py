@@ -16,7 +16,7 @@ from trainer.crops import Crops, answers, load_crops, settled_if_better
 from trainer.data import plain_batches
 from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.losses import CosineSoftmax
-from trainer.models import Classifier, ModelCard, build_model, pool_grid, save_model
+from trainer.models import Classifier, ModelCard, build_model, hold_parts, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
 from trainer.teacher import Faculty, mean_angle, softened_divergence
@@ -166,7 +166,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = ClassifierTask(recipe, crops, model, Faculty(recipe.teachers, card))
-    held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
+    held = hold_parts(model, recipe.backbone)
     trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
     card = card.model_copy(update=_examination(shipped, crops, recipe.seed))

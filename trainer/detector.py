@@ -19,7 +19,7 @@ from trainer.augment import canvases_to_input, vary_light, vary_scene
 from trainer.data import Pictures, load_pictures, plain_batches, read_scenes
 from trainer.evaluate import Boxes, best_threshold, decode_detections, detection_map
 from trainer.losses import giou, quality_focal
-from trainer.models import Detector, ModelCard, build_model, load_model, save_model
+from trainer.models import Detector, ModelCard, build_model, hold_parts, load_model, save_model
 from trainer.recipe import DetectorRecipe
 from trainer.run import preprocess_of, strides_of
 from trainer.train import Batch, fit
@@ -248,7 +248,7 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     if recipe.init_from is not None:
         take_weights(model, card, recipe.init_from)
     task = DetectorTask(recipe, train, val, model, card)
-    held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
+    held = hold_parts(model, recipe.backbone)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     metrics = examine(shipped, place_scenes(val, spec), card)
     threshold = metrics.get("score_threshold", card.score_threshold)

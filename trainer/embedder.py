@@ -25,7 +25,7 @@ from trainer.data import pair_batches
 from trainer.evaluate import bootstrap, map_at_r, recall_at, similarity
 from trainer.finetune import base_of, save_centres, start_from
 from trainer.losses import CosineSoftmax, pair_losses
-from trainer.models import Embedder, ModelCard, build_model, save_model
+from trainer.models import Embedder, ModelCard, build_model, hold_parts, save_model
 from trainer.peer_losses import PeerLoss
 from trainer.recipe import EmbedderRecipe
 from trainer.run import preprocess_of, strides_of, train_spec_of
@@ -284,7 +284,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     task = EmbedderTask(recipe, crops, model, card, teacher, predecessor)
     if start is not None:
         start_from(start, model, card, task.centres(task.module), crops)
-    held = model.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
+    held = hold_parts(model, recipe.backbone)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
     values = examine(shipped, crops) | _examine_shorter(shipped, crops, card)

@@ -13,7 +13,8 @@ from edge.decode import decode_ltrb
 from edge.errors import TrainError
 from edge.manifest import Head, Preprocess
 from trainer.backbone import create_trunk
-from trainer.models import ModelCard, build_model, load_model, pool_grid, save_model
+from trainer.models import ModelCard, build_model, hold_parts, load_model, pool_grid, save_model
+from trainer.recipe import Backbone
 
 SMALL = "mobilenetv4_conv_small_050"
 
@@ -210,3 +211,12 @@ def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(TrainError, match=r"model.safetensors: cannot read weights"):
         load_model(tmp_path)
+
+
+def test_held_statistics_are_those_of_fresh_heads_too():
+    model = build_model(card("detector")).train()
+    for part in hold_parts(model, Backbone(name=SMALL, freeze_bn=True)):
+        part.eval()
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert not any(norm.training for norm in norms)
+    assert len(norms) > len([part for part in model.trunk.modules() if isinstance(part, torch.nn.BatchNorm2d)])
