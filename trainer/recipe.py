@@ -196,7 +196,7 @@ class Own(_Tree):
     """What the embedder of one category does differently."""
 
     input: Input | None = None  # where the shape of its objects wants another
-    epochs: int | None = Field(None, ge=1)  # where it is harder or easier to learn
+    epochs: Annotated[int | None, Field(ge=1)] = None  # where it is harder or easier to learn
 
 
 class EmbedderRecipe(_Recipe):
