@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.playing_cards import true_cards  # noqa: E402
 from edge.decode import iou_matrix  # noqa: E402
 from edge.engine import open_engine  # noqa: E402
 from edge.errors import CaptureError  # noqa: E402
@@ -39,7 +39,6 @@ from edge.types import Box, FloatArray, Image, Mask  # noqa: E402
 from trainer.evaluate import Boxes, bootstrap, matched  # noqa: E402
 
 DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
-SIDES = ("xmin", "ymin", "xmax", "ymax")
 LEAST_VISIBLE = 0.35
 CATEGORIES = ("carton", "can", "jar")  # held out whole, by seed
 SCENES = 80  # of each kind
@@ -192,17 +191,12 @@ def card_photos(split: str) -> list[tuple[Image, list[tuple[str, Box]]]]:
     """Photos with the ranks and boxes of their cards."""
     photos = []
     for xml in sorted((DATA / "playing_cards" / split).glob("*.xml")):
-        photo = next(p for p in xml.parent.glob(f"{xml.stem}.*") if p.suffix.lower() != ".xml")
+        photo, boxes = true_cards(xml)
         try:
             picture = read_image(photo)
         except CaptureError as error:
             print(f"skipped {error}")
             continue
-        nodes = ET.parse(xml).getroot().findall("object")  # noqa: S314, a data set of our own choice
-        boxes = [
-            (node.findtext("name", ""), tuple(float(node.findtext(f"bndbox/{k}", "0")) for k in SIDES))
-            for node in nodes
-        ]
         shrink = min(1.0, 960 / max(picture.shape[:2]))
         size = (round(picture.shape[1] * shrink), round(picture.shape[0] * shrink))
         scaled = [(name, tuple(v * shrink for v in box)) for name, box in boxes]

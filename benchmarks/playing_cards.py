@@ -59,29 +59,37 @@ def convert(cards: Path, work: Path) -> None:
     for folder in ("train", "test"):
         for number, xml in enumerate(sorted((cards / folder).glob("*.xml"))):
             split = "val" if folder == "train" and number % VAL_EVERY == 0 else folder
-            photo = next(p for p in xml.parent.glob(f"{xml.stem}.*") if p.suffix.lower() != ".xml")
+            photo, truth = true_cards(xml)
             try:
                 picture = read_image(photo)
             except CaptureError as error:
                 print(f"skipped {error}")
                 continue
-            objects = ET.parse(xml).getroot().findall("object")  # noqa: S314, a data set of our own choice
             scenes[split]["images"].append({"id": len(rows) + number, "file_name": str(photo)})
             image_id = len(rows) + number
-            for card, node in enumerate(objects):
-                box = tuple(float(node.findtext(f"bndbox/{side}", "0")) for side in ("xmin", "ymin", "xmax", "ymax"))
-                x0, y0, x1, y1 = box
+            for card, (rank, (x0, y0, x1, y1)) in enumerate(truth):
                 scenes[split]["annotations"].append(
                     {"id": len(rows), "image_id": image_id, "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
                 )
                 path = Path("crops") / split / f"{photo.stem}-{card}.jpg"
                 (work / path).parent.mkdir(parents=True, exist_ok=True)
                 (work / path).write_bytes(encode_image(crop(picture, (x0, y0, x1, y1), 0.1), ".jpg"))
-                rows.append((str(path), split, "card", node.findtext("name", "")))
+                rows.append((str(path), split, "card", rank))
     for split, tree in scenes.items():
         (work / f"{split}.json").write_text(json.dumps(tree))
     with (work / "index.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "split", "category", "item"), *rows])
+
+
+def true_cards(xml: Path) -> tuple[Path, list[tuple[str, tuple[float, float, float, float]]]]:
+    """The photo that an annotation is of, and rank and box of each card in it."""
+    photo = next(path for path in xml.parent.glob(f"{xml.stem}.*") if path.suffix.lower() != ".xml")
+    nodes = ET.parse(xml).getroot().findall("object")  # noqa: S314, a data set of our own choice
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    return photo, [
+        (node.findtext("name", ""), tuple(float(node.findtext(f"bndbox/{side}", "0")) for side in sides))
+        for node in nodes
+    ]
 
 
 def score(work: Path) -> dict[str, object]:

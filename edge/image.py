@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -44,19 +44,22 @@ def decode_image(data: bytes, where: str) -> Image:
     Raises:
         CaptureError: empty, not a picture, or larger than MAX_PIXELS: by its header, where it is one that we read.
     """
+    return from_bgr(_decode(data, where, cv2.IMREAD_COLOR, "a picture"))
+
+
+def _decode(data: bytes, where: str, flags: int, expected: str) -> NDArray[Any]:
     if not data:
-        raise CaptureError(f"{where}: found 0 bytes, expected a picture")
+        raise CaptureError(f"{where}: found 0 bytes, expected {expected}")
     _refuse_too_large(_told_size(data), where)
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise CaptureError(f"{where}: cannot decode: {error}") from error
-    if bgr is None:
-        raise CaptureError(
-            f"{where}: found {len(data)} bytes that are no picture, expected JPEG, PNG, BMP, WebP or TIFF"
-        )
-    _refuse_too_large((bgr.shape[1], bgr.shape[0]), where)
-    return from_bgr(bgr)
+    if found is None:
+        told = f"{where}: found {len(data)} bytes that are no picture"
+        raise CaptureError(f"{told}, expected {expected}: JPEG, PNG, BMP, WebP or TIFF")
+    _refuse_too_large((found.shape[1], found.shape[0]), where)
+    return np.asarray(found)
 
 
 def _told_size(data: bytes) -> tuple[int, int]:
@@ -109,15 +112,7 @@ def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
     Raises:
         CaptureError: empty, not a picture, or larger than MAX_PIXELS.
     """
-    if not data:
-        raise CaptureError(f"{where}: found 0 bytes, expected a mask")
-    _refuse_too_large(_told_size(data), where)
-    try:
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise CaptureError(f"{where}: cannot decode: {error}") from error
-    if found is None:
-        raise CaptureError(f"{where}: found {len(data)} bytes that are no picture, expected a mask")
+    found = _decode(data, where, cv2.IMREAD_UNCHANGED, "a mask")
     if found.dtype == np.uint16:
         found = (found // 257).astype(np.uint8)
     if found.ndim == 3:

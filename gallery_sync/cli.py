@@ -111,3 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"edge-sync: {error}", file=sys.stderr)
         return 1
     return answer
+
+
+if __name__ == "__main__":
+    sys.exit(main())

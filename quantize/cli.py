@@ -294,3 +294,7 @@ def _progress(pictures: Sequence[Path], what: str) -> Iterable[Path]:
 
     bar: Iterable[Path] = tqdm(pictures, desc=what, unit="image", leave=False, disable=None)
     return bar
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ import numpy as np
 from edge.decide import categories_to_search
 from edge.outline import Outline
 from edge.rerank import RERANKED, Outlines
-from edge.stages import Stages
+from edge.stages import Embedder, Stages
 from edge.timing import Timings
 from edge.types import Box, Category, FloatArray, Hit, Image
 from quantize.index import Sample
@@ -27,7 +27,7 @@ def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
     galleries = {}
     for category in sorted({sample.category for sample in samples}):
         crops = [sample for sample in samples if sample.category == category]
-        vectors = np.stack([_embed(sample, stages, category) for sample in crops])
+        vectors = np.stack([_embed(sample, stages.embedders[category]) for sample in crops])
         galleries[category] = Gallery(vectors, tuple(sample.item for sample in crops))
     return galleries
 
@@ -60,7 +60,12 @@ def ask(
     for sample in samples:
         categories = _categories(sample, stages)
         searched = [category.name for category in categories if category.name in galleries]
-        scores = {name: best_by_item(_embed(sample, stages, name), galleries[name], items[name]) for name in searched}
+        embedders = [stages.embedders[name] for name in searched]
+        vectors = {id(one): _embed(sample, one) for one in {id(one): one for one in embedders}.values()}
+        scores = {
+            name: best_by_item(vectors[id(one)], galleries[name], items[name])
+            for name, one in zip(searched, embedders, strict=True)
+        }
         counting = [name for name in searched if name in (outlines or {})]
         if outlines and counting and (shown := _outline(sample, stages)) is not None:
             scores |= {name: reranked(scores[name], items[name], outlines[name], shown) for name in counting}
@@ -103,8 +108,7 @@ def _categories(sample: Sample, stages: Stages) -> list[Category]:
     return categories_to_search(named, model.threshold)
 
 
-def _embed(sample: Sample, stages: Stages, category: str) -> FloatArray:
-    embedder = stages.embedders[category]
+def _embed(sample: Sample, embedder: Embedder) -> FloatArray:
     picture = sample.crop(embedder.model.preprocess.crop_margin)
     return np.asarray(embedder.embed(picture, _whole(picture), Timings())[0], np.float32)
 

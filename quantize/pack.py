@@ -142,8 +142,8 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
         _take_over(read_bundle(order.base), contents)
     stages = load_stages(folder, _manifest(order, contents), "onnxruntime")
     _fit_open_sets(contents, stages, networks, data, order.false_accept)
-    for bundle in older:
-        _declare_compatible(bundle, contents, networks, data, order.tolerance)
+    if older:
+        _declare_compatible(older, contents, networks, data, order.tolerance)
     manifest = _manifest(order, contents)
     if order.with_probes:
         _place_probes(contents, stages, data)
@@ -249,23 +249,24 @@ def _fit_outlines(
 
 
 def _declare_compatible(
-    older: Bundle, contents: _Contents, networks: Sequence[Network], data: Data, tolerance: float
+    older: Sequence[Bundle], contents: _Contents, networks: Sequence[Network], data: Data, tolerance: float
 ) -> None:
-    """Declare which galleries of an older bundle may be searched, by what the forms that ship find in them."""
+    """Declare which galleries of older bundles may be searched, by what the forms that ship find in them."""
     for number, network in enumerate(networks):
         model = contents.models[number]
         if not isinstance(model, EmbedderModel):
             continue
         form, crops = network.forms[network.ship], (data.held_out_crops(network.spec), data.gallery_crops(network.spec))
         vectors = Vectors(*(vectors_of(network.spec, form, part) for part in crops))
-        judged = compatible.verdicts(older, model, vectors, crops, tolerance)
+        judged = [v for old in older for v in compatible.verdicts(old, model, vectors, crops, tolerance)]
+        told: dict[str, Any] = {}
         for verdict in judged:
             log.info("%s: %s", network.name, verdict)
-        declared = [*model.compatible, *(verdict.declared for verdict in judged if verdict.declared)]
+            told.setdefault(verdict.bundle_id, {})[verdict.category] = verdict.row()
+        declared = [verdict.declared for verdict in judged if verdict.declared]
         contents.models[number] = model.model_copy(update={"compatible": declared})
-        if judged:
-            told = contents.evaluation[network.name].setdefault("compatible", {})
-            told[older.manifest.bundle_id] = {verdict.category: verdict.row() for verdict in judged}
+        if told:
+            contents.evaluation[network.name]["compatible"] = told
 
 
 def _place_probes(contents: _Contents, stages: Stages, data: Data) -> None:

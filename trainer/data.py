@@ -78,17 +78,22 @@ def load_pictures(
         fitted = _fit(sample, read[sample.path], pictures)
         if fitted is None:
             continue
-        image = _object(fitted, read[sample.path], trimmed, margin)
-        shrink = 1.0 if longest_px is None else min(1.0, longest_px / max(image.shape[:2]))
-        if shrink < 1.0:
-            width, height = (max(1, round(size * shrink)) for size in (image.shape[1], image.shape[0]))
-            image = resize(image, width, height, "area")
+        image, shrink = shrunk(_object(fitted, read[sample.path], trimmed, margin), longest_px)
         pictures.samples.append(fitted)
         pictures.images.append(image)
         pictures.scales.append(shrink)
     if samples and not pictures.samples:
         raise TrainError(f"none of {len(samples)} pictures could be read, the first: {pictures.skipped[0]}")
     return pictures
+
+
+def shrunk(picture: NDArray[np.uint8], longest_px: int | None) -> tuple[NDArray[np.uint8], float]:
+    """A picture or mask whose longer side is at most this, None: as it is; and by which it was shrunk."""
+    shrink = 1.0 if longest_px is None else min(1.0, longest_px / max(picture.shape[:2]))
+    if shrink == 1.0:
+        return picture, shrink
+    width, height = (max(1, round(size * shrink)) for size in (picture.shape[1], picture.shape[0]))
+    return resize(picture, width, height, "area"), shrink
 
 
 def _object(sample: Any, image: Image, trimmed: Sequence[str], margin: float) -> Image:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CaptureError, TrainError
-from edge.image import decode_mask, read_image, resize
+from edge.image import decode_mask, read_image
 from edge.types import Image
+from trainer.data import shrunk
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +94,7 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
             log.warning("skipped %s", error)
             pictures.skipped.append(str(error))
             continue
-        shrink = 1.0 if longest_px is None else min(1.0, longest_px / max(mask.shape))
-        if shrink < 1.0:
-            width, height = (max(1, round(size * shrink)) for size in (mask.shape[1], mask.shape[0]))
-            image, mask = resize(image, width, height, "area"), resize(mask, width, height, "area")
+        image, mask = shrunk(image, longest_px)[0], shrunk(mask, longest_px)[0]
         pictures.samples.append(sample)
         pictures.images.append(image)
         pictures.masks.append(mask)

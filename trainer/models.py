@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.durable import write_durably
 from edge.errors import TrainError
@@ -250,8 +251,8 @@ def hold_parts(model: Detector | Classifier | Embedder, how: Backbone) -> list[n
     Raises:
         TrainError: the trunk has fewer stages, or is not of the efficientnet and mobilenet families.
     """
-    held = model.trunk.hold(how.frozen_stages, statistics=how.freeze_bn)
-    return held + [part for part in model.modules() if how.freeze_bn and isinstance(part, nn.BatchNorm2d)]
+    held = model.trunk.hold(how.frozen_stages, statistics=False)
+    return held + [part for part in model.modules() if how.freeze_bn and isinstance(part, _BatchNorm)]
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:

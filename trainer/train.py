@@ -258,11 +258,6 @@ def _require_finite(
         )
 
 
-def _require_watched(how: Optimiser, row: dict[str, float]) -> None:
-    if how.watch is not None and how.watch not in row:
-        raise TrainError(f"optimiser.watch is {how.watch!r}, expected one of what is measured: {sorted(row)}")
-
-
 @torch.no_grad()
 def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
     for slow, fast in zip(average.parameters(), module.parameters(), strict=True):

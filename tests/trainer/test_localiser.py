@@ -16,13 +16,7 @@ from trainer.recipe import Augment
 from trainer.run import preprocess_of
 from trainer.saliency import Localiser
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_network_is_small_and_answers_at_half_its_inputs_size():

@@ -28,13 +28,7 @@ from trainer.embedder import EmbedderTask, train_embedders
 from trainer.models import build_model, load_card, load_model
 from trainer.train import choose_device
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(out) -> list[dict[str, str]]:
