@@ -38,7 +38,7 @@ def decide(
     """Choose the identity of one object.
 
     A match beats none; among matches the probability of the category times the odds of the item decides. A negative
-    exemplar competes like an item, and where it wins nothing is named.
+    exemplar competes like an item, and where it wins or draws nothing is named.
 
     Args:
         categories: what was searched, best first; empty when no category was likely enough.
@@ -51,7 +51,7 @@ def decide(
     judged = []
     for category in categories:
         open_set = open_sets.get(category.name, OpenSet())
-        found = hits.get(category.name, [])
+        found = sorted(hits.get(category.name, []), key=lambda hit: (-hit.score, not hit.negative))
         decision = _judge(category, found, open_set)
         claims = decision.match is not None or _is_vetoed(found, open_set)
         joint = _log_joint(category, found[0] if claims else None, open_set)

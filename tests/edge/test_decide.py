@@ -110,6 +110,12 @@ def test_a_negative_exemplar_that_is_the_nearest_vetoes_and_is_not_told():
     assert decide([CARTON], {"carton": found}, STRICT) == Decision(CARTON, None, "unknown_item", tuple(hits(0.85)))
 
 
+def test_a_negative_exemplar_that_draws_with_an_item_vetoes_however_the_search_orders_them():
+    found = [*hits(0.9), Hit("no", "Shelf label", 0.9, negative=True)]
+    for order in (found, found[::-1]):
+        assert decide([CARTON], {"carton": order}, {}) == Decision(CARTON, None, "unknown_item", tuple(hits(0.9)))
+
+
 def test_a_negative_exemplar_that_is_not_the_nearest_changes_nothing_but_the_margin():
     found = [*hits(0.9), Hit("no", "Shelf label", 0.7, negative=True)]
     decision = decide([CARTON], {"carton": found}, STRICT)

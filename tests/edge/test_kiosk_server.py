@@ -306,9 +306,9 @@ def test_a_port_in_use_is_our_error(tmp_path):
 
 
 def test_a_thing_taught_as_negative_is_never_named_and_the_person_is_told_what_is_wrong_with_the_looks(desk):
-    show(desk.kiosk, SIDES[0])
+    show(desk.kiosk, SIDES[2])
     desk.json("POST", "/v1/teaching")
-    show(desk.kiosk, SIDES[0])
+    show(desk.kiosk, SIDES[2])
     status, lesson = desk.json("POST", "/v1/taught", json.dumps({"label": "Price tag", "negative": True}))
     assert (status, lesson["negative"], lesson["recognised"], lesson["concerns"]) == (201, True, 1, [])
     found = desk.json("POST", "/v1/lookup", desk.store.look(desk.store.items()[0], 0))[1]
