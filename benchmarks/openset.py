@@ -185,7 +185,7 @@ def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Ima
     """What the models say of one crop."""
     box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
     named = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])
-    categories = categories_to_search(named, THRESHOLD)
+    categories = categories_to_search(named, THRESHOLD, stages.embedders)
     scores = {}
     for category in categories:
         if category.name in galleries:
@@ -216,7 +216,7 @@ def grocery(work: Path, split: str) -> World:
         for i in np.flatnonzero(splits == of):
             order = np.argsort(-data["probs"][i], kind="stable")
             ranked = [Category(labels[k], float(data["probs"][i][k])) for k in order]
-            categories = categories_to_search(ranked, THRESHOLD)
+            categories = categories_to_search(ranked, THRESHOLD, dict.fromkeys(items, 0))
             scores = {c.name: best_by_item(vectors[i], galleries[c.name], items[c.name]) for c in categories}
             asked.append(Asked(str(fine[i]), categories, scores))
         return asked

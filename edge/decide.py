@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 
 from edge.manifest import OpenSet
 from edge.types import Category, Decision, Hit, Match, Reason
@@ -11,19 +12,33 @@ TOP = 5  # alternatives an event carries
 SEARCH_DEPTH = 2 * TOP  # items asked for, some of which may be negative
 SEARCHED = 3  # categories at most
 SEARCHED_RATIO = 0.05  # a category this likely, relative to the best, is searched too
+# The same where the vector is there already, for a category that shares its embedder with one that is searched.
+SEARCHED_BESIDE = 5
+SEARCHED_BESIDE_RATIO = 0.01
 CONFIRMABLE = 0.5  # of the threshold: a category less likely than that is not searched for a match to confirm it
 
 
-def categories_to_search(categories: list[Category], threshold: float) -> list[Category]:
-    """The categories whose galleries are worth a search: none when even the best is too unlikely.
+def categories_to_search(
+    categories: list[Category], threshold: float, embedder_of: Mapping[str, Hashable]
+) -> list[Category]:
+    """The categories whose galleries are worth a search, best first: none when even the best is too unlikely.
 
     Args:
         categories: best first.
         threshold: probability below which the category is unknown unless a match confirms it.
+        embedder_of: what embeds for each category.
     """
     if not categories or categories[0].score < CONFIRMABLE * threshold:
         return []
-    return [c for c in categories[:SEARCHED] if c.score >= SEARCHED_RATIO * categories[0].score]
+    best = categories[0].score
+    searched = [c for c in categories[:SEARCHED] if c.score >= SEARCHED_RATIO * best]
+    asked = {embedder_of[c.name] for c in searched if c.name in embedder_of}
+    beside = [
+        c
+        for c in categories[len(searched) : SEARCHED_BESIDE]
+        if c.score >= SEARCHED_BESIDE_RATIO * best and embedder_of.get(c.name) in asked
+    ]
+    return searched + beside
 
 
 def probability_of(score: float, open_set: OpenSet) -> float:
@@ -37,27 +52,30 @@ def decide(
 ) -> Decision:
     """Choose the identity of one object.
 
-    A match beats none; among matches the probability of the category times the odds of the item decides. A negative
+    A match beats none; then the probability of the category times the odds of its nearest item decides. A negative
     exemplar competes like an item, and where it wins or draws nothing is named.
 
     Args:
         categories: what was searched, best first; empty when no category was likely enough.
-        hits: nearest items by category, best first; a category that is missing has no gallery.
+        hits: nearest items by category; a category that is missing has no gallery.
         open_sets: thresholds by category; a category that is missing uses the defaults.
         threshold: probability below which a category is unknown unless a match confirms it.
     """
     if not categories:
         return Decision(None, None, "unknown_category")
-    judged = []
-    for category in categories:
-        open_set = open_sets.get(category.name, OpenSet())
-        found = sorted(hits.get(category.name, []), key=lambda hit: (-hit.score, not hit.negative))
-        decision = _judge(category, found, open_set)
-        claims = decision.match is not None or _is_vetoed(found, open_set)
-        joint = _log_joint(category, found[0] if claims else None, open_set)
-        judged.append((claims, joint, category, decision))
-    claims, _, category, chosen = max(judged, key=lambda row: row[:2])
-    if not claims and category.score < threshold:
+    ranked = {name: sorted(found, key=lambda hit: (-hit.score, not hit.negative)) for name, found in hits.items()}
+    rules = {c.name: open_sets.get(c.name, OpenSet()) for c in categories}
+    odds = {c.name: _log_odds(ranked[c.name][0], rules[c.name]) for c in categories if ranked.get(c.name)}
+    at_worst = min(odds.values(), default=0.0)  # a category without a gallery is neither favoured nor held back
+    judged = {c.name: _judge(c, ranked.get(c.name, []), rules[c.name]) for c in categories}
+    claiming = {n for n, told in judged.items() if told.match or _is_vetoed(ranked.get(n, []), rules[n])}
+
+    def weight(category: Category) -> tuple[bool, float]:
+        likely = math.log(max(category.score, 1e-9))
+        return category.name in claiming, likely + odds.get(category.name, at_worst)
+
+    chosen = judged[max(categories, key=weight).name]
+    if not claiming and categories[0].score < threshold:
         return Decision(None, None, "unknown_category", chosen.top)
     return chosen
 
@@ -67,10 +85,9 @@ def _is_vetoed(hits: list[Hit], open_set: OpenSet) -> bool:
     return bool(hits) and hits[0].negative and hits[0].score >= open_set.threshold
 
 
-def _log_joint(category: Category, nearest: Hit | None, open_set: OpenSet) -> float:
-    """Logarithm of the category's probability, times the odds of the item where one matches."""
-    odds = open_set.slope * (nearest.score - open_set.midpoint) if nearest else 0.0
-    return math.log(max(category.score, 1e-9)) + odds
+def _log_odds(nearest: Hit, open_set: OpenSet) -> float:
+    """Logarithm of the odds that the nearest item is right."""
+    return open_set.slope * (nearest.score - open_set.midpoint)
 
 
 def _judge(category: Category, hits: list[Hit], open_set: OpenSet) -> Decision:

@@ -92,4 +92,7 @@ def _categories(serving: Serving, image_rgb: Image, due: list[Due], timings: Tim
         ]
     rows = classifier.classify(image_rgb, [one.track.box_px for one in due], timings)
     fused = [one.evidence.add_probabilities(row, one.weight) for one, row in zip(due, rows, strict=True)]
-    return [categories_to_search(classifier.name(row), serving.category_threshold) for row in fused]
+    return [
+        categories_to_search(classifier.name(row), serving.category_threshold, serving.stages.embedders)
+        for row in fused
+    ]

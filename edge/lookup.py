@@ -66,7 +66,7 @@ def look_at(serving: Serving, image_rgb: Image, timings: Timings, also: str | No
         categories = [Category(name, 1.0) for name in embedders]
     else:
         named = classifier.name(classifier.classify(image_rgb, [box], timings)[0])
-        categories = categories_to_search(named, serving.category_threshold)
+        categories = categories_to_search(named, serving.category_threshold, embedders)
     wanted = [c.name for c in categories if c.name in embedders]
     if also in embedders and also not in wanted:
         wanted.append(also)

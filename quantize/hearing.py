@@ -105,7 +105,7 @@ def _categories(sample: Sample, stages: Stages) -> list[Category]:
     model = stages.classifier.model
     picture = sample.crop(model.preprocess.crop_margin)
     named = stages.classifier.name(stages.classifier.classify(picture, _whole(picture), Timings())[0])
-    return categories_to_search(named, model.threshold)
+    return categories_to_search(named, model.threshold, stages.embedders)
 
 
 def _embed(sample: Sample, embedder: Embedder) -> FloatArray:

@@ -107,7 +107,8 @@ def look(serving: Serving, image_rgb: Image) -> list[Seen]:
         categories = [Category(name, 1.0) for name in stages.embedders]
         if stages.classifier is not None:
             rows = stages.classifier.classify(image_rgb, [one.box_px], timings)
-            categories = categories_to_search(stages.classifier.name(rows[0]), serving.category_threshold)
+            named = stages.classifier.name(rows[0])
+            categories = categories_to_search(named, serving.category_threshold, stages.embedders)
         wanted = [category.name for category in categories if category.name in stages.embedders]
         vectors = {name: stages.embedders[name].embed(image_rgb, [one.box_px], timings)[0] for name in wanted}
         seen.append(Seen(one.box_px, one.score, categories, vectors))

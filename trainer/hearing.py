@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decide import SEARCHED, SEARCHED_RATIO, categories_to_search, decide
+from edge.decide import SEARCHED_BESIDE, SEARCHED_BESIDE_RATIO, categories_to_search, decide
 from edge.manifest import OpenSet
 from edge.types import Category, FloatArray, Hit, Image
 from trainer.data import Sample
@@ -127,13 +127,14 @@ def _categories(heard: Heard, recogniser: Recogniser, number: int) -> tuple[list
         given = [Category(heard.queries[number].category, 1.0)]
         return given, given
     row = heard.probabilities[number]
-    ranked = [Category(recogniser.labels[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:SEARCHED]]
-    return categories_to_search(ranked, recogniser.threshold), categories_to_search(ranked, 0.0)
+    ranked = [Category(recogniser.labels[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:SEARCHED_BESIDE]]
+    told, anyway = (categories_to_search(ranked, t, recogniser.embed) for t in (recogniser.threshold, 0.0))
+    return told, anyway
 
 
 def _likely(row: FloatArray, labels: Sequence[str]) -> set[str]:
-    order = np.argsort(-row, kind="stable")[:SEARCHED]
-    return {labels[i] for i in order if row[i] >= SEARCHED_RATIO * row[order[0]]}
+    order = np.argsort(-row, kind="stable")[:SEARCHED_BESIDE]
+    return {labels[i] for i in order if row[i] >= SEARCHED_BESIDE_RATIO * row[order[0]]}
 
 
 def _best_by_item(heard: Heard, category: str) -> dict[int, FloatArray]:

@@ -82,20 +82,46 @@ def test_without_any_match_the_likelier_category_gives_the_reason():
     assert (decision.category.name, decision.reason) == ("carton", "gallery_empty")
 
 
+def test_without_any_match_the_nearer_item_decides_between_two_categories():
+    found = {"carton": hits(0.2), "tyre": hits(0.45)}
+    # 0.6 * e^-3 = 0.030, 0.4 * e^-0.5 = 0.24
+    rules = STRICT | {"tyre": OpenSet(threshold=0.6, slope=10, midpoint=0.5)}
+    decision = decide([Category("carton", 0.6), Category("tyre", 0.4)], found, rules, 0.5)
+    assert (decision.category.name, decision.reason, decision.top) == ("tyre", "unknown_item", tuple(found["tyre"]))
+
+
+def test_a_category_without_a_gallery_is_as_unlikely_as_the_worst_of_the_others():
+    found = {"tyre": hits(0.3)}
+    for likelier in ("carton", "tyre"):
+        ranked = sorted(
+            (Category(n, 0.6 if n == likelier else 0.4) for n in ("carton", "tyre")), key=lambda c: -c.score
+        )
+        assert decide(ranked, found, STRICT).category.name == likelier
+
+
 def test_one_clear_category_is_searched_alone():
     clear = [Category("carton", 0.96), Category("tyre", 0.04)]
-    assert categories_to_search(clear, 0.5) == clear[:1]
+    assert categories_to_search(clear, 0.5, {}) == clear[:1]
 
 
 def test_close_categories_are_searched_and_never_four():
     close = [Category("a", 0.5), Category("b", 0.2), Category("c", 0.15), Category("d", 0.15)]
-    assert categories_to_search(close, 0.5) == close[:3]
+    assert categories_to_search(close, 0.5, {}) == close[:3]
+
+
+def test_less_likely_categories_are_searched_too_where_their_embedder_has_run_anyway():
+    scores = (0.9, 0.04, 0.03, 0.02, 0.008, 0.002)
+    ranked = [Category(name, score) for name, score in zip("abcdef", scores, strict=True)]
+    shared = {"a": 1, "b": 2, "c": 1, "d": 1, "e": 1, "f": 1}
+    # b has another embedder, e is below one hundredth of a, f would be the sixth
+    assert categories_to_search(ranked, 0.5, shared) == [ranked[0], ranked[2], ranked[3]]
+    assert categories_to_search(ranked, 0.5, {name: name for name in "abcdef"}) == ranked[:1]
 
 
 def test_a_category_too_unlikely_to_be_confirmed_is_not_searched():
-    assert categories_to_search([Category("a", 0.25)], 0.5) == [Category("a", 0.25)]
-    assert categories_to_search([Category("a", 0.24)], 0.5) == []
-    assert categories_to_search([], 0.5) == []
+    assert categories_to_search([Category("a", 0.25)], 0.5, {}) == [Category("a", 0.25)]
+    assert categories_to_search([Category("a", 0.24)], 0.5, {}) == []
+    assert categories_to_search([], 0.5, {}) == []
 
 
 @pytest.mark.parametrize("slope", [1.0, 5000.0])
