@@ -36,7 +36,7 @@ SEEDS = (0, 1, 2)
 PHOTOS = 20  # of cards, with true boxes
 CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is left for validation; every photo is listed five times
 CARD_LAYOUT = Layout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # photos on end, cards lying in any direction
-CARD_STEPS, CARD_BATCH, CARD_PX = 104, 4, 192
+CARD_STEPS, CARD_BATCH, CARD_PX = 312, 4, 192
 GROCERY_STEPS, GROCERY_PX = 60, 96
 RESULT = ROOT / "benchmarks/results/expansion.json"
 
@@ -362,7 +362,7 @@ def write_grocery_index(folder: Path, index: Path, data: Path) -> Path:
 
 
 def record(work: Path) -> None:
-    """Write mean and spread of what is known."""
+    """Write mean and spread of what is known; arms whose trainings are not in the folder stay as they were."""
     from benchmarks.grocery import machine
 
     arms: dict[str, dict[str, Any]] = {}
@@ -370,7 +370,8 @@ def record(work: Path) -> None:
         name = path.stem[:-2]
         if name.startswith(("cards_", "groceries_")):
             arms.setdefault(name, {})[path.stem[-1]] = json.loads(path.read_text())
-    report: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
+    report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    report |= {"date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
     for name, by_seed in arms.items():
         runs = list(by_seed.values())
         measures = [

@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from edge.bundle import read_bundle  # noqa: E402
 from edge.config import EngineConfig  # noqa: E402
 from edge.decide import categories_to_search, decide  # noqa: E402
+from edge.enrolment import exemplars  # noqa: E402
 from edge.gallery import read_category, read_gallery  # noqa: E402
 from edge.image import read_image, set_threads  # noqa: E402
 from edge.lookup import look_at  # noqa: E402
@@ -269,8 +270,11 @@ def demo() -> dict[str, Any]:
         "fitted, 5 % of the unknown": rules_of(fit(leave_items_out(fitted, items), list(items), 0.05)),
         WITH_NEW: rules_of(fit(leave_items_out(fitted + unheard, items), list(items), 0.05)),
     }
-    report["new_items"] = enrolment(serving, galleries, rules, widened_looks=True)
-    report["new_items_looks_as_they_are"] = enrolment(serving, galleries, rules, widened_looks=False)
+    for name, rows_of in (("new_items", exemplars), ("new_items_views", np.concatenate)):
+        report[name] = enrolment(serving, galleries, rules, rows_of)
+    report["new_items_looks_as_they_are"] = enrolment(
+        serving, galleries, rules, lambda looks: np.stack([look[0] for look in looks])
+    )
     return report
 
 
@@ -313,42 +317,51 @@ def new_items(seed: int) -> list[Any]:
 
 
 def enrolment(
-    serving: Serving, galleries: dict[str, Gallery], rules: dict[str, Rules], *, widened_looks: bool
+    serving: Serving,
+    galleries: dict[str, Gallery],
+    rules: dict[str, Rules],
+    rows_of: Callable[[list[FloatArray]], FloatArray],
 ) -> dict[str, Any]:
-    """New items asked before they are taught, and after each was taught from five looks.
+    """New items asked before they are taught, and after each was taught from five looks; the others with all taught.
 
     Args:
         serving: the demo's models.
         galleries: of its items.
         rules: by name.
-        widened_looks: whether each look is embedded in other views, too, as edge.overlay does.
+        rows_of: what a thing is searched by, given of each look the vectors of its views.
     """
+    from trainer.synthetic.items import catalogue
+
     stages = serving.stages
     before: dict[str, list[bool]] = {name: [] for name in rules}
     after: dict[str, list[bool]] = {name: [] for name in rules}
+    known: dict[str, list[bool]] = {name: [] for name in rules}
     nearest: list[bool] = []
+    everything = dict(galleries)
+
+    def ask(held: dict[str, Gallery], item_id: str, picture: Image, told: dict[str, list[bool]]) -> Verdict:
+        crop = heard(stages, held, item_id, picture)
+        items = {name: sorted(set(gallery.items)) for name, gallery in held.items()}
+        for name, chosen in rules.items():
+            said = verdict(crop, items, chosen, set())
+            told[name].append(said.answer is not None if held is galleries else said.answer == item_id)
+        return said
+
     for item in new_items(TAUGHT_SEED):
-        taught, asked = shots(item, LOOKS, 905), shots(item, QUERIES, 906)
         vectors: dict[str, list[FloatArray]] = {}
-        for picture in taught:
+        for picture in shots(item, LOOKS, 905):
             for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
-                views = other_views(serving, picture, category) if widened_looks else []
-                vectors.setdefault(category, []).extend([vector, *views])
-        widened = dict(galleries)
-        for category, found in vectors.items():
-            rows: FloatArray = np.stack(found)
-            old = galleries[category]
-            names = old.items + (item.item_id,) * len(rows)
-            widened[category] = Gallery(np.concatenate([old.vectors, rows]), names)
-        for picture in asked:
-            for held, told in ((galleries, before), (widened, after)):
-                crop = heard(stages, held, item.item_id, picture)
-                items = {name: sorted(set(gallery.items)) for name, gallery in held.items()}
-                for name, chosen in rules.items():
-                    said = verdict(crop, items, chosen, set())
-                    told[name].append(said.answer is not None if held is galleries else said.answer == item.item_id)
-                if held is widened:
-                    nearest.append(said.nearest == item.item_id)
+                views = np.stack([vector, *other_views(serving, picture, category)])
+                vectors.setdefault(category, []).append(views)
+        taught = {category: rows_of(looks) for category, looks in vectors.items()}
+        widened = with_rows(galleries, item.item_id, taught)
+        everything = with_rows(everything, item.item_id, taught)
+        for picture in shots(item, QUERIES, 906):
+            ask(galleries, item.item_id, picture, before)
+            nearest.append(ask(widened, item.item_id, picture, after).nearest == item.item_id)
+    for item in catalogue():
+        for picture in shots(item, 3, 902):
+            ask(everything, item.item_id, picture, known)
     from benchmarks.grocery import interval
 
     return {
@@ -357,10 +370,22 @@ def enrolment(
         "pictures": len(nearest),
         "nearest_is_right": {"mean": round(float(np.mean(nearest)), 4), "interval": interval(nearest)},
         "found": {name: {"mean": round(float(np.mean(v)), 4), "interval": interval(v)} for name, v in after.items()},
+        "others_identified_with_all_taught": {name: round(float(np.mean(v)), 4) for name, v in known.items()},
         "accepted_before_it_was_taught": {
             name: {"mean": round(float(np.mean(v)), 4), "interval": interval(v)} for name, v in before.items()
         },
     }
+
+
+def with_rows(galleries: dict[str, Gallery], item_id: str, rows: dict[str, FloatArray]) -> dict[str, Gallery]:
+    """The galleries with one more item."""
+    more = {
+        category: Gallery(
+            np.concatenate([galleries[category].vectors, found]), galleries[category].items + (item_id,) * len(found)
+        )
+        for category, found in rows.items()
+    }
+    return {**galleries, **more}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,6 +57,25 @@ def concerns(
     if near:
         found.append(Concern("near_another", max(near, key=lambda hit: hit.score)))
     return found
+
+
+def exemplars(looks: Sequence[FloatArray]) -> FloatArray:
+    """The vectors that a thing is searched by: its looks in every view, and points between two looks.
+
+    A few looks are few poses, and a pose between two of them is taken to lie near the line between their vectors: the
+    nearest feature line (Li & Lu 1999), of which only the middles are kept, so that any index can hold them. Measured
+    in benchmarks/openset.py.
+
+    Args:
+        looks: of each look (views, dim) rows of unit length; the first is the look as it is.
+
+    Returns:
+        (rows, dim) of unit length: for n looks of v views, n * v and then n * (n - 1) / 2 * (2 * v - 1).
+    """
+    between = []
+    for one, other in itertools.combinations(looks, 2):
+        between += [one[:1] + other, one[1:] + other[:1]]
+    return np.concatenate([*looks, *(unit_rows(rows) for rows in between)])
 
 
 def together(rows: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.enrolment import concerns, together
+from edge.enrolment import concerns, exemplars, together
 from edge.manifest import OpenSet
 from edge.types import Hit
 
@@ -48,3 +48,24 @@ def test_what_is_not_recognised_at_all_is_said_first():
 
 def test_all_looks_together_are_a_unit_vector():
     assert np.linalg.norm(together(looks(4, 0.3))) == pytest.approx(1.0)
+
+
+def test_a_thing_is_searched_by_its_views_and_by_points_between_every_two_looks():
+    first, second, third = (looks(2, 0.3, seed) for seed in range(3))
+    rows = exemplars([first, second, third])
+    assert rows.shape == (3 * 2 + 3 * 3, 16)
+    np.testing.assert_array_equal(rows[:6], np.concatenate([first, second, third]))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-6)
+    middle = first[0] + second[0]
+    assert np.isclose(rows[6:] @ (middle / np.linalg.norm(middle)), 1.0, atol=1e-6).any()
+
+
+def test_a_pose_between_two_looks_is_nearer_than_to_either():
+    left, right = np.eye(2, 16, dtype=np.float32)[:, None]
+    between = (left + right)[0] / np.sqrt(2)
+    assert max(exemplars([left, right]) @ between) > max(np.concatenate([left, right]) @ between) + 0.2
+
+
+def test_one_look_has_nothing_between():
+    one = looks(6, 0.3)
+    np.testing.assert_array_equal(exemplars([one]), one)
