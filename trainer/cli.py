@@ -130,7 +130,8 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     if args.masks:
         masked = write_masked(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
         return {"index": str(masked)}
-    index = write_dataset(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
+    counts = (args.scenes, args.crops_per_item, args.looks_per_item)
+    index = write_dataset(args.out, args.seed, *counts, invented_items=args.invented)
     return {"index": str(index), "scenes": str(args.out / "scenes.json")}
 
 

@@ -50,6 +50,7 @@ def _add_synthesize(commands: Any) -> None:
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--scenes", type=int, default=2000, help="whole pictures with boxes")
     synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item")
+    synthesize.add_argument("--invented", type=int, default=0, help="items of each category that no gallery has")
     synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item")
 
 

@@ -4,7 +4,8 @@
     scenes.json                     COCO detection; images carry `split`, annotations `item_id` and `visible_fraction`
     crops/CATEGORY/ITEM/000.jpg     what a detector would cut out
     catalogue/CATEGORY/ITEM/0.png   looks on white, from which a gallery is made
-    index.csv                       path,split,category,item; split is train, val, test or catalogue
+    index.csv                       path,split,category,item; split is train, val, test or catalogue, or invented: items
+                                    that the gallery has not, to learn from
 
 Every file depends on the seed and its own name alone, so the number of processes changes nothing.
 """
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from trainer.synthetic.crop import crop
+from trainer.synthetic.invented import invented
 from trainer.synthetic.items import CATEGORIES, Item, catalogue
 from trainer.synthetic.render import catalogue_picture
 from trainer.synthetic.scene import scene
@@ -47,6 +49,7 @@ class _Job:
     names: tuple[int, ...]  # numbers of scenes, crops or looks
     items: tuple[Item, ...]
     item: Item | None = None
+    place: int = -1  # of the item, which its random numbers depend on
     size_px: tuple[int, int] = (320, 192)
 
 
@@ -57,6 +60,7 @@ def write_dataset(
     crops_per_item: int = 60,
     gallery_looks: int = 6,
     *,
+    invented_items: int = 0,
     items: Sequence[Item] | None = None,
     size_px: tuple[int, int] = (320, 192),
     workers: int | None = None,
@@ -70,6 +74,7 @@ def write_dataset(
         scenes: number of whole pictures; of every ten, one is for validation and one for test.
         crops_per_item: training crops of each item; a quarter as many again for validation, and for test.
         gallery_looks: catalogue pictures of each item.
+        invented_items: of each category, how many items beside those, with a quarter of the training crops each.
         items: which items, all when absent.
         size_px: width and height of scenes.
         workers: processes; 1 works in this process; all cores when absent.
@@ -77,6 +82,10 @@ def write_dataset(
     """
     chosen = tuple(catalogue() if items is None else items)
     jobs = list(_jobs(Path(out), seed, chosen, (scenes, crops_per_item, gallery_looks), size_px))
+    known = catalogue()
+    for number, item in enumerate(invented(seed, invented_items)):
+        names = tuple(range(max(1, crops_per_item // 4)))
+        jobs.append(_Job(Path(out), seed, _CROPS, names, known, item, len(known) + number))
     total = sum(len(job.names) for job in jobs)
     results: list[tuple[_Job, list[list[dict[str, object]]]]] = []
     with tqdm(total=total, desc="synthetic data", unit="picture", disable=not progress) as bar:
@@ -96,11 +105,12 @@ def _jobs(
     for start in range(0, scenes, _BATCH):
         yield _Job(out, seed, _SCENES, tuple(range(start, min(scenes, start + _BATCH))), items, size_px=size_px)
     held_out = max(1, crops // 4) if crops else 0
+    known = catalogue()
     for item in items:
         if crops:
-            yield _Job(out, seed, _CROPS, tuple(range(crops + 2 * held_out)), items, item)
+            yield _Job(out, seed, _CROPS, tuple(range(crops + 2 * held_out)), items, item, known.index(item))
         if looks:
-            yield _Job(out, seed, _LOOKS, tuple(range(looks)), items, item)
+            yield _Job(out, seed, _LOOKS, tuple(range(looks)), items, item, known.index(item))
 
 
 def _done(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, list[list[dict[str, object]]]]]:
@@ -119,9 +129,8 @@ def _work(job: _Job) -> list[list[dict[str, object]]]:
         return [_scene_file(job, number) for number in job.names]
     if job.item is None:
         raise ValueError("a job for crops or looks names no item")
-    place = catalogue().index(job.item)
     for number in job.names:
-        rng = np.random.default_rng([job.seed, job.kind, place, number])
+        rng = np.random.default_rng([job.seed, job.kind, job.place, number])
         if job.kind == _CROPS:
             _save(job.out / _crop_path(job.item, number), crop(job.item, job.items, rng, int(rng.integers(150, 177))))
         else:
@@ -206,10 +215,12 @@ def _write_index(out: Path, jobs: Sequence[_Job]) -> Path:
             if job.item is None:
                 continue
             held_out = max(1, len(job.names) // 6)
+            is_known = job.item in catalogue()
             for number in job.names:
                 if job.kind == _LOOKS:
                     row = (_look_path(job.item, number), "catalogue")
                 else:
-                    row = (_crop_path(job.item, number), _split(number, len(job.names) - 2 * held_out, held_out))
+                    split = _split(number, len(job.names) - 2 * held_out, held_out) if is_known else "invented"
+                    row = (_crop_path(job.item, number), split)
                 writer.writerow([*row, job.item.category, job.item.item_id, job.item.label])
     return path

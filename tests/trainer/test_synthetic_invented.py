@@ -1,0 +1,42 @@
+"""Items that no gallery has."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from trainer.synthetic.dataset import write_dataset
+from trainer.synthetic.invented import invented, look_of
+from trainer.synthetic.items import CATEGORIES, catalogue
+
+
+def test_invented_items_look_like_no_other_and_are_the_same_each_time() -> None:
+    made = invented(1, 30)
+    assert made == invented(1, 30)
+    assert Counter(item.category for item in made) == dict.fromkeys(CATEGORIES, 30)
+    looks = [look_of(item) for item in (*catalogue(), *made)]
+    assert len(set(looks)) == len(looks)
+    assert len({item.item_id for item in made}) == len(made)
+
+
+def test_items_that_are_taken_are_not_invented_again() -> None:
+    first = invented(1, 30)
+    again = invented(1, 30, taken=first)
+    assert not {look_of(item) for item in again} & {look_of(item) for item in first}
+
+
+def test_more_than_can_be_told_apart_is_refused() -> None:
+    with pytest.raises(ValueError, match="found 201 per category, expected 0 to 200"):
+        invented(1, 201)
+
+
+def test_a_data_set_lists_invented_items_apart(tmp_path: Path) -> None:
+    index = write_dataset(tmp_path, 3, 0, 4, 1, items=catalogue()[:1], invented_items=2, workers=1, progress=False)
+    rows = list(csv.DictReader(index.open(encoding="utf-8")))
+    apart = [row for row in rows if row["split"] == "invented"]
+    assert Counter(row["category"] for row in apart) == dict.fromkeys(CATEGORIES, 2)
+    assert {row["item"] for row in apart}.isdisjoint(item.item_id for item in catalogue())
+    assert all((tmp_path / row["path"]).is_file() for row in apart)
