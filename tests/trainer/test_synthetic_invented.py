@@ -29,13 +29,13 @@ def test_items_that_are_taken_are_not_invented_again() -> None:
 
 
 def test_more_than_can_be_told_apart_is_refused() -> None:
-    with pytest.raises(ValueError, match="found 201 per category, expected 0 to 200"):
+    with pytest.raises(ValueError, match="found 201 items of each category, expected 0 to 200"):
         invented(1, 201)
 
 
 def test_a_data_set_lists_invented_items_apart(tmp_path: Path) -> None:
     index = write_dataset(tmp_path, 3, 0, 4, 1, items=catalogue()[:1], invented_items=2, workers=1, progress=False)
-    rows = list(csv.DictReader(index.open(encoding="utf-8")))
+    rows = list(csv.DictReader(index.read_text(encoding="utf-8").splitlines()))
     apart = [row for row in rows if row["split"] == "invented"]
     assert Counter(row["category"] for row in apart) == dict.fromkeys(CATEGORIES, 2)
     assert {row["item"] for row in apart}.isdisjoint(item.item_id for item in catalogue())

@@ -29,9 +29,8 @@ def invented(seed: int, per_category: int, taken: Collection[Item] = ()) -> list
         ValueError: more are asked for than can be put together.
     """
     if not 0 <= per_category <= _PER_CATEGORY_AT_MOST:
-        raise ValueError(
-            f"invented items: found {per_category} of each category, expected 0 to {_PER_CATEGORY_AT_MOST}"
-        )
+        expected = f"0 to {_PER_CATEGORY_AT_MOST}"
+        raise ValueError(f"invented: found {per_category} items of each category, expected {expected}")
     looks = {look_of(item) for item in (*catalogue(), *taken)}
     made: list[Item] = []
     for place, category in enumerate(CATEGORIES):
