@@ -4,6 +4,7 @@
     python benchmarks/grocery.py --only play
     python benchmarks/grocery.py --backbone tf_efficientnet_lite0 --work runs/grocery-lite0
     python benchmarks/grocery.py --teacher runs/grocery-lite2 --work runs/grocery-taught    # distilled from another
+    python benchmarks/grocery.py --classifier tf_efficientnet_lite0 --work runs/grocery-pair    # of another kind
 
 Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. `test` is
 looked at by the last step only. Writes benchmarks/results/<folder>-<split>.json.
@@ -41,6 +42,7 @@ LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite
 KEPT = ("optimiser.epochs=8", "optimiser.trunk_lr=0", "backbone.freeze_bn=true", "backbone.frozen_stages=7")
 # A patient student, and mixed pictures, on which it can only learn the teachers' function (Beyer et al. 2022).
 TAUGHT_EPOCHS = 30
+Catalogue = list[tuple[str, str, np.ndarray]]
 TAUGHT_MIXUP = "augment.mixup=0.5"
 
 
@@ -48,6 +50,7 @@ def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", choices=[MOBILENET, *LITES], default=MOBILENET)
+    parser.add_argument("--classifier", choices=LITES, help="another network for the classifier than for the embedder")
     parser.add_argument("--teacher", type=Path, help="the folder of another run, to distil from")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/grocery")
     parser.add_argument("--only", choices=["train", "pack", "play", "disk"], help="disk: play no camera")
@@ -61,7 +64,8 @@ def main() -> None:
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     if arguments.only in (None, "train"):
-        train(work, index, data, arguments.backbone, arguments.teacher and arguments.teacher.resolve())
+        teacher = arguments.teacher and arguments.teacher.resolve()
+        train(work, index, data, (arguments.backbone, arguments.classifier), teacher)
     if arguments.only in (None, "pack"):
         pack(work, index, data)
     if arguments.only in (None, "play", "disk"):
@@ -70,7 +74,12 @@ def main() -> None:
         random.Random(0).shuffle(rows)
         rows = rows[: arguments.limit or None]
         report = (play(work, data, rows) if arguments.only != "disk" else {}) | offline(work, data, rows)
-        report |= {"backbone": arguments.backbone, "split": arguments.split, "machine": machine()}
+        report |= {
+            "backbone": arguments.backbone,
+            "classifier": arguments.classifier,
+            "split": arguments.split,
+            "machine": machine(),
+        }
         report |= {"date": date.today().isoformat()}  # noqa: DTZ011
         print(json.dumps(report, indent=1))
         if not arguments.limit:
@@ -84,8 +93,9 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
 
 
-def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | None) -> None:
-    """Fine-tune the coarse classifier, then the embedder from its trunk, on the train split."""
+def train(work: Path, index: Path, data: Path, backbones: tuple[str, str | None], teacher: Path | None) -> None:
+    """Fine-tune a coarse classifier, then the embedder from its trunk, on the train split; and another classifier."""
+    backbone, other = backbones
     source = ("--set", f"data.index={index}", "--set", f"data.root={data}")
 
     def learn(kind: str, out: Path, trunk: str, *own: str) -> None:
@@ -98,8 +108,11 @@ def train(work: Path, index: Path, data: Path, backbone: str, teacher: Path | No
         run(BIN / "edge-train", kind, "-c", recipe, "-o", out, *source, *pairs)
 
     if teacher is None:
-        learn("classifier", work / "classifier", backbone)
-        learn("embedder", work / "embedder", backbone, f"init_from={work / 'classifier'}")
+        first = work / ("first" if other else "classifier")
+        learn("classifier", first, backbone)
+        learn("embedder", work / "embedder", backbone, f"init_from={first}")
+        if other:
+            learn("classifier", work / "classifier", other)
         return
     teachers = [teacher / "classifier"]
     for trunk in dict.fromkeys((backbone, json.loads((teacher / "classifier/model.json").read_text())["backbone"])):
@@ -234,8 +247,9 @@ def judge(events: list[dict[str, Any]], rows: list[dict[str, str]]) -> dict[str,
 
 
 def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """FP32 beside INT8 on the same photos, without camera and codec."""
+    """FP32 beside INT8 on the same photos, without camera and codec; the nearest item, whatever the thresholds."""
     from edge.bundle import read_bundle
+    from edge.decide import categories_to_search, decide
     from edge.gallery import read_category, read_gallery
     from edge.image import read_image
     from edge.search import build_index
@@ -263,55 +277,73 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
             for model in manifest.embedders
             for category in model.categories
         }
+        rules = {
+            name: rule.model_copy(update={"threshold": -1.0, "min_margin": 0.0})
+            for model in manifest.embedders
+            for name, rule in model.open_set.items()
+        }
         right = Counter[str]()
         fine: list[int] = []
         iconic: list[int] = []
+        plain: list[int] = []
         catalogue = iconic_pictures(data, stages.embedders)
         for row in rows:
             picture = read_image(data / row["path"])
             box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
-            category = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])[0].name
-            vector = stages.embedders[category].embed(picture, box, Timings())
-            true_vector = stages.embedders[row["coarse"]].embed(picture, box, Timings())
-            right["coarse"] += category == row["coarse"]
-            fine.append(int(indexes[category].search(vector, 1)[0][0].item_id == row["fine"]))
-            right["recall1"] += indexes[row["coarse"]].search(true_vector, 1)[0][0].item_id == row["fine"]
-            iconic.append(int(nearest(catalogue, vector[0], category) == row["fine"]))
+            ranked = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])
+            categories = categories_to_search(ranked, 0.0, stages.embedders)
+            vector = stages.embedders[row["coarse"]].embed(picture, box, Timings())  # one embedder serves all
+            near = {one.name: indexes[one.name].search(vector, 1)[0] for one in categories}
+            told = decide(categories, near, rules)
+            right["likeliest"] += ranked[0].name == row["coarse"]
+            right["likeliest_item"] += near[ranked[0].name][0].item_id == row["fine"]
+            right["coarse"] += told.category.name == row["coarse"]
+            fine.append(int(told.match.item_id == row["fine"]))
+            right["recall1"] += indexes[row["coarse"]].search(vector, 1)[0][0].item_id == row["fine"]
+            for views, found in ((None, iconic), (1, plain)):
+                shown = {one.name: [nearest(catalogue, vector[0], one.name, views)] for one in categories}
+                found.append(int(decide(categories, shown, rules).match.item_id == row["fine"]))
             anywhere = (index.search(vector, 1)[0][0] for index in indexes.values())
             right["flat"] += max(anywhere, key=lambda hit: hit.score).item_id == row["fine"]
-            right["iconic_flat"] += nearest(catalogue, vector[0], None) == row["fine"]
+            right["iconic_flat"] += nearest(catalogue, vector[0], None, None).item_id == row["fine"]
         report[f"photos_{target}"] = {
-            "coarse": right["coarse"] / len(rows),
+            "likeliest_category": right["likeliest"] / len(rows),  # of the classifier alone
+            "fine_top1_in_likeliest_category": right["likeliest_item"] / len(rows),
+            "coarse": right["coarse"] / len(rows),  # as the device decides, by classifier and nearest items
             "fine_top1": float(np.mean(fine)),
             "fine_top1_95": interval(fine),
             "recall1_in_true_category": right["recall1"] / len(rows),
             "flat_top1": right["flat"] / len(rows),  # nearest of all items, whatever the category
-            "iconic_only_top1": float(np.mean(iconic)),  # one catalogue picture of each item, in the predicted category
+            "iconic_only_top1": float(np.mean(iconic)),  # one catalogue picture of each item, in six views
             "iconic_only_top1_95": interval(iconic),
+            "iconic_only_one_view_top1": float(np.mean(plain)),
             "iconic_only_flat_top1": right["iconic_flat"] / len(rows),
         }
     report["evaluation"] = bundle.manifest.evaluation
     return report
 
 
-def iconic_pictures(data: Path, embedders: dict[str, Any]) -> list[tuple[str, str, np.ndarray]]:
-    """Category, item and vector of each catalogue picture."""
+def iconic_pictures(data: Path, embedders: dict[str, Any]) -> Catalogue:
+    """Category, item and vectors of each catalogue picture; the first vector is of the picture as it is."""
     from edge.image import read_image
-    from edge.timing import Timings
+    from trainer.embed_gallery import embed_pictures
 
     found = []
     for row in csv.DictReader((data / "grocery/index.csv").open()):
         if row["split"] == "iconic":
-            picture = read_image(data / row["path"])
-            box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
-            found.append((row["coarse"], row["fine"], embedders[row["coarse"]].embed(picture, box, Timings())[0]))
+            vectors = embed_pictures(embedders[row["coarse"]], [read_image(data / row["path"])])
+            found.append((row["coarse"], row["fine"], vectors))
     return found
 
 
-def nearest(catalogue: list[tuple[str, str, np.ndarray]], vector: np.ndarray, category: str | None) -> str:
-    """The item of the nearest picture, of a category or of all."""
+def nearest(catalogue: Catalogue, vector: np.ndarray, category: str | None, views: int | None) -> Any:
+    """The item of the nearest picture, of a category or of all, by its first so many views."""
+    from edge.types import Hit
+
     among = [one for one in catalogue if category in (None, one[0])]
-    return max(among, key=lambda one: float(one[2] @ vector))[1]
+    scores = [float((one[2][:views] @ vector).max()) for one in among]
+    item = among[int(np.argmax(scores))][1]
+    return Hit(item, item, max(scores))
 
 
 def interval(hits: list[int], draws: int = 2000) -> list[float]:

@@ -57,6 +57,7 @@ SEEDS = (0, 1, 2)
 SHARE = 0.2
 NEW_ITEMS, LOOKS, QUERIES = 4, 5, 8  # of each category; of each new item
 FITTED_SEED, TAUGHT_SEED = 7, 6  # of new items to fit rules with, and of others to ask and to teach
+LEARNT_FROM = (1, 32)  # seed and count of the invented items in reproduce_demo.sh
 THRESHOLD = 0.5  # of the classifier, as shipped
 WITH_NEW = "fitted on new items, too, 5 % of the unknown"
 Rules = dict[str, OpenSet]
@@ -291,29 +292,10 @@ def shots(item: Any, count: int, seed: int) -> list[Image]:
 
 
 def new_items(seed: int) -> list[Any]:
-    """Items that no training saw: graphics, layouts, closures and colours of the catalogue, put together anew."""
-    from trainer.synthetic.items import CATEGORIES, catalogue
+    """Items that no training saw, not even among those that were invented to learn from."""
+    from trainer.synthetic.invented import invented
 
-    made: list[Any] = []
-    for category in CATEGORIES:
-        listed = [item for item in catalogue() if item.category == category]
-        taken = {(i.palette, i.outline, i.detail, i.graphic, i.layout) for i in listed}
-        rng = np.random.default_rng([seed, len(category), ord(category[1])])
-        while sum(item.category == category for item in made) < NEW_ITEMS:
-            body, graphic, colours = (listed[int(k)] for k in rng.integers(len(listed), size=3))
-            number = len(made)
-            item = replace(
-                body,
-                item_id=f"new-{seed}-{number}",
-                label=f"New {number}",
-                graphic=graphic.graphic,
-                palette=colours.palette,
-            )
-            key = (item.palette, item.outline, item.detail, item.graphic, item.layout)
-            if key not in taken:
-                taken.add(key)
-                made.append(item)
-    return made
+    return invented(seed, NEW_ITEMS, taken=invented(*LEARNT_FROM))
 
 
 def enrolment(

@@ -14,16 +14,20 @@ import numpy as np
 from edge.engine import Backend
 from edge.errors import BundleError, TrainError
 from edge.gallery import NEGATIVE, Gallery, GalleryWriter, seal_gallery
-from edge.image import encode_image, resize
+from edge.image import encode_image, resize, seen_otherwise
 from edge.manifest import Manifest, parse_manifest
 from edge.stages import Embedder, Localiser, load_stages
 from edge.timing import Timings
-from edge.types import Box, Image
+from edge.types import Box, FloatArray, Image
 from trainer.data import Sample, load_pictures
 
 log = logging.getLogger(__name__)
 
 _MANIFEST = "bundle.json"
+FEW = 4  # an item of fewer pictures is embedded from other views, too
+# Degrees and zoom: a catalogue picture is upright and whole, a photo in a shop is neither. By one catalogue picture for
+# each of 81 groceries, photos of `val` find their item in 84.5 % with these, 82.8 % without (benchmarks/grocery.py).
+_VIEWS = ((30.0, 1.0), (-30.0, 1.0), (0.0, 1.3), (0.0, 1.6), (0.0, 2.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ def embed_gallery(
     trimmed: Sequence[str] = ("catalogue",),
     negatives: Sequence[str] = (),
     per_item: int | None = None,
+    few: int = FEW,
     thumbnail_px: int = 96,
     backend: Backend = "onnxruntime",
     created_at: str | None = None,
@@ -58,6 +63,7 @@ def embed_gallery(
         trimmed: splits whose pictures show one object on a plain ground, see trainer.data.trim.
         negatives: splits whose pictures show what must not be named: their items veto where they are the nearest.
         per_item: use at most so many pictures of an item; None: all.
+        few: an item of fewer pictures is embedded as it looks turned and from near, too; 0: none is.
         thumbnail_px: longer side.
         backend: inference engine.
         created_at: ISO 8601, UTC; None: now.
@@ -85,7 +91,7 @@ def embed_gallery(
                 writer.add(
                     item,
                     listed[0].label or item,
-                    np.concatenate([_embed(stages.embedders[category], image) for image in loaded.images]),
+                    embed_pictures(stages.embedders[category], loaded.images, few),
                     metadata={NEGATIVE: True} if listed[0].split in negatives else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
                     outline=b"".join(outlines) or None,
@@ -97,8 +103,16 @@ def embed_gallery(
     return Embedded(seal_gallery(out, created_at), pictures, skipped)
 
 
-def _embed(embedder: Embedder, image_rgb: Image) -> np.ndarray:
-    return embedder.embed(image_rgb, [_whole(image_rgb)], Timings())
+def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = FEW) -> FloatArray:
+    """The vectors of an item's pictures, and where they are few those of other views: (n, dim) of unit length.
+
+    Raises:
+        EngineError: the model failed.
+    """
+    seen = list(images_rgb)
+    if len(images_rgb) < few:
+        seen += [seen_otherwise(image, degrees, zoom, 1.0) for image in images_rgb for degrees, zoom in _VIEWS]
+    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in seen])
 
 
 def _outline(localiser: Localiser, image_rgb: Image) -> bytes:

@@ -85,6 +85,15 @@ def test_a_store_per_category_with_vectors_labels_and_thumbnails(tmp_path):
     assert decode_image(thumbnail, "thumbnail").shape == (20, 16, 3)
 
 
+@pytest.mark.parametrize(("few", "rows"), [(3, 3), (4, 3 * 6)])
+def test_an_item_of_few_pictures_is_embedded_in_other_views_too(tmp_path, few, rows):
+    samples = [s for s in read_samples(write_crops(tmp_path / "data")) if s.item == "red-0"][:3]
+    space = write_bundle(tmp_path / "bundle", ["red", "blue"])
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", few=few)
+    assert done.pictures == 3
+    assert len(read_category(done.gallery.path("red"), space, 3).row_item) == rows
+
+
 def test_the_same_pictures_give_the_same_generation(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     write_bundle(tmp_path / "bundle", ["red", "blue"])
