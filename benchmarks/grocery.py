@@ -74,13 +74,8 @@ def main() -> None:
         random.Random(0).shuffle(rows)
         rows = rows[: arguments.limit or None]
         report = (play(work, data, rows) if arguments.only != "disk" else {}) | offline(work, data, rows)
-        report |= {
-            "backbone": arguments.backbone,
-            "classifier": arguments.classifier,
-            "split": arguments.split,
-            "machine": machine(),
-        }
-        report |= {"date": date.today().isoformat()}  # noqa: DTZ011
+        report |= {"backbone": arguments.backbone, "classifier": arguments.classifier or arguments.backbone}
+        report |= {"split": arguments.split, "machine": machine(), "date": date.today().isoformat()}  # noqa: DTZ011
         print(json.dumps(report, indent=1))
         if not arguments.limit:
             name = f"{work.name}-{arguments.split}" + ("-disk" if arguments.only == "disk" else "")
