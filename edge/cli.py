@@ -177,7 +177,7 @@ def _state_verb(
 def _state_dir(arguments: argparse.Namespace) -> Path:
     if arguments.config is None:
         return arguments.state_dir or Path("/var/lib/finesight")
-    from edge.config import load_config
+    from edge.config_yaml import load_config
 
     return load_config(arguments.config, os.environ).state_dir
 
@@ -191,7 +191,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from edge.config import load_config
+    from edge.config_yaml import load_config
 
     config = load_config(arguments.config, os.environ)
     cameras = {
@@ -203,7 +203,7 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from edge.config import load_config
+    from edge.config_yaml import load_config
     from edge.health import Counters
     from edge.parts import build_pipeline, open_serving
     from edge.payload import event_payload
@@ -263,7 +263,7 @@ def _need_packages(*packages: str, extra: str) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from edge.announce import mqtt_settings
-    from edge.config import load_config
+    from edge.config_yaml import load_config
     from edge.kiosk_tls import verify_tls
     from edge.mqtt import tls_context
     from edge.parts import open_serving
@@ -323,7 +323,7 @@ def _probe(config: DeviceConfig, serving: Serving, seconds: float) -> bool:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from edge.config import load_config
+    from edge.config_yaml import load_config
     from edge.doctor import examine
 
     config = load_config(arguments.config, os.environ) if arguments.config else None
@@ -338,7 +338,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edge.config import load_config
+    from edge.config_yaml import load_config
     from edge.status import ask, describe
 
     status = ask(load_config(arguments.config, os.environ), "/status")
@@ -347,7 +347,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _support(arguments: argparse.Namespace) -> int:
-    from edge.config import load_config
+    from edge.config_yaml import load_config
     from edge.support import pack_support
 
     parts = pack_support(arguments.config, load_config(arguments.config, os.environ), arguments.out)
@@ -357,7 +357,7 @@ def _support(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from edge.bench import Request, bench, table
-    from edge.config import load_config
+    from edge.config_yaml import load_config
 
     request = Request(
         arguments.source, arguments.framing, arguments.resize, arguments.frames, arguments.bundle, arguments.gallery
@@ -368,7 +368,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from edge.config import load_config
+    from edge.config_yaml import load_config
     from edge.demo import demo
 
     config = load_config(arguments.config, os.environ)
@@ -390,9 +390,9 @@ def _find(arguments: argparse.Namespace) -> int:
 
 
 def _schema(_: argparse.Namespace) -> int:
-    from edge.config import json_schema
+    from edge.config import DeviceConfig
 
-    print(json.dumps(json_schema(), indent=1))
+    print(json.dumps(DeviceConfig.model_json_schema(), indent=1))
     return 0
 
 
