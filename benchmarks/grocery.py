@@ -236,7 +236,8 @@ def judge(events: list[dict[str, Any]], rows: list[dict[str, str]]) -> dict[str,
 def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
     """FP32 beside INT8 on the same photos, without camera and codec."""
     from edge.bundle import read_bundle
-    from edge.gallery import read_category, read_gallery
+    from edge.gallery import read_gallery
+    from edge.gallery_store import read_category
     from edge.image import read_image
     from edge.search import build_index
     from edge.stages import load_stages

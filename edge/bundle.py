@@ -20,7 +20,8 @@ from pathlib import Path
 from edge.digest import mismatch
 from edge.durable import copy_files, replace_folder
 from edge.errors import BundleError, FinesightError, GalleryError
-from edge.gallery import INDEX_NAME, Gallery, read_gallery, store_name
+from edge.gallery import INDEX_NAME, Gallery, read_gallery
+from edge.gallery_store import store_name
 from edge.manifest import Manifest, parse_manifest
 from edge.pointer import Current, current, staged, write_current, write_staged
 

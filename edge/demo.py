@@ -21,7 +21,8 @@ from edge.announce import mqtt_settings
 from edge.capture_door import open_source
 from edge.config import DeviceConfig, MqttConfig
 from edge.contact_sheet import Card, contact_sheet
-from edge.gallery import Gallery, read_pictures
+from edge.gallery import Gallery
+from edge.gallery_store import read_pictures
 from edge.health import resident_bytes
 from edge.mqtt import Received
 from edge.runtime import Runtime

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge.bundle import gallery_folder
 from edge.errors import FinesightError, GalleryError
-from edge.gallery import read_pictures, store_name
+from edge.gallery_store import read_pictures, store_name
 from edge.overlay_store import OverlayStore
 
 

@@ -11,7 +11,8 @@ from edge.bundle import Bundle, read_bundle, read_serving
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError
 from edge.finder import open_finder
-from edge.gallery import Gallery, read_category, read_gallery, read_outlines
+from edge.gallery import Gallery, read_gallery
+from edge.gallery_store import read_category, read_outlines
 from edge.health import Counters
 from edge.manifest import OpenSet
 from edge.pipeline import Pipeline

@@ -25,7 +25,8 @@ from edge import bundle
 from edge.digest import mismatch
 from edge.durable import write_durably
 from edge.errors import BundleError, FinesightError, SyncError
-from edge.gallery import generation_of, read_gallery, seal_gallery, store_name
+from edge.gallery import generation_of, read_gallery, seal_gallery
+from edge.gallery_store import store_name
 from edge.manifest import Manifest, parse_manifest
 from edge.pointer import current
 from gallery_sync.fetch import Fetcher, Retry, Transport

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.digest import mismatch
 from edge.errors import BundleError, SyncError
-from edge.gallery import CategoryEntry, Name
+from edge.gallery import Name
+from edge.gallery_store import CategoryEntry
 from edge.manifest import Head, Manifest, Sha256, parse_manifest
 
 SCHEMA = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.bundle import gallery_folder
-from edge.gallery import GalleryWriter
+from edge.gallery_writer import GalleryWriter
 from edge.item_pictures import ItemPictures
 from edge.overlay_store import OverlayStore
 from tests.store_samples import HEADS, SPACE, unit_rows

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from edge import bundle
-from edge.gallery import GalleryWriter, seal_gallery, store_name
+from edge.gallery import seal_gallery
+from edge.gallery_store import store_name
+from edge.gallery_writer import GalleryWriter
 from edge.manifest import parse_manifest
 
 DEMO = Path(__file__).parents[2] / "demo"

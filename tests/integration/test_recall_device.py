@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from edge import bundle
-from edge.gallery import GalleryWriter, read_gallery, seal_gallery
+from edge.gallery import read_gallery, seal_gallery
+from edge.gallery_writer import GalleryWriter
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.test_device import DEMO, ROOT, gather, recorded, subscribe, write_config
 
