@@ -406,10 +406,10 @@ def _answer(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
 
 
 def _bundle_list(arguments: argparse.Namespace) -> int:
-    from edge import bundle, pointer
+    from edge import pointer, slots
 
     state_dir = _state_dir(arguments)
-    answer: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in bundle.slots(state_dir)}
+    answer: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in slots.read_slots(state_dir)}
     serving, staged = pointer.current(state_dir), pointer.staged(state_dir)
     answer["serving"] = serving.model_dump() if serving else None
     answer["staged"] = staged.model_dump() if staged else None
@@ -425,37 +425,37 @@ def _bundle_verify(arguments: argparse.Namespace) -> int:
 
 
 def _bundle_install(arguments: argparse.Namespace) -> int:
-    from edge import bundle
+    from edge import slots
 
     state_dir = _state_dir(arguments)
-    slot = bundle.install_bundle(arguments.folder, state_dir)
+    slot = slots.install_bundle(arguments.folder, state_dir)
     answer = {"slot": slot}
     if arguments.gallery is not None:
-        answer["gallery"] = bundle.install_gallery(arguments.gallery, state_dir)
-        bundle.stage(state_dir, slot, answer["gallery"])
+        answer["gallery"] = slots.install_gallery(arguments.gallery, state_dir)
+        slots.stage(state_dir, slot, answer["gallery"])
     return _answer(arguments, answer)
 
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
-    from edge import bundle
+    from edge import slots
     from edge.prove import prove_slot
 
     state_dir = _state_dir(arguments)
     prove_slot(state_dir, arguments.bundle)
-    serving = bundle.activate(state_dir, arguments.bundle, arguments.gallery)
+    serving = slots.activate(state_dir, arguments.bundle, arguments.gallery)
     return _answer(arguments, {"serving": serving.model_dump()})
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:
-    from edge import bundle
+    from edge import slots
 
-    return _answer(arguments, {"serving": bundle.rollback(_state_dir(arguments)).model_dump()})
+    return _answer(arguments, {"serving": slots.rollback(_state_dir(arguments)).model_dump()})
 
 
 def _gallery_status(arguments: argparse.Namespace) -> int:
-    from edge import bundle
+    from edge import slots
 
-    _, gallery = bundle.read_serving(_state_dir(arguments))
+    _, gallery = slots.read_serving(_state_dir(arguments))
     answer: dict[str, Any] = {"generation": gallery.generation, "created_at": gallery.created_at}
     answer |= {name: f"{e.items} items, {e.vectors} vectors" for name, e in sorted(gallery.categories.items())}
     return _answer(arguments, answer)

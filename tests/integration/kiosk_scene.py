@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge import bundle
+from edge import slots
 from edge.gallery import seal_gallery
 from edge.gallery_store import store_name
 from edge.gallery_writer import GalleryWriter
@@ -59,5 +59,5 @@ def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
     ) as writer:
         writer.delete(item_id)
     seal_gallery(gallery, "2026-01-01T00:00:00Z")
-    slot = bundle.install_bundle(DEMO / "bundle", state_dir)
-    bundle.activate(state_dir, slot, bundle.install_gallery(gallery, state_dir))
+    slot = slots.install_bundle(DEMO / "bundle", state_dir)
+    slots.activate(state_dir, slot, slots.install_gallery(gallery, state_dir))
