@@ -20,7 +20,9 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
 
 def _absolute_source(source: str, info: ValidationInfo) -> str:
     match = re.match(r"^(file|folder)://(?!/)([^?]+)(.*)$", source)
-    return f"{match[1]}://{_absolute(Path(match[2]), info)}{match[3]}" if match else source
+    if info.context is None or match is None:
+        return source
+    return f"{match[1]}://{_absolute(Path(match[2]), info)}{match[3]}"
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.digest import mismatch
 from edge.durable import write_durably
-from edge.errors import GalleryError
+from edge.errors import GalleryError, first_fault
 from edge.gallery_store import NAME, SCHEMA, CategoryEntry, describe_store, store_name
 
 INDEX_NAME = "gallery.json"
@@ -92,8 +92,7 @@ def read_gallery(folder: Path, *, verify: bool = True) -> Gallery:
     except OSError as error:
         raise GalleryError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise GalleryError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
+        raise GalleryError(f"{path}: {first_fault(error)}") from error
     if (found := generation_of(index.categories)) != index.generation:
         raise GalleryError(f"{path}: found contents of generation {found}, expected {index.generation}")
     gallery = Gallery(folder, index.generation, index.created_at, index.categories)
