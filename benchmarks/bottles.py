@@ -70,14 +70,14 @@ def main() -> None:
 
 def real_time(work: Path, video: Path) -> dict[str, object]:
     """Run the device on the video as if it were a camera, and count what a subscriber is told."""
-    from edge import bundle
+    from edge import slots
     from edge.mqtt import MqttSettings
     from edge.subscribe import Subscriber
     from tests.integration.mosquitto import Mosquitto
 
     state = work / "state"
-    slot = bundle.install_bundle(work / "bundle", state)
-    bundle.activate(state, slot, bundle.install_gallery(ROOT / "demo/gallery", state))
+    slot = slots.install_bundle(work / "bundle", state)
+    slots.activate(state, slot, slots.install_gallery(ROOT / "demo/gallery", state))
     (work / "broker").mkdir()
     with Mosquitto(work / "broker") as broker:
         (work / "device.yaml").write_text(

@@ -245,7 +245,8 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     """FP32 beside INT8 on the same photos, without camera and codec; the nearest item, whatever the thresholds."""
     from edge.bundle import read_bundle
     from edge.decide import categories_to_search, decide
-    from edge.gallery import read_category, read_gallery
+    from edge.gallery import read_gallery
+    from edge.gallery_store import read_category
     from edge.image import read_image
     from edge.search import build_index
     from edge.stages import load_stages

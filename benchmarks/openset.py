@@ -32,7 +32,8 @@ from edge.bundle import read_bundle  # noqa: E402
 from edge.config import EngineConfig  # noqa: E402
 from edge.decide import categories_to_search, decide  # noqa: E402
 from edge.enrolment import exemplars  # noqa: E402
-from edge.gallery import read_category, read_gallery  # noqa: E402
+from edge.gallery import read_gallery  # noqa: E402
+from edge.gallery_store import read_category  # noqa: E402
 from edge.image import read_image, set_threads  # noqa: E402
 from edge.lookup import look_at  # noqa: E402
 from edge.manifest import OpenSet  # noqa: E402

@@ -54,10 +54,10 @@ def _play(line: str) -> None:
 
 def install_demo(state: Path) -> None:
     """The demo's bundle and gallery, activated."""
-    from edge import bundle
+    from edge import slots
 
-    slot = bundle.install_bundle(DEMO / "bundle", state)
-    bundle.activate(state, slot, bundle.install_gallery(DEMO / "gallery", state))
+    slot = slots.install_bundle(DEMO / "bundle", state)
+    slots.activate(state, slot, slots.install_gallery(DEMO / "gallery", state))
 
 
 def write_config(folder: Path, broker_port: int, cameras: dict[str, str], health_port: int, more: str = "") -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.gallery import CategoryItems, quantise
+from edge.gallery_store import CategoryItems, quantise
 from edge.search import ExactIndex, HnswIndex
 from edge.types import FloatArray
 

@@ -60,7 +60,7 @@ def rendered(seed: int) -> Path:
 def recognise(assets: Path, video: Path) -> dict[int, tuple[str, str]]:
     """For each well shown object the verdict, and what it was taken for."""
     from edge.capture_door import open_source
-    from edge.config import load_config
+    from edge.config_yaml import load_config
     from edge.health import Counters
     from edge.parts import open_serving_from
     from edge.payload import event_payload

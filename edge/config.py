@@ -1,36 +1,38 @@
-"""The device's YAML file to a typed tree. The YAML door.
+"""The typed tree of a device's configuration.
 
 Defaults live in the types, with their units; the file states only differences. A key that is not known is an error.
+While a file is read, the validation context is its folder, which relative paths are relative to.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from edge.errors import ConfigError
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-Name = Annotated[str, Field(pattern=_NAME)]
-_LOGIN = re.compile(r"://[^/\s'\"]*@")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    return path if info.context is None else (info.context / path).resolve()
+
+
+def _absolute_source(source: str, info: ValidationInfo) -> str:
+    match = re.match(r"^(file|folder)://(?!/)([^?]+)(.*)$", source)
+    if info.context is None or match is None:
+        return source
+    return f"{match[1]}://{_absolute(Path(match[2]), info)}{match[3]}"
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+LocalPath = Annotated[Path, AfterValidator(_absolute)]
+Share = Annotated[float, Field(ge=0, le=1)]  # of the width or height of the picture
+Point = tuple[Share, Share]  # x, y
 
 
 class _Tree(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-Share = Annotated[float, Field(ge=0, le=1)]  # of the width or height of the picture
-Point = tuple[Share, Share]  # x, y
 
 
 class ViewConfig(_Tree):
@@ -82,7 +84,8 @@ class MotionConfig(_Tree):
 class CameraConfig(_Tree):
     """One source of pictures."""
 
-    source: str = Field(repr=False)  # rtsp:// v4l2:// csi:// file:// folder:// or gst:<pipeline>; may hold a password
+    # rtsp:// v4l2:// csi:// file:// folder:// or gst:<pipeline>; may hold a password
+    source: Annotated[str, AfterValidator(_absolute_source)] = Field(repr=False)
     backend: Literal["auto", "opencv", "gstreamer"] = "auto"
     enabled: bool = True
     framing: Literal["detect", "whole_frame"] = "detect"  # whole_frame: the picture is the object (kiosk)
@@ -125,9 +128,9 @@ class MqttConfig(_Tree):
     version: Literal["3.1.1", "5"] = "3.1.1"
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
     tls: bool = False
-    tls_ca: Path | None = None  # whom to trust; None: the authorities of the system
-    tls_cert: Path | None = None  # shown to a broker that asks for one
-    tls_key: Path | None = None  # of tls_cert, without a pass phrase; None: tls_cert holds it, too
+    tls_ca: LocalPath | None = None  # whom to trust; None: the authorities of the system
+    tls_cert: LocalPath | None = None  # shown to a broker that asks for one
+    tls_key: LocalPath | None = None  # of tls_cert, without a pass phrase; None: tls_cert holds it, too
     commands: bool = True  # obey cmd/<verb> and <camera>/enabled/set; who may send them is for the broker to say
     home_assistant: HomeAssistantConfig | None = None  # None: not announced to it
     frigate_mirror: bool = False  # tell frigate/events what changes, too, for automations that were made for Frigate
@@ -203,8 +206,8 @@ class HealthConfig(_Tree):
 class TlsConfig(_Tree):
     """What a server shows to those who connect; both files are read when it starts."""
 
-    certificate: Path  # PEM: its own, then those between it and an authority that the clients trust
-    key: Path  # PEM, of the certificate, without a pass phrase
+    certificate: LocalPath  # PEM: its own, then those between it and an authority that the clients trust
+    key: LocalPath  # PEM, of the certificate, without a pass phrase
 
 
 class KioskConfig(_Tree):
@@ -247,7 +250,7 @@ class DeviceConfig(_Tree):
 
     site: Name = "site"
     device: Name = "device"
-    state_dir: Path = Path("/var/lib/finesight")
+    state_dir: LocalPath = Field(default=Path("/var/lib/finesight"), validate_default=True)
     cameras: dict[Name, CameraConfig] = {}
     mqtt: MqttConfig | None = None  # None: events stay in the outbox; `edge demo` brings a broker of its own
     engine: EngineConfig = EngineConfig()
@@ -276,179 +279,3 @@ class DeviceConfig(_Tree):
                 expected = f"one of {fit}" if fit else "one with framing: whole_frame"
                 raise ValueError(f"found camera {kiosk.camera!r}, expected {expected}, enabled")
         return kiosk
-
-
-def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
-    """Read a device's YAML file.
-
-    Args:
-        path: the file. Relative paths in it are relative to its folder.
-        environment: where `${NAME}` and `${NAME:-default}` in values come from.
-
-    Raises:
-        ConfigError: names file and line, key path, what was found and what was expected.
-    """
-    return parse_config(read_text(path), path, path.parent, environment)
-
-
-def read_text(path: Path) -> str:
-    """Read the file's text.
-
-    Raises:
-        ConfigError: it cannot be read, or is no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: found bytes that are not UTF-8 at offset {error.start}") from error
-
-
-def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, str]) -> DeviceConfig:
-    """Read a device's YAML.
-
-    Args:
-        text: of the file.
-        path: how errors name it.
-        folder: what relative paths are relative to.
-        environment: where `${NAME}` and `${NAME:-default}` in values come from.
-
-    Raises:
-        ConfigError: names file and line, key path, what was found and what was expected.
-    """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict) or root is None:
-        raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
-    _refuse_doubled_keys(root, path)
-    try:
-        tree = DeviceConfig.model_validate(_substitute(raw, environment, partial(_place, path, root), []))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_describe(path, root, e) for e in error.errors())) from error
-    return _resolve(tree, folder)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the file, for editors."""
-    return DeviceConfig.model_json_schema()
-
-
-def _substitute(value: Any, environment: Mapping[str, str], place: Callable[[list[str]], str], keys: list[str]) -> Any:
-    """A value with its variables filled in; `keys` is where it stands."""
-    if isinstance(value, dict):
-        return {k: _substitute(item, environment, place, [*keys, str(k)]) for k, item in value.items()}
-    if isinstance(value, list):
-        return [_substitute(item, environment, place, [*keys, str(i)]) for i, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        found = environment.get(name, default)
-        if found is None:
-            raise ConfigError(f"{place(keys)}: ${{{name}}}: found no such environment variable, expected it set")
-        return found
-
-    return _VARIABLE.sub(replace, value)
-
-
-def _refuse_doubled_keys(node: yaml.Node, path: Path) -> None:
-    """YAML lets the last of two equal keys win in silence: a camera that was copied and not renamed would vanish."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_doubled_keys(item, path)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise ConfigError(f"{path}:{key.start_mark.line + 1}: found key {key.value!r} twice, expected it once")
-            seen.add(key.value)
-            _refuse_doubled_keys(value, path)
-
-
-def _resolve(tree: DeviceConfig, folder: Path) -> DeviceConfig:
-    """Make the paths of the file absolute."""
-
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else (folder / path).resolve()
-
-    def source(text: str) -> str:
-        match = re.match(r"^(file|folder)://(?!/)([^?]+)(.*)$", text)
-        return f"{match[1]}://{(folder / match[2]).resolve()}{match[3]}" if match else text
-
-    cameras = {
-        name: camera.model_copy(update={"source": source(camera.source)}) for name, camera in tree.cameras.items()
-    }
-    mqtt = tree.mqtt and tree.mqtt.model_copy(
-        update={key: absolute(getattr(tree.mqtt, key)) for key in ("tls_ca", "tls_cert", "tls_key")}
-    )
-    kiosk = tree.kiosk
-    if kiosk and kiosk.tls:
-        tls = TlsConfig(certificate=(folder / kiosk.tls.certificate).resolve(), key=(folder / kiosk.tls.key).resolve())
-        kiosk = kiosk.model_copy(update={"tls": tls})
-    changed = {"state_dir": absolute(tree.state_dir), "cameras": cameras, "mqtt": mqtt, "kiosk": kiosk}
-    return tree.model_copy(update=changed)
-
-
-def _describe(path: Path, root: yaml.Node, error: Any) -> str:
-    keys = [str(part) for part in error["loc"]]
-    where = _place(path, root, keys)
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(keys[-1], _valid_keys(keys[:-1]), n=1)
-        hint = f"expected {near[0]!r}" if near else f"expected one of {_valid_keys(keys[:-1])}"
-        return f"{where}: found unknown key {keys[-1]!r}, {hint}"
-    if error["type"] == "missing":
-        return f"{where}: found no such key, expected it"
-    return f"{where}: found {_printable(keys, error['input'])}: {error['msg']}"
-
-
-def _place(path: Path, root: yaml.Node, keys: list[str]) -> str:
-    return f"{path}:{_line_of(root, keys)}: {'.'.join(keys) or '(top)'}"
-
-
-def _printable(keys: list[str], value: Any) -> str:
-    """A value as an error may show it: a password must not be printed back."""
-    if not {"password", "token", "upload_token", "upload_url"}.isdisjoint(keys):
-        return "***"
-    if isinstance(value, (dict, list)):  # may hold one deeper down
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return _LOGIN.sub("://***@", repr(value))[:80]
-
-
-def _line_of(node: yaml.Node, keys: list[str]) -> int:
-    """The line of the deepest node that the key path reaches, from 1."""
-    line = node.start_mark.line + 1
-    for key in keys:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        found = next(((k, v) for k, v in node.value if k.value == key), None)
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
-
-
-def _valid_keys(keys: list[str]) -> list[str]:
-    """The keys that may stand below a key path."""
-    annotation: Any = DeviceConfig
-    for key in keys:
-        if get_origin(annotation) is dict:  # the key is a name of the user's own: cameras.<name>
-            annotation = get_args(annotation)[1]
-        else:
-            fields = _fields(annotation)
-            annotation = fields[key].annotation if key in fields else None
-    return sorted(_fields(annotation))
-
-
-def _fields(annotation: Any) -> dict[str, FieldInfo]:
-    """The fields of a tree type, or of the one inside `Tree | None`."""
-    for kind in (annotation, *get_args(annotation)):
-        if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
-            return {field.alias or name: field for name, field in kind.model_fields.items()}
-    return {}

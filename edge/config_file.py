@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge.config import DeviceConfig, parse_config, read_text
+from edge.config import DeviceConfig
+from edge.config_yaml import parse_config, read_text
 from edge.durable import write_durably
 from edge.errors import ConfigError
 from edge.source import parse_source

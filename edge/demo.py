@@ -16,12 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge import bundle, image
+from edge import image, slots
 from edge.announce import mqtt_settings
 from edge.capture_door import open_source
 from edge.config import DeviceConfig, MqttConfig
 from edge.contact_sheet import Card, contact_sheet
-from edge.gallery import Gallery, read_pictures
+from edge.gallery import Gallery
+from edge.gallery_store import read_pictures
 from edge.health import resident_bytes
 from edge.mqtt import Received
 from edge.runtime import Runtime
@@ -69,9 +70,9 @@ def demo(config: DeviceConfig, assets: Path, sheet: Path) -> int:
 def _install(config: DeviceConfig, assets: Path) -> None:
     """Put the shipped bundle and gallery on a device of its own, as a pull would."""
     shutil.rmtree(config.state_dir, ignore_errors=True)
-    slot = bundle.install_bundle(assets / "bundle", config.state_dir)
-    generation = bundle.install_gallery(assets / "gallery", config.state_dir)
-    bundle.activate(config.state_dir, slot, generation)
+    slot = slots.install_bundle(assets / "bundle", config.state_dir)
+    generation = slots.install_gallery(assets / "gallery", config.state_dir)
+    slots.activate(config.state_dir, slot, generation)
 
 
 @contextmanager
@@ -160,7 +161,7 @@ class _Printer(threading.Thread):
 def _draw(sheet: Path, video: str, config: DeviceConfig, truth: Truth, answers: list[Answer], verdict: Score) -> None:
     """Cut each answered object out of the recording and put it beside its gallery picture."""
     frames = _frames(video, {round(a.pts_s * truth.fps) for a in answers})
-    _, gallery = bundle.read_serving(config.state_dir)
+    _, gallery = slots.read_serving(config.state_dir)
     cards = [card for a in answers if (card := _card(a, frames, gallery, truth, verdict)) is not None]
     busiest = sorted(frames, key=lambda i: -len(truth.frames[min(i, len(truth.frames) - 1)]))[:_SHEET_FRAMES]
     shown = []

@@ -17,6 +17,13 @@ FinesightError
 └── TrainError         data sets, recipes, checkpoints
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class FinesightError(Exception):
     """Base of all: which thing, what was found, what was expected."""
@@ -80,3 +87,9 @@ class QuantizeError(FinesightError):
 
 class TrainError(FinesightError):
     """A data set, recipe or checkpoint is unusable."""
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where a document first differs from its schema, and how: `key.path: message`."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.errors import BundleError
+from edge.errors import BundleError, first_fault
 
 SCHEMA = 1
 Target = Literal["fp32", "ort-u8", "openvino", "tensorrt-s8"]
@@ -135,9 +135,7 @@ class OpenSet(_Tree):
     slope: float = 20.0  # probability = sigmoid(slope * (score - midpoint))
     midpoint: float = 0.5
     min_margin: float = 0.0  # below it the answer is low_margin
-    false_accept: float | None = (
-        None  # share of unknown objects that `threshold` was chosen to accept; None: by no such
-    )
+    false_accept: float | None = None  # share of unknown objects that `threshold` is to accept; None: not chosen by it
     operating_points: dict[str, float] = {}  # thresholds for other shares: {"0.01": 0.83, ...}
 
 
@@ -318,6 +316,4 @@ def parse_manifest(text: str, where: str) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top)"
-        raise BundleError(f"{where}: {key}: {first['msg']}") from error
+        raise BundleError(f"{where}: {first_fault(error)}") from error

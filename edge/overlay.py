@@ -23,7 +23,7 @@ from edge.correlate import Query
 from edge.decode import unit_rows
 from edge.errors import FinesightError
 from edge.finder import Finder
-from edge.gallery import NEGATIVE, CategoryItems, quantise
+from edge.gallery_store import NEGATIVE, CategoryItems, quantise
 from edge.lookup import look_at
 from edge.manifest import OpenSet
 from edge.overlay_store import OverlayStore, Taught

@@ -7,17 +7,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from edge.bundle import Bundle, read_bundle, read_serving
+from edge.bundle import Bundle, read_bundle
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError
 from edge.finder import open_finder
-from edge.gallery import Gallery, read_category, read_gallery, read_outlines
+from edge.gallery import Gallery, read_gallery
+from edge.gallery_store import read_category, read_outlines
 from edge.health import Counters
 from edge.manifest import OpenSet
 from edge.pipeline import Pipeline
 from edge.rerank import Outlines, outlines_for
 from edge.search import build_index
 from edge.serving import Search, Serving
+from edge.slots import read_serving
 from edge.source import CaptureOptions
 from edge.stages import load_stages
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle import read_bundle, slot_folder, slots
+from edge.bundle import read_bundle
 from edge.decode import unit_rows
 from edge.engine import Backend
 from edge.errors import BundleError
 from edge.image import read_image
 from edge.manifest import Probe
 from edge.pointer import current, staged
+from edge.slots import read_slots, slot_folder
 from edge.stages import Stages, load_stages
 from edge.timing import Timings
 from edge.types import Box
@@ -84,6 +85,6 @@ def prove_slot(state_dir: Path, name: str | None, backend: Backend = "auto") -> 
     if name is None:
         pointer = staged(state_dir) or current(state_dir)
         name = pointer.slot if pointer else None
-    for slot in slots(state_dir):
+    for slot in read_slots(state_dir):
         if name in (slot.name, slot.bundle_id):
             prove(slot_folder(state_dir, slot.name), backend)

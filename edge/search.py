@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import GalleryError
-from edge.gallery import NEGATIVE, CategoryItems
+from edge.gallery_store import NEGATIVE, CategoryItems
 from edge.search_graph import COUNT, QUERY, search_graph, search_query
 from edge.types import FloatArray, Hit
 

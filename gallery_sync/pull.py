@@ -1,7 +1,7 @@
 """Bring a release to a device: fetch what is missing, verify, install beside what serves, and note it as staged.
 
 Rules this module keeps:
-1. What serves is never touched; switching is `edge.bundle.activate`, a step of its own.
+1. What serves is never touched; switching is `edge.slots.activate`, a step of its own.
 2. A release older than one already staged is refused.
 3. What the device already holds is reused, by hash, and hashed again first.
 """
@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge import bundle
+from edge import slots
+from edge.bundle import MANIFEST_NAME, read_bundle
 from edge.digest import mismatch
 from edge.durable import write_durably
 from edge.errors import BundleError, FinesightError, SyncError
-from edge.gallery import generation_of, read_gallery, seal_gallery, store_name
+from edge.gallery import generation_of, read_gallery, seal_gallery
+from edge.gallery_store import store_name
 from edge.manifest import Manifest, parse_manifest
 from edge.pointer import current
 from gallery_sync.fetch import Fetcher, Retry, Transport
@@ -118,9 +120,9 @@ def _read_plan(fetcher: Fetcher, release: Release) -> _Plan:
 def _held(state_dir: Path) -> dict[str, Path]:
     """Where files that the device already has lie, by the hash they should have."""
     held: dict[str, Path] = {}
-    for slot in bundle.SLOTS:
+    for slot in slots.SLOTS:
         try:
-            there = bundle.read_bundle(bundle.slot_folder(state_dir, slot), verify=False)
+            there = read_bundle(slots.slot_folder(state_dir, slot), verify=False)
         except FinesightError:
             continue
         held |= {file.sha256: there.path(file.path) for file in there.manifest.files}
@@ -159,7 +161,7 @@ def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free
         _link(held.get(ref.sha256) or fetcher.object(ref, path), target / path)
     for folder in ("bundle", "gallery"):
         (target / folder).mkdir(exist_ok=True)
-    (target / "bundle" / bundle.MANIFEST_NAME).write_bytes(plan.manifest_json)
+    (target / "bundle" / MANIFEST_NAME).write_bytes(plan.manifest_json)
     seal_gallery(target / "gallery", plan.release.gallery.created_at)
 
 
@@ -225,12 +227,12 @@ def pull(
 
 
 def _install(plan: _Plan, incoming: Path, state_dir: Path, downloaded_bytes: int) -> Pulled:
-    slot = bundle.install_bundle(incoming / "bundle", state_dir)
-    generation = bundle.install_gallery(incoming / "gallery", state_dir)
+    slot = slots.install_bundle(incoming / "bundle", state_dir)
+    generation = slots.install_gallery(incoming / "gallery", state_dir)
     now = current(state_dir)
     serving = now is not None and (now.slot, now.gallery) == (slot, generation)
     if not serving:
-        bundle.stage(state_dir, slot, generation)
+        slots.stage(state_dir, slot, generation)
     write_durably(state_dir / "sync.json", json.dumps({"sequence": plan.release.sequence}).encode())
     log.info("release %s is ready: bundle %s, gallery %s", plan.release.sequence, plan.manifest.bundle_id, generation)
     return Pulled(plan.release.sequence, slot, plan.manifest.bundle_id, generation, downloaded_bytes, serving)

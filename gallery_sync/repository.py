@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.digest import mismatch
-from edge.errors import BundleError, SyncError
-from edge.gallery import CategoryEntry, Name
+from edge.errors import BundleError, SyncError, first_fault
+from edge.gallery import Name
+from edge.gallery_store import CategoryEntry
 from edge.manifest import Head, Manifest, Sha256, parse_manifest
 
 SCHEMA = 1
@@ -110,9 +111,7 @@ def parse(kind: type[_Parsed], data: bytes, where: str) -> _Parsed:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top)"
-        raise SyncError(f"{where}: found no {kind.__name__}: {key}: {first['msg']}") from error
+        raise SyncError(f"{where}: found no {kind.__name__}: {first_fault(error)}") from error
 
 
 def canonical(tree: BaseModel) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.durable import write_durably
-from edge.errors import QuantizeError
+from edge.errors import QuantizeError, first_fault
 from edge.manifest import (
     ClassifierModel,
     DetectorModel,
@@ -79,8 +79,7 @@ def read_spec(path: Path) -> Spec:
     except OSError as error:
         raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise QuantizeError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
+        raise QuantizeError(f"{path}: {first_fault(error)}") from error
 
 
 def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, conversion: str | None = None) -> Model:

@@ -15,7 +15,8 @@ from edge.config import EngineConfig
 from edge.decide import categories_to_search
 from edge.decode import iou_matrix
 from edge.errors import TrainError
-from edge.gallery import CategoryItems, read_category, read_gallery
+from edge.gallery import read_gallery
+from edge.gallery_store import CategoryItems, read_category
 from edge.parts import open_serving_from
 from edge.search import build_index
 from edge.serving import Serving

@@ -13,7 +13,9 @@ import numpy as np
 
 from edge.engine import Backend
 from edge.errors import BundleError, TrainError
-from edge.gallery import NEGATIVE, Gallery, GalleryWriter, seal_gallery
+from edge.gallery import Gallery, seal_gallery
+from edge.gallery_store import NEGATIVE
+from edge.gallery_writer import GalleryWriter
 from edge.image import encode_image, resize, seen_otherwise
 from edge.manifest import Manifest, parse_manifest
 from edge.stages import Embedder, Localiser, load_stages

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.durable import write_durably
-from edge.errors import TrainError
+from edge.errors import TrainError, first_fault
 from edge.manifest import FinderShape, Head, Preprocess
 from trainer.backbone import Trunk, create_trunk
 from trainer.disk import refusing
@@ -282,8 +282,7 @@ def load_card(folder: Path) -> ModelCard:
     except OSError as error:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise TrainError(f"{path}: {'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}") from error
+        raise TrainError(f"{path}: {first_fault(error)}") from error
 
 
 def load_model(folder: Path) -> tuple[Network, ModelCard]:

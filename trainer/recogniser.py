@@ -14,7 +14,8 @@ from edge.bundle import read_bundle
 from edge.decode import softmax, unit_rows
 from edge.engine import Precision
 from edge.errors import TrainError
-from edge.gallery import read_category, read_gallery, read_pictures
+from edge.gallery import read_gallery
+from edge.gallery_store import read_category, read_pictures
 from edge.image import decode_image, read_image, trim
 from edge.manifest import OpenSet, Preprocess
 from edge.preprocess import to_canvas

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge.cli import main
+from edge.cli import _VERBS, main
+from edge.options import build_parser
 
 
 def test_a_missing_tls_file_is_told_before_the_device_runs(tmp_path, capsys):
@@ -35,3 +36,29 @@ def test_a_size_that_is_none_is_a_usage_error_that_quotes_it(size, capsys):
         main(["bench", "--source", "x.mp4", "--resize", size])
     assert stop.value.code == 2
     assert f"found {size!r}, expected a size such as 1280x720" in capsys.readouterr().err
+
+
+LINES = [
+    "run",
+    "status",
+    "record",
+    "replay FOLDER",
+    "check",
+    "doctor",
+    "support-bundle",
+    "bench --source x.mp4",
+    "demo",
+    "find --bundle FOLDER query.png scene.png",
+    "schema",
+    "bundle list",
+    "bundle verify FOLDER",
+    "bundle install FOLDER",
+    "bundle activate",
+    "bundle rollback",
+    "gallery status",
+]
+
+
+def test_every_command_line_leads_to_a_verb_of_its_own():
+    assert [build_parser("info").parse_args(line.split()).verb for line in LINES] == list(_VERBS)
+    assert len(set(_VERBS.values())) == len(LINES)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge.config import json_schema, load_config
+from edge.config import DeviceConfig
+from edge.config_yaml import load_config
 from edge.errors import ConfigError
 
 MINIMAL = "cameras:\n  front:\n    source: rtsp://cam/1\n"
@@ -167,7 +168,7 @@ def test_a_file_that_is_missing_or_not_text_is_a_config_error(tmp_path):
 
 
 def test_the_schema_for_editors_knows_every_section():
-    schema = json_schema()
+    schema = DeviceConfig.model_json_schema()
     assert {"site", "device", "state_dir", "cameras", "mqtt", "engine"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
 

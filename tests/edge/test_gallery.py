@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from edge.errors import GalleryError
-from edge.gallery import GalleryWriter, read_category, read_gallery, read_outlines, read_pictures, seal_gallery
+from edge.gallery import read_gallery, seal_gallery
+from edge.gallery_store import read_category, read_outlines, read_pictures
+from edge.gallery_writer import GalleryWriter
 from edge.manifest import Head
 
 SPACE = "a" * 64

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edge.bundle import gallery_folder
-from edge.gallery import GalleryWriter
+from edge.gallery_writer import GalleryWriter
 from edge.item_pictures import ItemPictures
 from edge.overlay_store import OverlayStore
+from edge.slots import gallery_folder
 from tests.store_samples import HEADS, SPACE, unit_rows
 
 

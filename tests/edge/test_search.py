@@ -10,7 +10,7 @@ import pytest
 from edge import search
 from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import GalleryError
-from edge.gallery import CategoryItems, quantise
+from edge.gallery_store import CategoryItems, quantise
 from edge.search import ExactIndex, HnswIndex, build_index
 from edge.search_graph import COUNT, QUERY, search_graph, search_query
 

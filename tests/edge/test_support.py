@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import load_config
+from edge.config_yaml import load_config
 from edge.support import pack_support, scrub, secrets_of
 
 SECRETS = {"BROKER_PASSWORD": "h0rse-battery", "KIOSK_TOKEN": "sesame-seed"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import bundle
+from edge import slots
 from edge.errors import BundleError, SyncError
 from edge.pointer import current, staged
 from gallery_sync.cli import main
@@ -135,7 +135,7 @@ def device(tmp_path: Path, server: Server) -> Path:
     """A device that serves release 1, while release 2 (bundle `two`, four items) is published."""
     state_dir = tmp_path / "device"
     pull_from(server, state_dir)
-    bundle.activate(state_dir)
+    slots.activate(state_dir)
     put(tmp_path, "two", 2, 4)
     server.asked.clear()
     return state_dir
@@ -151,7 +151,7 @@ def pull_from(server: Server, state_dir: Path, timeout_s: float = 5.0, free: int
 
 
 def serving(state_dir: Path) -> tuple[str, int]:
-    held, gallery = bundle.read_serving(state_dir)
+    held, gallery = slots.read_serving(state_dir)
     return held.manifest.bundle_id, gallery.items
 
 
@@ -165,7 +165,7 @@ def test_a_pull_stages_and_does_not_switch(device, server):
     pulled = pull_from(server, device)
     assert (pulled.sequence, pulled.slot, pulled.bundle_id, pulled.serving) == (2, "b", "two", False)
     assert serving(device) == ("one", 3)
-    bundle.activate(device)
+    slots.activate(device)
     assert serving(device) == ("two", 4)
     assert pull_from(server, device).serving
 
@@ -180,7 +180,7 @@ def test_what_the_device_holds_is_not_fetched_again(device, server):
 def test_a_damaged_file_of_the_device_is_not_reused(device, server):
     (device / "slots" / "a" / "detector.onnx").write_bytes(b"x" * 81000)
     pull_from(server, device)
-    bundle.activate(device)
+    slots.activate(device)
     assert serving(device) == ("two", 4)
 
 
@@ -203,7 +203,7 @@ def test_a_transfer_is_resumed_by_the_next_pull(device, server):
     server.asked.clear()
     pull_from(server, device)
     assert (path, "bytes=1000-") in server.asked
-    bundle.activate(device)
+    slots.activate(device)
     assert serving(device) == ("two", 4)
 
 
@@ -211,7 +211,7 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(device, server):
     path = embedder_of(server)
     server.faults[path] = [cut_after(1000), answer(lambda data: data)]
     pull_from(server, device)
-    bundle.activate(device)
+    slots.activate(device)
     assert serving(device) == ("two", 4)
 
 
@@ -253,7 +253,7 @@ def test_a_fault_is_one_error_and_the_device_serves_on(device, server, faults, m
     assert staged(device) is None
     server.faults.clear()
     pull_from(server, device)  # once the fault is gone, so is the error
-    bundle.activate(device)
+    slots.activate(device)
     assert serving(device) == ("two", 4)
 
 
@@ -352,7 +352,7 @@ def test_a_bundle_that_can_search_the_gallery_of_the_one_before_is_pulled_beside
     publish(tmp_path / "repo3", newer, make_gallery(tmp_path / "g3", 5), line="demo", created_at="now", sequence=9)
     pulled = pull(open_transport((tmp_path / "repo3").as_uri()), device, HashesOnly())
     assert pulled.bundle_id == "three"
-    bundle.activate(device)
+    slots.activate(device)
     assert serving(device) == ("three", 5)
 
 
@@ -377,7 +377,7 @@ def test_a_power_cut_at_any_moment_of_a_pull_leaves_the_device_serving(tmp_path,
         if not power.happened:
             break
     assert n > 20
-    bundle.activate(device)
+    slots.activate(device)
     assert serving(device) == ("two", 4)
 
 

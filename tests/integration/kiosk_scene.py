@@ -8,8 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge import bundle
-from edge.gallery import GalleryWriter, seal_gallery, store_name
+from edge import slots
+from edge.gallery import seal_gallery
+from edge.gallery_store import store_name
+from edge.gallery_writer import GalleryWriter
 from edge.manifest import parse_manifest
 
 DEMO = Path(__file__).parents[2] / "demo"
@@ -57,5 +59,5 @@ def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
     ) as writer:
         writer.delete(item_id)
     seal_gallery(gallery, "2026-01-01T00:00:00Z")
-    slot = bundle.install_bundle(DEMO / "bundle", state_dir)
-    bundle.activate(state_dir, slot, bundle.install_gallery(gallery, state_dir))
+    slot = slots.install_bundle(DEMO / "bundle", state_dir)
+    slots.activate(state_dir, slot, slots.install_gallery(gallery, state_dir))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import bundle
+from edge import slots
 from edge.gallery import seal_gallery
 from edge.image import read_image
 from edge.mqtt import MqttSettings
@@ -34,8 +34,8 @@ def edge(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 def install(state: Path) -> None:
-    slot = bundle.install_bundle(DEMO / "bundle", state)
-    bundle.activate(state, slot, bundle.install_gallery(DEMO / "gallery", state))
+    slot = slots.install_bundle(DEMO / "bundle", state)
+    slots.activate(state, slot, slots.install_gallery(DEMO / "gallery", state))
 
 
 def write_config(folder: Path, port: int, cameras: str) -> Path:
@@ -151,8 +151,8 @@ def test_a_running_device_takes_over_what_is_activated_and_keeps_serving_when_it
             damaged = pointer | {"bundle_id": "other", "gallery": "0" * 16}
             (state / "current").write_text(json.dumps(damaged))
             _metric_above_zero(port, 'finesight_activations_total{result="refused"}')
-            generation = bundle.install_gallery(seal_gallery(smaller, "2026-01-01T00:00:00Z").folder, state)
-            bundle.activate(state, pointer["slot"], generation)
+            generation = slots.install_gallery(seal_gallery(smaller, "2026-01-01T00:00:00Z").folder, state)
+            slots.activate(state, pointer["slot"], generation)
             _metric_above_zero(port, 'finesight_activations_total{result="serving"}')
             metrics = _http(port, "/metrics")[1]
         finally:

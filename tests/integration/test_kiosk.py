@@ -17,7 +17,7 @@ import cv2
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from edge import bundle
+from edge import slots
 from tests.edge.test_overlay_upload import http_server
 from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, install_without, poses, write_video
 from tests.integration.mosquitto import free_port
@@ -174,8 +174,8 @@ def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path,
         expect(page.locator("#answer-category")).to_have_text("car")
         assert look_up(port, 0)["match"]["item"] == item
 
-        generation = bundle.install_gallery(DEMO / "gallery", state)
-        bundle.activate(state, "a", generation)
+        generation = slots.install_gallery(DEMO / "gallery", state)
+        slots.activate(state, "a", generation)
         deadline = time.monotonic() + DEADLINE_S
         while look_up(port, 0)["gallery"] != generation and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge import bundle
-from edge.gallery import GalleryWriter, read_gallery, seal_gallery
+from edge import slots
+from edge.gallery import read_gallery, seal_gallery
+from edge.gallery_writer import GalleryWriter
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.test_device import DEMO, ROOT, gather, recorded, subscribe, write_config
 
@@ -35,13 +36,13 @@ def test_what_left_unknown_is_told_as_historical_when_a_gallery_brings_it(tmp_pa
     state = tmp_path / "state"
     shown = json.loads((DEMO / "stream.json").read_text())["objects"]
     absent = {one["item_id"]: one["category"] for one in shown[:4]}
-    slot = bundle.install_bundle(DEMO / "bundle", state)
-    bundle.activate(state, slot, bundle.install_gallery(without(absent, tmp_path / "smaller"), state))
+    slot = slots.install_bundle(DEMO / "bundle", state)
+    slots.activate(state, slot, slots.install_gallery(without(absent, tmp_path / "smaller"), state))
     with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber:
         config = write_config(tmp_path, broker.port, recorded("shelf"))
         with subprocess.Popen([sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT) as device:
             first = gather(subscriber.messages, lambda found: found[-1:] and found[-1][1].get("state") == "offline")
-            bundle.activate(state, slot, bundle.install_gallery(DEMO / "gallery", state))
+            slots.activate(state, slot, slots.install_gallery(DEMO / "gallery", state))
             later = gather(
                 subscriber.messages,
                 lambda found: absent.keys() <= {e["match"]["item"] for e in events_of(found) if e["match"]},

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge.errors import TrainError
-from edge.gallery import read_category, read_outlines, read_pictures
+from edge.gallery_store import read_category, read_outlines, read_pictures
 from edge.image import decode_image, encode_image
 from edge.manifest import Head, Preprocess, embedding_space_id
 from edge.outline import cells

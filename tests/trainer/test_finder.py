@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import bundle
+from edge import slots
+from edge.bundle import read_bundle
 from edge.config import DeviceConfig, RecognitionConfig
 from edge.errors import TrainError
 from edge.finder import open_finder
@@ -172,20 +173,20 @@ def packed(trained, tmp_path_factory):
 
 
 def test_a_device_loads_the_finder_of_its_bundle_only_where_it_is_asked_to_seek(packed, tmp_path, caplog):
-    slot = bundle.install_bundle(packed, tmp_path)
-    bundle.activate(tmp_path, slot, bundle.install_gallery(DEMO / "gallery", tmp_path))
+    slot = slots.install_bundle(packed, tmp_path)
+    slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     config = DeviceConfig(state_dir=tmp_path, cameras={"door": {"source": "rtsp://door"}})
     assert open_serving(config).finder is None
     seeking = config.model_copy(update={"recognition": RecognitionConfig(seek={})})
     assert open_serving(seeking).finder is not None
-    slot = bundle.install_bundle(DEMO / "bundle", tmp_path)
-    bundle.activate(tmp_path, slot, bundle.install_gallery(DEMO / "gallery", tmp_path))
+    slot = slots.install_bundle(DEMO / "bundle", tmp_path)
+    slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     assert open_serving(seeking).finder is None
     assert "has no finder: what the detector misses is not looked for" in caplog.text
 
 
 def test_the_device_computes_the_trainers_map(packed, trained, worlds):
-    manifest = bundle.read_bundle(packed).manifest
+    manifest = read_bundle(packed).manifest
     assert sorted(e.path for e in manifest.files) == ["models/finder.conversion.onnx", "models/finder.fp32.onnx"]
     device, ours = open_finder(packed, manifest.finder), load_finder(trained)
     scene = worlds[1].scenes[0].image_rgb

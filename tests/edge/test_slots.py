@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import bundle
+from edge import slots
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.manifest import Head
 from edge.pointer import current, staged
@@ -22,21 +22,21 @@ from tests.store_samples import SPACE, compatible_with, make_bundle, make_galler
 def device(tmp_path: Path) -> Path:
     """A device that serves bundle `one` with three items."""
     state_dir = tmp_path / "device"
-    slot = bundle.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
-    generation = bundle.install_gallery(make_gallery(tmp_path / "three"), state_dir)
-    bundle.activate(state_dir, slot, generation)
+    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    generation = slots.install_gallery(make_gallery(tmp_path / "three"), state_dir)
+    slots.activate(state_dir, slot, generation)
     return state_dir
 
 
 def stage_two(device: Path, tmp_path: Path) -> None:
     """Bundle `two` and four items wait."""
-    slot = bundle.install_bundle(make_bundle(tmp_path / "two", "two", 2), device)
-    bundle.stage(device, slot, bundle.install_gallery(make_gallery(tmp_path / "four", 4), device))
+    slot = slots.install_bundle(make_bundle(tmp_path / "two", "two", 2), device)
+    slots.stage(device, slot, slots.install_gallery(make_gallery(tmp_path / "four", 4), device))
 
 
 def serving(device: Path) -> tuple[str, int]:
     """What the device reads, every hash checked."""
-    held, gallery = bundle.read_serving(device)
+    held, gallery = slots.read_serving(device)
     return held.manifest.bundle_id, gallery.items
 
 
@@ -55,70 +55,70 @@ def test_installing_leaves_the_serving_pair_alone(device, tmp_path):
 
 def test_activation_switches_bundle_and_gallery_together(device, tmp_path):
     stage_two(device, tmp_path)
-    now = bundle.activate(device)
+    now = slots.activate(device)
     assert serving(device) == ("two", 4)
     assert (now.slot, now.previous.slot, now.previous.bundle_id) == ("b", "a", "one")
     assert staged(device) is None
-    assert bundle.activate(device) == now
+    assert slots.activate(device) == now
 
 
 def test_rollback_switches_both_back_and_may_be_undone(device, tmp_path):
     stage_two(device, tmp_path)
-    bundle.activate(device)
-    bundle.rollback(device)
+    slots.activate(device)
+    slots.rollback(device)
     assert serving(device) == ("one", 3)
-    bundle.rollback(device)
+    slots.rollback(device)
     assert serving(device) == ("two", 4)
 
 
 def test_a_bundle_is_activated_by_its_id(device, tmp_path):
     stage_two(device, tmp_path)
-    assert bundle.activate(device, "two").slot == "b"
+    assert slots.activate(device, "two").slot == "b"
     with pytest.raises(BundleError, match="expected 'three' among them"):
-        bundle.activate(device, "three")
+        slots.activate(device, "three")
 
 
 def test_a_bundle_already_there_is_not_installed_twice(device, tmp_path):
-    assert bundle.install_bundle(tmp_path / "one", device) == "a"
+    assert slots.install_bundle(tmp_path / "one", device) == "a"
     assert not (device / "slots" / "b").exists()
 
 
 def test_old_galleries_go_when_neither_pair_needs_them(device, tmp_path):
     for n in (4, 5, 6):
-        generation = bundle.install_gallery(make_gallery(tmp_path / str(n), n), device)
-        bundle.activate(device, None, generation)
+        generation = slots.install_gallery(make_gallery(tmp_path / str(n), n), device)
+        slots.activate(device, None, generation)
     assert serving(device) == ("one", 6)
     assert len(list((device / "gallery").iterdir())) == 2
 
 
 def test_nothing_to_activate_or_roll_back_to_is_said(tmp_path, device):
     with pytest.raises(BundleError, match="found nothing staged"):
-        bundle.activate(tmp_path / "new")
+        slots.activate(tmp_path / "new")
     with pytest.raises(BundleError, match="found no previous bundle"):
-        bundle.rollback(device)
+        slots.rollback(device)
     with pytest.raises(BundleError, match="found no activated bundle"):
-        bundle.read_serving(tmp_path / "new")
+        slots.read_serving(tmp_path / "new")
 
 
 def test_a_gallery_of_another_space_is_refused_and_both_are_named(device, tmp_path):
     other = make_gallery(tmp_path / "other", 2, space_id="b" * 64)
-    generation = bundle.install_gallery(other, device)
+    generation = slots.install_gallery(other, device)
     with pytest.raises(
         BundleError, match=f"'tyre': found gallery {generation} in embedding space {'b' * 64}"
     ) as caught:
-        bundle.activate(device, None, generation)
+        slots.activate(device, None, generation)
     assert f"expected space {SPACE} of 12 of bundle one" in str(caught.value)
     assert serving(device) == ("one", 3)
 
 
 def test_an_older_gallery_that_the_bundle_declares_serves_until_its_own_comes(device, tmp_path):
-    slot = bundle.install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
-    bundle.activate(device, slot)
+    slot = slots.install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
+    slots.activate(device, slot)
     assert serving(device) == ("new", 3)  # the gallery of the bundle before
-    own = bundle.install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
-    bundle.activate(device, None, own)
+    own = slots.install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
+    slots.activate(device, None, own)
     assert serving(device) == ("new", 4)
-    bundle.rollback(device)
+    slots.rollback(device)
     assert serving(device) == ("new", 3)
 
 
@@ -127,15 +127,15 @@ def test_what_is_declared_of_another_category_or_another_length_is_not_searched(
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest["embedders"][0]["compatible"].append(compatible_with(SPACE, "wheel"))
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    slot = bundle.install_bundle(folder, device)
+    slot = slots.install_bundle(folder, device)
     with pytest.raises(BundleError, match=f"in embedding space {SPACE}"):
-        bundle.activate(device, slot)
+        slots.activate(device, slot)
     manifest["embedders"][0]["compatible"].append(compatible_with(SPACE))
     manifest["embedders"][0]["heads"] = [Head(name="class", dim=6).model_dump()]
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    slot = bundle.install_bundle(folder, device)
+    slot = slots.install_bundle(folder, device)
     with pytest.raises(BundleError, match=f"of 12 numbers, expected space {'b' * 64} of 6"):
-        bundle.activate(device, slot)
+        slots.activate(device, slot)
 
 
 def damage_truncate(folder: Path) -> None:
@@ -201,7 +201,7 @@ DAMAGES = [
 def test_a_damaged_bundle_is_not_installed_and_the_old_one_serves(device, tmp_path, damage, message):
     damage(make_bundle(tmp_path / "bad", "bad", 2))
     with pytest.raises(BundleError, match=message):
-        bundle.install_bundle(tmp_path / "bad", device)
+        slots.install_bundle(tmp_path / "bad", device)
     assert serving(device) == ("one", 3)
     assert not (device / "slots" / "b").exists()
 
@@ -211,7 +211,7 @@ def test_a_slot_damaged_after_installing_is_not_activated(device, tmp_path, dama
     stage_two(device, tmp_path)
     damage(device / "slots" / "b")
     with pytest.raises(BundleError, match=message):
-        bundle.activate(device)
+        slots.activate(device)
     assert serving(device) == ("one", 3)
 
 
@@ -219,28 +219,28 @@ def test_a_damaged_gallery_is_not_installed(device, tmp_path):
     store = make_gallery(tmp_path / "bad", 9) / "tyre.sqlite"
     store.write_bytes(store.read_bytes()[:-1])
     with pytest.raises(GalleryError, match=r"tyre\.sqlite: found \d+ bytes, expected"):
-        bundle.install_gallery(tmp_path / "bad", device)
+        slots.install_gallery(tmp_path / "bad", device)
     assert serving(device) == ("one", 3)
 
 
 def test_a_damaged_serving_slot_names_the_previous_and_rollback_uses_it(device, tmp_path):
     stage_two(device, tmp_path)
-    bundle.activate(device)
+    slots.activate(device)
     damage_flip(device / "slots" / "b")
     with pytest.raises(BundleError, match=r"bundle two in slot b cannot serve: .*; previous is bundle one in slot a"):
-        bundle.read_serving(device)
-    bundle.rollback(device)
+        slots.read_serving(device)
+    slots.rollback(device)
     assert serving(device) == ("one", 3)
-    assert bundle.install_bundle(tmp_path / "two", device) == "b"
-    assert bundle.slots(device)[1].problem is None
+    assert slots.install_bundle(tmp_path / "two", device) == "b"
+    assert slots.read_slots(device)[1].problem is None
 
 
 def test_rollback_refuses_a_slot_that_was_filled_anew(device, tmp_path):
     stage_two(device, tmp_path)
-    bundle.activate(device)
-    bundle.install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
+    slots.activate(device)
+    slots.install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
     with pytest.raises(BundleError, match="slot a: found bundle new, expected one"):
-        bundle.rollback(device)
+        slots.rollback(device)
     assert serving(device) == ("two", 4)
 
 
@@ -248,8 +248,8 @@ def test_a_damaged_pointer_is_named_and_a_full_choice_repairs_it(device):
     generation = current(device).gallery
     (device / "current").write_text('{"slot": "../c"}')
     with pytest.raises(BundleError, match="current: found a damaged pointer"):
-        bundle.read_serving(device)
-    bundle.activate(device, "a", generation)
+        slots.read_serving(device)
+    slots.activate(device, "a", generation)
     assert serving(device) == ("one", 3)
 
 
@@ -257,8 +257,8 @@ def test_the_slots_are_described(device, tmp_path):
     stage_two(device, tmp_path)
     assert staged(device).bundle_id == "two"
     damage_flip(device / "slots" / "b")
-    first, second = bundle.slots(device)
-    assert first == bundle.Slot("a", "one", None, serving=True)
+    first, second = slots.read_slots(device)
+    assert first == slots.Slot("a", "one", None, serving=True)
     assert (second.bundle_id, second.serving) == ("two", False)
     assert "found SHA-256" in second.problem
 
@@ -276,7 +276,7 @@ def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) 
                 problems.append(str(error))
         seen.add(serving(copy))
         act(copy)  # after the power is back
-        assert bundle.slots(copy)[0].problem is None
+        assert slots.read_slots(copy)[0].problem is None
         if not power.happened:
             assert n > 5
             assert all("power cut" in problem for problem in problems)
@@ -290,8 +290,8 @@ def test_a_power_cut_while_installing_leaves_the_serving_pair(device, tmp_path):
     make_gallery(tmp_path / "four", 4)
 
     def install(copy: Path) -> None:
-        slot = bundle.install_bundle(tmp_path / "two", copy)
-        bundle.stage(copy, slot, bundle.install_gallery(tmp_path / "four", copy))
+        slot = slots.install_bundle(tmp_path / "two", copy)
+        slots.stage(copy, slot, slots.install_gallery(tmp_path / "four", copy))
 
     assert cut_everywhere(device, tmp_path, install) == {("one", 3)}
 
@@ -299,21 +299,21 @@ def test_a_power_cut_while_installing_leaves_the_serving_pair(device, tmp_path):
 def test_a_power_cut_while_overwriting_a_slot_leaves_the_serving_pair(device, tmp_path):
     stage_two(device, tmp_path)
     make_bundle(tmp_path / "new", "new", 3)
-    assert cut_everywhere(device, tmp_path, lambda copy: bundle.install_bundle(tmp_path / "new", copy)) == {("one", 3)}
+    assert cut_everywhere(device, tmp_path, lambda copy: slots.install_bundle(tmp_path / "new", copy)) == {("one", 3)}
 
 
 def test_a_power_cut_while_activating_leaves_the_old_or_the_new_pair(device, tmp_path):
     stage_two(device, tmp_path)
-    assert cut_everywhere(device, tmp_path, bundle.activate) == {("one", 3), ("two", 4)}
+    assert cut_everywhere(device, tmp_path, slots.activate) == {("one", 3), ("two", 4)}
 
 
 def test_a_power_cut_while_rolling_back_leaves_the_old_or_the_new_pair(device, tmp_path):
     stage_two(device, tmp_path)
-    bundle.activate(device)
+    slots.activate(device)
 
     def roll_back(copy: Path) -> None:
         if current(copy).bundle_id == "two":
-            bundle.rollback(copy)
+            slots.rollback(copy)
 
     assert cut_everywhere(device, tmp_path, roll_back) == {("two", 4), ("one", 3)}
 
