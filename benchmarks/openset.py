@@ -35,7 +35,7 @@ from edge.gallery import read_category, read_gallery  # noqa: E402
 from edge.image import read_image, set_threads  # noqa: E402
 from edge.lookup import look_at  # noqa: E402
 from edge.manifest import OpenSet  # noqa: E402
-from edge.overlay import other_views  # noqa: E402
+from edge.overlay_embed import all_views  # noqa: E402
 from edge.parts import open_serving_from  # noqa: E402
 from edge.serving import Serving  # noqa: E402
 from edge.stages import Stages, load_stages  # noqa: E402
@@ -332,7 +332,7 @@ def enrolment(
         vectors: dict[str, list[FloatArray]] = {}
         for picture in taught:
             for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
-                views = other_views(serving, picture, category) if widened_looks else []
+                views = all_views(stages.embedders[category], picture)[1:] if widened_looks else []
                 vectors.setdefault(category, []).extend([vector, *views])
         widened = dict(galleries)
         for category, found in vectors.items():
