@@ -22,7 +22,7 @@ from trainer.distributed import require_one
 from trainer.evaluate import Boxes, best_threshold, detection_map
 from trainer.finder_world import Search, World, draw_search, make_worlds
 from trainer.map_losses import double_margin, margins_of, pixel_l2
-from trainer.models import ModelCard, build_model, save_model
+from trainer.models import ModelCard, build_model, hold_parts, save_model
 from trainer.query_search import Finder, Represent
 from trainer.recipe import Augment, FinderRecipe
 from trainer.run import preprocess_of, strides_of
@@ -182,11 +182,7 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = FinderTask(recipe, train, val, model, card.preprocess)
-    held = [
-        part
-        for one in generators_of(model)
-        for part in one.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
-    ]
+    held = hold_parts(model, recipe.backbone)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     metrics = task.evaluate(shipped)
     threshold = float(np.clip(metrics["score_threshold"], metrics["map_threshold"], 0.8))
