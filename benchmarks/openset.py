@@ -37,7 +37,7 @@ from edge.gallery_store import read_category  # noqa: E402
 from edge.image import read_image, set_threads  # noqa: E402
 from edge.lookup import look_at  # noqa: E402
 from edge.manifest import OpenSet  # noqa: E402
-from edge.overlay import other_views  # noqa: E402
+from edge.overlay_embed import all_views  # noqa: E402
 from edge.parts import open_serving_from  # noqa: E402
 from edge.serving import Serving  # noqa: E402
 from edge.stages import Stages, load_stages  # noqa: E402
@@ -333,9 +333,8 @@ def enrolment(
     for item in new_items(TAUGHT_SEED):
         vectors: dict[str, list[FloatArray]] = {}
         for picture in shots(item, LOOKS, 905):
-            for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
-                views = np.stack([vector, *other_views(serving, picture, category)])
-                vectors.setdefault(category, []).append(views)
+            for category in look_at(serving, picture, Timings(), also=item.category).vectors:
+                vectors.setdefault(category, []).append(all_views(stages.embedders[category], picture))
         taught = {category: rows_of(looks) for category, looks in vectors.items()}
         widened = with_rows(galleries, item.item_id, taught)
         everything = with_rows(everything, item.item_id, taught)

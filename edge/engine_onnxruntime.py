@@ -32,9 +32,10 @@ def _options(threads: int) -> ort.SessionOptions:
 class OnnxRuntimeEngine:
     """A model in ONNX Runtime."""
 
-    def __init__(self, session: ort.InferenceSession, where: str) -> None:
+    def __init__(self, session: ort.InferenceSession, where: str, threads: int) -> None:
         self._session = session
         self.where = where
+        self.library = f"onnxruntime {ort.__version__}, {session.get_providers()[0]}, {threads} threads"
         self.input_name: str = session.get_inputs()[0].name
         self.input_shape: tuple[int | str, ...] = tuple(session.get_inputs()[0].shape)
         self.input_type: str = session.get_inputs()[0].type  # as ONNX Runtime writes it: "tensor(uint8)"
@@ -80,7 +81,7 @@ def _open(model: str | bytes, where: str, threads: int, device: str) -> OnnxRunt
         raise EngineError(f"{where}: ONNX Runtime cannot load it: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:  # ONNX Runtime falls back in silence
         raise EngineError(f"{where}: found provider {session.get_providers()[0]}, expected {provider}")
-    return OnnxRuntimeEngine(session, where)
+    return OnnxRuntimeEngine(session, where, threads)
 
 
 def open_session(path: Path, threads: int = 1, device: str = "cpu") -> OnnxRuntimeEngine:

@@ -31,6 +31,7 @@ class OpenVinoEngine:
         except Exception as error:
             raise EngineError(f"{path}: OpenVINO cannot load it: {str(error).splitlines()[0][:300]}") from error
         self.where = str(path)
+        self.library = f"openvino {openvino.__version__}, {threads} threads"
         self._dtype = self._model.input(0).get_element_type().to_dtype()
         self._shape = self._model.input(0).get_partial_shape()
         self._request = self._model.create_infer_request()

@@ -83,7 +83,9 @@ class TensorRtEngine:
             raise EngineError(f"{path}: cannot read: {error.strerror}") from error
         try:
             self._runtime = trt.Runtime(_logger())
-            self._engine = _load(self._runtime, onnx, cache, max_batch, self.where)
+            self._engine, plan = _load(self._runtime, onnx, cache, max_batch, self.where)
+            # a plan that is built anew may choose other kernels
+            self.library = f"tensorrt {trt.__version__}, plan {hashlib.sha256(plan).hexdigest()}"
             self._context = self._engine.create_execution_context()
             self._stream = CudaStream()
             self._bind()
@@ -159,12 +161,13 @@ def plan_name(onnx: bytes, max_batch: int) -> str:
     return f"{hashlib.sha256(onnx).hexdigest()}-trt{trt.__version__}-sm{major}{minor}-b{max_batch}.plan"
 
 
-def _load(runtime: Any, onnx: bytes, cache: Path, max_batch: int, where: str) -> Any:
-    """The engine of a model, from the cache when it has one that TensorRT accepts."""
+def _load(runtime: Any, onnx: bytes, cache: Path, max_batch: int, where: str) -> tuple[Any, bytes]:
+    """The engine of a model with its plan, from the cache when it has one that TensorRT accepts."""
     kept = cache / plan_name(onnx, max_batch)
     if kept.is_file():
-        if (engine := runtime.deserialize_cuda_engine(kept.read_bytes())) is not None:
-            return engine
+        plan = kept.read_bytes()
+        if (engine := runtime.deserialize_cuda_engine(plan)) is not None:
+            return engine, plan
         log.warning("%s: TensorRT refuses the cached plan, building anew: %s", kept, _logger().complaint)
     log.info("%s: building for TensorRT %s, which takes minutes: %s", where, trt.__version__, kept.name)
     began_s = time.monotonic()
@@ -177,7 +180,7 @@ def _load(runtime: Any, onnx: bytes, cache: Path, max_batch: int, where: str) ->
         log.warning("%s: cannot keep the plan, the next start builds again: %s", kept, error.strerror)
     if (engine := runtime.deserialize_cuda_engine(plan)) is None:
         raise EngineError(f"{where}: TensorRT refuses the plan it built: {_logger().complaint}")
-    return engine
+    return engine, plan
 
 
 def _build(onnx: bytes, max_batch: int, where: str) -> bytes:

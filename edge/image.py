@@ -17,6 +17,7 @@ MAX_PIXELS = 50_000_000
 PLAIN = 12  # grey levels of difference that a plain ground may have
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
+LIBRARY = f"opencv {cv2.__version__}"
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 

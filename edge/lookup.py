@@ -62,19 +62,33 @@ def look_at(serving: Serving, image_rgb: Image, timings: Timings, also: str | No
     """
     box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
     classifier, embedders = serving.stages.classifier, serving.stages.embedders
-    if classifier is None:
-        categories = [Category(name, 1.0) for name in embedders]
-    else:
-        named = classifier.name(classifier.classify(image_rgb, [box], timings)[0])
-        categories = categories_to_search(named, serving.category_threshold, embedders)
-    wanted = [c.name for c in categories if c.name in embedders]
-    if also in embedders and also not in wanted:
-        wanted.append(also)
+    categories = categories_of(serving, classifier.classify(image_rgb, [box], timings)[0] if classifier else None)
+    wanted = to_embed(serving, categories, also)
     made = {embedder: embedder.embed(image_rgb, [box], timings)[0] for embedder in {embedders[n] for n in wanted}}
     outline = None
     if serving.wants_outline(wanted) and serving.stages.localiser is not None:
         (outline,) = serving.stages.localiser.outlines(image_rgb, [box], timings)
     return Look(categories, {name: made[embedders[name]] for name in wanted}, outline)
+
+
+def categories_of(serving: Serving, probabilities: FloatArray | None) -> list[Category]:
+    """The categories that a picture is worth a search in, best first.
+
+    Args:
+        serving: bundle and gallery.
+        probabilities: (labels,) of its classifier; None: it has none, and every category is.
+    """
+    classifier, embedders = serving.stages.classifier, serving.stages.embedders
+    if classifier is None or probabilities is None:
+        return [Category(name, 1.0) for name in embedders]
+    return categories_to_search(classifier.name(probabilities), serving.category_threshold, embedders)
+
+
+def to_embed(serving: Serving, categories: list[Category], also: str | None) -> list[str]:
+    """Those of the categories that have an embedder, and one that is asked for however unlikely."""
+    embedders = serving.stages.embedders
+    wanted = [category.name for category in categories if category.name in embedders]
+    return [*wanted, also] if also in embedders and also not in wanted else wanted
 
 
 def look_up(serving: Serving, image_rgb: Image, min_object_px: int, timings: Timings) -> Decision:

@@ -3,7 +3,8 @@
 Rules this module keeps:
 1. A thing is searched in the categories that the classifier sees in its pictures, and in the one people named.
 2. A bundle embeds the kept pictures itself, each as it is and slightly changed: a vector is never compared with one
-   of another embedding space.
+   of another embedding space. What it made is kept beside them for the next start, for this bundle and the one before
+   or the one that is prepared; what is missing, damaged or cannot be written is made anew and stops nothing.
 3. A thing retires from search when the gallery brings it: an item of its id in one of those categories, or its nearest
    item there scores above the category's threshold and has its name. This is judged anew for each pair of bundle and
    gallery: a roll-back brings the thing back.
@@ -21,14 +22,16 @@ import numpy as np
 from edge import image
 from edge.correlate import Query
 from edge.decode import unit_rows
-from edge.errors import FinesightError
+from edge.errors import FinesightError, OverlayError
 from edge.finder import Finder
 from edge.gallery_store import NEGATIVE, CategoryItems, quantise
-from edge.lookup import look_at
 from edge.manifest import OpenSet
+from edge.overlay_embed import NOTHING, Embedded, embed, makers_of
+from edge.overlay_made import Made, pack, unpack
 from edge.overlay_store import OverlayStore, Taught
 from edge.pipeline import Counts
 from edge.query import mask_of
+from edge.rerank import Outlines, outlines_for
 from edge.search import build_index
 from edge.seek import Sought
 from edge.serving import Search, Serving
@@ -39,14 +42,6 @@ log = logging.getLogger(__name__)
 
 HasItem = Callable[[str, str, str], bool]  # gallery generation, category, item id
 _Key = tuple[str, str, int]  # bundle, item, revision
-# Degrees, zoom, gain, mirrored: how else each look is embedded. A few looks are few poses: see benchmarks/openset.py
-_VIEWS = (
-    (5.0, 1.06, 1.15, False),
-    (-5.0, 1.0, 0.85, False),
-    (3.0, 0.96, 1.0, False),
-    (-3.0, 1.1, 1.0, False),
-    (0.0, 1.0, 1.0, True),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,8 @@ class Overlay:
         Args:
             store: what was taught.
             has_item: whether a gallery has an item in a category.
-            counts: `taught_retired` by reason, `taught_unusable`.
+            counts: `taught_retired` by reason, `taught_unusable`, `taught_made_lost` by reason: what was kept of a
+                thing is damaged, or could not be written.
             seek_looks: pictures of a thing that it is looked for by, where the pair has a finder.
         """
         self._seek_looks = seek_looks
@@ -80,9 +76,10 @@ class Overlay:
         self._has_item = has_item
         self._counts = counts
         self._lock = threading.Lock()
-        self._vectors: dict[_Key, dict[str, FloatArray]] = {}  # by category, (looks, dim)
+        self._embeddings: dict[_Key, Embedded] = {}
         self._queries: dict[_Key, Sought | None] = {}
-        self._bundles: list[str] = []  # whose vectors are kept, newest first
+        self._makers: dict[str, frozenset[str]] = {}  # by bundle, what its vectors are made by; newest first
+        self._disk_refuses = False
         self._retired: dict[str, str] = {}  # by item id, why, for the pair that was dressed last
 
     def over(self, serving: Serving) -> Serving:
@@ -90,18 +87,20 @@ class Overlay:
         bare = {n: s.base if isinstance(s, WithTaught) else s for n, s in serving.indexes.items()}
         base = replace(serving, indexes={name: search for name, search in bare.items() if search is not None})
         with self._lock:
-            vectors = {item: self._embedded(item, base) for item in self._store.items()}
-            retired = {item.item_id: why for item, by in vectors.items() if (why := self._why_retired(item, by, base))}
+            self._serve(base)
+            found = {item: self._embedded(item, base) for item in self._store.items()}
+            retired = {item.item_id: why for item, one in found.items() if (why := self._why_retired(item, one, base))}
             for item_id in retired.keys() - self._retired.keys():
                 self._counts.add("taught_retired", reason=retired[item_id])
                 log.info("%s retires: the gallery has the %s", item_id, retired[item_id].replace("_", " "))
             self._retired = retired
-            self._prune(base.bundle_id, {(item.item_id, item.revision) for item in vectors})
-            live = {item: by for item, by in vectors.items() if item.item_id not in retired}
+            self._prune({(item.item_id, item.revision) for item in found})
+            live = {item: one for item, one in found.items() if item.item_id not in retired}
             sought = tuple(one for item in live if (one := self._sought(item, base)) is not None)
-        categories = {category for by in live.values() for category in by}
+        categories = {category for one in live.values() for category in one.vectors}
         dressed = {c: WithTaught(base.indexes.get(c), _index_of(c, live)) for c in categories}
-        return replace(base, indexes={**base.indexes, **dressed}, sought=sought)
+        outlines = {c: _with_taught(c, of_gallery, live) for c, of_gallery in base.outlines.items()}
+        return replace(base, indexes={**base.indexes, **dressed}, outlines=outlines, sought=sought)
 
     @property
     def retired(self) -> dict[str, str]:
@@ -109,31 +108,55 @@ class Overlay:
         with self._lock:
             return dict(self._retired)
 
-    def _prune(self, bundle: str, current: set[tuple[str, int]]) -> None:
-        """Keep the vectors of this bundle and the one before, which may still serve while this one is loaded."""
-        self._bundles = [bundle, *(other for other in self._bundles if other != bundle)][:2]
-        self._vectors = {k: by for k, by in self._vectors.items() if k[0] in self._bundles and k[1:] in current}
-        self._queries = {k: one for k, one in self._queries.items() if k[0] in self._bundles and k[1:] in current}
+    def _serve(self, base: Serving) -> None:
+        """What is made is kept for this bundle and the one before, which may still serve while this one is loaded."""
+        others = [(bundle, makers) for bundle, makers in self._makers.items() if bundle != base.bundle_id]
+        self._makers = dict([(base.bundle_id, makers_of(base)), *others][:2])
 
-    def _embedded(self, item: Taught, serving: Serving) -> dict[str, FloatArray]:
-        """The vectors of a thing by category; none where its pictures cannot be used."""
+    def _prune(self, current: set[tuple[str, int]]) -> None:
+        self._embeddings = {k: one for k, one in self._embeddings.items() if k[0] in self._makers and k[1:] in current}
+        self._queries = {k: one for k, one in self._queries.items() if k[0] in self._makers and k[1:] in current}
+
+    def _embedded(self, item: Taught, serving: Serving) -> Embedded:
+        """A thing by its pictures; nothing where those cannot be used."""
         key = (serving.bundle_id, item.item_id, item.revision)
-        if key not in self._vectors:
+        if key not in self._embeddings:
             try:
-                self._vectors[key] = self._embed(item, serving)
+                self._embeddings[key] = self._embed(item, serving)
             except FinesightError as error:
                 self._counts.add("taught_unusable")
                 log.warning("%s cannot be searched: %s", item.item_id, error)
-                self._vectors[key] = {}
-        return self._vectors[key]
+                self._embeddings[key] = NOTHING
+        return self._embeddings[key]
 
-    def _embed(self, item: Taught, serving: Serving) -> dict[str, FloatArray]:
-        rows: dict[str, list[FloatArray]] = {}
-        for number in range(item.looks):
-            picture = image.decode_image(self._store.look(item, number), f"{item.item_id} look {number}")
-            for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
-                rows.setdefault(category, []).extend([vector, *other_views(serving, picture, category)])
-        return {category: np.stack(found) for category, found in rows.items()}
+    def _embed(self, item: Taught, serving: Serving) -> Embedded:
+        looks = [self._store.look(item, number) for number in range(item.looks)]
+        known = self._known(item)
+        found, made = embed(serving, item, looks, known)
+        makers, pictures = frozenset().union(*self._makers.values()), {picture for picture, _ in made}
+        kept = {key: numbers for key, numbers in known.items() if key[0] in pictures and key[1] in makers} | made
+        if kept.keys() != known.keys() or any(known[key] is not numbers for key, numbers in kept.items()):
+            self._keep(item, kept)
+        return found
+
+    def _known(self, item: Taught) -> Made:
+        try:
+            data = self._store.made(item)
+            return {} if data is None else unpack(data, f"what was made of {item.item_id}")
+        except OverlayError as error:
+            self._counts.add("taught_made_lost", reason="damaged")
+            log.warning("%s; it is made anew", error)
+            return {}
+
+    def _keep(self, item: Taught, made: Made) -> None:
+        try:
+            self._store.keep_made(item, pack(made))
+        except OverlayError as error:
+            self._counts.add("taught_made_lost", reason="not_written")
+            log.log(logging.DEBUG if self._disk_refuses else logging.WARNING, "%s; the next start makes it anew", error)
+            self._disk_refuses = True
+        else:
+            self._disk_refuses = False
 
     def _sought(self, item: Taught, serving: Serving) -> Sought | None:
         """What a thing is looked for by in the frames of cameras; None without a finder."""
@@ -158,8 +181,8 @@ class Overlay:
             queries.append(finder.query(picture, mask_of(picture, box), Timings()))
         return tuple(queries)
 
-    def _why_retired(self, item: Taught, vectors: dict[str, FloatArray], base: Serving) -> str | None:
-        for category, rows in vectors.items():
+    def _why_retired(self, item: Taught, embedded: Embedded, base: Serving) -> str | None:
+        for category, rows in embedded.vectors.items():
             if category not in base.indexes:
                 continue
             if self._has_item(base.gallery_id, category, item.item_id):
@@ -171,20 +194,6 @@ class Overlay:
             if nearest and nearest[0].score >= threshold and nearest[0].label.casefold() == item.label.casefold():
                 return "same_name"
         return None
-
-
-def other_views(serving: Serving, picture: Image, category: str) -> list[FloatArray]:
-    """The vectors of a look as it would be a little turned, nearer, farther, lighter, darker and mirrored.
-
-    Raises:
-        EngineError: the model failed.
-    """
-    embedder = serving.stages.embedders[category]
-    box: Box = (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
-    return [
-        embedder.embed(image.seen_otherwise(picture, degrees, zoom, gain, mirrored=mirrored), [box], Timings())[0]
-        for degrees, zoom, gain, mirrored in _VIEWS
-    ]
 
 
 def _middle_box(serving: Serving, picture: Image) -> Box | None:
@@ -200,9 +209,9 @@ def _middle_box(serving: Serving, picture: Image) -> Box | None:
     return None
 
 
-def _index_of(category: str, live: dict[Taught, dict[str, FloatArray]]) -> Search:
-    items = [item for item, by in live.items() if category in by]
-    rows = [live[item][category] for item in items]
+def _index_of(category: str, live: dict[Taught, Embedded]) -> Search:
+    items = [item for item, one in live.items() if category in one.vectors]
+    rows = [live[item].vectors[category] for item in items]
     vectors_i8, scales = quantise(np.concatenate(rows))
     return build_index(
         CategoryItems(
@@ -215,3 +224,9 @@ def _index_of(category: str, live: dict[Taught, dict[str, FloatArray]]) -> Searc
             heads=(),
         )
     )
+
+
+def _with_taught(category: str, of_gallery: Outlines, live: dict[Taught, Embedded]) -> Outlines:
+    """The outlines of a category's gallery, and of what was taught in it."""
+    shown = {item.item_id: one.outlines for item, one in live.items() if category in one.vectors and len(one.outlines)}
+    return replace(of_gallery, taught=outlines_for(of_gallery.rule, shown).by_item)

@@ -1,15 +1,18 @@
 """What people taught this device, on its disk: a folder per thing, with the pictures it was taught by.
 
 Rules this module keeps:
-1. The pictures are the authority. Vectors are made from them by whatever bundle serves, and never kept.
+1. The pictures are the authority. What models made of them is kept beside them (`edge.overlay_made`), may be missing or
+   damaged at any time, and is never uploaded.
 2. A thing appears whole or not at all: it is written under another name, flushed and renamed.
 3. Teaching a name again adds pictures to the thing; its newest MAX_LOOKS stay.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import os
 import secrets
 import shutil
 import threading
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 MAX_LOOKS = 12
 _ITEM = "item.json"
 _UPLOADED = "uploaded"  # holds the revision that the trainer has
+_MADE = "made"  # by models, of the pictures
+_MOST_MADE = 16 << 20  # bytes of that; 12 pictures of two bundles are some 100 KB
 
 
 class Taught(BaseModel):
@@ -138,6 +143,34 @@ class OverlayStore:
         except OSError as error:
             raise OverlayError(f"{path}: cannot be read: {error.strerror}") from error
 
+    def made(self, item: Taught) -> bytes | None:
+        """What was kept of a thing by `keep_made`, of any revision; None: nothing.
+
+        Raises:
+            OverlayError: it cannot be read, or is too large.
+        """
+        path = self._folder / item.item_id / _MADE
+        try:
+            if (size := path.stat().st_size) > _MOST_MADE:
+                raise OverlayError(f"{path}: found {size} bytes, expected at most {_MOST_MADE}")
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OverlayError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def keep_made(self, item: Taught, data: bytes) -> None:
+        """Keep what models made of a thing's pictures until it is forgotten.
+
+        Raises:
+            OverlayError: it is too large, the disk refused, or the thing was forgotten meanwhile.
+        """
+        path = self._folder / item.item_id / _MADE
+        if len(data) > _MOST_MADE:
+            raise OverlayError(f"{path}: found {len(data)} bytes to keep, expected at most {_MOST_MADE}")
+        with self._lock:
+            self._try(lambda: write_durably(path, data), item)
+
     def pending(self) -> list[Taught]:
         """What the trainer does not have yet, oldest first."""
         return [item for item in self.items() if self._uploaded_revision(item) < item.revision]
@@ -178,6 +211,8 @@ class OverlayStore:
             (incoming / _ITEM).write_text(item.model_dump_json(by_alias=True), encoding="utf-8")
             for number, look in enumerate(looks):
                 (incoming / f"look-{number}.jpg").write_bytes(look)
+            with contextlib.suppress(OSError):  # there is none, or it is made anew
+                os.link(self._folder / item.item_id / _MADE, incoming / _MADE)
             fsync_tree(incoming)
             replace_folder(incoming, self._folder / item.item_id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ class Outlines:
 
     rule: OutlineRule
     by_item: dict[str, NDArray[np.uint8]]  # (n, outline.SIZE), one of each picture that shows one
+    taught: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # the same of what was taught beside the gallery
 
     def rerank(self, hits: list[Hit], outline: Outline) -> list[Hit]:
         """Score hits by (1 - w) * cosine + w * overlap, best first.
@@ -34,7 +35,7 @@ class Outlines:
         if self.rule.mode == "aligned":
             outline = align(outline)
         weight = 1.0 if self.rule.mode == "iou_only" else self.rule.weight
-        known = {hit.item_id: rows for hit in hits if (rows := self.by_item.get(hit.item_id)) is not None}
+        known = {hit.item_id: rows for hit in hits if (rows := self._of(hit.item_id)) is not None}
         best: dict[str, float] = {}
         if known:
             found = overlaps(outline, np.concatenate(list(known.values())))
@@ -44,6 +45,9 @@ class Outlines:
             replace(hit, score=(1.0 - weight) * hit.score + weight * best.get(hit.item_id, hit.score)) for hit in hits
         ]
         return sorted(fused, key=lambda hit: -hit.score)
+
+    def _of(self, item_id: str) -> NDArray[np.uint8] | None:
+        return self.by_item.get(item_id, self.taught.get(item_id))
 
 
 def outlines_for(rule: OutlineRule, by_item: Mapping[str, NDArray[np.uint8]]) -> Outlines:

@@ -14,6 +14,7 @@ from edge.engine import Backend, Precision, choose_backend, choose_target, gains
 from edge.errors import EngineError
 from edge.guided_filter import refine_mask
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel, Manifest, Preprocess
+from edge.origin import origin_of
 from edge.outline import Outline, outline_of
 from edge.preprocess import Placement, to_batch, to_canvas
 from edge.timing import Timings
@@ -87,8 +88,16 @@ def _is_visible(box_px: Box) -> bool:
 class Classifier:
     """Names the meta-category of crops."""
 
-    def __init__(self, model: ClassifierModel, engine: Engine) -> None:
+    def __init__(self, model: ClassifierModel, engine: Engine, origin: str = "") -> None:
+        """Take a model that is loaded.
+
+        Args:
+            model: of the manifest.
+            engine: that runs it.
+            origin: of its numbers, see edge.origin; empty: not known, nothing it made is kept.
+        """
         self.model = model
+        self.origin = origin
         self._engine = engine
 
     def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
@@ -113,8 +122,10 @@ class Classifier:
 class Localiser:
     """Finds the object in crops, pixel by pixel."""
 
-    def __init__(self, model: LocaliserModel, engine: Engine) -> None:
+    def __init__(self, model: LocaliserModel, engine: Engine, origin: str = "") -> None:
+        """Take a model that is loaded; `origin` as in Classifier."""
         self.model = model
+        self.origin = origin
         self._engine = engine
 
     def locate(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[NDArray[np.uint8]]:
@@ -156,8 +167,10 @@ class Localiser:
 class Embedder:
     """Maps crops of its categories to unit vectors."""
 
-    def __init__(self, model: EmbedderModel, engine: Engine) -> None:
+    def __init__(self, model: EmbedderModel, engine: Engine, origin: str = "") -> None:
+        """Take a model that is loaded; `origin` as in Classifier."""
         self.model = model
+        self.origin = origin
         self._engine = engine
 
     def embed(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
@@ -227,22 +240,26 @@ def load_stages(
             has no form for the back end.
     """
     backend = choose_backend(backend)
+    sha256 = {entry.path: entry.sha256 for entry in manifest.files}
 
-    def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> Engine:
-        target = choose_target(dict(model.files), model.ship, backend, precision)
-        path = folder / model.files[target]
-        return open_engine(path, backend, threads, max_batch=model.max_batch, cache=cache)
+    def opened(model: ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[Engine, str]:
+        form, engine = engine_of(model)
+        return engine, origin_of(model, sha256[form], engine.library)
+
+    def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[str, Engine]:
+        form = model.files[choose_target(dict(model.files), model.ship, backend, precision)]
+        return form, open_engine(folder / form, backend, threads, max_batch=model.max_batch, cache=cache)
 
     detector = None
     if manifest.detector is not None:
         together = manifest.detector.max_batch if gains_from_batches(backend, threads) else 1
-        detector = Detector(manifest.detector, engine_of(manifest.detector), together)
-    classifier = Classifier(manifest.classifier, engine_of(manifest.classifier)) if manifest.classifier else None
+        detector = Detector(manifest.detector, engine_of(manifest.detector)[1], together)
+    classifier = Classifier(manifest.classifier, *opened(manifest.classifier)) if manifest.classifier else None
     embedders = {}
     for model in manifest.embedders:
-        embedder = Embedder(model, engine_of(model))
+        embedder = Embedder(model, *opened(model))
         embedders.update(dict.fromkeys(model.categories, embedder))
-    localiser = Localiser(manifest.localiser, engine_of(manifest.localiser)) if manifest.localiser else None
+    localiser = Localiser(manifest.localiser, *opened(manifest.localiser)) if manifest.localiser else None
     stages = Stages(detector, classifier, embedders, localiser)
     _try(stages)
     return stages

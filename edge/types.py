@@ -123,6 +123,7 @@ class Engine(Protocol):
     """A loaded model: one batch of one input in, all outputs out; from any thread."""
 
     where: str  # the model file, as errors name it
+    library: str  # what runs it, its version and settings: where this is another, the numbers may be
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model.

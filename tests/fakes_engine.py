@@ -19,6 +19,7 @@ class ScriptedEngine:
 
     def __init__(self, answer) -> None:
         self.where = "scripted.onnx"
+        self.library = "scripted 1"
         self.answer = answer
         self.broken = False
         self.batch_sizes: list[int] = []

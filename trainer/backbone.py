@@ -11,7 +11,6 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.errors import TrainError
 from trainer.distributed import gather_rows, shared_statistics
@@ -47,8 +46,8 @@ class Trunk(nn.Module):
         x = self.before(x)
         return [self.network.forward_features(x)] if self.whole else list(self.network(x))
 
-    def hold(self, stages: int, *, statistics: bool) -> list[nn.Module]:
-        """Keep the weights of the first stages, and on wish all batch statistics.
+    def hold(self, stages: int) -> list[nn.Module]:
+        """Keep the weights of the first stages.
 
         Returns:
             the parts that training has to leave in eval mode.
@@ -64,8 +63,6 @@ class Trunk(nn.Module):
         held = [*stem, *blocks[: stages - 1]] if stages and blocks is not None else []
         for part in held:
             part.requires_grad_(False)
-        if statistics:
-            held += [part for part in self.modules() if isinstance(part, _BatchNorm)]
         return held
 
 

@@ -18,7 +18,7 @@ from trainer.evaluate import bootstrap, calibration_error, fit_temperature, per_
 from trainer.losses import CosineSoftmax
 from trainer.models import Classifier, ModelCard, build_model, hold_parts, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
-from trainer.run import preprocess_of, strides_of, train_spec_of
+from trainer.run import card_of, preprocess_of, train_spec_of
 from trainer.teacher import Faculty, mean_angle, softened_divergence
 from trainer.train import Batch, fit
 from trainer.training_card import write_crops_card
@@ -149,20 +149,12 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         raise TrainError(f"{recipe.data.index}: found one category {crops.categories}, expected two or more")
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
-    card = ModelCard(
-        kind="classifier",
-        backbone=recipe.backbone.name,
-        backbone_options=recipe.backbone.options,
-        preprocess=spec,
-        strides=strides_of(recipe),
-        grey=recipe.input.grey,
-        width=recipe.width,
+    card = card_of(
+        recipe,
+        crops.data_card(recipe.data),
         further_widths=recipe.further_widths,
         dropout=recipe.dropout,
         labels=crops.categories,
-        seed=recipe.seed,
-        data=crops.data_card(recipe.data),
-        recipe=recipe.model_dump(mode="json"),
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = ClassifierTask(recipe, crops, model, Faculty(recipe.teachers, card))

@@ -21,7 +21,7 @@ from trainer.evaluate import Boxes, best_threshold, decode_detections, detection
 from trainer.losses import giou, quality_focal
 from trainer.models import Detector, ModelCard, build_model, hold_parts, load_model, save_model
 from trainer.recipe import DetectorRecipe
-from trainer.run import preprocess_of, strides_of
+from trainer.run import card_of, counted, preprocess_of
 from trainer.train import Batch, fit
 from trainer.training_card import write_scenes_card
 
@@ -226,24 +226,7 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
     write_scenes_card(out, train, val, labels, data)
     torch.manual_seed(recipe.seed)
-    card = ModelCard(
-        kind="detector",
-        backbone=recipe.backbone.name,
-        backbone_options=recipe.backbone.options,
-        preprocess=spec,
-        strides=strides_of(recipe),
-        grey=recipe.input.grey,
-        width=recipe.width,
-        labels=labels,
-        seed=recipe.seed,
-        data={
-            "source": data.train.name,
-            "train": len(train.samples),
-            "val": len(val.samples),
-            "skipped": len(train.skipped) + len(val.skipped),
-        },
-        recipe=recipe.model_dump(mode="json"),
-    )
+    card = card_of(recipe, counted(data.train, train, val), labels=labels)
     model = build_model(card, recipe.backbone.pretrained if recipe.init_from is None else "none")
     if recipe.init_from is not None:
         take_weights(model, card, recipe.init_from)

@@ -28,7 +28,7 @@ from trainer.losses import CosineSoftmax, pair_losses
 from trainer.models import Embedder, ModelCard, build_model, hold_parts, save_model
 from trainer.peer_losses import PeerLoss
 from trainer.recipe import EmbedderRecipe
-from trainer.run import preprocess_of, strides_of, train_spec_of
+from trainer.run import card_of, preprocess_of, train_spec_of
 from trainer.teacher import Teacher, mean_angle
 from trainer.train import Batch, fit
 from trainer.training_card import write_crops_card
@@ -258,23 +258,15 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     heads = [Head(name=name, dim=recipe.dim) for name in recipe.heads]
-    card = ModelCard(
-        kind="embedder",
-        backbone=recipe.backbone.name,
-        backbone_options=recipe.backbone.options,
-        preprocess=crops.spec,
-        strides=strides_of(recipe),
-        width=recipe.width,
+    card = card_of(
+        recipe,
+        crops.data_card(recipe.data),
         grid=recipe.grid,
         categories=crops.categories,
         heads=heads,
-        grey=recipe.input.grey,
         pool=recipe.pool,
         joint=recipe.joint,
         shorter_dims=sorted(recipe.shorter_dims),
-        seed=recipe.seed,
-        data=crops.data_card(recipe.data),
-        recipe=recipe.model_dump(mode="json"),
     )
     start = recipe.init_from or recipe.compatible_with
     model = build_model(card, recipe.backbone.pretrained if start is None else "none")

@@ -22,10 +22,10 @@ from trainer.distributed import require_one
 from trainer.evaluate import Boxes, best_threshold, detection_map
 from trainer.finder_world import Search, World, draw_search, make_worlds
 from trainer.map_losses import double_margin, margins_of, pixel_l2
-from trainer.models import ModelCard, build_model, save_model
+from trainer.models import ModelCard, build_model, hold_parts, save_model
 from trainer.query_search import Finder, Represent
 from trainer.recipe import Augment, FinderRecipe
-from trainer.run import preprocess_of, strides_of
+from trainer.run import card_of, preprocess_of, strides_of
 from trainer.train import Batch, fit
 
 _PIXEL_THRESHOLDS = (0.5, 0.45, 0.55, 0.4, 0.35, 0.3)  # the first of those that do equally well
@@ -154,39 +154,29 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
         TrainError: the recipe does not fit together, or training broke down.
     """
     require_one("finder")
-    spec, strides = preprocess_of(recipe), strides_of(recipe)
-    _check(recipe, strides)
+    _check(recipe, strides_of(recipe))
     train, val = make_worlds(recipe, out)
     torch.manual_seed(recipe.seed)
-    card = ModelCard(
-        kind="finder",
-        backbone=recipe.backbone.name,
-        backbone_options=recipe.backbone.options,
-        preprocess=spec,
-        strides=strides,
-        width=recipe.width,
+    data = {
+        "source": "synthetic",
+        "train": len(train.scenes),
+        "val": len(val.scenes),
+        "items": sorted(train.looks),
+        "held_out": recipe.world.held_out,
+        "skipped": 0,
+    }
+    card = card_of(
+        recipe,
+        data,
+        grey=False,  # input.grey is for crops and frames: a finder's second trunk would see colours
         finder=recipe.shape,
         channels=recipe.channels,
         guide=recipe.guide,
         shared_trunk=recipe.shared_trunk,
-        seed=recipe.seed,
-        data={
-            "source": "synthetic",
-            "train": len(train.scenes),
-            "val": len(val.scenes),
-            "items": sorted(train.looks),
-            "held_out": recipe.world.held_out,
-            "skipped": 0,
-        },
-        recipe=recipe.model_dump(mode="json"),
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = FinderTask(recipe, train, val, model, card.preprocess)
-    held = [
-        part
-        for one in generators_of(model)
-        for part in one.trunk.hold(recipe.backbone.frozen_stages, statistics=recipe.backbone.freeze_bn)
-    ]
+    held = hold_parts(model, recipe.backbone)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     metrics = task.evaluate(shipped)
     threshold = float(np.clip(metrics["score_threshold"], metrics["map_threshold"], 0.8))

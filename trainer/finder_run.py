@@ -21,7 +21,7 @@ class _TorchEngine:
     """A network as an engine: trunks take pictures, the conversion takes maps."""
 
     def __init__(self, network: nn.Module, spec: Preprocess | None, where: str) -> None:
-        self.where = where
+        self.where, self.library = where, f"torch {torch.__version__}"
         self._network, self._spec = network, spec
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from trainer.evaluate import bootstrap
 from trainer.masks import MaskedPictures, load_masked, of_splits, read_masked
 from trainer.models import ModelCard, build_model, save_model
 from trainer.recipe import LocaliserRecipe
-from trainer.run import preprocess_of
+from trainer.run import card_of, counted, preprocess_of
 from trainer.saliency import COARSEST, STRIDE, Localiser
 from trainer.train import Batch, fit
 
@@ -133,21 +133,7 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     train = load_masked(chosen, round(_HEADROOM * max(spec.width, spec.height)))
     val = load_masked(of_splits(listed, data.val_splits))
     torch.manual_seed(recipe.seed)
-    card = ModelCard(
-        kind="localiser",
-        backbone="",
-        preprocess=spec,
-        strides=[STRIDE],
-        width=recipe.width,
-        seed=recipe.seed,
-        data={
-            "source": data.index.name,
-            "train": len(train.samples),
-            "val": len(val.samples),
-            "skipped": len(train.skipped) + len(val.skipped),
-        },
-        recipe=recipe.model_dump(mode="json"),
-    )
+    card = card_of(recipe, counted(data.index, train, val), backbone="", strides=[STRIDE])
     model = build_model(card)
     task = LocaliserTask(recipe, train, val, model, spec)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json())

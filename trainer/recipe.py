@@ -97,7 +97,7 @@ class Backbone(_Tree):
     pretrained: str = "hub"  # none, hub, or the path of a safetensors file
     strides: list[int] | None = None  # of the maps that are used; None: the whole network's last map
     options: dict[str, Any] = {}  # for timm: output_stride, pad_type
-    # Batch norm keeps its statistics in training, in heads too, but for those of a finder: for short fine-tunes.
+    # Batch norm keeps its statistics in training, in heads too: for short fine-tunes.
     freeze_bn: bool = False
     # Of the trunk's stages, counted from the picture, that do not learn: the stem is the first. They see the most
     # pixels, and what they know serves any picture.

@@ -1,10 +1,16 @@
-"""What all trainings share: from a recipe to the network's input and trunk."""
+"""What all trainings share: from a recipe to the network's input and trunk, and to its card."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 from edge.errors import TrainError
 from edge.manifest import Preprocess
 from trainer.backbone import create_trunk, published_mean_std
+from trainer.data import Pictures
+from trainer.masks import MaskedPictures
+from trainer.models import ModelCard
 from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, LocaliserRecipe
 
 _HALF = (0.5, 0.5, 0.5)
@@ -52,3 +58,42 @@ def strides_of(recipe: AnyRecipe) -> list[int]:
         if width % max(strides) or height % max(strides):
             raise TrainError(f"input is {width}x{height}, expected multiples of the stride {max(strides)}")
     return list(recipe.backbone.strides or [])
+
+
+def card_of(recipe: AnyRecipe, data: dict[str, Any], **own: Any) -> ModelCard:
+    """What a recipe says of its model, before anything is learned.
+
+    Args:
+        recipe: as run.
+        data: what it learns from.
+        own: what only models of its kind have, or have otherwise.
+
+    Raises:
+        TrainError: the input is no multiple of the strides, or a detector has none.
+    """
+    said: dict[str, Any] = {
+        "kind": recipe.kind,
+        "preprocess": preprocess_of(recipe),
+        "width": recipe.width,
+        "seed": recipe.seed,
+        "data": data,
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    if not isinstance(recipe, LocaliserRecipe):
+        said |= {
+            "backbone": recipe.backbone.name,
+            "backbone_options": recipe.backbone.options,
+            "strides": strides_of(recipe),
+            "grey": recipe.input.grey,
+        }
+    return ModelCard(**said | own)
+
+
+def counted(source: Path, train: Pictures | MaskedPictures, val: Pictures | MaskedPictures) -> dict[str, Any]:
+    """What a card says of pictures: where they are listed, how many are learned from, how many could not be read."""
+    return {
+        "source": source.name,
+        "train": len(train.samples),
+        "val": len(val.samples),
+        "skipped": len(train.skipped) + len(val.skipped),
+    }

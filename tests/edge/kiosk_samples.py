@@ -23,15 +23,21 @@ def direction(batch: np.ndarray) -> list[np.ndarray]:
 
 
 def scripted_serving(
-    bundle: str = "bundle-1", gallery: str = "gallery-1", odds=(9.0, 1.0), indexes=None, embed=None, **embedder
+    bundle: str = "bundle-1",
+    gallery: str = "gallery-1",
+    odds=(9.0, 1.0),
+    indexes=None,
+    embed=None,
+    origin="",
+    **embedder,
 ) -> Serving:
-    """One category, `carton`, whose gallery answers NEAR unless told otherwise."""
+    """One category, `carton`, whose gallery answers NEAR unless told otherwise; of an origin, if any is named."""
     classifier = ScriptedEngine(lambda batch: [np.tile(np.log(odds), (len(batch), 1))])
     engine = ScriptedEngine(embed or direction)
     stages = Stages(
         None,
-        Classifier(classifier_model(), classifier),
-        {"carton": Embedder(embedder_model(**embedder), engine)},
+        Classifier(classifier_model(), classifier, origin and f"classifier of {origin}"),
+        {"carton": Embedder(embedder_model(**embedder), engine, origin and f"embedder of {origin}")},
     )
     found = {"carton": FixedIndex(NEAR)} if indexes is None else indexes
     return Serving(bundle, gallery, stages, found, {"carton": OpenSet(threshold=0.7)})

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto
 
 import edge
+from edge.digest import sha256_of
 from edge.engine import open_engine
 from edge.errors import EngineError
 from tests import fakes_tensorrt
@@ -83,11 +84,11 @@ def test_an_answer_is_not_changed_by_the_next_run(trt, path):
 
 def test_a_plan_is_built_once_and_named_by_all_it_depends_on(trt, path, tmp_path):
     cache = tmp_path / "cache"
-    open_trt(path, cache=cache)
-    open_trt(path, cache=cache)
+    engines = [open_trt(path, cache=cache) for _ in range(2)]
     assert trt.builds == 1
     (plan,) = cache.iterdir()
     assert plan.name.endswith(f"-trt{trt.version}-sm87-b4.plan")
+    assert {engine.library for engine in engines} == {f"tensorrt {trt.version}, plan {sha256_of(plan)}"}
     trt.cuda.capability = (11, 0)
     open_trt(path, cache=cache)
     path.write_bytes(sums_model(side=5))

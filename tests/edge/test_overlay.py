@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from edge.image import encode_image
 from edge.lookup import look_up
+from edge.manifest import OutlineRule
+from edge.outline import SIZE as OUTLINE_SIZE
+from edge.outline import cells
 from edge.overlay import Overlay, WithTaught
+from edge.overlay_made import unpack
 from edge.overlay_store import OverlayStore
+from edge.rerank import outlines_for
+from edge.stages import Localiser
 from edge.timing import Timings
 from edge.types import Hit
 from tests.edge.finder_samples import colour_finder, scene_with
 from tests.edge.kiosk_samples import FAR, direction, jpeg, scripted_serving
-from tests.fakes_engine import FakeCounts, FixedIndex
+from tests.fakes_engine import FakeCounts, FixedIndex, ScriptedEngine, localiser_model
+from tests.power_cut import PowerCut
 
 AT = "2026-01-01T00:00:00Z"
 RED = np.full((64, 64, 3), (200, 20, 20), np.uint8)
@@ -25,9 +35,26 @@ class Shelf:
 
     def __init__(self, folder):
         self.held: set[str] = set()
+        self.folder = folder
         self.counts = FakeCounts()
-        self.store = OverlayStore(folder, 10)
+        self.start()
+
+    def start(self):
+        """As after a restart."""
+        self.store = OverlayStore(self.folder, 10)
         self.overlay = Overlay(self.store, lambda _generation, _category, item: item in self.held, self.counts)
+
+    def embedded_by(self, serving):
+        """How many pictures the embedder of a pair is shown when it is dressed, and what bits are searched then."""
+        engine = serving.stages.embedders["carton"]._engine
+        before = len(engine.batch_sizes)
+        rows = self.overlay.over(serving).indexes["carton"].taught._unit_rows
+        return len(engine.batch_sizes) - before, rows.tobytes()
+
+    def made(self, item):
+        """What is kept of a thing."""
+        data = self.store.made(item)
+        return {} if data is None else unpack(data, "made")
 
     def teach(self, label="Red thing", category=None, colour=(200, 20, 20)):
         return self.store.keep(label, category, [jpeg(*colour)], AT)
@@ -137,3 +164,183 @@ def test_a_pair_with_a_finder_looks_for_what_was_taught_by_its_newest_pictures(s
     assert finder.heat(view, one.queries[:1], Timings())[6:9, 6:9].min() > 0.9
     assert finder.heat(view, one.queries[1:], Timings()).max() < 0.5
     assert shelf.overlay.over(unknown_serving()).sought == ()
+
+
+def keeping(origin="one", **changes):
+    """A pair whose numbers may be kept."""
+    return unknown_serving(origin=origin, **changes)
+
+
+def test_a_restart_embeds_nothing_anew_and_searches_the_same_bits(shelf):
+    item, _ = shelf.teach(), shelf.teach("Blue thing", colour=(20, 20, 200))
+    _, bits = shelf.embedded_by(unknown_serving())
+    shelf.start()
+    assert shelf.embedded_by(keeping()) == (12, bits)
+    assert {numbers.shape for numbers in shelf.made(item).values()} == {(2,), (6, 4)}
+    shelf.start()
+    serving = keeping()
+    assert shelf.embedded_by(serving) == (0, bits)
+    assert serving.stages.classifier._engine.batch_sizes == []
+    assert look_up(shelf.overlay.over(serving), RED, 8, Timings()).match.label == "Red thing"
+
+
+def test_a_lesson_embeds_only_the_new_pictures(shelf):
+    shelf.teach()
+    serving = keeping()
+    assert shelf.embedded_by(serving)[0] == 6
+    shelf.teach(colour=(160, 20, 20))
+    count, bits = shelf.embedded_by(serving)
+    assert count == 6
+    shelf.start()
+    assert shelf.embedded_by(unknown_serving()) == (12, bits)
+
+
+def test_the_classifiers_answer_is_kept_and_what_people_named_is_embedded_beside_it(shelf):
+    item = shelf.teach()
+    unlikely = keeping(odds=(1.0, 99.0))
+    shelf.overlay.over(unlikely)
+    (kept,) = shelf.made(item).values()
+    assert kept.tolist() == pytest.approx([0.01, 0.99])
+    shelf.start()
+    assert shelf.overlay.over(scripted_serving(origin="one", indexes={})).indexes == {}  # would itself say 9 to 1
+    shelf.teach(category="carton")
+    assert shelf.embedded_by(unlikely)[0] == 12
+    assert unlikely.stages.classifier._engine.batch_sizes == [1]
+
+
+def test_another_model_form_or_space_is_embedded_anew_and_what_nobody_uses_goes(shelf):
+    item = shelf.teach()
+    one, two, three = keeping(), keeping("two", bundle="bundle-2"), keeping("three", bundle="bundle-3")
+    for serving in (one, two, one, two):
+        shelf.overlay.over(serving)
+    assert {by for _, by in shelf.made(item) if "class" in by} == {"classifier of one", "classifier of two"}
+    assert len(shelf.made(item)) == 4
+    shelf.overlay.over(three)
+    assert {by for _, by in shelf.made(item) if "class" in by} == {"classifier of two", "classifier of three"}
+    shelf.start()
+    assert shelf.embedded_by(two)[0] == 0  # and with it what only the third uses goes
+    assert {by for _, by in shelf.made(item) if "class" in by} == {"classifier of two"}
+    assert len(shelf.made(item)) == 2
+
+
+def test_what_was_made_of_pictures_that_are_gone_goes(shelf):
+    item = shelf.teach()
+    shelf.overlay.over(keeping())
+    before = {picture for picture, _ in shelf.made(item)}
+    for shade in range(12):
+        shelf.teach(colour=(20, 100 + 10 * shade, 20))
+    shelf.overlay.over(keeping())
+    after = {picture for picture, _ in shelf.made(item)}
+    assert (len(before), len(after), before & after) == (1, 12, set())
+
+
+@pytest.mark.parametrize("spoil", ["flip", "cut", "foreign", "swap"])
+def test_what_is_damaged_or_foreign_is_made_anew_with_the_same_bits(shelf, spoil):
+    item, other = shelf.teach(), shelf.teach("Blue thing", colour=(20, 20, 200))
+    _, bits = shelf.embedded_by(keeping())
+    path = shelf.folder / item.item_id / "made"
+    whole = path.read_bytes()
+    spoilt = {
+        "flip": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "cut": whole[: len(whole) // 2],
+        "foreign": b"finesight made 2" + whole[16:],
+        "swap": (shelf.folder / other.item_id / "made").read_bytes(),  # whole, but of other pictures
+    }
+    path.write_bytes(spoilt[spoil])
+    shelf.start()
+    assert shelf.embedded_by(keeping()) == (6, bits)
+    assert shelf.counts.total["taught_made_lost reason=damaged"] == (spoil != "swap")
+    assert path.read_bytes() == whole
+
+
+def test_a_disk_that_refuses_is_counted_and_stops_nothing(shelf, monkeypatch, caplog):
+    shelf.teach(), shelf.teach("Blue thing", colour=(20, 20, 200))
+    _, bits = shelf.embedded_by(unknown_serving())
+    with monkeypatch.context() as full:
+
+        def refuse(_descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(os, "fsync", refuse)
+        shelf.start()
+        assert shelf.embedded_by(keeping()) == (12, bits)
+    assert shelf.counts.total["taught_made_lost reason=not_written"] == 2
+    assert caplog.text.count("No space left on device; the next start makes it anew") == 1
+    shelf.start()
+    assert shelf.embedded_by(keeping()) == (12, bits)
+    assert shelf.counts.total["taught_made_lost reason=not_written"] == 2
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_power_cut_while_what_was_made_is_written_loses_at_most_that(shelf, at):
+    shelf.teach(), shelf.teach("Blue thing", colour=(20, 20, 200))
+    _, bits = shelf.embedded_by(unknown_serving())
+    shelf.start()
+    with PowerCut(at) as cut:
+        assert shelf.embedded_by(keeping())[1] == bits
+    assert cut.happened == (at <= 10)
+    shelf.start()
+    count, after = shelf.embedded_by(keeping())
+    assert (count in (0, 6, 12), after) == (True, bits)
+    assert shelf.counts.total["taught_made_lost reason=damaged"] == 0
+    shelf.start()
+    assert shelf.embedded_by(keeping()) == (0, bits)
+
+
+def with_outlines(serving, by_item, mode="absolute", **localiser):
+    """A pair in which the outline is half the score; its localiser finds the red half of a picture."""
+    rule = OutlineRule(mode=mode, weight=0.5)
+    (embedder,) = set(serving.stages.embedders.values())
+    embedder.model = embedder.model.model_copy(update={"outline": {"carton": rule}})
+
+    def find(batch):
+        return [np.where(batch[:, None, ::2, ::2, 0] > 128, 8.0, -8.0)]
+
+    stages = replace(serving.stages, localiser=Localiser(localiser_model(), ScriptedEngine(find), **localiser))
+    return replace(serving, stages=stages, outlines={"carton": outlines_for(rule, by_item)})
+
+
+def half_red():
+    picture = np.full((64, 64, 3), (20, 20, 200), np.uint8)
+    picture[:, :32] = (200, 20, 20)
+    return picture
+
+
+def test_a_taught_thing_competes_by_its_outline_as_an_item_of_the_gallery_does(shelf):
+    item = shelf.store.keep("Half", None, [encode_image(half_red(), ".png")], AT)
+    other = shelf.teach("Blue thing", colour=(20, 20, 200))  # shows no outline, keeps its cosine
+    near = FixedIndex([Hit("c1", "Oat flakes", 0.9)])
+    everything = {"c1": np.full((1, OUTLINE_SIZE), 255, np.uint8)}
+    bare = with_outlines(scripted_serving(indexes={"carton": near}), everything)
+    dressed = shelf.overlay.over(bare)
+    (found,) = dressed.outlines["carton"].taught.values()
+    assert cells(found[0]).mean(axis=0).round().tolist() == [1.0] * 32 + [0.0] * 32
+    assert list(dressed.outlines["carton"].taught) == [item.item_id]
+    assert dressed.outlines["carton"].by_item is bare.outlines["carton"].by_item
+    scores = {hit.item_id: hit.score for hit in look_up(dressed, half_red(), 8, Timings()).top}
+    assert scores["c1"] == pytest.approx(0.5 * 0.9 + 0.5 * 0.5, abs=0.01)
+    assert scores[item.item_id] == pytest.approx(1.0, abs=0.01)
+    assert 0.7 < scores[other.item_id] < 0.9
+    shelf.store.forget(item.item_id)
+    assert shelf.overlay.over(dressed).outlines["carton"].taught == {}
+
+
+def test_outlines_of_what_was_taught_are_kept_and_aligned_like_those_of_the_gallery(shelf):
+    item = shelf.teach()
+    outlines = {}
+    for mode in ("absolute", "aligned"):
+        shelf.start()
+        serving = with_outlines(keeping(), {"c1": np.full((1, OUTLINE_SIZE), 255, np.uint8)}, mode, origin="localiser")
+        outlines[mode] = shelf.overlay.over(serving).outlines["carton"].taught[item.item_id]
+    assert serving.stages.localiser._engine.batch_sizes == []
+    assert cells(outlines["absolute"][0]).sum() == 64 * 64
+    assert cells(outlines["aligned"][0]).sum() == pytest.approx(32 * 32, rel=0.05)
+
+
+def test_where_outlines_do_not_count_none_is_looked_for(shelf):
+    shelf.teach()
+    serving = with_outlines(unknown_serving(), {})
+    for embedder in serving.stages.embedders.values():
+        embedder.model = embedder.model.model_copy(update={"outline": {"carton": OutlineRule(weight=0.0)}})
+    shelf.overlay.over(serving)
+    assert serving.stages.localiser._engine.batch_sizes == []

@@ -105,3 +105,47 @@ def test_a_power_cut_while_teaching_leaves_the_old_thing_or_the_new_one_whole(tm
     looks = [again(store).look(found, n) for n in range(found.looks)]
     assert looks in ([b"one" * 99], [b"one" * 99, b"two" * 99])
     assert list(store._folder.glob(".*")) == []
+
+
+def test_what_was_made_of_a_thing_stays_with_it_until_it_is_forgotten_and_is_not_uploaded(store):
+    item = store.keep("Oat flakes", None, [b"one"], AT)
+    assert store.made(item) is None
+    store.keep_made(item, b"numbers")
+    more = store.keep("Oat flakes", None, [b"two"], AT)
+    assert again(store).made(more) == b"numbers"
+    store.keep_made(more, b"more numbers")
+    assert again(store).made(more) == b"more numbers"
+    with zipfile.ZipFile(io.BytesIO(store.package(more))) as package:
+        assert sorted(package.namelist()) == ["item.json", "look-0.jpg", "look-1.jpg"]
+    store.forget(item.item_id)
+    with pytest.raises(OverlayError, match="the disk refused"):
+        store.keep_made(more, b"late numbers")
+    assert store.made(store.keep("Oat flakes", None, [b"one"], AT)) is None
+
+
+def test_what_was_made_is_bounded(store):
+    item = store.keep("Oat flakes", None, [b"one"], AT)
+    with pytest.raises(OverlayError, match="16777217 bytes to keep, expected at most 16777216"):
+        store.keep_made(item, bytes((16 << 20) + 1))
+    with (store._folder / item.item_id / "made").open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(OverlayError, match="found 16777217 bytes, expected at most"):
+        store.made(item)
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_power_cut_while_keeping_what_was_made_leaves_the_old_or_the_new(tmp_path, at):
+    store = OverlayStore(tmp_path / "overlay", 3)
+    item = store.keep("Oat flakes", None, [b"one"], AT)
+    store.keep_made(item, b"old" * 99)
+    with PowerCut(at) as cut:
+        try:
+            store.keep_made(item, b"new" * 99)
+        except OverlayError:
+            assert cut.happened
+    assert cut.happened == (at <= 5)  # unlink, open, fsync, replace, fsync of the folder
+    (found,) = again(store).items()
+    assert again(store).made(found) in (b"old" * 99, b"new" * 99)
+    store.keep_made(item, b"newest")
+    assert store.made(item) == b"newest"
+    assert {path.name for path in (store._folder / item.item_id).iterdir()} == {"item.json", "look-0.jpg", "made"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from edge import slots
 from edge.bundle import read_bundle
@@ -148,6 +149,16 @@ def test_training_lowers_the_loss(worlds, tmp_path, monkeypatch):
     column = rows[0].split(",").index("loss")
     losses = [float(row.split(",")[column]) for row in rows[1:]]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_training_that_holds_statistics_changes_none_of_them(worlds, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
+    train_finder(finder_recipe(backbone=BACKBONE | {"strides": [4, 8, 16], "freeze_bn": True}), tmp_path)
+    for folder, settled in ((tmp_path, False), (trained, True)):
+        weights = load_file(folder / "model.safetensors")
+        means = {key: bool(value.any()) for key, value in weights.items() if key.endswith("running_mean")}
+        assert {key.split(".")[0] for key in means} == {"represent", "conversion"}
+        assert set(means.values()) == {settled}
 
 
 @pytest.mark.parametrize(

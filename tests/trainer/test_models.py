@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from edge.decode import decode_ltrb
 from edge.errors import TrainError
-from edge.manifest import Head, Preprocess
+from edge.manifest import FinderShape, Head, Preprocess
 from trainer.backbone import create_trunk
 from trainer.models import ModelCard, build_model, hold_parts, load_model, pool_grid, save_model
 from trainer.recipe import Backbone
@@ -27,6 +27,12 @@ def card(kind: str, **changes) -> ModelCard:
             "categories": ["a"],
             "heads": [Head(name="class", dim=8), Head(name="outline", dim=4)],
             "strides": [16],
+        },
+        "finder": {
+            "finder": FinderShape(query_px=[32]),
+            "strides": [4, 8, 16],
+            "channels": 8,
+            "guide": 4,
         },
     }[kind]
     spec = Preprocess(width=96, height=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
@@ -148,26 +154,24 @@ def test_a_whole_trunk_ends_in_the_widening_convolution_that_a_cut_one_lacks():
     assert whole(torch.rand(1, 3, 64, 96))[0].shape == (1, 1280, 2, 3)
 
 
-def test_a_held_trunk_keeps_its_first_stages_and_its_statistics():
+def test_a_held_trunk_keeps_its_first_stages_with_their_statistics():
     trunk = create_trunk("mobilenetv2_050")
     before = {key: value.clone() for key, value in trunk.state_dict().items()}
     trunk.train()
-    for part in trunk.hold(2, statistics=True):
+    for part in trunk.hold(2):
         part.eval()
     optimiser = torch.optim.SGD([p for p in trunk.parameters() if p.requires_grad], 1.0)
     trunk(torch.rand(2, 3, 64, 64))[0].square().mean().backward()
     optimiser.step()
     changed = {key for key, value in trunk.state_dict().items() if not torch.equal(value, before[key])}
-    assert not [
-        key for key in changed if "running" in key or key.startswith(("network.conv_stem", "network.blocks.0."))
-    ]
-    assert "network.blocks.1.0.conv_pw.weight" in changed
+    assert not [key for key in changed if key.startswith(("network.conv_stem", "network.bn1", "network.blocks.0."))]
+    assert {"network.blocks.1.0.conv_pw.weight", "network.blocks.1.0.bn1.running_mean"} <= changed
 
 
 @pytest.mark.parametrize(("name", "stages"), [("mobilenetv2_050", 9), ("resnet18", 1)])
 def test_stages_that_are_not_there_cannot_be_frozen(name, stages):
     with pytest.raises(TrainError, match=f"frozen_stages is {stages}"):
-        create_trunk(name).hold(stages, statistics=False)
+        create_trunk(name).hold(stages)
 
 
 def test_weights_of_a_path_are_taken_and_named_when_they_do_not_fit(tmp_path):
@@ -213,10 +217,22 @@ def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
         load_model(tmp_path)
 
 
-def test_held_statistics_are_those_of_fresh_heads_too():
-    model = build_model(card("detector")).train()
+@pytest.mark.parametrize(("kind", "changes"), [("detector", {}), ("finder", {}), ("finder", {"shared_trunk": False})])
+def test_held_statistics_are_those_of_fresh_heads_too(kind, changes):
+    """A finder's are those of its features and its conversion, and of the queries' trunk where it has one."""
+    model = build_model(card(kind, **changes)).train()
     for part in hold_parts(model, Backbone(name=SMALL, freeze_bn=True)):
         part.eval()
-    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
-    assert not any(norm.training for norm in norms)
-    assert len(norms) > len([part for part in model.trunk.modules() if isinstance(part, torch.nn.BatchNorm2d)])
+    norms = {name: part for name, part in model.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
+    assert not [name for name, norm in norms.items() if norm.training]
+    fresh = {name.split(".")[0] for name in norms if "trunk" not in name}
+    two = {"represent_query"} if changes else set()
+    assert fresh == {"detector": {"lateral", "smooth", "tower"}, "finder": {"represent", "conversion"} | two}[kind]
+
+
+def test_frozen_stages_of_a_finder_are_those_of_both_its_trunks():
+    model = build_model(card("finder", shared_trunk=False))
+    hold_parts(model, Backbone(name=SMALL, frozen_stages=1))
+    still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert {name.split(".")[0] for name in still} == {"represent", "represent_query"}
+    assert all("conv_stem" in name or "bn1" in name for name in still)
