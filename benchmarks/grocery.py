@@ -42,6 +42,7 @@ LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite
 KEPT = ("optimiser.epochs=8", "optimiser.trunk_lr=0", "backbone.freeze_bn=true", "backbone.frozen_stages=7")
 # A patient student, and mixed pictures, on which it can only learn the teachers' function (Beyer et al. 2022).
 TAUGHT_EPOCHS = 30
+BESIDE = ("optimiser.epochs=18", "augment.mixup=0.3")  # a classifier of another kind, which the embedder's teaches
 Catalogue = list[tuple[str, str, np.ndarray]]
 TAUGHT_MIXUP = "augment.mixup=0.5"
 
@@ -107,7 +108,7 @@ def train(work: Path, index: Path, data: Path, backbones: tuple[str, str | None]
         learn("classifier", first, backbone)
         learn("embedder", work / "embedder", backbone, f"init_from={first}")
         if other:
-            learn("classifier", work / "classifier", other)
+            learn("classifier", work / "classifier", other, f"teachers=[{first}]", *BESIDE)
         return
     teachers = [teacher / "classifier"]
     for trunk in dict.fromkeys((backbone, json.loads((teacher / "classifier/model.json").read_text())["backbone"])):
