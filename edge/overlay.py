@@ -27,13 +27,12 @@ from edge.gallery import NEGATIVE, CategoryItems, quantise
 from edge.lookup import look_at
 from edge.manifest import OpenSet
 from edge.overlay_store import OverlayStore, Taught
-from edge.pipeline import Counts
 from edge.query import mask_of
 from edge.search import build_index
 from edge.seek import Sought
 from edge.serving import Search, Serving
 from edge.timing import Timings
-from edge.types import Box, FloatArray, Hit, Image
+from edge.types import Box, Counts, FloatArray, Hit, Image
 
 log = logging.getLogger(__name__)
 
