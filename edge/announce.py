@@ -9,42 +9,24 @@ Rules:
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from edge.cameras import Told
 from edge.command import REPLY, reply_payload
-from edge.config import CameraConfig, DeviceConfig, MqttConfig
+from edge.config import CameraConfig, DeviceConfig
 from edge.discovery import Described, discovery_payload, discovery_topic
 from edge.errors import CommandError
 from edge.frigate import TOPIC, FrigateMirror
 from edge.health import Counters, HealthReport
 from edge.inbox import Inbox, Letter
-from edge.mqtt import MqttSettings
+from edge.mqtt_settings import mqtt_settings
 from edge.outbox import Outbox
 from edge.payload import birth_payload, health_payload, status_payload, topic_of
 from edge.publish import Publisher, Subscriptions
 from edge.types import Event
 
 log = logging.getLogger(__name__)
-
-
-def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
-    """The connection that a configuration describes; its client id is unique unless given."""
-    return MqttSettings(
-        client_id=mqtt.client_id or f"finesight-{site}-{device}-{secrets.token_hex(4)}",
-        host=mqtt.host,
-        port=mqtt.port,
-        username=mqtt.username,
-        password=mqtt.password,
-        version=mqtt.version,
-        keepalive_s=mqtt.keepalive_s,
-        tls=mqtt.tls,
-        tls_ca=mqtt.tls_ca,
-        tls_cert=mqtt.tls_cert,
-        tls_key=mqtt.tls_key,
-    )
 
 
 class Announcer:

@@ -262,10 +262,9 @@ def _need_packages(*packages: str, extra: str) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edge.announce import mqtt_settings
     from edge.config import load_config
     from edge.kiosk_tls import verify_tls
-    from edge.mqtt import tls_context
+    from edge.mqtt_settings import mqtt_settings, tls_context
     from edge.parts import open_serving
     from edge.source import parse_source
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from edge import bundle, image
-from edge.announce import mqtt_settings
 from edge.capture_door import open_source
 from edge.config import DeviceConfig, MqttConfig
 from edge.contact_sheet import Card, contact_sheet
 from edge.gallery import Gallery, read_pictures
 from edge.health import resident_bytes
 from edge.mqtt import Received
+from edge.mqtt_settings import mqtt_settings
 from edge.runtime import Runtime
 from edge.score import Answer, Score, Truth, answers_of, read_truth, score
 from edge.source import EndOfStream, parse_source

@@ -23,7 +23,8 @@ from typing import Protocol
 from edge.backlog import Backlog
 from edge.errors import PublishError, RefusedError
 from edge.health import Counters
-from edge.mqtt import Acknowledgement, Connection, MqttSettings, Received, Will
+from edge.mqtt import Acknowledgement, Connection, Received, Will
+from edge.mqtt_settings import MqttSettings, backoff_s
 from edge.outbox import Outbox
 from edge.outbox_file import Waiting
 from edge.payload import availability_payload, mark_historical
@@ -334,9 +335,3 @@ class Publisher:
         log.log(logging.DEBUG if str(error) == self._error else logging.WARNING, "%s; events wait", error)
         self._error = str(error)  # before it is counted: who sees the count finds the reason
         self._counters.add("mqtt_failures", reason=reason)
-
-
-def backoff_s(settings: MqttSettings, failures: int, chance: random.Random) -> float:
-    """How long to wait after so many failures in a row: doubling, bounded, and never the same on two devices."""
-    longest = min(settings.backoff_first_s * 2.0 ** min(failures - 1, 30), settings.backoff_max_s)
-    return longest * chance.uniform(0.5, 1.0)
