@@ -18,10 +18,11 @@ from edge import __version__, image
 from edge.age_clock import AgeClock
 from edge.announce import Announcer
 from edge.cameras import Cameras
-from edge.capture import Camera, OnState, policy_for
+from edge.capture import Camera, OnState
 from edge.capture_door import FrameSource, open_source
 from edge.capture_knock import knock_for
 from edge.capture_mailbox import Mailbox
+from edge.capture_policy import policy_for
 from edge.command import Command
 from edge.config import CameraConfig, DeviceConfig
 from edge.config_file import ConfigFile
