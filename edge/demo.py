@@ -234,7 +234,8 @@ def _summarise(runtime: Runtime, payloads: list[dict[str, Any]], verdict: Score,
         f"unknown {verdict.count('unknown')}, missed {verdict.count('missed')} "
         f"-> {verdict.share_right:.1%} identified rightly; tracks on no object {verdict.false_tracks}"
     )
-    print(f"frames recognised {frames}, superseded {runtime.frames_superseded()}, looks {counters.total('looks')}")
+    superseded = counters.total("frames_dropped", reason="superseded")
+    print(f"frames recognised {frames}, superseded {superseded}, looks {counters.total('looks')}")
     print(f"{'stage':20} {'p50 ms':>8} {'p95 ms':>8}")
     total_ms = []
     for stage, times in runtime.timer.snapshot().items():
