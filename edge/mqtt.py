@@ -187,10 +187,9 @@ class Connection:
         self._release()
 
     def _open(self, settings: MqttSettings, *, resume: bool) -> None:
+        session = _session(settings, resume=resume)
         try:
-            self._client.connect(
-                settings.host, settings.port, settings.keepalive_s, **_session(settings, resume=resume)
-            )
+            self._client.connect(settings.host, settings.port, settings.keepalive_s, **session)
         except (OSError, ValueError) as error:
             self._note_error(str(error))
             raise self._failure(MQTTErrorCode.MQTT_ERR_CONN_LOST, "cannot connect") from error
