@@ -71,7 +71,7 @@ def main() -> None:
 def real_time(work: Path, video: Path) -> dict[str, object]:
     """Run the device on the video as if it were a camera, and count what a subscriber is told."""
     from edge import slots
-    from edge.mqtt import MqttSettings
+    from edge.mqtt_settings import MqttSettings
     from edge.subscribe import Subscriber
     from tests.integration.mosquitto import Mosquitto
 

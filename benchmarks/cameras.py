@@ -46,7 +46,7 @@ def main() -> None:
 def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict[str, Any]:
     """One setting."""
     from benchmarks import rig
-    from edge.mqtt import MqttSettings
+    from edge.mqtt_settings import MqttSettings
     from edge.subscribe import Subscriber
     from tests.integration.mosquitto import Mosquitto, free_port
     from tests.integration.rtsp_server import RtspServer

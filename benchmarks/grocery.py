@@ -165,7 +165,7 @@ def pack(work: Path, index: Path, data: Path) -> None:
 
 def play(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
     """Show photos as an RTSP camera to `edge run`, and score what a subscriber of mosquitto received."""
-    from edge.mqtt import MqttSettings
+    from edge.mqtt_settings import MqttSettings
     from edge.subscribe import Subscriber
     from tests.integration.mosquitto import Mosquitto
     from tests.integration.rtsp_server import RtspServer

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edge.broker import EmbeddedBroker
 from edge.health import Counters, percentile, resident_bytes
-from edge.mqtt import MqttSettings
+from edge.mqtt_settings import MqttSettings
 from edge.outbox import Outbox
 from edge.payload import event_payload
 from edge.publish import Publisher

@@ -1,68 +1,55 @@
-"""What a device says of itself over MQTT beside its events, and what it hears there.
+"""What a device says over MQTT, of what it sees and of itself, and what it hears there.
 
 Rules:
-1. What is retained (birth, status, switches, discovery) is said again on every connection; only the latest counts.
-2. Replies and the Frigate mirror are said once, at best effort; what cannot be said is counted.
-3. Without an `mqtt` section, nothing is said and nothing is heard.
+1. Events wait in the outbox until the broker has them.
+2. What is retained (birth, status, switches, discovery) is said again on every connection; only the latest counts.
+3. Replies and the Frigate mirror are said once, at best effort; what cannot be said is counted.
+4. Without an `mqtt` section, nothing is said and nothing is heard; events gather in the outbox.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edge.cameras import Told
 from edge.command import REPLY, reply_payload
-from edge.config import CameraConfig, DeviceConfig, MqttConfig
+from edge.config import CameraConfig, DeviceConfig
 from edge.discovery import Described, discovery_payload, discovery_topic
 from edge.errors import CommandError
 from edge.frigate import TOPIC, FrigateMirror
 from edge.health import Counters, HealthReport
 from edge.inbox import Inbox, Letter
-from edge.mqtt import MqttSettings
+from edge.journey import Journeys
+from edge.mqtt_settings import mqtt_settings
 from edge.outbox import Outbox
-from edge.payload import birth_payload, health_payload, status_payload, topic_of
+from edge.payload import birth_payload, event_payload, health_payload, priority_of, status_payload, topic_of
 from edge.publish import Publisher, Subscriptions
 from edge.types import Event
 
 log = logging.getLogger(__name__)
 
 
-def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
-    """The connection that a configuration describes; its client id is unique unless given."""
-    return MqttSettings(
-        client_id=mqtt.client_id or f"finesight-{site}-{device}-{secrets.token_hex(4)}",
-        host=mqtt.host,
-        port=mqtt.port,
-        username=mqtt.username,
-        password=mqtt.password,
-        version=mqtt.version,
-        keepalive_s=mqtt.keepalive_s,
-        tls=mqtt.tls,
-        tls_ca=mqtt.tls_ca,
-        tls_cert=mqtt.tls_cert,
-        tls_key=mqtt.tls_key,
-    )
-
-
 class Announcer:
     """The device's voice and ears; only the frame loop calls it."""
 
     def __init__(
-        self, config: DeviceConfig, outbox: Outbox, counters: Counters, on_delivered: Callable[[list[str]], None]
+        self, config: DeviceConfig, boot_id: str, outbox: Outbox, journeys: Journeys, counters: Counters
     ) -> None:
         """Prepare; nothing is connected before `start`.
 
         Args:
             config: site, device and mqtt of it count; they stay as they are.
+            boot_id: names this run of the process.
             outbox: where events wait.
-            counters: commands by verb and outcome.
-            on_delivered: told the ids of events that the broker has.
+            journeys: of events, ended when the broker has them.
+            counters: commands by outcome.
         """
         mqtt = config.mqtt
         self._site, self._device = config.site, config.device
+        self._boot_id, self._sequence = boot_id, 0  # of the next event
+        self._outbox, self._journeys = outbox, journeys
         self._root = mqtt.root if mqtt else "finesight"
         self._counters = counters
         self._home_assistant = mqtt.home_assistant.prefix if mqtt and mqtt.home_assistant else None
@@ -82,7 +69,7 @@ class Announcer:
             counters,
             self.topic(None, "available"),
             subscriptions=subscriptions,
-            on_delivered=on_delivered,
+            on_delivered=journeys.end,
         )
 
     def start(self) -> None:
@@ -102,6 +89,16 @@ class Announcer:
     def letters(self) -> list[Letter]:
         """What was asked of the device since the last time."""
         return self._inbox.letters()
+
+    def event(self, event: Event) -> None:
+        """Say what was seen and, where that is asked for, as Frigate would."""
+        if event.latency_ms:
+            self._journeys.begin(event.event_id, event.captured_ns)
+        payload = event_payload(event, self._site, self._device, self._boot_id, self._sequence)
+        self._sequence += 1
+        self._outbox.put(self.topic(event.camera, "events"), payload, priority_of(event.type), event.event_id)
+        if self._mirror is not None and self.publisher is not None:
+            self.publisher.tell(TOPIC, self._mirror.payload(event), "frigate_event")
 
     def health(self, report: HealthReport) -> None:
         """Say how the device is."""
@@ -138,11 +135,6 @@ class Announcer:
             self._removed.add(camera)
             self._announce(self.topic(camera, "status"), b"")
             self._announce(f"{self.topic(camera, 'enabled')}/state", b"")
-
-    def mirror(self, event: Event) -> None:
-        """Say an event as Frigate would, if that is asked for."""
-        if self._mirror is not None and self.publisher is not None:
-            self.publisher.tell(TOPIC, self._mirror.payload(event), "frigate_event")
 
     def answer(self, letter: Letter, outcome: Mapping[str, Any] | CommandError) -> None:
         """Reply to what was asked; a switch that moved needs no words, its state says it."""

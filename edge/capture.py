@@ -2,8 +2,7 @@
 
 Rules:
 1. A camera always drains its source; what the pipeline has no time for is superseded, and counted.
-2. A camera that dies is opened again after a jittered, doubling wait of 1 to 30 s; delivering well resets the wait. So
-   does coming back: one that is not even there (edge/capture_knock.py) is asked for every second or two meanwhile.
+2. A camera that dies is opened again after a while (edge/capture_patience.py).
 3. No frame is ever made up: a camera without pictures gives a state and its evidence, nothing else.
 4. Cameras share nothing but the mailbox: one that hangs in its library holds up no other, and not the process's end.
 5. Durations are on the monotonic clock; the wall clock appears in `captured_at` alone.
@@ -14,18 +13,15 @@ Rules:
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from edge.capture_door import FrameSource
 from edge.capture_mailbox import Mailbox
+from edge.capture_patience import Patience
+from edge.capture_policy import Policy, Timing
 from edge.clock_offset import ClockOffset
-from edge.config import ViewConfig
 from edge.errors import CaptureError
 from edge.source import BadPictureError, EndOfStream, Picture, Source
 from edge.types import CameraState, Frame
@@ -36,47 +32,6 @@ log = logging.getLogger(__name__)
 _ALIVE: frozenset[CameraState] = frozenset({"online", "frozen", "obstructed"})  # frames arrive
 
 OnState = Callable[[str, CameraState, str], None]  # camera, state, evidence; called on the capture thread
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How a camera is kept."""
-
-    delivery: Literal["newest", "every_frame"] = "newest"
-    real_time: bool = False  # frames of a recording come no sooner than their position says
-    poll_s: float = 0.25  # longest wait inside a door that can wait
-    stalled_after_s: float = 5.0  # without a frame
-    reopen_after_s: float = 15.0  # without a frame
-    first_wait_s: float = 1.0  # before opening again
-    longest_wait_s: float = 30.0
-    knock_s: float = 2.0  # between asking for one that is not there, at most
-    good_after_s: float = 10.0  # of frames, and the wait starts from the first again
-    offline_after: int = 3  # failures in a row
-    view: ViewConfig | None = None  # None: every picture is believed
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Clocks, waiting and chance, so that tests need none of them."""
-
-    monotonic_ns: Callable[[], int] = time.monotonic_ns
-    unix_s: Callable[[], float] = time.time
-    wait: Callable[[threading.Event, float], object] = threading.Event.wait
-    chance: Callable[[], float] = random.random
-
-
-def policy_for(
-    source: Source,
-    pacing: Literal["real_time", "every_frame"],
-    stalled_after_s: float = 5.0,
-    view: ViewConfig | None = None,
-) -> Policy:
-    """Recordings in order and whole where that is asked for; else every source behaves as a camera does."""
-    view = view or (None if source.recorded else ViewConfig())
-    if source.recorded and pacing == "every_frame":
-        return Policy(delivery="every_frame", stalled_after_s=stalled_after_s, view=view)
-    reopen_after_s = max(15.0, 3 * stalled_after_s)
-    return Policy(real_time=source.recorded, stalled_after_s=stalled_after_s, reopen_after_s=reopen_after_s, view=view)
 
 
 class Camera:
@@ -121,12 +76,10 @@ class Camera:
         self._on_state = on_state
         self._policy = policy or Policy()
         self._timing = timing or Timing()
-        self._is_there = is_there or (lambda: True)
-        self._away = False  # it was not there when it was last asked for
+        self._patience = Patience(self._policy, self._timing, is_there or (lambda: True))
         self._stop = threading.Event()
         self._telling = threading.RLock()
         self._inside_since_ns: int | None = None  # when a call into the door began
-        self._failures = 0
         self._view = View(self._policy.view) if self._policy.view else None
         self._pace: tuple[int, float] | None = None  # when a recording's position was due
         self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
@@ -227,7 +180,7 @@ class Camera:
             heard_ns = now_ns
             first_ns = first_ns or now_ns
             if now_ns - first_ns >= self._policy.good_after_s * 1e9:
-                self._failures = 0
+                self._patience.begin_anew()
             self._deliver(picture, door)
 
     def _check_silence(self, silent_s: float) -> None:
@@ -295,41 +248,19 @@ class Camera:
         """Tell what happened and wait before the next attempt; True, to open again."""
         if self._stop.is_set():
             return False
-        self._failures += 1
         self.reconnects += 1
-        self._tell("offline" if self._failures >= self._policy.offline_after else "reconnecting", reason)
-        ceiling_s = min(self._policy.longest_wait_s, self._policy.first_wait_s * 2 ** min(self._failures - 1, 16))
-        # Between half the ceiling and all of it, so that many cameras of one switch do not come back at once.
-        wait_s = max(self._policy.first_wait_s, ceiling_s * (0.5 + 0.5 * self._timing.chance()))
+        self._patience.note_failure()
+        self._tell("offline" if self._patience.is_spent else "reconnecting", reason)
+        wait_s = self._patience.next_wait_s()
         log.debug("camera %s: %s; opening again in %.1f s", self.name, reason, wait_s)
-        self._wait_to_open(wait_s)
+        self._patience.wait(wait_s, self._stop)
         return True
-
-    def _wait_to_open(self, wait_s: float) -> None:
-        """Wait; when a camera that was not there comes back, no longer, and the waits begin anew."""
-        was_away, self._away = self._away, not self._is_there()
-        if not self._away:
-            if was_away:  # it came back while it was being opened
-                self._failures, wait_s = 0, self._policy.first_wait_s
-            self._timing.wait(self._stop, wait_s)
-            return
-        until_ns = self._timing.monotonic_ns() + round(wait_s * 1e9)
-        while not self._stop.is_set() and (left_s := (until_ns - self._timing.monotonic_ns()) / 1e9) > 0:
-            self._timing.wait(self._stop, min(left_s, self._policy.knock_s * (0.5 + 0.5 * self._timing.chance())))
-            if self._is_there():
-                self._failures, self._away = 0, False
-                break
 
     def _tell(self, state: CameraState, evidence: str) -> None:
         with self._telling:
             changed = state != self.state or self.evidence == "not opened yet"
             self.state, self.evidence = state, evidence
             if changed:
-                log.log(
-                    logging.INFO if state == "online" else logging.WARNING,
-                    "camera %s: %s: %s",
-                    self.name,
-                    state,
-                    evidence,
-                )
+                level = logging.INFO if state == "online" else logging.WARNING
+                log.log(level, "camera %s: %s: %s", self.name, state, evidence)
                 self._on_state(self.name, state, evidence)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 from edge.capture_launch import hardware_present
 from edge.errors import CaptureError
 from edge.image import IMAGE_SUFFIXES
-from edge.ring import Packet
+from edge.ring import Tap
 from edge.source import CaptureOptions, Picture, Source
 
 Backend = Literal["auto", "opencv", "gstreamer"]
-Tap = Callable[[str, Packet], None]  # caps, encoded picture; called on the library's thread
 
 
 class FrameSource(Protocol):

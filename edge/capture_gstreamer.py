@@ -10,7 +10,7 @@ import numpy as np
 from edge.capture_launch import KNOWN_ELEMENTS, describe_pipeline, hardware_present
 from edge.errors import CaptureError
 from edge.native import bind_unwinder
-from edge.ring import Packet, Stream
+from edge.ring import Packet, Stream, Tap
 from edge.source import CaptureOptions, EndOfStream, Picture, Source
 from edge.types import Image
 
@@ -23,8 +23,6 @@ try:
     from gi.repository import GLib, Gst, GstApp
 except (ImportError, ValueError) as missing:
     raise CaptureError(f"GStreamer: found no PyGObject with Gst and GstApp ({missing}), expected both") from missing
-
-Tap = Callable[[str, Packet], None]  # caps, encoded picture
 
 _NTP_TO_UNIX_S = 2_208_988_800  # 1900 to 1970, RFC 5905
 _PREFERRED_RANK = 512  # above GST_RANK_PRIMARY (256), so that decodebin takes hardware first

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from edge.announce import mqtt_settings
 from edge.config import DeviceConfig
 from edge.errors import CaptureError
 from edge.extras import need_extra
 from edge.health import Counters
 from edge.kiosk_tls import verify_tls
-from edge.mqtt import tls_context
+from edge.mqtt_settings import mqtt_settings, tls_context
 from edge.parts import build_pipeline, capture_options, open_serving
 from edge.probe import describe, probe, recognition_ms
 from edge.serving import Serving

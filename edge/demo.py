@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from edge import image, slots
-from edge.announce import mqtt_settings
 from edge.capture_door import open_source
 from edge.config import DeviceConfig, MqttConfig
 from edge.contact_sheet import Card, contact_sheet
@@ -25,6 +24,7 @@ from edge.gallery import Gallery
 from edge.gallery_store import read_pictures
 from edge.health import resident_bytes
 from edge.mqtt import Received
+from edge.mqtt_settings import mqtt_settings
 from edge.runtime import Runtime
 from edge.score import Answer, Score, Truth, answers_of, read_truth, score
 from edge.source import EndOfStream, parse_source
@@ -235,7 +235,8 @@ def _summarise(runtime: Runtime, payloads: list[dict[str, Any]], verdict: Score,
         f"unknown {verdict.count('unknown')}, missed {verdict.count('missed')} "
         f"-> {verdict.share_right:.1%} identified rightly; tracks on no object {verdict.false_tracks}"
     )
-    print(f"frames recognised {frames}, superseded {runtime.frames_superseded()}, looks {counters.total('looks')}")
+    superseded = counters.total("frames_dropped", reason="superseded")
+    print(f"frames recognised {frames}, superseded {superseded}, looks {counters.total('looks')}")
     print(f"{'stage':20} {'p50 ms':>8} {'p95 ms':>8}")
     total_ms = []
     for stage, times in runtime.timer.snapshot().items():

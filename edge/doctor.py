@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from edge import durable
-from edge.announce import mqtt_settings
 from edge.capture_launch import HARDWARE, hardware_present
 from edge.config import DeviceConfig
 from edge.errors import CaptureError, FinesightError
 from edge.mqtt import Connection
+from edge.mqtt_settings import mqtt_settings
 from edge.parts import open_serving
 from edge.temperature import read_temperatures
 

@@ -43,8 +43,11 @@ class Device(Protocol):
     """What a kiosk needs of the running device."""
 
     counters: Counters
-    serving: Serving
     observers: list[Callable[[Frame, Result], None]]
+
+    @property
+    def serving(self) -> Serving:
+        """The pair that answers now."""
 
     def redress(self) -> None:
         """Serve the same pair with what was taught meanwhile."""

@@ -9,9 +9,8 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -19,36 +18,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.errors import PublishError, RefusedError
+from edge.mqtt_settings import MqttSettings, tls_context
 
 _PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 _ALERT = re.compile(r"alert ([a-z ]+)")  # in OpenSSL's words for what the other side of TLS complains of
 _SESSION_S = 3600  # an MQTT 5 broker keeps a session that may be resumed this long
-
-
-@dataclass(frozen=True, slots=True)
-class MqttSettings:
-    """Where the broker is, and how to behave towards it."""
-
-    client_id: str  # no other client of the broker may have it: it would throw this one out
-    host: str = "localhost"
-    port: int = 1883
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    version: Literal["3.1.1", "5"] = "3.1.1"
-    keepalive_s: int = 30
-    tls: bool = False
-    tls_ca: Path | None = None  # None: the system's authorities
-    tls_cert: Path | None = None  # with tls_key: mutual TLS
-    tls_key: Path | None = None
-    window: int = 64  # messages sent and not yet acknowledged
-    connect_timeout_s: float = 5.0
-    backoff_first_s: float = 0.5
-    backoff_max_s: float = 30.0
-
-    @property
-    def address(self) -> str:
-        """Host and port, for logs."""
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +60,7 @@ class Connection:
         self,
         settings: MqttSettings,
         will: Will | None = None,
-        on_message: Callable[[Received], None] | None = None,
+        on_message: Callable[[Received], None] = lambda _: None,
         *,
         resume: bool = False,
     ) -> None:
@@ -184,8 +158,7 @@ class Connection:
         link: Any = self._client.socket()
         if link is None:
             raise self._failure(MQTTErrorCode.MQTT_ERR_NO_CONN)
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0)
-        self._selector.modify(link, wanted)
+        self._selector.modify(link, selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0))
         buffered = isinstance(link, ssl.SSLSocket) and link.pending() > 0  # decrypted already: select is blind to it
         ready = {key.fileobj: events for key, events in self._selector.select(0 if buffered else timeout_s)}
         if self._ears in ready:
@@ -214,10 +187,9 @@ class Connection:
         self._release()
 
     def _open(self, settings: MqttSettings, *, resume: bool) -> None:
+        session = _session(settings, resume=resume)
         try:
-            self._client.connect(
-                settings.host, settings.port, settings.keepalive_s, **_session(settings, resume=resume)
-            )
+            self._client.connect(settings.host, settings.port, settings.keepalive_s, **session)
         except (OSError, ValueError) as error:
             self._note_error(str(error))
             raise self._failure(MQTTErrorCode.MQTT_ERR_CONN_LOST, "cannot connect") from error
@@ -278,62 +250,17 @@ class Connection:
             if _ALERT.search(str(error)):
                 self._note_error(str(error))
 
-    def _note_acknowledgement(
-        self, _client: object, _userdata: object, message: int, reason: Any, _properties: object
-    ) -> None:
+    def _note_acknowledgement(self, _client: object, _userdata: object, message: int, reason: Any, *_: object) -> None:
         self._acknowledged.append(Acknowledgement(message, str(reason) if reason.is_failure else None))
 
-    def _note_subscription(
-        self, _client: object, _userdata: object, _message: int, reasons: list[Any], _properties: object
-    ) -> None:
+    def _note_subscription(self, _client: object, _userdata: object, _number: int, reasons: Any, *_: object) -> None:
         self._subscribed = [str(reason) if reason.is_failure else None for reason in reasons]
 
     def _note_message(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
-        if self._on_message is not None:
-            properties: Any = message.properties
-            self._on_message(
-                Received(
-                    message.topic,
-                    bytes(message.payload),
-                    message.retain,
-                    time.monotonic_ns(),
-                    getattr(properties, "ResponseTopic", None),
-                    getattr(properties, "CorrelationData", None),
-                )
-            )
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho forgets."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """What TLS needs to know.
-
-    Raises:
-        PublishError: a file is missing or not what it should be.
-    """
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-        context.sslsocket_class = _TlsSocket
-        if settings.tls_cert is not None:
-            context.load_cert_chain(settings.tls_cert, settings.tls_key, _no_pass_phrase)
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(str(path) for path in (settings.tls_ca, settings.tls_cert, settings.tls_key) if path)
-        raise PublishError(f"TLS files {files}: cannot load: {error}") from error
-    return context
-
-
-def _no_pass_phrase() -> str:
-    """Stop OpenSSL from asking the terminal, where nobody sits."""
-    raise OSError("found an encrypted key, expected one without a pass phrase")
+        properties: Any = message.properties
+        reply_to, correlation = getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None)
+        payload = bytes(message.payload)
+        self._on_message(Received(message.topic, payload, message.retain, time.monotonic_ns(), reply_to, correlation))
 
 
 def _client(settings: MqttSettings, will: Will | None, *, resume: bool) -> paho.Client:

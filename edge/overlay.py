@@ -29,14 +29,13 @@ from edge.manifest import OpenSet
 from edge.overlay_embed import NOTHING, Embedded, embed, makers_of
 from edge.overlay_made import Made, pack, unpack
 from edge.overlay_store import OverlayStore, Taught
-from edge.pipeline import Counts
 from edge.query import mask_of
 from edge.rerank import Outlines, outlines_for
 from edge.search import build_index
 from edge.seek import Sought
 from edge.serving import Search, Serving
 from edge.timing import Timings
-from edge.types import Box, FloatArray, Hit, Image
+from edge.types import Box, Counts, FloatArray, Hit, Image
 
 log = logging.getLogger(__name__)
 

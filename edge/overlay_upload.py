@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from edge.errors import OverlayError
 from edge.overlay_store import OverlayStore
-from edge.pipeline import Counts
+from edge.types import Counts
 
 log = logging.getLogger(__name__)
 

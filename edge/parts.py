@@ -7,7 +7,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from edge.age_clock import AgeClock
 from edge.bundle import Bundle, read_bundle
+from edge.capture import Camera, OnState
+from edge.capture_door import FrameSource, open_source
+from edge.capture_knock import knock_for
+from edge.capture_mailbox import Mailbox
+from edge.capture_policy import policy_for
 from edge.config import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError
 from edge.finder import open_finder
@@ -15,12 +21,14 @@ from edge.gallery import Gallery, read_gallery
 from edge.gallery_store import read_category, read_outlines
 from edge.health import Counters
 from edge.manifest import OpenSet
+from edge.outbox import Outbox
 from edge.pipeline import Pipeline
+from edge.recorder import Recorders
 from edge.rerank import Outlines, outlines_for
 from edge.search import build_index
 from edge.serving import Search, Serving
 from edge.slots import read_serving
-from edge.source import CaptureOptions
+from edge.source import CaptureOptions, parse_source
 from edge.stages import load_stages
 
 log = logging.getLogger(__name__)
@@ -93,10 +101,35 @@ def build_pipeline(
 
 
 def capture_options(camera: CameraConfig) -> CaptureOptions:
-    """How a configured camera is opened."""
+    """How a configured camera's source is opened."""
     return CaptureOptions(
         transport=camera.rtsp_transport,
         latency_ms=camera.latency_ms,
         open_timeout_s=camera.open_timeout_s,
         read_timeout_s=camera.stall_timeout_s,
     )
+
+
+def build_camera(mailbox: Mailbox, recorders: Recorders, name: str, config: CameraConfig, on_state: OnState) -> Camera:
+    """A camera that leaves its frames in a mailbox and, where that is asked for, its video on the disk."""
+    source, options = parse_source(config.source), capture_options(config)
+    recorder = recorders.of(name, config.record_mib * 2**20) if config.record_mib else None
+
+    def open_door() -> FrameSource:
+        if recorder is None:
+            return open_source(source, config.backend, options)
+        recorder.connected()
+        return open_source(source, config.backend, options, recorder.put)
+
+    policy = policy_for(source, config.pacing, config.stall_timeout_s, config.view)
+    return Camera(name, source, open_door, mailbox, on_state, policy, is_there=knock_for(source))
+
+
+def open_outbox(config: DeviceConfig, counters: Counters) -> Outbox:
+    """The queue of a device's events.
+
+    Raises:
+        OutboxError: its folder cannot be written, or another process holds it.
+    """
+    path, bounds = config.state_dir / "outbox.sqlite", config.outbox
+    return Outbox(path, counters, max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s, age_clock=AgeClock())

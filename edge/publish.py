@@ -4,9 +4,7 @@ Rules:
 1. A message leaves the outbox when the broker has acknowledged it, never before. What a lost connection left
    unacknowledged is sent again: a subscriber sees every id at least once, and keeps the first.
 2. What was put before a connection stood is flagged historical when it is sent; new and end events go before updates.
-3. Retained words (availability, camera status) are told again on every connection; only the latest of each counts.
-4. What is told once (replies, mirrors) is said while there is a connection, else dropped and counted.
-5. Nothing here is waited for by the frame path.
+3. Nothing here is waited for by the frame path.
 """
 
 from __future__ import annotations
@@ -23,7 +21,9 @@ from typing import Protocol
 from edge.backlog import Backlog
 from edge.errors import PublishError, RefusedError
 from edge.health import Counters
-from edge.mqtt import Acknowledgement, Connection, MqttSettings, Received, Will
+from edge.mqtt import Acknowledgement, Connection, Received, Will
+from edge.mqtt_settings import MqttSettings, backoff_s
+from edge.notices import Notice, Notices
 from edge.outbox import Outbox
 from edge.outbox_file import Waiting
 from edge.payload import availability_payload, mark_historical
@@ -31,7 +31,6 @@ from edge.payload import availability_payload, mark_historical
 log = logging.getLogger(__name__)
 
 _STEADY_S = 10.0  # a connection that lasted this long was a good one: the next back-off starts small
-_MOST_WORDS = 256  # of what is said at best effort and waits for its turn
 _MOST_HUNG_UP = 3
 _IDLE_S = 1.0  # a connection is looked after at least this often
 
@@ -76,16 +75,6 @@ class Subscriptions:
     hear: Hear = lambda _: None
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """Something to say once, if that is possible."""
-
-    topic: str
-    payload: bytes
-    what: str  # how it is counted when it cannot be said
-    correlation: bytes | None  # of the message that it answers
-
-
 class Publisher:
     """Keeps a connection to the broker and drains the outbox into it, at QoS 1."""
 
@@ -118,10 +107,7 @@ class Publisher:
         self._subscriptions = subscriptions or Subscriptions()
         self._on_delivered = on_delivered
         self._dial, self._chance = dial, chance or random.Random()
-        self._lock = threading.Lock()
-        self._retained: dict[str, bytes] = {}  # the latest word on each topic
-        self._unsaid: dict[str, tuple[bytes, bool]] = {}  # topic -> payload, retain
-        self._words: deque[_Word] = deque()  # each is said, if there is a connection
+        self._notices = Notices(counters)
         self._hung_up = 0  # connections in a row that were lost while subscribing
         self._link: Link | None = None
         self._error: str | None = None
@@ -149,13 +135,7 @@ class Publisher:
             payload: what to tell.
             retain: kept by the broker, and told again on every connection; otherwise told only while connected.
         """
-        with self._lock:
-            if retain:
-                self._retained[topic] = payload
-            elif self._link is None:
-                self._counters.add("announcements_dropped", reason="disconnected")
-                return
-            self._unsaid[topic] = (payload, retain)
+        self._notices.put(Notice(topic, payload, retain))
         self._wake()
 
     def tell(self, topic: str, payload: bytes, what: str, correlation: bytes | None = None) -> None:
@@ -167,12 +147,7 @@ class Publisher:
             what: how it is counted when it cannot be said: there is no connection, or too much to say already.
             correlation: of the message that it answers (MQTT 5).
         """
-        with self._lock:
-            reason = "disconnected" if self._link is None else "full" if len(self._words) >= _MOST_WORDS else None
-            if reason is None:
-                self._words.append(_Word(topic, payload, what, correlation))
-        if reason is not None:
-            self._counters.add("messages_dropped", what=what, reason=reason)
+        self._notices.put_once(Notice(topic, payload, what=what, correlation=correlation))
         self._wake()
 
     @property
@@ -229,20 +204,13 @@ class Publisher:
             self._listen(link)
             self._counters.add("mqtt_reconnects" if self._counters.total("mqtt_connections") else "mqtt_connections")
             log.info("broker %s: connected; %d messages wait", self._settings.address, self._outbox.depth()[0])
-            with self._lock:
-                self._unsaid = {topic: (payload, True) for topic, payload in self._retained.items()}
-                self._link, self._error = link, None
+            self._notices.begin()
+            self._link, self._error = link, None
             self._drain(link, historical_up_to)
             self._say_stopped(link)
         finally:
-            with self._lock:
-                self._link = None
-                lost = sum(not retain for _, retain in self._unsaid.values())
-                unsaid, self._words = self._words, deque()
-            if lost:
-                self._counters.add("announcements_dropped", lost, reason="disconnected")
-            for word in unsaid:
-                self._counters.add("messages_dropped", what=word.what, reason="disconnected")
+            self._link = None
+            self._notices.end()
             link.close()
 
     def _listen(self, link: Link) -> None:
@@ -268,10 +236,10 @@ class Publisher:
         backlog = Backlog(self._outbox, historical_up_to)
         ready: deque[Waiting] = deque()
         online = link.publish(self._will.topic, availability_payload("online"), retain=True)
-        on_the_way: dict[int, str | None] = {online: None}  # number on this connection -> event id; None: announcement
+        on_the_way: dict[int, str | None] = {online: None}  # number on this connection -> event id; None: notice
         try:
             while True:
-                self._say_unsaid(link, on_the_way)
+                self._say_notices(link, on_the_way)
                 if not ready:
                     ready.extend(backlog.next(link.window))
                 while ready and len(on_the_way) < link.window:
@@ -292,7 +260,7 @@ class Publisher:
         for answer in answers:
             event_id = on_the_way.pop(answer.message, None)
             if event_id is None:
-                continue  # an announcement
+                continue  # a notice
             if answer.refusal is None:
                 arrived.append(event_id)
             else:  # stays in the outbox; offered again on the next connection
@@ -304,15 +272,10 @@ class Publisher:
             if self._on_delivered is not None:
                 self._on_delivered(arrived)
 
-    def _say_unsaid(self, link: Link, on_the_way: dict[int, str | None]) -> None:
-        while self._unsaid and len(on_the_way) < link.window:
-            with self._lock:
-                topic = next(iter(self._unsaid))
-                payload, retain = self._unsaid.pop(topic)
-            on_the_way[link.publish(topic, payload, retain=retain)] = None
-        while self._words and len(on_the_way) < link.window:
-            word = self._words.popleft()
-            on_the_way[link.publish(word.topic, word.payload, correlation=word.correlation)] = None
+    def _say_notices(self, link: Link, on_the_way: dict[int, str | None]) -> None:
+        while len(on_the_way) < link.window and (notice := self._notices.take()) is not None:
+            number = link.publish(notice.topic, notice.payload, retain=notice.retain, correlation=notice.correlation)
+            on_the_way[number] = None
 
     def _say_stopped(self, link: Link) -> None:
         number = link.publish(self._will.topic, availability_payload("stopped"), retain=True)
@@ -334,9 +297,3 @@ class Publisher:
         log.log(logging.DEBUG if str(error) == self._error else logging.WARNING, "%s; events wait", error)
         self._error = str(error)  # before it is counted: who sees the count finds the reason
         self._counters.add("mqtt_failures", reason=reason)
-
-
-def backoff_s(settings: MqttSettings, failures: int, chance: random.Random) -> float:
-    """How long to wait after so many failures in a row: doubling, bounded, and never the same on two devices."""
-    longest = min(settings.backoff_first_s * 2.0 ** min(failures - 1, 30), settings.backoff_max_s)
-    return longest * chance.uniform(0.5, 1.0)

@@ -14,7 +14,7 @@ last record is not read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -38,6 +38,9 @@ class Packet:
     arrived_ns: int  # monotonic
     key: bool
     data: bytes
+
+
+Tap = Callable[[str, Packet], None]  # caps, encoded picture; called on the library's thread
 
 
 @dataclass(frozen=True, slots=True)

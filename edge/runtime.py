@@ -12,49 +12,34 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 from edge import __version__, image
-from edge.age_clock import AgeClock
 from edge.announce import Announcer
 from edge.cameras import Cameras
-from edge.capture import Camera, OnState, policy_for
-from edge.capture_door import FrameSource, open_source
-from edge.capture_knock import knock_for
 from edge.capture_mailbox import Mailbox
 from edge.command import Command
-from edge.config import CameraConfig, DeviceConfig
+from edge.config import DeviceConfig
 from edge.config_file import ConfigFile
 from edge.errors import CommandError, ConfigError, FinesightError
 from edge.freshness import Freshness, age_s, staleness
-from edge.health import (
-    Counters,
-    HealthReport,
-    RuntimeState,
-    StageTimer,
-    notify,
-    resident_bytes,
-    watchdog_interval_s,
-)
+from edge.health import Counters, HealthReport, RuntimeState, StageTimer, notify, resident_bytes, watchdog_interval_s
+from edge.incumbent import Incumbent
 from edge.journey import Journeys
-from edge.outbox import Outbox
-from edge.parts import build_pipeline, capture_options, open_serving
-from edge.payload import event_payload, priority_of
-from edge.pipeline import Glance, Result
+from edge.parts import build_camera, build_pipeline, open_outbox, open_serving
+from edge.recogniser import Recogniser
 from edge.recorder import Recorders
 from edge.reload import plan_reload
 from edge.serving import Serving
-from edge.source import parse_source
-from edge.successor import Successor
 from edge.temperature import read_temperatures, throttling
-from edge.types import CameraState, Event, Frame
+from edge.types import CameraState, Frame
 
 log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _TICK_S = 0.25
 _LOST: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # nothing that was seen is present
-_FAILURE_PAUSE_S = 1.0
 
 
 class Runtime:
@@ -86,27 +71,24 @@ class Runtime:
         self._started_ns = self._turned_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
-        self._dress = dress
-        self._serve_lock = threading.Lock()  # of the name `serving`; the pipeline follows it between frames
-        self.serving = dress(open_serving(config))
-        self._successor = Successor(config.state_dir, lambda: dress(open_serving(config)), self.counters)
-        self.observers: list[Callable[[Frame, Result], None]] = []  # told of each recognised frame; must not wait
-        self.pipeline = build_pipeline(self.serving, config.recognition, config.cameras, self.counters)
-        self.outbox = Outbox(
-            config.state_dir / "outbox.sqlite",
-            self.counters,
-            max_bytes=config.outbox.max_bytes,
-            max_age_s=config.outbox.max_age_s,
-            age_clock=AgeClock(),
-        )
+        self._incumbent = Incumbent(config.state_dir, lambda: open_serving(config), dress, self.counters)
+        self._outbox = open_outbox(config, self.counters)
         self._freshness = Freshness(config.state_dir / "first_answers.json")
-        self._journeys = Journeys(self.timer, time.monotonic_ns)
-        self._announcer = Announcer(config, self.outbox, self.counters, self._journeys.end)
-        self.publisher = self._announcer.publisher
+        journeys = Journeys(self.timer, time.monotonic_ns)
+        self._announcer = Announcer(config, self.boot_id, self._outbox, journeys, self.counters)
         self._mailbox = Mailbox()
         self._recorders = Recorders(config.state_dir / "ring", self.counters)
-        self._cameras = Cameras(self._build_camera, self._mailbox, config.cameras)
-        self._sequence = 0
+        self._recogniser = Recogniser(
+            build_pipeline(self.serving, config.recognition, config.cameras, self.counters),
+            announcer=self._announcer,
+            recorders=self._recorders,
+            freshness=self._freshness,
+            counters=self.counters,
+            timer=self.timer,
+        )
+        self.observers = self._recogniser.observers
+        build = partial(build_camera, self._mailbox, self._recorders)
+        self._cameras = Cameras(build, self._mailbox, config.cameras)
 
     def __enter__(self) -> Runtime:  # noqa: PYI034  Self is not in Python 3.10
         self._state = "running"
@@ -115,12 +97,8 @@ class Runtime:
         self._cameras.open_due()
         self._keep_config()
         notify("READY=1")
-        log.info(
-            "ready: bundle %s, gallery %s, cameras %s",
-            self.serving.bundle_id,
-            self.serving.gallery_id,
-            ", ".join(self.config.cameras),
-        )
+        names = ", ".join(self.config.cameras)
+        log.info("ready: bundle %s, gallery %s, cameras %s", self.serving.bundle_id, self.serving.gallery_id, names)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,19 +107,13 @@ class Runtime:
         self._cameras.close()
         self._tell_states()
         for name in self.config.cameras:
-            self._send(self.pipeline.view_lost(name))
+            self._recogniser.lose_view(name)
         self._recorders.close()
         self._announce_health()
         self._announcer.close()
-        self.outbox.close()
+        self._outbox.close()
 
-    def run(
-        self,
-        stop: threading.Event,
-        *,
-        until_end: bool = False,
-        reload: threading.Event | None = None,
-    ) -> None:
+    def run(self, stop: threading.Event, *, until_end: bool = False, reload: threading.Event | None = None) -> None:
         """Recognise frames until asked to stop.
 
         Args:
@@ -153,21 +125,22 @@ class Runtime:
         watchdog_s = watchdog_interval_s() or _HEALTH_INTERVAL_S
         next_watchdog = next_tick
         while not stop.is_set():
-            frames = self._mailbox.take_several(_TICK_S, self.pipeline.together)
-            self._recognise([frame for frame in frames if self._is_wanted(frame)], stop)
-            if self.pipeline.serving is not self.serving:
-                self.pipeline.serve(self.serving)
+            frames = self._mailbox.take_several(_TICK_S, self._recogniser.pipeline.together)
+            self._recogniser.recognise([frame for frame in frames if self._is_wanted(frame)], stop)
+            if self._recogniser.pipeline.serving is not self.serving:
+                self._recogniser.pipeline.serve(self.serving)
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
             self._obey(reload)
             self._cameras.open_due()
             self._tell_states()
-            self._recall()
+            self._recogniser.recall()
             if now >= next_tick:
                 next_tick = now + 1.0
                 self._cameras.watch()
                 self._count_drops()
-                self._switch()
+                if self._incumbent.succeed():
+                    self._announce()
             if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify("WATCHDOG=1")
@@ -179,33 +152,18 @@ class Runtime:
                     return
                 stop.wait(_TICK_S)
 
-    def frames_superseded(self) -> int:
-        """Frames that arrived while the pipeline was busy and were replaced by newer ones."""
-        return self.counters.total("frames_dropped", reason="superseded")
+    @property
+    def serving(self) -> Serving:
+        """The pair that answers now; from any thread."""
+        return self._incumbent.serving
+
+    def redress(self) -> None:
+        """Serve the same pair, dressed anew, from the next frame on; from any thread."""
+        self._incumbent.redress()
 
     def camera_errors(self) -> dict[str, FinesightError]:
         """Why files and folders could not be read, by camera."""
         return self._cameras.errors()
-
-    def _build_camera(self, name: str, camera: CameraConfig, on_state: OnState) -> Camera:
-        source, options = parse_source(camera.source), capture_options(camera)
-        recorder = self._recorders.of(name, camera.record_mib * 2**20) if camera.record_mib else None
-
-        def open_door() -> FrameSource:
-            if recorder is None:
-                return open_source(source, camera.backend, options)
-            recorder.connected()
-            return open_source(source, camera.backend, options, recorder.put)
-
-        return Camera(
-            name,
-            source,
-            open_door,
-            self._mailbox,
-            on_state,
-            policy_for(source, camera.pacing, camera.stall_timeout_s, camera.view),
-            is_there=knock_for(source),
-        )
 
     def _is_wanted(self, frame: Frame) -> bool:
         if self._cameras.is_open(frame.camera):
@@ -213,91 +171,13 @@ class Runtime:
         self.counters.add("frames_dropped", camera=frame.camera, reason="closed")
         return False
 
-    def _recognise(self, frames: list[Frame], stop: threading.Event) -> None:
-        """Recognise what was taken at once: one run of the detector, then frame by frame."""
-        for frame in frames:
-            self._recorders.looked(frame)
-        try:
-            glances = self.pipeline.detect(frames)
-        except Exception:
-            log.exception("cameras %s: the detector failed", ", ".join(frame.camera for frame in frames))
-            for frame in frames:
-                self.counters.add("frames_failed", camera=frame.camera)
-            stop.wait(_FAILURE_PAUSE_S)
-            return
-        for frame, glance in zip(frames, glances, strict=True):
-            self._recognise_one(frame, glance, stop)
-
-    def _recognise_one(self, frame: Frame, glance: Glance, stop: threading.Event) -> None:
-        try:
-            result = self.pipeline.process(frame, glance)
-        except Exception:
-            self.counters.add("frames_failed", camera=frame.camera)
-            log.exception("camera %s: frame %d failed", frame.camera, frame.index)
-            stop.wait(_FAILURE_PAUSE_S)
-            return
-        self.counters.add("frames_recognised", camera=frame.camera)
-        self.counters.add("looks", result.looks, camera=frame.camera)
-        self.timer.add(result.timings.stages_ms)
-        self._send(result.events)
-        for observe in self.observers:
-            observe(frame, result)
-
-    def _recall(self) -> None:
-        try:
-            self._send(self.pipeline.recall())
-        except FinesightError:
-            self.counters.add("recalls_failed")
-            log.exception("an object that has left cannot be searched again")
-
-    def _send(self, events: list[Event]) -> None:
-        for event in events:
-            if event.type == "end":
-                self._freshness.note(event.decision, self.pipeline.serving)
-            if "capture_to_decision" in event.latency_ms:
-                self.timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
-                self._journeys.begin(event.event_id, event.captured_ns)
-            payload = event_payload(event, self.config.site, self.config.device, self.boot_id, self._sequence)
-            self._sequence += 1
-            self.outbox.put(
-                self._announcer.topic(event.camera, "events"), payload, priority_of(event.type), event.event_id
-            )
-            self._announcer.mirror(event)
-            self.counters.add("events", camera=event.camera, type=event.type)
-
-    def _switch(self) -> None:
-        """Serve what was activated since, once it is loaded."""
-        successor = self._successor.poll(self.serving)
-        if successor is None:
-            return
-        try:
-            successor = self._dress(successor)  # once more: it may have been long in loading
-        except FinesightError as error:
-            self.counters.add("dress_failed")
-            log.warning("%s; it serves as it was loaded", error)
-        with self._serve_lock:
-            self.serving = successor
-        log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
-        self._announce_self()
-        self._announce_health()
-
-    def redress(self) -> None:
-        """Serve the same pair, dressed anew, from the next frame on; from any thread."""
-        while True:
-            serving = self.serving
-            dressed = self._dress(serving)
-            with self._serve_lock:
-                if self.serving is serving:  # else another pair took over meanwhile
-                    self.serving = dressed
-                    return
-
     def _tell_states(self) -> None:
         """Publish what cameras said of themselves, and end what a lost view can no longer show."""
         while self._cameras.told:
             told = self._cameras.told.popleft()
             self._announcer.status(told)
             if told.state in _LOST:
-                self._send(self.pipeline.view_lost(told.camera))
+                self._recogniser.lose_view(told.camera)
                 self._recorders.lost(told.camera)
 
     def _obey(self, reload: threading.Event | None) -> None:
@@ -308,8 +188,7 @@ class Runtime:
                 self._reload()
         for letter in self._announcer.letters():
             if letter.kind == "home_assistant":
-                self._announce_self()
-                self._announce_health()
+                self._announce()
                 continue
             outcome: dict[str, Any] | CommandError
             try:
@@ -352,25 +231,22 @@ class Runtime:
         except ConfigError as error:
             self.counters.add("reloads", result="refused")
             log.error("%s; the configuration that runs goes on", error)  # noqa: TRY400  the message says it all
-            self._announce_self()
-            self._announce_health()
+            self._announce()
             raise CommandError(str(error)) from error
         plan = plan_reload(self.config, wanted)
         self._tell_states()
         for name in (*plan.removed, *plan.changed):
-            self._send(self.pipeline.view_lost(name))
+            self._recogniser.lose_view(name)
             self._recorders.end(name)
         self.config = plan.config
         pipeline = build_pipeline(self.serving, self.config.recognition, self.config.cameras, self.counters)
-        pipeline.take_over(self.pipeline, plan.changed)
-        self.pipeline = pipeline
+        self._recogniser.go_on_by(pipeline, plan.changed)
         self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
         self._announcer.forget(plan.removed)
         self.counters.add("reloads", result="done")
         log.info("configuration read again: %s", plan.summary())
         self._keep_config()
-        self._announce_self()
-        self._announce_health()
+        self._announce()
         return plan.summary()
 
     def _keep_config(self) -> None:
@@ -389,10 +265,11 @@ class Runtime:
 
     def report(self) -> HealthReport:
         """The state of the device now; from any thread."""
-        events, size = self.outbox.depth()
+        events, size = self._outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
+        publisher, serving = self._announcer.publisher, self.serving
         limits, drift = self.config.gallery, self._freshness.drift
-        gallery_age_s = age_s(self.serving.gallery_created_at, time.time())
+        gallery_age_s = age_s(serving.gallery_created_at, time.time())
         return HealthReport(
             site=self.config.site,
             device=self.config.device,
@@ -408,24 +285,24 @@ class Runtime:
             stages=self.timer.snapshot(),
             outbox_events=events,
             outbox_bytes=size,
-            mqtt_connected=self.publisher is not None and self.publisher.connected,
-            mqtt_error=self.publisher.error if self.publisher else None,
+            mqtt_connected=publisher is not None and publisher.connected,
+            mqtt_error=publisher.error if publisher else None,
             resident_bytes=resident_bytes(),
             temperatures_c=read_temperatures(),
             throttling=throttling(),
-            versions={
-                "edge": __version__,
-                "bundle": self.serving.bundle_id,
-                "gallery": self.serving.gallery_id,
-            },
-            gallery_space="compatible" if self.serving.older else "native",
-            categories_compatible=tuple(sorted(self.serving.older)),
+            versions={"edge": __version__, "bundle": serving.bundle_id, "gallery": serving.gallery_id},
+            gallery_space="compatible" if serving.older else "native",
+            categories_compatible=tuple(sorted(serving.older)),
             gallery_age_s=gallery_age_s,
             gallery_drift=drift,
             gallery_stale=staleness(gallery_age_s, drift, limits.stale_after_days, limits.drift),
             safe_mode=safe_mode,
             config_error=self._file.problem if self._file else None,
         )
+
+    def _announce(self) -> None:
+        self._announce_self()
+        self._announce_health()
 
     def _announce_health(self) -> None:
         self._count_drops()

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 
 from edge.errors import PublishError
-from edge.mqtt import Connection, MqttSettings, Received
-from edge.publish import backoff_s
+from edge.mqtt import Connection, Received
+from edge.mqtt_settings import MqttSettings, backoff_s
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import BundleError, FinesightError
-from edge.pipeline import Counts
 from edge.pointer import current
 from edge.serving import Serving
+from edge.types import Counts
 
 log = logging.getLogger(__name__)
 

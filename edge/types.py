@@ -119,6 +119,14 @@ class Event:
     historical: bool = False  # told of an object that was seen earlier
 
 
+class Counts(Protocol):
+    """Where drops and sheds are counted."""
+
+    def add(self, name: str, amount: int = 1, /, **labels: str) -> None:
+        """Count something that happened."""
+        ...
+
+
 class Engine(Protocol):
     """A loaded model: one batch of one input in, all outputs out; from any thread."""
 

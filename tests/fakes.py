@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from edge.capture import Timing
+from edge.capture_policy import Timing
 from edge.health import HealthReport
 from edge.source import EndOfStream, Picture
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.capture import Camera, Policy, policy_for
+from edge.capture import Camera
 from edge.capture_door import choose_backend, open_source
 from edge.capture_mailbox import Mailbox
+from edge.capture_policy import Policy, policy_for
 from edge.config import ViewConfig
 from edge.errors import CaptureError
 from edge.source import BadPictureError, CaptureOptions, EndOfStream, Picture, parse_source

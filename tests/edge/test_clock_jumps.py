@@ -29,7 +29,7 @@ READ_THE_WALL_CLOCK = {
     "age_clock": "to find out when it was set",
     "bench": "captured_at",
     "cameras": "since when a camera's state is what it is, for people",
-    "capture": "captured_at, and how far a camera's own clock is off",
+    "capture_policy": "captured_at, and how far a camera's own clock is off",
     "kiosk": "when an item was taught, for people",
     "outbox": "stamps of messages, whose ages are measured by the age clock",
     "probe": "how far a camera's clock is off",

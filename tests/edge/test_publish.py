@@ -8,8 +8,9 @@ import random
 import threading
 
 from edge.errors import PublishError, RefusedError
-from edge.mqtt import Acknowledgement, MqttSettings
-from edge.publish import Publisher, Subscriptions, backoff_s
+from edge.mqtt import Acknowledgement
+from edge.mqtt_settings import MqttSettings, backoff_s
+from edge.publish import Publisher, Subscriptions
 
 SETTINGS = MqttSettings("till", window=4, backoff_first_s=0.001, backoff_max_s=0.002, connect_timeout_s=1.0)
 DEADLINE_S = 10.0

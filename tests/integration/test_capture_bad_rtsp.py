@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.capture import Policy
 from edge.capture_mailbox import Mailbox
+from edge.capture_policy import Policy
 from edge.source import CaptureOptions
 from tests.integration import rtsp_proxy
 from tests.integration.live_cameras import DOORS, PATIENT_S, Seen, starting

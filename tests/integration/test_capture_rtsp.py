@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.capture import Policy, policy_for
 from edge.capture_door import open_source
 from edge.capture_mailbox import Mailbox
+from edge.capture_policy import Policy, policy_for
 from edge.errors import CaptureError
 from edge.image import encode_image
 from edge.probe import probe

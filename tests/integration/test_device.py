@@ -18,7 +18,7 @@ import pytest
 from edge import slots
 from edge.gallery import seal_gallery
 from edge.image import read_image
-from edge.mqtt import MqttSettings
+from edge.mqtt_settings import MqttSettings
 from edge.state_lock import StateLock
 from edge.subscribe import Subscriber
 from tests.integration.mosquitto import Mosquitto, free_port

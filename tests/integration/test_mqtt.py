@@ -200,7 +200,7 @@ def test_the_broker_tells_of_a_device_that_died(mosquitto):
     mosquitto.start()
     inbox = Inbox()
     program = (
-        "import sys; from edge.mqtt import *\n"
+        "import sys; from edge.mqtt import *; from edge.mqtt_settings import *\n"
         f"link = Connection(MqttSettings('mouth', port={mosquitto.port}), Will({AVAILABLE!r}, b'offline'))\n"
         f"link.publish({AVAILABLE!r}, b'online', retain=True)\n"
         "while True: link.step(1.0)\n"

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from edge.errors import PublishError
-from edge.mqtt import Connection, MqttSettings, tls_context
+from edge.mqtt import Connection
+from edge.mqtt_settings import MqttSettings, tls_context
 from edge.publish import Publisher
 from edge.subscribe import Subscriber
 from tests.integration.certificates import Authority

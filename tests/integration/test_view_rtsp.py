@@ -11,9 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from edge.capture import Camera, Policy
+from edge.capture import Camera
 from edge.capture_door import open_source
 from edge.capture_mailbox import Mailbox
+from edge.capture_policy import Policy
 from edge.config import ViewConfig
 from edge.image import encode_image, resize
 from edge.source import CaptureOptions, EndOfStream, parse_source

@@ -1,0 +1,56 @@
+"""How long a camera that died is left alone before it is opened again.
+
+Rules:
+1. A jittered, doubling wait of 1 to 30 s; delivering well begins it anew.
+2. So does coming back: one that is not even there (edge/capture_knock.py) is asked for every second or two meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from edge.capture_policy import Policy, Timing
+
+
+class Patience:
+    """The patience with one camera; only its own thread calls it."""
+
+    def __init__(self, policy: Policy, timing: Timing, is_there: Callable[[], bool]) -> None:
+        self._policy, self._timing, self._is_there = policy, timing, is_there
+        self._failures = 0  # in a row
+        self._away = False  # it was not there when it was last asked for
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it failed so often in a row that it is taken for gone."""
+        return self._failures >= self._policy.offline_after
+
+    def note_failure(self) -> None:
+        """It failed once more."""
+        self._failures += 1
+
+    def begin_anew(self) -> None:
+        """It delivers well: its failures are forgotten."""
+        self._failures = 0
+
+    def next_wait_s(self) -> float:
+        """How long to wait now."""
+        ceiling_s = min(self._policy.longest_wait_s, self._policy.first_wait_s * 2.0 ** min(self._failures - 1, 16))
+        # Between half the ceiling and all of it, so that many cameras of one switch do not come back at once.
+        return max(self._policy.first_wait_s, ceiling_s * (0.5 + 0.5 * self._timing.chance()))
+
+    def wait(self, wait_s: float, stop: threading.Event) -> None:
+        """Wait, at most until stopped; when a camera that was not there comes back, no longer."""
+        was_away, self._away = self._away, not self._is_there()
+        if not self._away:
+            if was_away:  # it came back while it was being opened
+                self._failures, wait_s = 0, self._policy.first_wait_s
+            self._timing.wait(stop, wait_s)
+            return
+        until_ns = self._timing.monotonic_ns() + round(wait_s * 1e9)
+        while not stop.is_set() and (left_s := (until_ns - self._timing.monotonic_ns()) / 1e9) > 0:
+            self._timing.wait(stop, min(left_s, self._policy.knock_s * (0.5 + 0.5 * self._timing.chance())))
+            if self._is_there():
+                self._failures, self._away = 0, False
+                break
