@@ -74,7 +74,7 @@ def main() -> None:
         # shuffled: neighbours in the list show the same product from nearly the same place
         random.Random(0).shuffle(rows)
         rows = rows[: arguments.limit or None]
-        report = (play(work, data, rows) if arguments.only != "disk" else {}) | offline(work, data, rows)
+        report = offline(work, data, rows) | (play(work, data, rows) if arguments.only != "disk" else {})
         report |= {"backbone": arguments.backbone, "classifier": arguments.classifier or arguments.backbone}
         report |= {"split": arguments.split, "machine": machine(), "date": date.today().isoformat()}  # noqa: DTZ011
         print(json.dumps(report, indent=1))
@@ -246,9 +246,11 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     """FP32 beside INT8 on the same photos, without camera and codec; the nearest item, whatever the thresholds."""
     from edge.bundle import read_bundle
     from edge.decide import categories_to_search, decide
+    from edge.digest import sha256_of
     from edge.gallery import read_gallery
     from edge.gallery_store import read_category
     from edge.image import read_image
+    from edge.manifest import FileEntry
     from edge.search import build_index
     from edge.stages import load_stages
     from edge.timing import Timings
@@ -267,7 +269,9 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
             )
             for model in (bundle.manifest.classifier, *bundle.manifest.embedders)
         ]
-        manifest = bundle.manifest.model_copy(update={"classifier": models[0], "embedders": models[1:]})
+        files = [FileEntry(path=f.name, size=f.stat().st_size, sha256=sha256_of(f)) for f in folder.glob("*.onnx")]
+        chosen = {"classifier": models[0], "embedders": models[1:], "files": files}
+        manifest = bundle.manifest.model_copy(update=chosen)
         stages = load_stages(folder, manifest)
         indexes = {
             category: build_index(read_category(gallery.path(category), model.space_id, model.dim))
