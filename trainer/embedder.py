@@ -236,8 +236,8 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     cards = []
     for name in crops.categories:
         own = recipe.own(name)
-        data = own.data.model_copy(update={"categories": [name]})
-        same = own.input == recipe.input and own.data == recipe.data
+        data = recipe.data.model_copy(update={"categories": [name]})
+        same = own.input == recipe.input
         chosen = (
             crops.of_category(name) if same else load_crops(data, preprocess_of(own), train_spec_of(own), each_item=2)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, Input
+from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, Input, Own
 
 EPOCHS = 0.5  # of the recipe's
 SIDE = 0.75  # of the canvas: a bit more than half of its pixels
@@ -30,11 +30,9 @@ def quickened(recipe: AnyRecipe) -> AnyRecipe:
     changes["input"] = _smaller(recipe.input, stride)
     if isinstance(recipe, EmbedderRecipe):
         changes["each"] = {
-            name: own.model_copy(
-                update={
-                    "input": None if own.input is None else _smaller(own.input, stride),
-                    "epochs": None if own.epochs is None else _halved(own.epochs),
-                }
+            name: Own(
+                input=None if own.input is None else _smaller(own.input, stride),
+                epochs=None if own.epochs is None else _halved(own.epochs),
             )
             for name, own in recipe.each.items()
         }

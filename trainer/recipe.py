@@ -198,7 +198,6 @@ class Own(_Tree):
 
     input: Input | None = None  # where the shape of its objects wants another
     epochs: Annotated[int | None, Field(ge=1)] = None  # where it is harder or easier to learn
-    train_splits: list[str] | None = None
 
 
 class EmbedderRecipe(_Recipe):
@@ -253,8 +252,7 @@ class EmbedderRecipe(_Recipe):
         """The recipe of one category's embedder."""
         own = self.each.get(category, Own())
         optimiser = self.optimiser.model_copy(update={"epochs": own.epochs or self.optimiser.epochs})
-        data = self.data.model_copy(update={"train_splits": own.train_splits or self.data.train_splits})
-        return self.model_copy(update={"input": own.input or self.input, "optimiser": optimiser, "data": data})
+        return self.model_copy(update={"input": own.input or self.input, "optimiser": optimiser})
 
     @property
     def confused(self) -> bool:

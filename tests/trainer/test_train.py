@@ -108,14 +108,6 @@ def test_embedders_of_each_category_start_from_the_classifiers_trunk(tmp_path):
     assert all(torch.equal(source[key], taken[key]) for key in source)
 
 
-def test_a_category_may_learn_from_splits_of_its_own(tmp_path):
-    index = write_crops(tmp_path / "data")
-    index.write_text(index.read_text().replace("-0-0.png,train", "-0-0.png,more"))
-    recipe = embedder_recipe(index, 1, one_per_category=True, each={"red": {"train_splits": ["train", "more"]}})
-    blue, red = train_embedders(recipe, tmp_path / "run")
-    assert (blue.data["train"], red.data["train"]) == (7, 8)
-
-
 def test_a_trunk_of_another_shape_is_refused(tmp_path):
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "classifier")
