@@ -16,7 +16,7 @@ started=$SECONDS
 step() { printf '\n== %s (%d min %02d s) ==\n' "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
 
 step "render the training data and the stream"
-[ -e runs/synthetic/index.csv ] || $bin/edge-train synthesize -o runs/synthetic --seed 1 --invented 10
+[ -e runs/synthetic/index.csv ] || $bin/edge-train synthesize -o runs/synthetic --seed 1
 mkdir -p demo "$runs"
 [ -n "$quick" ] || $bin/edge-train synthesize --stream -o demo/stream.mp4 --seed 22
 
