@@ -3,8 +3,8 @@
     python benchmarks/expansion.py              # into runs/expansion; finished trainings are not repeated
     python benchmarks/expansion.py --minutes 5  # stops before a training that would begin later
 
-Cards: twenty photos of the playing cards' train folder (others for each seed) against the same twenty and scenes onto
-which their cards, cut from their true boxes, are pasted; mAP on the test folder; and how good the masks are that
+Cards: twenty photos of the playing cards' train folder (others for each seed), or five, against the same and scenes
+onto which their cards, cut from their true boxes, are pasted; mAP on the test folder; and how good the masks are that
 self-tuning would keep (expansion_guard.py). Groceries: an embedder that has seen catalogue pictures alone, varied as
 any, against the same pasted onto photos; Recall@1 of the photos of split `val` among the catalogue pictures; first as a
 linear map on frozen features (expansion_probe.py). Writes benchmarks/results/expansion.json after each training.
@@ -33,7 +33,7 @@ from trainer.recipe import DetectorRecipe  # noqa: E402
 from trainer.synthetic.paste import Layout  # noqa: E402
 
 SEEDS = (0, 1, 2)
-PHOTOS = 20  # of cards, with true boxes
+PHOTOS, FEW_PHOTOS = 20, 5  # of cards, with true boxes
 CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is left for validation; every photo is listed five times
 CARD_LAYOUT = Layout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # photos on end, cards lying in any direction
 CARD_STEPS, CARD_BATCH, CARD_PX = 312, 4, 192
@@ -45,6 +45,7 @@ def main() -> None:
     """Train what is missing, write what is known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after so many")
+    parser.add_argument("--only", default="", help="trainings whose name begins so")
     parser.add_argument("--prepare", action="store_true", help="paste all scenes, train nothing")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/expansion")
     arguments = parser.parse_args()
@@ -59,7 +60,7 @@ def main() -> None:
         return
     for name, seed, step in plan(work, data):
         done = work / f"{name}-{seed}.json"
-        if done.exists():
+        if done.exists() or not name.startswith(arguments.only):
             continue
         if time.monotonic() - begun > 60 * arguments.minutes:
             print("stopped: not all trained yet")
@@ -75,8 +76,8 @@ def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[st
     """All trainings, seed by seed, the main comparisons first."""
     rooms, shops = grounds(work, data)
 
-    def cards(backgrounds: Path | None) -> Callable[[int], dict[str, Any]]:
-        return lambda seed: card_arm(work, data, seed, backgrounds)
+    def cards(backgrounds: Path | None, photos: int = PHOTOS) -> Callable[[int], dict[str, Any]]:
+        return lambda seed: card_arm(work, data, seed, backgrounds, photos)
 
     def groceries(backgrounds: Path | None) -> Callable[[int], dict[str, Any]]:
         return lambda seed: grocery_arm(work, data, seed, backgrounds)
@@ -85,6 +86,8 @@ def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[st
         return lambda seed: probe_arm(work, data, seed, backgrounds)
 
     first = [("cards_photos_alone", cards(None)), ("cards_pasted_on_photos", cards(shops))]
+    first += [("cards_few_photos_alone", cards(None, FEW_PHOTOS))]
+    first += [("cards_pasted_on_few_photos", cards(shops, FEW_PHOTOS))]
     first.append(("cards_guard", lambda seed: guard_arm(work, data, seed, shops)))
     second = [("groceries_catalogue_alone", groceries(None)), ("groceries_pasted_on_rooms", groceries(rooms))]
     probed = [("groceries_probe_catalogue_alone", probes(None)), ("groceries_probe_pasted_on_rooms", probes(rooms))]
@@ -101,15 +104,15 @@ def prepare(work: Path, data: Path) -> None:
     rooms, shops = grounds(work, data)
     for seed in SEEDS:
         for backgrounds in (shops, Path("plain")):
-            card_scenes(work, read_cards(work, data)["train"], seed, backgrounds)
+            card_scenes(work, read_cards(work, data)["train"], seed, backgrounds, PHOTOS)
         for backgrounds in (rooms, shops):
             grocery_scenes(work, data, seed, backgrounds)
 
 
-def card_scenes(work: Path, every: Path, seed: int, backgrounds: Path) -> tuple[Path, dict[str, int]]:
+def card_scenes(work: Path, every: Path, seed: int, backgrounds: Path, photos: int) -> tuple[Path, dict[str, int]]:
     """The folder of a seed's photos with pasted scenes, and what they were made of."""
-    folder = work / f"cards-{backgrounds.name}-{seed}"
-    return folder, pasted(folder, few_photos(work, every, seed), None, None, seed, backgrounds, "cards")
+    folder = work / f"cards-{backgrounds.name}-{photos}-{seed}"
+    return folder, pasted(folder, few_photos(work, every, seed, photos), None, None, seed, backgrounds, "cards")
 
 
 def grocery_scenes(work: Path, data: Path, seed: int, backgrounds: Path) -> tuple[Path, dict[str, int]]:
@@ -133,20 +136,20 @@ def grounds(work: Path, data: Path) -> tuple[Path, Path]:
     return rooms, shops
 
 
-def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
-    """Train a detector from twenty photos; score it on the test folder."""
+def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None, photos: int) -> dict[str, Any]:
+    """Train a detector from some photos; score it on the test folder."""
     from trainer.assessment import assess_detector
     from trainer.detector import train_detector
 
     all_scenes = read_cards(work, data)
     name = "alone" if backgrounds is None else backgrounds.name
-    source, steps_per_epoch, counts = few_photos(work, all_scenes["train"], seed), PHOTOS // CARD_BATCH, {}
+    source, steps_per_epoch, counts = few_photos(work, all_scenes["train"], seed, photos), photos // CARD_BATCH, {}
     if backgrounds is not None:
-        folder, counts = card_scenes(work, all_scenes["train"], seed, backgrounds)
+        folder, counts = card_scenes(work, all_scenes["train"], seed, backgrounds, photos)
         source = folder / "scenes.json"
         listed = sum(image["split"] == "train" for image in json.loads(source.read_text())["images"])
         steps_per_epoch = listed // CARD_BATCH
-    out = work / f"detector-{name}-{seed}"
+    out = work / f"detector-{name}-{photos}-{seed}"
     recipe = card_recipe(data, seed, source, all_scenes["probe"], steps_per_epoch)
     train_detector(recipe, out)
     found = assess_detector(out, all_scenes["test"], None, "test")
@@ -177,7 +180,7 @@ def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict
     from trainer.synthetic.ground import photo_ground
 
     all_scenes = read_cards(work, data)
-    source = few_photos(work, all_scenes["train"], seed)
+    source = few_photos(work, all_scenes["train"], seed, PHOTOS)
     others = tuple(path for path, _ in other_photos(all_scenes["train"], source))
     listed = CARD_SCENES * 9 // 10 + PHOTOS * PHOTO_TIMES
     recipe = card_recipe(data, seed, source, all_scenes["probe"], listed // CARD_BATCH)
@@ -199,7 +202,8 @@ def guard_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str,
     from benchmarks.expansion_guard import guard
 
     every = read_cards(work, data)["train"]
-    return guard(work / f"detector-{backgrounds.name}-{seed}", other_photos(every, few_photos(work, every, seed)))
+    source = few_photos(work, every, seed, PHOTOS)
+    return guard(work / f"detector-{backgrounds.name}-{PHOTOS}-{seed}", other_photos(every, source))
 
 
 def other_photos(every: Path, source: Path) -> list[tuple[Path, Any]]:
@@ -247,11 +251,11 @@ def read_cards(work: Path, data: Path) -> dict[str, Path]:
     return {"train": folder / "every.json", "test": folder / "test.json", "probe": folder / "probe.json"}
 
 
-def few_photos(work: Path, every: Path, seed: int) -> Path:
-    """Twenty photos of the train folder, others for each seed."""
-    path = work / f"photos-{seed}.json"
+def few_photos(work: Path, every: Path, seed: int, photos: int) -> Path:
+    """Photos of the train folder, others for each seed."""
+    path = work / f"photos-{photos}-{seed}.json"
     identities = [image["id"] for image in json.loads(every.read_text())["images"]]
-    chosen = np.random.default_rng(seed).permutation(len(identities))[:PHOTOS]
+    chosen = np.random.default_rng(seed).permutation(len(identities))[:photos]
     keep_images(every, [identities[i] for i in chosen], path)
     return path
 
