@@ -12,13 +12,14 @@ from edge.rerank import RERANKED, Outlines
 from edge.stages import Embedder, Stages
 from edge.timing import Timings
 from edge.types import Box, Category, FloatArray, Hit, Image
+from edge.widening import widened
 from quantize.index import Sample
 from quantize.openset import Asked
 from quantize.probes import Gallery
 
 
 def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
-    """The gallery of each category, embedded by the form that ships.
+    """The gallery of each category, as it is embedded for a device, by the form that ships.
 
     Raises:
         CaptureError: a crop cannot be read.
@@ -26,9 +27,16 @@ def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
     """
     galleries = {}
     for category in sorted({sample.category for sample in samples}):
-        crops = [sample for sample in samples if sample.category == category]
-        vectors = np.stack([_embed(sample, stages.embedders[category]) for sample in crops])
-        galleries[category] = Gallery(vectors, tuple(sample.item for sample in crops))
+        embedder = stages.embedders[category]
+        listed: dict[str, list[Sample]] = {}
+        for sample in samples:
+            if sample.category == category:
+                listed.setdefault(sample.item, []).append(sample)
+        rows: list[tuple[str, FloatArray]] = []
+        for item, crops in listed.items():  # the pictures of one item at a time are held
+            pictures = [sample.crop(embedder.model.preprocess.crop_margin) for sample in crops]
+            rows += [(item, _vector(view, embedder)) for view in widened(pictures)]
+        galleries[category] = Gallery(np.stack([row for _, row in rows]), tuple(item for item, _ in rows))
     return galleries
 
 
@@ -109,7 +117,10 @@ def _categories(sample: Sample, stages: Stages) -> list[Category]:
 
 
 def _embed(sample: Sample, embedder: Embedder) -> FloatArray:
-    picture = sample.crop(embedder.model.preprocess.crop_margin)
+    return _vector(sample.crop(embedder.model.preprocess.crop_margin), embedder)
+
+
+def _vector(picture: Image, embedder: Embedder) -> FloatArray:
     return np.asarray(embedder.embed(picture, _whole(picture), Timings())[0], np.float32)
 
 

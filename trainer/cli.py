@@ -137,15 +137,14 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
 
 def _embed(args: argparse.Namespace) -> dict[str, object]:
     from trainer.data import choose, read_samples
-    from trainer.embed_gallery import FEW, embed_gallery
+    from trainer.embed_gallery import embed_gallery
 
     listed = read_samples(args.data, args.root)
     negatives = [args.negative] if args.negative else []
     samples = [sample for split in [*args.split.split(","), *negatives] for sample in choose(listed, [split])]
     if not samples:
         raise TrainError(f"{args.data}: found no picture of split {args.split!r}, expected some")
-    few = FEW if args.few is None else args.few
-    done = embed_gallery(args.bundle, samples, args.out, negatives=negatives, per_item=args.per_item, few=few)
+    done = embed_gallery(args.bundle, samples, args.out, negatives=negatives, per_item=args.per_item, few=args.few)
     return {
         "out": str(args.out),
         "generation": done.gallery.generation,

@@ -16,20 +16,17 @@ from edge.errors import BundleError, TrainError
 from edge.gallery import Gallery, seal_gallery
 from edge.gallery_store import NEGATIVE
 from edge.gallery_writer import GalleryWriter
-from edge.image import encode_image, resize, seen_otherwise
+from edge.image import encode_image, resize
 from edge.manifest import Manifest, parse_manifest
 from edge.stages import Embedder, Localiser, load_stages
 from edge.timing import Timings
 from edge.types import Box, FloatArray, Image
+from edge.widening import FEW, widened
 from trainer.data import Sample, load_pictures
 
 log = logging.getLogger(__name__)
 
 _MANIFEST = "bundle.json"
-FEW = 4  # an item of fewer pictures is embedded from other views, too
-# Degrees and zoom: a catalogue picture is upright and whole, a photo in a shop is neither. By one catalogue picture for
-# each of 81 groceries, photos of `val` find their item in 84.5 % with these, 82.8 % without (benchmarks/grocery.py).
-_VIEWS = ((30.0, 1.0), (-30.0, 1.0), (0.0, 1.3), (0.0, 1.6), (0.0, 2.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +108,7 @@ def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = F
     Raises:
         EngineError: the model failed.
     """
-    seen = list(images_rgb)
-    if len(images_rgb) < few:
-        seen += [seen_otherwise(image, degrees, zoom, 1.0) for image in images_rgb for degrees, zoom in _VIEWS]
-    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in seen])
+    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in widened(images_rgb, few)])
 
 
 def _outline(localiser: Localiser, image_rgb: Image) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edge.find_command import add_find_arguments
+from edge.widening import FEW
 from trainer.evaluate_options import add_evaluate
 from trainer.expand_command import add_expand
 from trainer.sample import Layout
@@ -111,7 +112,9 @@ def _add_embed(commands: Any) -> None:
         "--negative", help="split of pictures of what must not be named: where one is the nearest, nothing is"
     )
     embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
-    embed.add_argument("--few", type=int, help="an item of fewer pictures is embedded in other views, too; 0: none is")
+    embed.add_argument(
+        "--few", type=int, default=FEW, help="an item of fewer pictures is embedded in other views, too; 0: none is"
+    )
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
 
 
