@@ -31,7 +31,7 @@ from edge.overlay_made import Made, pack, unpack
 from edge.overlay_store import OverlayStore, Taught
 from edge.query import mask_of
 from edge.rerank import Outlines, outlines_for
-from edge.search import build_index
+from edge.search import ExactIndex
 from edge.seek import Sought
 from edge.serving import Search, Serving
 from edge.timing import Timings
@@ -212,7 +212,7 @@ def _index_of(category: str, live: dict[Taught, Embedded]) -> Search:
     items = [item for item, one in live.items() if category in one.vectors]
     rows = [live[item].vectors[category] for item in items]
     vectors_i8, scales = quantise(np.concatenate(rows))
-    return build_index(
+    return ExactIndex(  # however many rows: a graph takes seconds to build, and each lesson builds anew
         CategoryItems(
             item_ids=tuple(item.item_id for item in items),
             labels=tuple(item.label for item in items),
