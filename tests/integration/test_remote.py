@@ -21,7 +21,7 @@ from tests.integration.mqtt_samples import settings
 from tests.integration.test_device import DEMO, install
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 75.0  # health is told every 30 s, and not kept for a connection that comes late
+DEADLINE_S = 90.0  # health is told every 60 s, and not kept for a connection that comes late
 BASE = "finesight/test/one"
 LOOPED = f"{{source: 'file://{DEMO / 'stream.mp4'}?loop=1'}}"
 SCHEMAS = {
