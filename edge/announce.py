@@ -72,6 +72,11 @@ class Announcer:
             on_delivered=journeys.end,
         )
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a broker, and it hears us."""
+        return self.publisher is not None and self.publisher.connected
+
     def start(self) -> None:
         """Begin connecting, in the background."""
         if self.publisher is not None:

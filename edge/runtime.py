@@ -124,6 +124,7 @@ class Runtime:
         next_tick = next_health = time.monotonic()
         watchdog_s = watchdog_interval_s() or _HEALTH_INTERVAL_S
         next_watchdog = next_tick
+        heard = False
         while not stop.is_set():
             frames = self._mailbox.take_several(_TICK_S, self._recogniser.pipeline.together)
             self._recogniser.recognise([frame for frame in frames if self._is_wanted(frame)], stop)
@@ -144,7 +145,9 @@ class Runtime:
             if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify("WATCHDOG=1")
-            if now >= next_health:
+            # Health is not kept for who cannot hear it: a connection begins with it.
+            heard, unheard = self._announcer.connected, not heard
+            if now >= next_health or (heard and unheard):
                 next_health = now + _HEALTH_INTERVAL_S
                 self._announce_health()
             if not frames and self._mailbox.drained:  # no camera to wait for
@@ -285,7 +288,7 @@ class Runtime:
             stages=self.timer.snapshot(),
             outbox_events=events,
             outbox_bytes=size,
-            mqtt_connected=publisher is not None and publisher.connected,
+            mqtt_connected=self._announcer.connected,
             mqtt_error=publisher.error if publisher else None,
             resident_bytes=resident_bytes(),
             temperatures_c=read_temperatures(),

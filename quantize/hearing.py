@@ -68,11 +68,9 @@ def ask(
     for sample in samples:
         categories = _categories(sample, stages)
         searched = [category.name for category in categories if category.name in galleries]
-        embedders = [stages.embedders[name] for name in searched]
-        vectors = {id(one): _embed(sample, one) for one in {id(one): one for one in embedders}.values()}
+        vectors = {one: _embed(sample, one) for one in {stages.embedders[name] for name in searched}}
         scores = {
-            name: best_by_item(vectors[id(one)], galleries[name], items[name])
-            for name, one in zip(searched, embedders, strict=True)
+            name: best_by_item(vectors[stages.embedders[name]], galleries[name], items[name]) for name in searched
         }
         counting = [name for name in searched if name in (outlines or {})]
         if outlines and counting and (shown := _outline(sample, stages)) is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import TrainError
 from trainer.synthetic.dataset import write_dataset
 from trainer.synthetic.invented import invented, look_of
 from trainer.synthetic.items import CATEGORIES, catalogue
@@ -29,7 +30,7 @@ def test_items_that_are_taken_are_not_invented_again() -> None:
 
 
 def test_more_than_can_be_told_apart_is_refused() -> None:
-    with pytest.raises(ValueError, match="found 201 items of each category, expected 0 to 200"):
+    with pytest.raises(TrainError, match="found 201 items of each category, expected 0 to 200"):
         invented(1, 201)
 
 

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from edge.errors import TrainError
 from trainer.synthetic.items import CATEGORIES, Item, catalogue
 
 Look = tuple[object, ...]
-_PER_CATEGORY_AT_MOST = 200
+_MOST = 200  # of each category; cartons, the poorest, have 742 looks besides their own
 
 
 def invented(seed: int, per_category: int, taken: Collection[Item] = ()) -> list[Item]:
@@ -26,19 +27,18 @@ def invented(seed: int, per_category: int, taken: Collection[Item] = ()) -> list
         taken: other items that none of them may look like.
 
     Raises:
-        ValueError: more are asked for than can be put together.
+        TrainError: more are asked for than can surely be put together.
     """
-    if not 0 <= per_category <= _PER_CATEGORY_AT_MOST:
-        expected = f"0 to {_PER_CATEGORY_AT_MOST}"
-        raise ValueError(f"invented: found {per_category} items of each category, expected {expected}")
+    if not 0 <= per_category <= _MOST:
+        raise TrainError(f"invented: found {per_category} items of each category, expected 0 to {_MOST}")
     looks = {look_of(item) for item in (*catalogue(), *taken)}
     made: list[Item] = []
     for place, category in enumerate(CATEGORIES):
         listed = [item for item in catalogue() if item.category == category]
         rng = np.random.default_rng([seed, place])
-        while sum(item.category == category for item in made) < per_category:
+        number = 0
+        while number < per_category:
             body, closure, graphic, layout, colours = (listed[int(k)] for k in rng.integers(len(listed), size=5))
-            number = sum(item.category == category for item in made)
             item = replace(
                 body,
                 item_id=f"{category}-invented-{seed}-{number:02d}",
@@ -51,6 +51,7 @@ def invented(seed: int, per_category: int, taken: Collection[Item] = ()) -> list
             if look_of(item) not in looks:
                 looks.add(look_of(item))
                 made.append(item)
+                number += 1
     return made
 
 
