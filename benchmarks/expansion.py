@@ -375,17 +375,21 @@ def record(work: Path) -> None:
         if name.startswith(("cards_", "groceries_")):
             arms.setdefault(name, {})[path.stem[-1]] = json.loads(path.read_text())
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    report |= {"date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
+    made = {"date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
     for name, by_seed in arms.items():
         runs = list(by_seed.values())
         measures = [
             key for key in ("map50", "map50_95", "recall_1", "recall_5", "recall_1_in_true_category") if key in runs[0]
         ]
         values = {key: [run[key] for run in runs] for key in measures}
-        report[name] = {"seeds": [int(seed) for seed in by_seed], "runs": runs} | {
-            key: {"mean": mean(found), "deviation": stdev(found) if len(found) > 1 else None}
-            for key, found in values.items()
-        }
+        report[name] = (
+            made
+            | {"seeds": [int(seed) for seed in by_seed], "runs": runs}
+            | {
+                key: {"mean": mean(found), "deviation": stdev(found) if len(found) > 1 else None}
+                for key, found in values.items()
+            }
+        )
     print(json.dumps(report, indent=1))
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
 
