@@ -9,7 +9,7 @@ from edge.evidence import Evidence
 from edge.serving import Serving
 from edge.timing import Timings
 from edge.track import Track
-from edge.types import Category, Hit, Image
+from edge.types import Category, FloatArray, Hit, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timin
     Raises:
         EngineError: a model failed; no look is counted.
     """
-    searched = _categories(serving, image_rgb, due, timings)
+    searched, descriptors = _categories(serving, image_rgb, due, timings)
     outlined = _outlines(serving, image_rgb, due, searched, timings)
     hits: list[dict[str, list[Hit]]] = [{} for _ in due]
     embedders, indexes = serving.stages.embedders, serving.indexes
@@ -50,7 +50,8 @@ def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timin
         rows = [i for i, found in enumerate(asked) if found]
         if not rows:
             continue
-        vectors = embedder.embed(image_rgb, [due[i].track.box_px for i in rows], timings)
+        described = None if descriptors is None else descriptors[rows]
+        vectors = embedder.embed(image_rgb, [due[i].track.box_px for i in rows], timings, described)
         with timings.stage("search"):
             for i, vector in zip(rows, vectors, strict=True):
                 for name in asked[i]:
@@ -82,17 +83,19 @@ def _outlines(
     return Outlined(len(asked), sum(outline is not None for outline in found))
 
 
-def _categories(serving: Serving, image_rgb: Image, due: list[Due], timings: Timings) -> list[list[Category]]:
-    """The categories to search for each due track."""
+def _categories(
+    serving: Serving, image_rgb: Image, due: list[Due], timings: Timings
+) -> tuple[list[list[Category]], FloatArray | None]:
+    """The categories to search for each due track, and the classifier's descriptors, a row for each."""
     classifier = serving.stages.classifier
     if classifier is None:  # the detector's label is the category; a single category needs no name
         only = list(serving.stages.embedders)
         return [
             [Category(one.track.label if one.track.label in only or len(only) != 1 else only[0], 1.0)] for one in due
-        ]
-    rows = classifier.classify(image_rgb, [one.track.box_px for one in due], timings)
-    fused = [one.evidence.add_probabilities(row, one.weight) for one, row in zip(due, rows, strict=True)]
+        ], None
+    seen = classifier.see(image_rgb, [one.track.box_px for one in due], timings)
+    fused = [one.evidence.add_probabilities(row, one.weight) for one, row in zip(due, seen.probabilities, strict=True)]
     return [
         categories_to_search(classifier.name(row), serving.category_threshold, serving.stages.embedders)
         for row in fused
-    ]
+    ], seen.descriptors

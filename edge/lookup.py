@@ -62,9 +62,12 @@ def look_at(serving: Serving, image_rgb: Image, timings: Timings, also: str | No
     """
     box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
     classifier, embedders = serving.stages.classifier, serving.stages.embedders
-    categories = categories_of(serving, classifier.classify(image_rgb, [box], timings)[0] if classifier else None)
+    seen = classifier.see(image_rgb, [box], timings) if classifier else None
+    categories = categories_of(serving, seen.probabilities[0] if seen else None)
     wanted = to_embed(serving, categories, also)
-    made = {embedder: embedder.embed(image_rgb, [box], timings)[0] for embedder in {embedders[n] for n in wanted}}
+    described = seen.descriptors if seen else None
+    asked = {embedders[name] for name in wanted}
+    made = {embedder: embedder.embed(image_rgb, [box], timings, described)[0] for embedder in asked}
     outline = None
     if serving.wants_outline(wanted) and serving.stages.localiser is not None:
         (outline,) = serving.stages.localiser.outlines(image_rgb, [box], timings)

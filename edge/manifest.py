@@ -115,16 +115,19 @@ class ClassifierModel(_Model):
     labels: list[str]
     temperature: Annotated[float, Field(gt=0)] = 1.0  # logits are divided by it before softmax
     threshold: float = 0.5  # below it the answer is unknown_category, unless a match confirms the category
+    descriptor_dim: Annotated[int, Field(ge=0)] = 0  # numbers by which it describes a crop, too; 0: it does not
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
-        """The outputs of a batch of so many rows, in order: one logit per label."""
-        return [(rows, len(self.labels))]
+        """The outputs of a batch of so many rows, in order: one logit per label; the descriptor where it has one."""
+        described = [(rows, self.descriptor_dim)] if self.descriptor_dim else []
+        return [(rows, len(self.labels)), *described]
 
 
 class Head(_Tree):
     """One part of the joint embedding."""
 
-    name: Literal["class", "local", "outline", "sum"]  # sum: of all three, which cannot be taken apart
+    # sum: of the first three, which cannot be taken apart; classifier: the classifier's descriptor
+    name: Literal["class", "local", "outline", "sum", "classifier"]
     dim: int
 
 
@@ -190,6 +193,8 @@ class EmbedderModel(_Model):
     open_set: dict[str, OpenSet] = {}  # by category
     compatible: list[CompatibleGallery] = []
     outline: dict[str, OutlineRule] = {}  # by category; a category that is missing goes by its vectors alone
+    # Of a cosine, what the classifier's descriptor counts; above 0 it is the last part of the joint vector.
+    classifier_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def searches(self, category: str, space_id: str) -> CompatibleGallery | None:
         """What is known of searching another space's gallery; None: it must not be done."""
@@ -200,9 +205,14 @@ class EmbedderModel(_Model):
         """Length of the joint vector."""
         return sum(head.dim for head in self.heads)
 
+    @property
+    def own_dim(self) -> int:
+        """Length of the part of it that is this model's output."""
+        return sum(head.dim for head in self.heads if head.name != "classifier")
+
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
-        """The outputs of a batch of so many rows, in order: the joint vector."""
-        return [(rows, self.dim)]
+        """The outputs of a batch of so many rows, in order: the model's part of the joint vector."""
+        return [(rows, self.own_dim)]
 
 
 class FinderShape(_Tree):
@@ -284,15 +294,40 @@ class Manifest(_Tree):
             raise ValueError(f"outlines count in {outlined}, found no localiser, expected one")
         return self
 
+    @model_validator(mode="after")
+    def _descriptors_fit(self) -> Manifest:
+        for embedder in self.embedders:
+            told = [head.dim for head in embedder.heads if head.name == "classifier"]
+            given = self.classifier.descriptor_dim if self.classifier is not None else 0
+            if told != ([given] if embedder.classifier_share else []):
+                raise ValueError(
+                    f"the embedder of {embedder.categories} takes {embedder.classifier_share} of a cosine from the "
+                    f"classifier and has parts {told} for it, found a classifier that describes by {given} numbers"
+                )
+            if told and self.classifier and self.classifier.preprocess.crop_margin != embedder.preprocess.crop_margin:
+                raise ValueError(
+                    f"the embedder of {embedder.categories} takes a part of its vectors from the classifier, found "
+                    f"crop_margin {embedder.preprocess.crop_margin}, expected {self.classifier.preprocess.crop_margin}"
+                )
+        return self
+
     def embedder_of(self, category: str) -> EmbedderModel | None:
         """The embedder that serves a category."""
         return next((e for e in self.embedders if category in e.categories), None)
 
 
-def embedding_space_id(fp32_sha256: str, preprocess: Preprocess, heads: list[Head]) -> str:
+def embedding_space_id(
+    fp32_sha256: str, preprocess: Preprocess, heads: list[Head], classifier: dict[str, Any] | None = None
+) -> str:
     """Name the space that a model's vectors live in: the hash of all that shapes them.
 
     The FP32 master names it, so that its INT8 forms, proven equivalent when packed, share the space.
+
+    Args:
+        fp32_sha256: of the FP32 master.
+        preprocess: of the embedder.
+        heads: the parts of its vectors.
+        classifier: the same of the classifier, and its share, where it has a part in the vectors.
     """
     parts = {
         "fp32": fp32_sha256,
@@ -300,6 +335,8 @@ def embedding_space_id(fp32_sha256: str, preprocess: Preprocess, heads: list[Hea
         "heads": [head.model_dump(mode="json") for head in heads],
         "metric": "cosine",
     }
+    if classifier is not None:
+        parts["classifier"] = classifier
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

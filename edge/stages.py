@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,14 @@ def _is_visible(box_px: Box) -> bool:
     return box_px[2] - box_px[0] >= _MIN_BOX_PX and box_px[3] - box_px[1] >= _MIN_BOX_PX
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a classifier says of crops, a row for each."""
+
+    probabilities: FloatArray  # (boxes, labels), calibrated
+    descriptors: FloatArray  # (boxes, descriptor_dim), rows of unit length; (boxes, 0) of one that gives none
+
+
 class Classifier:
     """Names the meta-category of crops."""
 
@@ -100,8 +109,8 @@ class Classifier:
         self.origin = origin
         self._engine = engine
 
-    def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
-        """Calibrated probabilities, (boxes, labels) float32.
+    def see(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> Seen:
+        """What categories crops may be of, and their descriptors.
 
         Raises:
             EngineError: the engine failed, or its answer is not what the manifest says.
@@ -109,9 +118,18 @@ class Classifier:
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("classify"):
-            logits = _run_crops(self._engine, self.model, batch)
+            logits, *described = _run_crops(self._engine, self.model, batch)
         with timings.stage("postprocess"):
-            return decode.softmax(logits, self.model.temperature)
+            descriptors = decode.unit_rows(described[0]) if described else np.zeros((len(boxes_px), 0), np.float32)
+            return Seen(decode.softmax(logits, self.model.temperature), descriptors)
+
+    def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
+        """Calibrated probabilities, (boxes, labels) float32.
+
+        Raises:
+            EngineError: the engine failed, or its answer is not what the manifest says.
+        """
+        return self.see(image_rgb, boxes_px, timings).probabilities
 
     def name(self, probabilities: FloatArray) -> list[Category]:
         """One row of probabilities as categories, best first."""
@@ -140,7 +158,7 @@ class Localiser:
             canvases, placements = zip(*(to_canvas(spec, crop) for crop in crops), strict=True)
             batch = to_batch(spec, list(canvases))
         with timings.stage("localise"):
-            logits = _run_crops(self._engine, self.model, batch)[:, 0]
+            logits = _run_crops(self._engine, self.model, batch)[0][:, 0]
         masks = np.rint(255.0 / (1.0 + np.exp(-logits.clip(-30.0, 30.0)))).astype(np.uint8)
         covered = [
             (round(p.source_height * p.scale_y / stride), round(p.source_width * p.scale_x / stride))
@@ -167,14 +185,32 @@ class Localiser:
 class Embedder:
     """Maps crops of its categories to unit vectors."""
 
-    def __init__(self, model: EmbedderModel, engine: Engine, origin: str = "") -> None:
-        """Take a model that is loaded; `origin` as in Classifier."""
+    def __init__(
+        self, model: EmbedderModel, engine: Engine, origin: str = "", classifier: Classifier | None = None
+    ) -> None:
+        """Take a model that is loaded; `origin` as in Classifier, which describes where it has a part in the vectors.
+
+        Raises:
+            EngineError: the classifier has a part in the vectors, and there is none.
+        """
+        if model.classifier_share and classifier is None:
+            raise EngineError(f"embedder of {model.categories}: found no classifier, expected the one that describes")
         self.model = model
         self.origin = origin
         self._engine = engine
+        self._classifier = classifier
 
-    def embed(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
+    def embed(
+        self, image_rgb: Image, boxes_px: list[Box], timings: Timings, descriptors: FloatArray | None = None
+    ) -> FloatArray:
         """Joint embeddings, (boxes, dim) float32, rows of unit length.
+
+        Args:
+            image_rgb: that the boxes lie in.
+            boxes_px: of the crops.
+            timings: of the stages.
+            descriptors: what the classifier made of these boxes, where it was asked before; else it is asked where
+                it has a part in the vectors.
 
         Raises:
             EngineError: the engine failed, or its answer is not what the manifest says.
@@ -182,8 +218,15 @@ class Embedder:
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("embed"):
-            vectors = _run_crops(self._engine, self.model, batch)
-        return decode.unit_rows(vectors)
+            vectors = decode.unit_rows(_run_crops(self._engine, self.model, batch)[0])
+        share = self.model.classifier_share
+        if not share or self._classifier is None:
+            return vectors
+        if descriptors is None:
+            descriptors = self._classifier.see(image_rgb, boxes_px, timings).descriptors
+        # the cosine of two such rows is that of each part, weighted by its share
+        joint = np.hstack([np.sqrt(1.0 - share) * vectors, np.sqrt(share) * descriptors])
+        return np.asarray(joint, np.float32)
 
 
 def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[np.generic]:
@@ -201,10 +244,11 @@ def run_checked(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[i
 
 def _run_crops(
     engine: Engine, model: ClassifierModel | EmbedderModel | LocaliserModel, batch: NDArray[np.generic]
-) -> FloatArray:
+) -> list[FloatArray]:
     """Run a batch in parts that the model takes."""
     parts = [batch[i : i + model.max_batch] for i in range(0, len(batch), model.max_batch)]
-    return np.concatenate([run_checked(engine, part, model.output_shapes(len(part)))[0] for part in parts])
+    answers = [run_checked(engine, part, model.output_shapes(len(part))) for part in parts]
+    return [np.concatenate(rows) for rows in zip(*answers, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +301,10 @@ def load_stages(
     classifier = Classifier(manifest.classifier, *opened(manifest.classifier)) if manifest.classifier else None
     embedders = {}
     for model in manifest.embedders:
-        embedder = Embedder(model, *opened(model))
+        engine, origin = opened(model)
+        if classifier is not None and model.classifier_share:
+            origin = hashlib.sha256(f"{origin} {classifier.origin}".encode()).hexdigest()
+        embedder = Embedder(model, engine, origin, classifier)
         embedders.update(dict.fromkeys(model.categories, embedder))
     localiser = Localiser(manifest.localiser, *opened(manifest.localiser)) if manifest.localiser else None
     stages = Stages(detector, classifier, embedders, localiser)

@@ -161,8 +161,8 @@ def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.C
             f"{spec.kind}: found no crops of split {data.held_out_split!r}, expected some to compare on"
         )
     if spec.kind == "classifier":
-        answers = [compare.logits_of(spec, path, held_out) for path in (fp32, int8)]
-        return compare.compare_classifiers(answers[0], answers[1], [s.category for s in held_out], spec.labels)
+        seen = [compare.seen_of(spec, path, held_out) for path in (fp32, int8)]
+        return compare.compare_classifiers(seen[0], seen[1], [s.category for s in held_out], spec.labels)
     if spec.kind == "localiser":
         return compare.compare_localisers(*(compare.masks_of(spec, path, held_out) for path in (fp32, int8)))
     gallery = data.gallery_crops(spec)

@@ -104,6 +104,13 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="accept at most this share of unknown objects; default: whatever scores better than answers do at large",
     )
+    pack.add_argument(
+        "--classifier-share",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="of a cosine, what the descriptor of the classifier counts, which was trained with descriptor_dim",
+    )
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
     pack.add_argument("--base", type=Path, help="a bundle: take its models, unchanged, where none is given here")
     pack.add_argument(
@@ -226,6 +233,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         compatible_with=tuple(arguments.compatible_with),
         tolerance=arguments.compatible_tolerance,
         false_accept=arguments.false_accept,
+        classifier_share=arguments.classifier_share,
     )
     with tempfile.TemporaryDirectory(prefix="finesight-pack-") as scratch:
         work = arguments.work or Path(scratch)

@@ -15,7 +15,7 @@ from edge.engine import open_engine
 from edge.image import read_image
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
 from edge.outline import Outline
-from edge.stages import Classifier, Detector, Embedder, Localiser
+from edge.stages import Classifier, Detector, Embedder, Localiser, Seen
 from edge.timing import Timings
 from edge.types import Box, FloatArray, Image
 from quantize.average_precision import Boxes, ap50_95, average_precision, match
@@ -41,15 +41,13 @@ def _whole(picture: Image) -> list[Box]:
     return [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
 
 
-def logits_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
-    """Log-probabilities of each crop, (n, labels)."""
+def seen_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> Seen:
+    """What a classifier says of each crop."""
     model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
     stage = Classifier(cast("ClassifierModel", model), open_engine(path, "onnxruntime"))
-    rows = []
-    for sample in samples:
-        picture = sample.crop(spec.preprocess.crop_margin)
-        rows.append(stage.classify(picture, _whole(picture), Timings())[0])
-    return np.asarray(np.log(np.maximum(np.stack(rows), 1e-30)), np.float32)
+    pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
+    told = [stage.see(picture, _whole(picture), Timings()) for picture in pictures]
+    return Seen(np.concatenate([one.probabilities for one in told]), np.concatenate([one.descriptors for one in told]))
 
 
 def vectors_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
@@ -79,10 +77,9 @@ def masks_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> list[BoolRow]
     return [stage.locate(picture, _whole(picture), Timings())[0] >= 128 for picture in pictures]
 
 
-def outlines_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> list[Outline | None]:
+def outlines_by(stage: Localiser, samples: Iterable[Sample]) -> list[Outline | None]:
     """Outline of the object in each crop."""
-    stage = _localiser(spec, path)
-    pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
+    pictures = (sample.crop(stage.model.preprocess.crop_margin) for sample in samples)
     return [stage.outlines(picture, _whole(picture), Timings())[0] for picture in pictures]
 
 
@@ -99,11 +96,11 @@ def boxes_of(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:
     return found
 
 
-def compare_classifiers(fp32: FloatArray, int8: FloatArray, truth: Sequence[str], labels: Sequence[str]) -> Comparison:
-    """Compare answers (n, labels); crops of a category without label do not count."""
+def compare_classifiers(fp32: Seen, int8: Seen, truth: Sequence[str], labels: Sequence[str]) -> Comparison:
+    """Compare answers; crops of a category without label do not count."""
     known = np.asarray([name in labels for name in truth], bool)
     target = np.asarray([labels.index(name) for name in truth if name in labels], np.int64)
-    a, b = fp32[known], int8[known]
+    a, b = (np.log(np.maximum(form.probabilities[known], 1e-30)) for form in (fp32, int8))
     images = len(target)
     if images == 0:
         return Comparison(0, {}, tuple(judge(name, 0.0, 0) for name in ("top1", "flip_rate")))
@@ -119,7 +116,21 @@ def compare_classifiers(fp32: FloatArray, int8: FloatArray, truth: Sequence[str]
         *_judge_worst("worst_class", right_a, right_b, target),
         judge("flip_rate", flips, images, float(np.sqrt(flips * (1 - flips) / images))),
     )
+    if fp32.descriptors.size:
+        rows, more = _compare_rows(fp32.descriptors, int8.descriptors)
+        table, gates = table | rows, (*gates, *more)
     return Comparison(images, table, gates)
+
+
+def _compare_rows(fp32: FloatArray, int8: FloatArray) -> tuple[Table, list[Gate]]:
+    """Compare vectors of the same crops, rows of unit length, by their cosines."""
+    cosine = (fp32 * int8).sum(axis=1)
+    mean, p1 = float(cosine.mean()), float(np.percentile(cosine, 1))
+    gates = [
+        judge("cosine_mean", mean, len(cosine), float(cosine.std() / np.sqrt(len(cosine)))),
+        judge("cosine_p1", p1, len(cosine)),
+    ]
+    return {"cosine_mean": (1.0, mean), "cosine_p1": (1.0, p1)}, gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +143,6 @@ class Vectors:
 
 def compare_embedders(fp32: Vectors, int8: Vectors, queries: Sequence[Sample], gallery: Sequence[Sample]) -> Comparison:
     """Compare nearest items, each query against the gallery of its own category, as on the device."""
-    cosine = (fp32.queries * int8.queries).sum(axis=1)
     right_fp32 = nearest_is_right(fp32.queries, fp32.gallery, queries, gallery)
     right_int8 = nearest_is_right(int8.queries, int8.gallery, queries, gallery)
     right_mixed = nearest_is_right(int8.queries, fp32.gallery, queries, gallery)
@@ -156,13 +166,9 @@ def compare_embedders(fp32: Vectors, int8: Vectors, queries: Sequence[Sample], g
         for name in sorted(set(names)):
             of = names == name
             table[f"recall_at_1.{name}"] = (float(right_fp32[of].mean()), float(right_int8[of].mean()))
-    if len(cosine):
-        mean, p1 = float(cosine.mean()), float(np.percentile(cosine, 1))
-        table["cosine_mean"], table["cosine_p1"] = (1.0, mean), (1.0, p1)
-        gates += [
-            judge("cosine_mean", mean, len(cosine), float(cosine.std() / np.sqrt(len(cosine)))),
-            judge("cosine_p1", p1, len(cosine)),
-        ]
+    if len(queries):
+        rows, more = _compare_rows(fp32.queries, int8.queries)
+        table, gates = table | rows, [*gates, *more]
     return Comparison(images, table, tuple(gates))
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from edge.bundle import Bundle
-from edge.engine import open_engine
 from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
-from edge.stages import Embedder
+from edge.stages import Stages, load_stages
 from edge.types import Category, FloatArray
 from quantize import openset
 from quantize.compare import BoolRow, Vectors, embed, nearest_is_right
@@ -99,6 +98,7 @@ def verdicts(
         EngineError: the older embedder cannot be run.
     """
     found = []
+    stages: Stages | None = None  # of the older bundle
     for category in new.categories:
         before = old.manifest.embedder_of(category)
         if before is None or before.space_id == new.space_id:
@@ -111,8 +111,8 @@ def verdicts(
             continue
         chosen = tuple([i for i, sample in enumerate(part) if sample.category == category] for part in crops)
         queries, gallery = ([part[i] for i in rows] for part, rows in zip(crops, chosen, strict=True))
-        stage = Embedder(before, open_engine(old.path(before.files[before.ship]), "onnxruntime"))
-        theirs = Vectors(embed(stage, queries), embed(stage, gallery))
+        stages = stages or load_stages(old.folder, old.manifest, "onnxruntime")
+        theirs = Vectors(*(embed(stages.embedders[category], part) for part in (queries, gallery)))
         ours = Vectors(vectors.queries[chosen[0]], vectors.gallery[chosen[1]])
         found.append(_judge(old, before.space_id, category, (theirs, ours), (queries, gallery), tolerance))
     return found

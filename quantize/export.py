@@ -126,14 +126,14 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         TrainError: the run is unusable.
         QuantizeError: it cannot be exported faithfully.
     """
-    from trainer.models import load_model
+    from trainer.models import Describing, load_model
 
     network, card = load_model(run_folder)
     if card.kind == "finder" and not card.shared_trunk:
         raise QuantizeError(f"{run_folder}: found a finder with two trunks, expected one that shares its trunk")
     outputs = {
         "detector": [f"stride_{stride}" for stride in card.strides],
-        "classifier": ["logits"],
+        "classifier": ["logits", "descriptor"] if card.descriptor_dim else ["logits"],
         "embedder": ["embedding"],
         "localiser": ["mask"],
         "finder": ["representation", "guide"] if card.guide else ["representation"],
@@ -152,10 +152,11 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         map_threshold=card.map_threshold,
         score_threshold=card.score_threshold,
         temperature=card.temperature,
+        descriptor_dim=card.descriptor_dim,
         record={"backbone": card.backbone, "seed": card.seed, "data": card.data, "metrics": card.metrics},
     )
     if card.finder is None:
-        export_module(network, spec, out_onnx)
+        export_module(Describing(network) if card.descriptor_dim else network, spec, out_onnx)
         return spec
     export_module(network.represent, spec, out_onnx, fold_normalisation=False)
     stride, given = card.finder.map_stride, card.preprocess

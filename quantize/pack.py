@@ -28,6 +28,7 @@ from edge.manifest import (
     EmbedderModel,
     FileEntry,
     FinderModel,
+    Head,
     LocaliserModel,
     Manifest,
     OutlineRule,
@@ -41,7 +42,7 @@ from edge.rerank import Outlines, outlines_for
 from edge.stages import Stages, load_stages
 from quantize import carry, compatible, openset, outline
 from quantize.build import Network
-from quantize.compare import Vectors, outlines_of, vectors_of
+from quantize.compare import Vectors, embed, outlines_by
 from quantize.hearing import ask, items_of, reference
 from quantize.index import Data, choose
 from quantize.latency import cpu_name
@@ -68,6 +69,7 @@ class Order:
     compatible_with: tuple[Path, ...] = ()  # bundles whose galleries shall be searched, if that is measured to work
     tolerance: float = compatible.TOLERANCE  # of Recall@1
     false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.openset
+    classifier_share: float = 0.0  # of a cosine, what the classifier's descriptor counts
 
 
 @dataclass(slots=True)
@@ -125,25 +127,22 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     contents = _Contents(folder)
     (folder / "models").mkdir()
     older = [read_bundle(path) for path in order.compatible_with]
-    localiser = next((network for network in networks if network.spec.kind == "localiser"), None)
     for network in networks:
         entry = _place(network, folder, keep_both=order.keep_both)
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
-        if isinstance(entry, EmbedderModel):
-            space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, network.spec.heads)
-            entry = entry.model_copy(update={"space_id": space})
-            if localiser is not None:
-                entry, evaluation["outline"] = _fit_outlines(network, entry, data, localiser, contents.outlines)
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
         contents.provenance[network.name] = network.provenance
         contents.waived += network.waived
     if order.base is not None:
         _take_over(read_bundle(order.base), contents)
+    _name_spaces(contents, networks, order.classifier_share)
     stages = load_stages(folder, _manifest(order, contents), "onnxruntime")
+    if any(network.spec.kind == "localiser" for network in networks):
+        _fit_outlines(contents, stages, networks, data)
     _fit_open_sets(contents, stages, networks, data, order.false_accept)
     if older:
-        _declare_compatible(older, contents, networks, data, order.tolerance)
+        _declare_compatible(older, contents, stages, networks, data, order.tolerance)
     manifest = _manifest(order, contents)
     if order.with_probes:
         _place_probes(contents, stages, data)
@@ -194,6 +193,39 @@ def _take_over(base: Bundle, contents: _Contents) -> None:
             contents.probes.append(probe.model_copy(update={"path": path}))
 
 
+def _name_spaces(contents: _Contents, networks: Sequence[Network], share: float) -> None:
+    """Give each embedder of the order the classifier's part of its vectors, where it has one, and its space a name."""
+    entry = next((model for model in contents.models if isinstance(model, ClassifierModel)), None)
+    taken: dict[str, Any] | None = None
+    parts: list[Head] = []
+    if share:
+        if entry is None or not entry.descriptor_dim:
+            raise QuantizeError(
+                f"found {'no classifier' if entry is None else 'a classifier that does not describe'}, expected one "
+                f"trained with descriptor_dim, for it shall have {share:g} of each cosine"
+            )
+        master = contents.provenance["classifier"]["fp32_sha256"]
+        taken = {"fp32": master, "preprocess": entry.preprocess.model_dump(mode="json"), "share": share}
+        parts = [Head(name="classifier", dim=entry.descriptor_dim)]
+    for number, network in enumerate(networks):
+        model = contents.models[number]
+        if isinstance(model, EmbedderModel):
+            heads = [*network.spec.heads, *parts]
+            space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, heads, taken)
+            update = {"heads": heads, "classifier_share": share, "space_id": space}
+            contents.models[number] = model.model_copy(update=update)
+    for carried in contents.models[len(networks) :]:
+        if (
+            isinstance(carried, EmbedderModel)
+            and carried.classifier_share
+            and entry in contents.models[: len(networks)]
+        ):
+            raise QuantizeError(
+                f"the embedder of {carried.categories} is taken over and has a part of its vectors from the "
+                "classifier before, found a new classifier, expected a new embedder, too"
+            )
+
+
 def _fit_open_sets(
     contents: _Contents, stages: Stages, networks: Sequence[Network], data: Data, false_accept: float | None
 ) -> None:
@@ -216,48 +248,56 @@ def _fit_open_sets(
             contents.evaluation[network.name]["open_set"] = {category: fit.row() for category, fit in own.items()}
 
 
-def _fit_outlines(
-    network: Network, entry: EmbedderModel, data: Data, localiser: Network, outlined: dict[str, Outlines]
-) -> tuple[EmbedderModel, dict[str, Any]]:
-    """Fit how much outlines count, by the forms that ship; where they pay, those of the gallery go to `outlined`."""
-    spec = network.spec
-    reference, held_out = data.gallery_crops(spec), data.held_out_crops(spec)
-    crops, shape, form = (held_out, reference), localiser.spec, localiser.forms[localiser.ship]
-    vectors = [vectors_of(spec, network.forms[network.ship], samples) for samples in crops]
-    outlines = [outlines_of(shape, form, samples) for samples in crops]
-    rules: dict[str, OutlineRule] = {}
-    rows: dict[str, Any] = {}
-    for category in entry.categories:
-        asked, known = ([i for i, s in enumerate(samples) if s.category == category] for samples in crops)
-        if not asked or not known:
+def _fit_outlines(contents: _Contents, stages: Stages, networks: Sequence[Network], data: Data) -> None:
+    """Fit how much outlines count, by the forms that ship; where they pay, those of the gallery are kept."""
+    assert stages.localiser is not None
+    for number, network in enumerate(networks):
+        model = contents.models[number]
+        if not isinstance(model, EmbedderModel) or not model.categories:
             continue
-        similar = outline.similarities(
-            vectors[0][asked],
-            [outlines[0][i] for i in asked],
-            [held_out[i].item for i in asked],
-            vectors[1][known],
-            [outlines[1][i] for i in known],
-            [reference[i].item for i in known],
-        )
-        fit = outline.fit_rule(similar)
-        rows[category] = fit.row()
-        log.info("%s: %s: outline %s", network.name, category, rows[category])
-        if fit.rule.counts:
-            rules[category] = fit.rule
-            outlined[category] = outlines_for(fit.rule, outline.by_item(reference, outlines[1], known))
-    return entry.model_copy(update={"outline": rules}), rows
+        reference, held_out = data.gallery_crops(network.spec), data.held_out_crops(network.spec)
+        crops, embedder = (held_out, reference), stages.embedders[model.categories[0]]
+        vectors = [embed(embedder, samples) for samples in crops]
+        outlines = [outlines_by(stages.localiser, samples) for samples in crops]
+        rules: dict[str, OutlineRule] = {}
+        rows: dict[str, Any] = {}
+        for category in model.categories:
+            asked, known = ([i for i, s in enumerate(samples) if s.category == category] for samples in crops)
+            if not asked or not known:
+                continue
+            similar = outline.similarities(
+                vectors[0][asked],
+                [outlines[0][i] for i in asked],
+                [held_out[i].item for i in asked],
+                vectors[1][known],
+                [outlines[1][i] for i in known],
+                [reference[i].item for i in known],
+            )
+            fit = outline.fit_rule(similar)
+            rows[category] = fit.row()
+            log.info("%s: %s: outline %s", network.name, category, rows[category])
+            if fit.rule.counts:
+                rules[category] = fit.rule
+                contents.outlines[category] = outlines_for(fit.rule, outline.by_item(reference, outlines[1], known))
+        contents.models[number] = model.model_copy(update={"outline": rules})
+        contents.evaluation[network.name]["outline"] = rows
 
 
 def _declare_compatible(
-    older: Sequence[Bundle], contents: _Contents, networks: Sequence[Network], data: Data, tolerance: float
+    older: Sequence[Bundle],
+    contents: _Contents,
+    stages: Stages,
+    networks: Sequence[Network],
+    data: Data,
+    tolerance: float,
 ) -> None:
     """Declare which galleries of older bundles may be searched, by what the forms that ship find in them."""
     for number, network in enumerate(networks):
         model = contents.models[number]
         if not isinstance(model, EmbedderModel):
             continue
-        form, crops = network.forms[network.ship], (data.held_out_crops(network.spec), data.gallery_crops(network.spec))
-        vectors = Vectors(*(vectors_of(network.spec, form, part) for part in crops))
+        crops = data.held_out_crops(network.spec), data.gallery_crops(network.spec)
+        vectors = Vectors(*(embed(stages.embedders[model.categories[0]], part) for part in crops))
         judged = [v for old in older for v in compatible.verdicts(old, model, vectors, crops, tolerance)]
         told: dict[str, Any] = {}
         for verdict in judged:

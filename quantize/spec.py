@@ -49,6 +49,7 @@ class Spec(BaseModel):
     iou_threshold: float = 0.6  # detector
     temperature: float = 1.0  # classifier
     threshold: float = 0.5  # classifier: below it the category is unknown
+    descriptor_dim: int = 0  # classifier: numbers of its second output
     max_batch: int = MAX_BATCH  # rows at once; of an ONNX file, what its graph is fixed to
     record: dict[str, Any] = {}  # seed, data, recipe and metrics, as the trainer wrote them
 
@@ -133,7 +134,13 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
             iou_threshold=spec.iou_threshold,
         )
     if spec.kind == "classifier":
-        return ClassifierModel(**shared, labels=spec.labels, temperature=spec.temperature, threshold=spec.threshold)
+        return ClassifierModel(
+            **shared,
+            labels=spec.labels,
+            temperature=spec.temperature,
+            threshold=spec.threshold,
+            descriptor_dim=spec.descriptor_dim,
+        )
     if not spec.heads:
         raise QuantizeError("embedder: found no heads, expected at least one")
     return EmbedderModel(**shared, categories=spec.categories, heads=spec.heads, space_id="0" * 64)

@@ -89,6 +89,18 @@ class TinyLocaliser(nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
+class Described(nn.Module):
+    """A classifier whose pooled trunk describes the crop."""
+
+    def __init__(self, classifier: Pooled) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        pooled = self.classifier.trunk(x).mean(dim=(2, 3))
+        return self.classifier.linear(pooled), pooled
+
+
 def network(kind: str) -> tuple[nn.Module, Spec]:
     """A fresh network; its answers are fitted to the colours in closed form where it has any."""
     torch.manual_seed(3)
@@ -106,6 +118,11 @@ def network(kind: str) -> tuple[nn.Module, Spec]:
         net = Pooled(len(CATEGORIES), unit=False).eval()
         fit(net, by_item=False)
         return net, Spec(kind="classifier", output_names=["logits"], preprocess=preprocess(), labels=list(CATEGORIES))
+    if kind == "describing":
+        net, spec = network("classifier")
+        return Described(net).eval(), spec.model_copy(
+            update={"output_names": ["logits", "descriptor"], "descriptor_dim": 16}
+        )
     if kind == "localiser":
         spec = Spec(kind="localiser", output_names=["mask"], preprocess=preprocess(), strides=[2])
         return TinyLocaliser().eval(), spec

@@ -137,6 +137,16 @@ class _Pooled(nn.Module):
         return pool_grid(self.model.trunk(x)[-1], self.grid)
 
 
+def describe(model: Classifier, crops: Crops) -> None:
+    """Fit the descriptor to the training crops, as a device sees them."""
+    network, size = _Pooled(model, 1), 256
+    pooled = [
+        answers(network, crops.train_canvases(slice(start, start + size)), crops.spec)
+        for start in range(0, len(crops.images), size)
+    ]
+    model.fit_descriptor(torch.from_numpy(np.concatenate(pooled)))
+
+
 def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     """Train, fit the temperature, write the model into `out`.
 
@@ -154,13 +164,20 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         crops.data_card(recipe.data),
         further_widths=recipe.further_widths,
         dropout=recipe.dropout,
+        descriptor_dim=recipe.descriptor_dim,
         labels=crops.categories,
     )
     model = build_model(card, recipe.backbone.pretrained)
+    for count, what in (len(crops.train), "training pictures"), (model.trunk.channels[-1], "channels"):
+        if count < recipe.descriptor_dim:
+            wanted = f"at least descriptor_dim = {recipe.descriptor_dim}"
+            raise TrainError(f"{recipe.data.index}: found {count} {what}, expected {wanted}")
     task = ClassifierTask(recipe, crops, model, Faculty(recipe.teachers, card))
     held = hold_parts(model, recipe.backbone)
     trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
+    if recipe.descriptor_dim:
+        describe(shipped, crops)
     card = card.model_copy(update=_examination(shipped, crops, recipe.seed))
     save_model(out, shipped, card)
     return card

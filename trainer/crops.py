@@ -59,9 +59,9 @@ class Crops:
         """Varied pictures as the network's input."""
         return canvases_to_input(pad(contents, self.train_spec), self.train_spec)
 
-    def train_canvases(self) -> NDArray[np.uint8]:
+    def train_canvases(self, part: slice = slice(None)) -> NDArray[np.uint8]:
         """The training pictures as the device would see them, but for their having been shrunk once before."""
-        return np.stack([to_canvas(self.spec, image)[0] for image in self.images])
+        return np.stack([to_canvas(self.spec, image)[0] for image in self.images[part]])
 
     def of_category(self, name: str) -> Crops:
         """The part of one category."""

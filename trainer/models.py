@@ -48,6 +48,7 @@ class ModelCard(BaseModel):
     # a localiser, its finest stage
     further_widths: list[int] = []  # a classifier's hidden layers after it
     dropout: float = 0.3  # of a classifier, in training
+    descriptor_dim: int = 0  # numbers by which a classifier describes a crop; 0: it does not
     grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: the average alone
     pool: Literal["average", "max_average"] = "average"  # of an embedder's heads
     joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads make one vector
@@ -133,9 +134,9 @@ class Detector(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Trunk, average pool and the decision module: fully-connected layers."""
+    """Trunk, average pool and the decision module: fully-connected layers; where asked for, a descriptor beside it."""
 
-    def __init__(self, trunk: Trunk, widths: list[int], dropout: float, classes: int) -> None:
+    def __init__(self, trunk: Trunk, widths: list[int], dropout: float, classes: int, descriptor_dim: int = 0) -> None:
         super().__init__()
         self.trunk = trunk
         layers: list[nn.Module] = []
@@ -143,6 +144,9 @@ class Classifier(nn.Module):
             layers += [nn.Linear(before, width), nn.ReLU(inplace=True)]
         layers.insert(2, nn.Dropout(dropout))
         self.decision = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        self.descriptor: nn.Linear | None = None
+        if descriptor_dim:  # fitted once the rest is trained
+            self.descriptor = nn.Linear(trunk.channels[-1], descriptor_dim).requires_grad_(requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, classes) logits."""
@@ -151,6 +155,32 @@ class Classifier(nn.Module):
     def decide(self, feature: Tensor) -> Tensor:
         """Map the trunk's (n, c, h, w) to (n, classes) logits."""
         return self.decision(feature.mean(dim=(2, 3)))
+
+    def fit_descriptor(self, pooled: Tensor) -> None:
+        """Describe crops by the principal components of the pooled trunk, so that few numbers keep its distances.
+
+        Args:
+            pooled: of the training crops, (n, channels), at least as many as the descriptor has numbers.
+        """
+        assert self.descriptor is not None
+        mean = pooled.mean(dim=0)
+        _, _, axes = torch.linalg.svd(pooled - mean, full_matrices=False)
+        weight = axes[: self.descriptor.out_features]
+        self.descriptor.load_state_dict({"weight": weight, "bias": -(weight @ mean)})
+
+
+class Describing(nn.Module):
+    """A classifier as it is exported where it has a descriptor."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        assert classifier.descriptor is not None
+        self.classifier, self.descriptor = classifier, classifier.descriptor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (n, 3, h, w) to (n, classes) logits and (n, descriptor_dim)."""
+        pooled = self.classifier.trunk(x)[-1].mean(dim=(2, 3))
+        return self.classifier.decision(pooled), self.descriptor(pooled)
 
 
 def pool_grid(feature: Tensor, grid: int) -> Tensor:
@@ -231,7 +261,8 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Network:
     if card.kind == "detector":
         return Detector(trunk, card.width, len(card.labels))
     if card.kind == "classifier":
-        return Classifier(trunk, [card.width, *card.further_widths], card.dropout, len(card.labels))
+        widths = [card.width, *card.further_widths]
+        return Classifier(trunk, widths, card.dropout, len(card.labels), card.descriptor_dim)
     if card.finder is not None:
         apart = (card.backbone, [s for s in card.strides if s >= card.finder.stride], pretrained, card.backbone_options)
         queries = None if card.shared_trunk else create_trunk(*apart)

@@ -114,6 +114,7 @@ class Augment(_Tree):
     perspective: float = 0.04  # corners move by this fraction of the size
     flip: bool = False  # left to right; off where pictures carry text
     colour: Fraction = 0.25  # brightness, contrast, saturation, tint
+    tint: Fraction = 0.3  # of `colour`, for each channel on its own: lamps and white balances differ between places
     blur: Fraction = 0.2  # of the pictures
     noise: float = 4.0  # grey levels, standard deviation at most
     erase: Fraction = 0.2  # of the pictures lose a rectangle
@@ -191,6 +192,9 @@ class ClassifierRecipe(_Recipe):
     label_smoothing: Fraction = 0.05
     teachers: list[Path] = []  # run folders of classifiers of the same categories, to distil from together
     distil: float = 1.0  # weight of what they say
+    # Numbers that describe a crop beside its category, for embedders that take them (edge-quantize pack
+    # --classifier-share): principal components of the pooled trunk. 0: none.
+    descriptor_dim: Annotated[int, Field(ge=0)] = 0
 
 
 class Own(_Tree):

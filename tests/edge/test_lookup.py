@@ -14,13 +14,13 @@ from PIL import Image as Pillow
 
 from edge.errors import PictureError
 from edge.lookup import MAX_PIXELS, decode_picture, look_at, look_up
-from edge.manifest import OutlineRule
+from edge.manifest import Head, OutlineRule
 from edge.outline import outline_of
 from edge.rerank import outlines_for
-from edge.stages import Localiser
+from edge.stages import Classifier, Embedder, Localiser
 from edge.timing import Timings
 from tests.edge.kiosk_samples import NEAR, scripted_serving
-from tests.fakes_engine import SIZE, ScriptedEngine, localiser_model
+from tests.fakes_engine import SIZE, ScriptedEngine, classifier_model, embedder_model, localiser_model
 
 RED = (200, 60, 30)
 
@@ -43,6 +43,19 @@ def refused(data: bytes) -> str:
         decode_picture(data)
     assert "\n" not in str(caught.value)
     return caught.value.reason
+
+
+def test_a_classifier_that_has_a_part_in_the_vector_is_asked_once():
+    serving = scripted_serving()
+    engine = ScriptedEngine(lambda batch: [np.tile(np.log([9.0, 1.0]), (len(batch), 1)), np.ones((len(batch), 2))])
+    classifier = Classifier(classifier_model(descriptor_dim=2), engine)
+    heads = [Head(name="class", dim=4), Head(name="classifier", dim=2)]
+    own = ScriptedEngine(lambda batch: [np.tile([1, 0, 0, 0], (len(batch), 1))])
+    joint = Embedder(embedder_model(heads=heads, classifier_share=0.5), own, classifier=classifier)
+    stages = replace(serving.stages, classifier=classifier, embedders={"carton": joint})
+    look = look_at(replace(serving, stages=stages), np.zeros((SIZE, SIZE, 3), np.uint8), Timings())
+    np.testing.assert_allclose(look.vectors["carton"], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
+    assert engine.batch_sizes == [1]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

@@ -100,6 +100,32 @@ def test_a_file_that_a_model_or_probe_names_must_be_listed(unlisted):
     assert f"files lists no ['{unlisted}']" in error_of(raw)
 
 
+def described(dim=16, share=0.5, margin=0.0):
+    raw = good()
+    raw["classifier"]["descriptor_dim"] = 16
+    raw["embedders"][0]["heads"].append({"name": "classifier", "dim": dim})
+    raw["embedders"][0] |= {"classifier_share": share, "preprocess": PREPROCESS | {"crop_margin": margin}}
+    return raw
+
+
+def test_the_classifiers_part_of_a_vector_is_no_output_of_the_embedder():
+    embedder = parse(described()).embedders[0]
+    assert (embedder.dim, embedder.output_shapes(3)) == (96 + 16, [(3, 96)])
+
+
+@pytest.mark.parametrize("changes", [{"dim": 8}, {"share": 0.0}])
+def test_a_classifiers_part_that_no_classifier_gives_is_refused(changes):
+    assert "found a classifier that describes by 16 numbers" in error_of(described(**changes))
+
+
+def test_a_part_without_a_classifier_is_refused():
+    assert "found a classifier that describes by 0 numbers" in error_of(described() | {"classifier": None})
+
+
+def test_classifier_and_embedder_that_cut_crops_differently_share_no_vector():
+    assert "found crop_margin 0.1, expected 0.0" in error_of(described(margin=0.1))
+
+
 def test_a_category_served_twice_is_refused():
     raw = good()
     raw["embedders"].append(good()["embedders"][0])

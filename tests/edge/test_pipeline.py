@@ -9,7 +9,7 @@ import pytest
 
 from edge.config import CameraConfig, LineConfig, RecognitionConfig, ZoneConfig
 from edge.errors import EngineError
-from edge.manifest import OpenSet, OutlineRule
+from edge.manifest import Head, OpenSet, OutlineRule
 from edge.pipeline import Pipeline
 from edge.rerank import outlines_for
 from edge.seek import Sought
@@ -120,6 +120,20 @@ def test_what_is_in_view_is_looked_at_again_by_a_bundle_that_takes_over():
     bench.pipeline.serve(successor)
     (event,) = bench.show(1)
     assert (event.type, event.decision.match.item_id, event.gallery) == ("update", "c2", "gallery-2")
+
+
+def test_a_classifier_that_has_a_part_in_the_vectors_is_asked_once_for_each_look():
+    bench = Bench()
+    stages = bench.pipeline.serving.stages
+    engine = ScriptedEngine(lambda batch: [np.tile(np.log([9.0, 1.0]), (len(batch), 1)), np.ones((len(batch), 2))])
+    classifier = Classifier(classifier_model(descriptor_dim=2), engine)
+    heads = [Head(name="class", dim=4), Head(name="classifier", dim=2)]
+    joint = Embedder(embedder_model(heads=heads, classifier_share=0.5), bench.embedder, classifier=classifier)
+    changed = replace(stages, classifier=classifier, embedders={"carton": joint})
+    bench.pipeline.serve(replace(bench.pipeline.serving, stages=changed))
+    bench.show(3)
+    assert engine.batch_sizes == bench.embedder.batch_sizes
+    np.testing.assert_allclose(bench.index.queries[0], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
 
 
 def test_one_detection_is_not_believed():

@@ -8,7 +8,7 @@ import pytest
 from edge.bundle import read_bundle
 from edge.capture_door import open_source
 from edge.errors import EngineError
-from edge.manifest import Manifest, Preprocess
+from edge.manifest import Head, Manifest, Preprocess
 from edge.outline import cells
 from edge.source import CaptureOptions, parse_source
 from edge.stages import Classifier, Detector, Embedder, Localiser, load_stages
@@ -111,6 +111,35 @@ def test_embeddings_keep_their_order_and_have_unit_length():
     vectors = Embedder(embedder_model(), ScriptedEngine(answer)).embed(steps, boxes, Timings())
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1])
     assert vectors[:, 0] / vectors[:, 1] == pytest.approx([150, 190, 230])
+
+
+DESCRIBED = {"heads": [Head(name="class", dim=4), Head(name="classifier", dim=2)], "classifier_share": 0.25}
+
+
+def describing(*rows):
+    """A classifier that describes every crop alike, and its engine."""
+    engine = ScriptedEngine(lambda batch: [np.zeros((len(batch), 2)), np.tile(rows, (len(batch), 1))])
+    return Classifier(classifier_model(descriptor_dim=2), engine), engine
+
+
+def test_a_joint_cosine_is_that_of_each_part_by_its_share():
+    classifier, engine = describing(3.0, 4.0)  # of length 5: only directions count
+    embedder = Embedder(embedder_model(**DESCRIBED), ScriptedEngine(lambda _: [[[2, 0, 0, 0]]]), classifier=classifier)
+    vector = embedder.embed(GREY, [BOX], Timings())[0]
+    np.testing.assert_allclose(vector, np.sqrt([0.75, 0, 0, 0, 0.25 * 0.36, 0.25 * 0.64]), atol=1e-6)
+    other = embedder.embed(GREY, [BOX], Timings(), np.array([[0.0, 1.0]], np.float32))[0]
+    assert vector @ other == pytest.approx(0.75 * 1.0 + 0.25 * 0.8)
+    assert engine.batch_sizes == [1]  # what was described before is not described again
+
+
+def test_an_embedder_without_the_classifier_that_has_a_part_in_it_is_refused():
+    with pytest.raises(EngineError, match="found no classifier, expected the one that describes"):
+        Embedder(embedder_model(**DESCRIBED), ScriptedEngine(lambda _: []))
+
+
+def test_a_classifier_that_describes_nothing_gives_rows_without_numbers():
+    classifier = Classifier(classifier_model(), ScriptedEngine(lambda batch: [np.zeros((len(batch), 2))]))
+    assert classifier.see(GREY, [BOX] * 3, Timings()).descriptors.shape == (3, 0)
 
 
 LTRB = {"strides": [8, 16]}

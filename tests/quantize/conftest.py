@@ -54,7 +54,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """FP32 ONNX files by kind, each with its spec beside it."""
     folder = tmp_path_factory.mktemp("exported")
     paths = {}
-    for kind in ("detector", "classifier", "embedder", "localiser"):
+    for kind in ("detector", "classifier", "describing", "embedder", "localiser"):
         paths[kind] = folder / f"{kind}.onnx"
         net, spec = network(kind)
         export_module(net, spec, paths[kind])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.stages import Seen
 from quantize.average_precision import ap50_95, average_precision, match
 from quantize.build import Policy, decide
 from quantize.compare import Vectors, compare_classifiers, compare_detectors, compare_embedders
@@ -16,8 +17,9 @@ from tests.fakes_engine import ScriptedEngine
 LABELS = ("box", "can")
 
 
-def logits(answers):
-    return np.log(np.where(np.eye(2)[answers] > 0, 0.9, 0.1)).astype(np.float32)
+def seen(answers, descriptors=None):
+    probabilities = np.where(np.eye(2)[answers] > 0, 0.9, 0.1).astype(np.float32)
+    return Seen(probabilities, np.zeros((len(answers), 0), np.float32) if descriptors is None else descriptors)
 
 
 def gate_of(comparison, name):
@@ -34,7 +36,7 @@ def unit(rows):
 
 def test_identical_classifiers_pass_every_gate():
     truth = [0, 1] * 100
-    result = compare_classifiers(logits(truth), logits(truth), [LABELS[i] for i in truth], LABELS)
+    result = compare_classifiers(seen(truth), seen(truth), [LABELS[i] for i in truth], LABELS)
     assert {gate.verdict for gate in result.gates} == {"pass"}
     assert result.table["top1"] == (1.0, 1.0)
 
@@ -43,14 +45,26 @@ def test_a_class_that_int8_forgets_fails_the_worst_class_gate():
     truth = np.array([0] * 900 + [1] * 100)
     int8 = truth.copy()
     int8[-10:] = 0
-    result = compare_classifiers(logits(truth), logits(int8), [LABELS[i] for i in truth], LABELS)
+    result = compare_classifiers(seen(truth), seen(int8), [LABELS[i] for i in truth], LABELS)
     assert gate_of(result, "worst_class").value == pytest.approx(0.9)
     assert gate_of(result, "worst_class").verdict == "fail"
 
 
 def test_crops_of_a_category_without_label_do_not_count():
-    result = compare_classifiers(logits([0, 1]), logits([0, 1]), ["box", "lorry"], LABELS)
+    result = compare_classifiers(seen([0, 1]), seen([0, 1]), ["box", "lorry"], LABELS)
     assert result.images == 1
+
+
+def test_descriptors_that_int8_turns_fail_their_gate():
+    truth = [0, 1] * 100
+    straight = unit(np.tile([1.0, 0.0], (200, 1)))
+    turned = unit(np.tile([1.0, 0.3], (200, 1)))
+    names = [LABELS[i] for i in truth]
+    same = compare_classifiers(seen(truth, straight), seen(truth, straight), names, LABELS)
+    other = compare_classifiers(seen(truth, straight), seen(truth, turned), names, LABELS)
+    assert gate_of(same, "cosine_mean").verdict == "pass"
+    assert gate_of(other, "cosine_mean").value == pytest.approx(1 / np.hypot(1, 0.3))
+    assert gate_of(other, "cosine_mean").verdict == "fail"
 
 
 def test_too_few_images_say_nothing_and_do_not_hold():

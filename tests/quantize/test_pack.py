@@ -186,6 +186,37 @@ def test_command_answers_our_errors_in_one_line(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
+def joint(exported, networks, data, tmp_path_factory):
+    """The same bundle, but the classifier has a part in the vectors."""
+    folder = tmp_path_factory.mktemp("joint")
+    classifier = build_network("classifier", exported["describing"], folder, data, EAGER, quiet)
+    pack.pack(pack.Order("joint", 2, folder / "bundle", classifier_share=0.4), [classifier, networks[1]], data)
+    return folder / "bundle"
+
+
+def test_a_classifiers_part_in_the_vectors_is_packed_gated_and_proven(joint, packed):
+    manifest, plain = (parse_manifest((p / "bundle.json").read_text(), "bundle.json") for p in (joint, packed))
+    (embedder,) = manifest.embedders
+    assert [(head.name, head.dim) for head in embedder.heads] == [("class", 8), ("classifier", 16)]
+    assert (embedder.classifier_share, manifest.classifier.descriptor_dim) == (0.4, 16)
+    assert embedder.space_id != plain.embedders[0].space_id
+    assert {"top1", "cosine_mean", "cosine_p1"} <= set(manifest.evaluation["classifier"]["gates"])
+    assert {len(probe.embedding_i8) for probe in manifest.probes} == {24}
+    proofs = prove_stages(joint, manifest.probes, load_stages(joint, manifest, "onnxruntime"))
+    assert all(proof.passed for proof in proofs)
+
+
+def test_an_embedder_that_is_taken_over_keeps_the_classifier_that_has_a_part_in_it(joint, networks, data, tmp_path):
+    with pytest.raises(QuantizeError, match=r"found a new classifier, expected a new embedder, too"):
+        pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint), [networks[0]], data)
+
+
+def test_a_share_for_a_classifier_that_describes_nothing_is_refused(networks, data, tmp_path):
+    with pytest.raises(QuantizeError, match=r"found a classifier that does not describe"):
+        pack.pack(pack.Order("joint", 2, tmp_path / "joint", classifier_share=0.4), networks, data)
+
+
+@pytest.fixture(scope="module")
 def outlined(exported, networks, data, tmp_path_factory):
     """The same bundle with a localiser."""
     folder = tmp_path_factory.mktemp("outlined")

@@ -21,11 +21,13 @@ from tests.trainer.toy import (
     write_scenes,
 )
 from trainer import detector
+from trainer.augment import canvases_to_input
 from trainer.checkpoint import CHECKPOINT_FILE
 from trainer.classifier import ClassifierTask, train_classifier
+from trainer.data import choose, load_canvases, read_samples
 from trainer.detector import train_detector
 from trainer.embedder import EmbedderTask, train_embedders
-from trainer.models import build_model, load_card, load_model
+from trainer.models import Describing, build_model, load_card, load_model
 from trainer.train import choose_device
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,6 +79,28 @@ def test_a_tiny_classifier_learns_and_leaves_table_curves_and_card(tmp_path):
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert card == load_card(tmp_path / "run")
     assert (len(card.data["categories"]), card.data["train"], card.data["val"]) == (2, 24, 12)
+
+
+def test_a_descriptor_of_as_many_numbers_as_pictures_keeps_all_their_distances(tmp_path):
+    index = write_crops(tmp_path / "data", per_item=9)
+    train_classifier(classifier_recipe(index, descriptor_dim=24), tmp_path / "run")
+    model, card = load_model(tmp_path / "run")
+    canvases = load_canvases(choose(read_samples(index), ["train"], None), card.preprocess)[1]
+    x = canvases_to_input(canvases, card.preprocess)
+    with torch.no_grad():
+        pooled = model.trunk(x)[-1].mean(dim=(2, 3))
+        logits, descriptor = Describing(model)(x)
+        torch.testing.assert_close(logits, model(x))
+    assert descriptor.shape == (24, card.descriptor_dim)
+    torch.testing.assert_close(torch.cdist(descriptor, descriptor), torch.cdist(pooled, pooled), rtol=1e-2, atol=1e-3)
+    assert descriptor.mean(dim=0).abs().max() < 1e-2 * descriptor.abs().max()
+
+
+@pytest.mark.parametrize(("dim", "fault"), [(25, "24 training pictures"), (33, "32 channels")])
+def test_a_descriptor_longer_than_what_it_describes_is_refused(tmp_path, dim, fault):
+    index = write_crops(tmp_path / "data", per_item=9 if dim == 25 else 15)
+    with pytest.raises(TrainError, match=f"found {fault}, expected at least descriptor_dim = {dim}"):
+        train_classifier(classifier_recipe(index, descriptor_dim=dim), tmp_path / "run")
 
 
 def test_a_tiny_detector_learns(tmp_path):
