@@ -42,7 +42,9 @@ LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite
 KEPT = ("optimiser.epochs=8", "optimiser.trunk_lr=0", "backbone.freeze_bn=true", "backbone.frozen_stages=7")
 # A patient student, and mixed pictures, on which it can only learn the teachers' function (Beyer et al. 2022).
 TAUGHT_EPOCHS = 30
-BESIDE = ("optimiser.epochs=18", "augment.mixup=0.3")  # a classifier of another kind, which the embedder's teaches
+# A classifier of another kind, which the embedder's teaches, and which has a part in the vectors.
+BESIDE = ("optimiser.epochs=18", "augment.mixup=0.3", "descriptor_dim=256")
+CLASSIFIER_SHARE = 0.5  # of a cosine
 Catalogue = list[tuple[str, str, np.ndarray]]
 TAUGHT_MIXUP = "augment.mixup=0.5"
 
@@ -149,10 +151,12 @@ def pack(work: Path, index: Path, data: Path) -> None:
     """Quantise against the val split, pack, embed train and catalogue pictures, publish, pull and activate."""
     for folder in ("bundle", "gallery", "repository", "state"):
         shutil.rmtree(work / folder, ignore_errors=True)
+    describes = json.loads((work / "classifier/model.json").read_text()).get("descriptor_dim")
     run(
         *(BIN / "edge-quantize", "pack", "--id", "grocery-1", "--sequence", "1", "--out", work / "bundle"),
         *("--classifier", work / "classifier", "--embedder", work / "embedder", "--index", index, "--root", data),
         *("--gallery-splits", "train,iconic", "--keep-both", "--fallback-fp32", "--work", work / "models"),
+        *(("--classifier-share", str(CLASSIFIER_SHARE)) if describes else ()),
     )
     run(
         *(BIN / "edge-train", "embed", "--bundle", work / "bundle", "--data", index, "--root", data),
