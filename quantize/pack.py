@@ -28,19 +28,17 @@ from edge.manifest import (
     EmbedderModel,
     FileEntry,
     FinderModel,
-    Head,
     LocaliserModel,
     Manifest,
     OutlineRule,
     Probe,
     Target,
-    embedding_space_id,
     parse_manifest,
 )
 from edge.prove import prove_stages
 from edge.rerank import Outlines, outlines_for
 from edge.stages import Stages, load_stages
-from quantize import carry, compatible, openset, outline
+from quantize import carry, compatible, openset, outline, spaces
 from quantize.build import Network
 from quantize.compare import Vectors, embed, outlines_by
 from quantize.hearing import ask, items_of, reference
@@ -136,7 +134,7 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
         contents.waived += network.waived
     if order.base is not None:
         _take_over(read_bundle(order.base), contents)
-    _name_spaces(contents, networks, order.classifier_share)
+    contents.models = spaces.named(contents.models, networks, contents.provenance, order.classifier_share)
     stages = load_stages(folder, _manifest(order, contents), "onnxruntime")
     if any(network.spec.kind == "localiser" for network in networks):
         _fit_outlines(contents, stages, networks, data)
@@ -191,39 +189,6 @@ def _take_over(base: Bundle, contents: _Contents) -> None:
             (contents.folder / "probes").mkdir(exist_ok=True)
             shutil.copyfile(base.path(probe.path), contents.folder / path)
             contents.probes.append(probe.model_copy(update={"path": path}))
-
-
-def _name_spaces(contents: _Contents, networks: Sequence[Network], share: float) -> None:
-    """Give each embedder of the order the classifier's part of its vectors, where it has one, and its space a name."""
-    entry = next((model for model in contents.models if isinstance(model, ClassifierModel)), None)
-    taken: dict[str, Any] | None = None
-    parts: list[Head] = []
-    if share:
-        if entry is None or not entry.descriptor_dim:
-            raise QuantizeError(
-                f"found {'no classifier' if entry is None else 'a classifier that does not describe'}, expected one "
-                f"trained with descriptor_dim, for it shall have {share:g} of each cosine"
-            )
-        master = contents.provenance["classifier"]["fp32_sha256"]
-        taken = {"fp32": master, "preprocess": entry.preprocess.model_dump(mode="json"), "share": share}
-        parts = [Head(name="classifier", dim=entry.descriptor_dim)]
-    for number, network in enumerate(networks):
-        model = contents.models[number]
-        if isinstance(model, EmbedderModel):
-            heads = [*network.spec.heads, *parts]
-            space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, heads, taken)
-            update = {"heads": heads, "classifier_share": share, "space_id": space}
-            contents.models[number] = model.model_copy(update=update)
-    for carried in contents.models[len(networks) :]:
-        if (
-            isinstance(carried, EmbedderModel)
-            and carried.classifier_share
-            and entry in contents.models[: len(networks)]
-        ):
-            raise QuantizeError(
-                f"the embedder of {carried.categories} is taken over and has a part of its vectors from the "
-                "classifier before, found a new classifier, expected a new embedder, too"
-            )
 
 
 def _fit_open_sets(
