@@ -79,7 +79,7 @@ def propose_all(book: LabelBook, found: list[Found], proposers: Proposers, sight
             log.warning("skipped %s", error)
             counts["unreadable"] += 1
             continue
-        seen = sightings.recall(one.name, image)
+        seen = sightings.recall(one.name, image) if proposers.ask_cues else []
         if seen is None:
             if one.category not in common:
                 common[one.category] = _common(proposers.describer, found, one.category)

@@ -19,6 +19,9 @@ from trainer.propose import Priors, Proposal, propose, settled
 _SAME = 0.55  # overlap of a box of the detector and one of the cues that mean the same object
 _SURE = 0.3  # score of the cues from which their outline is taken
 _TRUST = 0.7  # part of the score that is the detector's
+# Pictures from which a detector speaks alone. After 40 of playing cards 95 % of its boxes need no edit and it finds 89 %
+# of the true ones, joined with the cues 90 and 81 %; after 20 both are alike, or the cues help where it learned briefly.
+_ENOUGH = 40
 
 
 class OwnDetector:
@@ -34,6 +37,8 @@ class OwnDetector:
         if self._card.kind != "detector":
             raise TrainError(f"{run}: found a {self._card.kind}, expected a detector")
         self.threshold = self._card.score_threshold
+        learned_from = self._card.data.get("train", 0) + self._card.data.get("val", 0)
+        self.speaks_alone = learned_from >= _ENOUGH  # what cues see is no longer asked
 
     def propose(self, image_rgb: Image) -> list[Proposal]:
         """Find objects, best first, down to a score of 0.05."""
@@ -62,6 +67,11 @@ class Proposers:
     describer: Describer | None = None
     detector: OwnDetector | None = None
 
+    @property
+    def ask_cues(self) -> bool:
+        """Whether what cues see has a say."""
+        return self.detector is None or not self.detector.speaks_alone
+
     def see(self, image_rgb: Image, common: Common | None = None) -> list[Proposal]:
         """What cues see in a picture, best first, also what is no proposal.
 
@@ -75,10 +85,11 @@ class Proposers:
         return propose(image_rgb, self.priors, shared)
 
     def prelabel(self, image_rgb: Image, seen: list[Proposal]) -> Prelabel:
-        """Propose boxes for a picture, by the detector where there is one, and what cues see."""
-        if self.detector is not None:
-            seen = fuse(self.detector.propose(image_rgb), seen)
-        return judge(seen, self.priors)
+        """Propose boxes for a picture, by the detector where there is one, and what cues see where they are asked."""
+        if self.detector is None:
+            return judge(seen, self.priors)
+        found = self.detector.propose(image_rgb)
+        return judge(fuse(found, seen) if self.ask_cues else found, self.priors)
 
 
 def fuse(found: list[Proposal], seen: list[Proposal]) -> list[Proposal]:

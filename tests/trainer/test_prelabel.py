@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from trainer.prelabel import fuse, judge
+from tests.trainer.toy import detector_recipe, write_scenes
+from trainer.detector import train_detector
+from trainer.models import load_model, save_model
+from trainer.prelabel import OwnDetector, Proposers, fuse, judge
 from trainer.propose import Priors, Proposal
 
 PRIORS = Priors(threshold=0.6)
@@ -46,3 +50,15 @@ def test_a_picture_without_a_proposal_is_the_most_uncertain():
     empty, weak, clear = (judge(listed, PRIORS) for listed in ([], [box(0, 9, 0.61)], [box(0, 9, 0.95)]))
     assert empty.uncertainty == 1.0 > weak.uncertainty > clear.uncertainty
     assert (empty.why, weak.why) == ("nothing found", "weak box")
+
+
+@pytest.mark.parametrize(("learned_from", "alone"), [({"train": 31, "val": 8}, False), ({"train": 32, "val": 8}, True)])
+def test_a_detector_that_learned_from_forty_pictures_is_not_joined_with_cues(tmp_path, learned_from, alone):
+    train_detector(detector_recipe(write_scenes(tmp_path / "data")), tmp_path / "run")
+    module, card = load_model(tmp_path / "run")
+    save_model(tmp_path / "run", module, card.model_copy(update={"data": learned_from}))
+    proposers = Proposers(Priors(threshold=0.01), None, OwnDetector(tmp_path / "run"))
+    assert proposers.ask_cues is not alone
+    seen = [box(0, 90, 1.0)]
+    told = proposers.prelabel(np.full((64, 96, 3), 120, np.uint8), seen).proposals
+    assert ((0, 0, 90, 100) in [one.box_px for one in told]) is not alone
