@@ -19,8 +19,8 @@ from trainer.propose import Priors, Proposal, propose, settled
 _SAME = 0.55  # overlap of a box of the detector and one of the cues that mean the same object
 _SURE = 0.3  # score of the cues from which their outline is taken
 _TRUST = 0.7  # part of the score that is the detector's
-# Pictures from which a detector speaks alone. After 40 of playing cards 95 % of its boxes need no edit and it finds 89 %
-# of the true ones, joined with the cues 90 and 81 %; after 20 both are alike, or the cues help where it learned briefly.
+# Pictures from which a detector speaks alone. After 40 of playing cards 95 % of its boxes need no edit and 89 % of the
+# true ones are found, joined with the cues 90 and 81 %; after 20 both are alike, or cues help where it learned briefly.
 _ENOUGH = 40
 
 
