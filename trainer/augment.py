@@ -125,7 +125,7 @@ def vary_scene(
 def vary_light(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
     """Vary brightness, contrast, saturation and tint; blur, add noise, erase a rectangle."""
     if how.colour:
-        canvas = np.asarray(cv2.transform(canvas, _colour_matrix(float(canvas.mean()), how, rng)), np.uint8)
+        canvas = np.asarray(cv2.transform(canvas, _colour_matrix(float(canvas.mean()), how.colour, rng)), np.uint8)
     if rng.random() < how.blur:
         canvas = _blur(canvas, rng)
     if how.noise:
@@ -154,10 +154,10 @@ def _blur(canvas: Image, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.filter2D(canvas, -1, line / line.sum(), borderType=cv2.BORDER_REPLICATE), np.uint8)
 
 
-def _colour_matrix(mean: float, how: Augment, rng: np.random.Generator) -> NDArray[np.float64]:
+def _colour_matrix(mean: float, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """One affine map of RGB for all: saturation about grey, contrast about the mean, tint, brightness."""
-    saturation, contrast, brightness = 1.0 + np.array([1.5, 1.0, 1.0]) * rng.uniform(-how.colour, how.colour, 3)
-    tint = brightness * (1.0 + how.tint * rng.uniform(-how.colour, how.colour, 3))
+    saturation, contrast, brightness = 1.0 + np.array([1.5, 1.0, 1.0]) * rng.uniform(-strength, strength, 3)
+    tint = brightness * (1.0 + 0.3 * rng.uniform(-strength, strength, 3))
     mix = saturation * np.eye(3) + (1.0 - saturation) / 3.0
     shift = np.full((3, 1), mean * (1.0 - contrast))
     return np.asarray(tint[:, None] * np.hstack([contrast * mix, shift]))

@@ -146,7 +146,11 @@ class Classifier(nn.Module):
         self.decision = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
         self.descriptor: nn.Linear | None = None
         if descriptor_dim:  # fitted once the rest is trained
-            self.descriptor = nn.Linear(trunk.channels[-1], descriptor_dim).requires_grad_(requires_grad=False)
+            # Draws no random numbers: a seed starts the same training with a descriptor and without.
+            self.descriptor = nn.utils.skip_init(nn.Linear, trunk.channels[-1], descriptor_dim)
+            self.descriptor.requires_grad_(requires_grad=False)
+            for part in self.descriptor.parameters():
+                part.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, classes) logits."""

@@ -114,7 +114,6 @@ class Augment(_Tree):
     perspective: float = 0.04  # corners move by this fraction of the size
     flip: bool = False  # left to right; off where pictures carry text
     colour: Fraction = 0.25  # brightness, contrast, saturation, tint
-    tint: Fraction = 0.3  # of `colour`, for each channel on its own: lamps and white balances differ between places
     blur: Fraction = 0.2  # of the pictures
     noise: float = 4.0  # grey levels, standard deviation at most
     erase: Fraction = 0.2  # of the pictures lose a rectangle

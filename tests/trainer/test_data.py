@@ -11,7 +11,7 @@ from edge.image import encode_image, read_image, trim
 from edge.manifest import Preprocess
 from edge.preprocess import to_batch, to_canvas
 from tests.trainer.toy import write_crops, write_index, write_scenes
-from trainer.augment import canvases_to_input, confuse, pad, vary_crop, vary_light, vary_scene
+from trainer.augment import canvases_to_input, confuse, pad, vary_crop, vary_scene
 from trainer.crops import load_crops, settle_statistics, settled_if_better
 from trainer.data import load_canvases, load_pictures, pair_batches, read_samples, read_scenes
 from trainer.recipe import Augment, CropData
@@ -144,16 +144,6 @@ def test_no_variation_gives_the_canvas_of_the_device():
     still = Augment(scale=(1, 1), shift=0, rotate_deg=0, perspective=0, colour=0, blur=0, noise=0, erase=0, stretch=0)
     content = vary_crop(image, SPEC, still, np.random.default_rng(0))
     assert np.abs(pad([content], SPEC)[0].astype(int) - to_canvas(SPEC, image)[0]).max() <= 1
-
-
-@pytest.mark.parametrize("tint", [0.0, 0.8])
-def test_tint_is_how_far_the_channels_of_a_grey_picture_part(tint):
-    grey = np.full((48, 48, 3), 100, np.uint8)
-    how = Augment(colour=0.25, tint=tint, blur=0.0, noise=0.0, erase=0.0)
-    contents = [vary_light(grey, how, np.random.default_rng(seed))[0, 0].astype(float) for seed in range(100)]
-    apart = max(np.ptp(pixel) / pixel.max() for pixel in contents)
-    assert apart <= 2 * 0.25 * tint / (1 + 0.25 * tint) + 0.02
-    assert apart >= 0.25 * tint
 
 
 def test_boxes_follow_their_scene():

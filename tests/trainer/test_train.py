@@ -96,6 +96,15 @@ def test_a_descriptor_of_as_many_numbers_as_pictures_keeps_all_their_distances(t
     assert descriptor.mean(dim=0).abs().max() < 1e-2 * descriptor.abs().max()
 
 
+def test_a_descriptor_leaves_the_rest_of_the_training_as_it_is(tmp_path):
+    index = write_crops(tmp_path / "data", per_item=6)
+    for dim in (0, 8):
+        train_classifier(classifier_recipe(index, descriptor_dim=dim), tmp_path / f"run-{dim}")
+    without, beside = (load_model(tmp_path / f"run-{dim}")[0].state_dict() for dim in (0, 8))
+    assert set(beside) - set(without) == {"descriptor.weight", "descriptor.bias"}
+    assert all(torch.equal(without[key], beside[key]) for key in without)
+
+
 @pytest.mark.parametrize(("dim", "fault"), [(25, "24 training pictures"), (33, "32 channels")])
 def test_a_descriptor_longer_than_what_it_describes_is_refused(tmp_path, dim, fault):
     index = write_crops(tmp_path / "data", per_item=9 if dim == 25 else 15)
