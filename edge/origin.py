@@ -14,7 +14,7 @@ from edge import __version__, image
 from edge.manifest import ClassifierModel, EmbedderModel, LocaliserModel
 
 # What of a manifest's entry has no part in the numbers: the form that runs is named by its content.
-_BESIDE = {"files", "ship", "why", "categories", "open_set", "compatible", "outline", "threshold"}
+_BESIDE = {"files", "ship", "why", "categories", "open_set", "compatible", "outline", "threshold", "gathering"}
 
 
 def origin_of(model: ClassifierModel | EmbedderModel | LocaliserModel, form_sha256: str, library: str) -> str:

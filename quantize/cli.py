@@ -111,6 +111,13 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of a cosine, what the descriptor of the classifier counts, which was trained with descriptor_dim",
     )
+    pack.add_argument(
+        "--gathering",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="how far galleries of this bundle move each picture's vector to the mean of its item's; 0: they do not",
+    )
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
     pack.add_argument("--base", type=Path, help="a bundle: take its models, unchanged, where none is given here")
     pack.add_argument(
@@ -234,6 +241,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         tolerance=arguments.compatible_tolerance,
         false_accept=arguments.false_accept,
         classifier_share=arguments.classifier_share,
+        gathering=arguments.gathering,
     )
     with tempfile.TemporaryDirectory(prefix="finesight-pack-") as scratch:
         work = arguments.work or Path(scratch)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edge.bundle import Bundle
+from edge.gathering import gathered
 from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
 from edge.stages import Stages, load_stages
 from edge.types import Category, FloatArray
@@ -112,8 +113,10 @@ def verdicts(
         chosen = tuple([i for i, sample in enumerate(part) if sample.category == category] for part in crops)
         queries, gallery = ([part[i] for i in rows] for part, rows in zip(crops, chosen, strict=True))
         stages = stages or load_stages(old.folder, old.manifest, "onnxruntime")
-        theirs = Vectors(*(embed(stages.embedders[category], part) for part in (queries, gallery)))
-        ours = Vectors(vectors.queries[chosen[0]], vectors.gallery[chosen[1]])
+        items = [sample.item for sample in gallery]
+        asked, held = (embed(stages.embedders[category], part) for part in (queries, gallery))
+        theirs = Vectors(asked, gathered(held, items, before.gathering))
+        ours = Vectors(vectors.queries[chosen[0]], gathered(vectors.gallery[chosen[1]], items, new.gathering))
         found.append(_judge(old, before.space_id, category, (theirs, ours), (queries, gallery), tolerance))
     return found
 

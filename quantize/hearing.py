@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.decide import categories_to_search
+from edge.gathering import gathered
 from edge.outline import Outline
 from edge.rerank import RERANKED, Outlines
 from edge.stages import Embedder, Stages
@@ -36,7 +37,9 @@ def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
         for item, crops in listed.items():  # the pictures of one item at a time are held
             pictures = [sample.crop(embedder.model.preprocess.crop_margin) for sample in crops]
             rows += [(item, _vector(view, embedder)) for view in widened(pictures)]
-        galleries[category] = Gallery(np.stack([row for _, row in rows]), tuple(item for item, _ in rows))
+        named = tuple(item for item, _ in rows)
+        vectors = gathered(np.stack([row for _, row in rows]), named, embedder.model.gathering)
+        galleries[category] = Gallery(vectors, named)
     return galleries
 
 

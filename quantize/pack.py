@@ -22,6 +22,7 @@ from edge.bundle import Bundle, read_bundle
 from edge.digest import sha256_of
 from edge.durable import fsync_folder, fsync_tree
 from edge.errors import QuantizeError
+from edge.gathering import gathered
 from edge.manifest import (
     ClassifierModel,
     DetectorModel,
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "bundle.json"
 _TOOLS = ("finesight", "numpy", "onnx", "onnxruntime", "torch", "timm")
+GATHERING = 0.5
 _PROBE_POOL = 400  # crops that are asked, to choose probes from
 
 
@@ -68,6 +70,7 @@ class Order:
     tolerance: float = compatible.TOLERANCE  # of Recall@1
     false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.openset
     classifier_share: float = 0.0  # of a cosine, what the classifier's descriptor counts
+    gathering: float = GATHERING  # of the galleries' vectors, see edge.gathering
 
 
 @dataclass(slots=True)
@@ -127,6 +130,8 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     older = [read_bundle(path) for path in order.compatible_with]
     for network in networks:
         entry = _place(network, folder, keep_both=order.keep_both)
+        if isinstance(entry, EmbedderModel):
+            entry = entry.model_copy(update={"gathering": order.gathering})
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
@@ -230,13 +235,14 @@ def _fit_outlines(contents: _Contents, stages: Stages, networks: Sequence[Networ
             asked, known = ([i for i, s in enumerate(samples) if s.category == category] for samples in crops)
             if not asked or not known:
                 continue
+            items = [reference[i].item for i in known]
             similar = outline.similarities(
                 vectors[0][asked],
                 [outlines[0][i] for i in asked],
                 [held_out[i].item for i in asked],
-                vectors[1][known],
+                gathered(vectors[1][known], items, model.gathering),
                 [outlines[1][i] for i in known],
-                [reference[i].item for i in known],
+                items,
             )
             fit = outline.fit_rule(similar)
             rows[category] = fit.row()

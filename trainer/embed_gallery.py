@@ -16,6 +16,7 @@ from edge.errors import BundleError, TrainError
 from edge.gallery import Gallery, seal_gallery
 from edge.gallery_store import NEGATIVE
 from edge.gallery_writer import GalleryWriter
+from edge.gathering import gathered
 from edge.image import encode_image, resize
 from edge.manifest import Manifest, parse_manifest
 from edge.stages import Embedder, Localiser, load_stages
@@ -86,12 +87,13 @@ def embed_gallery(
         with GalleryWriter(out, category, model.space_id, model.heads) as writer:
             for item, listed in sorted(items.items()):
                 loaded = load_pictures(listed[:per_item], None, trimmed, model.preprocess.crop_margin)
+                vetoes = listed[0].split in negatives
                 outlines = [_outline(stages.localiser, image) for image in loaded.images] if stages.localiser else []
                 writer.add(
                     item,
                     listed[0].label or item,
-                    embed_pictures(stages.embedders[category], loaded.images, few),
-                    metadata={NEGATIVE: True} if listed[0].split in negatives else None,
+                    embed_pictures(stages.embedders[category], loaded.images, few, together=not vetoes),
+                    metadata={NEGATIVE: True} if vetoes else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
                     outline=b"".join(outlines) or None,
                 )
@@ -102,13 +104,22 @@ def embed_gallery(
     return Embedded(seal_gallery(out, created_at), pictures, skipped)
 
 
-def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = FEW) -> FloatArray:
-    """The vectors of an item's pictures, and where they are few those of other views: (n, dim) of unit length.
+def embed_pictures(
+    embedder: Embedder, images_rgb: Sequence[Image], few: int = FEW, *, together: bool = True
+) -> FloatArray:
+    """What an item is searched by: (n, dim) of unit length.
+
+    Args:
+        embedder: of its category.
+        images_rgb: its pictures.
+        few: of fewer pictures other views are embedded, too.
+        together: gather the vectors as the bundle asks for; what vetoes need not look alike.
 
     Raises:
         EngineError: the model failed.
     """
-    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in widened(images_rgb, few)])
+    vectors = [embedder.embed(image, [_whole(image)], Timings()) for image in widened(images_rgb, few)]
+    return gathered(np.concatenate(vectors), [""] * len(vectors), embedder.model.gathering if together else 0.0)
 
 
 def _outline(localiser: Localiser, image_rgb: Image) -> bytes:

@@ -16,6 +16,7 @@ from edge.engine import Precision
 from edge.errors import TrainError
 from edge.gallery import read_gallery
 from edge.gallery_store import read_category, read_pictures
+from edge.gathering import gathered
 from edge.image import decode_image, read_image, trim
 from edge.manifest import OpenSet, Preprocess
 from edge.preprocess import to_canvas
@@ -43,6 +44,7 @@ class Recogniser:
     threshold: float = 0.0  # below it the category is unknown
     open_sets: dict[str, OpenSet] = field(default_factory=dict)
     calibrated: bool = False  # whether thresholds and probabilities are fitted ones
+    gathering: dict[str, float] = field(default_factory=dict)  # of galleries, by category, see edge.gathering
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,13 @@ def of_bundle(name: str, folder: Path, precision: Precision = "shipped") -> Reco
     }
     margin = max((model.preprocess.crop_margin for model in bundle.manifest.embedders), default=0.0)
     open_sets = {name: rule for model in bundle.manifest.embedders for name, rule in model.open_set.items()}
+    gathering = {category: stage.model.gathering for category, stage in stages.embedders.items()}
     coarse = stages.classifier
     if coarse is None:
-        return Recogniser(name, (), None, embed, margin, 0.0, open_sets, calibrated=True)
+        return Recogniser(name, (), None, embed, margin, 0.0, open_sets, calibrated=True, gathering=gathering)
     classify = _by_stage(lambda image: coarse.classify(image, [_whole(image)], Timings())[0])
     labels, threshold = tuple(coarse.model.labels), coarse.model.threshold
-    return Recogniser(name, labels, classify, embed, margin, threshold, open_sets, calibrated=True)
+    return Recogniser(name, labels, classify, embed, margin, threshold, open_sets, calibrated=True, gathering=gathering)
 
 
 def of_trunk(name: str, backbone: str, weights: Path, categories: Sequence[str], size_px: int) -> Recogniser:
@@ -146,7 +149,8 @@ def embedded(recogniser: Recogniser, samples: Sequence[Sample], trimmed: Sequenc
         first = {sample.item: sample.path for sample in reversed(chosen)}
         rows = [ask(images) for images in pictures(chosen, trimmed, recogniser.margin)]
         items = tuple(sample.item for sample in chosen)
-        made[category] = Reference(np.concatenate(rows), items, partial(_read_of, first))
+        vectors = gathered(np.concatenate(rows), items, recogniser.gathering.get(category, 0.0))
+        made[category] = Reference(vectors, items, partial(_read_of, first))
     return made
 
 

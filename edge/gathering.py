@@ -1,0 +1,36 @@
+"""Vectors of an item's pictures, gathered towards their mean: what a gallery holds.
+
+The nearest picture tells poses apart, the nearest mean forgives what is chance in a single picture; pictures moved half
+way to the mean of their item do both. Groceries of `val`, joint vectors: nearest item 88.9 % (pictures as they are
+87.2, means alone 87.8), area under the curve of known against left out items .950 (.941; .957); on `test` and in the
+demo's world the order is the same (benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge.decode import unit_rows
+from edge.types import FloatArray
+
+
+def gathered(vectors: FloatArray, items: Sequence[str], share: float) -> FloatArray:
+    """Move each vector towards the mean of its item's.
+
+    Args:
+        vectors: (n, dim), rows of unit length.
+        items: of each row.
+        share: of the way to the mean: 0 changes nothing, 1 leaves nothing but means.
+
+    Returns:
+        (n, dim), rows of unit length.
+    """
+    if not share or not len(vectors):
+        return vectors
+    _, number = np.unique(np.asarray(items), return_inverse=True)
+    sums = np.zeros((number.max() + 1, vectors.shape[1]), np.float32)
+    np.add.at(sums, number, vectors)
+    means = sums / np.bincount(number)[:, None].astype(np.float32)
+    return unit_rows((1.0 - share) * vectors + share * means[number])
