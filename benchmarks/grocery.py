@@ -258,6 +258,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     from edge.search import build_index
     from edge.stages import load_stages
     from edge.timing import Timings
+    from edge.widening import FEW
 
     bundle = read_bundle(work / "bundle")
     gallery = read_gallery(work / "gallery")
@@ -291,7 +292,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         fine: list[int] = []
         iconic: list[int] = []
         plain: list[int] = []
-        catalogue = iconic_pictures(data, stages.embedders)
+        catalogue, alone = (iconic_pictures(data, stages.embedders, few) for few in (FEW, 0))
         for row in rows:
             picture = read_image(data / row["path"])
             box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
@@ -305,12 +306,12 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
             right["coarse"] += told.category.name == row["coarse"]
             fine.append(int(told.match.item_id == row["fine"]))
             right["recall1"] += indexes[row["coarse"]].search(vector, 1)[0][0].item_id == row["fine"]
-            for views, found in ((None, iconic), (1, plain)):
-                shown = {one.name: [nearest(catalogue, vector[0], one.name, views)] for one in categories}
+            for pictures, found in ((catalogue, iconic), (alone, plain)):
+                shown = {one.name: [nearest(pictures, vector[0], one.name)] for one in categories}
                 found.append(int(decide(categories, shown, rules).match.item_id == row["fine"]))
             anywhere = (index.search(vector, 1)[0][0] for index in indexes.values())
             right["flat"] += max(anywhere, key=lambda hit: hit.score).item_id == row["fine"]
-            right["iconic_flat"] += nearest(catalogue, vector[0], None, None).item_id == row["fine"]
+            right["iconic_flat"] += nearest(catalogue, vector[0], None).item_id == row["fine"]
         report[f"photos_{target}"] = {
             "likeliest_category": right["likeliest"] / len(rows),  # of the classifier alone
             "fine_top1_in_likeliest_category": right["likeliest_item"] / len(rows),
@@ -328,25 +329,25 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     return report
 
 
-def iconic_pictures(data: Path, embedders: dict[str, Any]) -> Catalogue:
-    """Category, item and vectors of each catalogue picture; the first vector is of the picture as it is."""
+def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogue:
+    """Category, item and vectors of each catalogue picture, in other views where one picture is fewer than `few`."""
     from edge.image import read_image
     from trainer.embed_gallery import embed_pictures
 
     found = []
     for row in csv.DictReader((data / "grocery/index.csv").open()):
         if row["split"] == "iconic":
-            vectors = embed_pictures(embedders[row["coarse"]], [read_image(data / row["path"])])
+            vectors = embed_pictures(embedders[row["coarse"]], [read_image(data / row["path"])], few)
             found.append((row["coarse"], row["fine"], vectors))
     return found
 
 
-def nearest(catalogue: Catalogue, vector: np.ndarray, category: str | None, views: int | None) -> Any:
-    """The item of the nearest picture, of a category or of all, by its first so many views."""
+def nearest(catalogue: Catalogue, vector: np.ndarray, category: str | None) -> Any:
+    """The item of the nearest picture, of a category or of all."""
     from edge.types import Hit
 
     among = [one for one in catalogue if category in (None, one[0])]
-    scores = [float((one[2][:views] @ vector).max()) for one in among]
+    scores = [float((one[2] @ vector).max()) for one in among]
     item = among[int(np.argmax(scores))][1]
     return Hit(item, item, max(scores))
 

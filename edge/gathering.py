@@ -33,4 +33,4 @@ def gathered(vectors: FloatArray, items: Sequence[str], share: float) -> FloatAr
     sums = np.zeros((number.max() + 1, vectors.shape[1]), np.float32)
     np.add.at(sums, number, vectors)
     means = sums / np.bincount(number)[:, None].astype(np.float32)
-    return unit_rows((1.0 - share) * vectors + share * means[number])
+    return unit_rows(np.asarray((1.0 - share) * vectors + share * means[number], np.float32))

@@ -113,7 +113,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     )
     pack.add_argument(
         "--gathering",
-        type=float,
+        type=_portion,
         default=0.5,
         metavar="SHARE",
         help="how far galleries of this bundle move each picture's vector to the mean of its item's; 0: they do not",
@@ -141,6 +141,13 @@ def _share(text: str) -> float:
     if not 0 < share < 1:
         raise ValueError(f"found {text}, expected a share between 0 and 1")
     return share
+
+
+def _portion(text: str) -> float:
+    portion = float(text)
+    if not 0 <= portion <= 1:
+        raise ValueError(f"found {text}, expected a number from 0 to 1")
+    return portion
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

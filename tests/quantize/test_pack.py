@@ -206,6 +206,17 @@ def test_a_classifiers_part_in_the_vectors_is_packed_gated_and_proven(joint, pac
     assert all(proof.passed for proof in proofs)
 
 
+def test_rules_are_fitted_on_galleries_as_the_bundle_asks_for_them(packed, networks, data, tmp_path):
+    pack.pack(pack.Order("apart", 2, tmp_path / "apart", gathering=0.0, with_probes=False), networks, data)
+    apart, gathered = (
+        parse_manifest((folder / "bundle.json").read_text(), "bundle.json").embedders[0]
+        for folder in (tmp_path / "apart", packed)
+    )
+    assert (apart.gathering, gathered.gathering) == (0.0, pack.GATHERING)
+    assert apart.space_id == gathered.space_id
+    assert apart.open_set["box"] != gathered.open_set["box"]
+
+
 def test_an_embedder_that_is_taken_over_keeps_the_classifier_that_has_a_part_in_it(joint, networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"found a new classifier, expected a new embedder, too"):
         pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint), [networks[0]], data)

@@ -42,7 +42,7 @@ def mean_colour_onnx() -> bytes:
     return model.SerializeToString()
 
 
-def write_bundle(folder: Path, categories: list[str]) -> str:
+def write_bundle(folder: Path, categories: list[str], gathering: float = 0.0) -> str:
     folder.mkdir()
     data = mean_colour_onnx()
     digest = hashlib.sha256(data).hexdigest()
@@ -57,6 +57,7 @@ def write_bundle(folder: Path, categories: list[str]) -> str:
         "categories": categories,
         "heads": [head.model_dump() for head in HEADS],
         "space_id": space,
+        "gathering": gathering,
     }
     manifest = {
         "schema": 1,
@@ -92,6 +93,22 @@ def test_an_item_of_few_pictures_is_embedded_in_other_views_too(tmp_path, few, r
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", few=few)
     assert done.pictures == 3
     assert len(read_category(done.gallery.path("red"), space, 3).row_item) == rows
+
+
+def test_pictures_of_an_item_are_gathered_as_the_bundle_says_but_not_those_of_what_vetoes(tmp_path):
+    samples = [
+        replace(s, split="never") if s.item == "red-1" else s for s in read_samples(write_crops(tmp_path / "data"))
+    ]
+    spread = {}
+    for gathering in (0.0, 0.5):
+        folder = tmp_path / f"bundle-{gathering}"
+        space = write_bundle(folder, ["red", "blue"], gathering)
+        done = embed_gallery(folder, samples, tmp_path / f"gallery-{gathering}", negatives=["never"])
+        red = read_category(done.gallery.path("red"), space, 3)
+        rows = red.vectors_i8 * red.scales[:, None]
+        spread[gathering] = [float(rows[red.row_item == item].std(axis=0).max()) for item in (0, 1)]
+    assert spread[0.5][0] == pytest.approx(spread[0.0][0] / 2, rel=0.2)
+    assert spread[0.5][1] == spread[0.0][1]
 
 
 def test_the_same_pictures_give_the_same_generation(tmp_path):
