@@ -234,7 +234,7 @@ def one_round(number: int) -> None:
 def measure_round(number: int) -> None:
     """What the round's detector, and it together with cues and DDT, propose for the rest and for the test photos."""
     from edge.image import read_image
-    from trainer.prelabel import OwnDetector
+    from trainer.prelabel import ENOUGH, OwnDetector
 
     path = BOOK / f"round-{number}.json"
     if f"round_{number}" in known() or not path.exists():
@@ -249,11 +249,12 @@ def measure_round(number: int) -> None:
     test = cards("test")
     photos = list(test)
     value = {key: told[key] for key in ("steps", "seconds", "cpu_s", "edits")} | {
-        "speaks_alone": detector.speaks_alone,
+        "speaks_alone": 20 * number >= ENOUGH,
         "rest_of_train": {"pictures": len(rest)} | measure(listed, truth),
         "rest_of_train, joined": measure(fused({path: seen[path] for path in rest}, sightings()), truth),
         "rest_of_train, untrained": measure(fused({path: [] for path in rest}, sightings(), alone=True), truth),
-        "test": {"pictures": len(test)} | measure(proposed(detector, photos, test_sightings(photos)), test),
+        "test": {"pictures": len(test)}
+        | measure(proposed(detector, photos, test_sightings(photos), 20 * number < ENOUGH), test),
         "test, joined": measure(fused({path: seen[path] for path in photos}, test_sightings(photos)), test),
     }
     record(f"round_{number}", value)
@@ -303,13 +304,13 @@ def test_sightings(paths: list[Path]) -> dict[Path, list]:
     return pickle.loads(kept.read_bytes())  # noqa: S301 our own
 
 
-def proposed(detector: object, paths: list[Path], seen: dict[Path, list]) -> dict[Path, np.ndarray]:
+def proposed(detector: object, paths: list[Path], seen: dict[Path, list], ask_cues: bool) -> dict[Path, np.ndarray]:
     """What is proposed by a detector, and by the cues where they are asked."""
     from edge.image import read_image
     from trainer.prelabel import Proposers
     from trainer.propose import Priors
 
-    proposers = Proposers(Priors(), None, detector)
+    proposers = Proposers(Priors(), None, detector, ask_cues)
     told = {path: proposers.prelabel(read_image(path), seen[path]).proposals for path in paths}
     return {path: rows([list(box.box_px) for box in boxes]) for path, boxes in told.items()}
 

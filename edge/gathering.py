@@ -2,8 +2,8 @@
 
 The nearest picture tells poses apart, the nearest mean forgives what is chance in a single picture; pictures moved half
 way to the mean of their item do both. Groceries of `val`, joint vectors: nearest item 88.9 % (pictures as they are
-87.2, means alone 87.8), area under the curve of known against left out items .950 (.941; .957); on `test` and in the
-demo's world the order is the same (benchmarks/README.md).
+87.2, means alone 87.8), area under the curve of known against left out items .950 (.941; .957). On `test` and in the
+demo's world it gains less (benchmarks/README.md).
 """
 
 from __future__ import annotations

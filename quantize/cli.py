@@ -106,17 +106,17 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     )
     pack.add_argument(
         "--classifier-share",
-        type=_share,
-        default=0.0,
+        type=_portion,
         metavar="SHARE",
-        help="of a cosine, what the descriptor of the classifier counts, which was trained with descriptor_dim",
+        help="of a cosine, what the descriptor of the classifier counts, which was trained with descriptor_dim; "
+        "default: as in --base, else 0",
     )
     pack.add_argument(
         "--gathering",
         type=_portion,
-        default=0.5,
         metavar="SHARE",
-        help="how far galleries of this bundle move each picture's vector to the mean of its item's; 0: they do not",
+        help="how far galleries of this bundle move each picture's vector to the mean of its item's; 0: they do not; "
+        "default: as in --base, else 0.5",
     )
     pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
     pack.add_argument("--base", type=Path, help="a bundle: take its models, unchanged, where none is given here")

@@ -69,8 +69,9 @@ class Order:
     compatible_with: tuple[Path, ...] = ()  # bundles whose galleries shall be searched, if that is measured to work
     tolerance: float = compatible.TOLERANCE  # of Recall@1
     false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.openset
-    classifier_share: float = 0.0  # of a cosine, what the classifier's descriptor counts
-    gathering: float = GATHERING  # of the galleries' vectors, see edge.gathering
+    # Of a cosine, what the classifier's descriptor counts; None: as in the base, or nothing.
+    classifier_share: float | None = None
+    gathering: float | None = None  # of the galleries' vectors, see edge.gathering; None: as in the base, or GATHERING
 
 
 @dataclass(slots=True)
@@ -128,18 +129,24 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     contents = _Contents(folder)
     (folder / "models").mkdir()
     older = [read_bundle(path) for path in order.compatible_with]
+    base = None if order.base is None else read_bundle(order.base)
+    before = [] if base is None else base.manifest.embedders
+    share = max((one.classifier_share for one in before), default=0.0)
+    gathering = max((one.gathering for one in before), default=GATHERING)
+    share = share if order.classifier_share is None else order.classifier_share
+    gathering = gathering if order.gathering is None else order.gathering
     for network in networks:
         entry = _place(network, folder, keep_both=order.keep_both)
         if isinstance(entry, EmbedderModel):
-            entry = entry.model_copy(update={"gathering": order.gathering})
+            entry = entry.model_copy(update={"gathering": gathering})
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
         contents.models.append(entry)
         contents.evaluation[network.name] = evaluation
         contents.provenance[network.name] = network.provenance
         contents.waived += network.waived
-    if order.base is not None:
-        _take_over(read_bundle(order.base), contents)
-    contents.models = spaces.named(contents.models, networks, contents.provenance, order.classifier_share)
+    if base is not None:
+        _take_over(base, contents)
+    contents.models = spaces.named(contents.models, networks, contents.provenance, share)
     stages = load_stages(folder, _manifest(order, contents), "onnxruntime")
     if any(network.spec.kind == "localiser" for network in networks):
         _fit_outlines(contents, stages, networks, data)

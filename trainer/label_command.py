@@ -21,7 +21,7 @@ from trainer.label_sheet import cell, sheets
 from trainer.label_sightings import Sightings
 from trainer.labels import LABELS_FILE, LabelBook, Labelled, open_book
 from trainer.models import WEIGHTS_FILE
-from trainer.prelabel import OwnDetector, Proposers
+from trainer.prelabel import ENOUGH, OwnDetector, Proposers
 from trainer.propose import Priors
 from trainer.recipe import DetectorRecipe, load_recipe
 
@@ -167,7 +167,9 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
         report["detector"] = str(detector)
     if args.pictures is not None:
         describer = None if args.model is None else describer_of(args.model, args.backbone, args.input_mean)
-        proposers = Proposers(priors_of(args), describer, None if detector is None else OwnDetector(detector))
+        ours = args.train is not None and len(book.edits) >= ENOUGH
+        own = None if detector is None else OwnDetector(detector)
+        proposers = Proposers(priors_of(args), describer, own, ask_cues=not ours)
         found = pictures_of(args.pictures, args.out)
         said = [proposers.priors, None if args.model is None else _digest(args.model), args.input_mean, len(found)]
         report |= propose_all(book, found, proposers, Sightings(args.out, repr(said)))

@@ -59,6 +59,8 @@ class Reference:
 def of_runs(name: str, classifier: Path | None, embedders: Sequence[Path]) -> Recogniser:
     """Training runs, by torch.
 
+    Its vectors are the embedders' own: no part of them is the classifier's, and galleries do not gather.
+
     Raises:
         TrainError: a folder is no such run, or unusable.
     """

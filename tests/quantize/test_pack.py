@@ -219,7 +219,19 @@ def test_rules_are_fitted_on_galleries_as_the_bundle_asks_for_them(packed, netwo
 
 def test_an_embedder_that_is_taken_over_keeps_the_classifier_that_has_a_part_in_it(joint, networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"found a new classifier, expected a new embedder, too"):
-        pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint), [networks[0]], data)
+        pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint, classifier_share=0.0), [networks[0]], data)
+
+
+def test_an_embedder_that_is_packed_anew_on_a_base_takes_the_same_part_from_its_classifier(
+    joint, networks, data, tmp_path
+):
+    pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint), [networks[1]], data)
+    before, after = (
+        parse_manifest((folder / "bundle.json").read_text(), "bundle.json").embedders[0]
+        for folder in (joint, tmp_path / "next")
+    )
+    assert (after.classifier_share, after.gathering) == (0.4, before.gathering)
+    assert after.space_id == before.space_id
 
 
 def test_a_share_for_a_classifier_that_describes_nothing_is_refused(networks, data, tmp_path):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.trainer.toy import detector_recipe, write_scenes
-from trainer.detector import train_detector
-from trainer.models import load_model, save_model
-from trainer.prelabel import OwnDetector, Proposers, fuse, judge
+from trainer.prelabel import Proposers, fuse, judge
 from trainer.propose import Priors, Proposal
 
 PRIORS = Priors(threshold=0.6)
@@ -52,13 +51,23 @@ def test_a_picture_without_a_proposal_is_the_most_uncertain():
     assert (empty.why, weak.why) == ("nothing found", "weak box")
 
 
-@pytest.mark.parametrize(("learned_from", "alone"), [({"train": 31, "val": 8}, False), ({"train": 32, "val": 8}, True)])
-def test_a_detector_that_learned_from_forty_pictures_is_not_joined_with_cues(tmp_path, learned_from, alone):
-    train_detector(detector_recipe(write_scenes(tmp_path / "data")), tmp_path / "run")
-    module, card = load_model(tmp_path / "run")
-    save_model(tmp_path / "run", module, card.model_copy(update={"data": learned_from}))
-    proposers = Proposers(Priors(threshold=0.01), None, OwnDetector(tmp_path / "run"))
-    assert proposers.ask_cues is not alone
-    seen = [box(0, 90, 1.0)]
-    told = proposers.prelabel(np.full((64, 96, 3), 120, np.uint8), seen).proposals
-    assert ((0, 0, 90, 100) in [one.box_px for one in told]) is not alone
+class Scripted:
+    """Stands for a detector."""
+
+    def propose(self, image_rgb):
+        return [box(0, 100, 0.9, "model")]
+
+
+PICTURE = np.full((200, 400, 3), 120, np.uint8)
+
+
+@pytest.mark.parametrize("ask_cues", [True, False])
+def test_a_detector_that_speaks_alone_is_not_joined_with_cues(ask_cues):
+    seen = [box(5, 100, 0.9)]
+    (told,) = Proposers(PRIORS, None, Scripted(), ask_cues).prelabel(PICTURE, seen).proposals
+    assert told.box_px[0] == (5 if ask_cues else 0)
+
+
+def test_a_detector_that_speaks_alone_is_held_to_what_a_person_said_of_the_objects():
+    for priors, count in ((PRIORS, 1), (replace(PRIORS, aspect=(2.0, 4.0)), 0), (replace(PRIORS, threshold=0.95), 0)):
+        assert len(Proposers(priors, None, Scripted(), ask_cues=False).prelabel(PICTURE, []).proposals) == count
