@@ -12,7 +12,7 @@ from edge.manifest import Head, Preprocess
 from quantize.build import quantize_network
 from quantize.export import CameraInput, export_fp32
 from quantize.qdq import audit
-from trainer.models import ModelCard, build_model, load_model, save_model
+from trainer.models import Describing, ModelCard, build_model, load_model, save_model
 
 TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]
 FORMS = {
@@ -58,3 +58,22 @@ def test_a_form_of_network_is_exported_and_quantised(tmp_path, form):
     close = open_engine(tmp_path / "m.int8.onnx").run(batch)[0]
     if card.kind == "embedder":
         assert (close * expected).sum(axis=1).min() > 0.9
+
+
+def test_a_descriptor_is_the_second_output(tmp_path):
+    torch.manual_seed(5)
+    spec = Preprocess(width=64, height=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    card = ModelCard(
+        kind="classifier", backbone="mobilenetv4_conv_small_050", preprocess=spec, strides=[16], width=16,
+        labels=["a", "b"], descriptor_dim=6,
+    )  # fmt: skip
+    module = build_model(card).eval()
+    module.fit_descriptor(torch.randn(20, module.trunk.channels[-1]))
+    save_model(tmp_path / "run", module, card)
+    made = export_fp32(tmp_path / "run", tmp_path / "m.fp32.onnx")
+    assert (made.output_names, made.descriptor_dim) == (["logits", "descriptor"], 6)
+    batch = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = CameraInput(Describing(module), spec).eval()(torch.from_numpy(batch))
+    for found, wanted in zip(open_engine(tmp_path / "m.fp32.onnx").run(batch), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))
