@@ -4,7 +4,7 @@
     python benchmarks/grocery.py --only play
     python benchmarks/grocery.py --backbone tf_efficientnet_lite0 --work runs/grocery-lite0
     python benchmarks/grocery.py --teacher runs/grocery-lite2 --work runs/grocery-taught    # distilled from another
-    python benchmarks/grocery.py --classifier tf_efficientnet_lite0 --work runs/grocery-pair    # of another kind
+    python benchmarks/grocery.py --classifier tf_efficientnet_lite0 --work runs/grocery-joint    # of another kind
 
 Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. `test` is
 looked at by the last step only. Writes benchmarks/results/<folder>-<split>.json.
