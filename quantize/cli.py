@@ -106,7 +106,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     )
     pack.add_argument(
         "--classifier-share",
-        type=_portion,
+        type=_part,
         metavar="SHARE",
         help="of a cosine, what the descriptor of the classifier counts, which was trained with descriptor_dim; "
         "default: as in --base, else 0",
@@ -139,15 +139,22 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
 def _share(text: str) -> float:
     share = float(text)
     if not 0 < share < 1:
-        raise ValueError(f"found {text}, expected a share between 0 and 1")
+        raise argparse.ArgumentTypeError(f"found {text}, expected a share between 0 and 1")
     return share
 
 
 def _portion(text: str) -> float:
     portion = float(text)
     if not 0 <= portion <= 1:
-        raise ValueError(f"found {text}, expected a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number from 0 to 1")
     return portion
+
+
+def _part(text: str) -> float:
+    part = float(text)
+    if not 0 <= part < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number from 0 to below 1")
+    return part
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -98,6 +98,10 @@ def pack(order: Order, networks: Sequence[Network], data: Data) -> Manifest:
         EngineError: a packed model cannot be run.
     """
     refuse_failed(networks)
+    if order.classifier_share and not any(network.spec.kind == "embedder" for network in networks):
+        raise QuantizeError(
+            f"found a classifier's share of {order.classifier_share:g} and no embedder, expected one that takes it"
+        )
     if order.out.exists():
         raise QuantizeError(f"{order.out}: found something there, expected a new folder")
     order.out.parent.mkdir(parents=True, exist_ok=True)
@@ -131,10 +135,11 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     older = [read_bundle(path) for path in order.compatible_with]
     base = None if order.base is None else read_bundle(order.base)
     before = [] if base is None else base.manifest.embedders
-    share = max((one.classifier_share for one in before), default=0.0)
-    gathering = max((one.gathering for one in before), default=GATHERING)
-    share = share if order.classifier_share is None else order.classifier_share
-    gathering = gathering if order.gathering is None else order.gathering
+    share, gathering = order.classifier_share, order.gathering
+    if share is None:
+        share = max((one.classifier_share for one in before), default=0.0)
+    if gathering is None:
+        gathering = max((one.gathering for one in before), default=GATHERING)
     for network in networks:
         entry = _place(network, folder, keep_both=order.keep_both)
         if isinstance(entry, EmbedderModel):

@@ -167,9 +167,8 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
         report["detector"] = str(detector)
     if args.pictures is not None:
         describer = None if args.model is None else describer_of(args.model, args.backbone, args.input_mean)
-        ours = args.train is not None and len(book.edits) >= ENOUGH
         own = None if detector is None else OwnDetector(detector)
-        proposers = Proposers(priors_of(args), describer, own, ask_cues=not ours)
+        proposers = Proposers(priors_of(args), describer, own, ask_cues=not _speaks_alone(own, detector, args.out))
         found = pictures_of(args.pictures, args.out)
         said = [proposers.priors, None if args.model is None else _digest(args.model), args.input_mean, len(found)]
         report |= propose_all(book, found, proposers, Sightings(args.out, repr(said)))
@@ -178,6 +177,13 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
     report["waiting"] = len(book.queue())
     report["sheets"] = draw_sheets(book)
     return report
+
+
+def _speaks_alone(own: OwnDetector | None, run: Path | None, folder: Path) -> bool:
+    """Whether a detector was trained here, on enough confirmed pictures; of another nobody knows what it knows."""
+    if own is None or run is None:
+        return False
+    return run.resolve().parent == folder.resolve() and own.pictures >= ENOUGH
 
 
 def priors_of(args: argparse.Namespace) -> Priors:

@@ -36,7 +36,7 @@ class OwnDetector:
         self._module, self._card = load_model(run)
         if self._card.kind != "detector":
             raise TrainError(f"{run}: found a {self._card.kind}, expected a detector")
-        self.threshold = self._card.score_threshold
+        self.pictures = int(self._card.data.get("train", 0)) + int(self._card.data.get("val", 0))  # it learned from
 
     def propose(self, image_rgb: Image) -> list[Proposal]:
         """Find objects, best first, down to a score of 0.05."""

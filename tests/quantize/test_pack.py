@@ -234,6 +234,20 @@ def test_an_embedder_that_is_packed_anew_on_a_base_takes_the_same_part_from_its_
     assert after.space_id == before.space_id
 
 
+def test_a_share_that_no_embedder_takes_is_refused(joint, networks, data, tmp_path):
+    with pytest.raises(QuantizeError, match=r"found a classifier's share of 0.4 and no embedder"):
+        pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint, classifier_share=0.4), networks[:1], data)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--classifier-share", "1"), ("--gathering", "1.1"), ("--gathering", "-1")]
+)
+def test_a_share_out_of_range_is_refused_before_anything_is_done(option, text, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["pack", "--id", "x", "--sequence", "1", "--out", str(tmp_path / "x"), f"{option}={text}"])
+    assert f"found {text}, expected a number from 0 to" in capsys.readouterr().err
+
+
 def test_a_share_for_a_classifier_that_describes_nothing_is_refused(networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"found a classifier that does not describe"):
         pack.pack(pack.Order("joint", 2, tmp_path / "joint", classifier_share=0.4), networks, data)

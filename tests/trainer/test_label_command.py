@@ -10,6 +10,7 @@ import yaml
 
 from edge.errors import TrainError
 from tests.trainer.toy import detector_recipe, write_scenes
+from trainer import label_command
 from trainer.cli import main
 from trainer.detector import train_detector
 from trainer.models import load_model
@@ -70,6 +71,19 @@ def test_propose_edit_train_and_propose_anew(tmp_path, pictures, capsys):
     run(capsys, "-o", out, "--import", out / "next.json", "--train", recipe, "--detector", out / "detector-5", *still)
     first, second = (load_model(out / f"detector-{count}")[0] for count in (5, 8))
     torch.testing.assert_close(list(second.parameters()), list(first.parameters()))
+
+
+def test_only_a_detector_that_learned_here_from_enough_pictures_speaks_alone(tmp_path, pictures, capsys, monkeypatch):
+    folder, out = tmp_path / "pictures", tmp_path / "labels"
+    train_detector(detector_recipe(pictures, epochs=1), tmp_path / "elsewhere")
+    train_detector(detector_recipe(pictures, epochs=1), out / "detector-12")
+    asked = []
+    propose = label_command.propose_all
+    monkeypatch.setattr(label_command, "propose_all", lambda *given: asked.append(given[2].ask_cues) or propose(*given))
+    for enough, run_folder in ((24, tmp_path / "elsewhere"), (24, out / "detector-12"), (25, out / "detector-12")):
+        monkeypatch.setattr(label_command, "ENOUGH", enough)
+        run(capsys, folder, "-o", out, "--detector", run_folder)
+    assert asked == [True, False, True]
 
 
 def test_sub_folders_are_classes_and_labels_may_lie_among_the_pictures(tmp_path, capsys):
