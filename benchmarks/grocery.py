@@ -253,6 +253,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     from edge.digest import sha256_of
     from edge.gallery import read_gallery
     from edge.gallery_store import read_category
+    from edge.gathering import gathered_items
     from edge.image import read_image
     from edge.manifest import FileEntry
     from edge.search import build_index
@@ -279,7 +280,9 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         manifest = bundle.manifest.model_copy(update=chosen)
         stages = load_stages(folder, manifest)
         indexes = {
-            category: build_index(read_category(gallery.path(category), model.space_id, model.dim))
+            category: build_index(
+                gathered_items(read_category(gallery.path(category), model.space_id, model.dim), model.gathering)
+            )
             for model in manifest.embedders
             for category in model.categories
         }
@@ -331,14 +334,17 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
 
 def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogue:
     """Category, item and vectors of each catalogue picture, in other views where one picture is fewer than `few`."""
+    from edge.gathering import gathered
     from edge.image import read_image
     from trainer.embed_gallery import embed_pictures
 
     found = []
     for row in csv.DictReader((data / "grocery/index.csv").open()):
         if row["split"] == "iconic":
-            vectors = embed_pictures(embedders[row["coarse"]], [read_image(data / row["path"])], few)
-            found.append((row["coarse"], row["fine"], vectors))
+            embedder = embedders[row["coarse"]]
+            vectors = embed_pictures(embedder, [read_image(data / row["path"])], few)
+            one_item = [row["fine"]] * len(vectors)
+            found.append((row["coarse"], row["fine"], gathered(vectors, one_item, embedder.model.gathering)))
     return found
 
 

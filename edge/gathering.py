@@ -1,4 +1,6 @@
-"""Vectors of an item's pictures, gathered towards their mean: what a gallery holds.
+"""Vectors of an item's pictures, gathered towards their mean: what is searched of a gallery.
+
+A gallery holds them as they are; how far they are gathered is the bundle's choice, made when it is loaded.
 
 The nearest picture tells poses apart, the nearest mean forgives what is chance in a single picture; pictures moved half
 way to the mean of their item do both. Groceries of `val`, joint vectors: nearest item 88.9 % (pictures as they are
@@ -9,14 +11,17 @@ demo's world it gains less (benchmarks/README.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.decode import unit_rows
+from edge.gallery_store import NEGATIVE, CategoryItems, quantise
 from edge.types import FloatArray
 
 
-def gathered(vectors: FloatArray, items: Sequence[str], share: float) -> FloatArray:
+def gathered(vectors: FloatArray, items: Sequence[str] | NDArray[np.int32], share: float) -> FloatArray:
     """Move each vector towards the mean of its item's.
 
     Args:
@@ -34,3 +39,19 @@ def gathered(vectors: FloatArray, items: Sequence[str], share: float) -> FloatAr
     np.add.at(sums, number, vectors)
     means = sums / np.bincount(number)[:, None].astype(np.float32)
     return unit_rows(np.asarray((1.0 - share) * vectors + share * means[number], np.float32))
+
+
+def gathered_items(items: CategoryItems, share: float) -> CategoryItems:
+    """The items of a store as a bundle searches them; what vetoes need not look alike, and stays as it is.
+
+    Args:
+        items: of one category.
+        share: of the way to the mean of each item.
+    """
+    if not share or not len(items.row_item):
+        return items
+    vectors = unit_rows(items.vectors_i8.astype(np.float32) * items.scales[:, None])
+    named = ~np.asarray([bool(metadata.get(NEGATIVE)) for metadata in items.metadata])[items.row_item]
+    vectors[named] = gathered(vectors[named], items.row_item[named], share)
+    vectors_i8, scales = quantise(vectors)
+    return replace(items, vectors_i8=vectors_i8, scales=scales)

@@ -195,7 +195,7 @@ class EmbedderModel(_Model):
     outline: dict[str, OutlineRule] = {}  # by category; a category that is missing goes by its vectors alone
     # Of a cosine, what the classifier's descriptor counts; above 0 it is the last part of the joint vector.
     classifier_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    gathering: Fraction = 0.0  # how far its galleries' vectors are moved to their item's mean, see edge.gathering
+    gathering: Fraction = 0.0  # how far its galleries' vectors are moved to their item's mean to be searched
 
     def searches(self, category: str, space_id: str) -> CompatibleGallery | None:
         """What is known of searching another space's gallery; None: it must not be done."""

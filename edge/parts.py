@@ -19,6 +19,7 @@ from edge.errors import FinesightError
 from edge.finder import open_finder
 from edge.gallery import Gallery, read_gallery
 from edge.gallery_store import read_category, read_outlines
+from edge.gathering import gathered_items
 from edge.health import Counters
 from edge.manifest import OpenSet
 from edge.outbox import Outbox
@@ -83,7 +84,8 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
                 space_id = declared.space_id
                 open_sets[category] = declared.open_set
                 older.add(category)
-            indexes[category] = build_index(read_category(path, space_id, model.dim))
+            items = read_category(path, space_id, model.dim)
+            indexes[category] = build_index(gathered_items(items, model.gathering))
             rule = model.outline.get(category)
             # the rules of an older space were fitted on its vectors alone
             if category not in older and rule is not None and rule.counts and (by_item := read_outlines(path)):

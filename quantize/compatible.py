@@ -115,9 +115,14 @@ def verdicts(
         stages = stages or load_stages(old.folder, old.manifest, "onnxruntime")
         items = [sample.item for sample in gallery]
         asked, held = (embed(stages.embedders[category], part) for part in (queries, gallery))
-        theirs = Vectors(asked, gathered(held, items, before.gathering))
-        ours = Vectors(vectors.queries[chosen[0]], gathered(vectors.gallery[chosen[1]], items, new.gathering))
-        found.append(_judge(old, before.space_id, category, (theirs, ours), (queries, gallery), tolerance))
+        ours = vectors.queries[chosen[0]]
+        # a gallery is gathered as the bundle that searches it says
+        pairs = (
+            Vectors(asked, gathered(held, items, before.gathering)),
+            Vectors(ours, gathered(held, items, new.gathering)),
+            Vectors(ours, gathered(vectors.gallery[chosen[1]], items, new.gathering)),
+        )
+        found.append(_judge(old, before.space_id, category, pairs, (queries, gallery), tolerance))
     return found
 
 
@@ -125,39 +130,29 @@ def _judge(
     old: Bundle,
     space_id: str,
     category: str,
-    vectors: tuple[Vectors, Vectors],
+    pairs: tuple[Vectors, Vectors, Vectors],  # old in old, new in old, new in new
     crops: tuple[Sequence[Sample], Sequence[Sample]],
     tolerance: float,
 ) -> Verdict:
-    theirs, ours = vectors
     queries, gallery = crops
     known = np.isin([s.item for s in queries], [s.item for s in gallery])
-    right = [
-        nearest_is_right(asked, among, queries, gallery)[known]
-        for asked, among in (
-            (theirs.queries, theirs.gallery),
-            (ours.queries, theirs.gallery),
-            (ours.queries, ours.gallery),
-        )
-    ]
+    right = [nearest_is_right(pair.queries, pair.gallery, queries, gallery)[known] for pair in pairs]
     measured = measure(right[0], right[1], right[2])
     if why := objection(measured, tolerance):
         return Verdict(old.manifest.bundle_id, category, measured, None, why)
-    open_set = _fit_open_set(category, (ours.queries, theirs.gallery), crops)
+    open_set = _fit_open_set(category, pairs[1], crops)
     declared = CompatibleGallery(space_id=space_id, category=category, open_set=open_set, **measured.row())
     why = f"Recall@1 {measured.new_old:.4f} in them, {measured.old_old:.4f} before, {measured.new_new:.4f} once anew"
     return Verdict(old.manifest.bundle_id, category, measured, declared, why)
 
 
-def _fit_open_set(
-    category: str, vectors: tuple[FloatArray, FloatArray], crops: tuple[Sequence[Sample], Sequence[Sample]]
-) -> OpenSet:
+def _fit_open_set(category: str, vectors: Vectors, crops: tuple[Sequence[Sample], Sequence[Sample]]) -> OpenSet:
     """Thresholds for queries of one space in a gallery of another."""
-    among = Gallery(vectors[1], tuple(sample.item for sample in crops[1]))
+    among = Gallery(vectors.gallery, tuple(sample.item for sample in crops[1]))
     items = items_of({category: among})
     asked = [
         openset.Asked(sample.item, [Category(category, 1.0)], {category: best_by_item(vector, among, items[category])})
-        for vector, sample in zip(vectors[0], crops[0], strict=True)
+        for vector, sample in zip(vectors.queries, crops[0], strict=True)
     ]
     return openset.fit(openset.leave_items_out(asked, items), [category])[category].open_set
 

@@ -17,6 +17,7 @@ from edge.decode import iou_matrix
 from edge.errors import TrainError
 from edge.gallery import read_gallery
 from edge.gallery_store import CategoryItems, read_category
+from edge.gathering import gathered_items
 from edge.parts import open_serving_from
 from edge.search import build_index
 from edge.serving import Serving
@@ -179,7 +180,8 @@ def _read(bundle: Path, gallery: Path) -> Iterator[tuple[str, CategoryItems]]:
     for model in manifest.embedders:
         for category in model.categories:
             if category in generation.categories:
-                yield category, read_category(generation.path(category), model.space_id, model.dim)
+                items = read_category(generation.path(category), model.space_id, model.dim)
+                yield category, gathered_items(items, model.gathering)
 
 
 def _items_of(bundle: Path, gallery: Path) -> Mapping[str, tuple[str, ...]]:

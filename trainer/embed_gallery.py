@@ -16,7 +16,6 @@ from edge.errors import BundleError, TrainError
 from edge.gallery import Gallery, seal_gallery
 from edge.gallery_store import NEGATIVE
 from edge.gallery_writer import GalleryWriter
-from edge.gathering import gathered
 from edge.image import encode_image, resize
 from edge.manifest import Manifest, parse_manifest
 from edge.stages import Embedder, Localiser, load_stages
@@ -92,7 +91,7 @@ def embed_gallery(
                 writer.add(
                     item,
                     listed[0].label or item,
-                    embed_pictures(stages.embedders[category], loaded.images, few, together=not vetoes),
+                    embed_pictures(stages.embedders[category], loaded.images, few),
                     metadata={NEGATIVE: True} if vetoes else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
                     outline=b"".join(outlines) or None,
@@ -104,22 +103,18 @@ def embed_gallery(
     return Embedded(seal_gallery(out, created_at), pictures, skipped)
 
 
-def embed_pictures(
-    embedder: Embedder, images_rgb: Sequence[Image], few: int = FEW, *, together: bool = True
-) -> FloatArray:
-    """What an item is searched by: (n, dim) of unit length.
+def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = FEW) -> FloatArray:
+    """What a gallery holds of an item: (n, dim) of unit length.
 
     Args:
         embedder: of its category.
         images_rgb: its pictures.
         few: of fewer pictures other views are embedded, too.
-        together: gather the vectors as the bundle asks for; what vetoes need not look alike.
 
     Raises:
         EngineError: the model failed.
     """
-    vectors = [embedder.embed(image, [_whole(image)], Timings()) for image in widened(images_rgb, few)]
-    return gathered(np.concatenate(vectors), [""] * len(vectors), embedder.model.gathering if together else 0.0)
+    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in widened(images_rgb, few)])
 
 
 def _outline(localiser: Localiser, image_rgb: Image) -> bytes:

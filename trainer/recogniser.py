@@ -16,7 +16,7 @@ from edge.engine import Precision
 from edge.errors import TrainError
 from edge.gallery import read_gallery
 from edge.gallery_store import read_category, read_pictures
-from edge.gathering import gathered
+from edge.gathering import gathered, gathered_items
 from edge.image import decode_image, read_image, trim
 from edge.manifest import OpenSet, Preprocess
 from edge.preprocess import to_canvas
@@ -170,7 +170,7 @@ def stored(recogniser: Recogniser, bundle: Path, gallery: Path) -> dict[str, Ref
         if model is None or category not in generation.categories:
             continue
         path = generation.path(category)
-        held = read_category(path, model.space_id, model.dim)
+        held = gathered_items(read_category(path, model.space_id, model.dim), model.gathering)
         vectors = unit_rows(held.vectors_i8.astype(np.float32) * held.scales[:, None])
         items = tuple(held.item_ids[i] for i in held.row_item)
         made[category] = Reference(vectors, items, partial(_thumbnail, path))

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from edge.gathering import gathered
+from edge.gallery_store import NEGATIVE, CategoryItems, quantise
+from edge.gathering import gathered, gathered_items
+from edge.manifest import Head
 
 
 def unit(*degrees):
@@ -33,3 +35,24 @@ def test_nothing_is_gathered_from_nothing():
 
 def test_pictures_that_point_in_opposite_directions_keep_their_own():
     assert degrees(gathered(unit(0, 180), ["a", "a"], 0.5)) == pytest.approx([0, 180], abs=1e-2)
+
+
+def items_of(rows, row_item, metadata):
+    vectors_i8, scales = quantise(rows)
+    names = tuple("abc"[: len(metadata)])
+    heads = (Head(name="class", dim=2),)
+    return CategoryItems(names, names, tuple(metadata), vectors_i8, scales, np.asarray(row_item, np.int32), heads)
+
+
+def test_stored_items_are_gathered_but_not_those_that_veto():
+    items = items_of(unit(0, 40, 90, 150), [0, 0, 1, 1], [{}, {NEGATIVE: True}])
+    found = gathered_items(items, 0.5)
+    assert degrees(found.vectors_i8 * found.scales[:, None]) == pytest.approx([9.7, 30.3, 90, 150], abs=0.5)
+    assert (found.item_ids, found.heads) == (items.item_ids, items.heads)
+
+
+def test_items_that_are_not_gathered_are_those_of_the_store():
+    items = items_of(unit(0, 40), [0, 0], [{}])
+    assert gathered_items(items, 0.0) is items
+    none = items_of(np.zeros((0, 2), np.float32), [], [])
+    assert gathered_items(none, 0.5) is none

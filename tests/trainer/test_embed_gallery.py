@@ -12,11 +12,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edge.config import EngineConfig
+from edge.decode import unit_rows
 from edge.errors import TrainError
 from edge.gallery_store import read_category, read_outlines, read_pictures
 from edge.image import decode_image, encode_image
 from edge.manifest import Head, Preprocess, embedding_space_id
 from edge.outline import cells
+from edge.parts import open_serving_from
 from tests.trainer.toy import write_crops
 from trainer.data import read_samples
 from trainer.embed_gallery import embed_gallery
@@ -95,20 +98,28 @@ def test_an_item_of_few_pictures_is_embedded_in_other_views_too(tmp_path, few, r
     assert len(read_category(done.gallery.path("red"), space, 3).row_item) == rows
 
 
-def test_pictures_of_an_item_are_gathered_as_the_bundle_says_but_not_those_of_what_vetoes(tmp_path):
-    samples = [
-        replace(s, split="never") if s.item == "red-1" else s for s in read_samples(write_crops(tmp_path / "data"))
-    ]
-    spread = {}
+def test_a_gallery_holds_vectors_as_they_are_however_far_the_bundle_gathers_them(tmp_path):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    generations = set()
     for gathering in (0.0, 0.5):
-        folder = tmp_path / f"bundle-{gathering}"
-        space = write_bundle(folder, ["red", "blue"], gathering)
-        done = embed_gallery(folder, samples, tmp_path / f"gallery-{gathering}", negatives=["never"])
-        red = read_category(done.gallery.path("red"), space, 3)
-        rows = red.vectors_i8 * red.scales[:, None]
-        spread[gathering] = [float(rows[red.row_item == item].std(axis=0).max()) for item in (0, 1)]
-    assert spread[0.5][0] == pytest.approx(spread[0.0][0] / 2, rel=0.2)
-    assert spread[0.5][1] == spread[0.0][1]
+        write_bundle(tmp_path / f"bundle-{gathering}", ["red", "blue"], gathering)
+        done = embed_gallery(tmp_path / f"bundle-{gathering}", samples, tmp_path / f"gallery-{gathering}")
+        generations.add(done.gallery.generation)
+    assert len(generations) == 1
+
+
+@pytest.mark.parametrize("gathering", [0.0, 1.0])
+def test_a_device_searches_them_as_far_gathered_as_its_bundle_says(tmp_path, gathering):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    space = write_bundle(tmp_path / "bundle", ["red", "blue"], gathering)
+    gallery = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery").gallery
+    red = read_category(gallery.path("red"), space, 3)
+    pictures = unit_rows(red.vectors_i8[red.row_item == 0] * red.scales[red.row_item == 0, None])
+    index = open_serving_from(tmp_path / "bundle", tmp_path / "gallery", EngineConfig()).indexes["red"]
+    scores = [hits[0].score for hits in index.search(pictures, 1)]
+    assert (min(scores) > 0.9999) == (gathering == 0.0)
+    if gathering:  # nothing but the mean of an item is left
+        assert scores == pytest.approx(pictures @ unit_rows(pictures.mean(axis=0)[None])[0], abs=2e-3)
 
 
 def test_the_same_pictures_give_the_same_generation(tmp_path):
