@@ -31,7 +31,6 @@ from edge.decode import iou_matrix  # noqa: E402
 from edge.engine import open_engine  # noqa: E402
 from edge.errors import CaptureError  # noqa: E402
 from edge.finder import Finder  # noqa: E402
-from edge.heat_map import boxes_of  # noqa: E402
 from edge.image import read_image, resize  # noqa: E402
 from edge.query import lay_out, mask_of  # noqa: E402
 from edge.timing import Timings  # noqa: E402
@@ -44,7 +43,7 @@ CATEGORIES = ("carton", "can", "jar")  # held out whole, by seed
 SCENES = 80  # of each kind
 KINDS = ("held_out_items", "held_out_category", "real_fruit", "real_cards")
 LOOKS = 3
-WORLD_SEED = 900_000  # of what is measured on
+WORLD_SEED = 910_000  # of what is measured on; those of 900_000 were looked at while the second look was made
 
 
 def main() -> None:
@@ -229,13 +228,14 @@ def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
         timings = Timings()
         queries = [finder.query(*query, Timings()) for query in case.queries]
         view = finder.view(case.scene_rgb, timings)
-        heats = {"one": finder.heat(view, queries[:1], timings), "several": finder.heat(view, queries, Timings())}
+        asked = {"one": (queries[:1], timings), "several": (queries, Timings())}
+        heats = {key: finder.heat(view, *how) for key, how in asked.items()}
+        all_boxes = {key: finder.boxes(view, heats[key], *how, least=0.0) for key, how in asked.items()}
         spent.append(timings.stages_ms)
         if not len(case.true_px):
-            false_finds.append(float(bool(finder.boxes(view, heats["several"]))))
+            false_finds.append(float(any(b.score >= model.score_threshold for b in all_boxes["several"])))
             continue
-        for key, heat in heats.items():
-            boxes = boxes_of(heat, view.placed, model.shape.map_stride, model.map_threshold, 0.0)
+        for key, boxes in all_boxes.items():
             overlap = iou_matrix(np.asarray([b.box_px for b in boxes[:1]], np.float32).reshape(-1, 4), case.true_px)
             best = float(overlap.max(initial=0.0))
             rows[key].append(float(best >= 0.5))
@@ -262,7 +262,7 @@ def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
         "of_these_with_a_box": share(false_finds) if false_finds else None,
         "ms_by_one_picture": {
             key: round(float(np.median([row.get(key, 0.0) for row in spent])), 2)
-            for key in ("preprocess", "represent", "correlate", "convert")
+            for key in ("preprocess", "represent", "correlate", "convert", "look_again")
         },
         "outcomes": [int(value) for value in several],
     }

@@ -10,6 +10,7 @@ kernel that a scene's representation is convolved with. Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from edge.manifest import FinderShape, Preprocess
 from edge.types import FloatArray
 
 EPSILON = 1e-6  # of a norm: an empty part of a scene is like nothing
+Place = tuple[int, int, int]  # of a square on a canvas: x, y and side in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Query:
 
     kernels: tuple[Kernel, ...]  # one per scale, smallest first
     parts: FloatArray  # (n, channels), rows of unit length: single cells of the largest scale
+    look: Kernel  # what parts of a heat map are compared with, see edge.second_look
 
 
 @cache
@@ -97,21 +100,32 @@ def query_of(representation: FloatArray, coverage: FloatArray, shape: FinderShap
         shape: of the finder.
         spec: of its canvas.
     """
-    kernels, parts = [], np.zeros((0, len(representation)), np.float32)
-    for (x, y), px in zip(query_places(shape, spec), shape.query_px, strict=True):
-        columns = slice(x // shape.stride, -(-(x + px) // shape.stride))
-        rows = slice(y // shape.stride, -(-(y + px) // shape.stride))
-        part, weight = representation[:, rows, columns], coverage[rows, columns]
-        kernels.append(_pooled(part, weight, shape.kernel))
-        if shape.parts and px == max(shape.query_px):
-            fine = _pooled(part, weight, shape.parts)
-            cells = fine.values[:, fine.weights > 0.5 * fine.weights.max()].T
-            parts = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), EPSILON)
-    return Query(tuple(kernels), np.asarray(parts, np.float32))
+    places = [(*at, px) for at, px in zip(query_places(shape, spec), shape.query_px, strict=True)]
+    kernels = tuple(kernel_of(representation, coverage, place, shape.stride, shape.kernel) for place in places)
+    parts = np.zeros((0, len(representation)), np.float32)
+    if shape.parts:
+        largest = max(places, key=lambda place: place[2])
+        fine = kernel_of(representation, coverage, largest, shape.stride, shape.parts)
+        cells = fine.values[:, fine.weights > 0.5 * fine.weights.max()].T
+        parts = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), EPSILON)
+    look = kernel_of(representation, coverage, places[shape.look], shape.stride, shape.look_cells)
+    return Query(kernels, np.asarray(parts, np.float32), look)
 
 
-def _pooled(part: FloatArray, weight: FloatArray, cells: int) -> Kernel:
-    """The object's mean in each of cells x cells."""
+def kernel_of(representation: FloatArray, coverage: FloatArray, place: Place, stride: int, cells: int) -> Kernel:
+    """The mean of an object in each of cells x cells of a square.
+
+    Args:
+        representation: (channels, rows, columns) of the canvas.
+        coverage: (rows, columns), 0..1, how much of each cell is the object.
+        place: of the square on the canvas.
+        stride: canvas pixels per cell.
+        cells: along each axis.
+    """
+    x, y, px = place
+    columns = slice(x // stride, -(-(x + px) // stride))
+    rows = slice(y // stride, -(-(y + px) // stride))
+    part, weight = representation[:, rows, columns], coverage[rows, columns]
     down, across = pool_matrix(part.shape[1], cells), pool_matrix(part.shape[2], cells)
     weights = down @ weight @ across.T
     values = down @ (part * weight) @ across.T / np.maximum(weights, EPSILON)
@@ -128,6 +142,16 @@ def correlate(scene: FloatArray, kernels: Sequence[Kernel]) -> FloatArray:
     own = np.sqrt((values * weighted).sum(axis=(1, 2, 3)))
     cosines = found / (own[:, None] * np.sqrt(np.maximum(energy, EPSILON**2)) + EPSILON)
     return np.asarray(cosines.reshape(-1, *scene.shape[1:]), np.float32)
+
+
+def likeness(one: Kernel, other: Kernel) -> float:
+    """The cosine of two kernels of one size over the cells that both have something of: -1..1."""
+    shared = one.weights * other.weights
+    product, own, its = (
+        float((shared * values).sum())
+        for values in (one.values * other.values, one.values * one.values, other.values * other.values)
+    )
+    return product / (math.sqrt(own * its) + EPSILON)
 
 
 def paint(found: FloatArray, weights: FloatArray) -> FloatArray:

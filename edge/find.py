@@ -104,7 +104,7 @@ def _find_in_picture(finder: Finder, asked: list[Query], scene: Path, out: Path)
     heat, found = _search(finder, asked, picture)
     out.mkdir(parents=True, exist_ok=True)
     write_durably(out / "heat.png", image.encode_image(heat_picture(heat), ".png"))
-    write_durably(out / "found.png", image.encode_image(_shown(finder, picture, heat, found), ".png"))
+    write_durably(out / "found.png", image.encode_image(_shown(picture, heat, found), ".png"))
     files = {"heat_map": str(out / "heat.png"), "highlighted": str(out / "found.png")}
     return {"scene": str(scene), "found": _rows(found), **files}
 
@@ -116,7 +116,7 @@ def _find_in_video(finder: Finder, asked: list[Query], scene: Path, out: Path) -
         heat, found = _search(finder, asked, picture)
         rows.append({"frame": number, "pts_s": pts_s, "found": _rows(found)})
         if found and (len(best) < _SHOWN or found[0].score > best[-1][0]):
-            best = [*best, (found[0].score, number, _shown(finder, picture, heat, found))]
+            best = [*best, (found[0].score, number, _shown(picture, heat, found))]
             best = sorted(best, key=lambda one: -one[0])[:_SHOWN]
     if not rows:
         raise CaptureError(f"{scene}: found no frame, expected at least one")
@@ -134,16 +134,13 @@ def _search(finder: Finder, asked: list[Query], picture: Image) -> tuple[FloatAr
     """The heat map on the picture's pixels, and the boxes."""
     view = finder.view(picture, Timings())
     heat = finder.heat(view, asked, Timings())
-    return on_source(heat, view.placed, finder.model.shape.map_stride), finder.boxes(view, heat)
+    found = finder.boxes(view, heat, asked, Timings())
+    return on_source(heat, view.placed, finder.model.shape.map_stride), found
 
 
-def _shown(finder: Finder, picture: Image, heat: FloatArray, found: list[Found]) -> Image:
+def _shown(picture: Image, heat: FloatArray, found: list[Found]) -> Image:
     """The picture with the pixels of what was found lit and boxed, the rest dimmed."""
-    inside = np.zeros(heat.shape, np.bool_)
-    for one in found:
-        x0, y0, x1, y1 = (round(v) for v in one.box_px)
-        inside[y0:y1, x0:x1] = True
-    shown = highlighted(picture, np.where(inside, heat, 0), finder.model.map_threshold)
+    shown = highlighted(picture, heat, found)
     for one in found:
         image.draw_box(shown, one.box_px, _LIT)
         image.draw_text(shown, f"{one.score:.2f}", (int(one.box_px[0]) + 3, int(one.box_px[1]) + 15), _LIT)

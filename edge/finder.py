@@ -15,10 +15,11 @@ import numpy as np
 from edge.correlate import Query, heat_maps, query_of
 from edge.engine import Backend, choose_backend, choose_target, open_engine
 from edge.errors import EngineError
-from edge.heat_map import Found, boxes_of
+from edge.heat_map import Found, parts_of
 from edge.manifest import FinderModel
 from edge.preprocess import Placement, to_batch, to_canvas
 from edge.query import lay_out
+from edge.second_look import look_again
 from edge.stages import run_checked
 from edge.timing import Timings
 from edge.types import Engine, FloatArray, Image, Mask
@@ -31,6 +32,7 @@ class View:
     representation: FloatArray  # (channels, rows, columns)
     guide: FloatArray | None  # (channels, rows, columns) of the heat map's grid
     placed: Placement
+    image_rgb: Image
 
 
 class Finder:
@@ -66,7 +68,7 @@ class Finder:
         with timings.stage("preprocess"):
             canvas, placed = to_canvas(self.model.preprocess, image_rgb)
         outputs = self._represent(canvas, timings)
-        return View(outputs[0][0], outputs[1][0] if self.model.guide else None, placed)
+        return View(outputs[0][0], outputs[1][0] if self.model.guide else None, placed, image_rgb)
 
     def heat(self, view: View, queries: Sequence[Query], timings: Timings) -> FloatArray:
         """The heat map of one object in a scene, (rows, columns), about 1 on it: the mean over its pictures.
@@ -82,10 +84,32 @@ class Finder:
         with timings.stage("convert"):
             return np.asarray(run_checked(self._conversion, maps, [(len(maps), *maps.shape[2:])])[0].mean(axis=0))
 
-    def boxes(self, view: View, heat: FloatArray) -> list[Found]:
-        """The places of a heat map that are the object, best first."""
-        model = self.model
-        return boxes_of(heat, view.placed, model.shape.map_stride, model.map_threshold, model.score_threshold)
+    def boxes(
+        self, view: View, heat: FloatArray, queries: Sequence[Query], timings: Timings, least: float | None = None
+    ) -> list[Found]:
+        """Look again at the parts of a heat map: those that are the object, best first.
+
+        Args:
+            view: of the scene.
+            heat: of these queries in it.
+            queries: pictures of one object.
+            timings: of the stages.
+            least: score; None: the model's threshold.
+
+        Raises:
+            EngineError: the trunk failed.
+        """
+        shape, least = self.model.shape, self.model.score_threshold if least is None else least
+        # no part scores more than its peak
+        parts = parts_of(heat, view.placed, shape.map_stride, shape.levels, least)
+        looks = [query.look for query in queries]
+        with timings.stage("look_again"):
+            scored = look_again(self._seen, view.image_rgb, parts, looks, shape, self.model.preprocess)
+        return [one for one in scored if one.score >= least]
+
+    def _seen(self, canvas: Image) -> FloatArray:
+        representation: FloatArray = self._represent(canvas, Timings())[0][0]
+        return representation
 
     def _represent(self, canvas: Image, timings: Timings) -> list[FloatArray]:
         batch = to_batch(self.model.preprocess, [canvas])

@@ -226,6 +226,14 @@ class FinderShape(_Tree):
     reach: Annotated[int, Field(ge=0)] = 1  # scales that a query's scale is searched in beside its own, to either side
     parts: Annotated[int, Field(ge=0)] = 5  # along each axis, single cells of a query that are searched, too; 0: none
     paint: bool = True  # one more map for each scene scale: the query's outline wherever it was found
+    # Of the heat map, low to high: what is connected at one of them is looked at again, see edge.second_look
+    levels: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.3, 0.36, 0.43, 0.5, 0.6]
+    look_cells: Annotated[int, Field(ge=1)] = 5  # along each axis, of query and part when they are compared then
+
+    @property
+    def look(self) -> int:
+        """The place in `query_px` of the size at which parts are compared: the last but one, for several at a time."""
+        return max(0, len(self.query_px) - 2)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -246,8 +254,7 @@ class FinderModel(_Model):
     channels: Annotated[int, Field(ge=1)]  # of the representation
     guide: Annotated[int, Field(ge=0)]  # channels of the scene that the conversion sees beside the heat maps
     conversion: RelativePath  # FP32 ONNX: heat maps and guide to one heat map
-    map_threshold: float = 0.5  # of the heat map: from here on a pixel is the object's
-    score_threshold: float = 0.6  # of a box: the mean of the heat map within
+    score_threshold: float = 0.6  # of a box: the heat map's peak within, times the likeness of the second look
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """The trunk's outputs of a batch of so many rows, in order: representation, and guide where there is one."""

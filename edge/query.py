@@ -1,11 +1,14 @@
-"""A query picture as the finder sees it: the object cut out, at all sizes on one canvas."""
+"""Objects cut out and laid on a finder's canvas: a query at all its sizes, or parts of a scene at one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edge import image
-from edge.correlate import query_places
+from edge.correlate import Place, query_places
 from edge.errors import PictureError
 from edge.manifest import FinderShape, Preprocess
 from edge.types import Box, FloatArray, Image, Mask
@@ -56,9 +59,37 @@ def lay_out(image_rgb: Image, mask: Mask, shape: FinderShape, spec: Preprocess) 
     y, x = np.nonzero(mask)
     cut = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
     picture, alpha = image_rgb[cut], mask[cut] * np.uint8(255)
+    places = [(*at, px) for at, px in zip(query_places(shape, spec), shape.query_px, strict=True)]
+    return _laid([(picture, alpha, place) for place in places], shape.stride, spec)
+
+
+def lay_out_parts(
+    image_rgb: Image, boxes_px: Sequence[Box], places: Sequence[Place], shape: FinderShape, spec: Preprocess
+) -> tuple[Image, FloatArray]:
+    """Lay parts of a picture side by side, one in each place; as `lay_out`, with their surroundings as they are.
+
+    Args:
+        image_rgb: (h, w, 3) RGB.
+        boxes_px: of the parts, within the picture.
+        places: at least as many.
+        shape: of the finder.
+        spec: of its canvas.
+    """
+    laid = []
+    for box_px, place in zip(boxes_px, places, strict=False):
+        x0, y0, x1, y1 = (round(v) for v in box_px)
+        part = np.ascontiguousarray(image_rgb[y0 : max(y0 + 1, y1), x0 : max(x0 + 1, x1)])
+        laid.append((part, np.full(part.shape[:2], 255, np.uint8), place))
+    return _laid(laid, shape.stride, spec)
+
+
+def _laid(
+    cut: Sequence[tuple[Image, NDArray[np.uint8], Place]], stride: int, spec: Preprocess
+) -> tuple[Image, FloatArray]:
+    """Pictures with their alpha, each as large as fits its place: the canvas, and their share of each cell."""
     canvas = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)
     covered = np.zeros((spec.height, spec.width), np.uint8)
-    for (x_px, y_px), px in zip(query_places(shape, spec), shape.query_px, strict=True):
+    for picture, alpha, (x_px, y_px, px) in cut:
         scale = px / max(alpha.shape)
         wide, high = (max(1, round(side * scale)) for side in alpha.shape[::-1])
         small, soft = image.resize(picture, wide, high, "area"), image.resize(alpha, wide, high, "area")
@@ -67,6 +98,6 @@ def lay_out(image_rgb: Image, mask: Mask, shape: FinderShape, spec: Preprocess) 
         share = soft[..., None] / np.float32(255)
         canvas[rows, columns] = np.round(small * share + spec.fill * (1 - share)).astype(np.uint8)
         covered[rows, columns] = soft
-    cells = covered.reshape(spec.height // shape.stride, shape.stride, spec.width // shape.stride, shape.stride)
+    cells = covered.reshape(spec.height // stride, stride, spec.width // stride, stride)
     coverage = np.asarray(cells.mean(axis=(1, 3)) / 255, np.float32)
     return (image.reverse_channels(canvas) if spec.colour == "bgr" else canvas), coverage

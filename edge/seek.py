@@ -61,7 +61,8 @@ class Seeker:
         found: list[Detection] = []
         seen: list[str] = []
         for item in now:
-            boxes = finder.boxes(view, finder.heat(view, by_id[item].queries, Timings()))
+            queries = by_id[item].queries
+            boxes = finder.boxes(view, finder.heat(view, queries, Timings()), queries, Timings())
             found += [Detection(one.box_px, one.score, "object") for one in boxes]
             seen += [item] if boxes else []
         unseen = [item for item in now if item not in seen]

@@ -149,7 +149,6 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         finder=card.finder,
         channels=card.channels,
         guide=card.guide,
-        map_threshold=card.map_threshold,
         score_threshold=card.score_threshold,
         temperature=card.temperature,
         descriptor_dim=card.descriptor_dim,

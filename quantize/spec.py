@@ -44,7 +44,6 @@ class Spec(BaseModel):
     finder: FinderShape | None = None
     channels: int = 0  # finder: of its representations
     guide: int = 0  # finder: channels of the scene that its conversion sees
-    map_threshold: float = 0.5  # finder: of a pixel
     score_threshold: float = 0.3  # detector, finder
     iou_threshold: float = 0.6  # detector
     temperature: float = 1.0  # classifier
@@ -118,7 +117,6 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
             channels=spec.channels,
             guide=spec.guide,
             conversion=conversion,
-            map_threshold=spec.map_threshold,
             score_threshold=spec.score_threshold,
         )
     if spec.kind != "embedder" and not spec.labels:

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.correlate import query_places
+from edge.correlate import query_of, query_places
 from edge.errors import TrainError
-from edge.heat_map import boxes_of
+from edge.heat_map import Found, parts_of
 from edge.manifest import Preprocess
 from edge.preprocess import placement_of
-from edge.types import FloatArray
+from edge.second_look import look_again
+from edge.types import FloatArray, Image
 from trainer.augment import canvases_to_input
 from trainer.data import plain_batches
 from trainer.distributed import require_one
@@ -28,7 +29,7 @@ from trainer.recipe import Augment, FinderRecipe
 from trainer.run import card_of, preprocess_of, strides_of
 from trainer.train import Batch, fit
 
-_PIXEL_THRESHOLDS = (0.5, 0.45, 0.55, 0.4, 0.35, 0.3)  # the first of those that do equally well
+_THRESHOLDS = (0.15, 0.8)  # between which the score of a box has to lie, whatever the validation scenes say
 _LEAST_SCORE = 0.05
 
 
@@ -125,26 +126,31 @@ def maps_of(
 
 
 def examine(module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, float]:
-    """MAP50 of the boxes, and the thresholds of pixels and of boxes with the best F1 at IoU 0.5."""
-    maps = maps_of(module, searches, spec, recipe)
-    whole, stride = placement_of(spec, spec.width, spec.height), recipe.shape.map_stride
+    """MAP50 of the boxes, and the threshold of their scores with the best F1 at IoU 0.5."""
+    found = []
+    for search, heat in zip(searches, maps_of(module, searches, spec, recipe), strict=True):
+        boxes = _boxes_of(module, search, heat, spec, recipe)
+        rows = np.array([one.box_px for one in boxes], np.float32).reshape(-1, 4)
+        found.append(Boxes(rows, np.array([one.score for one in boxes], np.float32)))
     truths = [search.boxes_px for search in searches]
-    best: dict[str, float] = {"f1": -1.0}
-    for pixel in _PIXEL_THRESHOLDS:
-        found = []
-        for heat in maps:
-            boxes = boxes_of(heat, whole, stride, pixel, _LEAST_SCORE)
-            rows = np.array([one.box_px for one in boxes], np.float32).reshape(-1, 4)
-            found.append(Boxes(rows, np.array([one.score for one in boxes], np.float32)))
-        threshold, f1 = best_threshold(found, truths)
-        if f1 > best["f1"]:
-            best = {
-                "map50": detection_map(found, truths)["map50"],
-                "f1": f1,
-                "score_threshold": threshold,
-                "map_threshold": pixel,
-            }
-    return best
+    threshold, f1 = best_threshold(found, truths)
+    return {"map50": detection_map(found, truths)["map50"], "f1": f1, "score_threshold": threshold}
+
+
+def _boxes_of(
+    module: nn.Module, search: Search, heat: FloatArray, spec: Preprocess, recipe: FinderRecipe
+) -> list[Found]:
+    """What a device finds by a heat map, whatever the threshold."""
+    shape, device = recipe.shape, next(module.parameters()).device
+
+    @torch.no_grad()
+    def represent(canvas: Image) -> FloatArray:
+        generator = module.represent_query or module.represent
+        return np.asarray(generator(canvases_to_input(canvas[None], spec).to(device))[0][0].cpu())
+
+    parts = parts_of(heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _LEAST_SCORE)
+    look = query_of(represent(search.query_rgb), search.query_cells, shape, spec).look
+    return look_again(represent, search.scene_rgb, parts, [look], shape, spec)
 
 
 def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
@@ -179,9 +185,8 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     held = hold_parts(model, recipe.backbone)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     metrics = task.evaluate(shipped)
-    threshold = float(np.clip(metrics["score_threshold"], metrics["map_threshold"], 0.8))
-    chosen = {"score_threshold": threshold, "map_threshold": metrics["map_threshold"]}
-    card = card.model_copy(update={"metrics": metrics, **chosen})
+    threshold = float(np.clip(metrics["score_threshold"], *_THRESHOLDS))
+    card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
     save_model(out, shipped, card)
     return card
 

@@ -54,7 +54,6 @@ def load_finder(folder: Path) -> Finder:
         channels=card.channels,
         guide=card.guide,
         conversion="conversion.onnx",
-        map_threshold=card.map_threshold,
         score_threshold=card.score_threshold,
     )
     trunk = _TorchEngine(network.represent, card.preprocess, str(folder))

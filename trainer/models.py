@@ -60,7 +60,6 @@ class ModelCard(BaseModel):
     channels: int = 0  # of a finder's representations
     guide: int = 0  # channels of the scene that a finder's conversion sees
     shared_trunk: bool = True  # of a finder
-    map_threshold: float = 0.5  # finder: of a pixel
     score_threshold: float = 0.3  # detector, finder
     temperature: float = 1.0  # classifier: logits are divided by it
     seed: int = 0

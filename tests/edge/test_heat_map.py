@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.decode import iou_matrix
-from edge.heat_map import boxes_of, heat_picture, highlighted, on_source
+from edge.heat_map import Found, heat_picture, highlighted, on_source, parts_of
 from edge.preprocess import placement_of
 from tests.fakes_engine import SPEC
 
@@ -18,23 +18,42 @@ def heat_with(*parts):
     return heat
 
 
-def test_each_part_that_is_hot_enough_is_a_box_best_first():
+def test_each_part_that_is_hot_enough_is_a_box_hottest_first():
     heat = heat_with(
         (0.8, slice(1, 4), slice(1, 5)), (1.0, slice(8, 14), slice(10, 15)), (0.4, slice(8, 12), slice(0, 4))
     )
-    found = boxes_of(heat, placement_of(SPEC, 64, 64), 4, 0.5, 0.0)
+    found = parts_of(heat, placement_of(SPEC, 64, 64), 4, [0.5])
     true_px = np.array([[40, 32, 60, 56], [4, 4, 20, 16]], np.float32)
     assert len(found) == 2
     overlap = iou_matrix(np.array([one.box_px for one in found], np.float32), true_px)
     assert np.diag(overlap).min() > 0.75
-    assert found[0].score > found[1].score > 0.5
+    assert [one.score for one in found] == pytest.approx([1.0, 0.8], abs=1e-3)
+
+
+def test_objects_that_touch_are_one_part_at_a_low_level_and_two_at_a_high_one():
+    heat = heat_with(
+        (0.9, slice(4, 12), slice(1, 7)), (0.9, slice(4, 12), slice(9, 15)), (0.4, slice(4, 12), slice(7, 9))
+    )
+    found = parts_of(heat, placement_of(SPEC, 64, 64), 4, [0.3, 0.6])
+    assert sorted((one.level, round((one.box_px[2] - one.box_px[0]) / 8)) for one in found) == [
+        (0.3, 7),
+        (0.6, 3),
+        (0.6, 3),
+    ]
+
+
+def test_a_part_of_one_box_at_several_levels_is_told_once():
+    heat = np.zeros((16, 16), np.float32)
+    heat[:, :8] = 1.0
+    found = parts_of(np.repeat(heat, 1, axis=0), placement_of(SPEC, 64, 64), 4, [0.49, 0.5, 0.51])
+    assert len({one.box_px for one in found}) == len(found)
 
 
 def test_boxes_are_in_the_pixels_of_the_source_and_specks_and_doubts_are_left_out():
     heat = heat_with((1.0, slice(0, 8), slice(0, 8)), (1.0, 12, 12))
-    (found,) = boxes_of(heat, placement_of(SPEC, 640, 640), 4, 0.5, 0.6)
+    (found,) = parts_of(heat, placement_of(SPEC, 640, 640), 4, [0.5], 0.6)
     assert found.box_px == pytest.approx((0, 0, 320, 320), abs=10)
-    assert boxes_of(heat * 0.65, placement_of(SPEC, 64, 64), 4, 0.5, 0.7) == []
+    assert parts_of(heat * 0.65, placement_of(SPEC, 64, 64), 4, [0.5], 0.7) == []
 
 
 def test_a_map_lies_on_the_source_where_the_letterbox_put_it():
@@ -48,8 +67,8 @@ def test_a_map_lies_on_the_source_where_the_letterbox_put_it():
 def test_only_what_was_found_stays_lit():
     picture = np.full((4, 4, 3), 200, np.uint8)
     heat = np.zeros((4, 4), np.float32)
-    heat[1, 2] = 0.9
-    lit = highlighted(picture, heat, 0.5)
+    heat[1, 2], heat[1, 1], heat[3, 3] = 0.9, 0.4, 0.9
+    lit = highlighted(picture, heat, [Found((1, 0, 3, 2), 0.8, 0.5)])
     assert lit[1, 2].tolist() == [200] * 3
     assert lit.max(axis=2).sum() == 200 + 15 * 50
 
