@@ -34,7 +34,8 @@ WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
 class ModelCard(BaseModel):
     """What a trained network is, needs and achieved."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # a run of another version may say more, or something that is no longer asked
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     kind: Literal["detector", "classifier", "embedder", "localiser", "finder"]
     backbone: str  # a timm name; none of a localiser

@@ -203,6 +203,13 @@ def test_load_refuses_weights_of_another_card(tmp_path):
         load_model(tmp_path)
 
 
+def test_a_run_of_another_version_that_says_more_is_read(tmp_path):
+    save_model(tmp_path, build_model(card("classifier"), "none"), card("classifier"))
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"map_threshold": 0.5}))
+    assert load_model(tmp_path)[1] == card("classifier")
+
+
 def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
     with pytest.raises(TrainError, match=r"model.json: cannot read"):
         load_model(tmp_path)
