@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,13 +29,13 @@ from trainer.recipe import Backbone
 from trainer.saliency import Localiser
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
+_RETIRED = {"map_threshold"}  # keys of a card, see ADR 0010
 
 
 class ModelCard(BaseModel):
     """What a trained network is, needs and achieved."""
 
-    # a run of another version may say more, or something that is no longer asked
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     kind: Literal["detector", "classifier", "embedder", "localiser", "finder"]
     backbone: str  # a timm name; none of a localiser
@@ -67,6 +67,12 @@ class ModelCard(BaseModel):
     data: dict[str, Any] = {}  # what it was trained on: source, counts, what was skipped
     metrics: dict[str, Any] = {}  # on the validation split
     recipe: dict[str, Any] = {}  # as run
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, tree: Any) -> Any:
+        """Runs of before say what is no longer asked; any other unknown key would change what the network is."""
+        return {key: value for key, value in tree.items() if key not in _RETIRED} if isinstance(tree, dict) else tree
 
     @property
     def vector_parts(self) -> list[Head]:

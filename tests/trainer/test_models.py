@@ -203,7 +203,7 @@ def test_load_refuses_weights_of_another_card(tmp_path):
         load_model(tmp_path)
 
 
-def test_a_run_of_another_version_that_says_more_is_read(tmp_path):
+def test_a_run_of_before_that_says_what_is_no_longer_asked_is_read(tmp_path):
     save_model(tmp_path, build_model(card("classifier"), "none"), card("classifier"))
     path = tmp_path / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"map_threshold": 0.5}))
