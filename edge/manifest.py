@@ -256,6 +256,13 @@ class FinderModel(_Model):
     conversion: RelativePath  # FP32 ONNX: heat maps and guide to one heat map
     score_threshold: float = 0.6  # of a box: the heat map's peak within, times the likeness of the second look
 
+    @model_validator(mode="before")
+    @classmethod
+    def _looks_again(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and "map_threshold" in tree:  # its score_threshold is of another score, ADR 0010
+            raise ValueError("found a finder with a map_threshold, expected one that was trained since there is none")
+        return tree
+
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """The trunk's outputs of a batch of so many rows, in order: representation, and guide where there is one."""
         width, height, shape = self.preprocess.width, self.preprocess.height, self.shape

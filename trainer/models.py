@@ -71,8 +71,10 @@ class ModelCard(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_retired(cls, tree: Any) -> Any:
-        """Runs of before say what is no longer asked; any other unknown key would change what the network is."""
-        return {key: value for key, value in tree.items() if key not in _RETIRED} if isinstance(tree, dict) else tree
+        """Runs of before say what is no longer asked; of a finder it would be, as any other unknown key is."""
+        if not isinstance(tree, dict) or tree.get("kind") == "finder":
+            return tree
+        return {key: value for key, value in tree.items() if key not in _RETIRED}
 
     @property
     def vector_parts(self) -> list[Head]:

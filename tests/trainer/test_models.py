@@ -203,11 +203,15 @@ def test_load_refuses_weights_of_another_card(tmp_path):
         load_model(tmp_path)
 
 
-def test_a_run_of_before_that_says_what_is_no_longer_asked_is_read(tmp_path):
+def test_a_run_of_before_that_says_what_is_no_longer_asked_is_read_but_not_a_finder(tmp_path):
     save_model(tmp_path, build_model(card("classifier"), "none"), card("classifier"))
     path = tmp_path / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"map_threshold": 0.5}))
     assert load_model(tmp_path)[1] == card("classifier")
+    save_model(tmp_path, build_model(card("finder"), "none"), card("finder"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"map_threshold": 0.5}))
+    with pytest.raises(TrainError, match=r"model.json: map_threshold"):
+        load_model(tmp_path)
 
 
 def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
