@@ -17,7 +17,8 @@ from functools import cache
 
 import numpy as np
 
-from edge.manifest import FinderShape, Preprocess
+from edge.finder_shape import FinderShape
+from edge.manifest import Preprocess
 from edge.types import FloatArray
 
 EPSILON = 1e-6  # of a norm: an empty part of a scene is like nothing

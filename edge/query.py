@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from edge import image
 from edge.correlate import Place, query_places
 from edge.errors import PictureError
-from edge.manifest import FinderShape, Preprocess
+from edge.finder_shape import FinderShape
+from edge.manifest import Preprocess
 from edge.types import Box, FloatArray, Image, Mask
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from edge.correlate import Kernel, Place, kernel_of, likeness
+from edge.finder_shape import FinderShape
 from edge.heat_map import Found
-from edge.manifest import FinderShape, Preprocess
+from edge.manifest import Preprocess
 from edge.query import lay_out_parts
 from edge.types import Box, FloatArray, Image
 

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.durable import write_durably
 from edge.errors import QuantizeError, first_fault
+from edge.finder_shape import FinderShape
 from edge.manifest import (
     ClassifierModel,
     DetectorModel,
     EmbedderModel,
     FinderModel,
-    FinderShape,
     Head,
     LocaliserModel,
     Preprocess,

@@ -20,7 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.durable import write_durably
 from edge.errors import TrainError, first_fault
-from edge.manifest import FinderShape, Head, Preprocess
+from edge.finder_shape import FinderShape
+from edge.manifest import Head, Preprocess
 from trainer.backbone import Trunk, create_trunk
 from trainer.disk import refusing
 from trainer.distributed import is_first

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge.correlate import EPSILON, grow_matrix, map_size, pool_matrix, query_places, scene_grids
-from edge.manifest import FinderShape, Preprocess
+from edge.finder_shape import FinderShape
+from edge.manifest import Preprocess
 from trainer.backbone import Trunk
 
 

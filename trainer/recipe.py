@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from edge.errors import TrainError
-from edge.manifest import FinderShape
+from edge.finder_shape import FinderShape
 from trainer.sample import Layout
 from trainer.text import read_text
 
@@ -287,12 +287,18 @@ class FinderWorld(_Tree):
     held_out: list[str] = []  # items and categories that are in no scene
 
 
+class Shape(FinderShape):
+    """The shape of a finder; bundles may say more than is known here, a recipe with a strange key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
 class FinderRecipe(_Recipe):
     """Finds the object of a query picture, whatever it is."""
 
     kind: Literal["finder"]
     world: FinderWorld = FinderWorld()
-    shape: FinderShape = FinderShape()
+    shape: Shape = Shape()
     channels: Annotated[int, Field(ge=1)] = 64  # of the representations
     guide: Annotated[int, Field(ge=0)] = 12  # channels of the scene that the conversion sees, too; 0: as published
     width: Annotated[int, Field(ge=1)] = 20  # of the conversion

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edge.finder import Finder
-from edge.manifest import FinderModel, FinderShape
+from edge.finder_shape import FinderShape
+from edge.manifest import FinderModel
 from edge.query import mask_of
 from edge.timing import Timings
 from tests.fakes_engine import SIZE, SPEC, ScriptedEngine

@@ -17,7 +17,8 @@ from edge.correlate import (
     query_places,
     scene_grids,
 )
-from edge.manifest import FinderShape, Preprocess
+from edge.finder_shape import FinderShape
+from edge.manifest import Preprocess
 
 SPEC = Preprocess(width=160, height=96)
 SHAPE = FinderShape(query_px=[32, 48], stride=8, map_stride=4)

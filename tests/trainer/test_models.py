@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from edge.decode import decode_ltrb
 from edge.errors import TrainError
-from edge.manifest import FinderShape, Head, Preprocess
+from edge.finder_shape import FinderShape
+from edge.manifest import Head, Preprocess
 from trainer.backbone import create_trunk
 from trainer.models import ModelCard, build_model, hold_parts, load_model, pool_grid, save_model
 from trainer.recipe import Backbone

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from edge.correlate import heat_maps, query_of
-from edge.manifest import FinderShape, Preprocess
+from edge.finder_shape import FinderShape
+from edge.manifest import Preprocess
 from trainer.backbone import create_trunk
 from trainer.query_search import Finder, correlate
 

@@ -34,6 +34,7 @@ def write(folder: Path, text: str) -> Path:
         ("kind: classifier\ndata: {index: a.csv}\noptimiser: {lr: -1}", r"recipe.yaml: optimiser.lr: .*found -1"),
         ("kind: classifier", r"recipe.yaml: data: Field required"),
         ("kind: poet", r"recipe.yaml: .*'poet'"),
+        ("kind: finder\nshape: {kernal: 3}", r"recipe.yaml: shape.kernal: Extra inputs"),
         ("kind: embedder\ndata: {index: a.csv}\nheads: [local, outline]", r"heads are .*expected class and others"),
         ("kind: embedder\ndata: {index: a.csv}\nheads: [class, class]", r"expected class and others, each once"),
         ("kind: embedder\ndata: {index: a.csv}\ndim: 64\nshorter_dims: [16, 64]", r"found \[64\], expected less"),

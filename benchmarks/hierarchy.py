@@ -1,0 +1,211 @@
+"""Category, then its own embedder, against one flat embedder of the same size for all items: right answers and time.
+
+    python benchmarks/hierarchy.py        # after reproduce_demo.sh, whose runs and bundle it takes; trains the flat one
+
+The flat embedder has the demo's recipe, starts from the same classifier's trunk, and learns all 70 items for as many
+steps as the five embedders together. All run as FP32 by the device's own stages on one thread, over the crops of the
+`test` split, which no training and no threshold has seen; the galleries hold `train` and `catalogue`. Writes
+benchmarks/results/hierarchy.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.grocery import machine  # noqa: E402
+from edge.bundle import read_bundle  # noqa: E402
+from edge.decide import categories_to_search, decide  # noqa: E402
+from edge.engine import open_engine  # noqa: E402
+from edge.gallery_store import CategoryItems, quantise  # noqa: E402
+from edge.gathering import gathered  # noqa: E402
+from edge.image import read_image, set_threads, trim  # noqa: E402
+from edge.search import ExactIndex  # noqa: E402
+from edge.stages import Embedder, load_stages  # noqa: E402
+from edge.timing import Timings  # noqa: E402
+from edge.types import Box, Image  # noqa: E402
+from quantize.export import export_fp32  # noqa: E402
+from quantize.spec import model_entry  # noqa: E402
+from trainer.data import Sample, read_samples  # noqa: E402
+from trainer.embedder import train_embedders  # noqa: E402
+from trainer.evaluate import bootstrap  # noqa: E402
+from trainer.models import load_model  # noqa: E402
+from trainer.recipe import EmbedderRecipe, load_recipe  # noqa: E402
+
+BUNDLE, FLAT = ROOT / "runs/bundle", ROOT / "runs/hierarchy/flat"
+GALLERY_SPLITS, QUERY_SPLIT = ("catalogue", "train"), "test"
+GATHERING = 0.5  # of both, as bundles have it
+Answer = tuple[str, str]  # category and item
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query, ready to be answered."""
+
+    image_rgb: Image
+    box_px: list[Box]
+    sample: Sample
+
+
+def main() -> None:
+    """Train what is missing, ask both, write."""
+    set_threads(1)
+    samples = read_samples(ROOT / "runs/synthetic/index.csv")
+    recipe = flat_recipe()
+    if not (FLAT / "model.json").is_file():
+        train_embedders(recipe, FLAT)
+    queries = [asked(sample) for sample in samples if sample.split == QUERY_SPLIT]
+    known = [sample for sample in samples if sample.split in GALLERY_SPLITS]
+    ways = {"hierarchical": hierarchical(known), "flat": flat(known)}
+    rows, right = {}, {}
+    for name, answer in ways.items():
+        told = [answer(query) for query in queries]  # also warms it up
+        right[name] = np.asarray([item == query.sample.item for (_, item), query in zip(told, queries, strict=True)])
+        category = [found == query.sample.category for (found, _), query in zip(told, queries, strict=True)]
+        rows[name] = {
+            "item_right": share(right[name]),
+            "category_right": round(float(np.mean(category)), 4),
+            "item_right_by_category": by_category(right[name], queries),
+            "ms": milliseconds(answer, queries),
+        }
+        print(name, json.dumps(rows[name]), flush=True)
+    difference = right["hierarchical"].astype(float) - right["flat"]
+    report = {
+        "queries": len(queries),
+        "items": len({sample.item for sample in samples}),
+        "parameters": {"one_embedder": parameters(FLAT), "classifier": parameters(ROOT / "runs/classifier")},
+        "flat_epochs": recipe.optimiser.epochs,
+        **rows,
+        "hierarchical_less_flat": share(difference),
+        "machine": machine(),
+        "date": date.today().isoformat(),  # noqa: DTZ011
+    }
+    (ROOT / "benchmarks/results/hierarchy.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report["hierarchical_less_flat"]))
+
+
+def flat_recipe() -> EmbedderRecipe:
+    """The demo's recipe for all categories at once, with the steps of its five embedders: pictures times epochs."""
+    demo = load_recipe(ROOT / "configs/train/demo-embedder.yaml")
+    assert isinstance(demo, EmbedderRecipe)
+    categories = read_bundle(BUNDLE, verify=False).manifest.classifier.labels
+    epochs = round(float(np.mean([demo.own(category).optimiser.epochs for category in categories])))
+    return demo.model_copy(
+        update={
+            "one_per_category": False,
+            "each": {},
+            "init_from": ROOT / "runs/classifier",
+            "optimiser": demo.optimiser.model_copy(update={"epochs": epochs, "threads": 1}),
+        }
+    )
+
+
+def hierarchical(known: Sequence[Sample]) -> Callable[[Asked], Answer]:
+    """Classify, embed by the embedders of the likely categories, search their galleries, decide; as a device does."""
+    manifest = read_bundle(BUNDLE, verify=False).manifest
+    stages = load_stages(BUNDLE, manifest, "onnxruntime", precision="fp32")
+    rules = {
+        name: rule.model_copy(update={"threshold": -1.0, "min_margin": 0.0})
+        for model in manifest.embedders
+        for name, rule in model.open_set.items()
+    }
+    listed = defaultdict(list)
+    for sample in known:
+        listed[sample.category].append(sample)
+    indexes = {name: index_of(stages.embedders[name], some) for name, some in listed.items()}
+
+    def answer(query: Asked) -> Answer:
+        (scores,) = stages.classifier.classify(query.image_rgb, query.box_px, Timings())
+        likely = categories_to_search(stages.classifier.name(scores), 0.0, stages.embedders)
+        hits = {}
+        for one in likely:
+            vector = stages.embedders[one.name].embed(query.image_rgb, query.box_px, Timings())
+            hits[one.name] = indexes[one.name].search(vector, 2)[0]
+        told = decide(likely, hits, rules)
+        return told.category.name, told.match.item_id
+
+    return answer
+
+
+def flat(known: Sequence[Sample]) -> Callable[[Asked], Answer]:
+    """Embed, search among all items."""
+    onnx = ROOT / "runs/hierarchy/flat.fp32.onnx"
+    spec = export_fp32(FLAT, onnx)
+    embedder = Embedder(model_entry(spec, {"fp32": onnx.name}, "fp32", ""), open_engine(onnx))
+    index = index_of(embedder, known)
+    category_of = {sample.item: sample.category for sample in known}
+
+    def answer(query: Asked) -> Answer:
+        item = index.search(embedder.embed(query.image_rgb, query.box_px, Timings()), 2)[0][0].item_id
+        return category_of[item], item
+
+    return answer
+
+
+def index_of(embedder: Embedder, known: Sequence[Sample]) -> ExactIndex:
+    """The gallery of some pictures, as a device searches it."""
+    margin = embedder.model.preprocess.crop_margin
+    vectors = []
+    for sample in known:
+        picture = read_image(sample.path)
+        picture = trim(picture, margin) if sample.split == "catalogue" else picture
+        vectors.append(embedder.embed(picture, [whole(picture)], Timings())[0])
+    names = sorted({sample.item for sample in known})
+    row_item = np.asarray([names.index(sample.item) for sample in known], np.int32)
+    rows, scales = quantise(gathered(np.stack(vectors), row_item, GATHERING))
+    ids = tuple(names)
+    return ExactIndex(CategoryItems(ids, ids, ({},) * len(ids), rows, scales, row_item, tuple(embedder.model.heads)))
+
+
+def asked(sample: Sample) -> Asked:
+    """A query of a picture."""
+    picture = read_image(sample.path)
+    return Asked(picture, [whole(picture)], sample)
+
+
+def whole(picture: Image) -> Box:
+    """All of a picture."""
+    return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
+
+
+def milliseconds(answer: Callable[[Asked], Answer], queries: Sequence[Asked]) -> dict[str, float]:
+    """Of one query, preprocessing and search included."""
+    spent = []
+    for query in queries[:: max(1, len(queries) // 300)]:
+        begun = time.perf_counter()
+        answer(query)
+        spent.append((time.perf_counter() - begun) * 1e3)
+    return {"p50": round(float(np.median(spent)), 2), "p95": round(float(np.percentile(spent, 95)), 2)}
+
+
+def by_category(right: np.ndarray, queries: Sequence[Asked]) -> dict[str, float]:
+    """Shares of right answers."""
+    shown = np.asarray([query.sample.category for query in queries])
+    return {str(name): round(float(right[shown == name].mean()), 4) for name in np.unique(shown)}
+
+
+def share(values: Any) -> dict[str, Any]:
+    """A mean with the 95 % interval of a bootstrap over queries."""
+    low, high = bootstrap(np.asarray(values, np.float64))
+    return {"mean": round(float(np.mean(values)), 4), "interval": [round(low, 4), round(high, 4)]}
+
+
+def parameters(run: Path) -> int:
+    """Of a trained network."""
+    return sum(one.numel() for one in load_model(run)[0].parameters())
+
+
+if __name__ == "__main__":
+    main()
