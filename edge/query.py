@@ -78,8 +78,8 @@ def lay_out_parts(
     """
     laid = []
     for box_px, place in zip(boxes_px, places, strict=False):
-        x0, y0, x1, y1 = (round(v) for v in box_px)
-        part = np.ascontiguousarray(image_rgb[y0 : max(y0 + 1, y1), x0 : max(x0 + 1, x1)])
+        (x0, y0), (x1, y1) = np.floor(box_px[:2]).astype(int), np.ceil(box_px[2:]).astype(int)  # a sliver is a pixel
+        part = np.ascontiguousarray(image_rgb[y0:y1, x0:x1])
         laid.append((part, np.full(part.shape[:2], 255, np.uint8), place))
     return _laid(laid, shape.stride, spec)
 

@@ -72,6 +72,11 @@ def test_nothing_is_run_for_no_part_and_no_more_than_the_most_are_looked_at():
     assert len(looked(scene_with((RED, 0, 0, 64)), boxes)) == MOST < len(boxes)
 
 
+def test_a_sliver_at_the_edge_of_the_picture_can_be_looked_at():
+    found = looked(scene_with((RED, 0, 0, 64)), [(63.6, 10.0, 64.0, 10.3)])
+    assert [one.box_px for one in found] == [(63.6, 10.0, 64.0, 10.3)]
+
+
 def test_cells_that_only_one_of_two_has_something_of_do_not_count():
     values = np.array([[[1.0, 0.5]], [[0.0, 5.0]]], np.float32)
     other = np.array([[[1.0, -9.0]], [[0.0, 3.0]]], np.float32)
