@@ -61,7 +61,7 @@ def rendered(seed: int) -> Path:
 
 
 def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], dict[str, int]]:
-    """For each well shown object the verdict, and what it was taken for; and the sights of objects and looks at them."""
+    """For each well shown object the verdict, and what it was taken for; sights of objects, and looks at them."""
     from edge.capture_door import open_source
     from edge.config_yaml import load_config
     from edge.health import Counters
