@@ -76,17 +76,17 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
     camera = next(iter(config.cameras.values()))
     serving = open_serving_from(assets / "bundle", assets / "gallery", config.engine)
     shown_ns = [0]  # the stream's own time: looks are budgeted by it
-    counts = Counters()
-    pipeline = Pipeline(serving, {"stream": camera}, config.recognition, counts, lambda: shown_ns[0])
+    pipeline = Pipeline(serving, {"stream": camera}, config.recognition, Counters(), lambda: shown_ns[0])
     door = open_source(parse_source(f"file://{video.resolve()}"), "auto", CaptureOptions())
-    payloads = []
+    payloads, looks = [], 0
     try:
         for index in range(10**9):
             picture = door.read(5.0)
             shown_ns[0] = round(picture.pts_s * 1e9)
             frame = Frame("stream", index, picture.image_rgb, picture.arrived_ns, 0.0, "file", picture.pts_s)
-            events = pipeline.process(frame).events
-            payloads += [json.loads(event_payload(event, "bench", "bench", "b", index)) for event in events]
+            done = pipeline.process(frame)
+            looks += done.looks
+            payloads += [json.loads(event_payload(event, "bench", "bench", "b", index)) for event in done.events]
     except EndOfStream:
         door.close()
     truth = read_truth(video.with_suffix(".json"))
@@ -97,7 +97,7 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
         number: (verdict, f"{truth.objects[number].item_id}, told {getattr(answers.get(number), 'item_id', None)}")
         for number, verdict in found.verdicts.items()
     }
-    return verdicts, {"sights": sum(len(boxes) for boxes in truth.frames), "looks": counts.total("looks")}
+    return verdicts, {"sights": sum(len(boxes) for boxes in truth.frames), "looks": looks}
 
 
 if __name__ == "__main__":
