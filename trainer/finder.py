@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ class FinderTask:
         self._train = train
         still = recipe.model_copy(update={"recolour": 0.0, "augment": _still(recipe)})
         draw = np.random.default_rng((recipe.seed, 9))
-        self._val = [draw_search(val, number, still, spec, draw) for number in range(len(val.scenes))]
+        present = [draw_search(val, number, still, spec, draw) for number in range(len(val.scenes))]
+        self._val = present + _for_what_is_not_there(present, [set(scene.items) for scene in val.scenes])
         self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
@@ -82,8 +84,21 @@ class FinderTask:
         return {"map": double_margin(found, (truth >= 0.5).float(), margins)}
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """How well the boxes of the maps are those of the objects, on the validation scenes."""
+        """How well the boxes are those of the objects, on the validation scenes, in half of which is none."""
         return examine(module, self._val, self.spec, self.recipe)
+
+
+def _for_what_is_not_there(searches: Sequence[Search], items: Sequence[set[str]]) -> list[Search]:
+    """Each scene searched for the object of the next search that is not in it: no box is right there."""
+    absent = []
+    for number, search in enumerate(searches):
+        for other in (*searches[number + 1 :], *searches[:number]):
+            if other.item_id not in items[number]:
+                query = {"query_rgb": other.query_rgb, "query_cells": other.query_cells, "item_id": other.item_id}
+                nowhere = {"boxes_px": np.zeros((0, 4), np.float32), "coverage": np.zeros_like(search.coverage)}
+                absent.append(replace(search, **query, **nowhere))
+                break
+    return absent
 
 
 def generators_of(model: Finder) -> list[Represent]:

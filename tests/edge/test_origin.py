@@ -42,8 +42,10 @@ def test_thresholds_and_outline_rules_change_no_number():
 
 
 def test_a_loaded_model_is_of_the_form_that_runs():
-    """The demo ships its classifier in INT8 and this embedder in FP32."""
     bundle = read_bundle(DEMO, verify=False)
-    shipped, full = (load_stages(bundle.folder, bundle.manifest, precision=one) for one in ("shipped", "fp32"))
-    assert shipped.embedders["bottle"].origin == full.embedders["bottle"].origin
-    assert shipped.classifier.origin != full.classifier.origin
+    forms = {one: load_stages(bundle.folder, bundle.manifest, precision=one) for one in ("shipped", "fp32", "int8")}
+    for model_of in (lambda stages: stages.classifier, lambda stages: stages.embedders["bottle"]):
+        found = {name: model_of(stages) for name, stages in forms.items()}
+        ships = "fp32" if found["shipped"].model.ship == "fp32" else "int8"
+        assert found["shipped"].origin == found[ships].origin
+        assert found["fp32"].origin != found["int8"].origin

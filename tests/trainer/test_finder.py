@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,15 @@ def test_the_command_finds_by_a_run(trained, worlds, tmp_path, capsys):
     assert main([*line, "-o", str(tmp_path / "out")]) == 0
     assert '"heat_map"' in capsys.readouterr().out
     assert (tmp_path / "out/found.png").is_file()
+
+
+def test_thresholds_are_fitted_on_searches_for_what_is_not_there_too(worlds):
+    recipe = finder_recipe()
+    spec = preprocess_of(recipe)
+    present = [draw_search(worlds[1], number, recipe, spec, np.random.default_rng(number)) for number in (0, 1)]
+    items = [{present[0].item_id}, {present[0].item_id, present[1].item_id}]
+    (absent,) = finder_module._for_what_is_not_there([present[0], replace(present[1], item_id="bottle-09")], items)
+    assert absent.item_id == "bottle-09"
+    assert np.array_equal(absent.scene_rgb, present[0].scene_rgb)
+    assert np.array_equal(absent.query_rgb, present[1].query_rgb)
+    assert len(absent.boxes_px) == 0 == absent.coverage.max()
