@@ -12,7 +12,6 @@ measured: never-trained items located 90 instead of 78 % (benchmarks/results/fin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 
 from edge.correlate import Kernel, Place, kernel_of, likeness
 from edge.finder_shape import FinderShape
@@ -62,15 +61,11 @@ def look_again(
     return kept
 
 
-@cache
-def _places_of(px: int, stride: int, width: int, height: int) -> tuple[Place, ...]:
-    step = -(-px // stride) * stride + stride  # a cell of ground between two
-    return tuple((x, y, px) for y in range(0, height - px + 1, step) for x in range(0, width - px + 1, step))
-
-
-def _places(shape: FinderShape, spec: Preprocess) -> tuple[Place, ...]:
-    """Where parts lie on a canvas, on whole cells."""
-    return _places_of(shape.query_px[shape.look], shape.stride, spec.width, spec.height)
+def _places(shape: FinderShape, spec: Preprocess) -> list[Place]:
+    """Where parts lie on a canvas, on whole cells, with one of ground between two."""
+    px = shape.query_px[shape.look]
+    step = -(-px // shape.stride) * shape.stride + shape.stride
+    return [(x, y, px) for y in range(0, spec.height - px + 1, step) for x in range(0, spec.width - px + 1, step)]
 
 
 def _shared(a: Box, b: Box) -> float:
