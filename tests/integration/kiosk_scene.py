@@ -17,15 +17,15 @@ from edge.manifest import parse_manifest
 DEMO = Path(__file__).parents[2] / "demo"
 WIDTH, HEIGHT, FPS = 960, 540, 10
 KNOWN, KNOWN_LABEL = "car-04", "Merle hatch city"
-UNKNOWN = "car-01"
+UNKNOWN, UNKNOWN_LABEL = "car-02", "Merle hatch E"  # both are probes of the demo's bundle
 _POSES = ((0, 1.0, 0), (4, 1.06, 12), (-4, 1.1, -10), (2, 1.16, 22), (-2, 1.0, -24))  # degrees, zoom, brightness
 
 
 def probe(item_id: str) -> np.ndarray:
     """The demo's picture of an item, as large as the camera's, BGR."""
     manifest = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo")
-    path = next(p.path for p in manifest.probes if p.item_id == item_id)
-    return cv2.resize(cv2.imread(str(DEMO / "bundle" / path)), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    paths = {one.item_id: one.path for one in manifest.probes}
+    return cv2.resize(cv2.imread(str(DEMO / "bundle" / paths[item_id])), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
 
 
 def poses(item_id: str) -> list[np.ndarray]:

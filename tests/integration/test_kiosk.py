@@ -19,13 +19,12 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from edge import slots
 from tests.edge.test_overlay_upload import http_server
-from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, install_without, poses, write_video
+from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, UNKNOWN_LABEL, install_without, poses, write_video
 from tests.integration.mosquitto import free_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 TOKEN = "open sesame, please"
-NAME = "Merle hatch oval"  # as the full gallery calls it
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -122,17 +121,17 @@ def teach(page: Page) -> None:
     expect(page.locator("#looks li.taken")).to_have_count(4)
     learn = page.get_by_role("button", name="Learn it")
     expect(learn).to_be_disabled()
-    page.get_by_label("Its name").fill(NAME)
+    page.get_by_label("Its name").fill(UNKNOWN_LABEL)
     assert fits(page)
     shoot(page, "4-teaching")
     learn.click()
-    expect(page.locator("#learnt-label")).to_have_text(NAME)
+    expect(page.locator("#learnt-label")).to_have_text(UNKNOWN_LABEL)
     shoot(page, "5-learnt")
 
 
 def know_what_was_taught(page: Page) -> None:
     page.locator("#learnt-done").click()
-    expect(page.locator("#answer-label")).to_have_text(NAME)
+    expect(page.locator("#answer-label")).to_have_text(UNKNOWN_LABEL)
     assert fits(page)
     shoot(page, "6-recognised")
     page.get_by_role("button", name="What I was taught here").click()
@@ -170,7 +169,7 @@ def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path,
     write_video(tmp_path / "counter.mp4", known_s=0, poses_s=1.5, rounds=8)
     with device(tmp_path, port, trainer):
         page.goto(f"http://127.0.0.1:{port}/")  # the browser kept its cookie
-        expect(page.locator("#answer-label")).to_have_text(NAME)
+        expect(page.locator("#answer-label")).to_have_text(UNKNOWN_LABEL)
         expect(page.locator("#answer-category")).to_have_text("car")
         assert look_up(port, 0)["match"]["item"] == item
 
