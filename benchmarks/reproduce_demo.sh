@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Rebuild everything under demo/ from nothing but this project: render, train, quantise, pack, embed.
-# With progress bars; goes on where it was interrupted: delete runs/ to begin anew. Made the shipped files in 17 min 43 s
-# on two cores of an AMD EPYC without AVX-512, with other work beside it (2026-11-21).
+# With progress bars; goes on where it was interrupted: delete runs/ to begin anew. Made the shipped files in 15 min 42 s
+# on two cores of an AMD EPYC with VNNI, with other work beside it (2026-11-27); another CPU rounds otherwise.
 # With --quick the trainings are shortened (trainer/quick.py), everything goes to runs/quick/, and demo/ stays as it is.
 set -euo pipefail
 case "${1:-}" in
