@@ -130,8 +130,11 @@ def open_finder(
         cache: folder of engines built on this machine; in the bundle when None.
 
     Raises:
-        EngineError: a network cannot be loaded or run, or answers in other shapes than the manifest says.
+        EngineError: a network cannot be loaded or run, or answers in other shapes than the manifest says; or the finder
+            is of before the second look.
     """
+    if model.map_threshold is not None:
+        raise EngineError(f"{folder}: found a finder with a map_threshold, expected one trained since there is none")
     backend = choose_backend(backend)
     form = model.files[choose_target(dict(model.files), model.ship, backend, "fp32")]
     trunk, conversion = (open_engine(folder / path, backend, threads, cache=cache) for path in (form, model.conversion))

@@ -225,13 +225,8 @@ class FinderModel(_Model):
     guide: Annotated[int, Field(ge=0)]  # channels of the scene that the conversion sees beside the heat maps
     conversion: RelativePath  # FP32 ONNX: heat maps and guide to one heat map
     score_threshold: float = 0.6  # of a box: the heat map's peak within, times the likeness of the second look
-
-    @model_validator(mode="before")
-    @classmethod
-    def _looks_again(cls, tree: Any) -> Any:
-        if isinstance(tree, dict) and "map_threshold" in tree:  # its score_threshold is of another score, ADR 0010
-            raise ValueError("found a finder with a map_threshold, expected one that was trained since there is none")
-        return tree
+    # Only finders of before the second look have it; their score_threshold is of another score: not run, see ADR 0010
+    map_threshold: float | None = None
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """The trunk's outputs of a batch of so many rows, in order: representation, and guide where there is one."""

@@ -48,8 +48,9 @@ def open_serving(config: DeviceConfig) -> Serving:
     if config.recognition.seek is None:
         return serving
     model = bundle.manifest.finder
-    if model is None:
-        log.warning("bundle %s has no finder: what the detector misses is not looked for", serving.bundle_id)
+    if model is None or model.map_threshold is not None:
+        why = "no finder" if model is None else "a finder of before the second look (ADR 0010)"
+        log.warning("bundle %s has %s: what the detector misses is not looked for", serving.bundle_id, why)
         return serving
     finder = open_finder(bundle.folder, model, config.engine.backend, config.engine.threads, cache)
     return replace(serving, finder=finder)

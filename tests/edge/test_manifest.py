@@ -7,7 +7,6 @@ import pytest
 
 from edge.errors import BundleError
 from edge.manifest import Head, Preprocess, embedding_space_id, parse_manifest
-from tests.edge.finder_samples import finder_model
 
 PREPROCESS = {"width": 96, "height": 96}
 MODEL = {"input_name": "image", "output_names": ["out"], "preprocess": PREPROCESS, "ship": "fp32"}
@@ -199,11 +198,3 @@ def test_a_weight_of_zero_needs_no_localiser():
     raw = good()
     raw["embedders"][0]["outline"] = {"carton": {"mode": "aligned", "weight": 0.0}}
     assert not parse(raw).embedders[0].outline["carton"].counts
-
-
-def test_a_finder_whose_threshold_is_of_another_score_is_refused():
-    raw = good()
-    raw["finder"] = finder_model().model_dump() | {"files": {"fp32": "det.onnx"}, "conversion": "cls.onnx"}
-    assert parse(raw).finder is not None
-    raw["finder"]["map_threshold"] = 0.5
-    assert "finder: Value error, found a finder with a map_threshold, expected one that was" in error_of(raw)

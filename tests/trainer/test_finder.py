@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 from edge import slots
 from edge.bundle import read_bundle
 from edge.config import DeviceConfig, RecognitionConfig
-from edge.errors import TrainError
+from edge.errors import EngineError, TrainError
 from edge.finder import open_finder
 from edge.image import encode_image
 from edge.parts import open_serving
@@ -191,10 +193,31 @@ def test_a_device_loads_the_finder_of_its_bundle_only_where_it_is_asked_to_seek(
     assert open_serving(config).finder is None
     seeking = config.model_copy(update={"recognition": RecognitionConfig(seek={})})
     assert open_serving(seeking).finder is not None
+    slot = slots.install_bundle(of_before(packed, tmp_path / "before"), tmp_path)
+    slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
+    assert open_serving(seeking).finder is None
+    assert (
+        "has a finder of before the second look (ADR 0010): what the detector misses is not looked for" in caplog.text
+    )
     slot = slots.install_bundle(DEMO / "bundle", tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     assert open_serving(seeking).finder is None
     assert "has no finder: what the detector misses is not looked for" in caplog.text
+
+
+def of_before(packed, folder):
+    """The bundle as it was packed before finders looked twice."""
+    shutil.copytree(packed, folder)
+    tree = json.loads((folder / "bundle.json").read_text())
+    tree["finder"]["map_threshold"] = 0.5
+    (folder / "bundle.json").write_text(json.dumps(tree))
+    return folder
+
+
+def test_a_finder_whose_threshold_is_of_another_score_is_not_opened(packed, tmp_path):
+    bundle = read_bundle(of_before(packed, tmp_path / "before"))
+    with pytest.raises(EngineError, match="found a finder with a map_threshold, expected one trained since"):
+        open_finder(bundle.folder, bundle.manifest.finder)
 
 
 def test_the_device_computes_the_trainers_map(packed, trained, worlds):
