@@ -250,14 +250,11 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     """FP32 beside INT8 on the same photos, without camera and codec; the nearest item, whatever the thresholds."""
     from edge.bundle import read_bundle
     from edge.decide import categories_to_search, decide
-    from edge.digest import sha256_of
     from edge.gallery import read_gallery
     from edge.gallery_store import read_category
     from edge.gathering import gathered_items
     from edge.image import read_image
-    from edge.manifest import FileEntry
     from edge.search import build_index
-    from edge.stages import load_stages
     from edge.timing import Timings
     from edge.widening import FEW
 
@@ -265,20 +262,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     gallery = read_gallery(work / "gallery")
     report: dict[str, Any] = {}
     for target in ("fp32", "ort-u8"):
-        # every form, shipped or not: those that failed a gate are in the folder of the pack alone
-        folder = work / f"forms-{target}"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(work / "models", folder)
-        models = [
-            model.model_copy(
-                update={"ship": target, "files": {target: f"{Path(model.files['fp32']).stem[:-5]}.{target}.onnx"}}
-            )
-            for model in (bundle.manifest.classifier, *bundle.manifest.embedders)
-        ]
-        files = [FileEntry(path=f.name, size=f.stat().st_size, sha256=sha256_of(f)) for f in folder.glob("*.onnx")]
-        chosen = {"classifier": models[0], "embedders": models[1:], "files": files}
-        manifest = bundle.manifest.model_copy(update=chosen)
-        stages = load_stages(folder, manifest)
+        manifest, stages = in_form(work, bundle.manifest, target)
         indexes = {
             category: build_index(
                 gathered_items(read_category(gallery.path(category), model.space_id, model.dim), model.gathering)
@@ -330,6 +314,27 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         }
     report["evaluation"] = bundle.manifest.evaluation
     return report
+
+
+def in_form(work: Path, manifest: Any, target: str) -> tuple[Any, Any]:
+    """A bundle's manifest and stages in one form, shipped or not: forms that failed a gate are in the pack's folder."""
+    from edge.digest import sha256_of
+    from edge.manifest import FileEntry
+    from edge.stages import load_stages
+
+    folder = work / f"forms-{target}"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(work / "models", folder)
+    models = [
+        model.model_copy(
+            update={"ship": target, "files": {target: f"{Path(model.files['fp32']).stem[:-5]}.{target}.onnx"}}
+        )
+        for model in (manifest.classifier, *manifest.embedders)
+    ]
+    files = [FileEntry(path=f.name, size=f.stat().st_size, sha256=sha256_of(f)) for f in folder.glob("*.onnx")]
+    chosen = {"classifier": models[0], "embedders": models[1:], "files": files}
+    manifest = manifest.model_copy(update=chosen)
+    return manifest, load_stages(folder, manifest)
 
 
 def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogue:
