@@ -24,8 +24,8 @@ ROUNDS = 200
 def main() -> None:
     """Measure."""
     from benchmarks import rig
-    from edge.bundle import read_bundle
-    from edge.engine import open_engine
+    from edge.bundle.bundle import read_bundle
+    from edge.inference.engine import open_engine
 
     bundle = read_bundle(rig.DEMO / "bundle")
     manifest = bundle.manifest

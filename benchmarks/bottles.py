@@ -70,9 +70,9 @@ def main() -> None:
 
 def real_time(work: Path, video: Path) -> dict[str, object]:
     """Run the device on the video as if it were a camera, and count what a subscriber is told."""
-    from edge import slots
-    from edge.mqtt_settings import MqttSettings
-    from edge.subscribe import Subscriber
+    from edge.bundle import slots
+    from edge.demo.subscriber import Subscriber
+    from edge.messaging.settings import MqttSettings
     from tests.integration.mosquitto import Mosquitto
 
     state = work / "state"

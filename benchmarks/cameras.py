@@ -46,8 +46,8 @@ def main() -> None:
 def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict[str, Any]:
     """One setting."""
     from benchmarks import rig
-    from edge.mqtt_settings import MqttSettings
-    from edge.subscribe import Subscriber
+    from edge.demo.subscriber import Subscriber
+    from edge.messaging.settings import MqttSettings
     from tests.integration.mosquitto import Mosquitto, free_port
     from tests.integration.rtsp_server import RtspServer
 

@@ -26,13 +26,13 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
-from trainer.classifier import train_classifier  # noqa: E402
-from trainer.crops import answers  # noqa: E402
-from trainer.data import choose, load_canvases, read_samples  # noqa: E402
-from trainer.evaluate import bootstrap  # noqa: E402
+from trainer.data.batches import choose, load_canvases, read_samples  # noqa: E402
+from trainer.data.crops import answers  # noqa: E402
 from trainer.memory import keep_freed_memory  # noqa: E402
-from trainer.models import load_model  # noqa: E402
+from trainer.metrics import bootstrap  # noqa: E402
+from trainer.models.networks import load_model  # noqa: E402
 from trainer.recipe import load_recipe  # noqa: E402
+from trainer.tasks.classifier import train_classifier  # noqa: E402
 
 RECIPES = {
     "project": ("benchmarks/recipes/grocery-classifier.yaml", []),

@@ -70,9 +70,9 @@ def parts_of(seed: int, items: list[str]) -> dict[str, str]:
 
 def measure(seed: int) -> None:
     """Train the old embedder and its successors, and search each one's queries in each one's gallery."""
-    from trainer.embedder import train_embedders
     from trainer.recipe import EmbedderRecipe
     from trainer.synthetic.dataset import write_dataset
+    from trainer.tasks.embedder import train_embedders
 
     data, folder = WORK / "data", WORK / f"seed-{seed}"
     if not (data / "index.csv").exists():
@@ -109,9 +109,9 @@ def examine(
     folder: Path, data: Path, rows: list[dict[str, str]], parts: dict[str, str]
 ) -> dict[str, dict[str, list[int]]]:
     """By part and pair of embedders, whether each query's nearest gallery picture of its category is of its item."""
-    from trainer.crops import answers
-    from trainer.data import Sample, load_canvases
-    from trainer.models import load_model
+    from trainer.data.batches import Sample, load_canvases
+    from trainer.data.crops import answers
+    from trainer.models.networks import load_model
 
     def read(chosen: list[dict[str, str]]) -> tuple[list[Sample], np.ndarray]:
         samples = [Sample(data / row["path"], row["split"], row["category"], row["item"]) for row in chosen]

@@ -43,7 +43,7 @@ def main() -> None:
 
 def cards(data: Path) -> dict[str, object]:
     """What is found in the real sets."""
-    from trainer.data_command import describe_data
+    from trainer.data.command import describe_data
 
     names = ("grocery", "playing_cards", "fruit_boxes")
     return {name: describe_data(data / name, ROOT / "runs/data" / name) | {"out": None} for name in names}
@@ -51,7 +51,7 @@ def cards(data: Path) -> dict[str, object]:
 
 def split(data: Path) -> dict[str, object]:
     """Pictures that look the same on both sides of a new stratified split, torn apart by chance and kept together."""
-    from trainer.data_command import describe_data
+    from trainer.data.command import describe_data
     from trainer.recipe import Split
 
     report: dict[str, object] = {"seed": SEED, "val": 0.2}
@@ -68,9 +68,9 @@ def model(data: Path) -> dict[str, object]:
     import torch
 
     from edge.manifest import Preprocess
-    from trainer.data_likeness import alike_to_model
-    from trainer.listing import read_samples
-    from trainer.models import ModelCard, build_model, save_model
+    from trainer.data.dataset import read_samples
+    from trainer.data.embedding_duplicates import alike_to_model
+    from trainer.models.networks import ModelCard, build_model, save_model
 
     torch.set_num_threads(1)
     spec = Preprocess(width=MODEL_PX, height=MODEL_PX, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -87,8 +87,8 @@ def model(data: Path) -> dict[str, object]:
 
 def speed(data: Path) -> dict[str, float]:
     """Processor time of a picture: reading, decoding, hash."""
-    from trainer.data_examination import examine_listing
-    from trainer.layout import read_listing
+    from trainer.data.examine import examine_listing
+    from trainer.data.formats import read_listing
 
     listing = read_listing(data / "grocery")
     started, used = time.perf_counter(), time.process_time()
@@ -102,9 +102,9 @@ def speed(data: Path) -> dict[str, float]:
 
 def copies(data: Path) -> dict[str, object]:
     """Which share of altered copies is found among all the groceries, and which pairs of others come along."""
-    from edge.image import decode_image, encode_image, read_image, resize
-    from trainer.data import read_samples
-    from trainer.duplicates import fingerprint, near_pairs
+    from edge.imaging.image import decode_image, encode_image, read_image, resize
+    from trainer.data.batches import read_samples
+    from trainer.data.duplicates import fingerprint, near_pairs
 
     def cut(image: np.ndarray, share: float) -> np.ndarray:
         y, x = (round(side * share / 2) for side in image.shape[:2])
@@ -134,7 +134,7 @@ def copies(data: Path) -> dict[str, object]:
 
 def search(_: Path) -> dict[str, float]:
     """Seconds to search random hashes for pairs, by their number: as many as the groceries have, .. and RPC."""
-    from trainer.duplicates import similar_pairs
+    from trainer.data.duplicates import similar_pairs
 
     report = {}
     for count in (4_000, 16_000, 53_739):

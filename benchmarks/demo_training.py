@@ -47,11 +47,11 @@ def main() -> None:
 
 def measure(name: str, *, quick: bool) -> dict[str, Any]:
     """CPU seconds of a step, and of the whole training at the demo's size."""
-    from trainer.classifier import train_classifier
-    from trainer.detector import train_detector
-    from trainer.embedder import train_embedders
     from trainer.quick import quickened
     from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
+    from trainer.tasks.classifier import train_classifier
+    from trainer.tasks.detector import train_detector
+    from trainer.tasks.embedder import train_embedders
 
     kind = name if name in {"classifier", "detector"} else "embedder"
     pictures = [f"scenes.train={WORK}/scenes.json"] if kind == "detector" else [f"data.index={WORK}/index.csv"]
@@ -78,7 +78,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
 
 def time_steps(train: Any, recipe: Any) -> float:
     """Mean CPU time of a step, the making of its pictures included."""
-    from trainer.train import _Epochs
+    from trainer.loop.training_loop import _Epochs
 
     began: list[float] = []
     minimise = _Epochs._minimise  # noqa: SLF001  the one place where a step begins

@@ -25,8 +25,8 @@ sys.path.insert(0, str(ROOT))
 def main() -> None:
     """Measure, print, write."""
     from benchmarks.grocery import machine
-    from edge.bundle import read_bundle
-    from edge.engine import open_engine
+    from edge.bundle.bundle import read_bundle
+    from edge.inference.engine import open_engine
     from quantize.latency import RUNS, interleaved_ms
 
     bundle = read_bundle(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "demo/bundle")

@@ -29,8 +29,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from trainer.pasting.paste import Layout  # noqa: E402
 from trainer.recipe import DetectorRecipe  # noqa: E402
-from trainer.synthetic.paste import Layout  # noqa: E402
 
 SEEDS = (0, 1, 2)
 PHOTOS, FEW_PHOTOS = 20, 5  # of cards, with true boxes
@@ -138,8 +138,8 @@ def grounds(work: Path, data: Path) -> tuple[Path, Path]:
 
 def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None, photos: int) -> dict[str, Any]:
     """Train a detector from some photos; score it on the test folder."""
-    from trainer.assessment import assess_detector
-    from trainer.detector import train_detector
+    from trainer.evaluation.evaluate_models import assess_detector
+    from trainer.tasks.detector import train_detector
 
     all_scenes = read_cards(work, data)
     name = "alone" if backgrounds is None else backgrounds.name
@@ -173,11 +173,11 @@ def card_recipe(data: Path, seed: int, source: Path, probe: Path, steps_per_epoc
 
 def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str, Any]:
     """Two rounds: twenty photos with boxes and pastes, then also cut-outs from the other photos, their boxes unused."""
-    from trainer.assessment import assess_detector
-    from trainer.expand import Studio
-    from trainer.self_tuning import Tuning, self_tune
-    from trainer.synthetic.cutout import read_cutouts
-    from trainer.synthetic.ground import photo_ground
+    from trainer.evaluation.evaluate_models import assess_detector
+    from trainer.pasting.cutouts import read_cutouts
+    from trainer.pasting.ground import photo_ground
+    from trainer.pasting.scenes import Studio
+    from trainer.pasting.self_tuning import Tuning, self_tune
 
     all_scenes = read_cards(work, data)
     source = few_photos(work, all_scenes["train"], seed, PHOTOS)
@@ -208,7 +208,7 @@ def guard_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str,
 
 def other_photos(every: Path, source: Path) -> list[tuple[Path, Any]]:
     """The photos that are not among a seed's twenty, with their true boxes."""
-    from trainer.data import read_scenes
+    from trainer.data.batches import read_scenes
 
     used = {scene.path for scene in read_scenes(source)[0]}
     return [(scene.path, scene.boxes_px) for scene in read_scenes(every)[0] if scene.path not in used]
@@ -271,9 +271,9 @@ def pasted(
     out: Path, source: Path, root: Path | None, splits: list[str] | None, seed: int, backgrounds: Path, kind: str
 ) -> dict[str, int]:
     """Expand a source, once."""
-    from trainer.expand import Studio, expand
-    from trainer.synthetic.cutout import read_cutouts
-    from trainer.synthetic.ground import drawn_ground, photo_ground
+    from trainer.pasting.cutouts import read_cutouts
+    from trainer.pasting.ground import drawn_ground, photo_ground
+    from trainer.pasting.scenes import Studio, expand
 
     told = out / "cutouts.json"
     if told.exists():
@@ -291,8 +291,8 @@ def pasted(
 
 def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
     """Train one embedder of all items from catalogue pictures; find the val photos among them."""
-    from trainer.embedder import train_embedders
     from trainer.recipe import EmbedderRecipe
+    from trainer.tasks.embedder import train_embedders
 
     name = "alone" if backgrounds is None else backgrounds.name
     folder, counts = work / f"groceries-{name}-{seed}", {}
@@ -321,9 +321,9 @@ def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> 
 def recall(out: Path, index: Path, data: Path) -> dict[str, float]:
     """Find the photos of val among all 81 catalogue pictures, and among those of their own category."""
     from benchmarks.expansion_probe import recalls
-    from trainer.crops import answers
-    from trainer.data import choose, load_canvases, read_samples
-    from trainer.models import load_model
+    from trainer.data.batches import choose, load_canvases, read_samples
+    from trainer.data.crops import answers
+    from trainer.models.networks import load_model
 
     model, card = load_model(out)
     samples = read_samples(index, data)
@@ -336,7 +336,7 @@ def recall(out: Path, index: Path, data: Path) -> dict[str, float]:
 def probe_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
     """The same pictures for a linear map on frozen features."""
     from benchmarks.expansion_probe import probe
-    from trainer.data import choose, read_samples
+    from trainer.data.batches import choose, read_samples
 
     index, folder = data / "grocery/index.csv", work / f"groceries-alone-{seed}"
     if backgrounds is not None:

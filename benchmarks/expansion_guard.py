@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edge.decode import iou_matrix
+from edge.inference.postprocess import iou_matrix
 from edge.types import FloatArray
-from trainer.models import load_model
-from trainer.self_tuning import detected, grown
-from trainer.synthetic.matte import box_agreement, colour_model, disagreement, grabcut
+from trainer.models.networks import load_model
+from trainer.pasting.matte import box_agreement, colour_model, disagreement, grabcut
+from trainer.pasting.self_tuning import detected, grown
 
 PHOTOS = 40
 

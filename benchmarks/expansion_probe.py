@@ -17,12 +17,12 @@ from torch.nn import functional as F  # noqa: N812
 
 from edge.manifest import Preprocess
 from edge.types import Image
-from trainer.augment import canvases_to_input, pad, vary_crop
-from trainer.backbone import create_trunk
-from trainer.data import Sample, load_canvases, load_pictures
-from trainer.evaluate import recall_at, similarity
-from trainer.losses import CosineSoftmax
-from trainer.models import pool_grid
+from trainer.data.augment import canvases_to_input, pad, vary_crop
+from trainer.data.batches import Sample, load_canvases, load_pictures
+from trainer.losses.classification_and_metric import CosineSoftmax
+from trainer.metrics import recall_at, similarity
+from trainer.models.backbone import create_trunk
+from trainer.models.networks import pool_grid
 from trainer.recipe import Augment
 
 SPEC = Preprocess(

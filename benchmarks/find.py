@@ -27,15 +27,15 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.playing_cards import true_cards  # noqa: E402
-from edge.decode import iou_matrix  # noqa: E402
-from edge.engine import open_engine  # noqa: E402
 from edge.errors import CaptureError  # noqa: E402
-from edge.finder import Finder  # noqa: E402
-from edge.image import read_image, resize  # noqa: E402
-from edge.query import lay_out, mask_of  # noqa: E402
-from edge.timing import Timings  # noqa: E402
+from edge.finder.finder import Finder  # noqa: E402
+from edge.finder.query import lay_out, mask_of  # noqa: E402
+from edge.imaging.image import read_image, resize  # noqa: E402
+from edge.inference.engine import open_engine  # noqa: E402
+from edge.inference.postprocess import iou_matrix  # noqa: E402
+from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Box, FloatArray, Image, Mask  # noqa: E402
-from trainer.evaluate import Boxes, bootstrap, matched  # noqa: E402
+from trainer.metrics import Boxes, bootstrap, matched  # noqa: E402
 
 DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 LEAST_VISIBLE = 0.35
@@ -116,10 +116,10 @@ def cases_of(kind: str, seed: int) -> list[Case]:
 def on_device(run: Path) -> tuple[Finder, float]:
     """The exported finder, and by how much at most its maps of ten scenes differ from the trainer's."""
     from quantize.export import export_fp32
-    from quantize.spec import conversion_path
-    from trainer.augment import canvases_to_input
-    from trainer.finder_run import load_finder
-    from trainer.models import load_model
+    from quantize.network_spec import conversion_path
+    from trainer.data.augment import canvases_to_input
+    from trainer.models.networks import load_model
+    from trainer.tasks.finder_torch import load_finder
 
     onnx = run / "finder.fp32.onnx"
     export_fp32(run, onnx)
@@ -139,9 +139,9 @@ def on_device(run: Path) -> tuple[Finder, float]:
 
 def synthetic_cases(wanted: list[str], seed: int, count: int) -> list[Case]:
     """Scenes with one of the wanted items among all others; every fourth is searched for one that is not there."""
-    from trainer.finder_world import render_looks, render_scenes, split_items
     from trainer.synthetic.items import catalogue
     from trainer.synthetic.scene import box_of
+    from trainer.tasks.finder_scenes import render_looks, render_scenes, split_items
 
     _, chosen = split_items(wanted)
     known = {item.item_id: item for item in catalogue()}

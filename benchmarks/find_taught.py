@@ -26,17 +26,17 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.find import held_out, on_device  # noqa: E402
-from edge.capture_door import open_source  # noqa: E402
-from edge.config import CameraConfig, EngineConfig, RecognitionConfig, SeekConfig  # noqa: E402
-from edge.health import Counters  # noqa: E402
-from edge.image import encode_image  # noqa: E402
-from edge.overlay import Overlay  # noqa: E402
-from edge.overlay_store import OverlayStore  # noqa: E402
-from edge.parts import build_pipeline, open_serving_from  # noqa: E402
-from edge.payload import event_payload  # noqa: E402
-from edge.score import answers_of, read_truth, score  # noqa: E402
-from edge.serving import Search, Serving  # noqa: E402
-from edge.source import CaptureOptions, EndOfStream, parse_source  # noqa: E402
+from edge.build import build_pipeline, open_serving_from  # noqa: E402
+from edge.capture.open_source import open_source  # noqa: E402
+from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source  # noqa: E402
+from edge.config.schema import CameraConfig, EngineConfig, RecognitionConfig, SeekConfig  # noqa: E402
+from edge.demo.score import answers_of, read_truth, score  # noqa: E402
+from edge.imaging.image import encode_image  # noqa: E402
+from edge.kiosk.taught_items import Overlay  # noqa: E402
+from edge.kiosk.taught_store import OverlayStore  # noqa: E402
+from edge.messaging.payload import event_payload  # noqa: E402
+from edge.recognition.loaded_models import Search, Serving  # noqa: E402
+from edge.telemetry.metrics import Counters  # noqa: E402
 from edge.types import FloatArray, Frame, Hit  # noqa: E402
 
 DEMO = ROOT / "demo"

@@ -169,8 +169,8 @@ def pack(work: Path, index: Path, data: Path) -> None:
 
 def play(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
     """Show photos as an RTSP camera to `edge run`, and score what a subscriber of mosquitto received."""
-    from edge.mqtt_settings import MqttSettings
-    from edge.subscribe import Subscriber
+    from edge.demo.subscriber import Subscriber
+    from edge.messaging.settings import MqttSettings
     from tests.integration.mosquitto import Mosquitto
     from tests.integration.rtsp_server import RtspServer
 
@@ -248,15 +248,14 @@ def judge(events: list[dict[str, Any]], rows: list[dict[str, str]]) -> dict[str,
 
 def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
     """FP32 beside INT8 on the same photos, without camera and codec; the nearest item, whatever the thresholds."""
-    from edge.bundle import read_bundle
-    from edge.decide import categories_to_search, decide
-    from edge.gallery import read_gallery
-    from edge.gallery_store import read_category
-    from edge.gathering import gathered_items
-    from edge.image import read_image
-    from edge.search import build_index
-    from edge.timing import Timings
-    from edge.widening import FEW
+    from edge.bundle.bundle import read_bundle
+    from edge.gallery.generation import read_gallery
+    from edge.gallery.item_vectors import FEW, gathered_items
+    from edge.gallery.search import build_index
+    from edge.gallery.store import read_category
+    from edge.imaging.image import read_image
+    from edge.recognition.decision import categories_to_search, decide
+    from edge.telemetry.timing import Timings
 
     bundle = read_bundle(work / "bundle")
     gallery = read_gallery(work / "gallery")
@@ -318,9 +317,9 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
 
 def in_form(work: Path, manifest: Any, target: str) -> tuple[Any, Any]:
     """A bundle's manifest and stages in one form, shipped or not: forms that failed a gate are in the pack's folder."""
-    from edge.digest import sha256_of
+    from edge.durable import sha256_of
+    from edge.inference.stages import load_stages
     from edge.manifest import FileEntry
-    from edge.stages import load_stages
 
     folder = work / f"forms-{target}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -339,8 +338,8 @@ def in_form(work: Path, manifest: Any, target: str) -> tuple[Any, Any]:
 
 def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogue:
     """Category, item and vectors of each catalogue picture, in other views where one picture is fewer than `few`."""
-    from edge.gathering import gathered
-    from edge.image import read_image
+    from edge.gallery.item_vectors import gathered
+    from edge.imaging.image import read_image
     from trainer.embed_gallery import embed_pictures
 
     found = []

@@ -26,23 +26,23 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
-from edge.bundle import read_bundle  # noqa: E402
-from edge.decide import categories_to_search, decide  # noqa: E402
-from edge.engine import open_engine  # noqa: E402
-from edge.gallery_store import CategoryItems, quantise  # noqa: E402
-from edge.gathering import gathered  # noqa: E402
-from edge.image import read_image, set_threads, trim  # noqa: E402
-from edge.search import ExactIndex  # noqa: E402
-from edge.stages import Embedder, load_stages  # noqa: E402
-from edge.timing import Timings  # noqa: E402
+from edge.bundle.bundle import read_bundle  # noqa: E402
+from edge.gallery.item_vectors import gathered  # noqa: E402
+from edge.gallery.search import ExactIndex  # noqa: E402
+from edge.gallery.store import CategoryItems, quantise  # noqa: E402
+from edge.imaging.image import read_image, set_threads, trim  # noqa: E402
+from edge.inference.engine import open_engine  # noqa: E402
+from edge.inference.stages import Embedder, load_stages  # noqa: E402
+from edge.recognition.decision import categories_to_search, decide  # noqa: E402
+from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Box, Image  # noqa: E402
 from quantize.export import export_fp32  # noqa: E402
-from quantize.spec import model_entry  # noqa: E402
-from trainer.data import Sample, read_samples  # noqa: E402
-from trainer.embedder import train_embedders  # noqa: E402
-from trainer.evaluate import bootstrap  # noqa: E402
-from trainer.models import load_model  # noqa: E402
+from quantize.network_spec import model_entry  # noqa: E402
+from trainer.data.batches import Sample, read_samples  # noqa: E402
+from trainer.metrics import bootstrap  # noqa: E402
+from trainer.models.networks import load_model  # noqa: E402
 from trainer.recipe import EmbedderRecipe, load_recipe  # noqa: E402
+from trainer.tasks.embedder import train_embedders  # noqa: E402
 
 BUNDLE, FLAT = ROOT / "runs/bundle", ROOT / "runs/hierarchy/flat"
 GALLERY_SPLITS, QUERY_SPLIT = ("catalogue", "train"), "test"

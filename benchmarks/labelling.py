@@ -85,7 +85,7 @@ def cards(split: str) -> Truth:
 
 
 def fruit() -> Truth:
-    from edge.image import read_image
+    from edge.imaging.image import read_image
 
     truth = {}
     for entry in json.loads((DATA / "fruit_boxes/boxes.json").read_text())["files"]:
@@ -105,10 +105,10 @@ SETS = {"cards_train": lambda: cards("train"), "cards_test": lambda: cards("test
 
 def one_set(name: str) -> None:
     """Every cue alone, all together, with DDT, with what a person may say."""
-    from edge.image import read_image
-    from trainer.colocate import box_of_part, salient
-    from trainer.propose import Priors, propose, settled
-    from trainer.regions import CUES
+    from edge.imaging.image import read_image
+    from trainer.labelling.cosegmentation import box_of_part, salient
+    from trainer.labelling.proposals import Priors, propose, settled
+    from trainer.labelling.regions import CUES
 
     truth = SETS[name]()
     images = {path: read_image(path) for path in truth}
@@ -141,7 +141,7 @@ def one_set(name: str) -> None:
 
 def common_maps(name: str, images: dict[Path, np.ndarray]) -> tuple[dict, float, dict]:
     """DDT's map of each picture, processor seconds for each, and the feature maps; kept for the other ways."""
-    from trainer.colocate import colocate, describer_of
+    from trainer.labelling.cosegmentation import colocate, describer_of
 
     path = WORK / f"{name}.pickle"
     if not path.exists():
@@ -157,7 +157,7 @@ def common_maps(name: str, images: dict[Path, np.ndarray]) -> tuple[dict, float,
 
 def example_priors(truth: Truth, images: dict[Path, np.ndarray]) -> object:
     """What the first true box of the first picture tells: the size within four times, the shape within twice."""
-    from trainer.propose import Priors
+    from trainer.labelling.proposals import Priors
 
     path = next(iter(truth))
     width, height = truth[path][0, 2:] - truth[path][0, :2]
@@ -167,7 +167,7 @@ def example_priors(truth: Truth, images: dict[Path, np.ndarray]) -> object:
 
 def measure(found: dict[Path, np.ndarray], truth: Truth) -> dict[str, object]:
     """Boxes of each picture, best first, against the true ones."""
-    from edge.decode import iou_matrix
+    from edge.inference.postprocess import iou_matrix
 
     counts, overlaps = [], []
     for path, boxes in found.items():
@@ -233,8 +233,8 @@ def one_round(number: int) -> None:
 
 def measure_round(number: int) -> None:
     """What the round's detector, and it together with cues and DDT, propose for the rest and for the test photos."""
-    from edge.image import read_image
-    from trainer.prelabel import ENOUGH, OwnDetector
+    from edge.imaging.image import read_image
+    from trainer.labelling.auto_label import ENOUGH, OwnDetector
 
     path = BOOK / f"round-{number}.json"
     if f"round_{number}" in known() or not path.exists():
@@ -284,8 +284,8 @@ def boxes_of(tree: dict[str, list[dict]], identity: int) -> np.ndarray:
 
 def sightings() -> dict[Path, list]:
     """What cues and DDT saw in the photos of the label folder."""
-    from trainer.label_sightings import SIGHTINGS_FILE
-    from trainer.labels import proposal
+    from trainer.labelling.cue_cache import SIGHTINGS_FILE
+    from trainer.labelling.label_store import proposal
 
     lines = [json.loads(line) for line in (BOOK / SIGHTINGS_FILE).read_text().splitlines() if line]
     return {(BOOK / line["picture"]).resolve(): [proposal(box) for box in line["seen"]] for line in lines}
@@ -293,8 +293,8 @@ def sightings() -> dict[Path, list]:
 
 def test_sightings(paths: list[Path]) -> dict[Path, list]:
     """What they see in the test photos, kept for later rounds."""
-    from edge.image import read_image
-    from trainer.propose import Priors, propose
+    from edge.imaging.image import read_image
+    from trainer.labelling.proposals import Priors, propose
 
     kept = WORK / "test-seen.pickle"
     if not kept.exists():
@@ -306,9 +306,9 @@ def test_sightings(paths: list[Path]) -> dict[Path, list]:
 
 def proposed(detector: object, paths: list[Path], seen: dict[Path, list], ask_cues: bool) -> dict[Path, np.ndarray]:
     """What is proposed by a detector, and by the cues where they are asked."""
-    from edge.image import read_image
-    from trainer.prelabel import Proposers
-    from trainer.propose import Priors
+    from edge.imaging.image import read_image
+    from trainer.labelling.auto_label import Proposers
+    from trainer.labelling.proposals import Priors
 
     proposers = Proposers(Priors(), None, detector, ask_cues)
     told = {path: proposers.prelabel(read_image(path), seen[path]).proposals for path in paths}
@@ -317,8 +317,8 @@ def proposed(detector: object, paths: list[Path], seen: dict[Path, list], ask_cu
 
 def fused(found: dict[Path, list], seen: dict[Path, list], *, alone: bool = False) -> dict[Path, np.ndarray]:
     """What is proposed once detector, cues and DDT have had their say; or cues and DDT alone."""
-    from trainer.prelabel import fuse
-    from trainer.propose import Priors, settled
+    from trainer.labelling.auto_label import fuse
+    from trainer.labelling.proposals import Priors, settled
 
     return {
         path: rows([list(box.box_px) for box in settled(seen[path] if alone else fuse(boxes, seen[path]), Priors())])

@@ -25,9 +25,9 @@ WIDTH, HEIGHT = 1152, 868  # one megapixel
 def main() -> None:
     """Measure."""
     from benchmarks import rig
-    from edge.capture_door import open_source
-    from edge.image import encode_image, resize
-    from edge.source import parse_source
+    from edge.capture.open_source import open_source
+    from edge.config.camera_url import parse_source
+    from edge.imaging.image import encode_image, resize
     from tests.integration.mosquitto import Mosquitto, free_port
     from tests.integration.rtsp_server import RtspServer
 

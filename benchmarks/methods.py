@@ -34,20 +34,20 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import method_list as given  # noqa: E402
 from benchmarks.grocery import machine  # noqa: E402
+from edge.inference.preprocess import to_canvas  # noqa: E402
 from edge.manifest import Head, Preprocess  # noqa: E402
-from edge.preprocess import to_canvas  # noqa: E402
-from trainer.backbone import create_trunk  # noqa: E402
-from trainer.classifier import train_classifier  # noqa: E402
-from trainer.crops import answers  # noqa: E402
-from trainer.data import Sample, load_pictures, read_samples  # noqa: E402
-from trainer.embedder import train_embedders  # noqa: E402
-from trainer.evaluate import map_at_r, recall_at, similarity  # noqa: E402
+from trainer.data.batches import Sample, load_pictures, read_samples  # noqa: E402
+from trainer.data.crops import answers  # noqa: E402
 from trainer.memory import keep_freed_memory  # noqa: E402
-from trainer.models import ModelCard, load_model  # noqa: E402
+from trainer.metrics import map_at_r, recall_at, similarity  # noqa: E402
+from trainer.models.backbone import create_trunk  # noqa: E402
+from trainer.models.networks import ModelCard, load_model  # noqa: E402
+from trainer.models.scda import Scda  # noqa: E402
 from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
-from trainer.scda import Scda  # noqa: E402
 from trainer.synthetic.dataset import write_dataset  # noqa: E402
-from trainer.variant import cut_vectors  # noqa: E402
+from trainer.tasks.classifier import train_classifier  # noqa: E402
+from trainer.tasks.embedder import train_embedders  # noqa: E402
+from trainer.tasks.shrink import cut_vectors  # noqa: E402
 
 SEEDS = (0, 1, 2)
 CATEGORIES = ("bottle", "jar")

@@ -28,26 +28,26 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from edge.bundle import read_bundle  # noqa: E402
-from edge.config import EngineConfig  # noqa: E402
-from edge.decide import categories_to_search, decide  # noqa: E402
-from edge.enrolment import exemplars  # noqa: E402
-from edge.gallery import read_gallery  # noqa: E402
-from edge.gallery_store import read_category  # noqa: E402
-from edge.gathering import gathered  # noqa: E402
-from edge.image import read_image, set_threads  # noqa: E402
-from edge.lookup import look_at  # noqa: E402
+from edge.build import open_serving_from  # noqa: E402
+from edge.bundle.bundle import read_bundle  # noqa: E402
+from edge.config.schema import EngineConfig  # noqa: E402
+from edge.gallery.generation import read_gallery  # noqa: E402
+from edge.gallery.item_vectors import gathered  # noqa: E402
+from edge.gallery.store import read_category  # noqa: E402
+from edge.imaging.image import read_image, set_threads  # noqa: E402
+from edge.inference.stages import Stages, load_stages  # noqa: E402
+from edge.kiosk.enrolment import exemplars  # noqa: E402
+from edge.kiosk.taught_embeddings import all_views  # noqa: E402
 from edge.manifest import EmbedderModel, OpenSet  # noqa: E402
-from edge.overlay_embed import all_views  # noqa: E402
-from edge.parts import open_serving_from  # noqa: E402
-from edge.serving import Serving  # noqa: E402
-from edge.stages import Stages, load_stages  # noqa: E402
-from edge.timing import Timings  # noqa: E402
+from edge.recognition.decision import categories_to_search, decide  # noqa: E402
+from edge.recognition.loaded_models import Serving  # noqa: E402
+from edge.recognition.recognise_image import look_at  # noqa: E402
+from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Category, FloatArray, Hit, Image  # noqa: E402
-from quantize.hearing import best_by_item  # noqa: E402
-from quantize.openset import Asked, fit, leave_items_out  # noqa: E402
+from quantize.fit_thresholds import Asked, fit, leave_items_out  # noqa: E402
+from quantize.predictions import best_by_item  # noqa: E402
 from quantize.probes import Gallery  # noqa: E402
-from trainer.open_world import (  # noqa: E402
+from trainer.evaluation.open_set import (  # noqa: E402
     Verdict,
     calibration_error_of,
     identified_at,

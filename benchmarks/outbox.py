@@ -16,13 +16,13 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edge.broker import EmbeddedBroker
-from edge.health import Counters, percentile, resident_bytes
-from edge.mqtt_settings import MqttSettings
-from edge.outbox import Outbox
-from edge.payload import event_payload
-from edge.publish import Publisher
-from edge.subscribe import Subscriber
+from edge.demo.broker import EmbeddedBroker
+from edge.demo.subscriber import Subscriber
+from edge.messaging.outbox import Outbox
+from edge.messaging.payload import event_payload
+from edge.messaging.publisher import Publisher
+from edge.messaging.settings import MqttSettings
+from edge.telemetry.metrics import Counters, percentile, resident_bytes
 from edge.types import Category, Decision, Event, Hit, Match
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integration"))

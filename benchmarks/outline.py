@@ -60,7 +60,7 @@ def quantise() -> None:
     """Export, quantise and compare, as `edge-quantize pack` does; writes the choice beside the models."""
     from quantize.build import Policy, build_network
     from quantize.cli import _progress, _saturates
-    from quantize.index import Data, read_index
+    from quantize.dataset import Data, read_index
 
     folder = WORK / "models"
     folder.mkdir(exist_ok=True)
@@ -84,7 +84,7 @@ def measure() -> None:
         trained,
         untuned,
     )
-    from trainer.models import load_card
+    from trainer.models.networks import load_card
 
     card = load_card(WORK / "localiser")
     bundle, weights = ROOT / "demo/bundle", photos() / "weights/mobilenetv2_100_in1k.safetensors"
@@ -136,7 +136,7 @@ def epochs() -> int:
 
 
 def parameters() -> int:
-    from trainer.models import load_model
+    from trainer.models.networks import load_model
 
     return sum(parameter.numel() for parameter in load_model(WORK / "localiser")[0].parameters())
 

@@ -36,7 +36,7 @@ def write_training_data(work: Path, data: Path, seed: int = 41) -> Path:
 
 def photo_cutouts(work: Path, data: Path) -> list[tuple[str, str, str, str, str]]:
     """Cut groceries' catalogue photos out of their white ground; white cartons, which merge with it, are left out."""
-    from edge.image import encode_image, encode_mask, read_image, trim
+    from edge.imaging.image import encode_image, encode_mask, read_image, trim
 
     if not (data / "grocery/index.csv").exists():
         return []
@@ -88,7 +88,7 @@ def render_retrieval(work: Path) -> None:
 
 
 def _save_crop(path: Path, item: Item, items: Sequence[Item], rng: np.random.Generator) -> None:
-    from edge.image import encode_image, encode_mask
+    from edge.imaging.image import encode_image, encode_mask
     from trainer.synthetic.crop import masked_crop
 
     picture, mask = masked_crop(item, items, rng, int(rng.integers(150, 177)))
@@ -98,7 +98,7 @@ def _save_crop(path: Path, item: Item, items: Sequence[Item], rng: np.random.Gen
 
 def _save_look(path: Path, item: Item, rng: np.random.Generator) -> None:
     """A catalogue picture, cut as `edge-train embed` cuts it."""
-    from edge.image import crop, encode_image, encode_mask
+    from edge.imaging.image import crop, encode_image, encode_mask
     from trainer.synthetic.render import catalogue_picture
 
     picture, mask = catalogue_picture(item, rng)

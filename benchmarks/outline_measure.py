@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.outline_data import TEST_SEEDS
-from edge.engine import open_engine
-from edge.guided_filter import refine_mask
-from edge.image import decode_mask, encode_image, read_image, resize
+from edge.gallery.rerank import outlines_for
+from edge.imaging.guided_filter import refine_mask
+from edge.imaging.image import decode_mask, encode_image, read_image, resize
+from edge.imaging.silhouette import Outline, outline_of, overlaps
+from edge.inference.engine import open_engine
+from edge.inference.preprocess import to_canvas
+from edge.inference.stages import Localiser, load_stages
 from edge.manifest import LocaliserModel, OutlineRule, Preprocess, parse_manifest
-from edge.outline import Outline, outline_of, overlaps
-from edge.preprocess import to_canvas
-from edge.rerank import outlines_for
-from edge.stages import Localiser, load_stages
-from edge.timing import Timings
+from edge.telemetry.timing import Timings
 from edge.types import Box, Hit, Image
-from quantize.outline import OFF, Similarities, fit_rule, similarities
-from quantize.spec import model_entry, read_spec
-from trainer.backbone import create_trunk
-from trainer.crops import answers
-from trainer.evaluate import bootstrap
+from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
+from quantize.network_spec import model_entry, read_spec
+from trainer.data.crops import answers
+from trainer.metrics import bootstrap
+from trainer.models.backbone import create_trunk
 
 Mask = NDArray[np.uint8]
 GUIDE_RADIUS = 0.03  # of the longer side
@@ -83,7 +83,7 @@ def guided(mask: Mask, picture: Image) -> Mask:
 
 def matted(mask: Mask, picture: Image) -> Mask:
     """A mask of the picture's size, refined by closed-form matting."""
-    from trainer.matting import refine_alpha
+    from trainer.pasting.matting import refine_alpha
 
     return refine_alpha(picture, mask, max(2, round(0.02 * max(mask.shape))))
 
@@ -170,8 +170,8 @@ def mosaic(tiles: list[Image], across: int) -> Image:
 
 def masks_of_photos(work: Path, data: Path, ship: str) -> dict[str, Any]:
     """Overlap with cut-outs of three photos of cars; those were made by a model, not by people."""
-    from edge.image import crop as cut
-    from trainer.cutout import cut_out, on_white
+    from edge.imaging.image import crop as cut
+    from trainer.pasting.cutout_command import cut_out, on_white
 
     localiser, rows, sheet = open_localiser(work, ship), {}, []
     for path in sorted((data / "cutouts").glob("*.jpg")):

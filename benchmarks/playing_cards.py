@@ -46,7 +46,7 @@ def main() -> None:
 def convert(cards: Path, work: Path) -> None:
     """Write the boxes as COCO JSON for the detector, and every card as a crop with its rank for the embedder."""
     from edge.errors import CaptureError
-    from edge.image import crop, encode_image, read_image
+    from edge.imaging.image import crop, encode_image, read_image
 
     if (work / "index.csv").exists():
         return

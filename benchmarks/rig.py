@@ -54,7 +54,7 @@ def _play(line: str) -> None:
 
 def install_demo(state: Path) -> None:
     """The demo's bundle and gallery, activated."""
-    from edge import slots
+    from edge.bundle import slots
 
     slot = slots.install_bundle(DEMO / "bundle", state)
     slots.activate(state, slot, slots.install_gallery(DEMO / "gallery", state))
@@ -122,7 +122,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
 
 def summary(milliseconds: list[float]) -> dict[str, Any]:
     """Count and percentiles."""
-    from edge.health import percentile
+    from edge.telemetry.metrics import percentile
 
     ascending = sorted(milliseconds)
     return {"count": len(ascending)} | {

@@ -1,4 +1,4 @@
-"""Exact int8 search beside HNSW: latency, recall and build time by gallery size, to set `edge.search.CROSSOVER_ROWS`.
+"""Exact int8 search beside HNSW: latency, recall and build time by gallery size, to set `edge.gallery.search.CROSSOVER_ROWS`.
 
 One query at a time on one thread, ten items asked for. Recall is against float32 cosines before quantisation, on
 clustered unit vectors: a tight cluster of a few rows per item, as photographs of one product are.
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.gallery_store import CategoryItems, quantise
-from edge.search import ExactIndex, HnswIndex
+from edge.gallery.search import ExactIndex, HnswIndex
+from edge.gallery.store import CategoryItems, quantise
 from edge.types import FloatArray
 
 RESULT = Path(__file__).parent / "results" / "search.json"

@@ -43,8 +43,8 @@ def main() -> None:
 def soak(seconds: float) -> dict[str, Any]:
     """Run a device for so long, and make trouble."""
     from benchmarks import rig
-    from edge.mqtt_settings import MqttSettings
-    from edge.subscribe import Subscriber
+    from edge.demo.subscriber import Subscriber
+    from edge.messaging.settings import MqttSettings
     from tests.integration.mosquitto import Mosquitto, free_port
     from tests.integration.rtsp_server import RtspServer
 

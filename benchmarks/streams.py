@@ -62,14 +62,14 @@ def rendered(seed: int) -> Path:
 
 def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], dict[str, int]]:
     """For each well shown object the verdict, and what it was taken for; sights of objects, and looks at them."""
-    from edge.capture_door import open_source
-    from edge.config_yaml import load_config
-    from edge.health import Counters
-    from edge.parts import open_serving_from
-    from edge.payload import event_payload
-    from edge.pipeline import Pipeline
-    from edge.score import answers_of, read_truth, score
-    from edge.source import CaptureOptions, EndOfStream, parse_source
+    from edge.build import open_serving_from
+    from edge.capture.open_source import open_source
+    from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+    from edge.config.yaml_file import load_config
+    from edge.demo.score import answers_of, read_truth, score
+    from edge.messaging.payload import event_payload
+    from edge.recognition.pipeline import Pipeline
+    from edge.telemetry.metrics import Counters
     from edge.types import Frame
 
     config = load_config(ROOT / "configs/demo.yaml", {})

@@ -22,9 +22,9 @@ from edge.errors import BundleError, ConfigError, FinesightError
 from edge.options import build_parser
 
 if TYPE_CHECKING:
-    from edge.config import DeviceConfig
-    from edge.config_file import ConfigFile
-    from edge.pipeline import Pipeline
+    from edge.config.file import ConfigFile
+    from edge.config.schema import DeviceConfig
+    from edge.recognition.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def _set_up_logging(level: str) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> DeviceConfig:
-    from edge.config_yaml import load_config
+    from edge.config.yaml_file import load_config
 
     return load_config(arguments.config, os.environ)
 
@@ -63,7 +63,7 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from edge.config_file import ConfigFile
+    from edge.config.file import ConfigFile
 
     file = ConfigFile(arguments.config, os.environ)
     config = file.load_or_last_good(arguments.state_dir) if arguments.safe else file.load()
@@ -81,10 +81,10 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from edge.health import Counters
-    from edge.parts import build_pipeline, open_serving
-    from edge.payload import event_payload
-    from edge.replay import replay
+    from edge.build import build_pipeline, open_serving
+    from edge.diagnostics.replay import replay
+    from edge.messaging.payload import event_payload
+    from edge.telemetry.metrics import Counters
 
     config = _config(arguments)
     serving = open_serving(config)
@@ -101,9 +101,8 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) -> int:
     """Run a device until it is stopped; without a file, there is none to read again."""
-    from edge.native import limit_heaps
+    from edge.process import StateLock, limit_heaps
     from edge.runtime import Runtime
-    from edge.state_lock import StateLock
 
     limit_heaps()
     stop, reload = threading.Event(), threading.Event()
@@ -115,16 +114,16 @@ def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) ->
             stack.callback(StateLock(config.state_dir).release)
         server = None
         if config.health is not None:  # first of all: it says "starting" while engines are built
-            from edge.health_server import HealthServer
+            from edge.diagnostics.health_server import HealthServer
 
             server = stack.enter_context(HealthServer(config.health.host, config.health.port))
         if config.kiosk is None:
             runtime = stack.enter_context(Runtime(config, file))
         else:
-            from edge.extras import need_extra
+            from edge.process import need_extra
 
             need_extra("kiosk")
-            from edge.kiosk_device import open_kiosk
+            from edge.kiosk.device import open_kiosk
 
             runtime = open_kiosk(config, config.kiosk, file, stack)
         if server is not None:
@@ -134,7 +133,7 @@ def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) ->
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edge.check import check
+    from edge.diagnostics.check import check
 
     if not check(_config(arguments), arguments.seconds if arguments.probe else None):
         return 1
@@ -143,7 +142,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from edge.doctor import examine
+    from edge.diagnostics.doctor import examine
 
     config = _config(arguments) if arguments.config else None
     findings = []
@@ -157,7 +156,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edge.status import ask, describe
+    from edge.diagnostics.status import ask, describe
 
     status = ask(_config(arguments), "/status")
     print(status.strip() if arguments.json else "\n".join(describe(status)))
@@ -165,7 +164,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _support(arguments: argparse.Namespace) -> int:
-    from edge.support import pack_support
+    from edge.diagnostics.support_bundle import pack_support
 
     parts = pack_support(arguments.config, _config(arguments), arguments.out)
     print(f"{arguments.out}: {', '.join(parts)}")
@@ -173,7 +172,7 @@ def _support(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from edge.bench import Request, bench, table
+    from edge.diagnostics.bench import Request, bench, table
 
     request = Request(
         arguments.source, arguments.framing, arguments.resize, arguments.frames, arguments.bundle, arguments.gallery
@@ -184,7 +183,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from edge.demo import demo
+    from edge.demo.demo import demo
 
     config = _config(arguments)
     assets = arguments.assets or Path(__file__).parent.parent / "demo"
@@ -192,9 +191,9 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _find(arguments: argparse.Namespace) -> int:
-    from edge.bundle import read_bundle
-    from edge.find import find, parse_queries
-    from edge.finder import open_finder
+    from edge.bundle.bundle import read_bundle
+    from edge.finder.find import find, parse_queries
+    from edge.finder.finder import open_finder
 
     bundle = read_bundle(arguments.bundle)
     if bundle.manifest.finder is None:
@@ -205,7 +204,7 @@ def _find(arguments: argparse.Namespace) -> int:
 
 
 def _schema(_: argparse.Namespace) -> int:
-    from edge.config import DeviceConfig
+    from edge.config.schema import DeviceConfig
 
     print(json.dumps(DeviceConfig.model_json_schema(), indent=1))
     return 0
@@ -221,7 +220,8 @@ def _answer(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
 
 
 def _bundle_list(arguments: argparse.Namespace) -> int:
-    from edge import pointer, slots
+    from edge.bundle import active_pointer as pointer
+    from edge.bundle import slots
 
     state_dir = _state_dir(arguments)
     answer: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in slots.read_slots(state_dir)}
@@ -232,7 +232,7 @@ def _bundle_list(arguments: argparse.Namespace) -> int:
 
 
 def _bundle_verify(arguments: argparse.Namespace) -> int:
-    from edge.prove import prove
+    from edge.bundle.golden_probes import prove
 
     for line in prove(arguments.folder):
         print(line)
@@ -240,7 +240,7 @@ def _bundle_verify(arguments: argparse.Namespace) -> int:
 
 
 def _bundle_install(arguments: argparse.Namespace) -> int:
-    from edge import slots
+    from edge.bundle import slots
 
     state_dir = _state_dir(arguments)
     slot = slots.install_bundle(arguments.folder, state_dir)
@@ -252,8 +252,8 @@ def _bundle_install(arguments: argparse.Namespace) -> int:
 
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
-    from edge import slots
-    from edge.prove import prove_slot
+    from edge.bundle import slots
+    from edge.bundle.golden_probes import prove_slot
 
     state_dir = _state_dir(arguments)
     prove_slot(state_dir, arguments.bundle)
@@ -262,13 +262,13 @@ def _bundle_activate(arguments: argparse.Namespace) -> int:
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:
-    from edge import slots
+    from edge.bundle import slots
 
     return _answer(arguments, {"serving": slots.rollback(_state_dir(arguments)).model_dump()})
 
 
 def _gallery_status(arguments: argparse.Namespace) -> int:
-    from edge import slots
+    from edge.bundle import slots
 
     _, gallery = slots.read_serving(_state_dir(arguments))
     answer: dict[str, Any] = {"generation": gallery.generation, "created_at": gallery.created_at}

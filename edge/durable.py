@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -83,3 +84,34 @@ def replace_folder(complete: Path, final: Path) -> None:
     complete.rename(final)
     fsync_folder(final.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+_CHUNK = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file without holding it in memory.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def mismatch(path: Path, size: int, sha256: str) -> str | None:
+    """Say how a file differs from what was promised, None when it does not."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            what = "a link" if path.is_symlink() else "something else" if path.exists() else "nothing"
+            return f"{path}: found {what}, expected a regular file"
+        if (found_size := path.stat().st_size) != size:
+            return f"{path}: found {found_size} bytes, expected {size}"
+        if (found := sha256_of(path)) != sha256:
+            return f"{path}: found SHA-256 {found}, expected {sha256}"
+    except OSError as error:
+        return f"{path}: cannot be read: {error.strerror}"
+    return None

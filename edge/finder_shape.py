@@ -19,7 +19,7 @@ class FinderShape(BaseModel):
     reach: Annotated[int, Field(ge=0)] = 1  # scales that a query's scale is searched in beside its own, to either side
     parts: Annotated[int, Field(ge=0)] = 5  # along each axis, single cells of a query that are searched, too; 0: none
     paint: bool = True  # one more map for each scene scale: the query's outline wherever it was found
-    # Of the heat map, low to high: what is connected at one of them is looked at again, see edge.second_look
+    # Of the heat map, low to high: what is connected at one of them is looked at again, see edge.finder.verify
     levels: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.3, 0.36, 0.43, 0.5, 0.6]
     look_cells: Annotated[int, Field(ge=1)] = 5  # along each axis, of query and part when they are compared then
 

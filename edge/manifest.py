@@ -94,7 +94,7 @@ class _Model(_Tree):
 class DetectorModel(_Model):
     """Finds objects in a frame."""
 
-    decoder: Literal["ltrb", "yolox"]  # see edge.decode
+    decoder: Literal["ltrb", "yolox"]  # see edge.inference.postprocess
     strides: list[int]
     labels: list[str]  # ["object"] when class-agnostic
     score_threshold: Annotated[float, Field(gt=0, lt=1)]  # the decoder takes its logit
@@ -158,7 +158,7 @@ class CompatibleGallery(_Tree):
 
 
 class OutlineRule(_Tree):
-    """How much the outline of an object counts beside its vector, see edge.rerank.
+    """How much the outline of an object counts beside its vector, see edge.gallery.rerank.
 
     The score of such a category is the fused one, of which its OpenSet speaks.
     """

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from edge import __version__
-from edge.find_command import add_find_arguments
 
 _CONFIG = Path("/etc/finesight/device.yaml")
 _STATE_DIR = Path("/var/lib/finesight")
@@ -133,3 +132,14 @@ def _size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a size such as 1280x720")
     return int(width), int(height)
+
+
+def add_find_arguments(parser: argparse.ArgumentParser) -> None:
+    """Queries, the scene, and where the pictures go."""
+    parser.add_argument(
+        "query",
+        nargs="+",
+        help="picture of the object, on plain ground or filling it; or PICTURE@x0,y0,x1,y1 or PICTURE@MASK.png",
+    )
+    parser.add_argument("scene", type=Path, help="picture or video to find it in")
+    parser.add_argument("-o", "--out", type=Path, default=Path("found"), help="folder for the pictures; default: found")

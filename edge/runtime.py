@@ -15,24 +15,32 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
 
-from edge import __version__, image
-from edge.announce import Announcer
-from edge.cameras import Cameras
-from edge.capture_mailbox import Mailbox
-from edge.command import Command
-from edge.config import DeviceConfig
-from edge.config_file import ConfigFile
+from edge import __version__
+from edge.build import build_camera, build_pipeline, open_outbox, open_serving
+from edge.capture.cameras import Cameras
+from edge.capture.latest_frames import Mailbox
+from edge.capture.recorder import Recorders
+from edge.config.file import ConfigFile
+from edge.config.reload import plan_reload
+from edge.config.schema import DeviceConfig
 from edge.errors import CommandError, ConfigError, FinesightError
-from edge.freshness import Freshness, age_s, staleness
-from edge.health import Counters, HealthReport, RuntimeState, StageTimer, notify, resident_bytes, watchdog_interval_s
-from edge.incumbent import Incumbent
-from edge.journey import Journeys
-from edge.parts import build_camera, build_pipeline, open_outbox, open_serving
-from edge.recogniser import Recogniser
-from edge.recorder import Recorders
-from edge.reload import plan_reload
-from edge.serving import Serving
-from edge.temperature import read_temperatures, throttling
+from edge.frame_loop import Recogniser
+from edge.imaging import image
+from edge.messaging.command import Command
+from edge.messaging.device_topics import Announcer, Journeys
+from edge.recognition.gallery_drift import Freshness, age_s, staleness
+from edge.recognition.hot_swap import Incumbent
+from edge.recognition.loaded_models import Serving
+from edge.telemetry.metrics import (
+    Counters,
+    HealthReport,
+    RuntimeState,
+    StageTimer,
+    notify,
+    resident_bytes,
+    watchdog_interval_s,
+)
+from edge.telemetry.temperature import read_temperatures, throttling
 from edge.types import CameraState, Frame
 
 log = logging.getLogger(__name__)

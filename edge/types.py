@@ -28,6 +28,16 @@ TimeSource = Literal["rtcp", "arrival", "file"]
 
 
 @dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """The state of a camera, and why."""
+
+    camera: str
+    state: CameraState
+    reason: str
+    at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One decoded picture of one camera."""
 

@@ -31,8 +31,8 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from edge.prove import prove_slot
-    from edge.slots import activate
+    from edge.bundle.golden_probes import prove_slot
+    from edge.bundle.slots import activate
     from gallery_sync.pull import pull
     from gallery_sync.transport import open_transport
     from gallery_sync.verify import HashesOnly

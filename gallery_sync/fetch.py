@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.digest import mismatch
-from edge.durable import fsync_file, fsync_folder
+from edge.durable import fsync_file, fsync_folder, mismatch
 from edge.errors import SyncError
 from gallery_sync.repository import ObjectRef, object_path
 from gallery_sync.transport import Body, InterruptedTransferError

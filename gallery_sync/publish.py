@@ -7,11 +7,10 @@ import logging
 import shutil
 from pathlib import Path
 
-from edge.bundle import MANIFEST_NAME, check_pair, read_bundle
-from edge.digest import mismatch
-from edge.durable import fsync_file, fsync_folder, write_durably
+from edge.bundle.bundle import MANIFEST_NAME, check_pair, read_bundle
+from edge.durable import fsync_file, fsync_folder, mismatch, write_durably
 from edge.errors import SyncError
-from edge.gallery import Gallery, read_gallery
+from edge.gallery.generation import Gallery, read_gallery
 from gallery_sync.repository import (
     RELEASE_NAME,
     BundleHead,

@@ -1,7 +1,7 @@
 """Bring a release to a device: fetch what is missing, verify, install beside what serves, and note it as staged.
 
 Rules this module keeps:
-1. What serves is never touched; switching is `edge.slots.activate`, a step of its own.
+1. What serves is never touched; switching is `edge.bundle.slots.activate`, a step of its own.
 2. A release older than one already staged is refused.
 3. What the device already holds is reused, by hash, and hashed again first.
 """
@@ -21,15 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge import slots
-from edge.bundle import MANIFEST_NAME, read_bundle
-from edge.digest import mismatch
-from edge.durable import write_durably
+from edge.bundle import slots
+from edge.bundle.active_pointer import current
+from edge.bundle.bundle import MANIFEST_NAME, read_bundle
+from edge.durable import mismatch, write_durably
 from edge.errors import BundleError, FinesightError, SyncError
-from edge.gallery import generation_of, read_gallery, seal_gallery
-from edge.gallery_store import store_name
+from edge.gallery.generation import generation_of, read_gallery, seal_gallery
+from edge.gallery.store import store_name
 from edge.manifest import Manifest, parse_manifest
-from edge.pointer import current
 from gallery_sync.fetch import Fetcher, Retry, Transport
 from gallery_sync.repository import RELEASE_NAME, BundleHead, GalleryHead, ObjectRef, Release, parse
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.digest import mismatch
+from edge.durable import mismatch
 from edge.errors import BundleError, SyncError, first_fault
-from edge.gallery import Name
-from edge.gallery_store import CategoryEntry
+from edge.gallery.generation import Name
+from edge.gallery.store import CategoryEntry
 from edge.manifest import Head, Manifest, Sha256, parse_manifest
 
 SCHEMA = 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge.decode import iou_matrix
+from edge.inference.postprocess import iou_matrix
 from edge.types import FloatArray
 
 IOUS = np.arange(0.5, 0.96, 0.05)

@@ -13,15 +13,15 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from edge.digest import sha256_of
-from edge.engine import open_engine
+from edge.durable import sha256_of
 from edge.errors import QuantizeError
+from edge.inference.engine import open_engine
 from edge.manifest import Target
 from quantize import calibrate, compare, qdq
+from quantize.dataset import Data
 from quantize.gates import Gate, judge_measurement
-from quantize.index import Data
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
-from quantize.spec import MAX_BATCH, Spec, conversion_path, read_spec, spec_path, write_spec
+from quantize.network_spec import MAX_BATCH, Spec, conversion_path, read_spec, spec_path, write_spec
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edge.digest import sha256_of
+from edge.durable import sha256_of
 from edge.errors import QuantizeError
-from edge.image import read_image
+from edge.imaging.image import read_image
+from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import Preprocess
-from edge.preprocess import to_batch, to_canvas
 from edge.types import FloatArray
 
 BINS = 2048

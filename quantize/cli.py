@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from edge.errors import FinesightError
-from edge.image import set_threads
+from edge.imaging.image import set_threads
+from quantize.dataset import Data
 from quantize.gates import LIMITS
-from quantize.index import Data
 
 TARGET_CPUS = ("this", "dot-product", "any")
 
@@ -196,8 +196,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _quantize(arguments: argparse.Namespace) -> int:
     from quantize.build import quantize_network
+    from quantize.network_spec import read_spec, spec_path
     from quantize.qdq import audit
-    from quantize.spec import read_spec, spec_path
 
     spec = read_spec(spec_path(arguments.fp32))
     data = _data(arguments)
@@ -217,7 +217,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from quantize.build import evaluate
-    from quantize.spec import read_spec, spec_path
+    from quantize.network_spec import read_spec, spec_path
 
     spec = read_spec(spec_path(arguments.fp32))
     table, gates = evaluate(spec, arguments.fp32, arguments.int8, _data(arguments), arguments.min_speedup)
@@ -295,7 +295,7 @@ def _sources(arguments: argparse.Namespace) -> Iterable[tuple[str, Path, Path | 
 
 
 def _data(arguments: argparse.Namespace) -> Data:
-    from quantize.index import read_index, read_scenes
+    from quantize.dataset import read_index, read_scenes
 
     return Data(
         samples=read_index(arguments.index, arguments.root, arguments.plain_splits.split(","))

@@ -10,18 +10,18 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import softmax
-from edge.engine import open_engine
-from edge.image import read_image
+from edge.imaging.image import read_image
+from edge.imaging.silhouette import Outline
+from edge.inference.engine import open_engine
+from edge.inference.postprocess import softmax
+from edge.inference.stages import Classifier, Detector, Embedder, Localiser, Seen
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
-from edge.outline import Outline
-from edge.stages import Classifier, Detector, Embedder, Localiser, Seen
-from edge.timing import Timings
+from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
 from quantize.average_precision import Boxes, ap50_95, average_precision, match
+from quantize.dataset import Sample, Scene
 from quantize.gates import MIN_IMAGES, Gate, judge
-from quantize.index import Sample, Scene
-from quantize.spec import Spec, model_entry
+from quantize.network_spec import Spec, model_entry
 
 AP_SCORE = 0.05  # boxes below it do not move the average precision
 BoolRow = NDArray[np.bool_]

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from edge.durable import write_durably
-from edge.engine_onnxruntime import open_session_from_bytes
 from edge.errors import QuantizeError
+from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.manifest import Preprocess
-from quantize import fold
-from quantize.spec import Spec, conversion_path, write_spec
+from quantize import fold_normalisation as fold
+from quantize.network_spec import Spec, conversion_path, write_spec
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         TrainError: the run is unusable.
         QuantizeError: it cannot be exported faithfully.
     """
-    from trainer.models import Describing, load_model
+    from trainer.models.networks import Describing, load_model
 
     network, card = load_model(run_folder)
     if card.kind == "finder" and not card.shared_trunk:

@@ -18,11 +18,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edge.bundle import Bundle, read_bundle
-from edge.digest import sha256_of
-from edge.durable import fsync_folder, fsync_tree
+from edge.bundle.bundle import Bundle, read_bundle
+from edge.bundle.golden_probes import prove_stages
+from edge.durable import fsync_folder, fsync_tree, sha256_of
 from edge.errors import QuantizeError
-from edge.gathering import gathered
+from edge.gallery.item_vectors import gathered
+from edge.gallery.rerank import Outlines, outlines_for
+from edge.inference.stages import Stages, load_stages
 from edge.manifest import (
     ClassifierModel,
     DetectorModel,
@@ -36,17 +38,18 @@ from edge.manifest import (
     Target,
     parse_manifest,
 )
-from edge.prove import prove_stages
-from edge.rerank import Outlines, outlines_for
-from edge.stages import Stages, load_stages
-from quantize import carry, compatible, openset, outline, spaces
+from quantize import backward_compatible as compatible
+from quantize import base_bundle as carry
+from quantize import embedding_spaces as spaces
+from quantize import fit_silhouettes as outline
+from quantize import fit_thresholds as openset
 from quantize.build import Network
 from quantize.compare import Vectors, embed, outlines_by
-from quantize.hearing import ask, items_of, reference
-from quantize.index import Data, choose
+from quantize.dataset import Data, choose
 from quantize.latency import cpu_name
+from quantize.network_spec import Model, conversion_path, model_entry
+from quantize.predictions import ask, items_of, reference
 from quantize.probes import Gallery, choose_probes, embedding_i8
-from quantize.spec import Model, conversion_path, model_entry
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +71,12 @@ class Order:
     base: Path | None = None  # a bundle whose models are taken, byte for byte, where no network replaces them
     compatible_with: tuple[Path, ...] = ()  # bundles whose galleries shall be searched, if that is measured to work
     tolerance: float = compatible.TOLERANCE  # of Recall@1
-    false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.openset
+    false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.fit_thresholds
     # Of a cosine, what the classifier's descriptor counts; None: as in the base, or nothing.
     classifier_share: float | None = None
-    gathering: float | None = None  # of the galleries' vectors, see edge.gathering; None: as in the base, or GATHERING
+    gathering: float | None = (
+        None  # of the galleries' vectors, see edge.gallery.item_vectors; None: as in the base, or GATHERING
+    )
 
 
 @dataclass(slots=True)

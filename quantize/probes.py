@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.decode import unit_rows
 from edge.errors import QuantizeError
-from edge.image import encode_image, resize
-from edge.stages import Stages
-from edge.timing import Timings
+from edge.imaging.image import encode_image, resize
+from edge.inference.postprocess import unit_rows
+from edge.inference.stages import Stages
+from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
-from quantize.index import Sample
+from quantize.dataset import Sample
 
 MIN_PROBES, MAX_PROBES = 8, 32
 MAX_SIDE_PX = 128

@@ -24,7 +24,8 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge.errors import QuantizeError
-from quantize import fold, weights
+from quantize import fold_normalisation as fold
+from quantize import weights
 from quantize.calibrate import Range
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -146,7 +147,7 @@ def _per_channel(steps: NDArray[np.float32]) -> list[dict[str, Any]]:
 
 
 def _centring(graph: onnx.GraphProto) -> onnx.NodeProto | None:
-    """The node that subtracts the centre from the camera's bytes, see quantize.fold."""
+    """The node that subtracts the centre from the camera's bytes, see quantize.fold_normalisation."""
     known = fold.constants(graph)
     for node in graph.node:
         if node.op_type == "Sub" and node.input[1] in known and known[node.input[1]].size == 1:

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from quantize.fold import constants
+from quantize.fold_normalisation import constants
 
 _PEAK = 127
 _PAIR_PEAK = 32767 // 255  # what two weights of one sign may reach together

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge.health import Counters
-from edge.outbox import Outbox
+from edge.messaging.outbox import Outbox
+from edge.telemetry.metrics import Counters
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from edge.capture_policy import Timing
-from edge.health import HealthReport
-from edge.source import EndOfStream, Picture
+from edge.capture.policy import Timing
+from edge.config.camera_url import EndOfStream, Picture
+from edge.telemetry.metrics import HealthReport
 
 
 class FakeTiming:

@@ -6,7 +6,7 @@ from torch import nn
 
 from edge.manifest import Head, Preprocess
 from edge.types import Image
-from quantize.spec import Spec
+from quantize.network_spec import Spec
 
 CATEGORIES = ("box", "can")
 ITEMS_OF = {"box": ("red", "green", "blue"), "can": ("yellow", "cyan", "violet")}

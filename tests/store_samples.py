@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.gallery import seal_gallery
-from edge.gallery_writer import GalleryWriter
+from edge.gallery.generation import seal_gallery
+from edge.gallery.writer import GalleryWriter
 from edge.manifest import Head
 
 SPACE = "a" * 64

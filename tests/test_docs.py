@@ -80,7 +80,7 @@ def test_every_command_answers_help(command):
 
 @pytest.mark.parametrize("example", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_configuration_is_valid(example):
-    from edge.config_yaml import load_config
+    from edge.config.yaml_file import load_config
 
     assert load_config(example, {}).cameras
 

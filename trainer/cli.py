@@ -9,8 +9,8 @@ import os
 import sys
 
 from edge.errors import FinesightError, TrainError
-from trainer.expand_command import run_expand, run_self_tune
 from trainer.options import build_parser
+from trainer.pasting.command import run_expand, run_self_tune
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,13 +45,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _train(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.classifier import train_classifier
-    from trainer.detector import train_detector
     from trainer.distributed import is_first, joined
-    from trainer.embedder import train_embedders
-    from trainer.finder import train_finder
-    from trainer.finetune import of_customer
-    from trainer.localiser import train_localiser
     from trainer.memory import keep_freed_memory
     from trainer.quick import quickened
     from trainer.recipe import (
@@ -62,6 +56,12 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
         LocaliserRecipe,
         load_recipe,
     )
+    from trainer.tasks.classifier import train_classifier
+    from trainer.tasks.detector import train_detector
+    from trainer.tasks.embedder import train_embedders
+    from trainer.tasks.finder import train_finder
+    from trainer.tasks.finetune import of_customer
+    from trainer.tasks.localiser import train_localiser
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
@@ -89,26 +89,26 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _cutout(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.cutout import write_cutouts
+    from trainer.pasting.cutout_command import write_cutouts
 
     failed = write_cutouts(args.localiser, args.pictures, args.out)
     return {"out": str(args.out), "cut_out": len(args.pictures) - len(failed), "failed": failed}
 
 
 def _label(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.label_command import run_label
+    from trainer.labelling.command import run_label
 
     return run_label(args)
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.evaluate_command import run_evaluate
+    from trainer.evaluation.command import run_evaluate
 
     return run_evaluate(args)
 
 
 def _data(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.data_command import describe_data
+    from trainer.data.command import describe_data
     from trainer.recipe import Split
 
     how = {"how": args.split, "val": args.val, "test": args.test, "seed": args.seed, "together": args.together}
@@ -136,7 +136,7 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _embed(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.data import choose, read_samples
+    from trainer.data.batches import choose, read_samples
     from trainer.embed_gallery import embed_gallery
 
     listed = read_samples(args.data, args.root)
@@ -155,14 +155,14 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _find(args: argparse.Namespace) -> dict[str, object]:
-    from edge.find import find, parse_queries
-    from trainer.finder_run import load_finder
+    from edge.finder.find import find, parse_queries
+    from trainer.tasks.finder_torch import load_finder
 
     return find(load_finder(args.model), parse_queries(args.query), args.scene, args.out)
 
 
 def _shrink(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.variant import cut_embedder
+    from trainer.tasks.shrink import cut_embedder
 
     card = cut_embedder(args.run, args.out, args.heads.split(",") if args.heads else None, args.dim)
     return {"out": str(args.out), "heads": {head.name: head.dim for head in card.vector_parts}}

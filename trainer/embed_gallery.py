@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.engine import Backend
 from edge.errors import BundleError, TrainError
-from edge.gallery import Gallery, seal_gallery
-from edge.gallery_store import NEGATIVE
-from edge.gallery_writer import GalleryWriter
-from edge.image import encode_image, resize
+from edge.gallery.generation import Gallery, seal_gallery
+from edge.gallery.item_vectors import FEW, widened
+from edge.gallery.store import NEGATIVE
+from edge.gallery.writer import GalleryWriter
+from edge.imaging.image import encode_image, resize
+from edge.inference.engine import Backend
+from edge.inference.stages import Embedder, Localiser, load_stages
 from edge.manifest import Manifest, parse_manifest
-from edge.stages import Embedder, Localiser, load_stages
-from edge.timing import Timings
+from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
-from edge.widening import FEW, widened
-from trainer.data import Sample, load_pictures
+from trainer.data.batches import Sample, load_pictures
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def embed_gallery(
         bundle: folder with `bundle.json`.
         samples: pictures of every item, the first of an item is its thumbnail.
         out: folder of the generation.
-        trimmed: splits whose pictures show one object on a plain ground, see trainer.data.trim.
+        trimmed: splits whose pictures show one object on a plain ground, see trainer.data.batches.trim.
         negatives: splits whose pictures show what must not be named: their items veto where they are the nearest.
         per_item: use at most so many pictures of an item; None: all.
         few: an item of fewer pictures is embedded as it looks turned and from near, too; 0: none is.

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from edge.find_command import add_find_arguments
-from edge.widening import FEW
-from trainer.evaluate_options import add_evaluate
-from trainer.expand_command import add_expand
+from edge.gallery.item_vectors import FEW
+from edge.options import add_find_arguments
+from trainer.evaluation.options import add_evaluate
+from trainer.pasting.command import add_expand
 from trainer.sample import Layout
 
 _TRAINED = {

@@ -1,6 +1,6 @@
 """A recipe made short for a laptop: fewer epochs and, where a network learns from crops, smaller canvases.
 
-The device's input stays: batch statistics are settled on it after training (Touvron et al. 2019, see trainer.crops).
+The device's input stays: batch statistics are settled on it after training (Touvron et al. 2019, see trainer.data.crops).
 What was shortened says so in its card, and is for trying out, not for shipping.
 """
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from edge.errors import TrainError
 from edge.finder_shape import FinderShape
 from trainer.sample import Layout
-from trainer.text import read_text
+from trainer.text_files import read_text
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LEAST_VISIBLE = 0.25
@@ -229,7 +229,9 @@ class EmbedderRecipe(_Recipe):
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
     pool: Literal["average", "max_average"] = "average"  # max_average: it also sees the largest of each channel
     peer: Literal["contrastive", "triplet", "proxy_anchor"] | None = None  # instead of all losses, to compare with
-    mode: Literal["literal", "guarded"] = "guarded"  # of the outline head's negatives, see trainer.losses
+    mode: Literal["literal", "guarded"] = (
+        "guarded"  # of the outline head's negatives, see trainer.losses.classification_and_metric
+    )
     classes_per_batch: Annotated[int, Field(ge=2)] = 14
     images_per_class: Annotated[int, Field(ge=2)] = 4
     batches_per_epoch: int | None = None  # None: as many as show every picture once

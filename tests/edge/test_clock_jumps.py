@@ -1,6 +1,6 @@
 """The wall clock is set forward or back by a year while a device runs: durations, order and what waits stay.
 
-Capture's part of it is in test_capture.py.
+Capture's part of it is in tests/edge/capture/test_camera.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.age_clock import AgeClock
-from edge.health import Counters
-from edge.outbox import Outbox
-from edge.payload import event_payload
-from tests.edge.test_pipeline import Bench, kinds
+from edge.messaging.age_clock import AgeClock
+from edge.messaging.outbox import Outbox
+from edge.messaging.payload import event_payload
+from edge.telemetry.metrics import Counters
+from tests.edge.recognition.test_pipeline import Bench, kinds
 from tests.fakes_engine import frame_at, no_box_map
 
 EDGE = Path(__file__).parents[2] / "edge"
@@ -29,13 +29,13 @@ READ_THE_WALL_CLOCK = {
     "age_clock": "to find out when it was set",
     "bench": "captured_at",
     "cameras": "since when a camera's state is what it is, for people",
-    "capture_policy": "captured_at, and how far a camera's own clock is off",
+    "policy": "captured_at, and how far a camera's own clock is off",
     "kiosk": "when an item was taught, for people",
     "outbox": "stamps of messages, whose ages are measured by the age clock",
-    "probe": "how far a camera's clock is off",
+    "camera_probe": "how far a camera's clock is off",
     "recorder": "the name of a run's folder",
     "runtime": "when a report was made",
-    "support": "times of packed files",
+    "support_bundle": "times of packed files",
 }
 
 
@@ -46,7 +46,7 @@ def reads_the_wall_clock(tree):
 
 
 def test_few_modules_read_the_wall_clock_and_none_of_them_for_a_duration():
-    found = {path.stem for path in EDGE.glob("*.py") if reads_the_wall_clock(ast.parse(path.read_text("utf-8")))}
+    found = {path.stem for path in EDGE.rglob("*.py") if reads_the_wall_clock(ast.parse(path.read_text("utf-8")))}
     assert found == set(READ_THE_WALL_CLOCK)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edge import slots
+from edge.bundle import slots
+from edge.bundle.active_pointer import current, staged
 from edge.errors import BundleError, SyncError
-from edge.pointer import current, staged
 from gallery_sync.cli import main
 from gallery_sync.fetch import Retry
 from gallery_sync.publish import publish

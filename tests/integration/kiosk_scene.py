@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge import slots
-from edge.gallery import seal_gallery
-from edge.gallery_store import store_name
-from edge.gallery_writer import GalleryWriter
+from edge.bundle import slots
+from edge.gallery.generation import seal_gallery
+from edge.gallery.store import store_name
+from edge.gallery.writer import GalleryWriter
 from edge.manifest import parse_manifest
 
 DEMO = Path(__file__).parents[2] / "demo"

@@ -6,9 +6,9 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 
-from edge.capture import Camera
-from edge.capture_door import open_source
-from edge.source import parse_source
+from edge.capture.camera import Camera
+from edge.capture.open_source import open_source
+from edge.config.camera_url import parse_source
 
 DOORS = ("opencv", "gstreamer")
 PATIENT_S = 20.0

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 
-from edge.mqtt_settings import MqttSettings
+from edge.messaging.settings import MqttSettings
 
 EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
 DEADLINE_S = 20.0

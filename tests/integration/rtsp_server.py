@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.capture_folder import list_pictures
-from edge.image import read_image, resize
+from edge.capture.folder_source import list_pictures
+from edge.imaging.image import read_image, resize
 
 PATH = "/camera"
 _H264 = (

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.capture_mailbox import Mailbox
-from edge.capture_policy import Policy
-from edge.source import CaptureOptions
+from edge.capture.latest_frames import Mailbox
+from edge.capture.policy import Policy
+from edge.config.camera_url import CaptureOptions
 from tests.integration import rtsp_proxy
 from tests.integration.live_cameras import DOORS, PATIENT_S, Seen, starting
 from tests.integration.rtsp_proxy import RtspProxy

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.capture_door import open_source
-from edge.capture_mailbox import Mailbox
-from edge.capture_policy import Policy, policy_for
+from edge.capture.latest_frames import Mailbox
+from edge.capture.open_source import open_source
+from edge.capture.policy import Policy, policy_for
+from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+from edge.diagnostics.camera_probe import probe
 from edge.errors import CaptureError
-from edge.image import encode_image
-from edge.probe import probe
-from edge.source import CaptureOptions, EndOfStream, parse_source
+from edge.imaging.image import encode_image
 from tests.integration.live_cameras import DOORS, PATIENT_S, Seen, starting
 from tests.integration.rtsp_server import RtspServer
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from edge import slots
-from edge.gallery import seal_gallery
-from edge.image import read_image
-from edge.mqtt_settings import MqttSettings
-from edge.state_lock import StateLock
-from edge.subscribe import Subscriber
+from edge.bundle import slots
+from edge.demo.subscriber import Subscriber
+from edge.gallery.generation import seal_gallery
+from edge.imaging.image import read_image
+from edge.messaging.settings import MqttSettings
+from edge.process import StateLock
 from tests.integration.mosquitto import Mosquitto, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ import cv2
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from edge import slots
-from tests.edge.test_overlay_upload import http_server
+from edge.bundle import slots
+from tests.edge.kiosk.test_taught_upload import http_server
 from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, UNKNOWN_LABEL, install_without, poses, write_video
 from tests.integration.mosquitto import free_port
 

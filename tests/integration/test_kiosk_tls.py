@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from edge.config import TlsConfig
+from edge.config.schema import TlsConfig
 from edge.errors import ConfigError
-from edge.kiosk_tls import verify_tls
-from tests.edge.test_kiosk_server import NOISE, TOKEN, Desk
+from edge.kiosk.auth import verify_tls
+from tests.edge.kiosk.test_server import NOISE, TOKEN, Desk
 from tests.integration.certificates import Authority
 
 

@@ -13,11 +13,11 @@ from collections import Counter
 
 import pytest
 
-from edge.broker import EmbeddedBroker
-from edge.health import Counters
-from edge.outbox import Outbox
-from edge.publish import Publisher
-from edge.subscribe import Subscriber
+from edge.demo.broker import EmbeddedBroker
+from edge.demo.subscriber import Subscriber
+from edge.messaging.outbox import Outbox
+from edge.messaging.publisher import Publisher
+from edge.telemetry.metrics import Counters
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.mqtt_samples import AVAILABLE, Inbox, put, settings, until
 
@@ -71,7 +71,7 @@ class _MemoryOutbox:
     """The least that a publisher asks of an outbox."""
 
     def __init__(self):
-        from edge.outbox_file import Waiting
+        from edge.messaging.outbox_file import Waiting
 
         self._waiting, self._make, self._listener = [], Waiting, lambda: None
         self.last_sequence = 0
@@ -200,7 +200,7 @@ def test_the_broker_tells_of_a_device_that_died(mosquitto):
     mosquitto.start()
     inbox = Inbox()
     program = (
-        "import sys; from edge.mqtt import *; from edge.mqtt_settings import *\n"
+        "import sys; from edge.messaging.connection import *; from edge.messaging.settings import *\n"
         f"link = Connection(MqttSettings('mouth', port={mosquitto.port}), Will({AVAILABLE!r}, b'offline'))\n"
         f"link.publish({AVAILABLE!r}, b'online', retain=True)\n"
         "while True: link.step(1.0)\n"

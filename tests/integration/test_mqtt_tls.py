@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
+from edge.demo.subscriber import Subscriber
 from edge.errors import PublishError
-from edge.mqtt import Connection
-from edge.mqtt_settings import MqttSettings, tls_context
-from edge.publish import Publisher
-from edge.subscribe import Subscriber
+from edge.messaging.connection import Connection
+from edge.messaging.publisher import Publisher
+from edge.messaging.settings import MqttSettings, tls_context
 from tests.integration.certificates import Authority
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.mqtt_samples import AVAILABLE, Inbox, put, settings, until

@@ -25,10 +25,10 @@ def test_an_engine_loaded_after_gstreamer_refuses_a_broken_model_and_the_process
         """
 import sys
 import cv2
-from edge.capture_gstreamer import elements_present
+from edge.capture.gstreamer_source import elements_present
 assert "appsink" in elements_present()
 from pathlib import Path
-from edge.engine import open_engine
+from edge.inference.engine import open_engine
 from edge.errors import EngineError
 try:
     open_engine(Path(sys.argv[1]), sys.argv[2])
@@ -44,11 +44,11 @@ except EngineError as error:
 def test_loading_openvino_starts_nothing_that_reports_home():
     done = python("""
 import sys, threading
-import edge.engine_openvino
+import edge.inference.openvino_engine
 print([name for name in sys.modules if name.startswith("openvino_telemetry.")], threading.active_count())
 """)
     assert done.stdout.strip() == "[] 1", done.stderr
 
 
 def test_heaps_are_limited_where_the_c_library_is_glibc():
-    assert python("from edge.native import limit_heaps; print(limit_heaps())").stdout.strip() == "True"
+    assert python("from edge.process import limit_heaps; print(limit_heaps())").stdout.strip() == "True"

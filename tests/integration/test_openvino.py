@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle import read_bundle
-from edge.decode import unit_rows
-from edge.engine import open_engine
+from edge.bundle.bundle import read_bundle
 from edge.errors import EngineError
-from edge.stages import load_stages
+from edge.inference.engine import open_engine
+from edge.inference.postprocess import unit_rows
+from edge.inference.stages import load_stages
 from tests.sample_models import sums_model
 
 DEMO = Path(__file__).parents[2] / "demo/bundle"

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge import slots
-from edge.gallery import read_gallery, seal_gallery
-from edge.gallery_writer import GalleryWriter
+from edge.bundle import slots
+from edge.gallery.generation import read_gallery, seal_gallery
+from edge.gallery.writer import GalleryWriter
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.test_device import DEMO, ROOT, gather, recorded, subscribe, write_config
 

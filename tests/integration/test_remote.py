@@ -14,8 +14,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from edge.mqtt import Connection
-from edge.subscribe import Subscriber
+from edge.demo.subscriber import Subscriber
+from edge.messaging.connection import Connection
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.mqtt_samples import settings
 from tests.integration.test_device import DEMO, install

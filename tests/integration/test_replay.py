@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from edge.recorder import segments
+from edge.capture.recorder import segments
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.rtsp_server import RtspServer
 from tests.integration.test_device import DEMO, ROOT, edge, gather, install, subscribe, write_config

@@ -11,14 +11,14 @@ from functools import partial
 
 import numpy as np
 
-from edge.capture import Camera
-from edge.capture_door import open_source
-from edge.capture_mailbox import Mailbox
-from edge.capture_policy import Policy
-from edge.config import ViewConfig
-from edge.image import encode_image, resize
-from edge.source import CaptureOptions, EndOfStream, parse_source
-from edge.view import View
+from edge.capture.camera import Camera
+from edge.capture.latest_frames import Mailbox
+from edge.capture.open_source import open_source
+from edge.capture.policy import Policy
+from edge.capture.tamper import View
+from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+from edge.config.schema import ViewConfig
+from edge.imaging.image import encode_image, resize
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.rtsp_server import RtspServer
 from tests.integration.test_device import DEMO, ROOT, gather, install, subscribe, write_config

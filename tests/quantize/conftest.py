@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.image import encode_image
+from edge.imaging.image import encode_image
+from quantize.dataset import Data, read_index, read_scenes
 from quantize.export import export_module
-from quantize.index import Data, read_index, read_scenes
 from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
 
 

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from edge.errors import QuantizeError
 from edge.manifest import Preprocess
 from quantize.build import obtain
-from quantize.spec import MAX_BATCH, Spec, write_spec
+from quantize.network_spec import MAX_BATCH, Spec, write_spec
 
 SPEC = Spec(
     kind="classifier", output_names=["logits"], preprocess=Preprocess(width=4, height=4, resize="stretch"), labels=["a"]

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.stages import Seen
+from edge.inference.stages import Seen
 from quantize.average_precision import ap50_95, average_precision, match
 from quantize.build import Policy, decide
 from quantize.compare import Vectors, compare_classifiers, compare_detectors, compare_embedders
+from quantize.dataset import Sample, Scene
 from quantize.gates import LIMITS, Gate, judge, judge_measurement
-from quantize.index import Sample, Scene
 from quantize.latency import interleaved_ms
 from tests.fakes_engine import ScriptedEngine
 

@@ -7,13 +7,13 @@ import onnx
 import pytest
 import torch
 
-from edge.engine import open_engine
 from edge.errors import QuantizeError
+from edge.inference.engine import open_engine
 from edge.manifest import Preprocess
 from quantize.export import CameraInput, export_fp32, export_module
-from quantize.spec import read_spec, spec_path
+from quantize.network_spec import read_spec, spec_path
 from tests.quantize_samples import network, preprocess
-from trainer.models import ModelCard, build_model, save_model
+from trainer.models.networks import ModelCard, build_model, save_model
 
 
 def noise(width: int = 32, height: int = 32, count: int = 3) -> np.ndarray:

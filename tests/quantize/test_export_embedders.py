@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from edge.engine import open_engine
-from edge.image import encode_image
+from edge.imaging.image import encode_image
+from edge.inference.engine import open_engine
 from edge.manifest import Head, Preprocess
 from quantize.build import quantize_network
 from quantize.export import CameraInput, export_fp32
 from quantize.qdq import audit
-from trainer.models import Describing, ModelCard, build_model, load_model, save_model
+from trainer.models.networks import Describing, ModelCard, build_model, load_model, save_model
 
 TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]
 FORMS = {

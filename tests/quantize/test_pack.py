@@ -8,15 +8,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edge.bundle.golden_probes import prove_stages
 from edge.errors import QuantizeError
+from edge.inference.stages import load_stages
 from edge.manifest import embedding_space_id, parse_manifest
-from edge.prove import prove_stages
-from edge.stages import load_stages
-from edge.timing import Timings
+from edge.telemetry.timing import Timings
 from quantize import build, cli, pack
 from quantize.build import Policy, build_network
-from quantize.index import Data
-from quantize.spec import read_spec, spec_path
+from quantize.dataset import Data
+from quantize.network_spec import read_spec, spec_path
 
 EAGER = Policy(min_speedup=0.001, saturates=True)  # ships INT8 whatever this machine's speed
 

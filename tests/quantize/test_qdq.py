@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import pytest
 
-from edge.engine import open_engine
 from edge.errors import QuantizeError
-from edge.image import encode_image, read_image
+from edge.imaging.image import encode_image, read_image
+from edge.inference.engine import open_engine
 from quantize import calibrate, qdq
 from quantize.build import quantize_network
-from quantize.spec import read_spec, spec_path
+from quantize.network_spec import read_spec, spec_path
 
 VNNI = "flags\t\t: fpu sse2 avx2 avx512_vnni"
 AVX2 = "model name : x\nflags\t\t: fpu sse2 avx2"

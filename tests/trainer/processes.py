@@ -12,11 +12,11 @@ import torch
 from edge.manifest import Head, Preprocess
 from tests.trainer.toy import BACKBONE, INPUT, classifier_recipe, embedder_recipe
 from trainer import distributed
-from trainer.backbone import Trunk, in_training
-from trainer.classifier import train_classifier
-from trainer.embedder import EmbedderTask, train_embedders
-from trainer.losses import CosineSoftmax, giou, pair_losses, quality_focal
-from trainer.models import ModelCard, build_model
+from trainer.losses.classification_and_metric import CosineSoftmax, giou, pair_losses, quality_focal
+from trainer.models.backbone import Trunk, in_training
+from trainer.models.networks import ModelCard, build_model
+from trainer.tasks.classifier import train_classifier
+from trainer.tasks.embedder import EmbedderTask, train_embedders
 
 PLAIN = {  # no variation: every process makes the same pictures
     "scale": (1, 1),

@@ -9,7 +9,7 @@ import yaml
 
 from tests.trainer.toy import classifier_recipe, embedder_recipe, write_crops
 from trainer.cli import main
-from trainer.models import load_model
+from trainer.models.networks import load_model
 
 
 def write_recipe(path, recipe) -> str:

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from edge.errors import TrainError
+from tests.trainer.loop.test_training_loop import table
 from tests.trainer.processes import PLAIN, killed, step, together
-from tests.trainer.test_train import table
 from tests.trainer.toy import classifier_recipe, embedder_recipe, write_crops
 from trainer import distributed
-from trainer.checkpoint import CHECKPOINT_FILE
-from trainer.classifier import train_classifier
-from trainer.embedder import train_embedders
-from trainer.models import load_model
+from trainer.loop.checkpoint import CHECKPOINT_FILE
+from trainer.models.networks import load_model
+from trainer.tasks.classifier import train_classifier
+from trainer.tasks.embedder import train_embedders
 
 
 @pytest.fixture(scope="module")

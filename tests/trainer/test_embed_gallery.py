@@ -12,16 +12,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edge.config import EngineConfig
-from edge.decode import unit_rows
+from edge.build import open_serving_from
+from edge.config.schema import EngineConfig
 from edge.errors import TrainError
-from edge.gallery_store import read_category, read_outlines, read_pictures
-from edge.image import decode_image, encode_image
+from edge.gallery.store import read_category, read_outlines, read_pictures
+from edge.imaging.image import decode_image, encode_image
+from edge.imaging.silhouette import cells
+from edge.inference.postprocess import unit_rows
 from edge.manifest import Head, Preprocess, embedding_space_id
-from edge.outline import cells
-from edge.parts import open_serving_from
 from tests.trainer.toy import write_crops
-from trainer.data import read_samples
+from trainer.data.batches import read_samples
 from trainer.embed_gallery import embed_gallery
 
 SPEC = Preprocess(width=16, height=16, crop_margin=0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.trainer.toy import classifier_recipe, detector_recipe, embedder_recipe, write_crops
 from trainer import cli
-from trainer.models import load_card
+from trainer.models.networks import load_card
 from trainer.quick import quickened
 from trainer.recipe import load_recipe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.image import encode_image, encode_mask
+from edge.imaging.image import encode_image, encode_mask
 from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, LocaliserRecipe
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 40, 220)}

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge.image import encode_image, encode_mask
+from edge.imaging.image import encode_image, encode_mask
 from trainer.synthetic.crop import cut, masked_crop
 from trainer.synthetic.items import Item, catalogue
 from trainer.synthetic.render import catalogue_picture

@@ -1,0 +1,78 @@
+"""Read a folder, a glob or one picture as a camera: the pictures in order of name."""
+
+from __future__ import annotations
+
+import glob
+import re
+import time
+from pathlib import Path
+
+from edge.config.camera_url import BadPictureError, EndOfStream, Picture, Source
+from edge.errors import CaptureError
+from edge.imaging.image import IMAGE_SUFFIXES, read_image
+
+DEFAULT_FPS = 1.0
+
+
+class FolderSource:
+    """The pictures of a folder, each 1/fps seconds after the one before."""
+
+    def __init__(self, source: Source) -> None:
+        """List the folder.
+
+        Raises:
+            CaptureError: no such folder, or no picture in it.
+        """
+        self._source = source
+        self._fps = source.fps or DEFAULT_FPS
+        self._paths = list_pictures(source.location)
+        self._next = 0
+        self._bad = 0
+        self.decode_path = f"folder of {len(self._paths)} pictures"
+
+    def read(self, timeout_s: float) -> Picture | None:  # noqa: ARG002, a disk does not wait
+        """The next picture.
+
+        Raises:
+            BadPictureError: this one cannot be decoded.
+            EndOfStream: there is no other.
+            CaptureError: none of them could be decoded.
+        """
+        if self._next == len(self._paths):
+            if self._bad == len(self._paths):
+                raise CaptureError(f"{self._source}: found {self._bad} unreadable pictures, expected a readable one")
+            raise EndOfStream
+        at, self._next = self._next, self._next + 1
+        arrived_ns = time.monotonic_ns()
+        try:
+            image_rgb = read_image(self._paths[at])
+        except CaptureError as error:
+            self._bad += 1
+            raise BadPictureError(str(error)) from error
+        return Picture(image_rgb, arrived_ns, at / self._fps, "file")
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def list_pictures(location: str) -> list[Path]:
+    """The pictures of a folder, a glob or one path, numbers in names in order of value.
+
+    Raises:
+        CaptureError: nothing is there.
+    """
+    path = Path(location)
+    if path.is_dir():
+        found = [child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES]
+    elif path.exists():
+        return [path]
+    else:
+        found = [child for name in glob.glob(location, recursive=True) if (child := Path(name)).is_file()]  # noqa: PTH207, absolute patterns
+    if not found:
+        what = "no pictures" if path.is_dir() else "no such folder, file or match"
+        raise CaptureError(f"{location}: found {what}, expected {', '.join(IMAGE_SUFFIXES)}")
+    return sorted(found, key=_by_number)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]

@@ -1,0 +1,251 @@
+"""Show the main job: a synthetic camera, the shipped models, a broker, and a subscriber who is told what was seen."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge.bundle import slots
+from edge.capture.open_source import open_source
+from edge.config.camera_url import EndOfStream, parse_source
+from edge.config.schema import DeviceConfig, MqttConfig
+from edge.demo.score import Answer, Score, Truth, answers_of, read_truth, score
+from edge.demo.subscriber import Subscriber
+from edge.gallery.generation import Gallery
+from edge.gallery.store import read_pictures
+from edge.imaging import image
+from edge.imaging.contact_sheet import Card, contact_sheet
+from edge.messaging.connection import Received
+from edge.messaging.settings import mqtt_settings
+from edge.runtime import Runtime
+from edge.telemetry.metrics import resident_bytes
+from edge.types import Image
+
+log = logging.getLogger(__name__)
+
+MIN_SHARE_RIGHT = 0.95
+_SHEET_FRAMES = 3
+_SHEET_CARDS = 36
+
+
+def demo(config: DeviceConfig, assets: Path, sheet: Path) -> int:
+    """Run the shipped stream from camera to subscriber, print what arrives, score it, draw a contact sheet.
+
+    Returns:
+        0 when at least 95 % of the objects were identified rightly and every event arrived, else 1.
+
+    Raises:
+        FinesightError: an asset is missing or damaged, or the broker cannot be started.
+    """
+    begun = time.monotonic()
+    # a device of its own, made anew by every run: whatever else lies in the configured folder stays
+    config = config.model_copy(update={"state_dir": config.state_dir / "demo-device"})
+    name, camera = next(iter(config.cameras.items()))
+    source = parse_source(camera.source)
+    truth = read_truth(Path(source.location).with_suffix(".json"))
+    _install(config, assets)
+    with _broker(config) as connected:
+        settings = mqtt_settings(connected.mqtt or MqttConfig(), config.site, config.device)
+        root = connected.mqtt.root if connected.mqtt else "finesight"
+        topic = f"{root}/{config.site}/{config.device}/{name}/events"
+        settings = replace(settings, client_id=f"finesight-demo-{secrets.token_hex(4)}")
+        with Subscriber(settings, topic) as subscriber:
+            payloads, runtime = _play(connected, subscriber, begun)
+    answers = answers_of(payloads)
+    verdict = score(truth, answers)
+    _draw(sheet, source.location, config, truth, answers, verdict)
+    return _summarise(runtime, payloads, verdict, sheet)
+
+
+def _install(config: DeviceConfig, assets: Path) -> None:
+    """Put the shipped bundle and gallery on a device of its own, as a pull would."""
+    shutil.rmtree(config.state_dir, ignore_errors=True)
+    slot = slots.install_bundle(assets / "bundle", config.state_dir)
+    generation = slots.install_gallery(assets / "gallery", config.state_dir)
+    slots.activate(config.state_dir, slot, generation)
+
+
+@contextmanager
+def _broker(config: DeviceConfig) -> Iterator[DeviceConfig]:
+    """The configuration with a broker: its own, or an embedded one."""
+    with ExitStack() as stack:
+        if config.mqtt is None:
+            from edge.demo.broker import EmbeddedBroker
+
+            broker = stack.enter_context(EmbeddedBroker())
+            config = config.model_copy(update={"mqtt": MqttConfig(host=broker.host, port=broker.port)})
+        yield config
+
+
+def _play(config: DeviceConfig, subscriber: Subscriber, begun: float) -> tuple[list[dict[str, Any]], Runtime]:
+    """Run the device to the end of its stream while printing what the subscriber is told."""
+    stop = threading.Event()
+    printer = _Printer(subscriber.messages, begun)
+    with Runtime(config) as runtime:
+        printer.start()
+        runtime.run(stop, until_end=True)
+    if errors := runtime.camera_errors():
+        raise next(iter(errors.values()))
+    return printer.finish(runtime.counters.total("events")), runtime
+
+
+class _Printer(threading.Thread):
+    """Prints events as they arrive, one row each, and keeps them."""
+
+    _ROW = "{:>6}  {:8} {:>5}  {:6}  {:8} {:28} {:>5}  {:>7}"
+
+    def __init__(self, messages: queue.SimpleQueue[Received], begun: float) -> None:
+        super().__init__(name="printer", daemon=True)
+        self._messages = messages
+        self._begun = begun
+        self._payloads: dict[str, dict[str, Any]] = {}
+        self._done = threading.Event()
+        self.first_match_s: float | None = None
+
+    def run(self) -> None:
+        """Print until told to finish."""
+        print(self._ROW.format("time", "camera", "track", "event", "category", "item", "score", "latency"))
+        while not self._done.is_set():
+            try:
+                self._take(self._messages.get(timeout=0.1))
+            except queue.Empty:
+                continue
+
+    def finish(self, expected: int, timeout_s: float = 5.0) -> list[dict[str, Any]]:
+        """Wait for what is still on its way; all events, each once, in the order received."""
+        deadline = time.monotonic() + timeout_s
+        while len(self._payloads) < expected and time.monotonic() < deadline:
+            self._done.wait(0.05)
+        self._done.set()
+        self.join()
+        if self.first_match_s is not None:
+            print(f"\nfirst match {self.first_match_s:.1f} s after the command started")
+        return list(self._payloads.values())
+
+    def _take(self, message: Received) -> None:
+        event = json.loads(message.payload)
+        if event["id"] in self._payloads:
+            return
+        self._payloads[event["id"]] = event
+        if event["type"] == "end":
+            return
+        match = event["match"]
+        if match and self.first_match_s is None:
+            self.first_match_s = time.monotonic() - self._begun
+        latency_ms = event["latency_ms"].get("capture_to_decision")
+        print(
+            self._ROW.format(
+                f"{event['pts_s']:.1f}s",
+                event["camera"],
+                event["track_id"],
+                event["type"],
+                event["category"]["name"] if event["category"] else "-",
+                (match["label"] if match else f"({event['reason']})")[:28],
+                f"{match['score']:.2f}" if match else "-",
+                f"{latency_ms:.0f} ms" if latency_ms is not None else "-",
+            ),
+            flush=True,
+        )
+
+
+def _draw(sheet: Path, video: str, config: DeviceConfig, truth: Truth, answers: list[Answer], verdict: Score) -> None:
+    """Cut each answered object out of the recording and put it beside its gallery picture."""
+    frames = _frames(video, {round(a.pts_s * truth.fps) for a in answers})
+    _, gallery = slots.read_serving(config.state_dir)
+    cards = [card for a in answers if (card := _card(a, frames, gallery, truth, verdict)) is not None]
+    busiest = sorted(frames, key=lambda i: -len(truth.frames[min(i, len(truth.frames) - 1)]))[:_SHEET_FRAMES]
+    shown = []
+    for index in sorted(busiest):
+        picture = frames[index].copy()
+        for answer in answers:
+            if round(answer.pts_s * truth.fps) == index:
+                box = _pixels(answer, truth)
+                image.draw_box(picture, box, (255, 210, 0))
+                image.draw_text(picture, answer.item_id or "?", (int(box[0]), max(12, int(box[1]) - 4)), (255, 210, 0))
+        shown.append(picture)
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    sheet.write_bytes(image.encode_image(contact_sheet(cards[:_SHEET_CARDS], shown), ".png"))
+
+
+def _frames(video: str, wanted: set[int]) -> dict[int, Image]:
+    door = open_source(parse_source(f"file://{video}"), "opencv")
+    found: dict[int, Image] = {}
+    try:
+        for index in range(max(wanted, default=-1) + 1):
+            picture = door.read(5.0)
+            if picture is not None and index in wanted:
+                found[index] = picture.image_rgb
+    except EndOfStream:
+        pass
+    finally:
+        door.close()
+    return found
+
+
+def _pixels(answer: Answer, truth: Truth) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = answer.box_rel
+    return (x0 * truth.width, y0 * truth.height, x1 * truth.width, y1 * truth.height)
+
+
+def _card(
+    answer: Answer,
+    frames: dict[int, Image],
+    gallery: Gallery,
+    truth: Truth,
+    verdict: Score,
+) -> Card | None:
+    frame = frames.get(round(answer.pts_s * truth.fps))
+    if frame is None:
+        return None
+    object_id = verdict.object_of_track.get(answer.track_id)
+    item = truth.objects[object_id].item_id if object_id is not None else None
+    encoded = None
+    if answer.item_id is not None and answer.category is not None:
+        encoded, _ = read_pictures(gallery.path(answer.category), answer.item_id)
+    reference = image.decode_image(encoded, str(answer.item_id)) if encoded else None
+    return Card(
+        image.crop(frame, _pixels(answer, truth), 0.05),
+        reference,
+        answer.item_id or "unknown",
+        f"{answer.score:.2f}" if answer.item_id == item else f"{answer.score:.2f}, truly {item}",
+        None if object_id is None else answer.item_id == item,
+    )
+
+
+def _summarise(runtime: Runtime, payloads: list[dict[str, Any]], verdict: Score, sheet: Path) -> int:
+    counters = runtime.counters
+    sent = counters.total("events")
+    dropped = counters.total("outbox_dropped")
+    frames = counters.total("frames_recognised")
+    print(
+        f"events published {counters.total('events_published')} of {sent}, received {len(payloads)}, dropped {dropped}"
+    )
+    print(
+        f"objects {len(verdict.verdicts)}: right {verdict.count('right')}, wrong {verdict.count('wrong')}, "
+        f"unknown {verdict.count('unknown')}, missed {verdict.count('missed')} "
+        f"-> {verdict.share_right:.1%} identified rightly; tracks on no object {verdict.false_tracks}"
+    )
+    superseded = counters.total("frames_dropped", reason="superseded")
+    print(f"frames recognised {frames}, superseded {superseded}, looks {counters.total('looks')}")
+    print(f"{'stage':20} {'p50 ms':>8} {'p95 ms':>8}")
+    total_ms = []
+    for stage, times in runtime.timer.snapshot().items():
+        print(f"{stage:20} {times.p50_ms:8.2f} {times.p95_ms:8.2f}")
+        total_ms.append(times.p50_ms)
+    print(f"resident memory {(resident_bytes() or 0) / 2**20:.0f} MiB; contact sheet: {sheet}")
+    lost = len(payloads) != sent or dropped > 0
+    passed = verdict.share_right >= MIN_SHARE_RIGHT and not lost
+    print("demo passed" if passed else f"demo FAILED: expected {MIN_SHARE_RIGHT:.0%} right and no event lost")
+    sys.stdout.flush()
+    return 0 if passed else 1

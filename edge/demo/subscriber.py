@@ -1,0 +1,87 @@
+"""A subscriber that stays subscribed: for the demo, the benchmarks and the tests."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable
+
+from edge.errors import PublishError
+from edge.messaging.connection import Connection, Received
+from edge.messaging.settings import MqttSettings, backoff_s
+
+log = logging.getLogger(__name__)
+
+
+class Subscriber:
+    """Collects what arrives on a topic, and comes back when the broker does."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        topic: str,
+        deliver: Callable[[Received], None] | None = None,
+        *,
+        resume: bool = False,
+    ) -> None:
+        """Prepare; nothing is connected before `start`.
+
+        Args:
+            settings: the broker.
+            topic: may hold the wildcards + and #.
+            deliver: called in the subscriber's thread with each message; without it they gather in `messages`.
+            resume: have the broker queue messages while this client is away.
+        """
+        self.messages: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        self._settings, self._topic, self._resume = settings, topic, resume
+        self._deliver = deliver or self.messages.put
+        self._subscribed = threading.Event()
+        self._stopping = threading.Event()
+        self._connection: Connection | None = None
+        self._error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="subscribe", daemon=True)
+
+    def __enter__(self) -> Subscriber:  # noqa: PYI034  Self is not in Python 3.10
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def start(self, timeout_s: float = 10.0) -> None:
+        """Connect and subscribe; returns when the broker has agreed.
+
+        Raises:
+            PublishError: it has not, in time.
+        """
+        self._thread.start()
+        if not self._subscribed.wait(timeout_s):
+            self.close()
+            raise PublishError(self._error or f"broker {self._settings.address}: no subscription in {timeout_s:g} s")
+
+    def close(self) -> None:
+        """Leave."""
+        self._stopping.set()
+        connection = self._connection
+        if connection is not None:
+            connection.wake()
+        self._thread.join(self._settings.connect_timeout_s + 1.0)
+
+    def _run(self) -> None:
+        failures, chance = 0, random.Random()
+        while not self._stopping.is_set():
+            try:
+                with Connection(self._settings, on_message=self._deliver, resume=self._resume) as connection:
+                    self._connection = connection
+                    connection.subscribe(self._topic)
+                    self._subscribed.set()
+                    failures = 0
+                    while not self._stopping.is_set():
+                        connection.step(1.0)
+            except PublishError as error:
+                failures += 1
+                self._error = str(error)
+                log.info("%s; subscribing again", error)
+                self._stopping.wait(backoff_s(self._settings, failures, chance))

@@ -1,0 +1,73 @@
+"""The check of a configuration: what it names is loaded, and nothing opened but, where asked, the cameras."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+from edge.build import build_pipeline, capture_options, open_serving
+from edge.config.camera_url import parse_source
+from edge.config.schema import DeviceConfig
+from edge.diagnostics.camera_probe import describe, probe, recognition_ms
+from edge.errors import CaptureError
+from edge.kiosk.auth import verify_tls
+from edge.messaging.settings import mqtt_settings, tls_context
+from edge.process import need_extra
+from edge.recognition.loaded_models import Serving
+from edge.telemetry.metrics import Counters
+
+
+def check(config: DeviceConfig, probe_s: float | None) -> bool:
+    """Print what a configuration leads to; whether all cameras that were opened could be read.
+
+    Args:
+        config: of the device.
+        probe_s: how long each camera is watched; None: none is opened.
+
+    Raises:
+        FinesightError: something that it names is missing or unusable.
+    """
+    for line in _named(config):
+        print(line)
+    serving = open_serving(config)
+    print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
+    return probe_s is None or _probe(config, serving, probe_s)
+
+
+def _named(config: DeviceConfig) -> Iterator[str]:
+    """Cameras, broker and addresses, each usable as far as can be told without opening it."""
+    for name, camera in config.cameras.items():
+        yield f"camera {name}: {parse_source(camera.source)} ({camera.framing})"
+    if config.mqtt is not None:
+        settings = mqtt_settings(config.mqtt, config.site, config.device)
+        if settings.tls:
+            tls_context(settings)
+        yield f"broker {settings.address}: {'TLS' if settings.tls else 'no TLS'}"
+    if config.health is not None:
+        yield f"health http://{config.health.host}:{config.health.port}/healthz"
+    if (kiosk := config.kiosk) is not None:
+        need_extra("kiosk")
+        if kiosk.tls is not None:
+            verify_tls(kiosk.tls)
+        address = f"{'https' if kiosk.tls else 'http'}://{kiosk.host}:{kiosk.port}/"
+        yield f"kiosk {address} ({'token' if kiosk.token else 'no token'})"
+
+
+def _probe(config: DeviceConfig, serving: Serving, seconds: float) -> bool:
+    """Open each camera and print what it sends; whether all could be read."""
+    good = True
+    for name, camera in config.cameras.items():
+        if not camera.enabled:
+            continue
+        pipeline = build_pipeline(serving, config.recognition, {name: camera}, Counters())
+        recognise = partial(recognition_ms, pipeline, name)
+        try:
+            seen = probe(parse_source(camera.source), camera.backend, capture_options(camera), seconds, recognise)
+        except CaptureError as error:
+            print(f"camera {name}: {error}", file=sys.stderr)
+            good = False
+            continue
+        for line in describe(seen):
+            print(f"camera {name}: {line}")
+    return good

@@ -1,0 +1,163 @@
+"""What works on this machine: decoders, engines, broker, clock, disk; findings, and nothing changed."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge import durable
+from edge.build import open_serving
+from edge.capture.gstreamer_pipeline import HARDWARE, hardware_present
+from edge.config.schema import DeviceConfig
+from edge.errors import CaptureError, FinesightError
+from edge.messaging.connection import Connection
+from edge.messaging.settings import mqtt_settings
+from edge.telemetry.temperature import read_temperatures
+
+Verdict = Literal["good", "note", "bad"]
+_ENGINES = ("onnxruntime", "openvino", "tensorrt")
+_LITTLE_BYTES = 512 * 2**20  # two bundles, two galleries and an outbox at its bound
+_SLOW_WRITE_MS = 100.0
+_HOT_C = 85.0
+_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")  # flags of processors that add 8-bit products in one step
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_TIMEX_BYTES = 208
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    verdict: Verdict  # bad: the device will not work as configured
+    thing: str
+    words: str
+
+
+def examine(config: DeviceConfig | None) -> Iterator[Finding]:
+    """Look at everything, one after the other.
+
+    Args:
+        config: of the device; None: only what every device needs is looked at.
+    """
+    yield processor(Path("/proc/cpuinfo"))
+    yield from engines()
+    yield from decoders()
+    yield clock()
+    yield from temperatures(Path("/sys/class/thermal"))
+    if config is not None:
+        yield disk(config.state_dir)
+        yield models(config)
+        yield broker(config)
+
+
+def processor(cpuinfo: Path) -> Finding:
+    """Cores, and whether INT8 is fast here."""
+    try:
+        words = set(cpuinfo.read_text(encoding="utf-8").split())
+    except OSError:
+        words = set()
+    cores = os.cpu_count() or 1
+    found = [flag for flag in _DOT_PRODUCTS if flag in words]
+    if found:
+        return Finding("good", "processor", f"{cores} cores with 8-bit dot products ({found[0]}): INT8 models run fast")
+    return Finding("note", "processor", f"{cores} cores without 8-bit dot products: INT8 models gain less")
+
+
+def engines() -> Iterator[Finding]:
+    """The libraries that run models."""
+    for name in _ENGINES:
+        if importlib.util.find_spec(name) is None:
+            yield Finding("note", f"engine {name}", f"not installed (extra '{name}')")
+            continue
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu gives the same module
+            version = "of unknown version"
+        yield Finding("good", f"engine {name}", version)
+
+
+def decoders() -> Iterator[Finding]:
+    """The libraries that read cameras."""
+    from edge.capture.opencv_source import built_with
+
+    apis = built_with()
+    verdict: Verdict = "good" if "FFMPEG" in apis else "bad"
+    yield Finding(verdict, "decoder opencv", f"reads by {', '.join(apis)}, in software")
+    try:
+        from edge.capture.gstreamer_source import elements_present
+    except CaptureError as error:
+        yield Finding("note", "decoder gstreamer", str(error))
+        return
+    present = elements_present()
+    hardware = hardware_present(present)
+    codecs = [codec for codec, names in HARDWARE.items() if any(name in present for name in names)]
+    words = (
+        f"hardware {', '.join(hardware)} for {', '.join(codecs)}" if hardware else "in software: no hardware decoder"
+    )
+    yield Finding("good", "decoder gstreamer", words)
+
+
+def clock() -> Finding:
+    """Whether anything keeps this clock right: events carry its time."""
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)) if os.name == "posix" else -1
+    if state in (_TIME_ERROR, -1):
+        return Finding("note", "clock", "not kept by a time service: times of events may be wrong")
+    return Finding("good", "clock", "kept by a time service")
+
+
+def temperatures(zones: Path) -> Iterator[Finding]:
+    """How hot it is."""
+    for name, degrees_c in sorted(read_temperatures(zones).items()):
+        hot = degrees_c >= _HOT_C
+        yield Finding("note" if hot else "good", f"temperature {name}", f"{degrees_c:.0f} C{': it throttles' * hot}")
+
+
+def disk(state_dir: Path) -> Finding:
+    """Room, and a durable write that is timed."""
+    probe = state_dir / f".doctor-{secrets.token_hex(4)}"
+    try:
+        begun = time.monotonic()
+        durable.write_durably(probe, b"x" * 4096)
+        elapsed_ms = 1e3 * (time.monotonic() - begun)
+        probe.unlink()
+        free = shutil.disk_usage(state_dir).free
+    except (OSError, FinesightError) as error:
+        return Finding("bad", "disk", f"{state_dir}: cannot write: {error}")
+    words = f"{state_dir}: {free / 2**30:.1f} GiB free, a durable write takes {elapsed_ms:.1f} ms"
+    good = free >= _LITTLE_BYTES and elapsed_ms <= _SLOW_WRITE_MS
+    return Finding("good" if good else "note", "disk", words)
+
+
+def models(config: DeviceConfig) -> Finding:
+    """The bundle and gallery that serve, loaded and run once by the engine that is configured."""
+    begun = time.monotonic()
+    try:
+        serving = open_serving(config)
+    except FinesightError as error:
+        return Finding("bad", "bundle", str(error))
+    words = f"{serving.bundle_id}, gallery {serving.gallery_id}, ready in {time.monotonic() - begun:.1f} s"
+    return Finding("good", "bundle", words)
+
+
+def broker(config: DeviceConfig) -> Finding:
+    """A connection to the broker, made and ended."""
+    if config.mqtt is None:
+        return Finding("note", "broker", "none configured: events stay in the outbox")
+    # an id of its own: the running device must not be thrown out
+    own = config.mqtt.model_copy(update={"client_id": None})
+    settings = mqtt_settings(own, config.site, config.device)
+    begun = time.monotonic()
+    try:
+        Connection(settings).close()
+    except FinesightError as error:
+        return Finding("bad", "broker", str(error))
+    return Finding("good", "broker", f"{settings.address} answers in {1e3 * (time.monotonic() - begun):.0f} ms")

@@ -1,0 +1,209 @@
+"""Health and metrics over HTTP: `/healthz` is it alive, `/readyz` does it recognise, `/metrics` for Prometheus.
+
+`/status` is the whole health report, as MQTT has it (docs/health.schema.json).
+
+The only door to http.server and prometheus_client. It answers from the moment it is made: a device that still builds
+engines is seen to be starting, not dead.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import isinf
+from socketserver import TCPServer
+from typing import Any, Protocol, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from edge.errors import ConfigError
+from edge.messaging.payload import health_payload
+from edge.telemetry.metrics import Counters, HealthReport, RuntimeState, StageTimer
+from edge.types import CameraState
+
+log = logging.getLogger(__name__)
+
+HUNG_S = 30.0  # a frame loop that did not turn for this long hangs; systemd's WatchdogSec is the same
+_REQUEST_TIMEOUT_S = 5.0
+_PREFIX = "finesight"
+_JSON = "application/json"
+_READY: frozenset[RuntimeState] = frozenset({"running", "degraded"})
+
+
+class Device(Protocol):
+    """What is asked of a running device, from the server's threads."""
+
+    counters: Counters
+    timer: StageTimer
+
+    def report(self) -> HealthReport:
+        """Its state now."""
+
+    def loop_age_s(self) -> float:
+        """Seconds since its frame loop last turned."""
+
+
+class HealthServer:
+    """Serves one device's health; `with HealthServer(...) as server: server.watch(device)`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Listen, and say "starting" until there is a device to watch.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        self._device: Device | None = None
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        try:
+            self._http = _Http((host, port), _handler(self))
+        except OSError as error:
+            raise ConfigError(f"health: cannot listen on {host}:{port}: {error.strerror}") from error
+        self.port = self._http.server_port
+        self._thread = threading.Thread(target=self._http.serve_forever, name="health", daemon=True)
+        self._thread.start()
+        log.info("health: http://%s:%d/healthz, /readyz, /status and /metrics", host, self.port)
+
+    def __enter__(self) -> HealthServer:  # noqa: PYI034  Self is not in Python 3.10
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def watch(self, device: Device) -> None:
+        """From now on, tell of a running device."""
+        self._device = device
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """HTTP status, content type and body for a path."""
+        device = self._device
+        if path == "/metrics":
+            text = generate_latest(self._process)
+            if device is not None:
+                text += generate_latest(_Families(device))
+            return 200, CONTENT_TYPE_LATEST, text
+        report = device.report() if device else None
+        state = report.state if report else "starting"
+        body: dict[str, Any] = {"state": state, "cameras": dict(report.cameras) if report else {}}
+        if path == "/healthz":
+            age_s = device.loop_age_s() if device else 0.0
+            return (200 if age_s < HUNG_S else 503), _JSON, _json(body | {"loop_age_s": round(age_s, 1)})
+        if path == "/readyz":
+            return (200 if state in _READY else 503), _JSON, _json(body)
+        if path == "/status":
+            return 200, _JSON, health_payload(report) + b"\n" if report else _json(body)
+        return 404, _JSON, _json({"error": f"found {path}, expected /healthz, /readyz, /status or /metrics"})
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without the library's reverse look-up of the host, which waits where no name server answers."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body).encode() + b"\n"
+
+
+def _handler(server: HealthServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_TIMEOUT_S  # a client that says nothing does not hold a thread
+
+        def do_GET(self) -> None:
+            status, content_type, body = server.answer(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            log.debug("health: " + format, *args)  # noqa: G003
+
+    return Handler
+
+
+class _Families(Collector):
+    """The device's counters, stage times and state as Prometheus families."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family, as it is now."""
+        yield from _counts(self._device.counters)
+        stages = HistogramMetricFamily(f"{_PREFIX}_stage_seconds", "Duration of each stage.", labels=["stage"])
+        for stage, histogram in self._device.timer.histograms().items():
+            buckets = [("+Inf" if isinf(bound_s) else str(bound_s), runs) for bound_s, runs in histogram.cumulative]
+            stages.add_metric([stage], buckets, histogram.sum_s)
+        yield stages
+        yield from _gauges(self._device.report())
+
+
+def _counts(counters: Counters) -> Iterable[Metric]:
+    families: dict[str, Metric] = {}
+    for name, labels, count in counters.items():
+        full = f"{_PREFIX}_{name}"
+        family = families.setdefault(name, Metric(full, f"{name.replace('_', ' ')} since the start.", "counter"))
+        family.add_sample(f"{full}_total", dict(labels), count)
+    return families.values()
+
+
+def _gauges(report: HealthReport) -> Iterable[Metric]:
+    for name, text, value in (
+        ("ready", "1 while the device recognises.", report.state in _READY),
+        ("uptime_seconds", "Since the start.", report.uptime_s),
+        ("outbox_events", "Messages that wait for the broker.", report.outbox_events),
+        ("outbox_bytes", "About how many bytes they take.", report.outbox_bytes),
+        ("mqtt_connected", "1 while connected to the broker.", report.mqtt_connected),
+    ):
+        family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
+        family.add_metric([], float(value))
+        yield family
+    for name, text, measured in (
+        ("gallery_age_seconds", "Since the gallery was made.", report.gallery_age_s),
+        ("gallery_drift", "Of the surety of answers since the gallery began to serve, 0..1.", report.gallery_drift),
+        ("gallery_stale", "1 while the gallery is to be renewed.", float(bool(report.gallery_stale))),
+    ):
+        if measured is not None:
+            family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
+            family.add_metric([], measured)
+            yield family
+    degrees = GaugeMetricFamily(f"{_PREFIX}_temperature_celsius", "By sensor.", labels=["sensor"])
+    for sensor, celsius in report.temperatures_c.items():
+        degrees.add_metric([sensor], celsius)
+    yield degrees
+    if report.throttling is not None:
+        slowed = GaugeMetricFamily(f"{_PREFIX}_throttling", "1 while the device is slowed down to keep cool.")
+        slowed.add_metric([], float(report.throttling))
+        yield slowed
+    offsets = GaugeMetricFamily(
+        f"{_PREFIX}_camera_clock_offset_seconds", "Clock of a camera that tells it, minus ours.", labels=["camera"]
+    )
+    for camera, offset_s in report.clock_offsets_s.items():
+        offsets.add_metric([camera], offset_s)
+    yield offsets
+    cameras = GaugeMetricFamily(
+        f"{_PREFIX}_camera_state", "1 for the state a camera is in.", labels=["camera", "state"]
+    )
+    for camera, now in report.cameras.items():
+        for state in get_args(CameraState):
+            cameras.add_metric([camera, state], float(state == now))
+    yield cameras
+    info = GaugeMetricFamily(f"{_PREFIX}_info", "Versions; the value is 1.", labels=list(report.versions))
+    info.add_metric(list(report.versions.values()), 1.0)
+    yield info

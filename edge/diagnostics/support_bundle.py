@@ -1,0 +1,131 @@
+"""One archive with what a stranger needs to help: configuration, findings, versions, metrics, log; no secrets.
+
+Rules:
+1. Whatever goes in is text and passes `scrub` first: the configuration's own secrets by value, others by their form.
+2. A part that cannot be had says why in its place; the archive is made all the same.
+3. No picture and no event goes in.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import platform
+import re
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from edge import __version__
+from edge.config.camera_url import parse_source, redact
+from edge.config.schema import DeviceConfig
+from edge.diagnostics.doctor import examine
+from edge.diagnostics.status import ask
+from edge.durable import write_durably
+from edge.errors import FinesightError
+
+_LOG_LINES = 5000
+_TIMEOUT_S = 10.0
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "openvino",
+    "hnswlib",
+    "paho-mqtt",
+    "pydantic",
+    "PyGObject",
+)
+_SECRET_KEY = re.compile(r"""(?i)\b(\w*(?:password|passwd|token|secret)\w*["']?\s*:\s*)("[^"]*"|'[^']*'|[^\s,}#]+)""")
+_STATE_FILES = ("current", "staged", "slots/a/bundle.json", "slots/b/bundle.json")
+
+
+def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list[str]:
+    """Write the archive.
+
+    Args:
+        config_file: as the operator wrote it.
+        config: what it says.
+        archive: a .tar.gz file, replaced whole.
+
+    Returns:
+        the names of the parts.
+
+    Raises:
+        FinesightError: the archive cannot be written.
+    """
+    secrets = secrets_of(config)
+    parts: dict[str, Callable[[], str]] = {
+        "device.yaml": lambda: config_file.read_text(encoding="utf-8"),
+        "doctor.txt": lambda: "\n".join(f"{f.verdict:4}  {f.thing}: {f.words}" for f in examine(config)),
+        "versions.txt": _versions,
+        "log.txt": _log,
+    }
+    parts |= {f"state/{name}": (config.state_dir / name).read_text for name in _STATE_FILES}
+    parts["state/files.txt"] = lambda: _listing(config.state_dir)
+    if config.health is not None:
+        parts["metrics.txt"] = lambda: ask(config, "/metrics")
+        parts["status.json"] = lambda: ask(config, "/status")
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, take in parts.items():
+            try:
+                text = take()
+            except (OSError, FinesightError, subprocess.SubprocessError) as error:
+                text = f"not to be had: {error}"
+            data = scrub(text, secrets).encode()
+            entry = tarfile.TarInfo(f"finesight-support/{name}")
+            entry.size, entry.mtime = len(data), int(time.time())
+            tar.addfile(entry, io.BytesIO(data))
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(archive, stream.getvalue())
+    except OSError as error:
+        raise FinesightError(f"{archive}: cannot write: {error.strerror}") from error
+    return list(parts)
+
+
+def secrets_of(config: DeviceConfig) -> set[str]:
+    """Every secret value of a configuration, however it got there."""
+    sources = [parse_source(camera.source) for camera in config.cameras.values()]
+    found = {source.password for source in sources} | {config.mqtt.password if config.mqtt else None}
+    if config.kiosk is not None:
+        found |= {config.kiosk.token, config.kiosk.upload_token}
+    return {secret for secret in found if secret}
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """A text without secrets: those that are known by value, and whatever looks like one."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _SECRET_KEY.sub(r"\1***", redact(text))
+
+
+def _versions() -> str:
+    found = {"finesight": __version__, "python": platform.python_version(), "system": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return json.dumps(found, indent=1)
+
+
+def _log() -> str:
+    command = ["journalctl", "--unit", "edge.service", "--unit", "edge-sync.service", "--lines", str(_LOG_LINES)]
+    done = subprocess.run(
+        [*command, "--no-pager", "--output", "short-iso"],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    return done.stdout or done.stderr
+
+
+def _listing(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "\n".join(f"{path.stat().st_size:12} {path.relative_to(folder)}" for path in files)

@@ -1,0 +1,82 @@
+"""A heat map as boxes with scores, and as pictures for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.imaging import image
+from edge.inference.preprocess import Placement
+from edge.types import Box, FloatArray, Image
+
+_LEAST_PX = 6  # of the canvas, the shorter side of a box; less is a speck
+_DIM = 0.25  # brightness of what was not found
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One place where the object of a query is."""
+
+    box_px: Box  # in the source picture
+    score: float  # 0..1
+    level: float  # from which on a pixel of the heat map within is the object's
+
+
+def parts_of(
+    heat: FloatArray, placed: Placement, stride: int, levels: Sequence[float], least_peak: float = 0.0
+) -> list[Found]:
+    """Every part of a heat map that is connected at one of some levels, hottest first; its peak is its score.
+
+    Two objects that touch are one part at a low level and two at a higher one, at which a faint object is none.
+
+    Args:
+        heat: (rows, columns), about 1 on the object.
+        placed: where the source picture lies on the canvas.
+        stride: canvas pixels per cell.
+        levels: of a pixel.
+        least_peak: of a part.
+    """
+    fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
+    found: dict[Box, Found] = {}
+    for level in levels:
+        labels, boxes = image.components((fine >= level).astype(np.uint8))
+        for number, (x0, y0, x1, y1) in enumerate(boxes, start=1):
+            if min(x1 - x0, y1 - y0) < _LEAST_PX:
+                continue
+            part = np.s_[int(y0) : int(y1), int(x0) : int(x1)]
+            peak = min(1.0, float(fine[part][labels[part] == number].max()))
+            box_px = placed.to_source((x0, y0, x1, y1))
+            if peak >= least_peak and box_px[2] > box_px[0] and box_px[3] > box_px[1]:
+                found.setdefault(box_px, Found(box_px, peak, level))
+    return sorted(found.values(), key=lambda one: -one.score)
+
+
+def on_source(heat: FloatArray, placed: Placement, stride: int) -> FloatArray:
+    """A heat map on the source picture's pixels: (source height, source width)."""
+    fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
+    rows = max(1, min(fine.shape[0], round(placed.source_height * placed.scale_y)))
+    columns = max(1, min(fine.shape[1], round(placed.source_width * placed.scale_x)))
+    return image.enlarge(fine[:rows, :columns], placed.source_width, placed.source_height)
+
+
+def heat_picture(heat: FloatArray) -> Image:
+    """Black over red and yellow to white: (h, w, 3) RGB."""
+    level = heat.clip(0, 1)[..., None] * 3 - np.arange(3, dtype=np.float32)
+    return np.asarray((level.clip(0, 1) * 255).round(), np.uint8)
+
+
+def highlighted(image_rgb: Image, heat: FloatArray, found: Sequence[Found]) -> Image:
+    """The picture with only what was found lit, the rest dimmed.
+
+    Args:
+        image_rgb: (h, w, 3).
+        heat: (h, w), on the picture's pixels.
+        found: what.
+    """
+    share = np.full((*heat.shape, 1), _DIM, np.float32)
+    for one in found:
+        x0, y0, x1, y1 = (round(v) for v in one.box_px)
+        share[y0:y1, x0:x1][heat[y0:y1, x0:x1] >= one.level] = 1.0
+    return np.asarray((image_rgb * share).round(), np.uint8)

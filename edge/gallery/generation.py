@@ -1,0 +1,101 @@
+"""A gallery generation: a folder of one store per category, with an index `gallery.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.durable import mismatch, write_durably
+from edge.errors import GalleryError, first_fault
+from edge.gallery.store import NAME, SCHEMA, CategoryEntry, describe_store, store_name
+
+INDEX_NAME = "gallery.json"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class _Index(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Literal[1] = Field(alias="schema")
+    generation: str
+    created_at: str
+    categories: dict[Name, CategoryEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A generation: every category a device can search."""
+
+    folder: Path
+    generation: str  # hash of the contents
+    created_at: str  # ISO 8601, UTC
+    categories: dict[str, CategoryEntry]
+
+    @property
+    def items(self) -> int:
+        """Live items of all categories."""
+        return sum(entry.items for entry in self.categories.values())
+
+    def path(self, category: str) -> Path:
+        """The store of a category."""
+        return self.folder / store_name(category)
+
+
+def generation_of(categories: dict[str, CategoryEntry]) -> str:
+    """Name a generation by the hash of its contents."""
+    parts = {name: entry.model_dump(mode="json") for name, entry in categories.items()}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def seal_gallery(folder: Path, created_at: str) -> Gallery:
+    """Write the index over the stores of a folder: from here on it is a generation.
+
+    Args:
+        folder: holds the stores that writers closed.
+        created_at: ISO 8601, UTC; not part of the generation's name.
+
+    Raises:
+        GalleryError: a store is damaged or wrongly named.
+    """
+    categories = {path.stem: describe_store(path) for path in sorted(folder.glob("*.sqlite"))}
+    gallery = Gallery(folder, generation_of(categories), created_at, categories)
+    index = {
+        "schema": SCHEMA,
+        "generation": gallery.generation,
+        "created_at": created_at,
+        "categories": {name: entry.model_dump(mode="json") for name, entry in categories.items()},
+    }
+    text = json.dumps(index, indent=1, sort_keys=True)
+    write_durably(folder / INDEX_NAME, text.encode() + b"\n")
+    return gallery
+
+
+def read_gallery(folder: Path, *, verify: bool = True) -> Gallery:
+    """Read a generation.
+
+    Args:
+        folder: of the generation.
+        verify: also hash every store.
+
+    Raises:
+        GalleryError: no generation, an altered index, or a store that is not the one that was sealed.
+    """
+    path = folder / INDEX_NAME
+    try:
+        index = _Index.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise GalleryError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise GalleryError(f"{path}: {first_fault(error)}") from error
+    if (found := generation_of(index.categories)) != index.generation:
+        raise GalleryError(f"{path}: found contents of generation {found}, expected {index.generation}")
+    gallery = Gallery(folder, index.generation, index.created_at, index.categories)
+    for category, entry in gallery.categories.items():
+        if verify and (wrong := mismatch(gallery.path(category), entry.size, entry.sha256)):
+            raise GalleryError(wrong)
+    return gallery

@@ -1,0 +1,160 @@
+"""The writer of one category's store.
+
+Rules this module keeps:
+1. A store is written whole under another name and renamed; the same input gives the same bytes: its hash names it.
+2. Deleting an item erases its vectors and pictures and leaves a tombstone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+
+import numpy as np
+
+from edge.durable import fsync_file, fsync_folder
+from edge.errors import GalleryError
+from edge.gallery.store import NAME, SCHEMA, quantise, read_category, store_name
+from edge.imaging.silhouette import SIZE as OUTLINE_SIZE
+from edge.manifest import Head
+from edge.types import FloatArray
+
+_UNIT_TOLERANCE = 0.05  # an INT8 engine's rows are only nearly of unit length
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (item_id TEXT PRIMARY KEY, label TEXT NOT NULL, metadata TEXT NOT NULL, thumbnail BLOB,
+                    outline BLOB, deleted INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE vectors (row INTEGER PRIMARY KEY, item_id TEXT NOT NULL, vector BLOB NOT NULL, scale REAL NOT NULL);
+"""
+
+
+@final
+class GalleryWriter:
+    """Writes the store of one category; it appears in the folder when the writer closes."""
+
+    def __init__(
+        self, folder: Path, category: str, space_id: str, heads: list[Head], *, base: Path | None = None
+    ) -> None:
+        """Start a store.
+
+        Args:
+            folder: of the generation; made when missing.
+            category: names the file.
+            space_id: of the embedder that made the vectors.
+            heads: of the joint vector, in order.
+            base: a store to start from instead of an empty one.
+
+        Raises:
+            GalleryError: the category cannot name a file, or the base is damaged or of another space.
+        """
+        if not re.fullmatch(NAME, category):
+            raise GalleryError(f"category {category!r}: expected letters, digits, '.', '_' and '-' only")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / store_name(category)
+        self._partial = folder / (store_name(category) + ".partial")
+        self._partial.unlink(missing_ok=True)
+        self._dim = sum(head.dim for head in heads)
+        if base is not None:
+            read_category(base, space_id, self._dim)
+            self._partial.write_bytes(base.read_bytes())
+        self._store = sqlite3.connect(self._partial)
+        self._store.executescript("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
+        if base is None:
+            self._store.executescript(_TABLES)
+            heads_json = json.dumps([head.model_dump() for head in heads])
+            meta = {"schema": str(SCHEMA), "category": category, "space_id": space_id, "heads": heads_json}
+            self._store.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
+
+    def add(
+        self,
+        item_id: str,
+        label: str,
+        vectors: FloatArray,
+        metadata: dict[str, Any] | None = None,
+        thumbnail: bytes | None = None,
+        outline: bytes | None = None,
+    ) -> None:
+        """Add an item, or bring a deleted one back.
+
+        Args:
+            item_id: unique in the category.
+            label: for people.
+            vectors: (n, dim) float32, rows of unit length, n >= 1.
+            metadata: JSON values.
+            thumbnail: JPEG or PNG bytes.
+            outline: of each picture that shows one, 64x64 bits, packed, one after the other.
+
+        Raises:
+            GalleryError: the item exists, the vectors are not unit rows of the space's length, or the outlines are not
+                whole.
+        """
+        where = f"{self._path.name}: item {item_id!r}"
+        if not item_id:
+            raise GalleryError(f"{self._path.name}: found an empty item id, expected a name")
+        if vectors.ndim != 2 or vectors.shape[0] < 1 or vectors.shape[1] != self._dim:
+            raise GalleryError(f"{where}: found vectors of shape {vectors.shape}, expected (n >= 1, {self._dim})")
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        if not np.all(np.abs(norms - 1.0) <= _UNIT_TOLERANCE):  # written so that NaN fails too
+            raise GalleryError(f"{where}: found vector lengths {norms.min():.3f} to {norms.max():.3f}, expected 1")
+        if outline is not None and (not outline or len(outline) % OUTLINE_SIZE):
+            raise GalleryError(
+                f"{where}: found outlines of {len(outline)} bytes, expected a multiple of {OUTLINE_SIZE}"
+            )
+        self._store.execute("DELETE FROM items WHERE item_id = ? AND deleted = 1", (item_id,))
+        try:
+            self._store.execute(
+                "INSERT INTO items VALUES (?, ?, ?, ?, ?, 0)",
+                (item_id, label, json.dumps(metadata or {}, sort_keys=True), thumbnail, outline),
+            )
+        except sqlite3.IntegrityError as error:
+            raise GalleryError(f"{where}: found twice, expected once") from error
+        rows, scales = quantise(vectors.astype(np.float32))
+        self._store.executemany(
+            "INSERT INTO vectors (item_id, vector, scale) VALUES (?, ?, ?)",
+            [(item_id, row.tobytes(), float(scale)) for row, scale in zip(rows, scales, strict=True)],
+        )
+
+    def delete(self, item_id: str) -> None:
+        """Erase an item and leave its tombstone.
+
+        Raises:
+            GalleryError: there is no such live item.
+        """
+        erased = self._store.execute(
+            "UPDATE items SET deleted = 1, metadata = '{}', thumbnail = NULL, outline = NULL "
+            "WHERE item_id = ? AND deleted = 0",
+            (item_id,),
+        )
+        if erased.rowcount != 1:
+            raise GalleryError(f"{self._path.name}: found no live item {item_id!r} to delete")
+        self._store.execute("DELETE FROM vectors WHERE item_id = ?", (item_id,))
+
+    def close(self) -> Path:
+        """Put the finished store in place and say where."""
+        self._store.commit()
+        self._store.execute("VACUUM")
+        self._store.close()
+        with self._partial.open("r+b") as file:
+            # The change counter, its copy and the number of the library that wrote: the only bytes of the
+            # file that the content does not decide (sqlite file format, 1.3.7 and 1.3.14).
+            for offset, length in ((24, 4), (92, 8)):
+                file.seek(offset)
+                file.write(bytes(length))
+        fsync_file(self._partial)
+        self._partial.replace(self._path)
+        fsync_folder(self._path.parent)
+        return self._path
+
+    def __enter__(self) -> GalleryWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._store.close()
+            self._partial.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""Pixels to model input: the one implementation, used on the device, in calibration and in training's evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.imaging import image
+from edge.manifest import Preprocess
+from edge.types import Box, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture landed in the model input, to map boxes back."""
+
+    scale_x: float  # input pixels per source pixel
+    scale_y: float
+    source_width: int
+    source_height: int
+
+    def to_source(self, box_in: Box) -> Box:
+        """Map a box from input pixels to the source picture, clipped to it."""
+        x0, y0, x1, y1 = box_in
+        return (
+            min(max(x0 / self.scale_x, 0.0), float(self.source_width)),
+            min(max(y0 / self.scale_y, 0.0), float(self.source_height)),
+            min(max(x1 / self.scale_x, 0.0), float(self.source_width)),
+            min(max(y1 / self.scale_y, 0.0), float(self.source_height)),
+        )
+
+
+def placement_of(spec: Preprocess, source_width: int, source_height: int) -> Placement:
+    """Say where a picture of this size lands."""
+    scale_x, scale_y = spec.width / source_width, spec.height / source_height
+    if spec.resize == "letterbox":
+        scale_x = scale_y = min(scale_x, scale_y)
+    return Placement(scale_x, scale_y, source_width, source_height)
+
+
+def to_canvas(spec: Preprocess, image_rgb: Image) -> tuple[Image, Placement]:
+    """Resize a picture onto the model's canvas: (height, width, 3) uint8 in the manifest's colour order."""
+    height, width = image_rgb.shape[:2]
+    placed = placement_of(spec, width, height)
+    if spec.resize == "stretch":
+        canvas = image.resize(image_rgb, spec.width, spec.height, spec.interpolation)
+    else:
+        inner_width = max(1, min(spec.width, round(width * placed.scale_x)))
+        inner_height = max(1, min(spec.height, round(height * placed.scale_y)))
+        canvas = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)
+        canvas[:inner_height, :inner_width] = image.resize(image_rgb, inner_width, inner_height, spec.interpolation)
+    return (image.reverse_channels(canvas) if spec.colour == "bgr" else canvas), placed
+
+
+def to_batch(spec: Preprocess, canvases: list[Image]) -> NDArray[np.generic]:
+    """Stack canvases into the model's input: (n, h, w, 3) or (n, 3, h, w), uint8 or float32 0..255."""
+    dtype = np.float32 if spec.dtype == "float32" else np.uint8
+    if spec.layout == "nhwc":
+        return np.stack(canvases).astype(dtype, copy=False)
+    batch = np.empty((len(canvases), 3, spec.height, spec.width), dtype)
+    for picture, canvas in zip(batch, canvases, strict=True):
+        for plane, channel in zip(picture, image.split_channels(canvas), strict=True):
+            plane[:] = channel
+    return batch

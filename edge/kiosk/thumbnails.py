@@ -1,0 +1,44 @@
+"""The picture of an item, for people: from the gallery that serves, or of what was taught here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.bundle.slots import gallery_folder
+from edge.errors import FinesightError, GalleryError
+from edge.gallery.store import read_pictures, store_name
+from edge.kiosk.taught_store import OverlayStore
+
+
+class ItemPictures:
+    """Reads pictures from a device's disk."""
+
+    def __init__(self, state_dir: Path, store: OverlayStore) -> None:
+        self._state_dir = state_dir
+        self._store = store
+
+    def has_item(self, generation: str, category: str, item_id: str) -> bool:
+        """Whether a gallery has a live item; a damaged store has none."""
+        try:
+            read_pictures(gallery_folder(self._state_dir, generation) / store_name(category), item_id)
+        except GalleryError:
+            return False
+        return True
+
+    def picture(self, generation: str, categories: list[str], item_id: str) -> bytes | None:
+        """JPEG or PNG bytes from the first category that has the item; None where there are none."""
+        for item in self._store.items():
+            if item.item_id == item_id:
+                try:
+                    return self._store.look(item, 0)
+                except FinesightError:
+                    return None
+        for category in categories:
+            try:
+                thumbnail, _ = read_pictures(
+                    gallery_folder(self._state_dir, generation) / store_name(category), item_id
+                )
+            except GalleryError:
+                continue
+            return thumbnail
+        return None

@@ -1,0 +1,277 @@
+"""The durable queue of messages that wait for the broker.
+
+Rules:
+1. `put` never waits for the disk. A thread commits what came in the last few milliseconds as one synced transaction.
+2. A message that the broker acknowledges before its commit never touches the disk: flash lives longer.
+3. A disk that fails is counted and tried again; until it works, messages wait, and are sent, from memory.
+4. Memory and disk are bounded. The lowest priority goes first, the oldest of it; every message dropped is counted, and
+   none that the disk gets.
+5. A damaged file is moved aside, named and counted: never a reason not to start.
+6. One process at a time: the file is locked while it is open.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+
+from edge.errors import OutboxError
+from edge.messaging.outbox_file import DamagedFileError, FailingDiskError, OutboxFile, Totals, Waiting, move_aside
+from edge.messaging.outbox_memory import OutboxMemory
+from edge.telemetry.metrics import Counters
+
+log = logging.getLogger(__name__)
+
+_IDLE_S = 60.0  # ages are looked at this often when nothing comes in
+_RETRY_S = 1.0  # between two tries of a failing disk
+
+
+class Outbox:
+    """Messages in the order of their arrival, kept until acknowledged, across restarts and power cuts."""
+
+    def __init__(
+        self,
+        path: Path,
+        counters: Counters,
+        *,
+        max_bytes: int = 64 * 1024 * 1024,
+        max_age_s: float = 7 * 24 * 3600.0,
+        max_memory_bytes: int = 8 * 1024 * 1024,
+        commit_interval_s: float = 0.005,
+        now: Callable[[], float] = time.time,
+        age_clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Open the file, or start a new one.
+
+        Args:
+            path: the SQLite file; its folder is made.
+            counters: where drops and failures are counted.
+            max_bytes: of all messages on disk.
+            max_age_s: older messages are dropped.
+            max_memory_bytes: of the messages that wait for the disk; those that are being written come on top.
+            commit_interval_s: how long the writer gathers messages for one commit.
+            now: the wall clock, which messages are stamped by.
+            age_clock: what their ages are measured by (edge/messaging/age_clock.py); None: the wall clock.
+
+        Raises:
+            OutboxError: the folder cannot be made or written, or another process holds the file.
+        """
+        self._path, self._counters, self._now = path, counters, now
+        self._age_clock = age_clock or now
+        self._max_bytes, self._max_age_s = max_bytes, max_age_s
+        self._commit_interval_s = commit_interval_s
+        self._failing = False
+        self._file: OutboxFile | None = None
+        self._file = self._open_at_start()
+        self._stored = self._file.totals() if self._file else Totals(0, 0, 0)
+
+        self._lock = threading.Lock()  # guards what follows; never held during disk work
+        self._sequence = self._stored.last_sequence
+        self._taken_up_to = self._sequence  # what the writer has seen
+        self._unstored = OutboxMemory(max_memory_bytes)
+        self._acknowledged: set[str] = set()  # on disk, to be deleted
+        self._listener: Callable[[], None] = lambda: None
+
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._rounds = 0  # the writer's finished tries
+        self._round_over = threading.Condition()
+        self._writer = threading.Thread(target=self._write_until_closed, name="outbox", daemon=True)
+        self._writer.start()
+
+    def __enter__(self) -> Outbox:  # noqa: PYI034  Self is not in Python 3.10
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def put(self, topic: str, payload: bytes, priority: int, event_id: str) -> None:
+        """Keep a message until it is acknowledged. Returns at once; an id that waits already is ignored."""
+        with self._lock:
+            if self._unstored.find(event_id) is not None:
+                self._counters.add("outbox_duplicates")
+                return
+            self._sequence += 1
+            dropped = self._unstored.put(Waiting(self._sequence, event_id, topic, payload, priority, self._now()))
+        self._count_dropped("memory", dropped)
+        self._wake.set()
+        self._listener()
+
+    def pending(self, limit: int, after: int = 0, priority: int | None = None) -> list[Waiting]:
+        """The oldest messages not yet acknowledged.
+
+        Args:
+            limit: how many at most.
+            after: only those with a higher sequence.
+            priority: only those of this priority; None: of any.
+        """
+        with self._lock:  # memory first: a message that moves to disk meanwhile is seen twice, never missed
+            unstored = [m for m in self._unstored if m.sequence > after and priority in {None, m.priority}]
+            gone = set(self._acknowledged)
+            file = self._file if after < self._taken_up_to and self._stored.messages else None
+        stored = self._read(file, limit + len(gone), after, priority) if file else []
+        waiting = {message.event_id: message for message in chain(unstored, stored) if message.event_id not in gone}
+        return sorted(waiting.values(), key=lambda message: message.sequence)[:limit]
+
+    def acknowledge(self, event_ids: Iterable[str]) -> None:
+        """Let go of messages that have arrived. Returns at once."""
+        with self._lock:
+            for event_id in event_ids:
+                message = self._unstored.find(event_id)
+                if message is None or message.sequence <= self._taken_up_to:
+                    self._acknowledged.add(event_id)
+                self._unstored.forget(event_id)
+        self._wake.set()
+
+    def watch(self, listener: Callable[[], None]) -> None:
+        """Call this after every put, in the thread that puts: it must return at once."""
+        self._listener = listener
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence of the latest put; 0 before the first."""
+        with self._lock:
+            return self._sequence
+
+    def depth(self) -> tuple[int, int]:
+        """Messages that wait, and about how many bytes they take."""
+        with self._lock:
+            messages = self._stored.messages + len(self._unstored) - len(self._acknowledged)
+            return max(messages, 0), self._stored.size + self._unstored.size
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until the writer has tried what was put and acknowledged before.
+
+        Returns:
+            Whether everything is on disk.
+        """
+        with self._round_over:
+            enough = self._rounds + 2  # the round under way may have begun before
+            self._wake.set()
+            self._round_over.wait_for(lambda: self._rounds >= enough or self._is_on_disk(), timeout_s)
+        return self._is_on_disk()
+
+    def close(self) -> None:
+        """Commit what is left and let the file go."""
+        self._closing.set()
+        self._wake.set()
+        self._writer.join()
+        self._count_dropped("closed", self._unstored)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _is_on_disk(self) -> bool:
+        with self._lock:
+            return not (self._unstored or self._acknowledged)
+
+    def _count_dropped(self, reason: str, messages: Iterable[Waiting]) -> None:
+        for message in messages:
+            self._counters.add("outbox_dropped", reason=reason, priority=str(message.priority))
+
+    def _read(self, file: OutboxFile, limit: int, after: int, priority: int | None) -> list[Waiting]:
+        try:
+            return file.read(limit, after, priority)
+        except OutboxError as error:  # the writer will meet the same failure, and act on it
+            self._counters.add("outbox_disk_errors", during="read")
+            log.warning("%s", error)
+            return []
+
+    def _open_at_start(self) -> OutboxFile | None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.open("ab").close()  # tells a folder that is not ours from a disk that fails
+        except PermissionError as error:
+            raise OutboxError(
+                f"outbox {self._path}: found no permission to write, expected a folder of ours"
+            ) from error
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise OutboxError(f"outbox {self._path}: cannot be made: {error.strerror}") from error
+        except OSError as error:
+            self._note_failure(FailingDiskError(f"outbox {self._path}: the disk refuses ({error.strerror})"))
+            return None
+        try:
+            return OutboxFile(self._path)
+        except DamagedFileError as error:
+            self._give_up(error)
+        except FailingDiskError as error:
+            self._note_failure(error)
+        return None  # the writer opens it
+
+    def _write_until_closed(self) -> None:
+        """The writer thread: gather, commit, and start again."""
+        closing = False
+        while not closing:
+            self._wake.wait(_IDLE_S)
+            self._closing.wait(_RETRY_S if self._failing else self._commit_interval_s)
+            closing = self._closing.is_set()
+            self._wake.clear()
+            try:
+                self._write()
+            except DamagedFileError as error:
+                self._note_failure(error)
+                self._give_up(error)
+            except OutboxError as error:
+                self._note_failure(error)
+            except Exception:
+                log.exception("outbox %s: the writer stumbled", self._path)
+                self._counters.add("outbox_disk_errors", during="write")
+                self._failing = True
+            if self._failing:
+                self._wake.set()
+            with self._round_over:
+                self._rounds += 1
+                self._round_over.notify_all()
+
+    def _write(self) -> None:
+        """Bring the disk up to date."""
+        if self._file is None:
+            self._file = OutboxFile(self._path)
+        with self._lock:
+            messages, acknowledged = self._unstored.take(), list(self._acknowledged)
+            self._taken_up_to = self._sequence
+        oldest = self._age_clock() - self._max_age_s
+        try:
+            applied = self._file.apply(messages, acknowledged, oldest=oldest, max_bytes=self._max_bytes)
+        except BaseException:
+            with self._lock:
+                dropped = self._unstored.refused()
+            self._count_dropped("memory", dropped)
+            raise
+        with self._lock:
+            self._unstored.written()
+            self._acknowledged.difference_update(acknowledged)
+            self._stored = applied.totals
+        # counted when it is certain: a transaction that failed is tried again
+        if messages:
+            self._counters.add("outbox_stored", applied.fresh)
+        if applied.fresh < len(messages):
+            self._counters.add("outbox_duplicates", len(messages) - applied.fresh)
+        for reason, priority in applied.dropped:
+            self._counters.add("outbox_dropped", reason=reason, priority=str(priority))
+        if self._failing:
+            self._failing = False
+            log.info("outbox %s: the disk works again", self._path)
+
+    def _note_failure(self, error: OutboxError) -> None:
+        self._counters.add("outbox_disk_errors", during="write")
+        if not self._failing:
+            log.warning("%s; messages wait in memory", error)
+        self._failing = True
+
+    def _give_up(self, error: DamagedFileError) -> None:
+        """Move a damaged file aside, so that the next try starts a new one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        try:
+            aside = move_aside(self._path)
+        except FailingDiskError as failure:
+            log.warning("%s", failure)
+            return
+        self._counters.add("outbox_damaged")
+        log.error("%s; moved it to %s and started a new one", error, aside.name)

@@ -1,0 +1,201 @@
+"""Topics and bytes of MQTT messages, from values; nothing here touches the world."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from edge.errors import PublishError
+from edge.telemetry.metrics import HealthReport
+from edge.types import CameraState, Event, EventType
+
+EVENT_SCHEMA = "finesight.event/1"
+STATUS_SCHEMA = "finesight.status/1"
+HEALTH_SCHEMA = "finesight.health/1"
+BIRTH_SCHEMA = "finesight.birth/1"
+MAX_EVENT_BYTES = 8191  # brokers and clients exist whose default limit is 10 KiB
+
+_MAX_ZONES, _MAX_CROSSINGS = 16, 8
+
+Availability = Literal["online", "offline", "stopped"]
+
+_PRIORITIES: dict[EventType, int] = {"update": 0, "new": 1, "end": 2}
+_LIVE, _HISTORICAL = b',"historical":false}', b',"historical":true}'
+# what is cut when an event is too long, mildest first: characters of a label, hits kept, characters of any other text
+_CUTS = ((256, 5, 256), (64, 5, 256), (64, 1, 128), (32, 0, 24))
+
+
+def topic_of(root: str, site: str, device: str, camera: str | None, leaf: str) -> str:
+    """The topic `<root>/<site>/<device>[/<camera>]/<leaf>`; without a camera, a topic of the device.
+
+    Raises:
+        PublishError: a level is empty or holds a character that means something in a topic.
+    """
+    levels = [level for level in (root, site, device, camera, leaf) if level is not None]
+    for level in levels:
+        if not level or any(character in "#+/" or not character.isprintable() for character in level):
+            raise PublishError(f"topic level: found {level!r}, expected printable text without # + /")
+    if root.startswith("$"):
+        raise PublishError(f"topic root: found {root!r}, expected no leading $ (brokers keep those topics)")
+    return "/".join(levels)
+
+
+def priority_of(event_type: EventType) -> int:
+    """What goes first when the outbox is full: updates (0), then news (1), last ends (2), which repeat the others."""
+    return _PRIORITIES[event_type]
+
+
+def event_payload(event: Event, site: str, device: str, boot_id: str, seq: int, *, historical: bool = False) -> bytes:
+    """The JSON of an event, shorter than 8192 bytes whatever its texts; docs/event.schema.json is its contract.
+
+    Args:
+        event: what happened.
+        site: where the device is.
+        device: its name.
+        boot_id: names one run of the process.
+        seq: counts the events of that run, from 0; with boot_id it orders them whatever the clock does.
+        historical: the event waited for a connection; one that is told of the past is flagged anyway.
+    """
+    payload = b""
+    for number, (label_length, hits, text_length) in enumerate(_CUTS):
+        fields = _event_fields(event, label_length, hits, text_length)
+        head = {
+            "schema": EVENT_SCHEMA,
+            "id": _cut(event.event_id, text_length),
+            "site": _cut(site, text_length),
+            "device": _cut(device, text_length),
+            "boot_id": _cut(boot_id, text_length),
+            "seq": seq,
+        }
+        # a subscriber should know when it does not see all; the flag stays last, mark_historical relies on it
+        cut = {"shortened": True} if number else {}
+        payload = _encode({**head, **fields, **cut, "historical": historical or event.historical})
+        if len(payload) <= MAX_EVENT_BYTES:
+            break
+    return payload
+
+
+def mark_historical(payload: bytes) -> bytes:
+    """The same event, flagged as having waited for a connection; other payloads are returned as they are."""
+    return payload[: -len(_LIVE)] + _HISTORICAL if payload.endswith(_LIVE) else payload
+
+
+def status_payload(camera: str, state: CameraState, since: float, detail: str | None = None) -> bytes:
+    """The retained JSON that tells how a camera is.
+
+    Args:
+        camera: its name.
+        state: how it is.
+        since: Unix seconds of the change to that state.
+        detail: why, in words for people; must not hold the source's credentials.
+    """
+    message = {"schema": STATUS_SCHEMA, "camera": camera, "state": state, "since": _rfc3339(since), "detail": detail}
+    return _encode(message)
+
+
+def availability_payload(availability: Availability) -> bytes:
+    """The retained word that tells whether a device is there."""
+    return availability.encode()
+
+
+def health_payload(report: HealthReport) -> bytes:
+    """The JSON of a health report."""
+    message: dict[str, Any] = {"schema": HEALTH_SCHEMA, **asdict(report)}
+    message["at"] = _rfc3339(report.at)
+    message["uptime_s"] = _number(report.uptime_s, 1)
+    return _encode(message)
+
+
+def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
+    """The retained JSON that tells what a device is.
+
+    Args:
+        report: its state.
+        cameras: the framing of each that is configured, on or off.
+    """
+    message = {
+        "schema": BIRTH_SCHEMA,
+        "site": report.site,
+        "device": report.device,
+        "boot_id": report.boot_id,
+        "at": _rfc3339(report.at),
+        "versions": dict(report.versions),
+        "cameras": {name: {"framing": framing} for name, framing in cameras.items()},
+        "safe_mode": report.safe_mode,
+        "config_error": report.config_error,
+    }
+    return _encode(message)
+
+
+def _event_fields(event: Event, label_length: int, hits: int, text_length: int) -> dict[str, Any]:
+    """The fields that say what was seen."""
+    decision = event.decision
+
+    def text(value: str) -> str:
+        return _cut(value, text_length)
+
+    def label(value: str) -> str:
+        return _cut(value, label_length)
+
+    category, match = decision.category, decision.match
+    return {
+        "type": event.type,
+        "camera": text(event.camera),
+        "track_id": event.track_id,
+        "captured_at": _rfc3339(event.captured_at),
+        "time_source": event.time_source,
+        "pts_s": None if event.pts_s is None else _number(event.pts_s, 3),
+        "box": [_number(max(0.0, min(1.0, edge))) for edge in event.box_rel],
+        "category": category and {"name": label(category.name), "score": _number(category.score)},
+        "match": match
+        and {
+            "item": text(match.item_id),
+            "label": label(match.label),
+            "score": _number(match.score),
+            "margin": _number(match.margin),
+            "probability": _number(match.probability),
+        },
+        "reason": decision.reason,
+        "top": [
+            {"item": text(hit.item_id), "label": label(hit.label), "score": _number(hit.score)}
+            for hit in decision.top[:hits]
+        ],
+        "bundle": text(event.bundle),
+        "gallery": text(event.gallery),
+        "latency_ms": _latency(event.latency_ms, text_length),
+        "zones": [text(zone) for zone in event.zones[:_MAX_ZONES]],
+        "crossings": [
+            {"line": text(one.line), "direction": one.direction} for one in event.crossings[-_MAX_CROSSINGS:]
+        ],
+    }
+
+
+def _latency(latency_ms: Mapping[str, float], text_length: int) -> dict[str, float | None]:
+    """Milliseconds by stage, the sixteen slowest."""
+    slowest = sorted(latency_ms.items(), key=lambda item: -item[1])[:16]
+    kept = dict(slowest)
+    return {_cut(stage, text_length): _number(ms, 2) for stage, ms in latency_ms.items() if stage in kept}
+
+
+def _number(value: float, digits: int = 4) -> float | None:
+    """A number that JSON can carry: rounded, and null where an engine gave NaN or infinity."""
+    return round(float(value), digits) if math.isfinite(value) else None
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _rfc3339(unix_s: float) -> str:
+    moment = datetime.fromtimestamp(unix_s, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    # a lone surrogate, as a broken file name may hold, has no UTF-8
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", errors="replace")

@@ -1,0 +1,76 @@
+"""One bundle and one gallery generation, loaded together: what answers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edge.finder.finder import Finder
+from edge.finder.taught_search import Sought
+from edge.gallery.rerank import RERANKED, Outlines
+from edge.imaging.silhouette import Outline
+from edge.inference.stages import Stages
+from edge.manifest import OpenSet
+from edge.recognition.decision import SEARCH_DEPTH, decide
+from edge.types import Category, Decision, FloatArray, Hit
+
+
+class Search(Protocol):
+    """The gallery of one category."""
+
+    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
+        """The k nearest items of each (n, dim) unit row, best first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One bundle and one gallery generation, loaded together."""
+
+    bundle_id: str
+    gallery_id: str
+    stages: Stages
+    indexes: dict[str, Search]  # by category
+    open_sets: dict[str, OpenSet]  # by category
+    older: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
+    gallery_created_at: str | None = None  # ISO 8601, UTC
+    outlines: dict[str, Outlines] = field(default_factory=dict)  # by category, of those where outlines count
+    finder: Finder | None = None  # None: nothing is sought
+    sought: tuple[Sought, ...] = ()  # taught things, which the detector may not know
+
+    @property
+    def category_threshold(self) -> float:
+        """Probability below which a category is unknown."""
+        return self.stages.classifier.model.threshold if self.stages.classifier else 0.0
+
+    @property
+    def spaces(self) -> dict[str, str]:
+        """The embedding space of each category's queries."""
+        return {category: embedder.model.space_id for category, embedder in self.stages.embedders.items()}
+
+    def wants_outline(self, categories: Collection[str]) -> bool:
+        """Whether the outline of an object that may be of these categories counts."""
+        return self.stages.localiser is not None and not self.outlines.keys().isdisjoint(categories)
+
+    def search(self, vectors: Mapping[str, FloatArray], outline: Outline | None = None) -> dict[str, list[Hit]]:
+        """The nearest items of one object, by category; a category without a gallery is left out.
+
+        Args:
+            vectors: of the object, by category, each (dim,) of unit length.
+            outline: of the object; None: the vectors decide alone.
+        """
+        hits = {}
+        for name, vector in vectors.items():
+            if name in self.indexes:
+                outlines = self.outlines.get(name) if outline is not None else None
+                depth = max(RERANKED, SEARCH_DEPTH) if outlines else SEARCH_DEPTH
+                found = self.indexes[name].search(vector[None], depth)[0]
+                hits[name] = (
+                    outlines.rerank(found, outline)[:SEARCH_DEPTH] if outlines and outline is not None else found
+                )
+        return hits
+
+    def decide(self, categories: Sequence[Category], hits: dict[str, list[Hit]]) -> Decision:
+        """What one object is, by the bundle's thresholds."""
+        return decide(list(categories), hits, self.open_sets, self.category_threshold)

@@ -1,0 +1,128 @@
+"""What packed models say of held-out crops: the answers that open-set rules are fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge.gallery.item_vectors import gathered, widened
+from edge.gallery.rerank import RERANKED, Outlines
+from edge.imaging.silhouette import Outline
+from edge.inference.stages import Embedder, Stages
+from edge.recognition.decision import categories_to_search
+from edge.telemetry.timing import Timings
+from edge.types import Box, Category, FloatArray, Hit, Image
+from quantize.dataset import Sample
+from quantize.fit_thresholds import Asked
+from quantize.probes import Gallery
+
+
+def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
+    """The gallery of each category, as it is embedded for a device, by the form that ships.
+
+    Raises:
+        CaptureError: a crop cannot be read.
+        EngineError: a model cannot be run.
+    """
+    galleries = {}
+    for category in sorted({sample.category for sample in samples}):
+        embedder = stages.embedders[category]
+        listed: dict[str, list[Sample]] = {}
+        for sample in samples:
+            if sample.category == category:
+                listed.setdefault(sample.item, []).append(sample)
+        rows: list[tuple[str, FloatArray]] = []
+        for item, crops in listed.items():  # the pictures of one item at a time are held
+            pictures = [sample.crop(embedder.model.preprocess.crop_margin) for sample in crops]
+            rows += [(item, _vector(view, embedder)) for view in widened(pictures)]
+        named = tuple(item for item, _ in rows)
+        vectors = gathered(np.stack([row for _, row in rows]), named, embedder.model.gathering)
+        galleries[category] = Gallery(vectors, named)
+    return galleries
+
+
+def items_of(galleries: Mapping[str, Gallery]) -> dict[str, list[str]]:
+    """The items of each category, in order."""
+    return {category: sorted(set(gallery.items)) for category, gallery in galleries.items()}
+
+
+def ask(
+    samples: Sequence[Sample],
+    stages: Stages,
+    galleries: Mapping[str, Gallery],
+    outlines: Mapping[str, Outlines] | None = None,
+) -> list[Asked]:
+    """Classify and embed each crop as a device would, and compare it with every item of the likely categories.
+
+    Args:
+        samples: held-out crops.
+        stages: of the bundle.
+        galleries: by category.
+        outlines: of the categories where they count beside the vectors.
+
+    Raises:
+        CaptureError: a crop cannot be read.
+        EngineError: a model cannot be run.
+    """
+    items = items_of(galleries)
+    heard = []
+    for sample in samples:
+        categories = _categories(sample, stages)
+        searched = [category.name for category in categories if category.name in galleries]
+        vectors = {one: _embed(sample, one) for one in {stages.embedders[name] for name in searched}}
+        scores = {
+            name: best_by_item(vectors[stages.embedders[name]], galleries[name], items[name]) for name in searched
+        }
+        counting = [name for name in searched if name in (outlines or {})]
+        if outlines and counting and (shown := _outline(sample, stages)) is not None:
+            scores |= {name: reranked(scores[name], items[name], outlines[name], shown) for name in counting}
+        heard.append(Asked(sample.item, categories, scores))
+    return heard
+
+
+def best_by_item(vector: FloatArray, gallery: Gallery, items: Sequence[str]) -> FloatArray:
+    """The best cosine of a unit vector with each item, (items,)."""
+    position = {item: i for i, item in enumerate(items)}
+    best = np.full(len(items), -1.0, np.float32)
+    np.maximum.at(best, [position[item] for item in gallery.items], gallery.vectors @ vector)
+    return best
+
+
+def reranked(scores: FloatArray, items: Sequence[str], outlines: Outlines, outline: Outline) -> FloatArray:
+    """The best scores fused with the outlines' overlap, (items,); -1 beyond those that are re-ranked."""
+    best = [Hit(items[i], items[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:RERANKED]]
+    position = {item: i for i, item in enumerate(items)}
+    fused = np.full(len(items), -1.0, np.float32)
+    for hit in outlines.rerank(best, outline):
+        fused[position[hit.item_id]] = hit.score
+    return fused
+
+
+def _outline(sample: Sample, stages: Stages) -> Outline | None:
+    if stages.localiser is None:
+        return None
+    picture = sample.crop(stages.localiser.model.preprocess.crop_margin)
+    return stages.localiser.outlines(picture, _whole(picture), Timings())[0]
+
+
+def _categories(sample: Sample, stages: Stages) -> list[Category]:
+    """The categories worth a search; the true one where the detector's label names it."""
+    if stages.classifier is None:
+        return [Category(sample.category, 1.0)]
+    model = stages.classifier.model
+    picture = sample.crop(model.preprocess.crop_margin)
+    named = stages.classifier.name(stages.classifier.classify(picture, _whole(picture), Timings())[0])
+    return categories_to_search(named, model.threshold, stages.embedders)
+
+
+def _embed(sample: Sample, embedder: Embedder) -> FloatArray:
+    return _vector(sample.crop(embedder.model.preprocess.crop_margin), embedder)
+
+
+def _vector(picture: Image, embedder: Embedder) -> FloatArray:
+    return np.asarray(embedder.embed(picture, _whole(picture), Timings())[0], np.float32)
+
+
+def _whole(picture: Image) -> list[Box]:
+    return [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]

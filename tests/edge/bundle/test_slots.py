@@ -1,0 +1,327 @@
+"""Bundles, slots and the pointer that switches them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from edge.bundle import slots
+from edge.bundle.active_pointer import current, staged
+from edge.errors import BundleError, FinesightError, GalleryError
+from edge.manifest import Head
+from tests.power_cut import PowerCut
+from tests.store_samples import SPACE, compatible_with, make_bundle, make_gallery
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    """A device that serves bundle `one` with three items."""
+    state_dir = tmp_path / "device"
+    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    generation = slots.install_gallery(make_gallery(tmp_path / "three"), state_dir)
+    slots.activate(state_dir, slot, generation)
+    return state_dir
+
+
+def stage_two(device: Path, tmp_path: Path) -> None:
+    """Bundle `two` and four items wait."""
+    slot = slots.install_bundle(make_bundle(tmp_path / "two", "two", 2), device)
+    slots.stage(device, slot, slots.install_gallery(make_gallery(tmp_path / "four", 4), device))
+
+
+def serving(device: Path) -> tuple[str, int]:
+    """What the device reads, every hash checked."""
+    held, gallery = slots.read_serving(device)
+    return held.manifest.bundle_id, gallery.items
+
+
+def test_the_first_bundle_serves_after_activation(device):
+    assert serving(device) == ("one", 3)
+    assert current(device).slot == "a"
+    assert current(device).previous is None
+
+
+def test_installing_leaves_the_serving_pair_alone(device, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in (device / "slots" / "a").rglob("*")}
+    stage_two(device, tmp_path)
+    assert serving(device) == ("one", 3)
+    assert before == {path: path.stat().st_mtime_ns for path in (device / "slots" / "a").rglob("*")}
+
+
+def test_activation_switches_bundle_and_gallery_together(device, tmp_path):
+    stage_two(device, tmp_path)
+    now = slots.activate(device)
+    assert serving(device) == ("two", 4)
+    assert (now.slot, now.previous.slot, now.previous.bundle_id) == ("b", "a", "one")
+    assert staged(device) is None
+    assert slots.activate(device) == now
+
+
+def test_rollback_switches_both_back_and_may_be_undone(device, tmp_path):
+    stage_two(device, tmp_path)
+    slots.activate(device)
+    slots.rollback(device)
+    assert serving(device) == ("one", 3)
+    slots.rollback(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_bundle_is_activated_by_its_id(device, tmp_path):
+    stage_two(device, tmp_path)
+    assert slots.activate(device, "two").slot == "b"
+    with pytest.raises(BundleError, match="expected 'three' among them"):
+        slots.activate(device, "three")
+
+
+def test_a_bundle_already_there_is_not_installed_twice(device, tmp_path):
+    assert slots.install_bundle(tmp_path / "one", device) == "a"
+    assert not (device / "slots" / "b").exists()
+
+
+def test_old_galleries_go_when_neither_pair_needs_them(device, tmp_path):
+    for n in (4, 5, 6):
+        generation = slots.install_gallery(make_gallery(tmp_path / str(n), n), device)
+        slots.activate(device, None, generation)
+    assert serving(device) == ("one", 6)
+    assert len(list((device / "gallery").iterdir())) == 2
+
+
+def test_nothing_to_activate_or_roll_back_to_is_said(tmp_path, device):
+    with pytest.raises(BundleError, match="found nothing staged"):
+        slots.activate(tmp_path / "new")
+    with pytest.raises(BundleError, match="found no previous bundle"):
+        slots.rollback(device)
+    with pytest.raises(BundleError, match="found no activated bundle"):
+        slots.read_serving(tmp_path / "new")
+
+
+def test_a_gallery_of_another_space_is_refused_and_both_are_named(device, tmp_path):
+    other = make_gallery(tmp_path / "other", 2, space_id="b" * 64)
+    generation = slots.install_gallery(other, device)
+    with pytest.raises(
+        BundleError, match=f"'tyre': found gallery {generation} in embedding space {'b' * 64}"
+    ) as caught:
+        slots.activate(device, None, generation)
+    assert f"expected space {SPACE} of 12 of bundle one" in str(caught.value)
+    assert serving(device) == ("one", 3)
+
+
+def test_an_older_gallery_that_the_bundle_declares_serves_until_its_own_comes(device, tmp_path):
+    slot = slots.install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
+    slots.activate(device, slot)
+    assert serving(device) == ("new", 3)  # the gallery of the bundle before
+    own = slots.install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
+    slots.activate(device, None, own)
+    assert serving(device) == ("new", 4)
+    slots.rollback(device)
+    assert serving(device) == ("new", 3)
+
+
+def test_what_is_declared_of_another_category_or_another_length_is_not_searched(device, tmp_path):
+    folder = make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=("c" * 64,))
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["embedders"][0]["compatible"].append(compatible_with(SPACE, "wheel"))
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    slot = slots.install_bundle(folder, device)
+    with pytest.raises(BundleError, match=f"in embedding space {SPACE}"):
+        slots.activate(device, slot)
+    manifest["embedders"][0]["compatible"].append(compatible_with(SPACE))
+    manifest["embedders"][0]["heads"] = [Head(name="class", dim=6).model_dump()]
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    slot = slots.install_bundle(folder, device)
+    with pytest.raises(BundleError, match=f"of 12 numbers, expected space {'b' * 64} of 6"):
+        slots.activate(device, slot)
+
+
+def damage_truncate(folder: Path) -> None:
+    path = folder / "models" / "tyre.onnx"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def damage_flip(folder: Path) -> None:
+    path = folder / "models" / "tyre.onnx"
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+
+
+def damage_missing(folder: Path) -> None:
+    (folder / "detector.onnx").unlink()
+
+
+def damage_link(folder: Path) -> None:
+    (folder / "detector.onnx").rename(folder.parent / "outside.onnx")
+    (folder / "detector.onnx").symlink_to(folder.parent / "outside.onnx")
+
+
+def damage_linked_folder(folder: Path) -> None:
+    shutil.move(folder / "models", folder.parent / "elsewhere")
+    (folder / "models").symlink_to(folder.parent / "elsewhere")
+
+
+def edit(folder: Path, change: Callable[[dict], None]) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text())
+    change(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
+def damage_wrong_hash(folder: Path) -> None:
+    edit(folder, lambda manifest: manifest["files"][0].update(sha256="0" * 64))
+
+
+def damage_path_outside(folder: Path) -> None:
+    edit(folder, lambda manifest: manifest["files"][0].update(path="../../etc/evil.onnx"))
+
+
+def damage_absolute_path(folder: Path) -> None:
+    edit(folder, lambda manifest: manifest["files"][0].update(path="/etc/evil.onnx"))
+
+
+def damage_not_json(folder: Path) -> None:
+    (folder / "bundle.json").write_text("{")
+
+
+DAMAGES = [
+    (damage_truncate, r"tyre\.onnx: found 100 bytes, expected \d+"),
+    (damage_flip, r"tyre\.onnx: found SHA-256 .*, expected"),
+    (damage_missing, r"detector\.onnx: found nothing, expected a regular file"),
+    (damage_link, r"detector\.onnx: found a link out of the bundle folder"),
+    (damage_linked_folder, r"tyre\.onnx: found a link out of the bundle folder"),
+    (damage_wrong_hash, rf"detector\.onnx: found SHA-256 .*, expected {'0' * 64}"),
+    (damage_path_outside, r"files\.0\.path: .*'../../etc/evil\.onnx' leaves the bundle folder"),
+    (damage_absolute_path, r"files\.0\.path: .*'/etc/evil\.onnx' leaves the bundle folder"),
+    (damage_not_json, r"bundle\.json: \(top\): Invalid JSON"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_damaged_bundle_is_not_installed_and_the_old_one_serves(device, tmp_path, damage, message):
+    damage(make_bundle(tmp_path / "bad", "bad", 2))
+    with pytest.raises(BundleError, match=message):
+        slots.install_bundle(tmp_path / "bad", device)
+    assert serving(device) == ("one", 3)
+    assert not (device / "slots" / "b").exists()
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_slot_damaged_after_installing_is_not_activated(device, tmp_path, damage, message):
+    stage_two(device, tmp_path)
+    damage(device / "slots" / "b")
+    with pytest.raises(BundleError, match=message):
+        slots.activate(device)
+    assert serving(device) == ("one", 3)
+
+
+def test_a_damaged_gallery_is_not_installed(device, tmp_path):
+    store = make_gallery(tmp_path / "bad", 9) / "tyre.sqlite"
+    store.write_bytes(store.read_bytes()[:-1])
+    with pytest.raises(GalleryError, match=r"tyre\.sqlite: found \d+ bytes, expected"):
+        slots.install_gallery(tmp_path / "bad", device)
+    assert serving(device) == ("one", 3)
+
+
+def test_a_damaged_serving_slot_names_the_previous_and_rollback_uses_it(device, tmp_path):
+    stage_two(device, tmp_path)
+    slots.activate(device)
+    damage_flip(device / "slots" / "b")
+    with pytest.raises(BundleError, match=r"bundle two in slot b cannot serve: .*; previous is bundle one in slot a"):
+        slots.read_serving(device)
+    slots.rollback(device)
+    assert serving(device) == ("one", 3)
+    assert slots.install_bundle(tmp_path / "two", device) == "b"
+    assert slots.read_slots(device)[1].problem is None
+
+
+def test_rollback_refuses_a_slot_that_was_filled_anew(device, tmp_path):
+    stage_two(device, tmp_path)
+    slots.activate(device)
+    slots.install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
+    with pytest.raises(BundleError, match="slot a: found bundle new, expected one"):
+        slots.rollback(device)
+    assert serving(device) == ("two", 4)
+
+
+def test_a_damaged_pointer_is_named_and_a_full_choice_repairs_it(device):
+    generation = current(device).gallery
+    (device / "current").write_text('{"slot": "../c"}')
+    with pytest.raises(BundleError, match="current: found a damaged pointer"):
+        slots.read_serving(device)
+    slots.activate(device, "a", generation)
+    assert serving(device) == ("one", 3)
+
+
+def test_the_slots_are_described(device, tmp_path):
+    stage_two(device, tmp_path)
+    assert staged(device).bundle_id == "two"
+    damage_flip(device / "slots" / "b")
+    first, second = slots.read_slots(device)
+    assert first == slots.Slot("a", "one", None, serving=True)
+    assert (second.bundle_id, second.serving) == ("two", False)
+    assert "found SHA-256" in second.problem
+
+
+def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) -> set[tuple[str, int]]:
+    """Act on a copy of the device with the power cut at every n-th change; say what the devices served then."""
+    seen, problems = set(), []
+    for n in count(1):
+        copy = tmp_path / f"cut{n}"
+        shutil.copytree(device, copy)
+        with PowerCut(n) as power:
+            try:
+                act(copy)
+            except FinesightError as error:
+                problems.append(str(error))
+        seen.add(serving(copy))
+        act(copy)  # after the power is back
+        assert slots.read_slots(copy)[0].problem is None
+        if not power.happened:
+            assert n > 5
+            assert all("power cut" in problem for problem in problems)
+            return seen
+        shutil.rmtree(copy)
+    return seen
+
+
+def test_a_power_cut_while_installing_leaves_the_serving_pair(device, tmp_path):
+    make_bundle(tmp_path / "two", "two", 2)
+    make_gallery(tmp_path / "four", 4)
+
+    def install(copy: Path) -> None:
+        slot = slots.install_bundle(tmp_path / "two", copy)
+        slots.stage(copy, slot, slots.install_gallery(tmp_path / "four", copy))
+
+    assert cut_everywhere(device, tmp_path, install) == {("one", 3)}
+
+
+def test_a_power_cut_while_overwriting_a_slot_leaves_the_serving_pair(device, tmp_path):
+    stage_two(device, tmp_path)
+    make_bundle(tmp_path / "new", "new", 3)
+    assert cut_everywhere(device, tmp_path, lambda copy: slots.install_bundle(tmp_path / "new", copy)) == {("one", 3)}
+
+
+def test_a_power_cut_while_activating_leaves_the_old_or_the_new_pair(device, tmp_path):
+    stage_two(device, tmp_path)
+    assert cut_everywhere(device, tmp_path, slots.activate) == {("one", 3), ("two", 4)}
+
+
+def test_a_power_cut_while_rolling_back_leaves_the_old_or_the_new_pair(device, tmp_path):
+    stage_two(device, tmp_path)
+    slots.activate(device)
+
+    def roll_back(copy: Path) -> None:
+        if current(copy).bundle_id == "two":
+            slots.rollback(copy)
+
+    assert cut_everywhere(device, tmp_path, roll_back) == {("two", 4), ("one", 3)}
+
+
+def test_a_cut_tears_what_was_not_flushed(tmp_path):
+    with PowerCut(2) as power:
+        (tmp_path / "file").write_bytes(b"12345678")
+        with pytest.raises(OSError, match="power cut"):
+            (tmp_path / "file").rename(tmp_path / "other")
+    assert power.happened
+    assert (tmp_path / "file").read_bytes() == b"1234"

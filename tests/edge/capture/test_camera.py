@@ -1,0 +1,394 @@
+"""How cameras are kept open."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge.capture.camera import Camera
+from edge.capture.latest_frames import Mailbox
+from edge.capture.open_source import choose_backend, open_source
+from edge.capture.policy import Policy, policy_for
+from edge.config.camera_url import BadPictureError, CaptureOptions, EndOfStream, Picture, parse_source
+from edge.config.schema import ViewConfig
+from edge.errors import CaptureError
+from tests.fakes import FakeSource, FakeTiming, a_picture
+
+RTSP = parse_source("rtsp://cam/live")
+FILE = parse_source("file:///x.mp4")
+DEAD = CaptureError("rtsp://cam/live: gone")
+
+
+class Bench:
+    """A camera on a fake clock that plays one script per opening and stops when they are used up."""
+
+    def __init__(self, source, *sessions, policy=None, mailbox=None, back_at_s=None):
+        self.clock = FakeTiming()
+        self.states = []
+        self.doors = []
+        self.mailbox = mailbox or Mailbox()
+        self._sessions = iter(sessions)
+        self.port = None if back_at_s is None else FakeCameraPort(self.clock, back_at_s)
+        self.camera = Camera(
+            "cam", source, self._open, self.mailbox, self._on_state, policy or Policy(), self.clock.timing, self.port
+        )
+
+    def _open(self):
+        session = next(self._sessions, None)
+        if session is None:
+            self.camera._stop.set()
+            session = []
+        if isinstance(session, Exception):
+            raise session
+        self.doors.append(FakeSource(session, self.clock))
+        return self.doors[-1]
+
+    def _on_state(self, camera, state, evidence):
+        self.states.append((state, evidence))
+
+    def run(self):
+        self.camera.run()
+        return [state for state, _ in self.states]
+
+    def run_every_frame(self):
+        thread = threading.Thread(target=self.camera.run)
+        self.mailbox.add("cam")
+        thread.start()
+        frames = list(self.mailbox.frames())
+        thread.join()
+        return frames
+
+
+class FakeCameraPort:
+    """A camera that is away from now until a moment of the fake clock."""
+
+    def __init__(self, clock, back_at_s):
+        self._clock, self._back_ns = clock, round(back_at_s * 1e9)
+        self.asked = 0
+
+    def __call__(self):
+        self.asked += 1
+        return self._clock.now_ns >= self._back_ns
+
+
+def pictures(count, step_s=0.1):
+    return [a_picture(i * step_s) for i in range(count)]
+
+
+def test_online_means_a_frame_was_seen():
+    bench = Bench(RTSP, [a_picture()])
+    assert bench.run()[0] == "online"
+    assert bench.states[0][1] == "6x4 by fake"
+
+
+def test_a_slow_reader_gets_the_newest_frame_and_the_rest_is_counted():
+    bench = Bench(RTSP, [a_picture(shade=i) for i in range(5)])
+    bench.run()
+    frame = bench.mailbox.take(0)
+    assert (frame.index, int(frame.image_rgb[0, 0, 0])) == (4, 4)
+    assert bench.camera.dropped == {"superseded": 4}
+    assert bench.camera.frames == 5
+
+
+def test_a_dead_stream_is_opened_again():
+    bench = Bench(RTSP, [a_picture(), DEAD], [a_picture()])
+    assert bench.run()[:3] == ["online", "reconnecting", "online"]
+    assert bench.states[1][1] == str(DEAD)
+    assert all(door.closed for door in bench.doors)
+
+
+def test_waits_double_to_a_ceiling():
+    bench = Bench(RTSP, *[DEAD] * 8)
+    bench.run()
+    assert bench.clock.waits_s[:8] == [1, 1, 2, 4, 8, 15, 15, 15]  # chance 0: half of 1 2 4 8 16 30, at least 1
+
+
+def test_chance_spreads_the_waits_up_to_the_ceiling():
+    bench = Bench(RTSP, *[DEAD] * 8)
+    object.__setattr__(bench.clock.timing, "chance", lambda: 1.0)
+    bench.run()
+    assert bench.clock.waits_s[:8] == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_a_camera_that_stays_away_is_offline_after_three_failures():
+    bench = Bench(RTSP, *[DEAD] * 4)
+    assert bench.run()[:2] == ["reconnecting", "offline"]
+    assert bench.camera.reconnects == 4
+
+
+def test_good_seconds_reset_the_wait_and_a_flicker_does_not():
+    flicker = [a_picture(), DEAD]
+    good = [a_picture(), *[None, a_picture()] * 41, DEAD]  # each None is a quarter of a second
+    bench = Bench(RTSP, DEAD, DEAD, DEAD, flicker, good)
+    bench.run()
+    assert bench.clock.waits_s[:5] == [1, 1, 2, 4, 1]
+
+
+def test_a_camera_that_comes_back_is_opened_within_two_seconds_however_long_it_was_away():
+    bench = Bench(RTSP, *[DEAD] * 6, [a_picture()], back_at_s=40.0)
+    opened_s = []
+    opens = bench.camera._open_door
+    bench.camera._open_door = lambda: (opened_s.append(bench.clock.now_ns / 1e9), opens())[1]
+    bench.run()
+    assert opened_s[:7] == [1, 2, 3, 5, 9, 17, 32]  # the seventh found it away: waits of 1 1 2 4 8 15
+    assert 40 <= opened_s[7] <= 42
+
+
+def test_a_camera_that_comes_back_while_it_is_being_opened_is_opened_again_at_once():
+    bench = Bench(RTSP, *[DEAD] * 7, [a_picture()], back_at_s=33.0)
+    opened_s = []
+    opens = bench.camera._open_door
+
+    def open_slowly():
+        opened_s.append(bench.clock.now_ns / 1e9)
+        if opened_s[-1] == 32:
+            bench.clock.advance(2.0)
+        return opens()
+
+    bench.camera._open_door = open_slowly
+    bench.run()
+    assert opened_s[5:8] == [17, 32, 35]
+
+
+def test_a_camera_that_came_back_but_gives_no_stream_is_asked_from_the_shortest_wait_on():
+    bench = Bench(RTSP, *[DEAD] * 12, back_at_s=40.0)
+    bench.run()
+    waits_s = bench.clock.waits_s
+    assert waits_s[-5:] == [1, 1, 2, 4, 8]
+    assert len(waits_s) - 5 == bench.port.asked - 12
+
+
+def test_a_camera_that_is_there_and_refuses_is_not_asked_in_between():
+    bench = Bench(RTSP, *[DEAD] * 6, back_at_s=0.0)
+    bench.run()
+    assert bench.clock.waits_s[:6] == [1, 1, 2, 4, 8, 15]
+    assert bench.port.asked == 6
+
+
+def test_silence_is_stalled_then_opened_again():
+    bench = Bench(RTSP, [a_picture(), *[None] * 100], [a_picture()])
+    assert bench.run()[:4] == ["online", "stalled", "reconnecting", "online"]
+    assert bench.states[1][1] == "no frame for 5.0 s"
+    assert bench.states[2][1] == "rtsp://cam/live: no frame for 15 s"
+
+
+def test_a_stalled_camera_that_resumes_is_online():
+    assert Bench(RTSP, [a_picture(), *[None] * 21, a_picture()]).run()[:3] == ["online", "stalled", "online"]
+
+
+def test_a_camera_whose_stream_ends_is_opened_again():
+    bench = Bench(RTSP, [a_picture(), EndOfStream()], [a_picture()])
+    assert bench.run()[:3] == ["online", "reconnecting", "online"]
+
+
+def test_a_file_ends():
+    bench = Bench(FILE, pictures(3))
+    assert bench.run() == ["online", "offline"]
+    assert bench.states[-1][1] == "end of stream after 3 frames"
+    assert bench.camera.error is None
+    assert bench.mailbox.take(0).index == 2
+    assert bench.mailbox.drained
+
+
+def test_a_file_that_cannot_be_read_is_told_once_and_not_tried_again():
+    bench = Bench(FILE, CaptureError("file:///x.mp4: found 0 bytes, expected a video"), pictures(3))
+    assert bench.run() == ["offline"]
+    assert str(bench.camera.error) == "file:///x.mp4: found 0 bytes, expected a video"
+    assert bench.clock.waits_s == []
+
+
+def test_a_loop_begins_again_without_a_change_of_state():
+    bench = Bench(parse_source("file:///x.mp4?loop=1"), pictures(3), pictures(3))
+    assert bench.run() == ["online", "offline"]
+    assert bench.states[-1][1] == "stopped"
+    assert bench.camera.frames == 6
+
+
+def test_every_frame_of_a_file_reaches_a_slow_reader():
+    bench = Bench(FILE, pictures(50), policy=policy_for(FILE, "every_frame"))
+    assert list(range(50)) == [frame.index for frame in bench.run_every_frame()]
+    assert not bench.camera.dropped
+
+
+def test_a_file_in_real_time_comes_at_its_own_pace():
+    bench = Bench(FILE, pictures(4, step_s=0.5), policy=policy_for(FILE, "real_time"))
+    bench.run()
+    assert bench.clock.waits_s == [0.5, 0.5, 0.5]
+    assert bench.mailbox.take(0).captured_ns == 2_500_000_000
+
+
+def test_an_unreadable_picture_is_counted_and_passed_over():
+    bench = Bench(FILE, [a_picture(0.0), BadPictureError("b.jpg: found 0 bytes"), a_picture(1.0)])
+    assert bench.run() == ["online", "offline"]
+    assert bench.camera.dropped["unreadable"] == 1
+    assert bench.camera.frames == 2
+
+
+def test_a_bug_in_a_door_costs_a_reconnection_not_the_camera():
+    bench = Bench(RTSP, [a_picture(), ZeroDivisionError("bug")], [a_picture()])
+    assert bench.run()[:3] == ["online", "reconnecting", "online"]
+
+
+def test_captured_is_when_the_buffer_arrived_and_the_cameras_clock_where_it_has_one():
+    bench = Bench(RTSP, [a_picture(arrived_ns=42)])
+    bench.run()
+    frame = bench.mailbox.take(0)
+    assert (frame.captured_ns, frame.captured_at) == (42, 1_700_000_001)
+
+
+def test_a_camera_that_hangs_holds_up_neither_another_nor_the_end():
+    mailbox, release, opened = Mailbox(), threading.Event(), threading.Event()
+    clock, states = FakeTiming(), []
+
+    def hang():
+        opened.set()
+        release.wait()
+        raise DEAD
+
+    stuck = Camera("stuck", RTSP, hang, mailbox, lambda *state: states.append(state), Policy(), clock.timing)
+    stuck.start()
+    assert opened.wait(10)
+    other = Bench(RTSP, [a_picture()], mailbox=mailbox)
+    other.run()
+    assert mailbox.take(10).camera == "cam"
+    clock.advance(16)
+    stuck.watch()
+    assert states == [("stuck", "stalled", "the library has not returned for 16 s")]
+    assert not stuck.stop(timeout_s=0)
+    release.set()
+    assert stuck.stop(timeout_s=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "present", "door"),
+    [
+        ("rtsp://cam/x", "auto", {"rtspsrc"}, "gstreamer"),
+        ("rtsp://cam/x", "auto", None, "opencv"),
+        ("rtsp://cam/x", "opencv", {"rtspsrc"}, "opencv"),
+        ("file:///x.mp4", "auto", {"rtspsrc"}, "opencv"),
+        ("file:///x.mp4", "gstreamer", {"rtspsrc"}, "gstreamer"),
+        ("v4l2://0", "auto", {"v4l2src"}, "opencv"),
+        ("v4l2://0", "auto", {"v4l2src", "nvv4l2decoder"}, "gstreamer"),
+        ("csi://0", "auto", {"nvarguscamerasrc"}, "gstreamer"),
+        ("folder:///x", "auto", None, "folder"),
+        ("file:///x.JPG", "auto", None, "folder"),
+    ],
+)
+def test_the_door_that_suits_the_source(text, asked, present, door):
+    present = None if present is None else frozenset(present)
+    assert door == choose_backend(parse_source(text), asked, present, CaptureOptions())
+
+
+@pytest.mark.parametrize(("text", "asked"), [("rtsp://cam/x", "gstreamer"), ("csi://0", "auto")])
+def test_gstreamer_that_is_needed_and_missing_is_an_error(text, asked):
+    with pytest.raises(CaptureError, match="found no GStreamer"):
+        choose_backend(parse_source(text), asked, None, CaptureOptions())
+
+
+def test_udp_needs_gstreamer():
+    with pytest.raises(CaptureError, match="found no GStreamer"):
+        choose_backend(RTSP, "auto", None, CaptureOptions(transport="udp"))
+    with pytest.raises(CaptureError, match="over tcp"):
+        open_source(RTSP, "opencv", CaptureOptions(transport="udp"))
+
+
+def test_bad_files_are_one_clear_error(tmp_path):
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "noise.mp4").write_bytes(b"no video at all" * 100)
+    for name, part in (
+        ("empty.mp4", "found 0 bytes, expected a video"),
+        ("noise.mp4", "found 1500 bytes that are no video"),
+        ("none.mp4", "found nothing, expected a video file"),
+    ):
+        with pytest.raises(CaptureError, match=part):
+            open_source(parse_source(f"file://{tmp_path}/{name}"))
+    with pytest.raises(CaptureError, match="found a folder"):
+        open_source(parse_source(f"file://{tmp_path}"))
+
+
+def test_a_v4l2_device_that_is_not_there_is_named():
+    with pytest.raises(CaptureError, match="v4l2:///dev/video97: found no such device"):
+        open_source(parse_source("v4l2:///dev/video97"), "opencv")
+
+
+def scenes(seconds, image_rgb):
+    """Four pictures a second of one scene."""
+    arrivals_s = (n / 4 for n in range(1, seconds * 4 + 1))
+    return [Picture(image_rgb, round(at_s * 1e9), None, "arrival") for at_s in arrivals_s]
+
+
+SCENE = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+
+
+def test_a_frozen_picture_is_told_and_goes_no_further():
+    policy = Policy(view=ViewConfig(frozen_after_s=10))
+    bench = Bench(RTSP, scenes(20, SCENE), policy=policy)
+    assert bench.run()[:2] == ["online", "frozen"]
+    assert bench.states[1][1].startswith("nothing new for 10 s")
+    assert bench.camera.dropped["frozen"] == 80 - 40
+
+
+def test_a_covered_lens_is_told_once_it_lasts_and_a_free_one_at_once():
+    black = np.zeros_like(SCENE)
+    policy = Policy(view=ViewConfig(obstructed_after_s=3, frozen_after_s=None))
+    pictures = [replace(p, arrived_ns=n * 250_000_000) for n, p in enumerate(scenes(5, black) + scenes(2, SCENE))]
+    bench = Bench(RTSP, pictures, policy=policy)
+    assert bench.run()[:3] == ["online", "obstructed", "online"]
+    assert bench.camera.dropped["obstructed"] == 20
+
+
+def test_an_obstructed_camera_that_falls_silent_is_stalled():
+    policy = Policy(view=ViewConfig(obstructed_after_s=1), stalled_after_s=2.0, reopen_after_s=100)
+    bench = Bench(RTSP, [*scenes(3, np.zeros_like(SCENE)), *[None] * 12], policy=policy)
+    assert bench.run()[:3] == ["online", "obstructed", "stalled"]
+
+
+def test_live_cameras_are_judged_unless_told_otherwise_and_recordings_only_when_told():
+    assert policy_for(RTSP, "real_time").view == ViewConfig()
+    assert policy_for(FILE, "every_frame").view is None
+    assert policy_for(FILE, "real_time", view=ViewConfig(frozen_after_s=9)).view.frozen_after_s == 9
+
+
+def rtcp_pictures(count, offset_s, begin_s=1.0):
+    """One picture a second of a camera whose clock is off from that of `FakeTiming`."""
+    at_s = [begin_s + second for second in range(count)]
+    image_rgb = np.zeros((4, 6, 3), np.uint8)
+    return [Picture(image_rgb, round(s * 1e9), None, "rtcp", 1_700_000_000 + s + offset_s) for s in at_s]
+
+
+@pytest.mark.parametrize("offset_s", [-365 * 86_400.0, 365 * 86_400.0, 3.0])
+def test_a_camera_whose_clock_is_off_is_told_once_and_goes_on(offset_s, caplog):
+    """Its time is what its events say; durations are by ours."""
+    script = [step for picture in rtcp_pictures(20, offset_s) for step in (picture, None, None, None, None)]
+    bench = Bench(RTSP, script)
+    bench.run()
+    assert bench.camera.clock.is_off
+    assert bench.camera.clock.seconds == pytest.approx(offset_s)
+    assert [record.message for record in caplog.records if "clock" in record.message] == [
+        f"camera cam: its clock is {offset_s:+.1f} s from ours, expected at most 2 s"
+    ]
+    frame = bench.mailbox.take(0)
+    assert frame.captured_at == 1_700_000_020 + offset_s
+    assert frame.captured_ns == 20_000_000_000
+    assert bench.states[0][0] == "online"
+    assert "stalled" not in [state for state, _ in bench.states]
+
+
+@pytest.mark.parametrize("jump_s", [-365 * 86_400.0, 365 * 86_400.0])
+def test_our_clock_may_jump_by_a_year_while_a_camera_runs(jump_s):
+    """No state changes, nothing is opened again, and waits stay what they are."""
+    bench = Bench(RTSP, [a_picture(), None, a_picture(), None, a_picture(), DEAD], DEAD, [a_picture()])
+    steady, asked = bench.clock.timing.unix_s, []
+
+    def jumping():
+        asked.append(None)
+        return steady() + (jump_s if len(asked) > 1 else 0.0)
+
+    object.__setattr__(bench.clock.timing, "unix_s", jumping)
+    assert bench.run()[:3] == ["online", "reconnecting", "online"]
+    assert bench.clock.waits_s[:2] == [1, 1]
+    assert bench.camera.dropped["superseded"] == 3
+    assert abs(bench.mailbox.take(0).captured_at - steady() - jump_s) < 60

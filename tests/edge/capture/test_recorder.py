@@ -1,0 +1,117 @@
+import io
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.capture.recorder import Recorder, begin_run, segments
+from edge.capture.recording import Looked, Lost, Packet, Stream, encode_record, read_records
+from edge.errors import CaptureError
+from edge.telemetry.metrics import Counters
+from edge.types import Frame
+
+CAPS = "video/x-h264"
+
+
+def packet(number: int, *, key: bool = False, size: int = 10) -> Packet:
+    return Packet(number * 100, number, key, bytes([number % 256]) * size)
+
+
+def read(path: Path) -> list:
+    with path.open("rb") as file:
+        return list(read_records(file, str(path)))
+
+
+def record(folder: Path, packets: list[Packet], *, max_bytes: int = 8 * 65536) -> Counters:
+    counters = Counters()
+    recorder = Recorder(folder, "door", max_bytes, counters)
+    recorder.start()
+    for one in packets:
+        recorder.put(CAPS, one)
+    recorder.close()
+    return counters
+
+
+def test_records_come_back_as_they_were_written():
+    records = [Stream("door", CAPS), packet(1, key=True), Looked(100, 3, 17, 1.5, "rtcp"), Lost(), packet(2)]
+    assert list(read_records(io.BytesIO(b"".join(map(encode_record, records))), "x")) == records
+
+
+def test_a_line_feed_in_a_picture_is_data():
+    tricky = Packet(0, 0, True, b'\n{"kind": "lost"}\n')
+    assert list(read_records(io.BytesIO(encode_record(tricky) + encode_record(Lost())), "x")) == [tricky, Lost()]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30])
+def test_what_a_power_cut_left_of_the_last_record_is_not_read(cut: int):
+    data = encode_record(Stream("door", CAPS)) + encode_record(packet(1, key=True))
+    assert list(read_records(io.BytesIO(data[:-cut]), "x")) == [Stream("door", CAPS)]
+
+
+def test_a_file_that_is_no_segment_is_named():
+    with pytest.raises(CaptureError, match=r"x\.ring: found b'hello"):
+        list(read_records(io.BytesIO(b"hello\n"), "x.ring"))
+
+
+def test_every_segment_begins_with_its_stream_and_a_key_picture(tmp_path: Path):
+    record(tmp_path, [packet(i, key=i % 5 == 0, size=20_000) for i in range(20)])
+    files = segments(tmp_path)
+    assert len(files) > 1
+    for path in files:
+        first, second, *_ = read(path)
+        assert first == Stream("door", CAPS)
+        assert second.key
+
+
+def test_a_ring_stays_within_its_bytes_and_keeps_the_newest(tmp_path: Path):
+    record(tmp_path, [packet(i, key=True, size=30_000) for i in range(100)])
+    files = segments(tmp_path)
+    assert len(files) == 8
+    assert sum(path.stat().st_size for path in files) < 8 * (65536 + 30_500)
+    assert read(files[-1])[-1] == packet(99, key=True, size=30_000)
+
+
+def test_after_a_reconnect_the_stream_is_told_again(tmp_path: Path):
+    recorder = Recorder(tmp_path, "door", 2**20, Counters())
+    recorder.start()
+    for _ in range(2):
+        recorder.connected()
+        recorder.put(CAPS, packet(0, key=True))
+    recorder.close()
+    assert [type(one).__name__ for one in read(segments(tmp_path)[0])] == ["Stream", "Packet"] * 2
+
+
+def test_what_was_recognised_is_noted_with_its_times(tmp_path: Path):
+    recorder = Recorder(tmp_path, "door", 2**20, Counters())
+    recorder.start()
+    recorder.put(CAPS, packet(0, key=True))
+    recorder.looked(Frame("door", 7, np.zeros((2, 2, 3), np.uint8), 1234, 99.5, "arrival", 0.25))
+    recorder.lost()
+    recorder.close()
+    assert read(segments(tmp_path)[0])[2:] == [Looked(250_000_000, 7, 1234, 99.5, "arrival"), Lost()]
+
+
+def test_without_room_pictures_are_dropped_up_to_the_next_key_and_counted(tmp_path: Path):
+    counters = Counters()
+    recorder = Recorder(tmp_path, "door", 2**20, counters)  # the writer does not run yet
+    for number in range(300):
+        recorder.put(CAPS, packet(number, key=number == 0))
+    assert counters.total("records_dropped", camera="door") == 300 + 1 - 256
+    recorder.start()
+    recorder.close()
+    recorded = [one for one in read(segments(tmp_path)[0]) if isinstance(one, Packet)]
+    assert [one.arrived_ns for one in recorded] == list(range(255))
+
+
+def test_a_disk_that_fails_ends_the_recording_and_is_counted(tmp_path: Path):
+    (tmp_path / "file").touch()
+    counters = record(tmp_path / "file", [packet(0, key=True), packet(1)])
+    assert counters.total("recordings_failed", camera="door") == 1
+    assert counters.total("records_dropped", camera="door") == 2
+
+
+def test_of_earlier_runs_the_last_is_kept(tmp_path: Path):
+    for day in (1, 2, 3):
+        begin_run(tmp_path, datetime(2026, 1, day, tzinfo=timezone.utc)).mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["20260102T000000Z", "20260103T000000Z"]

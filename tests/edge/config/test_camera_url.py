@@ -1,0 +1,103 @@
+"""A camera's address."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.config.camera_url import Source, parse_source, redact
+from edge.errors import ConfigError
+
+
+def test_password_may_hold_an_at_sign():
+    source = parse_source("rtsp://admin:p@ss:w@10.0.0.5:8554/live?channel=1")
+    assert (source.user, source.password) == ("admin", "p@ss:w")
+    assert source.location == "rtsp://10.0.0.5:8554/live?channel=1"
+    assert source.url == "rtsp://admin:p%40ss%3Aw@10.0.0.5:8554/live?channel=1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://admin:hunter2@cam/live",
+        "rtsp://cam:554/user=admin&password=hunter2&channel=1&stream=0.sdp",
+        "rtsp://cam/live?pwd=hunter2",
+        "gst:rtspsrc location=rtsp://admin:hunter2@cam/live ! decodebin ! appsink name=sink",
+        'gst:rtspsrc location=rtsp://cam user-pw="hunter2" ! decodebin ! appsink name=sink',
+        "gst:rtspsrc location=rtsp://cam user-pw=hunter2 ! decodebin ! appsink name=sink",
+    ],
+)
+def test_nothing_that_prints_shows_a_password(text):
+    source = parse_source(text)
+    for shown in (str(source), repr(source), f"{source}", source.scrub(f"cannot open {source.url}: {text}")):
+        assert "hunter2" not in shown
+    assert "***" in str(source)
+
+
+def test_errors_show_no_password_either():
+    with pytest.raises(ConfigError) as error:
+        parse_source("rtsp://admin:hunter2/part@cam/live")
+    assert "hunter2" not in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        parse_source("http://admin:hunter2@cam/live")
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_path_with_an_at_sign_is_no_password():
+    assert str(parse_source("rtsp://cam/live@1")) == "rtsp://cam/live@1"
+
+
+def test_percent_encoded_credentials_are_decoded_once():
+    source = parse_source("rtsp://us%65r:50%25@cam/live")
+    assert (source.user, source.password) == ("user", "50%")
+
+
+def test_ipv6_hosts_are_hosts():
+    assert parse_source("rtsp://u:p@[fe80::1]:554/live").location == "rtsp://[fe80::1]:554/live"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("v4l2://0", Source("v4l2", "/dev/video0", "v4l2://0")),
+        ("v4l2:///dev/v4l/by-path/x", Source("v4l2", "/dev/v4l/by-path/x", "v4l2:///dev/v4l/by-path/x")),
+        (
+            "v4l2:///dev/video2?width=1280&height=720&fps=30",
+            Source(
+                "v4l2",
+                "/dev/video2",
+                "v4l2:///dev/video2?width=1280&height=720&fps=30",
+                fps=30,
+                width=1280,
+                height=720,
+            ),
+        ),
+        ("csi://0", Source("csi", "0", "csi://0")),
+        ("file:///x/a%20b.mp4?loop=1", Source("file", "/x/a b.mp4", "file:///x/a%20b.mp4?loop=1", loop=True)),
+        ("file://demo/stream.mp4", Source("file", "demo/stream.mp4", "file://demo/stream.mp4")),
+        ("folder:///p/*.jpg?fps=2", Source("folder", "/p/*.jpg", "folder:///p/*.jpg?fps=2", fps=2)),
+    ],
+)
+def test_addresses_are_read(text, expected):
+    assert parse_source(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("x.mp4", "no known scheme"),
+        ("file://", "nothing after ://"),
+        ("file:///x.mp4?lop=1", "'lop'"),
+        ("folder:///x?fps=fast", "fps='fast'"),
+        ("folder:///x?fps=0", "fps='0'"),
+        ("rtsp://", "no host"),
+        ("rtsp://cam:99999/x", "no host"),
+        ("gst:videotestsrc ! fakesink", "appsink name=sink"),
+    ],
+)
+def test_what_is_wrong_is_named(text, part):
+    with pytest.raises(ConfigError, match=part.replace("?", r"\?")):
+        parse_source(text)
+
+
+def test_redact_leaves_plain_text_alone():
+    assert redact("rtsp://cam/live is key to us") == "rtsp://cam/live is key to us"

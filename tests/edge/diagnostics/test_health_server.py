@@ -1,0 +1,219 @@
+"""What a fleet operator's probes and Prometheus are told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge.cli import main
+from edge.diagnostics.health_server import HUNG_S, HealthServer
+from edge.errors import ConfigError
+from edge.telemetry.metrics import Counters, HealthReport, StageTimer
+from tests.fakes import health_report
+
+SCHEMA = Path(__file__).parents[3] / "docs/health.schema.json"
+
+
+class FakeDevice:
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.timer = StageTimer()
+        self.age_s = 0.2
+        self.now = health_report(
+            cameras={"door": "online", "yard": "stalled"},
+            outbox_events=3,
+            versions={"edge": "0.1.0", "bundle": "b1", "gallery": "g1"},
+        )
+
+    def report(self) -> HealthReport:
+        return self.now
+
+    def loop_age_s(self) -> float:
+        return self.age_s
+
+
+@pytest.fixture
+def server():
+    with HealthServer("127.0.0.1", 0) as running:
+        yield running
+
+
+def ask(server: HealthServer, path: str, method: str = "GET") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection.request(method, path)
+    response = connection.getresponse()
+    status, body = response.status, response.read()
+    connection.close()
+    return status, body
+
+
+def samples(server: HealthServer) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    _, body = ask(server, "/metrics")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_device_that_still_builds_engines_is_alive_but_not_ready(server):
+    status, body = ask(server, "/healthz")
+    assert (status, json.loads(body)["state"]) == (200, "starting")
+    assert ask(server, "/readyz")[0] == 503
+    assert ask(server, "/metrics")[0] == 200
+
+
+def test_a_running_device_is_ready_and_names_the_state_of_its_cameras(server):
+    server.watch(FakeDevice())
+    status, body = ask(server, "/readyz")
+    assert status == 200
+    assert json.loads(body) == {"state": "running", "cameras": {"door": "online", "yard": "stalled"}}
+
+
+def test_a_device_that_stops_is_no_longer_ready(server):
+    device = FakeDevice()
+    device.now = replace(device.now, state="stopping")
+    server.watch(device)
+    assert ask(server, "/readyz")[0] == 503
+    assert ask(server, "/healthz")[0] == 200
+
+
+def test_a_frame_loop_that_hangs_is_not_alive(server):
+    device = FakeDevice()
+    server.watch(device)
+    device.age_s = HUNG_S + 1
+    status, body = ask(server, "/healthz")
+    assert (status, json.loads(body)["loop_age_s"]) == (503, HUNG_S + 1)
+
+
+def test_prometheus_reads_counters_histograms_and_states(server):
+    device = FakeDevice()
+    device.counters.add("frames_dropped", 4, camera="door", reason="superseded")
+    device.counters.add("frames_dropped", 1, camera="yard", reason="stale")
+    for elapsed_ms in (0.4, 3.0, 3.0, 9000.0):
+        device.timer.add({"detect": elapsed_ms})
+    server.watch(device)
+    found = samples(server)
+    dropped = "finesight_frames_dropped_total"
+    assert found[dropped, (("camera", "door"), ("reason", "superseded"))] == 4
+    assert found[dropped, (("camera", "yard"), ("reason", "stale"))] == 1
+    buckets = {
+        float(labels[0][1]): value
+        for (name, labels), value in found.items()
+        if name == "finesight_stage_seconds_bucket" and ("stage", "detect") in labels
+    }
+    assert (buckets[0.0005], buckets[0.002], buckets[0.005], buckets[5.0], buckets[math.inf]) == (1, 1, 3, 3, 4)
+    assert found["finesight_stage_seconds_sum", (("stage", "detect"),)] == pytest.approx(9.0064)
+    assert found["finesight_camera_state", (("camera", "yard"), ("state", "stalled"))] == 1
+    assert found["finesight_camera_state", (("camera", "yard"), ("state", "online"))] == 0
+    assert (found["finesight_ready", ()], found["finesight_outbox_events", ()]) == (1, 3)
+    assert found["finesight_info", (("bundle", "b1"), ("edge", "0.1.0"), ("gallery", "g1"))] == 1
+    assert found["process_resident_memory_bytes", ()] > 1e6
+
+
+def test_other_paths_are_named_and_a_head_has_no_body(server):
+    status, body = ask(server, "/secrets?x=1")
+    assert status == 404
+    assert json.loads(body) == {"error": "found /secrets, expected /healthz, /readyz, /status or /metrics"}
+    assert ask(server, "/healthz", "HEAD") == (200, b"")
+
+
+def test_an_address_in_use_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"health: cannot listen on 127.0.0.1:{port}: Address already in use"):
+            HealthServer("127.0.0.1", port)
+
+
+def test_heat_is_told_where_the_kernel_tells_it(server):
+    device = FakeDevice()
+    server.watch(device)
+    assert ("finesight_throttling", ()) not in samples(server)
+    device.now = replace(device.now, temperatures_c={"CPU-therm": 61.5}, throttling=True)
+    found = samples(server)
+    assert found["finesight_temperature_celsius", (("sensor", "CPU-therm"),)] == 61.5
+    assert found["finesight_throttling", ()] == 1.0
+
+
+def test_a_camera_whose_clock_is_off_is_told(server, tmp_path, capsys):
+    device = FakeDevice()
+    server.watch(device)
+    offset = "finesight_camera_clock_offset_seconds"
+    assert (offset, (("camera", "door"),)) not in samples(server)
+    device.now = replace(device.now, clock_offsets_s={"door": -3.25, "yard": 0.1}, clocks_off=("door",))
+    found = samples(server)
+    assert (found[offset, (("camera", "door"),)], found[offset, (("camera", "yard"),)]) == (-3.25, 0.1)
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
+    assert main(["status", "-c", str(config)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "camera door: online, its clock -3.2 s from ours" in told
+    assert "camera yard: stalled" in told
+
+
+def test_the_whole_report_is_told_as_the_health_schema_has_it(server):
+    assert json.loads(ask(server, "/status")[1]) == {"state": "starting", "cameras": {}}
+    server.watch(FakeDevice())
+    jsonschema.validate(json.loads(ask(server, "/status")[1]), json.loads(SCHEMA.read_text()))
+
+
+def test_a_running_device_is_asked_how_it_is(server, tmp_path, capsys):
+    device = FakeDevice()
+    device.counters.add("frames_recognised", 7, camera="door")
+    server.watch(device)
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
+    assert main(["status", "-c", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "camera yard: stalled" in told
+    assert "3 events wait" in told
+    assert main(["status", "--json", "-c", str(config)]) == 0
+    assert json.loads(capsys.readouterr().out)["outbox_events"] == 3
+
+
+def test_a_device_that_does_not_run_is_said_to_give_no_answer(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {port}}}\n")
+    assert main(["status", "-c", str(config)]) == 1
+    assert f"127.0.0.1:{port}/status: found no answer" in capsys.readouterr().err
+
+
+def test_a_device_without_a_health_section_cannot_be_asked(tmp_path, capsys):
+    config = tmp_path / "device.yaml"
+    config.write_text("cameras: {door: {source: 'rtsp://h/a'}}\n")
+    assert main(["status", "-c", str(config)]) == 1
+    assert "found no health section" in capsys.readouterr().err
+
+
+def test_a_stale_gallery_is_told_with_its_age_and_drift(server, tmp_path, capsys):
+    device = FakeDevice()
+    server.watch(device)
+    found = samples(server)
+    assert found["finesight_gallery_stale", ()] == 0.0
+    assert ("finesight_gallery_drift", ()) not in found
+    device.now = replace(
+        device.now,
+        gallery_age_s=36 * 86400.0,
+        gallery_drift=0.4,
+        gallery_stale=("it is 36 days old, expected at most 30",),
+    )
+    found = samples(server)
+    names = ("age_seconds", "drift", "stale")
+    assert [found[f"finesight_gallery_{name}", ()] for name in names] == [36 * 86400.0, 0.4, 1.0]
+    jsonschema.validate(json.loads(ask(server, "/status")[1]), json.loads(SCHEMA.read_text()))
+    config = tmp_path / "device.yaml"
+    config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
+    assert main(["status", "-c", str(config)]) == 0
+    assert "gallery is stale: it is 36 days old, expected at most 30" in capsys.readouterr().out.splitlines()

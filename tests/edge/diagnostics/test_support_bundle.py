@@ -1,0 +1,73 @@
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from edge.config.yaml_file import load_config
+from edge.diagnostics.support_bundle import pack_support, scrub, secrets_of
+
+SECRETS = {"BROKER_PASSWORD": "h0rse-battery", "KIOSK_TOKEN": "sesame-seed"}
+YAML = """
+site: here
+device: one
+state_dir: state
+mqtt: {host: broker, username: edge, password: "${BROKER_PASSWORD}"}
+health: {port: 1}
+kiosk: {camera: desk, token: "${KIOSK_TOKEN}"}
+cameras:
+  door: {source: "rtsp://admin:plain-secret@10.0.0.7/stream"}
+  desk: {source: "v4l2://0", framing: whole_frame}
+  gate: {source: "rtsp://admin:p%40ss%2Fword@10.0.0.8/stream"}
+"""
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    path = tmp_path / "device.yaml"
+    path.write_text(YAML)
+    (tmp_path / "state/slots/a").mkdir(parents=True)
+    (tmp_path / "state/current").write_text('{"note": "connect to broker with h0rse-battery, page ?token=sesame-seed"}')
+    return path
+
+
+def unpack(archive: Path) -> dict[str, str]:
+    with tarfile.open(archive) as tar:
+        return {m.name.partition("/")[2]: tar.extractfile(m).read().decode() for m in tar.getmembers()}
+
+
+def test_secrets_are_known_by_value_wherever_they_came_from(device: Path):
+    assert secrets_of(load_config(device, SECRETS)) == {"h0rse-battery", "plain-secret", "p@ss/word", "sesame-seed"}
+
+
+def test_no_part_holds_a_secret(device: Path, tmp_path: Path):
+    archive = tmp_path / "out/support.tar.gz"
+    names = pack_support(device, load_config(device, SECRETS), archive)
+    parts = unpack(archive)
+    assert sorted(parts) == sorted(names)
+    for name, text in parts.items():
+        for secret in ("h0rse-battery", "plain-secret", "p@ss/word", "p%40ss%2Fword", "sesame-seed"):
+            assert secret not in text, name
+    assert "rtsp://***@10.0.0.7/stream" in parts["device.yaml"]
+    assert "connect to broker with ***, page ?token=***" in parts["state/current"]
+
+
+def test_a_part_that_cannot_be_had_says_why(device: Path, tmp_path: Path):
+    pack_support(device, load_config(device, SECRETS), tmp_path / "support.tar.gz")
+    parts = unpack(tmp_path / "support.tar.gz")
+    assert parts["metrics.txt"].startswith("not to be had: ")
+    assert parts["state/slots/a/bundle.json"].startswith("not to be had: ")
+    assert "current" in parts["state/files.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("password: abc", "password: ***"),
+        ("mqtt: {password: 'a b', port: 1}", "mqtt: {password: ***, port: 1}"),
+        ('{"token": "abc"}', '{"token": ***}'),
+        ("rtsp://u:p@h/x", "rtsp://***@h/x"),
+        ("no secret here", "no secret here"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(text: str, scrubbed: str):
+    assert scrub(text, []) == scrubbed

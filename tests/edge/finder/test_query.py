@@ -1,0 +1,52 @@
+"""What of a query picture is the object, and how it is laid out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.errors import PictureError
+from edge.finder.query import lay_out, mask_of
+from tests.edge.finder.finder_samples import RED, SHAPE, scene_with
+from tests.fakes_engine import SPEC
+
+
+def test_an_object_on_plain_ground_is_masked_with_its_holes():
+    picture = np.full((40, 40, 3), 255, np.uint8)
+    picture[10:30, 12:28] = RED
+    picture[16:20, 16:20] = 255
+    mask = mask_of(picture)
+    assert mask.sum() == 20 * 16
+    assert mask[17, 17] == 1
+    assert mask[5, 5] == 0
+
+
+def test_a_picture_without_a_plain_ground_is_the_object():
+    assert mask_of(np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)).all()
+
+
+def test_a_box_is_the_object_as_far_as_it_is_in_the_picture():
+    picture = scene_with()
+    assert mask_of(picture, (50, 60, 90, 70)).sum() == 14 * 4
+    with pytest.raises(PictureError, match="expected one in a picture of 64x64"):
+        mask_of(picture, (70, 0, 90, 10))
+
+
+def test_all_sizes_are_laid_out_centred_and_the_ground_is_painted_over():
+    picture = np.full((30, 30, 3), (0, 200, 0), np.uint8)
+    picture[5:25, 10:20] = RED  # 10 wide, 20 high
+    mask = np.zeros((30, 30), np.uint8)
+    mask[5:25, 10:20] = 1
+    canvas, coverage = lay_out(picture, mask, SHAPE, SPEC)
+    assert canvas[8, 8].tolist() == list(RED)
+    assert canvas[8, 2].tolist() == [SPEC.fill] * 3  # beside it, where the green was
+    assert canvas[12, 44].tolist() == list(RED)
+    assert not (canvas == (0, 200, 0)).all(axis=2).any()
+    assert coverage.shape == (8, 8)
+    assert coverage[:2, :2] == pytest.approx(0.5)
+    assert coverage[:3, 4:7].sum() * 64 == pytest.approx(24 * 12)
+
+
+def test_an_empty_mask_is_refused():
+    with pytest.raises(PictureError, match="found a mask \\(64, 64\\) of 0 pixels"):
+        lay_out(scene_with(), np.zeros((64, 64), np.uint8), SHAPE, SPEC)

@@ -1,0 +1,60 @@
+"""What encoded pictures say of themselves."""
+
+from __future__ import annotations
+
+import contextlib
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import PictureError
+from edge.imaging.header import kind_of, read_header
+
+KINDS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+
+
+def encoded(kind: str, width: int = 83, height: int = 41, *options: int) -> bytes:
+    noise = np.random.default_rng(1).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return cv2.imencode(KINDS[kind], noise, list(options))[1].tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (83, 41), (1200, 3)])
+def test_kind_and_size_are_read(kind, width, height):
+    data = encoded(kind, width, height)
+    header = read_header(data, kind_of(data))
+    assert (header.kind, header.width, header.height, header.is_whole) == (kind, width, height, True)
+
+
+def test_a_lossless_webp_and_a_progressive_jpeg_say_their_size():
+    lossless = encoded("webp", 300, 200, cv2.IMWRITE_WEBP_QUALITY, 101)
+    progressive = encoded("jpeg", 300, 200, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert lossless[12:16] == b"VP8L"
+    for data in (lossless, progressive):
+        header = read_header(data, kind_of(data))
+        assert (header.width, header.height, header.is_whole) == (300, 200, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_prefix_of_a_picture_is_short_or_refused_and_never_whole(kind):
+    data = encoded(kind, 20, 10)
+    for length in range(16, len(data) - 12):
+        with contextlib.suppress(PictureError):
+            assert not read_header(data[:length], kind).is_whole, length
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(20), b"<html>", b"RIFF1234WAVE", bytes(100)])
+def test_anything_else_has_no_kind(data):
+    assert kind_of(data) is None
+
+
+def test_a_jpeg_of_endless_fill_bytes_ends():
+    with pytest.raises(PictureError) as caught:
+        read_header(b"\xff\xd8" + b"\xff" * 100_000, "jpeg")
+    assert caught.value.reason == "truncated"
+
+
+def test_a_segment_that_claims_no_length_ends():
+    with pytest.raises(PictureError):
+        read_header(b"\xff\xd8" + b"\xff\xe0\x00\x00" * 50_000, "jpeg")

@@ -1,0 +1,51 @@
+"""What names the numbers of a loaded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.bundle.bundle import read_bundle
+from edge.inference.fingerprint import origin_of
+from edge.inference.stages import load_stages
+from edge.manifest import OpenSet, OutlineRule, Preprocess
+from tests.fakes_engine import classifier_model, embedder_model, localiser_model
+
+DEMO = Path(__file__).parents[3] / "demo/bundle"
+FORM = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("model", "other"),
+    [
+        (embedder_model(), embedder_model(space_id="1" * 64)),
+        (embedder_model(), embedder_model(preprocess=Preprocess(width=64, height=64, crop_margin=0.1))),
+        (classifier_model(), classifier_model(temperature=2.0)),
+        (localiser_model(), localiser_model(guided_radius=0.1)),
+    ],
+)
+def test_another_model_has_another_origin(model, other):
+    assert origin_of(model, FORM, "engine 1") == origin_of(model, FORM, "engine 1")
+    assert origin_of(model, FORM, "engine 1") != origin_of(other, FORM, "engine 1")
+
+
+def test_another_form_or_library_is_another_origin():
+    found = [origin_of(embedder_model(), form, of) for form in (FORM, "b" * 64) for of in ("engine 1", "engine 2")]
+    assert len(set(found)) == 4
+
+
+def test_thresholds_and_outline_rules_change_no_number():
+    fitted = embedder_model(open_set={"carton": OpenSet(threshold=0.9)}, outline={"carton": OutlineRule(weight=0.4)})
+    assert origin_of(embedder_model(), FORM, "engine 1") == origin_of(fitted, FORM, "engine 1")
+    assert origin_of(classifier_model(), FORM, "e") == origin_of(classifier_model(threshold=0.9), FORM, "e")
+
+
+def test_a_loaded_model_is_of_the_form_that_runs():
+    bundle = read_bundle(DEMO, verify=False)
+    forms = {one: load_stages(bundle.folder, bundle.manifest, precision=one) for one in ("shipped", "fp32", "int8")}
+    for model_of in (lambda stages: stages.classifier, lambda stages: stages.embedders["bottle"]):
+        found = {name: model_of(stages) for name, stages in forms.items()}
+        ships = "fp32" if found["shipped"].model.ship == "fp32" else "int8"
+        assert found["shipped"].origin == found[ships].origin
+        assert found["fp32"].origin != found["int8"].origin

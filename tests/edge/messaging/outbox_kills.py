@@ -1,0 +1,89 @@
+"""Kills an outbox's process by SIGKILL again and again, and tells what was lost: `outbox_kills.py FILE ROUNDS SEED`.
+
+Each round forks a device that puts, stores, delivers and acknowledges events, and dies at a random moment. What it
+reported (`stored` once flush said so, `delivered` before the acknowledgement) went through a pipe, which outlives it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+from edge.messaging.outbox import Outbox
+from edge.telemetry.metrics import Counters
+
+_LIFE_S = 0.03  # from the first report on, at most
+_DEADLINE_S = 20.0
+
+
+def device(path: Path, pipe: int, round_number: int, chance: random.Random) -> None:
+    """Live until killed."""
+    outbox = Outbox(path, Counters(), commit_interval_s=0.0)
+    os.write(pipe, b"open\n")
+    number = 0
+    while True:
+        fresh = [f"{round_number}-{number + offset}" for offset in range(chance.randint(1, 8))]
+        number += len(fresh)
+        for event_id in fresh:
+            outbox.put("t/events", b"x" * chance.randint(10, 4000), chance.randint(0, 1), event_id)
+        if outbox.flush():
+            os.write(pipe, f"stored {' '.join(fresh)}\n".encode())
+        arrived = [message.event_id for message in outbox.pending(chance.randint(1, 8))]
+        os.write(pipe, f"delivered {' '.join(arrived)}\n".encode())
+        outbox.acknowledge(arrived)
+
+
+def live_and_die(path: Path, round_number: int, chance: random.Random) -> list[list[str]]:
+    """One life; the words of its reports."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        device(path, theirs, round_number, random.Random(round_number))
+    os.close(theirs)
+    if chance.random() < 0.9:  # else it may die while it opens and repairs the file
+        select.select([ours], [], [], _DEADLINE_S)
+    time.sleep(chance.uniform(0.0, _LIFE_S))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with os.fdopen(ours, encoding="ascii") as reports:
+        text = reports.read()
+    return [line.split() for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def main(path: Path, rounds: int, seed: int) -> None:
+    chance = random.Random(seed)
+    stored: set[str] = set()
+    delivered: set[str] = set()
+    lost, doubled, died_early, died_midway = set(), 0, 0, 0
+    for round_number in range(rounds):
+        reports = live_and_die(path, round_number, chance)
+        died_early += not reports
+        died_midway += bool(reports) and reports[-1][0] != "delivered"
+        for kind, *event_ids in reports:
+            {"stored": stored, "delivered": delivered, "open": set()}[kind].update(event_ids)
+        counters = Counters()
+        with Outbox(path, counters) as outbox:
+            waiting = [message.event_id for message in outbox.pending(1_000_000)]
+        doubled += len(waiting) - len(set(waiting))
+        lost |= stored - delivered - set(waiting)
+        lost |= {"the file"} if counters.total("outbox_damaged") else set()
+    answer = {
+        "stored": len(stored),
+        "delivered": len(delivered),
+        "lost": sorted(lost),
+        "doubled": doubled,
+        "died_early": died_early,
+        "died_midway": died_midway,
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

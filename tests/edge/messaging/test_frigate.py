@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge.messaging.frigate import FrigateMirror
+from edge.types import Decision
+from tests.edge.messaging.test_payload import EVENT, KNOWN, check
+
+UNKNOWN = Decision(KNOWN.category, None, "unknown_item")
+
+
+def test_an_object_keeps_its_id_and_start_from_new_to_end():
+    mirror = FrigateMirror()
+    new = check("frigate_event", mirror.payload(replace(EVENT, decision=UNKNOWN)))
+    update = check("frigate_event", mirror.payload(replace(EVENT, type="update", event_id="2", captured_at=1700000001)))
+    end = check("frigate_event", mirror.payload(replace(EVENT, type="end", event_id="3", captured_at=1700000002)))
+    assert [message["type"] for message in (new, update, end)] == ["new", "update", "end"]
+    assert len({message["after"]["id"] for message in (new, update, end)}) == 1
+    assert {message["after"]["start_time"] for message in (new, update, end)} == {EVENT.captured_at}
+    assert [message["after"]["end_time"] for message in (new, update, end)] == [None, None, 1700000002]
+
+
+def test_before_is_what_was_said_last():
+    mirror = FrigateMirror()
+    new = check("frigate_event", mirror.payload(replace(EVENT, decision=UNKNOWN)))
+    update = check("frigate_event", mirror.payload(replace(EVENT, type="update")))
+    assert new["before"] == new["after"] == update["before"]
+    assert new["after"]["sub_label"] is None
+    assert (update["after"]["label"], update["after"]["sub_label"]) == ("bottle", ["Red 0.5 l", 0.97])
+
+
+def test_another_object_has_another_id_and_one_that_ended_is_forgotten():
+    mirror = FrigateMirror()
+    first = check("frigate_event", mirror.payload(replace(EVENT, event_id="aaaaaa")))
+    other = check("frigate_event", mirror.payload(replace(EVENT, event_id="bbbbbb", track_id=8)))
+    mirror.payload(replace(EVENT, type="end", event_id="cccccc"))
+    again = check("frigate_event", mirror.payload(replace(EVENT, event_id="dddddd", captured_at=1700000009)))
+    assert len({message["after"]["id"] for message in (first, other, again)}) == 3
+
+
+def test_it_is_short_and_json_whatever_an_event_holds():
+    worst = "\x01😀" * 5000
+    category = replace(KNOWN.category, name=worst, score=float("nan"))
+    match = replace(KNOWN.match, label=worst + "\ud800", probability=float("inf"))
+    event = replace(EVENT, decision=Decision(category, match, None), box_rel=(float("nan"), -1, 2, 1))
+    payload = FrigateMirror().payload(event)
+    assert len(payload) < 8192
+    check("frigate_event", payload)

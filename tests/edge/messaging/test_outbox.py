@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.errors import OutboxError
+from edge.messaging.outbox import Outbox
+from edge.telemetry.metrics import Counters
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "outbox.sqlite"
+
+
+def put(outbox, *ids, priority=1, payload=b"x" * 100):
+    for event_id in ids:
+        outbox.put("t/events", payload, priority, event_id)
+
+
+def ids(outbox, limit=1000, after=0):
+    return [message.event_id for message in outbox.pending(limit, after)]
+
+
+def test_messages_come_out_in_the_order_they_went_in(path):
+    with Outbox(path, Counters()) as outbox:
+        put(outbox, "a", "b", "c")
+        assert outbox.flush()
+        put(outbox, "d")
+        assert ids(outbox) == ["a", "b", "c", "d"]
+        assert ids(outbox, limit=2) == ["a", "b"]
+        assert ids(outbox, after=outbox.pending(2)[-1].sequence) == ["c", "d"]
+        message = outbox.pending(1)[0]
+        assert (message.topic, message.payload, message.priority) == ("t/events", b"x" * 100, 1)
+
+
+def test_messages_outlive_the_process(path):
+    with Outbox(path, Counters()) as outbox:
+        put(outbox, "a", "b")
+        last = outbox.last_sequence
+    with Outbox(path, Counters()) as outbox:
+        put(outbox, "c")
+        assert ids(outbox) == ["a", "b", "c"]
+        assert outbox.last_sequence == last + 1
+
+
+def test_what_is_acknowledged_is_gone_for_good(path):
+    with Outbox(path, Counters()) as outbox:
+        put(outbox, "a", "b")
+        outbox.flush()
+        put(outbox, "c")
+        outbox.acknowledge(["a", "c", "never seen"])
+        assert ids(outbox) == ["b"]
+        outbox.flush()
+        assert ids(outbox) == ["b"]
+        assert outbox.depth()[0] == 1
+    with Outbox(path, Counters()) as outbox:
+        assert ids(outbox) == ["b"]
+
+
+def test_a_message_acknowledged_before_its_commit_never_touches_the_disk(path):
+    counters = Counters()
+    with Outbox(path, counters, commit_interval_s=30.0) as outbox:
+        put(outbox, "a")
+        outbox.acknowledge(["a"])
+    assert counters.total("outbox_stored") == 0
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_id_waits_only_once(path, stored):
+    counters = Counters()
+    with Outbox(path, counters) as outbox:
+        put(outbox, "a", payload=b"first")
+        if stored:
+            outbox.flush()
+        put(outbox, "a", payload=b"second")
+        outbox.flush()
+        assert [message.payload for message in outbox.pending(10)] == [b"first"]
+    assert counters.total("outbox_duplicates") == 1
+
+
+def test_updates_go_first_and_then_the_oldest_when_the_disk_is_full_to_its_bound(path):
+    counters = Counters()
+    with Outbox(path, counters, max_bytes=1200) as outbox:
+        put(outbox, "new1")
+        put(outbox, "update1", "update2", "update3", priority=0)
+        put(outbox, "end1", "new2")
+        outbox.flush()
+        assert ids(outbox) == ["new1", "update3", "end1", "new2"]
+        put(outbox, "new3", "new4")
+        outbox.flush()
+        assert ids(outbox) == ["end1", "new2", "new3", "new4"]
+        assert outbox.depth()[1] <= 1200
+    assert counters.total("outbox_dropped", reason="bytes", priority="0") == 3
+    assert counters.total("outbox_dropped", reason="bytes", priority="1") == 1
+
+
+def test_memory_is_bounded_too(path):
+    counters = Counters()
+    with Outbox(path, counters, max_memory_bytes=1000, commit_interval_s=30.0) as outbox:
+        put(outbox, "u", priority=0)
+        put(outbox, *(f"n{n}" for n in range(9)))
+        assert ids(outbox) == ["n5", "n6", "n7", "n8"]
+    assert counters.total("outbox_dropped", reason="memory") == 6
+
+
+def test_what_the_disk_gets_is_not_counted_as_dropped(path):
+    counters = Counters()
+    with Outbox(path, counters, max_memory_bytes=1000) as outbox:
+        with outbox._file._lock:  # a disk that takes its time
+            put(outbox, "u", priority=0)
+            while outbox._taken_up_to == 0:
+                pass
+            put(outbox, *(f"n{n}" for n in range(9)))
+        assert outbox.flush()
+        assert ids(outbox) == ["u", "n5", "n6", "n7", "n8"]
+    assert counters.total("outbox_dropped") == 5
+
+
+def test_old_messages_are_dropped_and_counted(path):
+    clock, counters = [NOW], Counters()
+    with Outbox(path, counters, max_age_s=60.0, now=lambda: clock[0]) as outbox:
+        put(outbox, "old")
+        outbox.flush()
+        clock[0] += 61.0
+        put(outbox, "fresh")
+        outbox.flush()
+        assert ids(outbox) == ["fresh"]
+    assert counters.total("outbox_dropped", reason="age") == 1
+
+
+def test_a_clock_that_was_not_set_ages_nothing(path):
+    """A device without a battery clock boots in 1970, and jumps fifty years when the network comes."""
+    clock = [3.0]
+    with Outbox(path, Counters(), max_age_s=60.0, now=lambda: clock[0]) as outbox:
+        put(outbox, "booting")
+        outbox.flush()
+        clock[0] = NOW
+        put(outbox, "running")
+        outbox.flush()
+        assert ids(outbox) == ["booting", "running"]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "middle", "version"])
+def test_a_damaged_file_is_moved_aside_named_and_counted(path, damage, caplog):
+    with Outbox(path, Counters()) as outbox:
+        put(outbox, *(f"e{n}" for n in range(200)))
+    if damage == "garbage":
+        path.write_bytes(b"no database " * 1000)
+    elif damage == "middle":
+        whole = bytearray(path.read_bytes())
+        whole[4096:16384] = b"\xff" * 12288
+        path.write_bytes(whole)
+    else:
+        database = sqlite3.connect(path)
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+    counters = Counters()
+    with Outbox(path, counters) as outbox:
+        put(outbox, "after")
+        assert outbox.flush()
+        assert ids(outbox) == ["after"]
+    assert counters.total("outbox_damaged") == 1
+    assert path.with_name("outbox.sqlite.damaged").exists()
+    assert "outbox.sqlite.damaged" in caplog.text
+
+
+def test_a_second_process_is_kept_out(path):
+    with Outbox(path, Counters()), pytest.raises(OutboxError, match="found it open in another process"):
+        Outbox(path, Counters())
+
+
+def test_a_folder_that_cannot_be_is_one_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutboxError, match="cannot be made"):
+        Outbox(tmp_path / "file" / "outbox.sqlite", Counters())
+
+
+def test_committed_messages_survive_a_kill(path):
+    program = (
+        "import sys, time, pathlib; from edge.messaging.outbox import Outbox; from edge.telemetry.metrics import Counters\n"
+        "outbox = Outbox(pathlib.Path(sys.argv[1]), Counters())\n"
+        "for n in range(500): outbox.put('t/events', b'x' * 700, 1, f'e{n}')\n"
+        "outbox.flush(); print('committed', flush=True); time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"committed\n"
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+    with Outbox(path, Counters()) as outbox:
+        assert ids(outbox) == [f"e{n}" for n in range(500)]
+
+
+def test_no_stored_event_is_lost_when_the_process_is_killed_at_200_moments(path):
+    kills = [sys.executable, Path(__file__).with_name("outbox_kills.py"), path, "200", "1"]
+    done = subprocess.run(list(map(str, kills)), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["lost"], told["doubled"]) == ([], 0)
+    assert told["stored"] > 400, told
+    assert told["delivered"] > 200, told
+    assert told["died_midway"] > 10, told  # between two reports: the moments that matter
+
+
+def test_a_full_disk_is_counted_and_messages_wait_in_memory_until_there_is_room(path):
+    """A file size limit stands for the disk: the same refusal, without filling a real one."""
+    program = """
+import pathlib, resource, sys
+from edge.telemetry.metrics import Counters
+from edge.messaging.outbox import Outbox
+counters = Counters()
+outbox = Outbox(pathlib.Path(sys.argv[1]), counters)
+outbox.put('t', b'x', 1, 'before'); assert outbox.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))
+for n in range(200): outbox.put('t', b'x' * 1000, 1, f'e{n}')
+assert not outbox.flush(3.0)
+assert len(outbox.pending(1000)) >= 200, len(outbox.pending(1000))
+outbox.acknowledge(['e0']); assert 'e0' not in [m.event_id for m in outbox.pending(1000)]
+assert counters.total('outbox_disk_errors') >= 1 and counters.total('outbox_dropped') == 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+assert outbox.flush(5.0)
+assert [m.event_id for m in outbox.pending(1000)] == ['before'] + [f'e{n}' for n in range(1, 200)]
+outbox.close()
+print(counters.total('outbox_disk_errors'))
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    assert int(child.stdout) >= 1
+
+
+def test_a_disk_that_refuses_from_the_start_is_counted_and_so_is_every_loss(path):
+    program = """
+import pathlib, resource, sys
+from edge.telemetry.metrics import Counters
+from edge.messaging.outbox import Outbox
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+counters = Counters()
+outbox = Outbox(pathlib.Path(sys.argv[1]), counters, max_memory_bytes=100_000)
+for n in range(200): outbox.put('t', b'x' * 1000, n % 2, f'e{n}')
+assert not outbox.flush(3.0)
+waiting = len(outbox.pending(1000))
+assert 0 < waiting < 200 and waiting + counters.total('outbox_dropped', reason='memory') == 200
+assert counters.total('outbox_dropped', priority='0') == 100  # updates first
+assert counters.total('outbox_disk_errors') >= 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+assert outbox.flush(5.0)
+assert counters.total('outbox_stored') == waiting
+outbox.close()
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert child.returncode == 0, child.stderr
+
+
+def test_whoever_watches_hears_of_every_put(path):
+    heard = []
+    with Outbox(path, Counters()) as outbox:
+        outbox.watch(lambda: heard.append(outbox.last_sequence))
+        put(outbox, "a", "b")
+    assert heard == [1, 2]

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.diagnostics.status import describe
+from edge.errors import PublishError
+from edge.messaging.payload import (
+    availability_payload,
+    birth_payload,
+    event_payload,
+    health_payload,
+    mark_historical,
+    priority_of,
+    status_payload,
+    topic_of,
+)
+from edge.telemetry.metrics import StageTimes
+from edge.types import Category, Crossing, Decision, Event, Hit, Match
+from tests.fakes import health_report
+
+DOCS = Path(__file__).parents[3] / "docs"
+VALIDATORS = {
+    name: jsonschema.Draft202012Validator(json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8")))
+    for name in ("event", "status", "health", "birth", "command", "reply", "frigate_event")
+}
+KNOWN = Decision(
+    category=Category("bottle", 0.98),
+    match=Match("sku-1", "Red 0.5 l", 0.91, 0.2, 0.97),
+    reason=None,
+    top=(Hit("sku-1", "Red 0.5 l", 0.91), Hit("sku-2", "Blue 0.5 l", 0.71)),
+)
+EVENT = Event(
+    event_id="1",
+    type="new",
+    camera="door",
+    track_id=7,
+    captured_at=1700000000.1239,
+    captured_ns=1,
+    time_source="rtcp",
+    pts_s=None,
+    box_rel=(0.1, 0.2, 0.3, 1.00001),
+    decision=KNOWN,
+    bundle="b1",
+    gallery="g1",
+    latency_ms={"detect": 3.14159, "total": 9.0},
+)
+text = st.text(max_size=40) | st.text(max_size=40).map(lambda few: few * 75)
+
+
+def told(event, **changes):
+    arguments = {"site": "shop", "device": "till", "boot_id": "boot", "seq": 3, **changes}
+    return event_payload(event, **arguments)
+
+
+def check(name, payload):
+    message = json.loads(payload)
+    VALIDATORS[name].validate(message)
+    return message
+
+
+def test_an_event_reads_as_its_schema_says():
+    message = check("event", told(EVENT))
+    assert message["captured_at"] == "2023-11-14T22:13:20.123Z"
+    assert message["box"] == [0.1, 0.2, 0.3, 1.0]
+    assert message["match"] == {
+        "item": "sku-1", "label": "Red 0.5 l", "score": 0.91, "margin": 0.2, "probability": 0.97,
+    }  # fmt: skip
+    assert message["latency_ms"] == {"detect": 3.14, "total": 9.0}
+    assert (message["boot_id"], message["seq"], message["historical"]) == ("boot", 3, False)
+    assert "shortened" not in message
+
+
+def test_an_unknown_object_has_a_reason_and_no_match():
+    message = check("event", told(replace(EVENT, decision=Decision(None, None, "unknown_category"), pts_s=1.23456)))
+    assert (message["category"], message["match"], message["reason"]) == (None, None, "unknown_category")
+    assert (message["top"], message["pts_s"]) == ([], 1.235)
+
+
+@given(text, text, text, text, st.lists(text, max_size=5))
+def test_an_event_is_short_and_valid_whatever_its_texts(item, label, camera, bundle, stages):
+    hit = Hit(item, label, 0.5)
+    event = replace(
+        EVENT,
+        camera=camera,
+        bundle=bundle,
+        decision=Decision(Category(label, 1.0), Match(item, label, 1, 1, 1), None, (hit,) * 5),
+        latency_ms={f"{n}{stage}": 1.0 for n, stage in enumerate(stages)},
+    )
+    payload = told(event)
+    assert len(payload) < 8192
+    assert payload == told(event)
+    check("event", payload)
+
+
+def test_the_worst_texts_are_cut_and_the_cut_is_told():
+    worst = "\x01" * 9000
+    decision = Decision(Category(worst, 1.0), Match(worst, worst, 1, 1, 1), None, (Hit(worst, worst, 1),) * 5)
+    event = replace(
+        EVENT,
+        event_id=worst,
+        camera=worst,
+        bundle=worst,
+        gallery=worst,
+        decision=decision,
+        latency_ms={f"{n}{worst}": n for n in range(99)},
+        zones=(worst,) * 16,
+        crossings=(Crossing(worst, "left_to_right"),) * 8,
+    )
+    payload = event_payload(event, worst, worst, worst, 10**18, historical=True)
+    assert len(payload) < 8192
+    assert check("event", payload)["shortened"] is True
+
+
+@pytest.mark.parametrize("name", sorted(VALIDATORS))
+def test_a_schema_is_a_schema(name):
+    VALIDATORS[name].check_schema(VALIDATORS[name].schema)
+
+
+def test_what_is_not_text_or_not_a_number_does_not_break_json():
+    decision = Decision(None, Match("a\ud800", "x", float("nan"), float("inf"), 1.0), None)
+    message = check("event", told(replace(EVENT, decision=decision, box_rel=(float("nan"), -1, 2, 1))))
+    assert message["match"]["score"] is None
+    assert message["box"] == [1.0, 0.0, 1.0, 1.0]
+
+
+def test_the_flag_is_set_when_an_event_is_late():
+    assert json.loads(mark_historical(told(EVENT))) == {**json.loads(told(EVENT)), "historical": True}
+    assert mark_historical(told(EVENT)) == told(EVENT, historical=True)
+    assert mark_historical(told(EVENT, historical=True)) == told(EVENT, historical=True)
+    assert mark_historical(b"online") == b"online"
+
+
+def test_updates_are_given_up_first_and_ends_last():
+    assert priority_of("update") < priority_of("new") < priority_of("end")
+
+
+def test_an_event_tells_where_the_object_was():
+    crossing = Crossing("gate", "left_to_right")
+    message = check("event", told(replace(EVENT, zones=("shelf", "till"), crossings=(crossing,))))
+    assert message["zones"] == ["shelf", "till"]
+    assert message["crossings"] == [{"line": "gate", "direction": "left_to_right"}]
+
+
+def test_an_event_of_the_past_is_historical():
+    payload = told(replace(EVENT, historical=True))
+    assert check("event", payload)["historical"] is True
+    assert mark_historical(payload) == payload
+
+
+def test_topics_have_the_device_above_the_camera():
+    assert topic_of("finesight", "shop", "till", "door", "events") == "finesight/shop/till/door/events"
+    assert topic_of("finesight", "shop", "till", None, "available") == "finesight/shop/till/available"
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "+", "#", "a\x00", "a\nb", "\ud800"])
+def test_characters_that_mean_something_in_a_topic_are_refused(bad):
+    with pytest.raises(PublishError, match="expected printable text"):
+        topic_of("finesight", "shop", bad, "door", "events")
+
+
+def test_the_brokers_own_topics_are_refused():
+    with pytest.raises(PublishError, match="leading"):
+        topic_of("$SYS", "shop", "till", None, "health")
+
+
+def test_status_and_health_read_as_their_schemas_say():
+    status = check("status", status_payload("door", "stalled", 1700000000.0, "no frame for 5 s"))
+    assert status["since"] == "2023-11-14T22:13:20.000Z"
+    report = health_report(
+        cameras={"door": "online"},
+        counters={"frames": 3},
+        stages={"detect": StageTimes(3, 1.0, 2.0, 3.0)},
+        clock_offsets_s={"door": -3.25},
+        clocks_off=("door",),
+    )
+    message = check("health", health_payload(report))
+    assert (message["clock_offsets_s"], message["clocks_off"]) == ({"door": -3.25}, ["door"])
+    assert (message["gallery_space"], message["categories_compatible"]) == ("native", [])
+    assert message["stages"]["detect"] == {"count": 3, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
+    assert availability_payload("offline") == b"offline"
+
+
+def test_health_tells_people_and_machines_that_an_older_gallery_is_searched():
+    report = health_report(gallery_space="compatible", categories_compatible=("bottle", "can"))
+    payload = health_payload(report)
+    message = check("health", payload)
+    assert (message["gallery_space"], message["categories_compatible"]) == ("compatible", ["bottle", "can"])
+    lines = "\n".join(describe(payload.decode()))
+    assert (
+        "gallery: of an older embedding space, searched as compatible, until it is embedded anew: bottle, can" in lines
+    )
+
+
+def test_a_birth_reads_as_its_schema_says():
+    report = health_report(
+        versions={"edge": "0.1.0", "bundle": "b1", "gallery": "g1"}, safe_mode=True, config_error="device.yaml:3: bad"
+    )
+    message = check("birth", birth_payload(report, {"door": "detect", "till": "whole_frame"}))
+    assert message["versions"] == {"edge": "0.1.0", "bundle": "b1", "gallery": "g1"}
+    assert message["cameras"] == {"door": {"framing": "detect"}, "till": {"framing": "whole_frame"}}
+    assert (message["boot_id"], message["safe_mode"]) == ("boot", True)
+    assert message["config_error"] == "device.yaml:3: bad"

@@ -1,0 +1,85 @@
+"""When the detector need not be asked."""
+
+import numpy as np
+import pytest
+
+from edge.config.schema import MotionConfig
+from edge.recognition.motion_gate import MotionGate
+
+RNG = np.random.default_rng(0)
+GROUND = np.full((360, 640, 3), 100, np.uint8)
+
+
+class Film:
+    """Ten pictures a second; the detector sees those for which it is asked."""
+
+    def __init__(self, sweep_s=1000.0):
+        self.gate, self.now_s = MotionGate(MotionConfig(sweep_s=sweep_s)), 0.0
+
+    def asks(self, picture, frames=1):
+        """In how many frames the detector is asked."""
+        asked = 0
+        for _ in range(frames):
+            self.now_s += 0.1
+            if self.gate.wants_detector(picture() if callable(picture) else picture, self.now_s):
+                asked += 1
+                self.gate.note_detection()
+        return asked
+
+
+def with_square(x, size=24, shade=160):
+    picture = GROUND.copy()
+    picture[100 : 100 + size, x : x + size] = shade
+    return picture
+
+
+def test_the_first_picture_is_always_looked_at():
+    assert Film().asks(GROUND, 50) == 1
+
+
+def test_an_object_that_appears_is_motion_and_one_that_stays_is_not():
+    film = Film()
+    film.asks(GROUND, 5)
+    assert film.asks(with_square(100), 50) == 1
+
+
+def test_an_object_that_creeps_adds_up_to_motion():
+    film, steps = Film(), iter(range(1000))
+    film.asks(with_square(100))
+    assert film.asks(lambda: with_square(100 + next(steps) // 10), 300) >= 3  # a pixel a second
+
+
+def test_sensor_noise_is_no_motion():
+    film, noisy = Film(), [np.clip(GROUND + RNG.normal(0, 8, GROUND.shape), 0, 255).astype(np.uint8) for _ in range(20)]
+    assert sum(film.asks(picture) for picture in noisy * 2) <= 3
+
+
+def test_a_place_that_flickers_is_soon_no_motion_while_another_still_is():
+    film = Film()
+
+    def flickering():
+        return with_square(300, shade=int(RNG.integers(98, 112)))
+
+    film.asks(flickering, 50)
+    assert film.asks(flickering, 50) <= 2
+    both = flickering()
+    both[100:124, 100:124] = 160
+    assert film.asks(both) == 1
+
+
+@pytest.mark.parametrize(("sweep_s", "asked"), [(1.0, 6), (2.5, 3)])
+def test_a_still_scene_is_swept(sweep_s, asked):
+    assert Film(sweep_s).asks(GROUND, 56) == asked
+
+
+def test_a_clock_that_steps_back_asks_the_detector():
+    film = Film()
+    film.asks(GROUND, 20)
+    film.now_s = -5.0
+    assert film.asks(GROUND) == 1
+
+
+def test_another_resolution_of_the_same_scene_is_no_motion():
+    film = Film()
+    film.asks(GROUND, 5)
+    assert film.asks(GROUND[::2, ::2]) == 0

@@ -1,0 +1,655 @@
+"""Frames in, events out, over scripted engines."""
+
+import gc
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge.config.schema import CameraConfig, LineConfig, RecognitionConfig, ZoneConfig
+from edge.errors import EngineError
+from edge.finder.taught_search import Sought
+from edge.gallery.rerank import outlines_for
+from edge.inference.stages import Classifier, Detector, Embedder, Localiser, Stages
+from edge.manifest import Head, OpenSet, OutlineRule
+from edge.recognition.loaded_models import Serving
+from edge.recognition.pipeline import Pipeline
+from edge.types import Hit
+from tests.edge.finder.finder_samples import RED, colour_finder, query_for, scene_with
+from tests.fakes_engine import (
+    SIZE,
+    FakeCounts,
+    FixedIndex,
+    ManualClock,
+    ScriptedEngine,
+    classifier_model,
+    detector_model,
+    embedder_model,
+    frame_at,
+    localiser_model,
+    no_box_map,
+    one_box_map,
+)
+
+NEAR = [Hit("c1", "Oat flakes", 0.9), Hit("c2", "Corn flakes", 0.4)]
+OTHER = [Hit("c2", "Corn flakes", 0.9), Hit("c1", "Oat flakes", 0.4)]
+FAR = [Hit("c1", "Oat flakes", 0.2)]
+RECOGNITION = {
+    "min_looks": 3, "max_looks": 6, "look_interval_s": 0.0, "recheck_s": 1.0, "min_object_px": 8, "track_gap_s": 0.5,
+}  # fmt: skip
+BOX = (16.0, 16.0, 48.0, 48.0)
+
+
+class Bench:
+    """A pipeline of one camera whose every part a test can move."""
+
+    def __init__(self, *, camera=None, classifier=True, indexes=None, **recognition):
+        self.sees = one_box_map(BOX)
+        self.odds = (9.0, 1.0)
+        self.detector = ScriptedEngine(lambda _: self.sees)
+        self.classifier = ScriptedEngine(lambda batch: [np.tile(np.log(self.odds), (len(batch), 1))])
+        self.embedder = ScriptedEngine(lambda batch: [np.tile([1, 0, 0, 0], (len(batch), 1))])
+        self.index = FixedIndex(NEAR)
+        stages = Stages(
+            Detector(detector_model(), self.detector),
+            Classifier(classifier_model(), self.classifier) if classifier else None,
+            {"carton": Embedder(embedder_model(), self.embedder)},
+        )
+        indexes = {"carton": self.index} if indexes is None else indexes
+        serving = Serving("bundle-1", "gallery-1", stages, indexes, {"carton": OpenSet(min_margin=0.05)})
+        self.counts, self.clock = FakeCounts(), ManualClock()
+        camera = CameraConfig(source="rtsp://door", **(camera or {}))
+        recognition = RecognitionConfig(**RECOGNITION | recognition)
+        self.pipeline = Pipeline(serving, {"door": camera}, recognition, self.counts, self.clock)
+        self.now_s = 0.0
+
+    def show(self, frames=1, image_rgb=None):
+        """Process frames a tenth of a second apart; return their events."""
+        events = []
+        for _ in range(frames):
+            self.now_s += 0.1
+            self.clock.now_ns = round((self.now_s + 0.025) * 1e9)
+            events += self.pipeline.process(frame_at(self.now_s, image_rgb)).events
+        return events
+
+    def leave(self):
+        self.sees = no_box_map()
+        return self.show(8)
+
+
+def kinds(events):
+    return [(event.type, event.track_id) for event in events]
+
+
+def test_an_object_brings_exactly_one_new_event():
+    bench = Bench()
+    events = bench.show(30)
+    assert kinds(events) == [("new", 1)]
+    (event,) = events
+    assert event.decision.match.item_id == "c1"
+    assert event.decision.category.name == "carton"
+    assert event.box_rel == pytest.approx((0.25, 0.25, 0.75, 0.75))
+    assert (event.bundle, event.gallery, event.camera) == ("bundle-1", "gallery-1", "door")
+    assert event.captured_at == pytest.approx(0.2)  # the second frame: a track is believed from two detections
+    assert event.latency_ms["capture_to_decision"] == 25.0
+    assert {"detect", "classify", "embed", "search"} <= set(event.latency_ms)
+
+
+def test_a_clear_object_is_looked_at_once_and_then_only_rechecked():
+    bench = Bench()
+    bench.show(30)  # 2.9 s after the first look; rechecked soon, and then every second
+    assert len(bench.embedder.batch_sizes) == 5
+
+
+def test_a_part_that_was_taken_for_something_else_is_corrected_as_soon_as_the_whole_shows():
+    bench = Bench()
+    bench.index.hits = OTHER
+    bench.sees = one_box_map((16.0, 16.0, 32.0, 48.0))
+    (event,) = bench.show(20)
+    assert event.decision.match.item_id == "c2"
+    bench.index.hits, bench.sees = NEAR, one_box_map(BOX)
+    (event,) = bench.show(2)
+    assert (event.type, event.decision.match.item_id) == ("update", "c1")
+
+
+def test_what_is_in_view_is_looked_at_again_by_a_bundle_that_takes_over():
+    bench = Bench()
+    bench.show(5)
+    successor = replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(OTHER)})
+    bench.pipeline.serve(successor)
+    (event,) = bench.show(1)
+    assert (event.type, event.decision.match.item_id, event.gallery) == ("update", "c2", "gallery-2")
+
+
+def test_a_classifier_that_has_a_part_in_the_vectors_is_asked_once_for_each_look():
+    bench = Bench()
+    stages = bench.pipeline.serving.stages
+    engine = ScriptedEngine(lambda batch: [np.tile(np.log([9.0, 1.0]), (len(batch), 1)), np.ones((len(batch), 2))])
+    classifier = Classifier(classifier_model(descriptor_dim=2), engine)
+    heads = [Head(name="class", dim=4), Head(name="classifier", dim=2)]
+    joint = Embedder(embedder_model(heads=heads, classifier_share=0.5), bench.embedder, classifier=classifier)
+    changed = replace(stages, classifier=classifier, embedders={"carton": joint})
+    bench.pipeline.serve(replace(bench.pipeline.serving, stages=changed))
+    bench.show(3)
+    assert engine.batch_sizes == bench.embedder.batch_sizes
+    np.testing.assert_allclose(bench.index.queries[0], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
+
+
+def test_one_detection_is_not_believed():
+    bench = Bench()
+    bench.show()
+    assert bench.leave() == []
+    assert bench.counts.total == {"tracks_unannounced camera=door reason=not_looked_at": 1}
+
+
+def test_an_object_ends_once():
+    bench = Bench()
+    bench.show(5)
+    events = bench.leave()
+    assert kinds(events) == [("end", 1)]
+    assert events[0].decision.match.item_id == "c1"
+    assert events[0].captured_at == pytest.approx(0.5)  # when it was last seen
+    assert bench.show(10) == []
+
+
+def test_a_change_of_mind_is_one_update_and_the_end_tells_the_same():
+    bench = Bench()
+    bench.show(5)
+    bench.index.hits = OTHER
+    events = bench.show(20)
+    assert kinds(events) == [("update", 1)]
+    assert events[0].decision.match.item_id == "c2"
+    assert [event.decision.match.item_id for event in bench.leave()] == ["c2"]
+
+
+def test_the_same_answer_with_another_score_is_no_update():
+    bench = Bench()
+    bench.show(5)
+    bench.index.hits = [Hit("c1", "Oat flakes", 0.95)]
+    assert bench.show(20) == []
+
+
+def test_an_unknown_object_is_told_after_enough_looks():
+    bench = Bench()
+    bench.index.hits = FAR
+    assert bench.show(3) == []  # two looks
+    events = bench.show()
+    assert kinds(events) == [("new", 1)]
+    assert (events[0].decision.match, events[0].decision.reason) == (None, "unknown_item")
+
+
+def test_a_flicker_that_was_taken_for_nothing_known_is_not_told_but_counted():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(2)
+    assert bench.leave() == []
+    assert bench.counts.total == {"tracks_unannounced camera=door reason=too_brief": 1}
+
+
+def test_an_identity_is_not_taken_back_by_later_doubt_but_replaced_by_another():
+    bench = Bench()
+    assert kinds(bench.show(6)) == [("new", 1)]
+    bench.index.hits = FAR
+    assert bench.show(60) == []
+    bench.index.hits = OTHER
+    assert kinds(bench.show(60)) == [("update", 1)]
+
+
+def test_an_unlikely_category_is_unknown_category_and_searches_nothing():
+    bench = Bench()
+    bench.odds = (1.0, 1.01)
+    bench.pipeline.serving.stages.classifier.model = classifier_model(threshold=1.02)
+    assert bench.show(10)[0].decision.reason == "unknown_category"
+    assert bench.embedder.batch_sizes == []
+
+
+def test_two_close_categories_are_both_searched():
+    bench = Bench()
+    bench.odds = (1.0, 1.5)  # tyre, which has no gallery, is the likelier
+    (event,) = bench.show(10)
+    assert event.decision.category.name == "carton"
+    assert event.decision.match.item_id == "c1"
+
+
+def test_a_missing_gallery_is_gallery_empty():
+    bench = Bench(indexes={})
+    assert [event.decision.reason for event in bench.show(10)] == ["gallery_empty"]
+    assert bench.embedder.batch_sizes == []
+
+
+def test_an_empty_gallery_is_gallery_empty():
+    bench = Bench()
+    bench.index.hits = []
+    assert [event.decision.reason for event in bench.show(10)] == ["gallery_empty"]
+
+
+def test_without_a_classifier_the_only_category_is_searched():
+    (event,) = Bench(classifier=False).show(5)
+    assert (event.decision.category.name, event.decision.category.score) == ("carton", 1.0)
+
+
+def test_looks_are_fused_before_the_search():
+    bench = Bench()
+    bench.index.hits = FAR
+    turns = iter([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
+    bench.embedder.answer = lambda _: [[next(turns)]]
+    bench.show(4)
+    assert bench.index.queries[1] == pytest.approx([0.7071, 0.7071, 0, 0], abs=1e-4)
+    assert bench.index.queries[2] == pytest.approx([0.4472, 0.8944, 0, 0], abs=1e-4)
+
+
+def test_an_object_too_small_is_shed_and_counted():
+    bench = Bench(min_object_px=33)
+    assert bench.show(5) == []
+    assert bench.counts.total == {"looks_shed camera=door reason=too_small": 5}
+    assert bench.embedder.batch_sizes == []
+
+
+def test_crops_of_one_category_share_a_batch():
+    bench = Bench()
+    maps = [one_box_map((4.0, y, 28.0, y + 20.0))[0] for y in (4.0, 36.0)]
+    merged = maps[0].copy()
+    merged[:, :, 5:] = maps[1][:, :, 5:]
+    bench.sees = [merged]
+    events = bench.show(12)
+    assert kinds(events) == [("new", 1), ("new", 2)]
+    assert bench.embedder.batch_sizes[0] == 2
+
+
+def test_a_lost_view_ends_every_track_and_says_so_once():
+    bench = Bench()
+    bench.show(5)
+    assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
+    assert bench.pipeline.view_lost("door") == []
+    assert kinds(bench.show(5)) == [("new", 2)]
+
+
+def test_sightings_tell_what_is_known():
+    bench = Bench()
+    results = [bench.pipeline.process(frame_at(n / 10)) for n in range(3)]
+    assert [result.sightings[0].decision is not None for result in results] == [False, True, True]
+    assert [result.looks for result in results] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("part", ["detector", "classifier", "embedder"])
+def test_a_model_that_fails_leaves_the_pipeline_usable(part):
+    bench = Bench()
+    bench.show()
+    getattr(bench, part).broken = True
+    for _ in range(3):
+        with pytest.raises(EngineError):
+            bench.show()
+    getattr(bench, part).broken = False
+    assert kinds(bench.show(5)) == [("new", 1)]
+    assert kinds(bench.leave()) == [("end", 1)]
+
+
+def test_an_end_in_a_frame_whose_model_fails_is_told_with_the_next():
+    bench = Bench()
+    bench.show(5)
+    bench.sees = one_box_map((2.0, 4.0, 12.0, 14.0))  # the old object is gone, another is there
+    bench.show()
+    bench.embedder.broken = True
+    for _ in range(6):
+        with pytest.raises(EngineError):
+            bench.show()
+    bench.embedder.broken = False
+    assert ("end", 1) in kinds(bench.show())
+
+
+def test_an_object_seen_only_by_a_failing_model_ends_without_a_word():
+    bench = Bench()
+    bench.show()
+    bench.embedder.broken = True
+    with pytest.raises(EngineError):
+        bench.show()
+    assert bench.leave() == []
+
+
+def test_the_whole_frame_is_one_object_without_a_detector():
+    bench = Bench(camera={"framing": "whole_frame"})
+    (event,) = bench.show(5)
+    assert event.box_rel == (0, 0, 1, 1)
+    assert bench.detector.batch_sizes == []
+    changed = np.full((SIZE, SIZE, 3), 10, np.uint8)
+    bench.index.hits = OTHER
+    assert kinds(bench.show(5, changed)) == [("end", 1), ("new", 2)]
+
+
+def test_cameras_do_not_share_tracks():
+    bench = Bench()
+    serving = bench.pipeline.serving
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
+    events = [event for frame in frames for event in pipeline.process(frame).events]
+    assert [(event.camera, event.type, event.track_id) for event in events] == [("door", "new", 1), ("till", "new", 1)]
+    assert [event.camera for event in pipeline.view_lost("till")] == ["till"]
+
+
+def test_frames_of_several_cameras_share_one_run_of_the_detector_and_bring_what_each_alone_does():
+    bench = Bench()
+    bench.detector.answer = lambda batch: [np.concatenate([one_box_map(BOX)[0]] * len(batch))]
+    stages = replace(bench.pipeline.serving.stages, detector=Detector(detector_model(), bench.detector, together=3))
+    serving = replace(bench.pipeline.serving, stages=stages)
+    cameras = {
+        "door": CameraConfig(source="rtsp://door"),
+        "till": CameraConfig(source="rtsp://till"),
+        "kiosk": CameraConfig(source="rtsp://kiosk", framing="whole_frame"),
+    }
+    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    events = []
+    for n in range(4):
+        frames = [frame_at(n / 10, None, camera) for camera in cameras]
+        glances = pipeline.detect(frames)
+        for frame, glance in zip(frames, glances, strict=True):
+            events += pipeline.process(frame, glance).events
+    assert pipeline.together == 3
+    assert bench.detector.batch_sizes == [2] * 4  # a kiosk's whole frame is the object
+    assert sorted((event.camera, event.type, event.track_id) for event in events) == [
+        ("door", "new", 1), ("kiosk", "new", 1), ("till", "new", 1),
+    ]  # fmt: skip
+
+
+def test_frames_that_share_a_run_share_its_time():
+    bench = Bench()
+    bench.detector.answer = lambda batch: [np.concatenate([no_box_map()[0]] * len(batch))]
+    stages = replace(bench.pipeline.serving.stages, detector=Detector(detector_model(), bench.detector, together=2))
+    serving = replace(bench.pipeline.serving, stages=stages)
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    door, till = pipeline.detect([frame_at(0, None, "door"), frame_at(0, None, "till")])
+    assert door.timings.stages_ms == till.timings.stages_ms
+    assert set(door.timings.stages_ms) == {"preprocess", "detect", "postprocess"}
+
+
+def test_no_frame_is_kept_alive():
+    bench = Bench()
+    image_rgb = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    kept = weakref.ref(image_rgb)
+    bench.show(5, image_rgb)
+    del image_rgb
+    gc.collect()
+    assert kept() is None
+
+
+def test_event_ids_differ():
+    bench = Bench()
+    events = bench.show(5) + bench.leave()
+    assert len({event.event_id for event in events}) == 2
+
+
+LOWER = ZoneConfig(polygon=((0, 0.5), (1, 0.5), (1, 1), (0, 1)))
+
+
+def test_an_object_outside_the_zones_is_neither_looked_at_nor_told():
+    upper = ZoneConfig(polygon=((0, 0), (1, 0), (1, 0.5), (0, 0.5)))
+    bench = Bench(camera={"zones": {"upper": upper}})
+    assert bench.show(5) + bench.leave() == []
+    assert bench.embedder.batch_sizes == []
+    assert bench.counts.total == {
+        "looks_shed camera=door reason=outside_zones": 4,
+        "tracks_unannounced camera=door reason=outside_zones": 1,
+    }
+
+
+def test_an_object_that_walks_into_an_excluded_zone_is_told_no_more_until_its_end():
+    left = ZoneConfig(polygon=((0, 0), (0.4, 0), (0.4, 1), (0, 1)), kind="exclude")
+    bench = Bench(camera={"zones": {"left": left}})
+    assert kinds(bench.show(5)) == [("new", 1)]
+    bench.index.hits, bench.sees = OTHER, one_box_map((4.0, 16.0, 36.0, 48.0))
+    assert bench.show(30) == []
+    (end,) = bench.leave()
+    assert (end.type, end.decision.match.item_id) == ("end", "c1")
+
+
+def test_a_zone_is_told_once_the_object_has_stayed_long_enough():
+    bench = Bench(camera={"zones": {"lower": LOWER.model_copy(update={"dwell_s": 1.0})}})
+    new, update = bench.show(30)
+    assert (new.type, new.zones) == ("new", ())
+    assert (update.type, update.zones) == ("update", ("lower",))
+    assert update.captured_at - new.captured_at == pytest.approx(1.0)
+    assert bench.leave()[0].zones == ("lower",)
+
+
+def test_a_crossed_line_is_counted_and_told():
+    bench = Bench(camera={"lines": {"gate": LineConfig.model_validate({"from": (0.45, 1), "to": (0.45, 0)})}})
+    bench.sees = one_box_map((4.0, 16.0, 36.0, 48.0))
+    bench.show(5)
+    bench.sees = one_box_map(BOX)
+    bench.show(5)
+    assert bench.counts.total["line_crossings camera=door direction=left_to_right line=gate"] == 1
+    (end,) = bench.leave()
+    assert [(one.line, one.direction) for one in end.crossings] == [("gate", "left_to_right")]
+
+
+class GatedBench(Bench):
+    """A camera whose detector is asked when something moves."""
+
+    def __init__(self, **more):
+        super().__init__(camera={"motion": {"sweep_s": 2.0}}, **more)
+
+    @property
+    def asked(self):
+        return len(self.detector.batch_sizes)
+
+
+def test_a_still_scene_is_swept_but_not_searched_frame_by_frame():
+    bench = GatedBench()
+    bench.sees = no_box_map()
+    bench.show(60)  # 6 s
+    assert bench.asked == 3
+    assert bench.counts.total == {"frames_gated camera=door": 57}
+
+
+def test_motion_asks_the_detector_at_once():
+    bench = GatedBench()
+    bench.sees = no_box_map()
+    bench.show(5)
+    bench.sees = one_box_map(BOX)
+    moved = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    moved[16:48, 16:48] = 200
+    assert kinds(bench.show(2, moved)) == [("new", 1)]
+
+
+def test_an_undecided_object_keeps_the_detector_awake():
+    bench = GatedBench(max_looks=6)
+    bench.index.hits = FAR
+    bench.show(7)  # believed in the second frame, then six looks
+    assert (bench.asked, len(bench.embedder.batch_sizes)) == (7, 6)
+    bench.show(5)
+    assert bench.asked == 7
+
+
+def test_a_decided_object_that_stands_still_stays_and_is_rechecked_without_the_detector():
+    bench = GatedBench()
+    assert kinds(bench.show(18)) == [("new", 1)]
+    assert bench.asked == 2
+    assert len(bench.embedder.batch_sizes) > 2
+    bench.index.hits = OTHER
+    assert kinds(bench.show(30)) == [("update", 1)]
+
+
+def test_an_object_that_a_sweep_misses_keeps_the_detector_awake_until_it_has_ended():
+    bench = GatedBench()
+    bench.show(10)
+    bench.sees = no_box_map()
+    assert kinds(bench.show(30)) == [("end", 1)]
+    asked = bench.asked
+    bench.show(5)
+    assert bench.asked == asked
+
+
+def test_a_detector_that_failed_is_asked_again():
+    bench = GatedBench()
+    bench.detector.broken = True
+    with pytest.raises(EngineError):
+        bench.show()
+    bench.detector.broken = False
+    assert kinds(bench.show(3)) == [("new", 1)]
+
+
+def test_a_budget_is_kept_and_what_it_sheds_is_counted():
+    bench = Bench(looks_per_s=2.0, max_looks=100)
+    bench.index.hits = FAR  # never decided: wants a look in every frame
+    bench.show(100)
+    looks = len(bench.embedder.batch_sizes)
+    assert looks == pytest.approx(2.0 * 10, abs=2)
+    assert bench.counts.total == {"looks_shed camera=door reason=budget": 99 - looks}
+
+
+def test_cameras_share_one_budget():
+    bench = Bench()
+    cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+    recognition = RecognitionConfig(**RECOGNITION | {"looks_per_s": 1.0})
+    pipeline = Pipeline(bench.pipeline.serving, cameras, recognition, bench.counts, bench.clock)
+    frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
+    assert sum(pipeline.process(frame).looks for frame in frames) == 1
+
+
+def test_under_a_budget_a_blurred_sight_waits_for_a_sharper_one():
+    bench = Bench(looks_per_s=100.0)
+    bench.index.hits = FAR
+    sharp = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    bench.show(2, sharp)
+    assert len(bench.embedder.batch_sizes) == 1
+    bench.show(5, np.full_like(sharp, 128))
+    assert len(bench.embedder.batch_sizes) == 1
+    assert bench.counts.total == {"looks_shed camera=door reason=poor_sight": 5}
+    bench.show(1, sharp)
+    assert len(bench.embedder.batch_sizes) == 2
+
+
+def test_an_object_that_left_unknown_is_told_as_historical_when_a_gallery_brings_it():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    (end,) = bench.leave()
+    assert bench.pipeline.recall() == []
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    (update,) = bench.pipeline.recall()
+    assert (update.type, update.track_id, update.historical) == ("update", 1, True)
+    assert (update.decision.match.item_id, update.gallery) == ("c1", "gallery-2")
+    assert (update.captured_at, update.box_rel) == (end.captured_at, end.box_rel)
+    assert bench.pipeline.recall() == []
+
+
+def test_an_object_that_leaves_before_the_new_gallery_saw_it_is_searched_all_the_same():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    assert kinds(bench.leave()) == [("end", 1)]
+    assert [event.decision.match.item_id for event in bench.pipeline.recall()] == ["c1"]
+
+
+def test_an_object_in_view_is_told_live_by_the_new_gallery_and_not_recalled():
+    bench = Bench()
+    bench.index.hits = FAR
+    bench.show(10)
+    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    (update,) = bench.show(5)
+    assert (update.type, update.historical) == ("update", False)
+    bench.leave()
+    assert bench.pipeline.recall() == []
+
+
+@pytest.mark.parametrize("bench", [Bench, GatedBench])
+def test_a_camera_that_changes_its_resolution_keeps_its_objects(bench):
+    bench = bench()
+    assert kinds(bench.show(10)) == [("new", 1)]
+    assert bench.show(10, np.full((2 * SIZE, 2 * SIZE, 3), 128, np.uint8)) == []
+    (end,) = bench.leave()
+    assert (end.track_id, end.box_rel) == (1, pytest.approx((0.25, 0.25, 0.75, 0.75)))
+
+
+def succeeded(bench, changed, **options):
+    """Another bench, whose pipeline takes over."""
+    successor = Bench(**options)
+    successor.now_s = bench.now_s
+    successor.pipeline.take_over(bench.pipeline, changed)
+    return successor
+
+
+def test_tracks_live_on_in_a_pipeline_that_takes_over():
+    bench = Bench()
+    bench.show(5)
+    successor = succeeded(bench, changed=())
+    assert successor.show(5) == []  # neither ended nor told anew
+    assert kinds(successor.leave()) == [("end", 1)]
+
+
+def test_a_camera_that_changed_starts_afresh_and_its_tracks_are_numbered_on():
+    bench = Bench()
+    bench.show(5)
+    assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
+    assert kinds(succeeded(bench, changed=("door",), camera={"framing": "whole_frame"}).show(8)) == [("new", 2)]
+
+
+class OutlineBench(Bench):
+    """The same with a localiser that sees a square, which is the outline of the second item."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.shown = np.full((1, 1, SIZE // 2, SIZE // 2), 8.0)
+        self.localiser = ScriptedEngine(lambda batch: [np.repeat(self.shown, len(batch), axis=0)])
+        square, bar = np.ones((64, 64), bool), np.zeros((64, 64), bool)
+        bar[:8] = True
+        rule, rows = OutlineRule(weight=weight), {"c1": np.packbits(bar)[None], "c2": np.packbits(square)[None]}
+        serving = self.pipeline.serving
+        stages = replace(serving.stages, localiser=Localiser(localiser_model(), self.localiser))
+        outlines = {"carton": outlines_for(rule, rows)} if rule.counts else {}
+        self.pipeline.serve(replace(serving, stages=stages, outlines=outlines))
+
+
+def test_an_outline_that_counts_decides_and_is_timed_and_counted():
+    bench = OutlineBench(weight=0.6)
+    (event,) = bench.show(4)
+    assert event.decision.match.item_id == "c2"
+    assert event.decision.match.score == pytest.approx(0.4 * 0.4 + 0.6)
+    assert "localise" in event.latency_ms
+    assert bench.counts.total["outlines camera=door"] == len(bench.localiser.batch_sizes) > 0
+
+
+def test_a_localiser_rests_where_no_outline_counts():
+    bench = OutlineBench(weight=0.0)
+    (event,) = bench.show(4)
+    assert (event.decision.match.item_id, bench.localiser.batch_sizes) == ("c1", [])
+    assert "localise" not in event.latency_ms
+
+
+def test_where_no_outline_is_found_the_vector_decides_and_the_miss_is_counted():
+    bench = OutlineBench(weight=0.6)
+    bench.shown -= 20.0
+    (event,) = bench.show(4)
+    assert event.decision.match.item_id == "c1"
+    assert bench.counts.total["outlines_missed camera=door"] == len(bench.localiser.batch_sizes) > 0
+    assert bench.counts.total["outlines camera=door"] == 0
+
+
+def taught_bench(**recognition):
+    """A bench whose detector sees nothing, and a red thing that was taught."""
+    bench = Bench(**recognition)
+    bench.sees = no_box_map()
+    finder = colour_finder()
+    sought = (Sought("taught-0", (query_for(finder, RED),)),)
+    bench.pipeline.serve(replace(bench.pipeline.serving, finder=finder, sought=sought))
+    return bench
+
+
+def test_a_taught_thing_that_the_detector_misses_is_tracked_and_told_where_that_is_asked_for():
+    scene = scene_with((RED, 16, 16, 32))
+    bench = taught_bench(seek={"every_s": 0.2})
+    (event,) = bench.show(20, scene)
+    assert event.type == "new"
+    assert event.box_rel == pytest.approx((0.25, 0.25, 0.75, 0.75), abs=0.08)
+    assert bench.counts.total["frames_sought camera=door"] == bench.counts.total["boxes_sought camera=door"] == 10
+    assert taught_bench().show(20, scene) == []
+
+
+def test_what_the_detector_sees_is_not_tracked_twice_when_it_is_sought_too():
+    bench = taught_bench(seek={"every_s": 0.1})
+    bench.sees = one_box_map(BOX)
+    assert kinds(bench.show(20, scene_with((RED, 16, 16, 32)))) == [("new", 1)]
+    assert bench.counts.total["boxes_sought camera=door"] == 0

@@ -1,0 +1,95 @@
+"""The frame path: what fails costs no more than itself."""
+
+import threading
+
+import pytest
+
+from edge.capture.recorder import Recorders
+from edge.config.schema import CameraConfig, DeviceConfig, RecognitionConfig
+from edge.frame_loop import Recogniser
+from edge.messaging.device_topics import Announcer, Journeys
+from edge.recognition.gallery_drift import Freshness
+from edge.recognition.pipeline import Pipeline
+from edge.telemetry.metrics import StageTimer
+from tests.edge.recognition.test_pipeline import Bench
+from tests.fakes_engine import frame_at
+
+
+class Device:
+    """Two cameras of one device without a broker, over the scripted engines of a pipeline's bench."""
+
+    def __init__(self, folder, outbox, counters):
+        self.bench, self.outbox, self.stop = Bench(), outbox, threading.Event()
+        self.stop.set()  # so that no pause is waited for
+        self.cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
+        self.recognition = RecognitionConfig(min_looks=1, min_object_px=8)
+        self.counters, self.timer = counters, StageTimer()
+        config = DeviceConfig(site="shop", device="one", state_dir=folder, cameras=self.cameras)
+        journeys = Journeys(self.timer, self.bench.clock)
+        self.recogniser = Recogniser(
+            self.pipeline(),
+            announcer=Announcer(config, "boot", outbox, journeys, counters),
+            recorders=Recorders(folder / "ring", counters),
+            freshness=Freshness(folder / "first_answers.json"),
+            counters=counters,
+            timer=self.timer,
+        )
+
+    def pipeline(self):
+        return Pipeline(self.bench.pipeline.serving, self.cameras, self.recognition, self.counters, self.bench.clock)
+
+    def show(self, *cameras, at_s):
+        self.recogniser.recognise([frame_at(at_s, None, camera) for camera in cameras], self.stop)
+
+    def topics(self):
+        return [message.topic for message in self.outbox.pending(100)]
+
+
+@pytest.fixture
+def device(tmp_path, outbox, counters):
+    return Device(tmp_path, outbox, counters)
+
+
+def test_events_wait_in_the_outbox_and_observers_see_every_frame(device, counters):
+    seen = []
+    device.recogniser.observers.append(lambda frame, result: seen.append((frame.camera, len(result.sightings))))
+    for n in range(3):
+        device.show("door", "till", at_s=n / 10)
+    device.recogniser.lose_view("door")
+    assert device.topics() == [f"finesight/shop/one/{camera}/events" for camera in ("door", "till", "door")]
+    assert seen == [("door", 1), ("till", 1)] * 3
+    assert counters.total("frames_recognised") == 6
+    assert counters.total("events", type="new") == 2
+    assert counters.total("events", camera="door", type="end") == 1
+    assert device.timer.snapshot()["capture_to_decision"].count == 2
+
+
+def test_a_detector_that_fails_costs_the_frames_it_was_given(device, counters):
+    device.bench.detector.broken = True
+    device.show("door", "till", at_s=0.0)
+    device.bench.detector.broken = False
+    for n in range(1, 3):
+        device.show("door", at_s=n / 10)
+    assert counters.total("frames_failed") == 2
+    assert counters.total("frames_recognised") == 2
+    assert len(device.topics()) == 1
+
+
+def test_a_frame_that_fails_costs_no_other(device, counters):
+    device.show("door", "till", at_s=0.0)
+    device.bench.embedder.broken = True
+    device.show("door", at_s=0.1)
+    device.bench.embedder.broken = False
+    device.show("till", at_s=0.1)
+    assert counters.total("frames_failed", camera="door") == 1
+    assert counters.total("frames_failed", camera="till") == 0
+    assert device.topics() == ["finesight/shop/one/till/events"]
+
+
+def test_another_pipeline_goes_on_with_the_tracks(device, counters):
+    for n in range(2):
+        device.show("door", at_s=n / 10)
+    device.recogniser.go_on_by(device.pipeline(), changed=())
+    device.recogniser.lose_view("door")
+    assert counters.total("events", type="new") == 1
+    assert counters.total("events", type="end") == 1

@@ -1,0 +1,79 @@
+"""A bundle on top of another one: what is not given anew is taken byte for byte."""
+
+import pytest
+
+from edge.bundle.bundle import read_bundle
+from edge.bundle.golden_probes import prove_stages
+from edge.errors import QuantizeError
+from edge.inference.stages import load_stages
+from quantize import cli, pack
+from quantize.build import Policy, build_network
+from quantize.network_spec import read_spec, spec_path, write_spec
+from tests.quantize_samples import network
+
+FP32 = Policy(precision="fp32")
+
+
+def quiet(pictures, what):
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def base(exported, data, tmp_path_factory):
+    """A bundle of a classifier and one embedder of both categories."""
+    folder = tmp_path_factory.mktemp("base")
+    networks = [build_network(kind, exported[kind], folder, data, FP32, quiet) for kind in ("classifier", "embedder")]
+    pack.pack(pack.Order("base", 1, folder / "bundle"), networks, data)
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module")
+def only_cans(exported, data, tmp_path_factory):
+    """An embedder of one of the categories, trained anew."""
+    from quantize.export import export_module
+
+    folder = tmp_path_factory.mktemp("cans")
+    net, spec = network("embedder")
+    net.linear.weight.data[6:] += 0.01
+    export_module(net, spec.model_copy(update={"categories": ["can"]}), folder / "cans.onnx")
+    return build_network("embedder-can", folder / "cans.onnx", folder, data, FP32, quiet)
+
+
+def test_other_models_are_taken_byte_for_byte_with_rules_and_probes(base, only_cans, data, tmp_path):
+    pack.pack(pack.Order("mine", 2, tmp_path / "mine", base=base), [only_cans], data)
+    old, new = read_bundle(base), read_bundle(tmp_path / "mine")
+    for name in ("classifier.fp32.onnx", "embedder.fp32.onnx"):
+        assert (base / "models" / name).read_bytes() == (tmp_path / "mine" / "models" / name).read_bytes()
+    kept, mine = new.manifest.embedder_of("box"), new.manifest.embedder_of("can")
+    before = old.manifest.embedder_of("box")
+    assert (kept.space_id, kept.open_set["box"]) == (before.space_id, before.open_set["box"])
+    assert (kept.categories, mine.categories) == (["box"], ["can"])
+    assert mine.space_id != before.space_id
+    assert new.manifest.classifier == old.manifest.classifier
+    assert new.manifest.evaluation["embedder"] == old.manifest.evaluation["embedder"]
+    assert {"classifier", "embedder", "embedder-can"} == set(new.manifest.provenance["models"])
+    assert {probe.category for probe in new.manifest.probes} == {"box", "can"}
+    proofs = prove_stages(new.folder, new.manifest.probes, load_stages(new.folder, new.manifest, "onnxruntime"))
+    assert all(proof.passed for proof in proofs)
+
+
+def test_a_model_of_the_same_file_name_is_not_written_over(base, only_cans, data, exported, tmp_path):
+    from dataclasses import replace
+
+    with pytest.raises(QuantizeError, match=r"models/embedder.fp32.onnx: found in bundle base, too"):
+        pack.pack(pack.Order("x", 2, tmp_path / "x", base=base), [replace(only_cans, name="embedder")], data)
+    assert not (tmp_path / "x").exists()
+
+
+def test_command_packs_one_category_on_a_base(base, only_cans, data_folder, tmp_path):
+    spec = read_spec(spec_path(only_cans.forms["fp32"]))
+    write_spec(only_cans.forms["fp32"], spec)
+    arguments = [
+        "--log-level", "warning", "pack", "--id", "cmd", "--sequence", "3", "--out", str(tmp_path / "cmd"),
+        "--embedder", str(only_cans.forms["fp32"]), "--index", str(data_folder / "index.csv"), "--precision", "fp32",
+        "--base", str(base),
+    ]  # fmt: skip
+    assert cli.main(arguments) == 0
+    manifest = read_bundle(tmp_path / "cmd").manifest
+    assert sorted(category for model in manifest.embedders for category in model.categories) == ["box", "can"]
+    assert manifest.classifier is not None

@@ -1,0 +1,112 @@
+"""How much the outline counts is fitted, and it counts nothing where it does not pay."""
+
+import numpy as np
+import pytest
+
+from edge.gallery.rerank import RERANKED, outlines_for
+from edge.imaging.silhouette import SIDE
+from edge.manifest import OutlineRule
+from edge.types import Hit
+from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
+from quantize.predictions import reranked
+
+ITEMS = ("a", "b", "c")
+
+
+def rows(*angles: float) -> np.ndarray:
+    return np.array([[np.cos(angle), np.sin(angle)] for angle in angles], np.float32)
+
+
+def bar(width: int) -> np.ndarray:
+    grid = np.zeros((SIDE, SIDE), bool)
+    grid[4:60, 32 - width : 32 + width] = True
+    return np.packbits(grid)
+
+
+def lookalikes(count: int, told_apart: bool) -> Similarities:
+    """Crops of two items whose vectors say nothing, and whose outlines do or do not."""
+    generator = np.random.default_rng(4)
+    own = np.arange(count) % 2
+    cosine = 0.8 + 0.02 * generator.random((count, 2)).astype(np.float32)
+    overlap = np.full((count, 2), 0.6, np.float32)
+    if told_apart:
+        overlap[np.arange(count), own] = 0.9
+    return Similarities(cosine, overlap, np.full_like(overlap, 0.6), own)
+
+
+def test_outlines_that_tell_lookalikes_apart_count():
+    fit = fit_rule(lookalikes(60, told_apart=True))
+    assert (fit.rule.mode, fit.rule.counts) == ("absolute", True)
+    assert fit.without < 0.7
+    assert fit.without + fit.gain == pytest.approx(1.0)
+    assert fit.row()["pays"] is True
+
+
+def test_outlines_that_say_nothing_do_not_count():
+    fit = fit_rule(lookalikes(60, told_apart=False))
+    assert (fit.rule, fit.gain) == (OFF, 0.0)
+    assert fit.row()["pays"] is False
+
+
+def test_a_gain_that_may_be_chance_does_not_pay():
+    similar = lookalikes(4, told_apart=True)
+    assert (
+        fit_rule(Similarities(similar.cosine[:1], similar.absolute[:1], similar.aligned[:1], similar.own[:1])).rule
+        == OFF
+    )
+    assert (
+        fit_rule(
+            Similarities(*(part[:0] for part in (similar.cosine, similar.absolute, similar.aligned)), similar.own[:0])
+        ).queries
+        == 0
+    )
+
+
+def test_similarities_take_each_items_best_picture():
+    gallery, items = rows(0.0, 0.5, 1.0, 1.5), ("a", "a", "b", "c")
+    outlines = [bar(10), None, bar(20), None]
+    similar = similarities(rows(0.45), [bar(20)], ["b"], gallery, outlines, items)
+    np.testing.assert_allclose(similar.cosine, [[np.cos(0.05), np.cos(0.55), np.cos(1.05)]], atol=1e-6)
+    np.testing.assert_allclose(similar.absolute, [[0.5, 1.0, np.cos(1.05)]], atol=1e-6)  # c has none: its cosine
+    assert similar.own.tolist() == [1]
+    unseen = similarities(rows(0.45), [None], ["d"], gallery, outlines, items)
+    np.testing.assert_allclose(unseen.absolute, unseen.cosine)
+    assert unseen.own.tolist() == [-1]
+
+
+@pytest.mark.parametrize("mode", ["absolute", "aligned", "iou_only"])
+def test_the_device_scores_as_the_fit_did(mode):
+    gallery, outlines = rows(0.0, 0.6, 1.0), [bar(8), bar(14), bar(20)]
+    query, outline = rows(0.3), bar(13)
+    rule = OutlineRule(mode=mode, weight=0.3)
+    fitted = similarities(query, [outline], ["a"], gallery, outlines, ITEMS).fused(rule)[0]
+    hits = [Hit(item, item, float(vector @ query[0])) for item, vector in zip(ITEMS, gallery, strict=True)]
+    on_device = outlines_for(rule, {i: o[None] for i, o in zip(ITEMS, outlines, strict=True)}).rerank(hits, outline)
+    assert {hit.item_id: pytest.approx(hit.score, abs=1e-6) for hit in on_device} == dict(
+        zip(ITEMS, fitted, strict=True)
+    )
+
+
+def test_only_the_nearest_by_vector_are_ranked_anew():
+    count = RERANKED + 5
+    cosine = np.linspace(0.9, 0.1, count, dtype=np.float32)[None]
+    overlap = np.linspace(0.0, 1.0, count, dtype=np.float32)[None]
+    similar = Similarities(cosine, overlap, overlap, np.array([0]))
+    fused = similar.fused(OutlineRule(mode="iou_only"))[0]
+    assert fused.argmax() == RERANKED - 1
+    assert (fused[RERANKED:] == -1).all()
+
+
+def test_open_set_scores_are_fused_as_a_device_fuses_them():
+    whole, half = np.full(512, 255, np.uint8), np.repeat([255, 0], 256).astype(np.uint8)
+    known = outlines_for(OutlineRule(weight=0.5), {"whole": whole[None], "half": half[None]})
+    scores = np.array([0.85, 0.8, 0.7], np.float32)
+    assert reranked(scores, ["half", "whole", "none"], known, whole) == pytest.approx([0.675, 0.9, 0.7])
+
+
+def test_what_is_not_ranked_anew_is_out_of_reach():
+    items = [f"item-{i:02}" for i in range(RERANKED + 2)]
+    known = outlines_for(OutlineRule(weight=0.5), {})
+    fused = reranked(np.linspace(0.9, 0.1, len(items), dtype=np.float32), items, known, np.full(512, 255, np.uint8))
+    assert fused[-2:].tolist() == [-1.0, -1.0]
+    assert fused[0] == pytest.approx(0.9)

@@ -1,0 +1,179 @@
+"""The data card: what it counts, and what it names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from edge.errors import TrainError
+from edge.imaging.image import encode_image, read_image
+from tests.trainer.data import layouts
+from tests.trainer.data.layouts import picture
+from tests.trainer.toy import (
+    classifier_recipe,
+    detector_recipe,
+    embedder_recipe,
+    write_crops,
+    write_index,
+    write_scenes,
+)
+from trainer.cli import main
+from trainer.data.card import alike_names
+from trainer.recipe import Split
+from trainer.tasks.classifier import train_classifier
+from trainer.tasks.detector import train_detector
+from trainer.tasks.embedder import train_embedders
+
+
+def faulty(root):
+    """A set with a leak, a contradiction, a copy, a broken file, a scarce class and two names of one class."""
+    rows = []
+    for i, (item, split) in enumerate([("Red Plum", "train")] * 4 + [("red-plum", "train")] * 2 + [("fig", "train")]):
+        picture(root / f"{i}.png", i)
+        rows.append((f"{i}.png", split, "jar", item))
+    for source, name, split, item in (
+        ("0", "leak", "val", "Red Plum"),
+        ("1", "lie", "train", "fig"),
+        ("2", "copy", "train", "Red Plum"),
+    ):
+        shutil.copy(root / f"{source}.png", root / f"{name}.png")
+        rows.append((f"{name}.png", split, "jar", item))
+    (root / "broken.png").write_bytes((root / "3.png").read_bytes()[:200])
+    rows.append(("broken.png", "train", "jar", "date"))
+    write_index(root, rows)
+    return root
+
+
+def test_the_card_of_a_faulty_set_names_every_fault(tmp_path, capsys):
+    root = tmp_path / "set"
+    root.mkdir()
+    assert main(["data", str(faulty(root)), "-o", str(tmp_path / "out")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    card = json.loads((tmp_path / "out/data_card.json").read_text())
+    assert card["splits"]["train"] == {"pictures": 10, "objects": 10, "categories": 1, "items": 4}
+    assert card["balance"]["train"]["items"] == {"jar/date": 1, "jar/fig": 2, "jar/red-plum": 2, "jar/Red Plum": 5}
+    assert ["jar/date"] == card["one_picture"] == told["one_picture"]
+    assert card["alike_names"] == [["Red Plum", "red-plum"]]
+    assert 1 == card["unreadable"]["count"] == told["unreadable"]
+    assert "broken.png" in card["unreadable"]["first"][0]
+    pairs = {(p["a"], p["b"]): p for p in card["duplicates"]["first"]}
+    assert {("0.png", "leak.png"), ("1.png", "lie.png"), ("2.png", "copy.png")} == set(pairs)
+    assert card["duplicates"]["leaks"] == {"train | val": 1}
+    assert tuple(card["duplicates"][key] for key in ("same_file", "contradictions", "groups")) == (3, 1, 3)
+    assert pairs["1.png", "lie.png"]["contradicts"]
+    page = (tmp_path / "out/data_card.md").read_text()
+    assert "* 0.png = leak.png (same file) **leak**" in page
+    assert "* Red Plum, red-plum" in page
+    assert (tmp_path / "out/duplicates.png").stat().st_size > 1000
+
+
+def test_boxes_and_sizes_that_do_not_fit_are_counted(tmp_path, capsys):
+    picture(tmp_path / "a.jpg")
+    layouts.voc(tmp_path / "a.xml", ("ace", 4, 2, 24, 12), ("king", 40, 20, 90, 90), ("ten", 60, 2, 70, 12))
+    picture(tmp_path / "b.jpg", 1, width=32, height=48)
+    layouts.voc(tmp_path / "b.xml", ("ace", 4, 2, 24, 12))
+    assert main(["data", str(tmp_path), "--layout", "voc", "-o", str(tmp_path / "out")]) == 0
+    card = json.loads((tmp_path / "out/data_card.json").read_text())
+    assert card["boxes_outside"]["first"] == ["a.jpg: king 40 20 90 90 in 48x32"]
+    assert card["boxes_empty"]["first"] == ["a.jpg: ten 60 2 70 12 in 48x32"]
+    assert card["oddities"] == {"of another size than annotated": {"count": 1, "first": ["b.jpg"]}}
+    assert card["true_boxes"]
+    assert card["splits"]["train"]["objects"] == 4
+
+
+def test_names_are_alike_whatever_the_case_spaces_and_hyphens():
+    assert alike_names(
+        ["Golden Delicious", "golden_delicious", "golden-delicious", "Kiwi", "kiwi ", "Kiwano", "Kiwi"]
+    ) == [["Golden Delicious", "golden-delicious", "golden_delicious"], ["Kiwi", "kiwi "]]
+
+
+def test_a_new_split_is_shown_before_it_is_trained_on(tmp_path, capsys):
+    layouts.folders(tmp_path, ["jar/a", "jar/b", "jar/c", "jar/d"], 3)
+    assert main(["data", str(tmp_path), "--split", "class_disjoint", "--val", "0.25"]) == 0
+    assert {k: v["items"] for k, v in json.loads(capsys.readouterr().out)["splits"].items()} == {"train": 3, "val": 1}
+    assert main(["data", str(tmp_path), "--split", "published"]) == 1
+    assert "expected cub, cars or sop" in capsys.readouterr().err
+
+
+def test_pictures_that_look_the_same_stay_together_where_that_is_asked_for(tmp_path, capsys):
+    for number in range(12):  # two items, six bursts of five shots each
+        for shot in range(5):
+            path = tmp_path / f"jar/{'ab'[number % 2]}/{number}-{shot}.png"
+            image = read_image(picture(path, number))
+            path.write_bytes(encode_image(image[shot // 3 :], ".png"))
+    told = []
+    for more in ([], ["--together"]):
+        assert main(["data", str(tmp_path), "--split", "stratified", "--val", "0.34", *more]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["duplicates"]["leaks"]["train | val"] > 20
+    assert told[1]["duplicates"]["leaks"] == {}
+    assert told[1]["duplicates"]["groups"] == 12
+    assert told[1]["splits"]["val"]["pictures"] == 20
+
+
+def test_training_runs_carry_a_card_and_a_model_finds_pairs_too(tmp_path, capsys, caplog):
+    index = write_crops(tmp_path / "data")
+    shutil.copy(tmp_path / "data/red-0-0.png", tmp_path / "data/red-0-5.png")  # of train and val
+    train_classifier(classifier_recipe(index, epochs=1), tmp_path / "c")
+    card = json.loads((tmp_path / "c/data_card.json").read_text())
+    assert {split: counts["pictures"] for split, counts in card["splits"].items()} == {"train": 16, "val": 8}
+    assert {"train | val"} == set(card["duplicates"]["leaks"])
+    assert "look the same" in caplog.text
+    train_embedders(embedder_recipe(index, epochs=1, heads=["class"], one_per_category=True), tmp_path / "e")
+    assert (
+        {"jar"}
+        != {"red/red-0", "red/red-1"}
+        == set(json.loads((tmp_path / "e/red/data_card.json").read_text())["balance"]["train"]["items"])
+    )
+    train_detector(detector_recipe(write_scenes(tmp_path / "scenes"), epochs=1), tmp_path / "d")
+    assert json.loads((tmp_path / "d/data_card.json").read_text())["true_boxes"]
+    capsys.readouterr()
+    for model in ("c", "e/red"):
+        assert main(["data", str(index), "--model", str(tmp_path / model), "--least", "0.9999"]) == 0
+        pairs = json.loads(capsys.readouterr().out)["embedding_duplicates"]
+        assert pairs["leaks"]["train | val"] >= 1
+    assert main(["data", str(index), "--model", str(tmp_path / "d")]) == 1
+    assert "found a detector, expected a classifier or an embedder" in capsys.readouterr().err
+
+
+def test_a_file_in_two_splits_or_under_two_names_is_told(tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    rows = [("a.png", "train", "jar", "plum"), ("a.png", "val", "jar", "plum"), ("a.png", "train", "jar", "pear")]
+    write_index(tmp_path, rows)
+    assert main(["data", str(tmp_path)]) == 0
+    pairs = json.loads(capsys.readouterr().out)["duplicates"]
+    assert (pairs["pairs"], pairs["leaks"], pairs["contradictions"]) == (3, {"train | val": 2}, 2)
+
+
+def test_a_recipe_trains_on_boxes_of_any_layout(tmp_path):
+    for split in ("train", "val"):
+        for number in range(4):
+            picture(tmp_path / split / f"{number}.jpg", number + 9 * (split == "val"), 96, 64)
+            layouts.voc(tmp_path / split / f"{number}.xml", (("ace", "king")[number % 2], 8, 8, 60, 50))
+    recipe = detector_recipe(tmp_path, epochs=1)
+    recipe = recipe.model_copy(update={"scenes": recipe.scenes.model_copy(update={"class_agnostic": False})})
+    assert train_detector(recipe, tmp_path / "d").labels == ["ace", "king"]
+    recipe = embedder_recipe(tmp_path, epochs=1, heads=["class"])
+    assert train_embedders(recipe, tmp_path / "e")[0].categories == ["object"]
+    assert json.loads((tmp_path / "e/data_card.json").read_text())["true_boxes"]
+
+
+def test_class_disjoint_validation_is_judged_among_itself(tmp_path):
+    layouts.folders(tmp_path / "set", [f"jar/{name}" for name in "abcdef"], 4)
+    recipe = embedder_recipe(tmp_path / "set", heads=["class"])
+    recipe = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"split": Split(how="class_disjoint", val=0.34)})}
+    )
+    card = train_embedders(recipe, tmp_path / "run")[0]
+    assert (card.data["items"], card.data["train"], card.data["val"]) == (4, 16, 8)
+    assert card.metrics["recall_1_val"] * 8 in range(9)
+    assert "recall_1_train" not in card.metrics
+
+
+def test_an_embedder_says_which_class_has_too_few_pictures_for_pairs(tmp_path):
+    layouts.folders(tmp_path, ["jar/plum", "jar/pear"], 3)
+    layouts.folders(tmp_path, ["jar/lone"], 1)
+    with pytest.raises(TrainError, match=r"too few pictures of lone \(1\), expected at least 2 each, for pairs"):
+        train_embedders(embedder_recipe(tmp_path), tmp_path / "run")

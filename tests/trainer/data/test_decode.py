@@ -1,0 +1,100 @@
+"""Pictures as people have them: deep, printed, animated, turned, cut off."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from edge.errors import CaptureError
+from trainer.data.decode import facts_of, read_picture, upright_size
+
+RAMP = np.dstack([np.tile(np.linspace(0, 255, 96), (64, 1)), np.full((64, 96, 2), 60)]).astype(np.uint8)
+WHOLE = Pillow.fromarray(RAMP)
+
+
+def encoded(picture: Pillow.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def frames(kind: str) -> bytes:
+    return encoded(WHOLE, kind, save_all=True, append_images=[WHOLE.rotate(180), WHOLE.rotate(90)])
+
+
+def deep(kind: str) -> bytes:
+    return encoded(Pillow.fromarray(RAMP[..., 0].astype(np.uint16) * 257), kind)
+
+
+def turned(kind: str) -> bytes:
+    exif = Pillow.Exif()
+    exif[274] = 6
+    return encoded(WHOLE, kind, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("data", "oddities", "off"),
+    [
+        (encoded(WHOLE, "JPEG", quality=95), (), 2.0),
+        (encoded(WHOLE.convert("CMYK"), "JPEG", quality=95), ("CMYK",), 2.0),
+        (encoded(WHOLE.convert("CMYK"), "TIFF"), ("CMYK",), 1.0),
+        (frames("WEBP"), ("animated",), 3.0),
+        (frames("PNG"), ("animated",), 0.0),
+        (frames("GIF"), ("animated",), 8.0),
+        (frames("TIFF"), ("several pages",), 0.0),
+        (encoded(WHOLE.convert("RGBA"), "PNG"), ("transparent",), 0.0),
+        (encoded(WHOLE, "GIF"), (), 8.0),
+        (encoded(WHOLE, "BMP"), (), 0.0),
+    ],
+)
+def test_an_odd_picture_is_read_as_its_first_frame_in_rgb_and_named(tmp_path, data, oddities, off):
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    image, facts = read_picture(path)
+    assert (oddities, (64, 96, 3)) == (facts.oddities, image.shape)
+    assert np.abs(image.astype(int) - RAMP).mean() <= off
+    assert upright_size(path) == (96, 64)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits_become_8(tmp_path, kind):
+    path = tmp_path / "deep"
+    path.write_bytes(deep(kind))
+    image, facts = read_picture(path)
+    assert facts.oddities == ("16 bit",)
+    assert np.abs(image[..., 0].astype(int) - RAMP[..., 0]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_the_size_is_the_one_of_the_picture_turned_upright(tmp_path, kind):
+    path = tmp_path / "turned"
+    path.write_bytes(turned(kind))
+    assert read_picture(path)[0].shape == (96, 64, 3)
+    assert upright_size(path) == (64, 96)
+    assert facts_of(path.read_bytes()).size_px == (64, 96)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.95])
+def test_a_picture_that_is_cut_off_is_refused_by_name(tmp_path, kind, kept):
+    noise = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8))
+    data = encoded(noise, kind)
+    path = tmp_path / "cut.bin"
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(CaptureError, match=r"cut\.bin"):
+        read_picture(path)
+
+
+def test_a_missing_an_empty_and_a_mistaken_file_are_named(tmp_path):
+    for data in (None, b"", b"<html>not found</html>"):
+        path = tmp_path / "a.jpg"
+        path.unlink(missing_ok=True)
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(CaptureError, match=r"a\.jpg: "):
+            read_picture(path)
+        with pytest.raises(CaptureError, match=r"a\.jpg: "):
+            upright_size(path)

@@ -1,0 +1,102 @@
+"""Columns judged on the same pictures, by a recogniser that reads colours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.errors import TrainError
+from edge.manifest import OpenSet
+from tests.trainer.toy import write_crops
+from trainer.evaluation.evaluate_models import assess, confusions, put
+from trainer.evaluation.model_chain import Recogniser, embedded, open_peer
+from trainer.evaluation.predictions import verdicts
+
+
+def by_place(images):
+    """Where the white dot lies, as a unit vector: tells the items of a category apart."""
+    rows = []
+    for image in images:
+        bright = (image.min(axis=2) > 240)[:, 8:16]
+        angle = np.argmax(bright.mean(axis=1)) / 40 * np.pi / 2
+        rows.append([np.cos(angle), np.sin(angle)])
+    return np.asarray(rows, np.float32)
+
+
+def by_colour(images):
+    """Blue or red, so surely that the other, which shares the vector, is not searched."""
+    blue = np.array([image[20, 20, 2] > image[20, 20, 0] for image in images], np.float32)
+    return np.stack([blue, 1 - blue], axis=1) * 0.998 + 0.001
+
+
+@pytest.fixture(scope="module")
+def question(tmp_path_factory):
+    return put(write_crops(tmp_path_factory.mktemp("toy")), None, "val", "train", share=0.5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def column(question):
+    rules = {name: OpenSet(threshold=0.999, slope=2000, midpoint=0.9985) for name in ("red", "blue")}
+    sees = Recogniser(
+        "sees", ("blue", "red"), by_colour, {"red": by_place, "blue": by_place}, 0.0, 0.5, rules, calibrated=True
+    )
+    return assess(sees, embedded(sees, question.gallery, ()), question)
+
+
+def test_the_same_items_are_left_out_for_the_same_seed(question, tmp_path):
+    again = put(write_crops(tmp_path), None, "val", "train", share=0.5, seed=1)
+    assert again.left_out == question.left_out
+    assert len(question.left_out) == 2
+
+
+def test_one_who_sees_is_right_about_all_it_can_know(column):
+    table = column.table
+    assert table["coarse"]["accuracy"]["mean"] == 1.0
+    assert table["coarse"]["confusion"] == {"blue": {"blue": 4}, "red": {"red": 4}}
+    assert table["end_to_end"]["top_1"] == {"mean": 1.0, "interval": [1.0, 1.0], "count": 8}
+    assert table["retrieval"]["recall_at_1"]["mean"] == table["retrieval"]["map_at_r"]["mean"] == 1.0
+    assert set(table["categories"]) == {"red", "blue"}
+
+
+def test_what_is_left_out_is_told_as_unknown(column):
+    opened = column.table["open_world"]
+    assert (opened["known"], opened["unknown"]) == (4, 4)
+    assert opened["at_shipped_thresholds"]["known"]["identified"] == 1.0
+    assert opened["at_shipped_thresholds"]["unknown"]["unknown"] == 1.0
+    assert opened["false_accept_rate"]["mean"] == 0.0
+    assert opened["auroc"]["mean"] == 1.0
+    assert opened["identified_at_far_0.05"]["mean"] == 1.0
+    assert opened["expected_calibration_error"]["mean"] < 0.1
+
+
+def test_an_item_that_the_gallery_never_had_is_unknown_with_nothing_left_out(column):
+    everything = verdicts(column.heard, column.recogniser, set())
+    nothing = verdicts(column.heard, column.recogniser, {item for v in everything for item in [v.shown]})
+    assert all(v.known for v in everything)
+    assert not any(v.known or v.answer or v.nearest for v in nothing)
+
+
+def test_without_a_classifier_the_true_category_is_searched(question):
+    given = Recogniser("given", (), None, {"red": by_place, "blue": by_place})
+    table = assess(given, embedded(given, question.gallery, ()), question).table
+    assert "coarse" not in table
+    assert table["end_to_end"]["top_1"]["mean"] == 1.0
+    assert "at_shipped_thresholds" not in table["open_world"]
+
+
+def test_a_confusion_names_what_was_shown_and_what_it_was_taken_for(question):
+    blind = Recogniser(
+        "blind", (), None, {"red": lambda images: np.tile(np.eye(1, 2, dtype=np.float32), (len(images), 1))}
+    )
+    column = assess(blind, embedded(blind, question.gallery, ()), question)
+    assert confusions(column.closed) == [("red-1", "red-0", 2)]
+
+
+def test_a_split_without_pictures_is_refused(tmp_path):
+    with pytest.raises(TrainError, match="found no picture of split 'test'"):
+        put(write_crops(tmp_path), None, "test", "train", share=0.2, seed=0)
+
+
+def test_a_peer_that_is_nothing_is_refused(tmp_path):
+    with pytest.raises(TrainError, match="found neither bundle nor runs"):
+        open_peer("theirs", str(tmp_path), [])

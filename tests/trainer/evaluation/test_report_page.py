@@ -1,0 +1,94 @@
+"""An evaluation as people read it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from trainer.evaluation.report_figures import confusion_matrix, embedding_map, principal_plane, reliability_plot
+from trainer.evaluation.report_markdown import as_markdown
+from trainer.evaluation.report_page import Cloud, Confusion, as_page
+from trainer.evaluation.report_tables import ABSENT, cell, checkout_rows, summary_rows
+
+TABLE = {
+    "coarse": {
+        "accuracy": {"mean": 0.5, "interval": [0.25, 0.75], "count": 4},
+        "per_class": {"red": {"precision": 1.0, "recall": 0.5, "f1": 0.667, "count": 2.0}},
+        "confusion": {"red": {"red": 1, "blue": 1}},
+    },
+    "end_to_end": {"top_1": {"mean": 0.75, "interval": [0.5, 1.0], "count": 4}},
+    "retrieval": {},
+    "categories": {"red": {"items": 2, "recall_at_1": {"mean": 1.0, "interval": [1.0, 1.0], "count": 2}}},
+    "open_world": {
+        "identified_at_far_0.05": {"mean": 0.4, "interval": [0.2, 0.6], "count": 4},
+        "reliability": [{"count": 3.0, "probability": 0.9, "right": 1.0}],
+    },
+    "latency_ms": {"p50": 12.34, "p95": 20.0},
+}
+ABOUT = {
+    "name": "<shop>", "data": "index.csv", "query": "val", "gallery": "catalogue", "images": 4, "unreadable": 1,
+    "items": 5, "items_left_out": 1, "seed": 3, "machine": "a CPU", "date": "2026-01-02",
+}  # fmt: skip
+REPORT = {"about": ABOUT, "columns": {"ours": TABLE, "theirs": {}}, "checkout": {"INT8": {"easy": {"cAcc": 0.25}}}}
+
+
+def test_a_share_is_told_in_per_cent_with_its_interval_and_what_is_absent_as_absent():
+    assert cell(TABLE, "coarse.accuracy", "share") == "50.0 % [25.0, 75.0]"
+    assert cell(TABLE, "open_world.identified_at_far_0.05", "share") == "40.0 % [20.0, 60.0]"
+    assert cell(TABLE, "latency_ms.p50", "ms") == "12.3 ms"
+    assert cell(TABLE, "retrieval.map_at_r", "share") == ABSENT
+
+
+def test_rows_that_no_column_has_are_left_out_and_those_that_one_has_stay():
+    rows = {row.title: row.cells for row in summary_rows(REPORT["columns"])}
+    assert rows["Category right"] == ["50.0 % [25.0, 75.0]", ABSENT]
+    assert "MAP@R" not in rows
+    assert checkout_rows({"easy": {"cAcc": 0.25}})[0].title == "Lists wholly right, cAcc"
+
+
+def test_markdown_holds_the_tables_what_was_asked_and_the_confusions():
+    text = as_markdown(REPORT, [("ale", "beer|stout", 3)])
+    assert "4 pictures of split val against catalogue; 1 of 5 items left out as unknown; 1 pictures" in text
+    assert "| Category right (the coarse classifier's answer) | 50.0 % [25.0, 75.0] | n/a |" in text
+    assert "| ale | beer/stout | 3 |" in text
+    assert all(line.count("|") >= 3 for line in text.splitlines() if line.startswith("|"))
+
+
+def test_the_page_asks_nobody_for_anything_and_escapes_names():
+    picture = np.full((400, 200, 3), 90, np.uint8)
+    cloud = Cloud("red", np.eye(4, 8, dtype=np.float32), ["a", "a", "b", "b"], [True, True, False, True])
+    page = as_page(REPORT, [Confusion("a", "<b>", 2, picture, None)], [cloud])
+    assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)[a-z]", page)
+    assert "<script" not in page
+    assert "&lt;shop&gt;" in page
+    assert "&lt;b&gt;" in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert "no picture" in page
+    assert page.count('class="ring"') == 1
+
+
+def test_the_confusion_matrix_counts_hits_and_misses_apart():
+    drawn = confusion_matrix(TABLE["coarse"]["confusion"])
+    assert drawn.count('class="hit"') == 1
+    assert drawn.count('class="miss"') == 1
+    assert "red named blue: 1 of 2" in drawn
+
+
+def test_the_reliability_plot_has_a_dot_for_each_bin():
+    assert reliability_plot(TABLE["open_world"]["reliability"] * 2).count("<circle") == 2
+
+
+def test_the_plane_keeps_what_lies_apart_apart_and_fits_the_square():
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(0, 0.05, (20, 6)), rng.normal(0, 0.05, (20, 6)) + np.eye(1, 6)
+    plane = principal_plane(np.concatenate([near, far]).astype(np.float32))
+    assert plane.min() == pytest.approx(0)
+    assert plane.max() == pytest.approx(1)
+    assert abs(plane[:20, 0].mean() - plane[20:, 0].mean()) > 0.7
+
+
+def test_a_plane_of_one_vector_is_a_point():
+    assert principal_plane(np.ones((1, 4), np.float32)).shape == (1, 2)
+    assert embedding_map(np.zeros((1, 2)), ["a"], [True]).count("<circle") == 1

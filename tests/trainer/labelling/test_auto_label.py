@@ -1,0 +1,73 @@
+"""A detector and cues together, and how unsure a picture is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from trainer.labelling.auto_label import Proposers, fuse, judge
+from trainer.labelling.proposals import Priors, Proposal
+
+PRIORS = Priors(threshold=0.6)
+
+
+def box(x0, x1, score, source="proposer") -> Proposal:
+    return Proposal((x0, 0.0, x1, 100.0), score, source)
+
+
+def test_a_box_that_both_see_takes_the_outline_and_more_score_than_one_that_either_sees():
+    both, model_alone, cues_alone = (
+        judge(fuse(found, seen), Priors(threshold=0.0)).proposals[0]
+        for found, seen in (
+            ([box(0, 100, 0.8, "model")], [box(10, 100, 0.8)]),
+            ([box(0, 100, 0.8, "model")], []),
+            ([], [box(10, 100, 0.8)]),
+        )
+    )
+    assert both.box_px == (10, 0, 100, 100)
+    assert both.source == "model"
+    assert both.score == pytest.approx(0.7 * 0.8 + 0.3 * 0.9 * 0.8)
+    assert both.score > model_alone.score > cues_alone.score > 0
+
+
+def test_what_only_cues_see_is_no_proposal_but_makes_unsure():
+    found = [box(0, 100, 1.0, "model")]
+    clear, unsure = (judge(fuse(found, [box(0, 100, 1.0), *more]), PRIORS) for more in ([], [box(300, 400, 0.9)]))
+    assert [one.source for one in unsure.proposals] == ["model"]
+    assert (unsure.why, unsure.uncertainty > clear.uncertainty == 0.0) == ("box nearly proposed", True)
+
+
+def test_one_box_around_two_that_the_detector_tells_apart_gives_way():
+    found = [box(0, 100, 0.9, "model"), box(100, 200, 0.9, "model")]
+    kept = judge(fuse(found, [box(0, 200, 0.95)]), PRIORS).proposals
+    assert sorted(one.box_px[0] for one in kept) == [0, 100]
+
+
+def test_a_picture_without_a_proposal_is_the_most_uncertain():
+    empty, weak, clear = (judge(listed, PRIORS) for listed in ([], [box(0, 9, 0.61)], [box(0, 9, 0.95)]))
+    assert empty.uncertainty == 1.0 > weak.uncertainty > clear.uncertainty
+    assert (empty.why, weak.why) == ("nothing found", "weak box")
+
+
+class Scripted:
+    """Stands for a detector."""
+
+    def propose(self, image_rgb):
+        return [box(0, 100, 0.9, "model")]
+
+
+PICTURE = np.full((200, 400, 3), 120, np.uint8)
+
+
+@pytest.mark.parametrize("ask_cues", [True, False])
+def test_a_detector_that_speaks_alone_is_not_joined_with_cues(ask_cues):
+    seen = [box(5, 100, 0.9)]
+    (told,) = Proposers(PRIORS, None, Scripted(), ask_cues).prelabel(PICTURE, seen).proposals
+    assert told.box_px[0] == (5 if ask_cues else 0)
+
+
+def test_a_detector_that_speaks_alone_is_held_to_what_a_person_said_of_the_objects():
+    for priors, count in ((PRIORS, 1), (replace(PRIORS, aspect=(2.0, 4.0)), 0), (replace(PRIORS, threshold=0.95), 0)):
+        assert len(Proposers(priors, None, Scripted(), ask_cues=False).prelabel(PICTURE, []).proposals) == count

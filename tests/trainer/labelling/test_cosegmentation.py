@@ -1,0 +1,88 @@
+"""What pictures have in common: found whichever way the component points, and not where it is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edge.errors import TrainError
+from edge.manifest import Preprocess
+from tests.trainer.toy import BACKBONE
+from trainer.labelling.cosegmentation import box_of_part, colocate, describer_of, salient
+from trainer.models.backbone import create_trunk
+from trainer.models.networks import ModelCard, build_model, save_model
+
+
+def features(rng, count: int, share: float, flip: float = 1.0) -> list[np.ndarray]:
+    """Maps of 8x8 cells of which the middle shows one thing, in `share` of the pictures."""
+    ground, thing = rng.normal(size=(2, 16)).astype(np.float32)
+    maps = []
+    for number in range(count):
+        cells = flip * ground + 0.3 * rng.normal(size=(8, 8, 16)).astype(np.float32)
+        if number < share * count:
+            cells[3:6, 2:6] += 2.5 * flip * (thing - ground)
+        maps.append(cells.astype(np.float32))
+    return maps
+
+
+@pytest.mark.parametrize("flip", [1.0, -1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_common_object_is_above_zero_and_a_picture_without_it_is_noise(seed, flip):
+    maps = features(np.random.default_rng(seed), 12, 0.75, flip)
+    shown = [colocate(maps).show(one) for one in maps]
+    for one in shown[:9]:
+        assert one[3:6, 2:6].min() > 0.3
+        assert one[:2].max() < 0.25
+    for one in shown[9:]:
+        assert one.max() < 0.25
+    assert max(one.max() for one in shown) == pytest.approx(1.0)
+
+
+def test_of_nothing_nothing_is_common():
+    assert colocate([]) is None
+    assert colocate([np.ones((1, 1, 4), np.float32)]) is None
+
+
+def test_scda_keeps_the_largest_part_only():
+    feature = np.zeros((6, 6, 3), np.float32)
+    feature[1:4, 1:4] = 2.0
+    feature[5, 5] = 9.0
+    kept = salient(feature)
+    assert kept[5, 5] == 0
+    assert (kept[1:4, 1:4] > 0).all()
+    assert (kept > 0).sum() == 9
+
+
+def test_the_box_of_a_map_is_in_the_pictures_pixels():
+    values = np.zeros((4, 4), np.float32)
+    values[1:3, 1:3] = 1.0
+    assert box_of_part(values, 400, 200, 0.5) == pytest.approx((100, 50, 300, 150), abs=2)
+    assert box_of_part(np.zeros((4, 4), np.float32), 400, 200) is None
+
+
+def test_a_run_describes_a_picture_without_the_border_of_its_canvas(tmp_path):
+    spec = Preprocess(width=64, height=64, resize="letterbox", interpolation="area", crop_margin=0.0)
+    card = ModelCard(
+        kind="detector", backbone=BACKBONE["name"], preprocess=spec, strides=[8, 16], width=8, labels=["x"]
+    )
+    save_model(tmp_path / "run", build_model(card), card)
+    describer = describer_of(tmp_path / "run", "not asked for")
+    rows, columns, _ = describer.describe(np.full((100, 200, 3), 90, np.uint8)).shape
+    assert columns == 2 * rows == 28
+    with pytest.raises(TrainError, match="expected a safetensors file or a run folder"):
+        describer_of(tmp_path / "absent", "mobilenetv2_100")
+
+
+def test_weights_of_a_file_are_described_at_stride_16(tmp_path):
+    from safetensors.torch import save_file
+
+    name = "mobilenetv2_035"
+    torch.manual_seed(0)
+    whole = create_trunk(name, None, "none", {"pad_type": ""}).network
+    import timm
+
+    weights = timm.create_model(name, pretrained=False).state_dict() | whole.state_dict()
+    save_file({key: value.contiguous() for key, value in weights.items()}, tmp_path / "w.safetensors")
+    feature = describer_of(tmp_path / "w.safetensors", name, 0.5).describe(np.full((90, 90, 3), 90, np.uint8))
+    assert feature.shape == (28, 28, 1280)

@@ -1,0 +1,82 @@
+"""Boxes from other tools."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edge.errors import TrainError
+from trainer.labelling.imports import match_names, read_drawn
+
+VOC = """<annotation><filename>a.jpg</filename><object><name>card</name><bndbox>
+<xmin>10</xmin><ymin>20</ymin><xmax>30</xmax><ymax>60</ymax></bndbox></object></annotation>"""
+COCO = {
+    "images": [{"id": 4, "file_name": "in/a.jpg"}, {"id": 5, "file_name": "b.jpg"}],
+    "annotations": [{"image_id": 4, "category_id": 9, "bbox": [10, 20, 20, 40]}],
+    "categories": [{"id": 9, "name": "card"}],
+}
+STUDIO = [
+    {
+        "data": {"image": "/data/local-files/?d=in/a%20b.jpg"},
+        "annotations": [
+            {"result": [], "was_cancelled": True},
+            {
+                "result": [
+                    {
+                        "type": "rectanglelabels",
+                        "original_width": 200,
+                        "original_height": 400,
+                        "value": {"x": 5, "y": 5, "width": 10, "height": 10, "rectanglelabels": ["card"]},
+                    },
+                    {"type": "choices", "value": {"choices": ["good"]}},
+                ]
+            },
+        ],
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "picture"),
+    [
+        ("a.xml", VOC, "a.jpg"),
+        ("coco.json", json.dumps(COCO), "in/a.jpg"),
+        ("studio.json", json.dumps(STUDIO), "in/a b.jpg"),
+    ],
+)
+def test_the_same_box_is_read_from_every_format(tmp_path, name, text, picture):
+    (tmp_path / name).write_text(text)
+    (box,) = read_drawn(tmp_path / name)[picture]
+    assert (box.box_px, box.category, box.source) == ((10, 20, 30, 60), "card", "human")
+
+
+def test_a_folder_of_voc_files_is_read_and_pictures_without_boxes_count(tmp_path):
+    (tmp_path / "a.xml").write_text(VOC)
+    (tmp_path / "b.xml").write_text("<annotation><filename>b.jpg</filename></annotation>")
+    assert {name: len(boxes) for name, boxes in read_drawn(tmp_path).items()} == {"a.jpg": 1, "b.jpg": 0}
+
+
+@pytest.mark.parametrize("text", ["", "7", '{"images": []}', '[{"data": {}}]', '{"images": [], "annotations": []}'])
+def test_what_is_none_of_them_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(TrainError, match=r"x\.json: neither COCO nor VOC nor Label Studio"):
+        read_drawn(tmp_path / "x.json")
+
+
+def test_an_empty_folder_and_an_absent_file_are_refused(tmp_path):
+    with pytest.raises(TrainError, match="found no picture"):
+        read_drawn(tmp_path)
+    with pytest.raises(TrainError, match="cannot read"):
+        read_drawn(tmp_path / "absent.json")
+
+
+def test_pictures_are_matched_by_path_or_by_their_only_file_name():
+    known = ["../p/x/a.jpg", "../p/y/a.jpg", "../p/x/b.jpg"]
+    assert match_names(["../p/x/a.jpg", "C:\\shot\\b.jpg"], known, "f") == {
+        "../p/x/a.jpg": "../p/x/a.jpg",
+        "C:\\shot\\b.jpg": "../p/x/b.jpg",
+    }
+    for name, count in (("a.jpg", 2), ("c.jpg", 0)):
+        with pytest.raises(TrainError, match=f"{name}: found {count} pictures"):
+            match_names([name], known, "f")

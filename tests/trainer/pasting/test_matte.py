@@ -1,0 +1,116 @@
+"""Masks: from plain grounds and boxes, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer.pasting.coco_rle import decode_rle, encode_rle
+from trainer.pasting.matte import (
+    box_agreement,
+    colour_model,
+    disagreement,
+    flaw,
+    grabcut,
+    plain_ground,
+    window,
+)
+
+BOX = (30.0, 20.0, 70.0, 60.0)
+
+
+def red_square(ground: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """A red square of 36x36 px on noise, with a spot of the ground's colour in its middle; and its true mask."""
+    rng = np.random.default_rng(0)
+    image = (ground + rng.integers(-10, 11, (90, 100, 3))).astype(np.uint8)
+    truth = np.zeros((90, 100), np.bool_)
+    truth[22:58, 32:68] = True
+    image[truth] = (200, 30, 30)
+    image[36:42, 46:52] = ground
+    return image, truth
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def test_a_flood_from_the_border_leaves_the_object_with_its_holes_filled():
+    image, truth = red_square()
+    image[~truth] = 255
+    assert iou(plain_ground(image), truth) > 0.95
+
+
+def test_a_ground_that_is_not_plain_has_no_mask():
+    image = np.random.default_rng(1).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    assert plain_ground(image) is None
+
+
+@pytest.mark.parametrize("source", [grabcut, colour_model])
+def test_the_object_of_a_box_is_masked_whole(source):
+    image, truth = red_square()
+    assert iou(source(image, BOX), truth) > 0.9
+
+
+@pytest.mark.parametrize("source", [grabcut, colour_model])
+def test_a_box_without_surroundings_has_no_mask(source):
+    image, _ = red_square()
+    assert source(image, (0.0, 0.0, 100.0, 90.0)) is None
+    assert source(image, (20.0, 20.0, 22.0, 22.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (np.zeros((20, 30), np.bool_), "is empty"),
+        (np.ones((20, 30), np.bool_), "covers the whole picture"),
+        (np.ones((30, 20), np.bool_), "is 20x30, expected 30x20"),
+        (np.pad(np.zeros((10, 20), np.bool_), 5, constant_values=True), "inverted"),
+    ],
+)
+def test_a_mask_that_cannot_be_right_is_told(mask, said):
+    assert said in flaw(mask, (20, 30, 3))
+
+
+def test_an_object_that_fills_its_picture_is_no_inverted_mask():
+    y, x = np.mgrid[-1:1:40j, -1:1:60j]
+    assert flaw(np.abs(x) + np.abs(y) < 1.9, (40, 60, 3)) is None
+
+
+def test_masks_that_agree_are_kept_and_others_named():
+    _, truth = red_square()
+    half = truth.copy()
+    half[:, 50:] = False
+    assert disagreement(truth, truth, BOX) is None
+    assert disagreement(truth, half, BOX) == "agreement"
+    assert disagreement(truth, None, BOX) == "no mask"
+
+
+@pytest.mark.parametrize("share", [0.03, 0.95])
+def test_an_area_that_is_not_plausible_is_refused_though_both_agree(share):
+    mask = np.zeros((90, 100), np.bool_)
+    rows, columns = window(BOX, mask.shape)
+    mask[rows.start : rows.start + round(share * (rows.stop - rows.start)), columns] = True
+    assert disagreement(mask, mask, BOX) == "area"
+
+
+def test_box_agreement_is_the_overlap_with_the_masks_extent():
+    _, truth = red_square()
+    assert box_agreement(truth, (32, 22, 68, 58)) == pytest.approx(1.0)
+    assert box_agreement(truth, (32, 22, 68, 94)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_run_lengths_come_back_as_the_mask(seed):
+    mask = np.random.default_rng(seed).random((7, 11)) < 0.5
+    encoded = encode_rle(mask)
+    assert sum(encoded["counts"]) == 77
+    assert (decode_rle(encoded) == mask).all()
+
+
+def test_run_lengths_go_down_the_columns_and_begin_with_zeros():
+    mask = np.array([[True, False], [True, True]])
+    assert encode_rle(mask) == {"size": [2, 2], "counts": [0, 2, 1, 1]}
+
+
+def test_run_lengths_that_do_not_fill_their_size_are_an_empty_mask():
+    assert not decode_rle({"size": [2, 2], "counts": [0, 9]}).any()

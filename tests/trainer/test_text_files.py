@@ -1,0 +1,70 @@
+"""Labels in other encodings: read, or one error that says what was found."""
+
+from __future__ import annotations
+
+import codecs
+
+import pytest
+
+from edge.errors import TrainError
+from tests.trainer.data import layouts
+from tests.trainer.data.layouts import picture
+from trainer.data.batches import read_samples, read_scenes
+from trainer.recipe import load_recipe
+from trainer.text_files import read_text
+
+TABLE = "path,split,category,item\na.png,train,fromage,Gruyère\nb.png,train,fromage,Äpple\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_an_index_in_unicode_is_read(tmp_path, encoding):
+    (tmp_path / "index.csv").write_bytes(TABLE.encode(encoding))
+    assert [s.item for s in read_samples(tmp_path)] == ["Gruyère", "Äpple"]
+
+
+def test_utf_16_of_either_order_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(codecs.BOM_UTF16_BE + TABLE.encode("utf-16-be"))
+    assert read_text(tmp_path / "a") == TABLE
+
+
+def test_latin_1_is_refused_with_the_line_as_it_would_read(tmp_path):
+    (tmp_path / "index.csv").write_bytes(TABLE.encode("latin-1"))
+    with pytest.raises(
+        TrainError, match=r"index\.csv: line 2: found byte 0xe8 .* reads 'a\.png,train,fromage,Gruyère'"
+    ):
+        read_samples(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_refused(tmp_path, encoding):
+    (tmp_path / "index.csv").write_bytes(TABLE.encode(encoding))
+    with pytest.raises(TrainError, match="UTF-16 or UTF-32 without a byte order mark, expected UTF-8"):
+        read_samples(tmp_path)
+
+
+def test_broken_utf_16_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes("ab".encode("utf-16")[:-1])
+    with pytest.raises(TrainError, match="found broken utf-16"):
+        read_text(tmp_path / "a")
+
+
+def test_class_names_of_yolo_and_a_recipe_may_have_a_mark(tmp_path):
+    picture(tmp_path / "images/a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_bytes("0 .5 .5 .5 .5".encode("utf-16"))
+    (tmp_path / "classes.txt").write_bytes("Äpple\n".encode("utf-8-sig"))
+    assert read_scenes(tmp_path, class_agnostic=False)[1] == ["Äpple"]
+    (tmp_path / "r.yaml").write_bytes("kind: detector\nscenes: {train: a.json}\n".encode("utf-8-sig"))
+    assert load_recipe(tmp_path / "r.yaml").kind == "detector"
+
+
+def test_xml_may_declare_its_encoding_and_is_named_where_it_does_not(tmp_path):
+    picture(tmp_path / "a.jpg")
+    text = layouts.VOC.format(name="a", objects=layouts.OBJECT.format("Gruyère", 4, 2, 24, 12))
+    head = '<?xml version="1.0" encoding="ISO-8859-1"?>'
+    for data in ((head + text).encode("latin-1"), text.encode("utf-16"), text.encode("utf-8-sig")):
+        (tmp_path / "a.xml").write_bytes(data)
+        assert [s.item for s in read_samples(tmp_path)] == ["Gruyère"]
+    (tmp_path / "a.xml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(TrainError, match=r"a\.xml: no XML in the encoding it declares, or UTF-8"):
+        read_samples(tmp_path)

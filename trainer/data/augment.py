@@ -1,0 +1,177 @@
+"""Variation of training pictures, 8 bits deep (OpenCV), and the step from canvases to the network's input."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge.manifest import Preprocess
+from edge.types import FloatArray, Image
+from trainer.data.region_confusion import region_confusion
+from trainer.recipe import Augment
+
+_NOISE = 1 << 20  # numbers
+
+
+def vary_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator) -> Image:
+    """Cut a slightly wrong, turned and skewed part of a picture, in another light, at its size on the canvas."""
+    return vary_light(_warped(image_rgb, *_wrong_cut(image_rgb, spec, how, rng)), how, rng)
+
+
+def vary_masked(
+    image_rgb: Image,
+    mask: NDArray[np.uint8],
+    spec: Preprocess,
+    how: Augment,
+    rng: np.random.Generator,
+    under_rgb: Image | None = None,
+) -> tuple[Image, NDArray[np.uint8]]:
+    """Vary a picture as `vary_crop` does and its mask alike, the object laid on another picture where one is given."""
+    matrix, size = _wrong_cut(image_rgb, spec, how, rng)
+    content, cover = _warped(image_rgb, matrix, size), _warped(mask, matrix, size)
+    if under_rgb is not None:
+        below = cv2.resize(under_rgb, size, interpolation=cv2.INTER_AREA)
+        share = cover[..., None].astype(np.float32) / 255.0
+        content = np.asarray(np.rint(below + share * (content.astype(np.float32) - below)), np.uint8)
+    return vary_light(content, how, rng), cover
+
+
+def _wrong_cut(
+    image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """The perspective map from a picture to its part, and that part's width and height on the canvas."""
+    height, width = image_rgb.shape[:2]
+    part = rng.uniform(*how.scale) * np.array([width, height]) * rng.uniform(1.0 - how.stretch, 1.0 + how.stretch, 2)
+    centre = np.array([width, height]) * (0.5 + rng.uniform(-how.shift, how.shift, 2))
+    angle = np.deg2rad(rng.uniform(-how.rotate_deg, how.rotate_deg))
+    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    corners = (corners + rng.uniform(-how.perspective, how.perspective, (4, 2))) * part
+    if how.flip and rng.random() < 0.5:
+        corners = corners[[1, 0, 3, 2]]
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    quad = (corners @ turn + centre).astype(np.float32)
+    inner_w, inner_h = spec.width, spec.height
+    if spec.resize == "letterbox":
+        scale = min(spec.width / part[0], spec.height / part[1])
+        inner_w = max(1, min(spec.width, round(part[0] * scale)))
+        inner_h = max(1, min(spec.height, round(part[1] * scale)))
+    target = np.array([[0, 0], [inner_w, 0], [inner_w, inner_h], [0, inner_h]], np.float32)
+    return cv2.getPerspectiveTransform(quad, target), (inner_w, inner_h)
+
+
+def _warped(picture: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+    warped = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.uint8)
+
+
+def pad(contents: list[Image], spec: Preprocess) -> NDArray[np.uint8]:
+    """Lay contents out as edge.inference.preprocess does, so that only they vary, never the border: (n, h, w, 3)."""
+    canvases = np.full((len(contents), spec.height, spec.width, 3), spec.fill, np.uint8)
+    for canvas, content in zip(canvases, contents, strict=True):
+        canvas[: content.shape[0], : content.shape[1]] = content
+    return canvases
+
+
+def confuse(contents: list[Image], spec: Preprocess, blocks: int, neighbourhood: int, seed: int) -> list[Image]:
+    """Region confusion of the contents alone: a border among the blocks would give the outline away."""
+    full = np.stack([cv2.resize(content, (spec.width, spec.height)) for content in contents])
+    x = torch.from_numpy(full).permute(0, 3, 1, 2).float()
+    confused = region_confusion(x, blocks, neighbourhood, torch.Generator().manual_seed(seed))
+    pixels = confused.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return [
+        np.asarray(cv2.resize(image, content.shape[1::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        for image, content in zip(pixels, contents, strict=True)
+    ]
+
+
+def vary_scene(
+    image_rgb: Image, boxes_px: FloatArray, spec: Preprocess, how: Augment, rng: np.random.Generator
+) -> tuple[Image, FloatArray, NDArray[np.bool_]]:
+    """Zoom, shift and flip a scene onto the model's canvas.
+
+    Returns:
+        the canvas, the boxes on it clipped, and which of them are still there: a third visible, 4 px or more.
+    """
+    height, width = image_rgb.shape[:2]
+    scale = min(spec.width / width, spec.height / height) / rng.uniform(*how.scale)
+    free = np.array([spec.width - width * scale, spec.height - height * scale])
+    # Zoomed in, anywhere inside; zoomed out, anywhere on the canvas: free is negative or positive.
+    shift = free * rng.uniform(0.0, 1.0, 2) if rng.random() < 0.7 else np.minimum(free, 0.0) * 0.5
+    matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+    boxes = boxes_px * scale + np.tile(shift, 2)
+    if how.flip and rng.random() < 0.5:
+        matrix = np.array([[-scale, 0.0, shift[0] + width * scale], [0.0, scale, shift[1]]])
+        x0, x1 = matrix[0, 2] - boxes_px[:, 0] * scale, matrix[0, 2] - boxes_px[:, 2] * scale
+        boxes = np.stack([x1, boxes[:, 1], x0, boxes[:, 3]], axis=1)
+    canvas = cv2.warpAffine(
+        image_rgb,
+        matrix,
+        (spec.width, spec.height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(spec.fill,) * 3,
+    )
+    clipped = boxes.clip(0, [spec.width, spec.height] * 2)
+    size, full = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
+    seen = (size.prod(axis=1) >= full.prod(axis=1) / 3) & (size.min(axis=1, initial=np.inf) >= 4)
+    return np.asarray(canvas, np.uint8), clipped.astype(np.float32), seen
+
+
+def vary_light(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
+    """Vary brightness, contrast, saturation and tint; blur, add noise, erase a rectangle."""
+    if how.colour:
+        canvas = np.asarray(cv2.transform(canvas, _colour_matrix(float(canvas.mean()), how.colour, rng)), np.uint8)
+    if rng.random() < how.blur:
+        canvas = _blur(canvas, rng)
+    if how.noise:
+        start = int(rng.integers(_NOISE - canvas.size)) if canvas.size < _NOISE else 0
+        noise = np.resize(_noise()[start : start + canvas.size], canvas.shape) * np.float32(rng.uniform(0, how.noise))
+        canvas = np.asarray(cv2.add(canvas, noise, dtype=cv2.CV_8U), np.uint8)
+    if rng.random() < how.erase:
+        height, width = canvas.shape[:2]
+        size_y, size_x = (max(1, int(v)) for v in rng.uniform(0.1, 0.35, 2) * (height, width))
+        top, left = int(rng.integers(height - size_y)), int(rng.integers(width - size_x))
+        canvas[top : top + size_y, left : left + size_x] = rng.integers(0, 256, 3)
+    return canvas
+
+
+def _blur(canvas: Image, rng: np.random.Generator) -> Image:
+    """Out of focus, or moved while the shutter was open: along a line of up to a sixteenth of the picture."""
+    if rng.random() < 0.5:
+        return np.asarray(cv2.GaussianBlur(canvas, (3, 3), rng.uniform(0.5, 1.2)), np.uint8)
+    length = rng.uniform(2.0, max(2.0, 0.0625 * max(canvas.shape[:2])))
+    angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0.0, 0.15)  # cameras pan, and tilt
+    half = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    size = 2 * int(np.ceil(length / 2)) + 1
+    line = np.zeros((size, size), np.float32)
+    ends = [tuple(int(v) for v in np.round((size // 2 + sign * half) * 16)) for sign in (-1, 1)]
+    cv2.line(line, ends[0], ends[1], 1.0, 1, cv2.LINE_AA, shift=4)
+    return np.asarray(cv2.filter2D(canvas, -1, line / line.sum(), borderType=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _colour_matrix(mean: float, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """One affine map of RGB for all: saturation about grey, contrast about the mean, tint, brightness."""
+    saturation, contrast, brightness = 1.0 + np.array([1.5, 1.0, 1.0]) * rng.uniform(-strength, strength, 3)
+    tint = brightness * (1.0 + 0.3 * rng.uniform(-strength, strength, 3))
+    mix = saturation * np.eye(3) + (1.0 - saturation) / 3.0
+    shift = np.full((3, 1), mean * (1.0 - contrast))
+    return np.asarray(tint[:, None] * np.hstack([contrast * mix, shift]))
+
+
+@cache
+def _noise() -> FloatArray:
+    """Drawn once, cut anywhere: drawing afresh costs more than the warp."""
+    return np.random.default_rng(0).standard_normal(_NOISE, dtype=np.float32)
+
+
+def canvases_to_input(canvases: NDArray[np.uint8], spec: Preprocess) -> Tensor:
+    """Map canvases (n, h, w, 3) to the network's input: (n, 3, h, w), normalised, channels last in memory."""
+    x = torch.from_numpy(canvases).permute(0, 3, 1, 2).float()
+    mean = torch.tensor(spec.mean).view(1, 3, 1, 1) * 255.0
+    std = torch.tensor(spec.std).view(1, 3, 1, 1) * 255.0
+    return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)

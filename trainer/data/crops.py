@@ -1,0 +1,186 @@
+"""Pictures of single objects, in memory, as a crop network's training and examination need them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.inference.preprocess import to_canvas
+from edge.manifest import Preprocess
+from edge.types import Image
+from trainer.data.augment import canvases_to_input, pad, vary_crop
+from trainer.data.batches import Sample, choose, load_canvases, load_pictures, read_samples, require_each
+from trainer.recipe import Augment, CropData
+
+Module = TypeVar("Module", bound=nn.Module)
+_STATISTICS = 1280  # pictures that batch norm's statistics are taken from
+_HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, for zooming in
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """The training pictures and the canvases to examine with."""
+
+    spec: Preprocess  # of the device
+    train_spec: Preprocess
+    categories: list[str]
+    items: list[str]  # sub-categories
+    train: list[Sample]
+    images: list[Image]  # of train
+    val: list[Sample]
+    val_canvases: NDArray[np.uint8]
+    gallery: list[Sample]  # catalogue pictures, where the data has any
+    gallery_canvases: NDArray[np.uint8]
+    skipped: list[str]
+    refitted: list[str] = field(default_factory=list)  # boxes of train that were clipped to their picture
+
+    def category_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
+        """The category of each sample as a number."""
+        position = {name: i for i, name in enumerate(self.categories)}
+        return np.array([position[sample.category] for sample in samples], np.int64)
+
+    def item_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
+        """The sub-category of each sample as a number; -1 where training has none of it."""
+        position = {name: i for i, name in enumerate(self.items)}
+        return np.array([position.get(sample.item, -1) for sample in samples], np.int64)
+
+    def vary(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> list[Image]:
+        """Varied training pictures, each as large as it lies on the canvas."""
+        return [vary_crop(self.images[i], self.train_spec, how, rng) for i in indices]
+
+    def to_input(self, contents: list[Image]) -> Tensor:
+        """Varied pictures as the network's input."""
+        return canvases_to_input(pad(contents, self.train_spec), self.train_spec)
+
+    def train_canvases(self, part: slice = slice(None)) -> NDArray[np.uint8]:
+        """The training pictures as the device would see them, but for their having been shrunk once before."""
+        return np.stack([to_canvas(self.spec, image)[0] for image in self.images[part]])
+
+    def of_category(self, name: str) -> Crops:
+        """The part of one category."""
+        train, val, gallery = (
+            [i for i, sample in enumerate(samples) if sample.category == name]
+            for samples in (self.train, self.val, self.gallery)
+        )
+        return replace(
+            self,
+            categories=[name],
+            items=sorted({self.train[i].item for i in train}),
+            train=[self.train[i] for i in train],
+            images=[self.images[i] for i in train],
+            val=[self.val[i] for i in val],
+            val_canvases=self.val_canvases[val],
+            gallery=[self.gallery[i] for i in gallery],
+            gallery_canvases=self.gallery_canvases[gallery],
+        )
+
+    def data_card(self, source: CropData) -> dict[str, object]:
+        """What the model card says of the data."""
+        return {
+            "source": source.index.name,
+            "categories": self.categories,
+            "items": len(self.items),
+            "train": len(self.train),
+            "val": len(self.val),
+            "gallery": len(self.gallery),
+            "skipped": len(self.skipped),
+            "true_boxes": any(sample.box_px is not None for sample in self.train),
+        }
+
+
+def load_crops(
+    source: CropData, spec: Preprocess, train_spec: Preprocess | None = None, *, each_item: int = 1
+) -> Crops:
+    """Read and decode a data set.
+
+    Args:
+        source: where, which splits, which categories.
+        spec: of the network's input on the device.
+        train_spec: of its input in training; None: the same.
+        each_item: training pictures that every sub-category needs.
+
+    Raises:
+        TrainError: missing, unreadable, an empty category or item, or too few pictures.
+    """
+    listed = read_samples(
+        source.index, source.root, layout=source.layout, split=source.split, cut_to_box=source.cut_to_box
+    )
+    where = str(source.index)
+    train = choose(listed, source.train_splits, source.categories)
+    categories = source.categories or sorted({sample.category for sample in listed})
+    require_each(train, categories, "category", 1, f"{where}, splits {source.train_splits}")
+    pictures = load_pictures(
+        train, round(_HEADROOM * max(spec.width, spec.height)), source.gallery_splits, spec.crop_margin
+    )
+    items = sorted({sample.item for sample in train})
+    require_each(pictures.samples, categories, "category", 1, f"{where}, readable")
+    require_each(pictures.samples, items, "item", each_item, f"{where}, splits {source.train_splits}")
+    val, val_canvases, val_skipped = load_canvases(choose(listed, source.val_splits, categories), spec)
+    gallery, gallery_canvases, gallery_skipped = load_canvases(
+        choose(listed, source.gallery_splits, categories), spec, source.gallery_splits
+    )
+    return Crops(
+        spec,
+        train_spec or spec,
+        list(categories),
+        items,
+        pictures.samples,
+        pictures.images,
+        val,
+        val_canvases,
+        gallery,
+        gallery_canvases,
+        pictures.skipped + val_skipped + gallery_skipped,
+        pictures.refitted,
+    )
+
+
+def settled_if_better(module: Module, crops: Crops, seed: int, metric: Callable[[Module], float]) -> Module:
+    """Give the network with its statistics settled, unless the trained ones do better on the validation crops.
+
+    Measured on the 296 groceries of `val`: MobileNetV2's items went from 79.4 to 81.4 % and its categories from 87.5 to
+    88.2 %; EfficientNet-Lite0's items from 81.4 to 82.8 %, but its categories from 91.6 to 87.8 %.
+    """
+    if crops.train_spec == crops.spec:
+        return module
+    settled = copy.deepcopy(module)
+    settle_statistics(settled, crops, seed)
+    return settled if not crops.val or metric(settled) >= metric(module) else module
+
+
+@torch.no_grad()
+def settle_statistics(module: nn.Module, crops: Crops, seed: int, batch: int = 64) -> None:
+    """Take batch norm's statistics anew from pictures as the device sees them, where training saw smaller ones.
+
+    Objects are larger on the canvases of training, and activations differ (Touvron et al. 2019, §3).
+    """
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over batches
+        norm.train()
+    order = np.random.default_rng(seed).permutation(len(crops.images))[:_STATISTICS]
+    order = order[: len(order) // batch * batch or None]  # a rest of a few pictures would count as much as a batch
+    answers(module, np.stack([to_canvas(crops.spec, crops.images[i])[0] for i in order]), crops.spec, batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+@torch.no_grad()
+def answers(module: nn.Module, canvases: NDArray[np.uint8], spec: Preprocess, batch: int = 128) -> NDArray[np.float32]:
+    """Run a network of one output over evaluation canvases: (n, outputs)."""
+    device = next(module.parameters()).device
+    rows = [
+        module(canvases_to_input(canvases[start : start + batch], spec).to(device)).cpu().numpy()
+        for start in range(0, len(canvases), batch)
+    ]
+    return np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)

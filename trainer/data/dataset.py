@@ -1,0 +1,137 @@
+"""What training asks of a data set's listing: samples or scenes, of certain splits, divided anew where it wants."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import TrainError
+from trainer.data.duplicates import join_alike
+from trainer.data.formats import read_listing
+from trainer.data.split import resplit, resplit_scenes
+from trainer.recipe import Split
+from trainer.sample import Boxed, Layout, Listing, NamedBox, Sample, Scene, held_out
+
+log = logging.getLogger(__name__)
+
+
+def read_samples(
+    source: Path,
+    root: Path | None = None,
+    *,
+    layout: Layout | None = None,
+    split: Split | None = None,
+    cut_to_box: bool = False,
+) -> list[Sample]:
+    """List the pictures of single objects of a data set; of scenes, every box is one.
+
+    Args:
+        source: of any layout, see trainer.data.formats; a CSV has columns path, split, category (or coarse), item (or fine),
+            optionally label. Of a data set without splits, every fifth picture of an item is `val`.
+        root: that the paths of a CSV or COCO JSON are relative to; None: its folder.
+        layout: None: found out.
+        split: None: as the data set has it.
+        cut_to_box: use the boxes of a data set that has them beside pictures of single objects.
+
+    Raises:
+        TrainError: missing, without a needed file or column, or empty.
+    """
+    listing = read_listing(source, root, layout, published=split is not None and split.how == "published")
+    _tell(listing)
+    samples = samples_of(listing, split, cut_to_box=cut_to_box)
+    if not samples:
+        raise TrainError(f"{source}: found no picture, expected an index.csv, category/item/picture or boxes")
+    return samples
+
+
+def samples_of(listing: Listing, split: Split | None = None, *, cut_to_box: bool = False) -> list[Sample]:
+    """The pictures of single objects that a data set lists, divided anew where that is asked for."""
+    samples = [sample if cut_to_box else replace(sample, box_px=None) for sample in listing.samples]
+    for number, scene in enumerate(listing.scenes):
+        told = scene.split or held_out(number)
+        samples += [Sample(scene.path, told, box.category, box.item, box_px=box.box_px) for box in scene.boxes]
+    if split is None:
+        return samples
+    return resplit(samples, split, join_alike(s.path for s in samples) if split.together else None)
+
+
+def _tell(listing: Listing) -> None:
+    for note in listing.notes:
+        log.warning("%s", note)
+
+
+def choose(samples: Iterable[Sample], splits: Sequence[str], categories: Sequence[str] | None = None) -> list[Sample]:
+    """Those of certain splits and categories."""
+    return [s for s in samples if s.split in splits and (categories is None or s.category in categories)]
+
+
+def read_scenes(
+    path: Path,
+    root: Path | None = None,
+    splits: Sequence[str] | None = None,
+    *,
+    class_agnostic: bool = True,
+    least_visible: float = 0.0,
+    layout: Layout | None = None,
+    split: Split | None = None,
+) -> tuple[list[Scene], list[str]]:
+    """List whole pictures with boxes.
+
+    Args:
+        path: COCO JSON, or a data set of another layout with boxes.
+        root: of a JSON's file names; None: where the pictures are found.
+        splits: only pictures of these, or that belong to no split; None: all.
+        class_agnostic: everything is an `object`.
+        least_visible: annotations whose `visible_fraction` is less are left out.
+        layout: None: found out.
+        split: None: as the data set has it.
+
+    Returns:
+        the scenes, and the class names: `["object"]` when class-agnostic.
+
+    Raises:
+        TrainError: unreadable, not of its layout, or nothing of these splits.
+    """
+    published = split is not None and split.how == "published"
+    listing = read_listing(path, root, layout, published=published, boxed=True)
+    _tell(listing)
+    names = ["object"] if class_agnostic else class_names(listing)
+    position = {name: 0 if class_agnostic else i for i, name in enumerate(class_names(listing))}
+    scenes = []
+    for one in divided_scenes(boxed_of(listing), split):
+        if splits is not None and one.split and one.split not in splits:
+            continue
+        seen = [box for box in one.boxes if box.visible >= least_visible]
+        boxes = np.asarray([box.box_px for box in seen], np.float32).reshape(-1, 4)
+        labels = np.asarray([position.get(box.item, 0) for box in seen], np.int64)
+        scenes.append(Scene(one.path, boxes, labels, one.split, one.level))
+    if not scenes:
+        raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
+    return scenes, names
+
+
+def divided_scenes(scenes: list[Boxed], split: Split | None) -> list[Boxed]:
+    """Whole pictures, divided anew where that is asked for."""
+    if split is None:
+        return scenes
+    return resplit_scenes(scenes, split, join_alike(s.path for s in scenes) if split.together else None)
+
+
+def boxed_of(listing: Listing) -> list[Boxed]:
+    """The whole pictures with boxes that a data set lists; those of single objects have one box."""
+    if listing.scenes:
+        return listing.scenes
+    return [
+        Boxed(s.path, s.split, (NamedBox(s.box_px, s.item, s.category),))
+        for s in listing.samples
+        if s.box_px is not None
+    ]
+
+
+def class_names(listing: Listing) -> list[str]:
+    """The names of the boxes, in the data set's own order."""
+    return listing.names or sorted({sample.item for sample in listing.samples})

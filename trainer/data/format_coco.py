@@ -1,0 +1,149 @@
+"""COCO boxes: one JSON, the folders of COCO and of Roboflow, and the retail product checkout set (RPC).
+
+RPC: Wei et al. 2019, "RPC: A Large-Scale Retail Product Checkout Dataset": single products to train on, checkout scenes
+of three levels of clutter to validate and test on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from edge.errors import TrainError
+from trainer.sample import ONE_CATEGORY, Boxed, Listing, NamedBox, split_named
+from trainer.text_files import read_text, require_file
+
+_ROBOFLOW = "_annotations.coco.json"
+_RPC_SPLITS = ("train", "val", "test")
+
+
+def read_coco(path: Path, root: Path | None) -> Listing:
+    """Read a COCO JSON, or all those of a folder.
+
+    Args:
+        path: a JSON; or a folder with some, in `annotations` or in a folder for each split.
+        root: of the file names; None: where the pictures are found, the JSON's folder first.
+
+    Raises:
+        TrainError: unreadable, or not COCO.
+    """
+    listing = Listing("coco")
+    if path.is_file():
+        tree = _tree(path)
+        _add(path, tree, root or _root_of(path, tree), "", listing)
+        return listing
+    for file in coco_files(path):
+        split = split_named(file.parent.name) if file.name == _ROBOFLOW else _split_in(file.stem)
+        tree = _tree(file)
+        _add(file, tree, root or _root_of(file, tree), split, listing)
+    if not listing.scenes:
+        raise TrainError(f"{path}: found no JSON with images and annotations, expected one, in it or in annotations/")
+    return listing
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """The JSON files of a folder that look like COCO boxes."""
+    files = sorted({*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob(f"*/{_ROBOFLOW}")})
+    return [file for file in files if looks_like_coco(file)]
+
+
+def looks_like_coco(file: Path) -> bool:
+    """Whether a JSON file names images and annotations."""
+    data = file.read_bytes()
+    return b'"images"' in data and b'"annotations"' in data and b'"bbox"' in data
+
+
+def read_rpc(folder: Path) -> Listing:
+    """Read the retail product checkout set: instances_{train,val,test}2019.json beside {train,val,test}2019.
+
+    Raises:
+        TrainError: none of them is there, or one without its pictures.
+    """
+    listing = Listing("rpc")
+    files = {split: folder / f"instances_{split}2019.json" for split in _RPC_SPLITS}
+    if not any(file.is_file() for file in files.values()):
+        raise TrainError(f"{files['train']}: not found, expected the annotations of RPC")
+    for split, file in files.items():
+        if file.is_file():
+            pictures = require_file(folder / f"{split}2019", f"the folder of RPC's {split} pictures")
+            _add(file, _tree(file), pictures, split, listing)
+        else:
+            listing.notes.append(f"{file}: not found, RPC is read without its {split} split")
+    return listing
+
+
+def _split_in(stem: str) -> str:
+    found = re.search(r"train|val|test", stem.lower())
+    return found.group() if found else ""
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(read_text(path))
+    except ValueError as error:
+        raise TrainError(f"{path}: no JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise TrainError(f"{path}: not COCO: found a {type(tree).__name__}, expected images and annotations")
+    return tree
+
+
+def _root_of(path: Path, tree: dict[str, Any]) -> Path:
+    """The folder that the first picture lies in: beside the JSON, or beside its folder."""
+    try:
+        name = tree["images"][0]["file_name"]
+    except (KeyError, IndexError, TypeError):
+        return path.parent
+    year = path.stem.rpartition("_")[2]  # instances_val2017.json: val2017/
+    places = [
+        base / inner for base in (path.parent, path.parent.parent) for inner in ("", "images", year, f"images/{year}")
+    ]
+    return next((place for place in places if (place / name).is_file()), path.parent)
+
+
+def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: Listing) -> None:
+    """Add the pictures of one JSON; an image's own `split` counts before the file's."""
+    try:
+        entries = sorted(tree.get("categories", []), key=lambda e: e["id"])
+        names = {entry["id"]: (entry["name"], _meta(entry)) for entry in entries}
+        boxes: dict[Any, list[NamedBox]] = defaultdict(list)
+        images = {image["id"] for image in tree["images"]}
+        crowds = 0
+        for entry in tree["annotations"]:
+            if entry.get("iscrowd"):
+                crowds += 1
+                continue
+            if entry["image_id"] not in images:
+                raise TrainError(f"{path}: found an annotation of image {entry['image_id']}, expected it among images")
+            boxes[entry["image_id"]].append(_named(entry, names, path))
+        listing.scenes += [
+            Boxed(
+                root / image["file_name"],
+                image.get("split", split),
+                tuple(boxes[image["id"]]),
+                image.get("level", ""),
+                (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None,
+            )
+            for image in tree["images"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
+    if crowds:
+        listing.notes.append(f"{path}: left out {crowds} boxes of crowds")
+    listing.names += [name for name, _ in names.values() if name not in listing.names]
+
+
+def _meta(category: dict[str, Any]) -> str:
+    meta = str(category.get("supercategory") or "none")
+    return ONE_CATEGORY if meta.lower() == "none" else meta
+
+
+def _named(entry: dict[str, Any], names: dict[Any, tuple[str, str]], path: Path) -> NamedBox:
+    x, y, width, height = (float(value) for value in entry["bbox"])
+    number = entry["category_id"]
+    if names and number not in names:
+        raise TrainError(f"{path}: found an annotation of category {number}, expected it among {sorted(names)[:9]}")
+    item, category = names.get(number, (ONE_CATEGORY, ONE_CATEGORY))
+    return NamedBox((x, y, x + width, y + height), item, category, float(entry.get("visible_fraction", 1.0)))

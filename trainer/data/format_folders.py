@@ -1,0 +1,125 @@
+"""Data sets of single objects that are no benchmark: a folder per class, or a CSV index."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from pathlib import Path
+
+from edge.errors import TrainError
+from edge.imaging.image import IMAGE_SUFFIXES
+from trainer.sample import ONE_CATEGORY, Listing, Sample, held_out, split_named
+from trainer.text_files import read_text
+
+
+def read_index(table: Path, root: Path | None) -> Listing:
+    """Read a CSV with columns path, split, category (or coarse), item (or fine), optionally label.
+
+    Args:
+        table: the CSV, or the folder of an `index.csv`; comma, semicolon or tab between columns.
+        root: that its paths are relative to; None: its folder, or the one above where the first picture lies there.
+
+    Raises:
+        TrainError: unreadable, a column or a value is missing.
+    """
+    table = table / "index.csv" if table.is_dir() else table
+    text = read_text(table)
+    header = text.partition("\n")[0]
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)))
+    except csv.Error as error:
+        raise TrainError(f"{table}: cannot read: {error}") from error
+    found = set(rows[0]) if rows else set()
+    category = "coarse" if "coarse" in found else "category"
+    item = "fine" if "fine" in found else "item"
+    needed = ("path", "split", category, item)
+    if missing := set(needed) - found:
+        raise TrainError(f"{table}: found columns {sorted(map(str, found))}, expected also {sorted(missing)}")
+    for number, row in enumerate(rows, 1):
+        if empty := [key for key in needed if not row[key]]:
+            raise TrainError(f"{table}: row {number}: found no {empty[0]}, expected one")
+    if root is None:
+        places = (table.parent, table.parent.parent)
+        root = next((place for place in places if rows and (place / rows[0]["path"]).is_file()), table.parent)
+    samples = [
+        Sample(root / row["path"], row["split"], row[category], row[item], row.get("label") or "") for row in rows
+    ]
+    return Listing("index", samples)
+
+
+def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
+    """Read folders of class/picture or category/item/picture, below train, val and test or without these.
+
+    Args:
+        folder: may hold a single folder of its own name, as archives do.
+        category: of all items, where there is one level.
+
+    Raises:
+        TrainError: an item without pictures, one and two levels mixed, or classes beside splits.
+    """
+    folder = unwrap(folder)
+    inner = folders_in(folder)
+    splits = [split_named(path.name) for path in inner]
+    listing = Listing("folders")
+    if "train" not in splits:
+        _walk(folder, "", category, listing)
+        return listing
+    for path, split in zip(inner, splits, strict=True):
+        if not split:
+            raise TrainError(f"{path}: found beside a folder of training pictures, expected folders of splits only")
+        _walk(path, split, category, listing)
+    return listing
+
+
+def unwrap(folder: Path) -> Path:
+    """The innermost of folders that hold nothing but one of the same name."""
+    while [path.name for path in folders_in(folder)] == [folder.name] and not pictures_in(folder):
+        folder = folder / folder.name
+    return folder
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders in a folder, sorted, without what systems hide there."""
+    with os.scandir(folder) as entries:
+        return sorted(Path(e.path) for e in entries if e.is_dir() and e.name[0] != "." and e.name != "__MACOSX")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Pictures in a folder, sorted, by their suffix."""
+    names = (name for name in _names(folder) if name.lower().endswith(IMAGE_SUFFIXES) and name[:2] != "._")
+    return sorted(folder / name for name in names)
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:  # no object for each file
+        return [entry.name for entry in entries]
+
+
+def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
+    """Add the pictures of one split."""
+    flat = [path for path in folders_in(folder) if pictures_in(path)]
+    deep = [path for path in folders_in(folder) if folders_in(path)]
+    if flat and deep:
+        raise TrainError(
+            f"{folder}: found pictures right in {flat[0].name} and folders in {deep[0].name}, expected one level "
+            "(class/picture) or two (category/item/picture)"
+        )
+    items = [item for path in deep for item in folders_in(path)] if deep else folders_in(folder)
+    for item in items:
+        pictures = pictures_in(item)
+        listing.notes += _others(item)
+        if not pictures:
+            raise TrainError(f"{item}: found no picture, expected at least one of this item")
+        for number, path in enumerate(pictures):
+            of = item.parent.name if deep else category
+            listing.samples.append(Sample(path, split or held_out(number), of, item.name))
+
+
+def _others(folder: Path) -> list[str]:
+    """What else lies beside the pictures, that someone may have taken for one."""
+    suffixes = Counter(name.lower().rpartition(".")[2] for name in _names(folder) if "." in name)
+    ignored = {suffix: n for suffix, n in suffixes.items() if suffix in {"gif", "heic", "heif", "avif", "jp2"}}
+    expected = ", ".join(IMAGE_SUFFIXES)
+    return [f"{folder}: left out {n} files .{suffix}, expected {expected}" for suffix, n in ignored.items()]

@@ -1,0 +1,115 @@
+"""Pascal VOC boxes: an XML file for each picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from edge.errors import TrainError
+from edge.types import Box
+from trainer.data.format_folders import folders_in, pictures_in
+from trainer.sample import Boxed, Listing, NamedBox, held_out, split_named
+from trainer.text_files import read_lines, require_file
+
+_SETS = ("train", "val", "test")
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_voc(folder: Path) -> Listing:
+    """Read boxes of Pascal VOC.
+
+    Splits come from ImageSets/Main, or from folders named train, val or test; where there are none, every fifth picture
+    is held out. Boxes are taken as they are written: the original counts pixels from 1, most tools from 0.
+
+    Args:
+        folder: with Annotations and JPEGImages; or with XML files beside the pictures, in it or in folders of splits.
+
+    Raises:
+        TrainError: no XML, a broken one, or none whose picture is there.
+    """
+    listing = Listing("voc")
+    if (folder / "Annotations").is_dir():
+        pictures = require_file(folder / "JPEGImages", "the folder of the pictures of Annotations")
+        of = _image_sets(folder / "ImageSets" / "Main")
+        _add(folder / "Annotations", pictures, of, listing)
+        if of:
+            listing.notes += [f"{s.path}: found in no list of ImageSets/Main" for s in listing.scenes if not s.split]
+            listing.scenes = [scene for scene in listing.scenes if scene.split]
+    else:
+        for place in [folder, *folders_in(folder)]:
+            _add(place, place, {}, listing, split_named(place.name) if place != folder else "")
+    if not listing.scenes:
+        found = listing.notes[0] if listing.notes else f"{folder}: found no XML"
+        raise TrainError(f"{found}, expected XML in Annotations/ or beside the pictures")
+    if not any(scene.split for scene in listing.scenes):
+        listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
+    listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
+    return listing
+
+
+def looks_like_voc(folder: Path) -> bool:
+    """Whether a folder has annotations of Pascal VOC, in the places that read_voc looks at."""
+    if (folder / "Annotations").is_dir():
+        return True
+    files = (file for place in [folder, *folders_in(folder)] for file in sorted(place.glob("*.xml"))[:1])
+    return any(b"annotation" in file.read_bytes().replace(b"\0", b"") for file in files)  # UTF-16 has zeros
+
+
+def _image_sets(folder: Path) -> dict[str, str]:
+    """The split of each picture's stem, by train.txt, val.txt and test.txt."""
+    found: dict[str, str] = {}
+    for split in _SETS:
+        if (folder / f"{split}.txt").is_file():
+            found |= {line.split()[0]: split for line in read_lines(folder / f"{split}.txt")}
+    return found
+
+
+def _add(annotations: Path, pictures: Path, split_of: dict[str, str], listing: Listing, split: str = "") -> None:
+    """Add every XML of one folder; a picture is the one of the XML's stem, whatever its suffix and case."""
+    files = sorted(annotations.glob("*.xml"))
+    if not files:
+        return
+    by_stem = {path.stem.lower(): path for path in pictures_in(pictures)}
+    for file in files:
+        picture = by_stem.get(file.stem.lower())
+        if picture is None:
+            listing.notes.append(f"{pictures / file.stem}.jpg: not found, expected the picture of {file.name}")
+            continue
+        root = _parse(file)
+        listing.scenes.append(Boxed(picture, split_of.get(file.stem, split), _boxes(root, file), told_px=_size(root)))
+    told = {file.stem.lower() for file in files}
+    listing.notes += [f"{path}: left out, for it has no XML" for stem, path in by_stem.items() if stem not in told]
+
+
+def _parse(file: Path) -> ET.Element:
+    try:
+        return ET.parse(file).getroot()  # noqa: S314, expat refuses bombs; a data set is its owner's choice
+    except OSError as error:
+        raise TrainError(f"{file}: cannot read: {error.strerror}") from error
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise TrainError(f"{file}: no XML in the encoding it declares, or UTF-8: {error}") from error
+
+
+def _boxes(root: ET.Element, file: Path) -> tuple[NamedBox, ...]:
+    try:
+        return tuple(NamedBox(_box(node), _name(node, file)) for node in root.iter("object"))
+    except ValueError as error:
+        raise TrainError(f"{file}: found a box that is no number: {error}") from error
+
+
+def _size(root: ET.Element) -> tuple[int, int] | None:
+    width, height = (root.findtext(f"size/{side}") or "" for side in ("width", "height"))
+    return (int(width), int(height)) if width.isdigit() and height.isdigit() and int(width) else None
+
+
+def _box(node: ET.Element) -> Box:
+    x0, y0, x1, y1 = (float(node.findtext(f"bndbox/{side}") or "nan") for side in _SIDES)
+    return x0, y0, x1, y1
+
+
+def _name(node: ET.Element, file: Path) -> str:
+    name = (node.findtext("name") or "").strip()
+    if not name:
+        raise TrainError(f"{file}: found an object without a name, expected one")
+    return name

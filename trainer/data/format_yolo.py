@@ -1,0 +1,177 @@
+"""Boxes in fractions of the picture: YOLO's text files, and the JSON of tagged regions that Custom Vision exports."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge.errors import CaptureError, TrainError
+from trainer.data.decode import upright_size
+from trainer.data.format_folders import pictures_in
+from trainer.recipe import read_yaml
+from trainer.sample import Boxed, Listing, NamedBox, held_out, split_named
+from trainer.text_files import read_lines, read_text, require_file
+
+_TAGS_FILE = "boxes.json"
+
+
+def read_yolo(path: Path) -> Listing:
+    """Read YOLO boxes: a line `class x y width height` for each object, centre and size in fractions of the picture.
+
+    A line of more numbers is an outline, of which the box is taken. A picture without a text file shows no object.
+
+    Args:
+        path: data.yaml (names, train, val, test, optionally path) or its folder; or a folder with classes.txt or
+            obj.names and the pictures, in it or in `images`, whose text files lie beside them or in `labels`.
+
+    Raises:
+        TrainError: a file is missing, a line is broken or names a class that is not there.
+    """
+    listing = Listing("yolo")
+    table = path if path.is_file() else _table_in(path)
+    if table is not None:
+        listing.names, places = _table(table)
+    else:
+        listing.names, places = _plain(path)
+    for split, pictures in places:
+        for picture in pictures:
+            _add(picture, split, listing)
+    if not listing.scenes:
+        raise TrainError(f"{path}: found no picture, expected some where train, val or images say")
+    if not any(scene.split for scene in listing.scenes):
+        listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
+    return listing
+
+
+def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
+    """Names and pictures of each split by a data.yaml."""
+    tree = read_yaml(table)
+    names = tree.get("names")
+    if isinstance(names, dict):
+        names = [names[key] for key in sorted(names)]
+    if not isinstance(names, list) or not names:
+        raise TrainError(f"{table}: found names {tree.get('names')!r:.80}, expected a list of class names")
+    places: list[tuple[str, list[Path]]] = []
+    for split in ("train", "val", "valid", "test"):
+        given = tree.get(split) or []
+        listed = given if isinstance(given, list) else [given]
+        places += [(split_named(split), _listed(table, tree.get("path"), Path(one))) for one in listed]
+    return [str(name) for name in names], places
+
+
+def _listed(table: Path, base: Any, given: Path) -> list[Path]:
+    """The pictures of a folder, or of a text file that lists them.
+
+    Exports name folders from where their training script stood (`../train/images`): both places are tried.
+    """
+    inner = Path(*[part for part in given.parts if part != ".."]) if not given.is_absolute() else given
+    tried = [table.parent / (base or "") / given, table.parent / given, table.parent / inner]
+    place = next((path for path in tried if path.exists()), None)
+    if place is None:
+        raise TrainError(f"{tried[0]}: not found, expected the pictures that {table.name} names")
+    if place.is_dir():
+        return pictures_in(place if pictures_in(place) or not (place / "images").is_dir() else place / "images")
+    return [(place.parent / line) if not Path(line).is_absolute() else Path(line) for line in read_lines(place)]
+
+
+def _plain(folder: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
+    """Names and pictures of a folder without a data.yaml."""
+    found = [folder / inner for inner in ("classes.txt", "labels/classes.txt", "obj.names", "images/classes.txt")]
+    names = next((path for path in found if path.is_file()), None)
+    if names is None:
+        raise TrainError(
+            f"{folder / 'classes.txt'}: not found, expected it, obj.names or data.yaml to name the classes"
+        )
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    splits = [path for path in sorted(images.iterdir()) if path.is_dir() and split_named(path.name)]
+    places = [(split_named(path.name), pictures_in(path)) for path in splits]
+    return read_lines(names), places or [("", pictures_in(images))]
+
+
+def looks_like_yolo(folder: Path) -> bool:
+    """Whether a folder has a data.yaml, or names of classes and pictures with text files."""
+    if _table_in(folder) is not None:
+        return True
+    return (folder / "labels").is_dir() or any((folder / name).is_file() for name in ("classes.txt", "obj.names"))
+
+
+def _table_in(folder: Path) -> Path | None:
+    """The YAML of a folder that names classes."""
+    files = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
+    return next((file for file in files if re.search(rb"(?m)^names\s*:", file.read_bytes())), None)
+
+
+def _label_file(picture: Path) -> Path:
+    """The text file of a picture: in `labels` where the picture is in `images`, or beside it."""
+    parts = list(picture.parts[:-1])
+    if "images" in parts:
+        last = len(parts) - 1 - parts[::-1].index("images")
+        parts[last] = "labels"
+        file = Path(*parts) / f"{picture.stem}.txt"
+        if file.is_file():
+            return file
+    return picture.with_suffix(".txt")
+
+
+def _add(picture: Path, split: str, listing: Listing) -> None:
+    file = _label_file(picture)
+    boxes = []
+    if file.is_file():
+        try:
+            width, height = upright_size(picture)
+        except CaptureError as error:
+            listing.notes.append(f"left out {error}")
+            return
+        for number, line in enumerate(read_lines(file), 1):
+            name, (x0, y0, x1, y1) = _parse(line, f"{file}: line {number}", listing.names)
+            boxes.append(NamedBox((x0 * width, y0 * height, x1 * width, y1 * height), name))
+    listing.scenes.append(Boxed(picture, split, tuple(boxes)))
+
+
+def _parse(line: str, where: str, names: list[str]) -> tuple[str, tuple[float, float, float, float]]:
+    """Class name and box as fractions."""
+    try:
+        number, *numbers = (float(part) for part in line.split())
+    except ValueError:
+        raise TrainError(f"{where}: found {line[:60]!r}, expected numbers: class x y width height") from None
+    if len(numbers) not in (4, 5) and (len(numbers) < 6 or len(numbers) % 2):  # 5: a score at the end
+        raise TrainError(f"{where}: found {len(numbers) + 1} numbers, expected class x y width height")
+    if not number.is_integer() or not 0 <= number < len(names):
+        raise TrainError(f"{where}: found class {number:g}, expected 0 to {len(names) - 1}")
+    name = names[int(number)]
+    if len(numbers) > 5:
+        across, down = numbers[::2], numbers[1::2]
+        return name, (min(across), min(down), max(across), max(down))
+    x, y, width, height = numbers[:4]
+    return name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def read_tags(path: Path) -> Listing:
+    """Read `boxes.json`: files with a filename and tags, each with tag, left, top, width, height in fractions.
+
+    Raises:
+        TrainError: unreadable, or of another form.
+    """
+    file = require_file(path / _TAGS_FILE if path.is_dir() else path, "the boxes of the pictures beside it")
+    listing = Listing("tags")
+    try:
+        for number, entry in enumerate(json.loads(read_text(file))["files"]):
+            picture = file.parent / entry["filename"]
+            try:
+                size = upright_size(picture)
+            except CaptureError as error:
+                listing.notes.append(f"left out {error}")
+                continue
+            listing.scenes.append(Boxed(picture, held_out(number), tuple(_region(tag, size) for tag in entry["tags"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{file}: found no files with tags: {type(error).__name__} {error}") from error
+    listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
+    return listing
+
+
+def _region(tag: dict[str, Any], size_px: tuple[int, int]) -> NamedBox:
+    left, top = tag["left"] * size_px[0], tag["top"] * size_px[1]
+    return NamedBox((left, top, left + tag["width"] * size_px[0], top + tag["height"] * size_px[1]), tag["tag"])

@@ -1,0 +1,115 @@
+"""Which layout a data set has, and its listing by the reader of that layout. Nothing is ever downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from edge.errors import TrainError
+from trainer.data.format_cars import looks_like_cars, read_cars
+from trainer.data.format_coco import coco_files, read_coco, read_rpc
+from trainer.data.format_cub_sop import read_cub, read_sop
+from trainer.data.format_folders import read_folders, read_index, unwrap
+from trainer.data.format_voc import looks_like_voc, read_voc
+from trainer.data.format_yolo import looks_like_yolo, read_tags, read_yolo
+from trainer.sample import Layout, Listing
+
+BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars")  # that tell where objects are
+_BY_SUFFIX: dict[str, Layout] = {".csv": "index", ".yaml": "yolo", ".yml": "yolo", ".mat": "cars"}
+
+
+def find_layout(path: Path, *, boxed: bool = False) -> Layout:
+    """Tell a data set's layout by the names of its files.
+
+    Args:
+        path: file or folder.
+        boxed: only layouts with boxes are asked for: an index beside them is passed over.
+
+    Raises:
+        TrainError: missing, or of no known layout.
+    """
+    if not path.exists():
+        raise TrainError(f"{path}: not found, expected a data set")
+    found = _of_folder(path, boxed=boxed) if path.is_dir() else _of_file(path)
+    if found is None or (boxed and found not in BOXED):
+        raise TrainError(
+            f"{path}: found {'no layout with boxes' if boxed else 'no known layout'}, expected one of "
+            f"{', '.join(BOXED if boxed else get_args(Layout))}"
+        )
+    return found
+
+
+def _of_file(path: Path) -> Layout | None:
+    if path.suffix == ".json":
+        return "tags" if _is_tags(path) else "coco"
+    return _BY_SUFFIX.get(path.suffix.lower())
+
+
+def _is_tags(path: Path) -> bool:
+    data = path.read_bytes()
+    return b'"files"' in data and b'"tags"' in data and b'"annotations"' not in data
+
+
+def _of_folder(folder: Path, *, boxed: bool) -> Layout | None:
+    """The first that fits; those of unmistakable names first."""
+
+    def has(*names: str) -> bool:
+        return any((folder / name).exists() for name in names)
+
+    tests: dict[Layout, Callable[[], bool]] = {
+        "index": lambda: has("index.csv") and not boxed,
+        "cub": lambda: has("image_class_labels.txt", "CUB_200_2011"),
+        "sop": lambda: has("Ebay_train.txt", "Ebay_test.txt", "Stanford_Online_Products"),
+        "cars": lambda: looks_like_cars(folder),
+        "rpc": lambda: has(*(f"instances_{split}2019.json" for split in ("train", "val", "test"))),
+        "coco": lambda: bool(coco_files(folder)),
+        "tags": lambda: has("boxes.json") and _is_tags(folder / "boxes.json"),
+        "voc": lambda: looks_like_voc(folder),
+        "yolo": lambda: looks_like_yolo(folder),
+        "folders": lambda: not boxed,
+    }
+    return next((layout for layout, fits in tests.items() if fits()), None)
+
+
+def read_listing(
+    path: Path,
+    root: Path | None = None,
+    layout: Layout | None = None,
+    *,
+    published: bool = False,
+    boxed: bool = False,
+) -> Listing:
+    """List a data set.
+
+    Args:
+        path: file or folder.
+        root: that the paths of an index or a COCO JSON are relative to; None: as the reader finds it.
+        layout: None: found out.
+        published: split by the published class-disjoint protocol (CUB, Cars; SOP's own splits are such).
+        boxed: boxes are asked for.
+
+    Raises:
+        TrainError: what is missing or broken, by the file's name.
+    """
+    layout = layout or find_layout(path, boxed=boxed)
+    if not path.exists():
+        raise TrainError(f"{path}: not found, expected a data set of layout {layout}")
+    if published and layout not in ("cub", "cars", "sop"):
+        raise TrainError(f"{path}: found layout {layout}, expected cub, cars or sop for a published split")
+    if root is not None and layout not in ("index", "coco"):
+        raise TrainError(f"{path}: found a root for layout {layout}, expected one for index or coco only")
+    folder = path if path.is_dir() else path.parent
+    readers: dict[Layout, Callable[[], Listing]] = {
+        "index": lambda: read_index(path, root),
+        "folders": lambda: read_folders(folder),
+        "coco": lambda: read_coco(path, root),
+        "voc": lambda: read_voc(unwrap(folder)),
+        "yolo": lambda: read_yolo(path),
+        "tags": lambda: read_tags(path),
+        "cub": lambda: read_cub(folder, published=published),
+        "cars": lambda: read_cars(folder, published=published),
+        "sop": lambda: read_sop(folder),
+        "rpc": lambda: read_rpc(folder),
+    }
+    return readers[layout]()

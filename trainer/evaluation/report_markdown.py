@@ -1,0 +1,57 @@
+"""An evaluation as Markdown: what goes into a pull request or a README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from trainer.evaluation.report_tables import CATEGORY_MEASURES, Row, cell, checkout_rows, summary_rows
+
+
+def as_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> str:
+    """The tables of a report.
+
+    Args:
+        report: of trainer.evaluation.command.
+        confused: item shown, item it was taken for, how often; worst first.
+    """
+    columns = report["columns"]
+    lines = [f"# Evaluation: {report['about']['data']}", "", about_line(report["about"]), ""]
+    if columns:
+        lines += _table(["", *columns], summary_rows(columns))
+        first = next(iter(columns))
+        lines += ["", f"## By category, {first}", ""]
+        heads = ["", *(title for title, _, _ in CATEGORY_MEASURES)]
+        listed = columns[first]["categories"]
+        rows = [Row(name, [cell(t, path, kind) for _, path, kind in CATEGORY_MEASURES]) for name, t in listed.items()]
+        lines += _table(heads, rows)
+        if confused:
+            lines += ["", f"## Most often confused, {first}", ""]
+            lines += _table(["shown", "taken for", "times"], [Row(a, [b, str(n)]) for a, b, n in confused])
+    for title, levels in report["checkout"].items():
+        lines += ["", f"## Shopping lists of rendered scenes, {title}", ""]
+        lines += _table(["", *levels], checkout_rows(levels))
+    if report.get("detector"):
+        lines += ["", "## Detector", ""]
+        lines += [f"* {name}: {value:.4g}" for name, value in report["detector"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def about_line(about: Mapping[str, Any]) -> str:
+    """One sentence on what was measured."""
+    left = (
+        f"; {about['items_left_out']} of {about['items']} items left out as unknown" if about["items_left_out"] else ""
+    )
+    unread = f"; {about['unreadable']} pictures could not be read" if about["unreadable"] else ""
+    return (
+        f"{about['images']} pictures of split {about['query']} against {about['gallery']}{left}{unread}; "
+        f"seed {about['seed']}; 95 % intervals by bootstrap over pictures; {about['machine']}; {about['date']}."
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Row]) -> list[str]:
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in rows:
+        title = f"{row.title} ({row.note})" if row.note else row.title
+        lines.append(f"| {' | '.join(text.replace('|', '/') for text in [title, *row.cells])} |")
+    return lines

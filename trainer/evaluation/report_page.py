@@ -1,0 +1,210 @@
+"""An evaluation as one HTML page: no network, no script, light and dark, readable on a phone."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.imaging.image import encode_image, resize
+from edge.types import Image
+from trainer.evaluation.report_figures import confusion_matrix, embedding_map, principal_plane, reliability_plot
+from trainer.evaluation.report_markdown import about_line
+from trainer.evaluation.report_tables import ABSENT, CATEGORY_MEASURES, Row, cell, checkout_rows, summary_rows
+
+_PICTURE_PX = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """What was taken for what."""
+
+    shown: str
+    nearest: str
+    times: int
+    query_rgb: Image | None  # one of the pictures
+    reference_rgb: Image | None  # the gallery's picture of what it was taken for
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """The queries of one category as the embedder sees them."""
+
+    category: str
+    vectors: NDArray[np.float32]  # (n, dim)
+    items: list[str]
+    right: list[bool]
+
+
+def as_page(report: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[Cloud]) -> str:
+    """The whole page.
+
+    Args:
+        report: of trainer.evaluation.command.
+        confusions: worst first, of the first column.
+        clouds: categories to draw, of the first column.
+    """
+    about, columns = report["about"], report["columns"]
+    title = f"Evaluation of {about['name']}"
+    body = [f"<h1>{escape(title)}</h1>", f"<p class=about>{escape(about_line(about))}</p>"]
+    if columns:
+        body.append(_headline(next(iter(columns.values()))))
+        body.append(_section("All measures", _table(["", *columns], summary_rows(columns)), _SUMMARY))
+        body += _of_first(next(iter(columns)), next(iter(columns.values())), confusions, clouds)
+    for name, levels in report["checkout"].items():
+        table = _table(["", *levels], checkout_rows(levels))
+        body.append(_section(f"Shopping lists of rendered scenes, {name}", table, _SCENES))
+    if report.get("detector"):
+        rows = [Row(name, [f"{number:.4g}"]) for name, number in report["detector"].items()]
+        body.append(_section("Detector", _table(["", about["query"]], rows)))
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{_STYLE}'
+    page = "\n".join(body)
+    return (
+        f"<!doctype html>\n<html lang=en><head>{head}<title>{escape(title)}</title></head>\n<body><main>{page}</main>"
+    )
+
+
+_SUMMARY = "Brackets hold the 95 % interval. Where items are left out, they are the same ones in every column."
+_SCENES = "Boxes come from the bundle's own detector; the truth is exact, for the scenes are rendered."
+
+
+def _of_first(
+    name: str, table: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[Cloud]
+) -> list[str]:
+    """The sections that show one column only."""
+    parts = []
+    if confusions:
+        cards = "".join(_card(one) for one in confusions)
+        text = "Left what was shown, right the gallery's picture of what it was nearest to."
+        parts.append(_section(f"Worst confusions, {name}", f"<div class=cards>{cards}</div>", text))
+    if bins := table["open_world"].get("reliability"):
+        error = cell(table, "open_world.expected_calibration_error", "number")
+        text = (
+            f"Expected calibration error {error}. A dot's area is its number of pictures; on the line, words are true."
+        )
+        parts.append(_section("Does it mean what it says?", f"<div class=figure>{reliability_plot(bins)}</div>", text))
+    if coarse := table.get("coarse"):
+        figure = f"<div class=wide>{confusion_matrix(coarse['confusion'])}</div>"
+        parts.append(_section("Categories: shown (rows), named (columns)", figure))
+        rows = [
+            Row(each, [f"{100 * one[key]:.1f} %" for key in ("precision", "recall", "f1")] + [f"{one['count']:.0f}"])
+            for each, one in coarse["per_class"].items()
+        ]
+        parts.append(_section("Each category", _table(["", "precision", "recall", "F1", "pictures"], rows)))
+    heads = ["", *(title for title, _, _ in CATEGORY_MEASURES)]
+    listed = table["categories"].items()
+    rows = [Row(each, [cell(one, path, kind) for _, path, kind in CATEGORY_MEASURES]) for each, one in listed]
+    parts.append(_section("Items of each category", _table(heads, rows), "Retrieval in the true category."))
+    if clouds:
+        maps = "".join(_map(cloud) for cloud in clouds)
+        text = "Each dot is a picture, each colour an item, seen from where they differ most (PCA). Ringed: mistaken."
+        parts.append(_section("Embedding map", f"<div class=maps>{maps}</div>", text))
+    return parts
+
+
+def _headline(table: Mapping[str, Any]) -> str:
+    """The few numbers that are looked for first."""
+    wanted = (
+        ("item right", "end_to_end.top_1", "share"),
+        ("category right", "coarse.accuracy", "share"),
+        ("known identified", "open_world.identified", "share"),
+        ("unknown accepted", "open_world.false_accept_rate", "share"),
+        ("calibration error", "open_world.expected_calibration_error", "number"),
+        ("per crop", "latency_ms.p50", "ms"),
+    )
+    tiles = [(title, cell(table, path, kind).partition(" [")[0]) for title, path, kind in wanted]
+    shown = "".join(f"<div><b>{text}</b><span>{title}</span></div>" for title, text in tiles if text != ABSENT)
+    return f"<div class=tiles>{shown}</div>"
+
+
+def _section(title: str, content: str, text: str = "") -> str:
+    said = f"<p>{escape(text)}</p>" if text else ""
+    return f"<section><h2>{escape(title)}</h2>{said}{content}</section>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Row]) -> str:
+    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    lines = []
+    for row in rows:
+        note = f"<small>{escape(row.note)}</small>" if row.note else ""
+        cells = "".join(f"<td>{_cell(text)}</td>" for text in row.cells)
+        lines.append(f"<tr><th>{escape(row.title)}{note}</th>{cells}</tr>")
+    return f"<div class=wide><table><thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+
+
+def _cell(text: str) -> str:
+    mean, bracket, interval = text.partition(" [")
+    return f"{escape(mean)}<small>{bracket.strip()}{escape(interval)}</small>" if bracket else escape(text)
+
+
+def _card(one: Confusion) -> str:
+    pair = "".join(
+        _picture(image, name) for image, name in ((one.query_rgb, one.shown), (one.reference_rgb, one.nearest))
+    )
+    often = "once" if one.times == 1 else f"{one.times} times"
+    words = f"<b>{escape(one.shown)}</b> taken for <b>{escape(one.nearest)}</b>, {often}"
+    return f"<figure><div>{pair}</div><figcaption>{words}</figcaption></figure>"
+
+
+def _picture(image_rgb: Image | None, name: str) -> str:
+    if image_rgb is None:
+        return "<span class=absent>no picture</span>"
+    scale = min(1.0, _PICTURE_PX / max(image_rgb.shape[:2]))
+    width, height = (max(1, round(side * scale)) for side in (image_rgb.shape[1], image_rgb.shape[0]))
+    data = base64.b64encode(encode_image(resize(image_rgb, width, height, "area"), ".jpg", 80)).decode()
+    return f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
+
+
+def _map(cloud: Cloud) -> str:
+    drawn = embedding_map(principal_plane(cloud.vectors), cloud.items, cloud.right)
+    return f"<figure>{drawn}<figcaption>{escape(cloud.category)}</figcaption></figure>"
+
+
+_STYLE = """<style>
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6570; --paper: #fbfbf9; --card: #fff; --line: #e2e4e6;
+  --good: #1f7a4d; --bad: #c0392b; --mark: #2b62c9; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e7e9ec; --soft: #9aa4af; --paper: #14171a; --card: #1c2024;
+  --line: #30363c; --good: #4cc38a; --bad: #ff7a6b; --mark: #7aa7ff; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 0 0 .4rem; }
+p { color: var(--soft); margin: 0 0 .9rem; max-width: 60rem; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 1rem; margin-top: 1rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; }
+.tiles div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .7rem .9rem; }
+.tiles b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.tiles span, small, figcaption { color: var(--soft); font-size: .82rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .38rem .6rem; border-top: 1px solid var(--line); text-align: right; vertical-align: top; }
+td { white-space: nowrap; }
+th:first-child { text-align: left; font-weight: 500; min-width: 9rem; position: sticky; left: 0;
+  background: var(--card); }
+thead th { border-top: 0; color: var(--soft); font-weight: 500; }
+th small, td small { display: block; font-weight: 400; }
+.cards, .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .9rem; }
+figure { margin: 0; }
+.cards figure > div { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; border-radius: 8px; overflow: hidden; }
+.cards img, .absent { width: 100%; height: 9rem; object-fit: contain; background: #8882; }
+.absent { display: grid; place-items: center; color: var(--soft); font-size: .82rem; }
+figcaption { margin-top: .3rem; overflow-wrap: anywhere; }
+.figure { max-width: 26rem; }
+svg { width: 100%; height: auto; display: block; }
+svg text { fill: var(--soft); }
+svg .count { fill: var(--ink); }
+.grid { stroke: var(--line); fill: #8881; }
+.hit { fill: var(--good); } .miss { fill: var(--bad); }
+.guide { stroke: var(--soft); stroke-dasharray: 4 4; }
+.curve { fill: none; stroke: var(--mark); stroke-width: 2; }
+.dot { fill: var(--mark); fill-opacity: .55; }
+.maps figure { border: 1px solid var(--line); border-radius: 8px; padding: .4rem; }
+.ring { stroke: var(--ink); stroke-width: 2; }
+</style>"""

@@ -1,0 +1,285 @@
+"""The labels of a folder of pictures: what is proposed, what people confirmed, and what is to be looked at next.
+
+Files of a label folder:
+  labels.json   COCO; images carry `state` (proposed or human), `split`, `uncertainty`, `why`; annotations carry
+                `source`, `score`, `reasons`. `edge-train detector` reads it as it is: what people confirmed is `train`,
+                but for every fifth, which is `val`; the rest is `unlabelled`.
+  edits.jsonl   one line for each picture that a person confirmed: boxes before and after. Never rewritten.
+  queue.csv     pictures that nobody has confirmed, the most uncertain first.
+
+Rules this module keeps:
+1. An edit is on the disk before `confirm` returns; `labels.json` may be older, and is brought up to date from it.
+2. What a person confirmed is never replaced by a proposal.
+3. Files but `edits.jsonl` are replaced whole; it is appended to, and a last line that a crash cut off is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edge.durable import fsync_folder, write_durably
+from edge.errors import TrainError
+from edge.inference.postprocess import iou_matrix
+from edge.types import Box
+from trainer.labelling.proposals import Proposal
+
+log = logging.getLogger(__name__)
+
+LABELS_FILE, EDITS_FILE, QUEUE_FILE = "labels.json", "edits.jsonl", "queue.csv"
+UNTOUCHED = 0.7  # overlap of a proposal with the true box that needs no edit
+_SAME = 0.1  # overlap from which a box was moved, not removed and another added
+_VAL_EVERY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One picture and its boxes."""
+
+    name: str  # its path, relative to the label folder
+    width: int
+    height: int
+    boxes: tuple[Proposal, ...] = ()
+    state: Literal["proposed", "human"] = "proposed"
+    uncertainty: float = 1.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a person changed in one picture."""
+
+    overlaps: tuple[float, ...]  # of each box that stayed or was moved, before with after
+    added: int
+    removed: int
+
+    @property
+    def untouched(self) -> int:
+        """Proposals that needed no edit."""
+        return sum(overlap >= UNTOUCHED for overlap in self.overlaps)
+
+
+@dataclass(slots=True)
+class LabelBook:
+    """The labels of one folder, in memory; what it writes is durable."""
+
+    folder: Path
+    pictures: dict[str, Labelled] = field(default_factory=dict)
+    edits: dict[str, Edit] = field(default_factory=dict)  # the first of each picture: later ones edit no proposal
+    confirmations: int = 0  # so far, those of the same picture included
+
+    def queue(self) -> list[Labelled]:
+        """Pictures that nobody has confirmed, the most uncertain first."""
+        waiting = [one for one in self.pictures.values() if one.state == "proposed"]
+        return sorted(waiting, key=lambda one: (-one.uncertainty, one.name))
+
+    def propose(self, picture: Labelled) -> None:
+        """Put a picture's proposals in the place of older ones, unless a person has confirmed it."""
+        known = self.pictures.get(picture.name)
+        if known is None or known.state != "human":
+            self.pictures[picture.name] = picture
+
+    def confirm(self, name: str, boxes: list[Proposal]) -> Edit:
+        """Take the boxes of a person, none for a picture without objects; on the disk when this returns.
+
+        Args:
+            name: of a picture of this book.
+            boxes: all that the picture holds, in its pixels.
+
+        Raises:
+            TrainError: no such picture, a box without area or outside of it, or the disk refused; nothing has changed.
+        """
+        if name not in self.pictures:
+            raise TrainError(f"{self.folder}: found no picture {name!r}, expected one of its {len(self.pictures)}")
+        picture = self.pictures[name]
+        told = tuple(_inside(box, picture) for box in boxes)
+        line = {
+            "picture": name,
+            "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "before": [plain(box) for box in picture.boxes],
+            "after": [plain(box) for box in told],
+        }
+        _append(self.folder / EDITS_FILE, json.dumps(line))
+        return self._apply(line)
+
+    def save(self) -> None:
+        """Write `labels.json` and `queue.csv`, with whatever others have confirmed meanwhile.
+
+        Raises:
+            TrainError: the disk refused; the old files are untouched.
+        """
+        self._replay()
+        try:
+            write_durably(self.folder / LABELS_FILE, json.dumps(self._coco(list(self.pictures.values()))).encode())
+            write_durably(self.folder / QUEUE_FILE, self._queue_table().encode())
+        except OSError as error:
+            raise TrainError(f"{self.folder}: cannot write labels: {error.strerror}") from error
+
+    def write_next(self, path: Path, count: int) -> int:
+        """Write the first pictures of the queue as COCO, to be edited and imported; gives how many."""
+        first = self.queue()[:count]
+        write_durably(path, json.dumps(self._coco(first)).encode())
+        return len(first)
+
+    def _apply(self, line: dict[str, Any]) -> Edit:
+        before, after = ([proposal(box) for box in line[side]] for side in ("before", "after"))
+        edit = compare(before, after)
+        name = line["picture"]
+        self.edits.setdefault(name, edit)
+        self.confirmations += 1
+        self.pictures[name] = replace(
+            self.pictures[name], boxes=tuple(after), state="human", uncertainty=0.0, why="confirmed"
+        )
+        return edit
+
+    def _replay(self) -> None:
+        self.edits.clear()
+        self.confirmations = 0
+        for line in _read_edits(self.folder / EDITS_FILE):
+            if line["picture"] in self.pictures:
+                self._apply(line)
+
+    def _coco(self, listed: list[Labelled]) -> dict[str, Any]:
+        names = sorted({box.category for one in listed for box in one.boxes} | {"object"})
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        position = {name: i for i, name in enumerate(self.edits)}  # by first edit: a picture stays in its split
+        for one in listed:
+            split = "unlabelled"
+            if one.name in position:
+                split = "val" if position[one.name] % _VAL_EVERY == _VAL_EVERY - 1 else "train"
+            about = {"state": one.state, "split": split, "uncertainty": one.uncertainty, "why": one.why}
+            size = {"width": one.width, "height": one.height}
+            images.append({"id": len(images) + 1, "file_name": one.name} | size | about)
+            for box in one.boxes:
+                x0, y0, x1, y1 = (round(v, 2) for v in box.box_px)
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": len(images),
+                        "category_id": names.index(box.category) + 1,
+                        "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
+                        "area": round((x1 - x0) * (y1 - y0), 2),
+                        "iscrowd": 0,
+                        "score": round(box.score, 4),
+                        "source": box.source,
+                        "reasons": box.reasons,
+                    }
+                )
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def _queue_table(self) -> str:
+        table = io.StringIO()
+        writer = csv.writer(table)
+        writer.writerow(["picture", "uncertainty", "boxes", "why"])
+        writer.writerows([one.name, one.uncertainty, len(one.boxes), one.why] for one in self.queue())
+        return table.getvalue()
+
+
+def open_book(folder: Path) -> LabelBook:
+    """Read a label folder; an empty one is a book without pictures.
+
+    Raises:
+        TrainError: `labels.json` or `edits.jsonl` is damaged; or the folder cannot be made.
+    """
+    book = LabelBook(folder)
+    path = folder / LABELS_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tree = json.loads(path.read_text()) if path.exists() else {"images": [], "annotations": [], "categories": []}
+        names = {entry["id"]: entry["name"] for entry in tree["categories"]}
+        boxes: dict[int, list[Proposal]] = {image["id"]: [] for image in tree["images"]}
+        for entry in tree["annotations"]:
+            boxes[entry["image_id"]].append(_annotation(entry, names[entry["category_id"]]))
+        for image in tree["images"]:
+            told = {key: image[key] for key in ("width", "height", "state", "uncertainty", "why")}
+            book.pictures[image["file_name"]] = Labelled(image["file_name"], boxes=tuple(boxes[image["id"]]), **told)
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{path}: no labels: {type(error).__name__} {error}") from error
+    book._replay()  # noqa: SLF001 the one who opens it
+    return book
+
+
+def compare(before: list[Proposal], after: list[Proposal]) -> Edit:
+    """Match boxes before and after an edit, the best overlap first, each once."""
+    sides = [np.array([box.box_px for box in listed], np.float32).reshape(-1, 4) for listed in (before, after)]
+    overlap = iou_matrix(*sides)
+    overlaps = []
+    while overlap.size and overlap.max() >= _SAME:
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        overlaps.append(float(overlap[row, column]))
+        overlap[row, :], overlap[:, column] = -1.0, -1.0
+    return Edit(tuple(overlaps), len(after) - len(overlaps), len(before) - len(overlaps))
+
+
+def _inside(box: Proposal, picture: Labelled) -> Proposal:
+    x0, y0, x1, y1 = box.box_px
+    clipped = (max(0.0, x0), max(0.0, y0), min(float(picture.width), x1), min(float(picture.height), y1))
+    if not (np.isfinite(box.box_px).all() and clipped[2] > clipped[0] and clipped[3] > clipped[1]):
+        raise TrainError(
+            f"{picture.name}: found a box {list(box.box_px)}, expected one with area inside "
+            f"{picture.width}x{picture.height}"
+        )
+    return replace(box, box_px=clipped, source="human", score=1.0)
+
+
+def plain(box: Proposal) -> dict[str, Any]:
+    """A box as a line of JSON holds it."""
+    return {
+        "box_px": [round(float(v), 2) for v in box.box_px],
+        "score": round(box.score, 4),
+        "source": box.source,
+        "category": box.category,
+        "reasons": box.reasons,
+    }
+
+
+def proposal(entry: dict[str, Any]) -> Proposal:
+    """The box that `plain` made a line of."""
+    box_px: Box = tuple(entry["box_px"])
+    return Proposal(box_px, entry["score"], entry["source"], entry["reasons"], entry["category"])
+
+
+def _annotation(entry: dict[str, Any], category: str) -> Proposal:
+    x, y, width, height = entry["bbox"]
+    return Proposal((x, y, x + width, y + height), entry["score"], entry["source"], entry["reasons"], category)
+
+
+def _append(path: Path, line: str) -> None:
+    """Add one line, on the disk when this returns; after a line that a crash cut off, a new one begins."""
+    try:
+        torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+        with path.open("ab") as file:
+            file.write((("\n" if torn else "") + line + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise TrainError(f"{path}: cannot write an edit: {error.strerror}") from error
+
+
+def _read_edits(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    edits = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            edit = json.loads(line)
+            edit["picture"], [proposal(box) for side in ("before", "after") for box in edit[side]]
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s: line %d is cut off or damaged and left out", path, number)
+            continue
+        edits.append(edit)
+    return edits

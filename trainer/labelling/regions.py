@@ -1,0 +1,86 @@
+"""Regions that may be objects: connected parts of the cues at several thresholds, each with what speaks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.types import Box, FloatArray
+from trainer.labelling.saliency_cues import Cues
+
+_LEVELS = {"colour": (0.12, 0.2, 0.3, 0.42, 0.55, 0.7), "texture": (0.25, 0.4, 0.55, 0.7), "saliency": (0.15, 0.3, 0.5)}
+CUES = ("colour", "texture", "saliency", "clusters", "edges")
+_OPENINGS = (0.0, 0.012, 0.03)  # of the shorter side: parts that only a neck joins come apart
+_CLUSTERS = (3, 5, 8)
+_CLOSINGS = (0.008, 0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One connected part of one cue, its holes filled."""
+
+    cue: str
+    box_px: Box
+    outline: NDArray[np.int32]  # (n, 1, 2)
+    area_px: float
+
+
+def regions_of(cues: Cues, least: float, most: float) -> list[Region]:
+    """All regions with a box of `least` to `most` of the picture."""
+    height, width = cues.colour.shape
+    found = []
+    for cue, mask in _masks(cues):
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        for outline in outlines:
+            x, y, w, h = cv2.boundingRect(outline)
+            if least <= w * h / (width * height) <= most:
+                box = (float(x), float(y), float(x + w), float(y + h))
+                found.append(Region(cue, box, outline, float(cv2.contourArea(outline))))
+    return found
+
+
+def _masks(cues: Cues) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    side = min(cues.colour.shape)
+    for cue, values in cues.maps.items():
+        for level in _LEVELS[cue]:
+            for mask in _opened((values > level).astype(np.uint8), side):
+                yield cue, mask
+    for count in _CLUSTERS:
+        owner = _clusters(cues.lab, count)
+        for value in range(count):
+            for mask in _opened((owner == value).astype(np.uint8), side):
+                yield "clusters", mask
+    for share in _CLOSINGS:
+        radius = max(1, round(share * side))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+        closed = cv2.morphologyEx(cues.contours, cv2.MORPH_CLOSE, kernel)
+        outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = np.zeros_like(closed)
+        cv2.drawContours(filled, outlines, -1, 1, -1)
+        for mask in _opened(filled, side):
+            yield "edges", mask
+        gaps = (cv2.dilate(cues.contours, np.ones((3, 3), np.uint8)) == 0).astype(np.uint8)
+        yield "edges", gaps
+
+
+def _opened(mask: NDArray[np.uint8], side: int) -> Iterator[NDArray[np.uint8]]:
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    filled = np.zeros_like(mask)
+    cv2.drawContours(filled, outlines, -1, 1, -1)
+    for share in _OPENINGS:
+        radius = round(share * side)
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+        yield np.asarray(filled if radius == 0 else cv2.morphologyEx(filled, cv2.MORPH_OPEN, kernel), np.uint8)
+
+
+def _clusters(lab: FloatArray, count: int) -> NDArray[np.int32]:
+    small = np.asarray(cv2.resize(lab, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), np.float32)
+    cv2.setRNGSeed(0)
+    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 0.5)
+    _, _, centres = cv2.kmeans(small.reshape(-1, 3), count, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
+    distances = np.stack([((lab - centre) ** 2).sum(axis=2) for centre in centres])
+    return np.asarray(distances.argmin(axis=0), np.int32)

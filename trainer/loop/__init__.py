@@ -1,0 +1,1 @@
+"""Loop of finesight."""

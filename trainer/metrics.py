@@ -1,0 +1,208 @@
+"""The measures recognition is judged by. Pure numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.inference.postprocess import decode_ltrb, iou_matrix, non_maximum_suppression, softmax
+from edge.types import FloatArray
+
+Names = NDArray[np.str_] | Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """What was found in one picture."""
+
+    boxes_px: FloatArray  # (n, 4)
+    scores: FloatArray  # (n,)
+
+
+def similarity(queries: FloatArray, gallery: FloatArray) -> FloatArray:
+    """Cosine of every unit row with every other's: (queries, gallery)."""
+    return np.asarray(queries @ gallery.T, np.float32)
+
+
+def _ranked(similar: FloatArray, query_items: Names, gallery_items: Names, same_set: bool) -> NDArray[np.bool_]:
+    """Whether each gallery row, best first, is of the query's item; a picture is no neighbour of itself."""
+    if same_set:
+        similar = similar.copy()
+        np.fill_diagonal(similar, -np.inf)
+    order = np.argsort(-similar, axis=1, kind="stable")[:, : similar.shape[1] - int(same_set)]
+    return np.asarray(np.asarray(gallery_items)[order] == np.asarray(query_items)[:, None], np.bool_)
+
+
+def recall_at(
+    similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
+) -> NDArray[np.float64]:
+    """For each query, 1 when one of its k nearest is of its item, else 0; the mean is Recall@k."""
+    return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].any(axis=1), np.float64)
+
+
+def map_at_r(
+    similar: FloatArray, query_items: Names, gallery_items: Names, *, same_set: bool = False
+) -> NDArray[np.float64]:
+    """For each query, the precision summed over hits among its R nearest, over R: its item has R gallery pictures.
+
+    Musgrave et al. 2020. A query whose item is not in the gallery counts 0.
+    """
+    hits = _ranked(similar, query_items, gallery_items, same_set)
+    total = hits.sum(axis=1)
+    within = np.arange(hits.shape[1])[None, :] < total[:, None]
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return np.asarray((precision * hits * within).sum(axis=1) / np.maximum(total, 1), np.float64)
+
+
+def precision_at(
+    similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
+) -> NDArray[np.float64]:
+    """For each query, the share of its item among the k nearest; the mean is Precision@k."""
+    return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].mean(axis=1), np.float64)
+
+
+def r_precision(
+    similar: FloatArray, query_items: Names, gallery_items: Names, *, same_set: bool = False
+) -> NDArray[np.float64]:
+    """For each query, the share of its item among its R nearest: the item has R gallery pictures. None of it: 0."""
+    hits = _ranked(similar, query_items, gallery_items, same_set)
+    total = hits.sum(axis=1)
+    within = np.arange(hits.shape[1])[None, :] < total[:, None]
+    return np.asarray((hits & within).sum(axis=1) / np.maximum(total, 1), np.float64)
+
+
+def average_precision_at(
+    similar: FloatArray,
+    query_items: Names,
+    gallery_items: Names,
+    k: int,
+    *,
+    per: Literal["hits", "possible"],
+    same_set: bool = False,
+) -> NDArray[np.float64]:
+    """For each query, the precisions at the hits among its k nearest, averaged; the mean is mAP@k.
+
+    Args:
+        similar: (queries, gallery) cosines.
+        query_items: of the rows.
+        gallery_items: of the columns.
+        k: nearest that count.
+        per: `hits` divides by the hits among the k, as HDCL's tables do (so that mAP@k may be above Precision@k);
+            `possible` by the hits there could be, min(R, k). They are different measures: name the one you quote.
+        same_set: whether queries and gallery are the same pictures.
+    """
+    hits = _ranked(similar, query_items, gallery_items, same_set)
+    total = hits.sum(axis=1)
+    hits = hits[:, :k]
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    over = hits.sum(axis=1) if per == "hits" else np.minimum(total, k)
+    return np.asarray((precision * hits).sum(axis=1) / np.maximum(over, 1), np.float64)
+
+
+def per_class(predicted: Names, true: Names) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and count of each class."""
+    predicted, true = np.asarray(predicted), np.asarray(true)
+    table = {}
+    for name in sorted({*predicted.tolist(), *true.tolist()}):
+        hit = float(((predicted == name) & (true == name)).sum())
+        precision = hit / max(1, int((predicted == name).sum()))
+        recall = hit / max(1, int((true == name).sum()))
+        f1 = 2 * precision * recall / max(1e-9, precision + recall)
+        table[name] = {"precision": precision, "recall": recall, "f1": f1, "count": float((true == name).sum())}
+    return table
+
+
+def bootstrap(values: NDArray[np.float64], seed: int = 0, draws: int = 1000) -> tuple[float, float]:
+    """The 95 % interval of the mean of per-picture values."""
+    if not len(values):
+        return (0.0, 0.0)
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def decode_detections(
+    maps: list[FloatArray], strides: list[int], score_threshold: float, iou_threshold: float = 0.6
+) -> list[Boxes]:
+    """Detector outputs of a batch to boxes in input pixels, picture by picture."""
+    found = []
+    for i in range(len(maps[0])):
+        boxes, scores, _ = decode_ltrb([level[i : i + 1] for level in maps], strides, score_threshold)
+        kept = non_maximum_suppression(boxes, scores, iou_threshold)
+        found.append(Boxes(boxes[kept], scores[kept]))
+    return found
+
+
+def matched(found: list[Boxes], truths: list[FloatArray], iou: float) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Match boxes to truth greedily, best score first, each truth once.
+
+    Returns:
+        scores and whether each box is right, over all pictures, best score first.
+    """
+    scores, right = [], []
+    for boxes, truth in zip(found, truths, strict=True):
+        overlap = iou_matrix(boxes.boxes_px, truth) if len(truth) else np.zeros((len(boxes.scores), 0), np.float32)
+        for row in np.argsort(-boxes.scores, kind="stable"):
+            best = int(overlap[row].argmax()) if overlap.shape[1] else -1
+            hit = best >= 0 and bool(overlap[row, best] >= iou)
+            if hit:
+                overlap[:, best] = -1.0
+            scores.append(boxes.scores[row])
+            right.append(hit)
+    order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
+    return np.asarray(scores, np.float32)[order], np.asarray(right, bool)[order]
+
+
+def average_precision(found: list[Boxes], truths: list[FloatArray], iou: float) -> float:
+    """Area under the precision envelope, COCO's 101 points."""
+    total = sum(len(truth) for truth in truths)
+    _, right = matched(found, truths, iou)
+    if not total or not len(right):
+        return 0.0
+    hits = np.cumsum(right)
+    recall, precision = hits / total, hits / np.arange(1, len(hits) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
+    return float(np.where(at < len(envelope), envelope[np.minimum(at, len(envelope) - 1)], 0.0).mean())
+
+
+def detection_map(found: list[Boxes], truths: list[FloatArray]) -> dict[str, float]:
+    """mAP50 and mAP50-95 of one class."""
+    by_iou = [average_precision(found, truths, iou) for iou in np.arange(0.5, 0.96, 0.05)]
+    return {"map50": by_iou[0], "map50_95": float(np.mean(by_iou))}
+
+
+def best_threshold(found: list[Boxes], truths: list[FloatArray]) -> tuple[float, float]:
+    """The score threshold with the largest F1 at IoU 0.5, and that F1."""
+    scores, right = matched(found, truths, 0.5)
+    total = sum(len(truth) for truth in truths)
+    if not len(right) or not total:
+        return 0.5, 0.0
+    hits = np.cumsum(right)
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + total)
+    best = int(f1.argmax())
+    return float(scores[best]), float(f1[best])
+
+
+def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
+    """The temperature with the least negative log likelihood (Guo et al. 2017), from 0.25 to 4."""
+    candidates = np.geomspace(0.25, 4.0, 65)
+    rows = np.arange(len(labels))
+    loss = [-np.log(softmax(logits, float(t))[rows, labels] + 1e-9).mean() for t in candidates]
+    return float(candidates[int(np.argmin(loss))])
+
+
+def calibration_error(probabilities: FloatArray, right: NDArray[np.bool_], bins: int = 10) -> float:
+    """Expected calibration error over equal bins of the top probability."""
+    slot = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = [
+        abs(float(probabilities[slot == b].mean()) - float(right[slot == b].mean())) * float((slot == b).mean())
+        for b in range(bins)
+        if (slot == b).any()
+    ]
+    return float(sum(gaps))

@@ -1,0 +1,167 @@
+"""The timm door: a convolutional trunk by name, as a stack of feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edge.errors import TrainError
+from trainer.distributed import gather_rows, shared_statistics
+from trainer.models.precision import lowered
+
+MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class Trunk(nn.Module):
+    """A backbone without its pool and what follows, whole or cut after the deepest feature map that is asked for."""
+
+    def __init__(self, network: nn.Module, channels: list[int], strides: list[int], *, whole: bool) -> None:
+        super().__init__()
+        self.before: nn.Module = nn.Identity()  # what is done to a picture first
+        self.network = network
+        self.channels = channels  # of each map
+        self.strides = strides  # input pixels per cell of each map
+        self.whole = whole
+        self.lowered: torch.dtype | None = None  # what it computes in while it is trained; None: float32
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride.
+
+        In training, of the pictures of all processes that train together.
+        """
+        if not self.training:
+            return self._maps(x)
+        with lowered(self.lowered, x.device):
+            maps = self._maps(x)
+        return [gather_rows(feature.float()) for feature in maps]
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        x = self.before(x)
+        return [self.network.forward_features(x)] if self.whole else list(self.network(x))
+
+    def hold(self, stages: int) -> list[nn.Module]:
+        """Keep the weights of the first stages.
+
+        Returns:
+            the parts that training has to leave in eval mode.
+
+        Raises:
+            TrainError: the network has fewer stages, or is not of the efficientnet and mobilenet families.
+        """
+        stem = [getattr(self.network, name, None) for name in ("conv_stem", "bn1")]
+        blocks = getattr(self.network, "blocks", None)
+        if stages and (None in stem or not isinstance(blocks, nn.Sequential) or stages > len(blocks)):
+            found = len(blocks) if isinstance(blocks, nn.Sequential) else "a network of another build"
+            raise TrainError(f"backbone.frozen_stages is {stages}, found {found}, expected a stem and more blocks")
+        held = [*stem, *blocks[: stages - 1]] if stages and blocks is not None else []
+        for part in held:
+            part.requires_grad_(False)
+        return held
+
+
+@contextmanager
+def in_training(trunks: Sequence[Trunk], dtype: torch.dtype | None) -> Iterator[None]:
+    """Within, trunks compute in this number format (None: float32), and normalise by the pictures of all processes."""
+    for trunk in trunks:
+        trunk.lowered = dtype
+    try:
+        with shared_statistics(trunks):
+            yield
+    finally:
+        for trunk in trunks:
+            trunk.lowered = None
+
+
+def create_trunk(
+    name: str, strides: Sequence[int] | None = None, pretrained: str = "none", options: dict[str, Any] | None = None
+) -> Trunk:
+    """Build a trunk.
+
+    Args:
+        name: of a timm model that is able to give feature maps.
+        strides: wanted, in input pixels per cell, the deepest map of each. A trunk cut at 16 keeps a 96 px crop at 6x6
+            cells. None: the whole network's last map, with the widening convolution that MobileNetV2 ends in and a
+            cut leaves out: pretrained, it is worth having.
+        pretrained: `none`, `hub`, or the path of a safetensors file with the whole network's weights.
+        options: passed on to timm: `output_stride` (dilates instead of shrinking), `pad_type`.
+
+    Raises:
+        TrainError: unknown name or stride, no network for `hub`, or weights that do not fit.
+    """
+    options = dict(options or {})
+    if not strides:
+        return _whole_trunk(name, pretrained, options)
+    try:
+        whole = timm.create_model(name, pretrained=False, features_only=True, **options)
+    except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        raise TrainError(f"backbone {name!r} with {options}: {error}") from error
+    reductions, channels = whole.feature_info.reduction(), whole.feature_info.channels()
+    wanted = list(strides)
+    indices = [max((i for i, r in enumerate(reductions) if r == stride), default=-1) for stride in wanted]
+    if -1 in indices:
+        raise TrainError(f"backbone {name!r}: found strides {reductions}, expected {wanted} among them")
+    try:
+        network = timm.create_model(
+            name, pretrained=pretrained == "hub", features_only=True, out_indices=tuple(indices), **options
+        )
+    except Exception as error:  # timm lets through whatever its download raised
+        raise TrainError(f"backbone {name!r}: cannot get weights from the hub: {error}") from error
+    _cut(network)
+    if pretrained not in {"none", "hub"}:
+        _load_weights(network, name, Path(pretrained), options)
+    return Trunk(network, [channels[i] for i in indices], wanted, whole=False)
+
+
+def _whole_trunk(name: str, pretrained: str, options: dict[str, Any]) -> Trunk:
+    try:
+        network = timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, global_pool="", **options)
+        stride = network.feature_info[-1]["reduction"]
+    except Exception as error:  # timm lets through whatever its download raised
+        raise TrainError(f"backbone {name!r} with {options}: {error}") from error
+    if pretrained not in {"none", "hub"}:
+        _load_weights(network, name, Path(pretrained), options)
+    return Trunk(network, [network.num_features], [stride], whole=True)
+
+
+def published_mean_std(name: str) -> MeanStd:
+    """How timm normalised the pictures its published weights were trained on."""
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        raise TrainError(f"backbone {name!r}: {error}") from error
+    return tuple(config.mean), tuple(config.std)
+
+
+def _cut(network: nn.Module) -> None:
+    """Drop the blocks after the last map: the efficientnet and mobilenet families compute them all the same."""
+    last = max(getattr(network, "_stage_out_idx", {0: 0}))
+    blocks = getattr(network, "blocks", None)
+    if isinstance(blocks, nn.Sequential) and 0 < last < len(blocks):
+        network.blocks = blocks[:last]
+
+
+def _load_weights(network: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:
+    """Load a file strictly: every key of it has a place in the whole network, every key of the trunk is in it."""
+    try:
+        weights = load_file(path)
+    except Exception as error:  # safetensors raises its own, OSError and FileNotFoundError
+        raise TrainError(f"{path}: cannot read weights: {error}") from error
+    options = {key: value for key, value in options.items() if key != "output_stride"}
+    whole = set(timm.create_model(name, pretrained=False, **options).state_dict())
+    trunk = network.state_dict()
+    unexpected = sorted(set(weights) - whole)
+    missing = sorted(key for key in trunk if key not in weights and not key.endswith("num_batches_tracked"))
+    wrong = sorted(key for key in trunk if key in weights and weights[key].shape != trunk[key].shape)
+    if missing or unexpected or wrong:
+        raise TrainError(
+            f"{path}: not the weights of {name!r}: missing {missing[:3]} ({len(missing)}), "
+            f"unexpected {unexpected[:3]} ({len(unexpected)}), of another shape {wrong[:3]} ({len(wrong)})"
+        )
+    network.load_state_dict({key: weights.get(key, torch.zeros_like(value)) for key, value in trunk.items()})

@@ -1,0 +1,351 @@
+"""The networks and the card that says how to build, feed and read each of them.
+
+All are static graphs of convolution, ReLU, addition and average pooling, so that they export and quantise well.
+Files of a saved model: `model.safetensors` (weights) and `model.json` (the card). No pickle.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from edge.durable import write_durably
+from edge.errors import TrainError, first_fault
+from edge.finder_shape import FinderShape
+from edge.manifest import Head, Preprocess
+from trainer.disk_errors import refusing
+from trainer.distributed import is_first
+from trainer.models.backbone import Trunk, create_trunk
+from trainer.models.localiser_network import Localiser
+from trainer.models.search_network import Finder
+from trainer.recipe import Backbone
+
+WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
+_RETIRED = {"map_threshold"}  # keys of a card, see ADR 0010
+
+
+class ModelCard(BaseModel):
+    """What a trained network is, needs and achieved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    kind: Literal["detector", "classifier", "embedder", "localiser", "finder"]
+    backbone: str  # a timm name; none of a localiser
+    backbone_options: dict[str, Any] = {}
+    preprocess: Preprocess  # mean and std included
+    strides: list[int]  # of the trunk's maps, none of a whole trunk; a detector has one output for each
+    grey: bool = False  # the network turns its input grey itself
+    width: (
+        int  # channels of a detector's neck, an embedder head's convolution, a classifier's first hidden layer or, of
+    )
+    # a localiser, its finest stage
+    further_widths: list[int] = []  # a classifier's hidden layers after it
+    dropout: float = 0.3  # of a classifier, in training
+    descriptor_dim: int = 0  # numbers by which a classifier describes a crop; 0: it does not
+    grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: the average alone
+    pool: Literal["average", "max_average"] = "average"  # of an embedder's heads
+    joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads make one vector
+    shorter_dims: list[int] = []  # prefixes of each head's vector that serve by themselves, see trainer.tasks.shrink
+    labels: list[str] = []  # a detector's classes, a classifier's meta-categories
+    categories: list[str] = []  # that an embedder serves
+    heads: list[Head] = []  # of an embedder, in the order of the joint vector
+    finder: FinderShape | None = None
+    channels: int = 0  # of a finder's representations
+    guide: int = 0  # channels of the scene that a finder's conversion sees
+    shared_trunk: bool = True  # of a finder
+    score_threshold: float = 0.3  # detector, finder
+    temperature: float = 1.0  # classifier: logits are divided by it
+    seed: int = 0
+    data: dict[str, Any] = {}  # what it was trained on: source, counts, what was skipped
+    metrics: dict[str, Any] = {}  # on the validation split
+    recipe: dict[str, Any] = {}  # as run
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, tree: Any) -> Any:
+        """Runs of before say what is no longer asked; of a finder it would be, as any other unknown key is."""
+        if not isinstance(tree, dict) or tree.get("kind") == "finder":
+            return tree
+        return {key: value for key, value in tree.items() if key not in _RETIRED}
+
+    @property
+    def vector_parts(self) -> list[Head]:
+        """The parts of an embedder's joint vector, as the device knows them: a sum cannot be taken apart."""
+        return [Head(name="sum", dim=self.heads[0].dim)] if self.joint == "sum" else self.heads
+
+
+class Grey(nn.Module):
+    """Turns a normalised picture grey: the luma of Rec. 601, the same in all channels before normalisation."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        luma = torch.tensor([0.299, 0.587, 0.114])
+        mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+        # Made anew from the card, so that the trunk's weights fit a network with and without it.
+        self.register_buffer("mix", (luma * std / std[:, None]).reshape(3, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", ((luma * mean).sum() - mean) / std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to the same shape."""
+        return F.conv2d(x, self.mix, self.shift)
+
+
+class _Separable(nn.Sequential):
+    """Depthwise 3x3, pointwise, batch norm, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_in, 3, padding=1, groups=channels_in, bias=False),
+            nn.BatchNorm2d(channels_in),
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Detector(nn.Module):
+    """An anchor-free detector (FCOS, Tian et al. 2019) with a light feature pyramid."""
+
+    def __init__(self, trunk: Trunk, width: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+            for channels in trunk.channels
+        )
+        self.smooth = nn.ModuleList(_Separable(width, width) for _ in trunk.channels)
+        self.tower = nn.Sequential(_Separable(width, width), _Separable(width, width))
+        self.boxes = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in trunk.channels)
+        self.scores = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in trunk.channels)
+        for boxes, scores in zip(self.boxes, self.scores, strict=True):
+            nn.init.constant_(boxes.bias, 2.0)  # cells: starts inside the ReLU's living half
+            nn.init.constant_(scores.bias, -math.log(99.0))  # one cell in a hundred is an object
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map (n, 3, h, w) to one (n, 4 + classes, h / stride, w / stride) per stride, see edge.inference.postprocess.decode_ltrb."""
+        maps = [lateral(feature) for lateral, feature in zip(self.lateral, self.trunk(x), strict=True)]
+        for fine in range(len(maps) - 2, -1, -1):
+            maps[fine] = maps[fine] + F.interpolate(maps[fine + 1], scale_factor=2.0, mode="nearest")
+        outputs = []
+        for level, smooth, boxes, scores in zip(maps, self.smooth, self.boxes, self.scores, strict=True):
+            tower = self.tower(smooth(level))
+            outputs.append(torch.cat([F.relu(boxes(tower)), scores(tower)], dim=1))
+        return outputs
+
+
+class Classifier(nn.Module):
+    """Trunk, average pool and the decision module: fully-connected layers; where asked for, a descriptor beside it."""
+
+    def __init__(self, trunk: Trunk, widths: list[int], dropout: float, classes: int, descriptor_dim: int = 0) -> None:
+        super().__init__()
+        self.trunk = trunk
+        layers: list[nn.Module] = []
+        for before, width in pairwise([trunk.channels[-1], *widths]):
+            layers += [nn.Linear(before, width), nn.ReLU(inplace=True)]
+        layers.insert(2, nn.Dropout(dropout))
+        self.decision = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        self.descriptor: nn.Linear | None = None
+        if descriptor_dim:  # fitted once the rest is trained
+            # Draws no random numbers: a seed starts the same training with a descriptor and without.
+            self.descriptor = nn.utils.skip_init(nn.Linear, trunk.channels[-1], descriptor_dim)
+            self.descriptor.requires_grad_(requires_grad=False)
+            for part in self.descriptor.parameters():
+                part.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to (n, classes) logits."""
+        return self.decide(self.trunk(x)[-1])
+
+    def decide(self, feature: Tensor) -> Tensor:
+        """Map the trunk's (n, c, h, w) to (n, classes) logits."""
+        return self.decision(feature.mean(dim=(2, 3)))
+
+    def fit_descriptor(self, pooled: Tensor) -> None:
+        """Describe crops by the principal components of the pooled trunk, so that few numbers keep its distances.
+
+        Args:
+            pooled: of the training crops, (n, channels), at least as many as the descriptor has numbers.
+        """
+        assert self.descriptor is not None
+        mean = pooled.mean(dim=0)
+        _, _, axes = torch.linalg.svd(pooled - mean, full_matrices=False)
+        weight = axes[: self.descriptor.out_features]
+        self.descriptor.load_state_dict({"weight": weight, "bias": -(weight @ mean)})
+
+
+class Describing(nn.Module):
+    """A classifier as it is exported where it has a descriptor."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        assert classifier.descriptor is not None
+        self.classifier, self.descriptor = classifier, classifier.descriptor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (n, 3, h, w) to (n, classes) logits and (n, descriptor_dim)."""
+        pooled = self.classifier.trunk(x)[-1].mean(dim=(2, 3))
+        return self.classifier.decision(pooled), self.descriptor(pooled)
+
+
+def pool_grid(feature: Tensor, grid: int) -> Tensor:
+    """Average a map into grid x grid cells and flatten: (n, c, h, w) to (n, c * grid * grid)."""
+    if grid == 1:
+        return feature.mean(dim=(2, 3))
+    # Written out, for the adaptive pool exports only when the sizes divide; here the cells overlap where they do not.
+    height, width = int(feature.shape[2]), int(feature.shape[3])  # plain numbers: an exported graph has fixed cells
+    stride = (height // grid, width // grid)
+    kernel = (height - (grid - 1) * stride[0], width - (grid - 1) * stride[1])
+    return F.avg_pool2d(feature, kernel, stride).flatten(1)
+
+
+class EmbeddingHead(nn.Module):
+    """Own convolution (none where the width is 0), pool, own fully-connected layer, unit length."""
+
+    def __init__(self, channels: int, width: int, dim: int, grid: int, pool: str) -> None:
+        super().__init__()
+        self.block = _Separable(channels, width) if width else nn.Identity()
+        self.with_max = pool == "max_average"
+        self.project = nn.Linear((width or channels) * (grid * grid + int(self.with_max)), dim)
+        self.grid = grid
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map (n, c, h, w) to (n, dim), rows of unit length."""
+        feature = self.block(feature)
+        pooled = pool_grid(feature, self.grid)
+        if self.with_max:  # as a pool of fixed size, which quantises; HDCL, 2021, concatenates max and average
+            largest = F.max_pool2d(feature, (int(feature.shape[2]), int(feature.shape[3])))
+            pooled = torch.cat([pooled, largest.flatten(1)], dim=1)
+        return F.normalize(self.project(pooled), dim=1)
+
+
+class Embedder(nn.Module):
+    """Trunk and one head per focus; the joint vector is their concatenation or sum, of unit length."""
+
+    def __init__(self, trunk: Trunk, card: ModelCard) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.summed = card.joint == "sum"
+        self.heads = nn.ModuleDict(
+            {
+                f"{head.name}_head": EmbeddingHead(trunk.channels[-1], card.width, head.dim, card.grid, card.pool)
+                for head in card.heads
+            }
+        )
+
+    def parts(self, x: Tensor) -> dict[str, Tensor]:
+        """Map (n, 3, h, w) to one (n, dim) per head name, rows of unit length."""
+        feature = self.trunk(x)[-1]
+        return {name.removesuffix("_head"): head(feature) for name, head in self.heads.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
+        return self.join(list(self.parts(x).values()))
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """Make the joint (n, dim) of the heads' vectors, rows of unit length."""
+        if self.summed:
+            return F.normalize(torch.stack(parts).sum(dim=0), dim=1)
+        return torch.cat(parts, dim=1) * (1.0 / math.sqrt(len(parts)))
+
+
+Network = Detector | Classifier | Embedder | Localiser | Finder
+
+
+def build_model(card: ModelCard, pretrained: str = "none") -> Network:
+    """Build the network of a card, its trunk fresh or pretrained.
+
+    Raises:
+        TrainError: the backbone is unknown or its weights do not fit.
+    """
+    if card.kind == "localiser":
+        return Localiser(card.width)
+    trunk = create_trunk(card.backbone, card.strides, pretrained, card.backbone_options)
+    if card.grey:
+        trunk.before = Grey(card.preprocess)
+    if card.kind == "detector":
+        return Detector(trunk, card.width, len(card.labels))
+    if card.kind == "classifier":
+        widths = [card.width, *card.further_widths]
+        return Classifier(trunk, widths, card.dropout, len(card.labels), card.descriptor_dim)
+    if card.finder is not None:
+        apart = (card.backbone, [s for s in card.strides if s >= card.finder.stride], pretrained, card.backbone_options)
+        queries = None if card.shared_trunk else create_trunk(*apart)
+        return Finder(trunk, queries, card.channels, card.guide, card.width, card.finder, card.preprocess)
+    return Embedder(trunk, card)
+
+
+def hold_parts(model: Detector | Classifier | Embedder | Finder, how: Backbone) -> list[nn.Module]:
+    """Keep the weights of the first stages, and on wish the statistics of every batch norm, those of fresh heads too.
+
+    A fresh one that is held only scales and shifts. On eighty photos of cards, where a head's own statistics do not
+    settle in 160 steps of eight, that brought the detector's mAP50-95 on the validation photos from .315 to .611.
+    A finder that has two trunks holds both; what holding its fresh statistics does was not measured.
+
+    Returns:
+        the parts that training has to leave in eval mode.
+
+    Raises:
+        TrainError: the trunk has fewer stages, or is not of the efficientnet and mobilenet families.
+    """
+    trunks = [part for part in model.modules() if isinstance(part, Trunk)]
+    held = [part for trunk in trunks for part in trunk.hold(how.frozen_stages)]
+    return held + [part for part in model.modules() if how.freeze_bn and isinstance(part, _BatchNorm)]
+
+
+def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:
+    """Write `model.safetensors` and `model.json`; of several processes that train together, the first does.
+
+    Raises:
+        TrainError: the disk refused.
+    """
+    if not is_first():
+        return
+    weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    with refusing(f"{folder}: cannot save the model"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / WEIGHTS_FILE, save(weights))
+        write_durably(folder / CARD_FILE, card.model_dump_json(indent=1).encode())
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read `model.json`.
+
+    Raises:
+        TrainError: missing or not a card.
+    """
+    path = folder / CARD_FILE
+    try:
+        return ModelCard.model_validate_json(path.read_text())
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    except ValidationError as error:
+        raise TrainError(f"{path}: {first_fault(error)}") from error
+
+
+def load_model(folder: Path) -> tuple[Network, ModelCard]:
+    """Read a saved model: the network in eval mode, and its card.
+
+    Raises:
+        TrainError: a file is missing or damaged, or the weights are not those of the card's network.
+    """
+    card = load_card(folder)
+    module = build_model(card)
+    path = folder / WEIGHTS_FILE
+    try:
+        weights = load_file(path)
+    except Exception as error:  # safetensors raises its own, OSError and FileNotFoundError
+        raise TrainError(f"{path}: cannot read weights: {error}") from error
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainError(f"{path}: not the weights of {CARD_FILE}: {' '.join(str(error).split())[:300]}") from error
+    return module.eval(), card

@@ -1,0 +1,1 @@
+"""Pasting of finesight."""

@@ -1,0 +1,91 @@
+"""Cut-outs of catalogue pictures: find the object, refine its alpha, free it of the ground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import CaptureError, TrainError
+from edge.imaging.image import encode_cutout, encode_image, read_image, resize
+from edge.inference.preprocess import to_canvas
+from edge.types import Image
+from trainer.data.crops import answers
+from trainer.data.masks import fault_of
+from trainer.models.localiser_network import STRIDE, Localiser
+from trainer.models.networks import ModelCard, load_model
+
+_BAND = 0.02  # of the longer side: what is decided anew to either side of the mask's edge
+_LONGEST_PX = 800  # larger pictures are shrunk: closed-form matting takes memory and time with the pixels
+
+
+def locate(model: Localiser, card: ModelCard, image_rgb: Image) -> NDArray[np.uint8]:
+    """Where the object is in a picture: (h, w), 0..255, of the picture's size."""
+    spec = card.preprocess
+    canvas, placed = to_canvas(spec, image_rgb)
+    logits = answers(model, canvas[None], spec)[0, 0]
+    share = np.asarray(np.rint(255.0 / (1.0 + np.exp(-logits))), np.uint8)
+    height, width = image_rgb.shape[:2]
+    high, wide = round(height * placed.scale_y / STRIDE), round(width * placed.scale_x / STRIDE)
+    return resize(share[: max(1, high), : max(1, wide)], width, height)
+
+
+def cut_out(image_rgb: Image, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Refine a mask to alpha and free the object's colours: (h, w, 4) RGBA.
+
+    Raises:
+        TrainError: the mask shows no object before some ground.
+    """
+    from trainer.pasting.matting import own_colours, refine_alpha
+
+    alpha = refine_alpha(image_rgb, mask, max(2, round(_BAND * max(mask.shape))))
+    return np.dstack([own_colours(image_rgb, alpha), alpha])
+
+
+def on_white(cutout: NDArray[np.uint8]) -> Image:
+    """Lay a cut-out, (h, w, 4), on white."""
+    share = cutout[..., 3:].astype(np.float32) / 255.0
+    return np.asarray(np.rint(255.0 + share * (cutout[..., :3].astype(np.float32) - 255.0)), np.uint8)
+
+
+def write_cutouts(run: Path, pictures: Sequence[Path], out: Path) -> dict[str, str]:
+    """Write `NAME.png` with alpha and `NAME.white.jpg` of each picture.
+
+    Args:
+        run: folder of a localiser.
+        pictures: of one object each.
+        out: folder to write to, made when missing.
+
+    Returns:
+        why each picture that could not be cut out could not, by its path.
+
+    Raises:
+        TrainError: the run is no localiser's, or pymatting is not installed.
+    """
+    model, card = load_model(run)
+    if not isinstance(model, Localiser):
+        raise TrainError(f"{run}: found a {card.kind}, expected a localiser")
+    out.mkdir(parents=True, exist_ok=True)
+    failed = {}
+    for path in pictures:
+        try:
+            cutout = _cut(model, card, path)
+        except (CaptureError, TrainError) as error:
+            failed[str(path)] = str(error)
+            continue
+        (out / f"{path.stem}.png").write_bytes(encode_cutout(cutout))
+        (out / f"{path.stem}.white.jpg").write_bytes(encode_image(on_white(cutout), ".jpg", 95))
+    return failed
+
+
+def _cut(model: Localiser, card: ModelCard, path: Path) -> NDArray[np.uint8]:
+    picture = read_image(path)
+    shrink = min(1.0, _LONGEST_PX / max(picture.shape[:2]))
+    if shrink < 1.0:
+        picture = resize(picture, round(picture.shape[1] * shrink), round(picture.shape[0] * shrink), "area")
+    mask = locate(model, card, picture)
+    if fault := fault_of(mask):
+        raise TrainError(f"{path}: {fault}")
+    return cut_out(picture, mask)

@@ -1,0 +1,260 @@
+"""Cut-outs: objects without their ground, from RGBA pictures, masks beside pictures, plain grounds or boxes.
+
+Where the mask of a picture comes from, the first that applies:
+
+    picture.png with transparent pixels     its alpha
+    picture.mask.png beside picture.*       white is the object
+    COCO `segmentation`                     polygons or uncompressed run lengths
+    a box of COCO, VOC, YOLO ..             the mask source, GrabCut by default
+    a plain border                          a flood from the border
+
+A picture without any, or with a mask that cannot be right, is named, skipped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import CaptureError, TrainError
+from edge.imaging.image import IMAGE_SUFFIXES, read_image
+from edge.types import Box
+from trainer.data.batches import read_samples
+from trainer.pasting.coco_rle import decode_rle
+from trainer.pasting.matte import Mask, MaskSource, box_agreement, flaw, grabcut, plain_ground
+from trainer.sample import ONE_CATEGORY, Sample
+
+log = logging.getLogger(__name__)
+
+Bytes = NDArray[np.uint8]
+LONGEST_PX = 512
+LEAST_BOX_AGREEMENT = 0.7  # IoU of a box with the extent of the mask found in it
+_SMALLEST_PX = 8
+_SUFFIX = ".mask.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """One object without its ground."""
+
+    picture: Bytes  # (h, w, 4) RGBA, colours premultiplied by alpha, feathered, tight
+    category: str
+    item: str
+    label: str = ""  # of the item, for people
+
+
+@dataclass(slots=True)
+class Cutouts:
+    """All that could be cut out."""
+
+    found: list[Cutout] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # why each of the others could not
+    count: Counter[tuple[str, str]] = field(default_factory=Counter)  # by category and item
+
+    def skip(self, reason: str) -> None:
+        """Name and count what cannot be cut out."""
+        log.warning("skipped %s", reason)
+        self.skipped.append(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Want:
+    """Which objects of a collection, and how."""
+
+    splits: Sequence[str] | None
+    per_item: int | None
+    masks: MaskSource
+
+    def takes(self, split: str | None, sample: Sample, taken: Cutouts) -> bool:
+        if self.splits is not None and split is not None and split not in self.splits:
+            return False
+        return self.per_item is None or taken.count[sample.category, sample.item] < self.per_item
+
+
+_Piece = tuple[str, Bytes, Mask | None, Sample]
+
+
+def read_cutouts(
+    source: Path,
+    root: Path | None = None,
+    splits: Sequence[str] | None = None,
+    *,
+    per_item: int | None = None,
+    masks: MaskSource = grabcut,
+) -> Cutouts:
+    """Cuts out every object of a collection.
+
+    Args:
+        source: COCO JSON, a `supercategory` being the category and the category the item, where nothing else is said; a
+            data set as trainer.data.batches.read_samples takes it; or a folder of pictures, each an item of its own of the
+            category `object`.
+        root: of the paths in a JSON or CSV; None: its folder.
+        splits: take only these.
+        per_item: at most so many of an item; None: all.
+        masks: for boxes without a segmentation.
+
+    Raises:
+        TrainError: unreadable, or nothing could be cut out; names the first that was skipped.
+    """
+    taken, want = Cutouts(), _Want(splits, per_item, masks)
+    reading = _of_coco if source.suffix == ".json" else _of_pictures
+    for where, image_rgb, mask, sample in reading(source, root, want, taken):
+        picture = None if mask is None or flaw(mask, image_rgb.shape) else cut_out(image_rgb, mask)
+        if picture is not None and min(picture.shape[:2]) >= _SMALLEST_PX:
+            taken.found.append(Cutout(picture, sample.category, sample.item, sample.label))
+            taken.count[sample.category, sample.item] += 1
+        elif picture is not None:
+            size = f"{picture.shape[1]}x{picture.shape[0]}"
+            taken.skip(f"{where}: object is {size} pixels, expected {_SMALLEST_PX} or more")
+        elif mask is not None:
+            taken.skip(f"{where}: {flaw(mask, image_rgb.shape)}")
+        else:
+            taken.skip(
+                f"{where}: found no mask that fits, expected one given, a plain ground or a clear object in its box"
+            )
+    if not taken.found:
+        first = f", the first: {taken.skipped[0]}" if taken.skipped else ""
+        raise TrainError(f"{source}: found nothing to cut out, expected pictures with masks{first}")
+    return taken
+
+
+def _of_pictures(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> Iterator[_Piece]:
+    for sample in _samples(source, root):
+        if sample.path.name.endswith(_SUFFIX) or not want.takes(sample.split, sample, taken):
+            continue
+        try:
+            image_rgb = read_image(sample.path)
+            mask = _given_mask(sample.path)
+        except CaptureError as error:
+            taken.skip(str(error))
+            continue
+        if mask is None:
+            box_px = sample.box_px
+            mask = plain_ground(image_rgb) if box_px is None else _in_box(image_rgb, box_px, want.masks)
+        yield str(sample.path), image_rgb, mask, sample
+
+
+def _samples(source: Path, root: Path | None) -> list[Sample]:
+    if source.is_dir() and not (source / "index.csv").is_file():
+        flat = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if flat:
+            return [Sample(path, "train", ONE_CATEGORY, path.name.split(".")[0]) for path in flat]
+    return read_samples(source, root)
+
+
+def _given_mask(path: Path) -> Mask | None:
+    """The alpha of a picture, or the mask beside it."""
+    beside = path.with_name(path.stem + _SUFFIX)
+    if beside.is_file():
+        return np.asarray(read_image(beside).max(axis=2) >= 128)
+    if path.suffix.lower() not in (".png", ".webp", ".tif", ".tiff"):
+        return None
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.ndim != 3 or picture.shape[2] != 4:
+        return None
+    half = 128 if picture.dtype == np.uint8 else 32768
+    return None if picture[..., 3].min() >= half else np.asarray(picture[..., 3] >= half)
+
+
+def _of_coco(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> Iterator[_Piece]:
+    tree, owned = read_coco(source)
+    names = {entry["id"]: (meta_category(entry), entry["name"]) for entry in tree["categories"]}
+    for image in tree["images"]:
+        path = (root or source.parent) / image["file_name"]
+        pieces = []
+        for entry in owned[image["id"]]:
+            category, item = names[entry["category_id"]]
+            sample = Sample(path, "train", category, str(entry.get("item_id", item)))
+            if want.takes(image.get("split"), sample, taken):
+                pieces.append((entry, sample))
+        if not pieces:
+            continue
+        try:
+            image_rgb = read_image(path)
+        except CaptureError as error:
+            taken.skip(str(error))
+            continue
+        for entry, sample in pieces:
+            yield f"{path}, annotation {entry.get('id')}", image_rgb, _segment(entry, image_rgb, want.masks), sample
+
+
+def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str, Any]]]]:
+    """The tree of a COCO JSON, and the annotations of each image by its number.
+
+    Raises:
+        TrainError: unreadable, or not COCO.
+    """
+    try:
+        tree = json.loads(path.read_text())
+        known = {entry["id"]: entry["name"] for entry in tree["categories"]}
+        owned: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"] if image["file_name"]}
+        for entry in tree["annotations"]:
+            if len(entry["bbox"]) == 4 and known[entry["category_id"]]:
+                owned[entry["image_id"]].append(entry)
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
+    return tree, owned
+
+
+def meta_category(entry: dict[str, Any]) -> str:
+    """The meta-category of a COCO category, as trainer.data.format_coco takes it: its `supercategory`, where it has one."""
+    given = str(entry.get("supercategory") or "none")
+    return ONE_CATEGORY if given == "none" else given
+
+
+def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask | None:
+    """The mask of an annotation; None where it has none that can be read, and none that fits its box is found."""
+    given = entry.get("segmentation")
+    try:
+        if isinstance(given, dict) and isinstance(given.get("counts"), list):
+            return decode_rle(given)
+        if isinstance(given, list) and given:
+            drawn = np.zeros(image_rgb.shape[:2], np.uint8)
+            cv2.fillPoly(drawn, [np.round(np.reshape(part, (-1, 2))).astype(np.int32) for part in given], 1)
+            return np.asarray(drawn > 0)
+        x, y, wide, high = (float(side) for side in entry["bbox"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return _in_box(image_rgb, (x, y, x + wide, y + high), masks)
+
+
+def _in_box(image_rgb: Bytes, box_px: Box, masks: MaskSource) -> Mask | None:
+    mask = masks(image_rgb, box_px) if np.isfinite(box_px).all() else None
+    return mask if mask is not None and box_agreement(mask, box_px) >= LEAST_BOX_AGREEMENT else None
+
+
+def cut_out(image_rgb: Bytes, mask: Mask) -> Bytes:
+    """Cuts an object out: tight (h, w, 4), premultiplied, feathered, its rim in its own colours.
+
+    The rim of a mask holds colours of the old ground; they are replaced by the object's nearest ones.
+    """
+    x, y, wide, high = cv2.boundingRect(mask.astype(np.uint8))
+    part = np.pad(image_rgb[y : y + high, x : x + wide], ((2, 2), (2, 2), (0, 0)), mode="edge")
+    solid = np.pad(mask[y : y + high, x : x + wide].astype(np.float32), 2)
+    shrink = min(1.0, LONGEST_PX / max(part.shape[:2]))
+    if shrink < 1.0:
+        size = (max(1, round(part.shape[1] * shrink)), max(1, round(part.shape[0] * shrink)))
+        part, solid = (cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (part, solid))
+    square = np.ones((3, 3), np.uint8)
+    inner = cv2.erode(solid, square, iterations=2)
+    if inner.max() < 0.5:  # too thin to spare its rim
+        inner = solid
+    weight = cv2.GaussianBlur(inner, (0, 0), 2.0)
+    spread = (
+        cv2.GaussianBlur(part.astype(np.float32) * inner[..., None], (0, 0), 2.0) / np.maximum(weight, 1e-3)[..., None]
+    )
+    colour = inner[..., None] * part + (1 - inner[..., None]) * np.where(weight[..., None] > 1e-3, spread, part)
+    alpha = cv2.GaussianBlur(np.minimum(solid, cv2.erode(solid, square) + 0.35), (0, 0), 0.8)
+    alpha = np.clip((alpha - 0.1) / 0.8, 0, 1)
+    return np.dstack([colour * alpha[..., None], alpha * 255]).round().clip(0, 255).astype(np.uint8)

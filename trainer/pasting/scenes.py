@@ -1,0 +1,260 @@
+"""Expansion of a data set: scenes pasted from cut-outs, written as the trainings read them.
+
+    scenes/00000.jpg ..          whole pictures
+    scenes.json                  COCO; categories as RPC has them, an item with its meta-category as `supercategory`;
+                                 of each object box, mask (`segmentation`, run lengths), `item_id`, `visible_fraction`;
+                                 of each image `split`, and of a checkout `level` and `counts` by item
+    crops/CATEGORY/ITEM/*.jpg    each object as a detector would cut it out
+    catalogue/CATEGORY/ITEM/*.png  each cut-out on white
+    index.csv                    path,split,category,item,label of crops and catalogue
+    sheet.png                    some scenes with their boxes, to be looked at
+
+Every scene depends on the seed and its own number alone, so the number of processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge.imaging.image import draw_box, encode_image, read_image, resize, set_threads
+from trainer.pasting.checkout_scene import LEVELS, LevelName, checkout_scene
+from trainer.pasting.coco_rle import encode_rle
+from trainer.pasting.cutouts import Cutout, meta_category, read_coco
+from trainer.pasting.distort import Chances
+from trainer.pasting.ground import Ground
+from trainer.pasting.paste import Layout, paste_scene
+from trainer.synthetic.crop import cut
+from trainer.synthetic.render import stamp
+from trainer.synthetic.scene import Scene, SceneObject
+from trainer.synthetic.sheet import tile
+
+log = logging.getLogger(__name__)
+
+SCENES_FILE, INDEX_FILE, SHEET_FILE = "scenes.json", "index.csv", "sheet.png"
+_VAL_EVERY = 10  # of the scenes, one is for validation
+_LEAST_CROP = 0.7  # of an object that shows, for its crop to be used, as of trainer.synthetic.crop
+_CROP_PX, _LOOK_PX = 256, 256  # longest side at most
+_ON_SHEET = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """All that scenes are made of."""
+
+    cutouts: tuple[Cutout, ...]
+    ground: Ground
+    layout: Layout = field(default_factory=Layout)
+    chances: Chances = field(default_factory=Chances)
+    checkout: LevelName | None = None
+
+    def by_item(self) -> list[list[Cutout]]:
+        """The cut-outs of each item, in the order of their names."""
+        items: dict[tuple[str, str], list[Cutout]] = {}
+        for one in self.cutouts:
+            items.setdefault((one.category, one.item), []).append(one)
+        return [items[key] for key in sorted(items)]
+
+    def scene(self, seed: int, number: int) -> Scene:
+        """One scene; the same seed and number give the same one."""
+        rng = np.random.default_rng([seed, number])
+        items = self.by_item()
+        if self.checkout is None:
+            return paste_scene(rng, items, self.ground, self.layout, self.chances)
+        return checkout_scene(rng, items, self.ground, self.layout, self.chances, LEVELS[self.checkout])
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What was written."""
+
+    scenes: Path  # COCO JSON
+    index: Path  # CSV
+    images: int
+    objects: int
+    crops: int
+
+
+def expand(
+    studio: Studio,
+    out: Path,
+    scenes: int,
+    seed: int = 0,
+    *,
+    real: Path | None = None,
+    real_root: Path | None = None,
+    real_times: int = 1,
+    workers: int = 1,
+) -> Expansion:
+    """Write a data set of pasted scenes.
+
+    Args:
+        studio: what they are made of.
+        out: folder to write to, made when missing.
+        scenes: how many; every tenth is for validation.
+        seed: the same seed gives the same bytes.
+        real: COCO JSON of photos whose boxes are known, listed in the written JSON too, of category names of its own.
+        real_root: of its file names; None: its folder.
+        real_times: how often each photo of its split `train` is listed: a few photos among many scenes count more so.
+        workers: processes; 1 works in this process.
+
+    Raises:
+        TrainError: `real` cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    job = partial(_write_scene, studio, out, seed)
+    results = list(tqdm(_done(job, scenes, workers), total=scenes, desc="pasted scenes", unit="scene"))
+    tree = _coco([entry for entry, _ in results], studio)
+    if real is not None:
+        _add_real(tree, real, real_root or real.parent, real_times)
+    (out / SCENES_FILE).write_text(json.dumps(tree, separators=(",", ":")) + "\n", encoding="utf-8")
+    rows = [row for _, crops in results for row in crops] + _write_catalogue(studio.cutouts, out)
+    _write_index(out / INDEX_FILE, rows, studio.cutouts)
+    (out / SHEET_FILE).write_bytes(encode_image(sheet(out, tree), ".png"))
+    listed = len(tree["annotations"])
+    log.info("wrote %s scenes with %s objects to %s", scenes, listed, out)
+    crops = sum(len(crops) for _, crops in results)
+    return Expansion(out / SCENES_FILE, out / INDEX_FILE, len(tree["images"]), listed, crops)
+
+
+Written = tuple[dict[str, Any], list[tuple[str, str, str, str]]]  # image with its objects; rows of the index
+
+
+def _done(job: partial[Written], scenes: int, workers: int) -> Iterator[Written]:
+    if workers <= 1:
+        yield from map(job, range(scenes))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=set_threads, initargs=(1,)) as pool:
+        yield from pool.map(job, range(scenes), chunksize=max(1, scenes // (4 * workers)))
+
+
+def _write_scene(studio: Studio, out: Path, seed: int, number: int) -> Written:
+    scene = studio.scene(seed, number)
+    split = "val" if number % _VAL_EVERY == _VAL_EVERY - 1 else "train"
+    name = f"scenes/{number:05d}.jpg"
+    _save(out / name, scene.image_rgb)
+    height, width = scene.image_rgb.shape[:2]
+    image: dict[str, Any] = {"file_name": name, "width": width, "height": height, "split": split}
+    if studio.checkout is not None:
+        counts = Counter(one.item_id for one in scene.objects)
+        image |= {"level": studio.checkout, "counts": dict(sorted(counts.items()))}
+    rng = np.random.default_rng([seed, number, 1])
+    rows = []
+    for place, one in enumerate(scene.objects):
+        if one.visible_fraction < _LEAST_CROP:
+            continue
+        path = f"crops/{_safe(one.category)}/{_safe(one.item_id)}/{number:05d}-{place}.jpg"
+        longest = min(_CROP_PX, round(1.2 * max(np.subtract(one.box_px[2:], one.box_px[:2]))))
+        _save(out / path, cut(scene.image_rgb, one, rng, longest)[0])
+        rows.append((path, split, one.category, one.item_id))
+    return {"image": image, "objects": [_annotation(one) for one in scene.objects]}, rows
+
+
+def _annotation(one: SceneObject) -> dict[str, Any]:
+    x0, y0, x1, y1 = one.box_px
+    return {
+        "category": one.category,
+        "item_id": one.item_id,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": int(np.count_nonzero(one.mask)),
+        "iscrowd": 0,
+        "visible_fraction": round(one.visible_fraction, 4),
+        "segmentation": encode_rle(one.mask),
+    }
+
+
+def _coco(entries: Sequence[dict[str, Any]], studio: Studio) -> dict[str, Any]:
+    """Number images, objects and categories."""
+    pairs = sorted({(one.category, one.item) for one in studio.cutouts})
+    identity = {pair: number for number, pair in enumerate(pairs, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries):
+        images.append({"id": number, **entry["image"]})
+        for one in entry["objects"]:
+            kind = one["category"], one["item_id"]
+            shared = {key: value for key, value in one.items() if key != "category"}
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": identity[kind], **shared}
+            )
+    categories = [{"id": number, "name": item, "supercategory": meta} for (meta, item), number in identity.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _add_real(tree: dict[str, Any], real: Path, root: Path, times: int) -> None:
+    """List photos with their boxes among the scenes; file names become absolute."""
+    other, owned = read_coco(real)
+    kinds = {entry["id"]: (meta_category(entry), entry["name"]) for entry in other["categories"]}
+    identity = {(entry["supercategory"], entry["name"]): entry["id"] for entry in tree["categories"]}
+    for image in other["images"]:
+        for _ in range(times if image.get("split", "train") == "train" else 1):
+            number = len(tree["images"])
+            path = (root / image["file_name"]).resolve()
+            tree["images"].append({"split": "train", **image, "id": number, "file_name": str(path)})
+            for one in owned[image["id"]]:
+                category = identity.setdefault(kinds[one["category_id"]], len(identity) + 1)
+                changed = {"id": len(tree["annotations"]) + 1, "image_id": number, "category_id": category}
+                tree["annotations"].append(one | changed)
+    tree["categories"] = [
+        {"id": number, "name": item, "supercategory": meta} for (meta, item), number in identity.items()
+    ]
+
+
+def _write_catalogue(cutouts: Sequence[Cutout], out: Path) -> list[tuple[str, str, str, str]]:
+    rows = []
+    seen: Counter[tuple[str, str]] = Counter()
+    for one in cutouts:
+        path = f"catalogue/{_safe(one.category)}/{_safe(one.item)}/{seen[one.category, one.item]}.png"
+        seen[one.category, one.item] += 1
+        high, wide = one.picture.shape[:2]
+        room = max(8, max(high, wide) // 12)
+        image = np.full((high + 2 * room, wide + 2 * room, 3), 255, np.uint8)
+        stamp(image, one.picture, room, room)
+        _save(out / path, image)
+        rows.append((path, "catalogue", one.category, one.item))
+    return rows
+
+
+def _write_index(path: Path, rows: Sequence[tuple[str, str, str, str]], cutouts: Sequence[Cutout]) -> None:
+    labels = {(one.category, one.item): one.label for one in cutouts}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "split", "category", "item", "label"])
+        writer.writerows([*row, labels.get((row[2], row[3]), "")] for row in rows)
+
+
+def sheet(out: Path, tree: dict[str, Any], columns: int = 4, cell_px: int = 320) -> NDArray[np.uint8]:
+    """Some scenes of a written data set on one page, every other one with its boxes."""
+    cells = []
+    for image in [image for image in tree["images"] if image["file_name"].startswith("scenes/")][:_ON_SHEET]:
+        picture = read_image(out / image["file_name"])
+        if image["id"] % 2:
+            for one in (one for one in tree["annotations"] if one["image_id"] == image["id"]):
+                x, y, wide, high = one["bbox"]
+                draw_box(picture, (x, y, x + wide, y + high), (255, 230, 0))
+        cells.append(resize(picture, cell_px, round(cell_px * picture.shape[0] / picture.shape[1]), "area"))
+    return tile(cells, columns) if cells else np.full((8, 8, 3), 255, np.uint8)
+
+
+def _save(path: Path, image_rgb: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_image(image_rgb, ".png" if path.suffix == ".png" else ".jpg", 92))
+
+
+def _safe(name: str) -> str:
+    """A name as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip(". ") or "_"

@@ -1,0 +1,62 @@
+"""Training of an embedder whose vectors may be searched among those of an older one (backward-compatible training).
+
+Sources: the old classifier's influence, Shen et al. 2020 (BCT, arXiv 2003.11942), with an item's mean old embedding as
+its old class weight, which new items have as well; a pull towards the old vector of the same picture; a warm start.
+What each way of training gives is measured by benchmarks/compatible.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edge.errors import TrainError
+from trainer.data.crops import Crops, answers
+from trainer.models.networks import ModelCard, load_card
+from trainer.tasks.distillation import Teacher, mean_angle
+from trainer.tasks.finetune import mean_directions
+
+SCALE = 16.0  # of the cosines to the old centres
+_SAME = ("kind", "heads", "joint", "preprocess")
+
+
+class Predecessor:
+    """The embedder that galleries in the field were made with."""
+
+    def __init__(self, folder: Path, successor: ModelCard, crops: Crops) -> None:
+        """Load it, and embed the training pictures by it.
+
+        Args:
+            folder: of its run.
+            successor: what is to be trained.
+            crops: its data.
+
+        Raises:
+            TrainError: unusable, or its vectors cannot be compared with those of the successor.
+        """
+        card = load_card(folder)
+        if wrong := [key for key in _SAME if getattr(card, key) != getattr(successor, key)]:
+            found = "; ".join(f"{key} {getattr(card, key)!s:.80}" for key in wrong)
+            raise TrainError(
+                f"compatible_with {folder}: found {found}, expected {' and '.join(wrong)} as in this recipe"
+            )
+        self._teacher = Teacher(folder, successor)
+        vectors = torch.from_numpy(answers(self._teacher.network, crops.train_canvases(), crops.spec))
+        self._centres = mean_directions(vectors, torch.from_numpy(crops.item_indices(crops.train)), len(crops.items))
+
+    def losses(self, joint: Tensor, x: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the new vectors are from being of use in the old gallery.
+
+        Args:
+            joint: (n, dim) new vectors, of any length.
+            x: (n, 3, h, w) their pictures.
+            items: (n,) which item each shows.
+
+        Returns:
+            cross-entropy of the cosines to the old centres, and the mean of 1 - cos to the old vector.
+        """
+        cosines = F.normalize(joint, dim=1) @ self._centres.to(joint.device).T
+        return F.cross_entropy(SCALE * cosines, items), mean_angle(joint, self._teacher.embed(x))

@@ -1,0 +1,201 @@
+"""Training of the coarse classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge.errors import TrainError
+from edge.inference.postprocess import softmax
+from trainer.data.batches import plain_batches
+from trainer.data.crops import Crops, answers, load_crops, settled_if_better
+from trainer.data.run_card import write_crops_card
+from trainer.loop.training_loop import Batch, fit
+from trainer.losses.classification_and_metric import CosineSoftmax
+from trainer.metrics import bootstrap, calibration_error, fit_temperature, per_class
+from trainer.model_setup import card_of, preprocess_of, train_spec_of
+from trainer.models.networks import Classifier, ModelCard, build_model, hold_parts, pool_grid, save_model
+from trainer.recipe import ClassifierRecipe
+from trainer.tasks.distillation import Faculty, mean_angle, softened_divergence
+
+
+class _Trained(nn.Module):
+    """The classifier, and what only training needs: the sub-category centres, the ways to its teachers' features."""
+
+    def __init__(self, model: Classifier, items: int, grid: int, faculty: Faculty) -> None:
+        super().__init__()
+        self.model = model
+        channels = model.trunk.channels[-1]
+        self.items = CosineSoftmax(channels * grid**2, items)
+        self.to_teachers = nn.ModuleList(nn.Linear(channels, theirs, bias=False) for theirs in faculty.channels)
+
+
+class ClassifierTask:
+    """Cross-entropy over meta-categories; optionally over sub-categories on the pooled trunk, and to teachers."""
+
+    def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, faculty: Faculty) -> None:
+        self.recipe, self.crops, self.faculty = recipe, crops, faculty
+        self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid, faculty)
+        self._categories = torch.from_numpy(crops.category_indices(crops.train))
+        self._items = torch.from_numpy(crops.item_indices(crops.train))
+        self.plan: list[NDArray[np.int64]] = []
+        self._shares: list[float] = []  # of the first picture, by batch
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self.crops.train) // self.recipe.optimiser.batch)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Those that learn at the trunk's own rate."""
+        return list(self.module.model.trunk.parameters())
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """Shuffle."""
+        self.plan = plain_batches(len(self.crops.train), self.recipe.optimiser.batch, rng)
+        mixup = self.recipe.augment.mixup  # Zhang et al. 2018
+        self._shares = [float(rng.beta(0.4, 0.4)) if mixup and rng.random() < mixup else 1.0 for _ in self.plan]
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Vary the pictures of one batch."""
+        indices = self.plan[step]
+        x = self.crops.to_input(self.crops.vary(indices, self.recipe.augment, rng))
+        share, rows = self._shares[step], torch.from_numpy(indices)
+        partner = torch.from_numpy(rng.permutation(len(indices))) if share < 1.0 else torch.arange(len(indices))
+        if share < 1.0:
+            x = share * x + (1 - share) * x[partner]
+        tensors = {
+            "x": x,
+            "category": self._categories[rows],
+            "item": self._items[rows],
+            "partner_category": self._categories[rows[partner]],
+            "partner_item": self._items[rows[partner]],
+            "share": torch.tensor(share),
+        }
+        return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
+
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """Cross-entropies."""
+        feature = self.module.model.trunk(tensors["x"])[-1]
+        logits, pooled = self.module.model.decide(feature), pool_grid(feature, self.recipe.auxiliary_grid)
+        share = tensors["share"]
+
+        def coarse(labels: Tensor) -> Tensor:
+            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
+        parts = {"category": share * coarse(tensors["category"]) + (1 - share) * coarse(tensors["partner_category"])}
+        if self.recipe.auxiliary_items:
+            ours, theirs = (self.module.items(pooled, tensors[key]) for key in ("item", "partner_item"))
+            parts["item"] = share * ours + (1 - share) * theirs
+        if self.recipe.teachers:
+            told, features = self.faculty.classify(tensors["x"])
+            ours = feature.mean(dim=(2, 3))
+            angles = [
+                mean_angle(to(ours), theirs) for to, theirs in zip(self.module.to_teachers, features, strict=True)
+            ]
+            parts["teachers"] = self.recipe.distil * softened_divergence(logits, told)
+            parts["features"] = self.recipe.distil * torch.stack(angles).mean()
+        return parts
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """Coarse accuracy on the validation crops; item accuracy of the auxiliary centres."""
+        crops = self.crops
+        if not crops.val:
+            return {}
+        logits, truth = answers(module.model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
+        metrics = {
+            "accuracy": float((logits.argmax(axis=1) == truth).mean()),
+            "loss_val": float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth))),
+        }
+        if self.recipe.auxiliary_items:
+            pooled = torch.from_numpy(
+                answers(_Pooled(module.model, self.recipe.auxiliary_grid), crops.val_canvases, crops.spec)
+            )
+            centres = F.normalize(module.items.centres.detach().cpu(), dim=1)
+            nearest = (F.normalize(pooled, dim=1) @ centres.T).argmax(dim=1).numpy()
+            metrics["item_accuracy"] = float((nearest == crops.item_indices(crops.val)).mean())
+        return metrics
+
+
+def accuracy(model: Classifier, crops: Crops) -> float:
+    """Share of the validation crops whose category is right."""
+    logits = answers(model, crops.val_canvases, crops.spec)
+    return float((logits.argmax(axis=1) == crops.category_indices(crops.val)).mean())
+
+
+class _Pooled(nn.Module):
+    def __init__(self, model: Classifier, grid: int) -> None:
+        super().__init__()
+        self.model = model
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool_grid(self.model.trunk(x)[-1], self.grid)
+
+
+def describe(model: Classifier, crops: Crops) -> None:
+    """Fit the descriptor to the training crops, as a device sees them."""
+    network, size = _Pooled(model, 1), 256
+    pooled = [
+        answers(network, crops.train_canvases(slice(start, start + size)), crops.spec)
+        for start in range(0, len(crops.images), size)
+    ]
+    model.fit_descriptor(torch.from_numpy(np.concatenate(pooled)))
+
+
+def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
+    """Train, fit the temperature, write the model into `out`.
+
+    Raises:
+        TrainError: the data cannot be learned from, or training broke down.
+    """
+    spec = preprocess_of(recipe)
+    crops = load_crops(recipe.data, spec, train_spec_of(recipe))
+    if len(crops.categories) < 2:
+        raise TrainError(f"{recipe.data.index}: found one category {crops.categories}, expected two or more")
+    write_crops_card(out, crops, recipe.data)
+    torch.manual_seed(recipe.seed)
+    card = card_of(
+        recipe,
+        crops.data_card(recipe.data),
+        further_widths=recipe.further_widths,
+        dropout=recipe.dropout,
+        descriptor_dim=recipe.descriptor_dim,
+        labels=crops.categories,
+    )
+    model = build_model(card, recipe.backbone.pretrained)
+    for count, what in (len(crops.train), "training pictures"), (model.trunk.channels[-1], "channels"):
+        if count < recipe.descriptor_dim:
+            wanted = f"at least descriptor_dim = {recipe.descriptor_dim}"
+            raise TrainError(f"{recipe.data.index}: found {count} {what}, expected {wanted}")
+    task = ClassifierTask(recipe, crops, model, Faculty(recipe.teachers, card))
+    held = hold_parts(model, recipe.backbone)
+    trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
+    shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
+    if recipe.descriptor_dim:
+        describe(shipped, crops)
+    card = card.model_copy(update=_examination(shipped, crops, recipe.seed))
+    save_model(out, shipped, card)
+    return card
+
+
+def _examination(model: Classifier, crops: Crops, seed: int) -> dict[str, object]:
+    if not crops.val:
+        return {}
+    logits, truth = answers(model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
+    right = logits.argmax(axis=1) == truth
+    temperature = fit_temperature(logits, truth)
+    metrics = {
+        "accuracy": float(right.mean()),
+        "accuracy_interval": list(bootstrap(right.astype(np.float64), seed)),
+        "images": len(truth),
+        "calibration_error": calibration_error(softmax(logits, temperature).max(axis=1), right),
+        "per_class": per_class(
+            [crops.categories[i] for i in logits.argmax(axis=1)], [crops.categories[i] for i in truth]
+        ),
+    }
+    return {"temperature": temperature, "metrics": metrics}

@@ -1,0 +1,240 @@
+"""Training of the detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.errors import TrainError
+from edge.inference.preprocess import to_canvas
+from edge.manifest import Preprocess
+from edge.types import FloatArray, Image
+from trainer.data.augment import canvases_to_input, vary_light, vary_scene
+from trainer.data.batches import Pictures, load_pictures, plain_batches, read_scenes
+from trainer.data.run_card import write_scenes_card
+from trainer.loop.training_loop import Batch, fit
+from trainer.losses.classification_and_metric import giou, quality_focal
+from trainer.metrics import Boxes, best_threshold, decode_detections, detection_map
+from trainer.model_setup import card_of, counted, preprocess_of
+from trainer.models.networks import Detector, ModelCard, build_model, hold_parts, load_model, save_model
+from trainer.recipe import DetectorRecipe
+
+_HEADROOM = 2.0  # training scenes are kept at up to twice the canvas, for zooming in
+_GIOU_WEIGHT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """All cells of all maps, map by map, row by row."""
+
+    centres_px: FloatArray  # (cells, 2)
+    strides_px: FloatArray  # (cells,)
+    reach_px: FloatArray  # (cells, 2): least and most distance to a side that the cell's map answers for
+
+
+def cells_of(spec: Preprocess, strides: list[int]) -> Cells:
+    """Lay out the cells; a map answers for objects up to eight of its strides long, the last one for all larger."""
+    centres, sizes, reach = [], [], []
+    for level, stride in enumerate(strides):
+        y, x = np.mgrid[: spec.height // stride, : spec.width // stride]
+        centres.append((np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) * stride)
+        sizes.append(np.full(x.size, stride))
+        low = 0.0 if level == 0 else 4.0 * strides[level - 1]
+        high = np.inf if level == len(strides) - 1 else 4.0 * stride
+        reach.append(np.tile([low, high], (x.size, 1)))
+    return Cells(*(np.concatenate(parts).astype(np.float32) for parts in (centres, sizes, reach)))
+
+
+def assign(cells: Cells, boxes_px: FloatArray, radius: float) -> NDArray[np.int64]:
+    """The box each cell learns, -1 for background: centre sampling (FCOS v2), the smallest box where several claim it.
+
+    Args:
+        cells: of all maps.
+        boxes_px: (n, 4).
+        radius: around the box's centre, in cells.
+    """
+    if not len(boxes_px):
+        return np.full(len(cells.strides_px), -1, np.int64)
+    centre = (boxes_px[:, :2] + boxes_px[:, 2:]) / 2
+    off = np.abs(cells.centres_px[:, None] - centre[None])  # cells, n, 2
+    near = (off <= radius * cells.strides_px[:, None, None]).all(axis=2)
+    sides = np.concatenate(
+        [cells.centres_px[:, None] - boxes_px[None, :, :2], boxes_px[None, :, 2:] - cells.centres_px[:, None]], axis=2
+    )
+    inside = sides.min(axis=2) > 0
+    farthest = (boxes_px[:, 2:] - boxes_px[:, :2]).max(axis=1)[None] / 2
+    fits = (farthest >= cells.reach_px[:, :1]) & (farthest < cells.reach_px[:, 1:])
+    area = (boxes_px[:, 2:] - boxes_px[:, :2]).prod(axis=1)
+    cost = np.where(near & inside & fits, area[None], np.inf)
+    best = cost.argmin(axis=1)
+    return np.where(np.isfinite(cost[np.arange(len(best)), best]), best, -1).astype(np.int64)
+
+
+class DetectorTask:
+    """Quality focal loss and GIoU over the cells near an object's centre."""
+
+    def __init__(
+        self, recipe: DetectorRecipe, train: Pictures, val: Pictures, model: Detector, card: ModelCard
+    ) -> None:
+        self.recipe, self.card, self.module = recipe, card, model
+        self._train = train
+        self._cells = cells_of(card.preprocess, card.strides)
+        self._val = place_scenes(val, card.preprocess)
+        self.plan: list[NDArray[np.int64]] = []
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self._train.samples) // self.recipe.optimiser.batch)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Those that learn at the trunk's own rate."""
+        return list(self.module.trunk.parameters())
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """Shuffle."""
+        self.plan = plain_batches(len(self._train.samples), self.recipe.optimiser.batch, rng)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Vary the scenes of one batch and say what each cell learns."""
+        canvases, targets, labels = [], [], []
+        for i in self.plan[step]:
+            scene, image = self._train.samples[i], self._train.images[i]
+            boxes = scene.boxes_px * np.float32(self._train.scales[i])
+            canvas, boxes, seen = vary_scene(image, boxes, self.card.preprocess, self.recipe.augment, rng)
+            boxes, classes = boxes[seen], scene.labels[seen]
+            owner = assign(self._cells, boxes, self.recipe.centre_radius)
+            learned = owner >= 0
+            target = np.zeros((len(owner), 4), np.float32)
+            label = np.full(len(owner), -1, np.int64)
+            target[learned], label[learned] = boxes[owner[learned]], classes[owner[learned]]
+            canvases.append(vary_light(canvas, self.recipe.augment, rng))
+            targets.append(target)
+            labels.append(label)
+        x = canvases_to_input(np.stack(canvases), self.card.preprocess)
+        tensors = {
+            "x": x,
+            "boxes": torch.from_numpy(np.stack(targets)),
+            "labels": torch.from_numpy(np.stack(labels)),
+        }
+        return Batch(tensors, [str(self._train.samples[i].path) for i in self.plan[step]])
+
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """Score and box terms per learned cell."""
+        rows = torch.cat([level.flatten(2) for level in self.module(tensors["x"])], dim=2).transpose(1, 2)
+        learned = tensors["labels"] >= 0
+        count = learned.sum().clamp(min=1)
+        strides_px, centres_px = (
+            torch.from_numpy(of_cells).to(rows.device) for of_cells in (self._cells.strides_px, self._cells.centres_px)
+        )
+        distances = rows[..., :4][learned] * strides_px.expand_as(learned)[learned][:, None]
+        centres = centres_px.expand(len(rows), -1, 2)[learned]
+        boxes = torch.cat([centres - distances[:, :2], centres + distances[:, 2:]], dim=1)
+        iou, generalised = giou(boxes, tensors["boxes"][learned])
+        quality = torch.zeros_like(rows[..., 4:])
+        quality[learned] = nn.functional.one_hot(tensors["labels"][learned], quality.shape[2]) * iou.detach()[:, None]
+        return {
+            "score": quality_focal(rows[..., 4:], quality) / count,
+            "box": _GIOU_WEIGHT * (1.0 - generalised).sum() / count,
+        }
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """MAP over the validation scenes."""
+        if not self._val.boxes:
+            return {}
+        return detection_map(find(module, self._val.canvases, self.card), self._val.boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Scenes as the network sees them."""
+
+    canvases: list[Image]
+    boxes: list[FloatArray]  # on the canvas
+
+
+def place_scenes(pictures: Pictures, spec: Preprocess) -> Placed:
+    """Lay scenes and their boxes out as the device would."""
+    placed = [to_canvas(spec, image) for image in pictures.images]
+    boxes = [
+        scene.boxes_px * np.array([place.scale_x, place.scale_y] * 2, np.float32)
+        for scene, (_, place) in zip(pictures.samples, placed, strict=True)
+    ]
+    return Placed([canvas for canvas, _ in placed], boxes)
+
+
+@torch.no_grad()
+def find(module: nn.Module, canvases: list[Image], card: ModelCard, batch: int = 32) -> list[Boxes]:
+    """Boxes of every canvas, down to a score of 0.05."""
+    device = next(module.parameters()).device
+    found: list[Boxes] = []
+    for start in range(0, len(canvases), batch):
+        x = canvases_to_input(np.stack(canvases[start : start + batch]), card.preprocess).to(device)
+        found += decode_detections([level.cpu().numpy() for level in module(x)], card.strides, 0.05)
+    return found
+
+
+def examine(module: nn.Module, scenes: Placed, card: ModelCard) -> dict[str, float]:
+    """MAP, and the score threshold with the best F1 with that F1."""
+    if not scenes.boxes:
+        return {}
+    found = find(module, scenes.canvases, card)
+    threshold, f1 = best_threshold(found, scenes.boxes)
+    best = {"score_threshold": float(np.clip(threshold, 0.2, 0.6)), "f1": f1, "images": float(len(scenes.boxes))}
+    return detection_map(found, scenes.boxes) | best
+
+
+def take_weights(model: Detector, card: ModelCard, folder: Path) -> None:
+    """Start from the weights of another run.
+
+    Raises:
+        TrainError: it is of another build.
+    """
+    other, known = load_model(folder)
+    shared = ("kind", "backbone", "backbone_options", "strides", "width", "preprocess", "labels")
+    if wrong := [key for key in shared if getattr(known, key) != getattr(card, key)]:
+        raise TrainError(f"init_from {folder}: differs in {', '.join(wrong)}, expected a detector of this recipe")
+    model.load_state_dict(other.state_dict())
+
+
+def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
+    """Train, choose the score threshold, write the model into `out`.
+
+    Raises:
+        TrainError: the data cannot be learned from, or training broke down.
+    """
+    spec = preprocess_of(recipe)
+    data = recipe.scenes
+    read = partial(
+        read_scenes,
+        root=data.root,
+        class_agnostic=data.class_agnostic,
+        least_visible=data.least_visible,
+        layout=data.layout,
+        split=data.split,
+    )
+    train_scenes, labels = read(data.train, splits=data.train_splits)
+    val_scenes, val_labels = read(data.val or data.train, splits=data.val_splits)
+    if labels != val_labels:
+        raise TrainError(f"{data.val}: found classes {val_labels}, expected those of {data.train}: {labels}")
+    longest = round(_HEADROOM * max(spec.width, spec.height))
+    train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
+    write_scenes_card(out, train, val, labels, data)
+    torch.manual_seed(recipe.seed)
+    card = card_of(recipe, counted(data.train, train, val), labels=labels)
+    model = build_model(card, recipe.backbone.pretrained if recipe.init_from is None else "none")
+    if recipe.init_from is not None:
+        take_weights(model, card, recipe.init_from)
+    task = DetectorTask(recipe, train, val, model, card)
+    held = hold_parts(model, recipe.backbone)
+    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
+    metrics = examine(shipped, place_scenes(val, spec), card)
+    threshold = metrics.get("score_threshold", card.score_threshold)
+    card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
+    save_model(out, shipped, card)
+    return card

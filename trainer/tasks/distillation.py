@@ -1,0 +1,106 @@
+"""Distillation: a trained network that a smaller one of the same kind learns from, picture by picture.
+
+Sources: softened probabilities, Hinton et al. 2015 (arXiv 1503.02531); features through a learned projection, Romero et
+al. 2015 (FitNets, arXiv 1412.6550). The teacher sees the same variation of a picture as the student. Vectors of another
+length are regressed through a projection: Budnik and Avrithis (CVPR 2021) found that hard to beat.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edge.errors import TrainError
+from trainer.distributed import gather_rows
+from trainer.models.networks import Classifier, Detector, Embedder, ModelCard, load_model
+
+TEMPERATURE = 1.0  # of the probabilities: teachers that learned smoothed labels are soft already
+
+
+class Teacher:
+    """A frozen classifier or embedder."""
+
+    def __init__(self, folder: Path, student: ModelCard) -> None:
+        """Load a training run.
+
+        Raises:
+            TrainError: it is unusable, or does not answer what the student is asked.
+        """
+        self.network, card = load_model(folder)
+        self.vector_parts = card.vector_parts if card.kind == "embedder" else []
+        keys = ("kind", "labels") if student.kind == "classifier" else ("kind",)
+        wrong = [key for key in keys if getattr(card, key) != getattr(student, key)]
+        if (card.preprocess.mean, card.preprocess.std) != (student.preprocess.mean, student.preprocess.std):
+            wrong.append("mean and std")
+        if wrong:
+            raise TrainError(f"teacher {folder}: differs in {', '.join(wrong)}, expected those of this recipe")
+        self.network.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+
+    @property
+    def dim(self) -> int:
+        """Of an embedder's joint vector."""
+        return sum(head.dim for head in self.vector_parts)
+
+    @property
+    def channels(self) -> int:
+        """Of its trunk's last map."""
+        return int(self.network.trunk.channels[-1])
+
+    def classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (n, 3, h, w) to (n, classes) log-probabilities and the averages (n, channels) of the last map."""
+        network = self._on(x)
+        assert isinstance(network, Classifier)  # by its card's kind
+        with torch.no_grad():
+            feature = network.trunk(x)[-1]
+            told = F.log_softmax(network.decide(feature), dim=1)
+            return gather_rows(told), gather_rows(feature.mean(dim=(2, 3)))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
+        with torch.no_grad():
+            vectors: Tensor = gather_rows(self._on(x)(x))
+        return vectors
+
+    def _on(self, x: Tensor) -> Detector | Classifier | Embedder:
+        return self.network.to(x.device).eval()
+
+
+class Faculty:
+    """Several classifiers that teach as one: the mean of their log-probabilities, the features of each.
+
+    A network that was fine-tuned and one that kept its published weights, under a decision module of its own, err on
+    different pictures: fine-tuning forgets what served elsewhere (Kumar et al. 2022, arXiv 2202.10054).
+    """
+
+    def __init__(self, folders: list[Path], student: ModelCard) -> None:
+        """Load training runs.
+
+        Raises:
+            TrainError: one is unusable, or does not answer what the student is asked.
+        """
+        self.teachers = [Teacher(folder, student) for folder in folders]
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each trunk's last map."""
+        return [teacher.channels for teacher in self.teachers]
+
+    def classify(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Map (n, 3, h, w) to (n, classes) logits and each teacher's (n, channels) features."""
+        told, features = zip(*(teacher.classify(x) for teacher in self.teachers), strict=True)
+        return torch.stack(told).mean(dim=0), list(features)
+
+
+def softened_divergence(logits: Tensor, teacher_logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's softened probabilities, times temperature squared."""
+    ours = F.log_softmax(logits / temperature, dim=1)
+    theirs = F.log_softmax(teacher_logits / temperature, dim=1)
+    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2
+
+
+def mean_angle(features: Tensor, teacher_features: Tensor) -> Tensor:
+    """Mean of 1 - cos between paired rows."""
+    return 1.0 - F.cosine_similarity(features, teacher_features, dim=1).mean()

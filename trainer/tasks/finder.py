@@ -1,0 +1,227 @@
+"""Training of the finder: the search network for the object of a query picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.errors import TrainError
+from edge.finder.correlate import query_of, query_places
+from edge.finder.heat_map import Found, parts_of
+from edge.finder.verify import look_again
+from edge.inference.preprocess import placement_of
+from edge.manifest import Preprocess
+from edge.types import FloatArray, Image
+from trainer.data.augment import canvases_to_input
+from trainer.data.batches import plain_batches
+from trainer.distributed import require_one
+from trainer.loop.training_loop import Batch, fit
+from trainer.losses.heat_map import double_margin, margins_of, pixel_l2
+from trainer.metrics import Boxes, best_threshold, detection_map
+from trainer.model_setup import card_of, preprocess_of, strides_of
+from trainer.models.networks import ModelCard, build_model, hold_parts, save_model
+from trainer.models.search_network import Finder, Represent
+from trainer.recipe import Augment, FinderRecipe
+from trainer.tasks.finder_scenes import Search, World, draw_search, make_worlds
+
+_THRESHOLDS = (0.15, 0.8)  # between which the score of a box has to lie, whatever the validation scenes say
+_LEAST_SCORE = 0.05
+
+
+class FinderTask:
+    """Each scene is searched for an object of its own, and every other one for that of the next, which is not there."""
+
+    def __init__(self, recipe: FinderRecipe, train: World, val: World, model: Finder, spec: Preprocess) -> None:
+        self.recipe, self.module, self.spec = recipe, model, spec
+        self._train = train
+        still = recipe.model_copy(update={"recolour": 0.0, "augment": _still(recipe)})
+        draw = np.random.default_rng((recipe.seed, 9))
+        present = [draw_search(val, number, still, spec, draw) for number in range(len(val.scenes))]
+        self._val = present + _for_what_is_not_there(present, [set(scene.items) for scene in val.scenes])
+        self.plan: list[NDArray[np.int64]] = []
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self._train.scenes) // self.recipe.optimiser.batch)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Those that learn at the trunk's own rate."""
+        return [parameter for one in generators_of(self.module) for parameter in one.trunk.parameters()]
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """Shuffle."""
+        self.plan = plain_batches(len(self._train.scenes), self.recipe.optimiser.batch, rng)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Vary the searches of one batch, and say what each map is to show."""
+        searches = [draw_search(self._train, int(i), self.recipe, self.spec, rng) for i in self.plan[step]]
+        own = [(i, i) for i in range(len(searches))]
+        items = [
+            set(self._train.scenes[int(i)].items) | {s.item_id} for i, s in zip(self.plan[step], searches, strict=True)
+        ]
+        crossed = [(i, (i + 1) % len(searches)) for i in range(0, len(searches), 2)]
+        absent = [(scene, query) for scene, query in crossed if searches[query].item_id not in items[scene]]
+        nothing = np.zeros_like(searches[0].coverage)
+        tensors = inputs_of(searches, self.spec, self.recipe) | {
+            "pairs": torch.tensor(own + absent),
+            "truth": torch.from_numpy(np.stack([s.coverage for s in searches] + [nothing] * len(absent))),
+        }
+        return Batch(tensors, [f"scene {i} for {s.item_id}" for i, s in zip(self.plan[step], searches, strict=True)])
+
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """Of all maps against their masks."""
+        found = self.module(tensors["scenes"], tensors["queries"], tensors["cells"], tensors["pairs"])
+        truth = tensors["truth"]
+        if self.recipe.loss == "l2":
+            return {"map": pixel_l2(found, truth)}
+        margins = margins_of(truth, self.recipe.edge_band)
+        return {"map": double_margin(found, (truth >= 0.5).float(), margins)}
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """How well the boxes are those of the objects, on the validation scenes, in half of which is none."""
+        return examine(module, self._val, self.spec, self.recipe)
+
+
+def _for_what_is_not_there(searches: Sequence[Search], items: Sequence[set[str]]) -> list[Search]:
+    """Each scene searched for the object of the next search that is not in it: no box is right there."""
+    absent = []
+    for number, search in enumerate(searches):
+        for other in (*searches[number + 1 :], *searches[:number]):
+            if other.item_id not in items[number]:
+                query = {"query_rgb": other.query_rgb, "query_cells": other.query_cells, "item_id": other.item_id}
+                nowhere = {"boxes_px": np.zeros((0, 4), np.float32), "coverage": np.zeros_like(search.coverage)}
+                absent.append(replace(search, **query, **nowhere))
+                break
+    return absent
+
+
+def generators_of(model: Finder) -> list[Represent]:
+    """The representation generators: one for both, or one for scenes and one for queries."""
+    return [one for one in (model.represent, model.represent_query) if one is not None]
+
+
+def _still(recipe: FinderRecipe) -> Augment:
+    """Pictures as they are."""
+    return recipe.augment.model_copy(
+        update={"scale": (1.0, 1.0), "flip": False, "colour": 0.0, "blur": 0.0, "noise": 0.0, "erase": 0.0}
+    )
+
+
+def inputs_of(searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, Tensor]:
+    """Scenes, queries and the queries' cells; of their canvas only the rows that hold them."""
+    places = zip(query_places(recipe.shape, spec), recipe.shape.query_px, strict=True)
+    deepest = max(recipe.backbone.strides or [recipe.shape.stride])
+    rows = -(-max(y + px for (_, y), px in places) // deepest) * deepest
+    canvases = np.stack([s.query_rgb[:rows] for s in searches])
+    return {
+        "scenes": canvases_to_input(np.stack([s.scene_rgb for s in searches]), spec),
+        "queries": canvases_to_input(canvases, spec),
+        "cells": torch.from_numpy(np.stack([s.query_cells[: rows // recipe.shape.stride] for s in searches])),
+    }
+
+
+@torch.no_grad()
+def maps_of(
+    module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe, batch: int = 16
+) -> list[FloatArray]:
+    """The heat map of each search."""
+    device = next(module.parameters()).device
+    maps: list[FloatArray] = []
+    for start in range(0, len(searches), batch):
+        tensors = inputs_of(searches[start : start + batch], spec, recipe)
+        found = module(*(tensors[key].to(device) for key in ("scenes", "queries", "cells")))
+        maps += list(found.cpu().numpy())
+    return maps
+
+
+def examine(module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, float]:
+    """MAP50 of the boxes, and the threshold of their scores with the best F1 at IoU 0.5."""
+    found = []
+    for search, heat in zip(searches, maps_of(module, searches, spec, recipe), strict=True):
+        boxes = _boxes_of(module, search, heat, spec, recipe)
+        rows = np.array([one.box_px for one in boxes], np.float32).reshape(-1, 4)
+        found.append(Boxes(rows, np.array([one.score for one in boxes], np.float32)))
+    truths = [search.boxes_px for search in searches]
+    threshold, f1 = best_threshold(found, truths)
+    return {"map50": detection_map(found, truths)["map50"], "f1": f1, "score_threshold": threshold}
+
+
+def _boxes_of(
+    module: nn.Module, search: Search, heat: FloatArray, spec: Preprocess, recipe: FinderRecipe
+) -> list[Found]:
+    """What a device finds by a heat map, whatever the threshold."""
+    shape, device = recipe.shape, next(module.parameters()).device
+
+    @torch.no_grad()
+    def represent(canvas: Image) -> FloatArray:
+        generator = module.represent_query or module.represent
+        return np.asarray(generator(canvases_to_input(canvas[None], spec).to(device))[0][0].cpu())
+
+    parts = parts_of(heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _LEAST_SCORE)
+    look = query_of(represent(search.query_rgb), search.query_cells, shape, spec).look
+    return look_again(represent, search.scene_rgb, parts, [look], shape, spec)
+
+
+def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
+    """Render the world, train, choose the score threshold, write the model into `out`.
+
+    Raises:
+        TrainError: the recipe does not fit together, or training broke down.
+    """
+    require_one("finder")
+    _check(recipe, strides_of(recipe))
+    train, val = make_worlds(recipe, out)
+    torch.manual_seed(recipe.seed)
+    data = {
+        "source": "synthetic",
+        "train": len(train.scenes),
+        "val": len(val.scenes),
+        "items": sorted(train.looks),
+        "held_out": recipe.world.held_out,
+        "skipped": 0,
+    }
+    card = card_of(
+        recipe,
+        data,
+        grey=False,  # input.grey is for crops and frames: a finder's second trunk would see colours
+        finder=recipe.shape,
+        channels=recipe.channels,
+        guide=recipe.guide,
+        shared_trunk=recipe.shared_trunk,
+    )
+    model = build_model(card, recipe.backbone.pretrained)
+    task = FinderTask(recipe, train, val, model, card.preprocess)
+    held = hold_parts(model, recipe.backbone)
+    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
+    metrics = task.evaluate(shipped)
+    threshold = float(np.clip(metrics["score_threshold"], *_THRESHOLDS))
+    card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
+    save_model(out, shipped, card)
+    return card
+
+
+def _check(recipe: FinderRecipe, strides: list[int]) -> None:
+    """Whether the trunk has the maps that the finder compares and draws on, and its sizes are whole.
+
+    Raises:
+        TrainError: it does not, or they are not.
+    """
+    shape = recipe.shape
+    wanted = {shape.stride, *([shape.map_stride] if recipe.guide else [])}
+    if not wanted <= set(strides):
+        raise TrainError(f"backbone.strides: found {strides}, expected {sorted(wanted)} among them, as shape says")
+    if odd := [px for px in shape.query_px if px % shape.stride]:
+        raise TrainError(f"shape.query_px: found {odd}, expected multiples of the stride {shape.stride}")
+    whole = 8 * shape.map_stride  # the conversion goes down three octaves
+    if recipe.input.width % whole or recipe.input.height % whole:
+        raise TrainError(f"input is {recipe.input.width}x{recipe.input.height}, expected multiples of {whole}")
+    try:
+        query_places(shape, preprocess_of(recipe))
+    except ValueError as error:
+        raise TrainError(f"shape: {error}") from error

@@ -1,0 +1,273 @@
+"""Synthetic scenes and cut-outs with exact masks, and the searches that a finder learns from."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge.durable import write_durably
+from edge.errors import TrainError
+from edge.finder.query import lay_out
+from edge.manifest import Preprocess
+from edge.types import FloatArray, Image, Mask
+from trainer.data.augment import vary_light
+from trainer.recipe import Augment, FinderRecipe
+from trainer.synthetic.items import CATEGORIES, Item, catalogue
+from trainer.synthetic.render import render_object
+from trainer.synthetic.scene import box_of, scene
+
+_LEAST_VISIBLE = 0.35  # of an object that is searched
+_LEAST_WHOLE = 0.8  # of one that is searched by
+_TOGETHER = 5  # items that a scene is drawn from: some stand there twice
+_GAP_PX = 7  # between two of one item that touch
+_LOOK_PX = 144  # height of a cut-out
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedScene:
+    """A scene and which of its pixels are which object's."""
+
+    image_rgb: Image
+    owner: NDArray[np.uint8]  # (h, w), 0 or the place of the object in `items`, from 1
+    items: tuple[str, ...]
+    visible: tuple[float, ...]  # share of each object that shows
+
+    def owners(self, item_id: str, least: float = 0.0) -> list[int]:
+        """The numbers of an item's objects of which so much shows."""
+        pairs = zip(self.items, self.visible, strict=True)
+        return [number for number, (item, share) in enumerate(pairs, start=1) if item == item_id and share >= least]
+
+    @property
+    def sought(self) -> list[str]:
+        """Items of which enough shows."""
+        return sorted({item for item, share in zip(self.items, self.visible, strict=True) if share >= _LEAST_VISIBLE})
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a finder learns from, or is judged on."""
+
+    scenes: list[MaskedScene]
+    looks: dict[str, list[NDArray[np.uint8]]]  # by item, cut-outs (h, w, 4) RGBA
+    sights: dict[str, list[tuple[int, int]]]  # by item, scene and owner of each object that shows wholly enough
+
+
+def world_of(scenes: list[MaskedScene], looks: dict[str, list[NDArray[np.uint8]]]) -> World:
+    """Note where each item can be seen."""
+    sights: dict[str, list[tuple[int, int]]] = {}
+    for number, one in enumerate(scenes):
+        for owner, (item, share) in enumerate(zip(one.items, one.visible, strict=True), start=1):
+            if share >= _LEAST_WHOLE:
+                sights.setdefault(item, []).append((number, owner))
+    return World(scenes, looks, sights)
+
+
+def split_items(held_out: Sequence[str]) -> tuple[list[Item], list[Item]]:
+    """The items to train on, and those held out by their id or category.
+
+    Raises:
+        TrainError: a name is neither, or nothing is left to train on.
+    """
+    known = {*CATEGORIES, *(item.item_id for item in catalogue())}
+    if strange := sorted(set(held_out) - known):
+        raise TrainError(f"world.held_out: found {strange}, expected synthetic items or categories")
+    apart = [item for item in catalogue() if {item.item_id, item.category} & set(held_out)]
+    kept = [item for item in catalogue() if item not in apart]
+    if len(kept) < 2:
+        raise TrainError(f"world.held_out: found {len(kept)} items left, expected at least two to train on")
+    return kept, apart
+
+
+def render_scenes(
+    items: Sequence[Item], among: Sequence[Item], count: int, size_px: tuple[int, int], seed: int
+) -> list[MaskedScene]:
+    """Photograph scenes, each with one of the items or more, among others.
+
+    Args:
+        items: of which each scene shows enough of one.
+        among: that the others are drawn from.
+        count: scenes.
+        size_px: width and height.
+        seed: of everything.
+    """
+    scenes: list[MaskedScene] = []
+    wanted_ids = {item.item_id for item in items}
+    for number in tqdm(range(count), desc="scenes", leave=False):
+        rng = np.random.default_rng([seed, 31, number])
+        one = None
+        while one is None or not wanted_ids & set(one.sought):
+            one = _photograph(items[int(rng.integers(len(items)))], among, size_px, rng)
+        scenes.append(one)
+    return scenes
+
+
+def _photograph(wanted: Item, among: Sequence[Item], size_px: tuple[int, int], rng: np.random.Generator) -> MaskedScene:
+    kin = [item for item in among if (item.category == "car") == (wanted.category == "car")]
+    others = [kin[int(i)] for i in rng.integers(len(kin), size=_TOGETHER - 1)]
+    found = scene(rng, [wanted, wanted, *others], *size_px, count=int(rng.integers(1, 7)))
+    owner = np.zeros(found.image_rgb.shape[:2], np.uint8)
+    for place, one in enumerate(found.objects, start=1):
+        owner[one.mask] = place
+    return MaskedScene(
+        found.image_rgb,
+        owner,
+        tuple(one.item_id for one in found.objects),
+        tuple(one.visible_fraction for one in found.objects),
+    )
+
+
+def render_looks(items: Sequence[Item], count: int, seed: int) -> dict[str, list[NDArray[np.uint8]]]:
+    """Cut-outs of each item, in random views."""
+    rng = np.random.default_rng([seed, 32])
+    return {item.item_id: [render_object(item, rng, _LOOK_PX) for _ in range(count)] for item in items}
+
+
+def make_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
+    """What a recipe trains on, and validates on: other scenes and looks of the same items.
+
+    Args:
+        recipe: says how many, and what is held out.
+        folder: keeps the scenes, for a run that goes on.
+    """
+    world = recipe.world
+    kept, _ = split_items(world.held_out)
+    size = (recipe.input.width, recipe.input.height)
+    made = []
+    for name, seed, scenes, looks in (
+        ("train", world.seed, world.scenes, world.looks),
+        ("val", world.seed + 50_021, world.val_scenes, 3),
+    ):
+        path, key = folder / f"scenes-{name}.npz", f"{world.model_dump_json()} {size}"
+        rendered = _read_scenes(path, key)
+        if rendered is None:
+            rendered = render_scenes(kept, kept, scenes, size, seed)
+            _keep_scenes(path, key, rendered)
+        made.append(world_of(rendered, render_looks(kept, looks, seed)))
+    return made[0], made[1]
+
+
+def _keep_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
+    buffer = io.BytesIO()
+    named = json.dumps({"of": key, "objects": [[one.items, one.visible] for one in scenes]})
+    images, owners = np.stack([one.image_rgb for one in scenes]), np.stack([one.owner for one in scenes])
+    np.savez(buffer, named=np.frombuffer(named.encode(), np.uint8), images=images, owners=owners)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, buffer.getvalue())
+
+
+def _read_scenes(path: Path, key: str) -> list[MaskedScene] | None:
+    """The scenes that were kept; None where there are none, or others."""
+    try:
+        with np.load(path) as kept:
+            named = json.loads(kept["named"].tobytes())
+            if named["of"] != key:
+                return None
+            rows = zip(kept["images"], kept["owners"], named["objects"], strict=True)
+            return [MaskedScene(image, owner, tuple(items), tuple(seen)) for image, owner, (items, seen) in rows]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One scene, one query, and where its object is."""
+
+    scene_rgb: Image  # on the canvas
+    coverage: FloatArray  # (rows, columns) of the heat map, 0..1
+    query_rgb: Image  # canvas with all sizes
+    query_cells: FloatArray  # the object's share of each cell
+    boxes_px: FloatArray  # (n, 4) on the canvas, of each object that shows enough
+    item_id: str
+
+
+def draw_search(world: World, number: int, recipe: FinderRecipe, spec: Preprocess, rng: np.random.Generator) -> Search:
+    """One varied search in a scene; for something that is not there, where nothing of enough is."""
+    found, how = world.scenes[number], recipe.augment
+    there = found.sought or sorted(world.looks)
+    item_id = there[int(rng.integers(len(there)))]
+    picture, query_mask = _draw_query(world, item_id, number, rng)
+    image_rgb, owner = found.image_rgb, np.where(np.isin(found.owner, found.owners(item_id)), found.owner, 0)
+    if rng.random() < recipe.recolour:
+        tint = _tint(rng)
+        picture, image_rgb = _recoloured(picture, query_mask, tint), _recoloured(image_rgb, owner, tint)
+    if how.flip and rng.random() < 0.5:
+        picture, query_mask = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(query_mask[:, ::-1])
+        image_rgb, owner = np.ascontiguousarray(image_rgb[:, ::-1]), np.ascontiguousarray(owner[:, ::-1])
+    image_rgb, owner = _zoomed(image_rgb, owner, spec, how, rng)
+    query_rgb, cells = lay_out(vary_light(picture, how, rng), query_mask, recipe.shape, spec)
+    boxes = [box_of(owner == number) for number in found.owners(item_id, _LEAST_VISIBLE) if (owner == number).any()]
+    coverage = coverage_of(_apart(owner), recipe.shape.map_stride)
+    boxes_px = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return Search(vary_light(image_rgb, how, rng), coverage, query_rgb, cells, boxes_px, item_id)
+
+
+def _apart(owner: NDArray[np.uint8]) -> Mask:
+    """The mask of all objects, with a gap where two touch: a heat map is to tell them apart."""
+    numbers = [int(number) for number in np.unique(owner) if number]
+    mask = (owner > 0).astype(np.uint8)
+    if len(numbers) > 1:
+        near = sum(cv2.dilate((owner == number).astype(np.uint8), np.ones((_GAP_PX, _GAP_PX))) for number in numbers)
+        mask[np.asarray(near) > 1] = 0
+    return mask
+
+
+def coverage_of(mask: Mask, stride: int) -> FloatArray:
+    """A mask's share of each cell."""
+    rows, columns = mask.shape[0] // stride, mask.shape[1] // stride
+    cells = mask[: rows * stride, : columns * stride].reshape(rows, stride, columns, stride)
+    return np.asarray(cells.mean(axis=(1, 3)), np.float32)
+
+
+def _draw_query(world: World, item_id: str, elsewhere: int, rng: np.random.Generator) -> tuple[Image, Mask]:
+    """A picture of an item and its mask: a cut-out, or seen in another scene, sometimes with its surroundings."""
+    sights = [sight for sight in world.sights.get(item_id, []) if sight[0] != elsewhere]
+    if not sights or rng.random() < 0.5:
+        looks = world.looks[item_id]
+        look = looks[int(rng.integers(len(looks)))]
+        return np.ascontiguousarray(look[..., :3]), (look[..., 3] >= 128).astype(np.uint8)
+    number, owner = sights[int(rng.integers(len(sights)))]
+    seen = world.scenes[number]
+    mask = (seen.owner == owner).astype(np.uint8)
+    y, x = np.nonzero(mask)
+    cut = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
+    if rng.random() < 0.4:  # a box is all that is known
+        mask = np.ones_like(mask)
+    return np.ascontiguousarray(seen.image_rgb[cut]), np.ascontiguousarray(mask[cut])
+
+
+def _tint(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A turn of the hues about grey, with a gain for each channel: (3, 3)."""
+    angle, third = rng.uniform(0.6, 2 * np.pi - 0.6), 1 / 3
+    cosine, sine = np.cos(angle), np.sin(angle) * np.sqrt(third)
+    same, before, after = cosine + (1 - cosine) * third, (1 - cosine) * third - sine, (1 - cosine) * third + sine
+    turn = np.array([[same, before, after], [after, same, before], [before, after, same]])
+    return np.asarray(rng.uniform(0.55, 1.15, 3)[:, None] * turn)
+
+
+def _recoloured(image_rgb: Image, mask: Mask, tint: NDArray[np.float64]) -> Image:
+    return np.where(mask[..., None] > 0, cv2.transform(image_rgb, tint), image_rgb).astype(np.uint8)
+
+
+def _zoomed(
+    image_rgb: Image, owner: NDArray[np.uint8], spec: Preprocess, how: Augment, rng: np.random.Generator
+) -> tuple[Image, NDArray[np.uint8]]:
+    """A part of a scene, or all of it with a grey border, on the canvas."""
+    height, width = owner.shape
+    scale = min(spec.width / width, spec.height / height) / rng.uniform(*how.scale)
+    free = np.array([spec.width - width * scale, spec.height - height * scale]) * rng.uniform(0, 1, 2)
+    matrix = np.array([[scale, 0, free[0]], [0, scale, free[1]]])
+    size = (spec.width, spec.height)
+    fill = (spec.fill,) * 3
+    seen = cv2.warpAffine(image_rgb, matrix, size, flags=cv2.INTER_LINEAR, borderValue=fill)
+    return np.asarray(seen, np.uint8), np.asarray(
+        cv2.warpAffine(owner, matrix, size, flags=cv2.INTER_NEAREST), np.uint8
+    )

@@ -1,0 +1,60 @@
+"""A trained finder as the device's, with torch in place of its engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.errors import TrainError
+from edge.finder.finder import Finder
+from edge.manifest import FinderModel, Preprocess
+from trainer.data.augment import canvases_to_input
+from trainer.models.networks import load_model
+from trainer.models.search_network import Finder as Network
+
+
+class _TorchEngine:
+    """A network as an engine: trunks take pictures, the conversion takes maps."""
+
+    def __init__(self, network: nn.Module, spec: Preprocess | None, where: str) -> None:
+        self.where, self.library = where, f"torch {torch.__version__}"
+        self._network, self._spec = network, spec
+
+    @torch.no_grad()
+    def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+        """Run one batch."""
+        pixels = np.asarray(batch)
+        x = torch.from_numpy(pixels) if self._spec is None else canvases_to_input(pixels, self._spec)
+        outputs = self._network(x)
+        return [one.numpy() for one in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+
+
+def load_finder(folder: Path) -> Finder:
+    """Read a trained finder.
+
+    Raises:
+        TrainError: the folder holds none, or one whose queries have a trunk of their own.
+    """
+    network, card = load_model(folder)
+    if not isinstance(network, Network) or card.finder is None:
+        raise TrainError(f"{folder}: found a {card.kind}, expected a finder")
+    if not card.shared_trunk:
+        raise TrainError(f"{folder}: found a finder with two trunks, expected one that shares its trunk")
+    model = FinderModel(
+        files={"fp32": "trunk.onnx"},
+        ship="fp32",
+        input_name="image",
+        output_names=["representation", "guide"][: 1 + bool(card.guide)],
+        preprocess=card.preprocess,
+        shape=card.finder,
+        channels=card.channels,
+        guide=card.guide,
+        conversion="conversion.onnx",
+        score_threshold=card.score_threshold,
+    )
+    trunk = _TorchEngine(network.represent, card.preprocess, str(folder))
+    return Finder(model, trunk, _TorchEngine(network.conversion, None, str(folder)))

@@ -1,0 +1,137 @@
+"""The start of a training from a trained run: its trunk, and of an embedder its heads and the centres of its items.
+
+A centre that the run does not know is imprinted: the mean of the normalised embeddings of the item's training pictures,
+by the network as it starts (Qi et al. 2018, arXiv 1712.07136).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge.durable import write_durably
+from edge.errors import TrainError
+from edge.manifest import Head
+from trainer.data.crops import Crops, answers
+from trainer.disk_errors import refusing
+from trainer.distributed import is_first
+from trainer.models.networks import CARD_FILE, Embedder, ModelCard, load_model
+from trainer.recipe import EmbedderRecipe
+
+log = logging.getLogger(__name__)
+
+CENTRES_FILE = "centres.safetensors"
+
+
+def of_customer(recipe: EmbedderRecipe, base: Path | None, categories: list[str] | None) -> EmbedderRecipe:
+    """The recipe for some categories alone, started from a base model.
+
+    Args:
+        recipe: as it was read.
+        base: run of an embedder, or folder of such runs by category; None: as the recipe says.
+        categories: each gets an embedder of its own; None: as the recipe says.
+    """
+    changes: dict[str, object] = {} if base is None else {"init_from": base}
+    if categories is not None:
+        changes |= {"one_per_category": True, "data": recipe.data.model_copy(update={"categories": categories})}
+    return recipe.model_copy(update=changes)
+
+
+def base_of(folder: Path, category: str) -> Path:
+    """The run to start one category's embedder from: the category's own below a folder of runs, else the folder's."""
+    own = folder / category
+    return own if (own / CARD_FILE).is_file() else folder
+
+
+def start_from(
+    folder: Path, model: Embedder, card: ModelCard, centres: Mapping[str, nn.Parameter], crops: Crops
+) -> None:
+    """Take over what a trained run knows.
+
+    Args:
+        folder: of a classifier's run, for the trunk, or of an embedder's of the same shape, for all.
+        model: to be trained; changed in place.
+        card: of it.
+        centres: by head name, (items, dim); changed in place where the run is an embedder's.
+        crops: to imprint the centres of items that the run does not know.
+
+    Raises:
+        TrainError: unusable, or of another shape.
+    """
+    source, source_card = load_model(folder)
+    keys = ["backbone", "backbone_options", "strides", "grey"]
+    if source_card.kind == "embedder":
+        keys += ["heads", "width", "grid", "pool", "joint"]
+    wrong = [key for key in keys if getattr(card, key) != getattr(source_card, key)]
+    if card.preprocess.mean != source_card.preprocess.mean or card.preprocess.std != source_card.preprocess.std:
+        wrong.append("mean and std")
+    if source_card.kind == "detector":
+        wrong.append("kind")
+    if wrong:
+        raise TrainError(f"init_from {folder}: differs in {', '.join(wrong)}, expected the shape of this recipe")
+    if source_card.kind == "classifier":
+        model.trunk.load_state_dict(source.trunk.state_dict())
+        return
+    model.load_state_dict(source.state_dict())
+    known = load_centres(folder)
+    imprinted = imprint(model, crops, card.vector_parts)
+    for head, rows in centres.items():
+        values = [known.get(head, {}).get(item, imprinted[head][i]) for i, item in enumerate(crops.items)]
+        with torch.no_grad():
+            rows.copy_(torch.stack(values))
+    new = [item for item in crops.items if item not in next(iter(known.values()), {})]
+    log.info("%s: starts with %d items known and %d imprinted", folder, len(crops.items) - len(new), len(new))
+
+
+def imprint(model: Embedder, crops: Crops, parts: Sequence[Head]) -> dict[str, Tensor]:
+    """The mean direction of each item's training pictures: by part of the vector (items, dim), rows of unit length."""
+    was_training = model.training
+    joint = torch.from_numpy(answers(model.eval(), crops.train_canvases(), crops.spec))
+    model.train(was_training)
+    items = torch.from_numpy(crops.item_indices(crops.train))
+    split = joint.split([part.dim for part in parts], dim=1)
+    return {part.name: mean_directions(rows, items, len(crops.items)) for part, rows in zip(parts, split, strict=True)}
+
+
+def mean_directions(vectors: Tensor, items: Tensor, count: int) -> Tensor:
+    """The normalised mean of the normalised rows of each item: (count, dim)."""
+    sums = torch.zeros(count, vectors.shape[1]).index_add_(0, items, F.normalize(vectors, dim=1))
+    return F.normalize(sums, dim=1)
+
+
+def save_centres(folder: Path, centres: Mapping[str, Tensor], items: Sequence[str]) -> None:
+    """Write the learned centres of an embedder beside it: `centres.safetensors`, its items in the metadata.
+
+    Raises:
+        TrainError: the disk refused.
+    """
+    if not is_first():
+        return
+    tensors = {head: rows.detach().cpu().contiguous() for head, rows in centres.items()}
+    with refusing(f"{folder}: cannot save the centres"):
+        write_durably(folder / CENTRES_FILE, save(tensors, {"items": json.dumps(list(items))}))
+
+
+def load_centres(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Read the centres of a run, by head and item; none where the run left none.
+
+    Raises:
+        TrainError: damaged.
+    """
+    path = folder / CENTRES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            items = json.loads(file.metadata()["items"])
+            return {head: dict(zip(items, file.get_tensor(head), strict=True)) for head in file.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors raises its own
+        raise TrainError(f"{path}: cannot read centres: {type(error).__name__}: {error}") from error

@@ -1,0 +1,145 @@
+"""Training of the localiser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge.errors import TrainError
+from edge.imaging.image import resize
+from edge.inference.preprocess import to_canvas
+from edge.manifest import Preprocess
+from trainer.data.augment import canvases_to_input, pad, vary_masked
+from trainer.data.batches import plain_batches
+from trainer.data.crops import answers
+from trainer.data.masks import MaskedPictures, load_masked, of_splits, read_masked
+from trainer.distributed import require_one
+from trainer.loop.training_loop import Batch, fit
+from trainer.metrics import bootstrap
+from trainer.model_setup import card_of, counted, preprocess_of
+from trainer.models.localiser_network import COARSEST, STRIDE, Localiser
+from trainer.models.networks import ModelCard, build_model, save_model
+from trainer.recipe import LocaliserRecipe
+
+_HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, for zooming in
+
+
+class LocaliserTask:
+    """Cross-entropy and overlap of every side's mask with the true one (deep supervision, U2-Net §3.3)."""
+
+    def __init__(
+        self, recipe: LocaliserRecipe, train: MaskedPictures, val: MaskedPictures, model: Localiser, spec: Preprocess
+    ) -> None:
+        self.recipe, self.module = recipe, model
+        self._train, self._spec = train, spec
+        self._val = _canvases(val, spec), true_masks(val, spec)
+        self.plan: list[NDArray[np.int64]] = []
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self._train.samples) // self.recipe.optimiser.batch)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """None: the whole network is fresh."""
+        return []
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """Shuffle."""
+        self.plan = plain_batches(len(self._train.samples), self.recipe.optimiser.batch, rng)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """Vary the pictures of one batch with their masks, some of them on other pictures."""
+        contents, covers = [], []
+        for i in self.plan[step]:
+            other = int(rng.integers(len(self._train.images)))
+            under = self._train.images[other] if rng.random() < self.recipe.paste and other != i else None
+            content, cover = vary_masked(
+                self._train.images[i], self._train.masks[i], self._spec, self.recipe.augment, rng, under
+            )
+            contents.append(content)
+            covers.append(cover)
+        masks = np.zeros((len(covers), 1, self._spec.height, self._spec.width), np.float32)
+        for mask, cover in zip(masks, covers, strict=True):
+            mask[0, : cover.shape[0], : cover.shape[1]] = cover / np.float32(255.0)
+        x = canvases_to_input(pad(contents, self._spec), self._spec)
+        tensors = {"x": x, "mask": F.avg_pool2d(torch.from_numpy(masks), STRIDE)}
+        return Batch(tensors, [str(self._train.samples[i].path) for i in self.plan[step]])
+
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """The fused mask's loss and the sum of the sides'."""
+        fused, *sides = self.module.all_masks(tensors["x"])
+        return {
+            "fused": mask_loss(fused, tensors["mask"]),
+            "sides": torch.stack([mask_loss(side, tensors["mask"]) for side in sides]).sum(),
+        }
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """Mean overlap with the validation masks."""
+        canvases, masks = self._val
+        if not len(canvases):
+            return {}
+        return {"iou": float(overlaps(answers(module, canvases, self._spec), masks).mean())}
+
+
+def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy plus one minus the soft intersection over union, mean over pictures; both (n, 1, h, w)."""
+    found = logits.sigmoid()
+    both = (found * mask).sum(dim=(1, 2, 3))
+    either = (found + mask - found * mask).sum(dim=(1, 2, 3))
+    return F.binary_cross_entropy_with_logits(logits, mask) + (1.0 - (both + 1.0) / (either + 1.0)).mean()
+
+
+def overlaps(logits: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intersection over union of each found mask, (n, 1, h, w) logits, with the true one, (n, h, w)."""
+    found = logits[:, 0] > 0
+    both, either = (found & masks).sum(axis=(1, 2)), (found | masks).sum(axis=(1, 2))
+    return np.asarray(both / np.maximum(either, 1), np.float64)
+
+
+def _canvases(pictures: MaskedPictures, spec: Preprocess) -> NDArray[np.uint8]:
+    listed = [to_canvas(spec, image)[0] for image in pictures.images]
+    return np.stack(listed) if listed else np.zeros((0, spec.height, spec.width, 3), np.uint8)
+
+
+def true_masks(pictures: MaskedPictures, spec: Preprocess) -> NDArray[np.bool_]:
+    """The true masks as the network should answer: (n, height / 2, width / 2)."""
+    black = spec.model_copy(update={"fill": 0})
+    rows = []
+    for mask in pictures.masks:
+        canvas = to_canvas(black, np.repeat(mask[..., None], 3, axis=2))[0]
+        rows.append(resize(canvas, spec.width // STRIDE, spec.height // STRIDE, "area")[..., 0] >= 128)
+    return np.stack(rows) if rows else np.zeros((0, spec.height // STRIDE, spec.width // STRIDE), np.bool_)
+
+
+def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
+    """Train and write the model into `out`.
+
+    Raises:
+        TrainError: the data cannot be learned from, or training broke down.
+    """
+    require_one("localiser")
+    spec, data = preprocess_of(recipe), recipe.data
+    if spec.width % COARSEST or spec.height % COARSEST:
+        raise TrainError(f"input is {spec.width}x{spec.height}, expected multiples of {COARSEST}")
+    listed = read_masked(data.index, data.root)
+    chosen = of_splits(listed, data.train_splits)
+    if not chosen:
+        raise TrainError(f"{data.index}: found no mask of splits {data.train_splits}, expected some")
+    train = load_masked(chosen, round(_HEADROOM * max(spec.width, spec.height)))
+    val = load_masked(of_splits(listed, data.val_splits))
+    torch.manual_seed(recipe.seed)
+    card = card_of(recipe, counted(data.index, train, val), backbone="", strides=[STRIDE])
+    model = build_model(card)
+    task = LocaliserTask(recipe, train, val, model, spec)
+    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json())
+    if val.samples:
+        values = overlaps(answers(shipped, _canvases(val, spec), spec), true_masks(val, spec))
+        metrics = {"iou": float(values.mean()), "iou_interval": list(bootstrap(values, recipe.seed))}
+        card = card.model_copy(update={"metrics": metrics | {"images": len(val.samples)}})
+    save_model(out, shipped, card)
+    return card
