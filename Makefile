@@ -1,17 +1,31 @@
 # Each target sets up what it needs; the second run is quick.
-.PHONY: demo test check setup-device setup-test
+.PHONY: demo check test test-fast docs reference format setup-device setup-check setup-test setup-docs
 
-demo: setup-device
+P ?= edge
+T ?= tests
+
+demo: setup-device  ## the main job, on the shipped synthetic camera
 	.venv/bin/edge demo -c configs/demo.yaml
 
-test: setup-test
-	scripts/test
-
-check: setup-test
+check: setup-check  ## formatting, lint, types, import contracts
 	scripts/check
 
-setup-device:
-	@scripts/setup device
+test: setup-test  ## all tests, or those of T=path
+	scripts/test $(T)
 
-setup-test:
-	@scripts/setup test
+test-fast: setup-test  ## the unit tests of one package, P=edge, without the slow ones
+	scripts/test -m "not slow" tests/$(P)
+
+docs: setup-docs  ## the documentation site, in build/site
+	.venv-docs/bin/mkdocs build --quiet
+	@echo "docs: open build/site/index.html"
+
+reference: setup-test  ## docs/reference, from the code
+	.venv/bin/python scripts/make_reference.py
+
+format: setup-check  ## format, and mend what can be mended
+	.venv-check/bin/ruff check --fix --quiet .
+	.venv-check/bin/ruff format --quiet .
+
+setup-device setup-check setup-test setup-docs:
+	@scripts/setup $(@:setup-%=%)

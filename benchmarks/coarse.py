@@ -26,9 +26,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
-from trainer.data.batches import choose, load_canvases, read_samples  # noqa: E402
-from trainer.data.crops import answers  # noqa: E402
-from trainer.memory import keep_freed_memory  # noqa: E402
+from trainer.data.crops import predict  # noqa: E402
+from trainer.data.dataset import choose, read_samples  # noqa: E402
+from trainer.data.pictures import load_canvases  # noqa: E402
+from trainer.loop.training_loop import keep_freed_memory  # noqa: E402
 from trainer.metrics import bootstrap  # noqa: E402
 from trainer.models.networks import load_model  # noqa: E402
 from trainer.recipe import load_recipe  # noqa: E402
@@ -96,7 +97,7 @@ def judge(run: Path, data: Path) -> dict[str, Any]:
     listed = read_samples(data / "grocery/index.csv", data)
     for split in ("val", "test"):
         samples, canvases, _ = load_canvases(choose(listed, [split]), card.preprocess)
-        named = [card.labels[i] for i in answers(model, canvases, card.preprocess).argmax(axis=1)]
+        named = [card.labels[i] for i in predict(model, canvases, card.preprocess).argmax(axis=1)]
         right = np.array([name == sample.category for name, sample in zip(named, samples, strict=True)], np.float64)
         row[split] = {
             "accuracy": round(float(right.mean()), 4),

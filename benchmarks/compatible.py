@@ -109,9 +109,10 @@ def examine(
     folder: Path, data: Path, rows: list[dict[str, str]], parts: dict[str, str]
 ) -> dict[str, dict[str, list[int]]]:
     """By part and pair of embedders, whether each query's nearest gallery picture of its category is of its item."""
-    from trainer.data.batches import Sample, load_canvases
-    from trainer.data.crops import answers
+    from trainer.data.crops import predict
+    from trainer.data.pictures import load_canvases
     from trainer.models.networks import load_model
+    from trainer.sample import Sample
 
     def read(chosen: list[dict[str, str]]) -> tuple[list[Sample], np.ndarray]:
         samples = [Sample(data / row["path"], row["split"], row["category"], row["item"]) for row in chosen]
@@ -124,7 +125,7 @@ def examine(
         [r for r in rows if r["split"] == "catalogue" or (r["split"] == "train" and _number(r) < GALLERY_CROPS)]
     )
     vectors = {
-        name: [answers(load_model(folder / name)[0], canvases, spec) for canvases in (asked, known)]
+        name: [predict(load_model(folder / name)[0], canvases, spec) for canvases in (asked, known)]
         for name in ("old", *NEW)
     }
     pairs = {"old/old": ("old", "old")}

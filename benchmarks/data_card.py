@@ -69,7 +69,7 @@ def model(data: Path) -> dict[str, object]:
 
     from edge.manifest import Preprocess
     from trainer.data.dataset import read_samples
-    from trainer.data.embedding_duplicates import alike_to_model
+    from trainer.data.embedding_duplicates import find_embedding_duplicates
     from trainer.models.networks import ModelCard, build_model, save_model
 
     torch.set_num_threads(1)
@@ -81,7 +81,7 @@ def model(data: Path) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder, build_model(card, str(data / "weights/mobilenetv2_100_in1k.safetensors")), card)
     started = time.perf_counter()
-    pairs = alike_to_model(read_samples(data / "grocery"), folder, LEAST, f"{data}/grocery/")
+    pairs = find_embedding_duplicates(read_samples(data / "grocery"), folder, LEAST, f"{data}/grocery/")
     return {"px": MODEL_PX, "seconds": round(time.perf_counter() - started, 1)} | pairs | {"first": pairs["first"][:20]}
 
 
@@ -103,8 +103,8 @@ def speed(data: Path) -> dict[str, float]:
 def copies(data: Path) -> dict[str, object]:
     """Which share of altered copies is found among all the groceries, and which pairs of others come along."""
     from edge.imaging.image import decode_image, encode_image, read_image, resize
-    from trainer.data.batches import read_samples
-    from trainer.data.duplicates import fingerprint, near_pairs
+    from trainer.data.dataset import read_samples
+    from trainer.data.duplicates import perceptual_hash, near_duplicates
 
     def cut(image: np.ndarray, share: float) -> np.ndarray:
         y, x = (round(side * share / 2) for side in image.shape[:2])
@@ -120,12 +120,12 @@ def copies(data: Path) -> dict[str, object]:
         "mirrored": lambda image: np.ascontiguousarray(image[:, ::-1]),
     }
     paths = [sample.path for sample in read_samples(data / "grocery")]
-    prints = [fingerprint(read_image(path)) for path in paths]
+    hashes = [perceptual_hash(read_image(path)) for path in paths]
     chosen = np.random.default_rng(SEED).choice(len(paths), PHOTOS, replace=False)
     report: dict[str, object] = {"photos": PHOTOS, "among": len(paths), "seed": SEED}
     for name, change in alter.items():
-        altered = [fingerprint(change(read_image(paths[i]))) for i in chosen]
-        pairs, _ = near_pairs([*prints, *altered])
+        altered = [perceptual_hash(change(read_image(paths[i]))) for i in chosen]
+        pairs, _ = near_duplicates([*hashes, *altered])
         crossing = [(a, b - len(paths)) for a, b in pairs.tolist() if a < len(paths) <= b]
         found = {b for a, b in crossing if chosen[b] == a}
         report[name] = {"found": len(found) / PHOTOS, "pairs_with_another_photo": len(crossing) - len(found)}

@@ -32,7 +32,7 @@ def main() -> None:
     import torch
 
     from benchmarks import rig
-    from trainer.memory import keep_freed_memory
+    from trainer.loop.training_loop import keep_freed_memory
     from trainer.synthetic.dataset import write_dataset
 
     keep_freed_memory()
@@ -47,7 +47,7 @@ def main() -> None:
 
 def measure(name: str, *, quick: bool) -> dict[str, Any]:
     """CPU seconds of a step, and of the whole training at the demo's size."""
-    from trainer.quick import quickened
+    from trainer.quick import shortened
     from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
     from trainer.tasks.classifier import train_classifier
     from trainer.tasks.detector import train_detector
@@ -58,7 +58,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
     if kind == "embedder":
         pictures += [f"data.categories=[{name}]", "init_from=null"]
     recipe = load_recipe(ROOT / f"configs/train/demo-{kind}.yaml", pictures)
-    recipe = quickened(recipe) if quick else recipe
+    recipe = shortened(recipe) if quick else recipe
     if isinstance(recipe, DetectorRecipe):
         train, epochs, steps = train_detector, recipe.optimiser.epochs, SCENES // recipe.optimiser.batch
     elif isinstance(recipe, ClassifierRecipe):

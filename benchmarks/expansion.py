@@ -138,7 +138,7 @@ def grounds(work: Path, data: Path) -> tuple[Path, Path]:
 
 def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None, photos: int) -> dict[str, Any]:
     """Train a detector from some photos; score it on the test folder."""
-    from trainer.evaluation.evaluate_models import assess_detector
+    from trainer.evaluation.evaluate_models import evaluate_detector
     from trainer.tasks.detector import train_detector
 
     all_scenes = read_cards(work, data)
@@ -152,7 +152,7 @@ def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None, photos
     out = work / f"detector-{name}-{photos}-{seed}"
     recipe = card_recipe(data, seed, source, all_scenes["probe"], steps_per_epoch)
     train_detector(recipe, out)
-    found = assess_detector(out, all_scenes["test"], None, "test")
+    found = evaluate_detector(out, all_scenes["test"], None, "test")
     return (
         {key: found[key] for key in ("map50", "map50_95", "images")} | counts | {"steps": steps(out, steps_per_epoch)}
     )
@@ -173,7 +173,7 @@ def card_recipe(data: Path, seed: int, source: Path, probe: Path, steps_per_epoc
 
 def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str, Any]:
     """Two rounds: twenty photos with boxes and pastes, then also cut-outs from the other photos, their boxes unused."""
-    from trainer.evaluation.evaluate_models import assess_detector
+    from trainer.evaluation.evaluate_models import evaluate_detector
     from trainer.pasting.cutouts import read_cutouts
     from trainer.pasting.ground import photo_ground
     from trainer.pasting.scenes import Studio
@@ -187,7 +187,7 @@ def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict
     studio = Studio(tuple(read_cutouts(source).found), photo_ground(backgrounds)[0], CARD_LAYOUT)
     out = work / f"self-tuned-{seed}"
     rounds = self_tune(Tuning(recipe, studio, others, 2, CARD_SCENES, PHOTO_TIMES, seed), out)
-    scores = [assess_detector(out / f"round-{number}/detector", all_scenes["test"], None, "test") for number in (0, 1)]
+    scores = [evaluate_detector(out / f"round-{number}/detector", all_scenes["test"], None, "test") for number in (0, 1)]
     return {
         "map50": scores[1]["map50"],
         "map50_95": scores[1]["map50_95"],
@@ -208,7 +208,7 @@ def guard_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str,
 
 def other_photos(every: Path, source: Path) -> list[tuple[Path, Any]]:
     """The photos that are not among a seed's twenty, with their true boxes."""
-    from trainer.data.batches import read_scenes
+    from trainer.data.dataset import read_scenes
 
     used = {scene.path for scene in read_scenes(source)[0]}
     return [(scene.path, scene.boxes_px) for scene in read_scenes(every)[0] if scene.path not in used]
@@ -321,22 +321,23 @@ def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> 
 def recall(out: Path, index: Path, data: Path) -> dict[str, float]:
     """Find the photos of val among all 81 catalogue pictures, and among those of their own category."""
     from benchmarks.expansion_probe import recalls
-    from trainer.data.batches import choose, load_canvases, read_samples
-    from trainer.data.crops import answers
+    from trainer.data.crops import predict
+    from trainer.data.dataset import choose, read_samples
+    from trainer.data.pictures import load_canvases
     from trainer.models.networks import load_model
 
     model, card = load_model(out)
     samples = read_samples(index, data)
     asked, canvases, _ = load_canvases(choose(samples, ["val"]), card.preprocess)
     known, known_canvases, _ = load_canvases(choose(samples, ["iconic"]), card.preprocess, ["iconic"])
-    vectors = (answers(model, pictures, card.preprocess) for pictures in (canvases, known_canvases))
+    vectors = (predict(model, pictures, card.preprocess) for pictures in (canvases, known_canvases))
     return recalls(*vectors, asked, known) | {"images": len(asked)}
 
 
 def probe_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
     """The same pictures for a linear map on frozen features."""
     from benchmarks.expansion_probe import probe
-    from trainer.data.batches import choose, read_samples
+    from trainer.data.dataset import choose, read_samples
 
     index, folder = data / "grocery/index.csv", work / f"groceries-alone-{seed}"
     if backgrounds is not None:

@@ -17,13 +17,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from edge.manifest import Preprocess
 from edge.types import Image
-from trainer.data.augment import canvases_to_input, pad, vary_crop
-from trainer.data.batches import Sample, load_canvases, load_pictures
+from trainer.data.augment import canvases_to_input, pad, augment_crop
+from trainer.data.pictures import load_canvases, load_pictures
 from trainer.losses.classification_and_metric import CosineSoftmax
 from trainer.metrics import recall_at, similarity
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import pool_grid
 from trainer.recipe import Augment
+from trainer.sample import Sample
 
 SPEC = Preprocess(
     width=128, height=128, resize="letterbox", interpolation="area", crop_margin=0.0, mean=[0.5] * 3, std=[0.5] * 3
@@ -69,7 +70,7 @@ def views(train: list[Sample], items: list[str], seed: int) -> tuple[list[Image]
         plain = [i for i in mine if i not in pasted]
         for number in range(VIEWS):
             pool = pasted if pasted and number % 2 else plain
-            contents.append(vary_crop(pictures.images[int(rng.choice(pool))], SPEC, HOW, rng))
+            contents.append(augment_crop(pictures.images[int(rng.choice(pool))], SPEC, HOW, rng))
             labels.append(label)
     return contents, np.array(labels, np.int64)
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.playing_cards import true_cards  # noqa: E402
 from edge.errors import CaptureError  # noqa: E402
 from edge.finder.finder import Finder  # noqa: E402
-from edge.finder.query import lay_out, mask_of  # noqa: E402
+from edge.finder.query import lay_out_query, mask_of  # noqa: E402
 from edge.imaging.image import read_image, resize  # noqa: E402
 from edge.inference.engine import open_engine  # noqa: E402
 from edge.inference.postprocess import iou_matrix  # noqa: E402
@@ -128,12 +128,12 @@ def on_device(run: Path) -> tuple[Finder, float]:
     network, card = load_model(run)
     differences = []
     for case in synthetic_cases(["bottle"], 77, 10):
-        query_rgb, cells = lay_out(*case.queries[0], model.shape, card.preprocess)
+        query_rgb, cells = lay_out_query(*case.queries[0], model.shape, card.preprocess)
         x = [canvases_to_input(one[None], card.preprocess) for one in (case.scene_rgb, query_rgb)]
         with torch.no_grad():
             wanted = network(*x, torch.from_numpy(cells[None]))[0].numpy()
-        view, query = finder.view(case.scene_rgb, Timings()), finder.query(*case.queries[0], Timings())
-        differences.append(float(np.abs(finder.heat(view, [query], Timings()) - wanted).max()))
+        view, query = finder.scene_features(case.scene_rgb, Timings()), finder.make_query(*case.queries[0], Timings())
+        differences.append(float(np.abs(finder.heat_map(view, [query], Timings()) - wanted).max()))
     return finder, max(differences)
 
 
@@ -226,11 +226,11 @@ def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
     alike, false_finds, found, truths, spent = [], [], [], [], []
     for case in cases:
         timings = Timings()
-        queries = [finder.query(*query, Timings()) for query in case.queries]
-        view = finder.view(case.scene_rgb, timings)
+        queries = [finder.make_query(*query, Timings()) for query in case.queries]
+        view = finder.scene_features(case.scene_rgb, timings)
         asked = {"one": (queries[:1], timings), "several": (queries, Timings())}
-        heats = {key: finder.heat(view, *how) for key, how in asked.items()}
-        all_boxes = {key: finder.boxes(view, heats[key], *how, least=0.0) for key, how in asked.items()}
+        heats = {key: finder.heat_map(view, *how) for key, how in asked.items()}
+        all_boxes = {key: finder.find_boxes(view, heats[key], *how, least=0.0) for key, how in asked.items()}
         spent.append(timings.stages_ms)
         if not len(case.true_px):
             false_finds.append(float(any(b.score >= model.score_threshold for b in all_boxes["several"])))

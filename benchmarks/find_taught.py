@@ -1,4 +1,4 @@
-"""Taught things that no detector sees: the demo's stream without its detector, by the finder alone.
+"""TaughtItem things that no detector sees: the demo's stream without its detector, by the finder alone.
 
     python benchmarks/find_taught.py                # after benchmarks/find.py
 
@@ -26,16 +26,17 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.find import held_out, on_device  # noqa: E402
-from edge.build import build_pipeline, open_serving_from  # noqa: E402
+from edge.build import build_pipeline, load_models  # noqa: E402
+from edge.capture.frame_source import CaptureOptions, EndOfStream  # noqa: E402
 from edge.capture.open_source import open_source  # noqa: E402
-from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source  # noqa: E402
+from edge.config.camera_url import parse_source  # noqa: E402
 from edge.config.schema import CameraConfig, EngineConfig, RecognitionConfig, SeekConfig  # noqa: E402
 from edge.demo.score import answers_of, read_truth, score  # noqa: E402
 from edge.imaging.image import encode_image  # noqa: E402
-from edge.kiosk.taught_items import Overlay  # noqa: E402
-from edge.kiosk.taught_store import OverlayStore  # noqa: E402
+from edge.kiosk.taught_items import TaughtItems  # noqa: E402
+from edge.kiosk.taught_store import TaughtStore  # noqa: E402
 from edge.messaging.payload import event_payload  # noqa: E402
-from edge.recognition.loaded_models import Search, Serving  # noqa: E402
+from edge.recognition.loaded_models import LoadedModels, Search  # noqa: E402
 from edge.telemetry.metrics import Counters  # noqa: E402
 from edge.types import FloatArray, Frame, Hit  # noqa: E402
 
@@ -64,10 +65,10 @@ def main() -> None:
     items, category = held_out(0)
     new = {one.item_id for one in truth.objects.values() if one.category == category or one.item_id in items}
     with tempfile.TemporaryDirectory() as folder:
-        serving, names = taught(sorted(new), Path(folder))
+        models, names = taught(sorted(new), Path(folder))
         counts = Counters()
         started = time.process_time()
-        events = watch(serving, counts)
+        events = watch(models, counts)
         spent_s = time.process_time() - started
     told = [event | {"match": renamed(event["match"], names)} for event in events]
     verdict = score(truth, answers_of(told))
@@ -90,33 +91,33 @@ def main() -> None:
     (ROOT / "benchmarks/results/find_taught.json").write_text(json.dumps(tree, indent=1) + "\n")
 
 
-def taught(items: list[str], folder: Path) -> tuple[Serving, dict[str, str]]:
+def taught(items: list[str], folder: Path) -> tuple[LoadedModels, dict[str, str]]:
     """The demo's bundle and gallery without detector and without these items, which are taught instead."""
     from trainer.synthetic.items import catalogue
     from trainer.synthetic.render import catalogue_picture
 
     finder, _ = on_device(ROOT / "runs/find/seed-0")
-    serving = open_serving_from(DEMO / "bundle", DEMO / "gallery", EngineConfig())
-    store, names = OverlayStore(folder / "overlay", len(items)), {}
+    models = load_models(DEMO / "bundle", DEMO / "gallery", EngineConfig())
+    store, names = TaughtStore(folder / "overlay", len(items)), {}
     known = {item.item_id: item for item in catalogue()}
     for number, item in enumerate(items):
         rng = np.random.default_rng([number, 5])
         looks = [encode_image(catalogue_picture(known[item], rng)[0], ".jpg", 95) for _ in range(3)]
         names[store.keep(f"taught {item}", known[item].category, looks, "2026-01-01T00:00:00Z").item_id] = item
     bare = replace(
-        serving,
-        stages=replace(serving.stages, detector=None),
-        indexes={name: Without(index, frozenset(items)) for name, index in serving.indexes.items()},
+        models,
+        stages=replace(models.stages, detector=None),
+        indexes={name: Without(index, frozenset(items)) for name, index in models.indexes.items()},
         finder=finder,
     )
-    return Overlay(store, lambda *_: False, Counters(), SEEK.looks).over(bare), names
+    return TaughtItems(store, lambda *_: False, Counters(), SEEK.looks).over(bare), names
 
 
-def watch(serving: Serving, counts: Counters) -> list[dict[str, Any]]:
+def watch(models: LoadedModels, counts: Counters) -> list[dict[str, Any]]:
     """The events of the stream."""
     address = f"file://{DEMO / 'stream.mp4'}"
     cameras = {"shelf": CameraConfig(source=address)}
-    pipeline = build_pipeline(serving, RecognitionConfig(seek=SEEK), cameras, counts)
+    pipeline = build_pipeline(models, RecognitionConfig(seek=SEEK), cameras, counts)
     events = []
     with closing(open_source(parse_source(address), "auto", CaptureOptions())) as door:
         number = 0
@@ -132,7 +133,7 @@ def watch(serving: Serving, counts: Counters) -> list[dict[str, Any]]:
             )
             events += pipeline.process(frame).events
             number += 1
-    events += pipeline.view_lost("shelf")
+    events += pipeline.end_tracks("shelf")
     return [json.loads(event_payload(event, "site", "device", "boot", n)) for n, event in enumerate(events)]
 
 

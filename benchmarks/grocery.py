@@ -250,7 +250,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
     """FP32 beside INT8 on the same photos, without camera and codec; the nearest item, whatever the thresholds."""
     from edge.bundle.bundle import read_bundle
     from edge.gallery.generation import read_gallery
-    from edge.gallery.item_vectors import FEW, gathered_items
+    from edge.gallery.item_vectors import ENOUGH_PICTURES, shrink_items_to_centroid
     from edge.gallery.search import build_index
     from edge.gallery.store import read_category
     from edge.imaging.image import read_image
@@ -264,7 +264,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         manifest, stages = in_form(work, bundle.manifest, target)
         indexes = {
             category: build_index(
-                gathered_items(read_category(gallery.path(category), model.space_id, model.dim), model.gathering)
+                shrink_items_to_centroid(read_category(gallery.path(category), model.space_id, model.dim), model.gathering)
             )
             for model in manifest.embedders
             for category in model.categories
@@ -278,7 +278,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         fine: list[int] = []
         iconic: list[int] = []
         plain: list[int] = []
-        catalogue, alone = (iconic_pictures(data, stages.embedders, few) for few in (FEW, 0))
+        catalogue, alone = (iconic_pictures(data, stages.embedders, few) for few in (ENOUGH_PICTURES, 0))
         for row in rows:
             picture = read_image(data / row["path"])
             box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
@@ -338,7 +338,7 @@ def in_form(work: Path, manifest: Any, target: str) -> tuple[Any, Any]:
 
 def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogue:
     """Category, item and vectors of each catalogue picture, in other views where one picture is fewer than `few`."""
-    from edge.gallery.item_vectors import gathered
+    from edge.gallery.item_vectors import shrink_to_centroid
     from edge.imaging.image import read_image
     from trainer.embed_gallery import embed_pictures
 
@@ -348,7 +348,7 @@ def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogu
             embedder = embedders[row["coarse"]]
             vectors = embed_pictures(embedder, [read_image(data / row["path"])], few)
             one_item = [row["fine"]] * len(vectors)
-            found.append((row["coarse"], row["fine"], gathered(vectors, one_item, embedder.model.gathering)))
+            found.append((row["coarse"], row["fine"], shrink_to_centroid(vectors, one_item, embedder.model.gathering)))
     return found
 
 

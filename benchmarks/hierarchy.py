@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
 from edge.bundle.bundle import read_bundle  # noqa: E402
-from edge.gallery.item_vectors import gathered  # noqa: E402
+from edge.gallery.item_vectors import shrink_to_centroid  # noqa: E402
 from edge.gallery.search import ExactIndex  # noqa: E402
 from edge.gallery.store import CategoryItems, quantise  # noqa: E402
 from edge.imaging.image import read_image, set_threads, trim  # noqa: E402
@@ -38,10 +38,11 @@ from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Box, Image  # noqa: E402
 from quantize.export import export_fp32  # noqa: E402
 from quantize.network_spec import model_entry  # noqa: E402
-from trainer.data.batches import Sample, read_samples  # noqa: E402
+from trainer.data.dataset import read_samples  # noqa: E402
 from trainer.metrics import bootstrap  # noqa: E402
 from trainer.models.networks import load_model  # noqa: E402
 from trainer.recipe import EmbedderRecipe, load_recipe  # noqa: E402
+from trainer.sample import Sample  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 
 BUNDLE, FLAT = ROOT / "runs/bundle", ROOT / "runs/hierarchy/flat"
@@ -164,7 +165,7 @@ def index_of(embedder: Embedder, known: Sequence[Sample]) -> ExactIndex:
         vectors.append(embedder.embed(picture, [whole(picture)], Timings())[0])
     names = sorted({sample.item for sample in known})
     row_item = np.asarray([names.index(sample.item) for sample in known], np.int32)
-    rows, scales = quantise(gathered(np.stack(vectors), row_item, GATHERING))
+    rows, scales = quantise(shrink_to_centroid(np.stack(vectors), row_item, GATHERING))
     ids = tuple(names)
     return ExactIndex(CategoryItems(ids, ids, ({},) * len(ids), rows, scales, row_item, tuple(embedder.model.heads)))
 

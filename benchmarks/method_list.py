@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.peer_losses import Peer
+
 EPOCHS = 6  # of a method that looks at each picture once; half of it where it looks at two
 DIM = 192  # of the joint vector of every trained method
 SHORTER = (12, 24, 48, 96)
@@ -25,6 +27,7 @@ class Method:
     changes: dict[str, Any] = field(default_factory=dict)  # of the embedder's recipe
     looks: int = 1  # at each picture and epoch: 2 with region confusion
     free: str | None = None  # a variant of Scda, or `average`: not trained
+    peer: Peer | None = None  # the loss of pytorch-metric-learning that replaces the project's losses
 
 
 PLAIN = {"heads": ["class"], "dim": DIM, "width": 0, "grid": 1, "pairs": 0.0, "decorrelation": 0.0}
@@ -52,9 +55,9 @@ METHODS = {
     "[max;avg], HCL": Method(BOTH | HARD),
     "[max;avg], HDCL": Method(BOTH | HARD | {"decorrelation": 0.1}),
     "[max;avg], HDCL, alpha 100": Method(BOTH | HARD | {"decorrelation": 0.1, "scale": 100.0}),
-    "contrastive (peer)": Method(PLAIN | {"peer": "contrastive"}),
-    "triplet (peer)": Method(PLAIN | {"peer": "triplet"}),
-    "proxy anchor (peer)": Method(PLAIN | {"peer": "proxy_anchor"}),
+    "contrastive (peer)": Method(PLAIN, peer="contrastive"),
+    "triplet (peer)": Method(PLAIN, peer="triplet"),
+    "proxy anchor (peer)": Method(PLAIN, peer="proxy_anchor"),
     "plain pooling, distilled": Method(PLAIN | {"teacher": "teacher", "distil": 5.0}),
     "Matryoshka": Method(PLAIN | {"shorter_dims": SHORTER}),
     "MFFG literal, as printed, random start": Method(

@@ -22,7 +22,7 @@ import shutil
 import sys
 import time
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,19 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import method_list as given  # noqa: E402
 from benchmarks.grocery import machine  # noqa: E402
+from benchmarks.peer_losses import PeerLoss  # noqa: E402
+from benchmarks.scda import Scda  # noqa: E402
 from edge.inference.preprocess import to_canvas  # noqa: E402
 from edge.manifest import Head, Preprocess  # noqa: E402
-from trainer.data.batches import Sample, load_pictures, read_samples  # noqa: E402
-from trainer.data.crops import answers  # noqa: E402
-from trainer.memory import keep_freed_memory  # noqa: E402
+from trainer.data.crops import predict  # noqa: E402
+from trainer.data.dataset import read_samples  # noqa: E402
+from trainer.data.pictures import load_pictures  # noqa: E402
+from trainer.loop.training_loop import keep_freed_memory  # noqa: E402
 from trainer.metrics import map_at_r, recall_at, similarity  # noqa: E402
 from trainer.models.backbone import create_trunk  # noqa: E402
 from trainer.models.networks import ModelCard, load_model  # noqa: E402
-from trainer.models.scda import Scda  # noqa: E402
 from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
+from trainer.sample import Sample  # noqa: E402
 from trainer.synthetic.dataset import write_dataset  # noqa: E402
 from trainer.tasks.classifier import train_classifier  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
@@ -109,7 +112,8 @@ def judge_once(work: Path, name: str, seed: int) -> None:
         started = time.process_time()
         out = work / "run"
         shutil.rmtree(out, ignore_errors=True)
-        card = train_embedders(recipe, out)[0]
+        joint_loss = partial(PeerLoss, method.peer) if method.peer else None
+        card = train_embedders(recipe, out, joint_loss)[0]
         trained_s = time.process_time() - started
         vectors = embed(work, load_model(out)[0], card)
     row = {"method": name, "seed": seed, "parts": parts_of(work, name, card, vectors)}
@@ -211,7 +215,7 @@ def untrained_vectors(work: Path, trunk: Path, variant: str) -> tuple[ModelCard,
 def embed(work: Path, module: torch.nn.Module, card: ModelCard) -> Vectors:
     """Vectors of the four sets of pictures."""
     module.eval()
-    return {name: answers(module, canvases, card.preprocess) for name, canvases in canvases_of(work).items()}
+    return {name: predict(module, canvases, card.preprocess) for name, canvases in canvases_of(work).items()}
 
 
 @cache

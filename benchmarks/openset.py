@@ -28,27 +28,27 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from edge.build import open_serving_from  # noqa: E402
+from edge.build import load_models  # noqa: E402
 from edge.bundle.bundle import read_bundle  # noqa: E402
 from edge.config.schema import EngineConfig  # noqa: E402
 from edge.gallery.generation import read_gallery  # noqa: E402
-from edge.gallery.item_vectors import gathered  # noqa: E402
+from edge.gallery.item_vectors import shrink_to_centroid  # noqa: E402
 from edge.gallery.store import read_category  # noqa: E402
 from edge.imaging.image import read_image, set_threads  # noqa: E402
 from edge.inference.stages import Stages, load_stages  # noqa: E402
 from edge.kiosk.enrolment import exemplars  # noqa: E402
-from edge.kiosk.taught_embeddings import all_views  # noqa: E402
+from edge.kiosk.taught_embeddings import embed_views  # noqa: E402
 from edge.manifest import EmbedderModel, OpenSet  # noqa: E402
 from edge.recognition.decision import categories_to_search, decide  # noqa: E402
-from edge.recognition.loaded_models import Serving  # noqa: E402
-from edge.recognition.recognise_image import look_at  # noqa: E402
+from edge.recognition.loaded_models import LoadedModels  # noqa: E402
+from edge.recognition.recognise_image import extract_features  # noqa: E402
 from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Category, FloatArray, Hit, Image  # noqa: E402
-from quantize.fit_thresholds import Asked, fit, leave_items_out  # noqa: E402
-from quantize.predictions import best_by_item  # noqa: E402
+from quantize.fit_thresholds import ScoredCrop, fit, leave_items_out  # noqa: E402
+from quantize.predictions import best_score_by_item  # noqa: E402
 from quantize.probes import Gallery  # noqa: E402
 from trainer.evaluation.open_set import (  # noqa: E402
-    Verdict,
+    QueryResult,
     calibration_error_of,
     identified_at,
     reliability,
@@ -70,10 +70,10 @@ class World:
     """Crops to fit on, crops to ask, and the gallery they are asked against."""
 
     items: dict[str, list[str]]  # by category
-    fitted: list[Asked]
-    asked: list[Asked]
+    fitted: list[ScoredCrop]
+    asked: list[ScoredCrop]
     shipped: Rules
-    unheard: Sequence[Asked] = ()  # to fit on, too: of items that neither gallery nor training ever had
+    unheard: Sequence[ScoredCrop] = ()  # to fit on, too: of items that neither gallery nor training ever had
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def main() -> None:
 
 def judged(world: World) -> dict[str, Any]:
     """Every rule on the same draws: what ships today, what is fitted, and the fit that accepts 5 % of the unknown."""
-    verdicts: dict[str, list[list[Verdict]]] = {}
+    query_results: dict[str, list[list[QueryResult]]] = {}
     for seed in SEEDS:
         names = sorted({item for listed in world.items.values() for item in listed})
         left = set(np.random.default_rng(seed).choice(names, round(SHARE * len(names)), replace=False).tolist())
@@ -124,21 +124,21 @@ def judged(world: World) -> dict[str, Any]:
             *([(WITH_NEW, rules_of(fit(with_new, list(world.items), 0.05)))] if world.unheard else []),
         ):
             asked = [without(crop, world.items, left) for crop in world.asked]
-            verdicts.setdefault(name, []).append([verdict(crop, known, rules, left) for crop in asked])
-    return {name: table(draws) for name, draws in verdicts.items()}
+            query_results.setdefault(name, []).append([query_result(crop, known, rules, left) for crop in asked])
+    return {name: table(draws) for name, draws in query_results.items()}
 
 
 def rules_of(fits: dict[str, Any]) -> Rules:
     return {category: one.open_set for category, one in fits.items()}
 
 
-def without(crop: Asked, items: dict[str, list[str]], left: set[str]) -> Asked:
+def without(crop: ScoredCrop, items: dict[str, list[str]], left: set[str]) -> ScoredCrop:
     """A crop as it compares with the gallery that lacks some items."""
     kept = {name: [i for i, item in enumerate(items[name]) if item not in left] for name in crop.scores}
     return replace(crop, scores={name: crop.scores[name][rows] for name, rows in kept.items() if rows})
 
 
-def verdict(crop: Asked, items: dict[str, list[str]], rules: Rules, left: set[str]) -> Verdict:
+def query_result(crop: ScoredCrop, items: dict[str, list[str]], rules: Rules, left: set[str]) -> QueryResult:
     """What a device answers, and how sure it is of the nearest item."""
     hits = {}
     for name, scores in crop.scores.items():
@@ -147,7 +147,7 @@ def verdict(crop: Asked, items: dict[str, list[str]], rules: Rules, left: set[st
     told = decide(crop.categories, hits, rules, THRESHOLD)
     anyway = {name: rule.model_copy(update={"threshold": -1.0}) for name, rule in rules.items()}
     nearest = decide(crop.categories, hits, anyway).match
-    return Verdict(
+    return QueryResult(
         crop.item,
         crop.item not in left and any(crop.item in listed for listed in items.values()),
         told.match.item_id if told.match else None,
@@ -157,15 +157,15 @@ def verdict(crop: Asked, items: dict[str, list[str]], rules: Rules, left: set[st
     )
 
 
-def table(draws: list[list[Verdict]]) -> dict[str, Any]:
+def table(draws: list[list[QueryResult]]) -> dict[str, Any]:
     """Means over the draws, each one's own, and intervals by bootstrap over pictures."""
-    measures: dict[str, Callable[[Sequence[Verdict]], float]] = {
+    measures: dict[str, Callable[[Sequence[QueryResult]], float]] = {
         "identified": lambda some: share_of(some, known=True, outcome="identified"),
         "wrong": lambda some: share_of(some, known=True, outcome="wrong"),
         "false_accept": lambda some: share_of(some, known=False, outcome="wrong"),
         "identified_at_far_0.05": lambda some: float(identified_at(some, 0.05).mean()),
         "auroc": separation,
-        "nearest_is_right": lambda some: float(np.mean([v.nearest == v.shown for v in some if v.known])),
+        "nearest_is_right": lambda some: float(np.mean([v.nearest == v.true_item for v in some if v.known])),
         "expected_calibration_error": lambda some: calibration_error_of(reliability(some)),
     }
     report: dict[str, Any] = {
@@ -187,12 +187,12 @@ def table(draws: list[list[Verdict]]) -> dict[str, Any]:
     return report
 
 
-def share_of(verdicts: Sequence[Verdict], *, known: bool, outcome: str) -> float:
-    chosen = [one.outcome == outcome for one in verdicts if one.known == known]
+def share_of(query_results: Sequence[QueryResult], *, known: bool, outcome: str) -> float:
+    chosen = [one.outcome == outcome for one in query_results if one.known == known]
     return float(np.mean(chosen)) if chosen else 0.0
 
 
-def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Image) -> Asked:
+def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Image) -> ScoredCrop:
     """What the models say of one crop."""
     box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
     named = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])
@@ -202,8 +202,8 @@ def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Ima
         if category.name in galleries:
             vector = stages.embedders[category.name].embed(picture, box, Timings())[0]
             gallery = galleries[category.name]
-            scores[category.name] = best_by_item(vector, gallery, sorted(set(gallery.items)))
-    return Asked(item, categories, scores)
+            scores[category.name] = best_score_by_item(vector, gallery, sorted(set(gallery.items)))
+    return ScoredCrop(item, categories, scores)
 
 
 def grocery(cache: Path, model: EmbedderModel, gathering: float, split: str) -> World:
@@ -217,16 +217,16 @@ def grocery(cache: Path, model: EmbedderModel, gathering: float, split: str) -> 
     galleries = {}
     for name in items:
         rows = listed & (data["coarse"] == name)
-        galleries[name] = Gallery(gathered(vectors[rows], fine[rows].tolist(), gathering), tuple(fine[rows]))
+        galleries[name] = Gallery(shrink_to_centroid(vectors[rows], fine[rows].tolist(), gathering), tuple(fine[rows]))
 
-    def ask(of: str) -> list[Asked]:
+    def ask(of: str) -> list[ScoredCrop]:
         asked = []
         for i in np.flatnonzero(splits == of):
             order = np.argsort(-data["probs"][i], kind="stable")
             ranked = [Category(labels[k], float(data["probs"][i][k])) for k in order]
             categories = categories_to_search(ranked, THRESHOLD, dict.fromkeys(items, 0))
-            scores = {c.name: best_by_item(vectors[i], galleries[c.name], items[c.name]) for c in categories}
-            asked.append(Asked(str(fine[i]), categories, scores))
+            scores = {c.name: best_score_by_item(vectors[i], galleries[c.name], items[c.name]) for c in categories}
+            asked.append(ScoredCrop(str(fine[i]), categories, scores))
         return asked
 
     return World(items, ask("val"), ask(split), model.open_set)
@@ -256,8 +256,8 @@ def demo() -> dict[str, Any]:
     from trainer.synthetic.items import catalogue
 
     bundle, generation = read_bundle(ROOT / "demo/bundle"), read_gallery(ROOT / "demo/gallery")
-    serving = open_serving_from(ROOT / "demo/bundle", ROOT / "demo/gallery", EngineConfig(backend="onnxruntime"))
-    stages, galleries = serving.stages, {}
+    models = load_models(ROOT / "demo/bundle", ROOT / "demo/gallery", EngineConfig(backend="onnxruntime"))
+    stages, galleries = models.stages, {}
     for model in bundle.manifest.embedders:
         for category in model.categories:
             held = read_category(generation.path(category), model.space_id, model.dim)
@@ -277,9 +277,9 @@ def demo() -> dict[str, Any]:
         WITH_NEW: rules_of(fit(leave_items_out(fitted + unheard, items), list(items), 0.05)),
     }
     for name, rows_of in (("new_items", exemplars), ("new_items_views", np.concatenate)):
-        report[name] = enrolment(serving, galleries, rules, rows_of)
+        report[name] = enrolment(models, galleries, rules, rows_of)
     report["new_items_looks_as_they_are"] = enrolment(
-        serving, galleries, rules, lambda looks: np.stack([look[0] for look in looks])
+        models, galleries, rules, lambda looks: np.stack([look[0] for look in looks])
     )
     return report
 
@@ -298,13 +298,13 @@ def shots(item: Any, count: int, seed: int) -> list[Image]:
 
 def new_items(seed: int) -> list[Any]:
     """Items that no training saw, not even among those that were invented to learn from."""
-    from trainer.synthetic.invented import invented
+    from trainer.synthetic.items import invented
 
     return invented(seed, NEW_ITEMS, taken=invented(*LEARNT_FROM))
 
 
 def enrolment(
-    serving: Serving,
+    models: LoadedModels,
     galleries: dict[str, Gallery],
     rules: dict[str, Rules],
     rows_of: Callable[[list[FloatArray]], FloatArray],
@@ -312,33 +312,33 @@ def enrolment(
     """New items asked before they are taught, and after each was taught from five looks; the others with all taught.
 
     Args:
-        serving: the demo's models.
+        models: the demo's.
         galleries: of its items.
         rules: by name.
         rows_of: what a thing is searched by, given of each look the vectors of its views.
     """
     from trainer.synthetic.items import catalogue
 
-    stages = serving.stages
+    stages = models.stages
     before: dict[str, list[bool]] = {name: [] for name in rules}
     after: dict[str, list[bool]] = {name: [] for name in rules}
     known: dict[str, list[bool]] = {name: [] for name in rules}
     nearest: list[bool] = []
     everything = dict(galleries)
 
-    def ask(held: dict[str, Gallery], item_id: str, picture: Image, told: dict[str, list[bool]]) -> Verdict:
+    def ask(held: dict[str, Gallery], item_id: str, picture: Image, told: dict[str, list[bool]]) -> QueryResult:
         crop = heard(stages, held, item_id, picture)
         items = {name: sorted(set(gallery.items)) for name, gallery in held.items()}
         for name, chosen in rules.items():
-            said = verdict(crop, items, chosen, set())
-            told[name].append(said.answer is not None if held is galleries else said.answer == item_id)
+            said = query_result(crop, items, chosen, set())
+            told[name].append(said.predicted_item is not None if held is galleries else said.predicted_item == item_id)
         return said
 
     for item in new_items(TAUGHT_SEED):
         vectors: dict[str, list[FloatArray]] = {}
         for picture in shots(item, LOOKS, 905):
-            for category in look_at(serving, picture, Timings(), also=item.category).vectors:
-                vectors.setdefault(category, []).append(all_views(stages.embedders[category], picture))
+            for category in extract_features(models, picture, Timings(), also=item.category).vectors:
+                vectors.setdefault(category, []).append(embed_views(stages.embedders[category], picture))
         taught = {category: rows_of(looks) for category, looks in vectors.items()}
         widened = with_rows(galleries, item.item_id, taught)
         everything = with_rows(everything, item.item_id, taught)

@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.outline_data import TEST_SEEDS
-from edge.gallery.rerank import outlines_for
+from edge.gallery.rerank import silhouettes_for
 from edge.imaging.guided_filter import refine_mask
 from edge.imaging.image import decode_mask, encode_image, read_image, resize
-from edge.imaging.silhouette import Outline, outline_of, overlaps
+from edge.imaging.silhouette import Silhouette, overlaps, silhouette_of
 from edge.inference.engine import open_engine
 from edge.inference.preprocess import to_canvas
 from edge.inference.stages import Localiser, load_stages
-from edge.manifest import LocaliserModel, OutlineRule, Preprocess, parse_manifest
+from edge.manifest import LocaliserModel, Preprocess, SilhouetteRule, parse_manifest
 from edge.telemetry.timing import Timings
 from edge.types import Box, Hit, Image
 from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
 from quantize.network_spec import model_entry, read_spec
-from trainer.data.crops import answers
+from trainer.data.crops import predict
 from trainer.metrics import bootstrap
 from trainer.models.backbone import create_trunk
 
@@ -120,15 +120,15 @@ def masks_of_crops(work: Path, ship: str, category: str) -> dict[str, list[float
         large = grown(mask, crop.picture)
         by = {"network": large}
         ms: dict[str, list[float]] = {"network": [], "guided_filter": [], "pymatting": []}
-        timed(lambda c=crop: localiser.outlines(c.picture, whole(c.picture), Timings()), ms["network"])
+        timed(lambda c=crop: localiser.silhouettes(c.picture, whole(c.picture), Timings()), ms["network"])
         by["guided_filter"] = timed(lambda m=large, c=crop: guided(m, c.picture), ms["guided_filter"])
         by["pymatting"] = timed(lambda m=large, c=crop: matted(m, c.picture), ms["pymatting"])
         height, width = crop.mask.shape
-        exact = outline_of(crop.mask, width, height)
+        exact = silhouette_of(crop.mask, width, height)
         for name, found in by.items():
             values.setdefault(f"full.{name}", []).append(iou(found >= 128, crop.mask >= 128))
             values.setdefault(f"ms.{name}", []).append(ms[name][0])
-            outline = outline_of(found, width, height)
+            outline = silhouette_of(found, width, height)
             both = exact is not None and outline is not None
             values.setdefault(f"outline.{name}", []).append(float(overlaps(exact, outline[None])[0]) if both else 0.0)
         if len(sheet) < SHOWN:
@@ -210,7 +210,7 @@ class Described:
 
     items: list[str]
     vectors: NDArray[np.float32]
-    outlines: dict[str, list[Outline | None]]  # by where the mask comes from: true, predicted
+    outlines: dict[str, list[Silhouette | None]]  # by where the mask comes from: true, predicted
 
 
 Embed = Callable[[list[Image]], NDArray[np.float32]]
@@ -239,12 +239,12 @@ def untuned(weights: Path) -> Embed:
             return nn.functional.normalize(self.trunk(x)[-1].mean(dim=(2, 3)), dim=1)
 
     network = Pooled()
-    return lambda pictures: answers(network, np.stack([to_canvas(spec, p)[0] for p in pictures]), spec, 32)
+    return lambda pictures: predict(network, np.stack([to_canvas(spec, p)[0] for p in pictures]), spec, 32)
 
 
 def describe(crops: list[Crop], embed: Embed, localiser: Localiser) -> Described:
-    true = [outline_of(crop.mask, crop.mask.shape[1], crop.mask.shape[0]) for crop in crops]
-    predicted = [localiser.outlines(crop.picture, whole(crop.picture), Timings())[0] for crop in crops]
+    true = [silhouette_of(crop.mask, crop.mask.shape[1], crop.mask.shape[0]) for crop in crops]
+    predicted = [localiser.silhouettes(crop.picture, whole(crop.picture), Timings())[0] for crop in crops]
     return Described(
         [crop.item for crop in crops], embed([crop.picture for crop in crops]), {"true": true, "predicted": predicted}
     )
@@ -284,7 +284,7 @@ def modes(gallery: Described, val: Described, tests: list[Described], source: st
     """Recall@1 on the test crops of every mode, its weight fitted on validation; and what would ship."""
     held_out, asked = compare(val, gallery, source), [compare(test, gallery, source) for test in tests]
     before = [similar.right(OFF).astype(np.float64) for similar in asked]
-    rules: dict[str, OutlineRule] = {"cosine": OFF, "iou_only": OutlineRule(mode="iou_only")}
+    rules: dict[str, SilhouetteRule] = {"cosine": OFF, "iou_only": SilhouetteRule(mode="iou_only")}
     rules |= {mode: fit_rule(held_out, (mode,)).best for mode in ("absolute", "aligned")}
     shipped = fit_rule(held_out)
     found = {}
@@ -304,7 +304,7 @@ def rerank_ms(pictures: int = 12, items: int = 20, runs: int = 200) -> float:
     """Median CPU milliseconds of re-ranking the best 20 items of 12 pictures each."""
     generator = np.random.default_rng(0)
     known = {str(i): generator.integers(0, 256, (pictures, 512)).astype(np.uint8) for i in range(items)}
-    ranked = outlines_for(OutlineRule(mode="aligned", weight=0.2), known)
+    ranked = silhouettes_for(SilhouetteRule(mode="aligned", weight=0.2), known)
     hits = [Hit(str(i), str(i), 0.9 - 0.01 * i) for i in range(items)]
     spent: list[float] = []
     for _ in range(runs):

@@ -62,9 +62,10 @@ def rendered(seed: int) -> Path:
 
 def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], dict[str, int]]:
     """For each well shown object the verdict, and what it was taken for; sights of objects, and looks at them."""
-    from edge.build import open_serving_from
+    from edge.build import load_models
+    from edge.capture.frame_source import CaptureOptions, EndOfStream
     from edge.capture.open_source import open_source
-    from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+    from edge.config.camera_url import parse_source
     from edge.config.yaml_file import load_config
     from edge.demo.score import answers_of, read_truth, score
     from edge.messaging.payload import event_payload
@@ -74,9 +75,9 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
 
     config = load_config(ROOT / "configs/demo.yaml", {})
     camera = next(iter(config.cameras.values()))
-    serving = open_serving_from(assets / "bundle", assets / "gallery", config.engine)
+    models = load_models(assets / "bundle", assets / "gallery", config.engine)
     shown_ns = [0]  # the stream's own time: looks are budgeted by it
-    pipeline = Pipeline(serving, {"stream": camera}, config.recognition, Counters(), lambda: shown_ns[0])
+    pipeline = Pipeline(models, {"stream": camera}, config.recognition, Counters(), lambda: shown_ns[0])
     door = open_source(parse_source(f"file://{video.resolve()}"), "auto", CaptureOptions())
     payloads, looks = [], 0
     try:

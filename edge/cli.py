@@ -81,18 +81,18 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from edge.build import build_pipeline, open_serving
+    from edge.build import build_pipeline, load_active_models
     from edge.diagnostics.replay import replay
     from edge.messaging.payload import event_payload
     from edge.telemetry.metrics import Counters
 
     config = _config(arguments)
-    serving = open_serving(config)
+    models = load_active_models(config)
 
     def build(name: str) -> Pipeline:
         if name not in config.cameras:
             raise ConfigError(f"{arguments.config}: found no camera {name!r}, expected the one that was recorded")
-        return build_pipeline(serving, config.recognition, {name: config.cameras[name]}, Counters())
+        return build_pipeline(models, config.recognition, {name: config.cameras[name]}, Counters())
 
     for number, event in enumerate(replay(arguments.folder, build)):
         print(event_payload(event, config.site, config.device, "replay", number).decode())
@@ -120,9 +120,9 @@ def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) ->
         if config.kiosk is None:
             runtime = stack.enter_context(Runtime(config, file))
         else:
-            from edge.process import need_extra
+            from edge.process import require_extra
 
-            need_extra("kiosk")
+            require_extra("kiosk")
             from edge.kiosk.device import open_kiosk
 
             runtime = open_kiosk(config, config.kiosk, file, stack)
@@ -225,16 +225,16 @@ def _bundle_list(arguments: argparse.Namespace) -> int:
 
     state_dir = _state_dir(arguments)
     answer: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in slots.read_slots(state_dir)}
-    serving, staged = pointer.current(state_dir), pointer.staged(state_dir)
+    serving, staged = pointer.read_active_pointer(state_dir), pointer.read_staged_pointer(state_dir)
     answer["serving"] = serving.model_dump() if serving else None
     answer["staged"] = staged.model_dump() if staged else None
     return _answer(arguments, answer)
 
 
 def _bundle_verify(arguments: argparse.Namespace) -> int:
-    from edge.bundle.golden_probes import prove
+    from edge.bundle.golden_probes import verify_bundle
 
-    for line in prove(arguments.folder):
+    for line in verify_bundle(arguments.folder):
         print(line)
     return 0
 
@@ -253,10 +253,10 @@ def _bundle_install(arguments: argparse.Namespace) -> int:
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
-    from edge.bundle.golden_probes import prove_slot
+    from edge.bundle.golden_probes import verify_slot
 
     state_dir = _state_dir(arguments)
-    prove_slot(state_dir, arguments.bundle)
+    verify_slot(state_dir, arguments.bundle)
     serving = slots.activate(state_dir, arguments.bundle, arguments.gallery)
     return _answer(arguments, {"serving": serving.model_dump()})
 
@@ -270,7 +270,7 @@ def _bundle_rollback(arguments: argparse.Namespace) -> int:
 def _gallery_status(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
 
-    _, gallery = slots.read_serving(_state_dir(arguments))
+    _, gallery = slots.read_active(_state_dir(arguments))
     answer: dict[str, Any] = {"generation": gallery.generation, "created_at": gallery.created_at}
     answer |= {name: f"{e.items} items, {e.vectors} vectors" for name, e in sorted(gallery.categories.items())}
     return _answer(arguments, answer)

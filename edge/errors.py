@@ -7,7 +7,7 @@ FinesightError
 ├── EngineError        an inference engine or a model file
 ├── CaptureError       a camera, a stream or an image
 │   └── PictureError   an uploaded picture is refused
-├── OverlayError       what was taught on the device
+├── TaughtItemsError       what was taught on the device
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
 │   └── RefusedError   the broker answered and said no
@@ -57,7 +57,7 @@ class PictureError(CaptureError):
         self.reason = reason  # empty, not_a_picture, too_large, truncated, broken
 
 
-class OverlayError(FinesightError):
+class TaughtItemsError(FinesightError):
     """What was taught on the device cannot be kept or read."""
 
 

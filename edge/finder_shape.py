@@ -24,7 +24,7 @@ class FinderShape(BaseModel):
     look_cells: Annotated[int, Field(ge=1)] = 5  # along each axis, of query and part when they are compared then
 
     @property
-    def look(self) -> int:
+    def verify_scale(self) -> int:
         """The place in `query_px` of the size at which parts are compared: the last but one, for several at a time."""
         return max(0, len(self.query_px) - 2)
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection
 
 from edge.capture.recorder import Recorders
 from edge.errors import FinesightError
-from edge.messaging.device_topics import Announcer
-from edge.recognition.gallery_drift import Freshness
-from edge.recognition.pipeline import Glance, Pipeline, Result
+from edge.messaging.device_publisher import DevicePublisher
+from edge.recognition.gallery_drift import GalleryDrift
+from edge.recognition.pipeline import FrameDetections, Pipeline, Result
 from edge.telemetry.metrics import Counters, StageTimer
 from edge.types import Event, Frame
 
@@ -19,22 +19,22 @@ log = logging.getLogger(__name__)
 _FAILURE_PAUSE_S = 1.0
 
 
-class Recogniser:
+class FrameLoop:
     """Drives the pipeline; only the frame loop calls it."""
 
     def __init__(
         self,
         pipeline: Pipeline,
         *,
-        announcer: Announcer,
+        device_publisher: DevicePublisher,
         recorders: Recorders,
-        freshness: Freshness,
+        freshness: GalleryDrift,
         counters: Counters,
         timer: StageTimer,
     ) -> None:
         self.pipeline = pipeline
         self.observers: list[Callable[[Frame, Result], None]] = []  # told of each recognised frame; must not wait
-        self._announcer, self._recorders, self._freshness = announcer, recorders, freshness
+        self._device_publisher, self._recorders, self._freshness = device_publisher, recorders, freshness
         self._counters, self._timer = counters, timer
 
     def recognise(self, frames: list[Frame], stop: threading.Event) -> None:
@@ -45,7 +45,7 @@ class Recogniser:
             stop: ends the pause after a failure.
         """
         for frame in frames:
-            self._recorders.looked(frame)
+            self._recorders.recognised(frame)
         try:
             glances = self.pipeline.detect(frames)
         except Exception:
@@ -65,16 +65,16 @@ class Recogniser:
             self._counters.add("recalls_failed")
             log.exception("an object that has left cannot be searched again")
 
-    def lose_view(self, camera: str) -> None:
+    def end_tracks(self, camera: str) -> None:
         """End every track of a camera."""
-        self._send(self.pipeline.view_lost(camera))
+        self._send(self.pipeline.end_tracks(camera))
 
-    def go_on_by(self, pipeline: Pipeline, changed: Collection[str]) -> None:
+    def replace_pipeline(self, pipeline: Pipeline, changed: Collection[str]) -> None:
         """Recognise by another pipeline, which takes the tracks over but for those of cameras that changed."""
         pipeline.take_over(self.pipeline, changed)
         self.pipeline = pipeline
 
-    def _recognise_one(self, frame: Frame, glance: Glance, stop: threading.Event) -> None:
+    def _recognise_one(self, frame: Frame, glance: FrameDetections, stop: threading.Event) -> None:
         try:
             result = self.pipeline.process(frame, glance)
         except Exception:
@@ -92,8 +92,8 @@ class Recogniser:
     def _send(self, events: list[Event]) -> None:
         for event in events:
             if event.type == "end":
-                self._freshness.note(event.decision, self.pipeline.serving)
+                self._freshness.note(event.decision, self.pipeline.models)
             if "capture_to_decision" in event.latency_ms:
                 self._timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
-            self._announcer.event(event)
+            self._device_publisher.publish_event(event)
             self._counters.add("events", camera=event.camera, type=event.type)

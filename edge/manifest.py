@@ -157,7 +157,7 @@ class CompatibleGallery(_Tree):
     update_gain: float | None = None  # (new_old - old_old) / (new_new - old_old): 1 is as good as embedding anew
 
 
-class OutlineRule(_Tree):
+class SilhouetteRule(_Tree):
     """How much the outline of an object counts beside its vector, see edge.gallery.rerank.
 
     The score of such a category is the fused one, of which its OpenSet speaks.
@@ -193,12 +193,12 @@ class EmbedderModel(_Model):
     space_id: Sha256  # see embedding_space_id
     open_set: dict[str, OpenSet] = {}  # by category
     compatible: list[CompatibleGallery] = []
-    outline: dict[str, OutlineRule] = {}  # by category; a category that is missing goes by its vectors alone
+    outline: dict[str, SilhouetteRule] = {}  # by category; a category that is missing goes by its vectors alone
     # Of a cosine, what the classifier's descriptor counts; above 0 it is the last part of the joint vector.
     classifier_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gathering: Fraction = 0.0  # how far its galleries' vectors are moved to their item's mean to be searched
 
-    def searches(self, category: str, space_id: str) -> CompatibleGallery | None:
+    def compatible_gallery(self, category: str, space_id: str) -> CompatibleGallery | None:
         """What is known of searching another space's gallery; None: it must not be done."""
         return next((c for c in self.compatible if (c.category, c.space_id) == (category, space_id)), None)
 
@@ -291,7 +291,7 @@ class Manifest(_Tree):
                 )
         return self
 
-    def embedder_of(self, category: str) -> EmbedderModel | None:
+    def embedder_for(self, category: str) -> EmbedderModel | None:
         """The embedder that serves a category."""
         return next((e for e in self.embedders if category in e.categories), None)
 

@@ -38,7 +38,7 @@ def limit_heaps() -> bool:
 _PACKAGES = {"kiosk": ("starlette", "uvicorn")}
 
 
-def need_extra(extra: str) -> None:
+def require_extra(extra: str) -> None:
     """Make sure that an extra is installed.
 
     Raises:

@@ -16,31 +16,31 @@ from functools import partial
 from typing import Any, get_args
 
 from edge import __version__
-from edge.build import build_camera, build_pipeline, open_outbox, open_serving
+from edge.build import build_camera, build_pipeline, load_active_models, open_outbox
 from edge.capture.cameras import Cameras
-from edge.capture.latest_frames import Mailbox
+from edge.capture.latest_frames import LatestFrames
 from edge.capture.recorder import Recorders
 from edge.config.file import ConfigFile
 from edge.config.reload import plan_reload
 from edge.config.schema import DeviceConfig
 from edge.errors import CommandError, ConfigError, FinesightError
-from edge.frame_loop import Recogniser
+from edge.frame_loop import FrameLoop
 from edge.imaging import image
 from edge.messaging.command import Command
-from edge.messaging.device_topics import Announcer, Journeys
-from edge.recognition.gallery_drift import Freshness, age_s, staleness
-from edge.recognition.hot_swap import Incumbent
-from edge.recognition.loaded_models import Serving
+from edge.messaging.device_publisher import DevicePublisher, PublishLatency
+from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
+from edge.recognition.hot_swap import ActiveModels
+from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.metrics import (
     Counters,
     HealthReport,
     RuntimeState,
     StageTimer,
-    notify,
+    notify_systemd,
     resident_bytes,
     watchdog_interval_s,
 )
-from edge.telemetry.temperature import read_temperatures, throttling
+from edge.telemetry.temperature import is_throttling, read_temperatures
 from edge.types import CameraState, Frame
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Runtime:
         self,
         config: DeviceConfig,
         file: ConfigFile | None = None,
-        dress: Callable[[Serving], Serving] = lambda serving: serving,
+        add_overlay: Callable[[LoadedModels], LoadedModels] = lambda models: models,
         counters: Counters | None = None,
     ) -> None:
         """Load and open everything but the cameras.
@@ -79,46 +79,46 @@ class Runtime:
         self._started_ns = self._turned_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
-        self._incumbent = Incumbent(config.state_dir, lambda: open_serving(config), dress, self.counters)
+        self._incumbent = ActiveModels(config.state_dir, lambda: load_active_models(config), add_overlay, self.counters)
         self._outbox = open_outbox(config, self.counters)
-        self._freshness = Freshness(config.state_dir / "first_answers.json")
-        journeys = Journeys(self.timer, time.monotonic_ns)
-        self._announcer = Announcer(config, self.boot_id, self._outbox, journeys, self.counters)
-        self._mailbox = Mailbox()
+        self._freshness = GalleryDrift(config.state_dir / "first_answers.json")
+        publish_latency = PublishLatency(self.timer, time.monotonic_ns)
+        self._device_publisher = DevicePublisher(config, self.boot_id, self._outbox, publish_latency, self.counters)
+        self._latest_frames = LatestFrames()
         self._recorders = Recorders(config.state_dir / "ring", self.counters)
-        self._recogniser = Recogniser(
-            build_pipeline(self.serving, config.recognition, config.cameras, self.counters),
-            announcer=self._announcer,
+        self._frame_loop = FrameLoop(
+            build_pipeline(self.models, config.recognition, config.cameras, self.counters),
+            device_publisher=self._device_publisher,
             recorders=self._recorders,
             freshness=self._freshness,
             counters=self.counters,
             timer=self.timer,
         )
-        self.observers = self._recogniser.observers
-        build = partial(build_camera, self._mailbox, self._recorders)
-        self._cameras = Cameras(build, self._mailbox, config.cameras)
+        self.observers = self._frame_loop.observers
+        build = partial(build_camera, self._latest_frames, self._recorders)
+        self._cameras = Cameras(build, self._latest_frames, config.cameras)
 
     def __enter__(self) -> Runtime:  # noqa: PYI034  Self is not in Python 3.10
         self._state = "running"
-        self._announcer.start()
+        self._device_publisher.start()
         self._announce_self()
         self._cameras.open_due()
         self._keep_config()
-        notify("READY=1")
+        notify_systemd("READY=1")
         names = ", ".join(self.config.cameras)
-        log.info("ready: bundle %s, gallery %s, cameras %s", self.serving.bundle_id, self.serving.gallery_id, names)
+        log.info("ready: bundle %s, gallery %s, cameras %s", self.models.bundle_id, self.models.gallery_id, names)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._state = "stopping"
-        notify("STOPPING=1")
+        notify_systemd("STOPPING=1")
         self._cameras.close()
         self._tell_states()
         for name in self.config.cameras:
-            self._recogniser.lose_view(name)
+            self._frame_loop.end_tracks(name)
         self._recorders.close()
         self._announce_health()
-        self._announcer.close()
+        self._device_publisher.close()
         self._outbox.close()
 
     def run(self, stop: threading.Event, *, until_end: bool = False, reload: threading.Event | None = None) -> None:
@@ -134,43 +134,43 @@ class Runtime:
         next_watchdog = next_tick
         heard = False
         while not stop.is_set():
-            frames = self._mailbox.take_several(_TICK_S, self._recogniser.pipeline.together)
-            self._recogniser.recognise([frame for frame in frames if self._is_wanted(frame)], stop)
-            if self._recogniser.pipeline.serving is not self.serving:
-                self._recogniser.pipeline.serve(self.serving)
+            frames = self._latest_frames.take_several(_TICK_S, self._frame_loop.pipeline.together)
+            self._frame_loop.recognise([frame for frame in frames if self._is_wanted(frame)], stop)
+            if self._frame_loop.pipeline.models is not self.models:
+                self._frame_loop.pipeline.serve(self.models)
             self._turned_ns = time.monotonic_ns()
             now = self._turned_ns / 1e9
             self._obey(reload)
             self._cameras.open_due()
             self._tell_states()
-            self._recogniser.recall()
+            self._frame_loop.recall()
             if now >= next_tick:
                 next_tick = now + 1.0
                 self._cameras.watch()
                 self._count_drops()
-                if self._incumbent.succeed():
+                if self._incumbent.swap_if_ready():
                     self._announce()
             if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
-                notify("WATCHDOG=1")
+                notify_systemd("WATCHDOG=1")
             # Health is not kept for who cannot hear it: a connection begins with it.
-            heard, unheard = self._announcer.connected, not heard
+            heard, unheard = self._device_publisher.connected, not heard
             if now >= next_health or (heard and unheard):
                 next_health = now + _HEALTH_INTERVAL_S
                 self._announce_health()
-            if not frames and self._mailbox.drained:  # no camera to wait for
+            if not frames and self._latest_frames.drained:  # no camera to wait for
                 if until_end:
                     return
                 stop.wait(_TICK_S)
 
     @property
-    def serving(self) -> Serving:
+    def models(self) -> LoadedModels:
         """The pair that answers now; from any thread."""
-        return self._incumbent.serving
+        return self._incumbent.models
 
-    def redress(self) -> None:
+    def refresh_overlay(self) -> None:
         """Serve the same pair, dressed anew, from the next frame on; from any thread."""
-        self._incumbent.redress()
+        self._incumbent.refresh_overlay()
 
     def camera_errors(self) -> dict[str, FinesightError]:
         """Why files and folders could not be read, by camera."""
@@ -184,12 +184,12 @@ class Runtime:
 
     def _tell_states(self) -> None:
         """Publish what cameras said of themselves, and end what a lost view can no longer show."""
-        while self._cameras.told:
-            told = self._cameras.told.popleft()
-            self._announcer.status(told)
-            if told.state in _LOST:
-                self._recogniser.lose_view(told.camera)
-                self._recorders.lost(told.camera)
+        while self._cameras.status_changes:
+            status = self._cameras.status_changes.popleft()
+            self._device_publisher.publish_status(status)
+            if status.state in _LOST:
+                self._frame_loop.end_tracks(status.camera)
+                self._recorders.stream_lost(status.camera)
 
     def _obey(self, reload: threading.Event | None) -> None:
         """Do what was asked since the last time, by messages or by a signal."""
@@ -197,16 +197,16 @@ class Runtime:
             reload.clear()
             with contextlib.suppress(CommandError):  # logged
                 self._reload()
-        for letter in self._announcer.letters():
-            if letter.kind == "home_assistant":
+        for received in self._device_publisher.take_commands():
+            if received.kind == "home_assistant":
                 self._announce()
                 continue
             outcome: dict[str, Any] | CommandError
             try:
-                outcome = self._do(letter.command(self.config.cameras))
+                outcome = self._do(received.command(self.config.cameras))
             except CommandError as error:
                 outcome = error
-            self._announcer.answer(letter, outcome)
+            self._device_publisher.publish_reply(received, outcome)
 
     def _do(self, command: Command) -> dict[str, Any]:
         """Carry out a command; what came of it.
@@ -226,7 +226,7 @@ class Runtime:
             self._cameras.restart(command.camera)
         else:
             self._cameras.switch(command.camera, on=command.verb == "camera/enable")
-            self._announcer.switch(command.camera, on=self._cameras.is_on(command.camera))
+            self._device_publisher.publish_switch(command.camera, on=self._cameras.is_on(command.camera))
         return {"camera": command.camera, "enabled": self._cameras.is_on(command.camera)}
 
     def _reload(self) -> dict[str, Any]:
@@ -247,13 +247,13 @@ class Runtime:
         plan = plan_reload(self.config, wanted)
         self._tell_states()
         for name in (*plan.removed, *plan.changed):
-            self._recogniser.lose_view(name)
+            self._frame_loop.end_tracks(name)
             self._recorders.end(name)
         self.config = plan.config
-        pipeline = build_pipeline(self.serving, self.config.recognition, self.config.cameras, self.counters)
-        self._recogniser.go_on_by(pipeline, plan.changed)
+        pipeline = build_pipeline(self.models, self.config.recognition, self.config.cameras, self.counters)
+        self._frame_loop.replace_pipeline(pipeline, plan.changed)
         self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
-        self._announcer.forget(plan.removed)
+        self._device_publisher.clear_retained(plan.removed)
         self.counters.add("reloads", result="done")
         log.info("configuration read again: %s", plan.summary())
         self._keep_config()
@@ -278,9 +278,9 @@ class Runtime:
         """The state of the device now; from any thread."""
         events, size = self._outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
-        publisher, serving = self._announcer.publisher, self.serving
+        publisher, models = self._device_publisher.publisher, self.models
         limits, drift = self.config.gallery, self._freshness.drift
-        gallery_age_s = age_s(serving.gallery_created_at, time.time())
+        gallery_age_s = age_s(models.gallery_created_at, time.time())
         return HealthReport(
             site=self.config.site,
             device=self.config.device,
@@ -289,21 +289,21 @@ class Runtime:
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
             state="degraded" if safe_mode and self._state == "running" else self._state,
             cameras=self._cameras.states(),
-            evidence=self._cameras.evidence(),
+            evidence=self._cameras.reasons(),
             clock_offsets_s=self._cameras.clock_offsets_s(),
             clocks_off=self._cameras.clocks_off(),
             counters=self.counters.snapshot(),
             stages=self.timer.snapshot(),
             outbox_events=events,
             outbox_bytes=size,
-            mqtt_connected=self._announcer.connected,
+            mqtt_connected=self._device_publisher.connected,
             mqtt_error=publisher.error if publisher else None,
             resident_bytes=resident_bytes(),
             temperatures_c=read_temperatures(),
-            throttling=throttling(),
-            versions={"edge": __version__, "bundle": serving.bundle_id, "gallery": serving.gallery_id},
-            gallery_space="compatible" if serving.older else "native",
-            categories_compatible=tuple(sorted(serving.older)),
+            throttling=is_throttling(),
+            versions={"edge": __version__, "bundle": models.bundle_id, "gallery": models.gallery_id},
+            gallery_space="compatible" if models.compatible_categories else "native",
+            categories_compatible=tuple(sorted(models.compatible_categories)),
             gallery_age_s=gallery_age_s,
             gallery_drift=drift,
             gallery_stale=staleness(gallery_age_s, drift, limits.stale_after_days, limits.drift),
@@ -317,11 +317,11 @@ class Runtime:
 
     def _announce_health(self) -> None:
         self._count_drops()
-        self._announcer.health(self.report())
+        self._device_publisher.publish_health(self.report())
 
     def _announce_self(self) -> None:
         switches = {name: self._cameras.is_on(name) for name in self.config.cameras}
-        self._announcer.introduce(self.report(), self.config.cameras, switches)
+        self._device_publisher.publish_birth(self.report(), self.config.cameras, switches)
 
     def _count_drops(self) -> None:
         for (camera, reason), count in self._cameras.new_drops().items():

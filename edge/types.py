@@ -15,15 +15,23 @@ Box = tuple[float, float, float, float]  # x0 y0 x1 y1 in pixels, x1 and y1 excl
 
 EventType = Literal["new", "update", "end"]
 Reason = Literal[
-    "too_small",
-    "blurred",
-    "low_margin",
-    "unknown_item",
-    "unknown_category",
-    "gallery_empty",
-    "not_looked_at",
+    "too_small",  # the picture is smaller than recognition.min_object_px
+    "blurred",  # reserved: nothing sends it today
+    "low_margin",  # two items are nearly as close as each other
+    "unknown_item",  # the nearest item of the category is too far away, or must not be named
+    "unknown_category",  # no category is likely enough
+    "gallery_empty",  # the gallery holds no item of the category
+    "not_looked_at",  # reserved: nothing sends it today
 ]
-CameraState = Literal["online", "stalled", "frozen", "obstructed", "reconnecting", "offline", "disabled"]
+CameraState = Literal[
+    "online",  # frames arrive
+    "stalled",  # connected, but no frame for stall_timeout_s
+    "frozen",  # frames arrive, but the picture no longer changes
+    "obstructed",  # covered, black or out of focus
+    "reconnecting",  # the connection was lost; the device tries again
+    "offline",  # several attempts in a row failed; the device keeps trying
+    "disabled",  # switched off, by configuration or command
+]
 TimeSource = Literal["rtcp", "arrival", "file"]
 
 

@@ -31,7 +31,7 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from edge.bundle.golden_probes import prove_slot
+    from edge.bundle.golden_probes import verify_slot
     from edge.bundle.slots import activate
     from gallery_sync.pull import pull
     from gallery_sync.transport import open_transport
@@ -40,7 +40,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     pulled = pull(open_transport(arguments.url, arguments.timeout_s), arguments.state_dir, HashesOnly())
     answer = asdict(pulled)
     if arguments.activate and not pulled.serving:
-        prove_slot(arguments.state_dir, pulled.slot)
+        verify_slot(arguments.state_dir, pulled.slot)
         activate(arguments.state_dir, pulled.slot, pulled.gallery)
         answer["serving"] = True
     return _answer(answer, as_json=arguments.json)
@@ -65,7 +65,7 @@ def _answer(values: dict[str, object], *, as_json: bool) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edge-sync", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--verbose", action="store_true", help="log what is done")
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command: 0 done, 1 our error, 2 usage."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )

@@ -7,7 +7,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from edge.bundle.bundle import MANIFEST_NAME, check_pair, read_bundle
+from edge.bundle.bundle import MANIFEST_NAME, check_compatible, read_bundle
 from edge.durable import fsync_file, fsync_folder, mismatch, write_durably
 from edge.errors import SyncError
 from edge.gallery.generation import Gallery, read_gallery
@@ -132,7 +132,7 @@ def publish(
         SyncError: a sequence goes back, the line is another, or the disk refused.
     """
     bundle, gallery = read_bundle(bundle_folder), read_gallery(gallery_folder)
-    check_pair(bundle, gallery)
+    check_compatible(bundle, gallery)
     before = read_release(repo)
     number = _newer_than(before, line, sequence, repo)
     old_bundle = parse(BundleHead, read_object(repo, before.bundle), "bundle head") if before else None

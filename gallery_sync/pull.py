@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.bundle import slots
-from edge.bundle.active_pointer import current
+from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.bundle import MANIFEST_NAME, read_bundle
 from edge.durable import mismatch, write_durably
 from edge.errors import BundleError, FinesightError, SyncError
-from edge.gallery.generation import generation_of, read_gallery, seal_gallery
+from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
 from edge.gallery.store import store_name
 from edge.manifest import Manifest, parse_manifest
 from gallery_sync.fetch import Fetcher, Retry, Transport
@@ -110,7 +110,7 @@ def _read_plan(fetcher: Fetcher, release: Release) -> _Plan:
                 f"expected {category!r} with none"
             )
         galleries[category] = gallery
-    found = generation_of({category: gallery.entry() for category, gallery in galleries.items()})
+    found = generation_id({category: gallery.entry() for category, gallery in galleries.items()})
     if found != release.gallery.generation:
         raise SyncError(f"release: found heads of generation {found}, expected {release.gallery.generation}")
     return _Plan(release, head, manifest_json, manifest, galleries)
@@ -161,7 +161,7 @@ def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free
     for folder in ("bundle", "gallery"):
         (target / folder).mkdir(exist_ok=True)
     (target / "bundle" / MANIFEST_NAME).write_bytes(plan.manifest_json)
-    seal_gallery(target / "gallery", plan.release.gallery.created_at)
+    write_gallery_index(target / "gallery", plan.release.gallery.created_at)
 
 
 def _check_floor(state_dir: Path, release: Release) -> None:
@@ -228,7 +228,7 @@ def pull(
 def _install(plan: _Plan, incoming: Path, state_dir: Path, downloaded_bytes: int) -> Pulled:
     slot = slots.install_bundle(incoming / "bundle", state_dir)
     generation = slots.install_gallery(incoming / "gallery", state_dir)
-    now = current(state_dir)
+    now = read_active_pointer(state_dir)
     serving = now is not None and (now.slot, now.gallery) == (slot, generation)
     if not serving:
         slots.stage(state_dir, slot, generation)

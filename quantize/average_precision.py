@@ -1,4 +1,4 @@
-"""Average precision of boxes against true boxes, one class, COCO's interpolation."""
+"""Average precision of boxes of one class, with COCO's interpolation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ Boxes = tuple[FloatArray, FloatArray]  # (n, 4) boxes and (n,) scores of one pic
 
 
 def match(boxes: FloatArray, scores: FloatArray, truth: FloatArray, iou: float) -> tuple[FloatArray, FloatArray]:
-    """Pair boxes with true boxes, best score first, each true box once.
+    """Match boxes to true boxes, best score first, each true box once.
 
     Returns:
-        the IoU of each box with its true box in the boxes' order, 0 where it has none; and which true boxes were found.
+        the IoU of each box with its true box, 0 without one, in the order of the boxes; and whether each true box was
+        found, as 0 or 1.
     """
     overlap = np.zeros(len(boxes), np.float32)
     found = np.zeros(len(truth), np.float32)
@@ -34,7 +35,7 @@ def match(boxes: FloatArray, scores: FloatArray, truth: FloatArray, iou: float) 
 
 
 def average_precision(predicted: Sequence[Boxes], truths: Sequence[FloatArray], iou: float) -> float:
-    """Area under the precision-recall curve over all pictures; 0 without true boxes."""
+    """Return the area under the precision-recall curve over all pictures; 0 without true boxes."""
     total = sum(len(truth) for truth in truths)
     if total == 0:
         return 0.0
@@ -55,5 +56,5 @@ def average_precision(predicted: Sequence[Boxes], truths: Sequence[FloatArray], 
 
 
 def ap50_95(predicted: Sequence[Boxes], truths: Sequence[FloatArray]) -> float:
-    """Mean over IoU thresholds 0.5 to 0.95."""
+    """Return the mean average precision over IoU thresholds 0.5 to 0.95."""
     return float(np.mean([average_precision(predicted, truths, float(iou)) for iou in IOUS]))

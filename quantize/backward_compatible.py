@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from edge.bundle.bundle import Bundle
-from edge.gallery.item_vectors import gathered
+from edge.gallery.item_vectors import shrink_to_centroid
 from edge.inference.stages import Stages, load_stages
 from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
 from edge.types import Category, FloatArray
 from quantize import fit_thresholds as openset
-from quantize.compare import BoolRow, Vectors, embed, nearest_is_right
+from quantize.compare import BoolRow, Vectors, embed_samples, nearest_is_correct
 from quantize.dataset import Sample
 from quantize.gates import MIN_IMAGES
-from quantize.predictions import best_by_item, items_of
+from quantize.predictions import best_score_by_item, items_of
 from quantize.probes import Gallery
 
 TOLERANCE = 0.02  # of Recall@1
@@ -32,7 +32,7 @@ _DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class CrossSpaceRecall:
     """Recall@1 by whose queries are searched in whose gallery."""
 
     old_old: float
@@ -66,7 +66,7 @@ class Verdict:
 
     bundle_id: str  # the older one
     category: str
-    measured: Measured
+    measured: CrossSpaceRecall
     declared: CompatibleGallery | None
     why: str  # or why not
 
@@ -79,7 +79,7 @@ class Verdict:
         return f"{self.category}: galleries of bundle {self.bundle_id} {may} be searched: {self.why}"
 
 
-def verdicts(
+def check_compatibility(
     old: Bundle,
     new: EmbedderModel,
     vectors: Vectors,
@@ -101,12 +101,12 @@ def verdicts(
     found = []
     stages: Stages | None = None  # of the older bundle
     for category in new.categories:
-        before = old.manifest.embedder_of(category)
+        before = old.manifest.embedder_for(category)
         if before is None or before.space_id == new.space_id:
             continue
         if before.heads != new.heads:
             heads = {f"{head.name} of {head.dim}" for head in before.heads}
-            unmeasured = Measured(0.0, 0.0, 0.0, 0, (0.0, 0.0))
+            unmeasured = CrossSpaceRecall(0.0, 0.0, 0.0, 0, (0.0, 0.0))
             why = f"found heads {sorted(heads)}, expected those of the new embedder"
             found.append(Verdict(old.manifest.bundle_id, category, unmeasured, None, why))
             continue
@@ -114,13 +114,13 @@ def verdicts(
         queries, gallery = ([part[i] for i in rows] for part, rows in zip(crops, chosen, strict=True))
         stages = stages or load_stages(old.folder, old.manifest, "onnxruntime")
         items = [sample.item for sample in gallery]
-        asked, held = (embed(stages.embedders[category], part) for part in (queries, gallery))
+        asked, held = (embed_samples(stages.embedders[category], part) for part in (queries, gallery))
         ours = vectors.queries[chosen[0]]
         # a gallery is gathered as the bundle that searches it says
         pairs = (
-            Vectors(asked, gathered(held, items, before.gathering)),
-            Vectors(ours, gathered(held, items, new.gathering)),
-            Vectors(ours, gathered(vectors.gallery[chosen[1]], items, new.gathering)),
+            Vectors(asked, shrink_to_centroid(held, items, before.gathering)),
+            Vectors(ours, shrink_to_centroid(held, items, new.gathering)),
+            Vectors(ours, shrink_to_centroid(vectors.gallery[chosen[1]], items, new.gathering)),
         )
         found.append(_judge(old, before.space_id, category, pairs, (queries, gallery), tolerance))
     return found
@@ -136,9 +136,9 @@ def _judge(
 ) -> Verdict:
     queries, gallery = crops
     known = np.isin([s.item for s in queries], [s.item for s in gallery])
-    right = [nearest_is_right(pair.queries, pair.gallery, queries, gallery)[known] for pair in pairs]
+    right = [nearest_is_correct(pair.queries, pair.gallery, queries, gallery)[known] for pair in pairs]
     measured = measure(right[0], right[1], right[2])
-    if why := objection(measured, tolerance):
+    if why := reason_against(measured, tolerance):
         return Verdict(old.manifest.bundle_id, category, measured, None, why)
     open_set = _fit_open_set(category, pairs[1], crops)
     declared = CompatibleGallery(space_id=space_id, category=category, open_set=open_set, **measured.row())
@@ -151,25 +151,25 @@ def _fit_open_set(category: str, vectors: Vectors, crops: tuple[Sequence[Sample]
     among = Gallery(vectors.gallery, tuple(sample.item for sample in crops[1]))
     items = items_of({category: among})
     asked = [
-        openset.Asked(sample.item, [Category(category, 1.0)], {category: best_by_item(vector, among, items[category])})
+        openset.ScoredCrop(sample.item, [Category(category, 1.0)], {category: best_score_by_item(vector, among, items[category])})
         for vector, sample in zip(vectors.queries, crops[0], strict=True)
     ]
     return openset.fit(openset.leave_items_out(asked, items), [category])[category].open_set
 
 
-def measure(old_old: BoolRow, new_old: BoolRow, new_new: BoolRow, seed: int = 0) -> Measured:
+def measure(old_old: BoolRow, new_old: BoolRow, new_new: BoolRow, seed: int = 0) -> CrossSpaceRecall:
     """Recall@1 of each pair from whether each query's nearest is right, the same queries in the same order."""
     if not len(old_old):
-        return Measured(0.0, 0.0, 0.0, 0, (0.0, 0.0))
+        return CrossSpaceRecall(0.0, 0.0, 0.0, 0, (0.0, 0.0))
     change = new_old.astype(np.float64) - old_old
     rng = np.random.default_rng(seed)
     means: FloatArray = change[rng.integers(len(change), size=(_DRAWS, len(change)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     recalls = [float(right.mean()) for right in (old_old, new_old, new_new)]
-    return Measured(recalls[0], recalls[1], recalls[2], len(change), (float(low), float(high)))
+    return CrossSpaceRecall(recalls[0], recalls[1], recalls[2], len(change), (float(low), float(high)))
 
 
-def objection(measured: Measured, tolerance: float) -> str:
+def reason_against(measured: CrossSpaceRecall, tolerance: float) -> str:
     """Why galleries of the older space must not be searched; nothing where they may."""
     if measured.queries < MIN_IMAGES:
         return f"found {measured.queries} held-out crops of items in the gallery, expected at least {MIN_IMAGES}"

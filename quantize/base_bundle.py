@@ -1,4 +1,4 @@
-"""What a new bundle takes over from an older one, byte for byte: the models that no new network replaces."""
+"""The base bundle: an older bundle whose models a new one keeps, byte for byte, unless a new network replaces them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from quantize.network_spec import Model
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """A model of the older bundle and what that knows of it."""
+class KeptModel:
+    """A model of the base bundle, with its evaluation and provenance."""
 
     name: str
     model: Model
@@ -22,12 +22,14 @@ class Carried:
     waived: list[str]
 
 
-def models_of(base: Manifest, replacing: Sequence[Model]) -> Iterator[Carried]:
-    """The older bundle's models that go on: of each kind, or of an embedder each category, that nothing replaces.
+def kept_models(base: Manifest, replacing: Sequence[Model]) -> Iterator[KeptModel]:
+    """Yield the models of the base bundle that no new model replaces.
+
+    A new model replaces the old one of its kind; a new embedder replaces the old ones in its categories only.
 
     Args:
-        base: the older bundle.
-        replacing: the models of the new one that are trained anew.
+        base: the base bundle.
+        replacing: the new models.
     """
     kinds = {type(model) for model in replacing}
     replaced = {c for model in replacing if isinstance(model, EmbedderModel) for c in model.categories}
@@ -35,15 +37,15 @@ def models_of(base: Manifest, replacing: Sequence[Model]) -> Iterator[Carried]:
     found: list[Model] = [model for model in single if model is not None and type(model) not in kinds]
     for embedder in base.embedders:
         left = [category for category in embedder.categories if category not in replaced]
-        rules = {category: rule for category, rule in embedder.open_set.items() if category in left}
+        open_sets = {category: rule for category, rule in embedder.open_set.items() if category in left}
         galleries = [one for one in embedder.compatible if one.category in left]
-        # how much an outline counts was fitted on the masks of one localiser
-        outlined = {} if LocaliserModel in kinds else {c: rule for c, rule in embedder.outline.items() if c in left}
+        # the weight of silhouettes was fitted on the masks of one localiser
+        silhouette_rules = {} if LocaliserModel in kinds else {c: rule for c, rule in embedder.outline.items() if c in left}
         if left:
-            update = {"categories": left, "open_set": rules, "compatible": galleries, "outline": outlined}
+            update = {"categories": left, "open_set": open_sets, "compatible": galleries, "outline": silhouette_rules}
             found.append(embedder.model_copy(update=update))
     for model in found:
         name = PurePosixPath(model.files[model.ship]).name.removesuffix(f".{model.ship}.onnx")
         waived = [gate for gate in base.waived if gate.rpartition(".")[0] == name]
-        known = base.evaluation.get(name, {}), base.provenance.get("models", {}).get(name, {})
-        yield Carried(name, model, *known, waived)
+        evaluation, provenance = base.evaluation.get(name, {}), base.provenance.get("models", {}).get(name, {})
+        yield KeptModel(name, model, evaluation, provenance, waived)

@@ -1,4 +1,4 @@
-"""One network from its source to the form that ships: export, calibrate, emit INT8, compare, decide."""
+"""Builds one network: export to FP32, calibrate, write INT8, compare the two, choose the form that ships."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from edge.inference.engine import open_engine
 from edge.manifest import Target
 from quantize import calibrate, compare, qdq
 from quantize.dataset import Data
-from quantize.gates import Gate, judge_measurement
+from quantize.gates import Gate, check_measurement
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
 from quantize.network_spec import MAX_BATCH, Spec, conversion_path, read_spec, spec_path, write_spec
 
 log = logging.getLogger(__name__)
 
-PERCENTILES = (100.0, 99.999, 99.99)  # of the activations, tried in turn; the one nearer to FP32 is kept
+PERCENTILES = (100.0, 99.999, 99.99)  # of the activations; the one with outputs nearest to FP32 is kept
 _TRIAL_IMAGES = 24
 T = TypeVar("T")
 Progress = Callable[[Sequence[T], str], Iterable[T]]
@@ -33,18 +33,18 @@ Progress = Callable[[Sequence[T], str], Iterable[T]]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What may ship."""
+    """Conditions on the form that ships."""
 
     precision: Literal["auto", "fp32"] = "auto"
     min_speedup: float = 1 / 0.9  # INT8 must be this much faster
     waived: frozenset[str] = frozenset()  # gates that may fail, as model.gate
     fallback_fp32: bool = False  # ship FP32 instead of refusing where INT8 fails an accuracy gate
-    saturates: bool = False  # INT8 shall be right on CPUs without an 8-bit dot product too
+    saturates: bool = False  # INT8 must also be exact on CPUs without an 8-bit dot product
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network with all its forms and the choice between them."""
+    """A network with its forms and the form that was chosen."""
 
     name: str  # in the bundle: detector, classifier, embedder-<category>
     spec: Spec
@@ -55,15 +55,15 @@ class Network:
     provenance: dict[str, Any]
     failed: list[str] = field(default_factory=list)  # gates that forbid packing, as model.gate
     waived: list[str] = field(default_factory=list)  # gates that failed and were waived
-    int8_accurate: bool = False  # INT8 passes every gate but the one on latency, which is this machine's own
+    int8_accurate: bool = False  # INT8 passes every gate except latency, which depends on this machine
 
 
-def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
-    """Bring a network to FP32 ONNX: a training run is exported, an ONNX file with a spec beside it is copied.
+def export_or_copy(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
+    """Write a network as FP32 ONNX: export a training run, or copy an ONNX file that has a spec beside it.
 
     Raises:
-        TrainError: the run is unusable.
-        QuantizeError: it cannot be exported, or there is no spec.
+        TrainError: the training run cannot be loaded.
+        QuantizeError: the network cannot be exported, or has no spec.
     """
     if source.is_dir():
         from quantize.export import export_fp32
@@ -71,10 +71,10 @@ def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
         return export_fp32(source, fp32)
     if source.suffix != ".onnx" or not source.is_file():
         raise QuantizeError(
-            f"{source}: found neither folder nor ONNX file, expected a training run or an exported model"
+            f"{source} is not a training run or an ONNX file; give a run folder or an exported .onnx model"
         )
     spec = read_spec(spec_file or spec_path(source))
-    spec = spec.model_copy(update={"max_batch": _rows_of(source) or MAX_BATCH})
+    spec = spec.model_copy(update={"max_batch": _fixed_batch_size(source) or MAX_BATCH})
     if source.resolve() != fp32.resolve():
         shutil.copyfile(source, fp32)
         if spec.kind == "finder":
@@ -83,12 +83,12 @@ def obtain(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
     return spec
 
 
-def _rows_of(source: Path) -> int | None:
-    """The batch that an ONNX file is fixed to; None where it is open."""
+def _fixed_batch_size(source: Path) -> int | None:
+    """Return the batch size that an ONNX file is fixed to; None if it is dynamic."""
     try:
         first = onnx.load(str(source), load_external_data=False).graph.input[0]
     except (DecodeError, IndexError) as error:
-        raise QuantizeError(f"{source}: found no ONNX graph with an input ({error}), expected one") from error
+        raise QuantizeError(f"{source}: not an ONNX file with a graph input: {error}") from error
     shape = first.type.tensor_type.shape.dim
     return shape[0].dim_value or None if shape else None
 
@@ -99,29 +99,29 @@ def quantize_network(
     """Write the INT8 form of a network.
 
     Returns:
-        its provenance: calibration digest, number of pictures, chosen percentile, whether it is right on every CPU.
+        its provenance: calibration digest, number of pictures, chosen percentile, whether it is exact on every CPU.
 
     Raises:
-        QuantizeError: the file or the pictures are unusable.
+        QuantizeError: the network or the pictures cannot be read, or the network cannot be quantised.
     """
     prepared = out.with_suffix(".prepared.onnx")
     qdq.prepare(fp32, prepared)
-    batches = calibrate.inputs(progress(pictures, f"calibrate {out.stem}"), spec.preprocess)
-    histograms = calibrate.observe(prepared, batches)
+    batches = calibrate.preprocessed_batches(progress(pictures, f"calibrate {out.stem}"), spec.preprocess)
+    histograms = calibrate.collect_histograms(prepared, batches)
     means = {name: mean for name, histogram in histograms.items() if (mean := histogram.channel_means) is not None}
     trials: list[tuple[float, float]] = []
     for percentile in PERCENTILES:
         ranges = {name: histogram.range(percentile) for name, histogram in histograms.items()}
         trial = out.with_suffix(f".{percentile:g}.onnx")
-        qdq.emit(prepared, ranges, means, trial, saturates=saturates)
-        trials.append((_error_of(spec, fp32, trial, pictures[:_TRIAL_IMAGES]), percentile))
+        qdq.write_int8(prepared, ranges, means, trial, saturates=saturates)
+        trials.append((_quantisation_error(spec, fp32, trial, pictures[:_TRIAL_IMAGES]), percentile))
     error, percentile = min(trials)
     out.with_suffix(f".{percentile:g}.onnx").replace(out)
     for leftover in (prepared, *(out.with_suffix(f".{p:g}.onnx") for p in PERCENTILES)):
         leftover.unlink(missing_ok=True)
     write_spec(out, spec)
     return {
-        "calibration_digest": calibrate.digest(pictures, spec.preprocess),
+        "calibration_digest": calibrate.calibration_digest(pictures, spec.preprocess),
         "calibration_images": len(pictures),
         "percentile": percentile,
         "relative_error": round(error, 5),
@@ -129,11 +129,11 @@ def quantize_network(
     }
 
 
-def _error_of(spec: Spec, fp32: Path, int8: Path, pictures: Sequence[Path]) -> float:
-    """Root mean square difference of the outputs over FP32's own, mean over outputs and pictures."""
+def _quantisation_error(spec: Spec, fp32: Path, int8: Path, pictures: Sequence[Path]) -> float:
+    """Return the RMS difference of the outputs relative to FP32's RMS, averaged over outputs and pictures."""
     engines = [open_engine(path, "onnxruntime") for path in (fp32, int8)]
     errors = []
-    for batch in calibrate.inputs(pictures, spec.preprocess):
+    for batch in calibrate.preprocessed_batches(pictures, spec.preprocess):
         for want, got in zip(*(engine.run(batch) for engine in engines), strict=True):
             want_f, got_f = np.asarray(want, np.float64), np.asarray(got, np.float64)
             errors.append(float(np.sqrt(((want_f - got_f) ** 2).mean() / max(float((want_f**2).mean()), 1e-12))))
@@ -141,7 +141,7 @@ def _error_of(spec: Spec, fp32: Path, int8: Path, pictures: Sequence[Path]) -> f
 
 
 def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.Comparison:
-    """Compare two forms on held-out pictures by the metrics of the network's task.
+    """Compare two forms on held-out pictures with the metrics of the network's kind.
 
     Raises:
         QuantizeError: there is no held-out picture.
@@ -151,23 +151,23 @@ def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.C
         scenes = data.scenes_for(data.held_out_split)
         if not scenes:
             raise QuantizeError(
-                f"detector: found no scenes of split {data.held_out_split!r}, expected some to compare on"
+                f"detector: there are no scenes of split {data.held_out_split!r} to compare on; check --held-out-split"
             )
-        forms = [compare.boxes_of(spec, path, scenes) for path in (fp32, int8)]
+        forms = [compare.detected_boxes(spec, path, scenes) for path in (fp32, int8)]
         return compare.compare_detectors(forms[0], forms[1], scenes, spec.score_threshold)
     held_out = data.held_out_crops(spec)
     if not held_out:
         raise QuantizeError(
-            f"{spec.kind}: found no crops of split {data.held_out_split!r}, expected some to compare on"
+            f"{spec.kind}: there are no crops of split {data.held_out_split!r} to compare on; check --held-out-split"
         )
     if spec.kind == "classifier":
-        seen = [compare.seen_of(spec, path, held_out) for path in (fp32, int8)]
-        return compare.compare_classifiers(seen[0], seen[1], [s.category for s in held_out], spec.labels)
+        outputs = [compare.classifier_outputs(spec, path, held_out) for path in (fp32, int8)]
+        return compare.compare_classifiers(outputs[0], outputs[1], [s.category for s in held_out], spec.labels)
     if spec.kind == "localiser":
-        return compare.compare_localisers(*(compare.masks_of(spec, path, held_out) for path in (fp32, int8)))
+        return compare.compare_localisers(*(compare.object_masks(spec, path, held_out) for path in (fp32, int8)))
     gallery = data.gallery_crops(spec)
     vectors = [
-        compare.Vectors(compare.vectors_of(spec, path, held_out), compare.vectors_of(spec, path, gallery))
+        compare.Vectors(compare.embeddings_of(spec, path, held_out), compare.embeddings_of(spec, path, gallery))
         for path in (fp32, int8)
     ]
     return compare.compare_embedders(vectors[0], vectors[1], held_out, gallery)
@@ -180,18 +180,18 @@ def evaluate(spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float)
         the table for the manifest, and every gate.
 
     Raises:
-        QuantizeError: there is nothing to compare on.
+        QuantizeError: there is no held-out picture.
         EngineError: a form cannot be run.
     """
     comparison = compare_network(spec, fp32, int8, data)
-    fusion = qdq.audit(int8)
-    shown = data.scenes_for(data.held_out_split)[:1] if spec.kind == "detector" else data.held_out_crops(spec)[:1]
-    batch = next(calibrate.inputs([shown[0].path], spec.preprocess))
+    fusion = qdq.measure_fusion(int8)
+    examples = data.scenes_for(data.held_out_split)[:1] if spec.kind == "detector" else data.held_out_crops(spec)[:1]
+    batch = next(calibrate.preprocessed_batches([examples[0].path], spec.preprocess))
     fp32_ms, int8_ms = interleaved_ms([open_engine(path, "onnxruntime") for path in (fp32, int8)], batch)
     gates = [
         *comparison.gates,
-        judge_measurement("fusion", fusion.share, fusion.int8 + fusion.fp32),
-        judge_measurement("latency", int8_ms / fp32_ms, RUNS, limit=1 / min_speedup),
+        check_measurement("fusion", fusion.share, fusion.int8 + fusion.fp32),
+        check_measurement("latency", int8_ms / fp32_ms, RUNS, limit=1 / min_speedup),
     ]
     rows = {name: {"fp32": round(a, 5), "int8": round(b, 5)} for name, (a, b) in comparison.table.items()}
     rows["latency_ms"] = {"fp32": round(fp32_ms, 4), "int8": round(int8_ms, 4)}
@@ -202,7 +202,7 @@ def evaluate(spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float)
         "convolutions": {"int8": fusion.int8, "fp32": fusion.fp32, "fp32_on_purpose": fusion.excluded},
         "gates": {gate.name: gate.row() for gate in gates},
         "measured_on": {
-            "cpu": _machine(),
+            "cpu": _cpu_description(),
             "engine": "onnxruntime",
             "threads": 1,
             "batch": 1,
@@ -213,32 +213,32 @@ def evaluate(spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float)
     return table, gates
 
 
-def _machine() -> str:
+def _cpu_description() -> str:
     return f"{cpu_name()}{' without 8-bit dot product' if qdq.lacks_dot_product(cpu_info()) else ''}"
 
 
-def decide(name: str, gates: Sequence[Gate], policy: Policy) -> tuple[Target, str, list[str], list[str]]:
+def choose_form(name: str, gates: Sequence[Gate], policy: Policy) -> tuple[Target, str, list[str], list[str]]:
     """Choose the form that ships.
 
     Returns:
-        the form, the reason, the gates that forbid packing and those that were waived, each as model.gate.
+        the form, the reason, the failed gates that forbid packing, and the waived gates, each as model.gate.
     """
     latency = next(gate for gate in gates if gate.name == "latency")
     speedup = f"INT8 runs at {1 / latency.value:.2f}x the speed of FP32"
     if not latency.holds and f"{name}.latency" not in policy.waived:
-        return "fp32", f"{speedup} on {_machine()}, expected at least {1 / latency.limit.value:.2f}x", [], []
+        return "fp32", f"{speedup} on {_cpu_description()}, expected at least {1 / latency.limit.value:.2f}x", [], []
     failed = [gate for gate in gates if not gate.holds]
     waived = [f"{name}.{gate.name}" for gate in failed if f"{name}.{gate.name}" in policy.waived]
-    forbidding = [gate for gate in failed if f"{name}.{gate.name}" not in policy.waived]
-    reasons = "; ".join(str(gate) for gate in forbidding)
-    if forbidding and policy.fallback_fp32:
+    blocking = [gate for gate in failed if f"{name}.{gate.name}" not in policy.waived]
+    reasons = "; ".join(str(gate) for gate in blocking)
+    if blocking and policy.fallback_fp32:
         return "fp32", f"INT8 fails {reasons}", [], []
-    if forbidding:
-        return "ort-u8", f"INT8 fails {reasons}", [f"{name}.{gate}" for gate in forbidding], []
-    unsure = [gate.name for gate in gates if gate.verdict == "insufficient data"]
+    if blocking:
+        return "ort-u8", f"INT8 fails {reasons}", [f"{name}.{gate}" for gate in blocking], []
+    uncertain = [gate.name for gate in gates if gate.verdict == "insufficient data"]
     return (
         "ort-u8",
-        f"{speedup}; gates hold" + (f", too few images to be sure of {unsure}" if unsure else ""),
+        f"{speedup}; gates hold" + (f", too few images to be sure of {uncertain}" if uncertain else ""),
         [],
         waived,
     )
@@ -253,30 +253,30 @@ def build_network(
     progress: Progress[Path],
     spec_file: Path | None = None,
 ) -> Network:
-    """Bring one network to the form that ships.
+    """Export, quantise and compare one network, and choose the form that ships.
 
     Args:
         name: in the bundle.
         source: a training run or an ONNX file.
-        folder: for the files that are made.
-        data: to calibrate and compare on.
-        policy: what may ship.
+        folder: where the files are written.
+        data: pictures to calibrate and compare on.
+        policy: conditions on the form that ships.
         progress: wraps the calibration pictures.
-        spec_file: of an ONNX file, where it is not beside it.
+        spec_file: spec of an ONNX file, if it is not beside the file.
 
     Raises:
-        TrainError: the run is unusable.
-        QuantizeError: it cannot be exported, quantised or compared.
+        TrainError: the training run cannot be loaded.
+        QuantizeError: the network cannot be exported, quantised or compared.
     """
     fp32 = folder / f"{name}.fp32.onnx"
-    spec = obtain(source, fp32, spec_file)
+    spec = export_or_copy(source, fp32, spec_file)
     if spec.kind == "embedder" and not spec.categories:
         spec = spec.model_copy(update={"categories": sorted({s.category for s in data.samples})})
     provenance: dict[str, Any] = {"fp32_sha256": sha256_of(fp32), "training": spec.record}
     if spec.kind == "finder":
-        return Network(name, spec, {"fp32": fp32}, "fp32", "its correlation is float32", {}, provenance)
+        return Network(name, spec, {"fp32": fp32}, "fp32", "finders run in FP32", {}, provenance)
     if policy.precision == "fp32":
-        return Network(name, spec, {"fp32": fp32}, "fp32", "asked for", {}, provenance)
+        return Network(name, spec, {"fp32": fp32}, "fp32", "requested", {}, provenance)
     crops = [s.path for s in data.calibration_crops(spec)]
     pictures = [s.path for s in data.scenes_for(data.calibration_split)] if spec.kind == "detector" else crops
     if not pictures:
@@ -285,7 +285,7 @@ def build_network(
     int8 = folder / f"{name}.ort-u8.onnx"
     provenance |= quantize_network(spec, fp32, pictures, int8, saturates=policy.saturates, progress=progress)
     table, gates = evaluate(spec, fp32, int8, data, policy.min_speedup)
-    ship, why, failed, waived = decide(name, gates, policy)
+    ship, why, failed, waived = choose_form(name, gates, policy)
     log.info("%s: ships %s: %s", name, ship, why)
     accurate = all(gate.holds for gate in gates if gate.name != "latency")
     forms: dict[Target, Path] = {"fp32": fp32, "ort-u8": int8}

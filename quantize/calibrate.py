@@ -1,7 +1,7 @@
-"""Calibration: from a fixed list of real pictures to one value range per activation, in constant memory.
+"""Calibration: the value range of each activation over a fixed list of pictures, in constant memory.
 
-ONNX Runtime's histogram calibrators keep every activation of every picture; here each picture is run once and only
-a histogram of fixed size per tensor survives it. The digest names pictures and preprocessing.
+ONNX Runtime's histogram calibrators keep every activation of every picture. Here each picture runs once, and only one
+histogram of fixed size per tensor is kept. The digest identifies the pictures and the preprocessing.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ BINS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values of one activation that the quantised form keeps."""
+    """The range of one activation that INT8 represents."""
 
     low: float
     high: float
 
 
 class Histogram:
-    """Counts values over a span that doubles when it is outgrown: constant memory, one pass."""
+    """A histogram whose span doubles when a value exceeds it: one pass, constant memory."""
 
     def __init__(self) -> None:
-        self.low, self.high = np.inf, -np.inf  # of all values seen
+        self.low, self.high = np.inf, -np.inf  # of all values
         self._span = 0.0  # bins cover -span..span
         self._counts = np.zeros(BINS, np.int64)
         self._sums: NDArray[np.float64] | None = None  # of each channel's mean
@@ -52,7 +52,7 @@ class Histogram:
         """
         low, high = float(values.min()), float(values.max())
         if not np.isfinite(low) or not np.isfinite(high):
-            raise QuantizeError(f"found activations from {low} to {high}, expected finite ones")
+            raise QuantizeError(f"activations range from {low} to {high}; the network must give finite values")
         self.low, self.high = min(self.low, low), max(self.high, high)
         largest = max(abs(low), abs(high))
         if self._span == 0.0:
@@ -69,11 +69,11 @@ class Histogram:
 
     @property
     def channel_means(self) -> NDArray[np.float64] | None:
-        """The mean of each channel of a map; None of what is no map."""
+        """Mean of each channel; None if the tensor is not a 4-D map."""
         return None if self._sums is None else self._sums / self._pictures
 
     def range(self, percentile: float) -> Range:
-        """The span that holds this percentage of the values on each side; 100: all of them. Zero is always inside."""
+        """Return the range that holds this percentage of the values on each side. It always includes zero."""
         if percentile >= 100.0:
             return Range(min(self.low, 0.0), max(self.high, 0.0))
         share = self._counts.cumsum() / self._counts.sum()
@@ -83,8 +83,8 @@ class Histogram:
         return Range(min(max(float(low), self.low), 0.0), max(min(float(high), self.high), 0.0))
 
 
-def digest(paths: Sequence[Path], preprocess: Preprocess) -> str:
-    """Name a calibration set: SHA-256 over the files' contents, in order, and the preprocessing.
+def calibration_digest(paths: Sequence[Path], preprocess: Preprocess) -> str:
+    """Return the SHA-256 over the preprocessing and the contents of the files, in order.
 
     Raises:
         QuantizeError: a file cannot be read.
@@ -98,15 +98,15 @@ def digest(paths: Sequence[Path], preprocess: Preprocess) -> str:
     return whole.hexdigest()
 
 
-def inputs(paths: Iterable[Path], preprocess: Preprocess) -> Iterator[NDArray[np.generic]]:
-    """Each picture as a batch of one, by the device's own preprocessing."""
+def preprocessed_batches(paths: Iterable[Path], preprocess: Preprocess) -> Iterator[NDArray[np.generic]]:
+    """Yield each picture as a batch of one, with the device's own preprocessing."""
     for path in paths:
         canvas, _ = to_canvas(preprocess, read_image(path))
         yield to_batch(preprocess, [canvas])
 
 
 def _all_tensors(model: Path) -> ort.InferenceSession:
-    """A network that gives every float tensor as an output."""
+    """Load a network with every float tensor as an output."""
     try:
         graph_model = onnx.shape_inference.infer_shapes(onnx.load(str(model)))
         graph = graph_model.graph
@@ -119,17 +119,17 @@ def _all_tensors(model: Path) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # would fuse tensors away
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # optimising would remove tensors
         return ort.InferenceSession(graph_model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX and ONNX Runtime raise types of their own C++ bindings
         raise QuantizeError(f"{model}: cannot load for calibration: {str(error).splitlines()[0][:300]}") from error
 
 
-def observe(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Histogram]:
-    """Run a network and count the values of each of its float activations.
+def collect_histograms(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Histogram]:
+    """Run a network and return a histogram of each float activation.
 
     Raises:
-        QuantizeError: the network cannot be loaded or run, or there was no batch.
+        QuantizeError: the network cannot be loaded or run, or there is no batch.
     """
     session = _all_tensors(model)
     floats = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
@@ -150,5 +150,5 @@ def observe(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Hi
         if feed.name in histograms:
             histograms[feed.name].add(np.asarray(batch, np.float32))
     if count == 0:
-        raise QuantizeError(f"{model}: found no calibration pictures, expected 100 to 300")
+        raise QuantizeError(f"{model}: there are no calibration pictures; give 100 to 300")
     return histograms

@@ -20,7 +20,7 @@ TARGET_CPUS = ("this", "dot-product", "any")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb: 0 done, 1 our error in one line, 2 usage."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for ours in ("quantize", "edge", "trainer"):  # onnxruntime's quantiser narrates on the root logger
         logging.getLogger(ours).setLevel(arguments.log_level.upper())
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-quantize", description="Turn trained networks into INT8 models and a bundle for devices."
     )
@@ -197,7 +197,7 @@ def _export(arguments: argparse.Namespace) -> int:
 def _quantize(arguments: argparse.Namespace) -> int:
     from quantize.build import quantize_network
     from quantize.network_spec import read_spec, spec_path
-    from quantize.qdq import audit
+    from quantize.qdq import measure_fusion
 
     spec = read_spec(spec_path(arguments.fp32))
     data = _data(arguments)
@@ -210,7 +210,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
         saturates=_saturates(arguments.target_cpu),
         progress=_progress,
     )
-    fusion = audit(arguments.out)
+    fusion = measure_fusion(arguments.out)
     print(f"{arguments.out}: {fusion.int8} INT8 and {fusion.fp32} FP32 convolutions, {json.dumps(done)}")
     return 0
 

@@ -1,4 +1,4 @@
-"""FP32 beside INT8: the same held-out pictures through both, by the device's own stages; one row per metric."""
+"""Comparison of FP32 and INT8: both run on the same held-out pictures, through the device's own stages."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.imaging.image import read_image
-from edge.imaging.silhouette import Outline
+from edge.imaging.silhouette import Silhouette
 from edge.inference.engine import open_engine
 from edge.inference.postprocess import softmax
-from edge.inference.stages import Classifier, Detector, Embedder, Localiser, Seen
+from edge.inference.stages import Classifier, ClassifierOutput, Detector, Embedder, Localiser
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
 from quantize.average_precision import Boxes, ap50_95, average_precision, match
 from quantize.dataset import Sample, Scene
-from quantize.gates import MIN_IMAGES, Gate, judge
+from quantize.gates import MIN_IMAGES, Gate, check_gate
 from quantize.network_spec import Spec, model_entry
 
-AP_SCORE = 0.05  # boxes below it do not move the average precision
+AP_SCORE = 0.05  # boxes below it do not change the average precision
 BoolRow = NDArray[np.bool_]
 Table = dict[str, tuple[float, float]]  # metric: FP32, INT8
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What changed between two forms of one network."""
+    """Metrics and gates of two forms of one network."""
 
     images: int
     table: Table
@@ -41,23 +41,25 @@ def _whole(picture: Image) -> list[Box]:
     return [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
 
 
-def seen_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> Seen:
-    """What a classifier says of each crop."""
+def classifier_outputs(spec: Spec, path: Path, samples: Iterable[Sample]) -> ClassifierOutput:
+    """Classify each crop with the classifier in an ONNX file."""
     model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
     stage = Classifier(cast("ClassifierModel", model), open_engine(path, "onnxruntime"))
     pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
-    told = [stage.see(picture, _whole(picture), Timings()) for picture in pictures]
-    return Seen(np.concatenate([one.probabilities for one in told]), np.concatenate([one.descriptors for one in told]))
+    outputs = [stage.classify_with_features(picture, _whole(picture), Timings()) for picture in pictures]
+    return ClassifierOutput(
+        np.concatenate([output.probabilities for output in outputs]), np.concatenate([output.descriptors for output in outputs])
+    )
 
 
-def vectors_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
-    """Embedding of each crop, (n, dim), rows of unit length."""
+def embeddings_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
+    """Embed each crop with the embedder in an ONNX file: (n, dim), rows of unit length."""
     model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
-    return embed(Embedder(cast("EmbedderModel", model), open_engine(path, "onnxruntime")), samples)
+    return embed_samples(Embedder(cast("EmbedderModel", model), open_engine(path, "onnxruntime")), samples)
 
 
-def embed(stage: Embedder, samples: Iterable[Sample]) -> FloatArray:
-    """The same by a loaded stage."""
+def embed_samples(stage: Embedder, samples: Iterable[Sample]) -> FloatArray:
+    """Embed each crop with a loaded stage: (n, dim), rows of unit length."""
     rows = []
     for sample in samples:
         picture = sample.crop(stage.model.preprocess.crop_margin)
@@ -70,21 +72,21 @@ def _localiser(spec: Spec, path: Path) -> Localiser:
     return Localiser(cast("LocaliserModel", model), open_engine(path, "onnxruntime"))
 
 
-def masks_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> list[BoolRow]:
-    """Which cells of each crop are the object: (h, w)."""
+def object_masks(spec: Spec, path: Path, samples: Iterable[Sample]) -> list[BoolRow]:
+    """Return the object mask of each crop: (h, w)."""
     stage = _localiser(spec, path)
     pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
     return [stage.locate(picture, _whole(picture), Timings())[0] >= 128 for picture in pictures]
 
 
-def outlines_by(stage: Localiser, samples: Iterable[Sample]) -> list[Outline | None]:
-    """Outline of the object in each crop."""
+def silhouettes_of(stage: Localiser, samples: Iterable[Sample]) -> list[Silhouette | None]:
+    """Return the silhouette of the object in each crop; None where the localiser finds none."""
     pictures = (sample.crop(stage.model.preprocess.crop_margin) for sample in samples)
-    return [stage.outlines(picture, _whole(picture), Timings())[0] for picture in pictures]
+    return [stage.silhouettes(picture, _whole(picture), Timings())[0] for picture in pictures]
 
 
-def boxes_of(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:
-    """Boxes and scores found in each scene, those of low score too."""
+def detected_boxes(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:
+    """Detect boxes in each scene, including boxes below the spec's score threshold."""
     low = spec.model_copy(update={"score_threshold": min(AP_SCORE, spec.score_threshold)})
     model = model_entry(low, {"fp32": "model.onnx"}, "fp32", "")
     stage = Detector(cast("DetectorModel", model), open_engine(path, "onnxruntime"))
@@ -96,25 +98,27 @@ def boxes_of(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:
     return found
 
 
-def compare_classifiers(fp32: Seen, int8: Seen, truth: Sequence[str], labels: Sequence[str]) -> Comparison:
-    """Compare answers; crops of a category without label do not count."""
+def compare_classifiers(
+    fp32: ClassifierOutput, int8: ClassifierOutput, truth: Sequence[str], labels: Sequence[str]
+) -> Comparison:
+    """Compare two classifiers. Crops whose category has no label are ignored."""
     known = np.asarray([name in labels for name in truth], bool)
     target = np.asarray([labels.index(name) for name in truth if name in labels], np.int64)
     a, b = (np.log(np.maximum(form.probabilities[known], 1e-30)) for form in (fp32, int8))
     images = len(target)
     if images == 0:
-        return Comparison(0, {}, tuple(judge(name, 0.0, 0) for name in ("top1", "flip_rate")))
-    right_a, right_b = a.argmax(1) == target, b.argmax(1) == target
+        return Comparison(0, {}, tuple(check_gate(name, 0.0, 0) for name in ("top1", "flip_rate")))
+    correct_a, correct_b = a.argmax(1) == target, b.argmax(1) == target
     flips = float((a.argmax(1) != b.argmax(1)).mean())
-    ratio, error = _paired_ratio(right_a, right_b)
+    ratio, error = _paired_ratio(correct_a, correct_b)
     table: Table = {
-        "top1": (float(right_a.mean()), float(right_b.mean())),
+        "top1": (float(correct_a.mean()), float(correct_b.mean())),
         "expected_calibration_error": (_calibration_error(a, target), _calibration_error(b, target)),
     }
     gates = (
-        judge("top1", ratio, images, error),
-        *_judge_worst("worst_class", right_a, right_b, target),
-        judge("flip_rate", flips, images, float(np.sqrt(flips * (1 - flips) / images))),
+        check_gate("top1", ratio, images, error),
+        *_check_worst_group("worst_class", correct_a, correct_b, target),
+        check_gate("flip_rate", flips, images, float(np.sqrt(flips * (1 - flips) / images))),
     )
     if fp32.descriptors.size:
         rows, more = _compare_rows(fp32.descriptors, int8.descriptors)
@@ -123,12 +127,12 @@ def compare_classifiers(fp32: Seen, int8: Seen, truth: Sequence[str], labels: Se
 
 
 def _compare_rows(fp32: FloatArray, int8: FloatArray) -> tuple[Table, list[Gate]]:
-    """Compare vectors of the same crops, rows of unit length, by their cosines."""
+    """Compare two sets of unit vectors of the same crops, row by row."""
     cosine = (fp32 * int8).sum(axis=1)
     mean, p1 = float(cosine.mean()), float(np.percentile(cosine, 1))
     gates = [
-        judge("cosine_mean", mean, len(cosine), float(cosine.std() / np.sqrt(len(cosine)))),
-        judge("cosine_p1", p1, len(cosine)),
+        check_gate("cosine_mean", mean, len(cosine), float(cosine.std() / np.sqrt(len(cosine)))),
+        check_gate("cosine_p1", p1, len(cosine)),
     ]
     return {"cosine_mean": (1.0, mean), "cosine_p1": (1.0, p1)}, gates
 
@@ -143,29 +147,29 @@ class Vectors:
 
 def compare_embedders(fp32: Vectors, int8: Vectors, queries: Sequence[Sample], gallery: Sequence[Sample]) -> Comparison:
     """Compare nearest items, each query against the gallery of its own category, as on the device."""
-    right_fp32 = nearest_is_right(fp32.queries, fp32.gallery, queries, gallery)
-    right_int8 = nearest_is_right(int8.queries, int8.gallery, queries, gallery)
-    right_mixed = nearest_is_right(int8.queries, fp32.gallery, queries, gallery)
+    correct_fp32 = nearest_is_correct(fp32.queries, fp32.gallery, queries, gallery)
+    correct_int8 = nearest_is_correct(int8.queries, int8.gallery, queries, gallery)
+    correct_mixed = nearest_is_correct(int8.queries, fp32.gallery, queries, gallery)
     items = {(s.category, s.item) for s in gallery}
     counted = np.asarray([(s.category, s.item) in items for s in queries], bool)
-    right_fp32, right_int8, right_mixed = right_fp32[counted], right_int8[counted], right_mixed[counted]
+    correct_fp32, correct_int8, correct_mixed = correct_fp32[counted], correct_int8[counted], correct_mixed[counted]
     names = np.asarray([s.category for s in queries])[counted]
     images = len(names)
     if images == 0:
-        gates = [judge(name, 0.0, 0) for name in ("recall_at_1", "recall_at_1_fp32_gallery")]
+        gates = [check_gate(name, 0.0, 0) for name in ("recall_at_1", "recall_at_1_fp32_gallery")]
     else:
         gates = [
-            judge("recall_at_1", *_in_order(right_fp32, right_int8)),
-            judge("recall_at_1_fp32_gallery", *_in_order(right_fp32, right_mixed)),
-            *_judge_worst("worst_category", right_fp32, right_int8, names),
+            check_gate("recall_at_1", *_ratio_and_error(correct_fp32, correct_int8)),
+            check_gate("recall_at_1_fp32_gallery", *_ratio_and_error(correct_fp32, correct_mixed)),
+            *_check_worst_group("worst_category", correct_fp32, correct_int8, names),
         ]
     table: Table = {}
     if images:
-        table["recall_at_1"] = (float(right_fp32.mean()), float(right_int8.mean()))
-        table["recall_at_1_fp32_gallery"] = (float(right_fp32.mean()), float(right_mixed.mean()))
+        table["recall_at_1"] = (float(correct_fp32.mean()), float(correct_int8.mean()))
+        table["recall_at_1_fp32_gallery"] = (float(correct_fp32.mean()), float(correct_mixed.mean()))
         for name in sorted(set(names)):
             of = names == name
-            table[f"recall_at_1.{name}"] = (float(right_fp32[of].mean()), float(right_int8[of].mean()))
+            table[f"recall_at_1.{name}"] = (float(correct_fp32[of].mean()), float(correct_int8[of].mean()))
     if len(queries):
         rows, more = _compare_rows(fp32.queries, int8.queries)
         table, gates = table | rows, [*gates, *more]
@@ -173,38 +177,38 @@ def compare_embedders(fp32: Vectors, int8: Vectors, queries: Sequence[Sample], g
 
 
 def compare_localisers(fp32: Sequence[BoolRow], int8: Sequence[BoolRow]) -> Comparison:
-    """Compare the masks of the same crops by their overlap; two empty ones agree."""
+    """Compare masks of the same crops by their overlap. Two empty masks count as equal."""
     both = np.asarray([np.count_nonzero(a & b) for a, b in zip(fp32, int8, strict=True)], np.float64)
     either = np.asarray([np.count_nonzero(a | b) for a, b in zip(fp32, int8, strict=True)], np.float64)
     overlap = np.where(either > 0, both / np.maximum(either, 1), 1.0)
     mean = float(overlap.mean())
-    gate = judge("mask_overlap", mean, len(overlap), float(overlap.std() / np.sqrt(len(overlap))))
+    gate = check_gate("mask_overlap", mean, len(overlap), float(overlap.std() / np.sqrt(len(overlap))))
     return Comparison(len(overlap), {"mask_overlap": (1.0, mean)}, (gate,))
 
 
-def nearest_is_right(
+def nearest_is_correct(
     queries: FloatArray, gallery: FloatArray, query_samples: Sequence[Sample], gallery_samples: Sequence[Sample]
 ) -> BoolRow:
-    """Whether the nearest vector of a query's own category is of its item; False where the gallery has none."""
+    """Return whether the nearest gallery vector in the query's category is of its item; False if there is none."""
     categories = np.asarray([s.category for s in gallery_samples])
-    right = np.zeros(len(query_samples), bool)
+    correct = np.zeros(len(query_samples), bool)
     for index, sample in enumerate(query_samples):
         of = np.nonzero(categories == sample.category)[0]
         if len(of):
-            right[index] = gallery_samples[int(of[(gallery[of] @ queries[index]).argmax()])].item == sample.item
-    return right
+            correct[index] = gallery_samples[int(of[(gallery[of] @ queries[index]).argmax()])].item == sample.item
+    return correct
 
 
 def compare_detectors(
     fp32: Sequence[Boxes], int8: Sequence[Boxes], scenes: Sequence[Scene], threshold: float
 ) -> Comparison:
-    """Compare boxes with the truth where scenes have it, and with each other.
+    """Compare the boxes of two detectors with each other, and with true boxes if there are any.
 
     Args:
-        fp32: boxes and scores per scene.
-        int8: the same.
-        scenes: with true boxes, or none at all.
-        threshold: the operating score.
+        fp32: boxes and scores for each scene.
+        int8: boxes and scores for each scene.
+        scenes: all with true boxes, or all without.
+        threshold: the operating score threshold.
     """
     shown = [[(b[s >= threshold], s[s >= threshold]) for b, s in form] for form in (fp32, int8)]
     overlaps, found_by_both = [], []
@@ -216,13 +220,13 @@ def compare_detectors(
     iou = float(np.median(both)) if len(both) else 0.0
     images = len(scenes)
     table: Table = {"matched_iou_median": (1.0, iou)}
-    gates = [judge("matched_iou", iou, images)]
+    gates = [check_gate("matched_iou", iou, images)]
     truths = [scene.boxes_px for scene in scenes]
     if not any(len(truth) for truth in truths):
         share = float(agreed.mean()) if len(agreed) else 0.0
         error = float(np.sqrt(share * (1 - share) / max(1, len(agreed))))
         table["agreement"] = (1.0, share)
-        return Comparison(images, table, (*gates, judge("agreement", share, images, error)))
+        return Comparison(images, table, (*gates, check_gate("agreement", share, images, error)))
     ap = [(average_precision(form, truths, 0.5), ap50_95(form, truths)) for form in (fp32, int8)]
     table["ap50"], table["ap50_95"] = (ap[0][0], ap[1][0]), (ap[0][1], ap[1][1])
     recalled = [
@@ -232,8 +236,8 @@ def compare_detectors(
     table["recall"] = (float(recalled[0].mean()), float(recalled[1].mean()))
     ratio, error = _paired_ratio(recalled[0], recalled[1])
     gates += [
-        judge("ap50_95", _ratio(ap[0][1], ap[1][1]), images),
-        judge("recall", ratio, images, error),
+        check_gate("ap50_95", _ratio(ap[0][1], ap[1][1]), images),
+        check_gate("recall", ratio, images, error),
     ]
     return Comparison(images, table, tuple(gates))
 
@@ -242,32 +246,32 @@ def _ratio(fp32: float, int8: float) -> float:
     return int8 / fp32 if fp32 > 0 else 0.0
 
 
-def _paired_ratio(right_fp32: BoolRow, right_int8: BoolRow) -> tuple[float, float]:
-    """INT8's share of right answers over FP32's, and its standard error from the answers that changed."""
-    share = float(right_fp32.mean())
-    changed = float((right_fp32 != right_int8).mean())
-    return _ratio(share, float(right_int8.mean())), float(np.sqrt(changed / len(right_fp32))) / max(share, 1e-9)
+def _paired_ratio(correct_fp32: BoolRow, correct_int8: BoolRow) -> tuple[float, float]:
+    """Return INT8's accuracy over FP32's, and its standard error from the predictions that changed."""
+    share = float(correct_fp32.mean())
+    changed = float((correct_fp32 != correct_int8).mean())
+    return _ratio(share, float(correct_int8.mean())), float(np.sqrt(changed / len(correct_fp32))) / max(share, 1e-9)
 
 
-def _in_order(right_fp32: BoolRow, right_int8: BoolRow) -> tuple[float, int, float]:
-    ratio, error = _paired_ratio(right_fp32, right_int8)
-    return ratio, len(right_fp32), error
+def _ratio_and_error(correct_fp32: BoolRow, correct_int8: BoolRow) -> tuple[float, int, float]:
+    ratio, error = _paired_ratio(correct_fp32, correct_int8)
+    return ratio, len(correct_fp32), error
 
 
-def _judge_worst(name: str, right_fp32: BoolRow, right_int8: BoolRow, group: NDArray[np.generic]) -> list[Gate]:
-    """Judge the lowest ratio among groups of enough pictures; nothing when all are too small."""
+def _check_worst_group(name: str, correct_fp32: BoolRow, correct_int8: BoolRow, group: NDArray[np.generic]) -> list[Gate]:
+    """Check the lowest ratio among the groups of at least MIN_IMAGES pictures; no gate if there is none."""
     ratios = []
     for key in np.unique(group):
         of = group == key
         if of.sum() >= MIN_IMAGES:
-            ratios.append((_ratio(float(right_fp32[of].mean()), float(right_int8[of].mean())), int(of.sum())))
-    return [judge(name, *min(ratios))] if ratios else []
+            ratios.append((_ratio(float(correct_fp32[of].mean()), float(correct_int8[of].mean())), int(of.sum())))
+    return [check_gate(name, *min(ratios))] if ratios else []
 
 
 def _calibration_error(log_probabilities: FloatArray, target: NDArray[np.int64]) -> float:
-    """Expected calibration error, 15 bins (Guo et al. 2017)."""
+    """Return the expected calibration error with 15 bins (Guo et al. 2017)."""
     probabilities = softmax(log_probabilities)
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == target
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == target
     bins = np.minimum((confidence * 15).astype(int), 14)
-    gaps = [abs(confidence[bins == i].mean() - right[bins == i].mean()) * (bins == i).mean() for i in np.unique(bins)]
+    gaps = [abs(confidence[bins == i].mean() - correct[bins == i].mean()) * (bins == i).mean() for i in np.unique(bins)]
     return float(np.sum(gaps))

@@ -1,4 +1,4 @@
-"""Data sets as the quantiser reads them: labelled crops in `index.csv`, boxed scenes in a COCO-style JSON."""
+"""Readers of the data sets that quantize uses: labelled crops in `index.csv`, scenes with boxes in COCO-style JSON."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from edge.imaging.image import read_image, trim
 from edge.types import FloatArray, Image
 from quantize.network_spec import Spec
 
+_MAX_BOX_PX = 1e6
 _ALIASES = {"category": ("category", "coarse"), "item": ("item", "fine")}
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One crop of one known item."""
+    """One labelled crop."""
 
     path: Path
-    name: str  # as the index writes it
+    name: str  # path as written in the index
     split: str
     category: str
     item: str
-    plain: bool = False  # one object on a plain ground, to be cut out before it is used
+    plain: bool = False  # one object on a plain background; `crop` cuts it out
 
     def crop(self, margin: float) -> Image:
-        """The picture as a device would have cut it out.
+        """Return the picture as a device would crop it.
 
         Args:
-            margin: by which a box grows, in its sizes.
+            margin: how much a box grows, as a fraction of its size.
 
         Raises:
-            CaptureError: it cannot be read.
+            CaptureError: the picture cannot be read.
         """
         picture = read_image(self.path)
         return trim(picture, margin) if self.plain else picture
@@ -46,11 +47,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One frame and the objects in it."""
+    """One frame and its true boxes."""
 
     path: Path
     name: str
-    split: str  # "" where the file names none
+    split: str  # "" if the file gives none
     boxes_px: FloatArray  # (n, 4) x0 y0 x1 y1
 
 
@@ -59,26 +60,33 @@ def read_index(path: Path, root: Path | None = None, plain_splits: Collection[st
 
     Args:
         path: the CSV.
-        root: what its paths are relative to; its own folder by default.
-        plain_splits: whose pictures show one object on a plain ground.
+        root: folder that its paths are relative to; default: the folder of the CSV.
+        plain_splits: splits whose pictures show one object on a plain background.
 
     Raises:
-        QuantizeError: unreadable, a column missing, or no rows.
+        QuantizeError: the CSV cannot be read, lacks a column, or has no rows.
     """
     root = root or path.parent
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except OSError as error:
         raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise QuantizeError(f"{path}: not a UTF-8 CSV file: {error}") from error
     if not rows:
-        raise QuantizeError(f"{path}: found no rows, expected one per crop")
+        raise QuantizeError(f"{path} has no rows; list one crop in each row")
+    header = list(reader.fieldnames or ())
     columns = {}
     for wanted in ("path", "split", "category", "item"):
-        found = [name for name in _ALIASES.get(wanted, (wanted,)) if name in rows[0]]
+        found = [name for name in _ALIASES.get(wanted, (wanted,)) if name in header]
         if not found:
-            raise QuantizeError(f"{path}: found columns {sorted(rows[0])}, expected {wanted!r} among them")
+            raise QuantizeError(f"{path} has no column {wanted!r}; it has {', '.join(header)}")
         columns[wanted] = found[0]
+    for number, row in enumerate(rows, start=1):
+        if empty := [name for name in columns.values() if row[name] is None]:
+            raise QuantizeError(f"{path}: row {number} has no value in column {empty[0]!r}")
     return [
         Sample(
             root / row["path"],
@@ -96,7 +104,7 @@ def read_scenes(path: Path, root: Path | None = None) -> list[Scene]:
     """Read COCO-style boxes: `images` (id, file_name, split if any), `annotations` (image_id, bbox: x y width height).
 
     Raises:
-        QuantizeError: unreadable, or of another form.
+        QuantizeError: the file cannot be read, or is not COCO-style JSON.
     """
     root = root or path.parent
     try:
@@ -104,6 +112,8 @@ def read_scenes(path: Path, root: Path | None = None) -> list[Scene]:
         boxes: dict[object, list[list[float]]] = defaultdict(list)
         for annotation in data["annotations"]:
             x, y, width, height = annotation["bbox"]
+            if not all(abs(value) <= _MAX_BOX_PX for value in (x, y, width, height)):
+                raise ValueError(f"bbox {annotation['bbox']} is not in pixels")
             boxes[annotation["image_id"]].append([x, y, x + width, y + height])
         return [
             Scene(
@@ -116,17 +126,17 @@ def read_scenes(path: Path, root: Path | None = None) -> list[Scene]:
         ]
     except OSError as error:
         raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise QuantizeError(f"{path}: found no COCO-style images and annotations: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise QuantizeError(f"{path}: not COCO-style JSON with images and annotations: {error!r}") from error
 
 
 def of_splits(samples: Sequence[Sample], splits: Collection[str]) -> list[Sample]:
-    """The samples of some splits."""
+    """Return the samples of these splits."""
     return [sample for sample in samples if sample.split in splits]
 
 
 def choose(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Choose samples evenly over the categories; the same ones every time, whatever their order in the index."""
+    """Choose samples evenly over the categories. The choice does not depend on their order in the index."""
     by_category: dict[str, list[Sample]] = defaultdict(list)
     for sample in sorted(samples, key=lambda s: hashlib.sha256(s.name.encode()).digest()):
         by_category[sample.category].append(sample)
@@ -137,17 +147,17 @@ def choose(samples: Sequence[Sample], count: int) -> list[Sample]:
 
 
 def choose_scenes(scenes: Sequence[Scene], count: int) -> list[Scene]:
-    """Choose scenes; the same ones every time."""
+    """Choose scenes. The choice does not depend on their order."""
     return sorted(scenes, key=lambda s: hashlib.sha256(s.name.encode()).digest())[:count]
 
 
-def _served(samples: list[Sample], spec: Spec) -> list[Sample]:
+def _of_categories(samples: list[Sample], spec: Spec) -> list[Sample]:
     return [s for s in samples if spec.kind != "embedder" or s.category in spec.categories]
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The pictures a bundle is built on."""
+    """The pictures that calibration, comparison and galleries use."""
 
     samples: list[Sample]
     scenes: list[Scene]
@@ -158,19 +168,19 @@ class Data:
     held_out_images: int = 1000
 
     def calibration_crops(self, spec: Spec) -> list[Sample]:
-        """Crops to calibrate on, even over the categories."""
-        return choose(_served(of_splits(self.samples, {self.calibration_split}), spec), self.calibration_images)
+        """Return the calibration crops, evenly over the categories."""
+        return choose(_of_categories(of_splits(self.samples, {self.calibration_split}), spec), self.calibration_images)
 
     def held_out_crops(self, spec: Spec) -> list[Sample]:
-        """Crops that neither training nor calibration saw."""
-        return choose(_served(of_splits(self.samples, {self.held_out_split}), spec), self.held_out_images)
+        """Return the crops that neither training nor calibration used."""
+        return choose(_of_categories(of_splits(self.samples, {self.held_out_split}), spec), self.held_out_images)
 
     def gallery_crops(self, spec: Spec) -> list[Sample]:
-        """Reference crops of the categories an embedder serves."""
-        return _served(of_splits(self.samples, self.gallery_splits), spec)
+        """Return the reference crops of the embedder's categories."""
+        return _of_categories(of_splits(self.samples, self.gallery_splits), spec)
 
     def scenes_for(self, split: str) -> list[Scene]:
-        """Scenes of a split; where the file names none, the first go to calibration and the rest are held out."""
+        """Return the scenes of a split. If the file gives no splits, the first scenes calibrate and the rest are held out."""
         named = [scene for scene in self.scenes if scene.split == split]
         if any(scene.split for scene in self.scenes):
             count = self.calibration_images if split == self.calibration_split else self.held_out_images

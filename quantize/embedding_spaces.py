@@ -1,4 +1,4 @@
-"""The spaces that the embedders of a bundle map to: which parts their vectors have, and what names them."""
+"""Embedding spaces of a bundle: the parts of each embedder's vectors, and the id of the space."""
 
 from __future__ import annotations
 
@@ -11,45 +11,43 @@ from quantize.build import Network
 from quantize.network_spec import Model
 
 
-def named(
+def assign_embedding_spaces(
     models: Sequence[Model], networks: Sequence[Network], provenance: Mapping[str, Any], share: float
 ) -> list[Model]:
-    """Give each embedder that is packed anew the classifier's part of its vectors, if any, and its space a name.
+    """Set heads, classifier share and space id of each new embedder.
 
     Args:
-        models: of the bundle: those of the networks, in their order, then those taken from another bundle.
-        networks: that are packed anew.
+        models: of the bundle: first those of the new networks, in their order, then those of the base bundle.
+        networks: the new networks.
         provenance: of every model, by name.
-        share: of a cosine, what the classifier's descriptor counts.
+        share: weight of the classifier's descriptor in each cosine.
 
     Raises:
-        QuantizeError: no classifier describes crops, or another one has a part in an embedder that is taken over.
+        QuantizeError: the classifier has no descriptor, or an embedder of the base bundle needs the old classifier.
     """
     classifier = next((model for model in models if isinstance(model, ClassifierModel)), None)
     parts: list[Head] = []
-    taken: dict[str, Any] | None = None
+    descriptor: dict[str, Any] | None = None
     if share:
         if classifier is None or not classifier.descriptor_dim:
-            found = "no classifier" if classifier is None else "a classifier that does not describe"
-            raise QuantizeError(
-                f"found {found}, expected one trained with descriptor_dim, for it shall have {share:g} of each cosine"
-            )
-        master, given = provenance["classifier"]["fp32_sha256"], classifier.preprocess.model_dump(mode="json")
+            found = "the bundle has no classifier" if classifier is None else "the classifier has no descriptor"
+            raise QuantizeError(f"classifier share {share:g}: {found}; train one with descriptor_dim")
+        fp32_sha256, preprocess = provenance["classifier"]["fp32_sha256"], classifier.preprocess.model_dump(mode="json")
         parts = [Head(name="classifier", dim=classifier.descriptor_dim)]
-        taken = {"fp32": master, "preprocess": given, "share": share}
-    judged: list[Model] = []
+        descriptor = {"fp32": fp32_sha256, "preprocess": preprocess, "share": share}
+    finished: list[Model] = []
     for model, network in zip(models, networks, strict=False):
         if not isinstance(model, EmbedderModel):
-            judged.append(model)
+            finished.append(model)
             continue
         heads = [*network.spec.heads, *parts]
-        space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, heads, taken)
-        judged.append(model.model_copy(update={"heads": heads, "classifier_share": share, "space_id": space}))
-    for carried in models[len(networks) :]:
-        if isinstance(carried, EmbedderModel) and carried.classifier_share and classifier in models[: len(networks)]:
+        space = embedding_space_id(network.provenance["fp32_sha256"], network.spec.preprocess, heads, descriptor)
+        finished.append(model.model_copy(update={"heads": heads, "classifier_share": share, "space_id": space}))
+    for kept in models[len(networks) :]:
+        if isinstance(kept, EmbedderModel) and kept.classifier_share and classifier in models[: len(networks)]:
             raise QuantizeError(
-                f"the embedder of {carried.categories} is taken over and has a part of its vectors from the "
-                "classifier before, found a new classifier, expected a new embedder, too"
+                f"the embedder of {', '.join(kept.categories)} in the base bundle uses the descriptor of the old "
+                "classifier; give a new embedder together with the new classifier"
             )
-        judged.append(carried)
-    return judged
+        finished.append(kept)
+    return finished

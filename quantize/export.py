@@ -1,4 +1,4 @@
-"""A trained network to FP32 ONNX: camera bytes in, normalisation folded into the graph. The torch door."""
+"""Exports a trained network to FP32 ONNX that takes camera bytes. The only module here that imports torch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from edge.durable import write_durably
 from edge.errors import QuantizeError
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.manifest import Preprocess
-from quantize import fold_normalisation as fold
+from quantize.fold_normalisation import drop_unused, fold_normalisation, pool_by_average_pool
 from quantize.network_spec import Spec, conversion_path, write_spec
 
 log = logging.getLogger(__name__)
 
 OPSET = 17
-PARITY = 1e-3  # largest difference, relative to the largest output, that float arithmetic may explain
-PADDING_PARITY = 5e-2  # the same for the folded graph, whose zero padding is a slightly other grey
+PARITY = 1e-3  # largest allowed difference, relative to the largest output: float rounding
+PADDING_PARITY = 5e-2  # the same for the folded graph, whose zero padding is a slightly different grey
 
 
 class CameraInput(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """Bytes (n, h, w, 3) to the normalised floats (n, 3, h, w) that a network was trained on."""
+    """Converts bytes (n, h, w, 3) to the normalised floats (n, 3, h, w) that a network was trained on."""
 
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
@@ -42,38 +42,38 @@ class CameraInput(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return self.network(image.permute(0, 3, 1, 2).float() * self.scale + self.bias)
 
 
-def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold_normalisation: bool = True) -> bool:
-    """Export a network in eval mode, fold its normalisation, prove both against torch, and write the spec beside it.
+def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold: bool = True) -> bool:
+    """Export a network, fold its normalisation, compare both with torch, and write the spec beside the file.
 
     Args:
         network: in eval mode.
         spec: of the network.
         out_onnx: the file to write.
-        fold_normalisation: what is never quantised gains nothing by it, and stays exact without.
+        fold: fold the normalisation. A network that is never quantised gains nothing and stays exact without it.
 
     Returns:
-        whether the normalisation could be folded into the first convolution.
+        whether the normalisation was folded into the first convolution.
 
     Raises:
-        QuantizeError: the exporter failed, or the file does not compute what torch computes.
+        QuantizeError: the export failed, or the file does not compute what torch computes.
     """
     wrapped = CameraInput(network, spec.preprocess).eval()
     size = (spec.preprocess.height, spec.preprocess.width)
     out_onnx.parent.mkdir(parents=True, exist_ok=True)
     _trace(wrapped, spec, size, out_onnx)
     model = onnx.load(str(out_onnx))
-    fold.pool_by_average_pool(model)
-    fold.drop_unused(model)
+    pool_by_average_pool(model)
+    drop_unused(model)
     onnx.save(model, str(out_onnx))
     difference = _difference(wrapped, model, size)
     if not difference <= PARITY:
         raise QuantizeError(
-            f"{out_onnx}: differs from torch by {difference:.1e} of its largest output, at most {PARITY}"
+            f"{out_onnx}: differs from torch by {difference:.1e} of its largest output, expected at most {PARITY}"
         )
     plain = model.SerializeToString()
-    folded = fold_normalisation and fold.fold_normalisation(model)
+    folded = fold and fold_normalisation(model)
     if folded:
-        fold.drop_unused(model)
+        drop_unused(model)
         onnx.checker.check_model(model)
         difference = _difference(wrapped, model, size)
         folded = difference <= PADDING_PARITY
@@ -88,7 +88,7 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold_normal
 def _trace(wrapped: nn.Module, spec: Spec, size: tuple[int, int], out_onnx: Path) -> None:
     try:
         with warnings.catch_warnings():
-            # The exporter that needs no onnxscript is deprecated; it also warns of every shape it traces as a constant.
+            # The exporter that needs no onnxscript is deprecated. It also warns of each shape it traces as a constant.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 wrapped,
@@ -105,7 +105,7 @@ def _trace(wrapped: nn.Module, spec: Spec, size: tuple[int, int], out_onnx: Path
 
 
 def _difference(wrapped: nn.Module, model: onnx.ModelProto, size: tuple[int, int]) -> float:
-    """Largest difference from torch on noise over a smooth picture, relative to the largest output."""
+    """Return the largest difference from torch on a noisy gradient, relative to the largest output."""
     generator = np.random.default_rng(0)
     ramp = np.linspace(0, 200, size[1])[None, None, :, None]
     batch = (ramp + generator.integers(0, 56, (2, *size, 3))).astype(np.uint8)
@@ -123,14 +123,14 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
     """Export a training run (`model.safetensors`, `model.json`).
 
     Raises:
-        TrainError: the run is unusable.
-        QuantizeError: it cannot be exported faithfully.
+        TrainError: the training run cannot be loaded.
+        QuantizeError: the export failed, or the file does not compute what torch computes.
     """
     from trainer.models.networks import Describing, load_model
 
     network, card = load_model(run_folder)
     if card.kind == "finder" and not card.shared_trunk:
-        raise QuantizeError(f"{run_folder}: found a finder with two trunks, expected one that shares its trunk")
+        raise QuantizeError(f"{run_folder}: this finder has two trunks; only a finder with a shared trunk can be exported")
     outputs = {
         "detector": [f"stride_{stride}" for stride in card.strides],
         "classifier": ["logits", "descriptor"] if card.descriptor_dim else ["logits"],
@@ -157,7 +157,7 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
     if card.finder is None:
         export_module(Describing(network) if card.descriptor_dim else network, spec, out_onnx)
         return spec
-    export_module(network.represent, spec, out_onnx, fold_normalisation=False)
+    export_module(network.represent, spec, out_onnx, fold=False)
     stride, given = card.finder.map_stride, card.preprocess
     maps = torch.rand(2, card.finder.maps + card.guide, given.height // stride, given.width // stride)
     _export_conversion(network.conversion, maps, conversion_path(out_onnx))
@@ -165,7 +165,7 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
 
 
 def _export_conversion(network: nn.Module, maps: Any, out_onnx: Path) -> None:
-    """Export a finder's conversion: float32 heat maps (n, maps, h, w) in, one heat map (n, h, w) out."""
+    """Export the conversion network of a finder: heat maps (n, maps, h, w) float32 in, one heat map (n, h, w) out."""
     names = ["maps", "heat"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in _trace
@@ -179,5 +179,5 @@ def _export_conversion(network: nn.Module, maps: Any, out_onnx: Path) -> None:
     difference = float(np.abs(wanted - got).max()) / max(float(np.abs(wanted).max()), 1e-6)
     if not difference <= PARITY:
         raise QuantizeError(
-            f"{out_onnx}: differs from torch by {difference:.1e} of its largest output, at most {PARITY}"
+            f"{out_onnx}: differs from torch by {difference:.1e} of its largest output, expected at most {PARITY}"
         )

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.gallery.rerank import RERANKED
-from edge.imaging.silhouette import Outline, align, overlaps
-from edge.manifest import OutlineRule
+from edge.imaging.silhouette import Silhouette, align, overlaps
+from edge.manifest import SilhouetteRule
 from edge.types import FloatArray
 from quantize.dataset import Sample
 
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 13))  # that are tried
-OFF = OutlineRule()
+OFF = SilhouetteRule()
 Mode = Literal["absolute", "aligned", "iou_only"]
 
 
@@ -33,7 +33,7 @@ class Similarities:
     aligned: FloatArray
     own: NDArray[np.int64]  # (queries,), the column of the crop's own item, -1 where the gallery has none
 
-    def fused(self, rule: OutlineRule) -> FloatArray:
+    def fused(self, rule: SilhouetteRule) -> FloatArray:
         """Scores by a rule, (queries, items); -1 beyond the items that are re-ranked."""
         overlap = self.aligned if rule.mode == "aligned" else self.absolute
         weight = 1.0 if rule.mode == "iou_only" else rule.weight
@@ -43,19 +43,19 @@ class Similarities:
             scores = np.where(self.cosine >= least, scores, np.float32(-1.0))
         return scores
 
-    def right(self, rule: OutlineRule) -> NDArray[np.bool_]:
+    def right(self, rule: SilhouetteRule) -> NDArray[np.bool_]:
         """Whether each crop's own item is the first: (queries,)."""
         return np.asarray(self.fused(rule).argmax(axis=1) == self.own, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
-class OutlineFit:
+class SilhouetteFit:
     """A rule and what it gains on the crops it was fitted on."""
 
-    rule: OutlineRule
+    rule: SilhouetteRule
     queries: int
     without: float  # Recall@1 by the vectors alone
-    best: OutlineRule  # of all that were tried, whether it pays or not
+    best: SilhouetteRule  # of all that were tried, whether it pays or not
     gain: float  # of the best, in Recall@1
     error: float  # standard error of that gain
 
@@ -71,42 +71,42 @@ class OutlineFit:
         }
 
 
-def fit_rule(similar: Similarities, modes: Sequence[Mode] = ("absolute", "aligned")) -> OutlineFit:
+def fit_rule(similar: Similarities, modes: Sequence[Mode] = ("absolute", "aligned")) -> SilhouetteFit:
     """Choose mode and weight by Recall@1, the smallest weight among equals; off where it does not pay."""
     before = similar.right(OFF)
     if not len(before):
-        return OutlineFit(OFF, 0, 0.0, OFF, 0.0, 0.0)
-    tried = [OutlineRule(mode=mode, weight=weight) for weight in WEIGHTS for mode in modes]
+        return SilhouetteFit(OFF, 0, 0.0, OFF, 0.0, 0.0)
+    tried = [SilhouetteRule(mode=mode, weight=weight) for weight in WEIGHTS for mode in modes]
     best = max(tried, key=lambda rule: float(similar.right(rule).mean()))
     change = similar.right(best).astype(np.float64) - before
     gain, error = float(change.mean()), float(change.std() / np.sqrt(len(change)))
     pays = gain - 1.96 * error > 0
-    return OutlineFit(best if pays else OFF, len(before), float(before.mean()), best, gain, error)
+    return SilhouetteFit(best if pays else OFF, len(before), float(before.mean()), best, gain, error)
 
 
 def similarities(
     queries: FloatArray,
-    query_outlines: Sequence[Outline | None],
+    query_silhouettes: Sequence[Silhouette | None],
     query_items: Sequence[str],
     gallery: FloatArray,
-    gallery_outlines: Sequence[Outline | None],
+    gallery_silhouettes: Sequence[Silhouette | None],
     gallery_items: Sequence[str],
 ) -> Similarities:
     """Compare crops of one category with its gallery pictures.
 
     Args:
         queries: (n, dim), rows of unit length.
-        query_outlines: of each query, None where none was found.
+        query_silhouettes: of each query, None where none was found.
         query_items: of each query.
         gallery: (m, dim), rows of unit length.
-        gallery_outlines: of each picture.
+        gallery_silhouettes: of each picture.
         gallery_items: of each picture.
     """
     items = sorted(set(gallery_items))
     rows_of = [np.nonzero(np.asarray(gallery_items) == item)[0] for item in items]
     cosine = _best(np.asarray(queries @ gallery.T, np.float32), rows_of)
-    by_item = [[gallery_outlines[int(row)] for row in rows] for rows in rows_of]
-    absolute, aligned = (_overlaps(query_outlines, by_item, cosine, moved=moved) for moved in (False, True))
+    by_item = [[gallery_silhouettes[int(row)] for row in rows] for rows in rows_of]
+    absolute, aligned = (_overlaps(query_silhouettes, by_item, cosine, moved=moved) for moved in (False, True))
     column = {item: number for number, item in enumerate(items)}
     return Similarities(cosine, absolute, aligned, np.array([column.get(i, -1) for i in query_items], np.int64))
 
@@ -116,7 +116,7 @@ def _best(similar: FloatArray, rows_of: Sequence[NDArray[np.int64]]) -> FloatArr
 
 
 def _overlaps(
-    queries: Sequence[Outline | None], by_item: Sequence[Sequence[Outline | None]], cosine: FloatArray, *, moved: bool
+    queries: Sequence[Silhouette | None], by_item: Sequence[Sequence[Silhouette | None]], cosine: FloatArray, *, moved: bool
 ) -> FloatArray:
     known = [[align(o) if moved else o for o in outlines if o is not None] for outlines in by_item]
     found = cosine.copy()  # where either shows no outline, the cosine stands for the overlap
@@ -131,10 +131,10 @@ def _overlaps(
 
 
 def by_item(
-    samples: Sequence[Sample], outlines: Sequence[Outline | None], rows: Sequence[int]
+    samples: Sequence[Sample], outlines: Sequence[Silhouette | None], rows: Sequence[int]
 ) -> dict[str, NDArray[np.uint8]]:
     """The outlines of some gallery pictures, (n, outline.SIZE) for each item that has any."""
-    found: dict[str, list[Outline]] = {}
+    found: dict[str, list[Silhouette]] = {}
     for row in rows:
         if (shown := outlines[row]) is not None:
             found.setdefault(samples[row].item, []).append(shown)

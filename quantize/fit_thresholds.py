@@ -36,7 +36,7 @@ _PRIOR = (0.1, 0.6)  # standard deviations of a category's steepness, relative, 
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoredCrop:
     """What the packed models say of one held-out crop."""
 
     item: str  # that it shows
@@ -45,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Predictions:
     """What was answered to crops, while some items were left out; one row for each time a crop was asked."""
 
     item: NDArray[np.str_]  # that was shown
@@ -55,15 +55,15 @@ class Answers:
     known: NDArray[np.bool_]  # whether the gallery had the item
     weight: float = 1.0  # of a row: a crop that is asked twenty times says no more than once
 
-    def of(self, rows: NDArray[np.bool_]) -> Answers:
+    def of(self, rows: NDArray[np.bool_]) -> Predictions:
         """Some of the rows."""
-        return Answers(
+        return Predictions(
             self.item[rows], self.category[rows], self.score[rows], self.right[rows], self.known[rows], self.weight
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class ThresholdFit:
     """An open-set rule and how it does on the crops it was fitted on."""
 
     open_set: OpenSet
@@ -85,18 +85,18 @@ class Fit:
 
 
 def leave_items_out(
-    asked: Sequence[Asked],
+    asked: Sequence[ScoredCrop],
     items: Mapping[str, Sequence[str]],
     *,
     rounds: int = ROUNDS,
     share: float = SHARE_LEFT_OUT,
     seed: int = 0,
-) -> Answers:
+) -> Predictions:
     """Answer every crop in each round, with a share of all items out of the gallery.
 
     Args:
         asked: held-out crops.
-        items: of the gallery by category, in the order of `Asked.scores`.
+        items: of the gallery by category, in the order of `ScoredCrop.scores`.
         rounds: draws of the items that are left out.
         share: of the items.
         seed: of the draws.
@@ -108,7 +108,7 @@ def leave_items_out(
         left = set(rng.choice(catalogue, max(1, round(share * len(catalogue))), replace=False).tolist())
         rows += [answer(crop, items, left) for crop in asked]
     category, score, right, known = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Answers(
+    return Predictions(
         np.asarray([crop.item for crop in asked] * (rounds if catalogue else 0), np.str_),
         np.asarray(category, np.str_),
         np.asarray(score, np.float64),
@@ -118,7 +118,7 @@ def leave_items_out(
     )
 
 
-def answer(crop: Asked, items: Mapping[str, Sequence[str]], left: set[str]) -> tuple[str, float, bool, bool]:
+def answer(crop: ScoredCrop, items: Mapping[str, Sequence[str]], left: set[str]) -> tuple[str, float, bool, bool]:
     """Category and cosine of the nearest item as a device would choose it, whether it is right, whether it could be."""
     hits = {}
     for category in crop.categories:
@@ -136,8 +136,8 @@ def answer(crop: Asked, items: Mapping[str, Sequence[str]], left: set[str]) -> t
     return decision.category.name, decision.match.score, decision.match.item_id == crop.item, known
 
 
-def fit(answers: Answers, categories: Sequence[str], false_accept: float | None = None) -> dict[str, Fit]:
-    """Fit every category; the manifest's defaults where there are too few answers to fit any.
+def fit(answers: Predictions, categories: Sequence[str], false_accept: float | None = None) -> dict[str, ThresholdFit]:
+    """ThresholdFit every category; the manifest's defaults where there are too few answers to fit any.
 
     Args:
         answers: of `leave_items_out`.
@@ -148,12 +148,12 @@ def fit(answers: Answers, categories: Sequence[str], false_accept: float | None 
     reached = answers.of(answers.category != "")
     if min(int(reached.right.sum()), int((~reached.known).sum())) < MIN_ANSWERS:
         rule = f"default, fewer than {MIN_ANSWERS} answers"
-        return {name: _report(OpenSet(), answers.of(answers.category == name), rule) for name in categories}
-    pooled = _logistic(reached)
+        return {name: _evaluate_fit(OpenSet(), answers.of(answers.category == name), rule) for name in categories}
+    pooled = _fit_logistic(reached)
     curves = {}
     for name in categories:
         own = answers.of(answers.category == name)
-        curves[name] = _logistic(own, pooled) if len(own.score) else pooled
+        curves[name] = _fit_logistic(own, pooled) if len(own.score) else pooled
     logits = np.full(len(answers.score), -np.inf)
     for name, (slope, midpoint) in curves.items():
         rows = answers.category == name
@@ -162,7 +162,7 @@ def fit(answers: Answers, categories: Sequence[str], false_accept: float | None 
     rate = float(np.clip(reached.right.mean(), 0.5, 0.95))
     least = math.log(rate / (1 - rate))
     unknown = answers.of(~answers.known)
-    points = {share: max(least, _accepting(unknown, logits[~answers.known], share)) for share in shares}
+    points = {share: max(least, _logit_accepting(unknown, logits[~answers.known], share)) for share in shares}
     fits = {}
     for name, (slope, midpoint) in curves.items():
         thresholds = {f"{share:g}": round(_cosine(points[share], slope, midpoint), 4) for share in shares}
@@ -180,11 +180,11 @@ def fit(answers: Answers, categories: Sequence[str], false_accept: float | None 
             if false_accept is None
             else f"accepts {false_accept:.3g} of the unknown"
         )
-        fits[name] = _report(open_set, answers.of(answers.category == name), why)
+        fits[name] = _evaluate_fit(open_set, answers.of(answers.category == name), why)
     return fits
 
 
-def _accepting(unknown: Answers, logits: NDArray[np.float64], share: float) -> float:
+def _logit_accepting(unknown: Predictions, logits: NDArray[np.float64], share: float) -> float:
     """The logit above which this share of unknown objects lies.
 
     The share is read from a smooth curve through the logits, as wide as the number of items asks for (Silverman 1986).
@@ -209,9 +209,9 @@ def _cosine(logit: float, slope: float, midpoint: float) -> float:
     return float(np.clip(midpoint + logit / slope, -1.0, 1.0))
 
 
-def _report(open_set: OpenSet, own: Answers, rule: str) -> Fit:
+def _evaluate_fit(open_set: OpenSet, own: Predictions, rule: str) -> ThresholdFit:
     accepted = own.score >= open_set.threshold
-    return Fit(
+    return ThresholdFit(
         open_set,
         int(own.known.sum()),
         int((~own.known).sum()),
@@ -221,7 +221,7 @@ def _report(open_set: OpenSet, own: Answers, rule: str) -> Fit:
     )
 
 
-def _logistic(answers: Answers, prior: tuple[float, float] | None = None) -> tuple[float, float]:
+def _fit_logistic(answers: Predictions, prior: tuple[float, float] | None = None) -> tuple[float, float]:
     """Slope and midpoint of the share of right answers, by Newton's method on smoothed targets (Platt 1999).
 
     Args:

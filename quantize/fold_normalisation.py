@@ -1,11 +1,11 @@
-"""Fold a network's normalisation into its first convolution, so that camera bytes go in.
+"""Folds a network's normalisation into its first convolution, so that the network takes camera bytes.
 
     conv(x * scale + bias)  ->  conv'(u8 - centre)
 
-`centre` is one whole number for all channels, because a quantised convolution knows one zero point: its input is then
-the camera's bytes as they are, with no multiplication before it (measured, 96 px, one AVX2 thread: 0.48 ms instead of
-1.18 ms, of which 0.98 ms was the quantised multiplication and addition). The interior is exact. The convolution's zero
-padding, which was the mean colour, becomes the grey `centre`: the same where 255 * mean is one whole number.
+`centre` is one whole number for all channels, because a quantised convolution has one zero point. Its input is then
+the camera's bytes, without a multiplication before it (measured, 96 px, one AVX2 thread: 0.48 ms instead of 1.18 ms, of
+which 0.98 ms was the quantised multiplication and addition). The interior is exact. The zero padding of the convolution,
+which was the mean colour, becomes the grey `centre`. The two are equal if 255 * mean is one whole number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CENTRED = "image_centred"
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
-    """Every named constant of a graph."""
+    """Return every named constant of a graph."""
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -28,12 +28,12 @@ def constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
 
 
 def consumers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
-    """The nodes that read a tensor."""
+    """Return the nodes that read a tensor."""
     return [node for node in graph.node if name in node.input]
 
 
 def _chain(graph: onnx.GraphProto) -> list[onnx.NodeProto] | None:
-    """Transpose, Cast, Mul, Add, Conv from the input on, where nothing else reads in between."""
+    """Return Transpose, Cast, Mul, Add, Conv from the input on; None if the graph does not start with that chain."""
     name, nodes = graph.input[0].name, []
     for wanted in ("Transpose", "Cast", "Mul", "Add", "Conv"):
         readers = consumers(graph, name)
@@ -50,13 +50,13 @@ def _per_channel(node: onnx.NodeProto, known: dict[str, NDArray[np.generic]]) ->
 
 
 def fold_normalisation(model: onnx.ModelProto) -> bool:
-    """Fold in place; say whether the graph had the form for it. Otherwise it is left as it was."""
+    """Fold the normalisation in place and return True; leave a graph of another form unchanged and return False."""
     graph = model.graph
     chain = _chain(graph)
     known = constants(graph)
     if chain is None or chain[-1].input[1] not in known:
         return False
-    _, cast, mul, add, conv = chain  # the transposition stays: of bytes, not of floats
+    _, cast, mul, add, conv = chain  # the transposition stays; it moves bytes, not floats
     if any(a.name == "group" and a.i != 1 for a in conv.attribute):
         return False
     scale, bias = _per_channel(mul, known), _per_channel(add, known)
@@ -80,7 +80,7 @@ def fold_normalisation(model: onnx.ModelProto) -> bool:
 
 
 def pool_by_average_pool(model: onnx.ModelProto) -> None:
-    """Write a mean over height and width as GlobalAveragePool, in place: ONNX Runtime quantises only that form."""
+    """Replace a mean over height and width with GlobalAveragePool, in place. ONNX Runtime quantises only that form."""
     graph = model.graph
     known = constants(graph)
     for node in [n for n in graph.node if n.op_type == "ReduceMean"]:
@@ -101,7 +101,7 @@ def pool_by_average_pool(model: onnx.ModelProto) -> None:
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
-    """Drop constants and initialisers that no node reads, in place."""
+    """Remove constants and initialisers that no node reads, in place."""
     graph = model.graph
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for node in [n for n in graph.node if n.op_type == "Constant" and n.output[0] not in used]:

@@ -1,7 +1,7 @@
-"""Accuracy and speed gates: how much an INT8 network may differ from its FP32 master, and whether it does.
+"""Accuracy and speed gates: limits on how much an INT8 network may differ from its FP32 original.
 
-A gate compares one number with one limit. It passes when the number reaches the limit with its 95 % bound as well,
-says `insufficient data` when only the number does or when too few pictures were compared, and fails otherwise.
+A gate compares one number with one limit. It passes if the number and its 95 % bound reach the limit. It reports
+`insufficient data` if only the number does, or if too few pictures were compared. Otherwise it fails.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from types import MappingProxyType
 from typing import Literal
 
 Verdict = Literal["pass", "insufficient data", "fail"]
-MIN_IMAGES = 30  # fewer say nothing
+MIN_IMAGES = 30  # with fewer, a gate decides nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a gate expects."""
+    """The value that a gate requires."""
 
     at_least: bool  # False: at most
     value: float
@@ -35,7 +35,7 @@ LIMITS = MappingProxyType(
         "ap50_95": Limit(at_least=True, value=0.99),
         "recall": Limit(at_least=True, value=0.99),  # at the operating threshold
         "matched_iou": Limit(at_least=True, value=0.95),  # median of boxes both find
-        "agreement": Limit(at_least=True, value=0.97),  # FP32's boxes that INT8 finds; where there is no truth
+        "agreement": Limit(at_least=True, value=0.97),  # FP32's boxes that INT8 finds; used without true boxes
         "mask_overlap": Limit(at_least=True, value=0.97),  # mean over crops, of INT8's mask with FP32's
         "fusion": Limit(at_least=True, value=0.95),  # convolutions that run as INT8
         "latency": Limit(at_least=False, value=0.9),  # INT8's median time over FP32's
@@ -55,7 +55,7 @@ class Gate:
 
     @property
     def holds(self) -> bool:
-        """Whether INT8 may ship as far as this gate goes: reached, on enough pictures to say anything."""
+        """Whether this gate lets INT8 ship: the limit is reached, on at least MIN_IMAGES pictures."""
         return self.verdict == "pass" or (
             self.verdict == "insufficient data" and self.images >= MIN_IMAGES and _reaches(self.value, self.limit)
         )
@@ -65,7 +65,7 @@ class Gate:
         return f"{self.name} {self.value:.4f} ({sense} {self.limit.value:g}, {self.images} samples: {self.verdict})"
 
     def row(self) -> dict[str, object]:
-        """The gate as the manifest holds it."""
+        """Return the gate as the manifest stores it."""
         return {
             "value": round(self.value, 5),
             "limit": self.limit.value,
@@ -75,15 +75,15 @@ class Gate:
         }
 
 
-def judge(name: str, value: float, images: int, error: float = 0.0, limit: float | None = None) -> Gate:
-    """Judge one number.
+def check_gate(name: str, value: float, images: int, error: float = 0.0, limit: float | None = None) -> Gate:
+    """Compare one statistic over pictures with its limit.
 
     Args:
         name: a key of LIMITS.
-        value: what was measured.
-        images: how many pictures it was measured on.
-        error: its standard error, from paired answers.
-        limit: instead of the table's.
+        value: the measured statistic.
+        images: number of pictures it was measured on.
+        error: its standard error, from paired predictions.
+        limit: replaces the limit in LIMITS.
     """
     expected = LIMITS[name] if limit is None else Limit(LIMITS[name].at_least, limit)
     bound = value - 1.96 * error if expected.at_least else value + 1.96 * error
@@ -96,8 +96,8 @@ def judge(name: str, value: float, images: int, error: float = 0.0, limit: float
     return Gate(name, value, expected, images, verdict)
 
 
-def judge_measurement(name: str, value: float, samples: int, limit: float | None = None) -> Gate:
-    """Judge a number that is no statistic over pictures: speed, fusion."""
+def check_measurement(name: str, value: float, samples: int, limit: float | None = None) -> Gate:
+    """Compare a number that is not a statistic over pictures (speed, fusion) with its limit."""
     expected = LIMITS[name] if limit is None else Limit(LIMITS[name].at_least, limit)
     return Gate(name, value, expected, samples, "pass" if _reaches(value, expected) else "fail")
 

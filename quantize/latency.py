@@ -1,7 +1,7 @@
-"""How long two forms of a network take on one thread.
+"""Latency of two forms of a network on one thread.
 
-They run in turn, and what is counted is the CPU time of that thread, which on an idle machine is the time that passes:
-on a busy one (load 10 on two cores) passing time differed by a third between runs, CPU time by a tenth.
+The forms run in turn. The measure is the CPU time of the thread, which equals wall time on an idle machine. On a busy
+machine (load 10 on two cores) wall time differed by a third between runs, CPU time by a tenth.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def interleaved_ms(
     runs: int = RUNS,
     clock_s: Callable[[], float] = time.thread_time,
 ) -> list[float]:
-    """Median milliseconds of each engine on one batch.
+    """Return the median milliseconds of each engine on one batch.
 
     Args:
-        engines: that run in the calling thread.
-        batch: their input.
-        runs: of each.
+        engines: engines that run in the calling thread.
+        batch: input of every engine.
+        runs: number of runs of each engine.
         clock_s: CPU seconds of the calling thread.
     """
     for engine in engines:
@@ -46,7 +46,7 @@ def interleaved_ms(
 
 
 def cpu_info() -> str:
-    """What Linux says of the processor; nothing elsewhere."""
+    """Return the text of /proc/cpuinfo; empty on systems other than Linux."""
     try:
         return Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -54,7 +54,7 @@ def cpu_info() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name, for tables."""
+    """Return the name of the processor, for tables."""
     names = [
         line.partition(":")[2].strip() for line in cpu_info().splitlines() if line.startswith(("model name", "Model"))
     ]

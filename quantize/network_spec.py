@@ -1,4 +1,4 @@
-"""A network on its way into a bundle: an FP32 ONNX file and, beside it, how to feed and read it."""
+"""Spec of a network: a JSON file beside its FP32 ONNX file that describes input, outputs and postprocessing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_BATCH = 8  # crops of one frame, or frames of several cameras, in one run
 
 
 class Spec(BaseModel):
-    """What is true of a network whatever its precision. Saved as `<model>.json` beside `<model>.onnx`."""
+    """Properties of a network that do not depend on its precision. Saved as `<model>.json` beside `<model>.onnx`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -42,29 +42,29 @@ class Spec(BaseModel):
     categories: list[str] = []  # embedder
     heads: list[Head] = []  # embedder
     finder: FinderShape | None = None
-    channels: int = 0  # finder: of its representations
-    guide: int = 0  # finder: channels of the scene that its conversion sees
+    channels: int = 0  # finder: channels of its representation
+    guide: int = 0  # finder: channels of the scene that its conversion network reads
     score_threshold: float = 0.3  # detector, finder
     iou_threshold: float = 0.6  # detector
     temperature: float = 1.0  # classifier
     threshold: float = 0.5  # classifier: below it the category is unknown
-    descriptor_dim: int = 0  # classifier: numbers of its second output
-    max_batch: int = MAX_BATCH  # rows at once; of an ONNX file, what its graph is fixed to
+    descriptor_dim: int = 0  # classifier: length of its second output
+    max_batch: int = MAX_BATCH  # largest batch; the fixed batch size of an ONNX file that has one
     record: dict[str, Any] = {}  # seed, data, recipe and metrics, as the trainer wrote them
 
 
 def spec_path(onnx: Path) -> Path:
-    """Where the spec of an ONNX file lies."""
+    """Return the path of the spec of an ONNX file."""
     return onnx.with_suffix(".json")
 
 
 def conversion_path(onnx: Path) -> Path:
-    """Where the conversion network of a finder's ONNX file lies."""
+    """Return the path of the conversion network of a finder's ONNX file."""
     return onnx.with_name(f"{onnx.name.split('.')[0]}.conversion.onnx")
 
 
 def write_spec(onnx: Path, spec: Spec) -> None:
-    """Write the spec beside its ONNX file."""
+    """Write a spec beside its ONNX file."""
     write_durably(spec_path(onnx), spec.model_dump_json(indent=1).encode())
 
 
@@ -72,10 +72,10 @@ def read_spec(path: Path) -> Spec:
     """Read a spec.
 
     Raises:
-        QuantizeError: missing, or not a spec.
+        QuantizeError: the file is missing or is not a spec.
     """
     try:
-        return Spec.model_validate_json(path.read_text())
+        return Spec.model_validate_json(path.read_bytes())
     except OSError as error:
         raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
     except ValidationError as error:
@@ -83,14 +83,14 @@ def read_spec(path: Path) -> Spec:
 
 
 def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, conversion: str | None = None) -> Model:
-    """The manifest's entry of a network, but for what is fitted when a bundle is packed.
+    """Return the manifest entry of a network, without the values that packing fits.
 
     Args:
         spec: of the network.
-        files: its forms, in the bundle.
-        ship: the form that won.
-        why: it did.
-        conversion: of a finder, in the bundle.
+        files: path of each form in the bundle.
+        ship: the form that was chosen.
+        why: the reason for that choice.
+        conversion: path of a finder's conversion network in the bundle.
 
     Raises:
         QuantizeError: the spec lacks what its kind needs.
@@ -106,11 +106,11 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
     }
     if spec.kind == "localiser":
         if len(spec.strides) != 1:
-            raise QuantizeError(f"localiser: found strides {spec.strides}, expected one")
+            raise QuantizeError(f"localiser: found {len(spec.strides)} strides, expected 1")
         return LocaliserModel(**shared, stride=spec.strides[0])
     if spec.kind == "finder":
         if spec.finder is None or conversion is None:
-            raise QuantizeError("finder: found no shape or no conversion network, expected both")
+            raise QuantizeError("finder: the spec has no shape, or the conversion network is missing; export the finder again")
         return FinderModel(
             **shared,
             shape=spec.finder,
@@ -120,7 +120,7 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
             score_threshold=spec.score_threshold,
         )
     if spec.kind != "embedder" and not spec.labels:
-        raise QuantizeError(f"{spec.kind}: found no labels, expected at least one")
+        raise QuantizeError(f"{spec.kind}: the spec has no labels; give at least one")
     if spec.kind == "detector":
         return DetectorModel(
             **shared,
@@ -140,5 +140,5 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
             descriptor_dim=spec.descriptor_dim,
         )
     if not spec.heads:
-        raise QuantizeError("embedder: found no heads, expected at least one")
+        raise QuantizeError("embedder: the spec has no heads; give at least one")
     return EmbedderModel(**shared, categories=spec.categories, heads=spec.heads, space_id="0" * 64)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle.bundle import Bundle, read_bundle
-from edge.bundle.golden_probes import prove_stages
+from edge.bundle.golden_probes import run_probes
 from edge.durable import fsync_folder, fsync_tree, sha256_of
 from edge.errors import QuantizeError
-from edge.gallery.item_vectors import gathered
-from edge.gallery.rerank import Outlines, outlines_for
+from edge.gallery.item_vectors import shrink_to_centroid
+from edge.gallery.rerank import GallerySilhouettes, silhouettes_for
 from edge.inference.stages import Stages, load_stages
 from edge.manifest import (
     ClassifierModel,
@@ -33,7 +33,7 @@ from edge.manifest import (
     FinderModel,
     LocaliserModel,
     Manifest,
-    OutlineRule,
+    SilhouetteRule,
     Probe,
     Target,
     parse_manifest,
@@ -44,7 +44,7 @@ from quantize import embedding_spaces as spaces
 from quantize import fit_silhouettes as outline
 from quantize import fit_thresholds as openset
 from quantize.build import Network
-from quantize.compare import Vectors, embed, outlines_by
+from quantize.compare import Vectors, embed_samples, silhouettes_of
 from quantize.dataset import Data, choose
 from quantize.latency import cpu_name
 from quantize.network_spec import Model, conversion_path, model_entry
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "bundle.json"
 _TOOLS = ("finesight", "numpy", "onnx", "onnxruntime", "torch", "timm")
-GATHERING = 0.5
+DEFAULT_GATHERING = 0.5
 _PROBE_POOL = 400  # crops that are asked, to choose probes from
 
 
@@ -75,12 +75,12 @@ class Order:
     # Of a cosine, what the classifier's descriptor counts; None: as in the base, or nothing.
     classifier_share: float | None = None
     gathering: float | None = (
-        None  # of the galleries' vectors, see edge.gallery.item_vectors; None: as in the base, or GATHERING
+        None  # of the galleries' vectors, see edge.gallery.item_vectors; None: as in the base, or DEFAULT_GATHERING
     )
 
 
 @dataclass(slots=True)
-class _Contents:
+class _BundleContents:
     """A bundle while it is being put together."""
 
     folder: Path
@@ -90,7 +90,7 @@ class _Contents:
     provenance: dict[str, Any] = field(default_factory=dict)
     waived: list[str] = field(default_factory=list)
     galleries: dict[str, Gallery] = field(default_factory=dict)
-    outlines: dict[str, Outlines] = field(default_factory=dict)  # of the categories where they count
+    outlines: dict[str, GallerySilhouettes] = field(default_factory=dict)  # of the categories where they count
 
 
 def pack(order: Order, networks: Sequence[Network], data: Data) -> Manifest:
@@ -102,7 +102,7 @@ def pack(order: Order, networks: Sequence[Network], data: Data) -> Manifest:
         BundleError: the packed bundle cannot be read back.
         EngineError: a packed model cannot be run.
     """
-    refuse_failed(networks)
+    require_gates(networks)
     if order.classifier_share and not any(network.spec.kind == "embedder" for network in networks):
         raise QuantizeError(
             f"found a classifier's share of {order.classifier_share:g} and no embedder, expected one that takes it"
@@ -112,7 +112,7 @@ def pack(order: Order, networks: Sequence[Network], data: Data) -> Manifest:
     order.out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{order.out.name}.", dir=order.out.parent))
     try:
-        manifest = _fill(order, networks, data, folder)
+        manifest = _write_contents(order, networks, data, folder)
         folder.chmod(0o755)
         fsync_tree(folder)
         folder.rename(order.out)
@@ -122,7 +122,7 @@ def pack(order: Order, networks: Sequence[Network], data: Data) -> Manifest:
     return manifest
 
 
-def refuse_failed(networks: Sequence[Network]) -> None:
+def require_gates(networks: Sequence[Network]) -> None:
     """Refuse to pack networks of which a gate fails.
 
     Raises:
@@ -134,8 +134,8 @@ def refuse_failed(networks: Sequence[Network]) -> None:
         )
 
 
-def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -> Manifest:
-    contents = _Contents(folder)
+def _write_contents(order: Order, networks: Sequence[Network], data: Data, folder: Path) -> Manifest:
+    contents = _BundleContents(folder)
     (folder / "models").mkdir()
     older = [read_bundle(path) for path in order.compatible_with]
     base = None if order.base is None else read_bundle(order.base)
@@ -144,9 +144,9 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     if share is None:
         share = max((one.classifier_share for one in before), default=0.0)
     if gathering is None:
-        gathering = max((one.gathering for one in before), default=GATHERING)
+        gathering = max((one.gathering for one in before), default=DEFAULT_GATHERING)
     for network in networks:
-        entry = _place(network, folder, keep_both=order.keep_both)
+        entry = _copy_forms(network, folder, keep_both=order.keep_both)
         if isinstance(entry, EmbedderModel):
             entry = entry.model_copy(update={"gathering": gathering})
         evaluation = {"ship": network.ship, "why": network.why, **network.evaluation}
@@ -155,19 +155,19 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
         contents.provenance[network.name] = network.provenance
         contents.waived += network.waived
     if base is not None:
-        _take_over(base, contents)
+        _copy_base_models(base, contents)
     contents.models = spaces.named(contents.models, networks, contents.provenance, share)
     stages = load_stages(folder, _manifest(order, contents), "onnxruntime")
     if any(network.spec.kind == "localiser" for network in networks):
-        _fit_outlines(contents, stages, networks, data)
-    _fit_open_sets(contents, stages, networks, data, order.false_accept)
+        _fit_silhouettes(contents, stages, networks, data)
+    _fit_thresholds(contents, stages, networks, data, order.false_accept)
     if older:
         _declare_compatible(older, contents, stages, networks, data, order.tolerance)
     manifest = _manifest(order, contents)
     if order.with_probes:
-        _place_probes(contents, stages, data)
+        _write_probes(contents, stages, data)
         manifest = _manifest(order, contents)
-        failed = [proof for proof in prove_stages(folder, manifest.probes, stages) if not proof.passed]
+        failed = [proof for proof in run_probes(folder, manifest.probes, stages) if not proof.passed]
         if failed:
             raise QuantizeError(f"probes: found {len(failed)} answered differently when asked again, first {failed[0]}")
     text = manifest.model_dump_json(by_alias=True, indent=1)
@@ -176,7 +176,7 @@ def _fill(order: Order, networks: Sequence[Network], data: Data, folder: Path) -
     return manifest
 
 
-def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
+def _copy_forms(network: Network, folder: Path, *, keep_both: bool) -> Model:
     """Copy the forms that ship."""
     wanted: list[Target] = [network.ship]
     if keep_both:
@@ -192,9 +192,9 @@ def _place(network: Network, folder: Path, *, keep_both: bool) -> Model:
     return model_entry(network.spec, files, network.ship, network.why, conversion)
 
 
-def _take_over(base: Bundle, contents: _Contents) -> None:
+def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:
     """Copy what no network of the order replaces: models, what is known of them, and their probes."""
-    for carried in carry.models_of(base.manifest, contents.models):
+    for carried in carry.kept_models(base.manifest, contents.models):
         further = [carried.model.conversion] if isinstance(carried.model, FinderModel) else []
         for path in (*carried.model.files.values(), *further):
             if (contents.folder / path).exists():
@@ -213,10 +213,10 @@ def _take_over(base: Bundle, contents: _Contents) -> None:
             contents.probes.append(probe.model_copy(update={"path": path}))
 
 
-def _fit_open_sets(
-    contents: _Contents, stages: Stages, networks: Sequence[Network], data: Data, false_accept: float | None
+def _fit_thresholds(
+    contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data, false_accept: float | None
 ) -> None:
-    """Fit a rule per category, by the forms that ship: with them a gallery is embedded."""
+    """ThresholdFit a rule per category, by the forms that ship: with them a gallery is embedded."""
     specs = [network.spec for network in networks if network.spec.kind == "embedder"]
     contents.galleries = reference([crop for spec in specs for crop in data.gallery_crops(spec)], stages)
     held_out = [crop for spec in specs for crop in data.held_out_crops(spec)]
@@ -235,8 +235,8 @@ def _fit_open_sets(
             contents.evaluation[network.name]["open_set"] = {category: fit.row() for category, fit in own.items()}
 
 
-def _fit_outlines(contents: _Contents, stages: Stages, networks: Sequence[Network], data: Data) -> None:
-    """Fit how much outlines count, by the forms that ship; where they pay, those of the gallery are kept."""
+def _fit_silhouettes(contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data) -> None:
+    """ThresholdFit how much outlines count, by the forms that ship; where they pay, those of the gallery are kept."""
     assert stages.localiser is not None
     for number, network in enumerate(networks):
         model = contents.models[number]
@@ -244,9 +244,9 @@ def _fit_outlines(contents: _Contents, stages: Stages, networks: Sequence[Networ
             continue
         reference, held_out = data.gallery_crops(network.spec), data.held_out_crops(network.spec)
         crops, embedder = (held_out, reference), stages.embedders[model.categories[0]]
-        vectors = [embed(embedder, samples) for samples in crops]
-        outlines = [outlines_by(stages.localiser, samples) for samples in crops]
-        rules: dict[str, OutlineRule] = {}
+        vectors = [embed_samples(embedder, samples) for samples in crops]
+        outlines = [silhouettes_of(stages.localiser, samples) for samples in crops]
+        rules: dict[str, SilhouetteRule] = {}
         rows: dict[str, Any] = {}
         for category in model.categories:
             asked, known = ([i for i, s in enumerate(samples) if s.category == category] for samples in crops)
@@ -257,7 +257,7 @@ def _fit_outlines(contents: _Contents, stages: Stages, networks: Sequence[Networ
                 vectors[0][asked],
                 [outlines[0][i] for i in asked],
                 [held_out[i].item for i in asked],
-                gathered(vectors[1][known], items, model.gathering),
+                shrink_to_centroid(vectors[1][known], items, model.gathering),
                 [outlines[1][i] for i in known],
                 items,
             )
@@ -266,14 +266,14 @@ def _fit_outlines(contents: _Contents, stages: Stages, networks: Sequence[Networ
             log.info("%s: %s: outline %s", network.name, category, rows[category])
             if fit.rule.counts:
                 rules[category] = fit.rule
-                contents.outlines[category] = outlines_for(fit.rule, outline.by_item(reference, outlines[1], known))
+                contents.outlines[category] = silhouettes_for(fit.rule, outline.by_item(reference, outlines[1], known))
         contents.models[number] = model.model_copy(update={"outline": rules})
         contents.evaluation[network.name]["outline"] = rows
 
 
 def _declare_compatible(
     older: Sequence[Bundle],
-    contents: _Contents,
+    contents: _BundleContents,
     stages: Stages,
     networks: Sequence[Network],
     data: Data,
@@ -285,8 +285,8 @@ def _declare_compatible(
         if not isinstance(model, EmbedderModel):
             continue
         crops = data.held_out_crops(network.spec), data.gallery_crops(network.spec)
-        vectors = Vectors(*(embed(stages.embedders[model.categories[0]], part) for part in crops))
-        judged = [v for old in older for v in compatible.verdicts(old, model, vectors, crops, tolerance)]
+        vectors = Vectors(*(embed_samples(stages.embedders[model.categories[0]], part) for part in crops))
+        judged = [v for old in older for v in compatible.check_compatibility(old, model, vectors, crops, tolerance)]
         told: dict[str, Any] = {}
         for verdict in judged:
             log.info("%s: %s", network.name, verdict)
@@ -297,8 +297,8 @@ def _declare_compatible(
             contents.evaluation[network.name]["compatible"] = told
 
 
-def _place_probes(contents: _Contents, stages: Stages, data: Data) -> None:
-    kept = [proof.probe for proof in prove_stages(contents.folder, contents.probes, stages) if proof.passed]
+def _write_probes(contents: _BundleContents, stages: Stages, data: Data) -> None:
+    kept = [proof.probe for proof in run_probes(contents.folder, contents.probes, stages) if proof.passed]
     for probe in contents.probes:
         if probe not in kept:  # another classifier may see another category in it
             (contents.folder / probe.path).unlink()
@@ -319,18 +319,18 @@ def _place_probes(contents: _Contents, stages: Stages, data: Data) -> None:
         )
 
 
-def _manifest(order: Order, contents: _Contents) -> Manifest:
+def _manifest(order: Order, contents: _BundleContents) -> Manifest:
     text = {
         "schema": 1,
         "bundle_id": order.bundle_id,
         "sequence": order.sequence,
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "runtimes": _common_targets(contents.models),
-        "files": [entry.model_dump() for entry in _entries(contents.folder)],
-        "detector": _only(contents.models, DetectorModel),
-        "classifier": _only(contents.models, ClassifierModel),
-        "localiser": _only(contents.models, LocaliserModel),
-        "finder": _only(contents.models, FinderModel),
+        "files": [entry.model_dump() for entry in _file_entries(contents.folder)],
+        "detector": _single(contents.models, DetectorModel),
+        "classifier": _single(contents.models, ClassifierModel),
+        "localiser": _single(contents.models, LocaliserModel),
+        "finder": _single(contents.models, FinderModel),
         "embedders": [model.model_dump() for model in contents.models if isinstance(model, EmbedderModel)],
         "probes": [probe.model_dump() for probe in contents.probes],
         "evaluation": contents.evaluation,
@@ -347,7 +347,7 @@ def _manifest(order: Order, contents: _Contents) -> Manifest:
         raise QuantizeError(f"bundle {order.bundle_id}: {str(error).splitlines()[-2].strip()}") from error
 
 
-def _only(
+def _single(
     models: Sequence[Model], kind: type[DetectorModel | ClassifierModel | LocaliserModel | FinderModel]
 ) -> dict[str, Any] | None:
     found = [model for model in models if isinstance(model, kind)]
@@ -362,7 +362,7 @@ def _common_targets(models: Sequence[Model]) -> list[Target]:
     return [t for t, forms in runnable.items() if all(forms & set(model.files) for model in models)]
 
 
-def _entries(folder: Path) -> Iterable[FileEntry]:
+def _file_entries(folder: Path) -> Iterable[FileEntry]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             name = path.relative_to(folder).as_posix()

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge.gallery.item_vectors import gathered, widened
-from edge.gallery.rerank import RERANKED, Outlines
-from edge.imaging.silhouette import Outline
+from edge.gallery.item_vectors import shrink_to_centroid, augment_views
+from edge.gallery.rerank import RERANKED, GallerySilhouettes
+from edge.imaging.silhouette import Silhouette
 from edge.inference.stages import Embedder, Stages
 from edge.recognition.decision import categories_to_search
 from edge.telemetry.timing import Timings
 from edge.types import Box, Category, FloatArray, Hit, Image
 from quantize.dataset import Sample
-from quantize.fit_thresholds import Asked
+from quantize.fit_thresholds import ScoredCrop
 from quantize.probes import Gallery
 
 
@@ -35,9 +35,9 @@ def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
         rows: list[tuple[str, FloatArray]] = []
         for item, crops in listed.items():  # the pictures of one item at a time are held
             pictures = [sample.crop(embedder.model.preprocess.crop_margin) for sample in crops]
-            rows += [(item, _vector(view, embedder)) for view in widened(pictures)]
+            rows += [(item, _vector(view, embedder)) for view in augment_views(pictures)]
         named = tuple(item for item, _ in rows)
-        vectors = gathered(np.stack([row for _, row in rows]), named, embedder.model.gathering)
+        vectors = shrink_to_centroid(np.stack([row for _, row in rows]), named, embedder.model.gathering)
         galleries[category] = Gallery(vectors, named)
     return galleries
 
@@ -51,8 +51,8 @@ def ask(
     samples: Sequence[Sample],
     stages: Stages,
     galleries: Mapping[str, Gallery],
-    outlines: Mapping[str, Outlines] | None = None,
-) -> list[Asked]:
+    outlines: Mapping[str, GallerySilhouettes] | None = None,
+) -> list[ScoredCrop]:
     """Classify and embed each crop as a device would, and compare it with every item of the likely categories.
 
     Args:
@@ -72,16 +72,16 @@ def ask(
         searched = [category.name for category in categories if category.name in galleries]
         vectors = {one: _embed(sample, one) for one in {stages.embedders[name] for name in searched}}
         scores = {
-            name: best_by_item(vectors[stages.embedders[name]], galleries[name], items[name]) for name in searched
+            name: best_score_by_item(vectors[stages.embedders[name]], galleries[name], items[name]) for name in searched
         }
         counting = [name for name in searched if name in (outlines or {})]
         if outlines and counting and (shown := _outline(sample, stages)) is not None:
-            scores |= {name: reranked(scores[name], items[name], outlines[name], shown) for name in counting}
-        heard.append(Asked(sample.item, categories, scores))
+            scores |= {name: rerank_scores(scores[name], items[name], outlines[name], shown) for name in counting}
+        heard.append(ScoredCrop(sample.item, categories, scores))
     return heard
 
 
-def best_by_item(vector: FloatArray, gallery: Gallery, items: Sequence[str]) -> FloatArray:
+def best_score_by_item(vector: FloatArray, gallery: Gallery, items: Sequence[str]) -> FloatArray:
     """The best cosine of a unit vector with each item, (items,)."""
     position = {item: i for i, item in enumerate(items)}
     best = np.full(len(items), -1.0, np.float32)
@@ -89,7 +89,7 @@ def best_by_item(vector: FloatArray, gallery: Gallery, items: Sequence[str]) -> 
     return best
 
 
-def reranked(scores: FloatArray, items: Sequence[str], outlines: Outlines, outline: Outline) -> FloatArray:
+def rerank_scores(scores: FloatArray, items: Sequence[str], outlines: GallerySilhouettes, outline: Silhouette) -> FloatArray:
     """The best scores fused with the outlines' overlap, (items,); -1 beyond those that are re-ranked."""
     best = [Hit(items[i], items[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:RERANKED]]
     position = {item: i for i, item in enumerate(items)}
@@ -99,11 +99,11 @@ def reranked(scores: FloatArray, items: Sequence[str], outlines: Outlines, outli
     return fused
 
 
-def _outline(sample: Sample, stages: Stages) -> Outline | None:
+def _outline(sample: Sample, stages: Stages) -> Silhouette | None:
     if stages.localiser is None:
         return None
     picture = sample.crop(stages.localiser.model.preprocess.crop_margin)
-    return stages.localiser.outlines(picture, _whole(picture), Timings())[0]
+    return stages.localiser.silhouettes(picture, _whole(picture), Timings())[0]
 
 
 def _categories(sample: Sample, stages: Stages) -> list[Category]:

@@ -23,13 +23,13 @@ _MIN_MARGIN = 0.02  # cosine, to the next item
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ProbeCandidate:
     """A crop as it would be packed, and what the packed models say of it."""
 
     sample: Sample
     png: bytes
     vector: FloatArray  # (dim,)
-    surety: float  # larger is safer
+    confidence: float  # larger is safer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,19 @@ def small(picture: Image) -> Image:
     return resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), "area")
 
 
-def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> Candidate | None:
+def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> ProbeCandidate | None:
     """Put a crop to the packed models; None when any answer is wrong or narrow."""
     gallery, embedder = galleries.get(sample.category), stages.embedders.get(sample.category)
     if gallery is None or embedder is None:
         return None
     picture = small(sample.crop(embedder.model.preprocess.crop_margin))
     whole: list[Box] = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
-    surety = 1.0
+    confidence = 1.0
     if stages.classifier is not None:
         best = stages.classifier.name(stages.classifier.classify(picture, whole, Timings())[0])[0]
         if best.name != sample.category or best.score < _MIN_PROBABILITY:
             return None
-        surety = best.score
+        confidence = best.score
     vector = embedder.embed(picture, whole, Timings())[0]
     cosine = gallery.vectors @ vector
     items = np.asarray(gallery.items)
@@ -69,12 +69,12 @@ def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> Candid
     margin = float(cosine.max() - others.max()) if len(others) else 1.0
     if items[int(cosine.argmax())] != sample.item or margin < _MIN_MARGIN:
         return None
-    return Candidate(sample, encode_image(picture, ".png"), vector, surety * margin)
+    return ProbeCandidate(sample, encode_image(picture, ".png"), vector, confidence * margin)
 
 
 def choose_probes(
     samples: Sequence[Sample], stages: Stages, galleries: dict[str, Gallery], kept: int = 0
-) -> list[Candidate]:
+) -> list[ProbeCandidate]:
     """Choose the surest crops, evenly over the categories and then over the items.
 
     Args:
@@ -86,12 +86,12 @@ def choose_probes(
     Raises:
         QuantizeError: fewer than MIN_PROBES crops are answered rightly.
     """
-    by_category: dict[str, list[Candidate]] = defaultdict(list)
+    by_category: dict[str, list[ProbeCandidate]] = defaultdict(list)
     for sample in samples:
         if candidate := ask(sample, stages, galleries):
             by_category[sample.category].append(candidate)
     for name, group in by_category.items():
-        by_category[name] = _items_in_turn(sorted(group, key=lambda c: (-c.surety, c.sample.name)))
+        by_category[name] = _items_in_turn(sorted(group, key=lambda c: (-c.confidence, c.sample.name)))
     longest = max((len(group) for group in by_category.values()), default=0)
     chosen = [
         by_category[n][turn] for turn in range(longest) for n in sorted(by_category) if turn < len(by_category[n])
@@ -104,7 +104,7 @@ def choose_probes(
     return chosen[: max(MIN_PROBES, MAX_PROBES - kept)]
 
 
-def _items_in_turn(ordered: list[Candidate]) -> list[Candidate]:
+def _items_in_turn(ordered: list[ProbeCandidate]) -> list[ProbeCandidate]:
     """Reorder so that every item comes once before any comes twice."""
     turn: dict[str, int] = defaultdict(int)
     keyed = []

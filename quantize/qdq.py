@@ -1,7 +1,8 @@
 """FP32 ONNX to INT8 ONNX for ONNX Runtime on a CPU: U8 activations, S8 weights per channel, as Q/DQ nodes.
 
-The onnx and onnxruntime.quantization door. What is left in FP32: everything from the last weighted layer of each output
-on (a detector's last convolutions and an embedder's projection lose accuracy and cost little), and the normalisation.
+The only module that imports onnxruntime.quantization. Two parts stay in FP32: the normalisation, and everything from
+the last weighted layer of each output on. A detector's last convolutions and an embedder's projection would lose
+accuracy and cost little time.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge.errors import QuantizeError
-from quantize import fold_normalisation as fold
 from quantize import weights
 from quantize.calibrate import Range
+from quantize.fold_normalisation import constants, consumers, drop_unused
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # x86 without these adds two U8*S8 products in 16 bits, which saturate, see quantize.weights.
@@ -35,21 +36,21 @@ _DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """What ONNX Runtime made of the convolutions."""
+    """How many convolutions ONNX Runtime runs as INT8."""
 
     int8: int
-    fp32: int  # left in FP32, on purpose or not
-    excluded: int  # of them on purpose
+    fp32: int  # left in FP32, excluded ones included
+    excluded: int  # kept in FP32 on purpose
     operators: dict[str, int]  # of the optimised graph
 
     @property
     def share(self) -> float:
-        """INT8 convolutions among those that were meant to be."""
+        """Share of the convolutions to be quantised that run as INT8."""
         return self.int8 / max(1, self.int8 + self.fp32 - self.excluded)
 
 
 def lacks_dot_product(cpuinfo: str) -> bool:
-    """Say from the text of /proc/cpuinfo whether the CPU has no 8-bit dot product (VNNI, AMX, ARM dotprod)."""
+    """Return whether the CPU of this /proc/cpuinfo has no 8-bit dot product (VNNI, AMX, ARM dotprod)."""
     words = {
         word for line in cpuinfo.splitlines() if line.lower().startswith(("flags", "features")) for word in line.split()
     }
@@ -60,7 +61,7 @@ def prepare(fp32: Path, prepared: Path) -> None:
     """Infer shapes and fuse batch normalisation.
 
     Raises:
-        QuantizeError: not a readable ONNX file.
+        QuantizeError: the file is not readable as ONNX.
     """
     try:
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
@@ -68,8 +69,8 @@ def prepare(fp32: Path, prepared: Path) -> None:
         raise QuantizeError(f"{fp32}: cannot read as ONNX: {_first_line(error)}") from error
 
 
-def tail_of(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes from the last weighted layer of each output on, those layers included."""
+def unquantised_tail(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes from the last weighted layer of each output on, including those layers."""
     producer = {name: node for node in model.graph.node for name in node.output}
     names: list[str] = []
     pending = [output.name for output in model.graph.output]
@@ -83,24 +84,24 @@ def tail_of(model: onnx.ModelProto) -> list[str]:
     return names
 
 
-def emit(
+def write_int8(
     prepared: Path, ranges: dict[str, Range], means: dict[str, NDArray[np.float64]], out: Path, *, saturates: bool
 ) -> None:
-    """Write the INT8 form.
+    """Write the INT8 form of a network.
 
     Args:
-        prepared: from `prepare`.
-        ranges: of every float activation.
-        means: of the channels of every map.
+        prepared: the FP32 network, written by `prepare`.
+        ranges: range of each float activation, by name.
+        means: mean of each channel of each map, by name.
         out: the file to write.
-        saturates: it shall be right on CPUs without an 8-bit dot product too.
+        saturates: the result must also be exact on CPUs without an 8-bit dot product.
 
     Raises:
         QuantizeError: the graph cannot be quantised.
     """
     try:
         model = load_model_with_shape_infer(prepared)
-        excluded = set(tail_of(model)) | {node.name for node in _input_arithmetic(model.graph)}
+        excluded = set(unquantised_tail(model)) | {node.name for node in _input_arithmetic(model.graph)}
         convolutions = [conv for conv in weights.conv_weights(model.graph) if conv.node.name not in excluded]
         steps = {conv.node.input[1]: weights.scales(conv, saturates=saturates) for conv in convolutions}
         weights.correct_bias(model, steps, means)
@@ -121,8 +122,8 @@ def emit(
         quantizer.quantize_model()
         quantizer.model.topological_sort()
         quantized = quantizer.model.model
-        _feed_bytes(quantized)
-        fold.drop_unused(quantized)
+        _accept_byte_input(quantized)
+        drop_unused(quantized)
         onnx.checker.check_model(quantized)
         onnx.save(quantized, str(out))
     except QuantizeError:
@@ -132,11 +133,11 @@ def emit(
 
 
 def _byte_input(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
-    """The bytes themselves are the quantised input: scale one, zero point at the centre."""
-    sub = _centring(graph)
+    """Use the bytes as the quantised input: scale one, zero point at the centre."""
+    sub = _centring_node(graph)
     if sub is None:
         return {}
-    centre = np.array(fold.constants(graph)[sub.input[1]], np.uint8)
+    centre = np.array(constants(graph)[sub.input[1]], np.uint8)
     scale = np.array(1.0, np.float32)
     return {sub.output[0]: [{"scale": scale, "zero_point": centre, "quant_type": QuantType.QUInt8}]}
 
@@ -146,9 +147,9 @@ def _per_channel(steps: NDArray[np.float32]) -> list[dict[str, Any]]:
     return [{"axis": 0, "quant_type": QuantType.QInt8, "scale": step, "zero_point": zero} for step in steps]
 
 
-def _centring(graph: onnx.GraphProto) -> onnx.NodeProto | None:
-    """The node that subtracts the centre from the camera's bytes, see quantize.fold_normalisation."""
-    known = fold.constants(graph)
+def _centring_node(graph: onnx.GraphProto) -> onnx.NodeProto | None:
+    """Find the node that subtracts the centre from the camera's bytes, see quantize.fold_normalisation."""
+    known = constants(graph)
     for node in graph.node:
         if node.op_type == "Sub" and node.input[1] in known and known[node.input[1]].size == 1:
             source = next((n for n in graph.node if node.input[0] in n.output), None)
@@ -158,7 +159,7 @@ def _centring(graph: onnx.GraphProto) -> onnx.NodeProto | None:
 
 
 def _input_arithmetic(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Cast, Mul and Add of a normalisation that could not be folded: quantised, they broadcast slowly and lose bits."""
+    """Find the arithmetic of a normalisation that is not folded. Quantised, it broadcasts slowly and loses bits."""
     found: list[onnx.NodeProto] = []
     names = {graph.input[0].name}
     for node in graph.node:
@@ -168,29 +169,29 @@ def _input_arithmetic(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return found
 
 
-def _feed_bytes(model: onnx.ModelProto) -> None:
-    """Replace Cast, Sub, QuantizeLinear at the input by the bytes they would give back, in place."""
+def _accept_byte_input(model: onnx.ModelProto) -> None:
+    """Replace Cast, Sub and QuantizeLinear at the input with the bytes that they would reproduce, in place."""
     graph = model.graph
-    sub = _centring(graph)
+    sub = _centring_node(graph)
     if sub is None:
         return
-    readers = fold.consumers(graph, sub.output[0])
+    readers = consumers(graph, sub.output[0])
     cast = next(n for n in graph.node if sub.input[0] in n.output)
     if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
         return
-    for node in fold.consumers(graph, readers[0].output[0]):
+    for node in consumers(graph, readers[0].output[0]):
         node.input[0] = cast.input[0]
     for node in (cast, sub, readers[0]):
         graph.node.remove(node)
 
 
-def audit(path: Path) -> Fusion:
-    """Count what ONNX Runtime fuses on this machine.
+def measure_fusion(path: Path) -> Fusion:
+    """Count the convolutions that ONNX Runtime runs as INT8 on this machine.
 
     Raises:
-        QuantizeError: it cannot load the model.
+        QuantizeError: ONNX Runtime cannot load the model.
     """
-    with tempfile.TemporaryDirectory(prefix="finesight-audit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="finesight-fusion-") as folder:
         optimised = Path(folder) / "optimised.onnx"
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -201,7 +202,7 @@ def audit(path: Path) -> Fusion:
             model = onnx.load(str(path))
         except Exception as error:
             raise QuantizeError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-    tail = set(tail_of(model))
+    tail = set(unquantised_tail(model))
     excluded = sum(node.op_type == "Conv" for node in model.graph.node if node.name in tail)
     int8 = operators["QLinearConv"]
     return Fusion(int8, operators["Conv"] + operators["FusedConv"], excluded, dict(sorted(operators.items())))

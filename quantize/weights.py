@@ -1,10 +1,10 @@
-"""Weights as S8, one scale per output channel: as fine as the CPU can add up, and the bias that makes up for rounding.
+"""INT8 weights: one scale per output channel that cannot saturate, and a bias corrected for rounding.
 
 x86 without an 8-bit dot product adds two neighbouring U8*S8 products in 16 bits, which saturate above 32767. Halving
-the range of all weights (7 bits) rules that out and loses accuracy. It is enough that no two weights that are added
-together exceed 128 between them; most channels then keep nearly 8 bits, and depthwise convolutions, which are computed
-in 32 bits, all of them. A fine-tuned MobileNetV2 at 160 px gave FP32's answer on 74 % of 296 photos with 7 bits, on
-94 % with these steps, and on 99 % with the bias corrected as well.
+the range of all weights (7 bits) prevents that but loses accuracy. It is enough that no two weights that are added
+together exceed 128 in sum. Most channels then keep nearly 8 bits; depthwise convolutions, which are computed in
+32 bits, keep all 8. A fine-tuned MobileNetV2 at 160 px agreed with FP32 on 74 % of 296 photos with 7 bits, on 94 %
+with these scales, and on 99 % with the corrected bias as well.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from onnx import numpy_helper
 from quantize.fold_normalisation import constants
 
 _PEAK = 127
-_PAIR_PEAK = 32767 // 255  # what two weights of one sign may reach together
-_ADDED = 4  # neighbours along the sum, of which the kernels add pairs
+_PAIR_PEAK = 32767 // 255  # largest allowed sum of two weights of one sign
+_ADDED = 4  # the kernels add pairs within this many neighbours along the sum
 
 
 @dataclass(frozen=True, slots=True)
 class ConvWeight:
-    """A convolution whose weight is constant."""
+    """A convolution with a constant weight."""
 
     node: onnx.NodeProto
     weight: NDArray[np.float64]  # (out, in / group, height, width)
@@ -34,7 +34,7 @@ class ConvWeight:
 
 
 def conv_weights(graph: onnx.GraphProto) -> Iterator[ConvWeight]:
-    """Yield the convolutions of a graph."""
+    """Yield the convolutions of a graph that have a constant weight."""
     known = constants(graph)
     for node in graph.node:
         if node.op_type == "Conv" and node.input[1] in known:
@@ -44,7 +44,7 @@ def conv_weights(graph: onnx.GraphProto) -> Iterator[ConvWeight]:
 
 
 def scales(conv: ConvWeight, *, saturates: bool) -> NDArray[np.float32]:
-    """The step of each output channel's weights: (out,).
+    """Return the scale of each output channel's weights: (out,).
 
     Args:
         conv: the convolution.
@@ -55,13 +55,13 @@ def scales(conv: ConvWeight, *, saturates: bool) -> NDArray[np.float32]:
     if saturates and not conv.depthwise:
         orders = (weight.reshape(len(weight), -1), weight.transpose(0, 2, 3, 1).reshape(len(weight), -1))
         pairs = np.max([_largest_pair(rows) for rows in orders], axis=0)
-        # Both round up at worst: one step between them.
+        # At worst both weights round up, by one step in sum.
         peak = np.maximum(peak, pairs / (_PAIR_PEAK - 1))
     return np.asarray(np.maximum(peak, 1e-12), np.float32)
 
 
 def _largest_pair(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The largest sum in size of two weights of one sign that are added together."""
+    """Return the largest absolute sum of two weights of one sign that are added together."""
     padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _ADDED))).reshape(len(rows), -1, _ADDED)
     largest = [np.sort(part, axis=2)[:, :, -2:].sum(axis=2) for part in (padded.clip(0), (-padded).clip(0))]
     return np.asarray(np.max(largest, axis=(0, 2)))
@@ -72,12 +72,12 @@ def correct_bias(
     steps: Mapping[str, NDArray[np.float32]],
     means: Mapping[str, NDArray[np.float64]],
 ) -> None:
-    """Take the mean that rounding the weights adds to each channel out of its bias, in place (Nagel et al. 2019, §4.2).
+    """Subtract the mean error of weight rounding from each channel's bias, in place (Nagel et al. 2019, §4.2).
 
     Args:
-        model: in FP32.
-        steps: of the channels of each weight, by the weight's name.
-        means: of the channels of each activation over the calibration pictures, by its name.
+        model: the FP32 network.
+        steps: scale of each channel of a weight, by the name of the weight.
+        means: mean of each channel of an activation over the calibration pictures, by its name.
     """
     graph = model.graph
     known = constants(graph)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from edge.capture.frame_source import EndOfStream, Picture
 from edge.capture.policy import Timing
-from edge.config.camera_url import EndOfStream, Picture
 from edge.telemetry.metrics import HealthReport
 
 

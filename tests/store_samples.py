@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.gallery.generation import seal_gallery
+from edge.gallery.generation import write_gallery_index
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import Head
 
@@ -69,5 +69,5 @@ def make_gallery(folder: Path, n: int = 3, space_id: str = SPACE, categories: tu
         with GalleryWriter(folder, category, space_id, HEADS) as writer:
             for i in range(n):
                 writer.add(f"i{i}", f"Item {i}", unit_rows(2, seed=i))
-    seal_gallery(folder, "2026-01-01T00:00:00Z")
+    write_gallery_index(folder, "2026-01-01T00:00:00Z")
     return folder

@@ -45,9 +45,9 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _train(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.distributed import is_first, joined
-    from trainer.memory import keep_freed_memory
-    from trainer.quick import quickened
+    from trainer.distributed import is_rank0, process_group
+    from trainer.loop.training_loop import keep_freed_memory
+    from trainer.quick import shortened
     from trainer.recipe import (
         ClassifierRecipe,
         DetectorRecipe,
@@ -70,8 +70,8 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     if isinstance(recipe, EmbedderRecipe):
         recipe = of_customer(recipe, args.base, args.categories.split(",") if args.categories else None)
     if args.quick:
-        recipe = quickened(recipe)
-    with joined(os.environ):
+        recipe = shortened(recipe)
+    with process_group(os.environ):
         if isinstance(recipe, DetectorRecipe):
             cards = [train_detector(recipe, args.out)]
         elif isinstance(recipe, ClassifierRecipe):
@@ -82,7 +82,7 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
             cards = [train_finder(recipe, args.out)]
         else:
             cards = train_embedders(recipe, args.out)
-        if not is_first():
+        if not is_rank0():
             return {}
     named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": named, "skipped": cards[0].data["skipped"]}
@@ -136,7 +136,7 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _embed(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.data.batches import choose, read_samples
+    from trainer.data.dataset import choose, read_samples
     from trainer.embed_gallery import embed_gallery
 
     listed = read_samples(args.data, args.root)

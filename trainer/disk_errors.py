@@ -1,4 +1,4 @@
-"""What the disk refuses to a training run, as our error."""
+"""Turn the disk errors of a training run into TrainError."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from edge.errors import TrainError
 
 
 @contextmanager
-def refusing(what: str, kept: str = "") -> Iterator[None]:
-    """Name the thing that could not be written.
+def report_disk_errors(what: str, kept: str = "") -> Iterator[None]:
+    """Raise TrainError for any OSError of the block.
+
+    Args:
+        what: could not be done, for the message.
+        kept: what is still whole, added at the end of the message.
 
     Raises:
-        TrainError: the disk refused: it is full, or not ours to write to.
+        TrainError: the disk is full, or the path may not be written.
     """
     try:
         yield
     except OSError as error:
-        raise TrainError(f"{what}: the disk refused: {error.strerror or error}{kept}") from error
+        raise TrainError(f"{what}: {error.strerror or error}{kept}") from error
+

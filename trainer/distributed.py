@@ -30,19 +30,19 @@ from edge.errors import TrainError
 T = TypeVar("T")
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many train together."""
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
-def require_one(what: str) -> None:
+def require_single_process(what: str) -> None:
     """Check that this is the only process.
 
     Raises:
         TrainError: there are others.
     """
-    if processes() > 1:
-        raise TrainError(f"{what}: found {processes()} processes, expected one: its work is not shared out")
+    if world_size() > 1:
+        raise TrainError(f"{what}: found {world_size()} processes, expected one: its work is not shared out")
 
 
 def rank() -> int:
@@ -50,13 +50,13 @@ def rank() -> int:
     return int(dist.get_rank()) if dist.is_initialized() else 0
 
 
-def is_first() -> bool:
+def is_rank0() -> bool:
     """Whether this process is the one that examines and writes."""
     return rank() == 0
 
 
 @contextmanager
-def joined(environment: Mapping[str, str]) -> Iterator[None]:
+def process_group(environment: Mapping[str, str]) -> Iterator[None]:
     """Train together with the other processes that torchrun started; alone where it started none.
 
     Args:
@@ -84,26 +84,26 @@ def joined(environment: Mapping[str, str]) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def share(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+def shard(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """This process's part of a batch.
 
     Raises:
         TrainError: the batch cannot be cut into equal parts.
     """
-    if len(indices) % processes():
-        raise TrainError(f"found a batch of {len(indices)} pictures for {processes()} processes, expected a multiple")
-    size = len(indices) // processes()
+    if len(indices) % world_size():
+        raise TrainError(f"found a batch of {len(indices)} pictures for {world_size()} processes, expected a multiple")
+    size = len(indices) // world_size()
     return indices[rank() * size : (rank() + 1) * size]
 
 
-def own_seed(*seeds: int) -> tuple[int, ...]:
+def rank_seed(*seeds: int) -> tuple[int, ...]:
     """A seed that differs from process to process; alone, the one that was given."""
-    return seeds if processes() == 1 else (*seeds, rank())
+    return seeds if world_size() == 1 else (*seeds, rank())
 
 
 def gather_rows(rows: Tensor) -> Tensor:
     """Give the rows (n / processes, ...) of all processes, in order: (n, ...); gradients flow back to one's own."""
-    return rows if processes() == 1 else _Gather.apply(rows)
+    return rows if world_size() == 1 else _AllGather.apply(rows)
 
 
 def gather_batch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,9 +111,9 @@ def gather_batch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value if name == "x" or not value.ndim else gather_rows(value) for name, value in tensors.items()}
 
 
-def same_start(module: nn.Module) -> None:
+def broadcast_weights(module: nn.Module) -> None:
     """Give every process the first one's weights."""
-    if processes() > 1:
+    if world_size() > 1:
         for value in module.state_dict().values():
             dist.broadcast(value, 0)
 
@@ -121,19 +121,19 @@ def same_start(module: nn.Module) -> None:
 def average_gradients(module: nn.Module) -> None:
     """Replace every gradient by its mean over the processes."""
     found = [p.grad for p in module.parameters() if p.grad is not None]
-    if processes() == 1 or not found:
+    if world_size() == 1 or not found:
         return
     flat = torch.cat([gradient.flatten() for gradient in found])
     dist.all_reduce(flat)
     start = 0
     for gradient in found:
-        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient) / processes())
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient) / world_size())
         start += gradient.numel()
 
 
-def told_by_first(value: T) -> T:
+def broadcast_from_rank0(value: T) -> T:
     """What the first process found."""
-    if processes() == 1:
+    if world_size() == 1:
         return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box, 0)
@@ -142,12 +142,12 @@ def told_by_first(value: T) -> T:
 
 
 @contextmanager
-def shared_statistics(trunks: Sequence[nn.Module]) -> Iterator[None]:
+def sync_batch_norm(trunks: Sequence[nn.Module]) -> Iterator[None]:
     """Within, the batch norms of these normalise by the whole batch, not by the share of this process."""
     norms = [part for trunk in trunks for part in trunk.modules() if isinstance(part, _BatchNorm)]
-    if processes() > 1:
+    if world_size() > 1:
         for norm in norms:
-            norm.forward = functools.partial(_normalise, norm)
+            norm.forward = functools.partial(_synced_batch_norm, norm)
     try:
         yield
     finally:
@@ -155,19 +155,19 @@ def shared_statistics(trunks: Sequence[nn.Module]) -> Iterator[None]:
             norm.__dict__.pop("forward", None)
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ARG004
-        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(processes())]
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        return gradient.chunk(processes())[rank()] * processes()
+        return gradient.chunk(world_size())[rank()] * world_size()
 
 
-class _Sum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     """The sum over all processes; each one's part moves the outputs of all of them."""
 
     @staticmethod
@@ -183,17 +183,17 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def _normalise(norm: _BatchNorm, x: Tensor) -> Tensor:
+def _synced_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
     """Batch norm over all shares; timm's variant drops and activates as well."""
     if not norm.training:
         return type(norm).forward(norm, x)
     wide = x.float()
     axes = [0, *range(2, x.ndim)]
     shape = (1, -1, *[1] * (x.ndim - 2))
-    count = wide.numel() // wide.shape[1] * processes()
-    mean = _Sum.apply(wide.sum(axes)) / count
+    count = wide.numel() // wide.shape[1] * world_size()
+    mean = _AllReduceSum.apply(wide.sum(axes)) / count
     centred = wide - mean.view(shape)
-    variance = _Sum.apply(centred.square().sum(axes)) / count
+    variance = _AllReduceSum.apply(centred.square().sum(axes)) / count
     with torch.no_grad():
         norm.num_batches_tracked.add_(1)
         momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum

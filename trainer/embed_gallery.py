@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import BundleError, TrainError
-from edge.gallery.generation import Gallery, seal_gallery
-from edge.gallery.item_vectors import FEW, widened
+from edge.gallery.generation import Gallery, write_gallery_index
+from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views
 from edge.gallery.store import NEGATIVE
 from edge.gallery.writer import GalleryWriter
 from edge.imaging.image import encode_image, resize
@@ -22,7 +22,8 @@ from edge.inference.stages import Embedder, Localiser, load_stages
 from edge.manifest import Manifest, parse_manifest
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
-from trainer.data.batches import Sample, load_pictures
+from trainer.data.pictures import load_pictures
+from trainer.sample import Sample
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def embed_gallery(
     trimmed: Sequence[str] = ("catalogue",),
     negatives: Sequence[str] = (),
     per_item: int | None = None,
-    few: int = FEW,
+    few: int = ENOUGH_PICTURES,
     thumbnail_px: int = 96,
     backend: Backend = "onnxruntime",
     created_at: str | None = None,
@@ -59,7 +60,7 @@ def embed_gallery(
         bundle: folder with `bundle.json`.
         samples: pictures of every item, the first of an item is its thumbnail.
         out: folder of the generation.
-        trimmed: splits whose pictures show one object on a plain ground, see trainer.data.batches.trim.
+        trimmed: splits whose pictures show one object on a plain ground, see edge.imaging.image.trim.
         negatives: splits whose pictures show what must not be named: their items veto where they are the nearest.
         per_item: use at most so many pictures of an item; None: all.
         few: an item of fewer pictures is embedded as it looks turned and from near, too; 0: none is.
@@ -80,7 +81,7 @@ def embed_gallery(
         raise TrainError(f"{bundle}: found embedders for {sorted(stages.embedders)}, expected also {unserved}")
     pictures, skipped = 0, []
     for category, items in sorted(by_item.items()):
-        model = manifest.embedder_of(category)
+        model = manifest.embedder_for(category)
         if model is None:
             raise BundleError(f"{bundle}: found no embedder for {category!r} in the manifest, expected one")
         with GalleryWriter(out, category, model.space_id, model.heads) as writer:
@@ -94,16 +95,16 @@ def embed_gallery(
                     embed_pictures(stages.embedders[category], loaded.images, few),
                     metadata={NEGATIVE: True} if vetoes else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
-                    outline=b"".join(outlines) or None,
+                    silhouettes=b"".join(outlines) or None,
                 )
                 pictures += len(loaded.images)
                 skipped += loaded.skipped
         log.info("%s: %d items", category, len(items))
     created_at = created_at or datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Embedded(seal_gallery(out, created_at), pictures, skipped)
+    return Embedded(write_gallery_index(out, created_at), pictures, skipped)
 
 
-def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = FEW) -> FloatArray:
+def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = ENOUGH_PICTURES) -> FloatArray:
     """What a gallery holds of an item: (n, dim) of unit length.
 
     Args:
@@ -114,12 +115,12 @@ def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = F
     Raises:
         EngineError: the model failed.
     """
-    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in widened(images_rgb, few)])
+    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in augment_views(images_rgb, few)])
 
 
 def _outline(localiser: Localiser, image_rgb: Image) -> bytes:
     """Packed; empty where nothing is found."""
-    (outline,) = localiser.outlines(image_rgb, [_whole(image_rgb)], Timings())
+    (outline,) = localiser.silhouettes(image_rgb, [_whole(image_rgb)], Timings())
     return b"" if outline is None else outline.tobytes()
 
 

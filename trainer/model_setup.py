@@ -7,8 +7,8 @@ from typing import Any
 
 from edge.errors import TrainError
 from edge.manifest import Preprocess
-from trainer.data.batches import Pictures
 from trainer.data.masks import MaskedPictures
+from trainer.data.pictures import Pictures
 from trainer.models.backbone import create_trunk, published_mean_std
 from trainer.models.networks import ModelCard
 from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, LocaliserRecipe

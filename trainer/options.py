@@ -1,4 +1,4 @@
-"""The arguments of edge-train's commands."""
+"""The command-line arguments of `edge-train`. Imports no training library, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from edge.gallery.item_vectors import FEW
+from edge.gallery.item_vectors import ENOUGH_PICTURES
 from edge.options import add_find_arguments
-from trainer.evaluation.options import add_evaluate
 from trainer.pasting.command import add_expand
 from trainer.sample import Layout
 
 _TRAINED = {
-    "detector": "train the detector",
-    "classifier": "train the coarse classifier",
-    "embedder": "train fine-grained embedders",
-    "localiser": "train the localiser, which finds the object in a crop",
-    "finder": "train the search for the object of a query picture",
+    "detector": "train a detector, which finds objects in a frame",
+    "classifier": "train a classifier, which names the category of an object",
+    "embedder": "train embedders, which tell the items of a category apart",
+    "localiser": "train a localiser, which finds the pixels of the object in a crop",
+    "finder": "train a finder, which locates the object of a query picture in a scene",
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Build the parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="edge-train", description="Make data, train models, judge them, embed galleries"
+        prog="edge-train", description="Prepare data, train models, evaluate them, and embed galleries."
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="log state changes to stderr")
+    parser.add_argument("-v", "--verbose", action="store_true", help="write progress messages to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_synthesize(commands)
     _add_data(commands)
@@ -37,97 +36,145 @@ def build_parser() -> argparse.ArgumentParser:
     _add_embed(commands)
     _add_cutout(commands)
     find = commands.add_parser("find", help="find the object of a query picture in a picture or video")
-    find.add_argument("--model", type=Path, required=True, help="run folder of a finder")
+    find.add_argument("--model", type=Path, required=True, help="run folder of the finder")
     add_find_arguments(find)
-    add_evaluate(commands)
+    _add_evaluate(commands)
     return parser
 
 
 def _add_synthesize(commands: Any) -> None:
-    synthesize = commands.add_parser("synthesize", help="write a synthetic data set, or a stream with its truth")
-    synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write, or with --stream the .mp4")
-    synthesize.add_argument("--stream", action="store_true", help="write a video and, beside it, its truth")
-    synthesize.add_argument("--masks", action="store_true", help="write crops with true masks, for the localiser")
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--scenes", type=int, default=2000, help="whole pictures with boxes")
-    synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item")
-    synthesize.add_argument("--invented", type=int, default=0, help="items of each category that no gallery has")
-    synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item")
+    synthesize = commands.add_parser("synthesize", help="render a synthetic data set, or a video with its ground truth")
+    synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write; with --stream, the .mp4 file")
+    synthesize.add_argument("--stream", action="store_true", help="render a video, with its ground truth beside it")
+    synthesize.add_argument("--masks", action="store_true", help="render crops with true masks, to train a localiser")
+    synthesize.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    synthesize.add_argument("--scenes", type=int, default=2000, help="number of scenes with boxes (default: %(default)s)")
+    synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item (default: %(default)s)")
+    synthesize.add_argument("--invented", type=int, default=0, help="items of each category to add that no gallery holds (default: %(default)s)")
+    synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item (default: %(default)s)")
 
 
 def _add_data(commands: Any) -> None:
-    data = commands.add_parser("data", help="examine a data set and write its card")
-    data.add_argument("path", type=Path, help="file or folder of any layout")
-    data.add_argument("--layout", choices=get_args(Layout), help="default: found out")
-    data.add_argument("--root", type=Path, help="of the paths in an index or COCO JSON; default: as found")
-    data.add_argument("--split", choices=["stratified", "class_disjoint", "published"], help="default: as it has them")
-    data.add_argument("--val", type=float, default=0.2, help="fraction that --split holds out to validate")
-    data.add_argument("--test", type=float, default=0.0, help="fraction that --split holds out to test")
-    data.add_argument("--seed", type=int, default=0, help="of --split")
-    data.add_argument("--together", action="store_true", help="--split keeps pictures that look the same together")
-    data.add_argument("--model", type=Path, help="run folder of a classifier or embedder that looks for duplicates too")
-    data.add_argument("--least", type=float, default=0.97, help="cosine from which the model takes two for the same")
-    data.add_argument("-o", "--out", type=Path, help="folder for the card: JSON, Markdown and pictures of pairs")
+    data = commands.add_parser("data", help="check a data set and write its data card")
+    data.add_argument("path", type=Path, help="file or folder of the data set, in any supported layout")
+    data.add_argument("--layout", choices=get_args(Layout), help="layout of the data set (default: detected)")
+    data.add_argument("--root", type=Path, help="folder that paths in an index or COCO JSON are relative to (default: detected)")
+    data.add_argument("--split", choices=["stratified", "class_disjoint", "published"], help="split the data set in this way (default: keep its own splits)")
+    data.add_argument("--val", type=float, default=0.2, help="fraction that --split holds out for validation (default: %(default)s)")
+    data.add_argument("--test", type=float, default=0.0, help="fraction that --split holds out for testing (default: %(default)s)")
+    data.add_argument("--seed", type=int, default=0, help="random seed of --split (default: %(default)s)")
+    data.add_argument("--together", action="store_true", help="let --split keep pictures that look the same in one split")
+    data.add_argument("--model", type=Path, help="run folder of a classifier or embedder to find more duplicates with")
+    data.add_argument("--least", type=float, default=0.97, help="cosine from which --model reports a duplicate (default: %(default)s)")
+    data.add_argument("-o", "--out", type=Path, help="folder for the data card: JSON, Markdown and pictures of duplicates")
 
 
 def _add_label(commands: Any) -> None:
-    label = commands.add_parser("label", help="propose boxes, take edited ones back, train on them, propose anew")
-    label.add_argument("pictures", type=Path, nargs="?", help="folder; with sub-folders, each is a class")
-    label.add_argument("-o", "--out", type=Path, required=True, help="label folder: labels, edits, queue, sheets")
-    label.add_argument("--import", dest="edited", type=Path, help="edited boxes: COCO, VOC or Label Studio")
-    label.add_argument("--train", type=Path, metavar="RECIPE", help="train a detector on what people confirmed")
-    label.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
-    label.add_argument("--detector", type=Path, help="run folder; its boxes lead; --train goes on from it")
-    label.add_argument("--model", type=Path, help="weights or run folder that tell what a class has in common (DDT)")
-    label.add_argument("--backbone", default="mobilenetv2_100", help="whose weights those are")
-    label.add_argument("--input-mean", type=float, help="mean and deviation of their input; default: as published")
-    label.add_argument("--batch", type=int, default=20, help="pictures to edit next, written to next.json")
-    label.add_argument("--threshold", type=float, help="score that a proposal needs")
-    label.add_argument("--count", type=int, help="objects in a picture, at most")
-    label.add_argument("--area", type=float, nargs=2, metavar=("LEAST", "MOST"), help="of a box, share of the picture")
+    label = commands.add_parser("label", help="propose boxes, import your corrections, train on them, and propose again")
+    label.add_argument("pictures", type=Path, nargs="?", help="folder of pictures; each sub-folder, if any, is a class")
+    label.add_argument("-o", "--out", type=Path, required=True, help="label folder: labels, corrections, queue, contact sheets")
+    label.add_argument("--import", dest="edited", type=Path, help="corrected boxes to import: COCO, VOC or Label Studio")
+    label.add_argument("--train", type=Path, metavar="RECIPE", help="train a detector by this recipe on the confirmed boxes")
+    label.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe; may be repeated")
+    label.add_argument("--detector", type=Path, help="run folder of a detector whose boxes come first; --train starts from it")
+    label.add_argument("--model", type=Path, help="weights or run folder to locate the common object of each class with (DDT)")
+    label.add_argument("--backbone", default="mobilenetv2_100", help="architecture of the weights in --model (default: %(default)s)")
+    label.add_argument("--input-mean", type=float, help="mean and standard deviation of the input of --model (default: as published)")
+    label.add_argument("--batch", type=int, default=20, help="number of pictures to correct next, written to next.json (default: %(default)s)")
+    label.add_argument("--threshold", type=float, help="lowest score of a proposal")
+    label.add_argument("--count", type=int, help="most objects in one picture")
+    label.add_argument("--area", type=float, nargs=2, metavar=("LEAST", "MOST"), help="allowed area of a box, as a share of the picture")
     label.add_argument(
-        "--aspect", type=float, nargs=2, metavar=("LEAST", "MOST"), help="width of a box over its height"
+        "--aspect", type=float, nargs=2, metavar=("LEAST", "MOST"), help="allowed width of a box divided by its height"
     )
 
 
 def _add_training(commands: Any) -> None:
     for name, what in _TRAINED.items():
         train = commands.add_parser(name, help=what)
-        train.add_argument("-c", "--config", type=Path, required=True, help="recipe, YAML")
-        train.add_argument("-o", "--out", type=Path, required=True, help="run folder; goes on from its checkpoint")
-        train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
-        train.add_argument("--quick", action="store_true", help="fewer epochs, smaller training crops: to try out")
+        train.add_argument("-c", "--config", type=Path, required=True, help="recipe, a YAML file")
+        train.add_argument("-o", "--out", type=Path, required=True, help="run folder; resumes from its checkpoint if there is one")
+        train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe; may be repeated")
+        train.add_argument("--quick", action="store_true", help="train for fewer epochs on smaller crops, for a first try")
         if name == "embedder":
-            train.add_argument("--base", type=Path, help="trained run, or folder of runs by category, to start from")
-            train.add_argument("--categories", help="train an embedder for each of these alone; comma between several")
+            train.add_argument("--base", type=Path, help="run folder, or folder of runs by category, to start from")
+            train.add_argument("--categories", help="train one embedder for each of these categories, comma-separated")
 
 
 def _add_embed(commands: Any) -> None:
-    embed = commands.add_parser("embed", help="embed catalogue pictures into the gallery of a bundle")
+    embed = commands.add_parser("embed", help="embed catalogue pictures into a gallery for a bundle")
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
-    embed.add_argument("--data", type=Path, required=True, help="index.csv or folder of category/item/picture")
-    embed.add_argument("--root", type=Path, help="of the paths in the index; default: its folder")
-    embed.add_argument("--split", default="catalogue", help="of the pictures to embed; comma between several")
+    embed.add_argument("--data", type=Path, required=True, help="index.csv, or folder of category/item/picture")
+    embed.add_argument("--root", type=Path, help="folder that paths in the index are relative to (default: its own folder)")
+    embed.add_argument("--split", default="catalogue", help="splits of the pictures to embed, comma-separated (default: %(default)s)")
     embed.add_argument(
-        "--negative", help="split of pictures of what must not be named: where one is the nearest, nothing is"
+        "--negative", help="split of negative pictures: an object that is nearest to one of them is not named"
     )
-    embed.add_argument("--per-item", type=int, help="use at most so many pictures of an item")
+    embed.add_argument("--per-item", type=int, help="most pictures of an item to use")
     embed.add_argument(
-        "--few", type=int, default=FEW, help="an item of fewer pictures is embedded in other views, too; 0: none is"
+        "--few", type=int, default=ENOUGH_PICTURES, help="augment the views of items with fewer pictures than this; 0: never (default: %(default)s)"
     )
-    embed.add_argument("-o", "--out", type=Path, required=True, help="folder of the gallery generation")
+    embed.add_argument("-o", "--out", type=Path, required=True, help="folder for the gallery generation")
 
 
 def _add_shrink(commands: Any) -> None:
-    shrink = commands.add_parser("shrink", help="cut a smaller embedder out of a trained one")
-    shrink.add_argument("run", type=Path, help="run folder of the whole embedder")
-    shrink.add_argument("--heads", help="to keep, comma between several; all when absent")
-    shrink.add_argument("--dim", type=int, help="of each head: one of the recipe's shorter_dims")
+    shrink = commands.add_parser("shrink", help="make a smaller embedder from a trained one")
+    shrink.add_argument("run", type=Path, help="run folder of the trained embedder")
+    shrink.add_argument("--heads", help="heads to keep, comma-separated (default: all)")
+    shrink.add_argument("--dim", type=int, help="vector length of each head: one of the recipe's shorter_dims (default: unchanged)")
     shrink.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
 
 
 def _add_cutout(commands: Any) -> None:
-    cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures: RGBA, and on white")
-    cutout.add_argument("--localiser", type=Path, required=True, help="run folder")
-    cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
-    cutout.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="of one object each")
+    cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures, as RGBA and on white")
+    cutout.add_argument("--localiser", type=Path, required=True, help="run folder of the localiser")
+    cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    cutout.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="pictures of one object each")
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="evaluate trained models, or a bundle, on held-out pictures")
+    evaluate.add_argument("--classifier", type=Path, help="run folder of the classifier")
+    evaluate.add_argument(
+        "--embedder", type=Path, action="append", default=[], help="run folder of an embedder; may be repeated"
+    )
+    evaluate.add_argument("--bundle", type=Path, help="bundle folder; each of its precisions is one column")
+    evaluate.add_argument(
+        "--bundle-gallery", type=Path, help="gallery of the bundle (default: embed the pictures of --gallery)"
+    )
+    evaluate.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=WHERE",
+        help="another column: a bundle, a run, a folder of runs, or BACKBONE@WEIGHTS[@PIXELS] for an untuned trunk",
+    )
+    evaluate.add_argument("--data", type=Path, help="index.csv, or folder of category/item/picture")
+    evaluate.add_argument(
+        "--root", type=Path, help="folder that paths in the index or scenes are relative to (default: their own folder)"
+    )
+    evaluate.add_argument("--detector", type=Path, help="run folder of the detector; needs --scenes")
+    evaluate.add_argument("--scenes", type=Path, help="COCO JSON to evaluate the detector on")
+    evaluate.add_argument("--query", default="val", help="split of the pictures to recognise (default: %(default)s)")
+    evaluate.add_argument(
+        "--gallery", default="catalogue", help="splits of the gallery pictures, comma-separated (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--plain",
+        default="catalogue",
+        help="splits whose pictures show one object on a plain ground, comma-separated (default: %(default)s)",
+    )
+    evaluate.add_argument(
+        "--left-out", type=float, default=0.2, help="share of the items to leave out of the gallery (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--checkout",
+        type=int,
+        default=0,
+        metavar="SCENES",
+        help="also render this many scenes of each level and read their shopping lists (default: none)",
+    )
+    evaluate.add_argument(
+        "--seed", type=int, default=0, help="random seed of left-out items, intervals and scenes (default: %(default)s)"
+    )
+    evaluate.add_argument("-o", "--out", type=Path, help="report file to write: .json, with .md and .html beside it")

@@ -1,7 +1,7 @@
-"""A recipe made short for a laptop: fewer epochs and, where a network learns from crops, smaller canvases.
+"""The `--quick` option: shorten a recipe for a laptop, with fewer epochs and smaller training crops.
 
-The device's input stays: batch statistics are settled on it after training (Touvron et al. 2019, see trainer.data.crops).
-What was shortened says so in its card, and is for trying out, not for shipping.
+The device's input size stays: batch norm is recalibrated on it after training (Touvron et al. 2019, see
+trainer.data.crops). The model card of a quick run says `quick`; use such a model to try things out, not to ship.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import math
 
 from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, Input, Own
 
-EPOCHS = 0.5  # of the recipe's
-SIDE = 0.75  # of the canvas: a bit more than half of its pixels
+EPOCHS = 0.5  # factor on the recipe's epochs
+SIDE = 0.75  # factor on the side of the canvas: a bit more than half of its pixels
 _COARSEST = 32  # pixels: canvases stay multiples of the recipe's stride, at most this
-_LEAST = 32  # pixels of a canvas
+_MIN_SIDE = 32  # pixels, of a canvas
 
 
-def quickened(recipe: AnyRecipe) -> AnyRecipe:
-    """The same recipe, shortened; where objects are found, the canvas stays, for they must not become smaller."""
+def shortened(recipe: AnyRecipe) -> AnyRecipe:
+    """Return the recipe with half the epochs and, for crops, smaller canvases.
+
+    A detector, a localiser or a finder keeps its canvas, because objects must not become smaller.
+    """
     epochs = _halved(recipe.optimiser.epochs)
     every = min(recipe.optimiser.evaluate_every, epochs)
     changes: dict[str, object] = {
@@ -44,10 +47,10 @@ def _halved(epochs: int) -> int:
 
 
 def _smaller(given: Input, stride: int) -> Input:
-    """Canvases to learn from of three quarters of the side; those that a recipe chose itself stay."""
+    """Set training canvases of three quarters of the side, unless the recipe sets its own."""
     if given.train_width is not None or given.train_height is not None:
         return given
-    least = -(-_LEAST // stride) * stride
+    least = -(-_MIN_SIDE // stride) * stride
     sides = [max(least, round(side * SIDE / stride) * stride) for side in (given.width, given.height)]
     return given.model_copy(
         update={"train_width": min(sides[0], given.width), "train_height": min(sides[1], given.height)}

@@ -228,7 +228,6 @@ class EmbedderRecipe(_Recipe):
     width: Annotated[int, Field(ge=0)] = 128  # of each head's convolution; 0: none, for one head on a trunk kept whole
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
     pool: Literal["average", "max_average"] = "average"  # max_average: it also sees the largest of each channel
-    peer: Literal["contrastive", "triplet", "proxy_anchor"] | None = None  # instead of all losses, to compare with
     mode: Literal["literal", "guarded"] = (
         "guarded"  # of the outline head's negatives, see trainer.losses.classification_and_metric
     )
@@ -244,6 +243,13 @@ class EmbedderRecipe(_Recipe):
     hdcl_hardest: Annotated[int, Field(ge=2)] = 4
     blocks: int = 4  # region confusion: along each axis
     neighbourhood: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_peer(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "peer" in data:
+            raise ValueError("peer: no longer a recipe key; to compare with peer losses, run benchmarks/methods.py")
+        return data
 
     @model_validator(mode="after")
     def _heads_fit(self) -> EmbedderRecipe:
@@ -262,7 +268,7 @@ class EmbedderRecipe(_Recipe):
     @property
     def confused(self) -> bool:
         """Whether any head looks at region-confusion images."""
-        return self.peer is None and bool({"local", "outline"} & set(self.heads))
+        return bool({"local", "outline"} & set(self.heads))
 
 
 class LocaliserRecipe(_Tree):

@@ -1,4 +1,4 @@
-"""What a data set lists: pictures of single objects, whole scenes with boxes, and what a reader noticed on the way."""
+"""The records that data-set readers produce: pictures of single objects, and whole pictures with boxes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.types import Box, FloatArray
 
 Layout = Literal["index", "folders", "coco", "voc", "yolo", "tags", "cub", "cars", "sop", "rpc"]
 ONE_CATEGORY = "object"  # of every item, where a data set has no meta-categories
-VAL_EVERY = 5  # of a data set without splits, the pictures of each item that are held out
+VAL_EVERY = 5  # in a data set without splits, every fifth picture of an item is for validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,60 +24,60 @@ class Sample:
     split: str
     category: str
     item: str
-    label: str = ""  # of the item, for people
-    box_px: Box | None = None  # that the object is cut out by; None: the whole picture
+    label: str = ""  # the item's name for people
+    box_px: Box | None = None  # where the object is; None: the whole picture
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """One picture with its boxes."""
+class DetectionSample:
+    """One whole picture with its boxes, as the detector trains on it."""
 
     path: Path
     boxes_px: FloatArray  # (n, 4), x0 y0 x1 y1
-    labels: NDArray[np.int64]  # (n,)
-    split: str = ""  # none: it belongs to every split
-    level: str = ""  # of clutter, where the data set says one: easy, medium, hard
+    labels: NDArray[np.int64]  # (n,) class numbers
+    split: str = ""  # empty: it belongs to every split
+    level: str = ""  # of clutter: easy, medium or hard; empty where the data set has none
 
 
 @dataclass(frozen=True, slots=True)
 class NamedBox:
-    """One object of a picture, as a data set describes it."""
+    """One object of a picture, as the data set describes it."""
 
-    box_px: Box  # as written there: may lie outside the picture
+    box_px: Box  # as written in the data set: may reach outside the picture
     item: str
     category: str = ONE_CATEGORY
-    visible: float = 1.0  # fraction
+    visible: float = 1.0  # fraction of the object that is not hidden
 
 
 @dataclass(frozen=True, slots=True)
-class Boxed:
-    """One picture with named boxes."""
+class AnnotatedPicture:
+    """One whole picture with named boxes, as a reader lists it."""
 
     path: Path
-    split: str  # none: the data set says none
+    split: str  # empty: the data set has no splits
     boxes: tuple[NamedBox, ...]
     level: str = ""
-    told_px: tuple[int, int] | None = None  # width and height that the annotation says the picture has
+    declared_size_px: tuple[int, int] | None = None  # width and height that the annotation states
 
 
 @dataclass(slots=True)
 class Listing:
-    """All that a data set lists: samples, or scenes."""
+    """The contents of a data set: samples, or whole pictures with boxes."""
 
     layout: Layout
-    samples: list[Sample] = field(default_factory=list)  # their boxes, where any, may be used or not
-    scenes: list[Boxed] = field(default_factory=list)  # of which each box is a sample
-    names: list[str] = field(default_factory=list)  # of the boxes, in the data set's own order
+    samples: list[Sample] = field(default_factory=list)  # where they have boxes, using them is optional
+    scenes: list[AnnotatedPicture] = field(default_factory=list)  # each of their boxes is a sample
+    names: list[str] = field(default_factory=list)  # class names of the boxes, in the data set's own order
     notes: list[str] = field(default_factory=list)  # what was left out, and why
 
 
-def split_named(name: str) -> str:
-    """The split that a folder's or file's name tells; none for any other name."""
+def split_from_name(name: str) -> str:
+    """Return the split that a folder or file name stands for; empty for any other name."""
     known = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
     name = known.get(name.lower(), name.lower())
     return name if name in {"train", "val", "test", "catalogue", "gallery", "iconic", "query"} else ""
 
 
-def held_out(number: int) -> str:
-    """The split of the n-th picture of an item, where a data set has no splits."""
+def default_split(number: int) -> str:
+    """Return the split of an item's n-th picture in a data set without splits."""
     return "val" if number % VAL_EVERY == VAL_EVERY - 1 else "train"

@@ -1,4 +1,4 @@
-"""Text files of data sets: their encodings, and an error that says what was found instead."""
+"""Text files of data sets: decode them, and name the line of a wrong encoding."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
 def read_text(path: Path) -> str:
     """Read a text file: UTF-8, or UTF-8, UTF-16 and UTF-32 with a byte order mark.
 
-    Other encodings are not guessed: a wrong guess would rename classes in silence.
+    Other encodings are not guessed: a wrong guess would silently rename classes.
 
     Raises:
-        TrainError: unreadable, or of another encoding; names the line and how Latin-1 would read it.
+        TrainError: the file cannot be read, or has another encoding; names the line and how Latin-1 would read it.
     """
     try:
         data = path.read_bytes()
@@ -30,34 +30,34 @@ def read_text(path: Path) -> str:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
-        raise TrainError(f"{path}: found UTF-16 or UTF-32 without a byte order mark, expected UTF-8")
+        raise TrainError(f"{path}: is UTF-16 or UTF-32 without a byte order mark; save it as UTF-8")
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
-            raise TrainError(f"{path}: found broken {encoding}: {error.reason}, expected UTF-8") from None
+            raise TrainError(f"{path}: is broken {encoding} ({error.reason}); save it as UTF-8") from None
         number = data.count(b"\n", 0, error.start) + 1
         line = data.splitlines()[number - 1].strip().decode("latin-1")
         raise TrainError(
-            f"{path}: line {number}: found byte 0x{data[error.start]:02x} of Latin-1 or another encoding "
-            f"(as Latin-1 it reads {line[:80]!r}), expected UTF-8"
+            f"{path}: line {number}: byte 0x{data[error.start]:02x} is not UTF-8 "
+            f"(as Latin-1 the line reads {line[:80]!r}); save the file as UTF-8"
         ) from None
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped.
+    """Return the lines of a text file that are not blank, stripped.
 
     Raises:
-        TrainError: as read_text.
+        TrainError: see read_text.
     """
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def require_file(path: Path, what: str) -> Path:
-    """Check that a file or folder of a data set is there.
+    """Return a path of a data set after checking that it exists.
 
     Raises:
-        TrainError: names it.
+        TrainError: it does not exist.
     """
     if not path.exists():
         raise TrainError(f"{path}: not found, expected {what}")

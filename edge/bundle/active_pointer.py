@@ -1,4 +1,4 @@
-"""The small files that name a pair of bundle slot and gallery generation: `current` serves, `staged` waits."""
+"""The pointer files that name a bundle slot and a gallery generation: `current` is active, `staged` is next."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from edge.durable import write_durably
 from edge.errors import BundleError
 
 
-class Current(BaseModel):
-    """A pair, and the one that served before it."""
+class ActivePointer(BaseModel):
+    """A bundle slot and a gallery generation, and the pair that was active before."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     slot: Literal["a", "b"]
     bundle_id: str
     gallery: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # generation
-    previous: Current | None = None
+    previous: ActivePointer | None = None
 
 
-def current(state_dir: Path) -> Current | None:
-    """Read which pair serves, None on a device that never activated one.
+def read_active_pointer(state_dir: Path) -> ActivePointer | None:
+    """Read the pointer to the active bundle and gallery; None if none was ever activated.
 
     Raises:
         BundleError: the file is damaged.
@@ -31,8 +31,8 @@ def current(state_dir: Path) -> Current | None:
     return _read(state_dir / "current")
 
 
-def staged(state_dir: Path) -> Current | None:
-    """Read which pair waits to be activated.
+def read_staged_pointer(state_dir: Path) -> ActivePointer | None:
+    """Read the pointer to the bundle and gallery that wait to be activated; None if nothing is staged.
 
     Raises:
         BundleError: the file is damaged.
@@ -40,8 +40,8 @@ def staged(state_dir: Path) -> Current | None:
     return _read(state_dir / "staged")
 
 
-def write_current(state_dir: Path, pointer: Current) -> None:
-    """Switch, and let nothing wait any more.
+def write_active_pointer(state_dir: Path, pointer: ActivePointer) -> None:
+    """Make a bundle and gallery active, and clear what was staged.
 
     Raises:
         OSError: the disk refused.
@@ -50,8 +50,8 @@ def write_current(state_dir: Path, pointer: Current) -> None:
     (state_dir / "staged").unlink(missing_ok=True)
 
 
-def write_staged(state_dir: Path, pointer: Current) -> None:
-    """Let a pair wait.
+def write_staged_pointer(state_dir: Path, pointer: ActivePointer) -> None:
+    """Stage a bundle and gallery for activation.
 
     Raises:
         OSError: the disk refused.
@@ -59,15 +59,17 @@ def write_staged(state_dir: Path, pointer: Current) -> None:
     _write(state_dir / "staged", pointer)
 
 
-def _read(path: Path) -> Current | None:
+def _read(path: Path) -> ActivePointer | None:
     try:
-        return Current.model_validate_json(path.read_bytes())
+        return ActivePointer.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise BundleError(f"{path}: found a damaged pointer, expected slot, bundle_id and gallery as JSON") from error
+        raise BundleError(
+            f"{path}: damaged pointer file; repair it with `edge bundle activate BUNDLE --gallery GENERATION`"
+        ) from error
 
 
-def _write(path: Path, pointer: Current) -> None:
+def _write(path: Path, pointer: ActivePointer) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, pointer.model_dump_json(indent=1).encode() + b"\n")

@@ -1,9 +1,9 @@
-"""A bundle folder: its manifest, verified, and the galleries it may serve with.
+"""Read and verify a bundle folder, and check which galleries it can be used with.
 
 Rules this module keeps:
-1. A bundle is whole: size and SHA-256 of every listed file, regular files only, inside the folder.
-2. A bundle and a gallery serve together only when they name the same embedding spaces, or the bundle declares the
-   gallery's compatible (ADR 0006).
+1. A bundle is complete: every listed file is a regular file inside the folder, with the listed size and SHA-256.
+2. A bundle and a gallery are used together only if they name the same embedding spaces, or if the bundle declares the
+   gallery's space compatible (ADR 0006).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MANIFEST_NAME = "bundle.json"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle folder and what it holds."""
+    """A bundle folder and its manifest."""
 
     manifest: Manifest
     folder: Path
 
     def path(self, relative: str) -> Path:
-        """Where a file of the manifest lies."""
+        """Return the path of a file that the manifest lists."""
         return self.folder / relative
 
 
@@ -42,11 +42,11 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         verify: also check every listed file.
 
     Raises:
-        BundleError: no manifest, a manifest this version refuses, or a file that is not the one it lists.
+        BundleError: the manifest is missing or invalid, or a file differs from its entry.
     """
     path = folder / MANIFEST_NAME
     if path.is_symlink() or not path.is_file():
-        raise BundleError(f"{folder}: found no {MANIFEST_NAME}, expected a bundle folder")
+        raise BundleError(f"{folder}: is not a bundle folder: it has no {MANIFEST_NAME}")
     try:
         manifest = parse_manifest(path.read_text(), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -54,25 +54,25 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
     for entry in manifest.files if verify else []:
         file = folder / entry.path
         if not file.resolve().is_relative_to(folder.resolve()):
-            raise BundleError(f"{file}: found a link out of the bundle folder, expected a regular file in it")
+            raise BundleError(f"{file}: is a link that leaves the bundle folder; replace it with a regular file")
         if wrong := mismatch(file, entry.size, entry.sha256):
             raise BundleError(wrong)
     return Bundle(manifest, folder)
 
 
-def check_pair(bundle: Bundle, gallery: Gallery) -> None:
-    """Check that queries of the bundle may be searched among the vectors of the gallery.
+def check_compatible(bundle: Bundle, gallery: Gallery) -> None:
+    """Check that the bundle's vectors can be compared with the gallery's.
 
     Raises:
-        BundleError: a category's spaces differ, and the bundle does not declare them compatible.
+        BundleError: a category is in another embedding space, and the bundle does not declare it compatible.
     """
     for category, entry in gallery.categories.items():
-        embedder = bundle.manifest.embedder_of(category)
+        embedder = bundle.manifest.embedder_for(category)
         if embedder is None:
-            log.warning("gallery %s: no embedder of the bundle serves category %s", gallery.generation, category)
-        elif embedder.dim == entry.dim and embedder.searches(category, entry.space_id):
+            log.warning("gallery %s: the bundle has no embedder for category %s", gallery.generation, category)
+        elif embedder.dim == entry.dim and embedder.compatible_gallery(category, entry.space_id):
             log.warning(
-                "gallery %s: category %s is of an older embedding space, which bundle %s declares compatible",
+                "gallery %s: category %s is in an older embedding space, which bundle %s declares compatible",
                 gallery.generation,
                 category,
                 bundle.manifest.bundle_id,

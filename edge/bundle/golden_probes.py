@@ -1,4 +1,4 @@
-"""Prove a bundle on this machine: its golden probes through this machine's engine."""
+"""Verify a bundle on this machine: run its golden probes through the engine that will serve it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.active_pointer import current, staged
+from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.bundle.bundle import read_bundle
 from edge.bundle.slots import read_slots, slot_folder
 from edge.errors import BundleError
@@ -23,26 +23,26 @@ MIN_COSINE = 0.97  # between this machine's embedding of a probe and the packed 
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """How one probe went."""
+class ProbeResult:
+    """The result of one probe."""
 
     probe: Probe
-    category: str | None  # what this machine answered; None without a classifier
+    category: str | None  # as classified on this machine; None without a classifier
     cosine: float
 
     @property
     def passed(self) -> bool:
-        """Whether this machine answers as the packing machine did."""
+        """Whether this machine gives the same result as the machine that packed the bundle."""
         return self.category in (None, self.probe.category) and self.cosine >= MIN_COSINE
 
     def __str__(self) -> str:
-        verdict = "ok" if self.passed else "FAILED"
-        return f"{self.probe.path}: {verdict}, category {self.category}, cosine {self.cosine:.4f}"
+        status = "ok" if self.passed else "FAILED"
+        return f"{self.probe.path}: {status}, category {self.category}, cosine {self.cosine:.4f}"
 
 
-def prove_stages(folder: Path, probes: list[Probe], stages: Stages) -> list[Proof]:
+def run_probes(folder: Path, probes: list[Probe], stages: Stages) -> list[ProbeResult]:
     """Run probes through loaded models."""
-    proofs = []
+    results = []
     for probe in probes:
         picture = read_image(folder / probe.path)
         box: Box = (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
@@ -52,39 +52,42 @@ def prove_stages(folder: Path, probes: list[Probe], stages: Stages) -> list[Proo
             category = stages.classifier.name(row)[0].name
         vector = stages.embedders[probe.category].embed(picture, [box], Timings())[0]
         expected = unit_rows(np.asarray(probe.embedding_i8, np.float32))
-        proofs.append(Proof(probe, category, float(vector @ expected)))
-    return proofs
+        results.append(ProbeResult(probe, category, float(vector @ expected)))
+    return results
 
 
-def prove(folder: Path, backend: Backend = "auto") -> list[Proof]:
+def verify_bundle(folder: Path, backend: Backend = "auto") -> list[ProbeResult]:
     """Check every hash of a bundle and run every probe.
 
     Raises:
-        BundleError: a file is altered, or a probe is answered differently here.
-        EngineError: a model cannot be loaded or run here.
+        BundleError: a file was altered, or a probe fails on this machine.
+        EngineError: a model cannot be loaded or run on this machine.
     """
     bundle = read_bundle(folder)
-    proofs = prove_stages(folder, bundle.manifest.probes, load_stages(folder, bundle.manifest, backend))
-    if failed := [proof for proof in proofs if not proof.passed]:
-        raise BundleError(f"{folder}: found {len(failed)} of {len(proofs)} probes failed, expected none; {failed[0]}")
-    return proofs
+    results = run_probes(folder, bundle.manifest.probes, load_stages(folder, bundle.manifest, backend))
+    if failed := [result for result in results if not result.passed]:
+        raise BundleError(
+            f"{folder}: {len(failed)} of {len(results)} probes failed on this machine; do not activate this bundle; "
+            f"{failed[0]}"
+        )
+    return results
 
 
-def prove_slot(state_dir: Path, name: str | None, backend: Backend = "auto") -> None:
-    """Prove the bundle that an activation would switch to, while the serving one goes on.
+def verify_slot(state_dir: Path, name: str | None, backend: Backend = "auto") -> None:
+    """Verify the bundle that an activation would switch to. The active bundle keeps running.
 
     Args:
         state_dir: of the device.
-        name: a slot or a bundle id; None: what waits to be activated, else what serves.
+        name: a slot or a bundle id; None: the staged bundle, else the active one.
         backend: which engine runs it.
 
     Raises:
-        BundleError: a file is altered, or a probe is answered differently here.
-        EngineError: a model cannot be loaded or run here.
+        BundleError: a file was altered, or a probe fails on this machine.
+        EngineError: a model cannot be loaded or run on this machine.
     """
     if name is None:
-        pointer = staged(state_dir) or current(state_dir)
+        pointer = read_staged_pointer(state_dir) or read_active_pointer(state_dir)
         name = pointer.slot if pointer else None
     for slot in read_slots(state_dir):
         if name in (slot.name, slot.bundle_id):
-            prove(slot_folder(state_dir, slot.name), backend)
+            verify_bundle(slot_folder(state_dir, slot.name), backend)

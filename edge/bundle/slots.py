@@ -1,9 +1,10 @@
-"""The device's two bundle slots and its gallery generations, and the pointer that says which pair serves.
+"""Install, activate and roll back: the two bundle slots and the gallery generations of a device.
 
 Rules this module keeps:
-1. The serving slot and generation are never written to. Installing fills the other, under another name until whole.
-2. Nothing serves that was not verified.
-3. One small file switches both at once; after a power cut it is the old one or the new one.
+1. The active slot and generation are never written to. An installation fills the other slot, under a temporary name
+   until it is complete.
+2. Nothing becomes active before it was verified.
+3. One pointer file switches bundle and gallery together. After a power cut it holds the old pair or the new one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.active_pointer import Current, current, staged, write_current, write_staged
-from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_pair, read_bundle
+from edge.bundle.active_pointer import (
+    ActivePointer,
+    read_active_pointer,
+    read_staged_pointer,
+    write_active_pointer,
+    write_staged_pointer,
+)
+from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bundle
 from edge.durable import copy_files, replace_folder
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.gallery.generation import INDEX_NAME, Gallery, read_gallery
@@ -29,38 +36,38 @@ SLOTS = ("a", "b")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What lies in a slot."""
+    """The content of a slot."""
 
     name: str
     bundle_id: str | None  # None: empty or unreadable
-    problem: str | None  # None: empty or whole
+    problem: str | None  # None: empty or intact
     serving: bool
 
 
 def slot_folder(state_dir: Path, slot: str) -> Path:
-    """The folder of a slot."""
+    """Return the folder of a slot."""
     return state_dir / "slots" / slot
 
 
 def gallery_folder(state_dir: Path, generation: str) -> Path:
-    """The folder of a gallery generation."""
+    """Return the folder of a gallery generation."""
     return state_dir / "gallery" / generation
 
 
 def install_bundle(source: Path, state_dir: Path) -> str:
-    """Copy a bundle into the slot that does not serve, and say which slot holds it.
+    """Copy a bundle into the inactive slot and return the slot that holds it.
 
     Raises:
-        BundleError: the bundle is not whole, or the disk refused; the serving slot is untouched.
+        BundleError: the bundle is damaged or incomplete, or the disk refused; the active slot is untouched.
     """
     manifest = read_bundle(source).manifest
-    serving = current(state_dir)
-    same = (source / MANIFEST_NAME).read_bytes()
+    active = read_active_pointer(state_dir)
+    manifest_bytes = (source / MANIFEST_NAME).read_bytes()
     for slot in SLOTS:
-        held = slot_folder(state_dir, slot) / MANIFEST_NAME
-        if held.is_file() and held.read_bytes() == same and _problem(held.parent) is None:
+        installed = slot_folder(state_dir, slot) / MANIFEST_NAME
+        if installed.is_file() and installed.read_bytes() == manifest_bytes and _problem(installed.parent) is None:
             return slot
-    slot = "b" if serving and serving.slot == "a" else "a"
+    slot = "b" if active and active.slot == "a" else "a"
     names = [entry.path for entry in manifest.files] + [MANIFEST_NAME]
     _install(f"bundle {manifest.bundle_id}", source, names, slot_folder(state_dir, slot), read_bundle)
     log.info("installed bundle %s in slot %s", manifest.bundle_id, slot)
@@ -68,10 +75,10 @@ def install_bundle(source: Path, state_dir: Path) -> str:
 
 
 def install_gallery(source: Path, state_dir: Path) -> str:
-    """Copy a gallery generation beside the others, and say its id.
+    """Copy a gallery generation onto the device and return its id.
 
     Raises:
-        GalleryError: the gallery is not whole.
+        GalleryError: the gallery is damaged or incomplete.
         BundleError: the disk refused.
     """
     gallery = read_gallery(source)
@@ -79,7 +86,7 @@ def install_gallery(source: Path, state_dir: Path) -> str:
     try:
         read_gallery(final)
     except GalleryError:
-        log.debug("%s is not there or not whole", final)
+        log.debug("%s is missing or damaged", final)
     else:
         return gallery.generation
     names = [store_name(category) for category in gallery.categories] + [INDEX_NAME]
@@ -89,9 +96,9 @@ def install_gallery(source: Path, state_dir: Path) -> str:
 
 
 def _install(what: str, source: Path, names: list[str], final: Path, verify: Callable[[Path], object]) -> None:
-    """Copy the files beside their folder, verify the copies, and put them in its place."""
+    """Copy files to a temporary folder, verify the copies, and rename the folder into place."""
     incoming = final.with_name(f".{final.name}.incoming")
-    with _mapped(f"{final}: installing {what}"):
+    with _map_disk_errors(f"{final}: installing {what}"):
         try:
             copy_files(source, names, incoming)
             verify(incoming)
@@ -101,147 +108,149 @@ def _install(what: str, source: Path, names: list[str], final: Path, verify: Cal
 
 
 @contextmanager
-def _mapped(what: str) -> Iterator[None]:
+def _map_disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise BundleError(f"{what}: the disk refused: {error.strerror or error}") from error
 
 
-def read_pair(state_dir: Path, slot: str, generation: str) -> tuple[Bundle, Gallery]:
-    """Read and verify a slot and a generation, together.
+def read_bundle_and_gallery(state_dir: Path, slot: str, generation: str) -> tuple[Bundle, Gallery]:
+    """Read and verify a slot and a generation, and check that they fit together.
 
     Raises:
-        BundleError: the slot is damaged, or the two live in different embedding spaces.
+        BundleError: the slot is damaged, or the two are in different embedding spaces.
         GalleryError: the generation is damaged or missing.
     """
     bundle, gallery = read_bundle(slot_folder(state_dir, slot)), read_gallery(gallery_folder(state_dir, generation))
-    check_pair(bundle, gallery)
+    check_compatible(bundle, gallery)
     return bundle, gallery
 
 
-def read_serving(state_dir: Path) -> tuple[Bundle, Gallery]:
-    """Read and verify the pair that serves.
+def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
+    """Read and verify the active bundle and gallery.
 
     Raises:
-        BundleError: nothing was activated, or the pair is damaged; the message names the previous one.
+        BundleError: nothing was activated, or the active pair is damaged; the message names the previous one.
     """
-    serving = current(state_dir)
-    if serving is None:
-        raise BundleError(f"{state_dir}: found no activated bundle, expected a pointer file 'current'")
+    active = read_active_pointer(state_dir)
+    if active is None:
+        raise BundleError(f"{state_dir}: no bundle is active; install one, then run `edge bundle activate`")
     try:
-        return read_pair(state_dir, serving.slot, serving.gallery)
+        return read_bundle_and_gallery(state_dir, active.slot, active.gallery)
     except FinesightError as error:
-        before = serving.previous
+        before = active.previous
         raise BundleError(
-            f"bundle {serving.bundle_id} in slot {serving.slot} cannot serve: {error}; "
-            + (f"previous is bundle {before.bundle_id} in slot {before.slot}" if before else "there is no previous")
+            f"bundle {active.bundle_id} in slot {active.slot} cannot be used: {error}; "
+            + (
+                f"`edge bundle rollback` returns to bundle {before.bundle_id} in slot {before.slot}"
+                if before
+                else "there is no previous bundle; install one, then run `edge bundle activate`"
+            )
         ) from error
 
 
-def stage(state_dir: Path, slot: str, generation: str) -> Current:
-    """Note a verified pair as the one that `activate` switches to.
+def stage(state_dir: Path, slot: str, generation: str) -> ActivePointer:
+    """Verify a bundle and gallery, and stage them: `activate` switches to them.
 
     Raises:
-        BundleError: the pair is damaged, or the disk refused.
+        BundleError: the slot is damaged, or the disk refused.
         GalleryError: the generation is damaged or missing.
     """
     pointer = _verified(state_dir, slot, generation)
-    with _mapped(f"{state_dir}: staging bundle {pointer.bundle_id}"):
-        write_staged(state_dir, pointer)
+    with _map_disk_errors(f"{state_dir}: staging bundle {pointer.bundle_id}"):
+        write_staged_pointer(state_dir, pointer)
     return pointer
 
 
-def _verified(state_dir: Path, slot: str, generation: str) -> Current:
-    bundle, gallery = read_pair(state_dir, slot, generation)
-    found = {"slot": slot, "bundle_id": bundle.manifest.bundle_id, "gallery": gallery.generation}
-    return Current.model_validate(found)
+def _verified(state_dir: Path, slot: str, generation: str) -> ActivePointer:
+    bundle, gallery = read_bundle_and_gallery(state_dir, slot, generation)
+    pointer = {"slot": slot, "bundle_id": bundle.manifest.bundle_id, "gallery": gallery.generation}
+    return ActivePointer.model_validate(pointer)
 
 
 def _slot_of(state_dir: Path, name: str) -> str:
     if name in SLOTS:
         return name
-    held = {slot.name: slot.bundle_id for slot in read_slots(state_dir)}
-    for slot, bundle_id in held.items():
+    installed = {slot.name: slot.bundle_id for slot in read_slots(state_dir)}
+    for slot, bundle_id in installed.items():
         if bundle_id == name:
             return slot
-    raise BundleError(f"{state_dir}: found bundles {held}, expected {name!r} among them")
+    raise BundleError(f"{state_dir}: bundle {name!r} is not installed; the slots hold {installed}")
 
 
-def _check_still_held(state_dir: Path, pointer: Current) -> None:
-    held = read_bundle(slot_folder(state_dir, pointer.slot), verify=False).manifest.bundle_id
-    if held != pointer.bundle_id:
-        raise BundleError(f"slot {pointer.slot}: found bundle {held}, expected {pointer.bundle_id}")
+def _check_slot_holds(state_dir: Path, pointer: ActivePointer) -> None:
+    installed = read_bundle(slot_folder(state_dir, pointer.slot), verify=False).manifest.bundle_id
+    if installed != pointer.bundle_id:
+        raise BundleError(f"slot {pointer.slot}: found bundle {installed}, expected {pointer.bundle_id}")
 
 
-def activate(state_dir: Path, slot: str | None = None, generation: str | None = None) -> Current:
-    """Switch to a pair, after verifying it.
+def activate(state_dir: Path, slot: str | None = None, generation: str | None = None) -> ActivePointer:
+    """Verify a bundle and gallery, and make them active.
 
     Args:
         state_dir: of the device.
-        slot: a slot or a bundle id; None: the staged one, else the one that serves.
-        generation: of the gallery; None likewise.
+        slot: a slot or a bundle id; None: the staged one, else the active one.
+        generation: of the gallery; None: the staged one, else the active one.
 
     Raises:
-        BundleError: nothing to switch to, a damaged slot, different embedding spaces, or the disk refused.
+        BundleError: nothing is staged, the slot is damaged, the embedding spaces differ, or the disk refused.
         GalleryError: the generation is damaged or missing.
     """
-    if slot and generation:  # all is said: even a damaged pointer is no obstacle
-        return _switch(state_dir, _slot_of(state_dir, slot), generation, _current_if_readable(state_dir))
-    serving = current(state_dir)
-    waiting = staged(state_dir) or serving
-    if waiting is None:
-        raise BundleError(f"{state_dir}: found nothing staged, expected a slot and a gallery generation")
+    if slot and generation:  # the pointer is not needed, so a damaged one does no harm
+        return _switch(state_dir, _slot_of(state_dir, slot), generation, _active_if_readable(state_dir))
+    active = read_active_pointer(state_dir)
+    target = read_staged_pointer(state_dir) or active
+    if target is None:
+        raise BundleError(f"{state_dir}: nothing is staged; name a slot and a gallery generation")
     if not slot:
-        _check_still_held(state_dir, waiting)
-    return _switch(
-        state_dir, _slot_of(state_dir, slot) if slot else waiting.slot, generation or waiting.gallery, serving
-    )
+        _check_slot_holds(state_dir, target)
+    return _switch(state_dir, _slot_of(state_dir, slot) if slot else target.slot, generation or target.gallery, active)
 
 
-def rollback(state_dir: Path) -> Current:
-    """Switch back to the pair before this one, after verifying it.
+def rollback(state_dir: Path) -> ActivePointer:
+    """Verify the previously active bundle and gallery, and make them active again.
 
     Raises:
-        BundleError: there is none, its slot was filled anew, or it is damaged.
+        BundleError: there is no previous bundle, its slot now holds another one, or it is damaged.
         GalleryError: its generation is damaged or missing.
     """
-    serving = current(state_dir)
-    if serving is None or serving.previous is None:
-        raise BundleError(f"{state_dir}: found no previous bundle, expected one to roll back to")
-    _check_still_held(state_dir, serving.previous)
-    return _switch(state_dir, serving.previous.slot, serving.previous.gallery, serving)
+    active = read_active_pointer(state_dir)
+    if active is None or active.previous is None:
+        raise BundleError(f"{state_dir}: there is no previous bundle to roll back to")
+    _check_slot_holds(state_dir, active.previous)
+    return _switch(state_dir, active.previous.slot, active.previous.gallery, active)
 
 
-def _current_if_readable(state_dir: Path) -> Current | None:
+def _active_if_readable(state_dir: Path) -> ActivePointer | None:
     try:
-        return current(state_dir)
+        return read_active_pointer(state_dir)
     except BundleError as error:
         log.warning("%s", error)
         return None
 
 
-def _switch(state_dir: Path, slot: str, generation: str, serving: Current | None) -> Current:
+def _switch(state_dir: Path, slot: str, generation: str, active: ActivePointer | None) -> ActivePointer:
     pointer = _verified(state_dir, slot, generation)
-    before = serving
-    if serving and (serving.slot, serving.gallery) == (slot, generation):
-        before = serving.previous
+    before = active
+    if active and (active.slot, active.gallery) == (slot, generation):
+        before = active.previous
     if before:
         pointer = pointer.model_copy(update={"previous": before.model_copy(update={"previous": None})})
-    with _mapped(f"{state_dir}: switching to bundle {pointer.bundle_id}"):
-        write_current(state_dir, pointer)
-    log.info("serving bundle %s of slot %s with gallery %s", pointer.bundle_id, slot, generation)
+    with _map_disk_errors(f"{state_dir}: switching to bundle {pointer.bundle_id}"):
+        write_active_pointer(state_dir, pointer)
+    log.info("bundle %s in slot %s is active with gallery %s", pointer.bundle_id, slot, generation)
     try:
         _prune(state_dir, pointer)
     except OSError as error:
-        log.warning("%s: old galleries stay: %s", state_dir, error)
+        log.warning("%s: cannot delete old galleries: %s", state_dir, error)
     return pointer
 
 
-def _prune(state_dir: Path, pointer: Current) -> None:
+def _prune(state_dir: Path, pointer: ActivePointer) -> None:
     kept = {pointer.gallery, pointer.previous.gallery if pointer.previous else pointer.gallery}
     for folder in (state_dir / "gallery").iterdir():
-        if folder.name not in kept and not folder.name.startswith("."):  # those are just being installed
+        if folder.name not in kept and not folder.name.startswith("."):  # dot: an installation in progress
             shutil.rmtree(folder)
 
 
@@ -254,9 +263,9 @@ def _problem(folder: Path) -> str | None:
 
 
 def read_slots(state_dir: Path) -> list[Slot]:
-    """Say what lies in each slot, verified."""
-    serving = _current_if_readable(state_dir)
-    found = []
+    """Verify both slots and return what they hold."""
+    active = _active_if_readable(state_dir)
+    slots = []
     for name in SLOTS:
         folder = slot_folder(state_dir, name)
         problem = _problem(folder) if folder.exists() else None
@@ -264,5 +273,5 @@ def read_slots(state_dir: Path) -> list[Slot]:
             bundle_id = read_bundle(folder, verify=False).manifest.bundle_id
         except BundleError:
             bundle_id = None
-        found.append(Slot(name, bundle_id, problem, serving is not None and serving.slot == name))
-    return found
+        slots.append(Slot(name, bundle_id, problem, active is not None and active.slot == name))
+    return slots

@@ -1,13 +1,13 @@
-"""Keep cameras open: one thread each, the newest frame or every frame, reconnecting, telling the state with evidence.
+"""Keep one camera open on its own thread: deliver frames, report the state with a reason, reconnect.
 
 Rules:
-1. A camera always drains its source; what the pipeline has no time for is superseded, and counted.
-2. A camera that dies is opened again after a while (edge/capture/reconnect.py).
-3. No frame is ever made up: a camera without pictures gives a state and its evidence, nothing else.
-4. Cameras share nothing but the mailbox: one that hangs in its library holds up no other, and not the process's end.
-5. Durations are on the monotonic clock; the wall clock appears in `captured_at` alone.
-6. A file or folder that cannot be read is told once and not tried again.
-7. A picture that cannot be believed (edge/capture/tamper.py) is told as a state and goes no further.
+1. A camera always drains its source. A frame that the pipeline has no time for is superseded and counted.
+2. A camera that dies is opened again after a wait (edge/capture/reconnect.py).
+3. No frame is ever invented: a camera without pictures reports a state and a reason, nothing else.
+4. Cameras share only the `LatestFrames`. One that hangs in its library delays no other camera, and not the shutdown.
+5. Durations use the monotonic clock; only `captured_at` uses the wall clock.
+6. A file or folder that cannot be read is reported once and not retried.
+7. A picture from a frozen or obstructed camera (edge/capture/tamper.py) sets the state and is not delivered.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from collections import Counter
 from collections.abc import Callable
 
 from edge.capture.clock_offset import ClockOffset
-from edge.capture.latest_frames import Mailbox
-from edge.capture.open_source import FrameSource
+from edge.capture.frame_source import BadPictureError, EndOfStream, FrameSource, Picture
+from edge.capture.latest_frames import LatestFrames
 from edge.capture.policy import Policy, Timing
-from edge.capture.reconnect import Patience
-from edge.capture.tamper import View
-from edge.config.camera_url import BadPictureError, EndOfStream, Picture, Source
+from edge.capture.reconnect import Backoff
+from edge.capture.tamper import TamperDetector
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.types import CameraState, Frame
 
 log = logging.getLogger(__name__)
 
-_ALIVE: frozenset[CameraState] = frozenset({"online", "frozen", "obstructed"})  # frames arrive
+_DELIVERING: frozenset[CameraState] = frozenset({"online", "frozen", "obstructed"})  # frames arrive
 
-OnState = Callable[[str, CameraState, str], None]  # camera, state, evidence; called on the capture thread
+OnState = Callable[[str, CameraState, str], None]  # camera, state, reason; called on the capture thread
 
 
 class Camera:
@@ -41,172 +41,180 @@ class Camera:
         self,
         name: str,
         source: Source,
-        open_door: Callable[[], FrameSource],
-        mailbox: Mailbox,
+        open_frame_source: Callable[[], FrameSource],
+        latest_frames: LatestFrames,
         on_state: OnState,
         policy: Policy | None = None,
         timing: Timing | None = None,
-        is_there: Callable[[], bool] | None = None,
+        is_reachable: Callable[[], bool] | None = None,
     ) -> None:
-        """Nothing is opened before `start`.
+        """Prepare the camera; `start` opens it.
 
         Args:
             name: of the camera, in frames, states and logs.
-            source: what it reads; says whether it ends, and is how it is printed.
-            open_door: opens it; usually `partial(open_source, source, backend, options)`.
-            mailbox: where frames go.
-            on_state: told of every change of state, in order.
-            policy: pace and patience.
+            source: the address; says whether the source ends, and how to print it.
+            open_frame_source: opens the source; usually `partial(open_source, source, backend, options)`.
+            latest_frames: receives the frames.
+            on_state: called with every change of state, in order.
+            policy: pacing, timeouts and reconnect back-off.
             timing: clocks.
-            is_there: asks for a camera without opening it, in a second at most; None where that cannot be done.
+            is_reachable: checks for the camera without opening it, in a second at most; None if only opening it tells.
         """
         self.name = name
         self.source = source
         self.state: CameraState = "offline"
-        self.evidence = "not opened yet"
+        self.reason = "not opened yet"
         self.decode_path = ""
-        self.error: CaptureError | None = None  # why a file or folder could not be read
-        self.frames = 0  # that arrived, dropped ones included
+        self.error: CaptureError | None = None  # why a file or folder cannot be read
+        self.frames = 0  # arrived, including dropped ones
         self.reconnects = 0
         self.dropped: Counter[str] = Counter()  # by reason
         self.last_frame_ns: int | None = None  # monotonic
-        self.clock = ClockOffset()  # of a camera that tells its own time
-        self._open_door = open_door
-        self._mailbox = mailbox
+        self.clock = ClockOffset()  # of a camera that sends its own time
+        self._open_frame_source = open_frame_source
+        self._latest_frames = latest_frames
         self._on_state = on_state
         self._policy = policy or Policy()
         self._timing = timing or Timing()
-        self._patience = Patience(self._policy, self._timing, is_there or (lambda: True))
+        self._backoff = Backoff(self._policy, self._timing, is_reachable or (lambda: True))
         self._stop = threading.Event()
-        self._telling = threading.RLock()
-        self._inside_since_ns: int | None = None  # when a call into the door began
-        self._view = View(self._policy.view) if self._policy.view else None
-        self._pace: tuple[int, float] | None = None  # when a recording's position was due
+        self._state_lock = threading.RLock()
+        self._call_began_ns: int | None = None  # when the current call into the library began
+        self._tamper = TamperDetector(self._policy.view) if self._policy.view else None
+        self._pace: tuple[int, float] | None = None  # monotonic time and position of a recording's first frame
         self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._mailbox.add(self.name)
+        """Start the capture thread."""
+        self._latest_frames.add(self.name)
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Ask the thread to end; whether it did in time. One that hangs in its library ends with the process."""
+        """Ask the thread to end; return whether it did in time. A thread that hangs in its library ends with the process."""
         self._stop.set()
-        self._mailbox.wake()
+        self._latest_frames.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def watch(self) -> None:
-        """Tell of a door that does not return. Anybody's thread, every second or so: the camera's own is stuck."""
-        since_ns = self._inside_since_ns
-        if since_ns is None:
+        """Report a library call that does not return. Call it every second or so from another thread: this one is stuck."""
+        began_ns = self._call_began_ns
+        if began_ns is None:
             return
-        inside_s = (self._timing.monotonic_ns() - since_ns) / 1e9
-        if inside_s >= self._policy.reopen_after_s:
-            self._tell("stalled", f"the library has not returned for {inside_s:.0f} s")
+        elapsed_s = (self._timing.monotonic_ns() - began_ns) / 1e9
+        if elapsed_s >= self._policy.reopen_after_s:
+            self._set_state("stalled", f"the library has not returned for {elapsed_s:.0f} s")
 
     def run(self) -> None:
-        """The thread: open, drain, wait, again."""
-        self._mailbox.add(self.name)
+        """Open the source, drain it, wait, repeat until stopped. The body of the thread."""
+        self._latest_frames.add(self.name)
         try:
             while not self._stop.is_set():
                 try:
-                    again = self._live_once()
+                    reopen = self._run_session()
                 except Exception as error:
                     log.exception("camera %s: capture failed", self.name)
-                    again = self._failed(f"{type(error).__name__}: {error}")
-                if not again:
+                    reopen = self._back_off(f"{type(error).__name__}: {error}")
+                if not reopen:
                     break
         finally:
             if self._stop.is_set():
-                self._tell("offline", "stopped")
-            self._mailbox.remove(self.name)
+                self._set_state("offline", "stopped")
+            self._latest_frames.remove(self.name)
 
-    def _live_once(self) -> bool:
-        """Open the source and read it until it ends; whether to open it again."""
-        begun = self.frames
+    def _run_session(self) -> bool:
+        """Open the source and read it until it ends; return whether to open it again."""
+        frames_before = self.frames
         try:
-            self._session()
+            self._open_and_drain()
         except EndOfStream:
-            if self.source.loop and self.frames > begun:
+            if self.source.loop and self.frames > frames_before:
                 return True
             if not self.source.recorded:
-                return self._failed("the stream ended")
-            self._tell("offline", f"end of stream after {self.frames} frames")
+                return self._back_off("the stream ended")
+            self._set_state("offline", f"end of stream after {self.frames} frames")
             return False
         except CaptureError as error:
             if self.source.recorded:
                 self.error = error
-                log.error("camera %s: %s", self.name, error)  # noqa: TRY400, one line is the whole of it
-                self._tell("offline", str(error))
+                log.error("camera %s: %s", self.name, error)  # noqa: TRY400, the message says it all
+                self._set_state("offline", str(error))
                 return False
-            return self._failed(str(error))
+            return self._back_off(str(error))
         return False
 
-    def _session(self) -> None:
+    def _open_and_drain(self) -> None:
         self._pace = None
-        if self._view is not None:
-            self._view.begin_anew()
+        if self._tamper is not None:
+            self._tamper.reset()
         opened_ns = self._timing.monotonic_ns()
-        self._inside_since_ns = opened_ns
+        self._call_began_ns = opened_ns
         try:
-            door = self._open_door()
+            frame_source = self._open_frame_source()
             try:
-                self._drain(door, opened_ns)
+                self._drain(frame_source, opened_ns)
             finally:
-                self._inside_since_ns = self._timing.monotonic_ns()
-                door.close()
+                self._call_began_ns = self._timing.monotonic_ns()
+                frame_source.close()
         finally:
-            self._inside_since_ns = None
+            self._call_began_ns = None
 
-    def _drain(self, door: FrameSource, opened_ns: int) -> None:
-        heard_ns = opened_ns
+    def _drain(self, frame_source: FrameSource, opened_ns: int) -> None:
+        last_ns = opened_ns
         first_ns: int | None = None
         while not self._stop.is_set():
-            self._inside_since_ns = self._timing.monotonic_ns()
+            self._call_began_ns = self._timing.monotonic_ns()
             try:
-                picture = door.read(self._policy.poll_s)
+                picture = frame_source.read(self._policy.poll_s)
             except BadPictureError as error:
-                log.error("camera %s: %s", self.name, error)  # noqa: TRY400, one line is the whole of it
+                log.error("camera %s: %s", self.name, error)  # noqa: TRY400, the message says it all
                 self.dropped["unreadable"] += 1
                 continue
             finally:
-                self._inside_since_ns = None
+                self._call_began_ns = None
             now_ns = self._timing.monotonic_ns()
             if picture is None:
-                self._check_silence((now_ns - heard_ns) / 1e9)
+                self._check_silence((now_ns - last_ns) / 1e9)
                 continue
-            heard_ns = now_ns
+            last_ns = now_ns
             first_ns = first_ns or now_ns
             if now_ns - first_ns >= self._policy.good_after_s * 1e9:
-                self._patience.begin_anew()
-            self._deliver(picture, door)
+                self._backoff.reset()
+            self._deliver(picture, frame_source)
 
     def _check_silence(self, silent_s: float) -> None:
         if silent_s >= self._policy.reopen_after_s:
             raise CaptureError(f"{self.source}: no frame for {silent_s:.0f} s")
-        if silent_s >= self._policy.stalled_after_s and self.state in _ALIVE:
-            self._tell("stalled", f"no frame for {silent_s:.1f} s")
+        if silent_s >= self._policy.stalled_after_s and self.state in _DELIVERING:
+            self._set_state("stalled", f"no frame for {silent_s:.1f} s")
 
-    def _deliver(self, picture: Picture, door: FrameSource) -> None:
+    def _deliver(self, picture: Picture, frame_source: FrameSource) -> None:
         paced = self._wait_for_position(picture.pts_s)
         if self._stop.is_set():
             return
         captured_ns = self._timing.monotonic_ns() if paced else picture.arrived_ns
-        at = self._timing.unix_s() if picture.captured_at is None else picture.captured_at
-        frame = Frame(self.name, self.frames, picture.image_rgb, captured_ns, at, picture.time_source, picture.pts_s)
+        captured_at = self._timing.unix_s() if picture.captured_at is None else picture.captured_at
+        frame = Frame(
+            self.name,
+            self.frames,
+            picture.image_rgb,
+            captured_ns,
+            captured_at,
+            picture.time_source,
+            picture.pts_s,
+        )
         self.frames += 1
         self.last_frame_ns = captured_ns
-        if door.decode_path != self.decode_path:
-            self.decode_path = door.decode_path
+        if frame_source.decode_path != self.decode_path:
+            self.decode_path = frame_source.decode_path
             log.info("camera %s: %s by %s", self.name, self.source, self.decode_path)
         self._compare_clocks(picture)
-        if not self._believe(picture, captured_ns):
+        if not self._check_tamper(picture, captured_ns):
             return
         if self._policy.delivery == "every_frame":
-            self._mailbox.put_when_free(frame, self._stop.is_set)
-        elif self._mailbox.put_newest(frame):
+            self._latest_frames.put_when_free(frame, self._stop.is_set)
+        elif self._latest_frames.put_newest(frame):
             self.dropped["superseded"] += 1
 
     def _compare_clocks(self, picture: Picture) -> None:
@@ -214,25 +222,25 @@ class Camera:
             return
         now_ns = self._timing.monotonic_ns()
         arrived_at = self._timing.unix_s() - (now_ns - picture.arrived_ns) / 1e9
-        if (told := self.clock.take(picture.captured_at, arrived_at, now_ns / 1e9)) is not None:
-            log.warning("camera %s: %s", self.name, told)
+        if (message := self.clock.add(picture.captured_at, arrived_at, now_ns / 1e9)) is not None:
+            log.warning("camera %s: %s", self.name, message)
 
-    def _believe(self, picture: Picture, captured_ns: int) -> bool:
-        """Tell how the picture is; whether it may be recognised."""
+    def _check_tamper(self, picture: Picture, captured_ns: int) -> bool:
+        """Set the state by the picture; return whether to deliver it."""
         height, width = picture.image_rgb.shape[:2]
-        seen = f"{width}x{height} by {self.decode_path}"
-        if self._view is None:
-            self._tell("online", seen)
+        stream = f"{width}x{height} by {self.decode_path}"
+        if self._tamper is None:
+            self._set_state("online", stream)
             return True
         scene_s = picture.pts_s if self.source.recorded and picture.pts_s is not None else captured_ns / 1e9
-        verdict = self._view.judge(picture.image_rgb, scene_s)
-        self._tell(verdict.state, verdict.evidence or seen)
-        if verdict.doubt is not None:
-            self.dropped[verdict.doubt] += 1
-        return verdict.doubt is None
+        tamper = self._tamper.update(picture.image_rgb, scene_s)
+        self._set_state(tamper.state, tamper.reason or stream)
+        if tamper.suspected is not None:
+            self.dropped[tamper.suspected] += 1
+        return tamper.suspected is None
 
     def _wait_for_position(self, pts_s: float | None) -> bool:
-        """Hold a recording's frame back until it is due; whether this one was paced."""
+        """Hold a recording's frame back until its position is due; return whether this frame was paced."""
         if not self._policy.real_time or pts_s is None:
             return False
         now_ns = self._timing.monotonic_ns()
@@ -244,23 +252,23 @@ class Camera:
             self._timing.wait(self._stop, (due_ns - now_ns) / 1e9)
         return True
 
-    def _failed(self, reason: str) -> bool:
-        """Tell what happened and wait before the next attempt; True, to open again."""
+    def _back_off(self, reason: str) -> bool:
+        """Report a failure and wait before the next attempt; return whether to open again."""
         if self._stop.is_set():
             return False
         self.reconnects += 1
-        self._patience.note_failure()
-        self._tell("offline" if self._patience.is_spent else "reconnecting", reason)
-        wait_s = self._patience.next_wait_s()
+        self._backoff.record_failure()
+        self._set_state("offline" if self._backoff.seems_offline else "reconnecting", reason)
+        wait_s = self._backoff.next_wait_s()
         log.debug("camera %s: %s; opening again in %.1f s", self.name, reason, wait_s)
-        self._patience.wait(wait_s, self._stop)
+        self._backoff.wait(wait_s, self._stop)
         return True
 
-    def _tell(self, state: CameraState, evidence: str) -> None:
-        with self._telling:
-            changed = state != self.state or self.evidence == "not opened yet"
-            self.state, self.evidence = state, evidence
+    def _set_state(self, state: CameraState, reason: str) -> None:
+        with self._state_lock:
+            changed = state != self.state or self.reason == "not opened yet"
+            self.state, self.reason = state, reason
             if changed:
                 level = logging.INFO if state == "online" else logging.WARNING
-                log.log(level, "camera %s: %s: %s", self.name, state, evidence)
-                self._on_state(self.name, state, evidence)
+                log.log(level, "camera %s: %s: %s", self.name, state, reason)
+                self._on_state(self.name, state, reason)

@@ -1,4 +1,4 @@
-"""Read a folder, a glob or one picture as a camera: the pictures in order of name."""
+"""Read a folder, a glob or one picture like a camera, in the order of the names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 import time
 from pathlib import Path
 
-from edge.config.camera_url import BadPictureError, EndOfStream, Picture, Source
+from edge.capture.frame_source import BadPictureError, EndOfStream, Picture
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.imaging.image import IMAGE_SUFFIXES, read_image
 
@@ -15,13 +16,13 @@ DEFAULT_FPS = 1.0
 
 
 class FolderSource:
-    """The pictures of a folder, each 1/fps seconds after the one before."""
+    """The pictures of a folder, 1/fps seconds apart."""
 
     def __init__(self, source: Source) -> None:
         """List the folder.
 
         Raises:
-            CaptureError: no such folder, or no picture in it.
+            CaptureError: the folder does not exist or holds no picture.
         """
         self._source = source
         self._fps = source.fps or DEFAULT_FPS
@@ -31,35 +32,35 @@ class FolderSource:
         self.decode_path = f"folder of {len(self._paths)} pictures"
 
     def read(self, timeout_s: float) -> Picture | None:  # noqa: ARG002, a disk does not wait
-        """The next picture.
+        """Return the next picture.
 
         Raises:
             BadPictureError: this one cannot be decoded.
-            EndOfStream: there is no other.
+            EndOfStream: there are no more.
             CaptureError: none of them could be decoded.
         """
         if self._next == len(self._paths):
             if self._bad == len(self._paths):
-                raise CaptureError(f"{self._source}: found {self._bad} unreadable pictures, expected a readable one")
+                raise CaptureError(f"{self._source}: none of the {self._bad} pictures can be read")
             raise EndOfStream
-        at, self._next = self._next, self._next + 1
+        index, self._next = self._next, self._next + 1
         arrived_ns = time.monotonic_ns()
         try:
-            image_rgb = read_image(self._paths[at])
+            image_rgb = read_image(self._paths[index])
         except CaptureError as error:
             self._bad += 1
             raise BadPictureError(str(error)) from error
-        return Picture(image_rgb, arrived_ns, at / self._fps, "file")
+        return Picture(image_rgb, arrived_ns, index / self._fps, "file")
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
 
 def list_pictures(location: str) -> list[Path]:
-    """The pictures of a folder, a glob or one path, numbers in names in order of value.
+    """Return the pictures of a folder, a glob or one path; numbers in names sort by value.
 
     Raises:
-        CaptureError: nothing is there.
+        CaptureError: there is no picture.
     """
     path = Path(location)
     if path.is_dir():
@@ -69,8 +70,9 @@ def list_pictures(location: str) -> list[Path]:
     else:
         found = [child for name in glob.glob(location, recursive=True) if (child := Path(name)).is_file()]  # noqa: PTH207, absolute patterns
     if not found:
-        what = "no pictures" if path.is_dir() else "no such folder, file or match"
-        raise CaptureError(f"{location}: found {what}, expected {', '.join(IMAGE_SUFFIXES)}")
+        if path.is_dir():
+            raise CaptureError(f"{location}: the folder holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        raise CaptureError(f"{location}: no such folder or file, and no file matches")
     return sorted(found, key=_by_number)
 
 

@@ -1,11 +1,12 @@
-"""The GStreamer launch line of a source, from the elements a device has."""
+"""Write the GStreamer launch line of a source, from the elements the device has."""
 
 from __future__ import annotations
 
-from edge.config.camera_url import CaptureOptions, Codec, Source
+from edge.capture.frame_source import CaptureOptions, Codec
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 
-# Best first. Of these only what the registry lists is used: VA, NVCODEC and V4L2 register when the device has the unit.
+# Best first. Only elements in the registry are used: VA, NVCODEC and V4L2 elements register when the hardware exists.
 HARDWARE: dict[str, tuple[str, ...]] = {
     "h264": ("nvv4l2decoder", "nvh264dec", "vah264dec", "qsvh264dec", "v4l2slh264dec", "v4l2h264dec"),
     "h265": ("nvv4l2decoder", "nvh265dec", "vah265dec", "qsvh265dec", "v4l2slh265dec", "v4l2h265dec"),
@@ -37,23 +38,25 @@ _RTP = {
 
 
 def hardware_present(present: frozenset[str]) -> tuple[str, ...]:
-    """The hardware decoders a device has, best first."""
+    """Return the hardware decoders a device has, best first."""
     return tuple(dict.fromkeys(name for names in HARDWARE.values() for name in names if name in present))
 
 
 def choose_decoder(codec: Codec, present: frozenset[str]) -> str:
-    """The element that decodes a codec: hardware first; `decodebin` where the codec is unknown or has none."""
+    """Return the element that decodes a codec, hardware first; `decodebin` for an unknown codec or when none exists."""
     if codec == "auto":
         return "decodebin"
     return next((name for name in HARDWARE[codec] + SOFTWARE[codec] if name in present), "decodebin")
 
 
 def describe_pipeline(source: Source, present: frozenset[str], options: CaptureOptions) -> str:
-    """The launch line of a source, without its address: the door sets that as a property of the element `source`.
+    """Return the launch line of a source, without its address.
+
+    GStreamerSource sets the address as a property of the element named `source`.
 
     Args:
-        source: what is read.
-        present: names of the elements this device has.
+        source: to read.
+        present: names of the elements the device has.
         options: transport, latency, codec.
 
     Raises:
@@ -66,7 +69,8 @@ def describe_pipeline(source: Source, present: frozenset[str], options: CaptureO
     if source.kind != "csi":
         parts.append(decoder)
     parts += _to_rgb(present)
-    # A camera's older pictures are stale, a file's are not: only the camera's sink drops. sync=false: the policy paces.
+    # Older pictures of a camera are stale, those of a file are not: only the camera's sink drops pictures.
+    # sync=false: Camera does the pacing.
     drop = "false" if source.recorded else "true"
     parts.append(f"appsink name=sink max-buffers=1 drop={drop} sync=false")
     return " ! ".join(parts)
@@ -78,34 +82,34 @@ def _head(source: Source, present: frozenset[str], options: CaptureOptions, deco
             f"rtspsrc name=source protocols={options.transport} latency={options.latency_ms} "
             f"tcp-timeout={int(options.open_timeout_s * 1e6)} add-reference-timestamp-meta=true"
         )
-        # Without the filter a camera's audio may be linked first.
+        # Without the filter, GStreamer may link the camera's audio first.
         depay = [] if decoder == "decodebin" else [_RTP[options.codec]]
         return [first, "application/x-rtp,media=video", *depay]
     if source.kind == "file":
         return ["filesrc name=source", *([] if decoder == "decodebin" else ["parsebin"])]
     if source.kind == "v4l2":
-        wanted = _wanted(source)
-        return ["v4l2src name=source", *([f'"video/x-raw{wanted};image/jpeg{wanted}"'] if wanted else [])]
+        caps = _requested_caps(source)
+        return ["v4l2src name=source", *([f'"video/x-raw{caps};image/jpeg{caps}"'] if caps else [])]
     if source.kind == "csi":
         return _csi(source, present)
-    raise CaptureError(f"{source}: GStreamer reads no {source.kind} source")
+    raise CaptureError(f"{source}: GStreamer cannot read {source.kind} sources")
 
 
 def _csi(source: Source, present: frozenset[str]) -> list[str]:
-    wanted = _wanted(source)
+    caps = _requested_caps(source)
     if "nvarguscamerasrc" in present:
-        return ["nvarguscamerasrc name=source", f'"video/x-raw(memory:NVMM){wanted}"']
+        return ["nvarguscamerasrc name=source", f'"video/x-raw(memory:NVMM){caps}"']
     if "libcamerasrc" in present:
-        return ["libcamerasrc name=source", f'"video/x-raw{wanted}"']
-    raise CaptureError(f"{source}: found none of the elements {', '.join(CAMERA_ELEMENTS)}, expected one for CSI")
+        return ["libcamerasrc name=source", f'"video/x-raw{caps}"']
+    raise CaptureError(f"{source}: a CSI camera needs one of the GStreamer elements {', '.join(CAMERA_ELEMENTS)}")
 
 
-def _wanted(source: Source) -> str:
+def _requested_caps(source: Source) -> str:
     text = "".join(f",{key}={value}" for key, value in (("width", source.width), ("height", source.height)) if value)
     return text + (f",framerate={round(source.fps * 1000)}/1000" if source.fps else "")
 
 
 def _to_rgb(present: frozenset[str]) -> list[str]:
-    # NVIDIA's converters take pictures out of device memory, but none of them writes 24-bit RGB.
-    out_of_device = next(([name, "video/x-raw,format=RGBA"] for name in CONVERTERS if name in present), [])
-    return [*out_of_device, "videoconvert", "video/x-raw,format=RGB"]
+    # NVIDIA's converters copy pictures out of device memory, but none of them writes 24-bit RGB.
+    from_device = next(([name, "video/x-raw,format=RGBA"] for name in CONVERTERS if name in present), [])
+    return [*from_device, "videoconvert", "video/x-raw,format=RGB"]

@@ -1,4 +1,4 @@
-"""Read sources by GStreamer: a launch line that ends in an appsink, pulled with deadlines, its bus always watched."""
+"""Read sources with GStreamer: pull pictures from an appsink with a deadline and watch the bus for errors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edge.capture.frame_source import CaptureOptions, EndOfStream, Picture
 from edge.capture.gstreamer_pipeline import KNOWN_ELEMENTS, describe_pipeline, hardware_present
-from edge.capture.recording import Packet, Stream, Tap
-from edge.config.camera_url import CaptureOptions, EndOfStream, Picture, Source
+from edge.capture.recording import OnPacket, Packet, Stream
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.process import bind_unwinder
 from edge.types import Image
@@ -22,33 +23,33 @@ try:
     gi.require_version("GstApp", "1.0")
     from gi.repository import GLib, Gst, GstApp
 except (ImportError, ValueError) as missing:
-    raise CaptureError(f"GStreamer: found no PyGObject with Gst and GstApp ({missing}), expected both") from missing
+    raise CaptureError(f"GStreamer: PyGObject with Gst and GstApp is not installed ({missing})") from missing
 
 _NTP_TO_UNIX_S = 2_208_988_800  # 1900 to 1970, RFC 5905
-_PREFERRED_RANK = 512  # above GST_RANK_PRIMARY (256), so that decodebin takes hardware first
+_PREFERRED_RANK = 512  # above GST_RANK_PRIMARY (256), so that decodebin prefers hardware
 
 
 def elements_present() -> frozenset[str]:
-    """Which of the elements we know of this device has."""
+    """Return which of the KNOWN_ELEMENTS the device has."""
     Gst.init(None)
     return frozenset(name for name in KNOWN_ELEMENTS if Gst.ElementFactory.find(name) is not None)
 
 
 class GStreamerSource:
-    """One pipeline. Opening is asynchronous: a refused connection is told by the first `read`."""
+    """One pipeline. Opening is asynchronous: `read` reports a refused connection."""
 
-    def __init__(self, source: Source, options: CaptureOptions, tap: Tap | None = None) -> None:
+    def __init__(self, source: Source, options: CaptureOptions, on_packet: OnPacket | None = None) -> None:
         """Build and start the pipeline.
 
         Args:
-            source: what is read.
-            options: how.
-            tap: given every encoded picture on its way into the decoder, on GStreamer's thread.
+            source: to read.
+            options: how to open it.
+            on_packet: called with every encoded picture before it is decoded, on GStreamer's thread.
 
         Raises:
-            CaptureError: an element is missing, or the pipeline does not start.
+            CaptureError: an element is missing or the pipeline does not start.
         """
-        self._tap = tap
+        self._on_packet = on_packet
         self._source = source
         self._frames = 0
         self._error: str | None = None
@@ -65,21 +66,21 @@ class GStreamerSource:
         for element in _all_elements(self._pipeline):
             self._on_element(None, None, element)
         if self._pipeline.set_state(Gst.State.PLAYING) == Gst.StateChangeReturn.FAILURE:
-            said = self._bus_error() or f"{source}: GStreamer pipeline does not start"
+            problem = self._bus_error() or f"{source}: the GStreamer pipeline does not start"
             self.close()
-            raise CaptureError(said)
+            raise CaptureError(problem)
 
     @property
     def decode_path(self) -> str:
-        """The decoder in use, and why; the decoder is known once the first picture is here."""
+        """The decoder in use, and why. The decoder is known after the first picture."""
         why = f"hardware present: {', '.join(self._hardware)}" if self._hardware else "no hardware decoder present"
         return f"gstreamer {self._decoder}, {why}"
 
     def read(self, timeout_s: float) -> Picture | None:
-        """The next picture, None when none came in time.
+        """Return the next picture, or None when none came in time.
 
         Raises:
-            EndOfStream: the source says it has ended.
+            EndOfStream: the source has ended.
             CaptureError: the pipeline reports an error.
         """
         sample = self._sink.try_pull_sample(int(timeout_s * Gst.SECOND))
@@ -89,29 +90,29 @@ class GStreamerSource:
             self._frames += 1
             return self._picture(sample, arrived_ns)
         if self._error is not None:
-            # Kept as text: an exception holds the frames it passed, so us, and that circle would keep the sockets.
+            # Kept as text: an exception references the stack frames it passed, so this object, and the cycle keeps sockets open.
             raise CaptureError(self._error)
         if self._sink.is_eos():
             if not self._frames:
-                raise CaptureError(f"{self._source}: ended without a picture")
+                raise CaptureError(f"{self._source}: the stream ended without a picture")
             raise EndOfStream
         return None
 
     def close(self) -> None:
-        """Stop the pipeline, and free it: the handler's circle would leave sockets to the garbage collector."""
+        """Stop and free the pipeline. The handler's reference cycle would leave sockets to the garbage collector."""
         if self._handler is not None:
             self._pipeline.disconnect(self._handler)
             self._handler = None
         self._pipeline.set_state(Gst.State.NULL)
 
     def _picture(self, sample: Gst.Sample, arrived_ns: int) -> Picture:
-        found = sample.get_caps().get_structure(0).get_value("format")
-        if found != "RGB":
-            raise CaptureError(f"{self._source}: found {found} at the sink, expected RGB")
+        pixel_format = sample.get_caps().get_structure(0).get_value("format")
+        if pixel_format != "RGB":
+            raise CaptureError(f"{self._source}: found {pixel_format} at the sink, expected RGB")
         image_rgb, buffer = _image_of(sample), sample.get_buffer()
         pts_s = None
         if buffer.pts != Gst.CLOCK_TIME_NONE:
-            # Positions of the stream: buffer times of MP4 files begin at their edit list's offset.
+            # Stream time: the buffer times of MP4 files start at the offset of their edit list.
             pts_s = sample.get_segment().to_stream_time(Gst.Format.TIME, buffer.pts) / Gst.SECOND
         if self._source.recorded:
             return Picture(image_rgb, arrived_ns, pts_s, "file")
@@ -121,14 +122,14 @@ class GStreamerSource:
         return Picture(image_rgb, arrived_ns, pts_s, "rtcp", meta.timestamp / Gst.SECOND - _NTP_TO_UNIX_S)
 
     def _bus_error(self) -> str | None:
-        # Popping with a filter also throws away what nobody reads (QoS, tags), which would otherwise pile up.
+        # Popping with a filter also discards messages that nobody reads (QoS, tags), which would otherwise pile up.
         message = self._bus.pop_filtered(Gst.MessageType.ERROR)
         if message is None:
             return None
         error, debug = message.parse_error()
         detail = (debug or "").rpartition("\n")[2].rpartition("): ")[2]
-        said = error.message.rstrip(".") + (f" ({detail.rstrip('.')})" if detail else "")
-        return f"{self._source}: {self._source.scrub(said)}"
+        text = error.message.rstrip(".") + (f" ({detail.rstrip('.')})" if detail else "")
+        return f"{self._source}: {self._source.scrub(text)}"
 
     def _on_element(self, _pipeline: Gst.Bin | None, _bin: Gst.Bin | None, element: Gst.Element) -> None:
         factory = element.get_factory()
@@ -138,33 +139,33 @@ class GStreamerSource:
         self._decoder = factory.get_name()
         if element.find_property("max-threads") is not None:
             element.set_property("max-threads", self._threads)
-        entry = element.get_static_pad("sink")
-        if self._tap is not None and entry is not None:
-            entry.add_probe(Gst.PadProbeType.BUFFER, _tapping(self._tap))
+        sink_pad = element.get_static_pad("sink")
+        if self._on_packet is not None and sink_pad is not None:
+            sink_pad.add_probe(Gst.PadProbeType.BUFFER, _packet_probe(self._on_packet))
 
 
-def _tapping(tap: Tap) -> Callable[[Gst.Pad, Gst.PadProbeInfo], Gst.PadProbeReturn]:
+def _packet_probe(on_packet: OnPacket) -> Callable[[Gst.Pad, Gst.PadProbeInfo], Gst.PadProbeReturn]:
     def on_buffer(pad: Gst.Pad, info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
         buffer, caps = info.get_buffer(), pad.get_current_caps()
-        began = pad.get_sticky_event(Gst.EventType.SEGMENT, 0)
-        if buffer.pts != Gst.CLOCK_TIME_NONE and caps is not None and began is not None:
-            pts_ns = began.parse_segment().to_stream_time(Gst.Format.TIME, buffer.pts)  # as `_picture` counts
+        segment = pad.get_sticky_event(Gst.EventType.SEGMENT, 0)
+        if buffer.pts != Gst.CLOCK_TIME_NONE and caps is not None and segment is not None:
+            pts_ns = segment.parse_segment().to_stream_time(Gst.Format.TIME, buffer.pts)  # as in `_picture`
             key = not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
             data = buffer.extract_dup(0, buffer.get_size())
-            tap(caps.to_string(), Packet(pts_ns, time.monotonic_ns(), key, data))
+            on_packet(caps.to_string(), Packet(pts_ns, time.monotonic_ns(), key, data))
         return Gst.PadProbeReturn.OK
 
     return on_buffer
 
 
 class PacketDecoder:
-    """Decodes recorded pictures as the live camera's were decoded."""
+    """Decodes recorded pictures in the same way as the live camera's."""
 
     def __init__(self, stream: Stream) -> None:
         """Build and start the decoder of one stream.
 
         Raises:
-            CaptureError: GStreamer refuses it.
+            CaptureError: GStreamer rejects the stream.
         """
         Gst.init(None)
         self._camera = stream.camera
@@ -173,22 +174,22 @@ class PacketDecoder:
         self._source, self._sink = self._pipeline.get_by_name("source"), self._pipeline.get_by_name("sink")
         caps = Gst.Caps.from_string(stream.caps)
         if caps is None:
-            raise CaptureError(f"recording of {stream.camera}: found caps {stream.caps[:60]!r}, expected GStreamer's")
+            raise CaptureError(f"recording of {stream.camera}: {stream.caps[:60]!r} are no GStreamer caps")
         self._source.set_property("caps", caps)
         self._pipeline.set_state(Gst.State.PLAYING)
 
     def put(self, packet: Packet) -> None:
-        """Hand over the next packet."""
+        """Pass the next packet to the decoder."""
         buffer = Gst.Buffer.new_wrapped(packet.data)
         buffer.pts = packet.pts_ns
         self._source.emit("push-buffer", buffer)
 
     def end(self) -> None:
-        """No more packets follow: what the decoder holds back comes out."""
+        """Signal that no more packets follow, so that the decoder releases the pictures it holds back."""
         self._source.emit("end-of-stream")
 
     def take(self, timeout_s: float) -> tuple[int, Image] | None:
-        """The next decoded picture and its pts in nanoseconds; None when none came in time.
+        """Return the next decoded picture and its pts in nanoseconds; None when none came in time.
 
         Raises:
             CaptureError: the decoder failed.
@@ -202,21 +203,21 @@ class PacketDecoder:
         return sample.get_buffer().pts, _image_of(sample)
 
     def close(self) -> None:
-        """Let go of the decoder."""
+        """Release the decoder."""
         self._pipeline.set_state(Gst.State.NULL)
 
 
 def _image_of(sample: Gst.Sample) -> Image:
-    # The size is the sample's own: cameras change resolution in mid-stream.
+    # Use the size of this sample: cameras change resolution in mid-stream.
     shape, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
     return unpad(buffer.extract_dup(0, buffer.get_size()), shape.get_value("width"), shape.get_value("height"))
 
 
 def unpad(data: bytes, width: int, height: int) -> Image:
-    """Rows of 24-bit RGB, each padded to a multiple of four bytes, as a picture that may be written to.
+    """Return rows of 24-bit RGB, each padded to a multiple of four bytes, as a writable picture.
 
     Raises:
-        CaptureError: fewer bytes than the size needs.
+        CaptureError: there are fewer bytes than the size needs.
     """
     stride = len(data) // max(height, 1)
     if stride < 3 * width:
@@ -229,13 +230,13 @@ def _launch(source: Source, line: str) -> Gst.Pipeline:
     try:
         pipeline = Gst.parse_launch(line)
     except GLib.Error as error:
-        raise CaptureError(f"{source}: GStreamer refuses the pipeline: {source.scrub(error.message)}") from None
+        raise CaptureError(f"{source}: GStreamer rejects the pipeline: {source.scrub(error.message)}") from None
     if not isinstance(pipeline, Gst.Bin):
-        raise CaptureError(f"{source}: found a single element, expected a pipeline")
+        raise CaptureError(f"{source}: this is a single element; give a pipeline")
     head = pipeline.get_by_name("source")
     if head is None:
         return pipeline
-    # Set here, not in the line, so that no error message can quote credentials.
+    # Set as properties, not in the launch line, so that no error message can quote credentials.
     if source.kind in {"rtsp", "file"}:
         head.set_property("location", source.location)
     if source.kind == "v4l2":

@@ -1,4 +1,4 @@
-"""One slot per camera, shared by all: where capture threads leave frames and the pipeline takes them."""
+"""Hand frames from the capture threads to the pipeline: one slot per camera, the newest frame wins."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from edge.types import Frame
 
 
-class Mailbox:
-    """The newest frame of every camera, handed out first come, first served.
+class LatestFrames:
+    """The newest frame of every camera, first come, first served.
 
     Rules:
     1. A camera has one slot. A newer frame takes the older one's place in the queue, so no camera starves.
     2. Nothing here blocks a live camera; `put_when_free` makes a file wait for its reader instead.
-    3. A camera announces itself with `add` and leaves with `remove`; `drained` when all have left and all is taken.
+    3. A camera registers with `add` and leaves with `remove`. `drained` is true when all cameras have left and all
+       frames are taken.
     """
 
     def __init__(self) -> None:
-        self._slots: dict[str, Frame] = {}  # in the order in which their cameras began to wait
+        self._slots: dict[str, Frame] = {}  # in the order in which the cameras began to wait
         self._cameras: set[str] = set()
         self._changed = threading.Condition()
 
@@ -28,19 +29,19 @@ class Mailbox:
             self._cameras.add(camera)
 
     def remove(self, camera: str) -> None:
-        """Expect no more frames of a camera; what it left can still be taken."""
+        """Expect no more frames of a camera; its last frame can still be taken."""
         with self._changed:
             self._cameras.discard(camera)
             self._changed.notify_all()
 
     def discard(self, camera: str) -> None:
-        """Throw away what a camera left that was closed."""
+        """Discard the last frame of a closed camera."""
         with self._changed:
             self._slots.pop(camera, None)
             self._changed.notify_all()
 
     def put_newest(self, frame: Frame) -> bool:
-        """Leave a frame in place of an older one; whether there was one, which nobody will see."""
+        """Put a frame in place of an older one; return whether it replaced one that nobody took."""
         with self._changed:
             superseded = frame.camera in self._slots
             self._slots[frame.camera] = frame
@@ -48,7 +49,7 @@ class Mailbox:
         return superseded
 
     def put_when_free(self, frame: Frame, stopping: Callable[[], bool]) -> bool:
-        """Leave a frame once the one before it was taken; False when stopping came first (see `wake`)."""
+        """Put a frame once the previous one is taken; return False when stopping came first (see `wake`)."""
         with self._changed:
             self._changed.wait_for(lambda: frame.camera not in self._slots or stopping())
             if stopping():
@@ -58,12 +59,12 @@ class Mailbox:
         return True
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The frame of the camera that has waited longest; None when none came in time."""
+        """Take the frame of the camera that has waited longest; None when no frame came in time."""
         frames = self.take_several(timeout_s, 1)
         return frames[0] if frames else None
 
     def take_several(self, timeout_s: float, most: int) -> list[Frame]:
-        """The frames that are here, of the cameras that have waited longest; none when none came in time."""
+        """Take up to `most` frames, of the cameras that have waited longest; empty when no frame came in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._slots or not self._cameras, timeout_s)
             frames = [self._slots.pop(camera) for camera in list(self._slots)[:most]]
@@ -73,12 +74,12 @@ class Mailbox:
 
     @property
     def drained(self) -> bool:
-        """Whether every camera has left and every frame was taken."""
+        """Whether every camera has left and every frame is taken."""
         with self._changed:
             return not self._cameras and not self._slots
 
     def frames(self, stopping: Callable[[], bool] = lambda: False, poll_s: float = 0.5) -> Iterator[Frame]:
-        """Every frame taken in turn, until all cameras have ended, or stopping says so."""
+        """Yield every frame in turn, until all cameras have ended or `stopping` returns true."""
         while not stopping():
             frame = self.take(poll_s)
             if frame is not None:
@@ -87,6 +88,6 @@ class Mailbox:
                 return
 
     def wake(self) -> None:
-        """Let whoever waits look again at why."""
+        """Make waiting threads check their conditions again."""
         with self._changed:
             self._changed.notify_all()

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
+from edge.capture.frame_source import CaptureOptions
 from edge.capture.gstreamer_pipeline import hardware_present
-from edge.capture.recording import Tap
-from edge.config.camera_url import CaptureOptions, Picture, Source
+from edge.capture.recording import OnPacket
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.imaging.image import IMAGE_SUFFIXES
 
 Backend = Literal["auto", "opencv", "gstreamer"]
-
-
-class FrameSource(Protocol):
-    """An open source: the door to one library."""
-
-    @property
-    def decode_path(self) -> str:
-        """Which library and decoder, and why."""
-        ...
-
-    def read(self, timeout_s: float) -> Picture | None:
-        """The next picture, None when none came in time.
-
-        Raises:
-            EndOfStream: a source that ends has ended.
-            BadPictureError: this picture cannot be decoded, the next may be.
-            CaptureError: the source is dead.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of everything held. Never raises."""
-        ...
 
 
 def choose_backend(
@@ -65,7 +43,7 @@ def choose_backend(
 
 
 def open_source(
-    source: Source, backend: Backend = "auto", options: CaptureOptions | None = None, tap: Tap | None = None
+    source: Source, backend: Backend = "auto", options: CaptureOptions | None = None, on_packet: OnPacket | None = None
 ) -> FrameSource:
     """Open a source by the door that suits it; its `decode_path` tells which and why.
 
@@ -73,10 +51,10 @@ def open_source(
         source: what is read.
         backend: which door; `auto` chooses.
         options: how it is opened.
-        tap: given every encoded picture; only GStreamer's door has one.
+        on_packet: given every encoded picture; only GStreamer's door has one.
 
     Raises:
-        CaptureError: not to be opened, or by a back end that is not there, or without the tap that was asked for.
+        CaptureError: not to be opened, or by a back end that is not there, or without the on_packet that was asked for.
     """
     options = options or CaptureOptions()
     present: frozenset[str] | None = None
@@ -89,14 +67,14 @@ def open_source(
         except CaptureError as error:
             why = str(error)
     door = choose_backend(source, backend, present, options)
-    if tap is not None and door != "gstreamer":
+    if on_packet is not None and door != "gstreamer":
         raise CaptureError(f"{source}: found it read by {door}, expected GStreamer, which alone can record (record)")
     if door == "folder":
         from edge.capture.folder_source import FolderSource
 
         return FolderSource(source)
     if door == "gstreamer":
-        return capture_gstreamer.GStreamerSource(source, options, tap)
+        return capture_gstreamer.GStreamerSource(source, options, on_packet)
     from edge.capture.opencv_source import OpenCvSource
 
     return OpenCvSource(source, options, why)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import cv2
 
+from edge.capture.frame_source import CaptureOptions, EndOfStream, Picture
 from edge.capture.rtsp_describe import describe
-from edge.config.camera_url import CaptureOptions, EndOfStream, Picture, Source
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.imaging.image import from_bgr
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import cv2
 
+from edge.capture.frame_source import CaptureOptions
 from edge.capture.opencv_source import open_video
-from edge.config.camera_url import CaptureOptions, Source
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 
 

@@ -1,4 +1,4 @@
-"""How a camera is kept, and the clocks by which."""
+"""Pacing, timeouts and back-off of a camera, and the clocks it uses."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from edge.config.schema import ViewConfig
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a camera is kept."""
+    """Pacing, timeouts and reconnect back-off of one camera."""
 
     delivery: Literal["newest", "every_frame"] = "newest"
-    real_time: bool = False  # frames of a recording come no sooner than their position says
-    poll_s: float = 0.25  # longest wait inside a door that can wait
+    real_time: bool = False  # deliver frames of a recording at the pace of their positions
+    poll_s: float = 0.25  # longest wait of one read, if the library can wait
     stalled_after_s: float = 5.0  # without a frame
     reopen_after_s: float = 15.0  # without a frame
-    first_wait_s: float = 1.0  # before opening again
+    first_wait_s: float = 1.0  # before the first reconnect
     longest_wait_s: float = 30.0
-    knock_s: float = 2.0  # between asking for one that is not there, at most
-    good_after_s: float = 10.0  # of frames, and the wait starts from the first again
-    offline_after: int = 3  # failures in a row
-    view: ViewConfig | None = None  # None: every picture is believed
+    reachability_check_s: float = 2.0  # longest interval between two checks of an unreachable camera
+    good_after_s: float = 10.0  # of frames, after which the back-off resets
+    offline_after: int = 3  # failures in a row, then the state is offline
+    view: ViewConfig | None = None  # None: do not check for frozen or obstructed pictures
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Clocks, waiting and chance, so that tests need none of them."""
+    """Clocks, waiting and randomness, so that tests can replace them."""
 
     monotonic_ns: Callable[[], int] = time.monotonic_ns
     unix_s: Callable[[], float] = time.time
@@ -46,7 +46,7 @@ def policy_for(
     stalled_after_s: float = 5.0,
     view: ViewConfig | None = None,
 ) -> Policy:
-    """Recordings in order and whole where that is asked for; else every source behaves as a camera does."""
+    """Return the policy of a source: with `every_frame`, a recording drops nothing; else it is paced like a camera."""
     view = view or (None if source.recorded else ViewConfig())
     if source.recorded and pacing == "every_frame":
         return Policy(delivery="every_frame", stalled_after_s=stalled_after_s, view=view)

@@ -17,24 +17,24 @@ from edge.capture.policy import Policy, Timing
 from edge.config.camera_url import Source
 
 
-class Patience:
+class Backoff:
     """The patience with one camera; only its own thread calls it."""
 
-    def __init__(self, policy: Policy, timing: Timing, is_there: Callable[[], bool]) -> None:
-        self._policy, self._timing, self._is_there = policy, timing, is_there
+    def __init__(self, policy: Policy, timing: Timing, is_reachable: Callable[[], bool]) -> None:
+        self._policy, self._timing, self._is_reachable = policy, timing, is_reachable
         self._failures = 0  # in a row
         self._away = False  # it was not there when it was last asked for
 
     @property
-    def is_spent(self) -> bool:
+    def seems_offline(self) -> bool:
         """Whether it failed so often in a row that it is taken for gone."""
         return self._failures >= self._policy.offline_after
 
-    def note_failure(self) -> None:
+    def record_failure(self) -> None:
         """It failed once more."""
         self._failures += 1
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """It delivers well: its failures are forgotten."""
         self._failures = 0
 
@@ -46,7 +46,7 @@ class Patience:
 
     def wait(self, wait_s: float, stop: threading.Event) -> None:
         """Wait, at most until stopped; when a camera that was not there comes back, no longer."""
-        was_away, self._away = self._away, not self._is_there()
+        was_away, self._away = self._away, not self._is_reachable()
         if not self._away:
             if was_away:  # it came back while it was being opened
                 self._failures, wait_s = 0, self._policy.first_wait_s
@@ -54,8 +54,8 @@ class Patience:
             return
         until_ns = self._timing.monotonic_ns() + round(wait_s * 1e9)
         while not stop.is_set() and (left_s := (until_ns - self._timing.monotonic_ns()) / 1e9) > 0:
-            self._timing.wait(stop, min(left_s, self._policy.knock_s * (0.5 + 0.5 * self._timing.chance())))
-            if self._is_there():
+            self._timing.wait(stop, min(left_s, self._policy.reachability_check_s * (0.5 + 0.5 * self._timing.chance())))
+            if self._is_reachable():
                 self._failures, self._away = 0, False
                 break
 
@@ -63,7 +63,7 @@ class Patience:
 _TIMEOUT_S = 1.0
 
 
-def knock_for(source: Source) -> Callable[[], bool] | None:
+def reachability_check(source: Source) -> Callable[[], bool] | None:
     """What asks for a source; None where only opening it tells.
 
     An RTSP camera is there when its port takes a TCP connection, a V4L2 camera when its device file exists.

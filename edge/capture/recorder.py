@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
-from edge.capture.recording import Looked, Lost, Packet, Record, Stream, encode_record
+from edge.capture.recording import Packet, Recognised, Record, Stream, StreamLost, encode_record
 from edge.telemetry.metrics import Counters
 from edge.types import Frame
 
@@ -67,20 +67,20 @@ class Recorder:
             self._stream = stream
         self._broken_chain = not self._offer(packet)
 
-    def looked(self, frame: Frame) -> None:
+    def recognised(self, frame: Frame) -> None:
         """Note that a picture was recognised."""
         if frame.pts_s is not None:
             self._offer(
-                Looked(round(frame.pts_s * 1e9), frame.index, frame.captured_ns, frame.captured_at, frame.time_source)
+                Recognised(round(frame.pts_s * 1e9), frame.index, frame.captured_ns, frame.captured_at, frame.time_source)
             )
 
     def connected(self) -> None:
         """Expect the packets of a new connection, which begins its times anew."""
         self._stream = None
 
-    def lost(self) -> None:
+    def stream_lost(self) -> None:
         """Note that the view was lost."""
-        self._offer(Lost())
+        self._offer(StreamLost())
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -154,7 +154,7 @@ class Recorders:
         self._run: Path | None = None
         self._recorders: dict[str, Recorder] = {}
 
-    def of(self, camera: str, max_bytes: int) -> Recorder:
+    def recorder_for(self, camera: str, max_bytes: int) -> Recorder:
         """A camera's recorder, which runs."""
         if camera not in self._recorders:
             self._run = self._run or begin_run(self._folder, datetime.now(timezone.utc))
@@ -162,15 +162,15 @@ class Recorders:
             self._recorders[camera].start()
         return self._recorders[camera]
 
-    def looked(self, frame: Frame) -> None:
+    def recognised(self, frame: Frame) -> None:
         """Note that a picture was recognised."""
         if frame.camera in self._recorders:
-            self._recorders[frame.camera].looked(frame)
+            self._recorders[frame.camera].recognised(frame)
 
-    def lost(self, camera: str) -> None:
+    def stream_lost(self, camera: str) -> None:
         """Note that a camera's view was lost."""
         if camera in self._recorders:
-            self._recorders[camera].lost()
+            self._recorders[camera].stream_lost()
 
     def end(self, camera: str) -> None:
         """Record a camera no more, or anew."""

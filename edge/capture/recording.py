@@ -40,11 +40,11 @@ class Packet:
     data: bytes
 
 
-Tap = Callable[[str, Packet], None]  # caps, encoded picture; called on the library's thread
+OnPacket = Callable[[str, Packet], None]  # caps, encoded picture; called on the library's thread
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Recognised:
     """A picture that was recognised: which, and what its frame said."""
 
     pts_ns: int
@@ -55,11 +55,11 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class StreamLost:
     """The view was lost."""
 
 
-Record = Stream | Packet | Looked | Lost
+Record = Stream | Packet | Recognised | StreamLost
 
 
 def encode_record(record: Record) -> bytes:
@@ -77,7 +77,7 @@ def read_records(file: BinaryIO, where: str) -> Iterator[Record]:
     Raises:
         CaptureError: it is no segment, or damaged before its end.
     """
-    kinds = {"stream": Stream, "looked": Looked, "lost": Lost}
+    kinds = {"stream": Stream, "looked": Recognised, "lost": StreamLost}
     while line := file.readline():
         if not line.endswith(b"\n"):
             return  # cut off by a power cut

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from edge.errors import CaptureError, ConfigError
-from edge.types import Image, TimeSource
+from edge.errors import ConfigError
 
 Kind = Literal["rtsp", "v4l2", "file", "csi", "folder", "gstreamer"]
-Codec = Literal["auto", "h264", "h265", "mjpeg"]
 
 _SCHEMES = "rtsp://, rtsps://, v4l2://, csi://, file://, folder:// or gst:"
 _KEYS = {
@@ -27,37 +25,6 @@ _SECRET_PAIR = re.compile(
 )
 _USERINFO = re.compile(r"""(?i)\b([a-z][a-z0-9+.-]*)://[^\s"'/?#]*@""")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]\s]+)(?::(?P<port>\d{1,5}))?")
-
-
-class EndOfStream(Exception):  # noqa: N818, the end of a file is no error
-    """A source that ends has ended."""
-
-
-class BadPictureError(CaptureError):
-    """One picture of a source cannot be decoded; the next may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What a door hands over: one decoded picture, as it arrived."""
-
-    image_rgb: Image
-    arrived_ns: int  # monotonic clock, before conversion to RGB
-    pts_s: float | None  # position inside the file or stream
-    time_source: TimeSource
-    captured_at: float | None = None  # Unix seconds by the camera's own clock; set exactly when time_source is "rtcp"
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureOptions:
-    """How a source is opened."""
-
-    transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
-    latency_ms: int = 100  # of the RTSP jitter buffer, GStreamer only
-    codec: Codec = "auto"  # known codecs get their decoder by name; "auto" lets GStreamer find it
-    open_timeout_s: float = 10.0
-    read_timeout_s: float = 10.0
-    decode_threads: int = 1  # each more than one costs a frame of latency
 
 
 @dataclass(frozen=True, slots=True)

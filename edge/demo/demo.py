@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle import slots
+from edge.capture.frame_source import EndOfStream
 from edge.capture.open_source import open_source
-from edge.config.camera_url import EndOfStream, parse_source
+from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig, MqttConfig
 from edge.demo.score import Answer, Score, Truth, answers_of, read_truth, score
 from edge.demo.subscriber import Subscriber
 from edge.gallery.generation import Gallery
-from edge.gallery.store import read_pictures
+from edge.gallery.store import read_thumbnail
 from edge.imaging import image
 from edge.imaging.contact_sheet import Card, contact_sheet
-from edge.messaging.connection import Received
+from edge.messaging.connection import ReceivedMessage
 from edge.messaging.settings import mqtt_settings
 from edge.runtime import Runtime
 from edge.telemetry.metrics import resident_bytes
@@ -105,7 +106,7 @@ class _Printer(threading.Thread):
 
     _ROW = "{:>6}  {:8} {:>5}  {:6}  {:8} {:28} {:>5}  {:>7}"
 
-    def __init__(self, messages: queue.SimpleQueue[Received], begun: float) -> None:
+    def __init__(self, messages: queue.SimpleQueue[ReceivedMessage], begun: float) -> None:
         super().__init__(name="printer", daemon=True)
         self._messages = messages
         self._begun = begun
@@ -133,7 +134,7 @@ class _Printer(threading.Thread):
             print(f"\nfirst match {self.first_match_s:.1f} s after the command started")
         return list(self._payloads.values())
 
-    def _take(self, message: Received) -> None:
+    def _take(self, message: ReceivedMessage) -> None:
         event = json.loads(message.payload)
         if event["id"] in self._payloads:
             return
@@ -162,7 +163,7 @@ class _Printer(threading.Thread):
 def _draw(sheet: Path, video: str, config: DeviceConfig, truth: Truth, answers: list[Answer], verdict: Score) -> None:
     """Cut each answered object out of the recording and put it beside its gallery picture."""
     frames = _frames(video, {round(a.pts_s * truth.fps) for a in answers})
-    _, gallery = slots.read_serving(config.state_dir)
+    _, gallery = slots.read_active(config.state_dir)
     cards = [card for a in answers if (card := _card(a, frames, gallery, truth, verdict)) is not None]
     busiest = sorted(frames, key=lambda i: -len(truth.frames[min(i, len(truth.frames) - 1)]))[:_SHEET_FRAMES]
     shown = []
@@ -212,7 +213,7 @@ def _card(
     item = truth.objects[object_id].item_id if object_id is not None else None
     encoded = None
     if answer.item_id is not None and answer.category is not None:
-        encoded, _ = read_pictures(gallery.path(answer.category), answer.item_id)
+        encoded = read_thumbnail(gallery.path(answer.category), answer.item_id)
     reference = image.decode_image(encoded, str(answer.item_id)) if encoded else None
     return Card(
         image.crop(frame, _pixels(answer, truth), 0.05),

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from edge.errors import PublishError
-from edge.messaging.connection import Connection, Received
+from edge.messaging.connection import Connection, ReceivedMessage
 from edge.messaging.settings import MqttSettings, backoff_s
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Subscriber:
         self,
         settings: MqttSettings,
         topic: str,
-        deliver: Callable[[Received], None] | None = None,
+        deliver: Callable[[ReceivedMessage], None] | None = None,
         *,
         resume: bool = False,
     ) -> None:
@@ -34,7 +34,7 @@ class Subscriber:
             deliver: called in the subscriber's thread with each message; without it they gather in `messages`.
             resume: have the broker queue messages while this client is away.
         """
-        self.messages: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        self.messages: queue.SimpleQueue[ReceivedMessage] = queue.SimpleQueue()
         self._settings, self._topic, self._resume = settings, topic, resume
         self._deliver = deliver or self.messages.put
         self._subscribed = threading.Event()
@@ -70,7 +70,7 @@ class Subscriber:
         self._thread.join(self._settings.connect_timeout_s + 1.0)
 
     def _run(self) -> None:
-        failures, chance = 0, random.Random()
+        failures, rng = 0, random.Random()
         while not self._stopping.is_set():
             try:
                 with Connection(self._settings, on_message=self._deliver, resume=self._resume) as connection:
@@ -84,4 +84,4 @@ class Subscriber:
                 failures += 1
                 self._error = str(error)
                 log.info("%s; subscribing again", error)
-                self._stopping.wait(backoff_s(self._settings, failures, chance))
+                self._stopping.wait(backoff_s(self._settings, failures, rng))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge.build import build_pipeline, open_serving, open_serving_from
-from edge.capture.open_source import FrameSource, open_source
-from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+from edge.build import build_pipeline, load_active_models, load_models
+from edge.capture.frame_source import CaptureOptions, EndOfStream, FrameSource
+from edge.capture.open_source import open_source
+from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig, DeviceConfig
 from edge.errors import CaptureError
 from edge.imaging import image
@@ -85,11 +86,11 @@ def bench(config: DeviceConfig, request: Request) -> Report:
         FinesightError: the source, the bundle or the gallery is unusable.
     """
     folders = (request.bundle, request.gallery)
-    serving = open_serving(config) if folders == (None, None) else open_serving_from(*folders, config.engine)
+    models = load_active_models(config) if folders == (None, None) else load_models(*folders, config.engine)
     address = request.source if ":" in request.source else f"file://{Path(request.source).resolve()}"
     camera = CameraConfig(source=address, framing=request.framing)
     counts = Counters()
-    pipeline = build_pipeline(serving, config.recognition, {"bench": camera}, counts)
+    pipeline = build_pipeline(models, config.recognition, {"bench": camera}, counts)
     frames: list[dict[str, float]] = []
     events: dict[str, int] = {}
     size = (0, 0)
@@ -116,7 +117,7 @@ def bench(config: DeviceConfig, request: Request) -> Report:
     if not frames:
         raise CaptureError(f"{request.source}: found no frame, expected at least one")
     measured = frames[_WARM_UP_FRAMES:] or frames
-    return _report(request.source, size, measured, len(frames), events, looks, serving.bundle_id, config.engine.backend)
+    return _report(request.source, size, measured, len(frames), events, looks, models.bundle_id, config.engine.backend)
 
 
 def _next(door: FrameSource, request: Request, index: int, timings: Timings) -> Frame | None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from edge.capture.open_source import Backend, FrameSource, open_source
+from edge.capture.frame_source import CaptureOptions, EndOfStream, FrameSource, Picture
+from edge.capture.open_source import Backend, open_source
 from edge.capture.packets import PacketSource
-from edge.config.camera_url import CaptureOptions, EndOfStream, Picture, Source
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.recognition.pipeline import Pipeline
 from edge.types import Frame, Image

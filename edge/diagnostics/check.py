@@ -6,15 +6,15 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from edge.build import build_pipeline, capture_options, open_serving
+from edge.build import build_pipeline, capture_options, load_active_models
 from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig
 from edge.diagnostics.camera_probe import describe, probe, recognition_ms
 from edge.errors import CaptureError
 from edge.kiosk.auth import verify_tls
 from edge.messaging.settings import mqtt_settings, tls_context
-from edge.process import need_extra
-from edge.recognition.loaded_models import Serving
+from edge.process import require_extra
+from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.metrics import Counters
 
 
@@ -30,9 +30,9 @@ def check(config: DeviceConfig, probe_s: float | None) -> bool:
     """
     for line in _named(config):
         print(line)
-    serving = open_serving(config)
-    print(f"bundle {serving.bundle_id}, gallery {serving.gallery_id}: categories {', '.join(sorted(serving.indexes))}")
-    return probe_s is None or _probe(config, serving, probe_s)
+    models = load_active_models(config)
+    print(f"bundle {models.bundle_id}, gallery {models.gallery_id}: categories {', '.join(sorted(models.indexes))}")
+    return probe_s is None or _probe(config, models, probe_s)
 
 
 def _named(config: DeviceConfig) -> Iterator[str]:
@@ -47,20 +47,20 @@ def _named(config: DeviceConfig) -> Iterator[str]:
     if config.health is not None:
         yield f"health http://{config.health.host}:{config.health.port}/healthz"
     if (kiosk := config.kiosk) is not None:
-        need_extra("kiosk")
+        require_extra("kiosk")
         if kiosk.tls is not None:
             verify_tls(kiosk.tls)
         address = f"{'https' if kiosk.tls else 'http'}://{kiosk.host}:{kiosk.port}/"
         yield f"kiosk {address} ({'token' if kiosk.token else 'no token'})"
 
 
-def _probe(config: DeviceConfig, serving: Serving, seconds: float) -> bool:
+def _probe(config: DeviceConfig, models: LoadedModels, seconds: float) -> bool:
     """Open each camera and print what it sends; whether all could be read."""
     good = True
     for name, camera in config.cameras.items():
         if not camera.enabled:
             continue
-        pipeline = build_pipeline(serving, config.recognition, {name: camera}, Counters())
+        pipeline = build_pipeline(models, config.recognition, {name: camera}, Counters())
         recognise = partial(recognition_ms, pipeline, name)
         try:
             seen = probe(parse_source(camera.source), camera.backend, capture_options(camera), seconds, recognise)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge import durable
-from edge.build import open_serving
+from edge.build import load_active_models
 from edge.capture.gstreamer_pipeline import HARDWARE, hardware_present
 from edge.config.schema import DeviceConfig
 from edge.errors import CaptureError, FinesightError
@@ -141,10 +141,10 @@ def models(config: DeviceConfig) -> Finding:
     """The bundle and gallery that serve, loaded and run once by the engine that is configured."""
     begun = time.monotonic()
     try:
-        serving = open_serving(config)
+        loaded = load_active_models(config)
     except FinesightError as error:
         return Finding("bad", "bundle", str(error))
-    words = f"{serving.bundle_id}, gallery {serving.gallery_id}, ready in {time.monotonic() - begun:.1f} s"
+    words = f"{loaded.bundle_id}, gallery {loaded.gallery_id}, ready in {time.monotonic() - begun:.1f} s"
     return Finding("good", "bundle", words)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.capture.gstreamer_source import PacketDecoder
 from edge.capture.recorder import segments
-from edge.capture.recording import Looked, Lost, Packet, Record, Stream, read_records
+from edge.capture.recording import Packet, Recognised, Record, Stream, StreamLost, read_records
 from edge.errors import CaptureError
 from edge.recognition.pipeline import Pipeline
 from edge.types import Event, Frame, Image
@@ -56,7 +56,7 @@ def replay(folder: Path, build: Callable[[str], Pipeline]) -> Iterator[Event]:
             yield from player.finish(decoder)
     if player.missing:
         log.warning("%s: %d pictures that were looked at are not in what is left", folder, player.missing)
-    yield from player.pipeline.view_lost(first.camera)
+    yield from player.pipeline.end_tracks(first.camera)
 
 
 def _records(files: Sequence[Path]) -> Iterator[Record]:
@@ -79,11 +79,11 @@ class _Player:
         self.pipeline = pipeline
         self.missing = 0
         self._camera = camera
-        self._notes: deque[Looked | Lost] = deque()  # not yet acted on
+        self._notes: deque[Recognised | StreamLost] = deque()  # not yet acted on
         self._pictures: deque[tuple[int, Image]] = deque(maxlen=_KEPT)
         self._owed = 0  # by the decoder
 
-    def play(self, record: Packet | Looked | Lost, decoder: PacketDecoder) -> Iterator[Event]:
+    def play(self, record: Packet | Recognised | StreamLost, decoder: PacketDecoder) -> Iterator[Event]:
         """Take in one record; the events that can be made now."""
         if not isinstance(record, Packet):
             self._notes.append(record)
@@ -115,7 +115,7 @@ class _Player:
     def _act(self, *, ended: bool) -> Iterator[Event]:
         while self._notes:
             note = self._notes[0]
-            if isinstance(note, Looked):
+            if isinstance(note, Recognised):
                 while self._pictures and self._pictures[0][0] < note.pts_ns - _ROUNDING_NS:
                     self._pictures.popleft()
                 if not self._pictures and not ended:
@@ -123,14 +123,14 @@ class _Player:
             self._notes.popleft()
             yield from self._events(note)
 
-    def _events(self, note: Looked | Lost) -> list[Event]:
-        if isinstance(note, Lost):
-            return self.pipeline.view_lost(self._camera)
+    def _events(self, note: Recognised | StreamLost) -> list[Event]:
+        if isinstance(note, StreamLost):
+            return self.pipeline.end_tracks(self._camera)
         if not self._pictures or self._pictures[0][0] > note.pts_ns + _ROUNDING_NS:
             self.missing += 1
             return []
         return self.pipeline.process(_frame(self._camera, self._pictures[0][1], note)).events
 
 
-def _frame(camera: str, image_rgb: Image, seen: Looked) -> Frame:
+def _frame(camera: str, image_rgb: Image, seen: Recognised) -> Frame:
     return Frame(camera, seen.index, image_rgb, seen.captured_ns, seen.captured_at, seen.time_source, seen.pts_ns / 1e9)

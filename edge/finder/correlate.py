@@ -22,7 +22,7 @@ from edge.manifest import Preprocess
 from edge.types import FloatArray
 
 EPSILON = 1e-6  # of a norm: an empty part of a scene is like nothing
-Place = tuple[int, int, int]  # of a square on a canvas: x, y and side in pixels
+CanvasSquare = tuple[int, int, int]  # of a square on a canvas: x, y and side in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Query:
 
     kernels: tuple[Kernel, ...]  # one per scale, smallest first
     parts: FloatArray  # (n, channels), rows of unit length: single cells of the largest scale
-    look: Kernel  # what parts of a heat map are compared with, see edge.finder.verify
+    verify_kernel: Kernel  # what parts of a heat map are compared with, see edge.finder.verify
 
 
 @cache
@@ -109,11 +109,11 @@ def query_of(representation: FloatArray, coverage: FloatArray, shape: FinderShap
         fine = kernel_of(representation, coverage, largest, shape.stride, shape.parts)
         cells = fine.values[:, fine.weights > 0.5 * fine.weights.max()].T
         parts = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), EPSILON)
-    look = kernel_of(representation, coverage, places[shape.look], shape.stride, shape.look_cells)
-    return Query(kernels, np.asarray(parts, np.float32), look)
+    verify_kernel = kernel_of(representation, coverage, places[shape.verify_scale], shape.stride, shape.look_cells)
+    return Query(kernels, np.asarray(parts, np.float32), verify_kernel)
 
 
-def kernel_of(representation: FloatArray, coverage: FloatArray, place: Place, stride: int, cells: int) -> Kernel:
+def kernel_of(representation: FloatArray, coverage: FloatArray, place: CanvasSquare, stride: int, cells: int) -> Kernel:
     """The mean of an object in each of cells x cells of a square.
 
     Args:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from edge.capture.frame_source import CaptureOptions, EndOfStream
 from edge.capture.open_source import open_source
-from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+from edge.config.camera_url import parse_source
 from edge.durable import write_durably
 from edge.errors import CaptureError
 from edge.finder.correlate import Query
 from edge.finder.finder import Finder
-from edge.finder.heat_map import Found, heat_picture, highlighted, on_source
+from edge.finder.heat_map import FoundBox, colour_heat_map, highlight, resize_to_source
 from edge.finder.query import mask_of
 from edge.imaging import image
 from edge.imaging.contact_sheet import contact_sheet
@@ -93,7 +94,7 @@ def find(finder: Finder, queries: list[QueryFile], scene: Path, out: Path) -> di
         CaptureError: a file cannot be read, or a query shows no object.
         EngineError: a network failed.
     """
-    asked = [finder.query(*read_query(query), Timings()) for query in queries]
+    asked = [finder.make_query(*read_query(query), Timings()) for query in queries]
     if scene.suffix.lower() in image.IMAGE_SUFFIXES:
         return _find_in_picture(finder, asked, scene, out)
     return _find_in_video(finder, asked, scene, out)
@@ -103,9 +104,9 @@ def _find_in_picture(finder: Finder, asked: list[Query], scene: Path, out: Path)
     picture = image.read_image(scene)
     heat, found = _search(finder, asked, picture)
     out.mkdir(parents=True, exist_ok=True)
-    write_durably(out / "heat.png", image.encode_image(heat_picture(heat), ".png"))
+    write_durably(out / "heat.png", image.encode_image(colour_heat_map(heat), ".png"))
     write_durably(out / "found.png", image.encode_image(_shown(picture, heat, found), ".png"))
-    files = {"heat_map": str(out / "heat.png"), "highlighted": str(out / "found.png")}
+    files = {"heat_map": str(out / "heat.png"), "highlight": str(out / "found.png")}
     return {"scene": str(scene), "found": _rows(found), **files}
 
 
@@ -130,17 +131,17 @@ def _find_in_video(finder: Finder, asked: list[Query], scene: Path, out: Path) -
     return {"scene": str(scene), "frames": rows, "sheet": str(sheet) if sheet else None}
 
 
-def _search(finder: Finder, asked: list[Query], picture: Image) -> tuple[FloatArray, list[Found]]:
+def _search(finder: Finder, asked: list[Query], picture: Image) -> tuple[FloatArray, list[FoundBox]]:
     """The heat map on the picture's pixels, and the boxes."""
-    view = finder.view(picture, Timings())
-    heat = finder.heat(view, asked, Timings())
-    found = finder.boxes(view, heat, asked, Timings())
-    return on_source(heat, view.placed, finder.model.shape.map_stride), found
+    view = finder.scene_features(picture, Timings())
+    heat = finder.heat_map(view, asked, Timings())
+    found = finder.find_boxes(view, heat, asked, Timings())
+    return resize_to_source(heat, view.placed, finder.model.shape.map_stride), found
 
 
-def _shown(picture: Image, heat: FloatArray, found: list[Found]) -> Image:
+def _shown(picture: Image, heat: FloatArray, found: list[FoundBox]) -> Image:
     """The picture with the pixels of what was found lit and boxed, the rest dimmed."""
-    shown = highlighted(picture, heat, found)
+    shown = highlight(picture, heat, found)
     for one in found:
         image.draw_box(shown, one.box_px, _LIT)
         image.draw_text(shown, f"{one.score:.2f}", (int(one.box_px[0]) + 3, int(one.box_px[1]) + 15), _LIT)
@@ -162,5 +163,5 @@ def _frames(scene: Path) -> Iterator[tuple[float | None, Image]]:
             yield picture.pts_s, picture.image_rgb
 
 
-def _rows(found: list[Found]) -> list[dict[str, Any]]:
+def _rows(found: list[FoundBox]) -> list[dict[str, Any]]:
     return [{"box_px": [round(v, 1) for v in one.box_px], "score": round(one.score, 4)} for one in found]

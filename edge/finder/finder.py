@@ -14,9 +14,9 @@ import numpy as np
 
 from edge.errors import EngineError
 from edge.finder.correlate import Query, heat_maps, query_of
-from edge.finder.heat_map import Found, parts_of
-from edge.finder.query import lay_out
-from edge.finder.verify import look_again
+from edge.finder.heat_map import FoundBox, connected_parts
+from edge.finder.query import lay_out_query
+from edge.finder.verify import verify_parts
 from edge.inference.engine import Backend, choose_backend, choose_target, open_engine
 from edge.inference.preprocess import Placement, to_batch, to_canvas
 from edge.inference.stages import run_checked
@@ -26,7 +26,7 @@ from edge.types import Engine, FloatArray, Image, Mask
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SceneFeatures:
     """A scene as the trunk sees it, to be searched for any number of objects."""
 
     representation: FloatArray  # (channels, rows, columns)
@@ -43,7 +43,7 @@ class Finder:
         self._trunk = trunk
         self._conversion = conversion
 
-    def query(self, image_rgb: Image, mask: Mask, timings: Timings) -> Query:
+    def make_query(self, image_rgb: Image, mask: Mask, timings: Timings) -> Query:
         """What a picture of an object is searched by.
 
         Args:
@@ -56,10 +56,10 @@ class Finder:
             EngineError: the trunk failed.
         """
         spec, shape = self.model.preprocess, self.model.shape
-        canvas, coverage = lay_out(image_rgb, mask, shape, spec)
+        canvas, coverage = lay_out_query(image_rgb, mask, shape, spec)
         return query_of(self._represent(canvas, timings)[0][0], coverage, shape, spec)
 
-    def view(self, image_rgb: Image, timings: Timings) -> View:
+    def scene_features(self, image_rgb: Image, timings: Timings) -> SceneFeatures:
         """Look at a scene.
 
         Raises:
@@ -68,9 +68,9 @@ class Finder:
         with timings.stage("preprocess"):
             canvas, placed = to_canvas(self.model.preprocess, image_rgb)
         outputs = self._represent(canvas, timings)
-        return View(outputs[0][0], outputs[1][0] if self.model.guide else None, placed, image_rgb)
+        return SceneFeatures(outputs[0][0], outputs[1][0] if self.model.guide else None, placed, image_rgb)
 
-    def heat(self, view: View, queries: Sequence[Query], timings: Timings) -> FloatArray:
+    def heat_map(self, view: SceneFeatures, queries: Sequence[Query], timings: Timings) -> FloatArray:
         """The heat map of one object in a scene, (rows, columns), about 1 on it: the mean over its pictures.
 
         Raises:
@@ -84,9 +84,9 @@ class Finder:
         with timings.stage("convert"):
             return np.asarray(run_checked(self._conversion, maps, [(len(maps), *maps.shape[2:])])[0].mean(axis=0))
 
-    def boxes(
-        self, view: View, heat: FloatArray, queries: Sequence[Query], timings: Timings, least: float | None = None
-    ) -> list[Found]:
+    def find_boxes(
+        self, view: SceneFeatures, heat: FloatArray, queries: Sequence[Query], timings: Timings, least: float | None = None
+    ) -> list[FoundBox]:
         """Look again at the parts of a heat map: those that are the object, best first.
 
         Args:
@@ -101,10 +101,10 @@ class Finder:
         """
         shape, least = self.model.shape, self.model.score_threshold if least is None else least
         # no part scores more than its peak
-        parts = parts_of(heat, view.placed, shape.map_stride, shape.levels, least)
-        looks = [query.look for query in queries]
+        parts = connected_parts(heat, view.placed, shape.map_stride, shape.levels, least)
+        looks = [query.verify_kernel for query in queries]
         with timings.stage("look_again"):
-            scored = look_again(self._seen, view.image_rgb, parts, looks, shape, self.model.preprocess)
+            scored = verify_parts(self._seen, view.image_rgb, parts, looks, shape, self.model.preprocess)
         return [one for one in scored if one.score >= least]
 
     def _seen(self, canvas: Image) -> FloatArray:
@@ -141,8 +141,8 @@ def open_finder(
     finder = Finder(model, trunk, conversion)
     grey = np.full((model.preprocess.height, model.preprocess.width, 3), model.preprocess.fill, np.uint8)
     try:
-        query = finder.query(grey, np.ones(grey.shape[:2], np.uint8), Timings())
+        query = finder.make_query(grey, np.ones(grey.shape[:2], np.uint8), Timings())
     except ValueError as error:
         raise EngineError(f"{folder}: {error}") from error
-    finder.heat(finder.view(grey, Timings()), [query], Timings())
+    finder.heat_map(finder.scene_features(grey, Timings()), [query], Timings())
     return finder

@@ -16,7 +16,7 @@ _DIM = 0.25  # brightness of what was not found
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundBox:
     """One place where the object of a query is."""
 
     box_px: Box  # in the source picture
@@ -24,9 +24,9 @@ class Found:
     level: float  # from which on a pixel of the heat map within is the object's
 
 
-def parts_of(
+def connected_parts(
     heat: FloatArray, placed: Placement, stride: int, levels: Sequence[float], least_peak: float = 0.0
-) -> list[Found]:
+) -> list[FoundBox]:
     """Every part of a heat map that is connected at one of some levels, hottest first; its peak is its score.
 
     Two objects that touch are one part at a low level and two at a higher one, at which a faint object is none.
@@ -39,7 +39,7 @@ def parts_of(
         least_peak: of a part.
     """
     fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
-    found: dict[Box, Found] = {}
+    found: dict[Box, FoundBox] = {}
     for level in levels:
         labels, boxes = image.components((fine >= level).astype(np.uint8))
         for number, (x0, y0, x1, y1) in enumerate(boxes, start=1):
@@ -49,11 +49,11 @@ def parts_of(
             peak = min(1.0, float(fine[part][labels[part] == number].max()))
             box_px = placed.to_source((x0, y0, x1, y1))
             if peak >= least_peak and box_px[2] > box_px[0] and box_px[3] > box_px[1]:
-                found.setdefault(box_px, Found(box_px, peak, level))
+                found.setdefault(box_px, FoundBox(box_px, peak, level))
     return sorted(found.values(), key=lambda one: -one.score)
 
 
-def on_source(heat: FloatArray, placed: Placement, stride: int) -> FloatArray:
+def resize_to_source(heat: FloatArray, placed: Placement, stride: int) -> FloatArray:
     """A heat map on the source picture's pixels: (source height, source width)."""
     fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
     rows = max(1, min(fine.shape[0], round(placed.source_height * placed.scale_y)))
@@ -61,13 +61,13 @@ def on_source(heat: FloatArray, placed: Placement, stride: int) -> FloatArray:
     return image.enlarge(fine[:rows, :columns], placed.source_width, placed.source_height)
 
 
-def heat_picture(heat: FloatArray) -> Image:
+def colour_heat_map(heat: FloatArray) -> Image:
     """Black over red and yellow to white: (h, w, 3) RGB."""
     level = heat.clip(0, 1)[..., None] * 3 - np.arange(3, dtype=np.float32)
     return np.asarray((level.clip(0, 1) * 255).round(), np.uint8)
 
 
-def highlighted(image_rgb: Image, heat: FloatArray, found: Sequence[Found]) -> Image:
+def highlight(image_rgb: Image, heat: FloatArray, found: Sequence[FoundBox]) -> Image:
     """The picture with only what was found lit, the rest dimmed.
 
     Args:

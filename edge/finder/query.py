@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import PictureError
-from edge.finder.correlate import Place, query_places
+from edge.finder.correlate import CanvasSquare, query_places
 from edge.finder_shape import FinderShape
 from edge.imaging import image
 from edge.manifest import Preprocess
@@ -37,7 +37,7 @@ def mask_of(image_rgb: Image, box_px: Box | None = None) -> Mask:
     return mask
 
 
-def lay_out(image_rgb: Image, mask: Mask, shape: FinderShape, spec: Preprocess) -> tuple[Image, FloatArray]:
+def lay_out_query(image_rgb: Image, mask: Mask, shape: FinderShape, spec: Preprocess) -> tuple[Image, FloatArray]:
     """Lay a query out at all sizes of the finder, its surroundings painted grey.
 
     Args:
@@ -65,9 +65,9 @@ def lay_out(image_rgb: Image, mask: Mask, shape: FinderShape, spec: Preprocess) 
 
 
 def lay_out_parts(
-    image_rgb: Image, boxes_px: Sequence[Box], places: Sequence[Place], shape: FinderShape, spec: Preprocess
+    image_rgb: Image, boxes_px: Sequence[Box], places: Sequence[CanvasSquare], shape: FinderShape, spec: Preprocess
 ) -> tuple[Image, FloatArray]:
-    """Lay parts of a picture side by side, one in each place; as `lay_out`, with their surroundings as they are.
+    """Lay parts of a picture side by side, one in each place; as `lay_out_query`, with their surroundings as they are.
 
     Args:
         image_rgb: (h, w, 3) RGB.
@@ -85,7 +85,7 @@ def lay_out_parts(
 
 
 def _laid(
-    cut: Sequence[tuple[Image, NDArray[np.uint8], Place]], stride: int, spec: Preprocess
+    cut: Sequence[tuple[Image, NDArray[np.uint8], CanvasSquare]], stride: int, spec: Preprocess
 ) -> tuple[Image, FloatArray]:
     """Pictures with their alpha, each as large as fits its place: the canvas, and their share of each cell."""
     canvas = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)

@@ -24,14 +24,14 @@ _SAME = 0.4  # IoU from which two boxes are of one object
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
+class TaughtQuery:
     """A thing to look for."""
 
     item_id: str
     queries: tuple[Query, ...]  # of some of its pictures
 
 
-class Seeker:
+class TaughtSearch:
     """Whose turn it is, camera by camera."""
 
     def __init__(self, config: SeekConfig) -> None:
@@ -44,8 +44,8 @@ class Seeker:
         elapsed_s = now_s - self._searched_s.get(camera, float("-inf"))
         return elapsed_s < 0 or elapsed_s >= self._config.every_s - 1e-6  # negative: a recording began anew
 
-    def seek(
-        self, finder: Finder, sought: Sequence[Sought], camera: str, image_rgb: Image, now_s: float
+    def search(
+        self, finder: Finder, sought: Sequence[TaughtQuery], camera: str, image_rgb: Image, now_s: float
     ) -> list[Detection]:
         """Search one frame for the things whose turn it is.
 
@@ -57,12 +57,12 @@ class Seeker:
         known = [item for item in self._turn.get(camera, []) if item in by_id]
         order = known + [item for item in by_id if item not in known]
         now, later = order[: self._config.items], order[self._config.items :]
-        view = finder.view(image_rgb, Timings())
+        view = finder.scene_features(image_rgb, Timings())
         found: list[Detection] = []
         seen: list[str] = []
         for item in now:
             queries = by_id[item].queries
-            boxes = finder.boxes(view, finder.heat(view, queries, Timings()), queries, Timings())
+            boxes = finder.find_boxes(view, finder.heat_map(view, queries, Timings()), queries, Timings())
             found += [Detection(one.box_px, one.score, "object") for one in boxes]
             seen += [item] if boxes else []
         unseen = [item for item in now if item not in seen]
@@ -72,7 +72,7 @@ class Seeker:
         return found
 
 
-def unclaimed(sought: list[Detection], detected: Sequence[Detection]) -> list[Detection]:
+def new_proposals(sought: list[Detection], detected: Sequence[Detection]) -> list[Detection]:
     """The proposals that neither the detector nor a better proposal has a box for."""
     if not sought:
         return []

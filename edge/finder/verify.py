@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edge.finder.correlate import Kernel, Place, kernel_of, likeness
-from edge.finder.heat_map import Found
+from edge.finder.correlate import Kernel, CanvasSquare, kernel_of, likeness
+from edge.finder.heat_map import FoundBox
 from edge.finder.query import lay_out_parts
 from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
@@ -26,14 +26,14 @@ _COVERED = 0.5  # share of the smaller of two boxes from which on they are of on
 Represent = Callable[[Image], FloatArray]  # a canvas to (channels, rows, columns)
 
 
-def look_again(
+def verify_parts(
     represent: Represent,
     image_rgb: Image,
-    parts: Sequence[Found],
+    parts: Sequence[FoundBox],
     queries: Sequence[Kernel],
     shape: FinderShape,
     spec: Preprocess,
-) -> list[Found]:
+) -> list[FoundBox]:
     """Score the parts of a heat map, best first.
 
     Args:
@@ -53,17 +53,17 @@ def look_again(
         for part, place in zip(some, places, strict=False):
             kernel = kernel_of(representation, coverage, place, shape.stride, shape.look_cells)
             alike = max(likeness(kernel, query) for query in queries)
-            scored.append(Found(part.box_px, part.score * max(0.0, alike), part.level))
-    kept: list[Found] = []
+            scored.append(FoundBox(part.box_px, part.score * max(0.0, alike), part.level))
+    kept: list[FoundBox] = []
     for one in sorted(scored, key=lambda found: -found.score):
         if all(_shared(one.box_px, better.box_px) < _COVERED for better in kept):
             kept.append(one)
     return kept
 
 
-def _places(shape: FinderShape, spec: Preprocess) -> list[Place]:
+def _places(shape: FinderShape, spec: Preprocess) -> list[CanvasSquare]:
     """Where parts lie on a canvas, on whole cells, with one of ground between two."""
-    px = shape.query_px[shape.look]
+    px = shape.query_px[shape.verify_scale]
     step = -(-px // shape.stride) * shape.stride + shape.stride
     return [(x, y, px) for y in range(0, spec.height - px + 1, step) for x in range(0, spec.width - px + 1, step)]
 

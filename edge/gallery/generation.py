@@ -1,4 +1,4 @@
-"""A gallery generation: a folder of one store per category, with an index `gallery.json`."""
+"""A gallery generation: a folder with one store per category and an index, `gallery.json`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Index(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """A generation: every category a device can search."""
+    """A generation: the stores of all categories that a device can search."""
 
     folder: Path
     generation: str  # hash of the contents
@@ -38,32 +38,32 @@ class Gallery:
 
     @property
     def items(self) -> int:
-        """Live items of all categories."""
+        """The number of live items in all categories."""
         return sum(entry.items for entry in self.categories.values())
 
     def path(self, category: str) -> Path:
-        """The store of a category."""
+        """Return the path of the store of a category."""
         return self.folder / store_name(category)
 
 
-def generation_of(categories: dict[str, CategoryEntry]) -> str:
-    """Name a generation by the hash of its contents."""
+def generation_id(categories: dict[str, CategoryEntry]) -> str:
+    """Return the id of a generation: a hash of its contents."""
     parts = {name: entry.model_dump(mode="json") for name, entry in categories.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def seal_gallery(folder: Path, created_at: str) -> Gallery:
-    """Write the index over the stores of a folder: from here on it is a generation.
+def write_gallery_index(folder: Path, created_at: str) -> Gallery:
+    """Write `gallery.json` for the stores in a folder, which makes the folder a generation.
 
     Args:
-        folder: holds the stores that writers closed.
-        created_at: ISO 8601, UTC; not part of the generation's name.
+        folder: holds the finished stores.
+        created_at: ISO 8601, UTC; not part of the generation's id.
 
     Raises:
-        GalleryError: a store is damaged or wrongly named.
+        GalleryError: a store is damaged, or its file name is not its category.
     """
     categories = {path.stem: describe_store(path) for path in sorted(folder.glob("*.sqlite"))}
-    gallery = Gallery(folder, generation_of(categories), created_at, categories)
+    gallery = Gallery(folder, generation_id(categories), created_at, categories)
     index = {
         "schema": SCHEMA,
         "generation": gallery.generation,
@@ -76,14 +76,14 @@ def seal_gallery(folder: Path, created_at: str) -> Gallery:
 
 
 def read_gallery(folder: Path, *, verify: bool = True) -> Gallery:
-    """Read a generation.
+    """Read the index of a generation.
 
     Args:
         folder: of the generation.
-        verify: also hash every store.
+        verify: also check the size and hash of every store.
 
     Raises:
-        GalleryError: no generation, an altered index, or a store that is not the one that was sealed.
+        GalleryError: there is no index, the index was altered, or a store differs from its entry.
     """
     path = folder / INDEX_NAME
     try:
@@ -92,8 +92,8 @@ def read_gallery(folder: Path, *, verify: bool = True) -> Gallery:
         raise GalleryError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise GalleryError(f"{path}: {first_fault(error)}") from error
-    if (found := generation_of(index.categories)) != index.generation:
-        raise GalleryError(f"{path}: found contents of generation {found}, expected {index.generation}")
+    if (found := generation_id(index.categories)) != index.generation:
+        raise GalleryError(f"{path}: altered: found contents of generation {found}, expected {index.generation}")
     gallery = Gallery(folder, index.generation, index.created_at, index.categories)
     for category, entry in gallery.categories.items():
         if verify and (wrong := mismatch(gallery.path(category), entry.size, entry.sha256)):

@@ -1,10 +1,10 @@
-"""The nearest items of one category: exact int8 for most, an HNSW graph for very many rows.
+"""Search the nearest items of one category: an exact int8 product, or an HNSW graph for very many rows.
 
 Rules this module keeps:
-1. Both ways only propose rows. Scores are always the cosines of the query with the stored vectors, in float32, so that
-   a threshold means the same on either side of the crossover.
+1. Both methods only propose rows. A score is always the float32 cosine of the query and the stored vectors, so a
+   threshold means the same on either side of the crossover.
 2. An index is built in memory from the vectors, with a fixed seed on one thread. No index file is ever read: a damaged
-   one kills the process inside hnswlib (hnswlib #673).
+   one crashes the process inside hnswlib (hnswlib #673).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from edge.types import FloatArray, Hit
 
 log = logging.getLogger(__name__)
 
-# benchmarks/results/search.json: at 50 000 rows the walk is faster at any length (0.25 ms to 0.36 at 128 numbers,
+# benchmarks/results/search.json: at 50 000 rows HNSW is faster at any length (0.25 ms to 0.36 at 128 numbers,
 # 0.36 to 1.26 at 384). At 20 000 it saves 0.04 ms at most, for a build of 4 to 8 s at every start.
 CROSSOVER_ROWS = 50_000
-# Up to here one float32 product over the unpacked rows is faster than the int8 product with its rescoring: at 192
+# Up to this many rows, one float32 product is faster than the int8 product with rescoring: at 192
 # numbers 64 us to 234 for 84 rows, 159 to 305 for 2 640, 420 to 298 for 8 000.
 _ALL_ROWS = 4096
-_PROPOSED = 32  # rows that are rescored: recall@1 1.000 where the int8 order alone has .94-.95
+_PROPOSED = 32  # rows to rescore: recall@1 is 1.000; the int8 order alone gives .94-.95
 _HNSW_M, _HNSW_EF_BUILD, _HNSW_EF, _HNSW_SEED = 16, 200, 64, 1
 
 Rows = NDArray[np.int64]
 
 
 class Index:
-    """The vectors of a category, grouped by item; this one proposes every row, its children a few."""
+    """The vectors of a category, grouped by item. This class proposes every row; its subclasses propose a few."""
 
     def __init__(self, items: CategoryItems, best_of: int) -> None:
         order = np.argsort(items.row_item, kind="stable")
@@ -54,14 +54,14 @@ class Index:
         self._negative = [bool(metadata.get(NEGATIVE)) for metadata in items.metadata]
 
     def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
-        """Find the k nearest items of each query, fewer when there are fewer.
+        """Return the k nearest items of each query, or all items if there are fewer.
 
         Args:
             queries: (n, dim) float32.
-            k: items.
+            k: how many items.
 
         Raises:
-            GalleryError: queries of another length, zero or not finite.
+            GalleryError: a query has the wrong length, is zero, or is not finite.
         """
         if k < 1 or self._count == 0:
             return [[] for _ in queries]
@@ -70,12 +70,12 @@ class Index:
     def _nearest(self, unit: FloatArray, k: int) -> list[list[Hit]]:
         return [self._hits(query, self._propose(query, k), k) for query in unit]
 
-    def _propose(self, query: FloatArray, k: int) -> Rows:  # noqa: ARG002  its children need both
-        """Rows among which the k nearest items of a query are."""
+    def _propose(self, query: FloatArray, k: int) -> Rows:  # noqa: ARG002  subclasses need both
+        """Return rows that include those of the k nearest items of a query."""
         return np.arange(self._count)
 
     def _unit(self, queries: FloatArray) -> FloatArray:
-        """Check queries and bring them to unit length."""
+        """Check queries and scale them to unit length."""
         if queries.ndim != 2 or queries.shape[1] != self._dim:
             raise GalleryError(f"found queries of shape {queries.shape}, expected (n, {self._dim})")
         lengths = np.linalg.norm(queries, axis=1, keepdims=True)
@@ -85,11 +85,11 @@ class Index:
         return unit
 
     def _needed(self, k: int) -> int:
-        """How many rows to propose so that k items are among them, however many rows an item has."""
+        """Return how many rows to propose so that they cover k items, however many rows an item has."""
         return min(self._count, max(_PROPOSED, k * self._most + _PROPOSED // 2))
 
     def _best_items(self, scores: FloatArray, k: int) -> list[Hit]:
-        """Hits from the scores of every row: each item's best row, best item first."""
+        """Return hits from the scores of all rows: each item by its best row, best item first."""
         best = np.full(len(self._items.item_ids), -1.0, np.float32)
         np.maximum.at(best, self._row_item, scores)
         order = np.argsort(-best, kind="stable")[:k].tolist()
@@ -99,13 +99,13 @@ class Index:
         return Hit(self._items.item_ids[item], self._items.labels[item], score, self._negative[item])
 
     def _hits(self, query: FloatArray, proposed: Rows, k: int) -> list[Hit]:
-        """Score the items of the proposed rows exactly: the mean of each one's best rows, best item first."""
+        """Score the items of the proposed rows exactly, by the mean of each item's best rows, best item first."""
         if self._best_of > 1:
             spans = [np.arange(self._first[i], self._first[i + 1]) for i in np.unique(self._row_item[proposed])]
             proposed = np.concatenate(spans)
         scores = (self._vectors_i8[proposed].astype(np.float32) @ query) * self._weights[proposed]
         order = np.argsort(-scores, kind="stable")
-        best: dict[int, list[float]] = {}  # by item, its scores, falling
+        best: dict[int, list[float]] = {}  # by item, its best scores, descending
         for item, score in zip(self._row_item[proposed[order]].tolist(), scores[order].tolist(), strict=True):
             kept = best.setdefault(item, [])
             if len(kept) < self._best_of:
@@ -115,18 +115,18 @@ class Index:
 
 
 class ExactIndex(Index):
-    """Every row is looked at: one matrix product, in int8 where there are many rows."""
+    """Compares a query with every row in one matrix product, in int8 where there are many rows."""
 
     def __init__(self, items: CategoryItems, best_of: int = 1, threads: int = 1) -> None:
         """Prepare the matrix.
 
         Args:
             items: live items.
-            best_of: an item's score is the mean of its best so many vectors.
-            threads: used by the product.
+            best_of: an item's score is the mean of this many of its best vectors.
+            threads: for the product.
 
         Raises:
-            EngineError: the runtime refuses the product.
+            EngineError: the runtime cannot load the product.
         """
         super().__init__(items, best_of)
         self._session: Any = None
@@ -149,14 +149,14 @@ class ExactIndex(Index):
 
 
 class HnswIndex(Index):
-    """A graph is walked: nearly every nearest row is found, in nearly constant time."""
+    """Searches an HNSW graph: finds nearly all nearest rows in nearly constant time."""
 
     def __init__(self, items: CategoryItems, best_of: int = 1) -> None:
         """Build the graph.
 
         Args:
             items: live items.
-            best_of: an item's score is the mean of its best so many vectors.
+            best_of: an item's score is the mean of this many of its best vectors.
         """
         super().__init__(items, best_of)
         self._graph: Any = hnswlib.Index(space="ip", dim=self._dim)
@@ -171,23 +171,23 @@ class HnswIndex(Index):
             self._graph.set_ef(ef)
             try:
                 rows: Rows = self._graph.knn_query(query[None], k=needed)[0][0].astype(np.int64)
-            except RuntimeError:  # fewer rows were reached than asked for: the walk ended early (hnswlib #321)
-                log.warning("HNSW walk with ef %s reached fewer than %s rows", ef, needed)
+            except RuntimeError:  # the search ended early and reached fewer rows than k (hnswlib #321)
+                log.warning("HNSW search with ef %s reached fewer than %s rows", ef, needed)
             else:
                 return rows
         return super()._propose(query, k)
 
 
 def build_index(items: CategoryItems, best_of: int = 1, crossover_rows: int = CROSSOVER_ROWS) -> Index:
-    """Choose by size: exact below the crossover, HNSW from it on.
+    """Build the index of a category: exact below the crossover, HNSW from it on.
 
     Args:
         items: live items.
-        best_of: an item's score is the mean of its best so many vectors.
+        best_of: an item's score is the mean of this many of its best vectors.
         crossover_rows: measured by `benchmarks/search.py`.
 
     Raises:
-        EngineError: the runtime refuses the exact product.
+        EngineError: the runtime cannot load the exact product.
     """
     if len(items.row_item) < crossover_rows:
         return ExactIndex(items, best_of)

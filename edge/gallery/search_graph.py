@@ -1,7 +1,7 @@
-"""The bytes of a small ONNX model: one int8 matrix product of a query with all rows, and the best rows of it.
+"""Serialise a small ONNX model: one int8 matrix product of a query with all rows, then the top rows.
 
-Written by hand in protobuf's wire format, because the `onnx` package never reaches the device. Field numbers are those
-of onnx.proto (IR version 8, opset 13).
+This module writes protobuf's wire format directly, because the `onnx` package is not installed on devices. Field
+numbers are those of onnx.proto (IR version 8, opset 13).
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def _value(field: int, name: str, kind: int, shape: list[int | str]) -> bytes:
 
 
 def search_graph(rows_i8: NDArray[np.int8], weights: FloatArray) -> bytes:
-    """Serialise the model that finds the rows of the largest weighted product with a query.
+    """Serialise the model that finds the rows with the largest weighted product with a query.
 
     Args:
         rows_i8: (n, dim) int8.
-        weights: (n,) float32, what each row's product is multiplied with.
+        weights: (n,) float32, the factor for each row's product.
 
     Returns:
-        A model of two inputs, QUERY and COUNT, and one output: int64 (1, COUNT), the rows, best first.
+        A model with two inputs, QUERY and COUNT, and one output: int64 (1, COUNT), the rows, best first.
     """
     to_float = _chunk(5, _chunk(1, "to") + _number(3, _FLOAT) + _number(20, _ATTRIBUTE_INT))
     graph = b"".join(
@@ -83,7 +83,7 @@ def search_graph(rows_i8: NDArray[np.int8], weights: FloatArray) -> bytes:
 
 
 def search_query(query: FloatArray) -> NDArray[np.uint8]:
-    """Quantise one query, (dim,) float32, to what the model takes: (1, dim) uint8."""
+    """Quantise one query, (dim,) float32, to the model's input: (1, dim) uint8."""
     peak = max(float(np.abs(query).max()), 1e-12)
     row: NDArray[np.uint8] = (np.rint(query * (QUERY_PEAK / peak)) + QUERY_ZERO).astype(np.uint8)[None]
     return row

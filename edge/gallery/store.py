@@ -1,8 +1,8 @@
-"""The store of one category: a sqlite file of its items, their vectors and their pictures.
+"""The store of one category: a sqlite file with its items, their vectors and their thumbnails.
 
 Rules this module keeps:
-1. Vectors are the authority, search indexes are built from them.
-2. A store names its embedding space; it is read only by one who names the same space and length.
+1. Vectors are the source of truth. Search indexes are built from them.
+2. A store names its embedding space. To read it, a caller must name the same space and vector length.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge.durable import sha256_of
 from edge.errors import GalleryError
-from edge.imaging.silhouette import SIZE as OUTLINE_SIZE
+from edge.imaging.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.manifest import Head, Sha256
 from edge.types import FloatArray
 
 SCHEMA = 1
-NEGATIVE = "negative"  # in an item's metadata, true: it is not to be named, and vetoes where it is the nearest
+NEGATIVE = "negative"  # metadata key; true: the item must not be named, and vetoes a match when it is the nearest
 NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$"  # of a category, safe as a file name
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryItems:
-    """The live items of one category, as search wants them."""
+    """The live items of one category, in the form that search needs."""
 
     item_ids: tuple[str, ...]
     labels: tuple[str, ...]
     metadata: tuple[dict[str, Any], ...]
     vectors_i8: NDArray[np.int8]  # (n, dim), the joint vector in head order
     scales: FloatArray  # (n,), vector = int8 * scale
-    row_item: NDArray[np.int32]  # (n,), which item a row belongs to
+    row_item: NDArray[np.int32]  # (n,), index of the item that a row belongs to
     heads: tuple[Head, ...]
 
 
 class CategoryEntry(BaseModel):
-    """What an index says of a category's store."""
+    """The entry of one category's store in a gallery index."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -52,7 +52,7 @@ class CategoryEntry(BaseModel):
     sha256: Sha256
     space_id: Sha256
     heads: list[Head]
-    items: int  # live ones
+    items: int  # live items
     vectors: int
 
     @property
@@ -62,38 +62,38 @@ class CategoryEntry(BaseModel):
 
 
 def store_name(category: str) -> str:
-    """The file name of a category's store."""
+    """Return the file name of the store of a category."""
     return f"{category}.sqlite"
 
 
 def quantise(vectors: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    """Turn float32 rows into int8 rows and a scale each: the largest component of a row becomes 127."""
+    """Quantise float32 rows to int8 rows with one scale each: the largest component of a row becomes 127."""
     scales = (np.abs(vectors).max(axis=1) / 127.0).astype(np.float32)
     return np.rint(vectors / scales[:, None]).astype(np.int8), scales
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a store read-only, leaving no lock or journal beside it; a damaged one becomes a GalleryError."""
+    """Open a store read-only, without a lock or journal file; raise GalleryError if it is damaged."""
     if not path.is_file():
-        raise GalleryError(f"{path}: found no file, expected a gallery store")
+        raise GalleryError(f"{path}: there is no such gallery store")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as store:
             store.execute("PRAGMA trusted_schema=OFF")
             yield store
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise GalleryError(f"{path}: found a damaged store: {error}") from error
+        raise GalleryError(f"{path}: damaged store: {error}") from error
 
 
 def _meta_of(store: sqlite3.Connection, path: Path) -> tuple[dict[str, str], list[Head]]:
-    """What a store says of itself, and the heads of its vectors."""
+    """Return the metadata of a store, and the heads of its vectors."""
     meta: dict[str, str] = dict(store.execute("SELECT key, value FROM meta").fetchall())
     if meta.get("schema") != str(SCHEMA):
         raise GalleryError(f"{path}: found schema {meta.get('schema')!r}, expected {SCHEMA}")
     try:
         return meta, [Head.model_validate(head) for head in json.loads(meta["heads"])]
     except (KeyError, ValueError, TypeError) as error:
-        raise GalleryError(f"{path}: found damaged heads {meta.get('heads')!r}") from error
+        raise GalleryError(f"{path}: damaged heads {meta.get('heads')!r}") from error
 
 
 def read_category(path: Path, space_id: str, dim: int) -> CategoryItems:
@@ -101,11 +101,11 @@ def read_category(path: Path, space_id: str, dim: int) -> CategoryItems:
 
     Args:
         path: the store.
-        space_id: of the embedder that will make the queries.
-        dim: length of its vectors.
+        space_id: embedding space of the queries.
+        dim: length of their vectors.
 
     Raises:
-        GalleryError: missing, damaged, or of another embedding space.
+        GalleryError: the store is missing, damaged, or in another embedding space.
     """
     with _opened(path) as store:
         meta, heads = _meta_of(store, path)
@@ -117,19 +117,19 @@ def read_category(path: Path, space_id: str, dim: int) -> CategoryItems:
             "SELECT item_id, label, metadata FROM items WHERE deleted = 0 ORDER BY item_id"
         ).fetchall()
         rows = store.execute("SELECT item_id, vector, scale FROM vectors ORDER BY row").fetchall()
-    number = {item_id: index for index, (item_id, _, _) in enumerate(items)}
-    _check_rows(path, rows, number, dim)
+    index_of = {item_id: index for index, (item_id, _, _) in enumerate(items)}
+    _check_rows(path, rows, index_of, dim)
     try:
         metadata = tuple(json.loads(text) for _, _, text in items)
     except (ValueError, TypeError) as error:
-        raise GalleryError(f"{path}: found damaged metadata: {error}") from error
+        raise GalleryError(f"{path}: damaged metadata: {error}") from error
     return CategoryItems(
         item_ids=tuple(item_id for item_id, _, _ in items),
         labels=tuple(label for _, label, _ in items),
         metadata=metadata,
         vectors_i8=np.frombuffer(b"".join(vector for _, vector, _ in rows), np.int8).reshape(len(rows), dim),
         scales=np.array([scale for _, _, scale in rows], np.float32),
-        row_item=np.array([number[item_id] for item_id, _, _ in rows], np.int32),
+        row_item=np.array([index_of[item_id] for item_id, _, _ in rows], np.int32),
         heads=tuple(heads),
     )
 
@@ -137,54 +137,54 @@ def read_category(path: Path, space_id: str, dim: int) -> CategoryItems:
 def _check_rows(path: Path, rows: list[tuple[Any, Any, Any]], live: Container[str], dim: int) -> None:
     for item_id, vector, scale in rows:
         if item_id not in live:
-            raise GalleryError(f"{path}: found a vector of {item_id!r}, expected only those of live items")
+            raise GalleryError(f"{path}: a vector belongs to {item_id!r}, which is not a live item")
         if not isinstance(vector, bytes) or len(vector) != dim or not any(vector):
-            raise GalleryError(f"{path}: item {item_id!r}: found a damaged vector, expected {dim} int8 numbers")
+            raise GalleryError(f"{path}: item {item_id!r}: damaged vector, expected {dim} int8 numbers")
         if not isinstance(scale, float) or not 0.0 < scale < float("inf"):
             raise GalleryError(f"{path}: item {item_id!r}: found scale {scale}, expected a positive number")
 
 
-def read_outlines(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """Read the outlines of the live items that have any: (n, 512) of each, see edge.imaging.silhouette.
+def read_silhouettes(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """Read the silhouettes of the live items that have any: (n, 512) for each, see edge.imaging.silhouette.
 
     Raises:
-        GalleryError: damaged store.
+        GalleryError: the store is damaged.
     """
     query = "SELECT item_id, outline FROM items WHERE deleted = 0 AND outline IS NOT NULL ORDER BY item_id"
     with _opened(path) as store:
-        found = store.execute(query).fetchall()
-    for item_id, outline in found:
-        if not isinstance(outline, bytes) or not outline or len(outline) % OUTLINE_SIZE:
-            raise GalleryError(f"{path}: item {item_id!r}: found damaged outlines, expected {OUTLINE_SIZE} bytes each")
-    return {item_id: np.frombuffer(outline, np.uint8).reshape(-1, OUTLINE_SIZE) for item_id, outline in found}
+        rows = store.execute(query).fetchall()
+    for item_id, packed in rows:
+        if not isinstance(packed, bytes) or not packed or len(packed) % SILHOUETTE_SIZE:
+            raise GalleryError(f"{path}: item {item_id!r}: damaged silhouettes, expected {SILHOUETTE_SIZE} bytes each")
+    return {item_id: np.frombuffer(packed, np.uint8).reshape(-1, SILHOUETTE_SIZE) for item_id, packed in rows}
 
 
-def read_pictures(path: Path, item_id: str) -> tuple[bytes | None, bytes | None]:
-    """Read the thumbnail and the outlines of a live item, None where it has none.
+def read_thumbnail(path: Path, item_id: str) -> bytes | None:
+    """Read the thumbnail of a live item: JPEG or PNG bytes, or None if the item has none.
 
     Raises:
-        GalleryError: damaged store, or no such item.
+        GalleryError: the store is damaged, or it has no such item.
     """
-    query = "SELECT thumbnail, outline FROM items WHERE item_id = ? AND deleted = 0"
+    query = "SELECT thumbnail FROM items WHERE item_id = ? AND deleted = 0"
     with _opened(path) as store:
-        found: tuple[bytes | None, bytes | None] | None = store.execute(query, (item_id,)).fetchone()
-    if found is None:
-        raise GalleryError(f"{path}: found no item {item_id!r}")
-    return found
+        row: tuple[bytes | None] | None = store.execute(query, (item_id,)).fetchone()
+    if row is None:
+        raise GalleryError(f"{path}: no item {item_id!r}")
+    return row[0]
 
 
 def describe_store(path: Path) -> CategoryEntry:
-    """Say what an index should say of a store.
+    """Return the index entry for a store.
 
     Raises:
-        GalleryError: damaged, or of another category than its name says.
+        GalleryError: the store is damaged, or holds another category than its file name says.
     """
     with _opened(path) as store:
         meta, heads = _meta_of(store, path)
         items = store.execute("SELECT count(*) FROM items WHERE deleted = 0").fetchone()[0]
         vectors = store.execute("SELECT count(*) FROM vectors").fetchone()[0]
     if meta.get("category") != path.stem:
-        raise GalleryError(f"{path}: found the store of category {meta.get('category')!r}, expected {path.stem!r}")
+        raise GalleryError(f"{path}: found category {meta.get('category')!r}, expected {path.stem!r}")
     return CategoryEntry(
         size=path.stat().st_size,
         sha256=sha256_of(path),

@@ -1,7 +1,7 @@
-"""The writer of one category's store.
+"""Write the store of one category.
 
 Rules this module keeps:
-1. A store is written whole under another name and renamed; the same input gives the same bytes: its hash names it.
+1. A store is written under another name and then renamed. The same input gives the same bytes, so a hash names it.
 2. Deleting an item erases its vectors and pictures and leaves a tombstone.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from edge.durable import fsync_file, fsync_folder
 from edge.errors import GalleryError
 from edge.gallery.store import NAME, SCHEMA, quantise, read_category, store_name
-from edge.imaging.silhouette import SIZE as OUTLINE_SIZE
+from edge.imaging.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.manifest import Head
 from edge.types import FloatArray
 
@@ -34,7 +34,7 @@ CREATE TABLE vectors (row INTEGER PRIMARY KEY, item_id TEXT NOT NULL, vector BLO
 
 @final
 class GalleryWriter:
-    """Writes the store of one category; it appears in the folder when the writer closes."""
+    """Writes the store of one category. The store appears in the folder when the writer closes."""
 
     def __init__(
         self, folder: Path, category: str, space_id: str, heads: list[Head], *, base: Path | None = None
@@ -42,17 +42,17 @@ class GalleryWriter:
         """Start a store.
 
         Args:
-            folder: of the generation; made when missing.
+            folder: of the generation; created if missing.
             category: names the file.
-            space_id: of the embedder that made the vectors.
+            space_id: embedding space of the vectors.
             heads: of the joint vector, in order.
-            base: a store to start from instead of an empty one.
+            base: an existing store to start from; None: start empty.
 
         Raises:
-            GalleryError: the category cannot name a file, or the base is damaged or of another space.
+            GalleryError: the category is not a safe file name, or the base is damaged or in another space.
         """
         if not re.fullmatch(NAME, category):
-            raise GalleryError(f"category {category!r}: expected letters, digits, '.', '_' and '-' only")
+            raise GalleryError(f"category {category!r}: use letters, digits, '.', '_' and '-' only")
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / store_name(category)
         self._partial = folder / (store_name(category) + ".partial")
@@ -76,42 +76,42 @@ class GalleryWriter:
         vectors: FloatArray,
         metadata: dict[str, Any] | None = None,
         thumbnail: bytes | None = None,
-        outline: bytes | None = None,
+        silhouettes: bytes | None = None,
     ) -> None:
-        """Add an item, or bring a deleted one back.
+        """Add an item, or restore a deleted one.
 
         Args:
             item_id: unique in the category.
-            label: for people.
+            label: display name.
             vectors: (n, dim) float32, rows of unit length, n >= 1.
             metadata: JSON values.
             thumbnail: JPEG or PNG bytes.
-            outline: of each picture that shows one, 64x64 bits, packed, one after the other.
+            silhouettes: of each picture that shows the object, 64x64 bits, packed, one after the other.
 
         Raises:
-            GalleryError: the item exists, the vectors are not unit rows of the space's length, or the outlines are not
-                whole.
+            GalleryError: the item exists already, the vectors are not unit rows of the right length, or the silhouettes
+                are incomplete.
         """
         where = f"{self._path.name}: item {item_id!r}"
         if not item_id:
-            raise GalleryError(f"{self._path.name}: found an empty item id, expected a name")
+            raise GalleryError(f"{self._path.name}: the item id is empty; give each item an id")
         if vectors.ndim != 2 or vectors.shape[0] < 1 or vectors.shape[1] != self._dim:
             raise GalleryError(f"{where}: found vectors of shape {vectors.shape}, expected (n >= 1, {self._dim})")
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         if not np.all(np.abs(norms - 1.0) <= _UNIT_TOLERANCE):  # written so that NaN fails too
             raise GalleryError(f"{where}: found vector lengths {norms.min():.3f} to {norms.max():.3f}, expected 1")
-        if outline is not None and (not outline or len(outline) % OUTLINE_SIZE):
+        if silhouettes is not None and (not silhouettes or len(silhouettes) % SILHOUETTE_SIZE):
             raise GalleryError(
-                f"{where}: found outlines of {len(outline)} bytes, expected a multiple of {OUTLINE_SIZE}"
+                f"{where}: found silhouettes of {len(silhouettes)} bytes, expected a multiple of {SILHOUETTE_SIZE}"
             )
         self._store.execute("DELETE FROM items WHERE item_id = ? AND deleted = 1", (item_id,))
         try:
             self._store.execute(
                 "INSERT INTO items VALUES (?, ?, ?, ?, ?, 0)",
-                (item_id, label, json.dumps(metadata or {}, sort_keys=True), thumbnail, outline),
+                (item_id, label, json.dumps(metadata or {}, sort_keys=True), thumbnail, silhouettes),
             )
         except sqlite3.IntegrityError as error:
-            raise GalleryError(f"{where}: found twice, expected once") from error
+            raise GalleryError(f"{where}: exists already; give each item an id of its own") from error
         rows, scales = quantise(vectors.astype(np.float32))
         self._store.executemany(
             "INSERT INTO vectors (item_id, vector, scale) VALUES (?, ?, ?)",
@@ -119,7 +119,7 @@ class GalleryWriter:
         )
 
     def delete(self, item_id: str) -> None:
-        """Erase an item and leave its tombstone.
+        """Delete an item and leave a tombstone.
 
         Raises:
             GalleryError: there is no such live item.
@@ -130,17 +130,17 @@ class GalleryWriter:
             (item_id,),
         )
         if erased.rowcount != 1:
-            raise GalleryError(f"{self._path.name}: found no live item {item_id!r} to delete")
+            raise GalleryError(f"{self._path.name}: no live item {item_id!r} to delete")
         self._store.execute("DELETE FROM vectors WHERE item_id = ?", (item_id,))
 
     def close(self) -> Path:
-        """Put the finished store in place and say where."""
+        """Move the finished store into place and return its path."""
         self._store.commit()
         self._store.execute("VACUUM")
         self._store.close()
         with self._partial.open("r+b") as file:
-            # The change counter, its copy and the number of the library that wrote: the only bytes of the
-            # file that the content does not decide (sqlite file format, 1.3.7 and 1.3.14).
+            # The change counter, its copy and the version of the library that wrote the file: the only bytes that
+            # do not depend on the content (sqlite file format, 1.3.7 and 1.3.14).
             for offset, length in ((24, 4), (92, 8)):
                 file.seek(offset)
                 file.write(bytes(length))

@@ -192,7 +192,7 @@ def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["li
     return np.asarray(cv2.resize(image_rgb, (width, height), interpolation=_INTERPOLATION[interpolation]), np.uint8)
 
 
-def seen_otherwise(image_rgb: Image, degrees: float, zoom: float, gain: float, *, mirrored: bool = False) -> Image:
+def augmented(image_rgb: Image, degrees: float, zoom: float, gain: float, *, mirrored: bool = False) -> Image:
     """A picture turned, enlarged and brightened a little about its middle, or mirrored; of the same size."""
     height, width = image_rgb.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)

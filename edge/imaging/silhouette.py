@@ -19,11 +19,11 @@ SIZE = SIDE * SIDE // 8  # bytes
 _LEAST = 0.01  # of the grid; less is no object
 _ALIGNED_SIDE = 32.0  # cells: the side of the square that an aligned outline has the area of; fits shapes of 4 to 1
 
-Outline = NDArray[np.uint8]  # (SIZE,), rows from the top, eight cells a byte, the first in the highest bit
+Silhouette = NDArray[np.uint8]  # (SIZE,), rows from the top, eight cells a byte, the first in the highest bit
 _ONES = np.array([word.bit_count() for word in range(1 << 16)], np.uint8)  # numpy counts bits itself from 2.0 on only
 
 
-def outline_of(mask: NDArray[np.uint8], width: float, height: float) -> Outline | None:
+def silhouette_of(mask: NDArray[np.uint8], width: float, height: float) -> Silhouette | None:
     """Lay a mask into the middle of the grid, its longer side as long as the grid's.
 
     Args:
@@ -42,7 +42,7 @@ def outline_of(mask: NDArray[np.uint8], width: float, height: float) -> Outline 
     return np.packbits(grid) if grid.mean() >= _LEAST else None
 
 
-def align(outline: Outline) -> Outline:
+def align(outline: Silhouette) -> Silhouette:
     """Move an outline's centroid to the middle and bring it to one area, whatever it had."""
     grid = cells(outline)
     y, x = np.nonzero(grid)
@@ -52,12 +52,12 @@ def align(outline: Outline) -> Outline:
     return np.packbits(moved >= 128)
 
 
-def cells(outline: Outline) -> NDArray[np.bool_]:
+def cells(outline: Silhouette) -> NDArray[np.bool_]:
     """Unpack to (SIDE, SIDE)."""
     return np.unpackbits(outline).reshape(SIDE, SIDE).astype(np.bool_)
 
 
-def overlaps(outline: Outline, others: NDArray[np.uint8]) -> NDArray[np.float32]:
+def overlaps(outline: Silhouette, others: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Intersection over union of one outline with each of (n, SIZE): (n,), 0 where both are empty."""
     asked, words = outline.view(np.uint16), np.ascontiguousarray(others).view(np.uint16)
     both = _ONES[words & asked].sum(axis=1, dtype=np.int64)

@@ -18,7 +18,7 @@ from edge.manifest import ClassifierModel, EmbedderModel, LocaliserModel
 _BESIDE = {"files", "ship", "why", "categories", "open_set", "compatible", "outline", "threshold", "gathering"}
 
 
-def origin_of(model: ClassifierModel | EmbedderModel | LocaliserModel, form_sha256: str, library: str) -> str:
+def fingerprint_of(model: ClassifierModel | EmbedderModel | LocaliserModel, form_sha256: str, library: str) -> str:
     """Name them: two of one origin answer a picture with the same bits.
 
     Args:

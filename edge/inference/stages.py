@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from edge.errors import EngineError
 from edge.imaging import image
 from edge.imaging.guided_filter import refine_mask
-from edge.imaging.silhouette import Outline, outline_of
+from edge.imaging.silhouette import Silhouette, silhouette_of
 from edge.inference import postprocess as decode
 from edge.inference.engine import Backend, Precision, choose_backend, choose_target, gains_from_batches, open_engine
-from edge.inference.fingerprint import origin_of
+from edge.inference.fingerprint import fingerprint_of
 from edge.inference.preprocess import Placement, to_batch, to_canvas
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel, Manifest, Preprocess
 from edge.telemetry.timing import Timings
@@ -88,7 +88,7 @@ def _is_visible(box_px: Box) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ClassifierOutput:
     """What a classifier says of crops, a row for each."""
 
     probabilities: FloatArray  # (boxes, labels), calibrated
@@ -98,19 +98,19 @@ class Seen:
 class Classifier:
     """Names the meta-category of crops."""
 
-    def __init__(self, model: ClassifierModel, engine: Engine, origin: str = "") -> None:
+    def __init__(self, model: ClassifierModel, engine: Engine, fingerprint: str = "") -> None:
         """Take a model that is loaded.
 
         Args:
             model: of the manifest.
             engine: that runs it.
-            origin: of its numbers, see edge.inference.fingerprint; empty: not known, nothing it made is kept.
+            fingerprint: of its numbers, see edge.inference.fingerprint; empty: not known, nothing it made is kept.
         """
         self.model = model
-        self.origin = origin
+        self.fingerprint = fingerprint
         self._engine = engine
 
-    def see(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> Seen:
+    def classify_with_features(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> ClassifierOutput:
         """What categories crops may be of, and their descriptors.
 
         Raises:
@@ -122,7 +122,7 @@ class Classifier:
             logits, *described = _run_crops(self._engine, self.model, batch)
         with timings.stage("postprocess"):
             descriptors = decode.unit_rows(described[0]) if described else np.zeros((len(boxes_px), 0), np.float32)
-            return Seen(decode.softmax(logits, self.model.temperature), descriptors)
+            return ClassifierOutput(decode.softmax(logits, self.model.temperature), descriptors)
 
     def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
         """Calibrated probabilities, (boxes, labels) float32.
@@ -130,7 +130,7 @@ class Classifier:
         Raises:
             EngineError: the engine failed, or its answer is not what the manifest says.
         """
-        return self.see(image_rgb, boxes_px, timings).probabilities
+        return self.classify_with_features(image_rgb, boxes_px, timings).probabilities
 
     def name(self, probabilities: FloatArray) -> list[Category]:
         """One row of probabilities as categories, best first."""
@@ -141,10 +141,10 @@ class Classifier:
 class Localiser:
     """Finds the object in crops, pixel by pixel."""
 
-    def __init__(self, model: LocaliserModel, engine: Engine, origin: str = "") -> None:
-        """Take a model that is loaded; `origin` as in Classifier."""
+    def __init__(self, model: LocaliserModel, engine: Engine, fingerprint: str = "") -> None:
+        """Take a model that is loaded; `fingerprint` as in Classifier."""
         self.model = model
-        self.origin = origin
+        self.fingerprint = fingerprint
         self._engine = engine
 
     def locate(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[NDArray[np.uint8]]:
@@ -167,7 +167,7 @@ class Localiser:
         ]
         return [mask[: max(1, high), : max(1, wide)] for mask, (high, wide) in zip(masks, covered, strict=True)]
 
-    def outlines(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[Outline | None]:
+    def silhouettes(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[Silhouette | None]:
         """The outline of the object in each box; None where nothing is found.
 
         Raises:
@@ -180,16 +180,16 @@ class Localiser:
                 masks = [
                     refine_mask(crop, mask, self.model.guided_radius) for crop, mask in zip(crops, masks, strict=True)
                 ]
-            return [outline_of(m, crop.shape[1], crop.shape[0]) for crop, m in zip(crops, masks, strict=True)]
+            return [silhouette_of(m, crop.shape[1], crop.shape[0]) for crop, m in zip(crops, masks, strict=True)]
 
 
 class Embedder:
     """Maps crops of its categories to unit vectors."""
 
     def __init__(
-        self, model: EmbedderModel, engine: Engine, origin: str = "", classifier: Classifier | None = None
+        self, model: EmbedderModel, engine: Engine, fingerprint: str = "", classifier: Classifier | None = None
     ) -> None:
-        """Take a model that is loaded; `origin` as in Classifier, which describes where it has a part in the vectors.
+        """Take a model that is loaded; `fingerprint` as in Classifier, which describes where it has a part in the vectors.
 
         Raises:
             EngineError: the classifier has a part in the vectors, and there is none.
@@ -197,7 +197,7 @@ class Embedder:
         if model.classifier_share and classifier is None:
             raise EngineError(f"embedder of {model.categories}: found no classifier, expected the one that describes")
         self.model = model
-        self.origin = origin
+        self.fingerprint = fingerprint
         self._engine = engine
         self._classifier = classifier
 
@@ -224,7 +224,7 @@ class Embedder:
         if not share or self._classifier is None:
             return vectors
         if descriptors is None:
-            descriptors = self._classifier.see(image_rgb, boxes_px, timings).descriptors
+            descriptors = self._classifier.classify_with_features(image_rgb, boxes_px, timings).descriptors
         # the cosine of two such rows is that of each part, weighted by its share
         joint = np.hstack([np.sqrt(1.0 - share) * vectors, np.sqrt(share) * descriptors])
         return np.asarray(joint, np.float32)
@@ -289,7 +289,7 @@ def load_stages(
 
     def opened(model: ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[Engine, str]:
         form, engine = engine_of(model)
-        return engine, origin_of(model, sha256[form], engine.library)
+        return engine, fingerprint_of(model, sha256[form], engine.library)
 
     def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[str, Engine]:
         form = model.files[choose_target(dict(model.files), model.ship, backend, precision)]
@@ -302,10 +302,10 @@ def load_stages(
     classifier = Classifier(manifest.classifier, *opened(manifest.classifier)) if manifest.classifier else None
     embedders = {}
     for model in manifest.embedders:
-        engine, origin = opened(model)
+        engine, fingerprint = opened(model)
         if classifier is not None and model.classifier_share:
-            origin = hashlib.sha256(f"{origin} {classifier.origin}".encode()).hexdigest()
-        embedder = Embedder(model, engine, origin, classifier)
+            fingerprint = hashlib.sha256(f"{fingerprint} {classifier.fingerprint}".encode()).hexdigest()
+        embedder = Embedder(model, engine, fingerprint, classifier)
         embedders.update(dict.fromkeys(model.categories, embedder))
     localiser = Localiser(manifest.localiser, *opened(manifest.localiser)) if manifest.localiser else None
     stages = Stages(detector, classifier, embedders, localiser)

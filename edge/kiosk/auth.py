@@ -23,17 +23,17 @@ COOKIE = "finesight_kiosk"
 Refusal = Literal["no_token", "wrong_host", "wrong_origin"]
 
 
-def cookie_of(token: str) -> str:
+def cookie_value(token: str) -> str:
     """What the browser keeps instead of the token."""
     return hmac.new(token.encode(), b"finesight kiosk page", hashlib.sha256).hexdigest()
 
 
-def is_token(offered: str, token: str) -> bool:
+def token_matches(offered: str, token: str) -> bool:
     """Whether somebody knows the token."""
     return hmac.compare_digest(offered.encode(), token.encode())
 
 
-def refusal(
+def refusal_reason(
     headers: Mapping[str, str], cookies: Mapping[str, str], *, changes: bool, token: str | None
 ) -> Refusal | None:
     """Why a request is refused, None when it is not.
@@ -47,8 +47,8 @@ def refusal(
     host = headers.get("host", "")
     if token is not None:
         scheme, _, offered = headers.get("authorization", "").partition(" ")
-        bearer = scheme.lower() == "bearer" and is_token(offered.strip(), token)
-        if not bearer and not is_token(cookies.get(COOKIE, ""), cookie_of(token)):
+        bearer = scheme.lower() == "bearer" and token_matches(offered.strip(), token)
+        if not bearer and not token_matches(cookies.get(COOKIE, ""), cookie_value(token)):
             return "no_token"
     elif not is_loopback(_name_of(host)):
         return "wrong_host"

@@ -8,10 +8,10 @@ from edge.config.file import ConfigFile
 from edge.config.schema import DeviceConfig, KioskConfig, SeekConfig
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.server import KioskServer
-from edge.kiosk.taught_items import Overlay
-from edge.kiosk.taught_store import OverlayStore
+from edge.kiosk.taught_items import TaughtItems
+from edge.kiosk.taught_store import TaughtStore
 from edge.kiosk.taught_upload import Uploader, put_to
-from edge.kiosk.thumbnails import ItemPictures
+from edge.kiosk.thumbnails import ItemThumbnails
 from edge.runtime import Runtime
 from edge.telemetry.metrics import Counters
 
@@ -23,10 +23,10 @@ def open_kiosk(config: DeviceConfig, kiosk: KioskConfig, file: ConfigFile | None
         FinesightError: something is unusable, or the address cannot be listened on.
     """
     counters = Counters()
-    store = OverlayStore(config.state_dir / "overlay", kiosk.max_taught)
-    pictures = ItemPictures(config.state_dir, store)
+    store = TaughtStore(config.state_dir / "overlay", kiosk.max_taught)
+    pictures = ItemThumbnails(config.state_dir, store)
     seek = config.recognition.seek or SeekConfig()
-    overlay = Overlay(store, pictures.has_item, counters, seek.looks)
+    overlay = TaughtItems(store, pictures.has_item, counters, seek.looks)
     runtime = stack.enter_context(Runtime(config, file, overlay.over, counters))
     page = stack.enter_context(Kiosk(runtime, store, kiosk.camera, kiosk.looks, config.recognition.min_object_px))
     uploader = None

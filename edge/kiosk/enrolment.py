@@ -23,7 +23,7 @@ SAME_POSE = 0.96
 
 
 @dataclass(frozen=True, slots=True)
-class Concern:
+class EnrolmentWarning:
     """Something that will make a thing harder to recognise."""
 
     kind: Kind
@@ -35,7 +35,7 @@ def concerns(
     others: Mapping[str, list[Hit]],
     open_sets: Mapping[str, OpenSet],
     recognised: int,
-) -> list[Concern]:
+) -> list[EnrolmentWarning]:
     """Judge what was taught.
 
     Args:
@@ -45,18 +45,18 @@ def concerns(
         recognised: of the looks, how many are recognised as the thing now.
     """
     looks = max((len(rows) for rows in vectors.values()), default=0)
-    found = [Concern("not_recognised")] if not recognised else []
+    found = [EnrolmentWarning("not_recognised")] if not recognised else []
     if looks < MIN_LOOKS:
-        found.append(Concern("few_looks"))
+        found.append(EnrolmentWarning("few_looks"))
     elif max(_alike(rows) for rows in vectors.values()) > SAME_POSE:
-        found.append(Concern("same_pose"))
+        found.append(EnrolmentWarning("same_pose"))
     near = [
         hits[0]
         for category, hits in others.items()
         if hits and hits[0].score >= open_sets.get(category, OpenSet()).threshold
     ]
     if near:
-        found.append(Concern("near_another", max(near, key=lambda hit: hit.score)))
+        found.append(EnrolmentWarning("near_another", max(near, key=lambda hit: hit.score)))
     return found
 
 
@@ -101,7 +101,7 @@ _SHARP_SHARE = 0.5  # of the sharpest picture so far
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class PictureMeasure:
     """A picture as it is judged."""
 
     grey: FloatArray  # (32, 32), 0..255
@@ -109,15 +109,15 @@ class Glance:
     is_still: bool
 
 
-def glance_at(image_rgb: Image, *, is_still: bool) -> Glance:
+def measure_picture(image_rgb: Image, *, is_still: bool) -> PictureMeasure:
     """Measure a picture."""
     height, width = image_rgb.shape[:2]
     reduced = image.resize(image_rgb, _SHARPNESS_PX, max(1, height * _SHARPNESS_PX // width), "area")
     grey = image.resize(reduced, _SIZE_PX, _SIZE_PX, "area").astype(np.float32).mean(axis=2)
-    return Glance(grey, image.sharpness(reduced), is_still)
+    return PictureMeasure(grey, image.sharpness(reduced), is_still)
 
 
-def judge(glance: Glance, taken: list[Glance], sharpest: float, wanted: int) -> Verdict:
+def judge(glance: PictureMeasure, taken: list[PictureMeasure], sharpest: float, wanted: int) -> Verdict:
     """Say whether to take a picture, or why not.
 
     Args:

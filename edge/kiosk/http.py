@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.errors import PictureError
 from edge.imaging.header import kind_of
-from edge.kiosk.auth import COOKIE, cookie_of, is_token, refusal
+from edge.kiosk.auth import COOKIE, cookie_value, refusal_reason, token_matches
 from edge.telemetry.metrics import Counters
 
 MAX_BODY_BYTES = 20_000_000
@@ -24,7 +24,7 @@ _HEADERS = [
 ]
 
 
-class Gate:
+class AuthMiddleware:
     """Lets through whom edge.kiosk.auth does; takes the token from the address once, for a cookie."""
 
     def __init__(self, app: ASGIApp, token: str | None, counters: Counters) -> None:
@@ -36,11 +36,11 @@ class Gate:
             return
         request = Request(scope)
         offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if self._token is not None and scope["path"] == "/" and is_token(offered, self._token):
+        if self._token is not None and scope["path"] == "/" and token_matches(offered, self._token):
             response: ASGIApp = RedirectResponse("/", status_code=303)
             response.set_cookie(  # type: ignore[attr-defined]
                 COOKIE,
-                cookie_of(self._token),
+                cookie_value(self._token),
                 max_age=365 * 24 * 3600,
                 httponly=True,
                 samesite="lax",
@@ -48,7 +48,7 @@ class Gate:
             )
         else:
             changes = scope["method"] not in ("GET", "HEAD")
-            reason = refusal(request.headers, request.cookies, changes=changes, token=self._token)
+            reason = refusal_reason(request.headers, request.cookies, changes=changes, token=self._token)
             response = self._app if reason is None else self._refuse(reason)
 
         async def send_with_headers(message: Any) -> None:

@@ -15,15 +15,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge.errors import OverlayError
+from edge.errors import TaughtItemsError
 from edge.imaging import image
 from edge.kiosk import session as kiosk_session
-from edge.kiosk.enrolment import Concern, Glance, concerns, glance_at, judge, together
-from edge.kiosk.session import Seen, Session
-from edge.kiosk.taught_store import OverlayStore, Taught
-from edge.recognition.loaded_models import Serving
+from edge.kiosk.enrolment import EnrolmentWarning, PictureMeasure, concerns, judge, measure_picture, together
+from edge.kiosk.session import FrameSummary, Session
+from edge.kiosk.taught_store import TaughtItem, TaughtStore
+from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Result
-from edge.recognition.recognise_image import look_at, look_up
+from edge.recognition.recognise_image import extract_features, recognise_image
 from edge.telemetry.metrics import Counters
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Frame, Image
@@ -46,15 +46,15 @@ class Device(Protocol):
     observers: list[Callable[[Frame, Result], None]]
 
     @property
-    def serving(self) -> Serving:
+    def models(self) -> LoadedModels:
         """The pair that answers now."""
 
-    def redress(self) -> None:
+    def refresh_overlay(self) -> None:
         """Serve the same pair with what was taught meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class Teaching:
+class EnrolmentProgress:
     """How far the looks of a thing are."""
 
     looks: int = 0
@@ -63,18 +63,18 @@ class Teaching:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Enrolment:
     """What came of teaching."""
 
-    item: Taught
+    item: TaughtItem
     recognised: int  # of its looks, how many are recognised now; of what must not be named, how many have no name
-    concerns: list[Concern]  # what will make it harder to recognise
+    concerns: list[EnrolmentWarning]  # what will make it harder to recognise
 
 
 class Kiosk:
     """One camera's page: `with Kiosk(...) as kiosk`."""
 
-    def __init__(self, device: Device, store: OverlayStore, camera: str, wanted_looks: int, min_object_px: int) -> None:
+    def __init__(self, device: Device, store: TaughtStore, camera: str, wanted_looks: int, min_object_px: int) -> None:
         self.store = store
         self._device = device
         self._camera = camera
@@ -83,13 +83,13 @@ class Kiosk:
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._stop = threading.Event()
-        self._newest: tuple[Frame, Seen] | None = None
+        self._newest: tuple[Frame, FrameSummary] | None = None
         self._session = Session()
         self._version = 0
         self._live: tuple[int, bytes] = (0, b"")
         self._watched_s = float("-inf")
-        self._teaching = Teaching()
-        self._taken: list[tuple[Glance, bytes]] = []
+        self._teaching = EnrolmentProgress()
+        self._taken: list[tuple[PictureMeasure, bytes]] = []
         self._sharpest = 0.0
         self._thread = threading.Thread(target=self._run, name="kiosk", daemon=True)
 
@@ -105,21 +105,21 @@ class Kiosk:
         self._thread.join()
 
     @property
-    def serving(self) -> Serving:
+    def models(self) -> LoadedModels:
         """The pair that answers now."""
-        return self._device.serving
+        return self._device.models
 
     def observe(self, frame: Frame, result: Result) -> None:
         """Take note of a recognised frame; called by the frame path, which this does not hold up."""
         if frame.camera != self._camera:
             return
-        seen = Seen(time.monotonic(), None, None)
-        for shown in result.sightings[:1]:
-            seen = Seen(seen.at_s, shown.track.track_id, shown.decision)
+        seen = FrameSummary(time.monotonic(), None, None)
+        for shown in result.objects[:1]:
+            seen = FrameSummary(seen.at_s, shown.track.track_id, shown.decision)
         self._newest = (frame, seen)
         self._arrived.set()
 
-    def state(self) -> tuple[int, Session, Teaching]:
+    def state(self) -> tuple[int, Session, EnrolmentProgress]:
         """What the page shows, with a number that grows when it changes."""
         with self._lock:
             return self._version, self._session, self._teaching
@@ -141,13 +141,13 @@ class Kiosk:
         """Take looks of what is before the camera, from the first."""
         with self._lock:
             self._taken, self._sharpest = [], 0.0
-            self._teaching = Teaching(0, self._wanted)
+            self._teaching = EnrolmentProgress(0, self._wanted)
         self._become(kiosk_session.teach)
 
     def end_teaching(self) -> None:
         """Forget the looks that were taken."""
         with self._lock:
-            self._taken, self._teaching = [], Teaching()
+            self._taken, self._teaching = [], EnrolmentProgress()
         self._become(kiosk_session.taught)
 
     def look(self, number: int) -> bytes | None:
@@ -155,7 +155,7 @@ class Kiosk:
         with self._lock:
             return self._taken[number][1] if 0 <= number < len(self._taken) else None
 
-    def teach(self, label: str, category: str | None, *, negative: bool = False) -> Lesson:
+    def teach(self, label: str, category: str | None, *, negative: bool = False) -> Enrolment:
         """Learn what the looks show, searchable when this returns.
 
         Args:
@@ -164,38 +164,38 @@ class Kiosk:
             negative: it must not be named: what is nearest to it is unknown.
 
         Raises:
-            OverlayError: no look was taken, no name given, no such category, no room, or the disk refused.
+            TaughtItemsError: no look was taken, no name given, no such category, no room, or the disk refused.
         """
-        if category is not None and category not in self.serving.stages.embedders:
-            expected = sorted(self.serving.stages.embedders)
-            raise OverlayError(f"taught {label!r}: found category {category!r}, expected one of {expected}")
+        if category is not None and category not in self.models.stages.embedders:
+            expected = sorted(self.models.stages.embedders)
+            raise TaughtItemsError(f"taught {label!r}: found category {category!r}, expected one of {expected}")
         with self._lock:
             looks = [encoded for _, encoded in self._taken]
         now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
         item = self.store.keep(label, category, looks, now, negative=negative)
         self._device.counters.add("taught")
-        self._device.redress()
-        serving = self.serving
+        self._device.refresh_overlay()
+        models = self.models
         pictures = [image.decode_image(look, "look") for look in looks]
-        decisions = [look_up(serving, picture, self.min_object_px, Timings()) for picture in pictures]
+        decisions = [recognise_image(models, picture, self.min_object_px, Timings()) for picture in pictures]
         if negative:
             recognised, found = sum(d.match is None for d in decisions), []
         else:
             recognised = sum(d.match is not None and d.match.item_id == item.item_id for d in decisions)
-            found = _concerns(serving, pictures, item, recognised)
+            found = _concerns(models, pictures, item, recognised)
         log.info("learnt %s %r from %d pictures, recognises %d", item.item_id, item.label, len(looks), recognised)
         self.end_teaching()
-        return Lesson(item, recognised, found)
+        return Enrolment(item, recognised, found)
 
     def forget(self, item_id: str) -> None:
         """Unlearn a thing.
 
         Raises:
-            OverlayError: there is no such thing, or the disk refused.
+            TaughtItemsError: there is no such thing, or the disk refused.
         """
         self.store.forget(item_id)
         self._device.counters.add("taught_forgotten")
-        self._device.redress()
+        self._device.refresh_overlay()
 
     def _run(self) -> None:
         next_picture_s = 0.0
@@ -218,7 +218,7 @@ class Kiosk:
                 log.exception("kiosk: a frame failed")
                 self._stop.wait(_FAILURE_PAUSE_S)
 
-    def _follow(self, frame: Frame, seen: Seen) -> None:
+    def _follow(self, frame: Frame, seen: FrameSummary) -> None:
         session = self._become(lambda before: kiosk_session.see(before, seen))
         if session.phase == "teaching":
             self._take(frame.image_rgb, is_still=seen.track_id is not None)
@@ -227,7 +227,7 @@ class Kiosk:
 
     def _take(self, image_rgb: Image, *, is_still: bool) -> None:
         """Take a look if it is worth it."""
-        glance = glance_at(image_rgb, is_still=is_still)
+        glance = measure_picture(image_rgb, is_still=is_still)
         with self._lock:
             self._sharpest = max(self._sharpest, glance.sharpness)
             verdict = judge(glance, [taken for taken, _ in self._taken], self._sharpest, self._wanted)
@@ -235,7 +235,7 @@ class Kiosk:
         with self._lock:
             if encoded and self._session.phase == "teaching":
                 self._taken.append((glance, encoded))
-            teaching = Teaching(len(self._taken), self._wanted, verdict)
+            teaching = EnrolmentProgress(len(self._taken), self._wanted, verdict)
             if teaching != self._teaching:
                 self._teaching, self._version = teaching, self._version + 1
 
@@ -247,19 +247,19 @@ class Kiosk:
             return self._session
 
 
-def _concerns(serving: Serving, pictures: list[Image], item: Taught, recognised: int) -> list[Concern]:
+def _concerns(models: LoadedModels, pictures: list[Image], item: TaughtItem, recognised: int) -> list[EnrolmentWarning]:
     """What the person is told of the looks."""
     rows: dict[str, list[FloatArray]] = {}
     for picture in pictures:
-        for category, vector in look_at(serving, picture, Timings(), also=item.category).vectors.items():
+        for category, vector in extract_features(models, picture, Timings(), also=item.category).vectors.items():
             rows.setdefault(category, []).append(vector)
     vectors = {category: np.stack(found) for category, found in rows.items()}
-    near = serving.search({category: together(found) for category, found in vectors.items()})
+    near = models.search({category: together(found) for category, found in vectors.items()})
     others = {
         category: [hit for hit in hits if hit.item_id != item.item_id and not hit.negative]
         for category, hits in near.items()
     }
-    return concerns(vectors, others, serving.open_sets, recognised)
+    return concerns(vectors, others, models.open_sets, recognised)
 
 
 def _shown(session: Session) -> tuple[Any, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge.kiosk.kiosk import Lesson, Teaching
+from edge.kiosk.kiosk import Enrolment, EnrolmentProgress
 from edge.kiosk.session import Session
-from edge.kiosk.taught_store import Taught
-from edge.recognition.loaded_models import Serving
+from edge.kiosk.taught_store import TaughtItem
+from edge.recognition.loaded_models import LoadedModels
 from edge.types import Category, Decision, Hit
 
 
@@ -29,13 +29,13 @@ def decision_answer(decision: Decision) -> dict[str, Any]:
     }
 
 
-def lookup_answer(decision: Decision, serving: Serving, latency_ms: dict[str, float]) -> dict[str, Any]:
+def lookup_answer(decision: Decision, models: LoadedModels, latency_ms: dict[str, float]) -> dict[str, Any]:
     """The answer to an uploaded picture."""
-    versions = {"bundle": serving.bundle_id, "gallery": serving.gallery_id}
+    versions = {"bundle": models.bundle_id, "gallery": models.gallery_id}
     return {**decision_answer(decision), **versions, "latency_ms": {k: round(v, 2) for k, v in latency_ms.items()}}
 
 
-def state_answer(version: int, session: Session, teaching: Teaching, serving: Serving) -> dict[str, Any]:
+def state_answer(version: int, session: Session, teaching: EnrolmentProgress, models: LoadedModels) -> dict[str, Any]:
     """What the page shows."""
     is_teaching = session.phase == "teaching"
     return {
@@ -47,17 +47,17 @@ def state_answer(version: int, session: Session, teaching: Teaching, serving: Se
         "teaching": {"looks": teaching.looks, "wanted": teaching.wanted, "verdict": teaching.verdict}
         if is_teaching
         else None,
-        "categories": sorted(serving.stages.embedders),
+        "categories": sorted(models.stages.embedders),
     }
 
 
-def lesson_answer(lesson: Lesson) -> dict[str, Any]:
+def lesson_answer(lesson: Enrolment) -> dict[str, Any]:
     """What came of teaching."""
     told = [{"kind": one.kind, "other": one.other and _hit(one.other)} for one in lesson.concerns]
     return {**taught_answer(lesson.item, None), "recognised": lesson.recognised, "concerns": told}
 
 
-def taught_answer(item: Taught, retired: str | None) -> dict[str, Any]:
+def taught_answer(item: TaughtItem, retired: str | None) -> dict[str, Any]:
     """One thing that was taught."""
     return {
         "item": item.item_id,

@@ -27,12 +27,21 @@ from starlette.staticfiles import StaticFiles
 from edge.config.schema import KioskConfig
 from edge.errors import ConfigError, FinesightError, PictureError
 from edge.kiosk.auth import verify_tls
-from edge.kiosk.http import FORM, MAX_BODY_BYTES, Gate, body_of, error_answer, file_of, number_of, picture_answer
+from edge.kiosk.http import (
+    FORM,
+    MAX_BODY_BYTES,
+    AuthMiddleware,
+    body_of,
+    error_answer,
+    file_of,
+    number_of,
+    picture_answer,
+)
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.responses import lesson_answer, lookup_answer, state_answer, taught_answer
-from edge.kiosk.taught_items import Overlay
-from edge.kiosk.thumbnails import ItemPictures
-from edge.recognition.recognise_image import decode_picture, look_up
+from edge.kiosk.taught_items import TaughtItems
+from edge.kiosk.thumbnails import ItemThumbnails
+from edge.recognition.recognise_image import decode_upload, recognise_image
 from edge.telemetry.metrics import Counters
 from edge.telemetry.timing import Timings
 
@@ -60,7 +69,7 @@ class _Asked(BaseModel):
     negative: bool = False
 
 
-class Wakes(Protocol):
+class UploadWaker(Protocol):
     """Who is told that something was taught."""
 
     def wake(self) -> None:
@@ -74,10 +83,10 @@ class KioskServer:
         self,
         config: KioskConfig,
         kiosk: Kiosk,
-        overlay: Overlay,
-        pictures: ItemPictures,
+        overlay: TaughtItems,
+        pictures: ItemThumbnails,
         counters: Counters,
-        uploader: Wakes | None = None,
+        uploader: UploadWaker | None = None,
     ) -> None:
         """Listen.
 
@@ -103,7 +112,7 @@ class KioskServer:
             self._socket.close()
             raise ConfigError(f"kiosk: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
         self.port: int = self._socket.getsockname()[1]
-        app = Gate(self._app(), config.token, counters)
+        app = AuthMiddleware(self._app(), config.token, counters)
         options = uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=64,
@@ -186,10 +195,10 @@ class KioskServer:
         with timings.stage("total"):
             with timings.stage("decode"):
                 data = body if form_type is None else file_of(body, form_type, MAX_BODY_BYTES)
-                image_rgb = decode_picture(data)
-            serving = self._kiosk.serving
-            decision = look_up(serving, image_rgb, self._kiosk.min_object_px, timings)
-        return lookup_answer(decision, serving, timings.stages_ms)
+                image_rgb = decode_upload(data)
+            models = self._kiosk.models
+            decision = recognise_image(models, image_rgb, self._kiosk.min_object_px, timings)
+        return lookup_answer(decision, models, timings.stages_ms)
 
     def _refused_lookup(self, status: int, reason: str, message: str) -> Response:
         self._counters.add("lookups", result=reason)
@@ -200,7 +209,7 @@ class KioskServer:
         deadline = time.monotonic() + _STATE_PATIENCE_S
         while self._kiosk.state()[0] == after and time.monotonic() < deadline and not self._stopping:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
-        return JSONResponse(state_answer(*self._kiosk.state(), self._kiosk.serving))
+        return JSONResponse(state_answer(*self._kiosk.state(), self._kiosk.models))
 
     async def _live(self, request: Request) -> Response:
         after = number_of(request, "after")
@@ -214,10 +223,10 @@ class KioskServer:
         return Response(status_code=204)
 
     async def _picture(self, request: Request) -> Response:
-        serving, category = self._kiosk.serving, request.query_params.get("category")
-        categories = [name for name in serving.stages.embedders if category in (None, name)]
+        models, category = self._kiosk.models, request.query_params.get("category")
+        categories = [name for name in models.stages.embedders if category in (None, name)]
         item = request.query_params.get("item", "")
-        data = await run_in_threadpool(self._pictures.picture, serving.gallery_id, categories, item)
+        data = await run_in_threadpool(self._pictures.picture, models.gallery_id, categories, item)
         return picture_answer(data, f"found no picture of item {item[:80]!r}")
 
     async def _look(self, request: Request) -> Response:
@@ -227,7 +236,7 @@ class KioskServer:
     def _touch(self, act: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(_: Request) -> Response:
             act()
-            return JSONResponse(state_answer(*self._kiosk.state(), self._kiosk.serving))
+            return JSONResponse(state_answer(*self._kiosk.state(), self._kiosk.models))
 
         return answer
 

@@ -24,7 +24,7 @@ BLIND_S = 3.0  # without a frame this long there is no picture
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FrameSummary:
     """What one frame of the camera showed."""
 
     at_s: float  # monotonic
@@ -45,7 +45,7 @@ class Session:
     frame_s: float = float("-inf")  # newest frame
 
 
-def see(session: Session, seen: Seen) -> Session:
+def see(session: Session, seen: FrameSummary) -> Session:
     """The state after a frame."""
     session = replace(session, frame_s=seen.at_s, is_still=seen.track_id is not None)
     if session.phase == "teaching":
@@ -103,5 +103,5 @@ def taught(session: Session) -> Session:
     return replace(session, phase="waiting", track_id=None) if session.phase == "teaching" else session
 
 
-def _tell(session: Session, phase: Phase, seen: Seen) -> Session:
+def _tell(session: Session, phase: Phase, seen: FrameSummary) -> Session:
     return replace(session, phase=phase, decision=seen.decision, hint=None, track_id=seen.track_id, since_s=seen.at_s)

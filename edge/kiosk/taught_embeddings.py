@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import OverlayError
+from edge.errors import TaughtItemsError
 from edge.imaging import image
 from edge.imaging.silhouette import SIZE
 from edge.inference.stages import Embedder
 from edge.kiosk.enrolment import exemplars
-from edge.kiosk.taught_store import Taught
-from edge.recognition.loaded_models import Serving
-from edge.recognition.recognise_image import categories_of, to_embed
+from edge.kiosk.taught_store import TaughtItem
+from edge.recognition.loaded_models import LoadedModels
+from edge.recognition.recognise_image import candidate_categories, categories_to_embed
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
 
@@ -52,11 +52,11 @@ class Embedded:
 NOTHING = Embedded({}, np.zeros((0, SIZE), np.uint8))
 
 
-def embed(serving: Serving, item: Taught, looks: Sequence[bytes], known: Made) -> tuple[Embedded, Made]:
+def embed(models: LoadedModels, item: TaughtItem, looks: Sequence[bytes], known: CachedEmbeddings) -> tuple[Embedded, CachedEmbeddings]:
     """Embed a thing in the categories that the classifier sees in its pictures, and in the one that people named.
 
     Args:
-        serving: bundle and gallery.
+        models: bundle and gallery.
         item: the thing.
         looks: its pictures, encoded.
         known: what was made of them before, by this pair or any other.
@@ -68,32 +68,32 @@ def embed(serving: Serving, item: Taught, looks: Sequence[bytes], known: Made) -
         CaptureError: a picture that a model has to see is none.
         EngineError: a model failed.
     """
-    stages = serving.stages
+    stages = models.stages
     vectors: dict[str, list[FloatArray]] = {}
     outlines: list[NDArray[np.uint8]] = []
-    made: Made = {}
+    made: CachedEmbeddings = {}
     for number, data in enumerate(looks):
         look = _Look(data, f"{item.item_id} look {number}", known)
-        names = to_embed(serving, categories_of(serving, look.probabilities(serving)), item.category)
+        names = categories_to_embed(models, candidate_categories(models, look.probabilities(models)), item.category)
         for name in names:
             vectors.setdefault(name, []).append(look.vectors(stages.embedders[name]))
         if any(_asks_for_outline(stages.embedders[name], name) for name in names):
-            outline = look.outline(serving)
+            outline = look.outline(models)
             outlines += [outline] if outline.any() else []
         made |= look.made
     by_category = {name: exemplars(rows) for name, rows in vectors.items()}
     return Embedded(by_category, np.stack(outlines) if outlines else NOTHING.outlines), made
 
 
-def makers_of(serving: Serving) -> frozenset[str]:
+def makers_of(models: LoadedModels) -> frozenset[str]:
     """By what everything is made that `embed` returns for a pair."""
-    stages = serving.stages
+    stages = models.stages
     found = {_views_by(embedder) for embedder in stages.embedders.values()}
-    found |= {one.origin for one in (stages.classifier, stages.localiser) if one is not None}
+    found |= {one.fingerprint for one in (stages.classifier, stages.localiser) if one is not None}
     return frozenset(found - {""})
 
 
-def all_views(embedder: Embedder, picture: Image) -> FloatArray:
+def embed_views(embedder: Embedder, picture: Image) -> FloatArray:
     """A look as it is, then a little turned, nearer, farther, lighter, darker and mirrored: (6, dim) unit rows.
 
     Raises:
@@ -101,7 +101,7 @@ def all_views(embedder: Embedder, picture: Image) -> FloatArray:
     """
     box = _whole(picture)
     others = (
-        image.seen_otherwise(picture, degrees, zoom, gain, mirrored=mirrored)
+        image.augmented(picture, degrees, zoom, gain, mirrored=mirrored)
         for degrees, zoom, gain, mirrored in _VIEWS
     )
     return np.stack([embedder.embed(view, [box], Timings())[0] for view in (picture, *others)])
@@ -110,8 +110,8 @@ def all_views(embedder: Embedder, picture: Image) -> FloatArray:
 class _Look:
     """A picture, decoded once a model has to see it."""
 
-    def __init__(self, data: bytes, where: str, known: Made) -> None:
-        self.made: Made = {}
+    def __init__(self, data: bytes, where: str, known: CachedEmbeddings) -> None:
+        self.made: CachedEmbeddings = {}
         self._data, self._where, self._known = data, where, known
         self._digest = hashlib.sha256(data).hexdigest()
 
@@ -119,30 +119,30 @@ class _Look:
     def _picture(self) -> Image:
         return image.decode_image(self._data, self._where)
 
-    def probabilities(self, serving: Serving) -> FloatArray | None:
+    def probabilities(self, models: LoadedModels) -> FloatArray | None:
         """(labels,); None without a classifier."""
-        classifier = serving.stages.classifier
+        classifier = models.stages.classifier
         if classifier is None:
             return None
         shape = (len(classifier.model.labels),)
-        return self._answer(classifier.origin, shape, lambda p: classifier.classify(p, [_whole(p)], Timings())[0])
+        return self._answer(classifier.fingerprint, shape, lambda p: classifier.classify(p, [_whole(p)], Timings())[0])
 
     def vectors(self, embedder: Embedder) -> FloatArray:
         """(6, dim)."""
         shape = (1 + len(_VIEWS), embedder.model.dim)
-        return self._answer(_views_by(embedder), shape, lambda picture: all_views(embedder, picture))
+        return self._answer(_views_by(embedder), shape, lambda picture: embed_views(embedder, picture))
 
-    def outline(self, serving: Serving) -> NDArray[np.uint8]:
+    def outline(self, models: LoadedModels) -> NDArray[np.uint8]:
         """(outline.SIZE,), empty where the localiser finds nothing."""
-        localiser = serving.stages.localiser
+        localiser = models.stages.localiser
         if localiser is None:
             return np.zeros(SIZE, np.uint8)
 
         def find(picture: Image) -> Numbers:
-            (found,) = localiser.outlines(picture, [_whole(picture)], Timings())
+            (found,) = localiser.silhouettes(picture, [_whole(picture)], Timings())
             return np.zeros(SIZE, np.uint8) if found is None else found
 
-        return self._answer(localiser.origin, (SIZE,), find)
+        return self._answer(localiser.fingerprint, (SIZE,), find)
 
     def _answer(self, by: str, shape: tuple[int, ...], ask: Callable[[Image], Numbers]) -> Numbers:
         """What a model answers to the picture, or has answered before."""
@@ -157,7 +157,7 @@ class _Look:
 
 def _views_by(embedder: Embedder) -> str:
     """What vectors are made by: the model, and how else a look is seen; empty where that is not known."""
-    return hashlib.sha256(f"{embedder.origin} {_VIEWS}".encode()).hexdigest() if embedder.origin else ""
+    return hashlib.sha256(f"{embedder.fingerprint} {_VIEWS}".encode()).hexdigest() if embedder.fingerprint else ""
 
 
 def _asks_for_outline(embedder: Embedder, category: str) -> bool:
@@ -175,10 +175,10 @@ _LENGTH = 4  # bytes
 _KINDS = {"float32": "<f4", "uint8": "|u1"}
 
 Numbers = NDArray[Any]  # float32 or uint8
-Made = dict[tuple[str, str], Numbers]  # by SHA-256 of the picture, and by what made them
+CachedEmbeddings = dict[tuple[str, str], Numbers]  # by SHA-256 of the picture, and by what made them
 
 
-def pack(made: Made) -> bytes:
+def pack(made: CachedEmbeddings) -> bytes:
     """The bytes of a file; the same numbers, the same bytes."""
     ordered = sorted(made.items())
     header = json.dumps([[*key, numbers.dtype.name, numbers.shape] for key, numbers in ordered]).encode()
@@ -187,17 +187,17 @@ def pack(made: Made) -> bytes:
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
-def unpack(data: bytes, where: str) -> Made:
+def unpack(data: bytes, where: str) -> CachedEmbeddings:
     """What a file holds.
 
     Raises:
-        OverlayError: it is damaged, or of another version.
+        TaughtItemsError: it is damaged, or of another version.
     """
     start = len(_MAGIC) + _DIGEST
     body = data[start:]
     if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
-        raise OverlayError(f"{where}: found {len(data)} bytes without their checksum, expected a whole file")
-    made: Made = {}
+        raise TaughtItemsError(f"{where}: found {len(data)} bytes without their checksum, expected a whole file")
+    made: CachedEmbeddings = {}
     try:
         at = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
         for picture, by, kind, shape in json.loads(body[_LENGTH:at]):
@@ -205,5 +205,5 @@ def unpack(data: bytes, where: str) -> Made:
             made[picture, by] = numbers
             at += numbers.nbytes
     except (ValueError, TypeError, KeyError) as error:
-        raise OverlayError(f"{where}: found a header that does not fit: {error!r}"[:300]) from error
+        raise TaughtItemsError(f"{where}: found a header that does not fit: {error!r}"[:300]) from error
     return made

@@ -19,20 +19,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge.errors import FinesightError, OverlayError
+from edge.errors import FinesightError, TaughtItemsError
 from edge.finder.correlate import Query
 from edge.finder.finder import Finder
 from edge.finder.query import mask_of
-from edge.finder.taught_search import Sought
-from edge.gallery.rerank import Outlines, outlines_for
+from edge.finder.taught_search import TaughtQuery
+from edge.gallery.rerank import GallerySilhouettes, silhouettes_for
 from edge.gallery.search import ExactIndex
 from edge.gallery.store import NEGATIVE, CategoryItems, quantise
 from edge.imaging import image
 from edge.inference.postprocess import unit_rows
-from edge.kiosk.taught_embeddings import NOTHING, Embedded, Made, embed, makers_of, pack, unpack
-from edge.kiosk.taught_store import OverlayStore, Taught
+from edge.kiosk.taught_embeddings import NOTHING, CachedEmbeddings, Embedded, embed, makers_of, pack, unpack
+from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.manifest import OpenSet
-from edge.recognition.loaded_models import Search, Serving
+from edge.recognition.loaded_models import LoadedModels, Search
 from edge.telemetry.timing import Timings
 from edge.types import Box, Counts, FloatArray, Hit, Image
 
@@ -56,10 +56,10 @@ class WithTaught:
         return [sorted([*a, *b], key=lambda hit: -hit.score)[:k] for a, b in both]
 
 
-class Overlay:
+class TaughtItems:
     """Puts what was taught over a pair of bundle and gallery; from any thread."""
 
-    def __init__(self, store: OverlayStore, has_item: HasItem, counts: Counts, seek_looks: int = 2) -> None:
+    def __init__(self, store: TaughtStore, has_item: HasItem, counts: Counts, seek_looks: int = 2) -> None:
         """Start empty; nothing is embedded before the first pair.
 
         Args:
@@ -75,15 +75,15 @@ class Overlay:
         self._counts = counts
         self._lock = threading.Lock()
         self._embeddings: dict[_Key, Embedded] = {}
-        self._queries: dict[_Key, Sought | None] = {}
+        self._queries: dict[_Key, TaughtQuery | None] = {}
         self._makers: dict[str, frozenset[str]] = {}  # by bundle, what its vectors are made by; newest first
         self._disk_refuses = False
         self._retired: dict[str, str] = {}  # by item id, why, for the pair that was dressed last
 
-    def over(self, serving: Serving) -> Serving:
+    def over(self, models: LoadedModels) -> LoadedModels:
         """The same pair, searching what was taught, too; a pair that was dressed before is dressed anew."""
-        bare = {n: s.base if isinstance(s, WithTaught) else s for n, s in serving.indexes.items()}
-        base = replace(serving, indexes={name: search for name, search in bare.items() if search is not None})
+        bare = {n: s.base if isinstance(s, WithTaught) else s for n, s in models.indexes.items()}
+        base = replace(models, indexes={name: search for name, search in bare.items() if search is not None})
         with self._lock:
             self._serve(base)
             found = {item: self._embedded(item, base) for item in self._store.items()}
@@ -94,11 +94,11 @@ class Overlay:
             self._retired = retired
             self._prune({(item.item_id, item.revision) for item in found})
             live = {item: one for item, one in found.items() if item.item_id not in retired}
-            sought = tuple(one for item in live if (one := self._sought(item, base)) is not None)
+            taught_queries = tuple(one for item in live if (one := self._taught_query(item, base)) is not None)
         categories = {category for one in live.values() for category in one.vectors}
         dressed = {c: WithTaught(base.indexes.get(c), _index_of(c, live)) for c in categories}
-        outlines = {c: _with_taught(c, of_gallery, live) for c, of_gallery in base.outlines.items()}
-        return replace(base, indexes={**base.indexes, **dressed}, outlines=outlines, sought=sought)
+        outlines = {c: _with_taught(c, of_gallery, live) for c, of_gallery in base.silhouettes.items()}
+        return replace(base, indexes={**base.indexes, **dressed}, silhouettes=outlines, taught_queries=taught_queries)
 
     @property
     def retired(self) -> dict[str, str]:
@@ -106,7 +106,7 @@ class Overlay:
         with self._lock:
             return dict(self._retired)
 
-    def _serve(self, base: Serving) -> None:
+    def _serve(self, base: LoadedModels) -> None:
         """What is made is kept for this bundle and the one before, which may still serve while this one is loaded."""
         others = [(bundle, makers) for bundle, makers in self._makers.items() if bundle != base.bundle_id]
         self._makers = dict([(base.bundle_id, makers_of(base)), *others][:2])
@@ -115,71 +115,71 @@ class Overlay:
         self._embeddings = {k: one for k, one in self._embeddings.items() if k[0] in self._makers and k[1:] in current}
         self._queries = {k: one for k, one in self._queries.items() if k[0] in self._makers and k[1:] in current}
 
-    def _embedded(self, item: Taught, serving: Serving) -> Embedded:
+    def _embedded(self, item: TaughtItem, models: LoadedModels) -> Embedded:
         """A thing by its pictures; nothing where those cannot be used."""
-        key = (serving.bundle_id, item.item_id, item.revision)
+        key = (models.bundle_id, item.item_id, item.revision)
         if key not in self._embeddings:
             try:
-                self._embeddings[key] = self._embed(item, serving)
+                self._embeddings[key] = self._embed(item, models)
             except FinesightError as error:
                 self._counts.add("taught_unusable")
                 log.warning("%s cannot be searched: %s", item.item_id, error)
                 self._embeddings[key] = NOTHING
         return self._embeddings[key]
 
-    def _embed(self, item: Taught, serving: Serving) -> Embedded:
+    def _embed(self, item: TaughtItem, models: LoadedModels) -> Embedded:
         looks = [self._store.look(item, number) for number in range(item.looks)]
         known = self._known(item)
-        found, made = embed(serving, item, looks, known)
+        found, made = embed(models, item, looks, known)
         makers, pictures = frozenset().union(*self._makers.values()), {picture for picture, _ in made}
         kept = {key: numbers for key, numbers in known.items() if key[0] in pictures and key[1] in makers} | made
         if kept.keys() != known.keys() or any(known[key] is not numbers for key, numbers in kept.items()):
             self._keep(item, kept)
         return found
 
-    def _known(self, item: Taught) -> Made:
+    def _known(self, item: TaughtItem) -> CachedEmbeddings:
         try:
             data = self._store.made(item)
             return {} if data is None else unpack(data, f"what was made of {item.item_id}")
-        except OverlayError as error:
+        except TaughtItemsError as error:
             self._counts.add("taught_made_lost", reason="damaged")
             log.warning("%s; it is made anew", error)
             return {}
 
-    def _keep(self, item: Taught, made: Made) -> None:
+    def _keep(self, item: TaughtItem, made: CachedEmbeddings) -> None:
         try:
             self._store.keep_made(item, pack(made))
-        except OverlayError as error:
+        except TaughtItemsError as error:
             self._counts.add("taught_made_lost", reason="not_written")
             log.log(logging.DEBUG if self._disk_refuses else logging.WARNING, "%s; the next start makes it anew", error)
             self._disk_refuses = True
         else:
             self._disk_refuses = False
 
-    def _sought(self, item: Taught, serving: Serving) -> Sought | None:
+    def _taught_query(self, item: TaughtItem, models: LoadedModels) -> TaughtQuery | None:
         """What a thing is looked for by in the frames of cameras; None without a finder."""
-        if serving.finder is None:
+        if models.finder is None:
             return None
-        key = (serving.bundle_id, item.item_id, item.revision)
+        key = (models.bundle_id, item.item_id, item.revision)
         if key not in self._queries:
             try:
-                self._queries[key] = Sought(item.item_id, self._queries_of(item, serving, serving.finder))
+                self._queries[key] = TaughtQuery(item.item_id, self._queries_of(item, models, models.finder))
             except FinesightError as error:
                 self._counts.add("taught_unusable")
                 log.warning("%s cannot be looked for: %s", item.item_id, error)
                 self._queries[key] = None
         return self._queries[key]
 
-    def _queries_of(self, item: Taught, serving: Serving, finder: Finder) -> tuple[Query, ...]:
+    def _queries_of(self, item: TaughtItem, models: LoadedModels, finder: Finder) -> tuple[Query, ...]:
         """By its newest pictures, each cut to the box of what is in their middle, where the detector has one."""
         queries = []
         for number in range(max(0, item.looks - self._seek_looks), item.looks):
             picture = image.decode_image(self._store.look(item, number), f"{item.item_id} look {number}")
-            box = _middle_box(serving, picture)
-            queries.append(finder.query(picture, mask_of(picture, box), Timings()))
+            box = _middle_box(models, picture)
+            queries.append(finder.make_query(picture, mask_of(picture, box), Timings()))
         return tuple(queries)
 
-    def _why_retired(self, item: Taught, embedded: Embedded, base: Serving) -> str | None:
+    def _why_retired(self, item: TaughtItem, embedded: Embedded, base: LoadedModels) -> str | None:
         for category, rows in embedded.vectors.items():
             if category not in base.indexes:
                 continue
@@ -194,9 +194,9 @@ class Overlay:
         return None
 
 
-def _middle_box(serving: Serving, picture: Image) -> Box | None:
+def _middle_box(models: LoadedModels, picture: Image) -> Box | None:
     """The detector's best box around the middle of a picture; None: it has none there."""
-    detector = serving.stages.detector
+    detector = models.stages.detector
     if detector is None:
         return None
     middle_x, middle_y = picture.shape[1] / 2, picture.shape[0] / 2
@@ -207,7 +207,7 @@ def _middle_box(serving: Serving, picture: Image) -> Box | None:
     return None
 
 
-def _index_of(category: str, live: dict[Taught, Embedded]) -> Search:
+def _index_of(category: str, live: dict[TaughtItem, Embedded]) -> Search:
     items = [item for item, one in live.items() if category in one.vectors]
     rows = [live[item].vectors[category] for item in items]
     vectors_i8, scales = quantise(np.concatenate(rows))
@@ -224,7 +224,7 @@ def _index_of(category: str, live: dict[Taught, Embedded]) -> Search:
     )
 
 
-def _with_taught(category: str, of_gallery: Outlines, live: dict[Taught, Embedded]) -> Outlines:
+def _with_taught(category: str, of_gallery: GallerySilhouettes, live: dict[TaughtItem, Embedded]) -> GallerySilhouettes:
     """The outlines of a category's gallery, and of what was taught in it."""
     shown = {item.item_id: one.outlines for item, one in live.items() if category in one.vectors and len(one.outlines)}
-    return replace(of_gallery, taught=outlines_for(of_gallery.rule, shown).by_item)
+    return replace(of_gallery, taught=silhouettes_for(of_gallery.rule, shown).by_item)

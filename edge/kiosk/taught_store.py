@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.durable import fsync_folder, fsync_tree, replace_folder, write_durably
-from edge.errors import OverlayError
+from edge.errors import TaughtItemsError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _MADE = "made"  # by models, of the pictures
 _MOST_MADE = 16 << 20  # bytes of that; 12 pictures of two bundles are some 100 KB
 
 
-class Taught(BaseModel):
+class TaughtItem(BaseModel):
     """One thing that was taught."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -50,14 +50,14 @@ class Taught(BaseModel):
     negative: bool = False  # it must not be named, and vetoes where it is the nearest
 
 
-class OverlayStore:
+class TaughtStore:
     """The things that were taught; from any thread."""
 
     def __init__(self, folder: Path, max_items: int) -> None:
         """Read what is there; a damaged thing is named and left alone.
 
         Raises:
-            OverlayError: the folder cannot be made or read.
+            TaughtItemsError: the folder cannot be made or read.
         """
         self._folder = folder
         self._max_items = max_items
@@ -67,17 +67,17 @@ class OverlayStore:
             self._recover()
             read = [self._read(path) for path in sorted(folder.glob("taught-*"))]
         except OSError as error:
-            raise OverlayError(f"{folder}: cannot be read: {error.strerror or error}") from error
+            raise TaughtItemsError(f"{folder}: cannot be read: {error.strerror or error}") from error
         self._items = {item.item_id: item for item in read if item is not None}
 
-    def items(self) -> list[Taught]:
+    def items(self) -> list[TaughtItem]:
         """Everything that was taught, oldest first."""
         with self._lock:
             return sorted(self._items.values(), key=lambda item: (item.taught_at, item.item_id))
 
     def keep(
         self, label: str, category: str | None, looks: list[bytes], taught_at: str, *, negative: bool = False
-    ) -> Taught:
+    ) -> TaughtItem:
         """Keep a thing, or more pictures of one of the same name.
 
         Args:
@@ -88,19 +88,19 @@ class OverlayStore:
             negative: whether it is one that must not be named; said anew each time.
 
         Raises:
-            OverlayError: no name, no picture, no room, or the disk refused.
+            TaughtItemsError: no name, no picture, no room, or the disk refused.
         """
         label = " ".join(label.split())
         if not label or len(label) > 80 or not looks:
-            raise OverlayError(f"taught {label[:80]!r}: found {len(looks)} pictures, expected one and a short name")
+            raise TaughtItemsError(f"taught {label[:80]!r}: found {len(looks)} pictures, expected one and a short name")
         with self._lock:
             known = next((i for i in self._items.values() if i.label.casefold() == label.casefold()), None)
             if known is None and len(self._items) >= self._max_items:
-                raise OverlayError(f"taught {label!r}: found {len(self._items)} things, expected room for one more")
+                raise TaughtItemsError(f"taught {label!r}: found {len(self._items)} things, expected room for one more")
             if known is not None:
                 looks = [self.look(known, n) for n in range(known.looks)] + looks
             looks = looks[-MAX_LOOKS:]
-            item = Taught(
+            item = TaughtItem(
                 item_id=known.item_id if known else f"taught-{secrets.token_hex(6)}",
                 label=label,
                 category=category or (known.category if known else None),
@@ -117,69 +117,69 @@ class OverlayStore:
         """Erase a thing.
 
         Raises:
-            OverlayError: there is no such thing, or the disk refused.
+            TaughtItemsError: there is no such thing, or the disk refused.
         """
         with self._lock:
             if item_id not in self._items:
-                raise OverlayError(f"{self._folder}: found no {item_id!r}")
+                raise TaughtItemsError(f"{self._folder}: found no {item_id!r}")
             gone = self._folder / f".{item_id}.gone"
             try:
                 (self._folder / item_id).rename(gone)
                 fsync_folder(self._folder)
                 shutil.rmtree(gone)
             except OSError as error:
-                raise OverlayError(f"{self._folder / item_id}: the disk refused: {error.strerror}") from error
+                raise TaughtItemsError(f"{self._folder / item_id}: the disk refused: {error.strerror}") from error
             del self._items[item_id]
 
-    def look(self, item: Taught, number: int) -> bytes:
+    def look(self, item: TaughtItem, number: int) -> bytes:
         """One JPEG picture of a thing, counted from 0.
 
         Raises:
-            OverlayError: it cannot be read.
+            TaughtItemsError: it cannot be read.
         """
         path = self._folder / item.item_id / f"look-{number}.jpg"
         try:
             return path.read_bytes()
         except OSError as error:
-            raise OverlayError(f"{path}: cannot be read: {error.strerror}") from error
+            raise TaughtItemsError(f"{path}: cannot be read: {error.strerror}") from error
 
-    def made(self, item: Taught) -> bytes | None:
+    def made(self, item: TaughtItem) -> bytes | None:
         """What was kept of a thing by `keep_made`, of any revision; None: nothing.
 
         Raises:
-            OverlayError: it cannot be read, or is too large.
+            TaughtItemsError: it cannot be read, or is too large.
         """
         path = self._folder / item.item_id / _MADE
         try:
             if (size := path.stat().st_size) > _MOST_MADE:
-                raise OverlayError(f"{path}: found {size} bytes, expected at most {_MOST_MADE}")
+                raise TaughtItemsError(f"{path}: found {size} bytes, expected at most {_MOST_MADE}")
             return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise OverlayError(f"{path}: cannot be read: {error.strerror}") from error
+            raise TaughtItemsError(f"{path}: cannot be read: {error.strerror}") from error
 
-    def keep_made(self, item: Taught, data: bytes) -> None:
+    def keep_made(self, item: TaughtItem, data: bytes) -> None:
         """Keep what models made of a thing's pictures until it is forgotten.
 
         Raises:
-            OverlayError: it is too large, the disk refused, or the thing was forgotten meanwhile.
+            TaughtItemsError: it is too large, the disk refused, or the thing was forgotten meanwhile.
         """
         path = self._folder / item.item_id / _MADE
         if len(data) > _MOST_MADE:
-            raise OverlayError(f"{path}: found {len(data)} bytes to keep, expected at most {_MOST_MADE}")
+            raise TaughtItemsError(f"{path}: found {len(data)} bytes to keep, expected at most {_MOST_MADE}")
         with self._lock:
             self._try(lambda: write_durably(path, data), item)
 
-    def pending(self) -> list[Taught]:
+    def pending(self) -> list[TaughtItem]:
         """What the trainer does not have yet, oldest first."""
         return [item for item in self.items() if self._uploaded_revision(item) < item.revision]
 
-    def package(self, item: Taught) -> bytes:
+    def package(self, item: TaughtItem) -> bytes:
         """A thing as the trainer gets it: a zip file of item.json and its pictures.
 
         Raises:
-            OverlayError: it cannot be read.
+            TaughtItemsError: it cannot be read.
         """
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
@@ -188,21 +188,21 @@ class OverlayStore:
                 file.writestr(f"look-{number}.jpg", self.look(item, number))
         return buffer.getvalue()
 
-    def note_uploaded(self, item: Taught) -> None:
+    def note_uploaded(self, item: TaughtItem) -> None:
         """Remember that the trainer has this revision of a thing.
 
         Raises:
-            OverlayError: the disk refused, or it was forgotten meanwhile.
+            TaughtItemsError: the disk refused, or it was forgotten meanwhile.
         """
         self._try(lambda: write_durably(self._folder / item.item_id / _UPLOADED, str(item.revision).encode()), item)
 
-    def _uploaded_revision(self, item: Taught) -> int:
+    def _uploaded_revision(self, item: TaughtItem) -> int:
         try:
             return int((self._folder / item.item_id / _UPLOADED).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return 0
 
-    def _write(self, item: Taught, looks: list[bytes]) -> None:
+    def _write(self, item: TaughtItem, looks: list[bytes]) -> None:
         incoming = self._folder / f".{item.item_id}.incoming"
 
         def write() -> None:
@@ -218,11 +218,11 @@ class OverlayStore:
 
         self._try(write, item)
 
-    def _try(self, write: Callable[[], None], item: Taught) -> None:
+    def _try(self, write: Callable[[], None], item: TaughtItem) -> None:
         try:
             write()
         except OSError as error:
-            raise OverlayError(f"{self._folder / item.item_id}: the disk refused: {error.strerror or error}") from error
+            raise TaughtItemsError(f"{self._folder / item.item_id}: the disk refused: {error.strerror or error}") from error
 
     def _recover(self) -> None:
         """Put back what a power cut left aside while it was replaced, and clear away what it left half done."""
@@ -233,9 +233,9 @@ class OverlayStore:
         for left in [*self._folder.glob(".taught-*")]:
             shutil.rmtree(left, ignore_errors=True)
 
-    def _read(self, folder: Path) -> Taught | None:
+    def _read(self, folder: Path) -> TaughtItem | None:
         try:
-            item = Taught.model_validate_json((folder / _ITEM).read_bytes())
+            item = TaughtItem.model_validate_json((folder / _ITEM).read_bytes())
             missing = [n for n in range(item.looks) if not (folder / f"look-{n}.jpg").is_file()]
         except (OSError, ValidationError) as error:
             log.warning("%s: found a damaged thing, it is left alone: %s", folder, str(error).splitlines()[0])

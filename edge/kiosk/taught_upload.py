@@ -14,8 +14,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from edge.errors import OverlayError
-from edge.kiosk.taught_store import OverlayStore
+from edge.errors import TaughtItemsError
+from edge.kiosk.taught_store import TaughtStore
 from edge.types import Counts
 
 log = logging.getLogger(__name__)
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 30.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 600.0
 
-Put = Callable[[str, bytes], None]  # file name, zip; raises OverlayError
+Put = Callable[[str, bytes], None]  # file name, zip; raises TaughtItemsError
 
 
 def put_to(url: str, token: str | None) -> Put:
     """A way to a folder behind HTTP: any server, bucket or WebDAV that takes PUT.
 
     Raises:
-        OverlayError: raised by the way itself: not reachable, or refused. The URL may hold a secret: it is not named.
+        TaughtItemsError: raised by the way itself: not reachable, or refused. The URL may hold a secret: it is not named.
     """
 
     def put(name: str, body: bytes) -> None:
@@ -44,20 +44,20 @@ def put_to(url: str, token: str | None) -> Put:
                 pass
         except urllib.error.HTTPError as error:
             error.close()
-            raise OverlayError(f"upload of {name}: found HTTP status {error.code}, expected 2xx") from error
+            raise TaughtItemsError(f"upload of {name}: found HTTP status {error.code}, expected 2xx") from error
         except (OSError, http.client.HTTPException, ValueError) as error:  # no server, no HTTP, no URL
-            raise OverlayError(f"upload of {name}: {getattr(error, 'reason', type(error).__name__)}") from error
+            raise TaughtItemsError(f"upload of {name}: {getattr(error, 'reason', type(error).__name__)}") from error
 
     return put
 
 
-def upload_pending(store: OverlayStore, put: Put, counts: Counts) -> bool:
+def upload_pending(store: TaughtStore, put: Put, counts: Counts) -> bool:
     """Bring everything that waits; whether all of it arrived. Stops at the first that does not."""
     for item in store.pending():
         try:
             put(f"{item.item_id}.zip", store.package(item))
             store.note_uploaded(item)
-        except OverlayError as error:
+        except TaughtItemsError as error:
             counts.add("taught_uploads", result="failed")
             log.warning("%s; it is tried again", error)
             return False
@@ -75,7 +75,7 @@ def wait_s(failures: int, chance: Callable[[], float]) -> float:
 class Uploader:
     """The thread that uploads: `with Uploader(...) as uploader: uploader.wake()`."""
 
-    def __init__(self, store: OverlayStore, put: Put, counts: Counts) -> None:
+    def __init__(self, store: TaughtStore, put: Put, counts: Counts) -> None:
         self._store, self._put, self._counts = store, put, counts
         self._alarm, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="taught-upload", daemon=True)

@@ -6,21 +6,21 @@ from pathlib import Path
 
 from edge.bundle.slots import gallery_folder
 from edge.errors import FinesightError, GalleryError
-from edge.gallery.store import read_pictures, store_name
-from edge.kiosk.taught_store import OverlayStore
+from edge.gallery.store import read_thumbnail, store_name
+from edge.kiosk.taught_store import TaughtStore
 
 
-class ItemPictures:
+class ItemThumbnails:
     """Reads pictures from a device's disk."""
 
-    def __init__(self, state_dir: Path, store: OverlayStore) -> None:
+    def __init__(self, state_dir: Path, store: TaughtStore) -> None:
         self._state_dir = state_dir
         self._store = store
 
     def has_item(self, generation: str, category: str, item_id: str) -> bool:
         """Whether a gallery has a live item; a damaged store has none."""
         try:
-            read_pictures(gallery_folder(self._state_dir, generation) / store_name(category), item_id)
+            read_thumbnail(gallery_folder(self._state_dir, generation) / store_name(category), item_id)
         except GalleryError:
             return False
         return True
@@ -35,7 +35,7 @@ class ItemPictures:
                     return None
         for category in categories:
             try:
-                thumbnail, _ = read_pictures(
+                thumbnail = read_thumbnail(
                     gallery_folder(self._state_dir, generation) / store_name(category), item_id
                 )
             except GalleryError:

@@ -1,4 +1,4 @@
-"""What comes over MQTT for the device, kept from the network thread to the frame loop."""
+"""Queues commands received over MQTT until the frame loop takes them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.messaging.command import REPLY, Command, correlation_id, read_command, read_switch
-from edge.messaging.connection import Received
+from edge.messaging.connection import ReceivedMessage
 from edge.telemetry.metrics import Counters
 
-_WAITING = 32  # messages; a device that is sent more at once is being flooded
+_MAX_COMMANDS = 32  # waiting at once; more is a flood
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One message, and what it is."""
+class ReceivedCommand:
+    """One message from a subscribed topic, and its kind."""
 
     kind: Literal["command", "switch", "home_assistant"]
-    verb: str  # of a command; of a switch its camera
-    message: Received
+    verb: str  # of a command; for a switch, the name of its camera
+    message: ReceivedMessage
 
     def command(self, cameras: Mapping[str, object]) -> Command:
-        """What it asks for.
+        """Parse the message.
 
         Raises:
-            CommandError: it cannot be understood.
+            CommandError: the message is invalid.
         """
         if self.kind == "switch":
             return read_switch(self.verb, self.message.payload, cameras)
@@ -34,58 +34,58 @@ class Letter:
 
     @property
     def command_id(self) -> str | None:
-        """The sender's own name for it."""
+        """The id that the sender gave it, if any."""
         return correlation_id(self.message.payload)
 
 
-class Inbox:
-    """A bounded queue of messages that the device subscribes to."""
+class CommandQueue:
+    """A bounded queue of messages from the subscribed topics."""
 
     def __init__(self, device_topic: str, home_assistant_prefix: str | None, counters: Counters) -> None:
-        """Empty.
+        """Create an empty queue.
 
         Args:
             device_topic: `<root>/<site>/<device>`.
-            home_assistant_prefix: None: Home Assistant is not listened to.
-            counters: `commands_ignored` by reason.
+            home_assistant_prefix: first level of the Home Assistant topics; None: do not subscribe to them.
+            counters: counts `commands_ignored` by reason.
         """
         self._base = device_topic + "/"
         self._home_assistant = f"{home_assistant_prefix}/status" if home_assistant_prefix else None
         self._counters = counters
-        self._letters: queue.Queue[Letter] = queue.Queue(_WAITING)
+        self._commands: queue.Queue[ReceivedCommand] = queue.Queue(_MAX_COMMANDS)
 
     def topics(self, *, commands: bool) -> tuple[str, ...]:
-        """What to subscribe to: never all that is below the device, which is mostly what it says itself."""
-        asked = (f"{self._base}cmd/+", f"{self._base}cmd/camera/+", f"{self._base}+/enabled/set") if commands else ()
-        return (*asked, self._home_assistant) if self._home_assistant else asked
+        """Return the topics to subscribe to; not everything below the device, most of which it publishes itself."""
+        topics = (f"{self._base}cmd/+", f"{self._base}cmd/camera/+", f"{self._base}+/enabled/set") if commands else ()
+        return (*topics, self._home_assistant) if self._home_assistant else topics
 
-    def hear(self, message: Received) -> None:
-        """Take in a message, on the network thread. Returns at once."""
-        letter = self._letter(message)
-        if letter is None:
+    def on_message(self, message: ReceivedMessage) -> None:
+        """Queue a message; called on the network thread, returns at once."""
+        received = self._classify(message)
+        if received is None:
             return
-        if message.retained and letter.kind != "home_assistant":
+        if message.retained and received.kind != "home_assistant":
             self._counters.add("commands_ignored", reason="retained")
             return
         try:
-            self._letters.put_nowait(letter)
+            self._commands.put_nowait(received)
         except queue.Full:
             self._counters.add("commands_ignored", reason="too_many")
 
-    def letters(self) -> list[Letter]:
-        """What came since the last time."""
-        found = []
-        while not self._letters.empty():
-            found.append(self._letters.get_nowait())
-        return found
+    def take_commands(self) -> list[ReceivedCommand]:
+        """Return the commands received since the last call."""
+        commands = []
+        while not self._commands.empty():
+            commands.append(self._commands.get_nowait())
+        return commands
 
-    def _letter(self, message: Received) -> Letter | None:
+    def _classify(self, message: ReceivedMessage) -> ReceivedCommand | None:
         if message.topic == self._home_assistant:
-            # told twice when retained; either way the answer is the same
-            return Letter("home_assistant", "", message) if message.payload == b"online" else None
+            # a retained one may arrive twice; the reaction is the same
+            return ReceivedCommand("home_assistant", "", message) if message.payload == b"online" else None
         leaf = message.topic.removeprefix(self._base)
-        if leaf == f"cmd/{REPLY}":  # our own
+        if leaf == f"cmd/{REPLY}":  # published by this device
             return None
         if leaf.startswith("cmd/"):
-            return Letter("command", leaf.removeprefix("cmd/"), message)
-        return Letter("switch", leaf.removesuffix("/enabled/set"), message)
+            return ReceivedCommand("command", leaf.removeprefix("cmd/"), message)
+        return ReceivedCommand("switch", leaf.removesuffix("/enabled/set"), message)

@@ -1,7 +1,7 @@
-"""Events as Frigate tells them, for automations that were made for it.
+"""Events in Frigate's format, for automations written for Frigate.
 
-https://docs.frigate.video/integrations/mqtt/#frigateevents. What finesight has no word for is there and empty: there
-are no pictures, clips nor regions. `label` is the category; `sub_label` the identity and its probability.
+https://docs.frigate.video/integrations/mqtt/#frigateevents. Fields that finesight does not have (pictures, clips,
+regions) are present and empty. `label` is the category; `sub_label` the identity and its probability.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 from edge.types import Event
 
 TOPIC = "frigate/events"
-_MOST_CHARACTERS = 256  # of a text: the message says all twice, and stays below 8 KB
-_MOST_OBJECTS = 1000  # remembered; more than are ever in view
+_MOST_CHARACTERS = 256  # of a text: the message holds everything twice and stays below 8 KB
+_MOST_OBJECTS = 1000  # remembered; more than are ever in view at once
 
 
 class FrigateMirror:
-    """What was said last of every object that is in view."""
+    """Remembers the last message of every object in view."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, int], dict[str, Any]] = {}
 
     def payload(self, event: Event) -> bytes:
-        """The JSON of an event; docs/frigate_event.schema.json is its contract."""
+        """Return the JSON of an event; docs/frigate_event.schema.json is its contract."""
         key = (event.camera, event.track_id)
         before = self._last.pop(key, None)
         after = _object(event, before)
@@ -38,7 +38,7 @@ class FrigateMirror:
 
 def _object(event: Event, before: dict[str, Any] | None) -> dict[str, Any]:
     decision = event.decision
-    box = [round(max(0.0, min(1.0, edge)), 4) for edge in event.box_rel]  # in this order, NaN is 1
+    box = [round(max(0.0, min(1.0, edge)), 4) for edge in event.box_rel]  # in this argument order, NaN becomes 1
     score = _finite(decision.category.score) if decision.category else 0.0
     width, height = box[2] - box[0], box[3] - box[1]
     started = before["start_time"] if before else event.captured_at
@@ -56,7 +56,7 @@ def _object(event: Event, before: dict[str, Any] | None) -> dict[str, Any]:
         "start_time": started,
         "end_time": event.captured_at if event.type == "end" else None,
         "score": score,
-        "box": box,  # fractions of the frame; Frigate's are pixels of its detect stream
+        "box": box,  # fractions of the frame; Frigate gives pixels of its detect stream
         "area": round(width * height, 6),
         "ratio": round(width / height, 4) if height > 0 else 0.0,
         "region": [0.0, 0.0, 1.0, 1.0],

@@ -1,4 +1,4 @@
-"""How Home Assistant finds the device and its cameras by itself: one message that describes them all.
+"""The Home Assistant discovery message, which describes the device and all its cameras.
 
 https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload (Home Assistant 2024.11 and later). Its keys
 are abbreviated as documented there; topics are written out.
@@ -20,62 +20,62 @@ _PLATFORMS = {"status": "sensor", "connectivity": "binary_sensor", "match": "sen
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What Home Assistant is told of a device."""
+class DeviceDescription:
+    """The properties of a device that discovery needs."""
 
     root: str  # first level of its topics
     site: str
     device: str
     version: str
     cameras: tuple[str, ...]
-    switches: bool  # whether cameras can be switched
+    switches: bool  # whether cameras can be switched on and off
 
     @property
     def key(self) -> str:
-        """Names the device in Home Assistant."""
+        """The id of the device in Home Assistant."""
         return f"finesight-{self.site}-{self.device}"
 
     @property
     def base(self) -> str:
-        """Above its topics."""
+        """The prefix of its topics."""
         return f"{self.root}/{self.site}/{self.device}"
 
 
-def discovery_topic(prefix: str, described: Described) -> str:
-    """Where Home Assistant expects the message."""
-    return f"{prefix}/device/{described.key}/config"
+def discovery_topic(prefix: str, description: DeviceDescription) -> str:
+    """Return the topic on which Home Assistant expects the message."""
+    return f"{prefix}/device/{description.key}/config"
 
 
-def discovery_payload(described: Described, removed: Iterable[str] = ()) -> bytes:
-    """The JSON of the message.
+def discovery_payload(description: DeviceDescription, removed: Iterable[str] = ()) -> bytes:
+    """Return the JSON of the message.
 
     Args:
-        described: the device.
-        removed: cameras that an earlier message described and that are gone.
+        description: the device.
+        removed: cameras of an earlier message that no longer exist.
     """
-    components = _device_components(described)
-    for camera in described.cameras:
-        components |= _camera_components(described, camera)
-    for camera in removed:  # a component with a platform and nothing else is taken out
+    components = _device_components(description)
+    for camera in description.cameras:
+        components |= _camera_components(description, camera)
+    for camera in removed:  # a component with nothing but a platform is deleted
         components |= {f"{camera}_{leaf}": {"p": platform} for leaf, platform in _PLATFORMS.items()}
     message = {
         "dev": {
-            "ids": [described.key],
-            "name": f"{described.site} {described.device}",
+            "ids": [description.key],
+            "name": f"{description.site} {description.device}",
             "mf": "finesight",
             "mdl": "edge runtime",
-            "sw": described.version,
+            "sw": description.version,
         },
-        "o": {"name": "finesight", "sw": described.version},
-        "avty_t": f"{described.base}/available",
-        "avty_tpl": "{{ 'online' if value == 'online' else 'offline' }}",  # it may say stopped, too
+        "o": {"name": "finesight", "sw": description.version},
+        "avty_t": f"{description.base}/available",
+        "avty_tpl": "{{ 'online' if value == 'online' else 'offline' }}",  # it may also be "stopped"
         "qos": 1,
         "cmps": components,
     }
     return json.dumps(message, separators=(",", ":")).encode()
 
 
-def _device_components(described: Described) -> dict[str, dict[str, Any]]:
+def _device_components(description: DeviceDescription) -> dict[str, dict[str, Any]]:
     diagnostics = {
         "events_waiting": ("health", "{{ value_json.outbox_events }}", {"stat_cla": "measurement"}),
         "bundle": ("birth", "{{ value_json.versions.bundle }}", {}),
@@ -84,10 +84,10 @@ def _device_components(described: Described) -> dict[str, dict[str, Any]]:
     return {
         leaf: {
             "p": "sensor",
-            "uniq_id": f"{described.key}_{leaf}",
+            "uniq_id": f"{description.key}_{leaf}",
             "name": leaf.replace("_", " ").capitalize(),
             "ent_cat": "diagnostic",
-            "stat_t": f"{described.base}/{topic}",
+            "stat_t": f"{description.base}/{topic}",
             "val_tpl": template,
             **more,
         }
@@ -95,8 +95,8 @@ def _device_components(described: Described) -> dict[str, dict[str, Any]]:
     }
 
 
-def _camera_components(described: Described, camera: str) -> dict[str, dict[str, Any]]:
-    base = f"{described.base}/{camera}"
+def _camera_components(description: DeviceDescription, camera: str) -> dict[str, dict[str, Any]]:
+    base = f"{description.base}/{camera}"
     fields: dict[str, dict[str, Any]] = {
         "status": {
             "dev_cla": "enum",
@@ -117,13 +117,13 @@ def _camera_components(described: Described, camera: str) -> dict[str, dict[str,
             "json_attr_t": f"{base}/events",
         },
     }
-    if described.switches:
+    if description.switches:
         fields["enabled"] = {"cmd_t": f"{base}/enabled/set", "stat_t": f"{base}/enabled/state"}
     names = {"match": "last match"}
     return {
         f"{camera}_{leaf}": {
             "p": _PLATFORMS[leaf],
-            "uniq_id": f"{described.key}_{camera}_{leaf}",
+            "uniq_id": f"{description.key}_{camera}_{leaf}",
             "name": f"{camera} {names.get(leaf, leaf)}",
             **more,
         }

@@ -1,13 +1,13 @@
 """The durable queue of messages that wait for the broker.
 
 Rules:
-1. `put` never waits for the disk. A thread commits what came in the last few milliseconds as one synced transaction.
-2. A message that the broker acknowledges before its commit never touches the disk: flash lives longer.
-3. A disk that fails is counted and tried again; until it works, messages wait, and are sent, from memory.
-4. Memory and disk are bounded. The lowest priority goes first, the oldest of it; every message dropped is counted, and
-   none that the disk gets.
-5. A damaged file is moved aside, named and counted: never a reason not to start.
-6. One process at a time: the file is locked while it is open.
+1. `put` never waits for the disk. A thread commits the messages of the last few milliseconds in one synced transaction.
+2. A message acknowledged before its commit is never written, which spares the flash.
+3. A disk error is counted and retried; until the disk works, messages wait in memory and are sent from there.
+4. Memory and disk are bounded. The oldest message of the lowest priority is dropped first. Every dropped message is
+   counted, and only those.
+5. A damaged file is moved aside, logged and counted; the device starts anyway.
+6. Only one process at a time: the file is locked while it is open.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from itertools import chain
 from pathlib import Path
 
 from edge.errors import OutboxError
-from edge.messaging.outbox_file import DamagedFileError, FailingDiskError, OutboxFile, Totals, Waiting, move_aside
+from edge.messaging.outbox_file import DamagedFileError, FailingDiskError, OutboxFile, OutboxMessage, Totals, move_aside
 from edge.messaging.outbox_memory import OutboxMemory
 from edge.telemetry.metrics import Counters
 
 log = logging.getLogger(__name__)
 
-_IDLE_S = 60.0  # ages are looked at this often when nothing comes in
-_RETRY_S = 1.0  # between two tries of a failing disk
+_IDLE_S = 60.0  # how often ages are checked when nothing is put
+_RETRY_S = 1.0  # between two attempts on a failing disk
 
 
 class Outbox:
-    """Messages in the order of their arrival, kept until acknowledged, across restarts and power cuts."""
+    """Messages in the order they were put, kept until acknowledged, across restarts and power cuts."""
 
     def __init__(
         self,
@@ -45,20 +45,20 @@ class Outbox:
         now: Callable[[], float] = time.time,
         age_clock: Callable[[], float] | None = None,
     ) -> None:
-        """Open the file, or start a new one.
+        """Open the file, or create it.
 
         Args:
-            path: the SQLite file; its folder is made.
-            counters: where drops and failures are counted.
+            path: the SQLite file; its folder is created.
+            counters: counts drops and failures.
             max_bytes: of all messages on disk.
             max_age_s: older messages are dropped.
-            max_memory_bytes: of the messages that wait for the disk; those that are being written come on top.
-            commit_interval_s: how long the writer gathers messages for one commit.
-            now: the wall clock, which messages are stamped by.
-            age_clock: what their ages are measured by (edge/messaging/age_clock.py); None: the wall clock.
+            max_memory_bytes: of the messages that wait for the disk; messages being written are extra.
+            commit_interval_s: how long the writer collects messages for one commit.
+            now: the wall clock that stamps messages.
+            age_clock: the clock that measures their ages (edge/messaging/age_clock.py); None: the wall clock.
 
         Raises:
-            OutboxError: the folder cannot be made or written, or another process holds the file.
+            OutboxError: the folder cannot be created or written, or another process holds the file.
         """
         self._path, self._counters, self._now = path, counters, now
         self._age_clock = age_clock or now
@@ -69,17 +69,17 @@ class Outbox:
         self._file = self._open_at_start()
         self._stored = self._file.totals() if self._file else Totals(0, 0, 0)
 
-        self._lock = threading.Lock()  # guards what follows; never held during disk work
+        self._lock = threading.Lock()  # guards the fields below; never held during disk access
         self._sequence = self._stored.last_sequence
-        self._taken_up_to = self._sequence  # what the writer has seen
-        self._unstored = OutboxMemory(max_memory_bytes)
-        self._acknowledged: set[str] = set()  # on disk, to be deleted
+        self._writing_up_to = self._sequence  # the writer has taken all up to this sequence
+        self._in_memory = OutboxMemory(max_memory_bytes)
+        self._acknowledged: set[str] = set()  # ids on disk, to be deleted
         self._listener: Callable[[], None] = lambda: None
 
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._rounds = 0  # the writer's finished tries
-        self._round_over = threading.Condition()
+        self._rounds = 0  # completed by the writer
+        self._round_done = threading.Condition()
         self._writer = threading.Thread(target=self._write_until_closed, name="outbox", daemon=True)
         self._writer.start()
 
@@ -90,93 +90,95 @@ class Outbox:
         self.close()
 
     def put(self, topic: str, payload: bytes, priority: int, event_id: str) -> None:
-        """Keep a message until it is acknowledged. Returns at once; an id that waits already is ignored."""
+        """Keep a message until it is acknowledged; returns at once. A duplicate id is ignored."""
         with self._lock:
-            if self._unstored.find(event_id) is not None:
+            if self._in_memory.find(event_id) is not None:
                 self._counters.add("outbox_duplicates")
                 return
             self._sequence += 1
-            dropped = self._unstored.put(Waiting(self._sequence, event_id, topic, payload, priority, self._now()))
+            dropped = self._in_memory.put(
+                OutboxMessage(self._sequence, event_id, topic, payload, priority, self._now())
+            )
         self._count_dropped("memory", dropped)
         self._wake.set()
         self._listener()
 
-    def pending(self, limit: int, after: int = 0, priority: int | None = None) -> list[Waiting]:
-        """The oldest messages not yet acknowledged.
+    def pending(self, limit: int, after: int = 0, priority: int | None = None) -> list[OutboxMessage]:
+        """Return the oldest unacknowledged messages.
 
         Args:
-            limit: how many at most.
-            after: only those with a higher sequence.
-            priority: only those of this priority; None: of any.
+            limit: the most to return.
+            after: only messages with a higher sequence.
+            priority: only messages of this priority; None: of any.
         """
-        with self._lock:  # memory first: a message that moves to disk meanwhile is seen twice, never missed
-            unstored = [m for m in self._unstored if m.sequence > after and priority in {None, m.priority}]
+        with self._lock:  # memory first: a message that moves to disk meanwhile is read twice, never missed
+            in_memory = [m for m in self._in_memory if m.sequence > after and priority in {None, m.priority}]
             gone = set(self._acknowledged)
-            file = self._file if after < self._taken_up_to and self._stored.messages else None
+            file = self._file if after < self._writing_up_to and self._stored.messages else None
         stored = self._read(file, limit + len(gone), after, priority) if file else []
-        waiting = {message.event_id: message for message in chain(unstored, stored) if message.event_id not in gone}
+        waiting = {message.event_id: message for message in chain(in_memory, stored) if message.event_id not in gone}
         return sorted(waiting.values(), key=lambda message: message.sequence)[:limit]
 
     def acknowledge(self, event_ids: Iterable[str]) -> None:
-        """Let go of messages that have arrived. Returns at once."""
+        """Delete messages that the broker has acknowledged; returns at once."""
         with self._lock:
             for event_id in event_ids:
-                message = self._unstored.find(event_id)
-                if message is None or message.sequence <= self._taken_up_to:
+                message = self._in_memory.find(event_id)
+                if message is None or message.sequence <= self._writing_up_to:
                     self._acknowledged.add(event_id)
-                self._unstored.forget(event_id)
+                self._in_memory.discard(event_id)
         self._wake.set()
 
-    def watch(self, listener: Callable[[], None]) -> None:
-        """Call this after every put, in the thread that puts: it must return at once."""
+    def set_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every put, on the putting thread; it must return at once."""
         self._listener = listener
 
     @property
     def last_sequence(self) -> int:
-        """The sequence of the latest put; 0 before the first."""
+        """The sequence of the latest message; 0 before the first."""
         with self._lock:
             return self._sequence
 
     def depth(self) -> tuple[int, int]:
-        """Messages that wait, and about how many bytes they take."""
+        """Return the number of waiting messages and their approximate bytes."""
         with self._lock:
-            messages = self._stored.messages + len(self._unstored) - len(self._acknowledged)
-            return max(messages, 0), self._stored.size + self._unstored.size
+            messages = self._stored.messages + len(self._in_memory) - len(self._acknowledged)
+            return max(messages, 0), self._stored.size + self._in_memory.size
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until the writer has tried what was put and acknowledged before.
+        """Wait until the writer has tried to store everything put or acknowledged so far.
 
         Returns:
             Whether everything is on disk.
         """
-        with self._round_over:
-            enough = self._rounds + 2  # the round under way may have begun before
+        with self._round_done:
+            enough = self._rounds + 2  # the current round may have started earlier
             self._wake.set()
-            self._round_over.wait_for(lambda: self._rounds >= enough or self._is_on_disk(), timeout_s)
+            self._round_done.wait_for(lambda: self._rounds >= enough or self._is_on_disk(), timeout_s)
         return self._is_on_disk()
 
     def close(self) -> None:
-        """Commit what is left and let the file go."""
+        """Commit what is left and close the file."""
         self._closing.set()
         self._wake.set()
         self._writer.join()
-        self._count_dropped("closed", self._unstored)
+        self._count_dropped("closed", self._in_memory)
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _is_on_disk(self) -> bool:
         with self._lock:
-            return not (self._unstored or self._acknowledged)
+            return not (self._in_memory or self._acknowledged)
 
-    def _count_dropped(self, reason: str, messages: Iterable[Waiting]) -> None:
+    def _count_dropped(self, reason: str, messages: Iterable[OutboxMessage]) -> None:
         for message in messages:
             self._counters.add("outbox_dropped", reason=reason, priority=str(message.priority))
 
-    def _read(self, file: OutboxFile, limit: int, after: int, priority: int | None) -> list[Waiting]:
+    def _read(self, file: OutboxFile, limit: int, after: int, priority: int | None) -> list[OutboxMessage]:
         try:
             return file.read(limit, after, priority)
-        except OutboxError as error:  # the writer will meet the same failure, and act on it
+        except OutboxError as error:  # the writer will get the same error, and handle it
             self._counters.add("outbox_disk_errors", during="read")
             log.warning("%s", error)
             return []
@@ -184,26 +186,26 @@ class Outbox:
     def _open_at_start(self) -> OutboxFile | None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.open("ab").close()  # tells a folder that is not ours from a disk that fails
+            self._path.open("ab").close()  # tells missing permission from a failing disk
         except PermissionError as error:
             raise OutboxError(
-                f"outbox {self._path}: found no permission to write, expected a folder of ours"
+                f"outbox {self._path}: no permission to write; give the folder to the user of `edge`"
             ) from error
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise OutboxError(f"outbox {self._path}: cannot be made: {error.strerror}") from error
+            raise OutboxError(f"outbox {self._path}: cannot create: {error.strerror}") from error
         except OSError as error:
-            self._note_failure(FailingDiskError(f"outbox {self._path}: the disk refuses ({error.strerror})"))
+            self._note_failure(FailingDiskError(f"outbox {self._path}: disk error ({error.strerror})"))
             return None
         try:
             return OutboxFile(self._path)
         except DamagedFileError as error:
-            self._give_up(error)
+            self._replace_damaged_file(error)
         except FailingDiskError as error:
             self._note_failure(error)
-        return None  # the writer opens it
+        return None  # the writer will open it
 
     def _write_until_closed(self) -> None:
-        """The writer thread: gather, commit, and start again."""
+        """Run the writer thread: collect messages, commit them, repeat."""
         closing = False
         while not closing:
             self._wake.wait(_IDLE_S)
@@ -214,39 +216,39 @@ class Outbox:
                 self._write()
             except DamagedFileError as error:
                 self._note_failure(error)
-                self._give_up(error)
+                self._replace_damaged_file(error)
             except OutboxError as error:
                 self._note_failure(error)
             except Exception:
-                log.exception("outbox %s: the writer stumbled", self._path)
+                log.exception("outbox %s: unexpected error in the writer; retrying", self._path)
                 self._counters.add("outbox_disk_errors", during="write")
                 self._failing = True
             if self._failing:
                 self._wake.set()
-            with self._round_over:
+            with self._round_done:
                 self._rounds += 1
-                self._round_over.notify_all()
+                self._round_done.notify_all()
 
     def _write(self) -> None:
-        """Bring the disk up to date."""
+        """Write new messages and delete acknowledged ones, in one transaction."""
         if self._file is None:
             self._file = OutboxFile(self._path)
         with self._lock:
-            messages, acknowledged = self._unstored.take(), list(self._acknowledged)
-            self._taken_up_to = self._sequence
+            messages, acknowledged = self._in_memory.start_writing(), list(self._acknowledged)
+            self._writing_up_to = self._sequence
         oldest = self._age_clock() - self._max_age_s
         try:
             applied = self._file.apply(messages, acknowledged, oldest=oldest, max_bytes=self._max_bytes)
         except BaseException:
             with self._lock:
-                dropped = self._unstored.refused()
+                dropped = self._in_memory.fail_writing()
             self._count_dropped("memory", dropped)
             raise
         with self._lock:
-            self._unstored.written()
+            self._in_memory.finish_writing()
             self._acknowledged.difference_update(acknowledged)
             self._stored = applied.totals
-        # counted when it is certain: a transaction that failed is tried again
+        # counted only after the commit: a failed transaction is retried
         if messages:
             self._counters.add("outbox_stored", applied.fresh)
         if applied.fresh < len(messages):
@@ -263,8 +265,8 @@ class Outbox:
             log.warning("%s; messages wait in memory", error)
         self._failing = True
 
-    def _give_up(self, error: DamagedFileError) -> None:
-        """Move a damaged file aside, so that the next try starts a new one."""
+    def _replace_damaged_file(self, error: DamagedFileError) -> None:
+        """Move a damaged file aside, so that the next attempt creates a new one."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""The SQLite file in which messages wait for the broker. The SQLite door of the outbox."""
+"""The SQLite file of the outbox. The only module here that imports sqlite3."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ END;
 PRAGMA user_version = 1;
 COMMIT;
 """
-_ROW_OVERHEAD_BYTES = 128  # of a row and its index entries, beside the texts
-_CLOCK_SET = 1577836800.0  # 2020-01-01: a device without a battery clock boots before it, and its ages mean nothing
+_ROW_OVERHEAD_BYTES = 128  # of a row and its index entries, without the texts
+_CLOCK_SET = 1577836800.0  # 2020-01-01: a device without a battery clock boots before it, so its ages mean nothing
 
 
 class FailingDiskError(OutboxError):
-    """The disk is full, read-only or gone, which may pass."""
+    """The disk is full, read-only or gone; a retry may succeed."""
 
 
 class DamagedFileError(OutboxError):
-    """The file is not what was written."""
+    """The file is damaged, or not an outbox."""
 
 
 class LockedFileError(OutboxError):
@@ -56,10 +56,10 @@ class LockedFileError(OutboxError):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class OutboxMessage:
     """One message that the broker has not acknowledged."""
 
-    sequence: int  # grows with every put, also across restarts while messages wait
+    sequence: int  # grows with every put, across restarts too while messages wait
     event_id: str
     topic: str
     payload: bytes
@@ -68,13 +68,13 @@ class Waiting:
 
     @property
     def size(self) -> int:
-        """What it counts for against the bounds, in bytes."""
+        """Its bytes as counted against the bounds."""
         return len(self.payload) + len(self.topic) + 2 * len(self.event_id) + _ROW_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the file holds."""
+    """Totals of the file."""
 
     messages: int
     size: int  # bytes
@@ -83,23 +83,23 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one transaction did."""
+    """The result of one transaction."""
 
-    fresh: int  # messages whose id was not there
-    dropped: tuple[tuple[str, int], ...]  # reason (age, bytes) and priority of each message given up
+    fresh: int  # messages whose id was new
+    dropped: tuple[tuple[str, int], ...]  # reason (age, bytes) and priority of each dropped message
     totals: Totals
 
 
 class OutboxFile:
-    """The open file; its methods may be called from any thread."""
+    """The open file; thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open and check the file, or make a new one, and lock other processes out.
+        """Open and check the file, or create it, and lock it against other processes.
 
         Raises:
             LockedFileError: another process has it open.
-            DamagedFileError: it is not an outbox, or damaged.
-            FailingDiskError: the disk refuses.
+            DamagedFileError: the file is damaged, or not an outbox.
+            FailingDiskError: the disk failed.
         """
         self._path = path
         self._lock = threading.Lock()
@@ -112,19 +112,19 @@ class OutboxFile:
                 raise
 
     def apply(
-        self, messages: Sequence[Waiting], acknowledged: Sequence[str], *, oldest: float, max_bytes: int
+        self, messages: Sequence[OutboxMessage], acknowledged: Sequence[str], *, oldest: float, max_bytes: int
     ) -> Applied:
-        """Add and delete in one transaction that survives a power cut, keeping to the bounds.
+        """Add and delete messages in one transaction that survives a power cut, and enforce the bounds.
 
         Args:
-            messages: to add; one whose id is there already is left out.
+            messages: to add; a duplicate id is skipped.
             acknowledged: ids to delete.
-            oldest: messages put before this Unix time are given up.
-            max_bytes: above this the least worthy are given up.
+            oldest: messages put before this Unix time are dropped.
+            max_bytes: above this, the oldest of the lowest priority are dropped.
 
         Raises:
             FailingDiskError: nothing was changed.
-            DamagedFileError: the file is of no more use.
+            DamagedFileError: the file must be replaced.
         """
         with self._lock, self._mapped():
             self._database.execute("BEGIN IMMEDIATE")
@@ -141,12 +141,12 @@ class OutboxFile:
             self._database.execute("COMMIT")
             return Applied(fresh, tuple(dropped), totals)
 
-    def read(self, limit: int, after: int, priority: int | None = None) -> list[Waiting]:
-        """The oldest messages with a higher sequence, of one priority or of all.
+    def read(self, limit: int, after: int, priority: int | None = None) -> list[OutboxMessage]:
+        """Return the oldest messages with a higher sequence, of one priority or of all.
 
         Raises:
-            FailingDiskError: the disk refuses.
-            DamagedFileError: the file is of no more use.
+            FailingDiskError: the disk failed.
+            DamagedFileError: the file must be replaced.
         """
         columns = "SELECT sequence, event_id, topic, payload, priority, put_at FROM message"
         with self._lock, self._mapped():
@@ -154,20 +154,20 @@ class OutboxFile:
                 rows = self._database.execute(
                     f"{columns} WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
                 ).fetchall()
-            else:  # a query of its own, which the index by_worth answers
+            else:  # a separate query that can use the index by_worth
                 rows = self._database.execute(
                     f"{columns} WHERE priority = ? AND sequence > ? ORDER BY sequence LIMIT ?", (priority, after, limit)
                 ).fetchall()
-        return [Waiting(*row) for row in rows]
+        return [OutboxMessage(*row) for row in rows]
 
     def totals(self) -> Totals:
-        """What the file holds."""
+        """Return the totals of the file."""
         with self._lock, self._mapped():
             return self._totals()
 
     def close(self) -> None:
-        """Let the file go; a transaction under way is undone."""
-        with self._lock, contextlib.suppress(sqlite3.Error):  # a failing disk may refuse even this
+        """Close the file; an open transaction is rolled back."""
+        with self._lock, contextlib.suppress(sqlite3.Error):  # may fail on a failing disk
             self._database.close()
 
     def _prepare(self) -> None:
@@ -178,15 +178,15 @@ class OutboxFile:
             "journal_size_limit = 4194304",
         ):
             self._database.execute(f"PRAGMA {pragma}")
-        self._database.executescript("BEGIN IMMEDIATE; COMMIT")  # takes the lock that keeps other processes out
+        self._database.executescript("BEGIN IMMEDIATE; COMMIT")  # takes the lock against other processes
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._database.executescript(_TABLES)
         elif version != _VERSION:
             raise DamagedFileError(f"outbox {self._path}: found schema version {version}, expected {_VERSION}")
-        verdict = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise DamagedFileError(f"outbox {self._path}: found a damaged database ({verdict}), expected a whole one")
+        result = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise DamagedFileError(f"outbox {self._path}: the database is damaged ({result})")
 
     def _totals(self) -> Totals:
         row = self._database.execute(
@@ -195,7 +195,7 @@ class OutboxFile:
         return Totals(*row)
 
     def _delete_old(self, oldest: float) -> list[int]:
-        """Delete by age; the priority of each."""
+        """Delete old messages; return the priority of each."""
         bounds = (_CLOCK_SET, oldest)
         found = self._database.execute("SELECT priority FROM message WHERE put_at BETWEEN ? AND ?", bounds).fetchall()
         if found:
@@ -203,20 +203,20 @@ class OutboxFile:
         return [priority for (priority,) in found]
 
     def _delete_excess(self, max_bytes: int) -> list[int]:
-        """Delete the lowest priority, and the oldest of it, until the rest fits; the priority of each."""
+        """Delete the oldest of the lowest priority until the rest fits; return the priority of each."""
         excess = self._totals().size - max_bytes
-        victims: list[tuple[int, int]] = []
+        dropped: list[tuple[int, int]] = []
         rows = self._database.execute("SELECT sequence, priority, size FROM message ORDER BY priority, sequence")
         while excess > 0 and (row := rows.fetchone()):
-            victims.append(row[:2])
+            dropped.append(row[:2])
             excess -= row[2]
         rows.close()
-        self._database.executemany("DELETE FROM message WHERE sequence = ?", ((victim[0],) for victim in victims))
-        return [priority for _, priority in victims]
+        self._database.executemany("DELETE FROM message WHERE sequence = ?", ((sequence,) for sequence, _ in dropped))
+        return [priority for _, priority in dropped]
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours, and undo what they interrupted."""
+        """Turn SQLite errors into ours and roll back the interrupted transaction."""
         try:
             yield
         except sqlite3.Error as error:
@@ -224,18 +224,18 @@ class OutboxFile:
                 self._database.rollback()
             text = str(error)
             if "locked" in text:
-                message = f"outbox {self._path}: found it open in another process, expected it free"
+                message = f"outbox {self._path}: open in another process; stop the other `edge` first"
                 raise LockedFileError(message) from error
             if any(word in text for word in ("malformed", "not a database", "corrupt")):
-                raise DamagedFileError(f"outbox {self._path}: found a damaged file ({text})") from error
-            raise FailingDiskError(f"outbox {self._path}: the disk refuses ({text})") from error
+                raise DamagedFileError(f"outbox {self._path}: the file is damaged ({text})") from error
+            raise FailingDiskError(f"outbox {self._path}: disk error ({text})") from error
 
 
 def move_aside(path: Path) -> Path:
-    """Put a damaged file where a person can look at it; the latest only, for the disk is bounded.
+    """Rename a damaged file for later inspection; only the latest is kept, to bound the disk use.
 
     Raises:
-        OutboxError: the folder refuses.
+        FailingDiskError: the file cannot be renamed.
     """
     aside = path.with_name(path.name + ".damaged")
     try:

@@ -1,4 +1,4 @@
-"""Topics and bytes of MQTT messages, from values; nothing here touches the world."""
+"""Topics and payloads of MQTT messages; pure functions."""
 
 from __future__ import annotations
 
@@ -25,85 +25,85 @@ Availability = Literal["online", "offline", "stopped"]
 
 _PRIORITIES: dict[EventType, int] = {"update": 0, "new": 1, "end": 2}
 _LIVE, _HISTORICAL = b',"historical":false}', b',"historical":true}'
-# what is cut when an event is too long, mildest first: characters of a label, hits kept, characters of any other text
-_CUTS = ((256, 5, 256), (64, 5, 256), (64, 1, 128), (32, 0, 24))
+# limits tried in turn when an event is too long: characters of a label, hits, characters of any other text
+_LIMITS = ((256, 5, 256), (64, 5, 256), (64, 1, 128), (32, 0, 24))
 
 
 def topic_of(root: str, site: str, device: str, camera: str | None, leaf: str) -> str:
-    """The topic `<root>/<site>/<device>[/<camera>]/<leaf>`; without a camera, a topic of the device.
+    """Return the topic `<root>/<site>/<device>[/<camera>]/<leaf>`; without a camera, a topic of the device.
 
     Raises:
-        PublishError: a level is empty or holds a character that means something in a topic.
+        PublishError: a level is empty or holds a character with a meaning in topics.
     """
     levels = [level for level in (root, site, device, camera, leaf) if level is not None]
     for level in levels:
         if not level or any(character in "#+/" or not character.isprintable() for character in level):
-            raise PublishError(f"topic level: found {level!r}, expected printable text without # + /")
+            raise PublishError(f"topic level {level!r} is not allowed; use printable text without # + /")
     if root.startswith("$"):
-        raise PublishError(f"topic root: found {root!r}, expected no leading $ (brokers keep those topics)")
+        raise PublishError(f"topic root {root!r} is not allowed; brokers reserve topics that start with $")
     return "/".join(levels)
 
 
 def priority_of(event_type: EventType) -> int:
-    """What goes first when the outbox is full: updates (0), then news (1), last ends (2), which repeat the others."""
+    """Return the priority of an event; a full outbox drops updates (0) first, then new (1), last end (2) events."""
     return _PRIORITIES[event_type]
 
 
 def event_payload(event: Event, site: str, device: str, boot_id: str, seq: int, *, historical: bool = False) -> bytes:
-    """The JSON of an event, shorter than 8192 bytes whatever its texts; docs/event.schema.json is its contract.
+    """Return the JSON of an event, shorter than 8192 bytes whatever its texts; docs/event.schema.json is its contract.
 
     Args:
-        event: what happened.
-        site: where the device is.
+        event: the event.
+        site: of the device.
         device: its name.
         boot_id: names one run of the process.
         seq: counts the events of that run, from 0; with boot_id it orders them whatever the clock does.
-        historical: the event waited for a connection; one that is told of the past is flagged anyway.
+        historical: the event waited for a connection; an event that is historical itself is always flagged.
     """
     payload = b""
-    for number, (label_length, hits, text_length) in enumerate(_CUTS):
+    for number, (label_length, hits, text_length) in enumerate(_LIMITS):
         fields = _event_fields(event, label_length, hits, text_length)
         head = {
             "schema": EVENT_SCHEMA,
-            "id": _cut(event.event_id, text_length),
-            "site": _cut(site, text_length),
-            "device": _cut(device, text_length),
-            "boot_id": _cut(boot_id, text_length),
+            "id": _truncate(event.event_id, text_length),
+            "site": _truncate(site, text_length),
+            "device": _truncate(device, text_length),
+            "boot_id": _truncate(boot_id, text_length),
             "seq": seq,
         }
-        # a subscriber should know when it does not see all; the flag stays last, mark_historical relies on it
-        cut = {"shortened": True} if number else {}
-        payload = _encode({**head, **fields, **cut, "historical": historical or event.historical})
+        # tells a subscriber that texts or hits are missing; historical stays last, as mark_historical expects
+        shortened = {"shortened": True} if number else {}
+        payload = _encode({**head, **fields, **shortened, "historical": historical or event.historical})
         if len(payload) <= MAX_EVENT_BYTES:
             break
     return payload
 
 
 def mark_historical(payload: bytes) -> bytes:
-    """The same event, flagged as having waited for a connection; other payloads are returned as they are."""
+    """Return an event payload with `historical` set to true; other payloads are returned unchanged."""
     return payload[: -len(_LIVE)] + _HISTORICAL if payload.endswith(_LIVE) else payload
 
 
 def status_payload(camera: str, state: CameraState, since: float, detail: str | None = None) -> bytes:
-    """The retained JSON that tells how a camera is.
+    """Return the retained JSON of the state of a camera.
 
     Args:
         camera: its name.
-        state: how it is.
+        state: its state.
         since: Unix seconds of the change to that state.
-        detail: why, in words for people; must not hold the source's credentials.
+        detail: the reason, in plain words; must not hold credentials.
     """
     message = {"schema": STATUS_SCHEMA, "camera": camera, "state": state, "since": _rfc3339(since), "detail": detail}
     return _encode(message)
 
 
 def availability_payload(availability: Availability) -> bytes:
-    """The retained word that tells whether a device is there."""
+    """Return the retained payload that says whether a device is online."""
     return availability.encode()
 
 
 def health_payload(report: HealthReport) -> bytes:
-    """The JSON of a health report."""
+    """Return the JSON of a health report."""
     message: dict[str, Any] = {"schema": HEALTH_SCHEMA, **asdict(report)}
     message["at"] = _rfc3339(report.at)
     message["uptime_s"] = _number(report.uptime_s, 1)
@@ -111,11 +111,11 @@ def health_payload(report: HealthReport) -> bytes:
 
 
 def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
-    """The retained JSON that tells what a device is.
+    """Return the retained JSON that describes a device.
 
     Args:
         report: its state.
-        cameras: the framing of each that is configured, on or off.
+        cameras: the framing of every configured camera, on or off.
     """
     message = {
         "schema": BIRTH_SCHEMA,
@@ -132,14 +132,14 @@ def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
 
 
 def _event_fields(event: Event, label_length: int, hits: int, text_length: int) -> dict[str, Any]:
-    """The fields that say what was seen."""
+    """Return the fields of the event itself."""
     decision = event.decision
 
     def text(value: str) -> str:
-        return _cut(value, text_length)
+        return _truncate(value, text_length)
 
     def label(value: str) -> str:
-        return _cut(value, label_length)
+        return _truncate(value, label_length)
 
     category, match = decision.category, decision.match
     return {
@@ -175,18 +175,18 @@ def _event_fields(event: Event, label_length: int, hits: int, text_length: int) 
 
 
 def _latency(latency_ms: Mapping[str, float], text_length: int) -> dict[str, float | None]:
-    """Milliseconds by stage, the sixteen slowest."""
+    """Return the milliseconds of the sixteen slowest stages."""
     slowest = sorted(latency_ms.items(), key=lambda item: -item[1])[:16]
     kept = dict(slowest)
-    return {_cut(stage, text_length): _number(ms, 2) for stage, ms in latency_ms.items() if stage in kept}
+    return {_truncate(stage, text_length): _number(ms, 2) for stage, ms in latency_ms.items() if stage in kept}
 
 
 def _number(value: float, digits: int = 4) -> float | None:
-    """A number that JSON can carry: rounded, and null where an engine gave NaN or infinity."""
+    """Return a rounded number; None for NaN and infinity, which JSON cannot hold."""
     return round(float(value), digits) if math.isfinite(value) else None
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -196,6 +196,6 @@ def _rfc3339(unix_s: float) -> str:
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:
-    # a lone surrogate, as a broken file name may hold, has no UTF-8
+    # a lone surrogate, as in a broken file name, has no UTF-8
     text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", errors="replace")

@@ -1,9 +1,9 @@
-"""What a device has to say beside its events, until it is said.
+"""The queue of outgoing messages that are not events: device state, replies and the Frigate mirror.
 
 Rules:
-1. Of each topic the latest notice counts. A retained one is said again on every connection.
-2. What is not retained, or said once, is said while there is a connection, else dropped and counted.
-3. Any thread puts; only the publisher's takes.
+1. For each topic only the latest message counts. A retained one is sent again on every connection.
+2. Other messages are sent only while connected; otherwise they are dropped and counted.
+3. Any thread may put messages; only the publisher thread takes them.
 """
 
 from __future__ import annotations
@@ -14,76 +14,76 @@ from dataclasses import dataclass
 
 from edge.telemetry.metrics import Counters
 
-_MOST = 256  # that are said once and wait for their turn
+_MAX_ONCE = 256  # messages of put_once that wait
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """One message."""
+class QueuedMessage:
+    """One message to publish."""
 
     topic: str
     payload: bytes
     retain: bool = False
-    what: str = ""  # of what is said once: how it is counted when it cannot be said
-    correlation: bytes | None = None  # of the message that it answers
+    what: str = ""  # label of the drop counter, for messages of put_once
+    correlation: bytes | None = None  # of the command that this one answers
 
 
-class Notices:
-    """The notices of one device; those of a state first, then those that are said once."""
+class RetainedQueue:
+    """The messages of one device: the latest of each topic first, then those sent once."""
 
     def __init__(self, counters: Counters) -> None:
-        """Wait for a connection.
+        """Create an empty queue that is not connected.
 
         Args:
-            counters: `announcements_dropped` and `messages_dropped` by reason.
+            counters: counts `announcements_dropped` and `messages_dropped` by reason.
         """
         self._counters = counters
         self._lock = threading.Lock()
         self._connected = False
-        self._retained: dict[str, Notice] = {}  # by topic, said or not
-        self._states: dict[str, Notice] = {}  # by topic, yet to be said on this connection
-        self._once: deque[Notice] = deque()
+        self._retained: dict[str, QueuedMessage] = {}  # by topic, sent or not
+        self._latest: dict[str, QueuedMessage] = {}  # by topic, not yet sent on this connection
+        self._once: deque[QueuedMessage] = deque()
 
-    def put(self, notice: Notice) -> None:
-        """Say the latest state of something."""
+    def put_latest(self, message: QueuedMessage) -> None:
+        """Queue a message; it replaces an older one of its topic."""
         with self._lock:
-            if notice.retain:
-                self._retained[notice.topic] = notice
+            if message.retain:
+                self._retained[message.topic] = message
             if self._connected:
-                self._states[notice.topic] = notice
-            elif not notice.retain:
+                self._latest[message.topic] = message
+            elif not message.retain:
                 self._counters.add("announcements_dropped", reason="disconnected")
 
-    def put_once(self, notice: Notice) -> None:
-        """Say something once, if that is possible now."""
+    def put_once(self, message: QueuedMessage) -> None:
+        """Queue a message to be sent once; drop and count it while disconnected or when the queue is full."""
         with self._lock:
             reason = None if self._connected else "disconnected"
-            if reason is None and len(self._once) >= _MOST:
+            if reason is None and len(self._once) >= _MAX_ONCE:
                 reason = "full"
             if reason is None:
-                self._once.append(notice)
+                self._once.append(message)
         if reason is not None:
-            self._counters.add("messages_dropped", what=notice.what, reason=reason)
+            self._counters.add("messages_dropped", what=message.what, reason=reason)
 
-    def take(self) -> Notice | None:
-        """The next to be said."""
+    def take(self) -> QueuedMessage | None:
+        """Return the next message to send, if any."""
         with self._lock:
-            if self._states:
-                return self._states.pop(next(iter(self._states)))
+            if self._latest:
+                return self._latest.pop(next(iter(self._latest)))
             return self._once.popleft() if self._once else None
 
-    def begin(self) -> None:
-        """A connection stands."""
+    def on_connect(self) -> None:
+        """Queue every retained message again, for a new connection."""
         with self._lock:
-            self._connected, self._states = True, dict(self._retained)
+            self._connected, self._latest = True, dict(self._retained)
 
-    def end(self) -> None:
-        """There is no connection any more; what was not said on it is dropped, but for what is retained."""
+    def on_disconnect(self) -> None:
+        """Drop and count what was not sent; retained messages stay for the next connection."""
         with self._lock:
             self._connected = False
-            lost = sum(not notice.retain for notice in self._states.values())
-            self._states, once, self._once = {}, self._once, deque()
+            lost = sum(not message.retain for message in self._latest.values())
+            self._latest, once, self._once = {}, self._once, deque()
         if lost:
             self._counters.add("announcements_dropped", lost, reason="disconnected")
-        for notice in once:
-            self._counters.add("messages_dropped", what=notice.what, reason="disconnected")
+        for message in once:
+            self._counters.add("messages_dropped", what=message.what, reason="disconnected")

@@ -1,4 +1,4 @@
-"""Which MQTT broker a device talks to, and how: its address, credentials, TLS and the patience with it."""
+"""Settings of the MQTT connection: address, credentials, TLS and reconnect back-off."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edge.errors import PublishError
 
 @dataclass(frozen=True, slots=True)
 class MqttSettings:
-    """Where the broker is, and how to behave towards it."""
+    """How to reach one broker."""
 
-    client_id: str  # no other client of the broker may have it: it would throw this one out
+    client_id: str  # unique at the broker: a second client with this id disconnects the first
     host: str = "localhost"
     port: int = 1883
     username: str | None = None
@@ -25,22 +25,22 @@ class MqttSettings:
     version: Literal["3.1.1", "5"] = "3.1.1"
     keepalive_s: int = 30
     tls: bool = False
-    tls_ca: Path | None = None  # None: the system's authorities
+    tls_ca: Path | None = None  # None: the authorities of the system
     tls_cert: Path | None = None  # with tls_key: mutual TLS
     tls_key: Path | None = None
-    window: int = 64  # messages sent and not yet acknowledged
+    window: int = 64  # messages in flight: sent, not yet acknowledged
     connect_timeout_s: float = 5.0
     backoff_first_s: float = 0.5
     backoff_max_s: float = 30.0
 
     @property
     def address(self) -> str:
-        """Host and port, for logs."""
+        """Host and port, for log messages."""
         return f"{self.host}:{self.port}"
 
 
 def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
-    """The connection that a configuration describes; its client id is unique unless given."""
+    """Return the settings of a configuration; the client id is random unless configured."""
     return MqttSettings(
         client_id=mqtt.client_id or f"finesight-{site}-{device}-{secrets.token_hex(4)}",
         host=mqtt.host,
@@ -56,14 +56,14 @@ def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
     )
 
 
-def backoff_s(settings: MqttSettings, failures: int, chance: random.Random) -> float:
-    """How long to wait after so many failures in a row: doubling, bounded, and never the same on two devices."""
+def backoff_s(settings: MqttSettings, failures: int, rng: random.Random) -> float:
+    """Return the wait after this many failures in a row: doubling, bounded, and jittered so that devices spread out."""
     longest = min(settings.backoff_first_s * 2.0 ** min(failures - 1, 30), settings.backoff_max_s)
-    return longest * chance.uniform(0.5, 1.0)
+    return longest * rng.uniform(0.5, 1.0)
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho forgets."""
+    """A TLS socket that closes itself when the handshake fails; paho leaves it open."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -74,10 +74,10 @@ class _TlsSocket(ssl.SSLSocket):
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """What TLS needs to know.
+    """Return the TLS context of a broker.
 
     Raises:
-        PublishError: a file is missing or not what it should be.
+        PublishError: a certificate or key file is missing or invalid.
     """
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca)
@@ -91,5 +91,5 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
 
 
 def _no_pass_phrase() -> str:
-    """Stop OpenSSL from asking the terminal, where nobody sits."""
-    raise OSError("found an encrypted key, expected one without a pass phrase")
+    """Stop OpenSSL from prompting on the terminal of an unattended device."""
+    raise OSError("the key is encrypted; give one without a pass phrase")

@@ -19,24 +19,24 @@ CONFIRMABLE = 0.5  # of the threshold: a category less likely than that is not s
 
 
 def categories_to_search(
-    categories: list[Category], threshold: float, embedder_of: Mapping[str, Hashable]
+    categories: list[Category], threshold: float, embedder_for: Mapping[str, Hashable]
 ) -> list[Category]:
     """The categories whose galleries are worth a search, best first: none when even the best is too unlikely.
 
     Args:
         categories: best first.
         threshold: probability below which the category is unknown unless a match confirms it.
-        embedder_of: what embeds for each category.
+        embedder_for: what embeds for each category.
     """
     if not categories or categories[0].score < CONFIRMABLE * threshold:
         return []
     best = categories[0].score
     searched = [c for c in categories[:SEARCHED] if c.score >= SEARCHED_RATIO * best]
-    asked = {embedder_of[c.name] for c in searched if c.name in embedder_of}
+    asked = {embedder_for[c.name] for c in searched if c.name in embedder_for}
     beside = [
         c
         for c in categories[len(searched) : SEARCHED_BESIDE]
-        if c.score >= SEARCHED_BESIDE_RATIO * best and embedder_of.get(c.name) in asked
+        if c.score >= SEARCHED_BESIDE_RATIO * best and embedder_for.get(c.name) in asked
     ]
     return searched + beside
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.recognition.decision import categories_to_search
-from edge.recognition.loaded_models import Serving
-from edge.recognition.track_evidence import Evidence
+from edge.recognition.loaded_models import LoadedModels
+from edge.recognition.track_evidence import TrackFeatures
 from edge.recognition.tracker import Track
 from edge.telemetry.timing import Timings
 from edge.types import Category, FloatArray, Hit, Image
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class TrackToEmbed:
     """A track that is worth a look in this frame."""
 
     track: Track
-    evidence: Evidence
+    evidence: TrackFeatures
     weight: float  # of the look, 0..1
 
 
@@ -29,7 +29,7 @@ class Outlined:
     found: int
 
 
-def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timings: Timings) -> Outlined:
+def look(models: LoadedModels, image_rgb: Image, due: list[TrackToEmbed], now_s: float, timings: Timings) -> Outlined:
     """Look at the due tracks, crops of one category in one batch, and decide anew on each.
 
     Returns:
@@ -38,10 +38,10 @@ def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timin
     Raises:
         EngineError: a model failed; no look is counted.
     """
-    searched, descriptors = _categories(serving, image_rgb, due, timings)
-    outlined = _outlines(serving, image_rgb, due, searched, timings)
+    searched, descriptors = _categories(models, image_rgb, due, timings)
+    outlined = _outlines(models, image_rgb, due, searched, timings)
     hits: list[dict[str, list[Hit]]] = [{} for _ in due]
-    embedders, indexes = serving.stages.embedders, serving.indexes
+    embedders, indexes = models.stages.embedders, models.indexes
     for embedder in dict.fromkeys(embedders.values()):  # each once, however many categories it serves
         asked = [
             [c.name for c in categories if embedders.get(c.name) is embedder and c.name in indexes]
@@ -57,45 +57,45 @@ def look(serving: Serving, image_rgb: Image, due: list[Due], now_s: float, timin
                 for name in asked[i]:
                     fused = due[i].evidence.add_vector(name, vector, due[i].weight)
                     due[i].evidence.spaces[name] = embedder.model.space_id
-                    hits[i] |= serving.search({name: fused}, due[i].evidence.outline)
+                    hits[i] |= models.search({name: fused}, due[i].evidence.outline)
     for one, categories, found in zip(due, searched, hits, strict=True):
         one.evidence.note_look(one.track.box_px, now_s)
-        one.evidence.categories, one.evidence.searched_in = tuple(categories), serving.gallery_id
-        one.evidence.decision = serving.decide(categories, found)
+        one.evidence.categories, one.evidence.searched_in = tuple(categories), models.gallery_id
+        one.evidence.decision = models.decide(categories, found)
     return outlined
 
 
 def _outlines(
-    serving: Serving, image_rgb: Image, due: list[Due], searched: list[list[Category]], timings: Timings
+    models: LoadedModels, image_rgb: Image, due: list[TrackToEmbed], searched: list[list[Category]], timings: Timings
 ) -> Outlined:
     """Give the evidence of each track whose categories ask for it the outline of its object."""
     asked = [
         one
         for one, categories in zip(due, searched, strict=True)
-        if serving.wants_outline([category.name for category in categories])
+        if models.wants_silhouette([category.name for category in categories])
     ]
-    localiser = serving.stages.localiser
+    localiser = models.stages.localiser
     if localiser is None or not asked:
         return Outlined(0, 0)
-    found = localiser.outlines(image_rgb, [one.track.box_px for one in asked], timings)
+    found = localiser.silhouettes(image_rgb, [one.track.box_px for one in asked], timings)
     for one, outline in zip(asked, found, strict=True):
         one.evidence.add_outline(outline, one.weight)
     return Outlined(len(asked), sum(outline is not None for outline in found))
 
 
 def _categories(
-    serving: Serving, image_rgb: Image, due: list[Due], timings: Timings
+    models: LoadedModels, image_rgb: Image, due: list[TrackToEmbed], timings: Timings
 ) -> tuple[list[list[Category]], FloatArray | None]:
     """The categories to search for each due track, and the classifier's descriptors, a row for each."""
-    classifier = serving.stages.classifier
+    classifier = models.stages.classifier
     if classifier is None:  # the detector's label is the category; a single category needs no name
-        only = list(serving.stages.embedders)
+        only = list(models.stages.embedders)
         return [
             [Category(one.track.label if one.track.label in only or len(only) != 1 else only[0], 1.0)] for one in due
         ], None
-    seen = classifier.see(image_rgb, [one.track.box_px for one in due], timings)
+    seen = classifier.classify_with_features(image_rgb, [one.track.box_px for one in due], timings)
     fused = [one.evidence.add_probabilities(row, one.weight) for one, row in zip(due, seen.probabilities, strict=True)]
     return [
-        categories_to_search(classifier.name(row), serving.category_threshold, serving.stages.embedders)
+        categories_to_search(classifier.name(row), models.category_threshold, models.stages.embedders)
         for row in fused
     ], seen.descriptors

@@ -14,20 +14,20 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from edge.recognition.loaded_models import Serving
-from edge.recognition.reidentify import Memory
-from edge.recognition.scene import Record
-from edge.recognition.track_evidence import Evidence, LookPolicy
+from edge.recognition.loaded_models import LoadedModels
+from edge.recognition.reidentify import DepartedObject
+from edge.recognition.scene import TrackState
+from edge.recognition.track_evidence import EmbedPolicy, TrackFeatures
 from edge.types import Counts, Decision, Event, EventType
 
 
-class News:
+class EventBuilder:
     """Makes the events of all cameras."""
 
-    def __init__(self, policy: LookPolicy, counts: Counts, clock_ns: Callable[[], int]) -> None:
+    def __init__(self, policy: EmbedPolicy, counts: Counts, clock_ns: Callable[[], int]) -> None:
         self._policy, self._counts, self._clock_ns = policy, counts, clock_ns
 
-    def of_view(self, track_id: int, record: Record, serving: Serving, stages_ms: dict[str, float]) -> Event | None:
+    def update(self, track_id: int, record: TrackState, models: LoadedModels, stages_ms: dict[str, float]) -> Event | None:
         """The event that this frame's decision on a track is worth, if any."""
         evidence = record.evidence
         if evidence is None or evidence.decision is None or not record.stay.watched:
@@ -39,18 +39,18 @@ class News:
             kind = "update"
         if kind is None:
             return None
-        event = _event(kind, track_id, record, evidence.announced, serving)
+        event = _event(kind, track_id, record, evidence.announced, models)
         latency_ms = {stage: round(ms, 3) for stage, ms in stages_ms.items()}
         latency_ms["capture_to_decision"] = round((self._clock_ns() - event.captured_ns) / 1e6, 3)
         return replace(event, latency_ms=latency_ms)
 
-    def of_end(self, track_id: int, record: Record, serving: Serving, *, boxed: bool) -> list[Event]:
+    def end(self, track_id: int, record: TrackState, models: LoadedModels, *, boxed: bool) -> list[Event]:
         """The events of a track that has left, its end last; none of one that is passed over, which is counted.
 
         Args:
             track_id: of the track.
             record: what is known of it.
-            serving: what answers.
+            models: the active bundle and gallery.
             boxed: a detector found it, and may have erred.
         """
         evidence, camera = record.evidence, record.moment.camera
@@ -66,16 +66,16 @@ class News:
         known = evidence.announced or evidence.decision
         kinds: list[EventType] = [kind, "end"] if kind else ["end"]
         # told long after the last frame: no latency to speak of
-        return [_event(kind, track_id, record, known, serving) for kind in kinds]
+        return [_event(kind, track_id, record, known, models) for kind in kinds]
 
 
-def of_memory(memory: Memory, serving: Serving) -> Event:
+def historical_event(memory: DepartedObject, models: LoadedModels) -> Event:
     """The event of an object that has left and is now told to be something else."""
-    event = _event("update", memory.track_id, memory.record, memory.told, serving)
+    event = _event("update", memory.track_id, memory.record, memory.told, models)
     return replace(event, historical=True)
 
 
-def _change(evidence: Evidence, decision: Decision) -> EventType | None:
+def _change(evidence: TrackFeatures, decision: Decision) -> EventType | None:
     """Take a decision as what is told, where it differs; what kind of event that is."""
     told = evidence.announced
     if told is not None and _same_answer(told, decision):
@@ -91,7 +91,7 @@ def _same_answer(told: Decision, new: Decision) -> bool:
     return told.match is not None and told.match.item_id == new.match.item_id
 
 
-def _event(kind: EventType, track_id: int, record: Record, decision: Decision, serving: Serving) -> Event:
+def _event(kind: EventType, track_id: int, record: TrackState, decision: Decision, models: LoadedModels) -> Event:
     moment = record.moment
     record.told_zones = record.stay.stayed
     return Event(
@@ -105,8 +105,8 @@ def _event(kind: EventType, track_id: int, record: Record, decision: Decision, s
         pts_s=moment.pts_s,
         box_rel=moment.box_rel,
         decision=decision,
-        bundle=serving.bundle_id,
-        gallery=serving.gallery_id,
+        bundle=models.bundle_id,
+        gallery=models.gallery_id,
         zones=record.stay.stayed,
         crossings=record.stay.crossings,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from edge.durable import write_durably
 from edge.manifest import OpenSet
 from edge.recognition.decision import probability_of
-from edge.recognition.loaded_models import Serving
+from edge.recognition.loaded_models import LoadedModels
 from edge.types import Decision
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ WINDOW = 200  # objects that are compared
 _BINS = 10
 
 
-class Freshness:
+class GalleryDrift:
     """The first and the latest answers by one pair of bundle and gallery; only the frame loop calls `note`."""
 
     def __init__(self, path: Path) -> None:
@@ -38,14 +38,14 @@ class Freshness:
         self._first: list[int] = []  # bins
         self._latest: deque[int] = deque(maxlen=WINDOW)
 
-    def note(self, decision: Decision, serving: Serving) -> None:
+    def note(self, decision: Decision, models: LoadedModels) -> None:
         """Take in what one object was told to be at last; what was never compared with anything says nothing."""
         if decision.category is None or not decision.top:
             return
-        pair = f"{serving.bundle_id} {serving.gallery_id}"
+        pair = f"{models.bundle_id} {models.gallery_id}"
         if pair != self._pair:
             self._pair, self._first, self._latest = pair, self._kept(pair), deque(maxlen=WINDOW)
-        rule = serving.open_sets.get(decision.category.name, OpenSet())
+        rule = models.open_sets.get(decision.category.name, OpenSet())
         place = min(int(probability_of(decision.top[0].score, rule) * _BINS), _BINS - 1)
         if len(self._first) < WINDOW:
             self._first.append(place)

@@ -7,19 +7,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.bundle.active_pointer import current
+from edge.bundle.active_pointer import read_active_pointer
 from edge.errors import BundleError, FinesightError
-from edge.recognition.loaded_models import Serving
+from edge.recognition.loaded_models import LoadedModels
 from edge.types import Counts
 
 log = logging.getLogger(__name__)
 
 
-class Incumbent:
+class ActiveModels:
     """Holds the name `serving`; the pipeline follows it between two frames."""
 
     def __init__(
-        self, state_dir: Path, load: Callable[[], Serving], dress: Callable[[Serving], Serving], counts: Counts
+        self, state_dir: Path, load: Callable[[], LoadedModels], add_overlay: Callable[[LoadedModels], LoadedModels], counts: Counts
     ) -> None:
         """Load the pair that is activated.
 
@@ -32,14 +32,14 @@ class Incumbent:
         Raises:
             FinesightError: the bundle, the gallery or an engine is unusable.
         """
-        self._dress, self._counts = dress, counts
+        self._dress, self._counts = add_overlay, counts
         self._lock = threading.Lock()  # of the name
-        self.serving = dress(load())
-        self._successor = Successor(state_dir, lambda: dress(load()), counts)
+        self.models = add_overlay(load())
+        self._successor = ModelReloader(state_dir, lambda: add_overlay(load()), counts)
 
-    def succeed(self) -> bool:
+    def swap_if_ready(self) -> bool:
         """Let serve what was activated since, once it is loaded; whether it does now. Only the frame loop calls it."""
-        successor = self._successor.poll(self.serving)
+        successor = self._successor.poll(self.models)
         if successor is None:
             return False
         try:
@@ -48,28 +48,28 @@ class Incumbent:
             self._counts.add("dress_failed")
             log.warning("%s; it serves as it was loaded", error)
         with self._lock:
-            self.serving = successor
+            self.models = successor
         log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
         return True
 
-    def redress(self) -> None:
+    def refresh_overlay(self) -> None:
         """Serve the same pair, dressed anew, from the next frame on; from any thread."""
         while True:
-            serving = self.serving
-            dressed = self._dress(serving)
+            models = self.models
+            dressed = self._dress(models)
             with self._lock:
-                if self.serving is serving:  # else another pair took over meanwhile
-                    self.serving = dressed
+                if self.models is models:  # else another pair took over meanwhile
+                    self.models = dressed
                     return
 
 
 _Pair = tuple[str, str]  # bundle, gallery generation
 
 
-class Successor:
+class ModelReloader:
     """Watches the pointer of a device's state folder."""
 
-    def __init__(self, state_dir: Path, load: Callable[[], Serving], counts: Counts) -> None:
+    def __init__(self, state_dir: Path, load: Callable[[], LoadedModels], counts: Counts) -> None:
         """Watch.
 
         Args:
@@ -82,23 +82,23 @@ class Successor:
         self._counts = counts
         self._refused: _Pair | None = None
         self._complaint = ""
-        self._loaded: Serving | None = None
+        self._loaded: LoadedModels | None = None
         self._loader: threading.Thread | None = None
 
-    def poll(self, serving: Serving) -> Serving | None:
+    def poll(self, models: LoadedModels) -> LoadedModels | None:
         """Ask for the pair that is to serve instead, without waiting; None while there is none."""
         if self._loader is not None:
             if self._loader.is_alive():
                 return None
             self._loader = None
             loaded, self._loaded = self._loaded, None
-            if loaded is not None and _pair_of(loaded) != _pair_of(serving):
+            if loaded is not None and _pair_of(loaded) != _pair_of(models):
                 self._counts.add("activations", result="serving")
                 return loaded
         named = self._named()
         if named != self._refused:
             self._refused = None  # mended and activated again, it may be tried again
-        if named is not None and named not in (_pair_of(serving), self._refused):
+        if named is not None and named not in (_pair_of(models), self._refused):
             log.info("bundle %s, gallery %s was activated: loading it", *named)
             self._loader = threading.Thread(target=self._try, args=(named,), name="successor", daemon=True)
             self._loader.start()
@@ -106,7 +106,7 @@ class Successor:
 
     def _named(self) -> _Pair | None:
         try:
-            pointer = current(self._state_dir)
+            pointer = read_active_pointer(self._state_dir)
         except BundleError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
@@ -124,5 +124,5 @@ class Successor:
             log.error("%s; what serves goes on", error, exc_info=not isinstance(error, FinesightError))  # noqa: TRY400
 
 
-def _pair_of(serving: Serving) -> _Pair:
-    return serving.bundle_id, serving.gallery_id
+def _pair_of(models: LoadedModels) -> _Pair:
+    return models.bundle_id, models.gallery_id

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.finder.finder import Finder
-from edge.finder.taught_search import Sought
-from edge.gallery.rerank import RERANKED, Outlines
-from edge.imaging.silhouette import Outline
+from edge.finder.taught_search import TaughtQuery
+from edge.gallery.rerank import RERANKED, GallerySilhouettes
+from edge.imaging.silhouette import Silhouette
 from edge.inference.stages import Stages
 from edge.manifest import OpenSet
 from edge.recognition.decision import SEARCH_DEPTH, decide
@@ -25,7 +25,7 @@ class Search(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class LoadedModels:
     """One bundle and one gallery generation, loaded together."""
 
     bundle_id: str
@@ -33,11 +33,11 @@ class Serving:
     stages: Stages
     indexes: dict[str, Search]  # by category
     open_sets: dict[str, OpenSet]  # by category
-    older: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
+    compatible_categories: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
     gallery_created_at: str | None = None  # ISO 8601, UTC
-    outlines: dict[str, Outlines] = field(default_factory=dict)  # by category, of those where outlines count
-    finder: Finder | None = None  # None: nothing is sought
-    sought: tuple[Sought, ...] = ()  # taught things, which the detector may not know
+    silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category, of those where outlines count
+    finder: Finder | None = None  # None: the bundle has none
+    taught_queries: tuple[TaughtQuery, ...] = ()  # taught things, which the detector may not know
 
     @property
     def category_threshold(self) -> float:
@@ -49,11 +49,11 @@ class Serving:
         """The embedding space of each category's queries."""
         return {category: embedder.model.space_id for category, embedder in self.stages.embedders.items()}
 
-    def wants_outline(self, categories: Collection[str]) -> bool:
+    def wants_silhouette(self, categories: Collection[str]) -> bool:
         """Whether the outline of an object that may be of these categories counts."""
-        return self.stages.localiser is not None and not self.outlines.keys().isdisjoint(categories)
+        return self.stages.localiser is not None and not self.silhouettes.keys().isdisjoint(categories)
 
-    def search(self, vectors: Mapping[str, FloatArray], outline: Outline | None = None) -> dict[str, list[Hit]]:
+    def search(self, vectors: Mapping[str, FloatArray], outline: Silhouette | None = None) -> dict[str, list[Hit]]:
         """The nearest items of one object, by category; a category without a gallery is left out.
 
         Args:
@@ -63,11 +63,11 @@ class Serving:
         hits = {}
         for name, vector in vectors.items():
             if name in self.indexes:
-                outlines = self.outlines.get(name) if outline is not None else None
-                depth = max(RERANKED, SEARCH_DEPTH) if outlines else SEARCH_DEPTH
+                silhouettes = self.silhouettes.get(name) if outline is not None else None
+                depth = max(RERANKED, SEARCH_DEPTH) if silhouettes else SEARCH_DEPTH
                 found = self.indexes[name].search(vector[None], depth)[0]
                 hits[name] = (
-                    outlines.rerank(found, outline)[:SEARCH_DEPTH] if outlines and outline is not None else found
+                    silhouettes.rerank(found, outline)[:SEARCH_DEPTH] if silhouettes and outline is not None else found
                 )
         return hits
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.config.schema import CameraConfig, RecognitionConfig
-from edge.finder.taught_search import Seeker, unclaimed
+from edge.finder.taught_search import TaughtSearch, new_proposals
 from edge.recognition.embed_tracks import look
-from edge.recognition.events import News, of_memory
-from edge.recognition.loaded_models import Serving
-from edge.recognition.reidentify import Recall
+from edge.recognition.events import EventBuilder, historical_event
+from edge.recognition.loaded_models import LoadedModels
+from edge.recognition.reidentify import Reidentifier
 from edge.recognition.scene import Scene, scene_s
-from edge.recognition.scheduler import Attention
-from edge.recognition.track_evidence import LookPolicy
+from edge.recognition.scheduler import Scheduler
+from edge.recognition.track_evidence import EmbedPolicy
 from edge.recognition.tracker import Track
 from edge.telemetry.timing import Timings
 from edge.types import Counts, Decision, Detection, Event, Frame
@@ -22,7 +22,7 @@ _RECALLED_AT_ONCE = 4  # objects, between two frames
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class TrackedObject:
     """A track and what is known of it, for whoever draws the frame."""
 
     track: Track
@@ -30,7 +30,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class FrameDetections:
     """What the detector says of one frame, before anything is made of it."""
 
     detections: list[Detection] | None  # None: it need not be asked
@@ -42,7 +42,7 @@ class Result:
     """What one frame brought."""
 
     events: list[Event]
-    sightings: list[Sighting]
+    objects: list[TrackedObject]
     timings: Timings
     looks: int  # tracks that were classified and embedded
 
@@ -52,37 +52,37 @@ class Pipeline:
 
     def __init__(
         self,
-        serving: Serving,
+        models: LoadedModels,
         cameras: Mapping[str, CameraConfig],
         recognition: RecognitionConfig,
         counts: Counts,
         clock_ns: Callable[[], int],
     ) -> None:
-        self.serving = serving
-        self._policy = LookPolicy(
+        self.models = models
+        self._policy = EmbedPolicy(
             recognition.min_looks, recognition.max_looks, recognition.look_interval_s, recognition.recheck_s
         )
-        self._attention = Attention(recognition, self._policy, counts, clock_ns)
-        self._news = News(self._policy, counts, clock_ns)
+        self._attention = Scheduler(recognition, self._policy, counts, clock_ns)
+        self._news = EventBuilder(self._policy, counts, clock_ns)
         self._counts = counts
         self._clock_ns = clock_ns
-        self._seeker = None if recognition.seek is None else Seeker(recognition.seek)
-        self._recall = Recall(recognition.recall_tracks, recognition.recall_age_s)
+        self._taught_search = None if recognition.seek is None else TaughtSearch(recognition.seek)
+        self._recall = Reidentifier(recognition.recall_tracks, recognition.recall_age_s)
         self._scenes = {name: Scene(camera, recognition.track_gap_s) for name, camera in cameras.items()}
 
     @property
     def together(self) -> int:
         """Frames, each of another camera, that the detector is best given at once."""
-        detector = self.serving.stages.detector
+        detector = self.models.stages.detector
         return 1 if detector is None else detector.together
 
-    def detect(self, frames: Sequence[Frame]) -> list[Glance]:
+    def detect(self, frames: Sequence[Frame]) -> list[FrameDetections]:
         """Run the detector, where it has to be, on frames of different cameras.
 
         Raises:
             EngineError: the detector failed, and says nothing of any of them.
         """
-        detector = self.serving.stages.detector
+        detector = self.models.stages.detector
         timings = [Timings() for _ in frames]
         found: list[list[Detection] | None] = [[] for _ in frames]
         asked = []
@@ -104,9 +104,9 @@ class Pipeline:
             seen = found[i]
             if seen is not None and self._scenes[frame.camera].boxed:
                 found[i] = seen + self._seek(frame, seen, timings[i])
-        return [Glance(detections, timing) for detections, timing in zip(found, timings, strict=True)]
+        return [FrameDetections(detections, timing) for detections, timing in zip(found, timings, strict=True)]
 
-    def process(self, frame: Frame, glance: Glance | None = None) -> Result:
+    def process(self, frame: Frame, glance: FrameDetections | None = None) -> Result:
         """Recognise what is new in one frame.
 
         Args:
@@ -126,26 +126,26 @@ class Pipeline:
             self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
         due = self._attention.due(scene, frame, step.seen)
         if due:
-            outlined = look(self.serving, frame.image_rgb, due, scene_s(frame), timings)
+            outlined = look(self.models, frame.image_rgb, due, scene_s(frame), timings)
             if outlined.asked:
                 self._counts.add("outlines", outlined.found, camera=frame.camera)
                 self._counts.add("outlines_missed", outlined.asked - outlined.found, camera=frame.camera)
         with timings.stage("decide"):
-            events, sightings = self._farewells(scene), []
+            events, objects = self._farewells(scene), []
             for track in step.seen:
                 record = scene.records[track.track_id]
-                if event := self._news.of_view(track.track_id, record, self.serving, timings.stages_ms):
+                if event := self._news.update(track.track_id, record, self.models, timings.stages_ms):
                     events.append(event)
-                sightings.append(Sighting(track, record.evidence.announced if record.evidence else None))
-        return Result(events, sightings, timings, len(due))
+                objects.append(TrackedObject(track, record.evidence.announced if record.evidence else None))
+        return Result(events, objects, timings, len(due))
 
-    def serve(self, serving: Serving) -> None:
+    def serve(self, models: LoadedModels) -> None:
         """Answer by another bundle and gallery from the next frame on; what is in view is looked at again.
 
         What has left is searched again by `recall`.
         """
-        same_models = serving.bundle_id == self.serving.bundle_id
-        self.serving = serving
+        same_models = models.bundle_id == self.models.bundle_id
+        self.models = models
         self._recall.expect()
         for scene in self._scenes.values():
             for record in scene.records.values():
@@ -156,8 +156,8 @@ class Pipeline:
 
     def recall(self) -> list[Event]:
         """Search a few of the objects that have left in the gallery that serves now; to be called again and again."""
-        memories = self._recall.search(self.serving, self._clock_ns() / 1e9, _RECALLED_AT_ONCE)
-        return [of_memory(memory, self.serving) for memory in memories]
+        memories = self._recall.search(self.models, self._clock_ns() / 1e9, _RECALLED_AT_ONCE)
+        return [historical_event(memory, self.models) for memory in memories]
 
     def take_over(self, other: Pipeline, changed: Collection[str]) -> None:
         """Go on where another pipeline stopped: the tracks of its cameras live on, but for those that changed.
@@ -174,7 +174,7 @@ class Pipeline:
                 scene.take_gap(mine)
             self._scenes[camera] = scene  # also of a camera that is gone: it may come back
 
-    def view_lost(self, camera: str) -> list[Event]:
+    def end_tracks(self, camera: str) -> list[Event]:
         """End every track of a camera whose picture can no longer be trusted."""
         scene = self._scenes[camera]
         scene.finish()
@@ -192,12 +192,12 @@ class Pipeline:
 
     def _seek(self, frame: Frame, detections: list[Detection], timings: Timings) -> list[Detection]:
         """Taught things in a frame that the detector has no box for."""
-        finder, sought, seeker = self.serving.finder, self.serving.sought, self._seeker
-        if seeker is None or finder is None or not sought or not seeker.is_due(frame.camera, scene_s(frame)):
+        finder, taught_queries, taught_search = self.models.finder, self.models.taught_queries, self._taught_search
+        if taught_search is None or finder is None or not taught_queries or not taught_search.is_due(frame.camera, scene_s(frame)):
             return []
         with timings.stage("seek"):
-            found = seeker.seek(finder, sought, frame.camera, frame.image_rgb, scene_s(frame))
-            proposed = unclaimed(found, detections)
+            found = taught_search.search(finder, taught_queries, frame.camera, frame.image_rgb, scene_s(frame))
+            proposed = new_proposals(found, detections)
         self._counts.add("frames_sought", camera=frame.camera)
         if proposed:
             self._counts.add("boxes_sought", len(proposed), camera=frame.camera)
@@ -209,7 +209,7 @@ class Pipeline:
         told: list[Event] = []
         for track in left:
             record = scene.records.pop(track.track_id)
-            events = self._news.of_end(track.track_id, record, self.serving, boxed=scene.boxed)
+            events = self._news.end(track.track_id, record, self.models, boxed=scene.boxed)
             if events and record.evidence is not None:
                 now_s = self._clock_ns() / 1e9
                 self._recall.remember(track.track_id, record, record.evidence, events[-1].decision, now_s)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from edge.errors import CaptureError, PictureError
 from edge.imaging import image
 from edge.imaging.header import kind_of, read_header
-from edge.imaging.silhouette import Outline
+from edge.imaging.silhouette import Silhouette
 from edge.recognition.decision import categories_to_search
-from edge.recognition.loaded_models import Serving
+from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.timing import Timings
 from edge.types import Box, Category, Decision, FloatArray, Image
 
@@ -17,15 +17,15 @@ MAX_PIXELS = 25_000_000  # 75 MB once decoded
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageFeatures:
     """What the models see in one picture."""
 
     categories: list[Category]  # worth a search, best first
     vectors: dict[str, FloatArray]  # by category, (dim,) of unit length
-    outline: Outline | None = None  # where one of the categories asks for it
+    outline: Silhouette | None = None  # where one of the categories asks for it
 
 
-def decode_picture(data: bytes) -> Image:
+def decode_upload(data: bytes) -> Image:
     """Decode an uploaded JPEG, PNG or WebP: upright by its EXIF tag, 8 bits, the first picture of an animation.
 
     Raises:
@@ -48,11 +48,11 @@ def decode_picture(data: bytes) -> Image:
         raise PictureError("broken", str(error)) from error
 
 
-def look_at(serving: Serving, image_rgb: Image, timings: Timings, also: str | None = None) -> Look:
+def extract_features(models: LoadedModels, image_rgb: Image, timings: Timings, also: str | None = None) -> ImageFeatures:
     """Classify and embed a picture that one thing fills.
 
     Args:
-        serving: bundle and gallery.
+        models: bundle and gallery.
         image_rgb: the picture.
         timings: of the stages.
         also: a category to embed for, however unlikely.
@@ -61,40 +61,40 @@ def look_at(serving: Serving, image_rgb: Image, timings: Timings, also: str | No
         EngineError: a model failed.
     """
     box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
-    classifier, embedders = serving.stages.classifier, serving.stages.embedders
-    seen = classifier.see(image_rgb, [box], timings) if classifier else None
-    categories = categories_of(serving, seen.probabilities[0] if seen else None)
-    wanted = to_embed(serving, categories, also)
+    classifier, embedders = models.stages.classifier, models.stages.embedders
+    seen = classifier.classify_with_features(image_rgb, [box], timings) if classifier else None
+    categories = candidate_categories(models, seen.probabilities[0] if seen else None)
+    wanted = categories_to_embed(models, categories, also)
     described = seen.descriptors if seen else None
     asked = {embedders[name] for name in wanted}
     made = {embedder: embedder.embed(image_rgb, [box], timings, described)[0] for embedder in asked}
     outline = None
-    if serving.wants_outline(wanted) and serving.stages.localiser is not None:
-        (outline,) = serving.stages.localiser.outlines(image_rgb, [box], timings)
-    return Look(categories, {name: made[embedders[name]] for name in wanted}, outline)
+    if models.wants_silhouette(wanted) and models.stages.localiser is not None:
+        (outline,) = models.stages.localiser.silhouettes(image_rgb, [box], timings)
+    return ImageFeatures(categories, {name: made[embedders[name]] for name in wanted}, outline)
 
 
-def categories_of(serving: Serving, probabilities: FloatArray | None) -> list[Category]:
+def candidate_categories(models: LoadedModels, probabilities: FloatArray | None) -> list[Category]:
     """The categories that a picture is worth a search in, best first.
 
     Args:
-        serving: bundle and gallery.
+        models: bundle and gallery.
         probabilities: (labels,) of its classifier; None: it has none, and every category is.
     """
-    classifier, embedders = serving.stages.classifier, serving.stages.embedders
+    classifier, embedders = models.stages.classifier, models.stages.embedders
     if classifier is None or probabilities is None:
         return [Category(name, 1.0) for name in embedders]
-    return categories_to_search(classifier.name(probabilities), serving.category_threshold, embedders)
+    return categories_to_search(classifier.name(probabilities), models.category_threshold, embedders)
 
 
-def to_embed(serving: Serving, categories: list[Category], also: str | None) -> list[str]:
+def categories_to_embed(models: LoadedModels, categories: list[Category], also: str | None) -> list[str]:
     """Those of the categories that have an embedder, and one that is asked for however unlikely."""
-    embedders = serving.stages.embedders
+    embedders = models.stages.embedders
     wanted = [category.name for category in categories if category.name in embedders]
     return [*wanted, also] if also in embedders and also not in wanted else wanted
 
 
-def look_up(serving: Serving, image_rgb: Image, min_object_px: int, timings: Timings) -> Decision:
+def recognise_image(models: LoadedModels, image_rgb: Image, min_object_px: int, timings: Timings) -> Decision:
     """Say what fills a picture, or why that is not known.
 
     Raises:
@@ -102,8 +102,8 @@ def look_up(serving: Serving, image_rgb: Image, min_object_px: int, timings: Tim
     """
     if min(image_rgb.shape[:2]) < min_object_px:
         return Decision(None, None, "too_small")
-    look = look_at(serving, image_rgb, timings)
+    look = extract_features(models, image_rgb, timings)
     with timings.stage("search"):
-        hits = serving.search(look.vectors, look.outline)
+        hits = models.search(look.vectors, look.outline)
     with timings.stage("decide"):
-        return serving.decide(look.categories, hits)
+        return models.decide(look.categories, hits)

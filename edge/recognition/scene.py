@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 from edge.config.schema import CameraConfig
 from edge.recognition.motion_gate import MotionGate
-from edge.recognition.track_evidence import Evidence, LookPolicy
+from edge.recognition.track_evidence import EmbedPolicy, TrackFeatures
 from edge.recognition.tracker import BoxTracker, Step, Track, WholeFrameTracker
-from edge.recognition.zones import Stay, Zones
+from edge.recognition.zones import Zones, ZoneState
 from edge.types import Box, Crossing, Detection, Frame, TimeSource
 
 CONFIRM_HITS = 2  # detections before a track is believed
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Observation:
     """When and where a track was seen; a frame without its pixels, which would keep a picture alive per track."""
 
     camera: str
@@ -27,12 +27,12 @@ class Moment:
 
 
 @dataclass(slots=True)
-class Record:
+class TrackState:
     """What is known of one track."""
 
-    moment: Moment  # newest
-    stay: Stay = field(default_factory=Stay)
-    evidence: Evidence | None = None  # None until it is believed
+    moment: Observation  # newest
+    stay: ZoneState = field(default_factory=ZoneState)
+    evidence: TrackFeatures | None = None  # None until it is believed
     told_zones: tuple[str, ...] = ()  # that subscribers know of
 
 
@@ -41,7 +41,7 @@ class Scene:
 
     def __init__(self, camera: CameraConfig, track_gap_s: float) -> None:
         self.boxed = camera.framing == "detect"  # objects have boxes of their own
-        self.records: dict[int, Record] = {}
+        self.records: dict[int, TrackState] = {}
         self.leaving: list[Track] = []  # ended, their events not yet made
         self.crossed: list[Crossing] = []  # in the newest frame
         self._gate = None if camera.motion is None else MotionGate(camera.motion)
@@ -51,7 +51,7 @@ class Scene:
         self._now_s = float("-inf")
         self._size: tuple[int, int] | None = None  # height and width of the newest frame
 
-    def wants_detector(self, frame: Frame, policy: LookPolicy) -> bool:
+    def wants_detector(self, frame: Frame, policy: EmbedPolicy) -> bool:
         """Whether the next frame may show more than the tracks that are there, where they are."""
         if self._gate is None or not isinstance(self._tracker, BoxTracker):
             return True
@@ -76,7 +76,7 @@ class Scene:
         self.crossed = []
         for track in step.seen:
             moment = _moment_of(frame, track)
-            record = self.records.setdefault(track.track_id, Record(moment))
+            record = self.records.setdefault(track.track_id, TrackState(moment))
             record.moment = moment
             if self.is_believed(track):
                 self.crossed += self._zones.follow(record.stay, moment.box_rel, now_s)
@@ -106,7 +106,7 @@ class Scene:
         if before not in (None, self._size) and isinstance(self._tracker, BoxTracker):
             self._tracker.rescale(width / before[1], height / before[0])
 
-    def _is_settled(self, track: Track, policy: LookPolicy) -> bool:
+    def _is_settled(self, track: Track, policy: EmbedPolicy) -> bool:
         evidence = self.records[track.track_id].evidence  # none of what is believed: too small, or outside the zones
         return self.is_believed(track) and (evidence is None or policy.is_settled(evidence))
 
@@ -118,8 +118,8 @@ def scene_s(frame: Frame) -> float:
     return frame.captured_ns / 1e9
 
 
-def _moment_of(frame: Frame, track: Track) -> Moment:
+def _moment_of(frame: Frame, track: Track) -> Observation:
     height, width = frame.image_rgb.shape[:2]
     x0, y0, x1, y1 = track.box_px
     box_rel = (x0 / width, y0 / height, x1 / width, y1 / height)
-    return Moment(frame.camera, frame.captured_at, frame.captured_ns, frame.time_source, frame.pts_s, box_rel)
+    return Observation(frame.camera, frame.captured_at, frame.captured_ns, frame.time_source, frame.pts_s, box_rel)

@@ -8,32 +8,32 @@ from enum import IntEnum
 
 from edge.config.schema import RecognitionConfig
 from edge.imaging import image
-from edge.recognition.embed_tracks import Due
+from edge.recognition.embed_tracks import TrackToEmbed
 from edge.recognition.scene import Scene, scene_s
-from edge.recognition.track_evidence import Evidence, LookPolicy, look_weight, sight_quality
+from edge.recognition.track_evidence import EmbedPolicy, TrackFeatures, look_weight, sight_quality
 from edge.recognition.tracker import Track
 from edge.types import Counts, Frame
 
 _SHARPNESS_PX = 64  # side of the picture in which sharpness is measured; 60 us
 
 
-class Attention:
+class Scheduler:
     """Chooses, over all cameras, what is looked at."""
 
     def __init__(
-        self, recognition: RecognitionConfig, policy: LookPolicy, counts: Counts, clock_ns: Callable[[], int]
+        self, recognition: RecognitionConfig, policy: EmbedPolicy, counts: Counts, clock_ns: Callable[[], int]
     ) -> None:
         self._policy, self._counts, self._clock_ns = policy, counts, clock_ns
         self._min_object_px = recognition.min_object_px
-        self._budget = None if recognition.looks_per_s is None else LookBudget(recognition.looks_per_s)
+        self._budget = None if recognition.looks_per_s is None else EmbedBudget(recognition.looks_per_s)
 
-    def due(self, scene: Scene, frame: Frame, seen: list[Track]) -> list[Due]:
+    def due(self, scene: Scene, frame: Frame, seen: list[Track]) -> list[TrackToEmbed]:
         """The looks that are taken at what is seen in a frame; a look that is shed is counted."""
         now_s = scene_s(frame)
         worth = self._worth(scene, frame, seen, now_s)
         return self._afford(self._budget, worth, frame, now_s) if self._budget is not None and worth else worth
 
-    def _worth(self, scene: Scene, frame: Frame, seen: list[Track], now_s: float) -> list[Due]:
+    def _worth(self, scene: Scene, frame: Frame, seen: list[Track], now_s: float) -> list[TrackToEmbed]:
         """The tracks that are worth a look."""
         height, width = frame.image_rgb.shape[:2]
         due = []
@@ -48,15 +48,15 @@ class Attention:
             if not record.stay.watched:
                 self._counts.add("looks_shed", camera=frame.camera, reason="outside_zones")
                 continue
-            evidence = record.evidence = record.evidence or Evidence()
+            evidence = record.evidence = record.evidence or TrackFeatures()
             weight = look_weight(track, width, height)
             if weight == 1.0 and evidence.is_outgrown(track.box_px):
                 evidence.forget_looks()
             if self._policy.wants_look(evidence, track, weight, now_s):
-                due.append(Due(track, evidence, weight))
+                due.append(TrackToEmbed(track, evidence, weight))
         return due
 
-    def _afford(self, budget: LookBudget, due: list[Due], frame: Frame, now_s: float) -> list[Due]:
+    def _afford(self, budget: EmbedBudget, due: list[TrackToEmbed], frame: Frame, now_s: float) -> list[TrackToEmbed]:
         """Of the looks that are due, those worth the most that the budget allows, weighted by what the tracks show."""
         worth = []
         for one in due:
@@ -67,14 +67,14 @@ class Attention:
                 self._counts.add("looks_shed", camera=frame.camera, reason="poor_sight")
             else:
                 worth.append(replace(one, weight=one.weight * quality))
-        claims = [claim_of(one.evidence, now_s, settled=self._policy.is_settled(one.evidence)) for one in worth]
-        granted = budget.grant(claims, self._clock_ns() / 1e9)
+        claims = [request_for(one.evidence, now_s, settled=self._policy.is_settled(one.evidence)) for one in worth]
+        granted = budget.allocate(claims, self._clock_ns() / 1e9)
         if shed := granted.count(False):
             self._counts.add("looks_shed", shed, camera=frame.camera, reason="budget")
         return [one for one, yes in zip(worth, granted, strict=True) if yes]
 
 
-class Need(IntEnum):
+class Priority(IntEnum):
     """How much a track needs a look, most first."""
 
     UNRECOGNISED = 0
@@ -82,18 +82,18 @@ class Need(IntEnum):
     RECHECK = 2
 
 
-_KEPT_FOR_OTHERS = {Need.UNRECOGNISED: 0.0, Need.CLOSE: 0.25, Need.RECHECK: 0.5}
+_KEPT_FOR_OTHERS = {Priority.UNRECOGNISED: 0.0, Priority.CLOSE: 0.25, Priority.RECHECK: 0.5}
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Claim:
+class EmbedRequest:
     """A wish for a look; the smaller, the more urgent."""
 
-    need: Need
+    need: Priority
     rank: float  # among those of like need
 
 
-def claim_of(evidence: Evidence, now_s: float, *, settled: bool) -> Claim:
+def request_for(evidence: TrackFeatures, now_s: float, *, settled: bool) -> EmbedRequest:
     """How urgently a track needs a look.
 
     Args:
@@ -102,14 +102,14 @@ def claim_of(evidence: Evidence, now_s: float, *, settled: bool) -> Claim:
         settled: nothing but a re-check is left to do.
     """
     if evidence.decision is not None and settled:
-        return Claim(Need.RECHECK, evidence.last_look_s - now_s)  # longest ago first
+        return EmbedRequest(Priority.RECHECK, evidence.last_look_s - now_s)  # longest ago first
     match = evidence.decision.match if evidence.decision else None
     if match is None:
-        return Claim(Need.UNRECOGNISED, evidence.looks)
-    return Claim(Need.CLOSE, match.margin)
+        return EmbedRequest(Priority.UNRECOGNISED, evidence.looks)
+    return EmbedRequest(Priority.CLOSE, match.margin)
 
 
-class LookBudget:
+class EmbedBudget:
     """The looks that may be spent."""
 
     def __init__(self, looks_per_s: float) -> None:
@@ -118,7 +118,7 @@ class LookBudget:
         self._saved = self._most
         self._saved_at_s: float | None = None
 
-    def grant(self, claims: list[Claim], now_s: float) -> list[bool]:
+    def allocate(self, claims: list[EmbedRequest], now_s: float) -> list[bool]:
         """Spend looks on the most urgent claims.
 
         Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.imaging.silhouette import Outline
+from edge.imaging.silhouette import Silhouette
 from edge.inference.postprocess import unit_rows
 from edge.recognition.tracker import Track
 from edge.types import Box, Category, Decision, FloatArray
@@ -24,7 +24,7 @@ _CLEAR_MARGIN = 0.1
 
 
 @dataclass(slots=True)
-class Evidence:
+class TrackFeatures:
     """The fused looks of one track."""
 
     looks: int = 0
@@ -38,7 +38,7 @@ class Evidence:
     weight: float = 0.0
     vectors: dict[str, FloatArray] = field(default_factory=dict)  # category -> weighted sum of unit vectors
     spaces: dict[str, str] = field(default_factory=dict)  # category -> embedding space of its vector
-    outline: Outline | None = None  # of the look that counted most
+    outline: Silhouette | None = None  # of the look that counted most
     outline_weight: float = 0.0  # of that look
     categories: tuple[Category, ...] = ()  # that the newest look found likely, best first
     searched_in: str = ""  # gallery generation, by the newest look
@@ -59,7 +59,7 @@ class Evidence:
         self.vectors[category] = self.vectors.get(category, np.zeros_like(vector)) + weight * vector
         return self.fused(category)
 
-    def add_outline(self, outline: Outline | None, weight: float) -> None:
+    def add_outline(self, outline: Silhouette | None, weight: float) -> None:
         """Take in one look's outline: the newest of those that count most is kept, for they do not add up."""
         if outline is not None and weight >= self.outline_weight:
             self.outline, self.outline_weight = outline, weight
@@ -112,7 +112,7 @@ def look_weight(track: Track, width: int, height: int) -> float:
     return _CUT_WEIGHT if is_cut_off(track.box_px, width, height) and not fills_frame else 1.0
 
 
-def sight_quality(evidence: Evidence, box_px: Box, sharpness: float) -> float:
+def sight_quality(evidence: TrackFeatures, box_px: Box, sharpness: float) -> float:
     """How good this sight of an object is, 0..1, measured by the best so far, which it may become.
 
     Args:
@@ -129,7 +129,7 @@ def sight_quality(evidence: Evidence, box_px: Box, sharpness: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class LookPolicy:
+class EmbedPolicy:
     """When a track is looked at."""
 
     min_looks: int
@@ -137,7 +137,7 @@ class LookPolicy:
     look_interval_s: float
     recheck_s: float
 
-    def wants_look(self, evidence: Evidence, track: Track, weight: float, now_s: float) -> bool:
+    def wants_look(self, evidence: TrackFeatures, track: Track, weight: float, now_s: float) -> bool:
         """Decide whether to spend an embedding on a track in this frame."""
         since_s = now_s - evidence.last_look_s
         if weight < 1.0 and track.seen_s - track.began_s < _CUT_PATIENCE_S:
@@ -154,16 +154,16 @@ class LookPolicy:
         looked_for_s = evidence.last_look_s - evidence.first_look_s
         return since_s >= min(self.recheck_s, max(2 * self.look_interval_s, 3 * looked_for_s))
 
-    def is_settled(self, evidence: Evidence) -> bool:
+    def is_settled(self, evidence: TrackFeatures) -> bool:
         """Whether nothing but re-checks is left to do for a track."""
         return evidence.is_clear or evidence.looks >= self.max_looks
 
     @staticmethod
-    def awaits_better(evidence: Evidence, track: Track, quality: float, now_s: float) -> bool:
+    def awaits_better(evidence: TrackFeatures, track: Track, quality: float, now_s: float) -> bool:
         """Whether a sight is so poor, by what was seen of the object before, that the next is worth waiting for."""
         waited_s = now_s - (evidence.last_look_s if evidence.looks else track.began_s)
         return quality < _POOR_QUALITY and waited_s < _POOR_PATIENCE_S
 
-    def may_announce(self, evidence: Evidence) -> bool:
+    def may_announce(self, evidence: TrackFeatures) -> bool:
         """Whether subscribers can be told: the answer is clear, or enough looks were spent on it."""
         return evidence.is_clear or evidence.looks >= self.min_looks

@@ -24,7 +24,7 @@ Point = tuple[float, float]
 
 
 @dataclass(slots=True)
-class Stay:
+class ZoneState:
     """Where one object has been."""
 
     watched: bool = True
@@ -42,7 +42,7 @@ class Zones:
         self._exclude = [zone.polygon for zone in zones.values() if zone.kind == "exclude"]
         self._lines = dict(lines)
 
-    def follow(self, stay: Stay, box_rel: Box, now_s: float) -> list[Crossing]:
+    def follow(self, stay: ZoneState, box_rel: Box, now_s: float) -> list[Crossing]:
         """Note where an object is now.
 
         Args:
@@ -66,7 +66,7 @@ class Zones:
         stay.crossings = (*stay.crossings, *crossed)[-_KEPT:]
         return crossed
 
-    def _cross(self, stay: Stay, name: str, foot: Point) -> Crossing | None:
+    def _cross(self, stay: ZoneState, name: str, foot: Point) -> Crossing | None:
         line = self._lines[name]
         distance = _distance_right(foot, line.start, line.end)
         if abs(distance) < _CLEAR:

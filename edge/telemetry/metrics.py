@@ -132,7 +132,7 @@ def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int | None:
         return None
 
 
-def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
+def notify_systemd(state: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Tell systemd about this process: READY=1, WATCHDOG=1, STOPPING=1, STATUS=...
 
     Returns:

@@ -22,7 +22,7 @@ def read_temperatures(zones: Path = ZONES) -> dict[str, float]:
     return found
 
 
-def throttling(cooling: Path = ZONES) -> bool | None:
+def is_throttling(cooling: Path = ZONES) -> bool | None:
     """Whether the kernel slows something down to keep cool; None where it does not tell.
 
     A fan is a cooling device, too, and no throttling.

@@ -6,9 +6,9 @@ import pytest
 
 from edge.capture.recorder import Recorders
 from edge.config.schema import CameraConfig, DeviceConfig, RecognitionConfig
-from edge.frame_loop import Recogniser
-from edge.messaging.device_topics import Announcer, Journeys
-from edge.recognition.gallery_drift import Freshness
+from edge.frame_loop import FrameLoop
+from edge.messaging.device_publisher import DevicePublisher, PublishLatency
+from edge.recognition.gallery_drift import GalleryDrift
 from edge.recognition.pipeline import Pipeline
 from edge.telemetry.metrics import StageTimer
 from tests.edge.recognition.test_pipeline import Bench
@@ -25,21 +25,21 @@ class Device:
         self.recognition = RecognitionConfig(min_looks=1, min_object_px=8)
         self.counters, self.timer = counters, StageTimer()
         config = DeviceConfig(site="shop", device="one", state_dir=folder, cameras=self.cameras)
-        journeys = Journeys(self.timer, self.bench.clock)
-        self.recogniser = Recogniser(
+        publish_latency = PublishLatency(self.timer, self.bench.clock)
+        self.frame_loop = FrameLoop(
             self.pipeline(),
-            announcer=Announcer(config, "boot", outbox, journeys, counters),
+            device_publisher=DevicePublisher(config, "boot", outbox, publish_latency, counters),
             recorders=Recorders(folder / "ring", counters),
-            freshness=Freshness(folder / "first_answers.json"),
+            freshness=GalleryDrift(folder / "first_answers.json"),
             counters=counters,
             timer=self.timer,
         )
 
     def pipeline(self):
-        return Pipeline(self.bench.pipeline.serving, self.cameras, self.recognition, self.counters, self.bench.clock)
+        return Pipeline(self.bench.pipeline.models, self.cameras, self.recognition, self.counters, self.bench.clock)
 
     def show(self, *cameras, at_s):
-        self.recogniser.recognise([frame_at(at_s, None, camera) for camera in cameras], self.stop)
+        self.frame_loop.recognise([frame_at(at_s, None, camera) for camera in cameras], self.stop)
 
     def topics(self):
         return [message.topic for message in self.outbox.pending(100)]
@@ -52,10 +52,10 @@ def device(tmp_path, outbox, counters):
 
 def test_events_wait_in_the_outbox_and_observers_see_every_frame(device, counters):
     seen = []
-    device.recogniser.observers.append(lambda frame, result: seen.append((frame.camera, len(result.sightings))))
+    device.frame_loop.observers.append(lambda frame, result: seen.append((frame.camera, len(result.objects))))
     for n in range(3):
         device.show("door", "till", at_s=n / 10)
-    device.recogniser.lose_view("door")
+    device.frame_loop.end_tracks("door")
     assert device.topics() == [f"finesight/shop/one/{camera}/events" for camera in ("door", "till", "door")]
     assert seen == [("door", 1), ("till", 1)] * 3
     assert counters.total("frames_recognised") == 6
@@ -89,7 +89,7 @@ def test_a_frame_that_fails_costs_no_other(device, counters):
 def test_another_pipeline_goes_on_with_the_tracks(device, counters):
     for n in range(2):
         device.show("door", at_s=n / 10)
-    device.recogniser.go_on_by(device.pipeline(), changed=())
-    device.recogniser.lose_view("door")
+    device.frame_loop.replace_pipeline(device.pipeline(), changed=())
+    device.frame_loop.end_tracks("door")
     assert counters.total("events", type="new") == 1
     assert counters.total("events", type="end") == 1

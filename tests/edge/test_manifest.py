@@ -57,8 +57,8 @@ def error_of(raw):
 
 def test_a_good_manifest_is_read_and_its_embedder_found():
     manifest = parse(good())
-    assert manifest.embedder_of("carton").dim == 96
-    assert manifest.embedder_of("tyre") is None
+    assert manifest.embedder_for("carton").dim == 96
+    assert manifest.embedder_for("tyre") is None
     assert manifest.detector.keep_labels is None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import slots
-from edge.bundle.active_pointer import current, staged
+from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import BundleError, SyncError
 from gallery_sync.cli import main
 from gallery_sync.fetch import Retry
@@ -151,11 +151,11 @@ def pull_from(server: Server, state_dir: Path, timeout_s: float = 5.0, free: int
 
 
 def serving(state_dir: Path) -> tuple[str, int]:
-    held, gallery = slots.read_serving(state_dir)
+    held, gallery = slots.read_active(state_dir)
     return held.manifest.bundle_id, gallery.items
 
 
-def embedder_of(server: Server) -> str:
+def embedder_for(server: Server) -> str:
     """The path of an object that only the newest release has: 9000 bytes."""
     manifest = read_manifest(server.folder, read_release(server.folder))
     return next(object_path(file.sha256) for file in manifest.files if file.path == "models/tyre.onnx")
@@ -185,7 +185,7 @@ def test_a_damaged_file_of_the_device_is_not_reused(device, server):
 
 
 def test_a_broken_transfer_is_resumed_where_it_broke(device, server):
-    path = embedder_of(server)
+    path = embedder_for(server)
     server.faults[path] = [cut_after(1000), cut_after(500), healthy]
     pull_from(server, device)
     assert [asked for name, asked in server.asked if name == path] == ["", "bytes=1000-", "bytes=1500-"]
@@ -193,7 +193,7 @@ def test_a_broken_transfer_is_resumed_where_it_broke(device, server):
 
 
 def test_a_transfer_is_resumed_by_the_next_pull(device, server):
-    path = embedder_of(server)
+    path = embedder_for(server)
     server.faults[path] = [cut_after(1000), answer(bytes, 503)]
     with pytest.raises(SyncError, match=r"models/tyre\.onnx: gave up after 4 attempts: .*found HTTP 503"):
         pull_from(server, device)
@@ -208,7 +208,7 @@ def test_a_transfer_is_resumed_by_the_next_pull(device, server):
 
 
 def test_a_server_that_ignores_ranges_is_read_from_the_start(device, server):
-    path = embedder_of(server)
+    path = embedder_for(server)
     server.faults[path] = [cut_after(1000), answer(lambda data: data)]
     pull_from(server, device)
     slots.activate(device)
@@ -216,7 +216,7 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(device, server):
 
 
 def test_a_part_of_something_else_is_dropped_and_fetched_anew(device, server):
-    path = embedder_of(server)
+    path = embedder_for(server)
     cache = device / "cache" / "sync"
     cache.mkdir(parents=True)
     (cache / f"{Path(path).name}.part").write_bytes(b"?" * 100)
@@ -245,12 +245,12 @@ ONE_ERROR = [
 
 @pytest.mark.parametrize(("faults", "message"), ONE_ERROR)
 def test_a_fault_is_one_error_and_the_device_serves_on(device, server, faults, message):
-    server.faults[embedder_of(server)] = list(faults)
+    server.faults[embedder_for(server)] = list(faults)
     with pytest.raises(SyncError, match=message) as caught:
         pull_from(server, device)
     assert "\n" not in str(caught.value)
     assert serving(device) == ("one", 3)
-    assert staged(device) is None
+    assert read_staged_pointer(device) is None
     server.faults.clear()
     pull_from(server, device)  # once the fault is gone, so is the error
     slots.activate(device)
@@ -284,12 +284,12 @@ def test_a_captive_portal_is_no_release(device, server):
 def test_too_little_space_is_said_before_anything_large_is_fetched(device, server):
     with pytest.raises(SyncError, match=r"device: found 1000 free bytes, expected \d+ for release 2"):
         pull_from(server, device, free=1000)
-    assert embedder_of(server) not in [path for path, _ in server.asked]
+    assert embedder_for(server) not in [path for path, _ in server.asked]
     assert serving(device) == ("one", 3)
 
 
 def test_a_full_disk_is_one_error(device, server):
-    part = device / "cache" / "sync" / f"{Path(embedder_of(server)).name}.part"
+    part = device / "cache" / "sync" / f"{Path(embedder_for(server)).name}.part"
     part.parent.mkdir(parents=True)
     part.symlink_to("/dev/full")
     with pytest.raises(SyncError, match=r"models/tyre\.onnx: cannot store 8000 bytes: No space left on device"):
@@ -344,7 +344,7 @@ def test_a_gallery_of_another_space_is_not_staged(device, server, tmp_path):
     with pytest.raises(BundleError, match=r"'tyre': found gallery .* in embedding space b"):
         pull_from(server, device)
     assert serving(device) == ("one", 3)
-    assert staged(device) is None
+    assert read_staged_pointer(device) is None
 
 
 def test_a_bundle_that_can_search_the_gallery_of_the_one_before_is_pulled_beside_it(device, tmp_path):
@@ -389,9 +389,9 @@ def test_the_commands_publish_pull_and_check(tmp_path, capsys):
     assert capsys.readouterr().out.endswith('{"whole": 6, "wrong": 0}\n')
     assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--json"]) == 0
     assert not json.loads(capsys.readouterr().out)["serving"]
-    assert current(device) is None
+    assert read_active_pointer(device) is None
     assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 1  # its models are none
-    assert current(device) is None
+    assert read_active_pointer(device) is None
     assert "cannot load it" in capsys.readouterr().err
     assert main(["pull", "ftp://x", "--state-dir", str(device)]) == 1
     assert capsys.readouterr().err == "edge-sync: ftp://x: found scheme 'ftp', expected http, https or file\n"
@@ -404,4 +404,4 @@ def test_what_is_pulled_is_activated_once_its_models_answer_their_probes(tmp_pat
     repo, device = tmp_path / "repo", tmp_path / "device"
     assert main(["publish", str(repo), "--bundle", str(demo / "bundle"), "--gallery", str(demo / "gallery")]) == 0
     assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 0
-    assert current(device).bundle_id == "demo-1"
+    assert read_active_pointer(device).bundle_id == "demo-1"

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from edge.bundle import slots
-from edge.gallery.generation import seal_gallery
+from edge.gallery.generation import write_gallery_index
 from edge.gallery.store import store_name
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import parse_manifest
@@ -53,11 +53,11 @@ def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
     """The demo's bundle, with a gallery that lacks an item."""
     category = item_id.partition("-")[0]
     gallery = shutil.copytree(DEMO / "gallery", scratch / "gallery")
-    model = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo").embedder_of(category)
+    model = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo").embedder_for(category)
     with GalleryWriter(
         gallery, category, model.space_id, model.heads, base=DEMO / "gallery" / store_name(category)
     ) as writer:
         writer.delete(item_id)
-    seal_gallery(gallery, "2026-01-01T00:00:00Z")
+    write_gallery_index(gallery, "2026-01-01T00:00:00Z")
     slot = slots.install_bundle(DEMO / "bundle", state_dir)
     slots.activate(state_dir, slot, slots.install_gallery(gallery, state_dir))

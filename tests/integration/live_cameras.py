@@ -42,9 +42,9 @@ def starting(seen, options, policy):
     """Gives what starts a camera, by its own policy or this one; stops them all at the end."""
     cameras = []
 
-    def start_camera(name, url, door, mailbox, policy=policy):
+    def start_camera(name, url, door, latest_frames, policy=policy):
         source = parse_source(url)
-        camera = Camera(name, source, partial(open_source, source, door, options), mailbox, seen.on_state, policy)
+        camera = Camera(name, source, partial(open_source, source, door, options), latest_frames, seen.on_state, policy)
         cameras.append(camera)
         camera.start()
         return camera

@@ -12,7 +12,7 @@ EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
 DEADLINE_S = 20.0
 
 
-class Inbox:
+class CommandQueue:
     """What a subscriber received, with waiting for it."""
 
     def __init__(self):

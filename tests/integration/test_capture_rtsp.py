@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.capture.latest_frames import Mailbox
+from edge.capture.frame_source import CaptureOptions, EndOfStream
+from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
 from edge.capture.policy import Policy, policy_for
-from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+from edge.config.camera_url import parse_source
 from edge.diagnostics.camera_probe import probe
 from edge.errors import CaptureError
 from edge.imaging.image import encode_image
@@ -64,10 +65,10 @@ def dead_port():
 @pytest.mark.parametrize("door", DOORS)
 def test_frames_have_the_right_size_and_colours(orange, start, seen, door):
     """322 pixels are 966 bytes a row, which GStreamer pads to 968: a wrong stride would smear the colour."""
-    mailbox = Mailbox()
-    camera = start("cam", orange.url, door, mailbox)
+    latest_frames = LatestFrames()
+    camera = start("cam", orange.url, door, latest_frames)
     evidence = seen.wait_for("cam", "online")
-    frame = mailbox.take(PATIENT_S)
+    frame = latest_frames.take(PATIENT_S)
     assert frame.image_rgb.shape == (242, 322, 3)
     assert np.abs(frame.image_rgb.astype(int) - ORANGE).max() <= 12
     assert frame.time_source in {"arrival", "rtcp"}
@@ -77,46 +78,46 @@ def test_frames_have_the_right_size_and_colours(orange, start, seen, door):
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_killed_camera_reconnects_when_it_is_back(start, seen, door):
-    mailbox = Mailbox()
+    latest_frames = LatestFrames()
     with RtspServer("colour:2040e0") as server:
-        camera = start("cam", server.url, door, mailbox)
+        camera = start("cam", server.url, door, latest_frames)
         seen.wait_for("cam", "online")
         server.kill()
         seen.wait_for("cam", "reconnecting", "offline")
-        while mailbox.take(0) is not None:
+        while latest_frames.take(0) is not None:
             pass
         frames = camera.frames
         server.start()
         seen.wait_for("cam", "reconnecting", "offline", "online")
-        assert mailbox.take(PATIENT_S).index >= frames
+        assert latest_frames.take(PATIENT_S).index >= frames
         assert camera.reconnects >= 3
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_dead_camera_leaves_the_other_alone(orange, start, seen, door):
-    mailbox = Mailbox()
-    start("dead", f"rtsp://127.0.0.1:{dead_port()}/camera", door, mailbox)
-    start("alive", orange.url, door, mailbox)
+    latest_frames = LatestFrames()
+    start("dead", f"rtsp://127.0.0.1:{dead_port()}/camera", door, latest_frames)
+    start("alive", orange.url, door, latest_frames)
     evidence = seen.wait_for("dead", "reconnecting", "offline")
     assert "connect" in evidence
     seen.wait_for("alive", "online")
-    frames = [mailbox.take(PATIENT_S) for _ in range(10)]
+    frames = [latest_frames.take(PATIENT_S) for _ in range(10)]
     assert {frame.camera for frame in frames} == {"alive"}
     assert [state for state, _ in seen.states["alive"]] == ["online"]
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_slow_reader_always_gets_the_newest_frame(orange, start, seen, door):
-    mailbox = Mailbox()
-    camera = start("cam", orange.url, door, mailbox)
-    first = mailbox.take(PATIENT_S)
+    latest_frames = LatestFrames()
+    camera = start("cam", orange.url, door, latest_frames)
+    first = latest_frames.take(PATIENT_S)
     before = camera.dropped["superseded"]
     pause = threading.Event()
     for _ in range(int(PATIENT_S / 0.02)):
         if camera.dropped["superseded"] >= before + 5:
             break
         pause.wait(0.02)
-    newest = mailbox.take(PATIENT_S)
+    newest = latest_frames.take(PATIENT_S)
     assert newest.index >= first.index + 6
     assert newest.captured_ns > first.captured_ns
     assert newest.index - first.index - 1 <= camera.dropped["superseded"]
@@ -164,10 +165,10 @@ def test_both_doors_read_the_same_video_to_its_end(tmp_path, door):
 @pytest.mark.parametrize("door", DOORS)
 def test_every_frame_of_a_video_reaches_the_reader(tmp_path, start, seen, door):
     source = f"file://{make_video(tmp_path)}"
-    mailbox = Mailbox()
-    camera = start("cam", source, door, mailbox, policy_for(parse_source(source), "every_frame"))
-    assert [frame.index for frame in mailbox.frames()] == list(range(40))
-    assert camera.evidence == "end of stream after 40 frames"
+    latest_frames = LatestFrames()
+    camera = start("cam", source, door, latest_frames, policy_for(parse_source(source), "every_frame"))
+    assert [frame.index for frame in latest_frames.frames()] == list(range(40))
+    assert camera.reason == "end of stream after 40 frames"
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -17,7 +17,7 @@ import pytest
 
 from edge.bundle import slots
 from edge.demo.subscriber import Subscriber
-from edge.gallery.generation import seal_gallery
+from edge.gallery.generation import write_gallery_index
 from edge.imaging.image import read_image
 from edge.messaging.settings import MqttSettings
 from edge.process import StateLock
@@ -151,7 +151,7 @@ def test_a_running_device_takes_over_what_is_activated_and_keeps_serving_when_it
             damaged = pointer | {"bundle_id": "other", "gallery": "0" * 16}
             (state / "current").write_text(json.dumps(damaged))
             _metric_above_zero(port, 'finesight_activations_total{result="refused"}')
-            generation = slots.install_gallery(seal_gallery(smaller, "2026-01-01T00:00:00Z").folder, state)
+            generation = slots.install_gallery(write_gallery_index(smaller, "2026-01-01T00:00:00Z").folder, state)
             slots.activate(state, pointer["slot"], generation)
             _metric_above_zero(port, 'finesight_activations_total{result="serving"}')
             metrics = _http(port, "/metrics")[1]
@@ -227,8 +227,8 @@ def test_a_truncated_model_is_refused_and_the_previous_bundle_keeps_serving(tmp_
     damaged = tmp_path / "damaged"
     shutil.copytree(DEMO / "bundle", damaged)
     manifest = json.loads((damaged / "bundle.json").read_text())
-    serving = manifest["classifier"]["files"][manifest["classifier"]["ship"]]
-    entry = next(e for e in manifest["files"] if e["path"] == serving)
+    models = manifest["classifier"]["files"][manifest["classifier"]["ship"]]
+    entry = next(e for e in manifest["files"] if e["path"] == models)
     model = damaged / entry["path"]
     model.write_bytes(model.read_bytes()[:1000])
 

@@ -140,7 +140,7 @@ def know_what_was_taught(page: Page) -> None:
     page.get_by_role("button", name="Close").click()
 
 
-def look_up(port: int, pose: int) -> dict:
+def recognise_image(port: int, pose: int) -> dict:
     status, answer = ask(port, "POST", "/v1/lookup", cv2.imencode(".jpg", poses(UNKNOWN)[pose])[1].tobytes())
     assert status == 200
     return answer
@@ -160,7 +160,7 @@ def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path,
         assert "token" not in page.url
         answer_what_is_known_and_ask_for_the_rest(page)
         teach(page)
-        item = look_up(port, 1)["match"]["item"]
+        item = recognise_image(port, 1)["match"]["item"]
         know_what_was_taught(page)
     expect(page.locator("#lost")).to_be_visible()  # and nothing of what was seen last
     expect(page.locator("#live")).to_be_hidden()
@@ -171,14 +171,14 @@ def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path,
         page.goto(f"http://127.0.0.1:{port}/")  # the browser kept its cookie
         expect(page.locator("#answer-label")).to_have_text(UNKNOWN_LABEL)
         expect(page.locator("#answer-category")).to_have_text("car")
-        assert look_up(port, 0)["match"]["item"] == item
+        assert recognise_image(port, 0)["match"]["item"] == item
 
         generation = slots.install_gallery(DEMO / "gallery", state)
         slots.activate(state, "a", generation)
         deadline = time.monotonic() + DEADLINE_S
-        while look_up(port, 0)["gallery"] != generation and time.monotonic() < deadline:
+        while recognise_image(port, 0)["gallery"] != generation and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert look_up(port, 0)["match"]["item"] == UNKNOWN
+        assert recognise_image(port, 0)["match"]["item"] == UNKNOWN
         assert ask(port, "GET", "/v1/taught")[1]["taught"][0]["retired"] == "same_name"
     page.close()
     assert complaints == []

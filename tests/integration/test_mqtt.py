@@ -19,7 +19,7 @@ from edge.messaging.outbox import Outbox
 from edge.messaging.publisher import Publisher
 from edge.telemetry.metrics import Counters
 from tests.integration.mosquitto import Mosquitto
-from tests.integration.mqtt_samples import AVAILABLE, Inbox, put, settings, until
+from tests.integration.mqtt_samples import AVAILABLE, CommandQueue, put, settings, until
 
 
 @pytest.fixture
@@ -32,30 +32,30 @@ def mosquitto(tmp_path):
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_events_arrive_live(mosquitto, outbox, counters, version):
     mosquitto.start()
-    inbox = Inbox()
+    command_queue = CommandQueue()
     with (
-        Subscriber(settings(mosquitto, "ear", version=version), "fs/#", inbox),
+        Subscriber(settings(mosquitto, "ear", version=version), "fs/#", command_queue),
         Publisher(settings(mosquitto, "mouth", version=version), outbox, counters, AVAILABLE) as publisher,
     ):
         until(lambda: publisher.connected, "connected")
         wanted = put(outbox, range(200))
-        inbox.wait_for_ids(wanted)
+        command_queue.wait_for_ids(wanted)
         until(lambda: outbox.depth()[0] == 0, "all acknowledged")
-    assert not any(event["historical"] for event in inbox.events())
-    assert [event["id"] for event in inbox.events()] == [f"e{number}" for number in range(200)]
+    assert not any(event["historical"] for event in command_queue.events())
+    assert [event["id"] for event in command_queue.events()] == [f"e{number}" for number in range(200)]
     assert counters.total("events_published") == 200
-    inbox.wait_for(lambda got: got[-1].payload == b"stopped", "stopped said on close")
+    command_queue.wait_for(lambda got: got[-1].payload == b"stopped", "stopped said on close")
 
 
 def test_the_embedded_broker_carries_events():
     """The same path, with nothing installed."""
-    inbox, counters = Inbox(), Counters()
-    with EmbeddedBroker() as broker, Subscriber(settings(broker, "ear"), "fs/#", inbox):
+    command_queue, counters = CommandQueue(), Counters()
+    with EmbeddedBroker() as broker, Subscriber(settings(broker, "ear"), "fs/#", command_queue):
         publisher = Publisher(settings(broker, "mouth"), outbox := _MemoryOutbox(), counters, AVAILABLE)
         with publisher:
-            inbox.wait_for_ids(put(outbox, range(20)))
+            command_queue.wait_for_ids(put(outbox, range(20)))
             until(lambda: counters.total("events_published") == 20, "acknowledged")
-    assert Counter(event["id"] for event in inbox.events()).most_common(1)[0][1] == 1
+    assert Counter(event["id"] for event in command_queue.events()).most_common(1)[0][1] == 1
 
 
 def test_the_embedded_broker_leaves_no_socket_open_behind_a_client_that_said_nothing():
@@ -71,9 +71,9 @@ class _MemoryOutbox:
     """The least that a publisher asks of an outbox."""
 
     def __init__(self):
-        from edge.messaging.outbox_file import Waiting
+        from edge.messaging.outbox_file import OutboxMessage
 
-        self._waiting, self._make, self._listener = [], Waiting, lambda: None
+        self._waiting, self._make, self._listener = [], OutboxMessage, lambda: None
         self.last_sequence = 0
 
     def put(self, topic, payload, priority, event_id):
@@ -88,7 +88,7 @@ class _MemoryOutbox:
         gone = set(event_ids)
         self._waiting = [message for message in self._waiting if message.event_id not in gone]
 
-    def watch(self, listener):
+    def set_listener(self, listener):
         self._listener = listener
 
     def depth(self):
@@ -96,13 +96,13 @@ class _MemoryOutbox:
 
 
 def test_events_wait_for_a_broker_that_starts_later(mosquitto, outbox, counters):
-    inbox = Inbox()
+    command_queue = CommandQueue()
     with Publisher(settings(mosquitto, "mouth"), outbox, counters, AVAILABLE) as publisher:
         wanted = put(outbox, range(150))
         until(lambda: counters.total("mqtt_failures", reason="unreachable") > 0, "a failed attempt")
         assert "Connection refused" in publisher.error
         mosquitto.start()
-        with Subscriber(settings(mosquitto, "ear"), "fs/#", inbox):
+        with Subscriber(settings(mosquitto, "ear"), "fs/#", command_queue):
             wanted |= put(outbox, range(150, 160))
             until(lambda: publisher.connected, "connected")
             until(lambda: outbox.depth()[0] == 0, "all acknowledged")
@@ -112,17 +112,17 @@ def test_events_wait_for_a_broker_that_starts_later(mosquitto, outbox, counters)
 def test_events_of_an_absent_broker_arrive_once_each_and_historical(mosquitto, outbox, counters):
     """The subscriber holds a session, so that the order in which the two come back does not matter."""
     mosquitto.start()
-    inbox = Inbox()
-    with Subscriber(settings(mosquitto, "ear"), "fs/#", inbox, resume=True):
+    command_queue = CommandQueue()
+    with Subscriber(settings(mosquitto, "ear"), "fs/#", command_queue, resume=True):
         mosquitto.stop()
         wanted = put(outbox, range(150))
         with Publisher(settings(mosquitto, "mouth"), outbox, counters, AVAILABLE) as publisher:
             until(lambda: counters.total("mqtt_failures", reason="unreachable") > 0, "a failed attempt")
             mosquitto.start()
-            inbox.wait_for_ids(wanted)
+            command_queue.wait_for_ids(wanted)
             until(lambda: publisher.connected and outbox.depth()[0] == 0, "all acknowledged")
-    assert {event["id"] for event in inbox.events() if event["historical"]} == wanted
-    assert Counter(event["id"] for event in inbox.events()) == dict.fromkeys(wanted, 1)
+    assert {event["id"] for event in command_queue.events() if event["historical"]} == wanted
+    assert Counter(event["id"] for event in command_queue.events()) == dict.fromkeys(wanted, 1)
 
 
 def unread_bytes(subscriber):
@@ -147,21 +147,21 @@ def pull_the_plug(mosquitto, subscriber):
 @pytest.mark.parametrize("end", [restart, pull_the_plug])
 def test_every_event_arrives_when_the_broker_goes_down_in_mid_stream(mosquitto, outbox, counters, end):
     mosquitto.start()
-    inbox = Inbox()
+    command_queue = CommandQueue()
     with (
-        Subscriber(settings(mosquitto, "ear"), "fs/#", inbox, resume=True) as subscriber,
+        Subscriber(settings(mosquitto, "ear"), "fs/#", command_queue, resume=True) as subscriber,
         Publisher(settings(mosquitto, "mouth", window=16), outbox, counters, AVAILABLE) as publisher,
     ):
         until(lambda: publisher.connected, "connected")
         wanted = put(outbox, range(300))
-        inbox.wait_for(lambda got: len(got) > 20, "some events before the broker goes")
+        command_queue.wait_for(lambda got: len(got) > 20, "some events before the broker goes")
         end(mosquitto, subscriber)
         until(lambda: not publisher.connected, "the loss noticed")
         wanted |= put(outbox, range(300, 400))
         mosquitto.start()
-        inbox.wait_for_ids(wanted)
+        command_queue.wait_for_ids(wanted)
         until(lambda: outbox.depth()[0] == 0, "all acknowledged")
-    first = {event["id"]: event for event in reversed(inbox.events())}
+    first = {event["id"]: event for event in reversed(command_queue.events())}
     assert set(first) == wanted
     assert all(first[f"e{number}"]["historical"] for number in range(300, 400))
     assert counters.total("mqtt_reconnects") >= 1
@@ -169,16 +169,16 @@ def test_every_event_arrives_when_the_broker_goes_down_in_mid_stream(mosquitto, 
 
 def test_events_of_an_earlier_process_are_historical(mosquitto, tmp_path):
     mosquitto.start()
-    inbox = Inbox()
+    command_queue = CommandQueue()
     with Outbox(tmp_path / "o.sqlite", Counters()) as earlier:
         wanted = put(earlier, range(30))
     with (
         Outbox(tmp_path / "o.sqlite", Counters()) as outbox,
-        Subscriber(settings(mosquitto, "ear"), "fs/#", inbox),
+        Subscriber(settings(mosquitto, "ear"), "fs/#", command_queue),
         Publisher(settings(mosquitto, "mouth"), outbox, Counters(), AVAILABLE),
     ):
-        inbox.wait_for_ids(wanted)
-    assert all(event["historical"] for event in inbox.events())
+        command_queue.wait_for_ids(wanted)
+    assert all(event["historical"] for event in command_queue.events())
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
@@ -198,20 +198,20 @@ def test_a_wrong_password_is_counted_reported_and_tried_again(tmp_path, outbox, 
 
 def test_the_broker_tells_of_a_device_that_died(mosquitto):
     mosquitto.start()
-    inbox = Inbox()
+    command_queue = CommandQueue()
     program = (
         "import sys; from edge.messaging.connection import *; from edge.messaging.settings import *\n"
         f"link = Connection(MqttSettings('mouth', port={mosquitto.port}), Will({AVAILABLE!r}, b'offline'))\n"
         f"link.publish({AVAILABLE!r}, b'online', retain=True)\n"
         "while True: link.step(1.0)\n"
     )
-    with Subscriber(settings(mosquitto, "ear"), AVAILABLE, inbox):
+    with Subscriber(settings(mosquitto, "ear"), AVAILABLE, command_queue):
         device = subprocess.Popen([sys.executable, "-c", program])
-        inbox.wait_for(lambda got: got and got[-1].payload == b"online", "online")
+        command_queue.wait_for(lambda got: got and got[-1].payload == b"online", "online")
         device.kill()
         device.wait()
-        inbox.wait_for(lambda got: got[-1].payload == b"offline", "offline")
-    late = Inbox()
+        command_queue.wait_for(lambda got: got[-1].payload == b"offline", "offline")
+    late = CommandQueue()
     with Subscriber(settings(mosquitto, "late"), AVAILABLE, late):
         late.wait_for(bool, "the retained will")
     assert [(message.payload, message.retained) for message in late.received] == [(b"offline", True)]
@@ -221,16 +221,16 @@ def test_camera_status_is_told_again_after_a_restart_of_the_broker(mosquitto, ou
     mosquitto.start()
     status = "fs/shop/till/door/status"
     with Publisher(settings(mosquitto, "mouth"), outbox, counters, AVAILABLE) as publisher:
-        publisher.announce(status, b"stalled")
-        publisher.announce(status, b"online")
+        publisher.publish_latest(status, b"stalled")
+        publisher.publish_latest(status, b"online")
         until(lambda: publisher.connected, "connected")
         mosquitto.kill()
         until(lambda: not publisher.connected, "the loss noticed")
         mosquitto.start()
         until(lambda: publisher.connected, "connected again")
-        inbox = Inbox()
-        with Subscriber(settings(mosquitto, "ear"), "fs/#", inbox):
-            inbox.wait_for(lambda got: {m.topic: m.payload for m in got}.get(status) == b"online", "the status")
+        command_queue = CommandQueue()
+        with Subscriber(settings(mosquitto, "ear"), "fs/#", command_queue):
+            command_queue.wait_for(lambda got: {m.topic: m.payload for m in got}.get(status) == b"online", "the status")
 
 
 def test_a_second_client_with_the_same_name_is_told_apart_from_a_crash(mosquitto, outbox, counters):

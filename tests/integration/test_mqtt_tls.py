@@ -14,7 +14,7 @@ from edge.messaging.publisher import Publisher
 from edge.messaging.settings import MqttSettings, tls_context
 from tests.integration.certificates import Authority
 from tests.integration.mosquitto import Mosquitto
-from tests.integration.mqtt_samples import AVAILABLE, Inbox, put, settings, until
+from tests.integration.mqtt_samples import AVAILABLE, CommandQueue, put, settings, until
 
 
 @pytest.fixture
@@ -56,16 +56,16 @@ def shown(pair):
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_events_arrive_over_tls(broker, ours, outbox, counters, version):
-    inbox = Inbox()
+    command_queue = CommandQueue()
     with (
-        Subscriber(trusting(ours, broker, "ear", version=version), "fs/#", inbox),
+        Subscriber(trusting(ours, broker, "ear", version=version), "fs/#", command_queue),
         Publisher(trusting(ours, broker, "mouth", version=version), outbox, counters, AVAILABLE) as publisher,
     ):
         until(lambda: publisher.connected, "connected")
-        inbox.wait_for_ids(put(outbox, range(200)))
+        command_queue.wait_for_ids(put(outbox, range(200)))
         until(lambda: outbox.depth()[0] == 0, "all acknowledged")
     assert counters.total("events_published") == 200
-    assert [event["id"] for event in inbox.events()] == [f"e{number}" for number in range(200)]
+    assert [event["id"] for event in command_queue.events()] == [f"e{number}" for number in range(200)]
 
 
 def test_events_wait_until_the_broker_shows_a_certificate_to_be_trusted(
@@ -84,8 +84,8 @@ def test_events_wait_until_the_broker_shows_a_certificate_to_be_trusted(
         ours.sign("broker")  # into the same files
         broker.stop()
         broker.start()
-        inbox = Inbox()
-        with Subscriber(trusting(ours, broker, "ear"), "fs/#", inbox):
+        command_queue = CommandQueue()
+        with Subscriber(trusting(ours, broker, "ear"), "fs/#", command_queue):
             until(lambda: publisher.connected, "connected")
             wanted |= put(outbox, range(5, 10))
             until(lambda: outbox.depth()[0] == 0, "all acknowledged")
@@ -106,15 +106,15 @@ def test_a_certificate_for_another_host_is_refused(broker, ours):
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_events_arrive_with_a_certificate_on_both_sides(strict_broker, ours, outbox, counters, version):
     ear, mouth = (shown(ours.sign(name)) for name in ("ear", "mouth"))
-    inbox = Inbox()
+    command_queue = CommandQueue()
     with (
-        Subscriber(trusting(ours, strict_broker, "ear", version=version, **ear), "fs/#", inbox),
+        Subscriber(trusting(ours, strict_broker, "ear", version=version, **ear), "fs/#", command_queue),
         Publisher(
             trusting(ours, strict_broker, "mouth", version=version, **mouth), outbox, counters, AVAILABLE
         ) as publisher,
     ):
         until(lambda: publisher.connected, "connected")
-        inbox.wait_for_ids(put(outbox, range(20)))
+        command_queue.wait_for_ids(put(outbox, range(20)))
         until(lambda: outbox.depth()[0] == 0, "all acknowledged")
 
 

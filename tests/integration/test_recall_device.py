@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from edge.bundle import slots
-from edge.gallery.generation import read_gallery, seal_gallery
+from edge.gallery.generation import read_gallery, write_gallery_index
 from edge.gallery.writer import GalleryWriter
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.test_device import DEMO, ROOT, gather, recorded, subscribe, write_config
@@ -25,7 +25,7 @@ def without(items: dict[str, str], folder: Path) -> Path:
         store = folder / f"{category}.sqlite"
         with GalleryWriter(folder, category, spaces[category].space_id, spaces[category].heads, base=store) as writer:
             writer.delete(item_id)
-    return seal_gallery(folder, "2026-01-01T00:00:00Z").folder
+    return write_gallery_index(folder, "2026-01-01T00:00:00Z").folder
 
 
 def events_of(found):

@@ -12,11 +12,12 @@ from functools import partial
 import numpy as np
 
 from edge.capture.camera import Camera
-from edge.capture.latest_frames import Mailbox
+from edge.capture.frame_source import CaptureOptions, EndOfStream
+from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
 from edge.capture.policy import Policy
-from edge.capture.tamper import View
-from edge.config.camera_url import CaptureOptions, EndOfStream, parse_source
+from edge.capture.tamper import TamperDetector
+from edge.config.camera_url import parse_source
 from edge.config.schema import ViewConfig
 from edge.imaging.image import encode_image, resize
 from tests.integration.mosquitto import Mosquitto
@@ -37,7 +38,7 @@ def states_until(url, view, *wanted):
 
     source = parse_source(url)
     door = partial(open_source, source, "opencv", CaptureOptions(open_timeout_s=5, read_timeout_s=2))
-    camera = Camera("cam", source, door, Mailbox(), on_state, Policy(view=view))
+    camera = Camera("cam", source, door, LatestFrames(), on_state, Policy(view=view))
     camera.start()
     assert enough.wait(PATIENT_S), f"expected {wanted}, found {told}"
     camera.stop()
@@ -85,13 +86,13 @@ def film_at_a_bit_rate(path, pictures, fps=8):
 
 def verdicts_on(film):
     """What a view says of each picture of a film, by the film's own time."""
-    view = View(ViewConfig(frozen_after_s=8))
+    view = TamperDetector(ViewConfig(frozen_after_s=8))
     door = open_source(parse_source(f"file://{film}"), "gstreamer", CaptureOptions())
     found = []
     with contextlib.suppress(EndOfStream):
         while True:
             picture = door.read(PATIENT_S)
-            found.append(view.judge(picture.image_rgb, picture.pts_s))
+            found.append(view.update(picture.image_rgb, picture.pts_s))
     door.close()
     return found
 
@@ -104,7 +105,7 @@ def test_a_frozen_camera_whose_encoder_keeps_to_a_bit_rate_is_frozen_and_a_still
     frozen = verdicts_on(film_at_a_bit_rate(tmp_path / "frozen.mp4", [scene] * 880))
     alive = verdicts_on(film_at_a_bit_rate(tmp_path / "still.mp4", still))
     evidence = next(verdict.evidence for verdict in frozen if verdict.state == "frozen")
-    assert evidence.startswith("the same picture in qualities that come again for ")
+    assert evidence.startswith("the same picture, encoded again and again, for ")
     assert {verdict.state for verdict in alive} == {"online"}
 
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from edge.build import open_serving_from
+from edge.build import load_models
 from edge.bundle.bundle import read_bundle
 from edge.config.schema import EngineConfig
 from edge.errors import BundleError, GalleryError
 from edge.manifest import Head
 from quantize import cli, pack
-from quantize.backward_compatible import Measured, measure, objection
+from quantize.backward_compatible import CrossSpaceRecall, measure, reason_against
 from quantize.build import Policy, build_network
 from quantize.export import export_module
 from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
-from trainer.data.batches import read_samples
+from trainer.data.dataset import read_samples
 from trainer.embed_gallery import embed_gallery
 
 FP32 = Policy(precision="fp32")
@@ -65,8 +65,8 @@ def bundles(exported, data, data_folder, tmp_path_factory):
     for number, name in enumerate(("old", "new", "turned")):
         embedder = build_network("embedder", folder / f"{name}.onnx", work, data, FP32, quiet)
         older = () if name == "old" else (folder / "bundle-old",)
-        order = pack.Order(name, number, folder / f"bundle-{name}", with_probes=False, compatible_with=older)
-        pack.pack(order, [classifier, embedder], data)
+        options = pack.PackOptions(name, number, folder / f"bundle-{name}", with_probes=False, compatible_with=older)
+        pack.pack(options, [classifier, embedder], data)
     catalogue = [s for s in read_samples(data_folder / "index.csv") if s.split == "catalogue"]
     embed_gallery(folder / "bundle-old", catalogue, folder / "gallery", created_at="2026-01-01T00:00:00Z")
     return folder
@@ -83,17 +83,17 @@ def test_recall_and_gain_are_counted_over_the_same_queries():
 @pytest.mark.parametrize(
     ("measured", "why"),
     [
-        (Measured(0.80, 0.85, 0.9, 200, (0.01, 0.09)), ""),
-        (Measured(0.80, 0.80, 0.9, 200, (-0.01, 0.01)), "expected more than the 0.8000 before"),
-        (Measured(0.80, 0.79, 0.9, 200, (-0.02, 0.01)), "expected more than the 0.8000 before"),
-        (Measured(0.80, 0.81, 0.9, 200, (-0.03, 0.05)), "may be -0.0300 .* expected no worse than -0.0200"),
-        (Measured(0.80, 0.95, 0.9, 12, (0.01, 0.2)), "found 12 held-out crops .* expected at least 30"),
+        (CrossSpaceRecall(0.80, 0.85, 0.9, 200, (0.01, 0.09)), ""),
+        (CrossSpaceRecall(0.80, 0.80, 0.9, 200, (-0.01, 0.01)), "expected more than the 0.8000 before"),
+        (CrossSpaceRecall(0.80, 0.79, 0.9, 200, (-0.02, 0.01)), "expected more than the 0.8000 before"),
+        (CrossSpaceRecall(0.80, 0.81, 0.9, 200, (-0.03, 0.05)), "may be -0.0300 .* expected no worse than -0.0200"),
+        (CrossSpaceRecall(0.80, 0.95, 0.9, 12, (0.01, 0.2)), "found 12 held-out crops .* expected at least 30"),
     ],
 )
 def test_only_what_finds_more_than_before_for_certain_is_declared(measured, why):
     import re
 
-    found = objection(measured, 0.02)
+    found = reason_against(measured, 0.02)
     assert re.search(why, found) if why else not found
 
 
@@ -119,15 +119,15 @@ def test_a_space_of_its_own_is_not_declared_and_the_evaluation_says_why(bundles)
 
 
 def test_a_device_searches_the_old_gallery_by_the_new_bundle_with_the_declared_thresholds(bundles):
-    serving = open_serving_from(bundles / "bundle-new", bundles / "gallery", EngineConfig(backend="onnxruntime"))
+    models = load_models(bundles / "bundle-new", bundles / "gallery", EngineConfig(backend="onnxruntime"))
     declared = {one.category: one for one in read_bundle(bundles / "bundle-new").manifest.embedders[0].compatible}
-    assert serving.older == frozenset(declared)
-    assert all(serving.open_sets[category] == one.open_set for category, one in declared.items())
+    assert models.compatible_categories == frozenset(declared)
+    assert all(models.open_sets[category] == one.open_set for category, one in declared.items())
 
 
 def test_a_device_refuses_the_old_gallery_where_nothing_is_declared(bundles):
     with pytest.raises(GalleryError, match="found embedding space"):
-        open_serving_from(bundles / "bundle-turned", bundles / "gallery", EngineConfig(backend="onnxruntime"))
+        load_models(bundles / "bundle-turned", bundles / "gallery", EngineConfig(backend="onnxruntime"))
 
 
 def test_other_heads_are_never_compatible(bundles, data, exported, tmp_path):
@@ -136,8 +136,8 @@ def test_other_heads_are_never_compatible(bundles, data, exported, tmp_path):
     manifest["embedders"][0]["heads"] = [Head(name="class", dim=4).model_dump(), Head(name="local", dim=4).model_dump()]
     (tmp_path / "wide" / "bundle.json").write_text(json.dumps(manifest))
     embedder = build_network("embedder", bundles / "new.onnx", tmp_path, data, FP32, quiet)
-    order = pack.Order("n", 9, tmp_path / "n", with_probes=False, compatible_with=(tmp_path / "wide",))
-    judged = pack.pack(order, [embedder], data).evaluation["embedder"]["compatible"]["old"]["box"]
+    options = pack.PackOptions("n", 9, tmp_path / "n", with_probes=False, compatible_with=(tmp_path / "wide",))
+    judged = pack.pack(options, [embedder], data).evaluation["embedder"]["compatible"]["old"]["box"]
     assert (judged["declared"], judged["queries"]) == (False, 0)
     assert "found heads" in judged["why"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from edge.bundle.bundle import read_bundle
-from edge.bundle.golden_probes import prove_stages
+from edge.bundle.golden_probes import run_probes
 from edge.errors import QuantizeError
 from edge.inference.stages import load_stages
 from quantize import cli, pack
@@ -23,7 +23,7 @@ def base(exported, data, tmp_path_factory):
     """A bundle of a classifier and one embedder of both categories."""
     folder = tmp_path_factory.mktemp("base")
     networks = [build_network(kind, exported[kind], folder, data, FP32, quiet) for kind in ("classifier", "embedder")]
-    pack.pack(pack.Order("base", 1, folder / "bundle"), networks, data)
+    pack.pack(pack.PackOptions("base", 1, folder / "bundle"), networks, data)
     return folder / "bundle"
 
 
@@ -40,12 +40,12 @@ def only_cans(exported, data, tmp_path_factory):
 
 
 def test_other_models_are_taken_byte_for_byte_with_rules_and_probes(base, only_cans, data, tmp_path):
-    pack.pack(pack.Order("mine", 2, tmp_path / "mine", base=base), [only_cans], data)
+    pack.pack(pack.PackOptions("mine", 2, tmp_path / "mine", base=base), [only_cans], data)
     old, new = read_bundle(base), read_bundle(tmp_path / "mine")
     for name in ("classifier.fp32.onnx", "embedder.fp32.onnx"):
         assert (base / "models" / name).read_bytes() == (tmp_path / "mine" / "models" / name).read_bytes()
-    kept, mine = new.manifest.embedder_of("box"), new.manifest.embedder_of("can")
-    before = old.manifest.embedder_of("box")
+    kept, mine = new.manifest.embedder_for("box"), new.manifest.embedder_for("can")
+    before = old.manifest.embedder_for("box")
     assert (kept.space_id, kept.open_set["box"]) == (before.space_id, before.open_set["box"])
     assert (kept.categories, mine.categories) == (["box"], ["can"])
     assert mine.space_id != before.space_id
@@ -53,7 +53,7 @@ def test_other_models_are_taken_byte_for_byte_with_rules_and_probes(base, only_c
     assert new.manifest.evaluation["embedder"] == old.manifest.evaluation["embedder"]
     assert {"classifier", "embedder", "embedder-can"} == set(new.manifest.provenance["models"])
     assert {probe.category for probe in new.manifest.probes} == {"box", "can"}
-    proofs = prove_stages(new.folder, new.manifest.probes, load_stages(new.folder, new.manifest, "onnxruntime"))
+    proofs = run_probes(new.folder, new.manifest.probes, load_stages(new.folder, new.manifest, "onnxruntime"))
     assert all(proof.passed for proof in proofs)
 
 
@@ -61,7 +61,7 @@ def test_a_model_of_the_same_file_name_is_not_written_over(base, only_cans, data
     from dataclasses import replace
 
     with pytest.raises(QuantizeError, match=r"models/embedder.fp32.onnx: found in bundle base, too"):
-        pack.pack(pack.Order("x", 2, tmp_path / "x", base=base), [replace(only_cans, name="embedder")], data)
+        pack.pack(pack.PackOptions("x", 2, tmp_path / "x", base=base), [replace(only_cans, name="embedder")], data)
     assert not (tmp_path / "x").exists()
 
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from edge.errors import QuantizeError
 from edge.manifest import Preprocess
-from quantize.build import obtain
+from quantize.build import export_or_copy
 from quantize.network_spec import MAX_BATCH, Spec, write_spec
 
 SPEC = Spec(
@@ -33,11 +33,11 @@ def exported(folder, rows):
 
 @pytest.mark.parametrize(("rows", "most"), [(1, 1), ("n", MAX_BATCH)])
 def test_an_exported_model_runs_in_batches_as_large_as_its_graph_takes(tmp_path, rows, most):
-    assert obtain(exported(tmp_path, rows), tmp_path / "fp32.onnx").max_batch == most
+    assert export_or_copy(exported(tmp_path, rows), tmp_path / "fp32.onnx").max_batch == most
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path):
     path = exported(tmp_path, 1)
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(QuantizeError, match=r"model\.onnx: found no ONNX graph with an input"):
-        obtain(path, tmp_path / "fp32.onnx")
+        export_or_copy(path, tmp_path / "fp32.onnx")

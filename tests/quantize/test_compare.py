@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.inference.stages import Seen
+from edge.inference.stages import ClassifierOutput
 from quantize.average_precision import ap50_95, average_precision, match
-from quantize.build import Policy, decide
+from quantize.build import Policy, choose_form
 from quantize.compare import Vectors, compare_classifiers, compare_detectors, compare_embedders
 from quantize.dataset import Sample, Scene
-from quantize.gates import LIMITS, Gate, judge, judge_measurement
+from quantize.gates import LIMITS, Gate, check_gate, check_measurement
 from quantize.latency import interleaved_ms
 from tests.fakes_engine import ScriptedEngine
 
@@ -19,7 +19,9 @@ LABELS = ("box", "can")
 
 def seen(answers, descriptors=None):
     probabilities = np.where(np.eye(2)[answers] > 0, 0.9, 0.1).astype(np.float32)
-    return Seen(probabilities, np.zeros((len(answers), 0), np.float32) if descriptors is None else descriptors)
+    return ClassifierOutput(
+        probabilities, np.zeros((len(answers), 0), np.float32) if descriptors is None else descriptors
+    )
 
 
 def gate_of(comparison, name):
@@ -68,13 +70,13 @@ def test_descriptors_that_int8_turns_fail_their_gate():
 
 
 def test_too_few_images_say_nothing_and_do_not_hold():
-    gate = judge("top1", 1.0, 4)
+    gate = check_gate("top1", 1.0, 4)
     assert gate.verdict == "insufficient data"
     assert not gate.holds
 
 
 def test_a_limit_reached_within_the_error_is_not_called_a_pass_but_holds():
-    gate = judge("top1", 0.996, 300, error=0.004)
+    gate = check_gate("top1", 0.996, 300, error=0.004)
     assert gate.verdict == "insufficient data"
     assert gate.holds
 
@@ -142,43 +144,43 @@ def test_average_precision_of_a_false_alarm_above_the_hit_is_a_half():
 
 
 def latency(ratio):
-    return judge_measurement("latency", ratio, 100)
+    return check_measurement("latency", ratio, 100)
 
 
 def test_int8_ships_when_its_gates_hold_and_it_is_faster():
-    ship, why, failed, _ = decide("classifier", [judge("top1", 1.0, 1000), latency(0.5)], Policy())
+    ship, why, failed, _ = choose_form("classifier", [check_gate("top1", 1.0, 1000), latency(0.5)], Policy())
     assert (ship, failed) == ("ort-u8", [])
     assert "2.00x" in why
 
 
 def test_fp32_ships_with_the_reason_when_int8_is_not_faster():
-    ship, why, failed, _ = decide("classifier", [judge("top1", 0.2, 1000), latency(0.95)], Policy())
+    ship, why, failed, _ = choose_form("classifier", [check_gate("top1", 0.2, 1000), latency(0.95)], Policy())
     assert (ship, failed) == ("fp32", [])
     assert "1.05x" in why
     assert "expected at least 1.11x" in why
 
 
 def test_a_failed_gate_forbids_packing_and_is_named():
-    _, _, failed, _ = decide("classifier", [judge("top1", 0.5, 1000), latency(0.5)], Policy())
+    _, _, failed, _ = choose_form("classifier", [check_gate("top1", 0.5, 1000), latency(0.5)], Policy())
     assert len(failed) == 1
     assert failed[0].startswith("classifier.top1 0.5000 (at least 0.995")
 
 
 def test_a_waived_gate_does_not_forbid_and_is_recorded():
     policy = Policy(waived=frozenset({"classifier.top1"}))
-    ship, _, failed, waived = decide("classifier", [judge("top1", 0.5, 1000), latency(0.5)], policy)
+    ship, _, failed, waived = choose_form("classifier", [check_gate("top1", 0.5, 1000), latency(0.5)], policy)
     assert (ship, failed, waived) == ("ort-u8", [], ["classifier.top1"])
 
 
 def test_fallback_ships_fp32_and_names_the_gate():
-    ship, why, failed, _ = decide("classifier", [judge("top1", 0.5, 1000), latency(0.5)], Policy(fallback_fp32=True))
+    ship, why, failed, _ = choose_form("classifier", [check_gate("top1", 0.5, 1000), latency(0.5)], Policy(fallback_fp32=True))
     assert (ship, failed) == ("fp32", [])
     assert "top1" in why
 
 
 def test_every_limit_can_be_judged_and_written_down():
     for name in LIMITS:
-        gate = judge(name, 0.5, 100)
+        gate = check_gate(name, 0.5, 100)
         assert isinstance(gate, Gate)
         assert gate.row()["limit"] == LIMITS[name].value
 

@@ -11,7 +11,7 @@ from edge.inference.engine import open_engine
 from edge.manifest import Head, Preprocess
 from quantize.build import quantize_network
 from quantize.export import CameraInput, export_fp32
-from quantize.qdq import audit
+from quantize.qdq import measure_fusion
 from trainer.models.networks import Describing, ModelCard, build_model, load_model, save_model
 
 TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]
@@ -53,7 +53,7 @@ def test_a_form_of_network_is_exported_and_quantised(tmp_path, form):
         saturates=False,
         progress=lambda them, _: them,
     )
-    fusion = audit(tmp_path / "m.int8.onnx")
+    fusion = measure_fusion(tmp_path / "m.int8.onnx")
     assert (fusion.int8 > 0, fusion.fp32) == (True, 0)
     close = open_engine(tmp_path / "m.int8.onnx").run(batch)[0]
     if card.kind == "embedder":

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from edge.gallery.rerank import RERANKED, outlines_for
+from edge.gallery.rerank import RERANKED, silhouettes_for
 from edge.imaging.silhouette import SIDE
-from edge.manifest import OutlineRule
+from edge.manifest import SilhouetteRule
 from edge.types import Hit
 from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
-from quantize.predictions import reranked
+from quantize.predictions import rerank_scores
 
 ITEMS = ("a", "b", "c")
 
@@ -78,10 +78,10 @@ def test_similarities_take_each_items_best_picture():
 def test_the_device_scores_as_the_fit_did(mode):
     gallery, outlines = rows(0.0, 0.6, 1.0), [bar(8), bar(14), bar(20)]
     query, outline = rows(0.3), bar(13)
-    rule = OutlineRule(mode=mode, weight=0.3)
+    rule = SilhouetteRule(mode=mode, weight=0.3)
     fitted = similarities(query, [outline], ["a"], gallery, outlines, ITEMS).fused(rule)[0]
     hits = [Hit(item, item, float(vector @ query[0])) for item, vector in zip(ITEMS, gallery, strict=True)]
-    on_device = outlines_for(rule, {i: o[None] for i, o in zip(ITEMS, outlines, strict=True)}).rerank(hits, outline)
+    on_device = silhouettes_for(rule, {i: o[None] for i, o in zip(ITEMS, outlines, strict=True)}).rerank(hits, outline)
     assert {hit.item_id: pytest.approx(hit.score, abs=1e-6) for hit in on_device} == dict(
         zip(ITEMS, fitted, strict=True)
     )
@@ -92,21 +92,21 @@ def test_only_the_nearest_by_vector_are_ranked_anew():
     cosine = np.linspace(0.9, 0.1, count, dtype=np.float32)[None]
     overlap = np.linspace(0.0, 1.0, count, dtype=np.float32)[None]
     similar = Similarities(cosine, overlap, overlap, np.array([0]))
-    fused = similar.fused(OutlineRule(mode="iou_only"))[0]
+    fused = similar.fused(SilhouetteRule(mode="iou_only"))[0]
     assert fused.argmax() == RERANKED - 1
     assert (fused[RERANKED:] == -1).all()
 
 
 def test_open_set_scores_are_fused_as_a_device_fuses_them():
     whole, half = np.full(512, 255, np.uint8), np.repeat([255, 0], 256).astype(np.uint8)
-    known = outlines_for(OutlineRule(weight=0.5), {"whole": whole[None], "half": half[None]})
+    known = silhouettes_for(SilhouetteRule(weight=0.5), {"whole": whole[None], "half": half[None]})
     scores = np.array([0.85, 0.8, 0.7], np.float32)
-    assert reranked(scores, ["half", "whole", "none"], known, whole) == pytest.approx([0.675, 0.9, 0.7])
+    assert rerank_scores(scores, ["half", "whole", "none"], known, whole) == pytest.approx([0.675, 0.9, 0.7])
 
 
 def test_what_is_not_ranked_anew_is_out_of_reach():
     items = [f"item-{i:02}" for i in range(RERANKED + 2)]
-    known = outlines_for(OutlineRule(weight=0.5), {})
-    fused = reranked(np.linspace(0.9, 0.1, len(items), dtype=np.float32), items, known, np.full(512, 255, np.uint8))
+    known = silhouettes_for(SilhouetteRule(weight=0.5), {})
+    fused = rerank_scores(np.linspace(0.9, 0.1, len(items), dtype=np.float32), items, known, np.full(512, 255, np.uint8))
     assert fused[-2:].tolist() == [-1.0, -1.0]
     assert fused[0] == pytest.approx(0.9)

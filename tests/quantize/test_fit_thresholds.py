@@ -6,7 +6,7 @@ import pytest
 from edge.manifest import OpenSet
 from edge.types import Category
 from quantize import fit_thresholds as openset
-from quantize.fit_thresholds import Answers, Asked
+from quantize.fit_thresholds import Predictions, ScoredCrop
 
 ITEMS = {"box": [f"box-{n}" for n in range(10)], "can": [f"can-{n}" for n in range(10)]}
 
@@ -19,7 +19,7 @@ def crops(rng, apart=0.3, each=12):
             for _ in range(each):
                 scores = rng.normal(0.8 - apart + closeness, 0.04, 10).astype(np.float32)
                 scores[number] = rng.normal(0.8, 0.04)
-                asked.append(Asked(item, [Category(category, 0.9)], {category: scores}))
+                asked.append(ScoredCrop(item, [Category(category, 0.9)], {category: scores}))
     return asked
 
 
@@ -28,14 +28,14 @@ def sigmoid(rule: OpenSet, score):
 
 
 def test_a_left_out_item_is_unknown_and_its_neighbour_is_the_nearest():
-    crop = Asked("box-0", [Category("box", 0.9)], {"box": np.array([0.9, 0.6] + [0.1] * 8, np.float32)})
+    crop = ScoredCrop("box-0", [Category("box", 0.9)], {"box": np.array([0.9, 0.6] + [0.1] * 8, np.float32)})
     assert openset.answer(crop, ITEMS, set()) == ("box", pytest.approx(0.9), True, True)
     assert openset.answer(crop, ITEMS, {"box-0"}) == ("box", pytest.approx(0.6), False, False)
     assert openset.answer(crop, ITEMS, set(ITEMS["box"])) == ("", -1.0, False, False)
 
 
 def test_an_item_that_the_gallery_never_had_is_unknown_in_every_round():
-    crop = Asked("box-new", [Category("box", 0.9)], {"box": np.array([0.9] + [0.1] * 9, np.float32)})
+    crop = ScoredCrop("box-new", [Category("box", 0.9)], {"box": np.array([0.9] + [0.1] * 9, np.float32)})
     answers = openset.leave_items_out([crop], ITEMS, rounds=5)
     assert not answers.known.any()
     assert not answers.right.any()
@@ -92,7 +92,7 @@ def test_where_nothing_unknown_comes_near_the_threshold_is_the_share_of_right_an
 
 def test_few_answers_keep_the_default_and_say_so():
     none = np.zeros(1, bool)
-    fit = openset.fit(Answers(np.array(["a"]), np.array(["box"]), np.array([0.9]), none, none), ["box"])["box"]
+    fit = openset.fit(Predictions(np.array(["a"]), np.array(["box"]), np.array([0.9]), none, none), ["box"])["box"]
     assert fit.open_set == OpenSet()
     assert "fewer than 20" in fit.rule
 

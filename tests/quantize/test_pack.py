@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edge.bundle.golden_probes import prove_stages
+from edge.bundle.golden_probes import run_probes
 from edge.errors import QuantizeError
 from edge.inference.stages import load_stages
 from edge.manifest import embedding_space_id, parse_manifest
@@ -34,7 +34,7 @@ def networks(exported, data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(networks, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "one"
-    pack.pack(pack.Order("one", 1, out), networks, data)
+    pack.pack(pack.PackOptions("one", 1, out), networks, data)
     return out
 
 
@@ -74,7 +74,7 @@ def test_provenance_names_tools_and_calibration(packed):
 
 def test_probes_pass_on_their_own_bundle_and_cover_every_category(packed):
     manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
-    proofs = prove_stages(packed, manifest.probes, load_stages(packed, manifest, "onnxruntime"))
+    proofs = run_probes(packed, manifest.probes, load_stages(packed, manifest, "onnxruntime"))
     assert 8 <= len(proofs) <= 32
     assert all(proof.passed for proof in proofs)
     assert {probe.category for probe in manifest.probes} == {"box", "can"}
@@ -82,7 +82,7 @@ def test_probes_pass_on_their_own_bundle_and_cover_every_category(packed):
 
 
 def test_keeping_fp32_packs_both_forms(networks, data, tmp_path):
-    manifest = pack.pack(pack.Order("two", 2, tmp_path / "two", keep_both=True, with_probes=False), networks, data)
+    manifest = pack.pack(pack.PackOptions("two", 2, tmp_path / "two", keep_both=True, with_probes=False), networks, data)
     assert manifest.classifier is not None
     assert set(manifest.classifier.files) == {"fp32", "ort-u8"}
     assert manifest.runtimes == ["fp32", "ort-u8"]
@@ -108,7 +108,7 @@ def judged(networks, exported, data, tmp_path):
         int8.write_bytes(networks[0].forms["ort-u8"].read_bytes())
         spoil(int8)
         _, gates = build.evaluate(networks[0].spec, exported["classifier"], int8, data, policy.min_speedup)
-        ship, why, failed, waived = build.decide("classifier", gates, policy)
+        ship, why, failed, waived = build.choose_form("classifier", gates, policy)
         forms = {"fp32": exported["classifier"], "ort-u8": int8}
         return replace(networks[0], forms=forms, ship=ship, why=why, failed=failed, waived=waived)
 
@@ -117,14 +117,14 @@ def judged(networks, exported, data, tmp_path):
 
 def test_a_broken_int8_network_is_refused_by_the_names_of_its_gates(judged, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"failed gates.*classifier\.top1"):
-        pack.pack(pack.Order("three", 3, tmp_path / "three"), [judged(EAGER)], data)
+        pack.pack(pack.PackOptions("three", 3, tmp_path / "three"), [judged(EAGER)], data)
     assert not (tmp_path / "three").exists()
 
 
 def test_waived_gates_are_packed_and_recorded(judged, data, tmp_path):
     waived = frozenset({"classifier.top1", "classifier.flip_rate", "classifier.worst_class"})
     network = judged(replace(EAGER, waived=waived))
-    manifest = pack.pack(pack.Order("four", 4, tmp_path / "four", with_probes=False), [network], data)
+    manifest = pack.pack(pack.PackOptions("four", 4, tmp_path / "four", with_probes=False), [network], data)
     assert "classifier.top1" in manifest.waived
     assert manifest.classifier is not None
     assert manifest.classifier.ship == "ort-u8"
@@ -132,13 +132,13 @@ def test_waived_gates_are_packed_and_recorded(judged, data, tmp_path):
 
 def test_an_existing_folder_is_not_overwritten(networks, data, tmp_path):
     with pytest.raises(QuantizeError, match="expected a new folder"):
-        pack.pack(pack.Order("five", 5, tmp_path), networks, data)
+        pack.pack(pack.PackOptions("five", 5, tmp_path), networks, data)
 
 
 def test_a_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
     blind = Data(data.samples, [], held_out_split="nothing")
     with pytest.raises(QuantizeError, match="probes: found 0"):
-        pack.pack(pack.Order("six", 6, tmp_path / "six"), networks, blind)
+        pack.pack(pack.PackOptions("six", 6, tmp_path / "six"), networks, blind)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +165,7 @@ def test_command_packs_a_bundle_of_three_stages(exported, data_folder, tmp_path,
     assert cli.main(arguments) == 0
     manifest = parse_manifest((tmp_path / "demo" / "bundle.json").read_text(), "bundle.json")
     assert manifest.detector is not None
-    assert manifest.detector.why == "asked for"
+    assert manifest.detector.why == "requested"
     assert "bundle demo" in capsys.readouterr().out
 
 
@@ -190,7 +190,7 @@ def joint(exported, networks, data, tmp_path_factory):
     """The same bundle, but the classifier has a part in the vectors."""
     folder = tmp_path_factory.mktemp("joint")
     classifier = build_network("classifier", exported["describing"], folder, data, EAGER, quiet)
-    pack.pack(pack.Order("joint", 2, folder / "bundle", classifier_share=0.4), [classifier, networks[1]], data)
+    pack.pack(pack.PackOptions("joint", 2, folder / "bundle", classifier_share=0.4), [classifier, networks[1]], data)
     return folder / "bundle"
 
 
@@ -202,30 +202,30 @@ def test_a_classifiers_part_in_the_vectors_is_packed_gated_and_proven(joint, pac
     assert embedder.space_id != plain.embedders[0].space_id
     assert {"top1", "cosine_mean", "cosine_p1"} <= set(manifest.evaluation["classifier"]["gates"])
     assert {len(probe.embedding_i8) for probe in manifest.probes} == {24}
-    proofs = prove_stages(joint, manifest.probes, load_stages(joint, manifest, "onnxruntime"))
+    proofs = run_probes(joint, manifest.probes, load_stages(joint, manifest, "onnxruntime"))
     assert all(proof.passed for proof in proofs)
 
 
 def test_rules_are_fitted_on_galleries_as_the_bundle_asks_for_them(packed, networks, data, tmp_path):
-    pack.pack(pack.Order("apart", 2, tmp_path / "apart", gathering=0.0, with_probes=False), networks, data)
+    pack.pack(pack.PackOptions("apart", 2, tmp_path / "apart", gathering=0.0, with_probes=False), networks, data)
     apart, gathered = (
         parse_manifest((folder / "bundle.json").read_text(), "bundle.json").embedders[0]
         for folder in (tmp_path / "apart", packed)
     )
-    assert (apart.gathering, gathered.gathering) == (0.0, pack.GATHERING)
+    assert (apart.gathering, gathered.gathering) == (0.0, pack.DEFAULT_GATHERING)
     assert apart.space_id == gathered.space_id
     assert apart.open_set["box"] != gathered.open_set["box"]
 
 
 def test_an_embedder_that_is_taken_over_keeps_the_classifier_that_has_a_part_in_it(joint, networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"found a new classifier, expected a new embedder, too"):
-        pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint, classifier_share=0.0), [networks[0]], data)
+        pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint, classifier_share=0.0), [networks[0]], data)
 
 
 def test_an_embedder_that_is_packed_anew_on_a_base_takes_the_same_part_from_its_classifier(
     joint, networks, data, tmp_path
 ):
-    pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint), [networks[1]], data)
+    pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint), [networks[1]], data)
     before, after = (
         parse_manifest((folder / "bundle.json").read_text(), "bundle.json").embedders[0]
         for folder in (joint, tmp_path / "next")
@@ -236,7 +236,7 @@ def test_an_embedder_that_is_packed_anew_on_a_base_takes_the_same_part_from_its_
 
 def test_a_share_that_no_embedder_takes_is_refused(joint, networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"found a classifier's share of 0.4 and no embedder"):
-        pack.pack(pack.Order("next", 3, tmp_path / "next", base=joint, classifier_share=0.4), networks[:1], data)
+        pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint, classifier_share=0.4), networks[:1], data)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_share_out_of_range_is_refused_before_anything_is_done(option, text, t
 
 def test_a_share_for_a_classifier_that_describes_nothing_is_refused(networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"found a classifier that does not describe"):
-        pack.pack(pack.Order("joint", 2, tmp_path / "joint", classifier_share=0.4), networks, data)
+        pack.pack(pack.PackOptions("joint", 2, tmp_path / "joint", classifier_share=0.4), networks, data)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def outlined(exported, networks, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outlined")
     policy = Policy(precision="fp32")
     localiser = build_network("localiser", exported["localiser"], folder, data, policy, quiet)
-    pack.pack(pack.Order("outlined", 2, folder / "bundle"), [localiser, *networks], data)
+    pack.pack(pack.PackOptions("outlined", 2, folder / "bundle"), [localiser, *networks], data)
     return folder / "bundle"
 
 

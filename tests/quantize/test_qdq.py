@@ -32,8 +32,8 @@ def int8(exported, data, tmp_path):
 
 def test_int8_agrees_with_fp32_and_every_convolution_is_fused(exported, int8, data):
     path, record = int8
-    assert qdq.audit(path).share == 1.0
-    assert qdq.audit(path).int8 == 4
+    assert qdq.measure_fusion(path).share == 1.0
+    assert qdq.measure_fusion(path).int8 == 4
     assert record["relative_error"] < 0.1
     assert record["calibration_images"] == 24
     batch = np.stack([read_image(s.path) for s in data.samples[:20]])
@@ -73,17 +73,17 @@ def test_digest_changes_with_one_pixel_and_with_the_preprocessing(exported, tmp_
     picture = np.full((8, 8, 3), 90, np.uint8)
     path = tmp_path / "picture.png"
     path.write_bytes(encode_image(picture, ".png"))
-    before = calibrate.digest([path], spec)
-    assert before == calibrate.digest([path], spec)
-    assert before != calibrate.digest([path], spec.model_copy(update={"fill": 0}))
+    before = calibrate.calibration_digest([path], spec)
+    assert before == calibrate.calibration_digest([path], spec)
+    assert before != calibrate.calibration_digest([path], spec.model_copy(update={"fill": 0}))
     picture[3, 3, 0] = 91
     path.write_bytes(encode_image(picture, ".png"))
-    assert before != calibrate.digest([path], spec)
+    assert before != calibrate.calibration_digest([path], spec)
 
 
 def test_no_calibration_pictures_is_our_error(exported):
     with pytest.raises(QuantizeError, match="no calibration pictures"):
-        calibrate.observe(exported["classifier"], [])
+        calibrate.collect_histograms(exported["classifier"], [])
 
 
 def test_histogram_grows_without_losing_counts():

@@ -79,11 +79,11 @@ def test_the_fused_int8_kernel_computes_what_the_graph_says_for_the_brightest_in
     onnx.save(model, tmp_path / "fp32.onnx")
     batch = np.ones((1, shape[1] * group, 4, 4), np.float32)
     qdq.prepare(tmp_path / "fp32.onnx", tmp_path / "prepared.onnx")
-    histograms = calibrate.observe(tmp_path / "prepared.onnx", [batch])
+    histograms = calibrate.collect_histograms(tmp_path / "prepared.onnx", [batch])
     ranges = {name: histogram.range(100.0) for name, histogram in histograms.items()}
-    qdq.emit(tmp_path / "prepared.onnx", ranges, {}, tmp_path / "int8.onnx", saturates=True)
+    qdq.write_int8(tmp_path / "prepared.onnx", ranges, {}, tmp_path / "int8.onnx", saturates=True)
     fused, literal = (run(tmp_path / "int8.onnx", batch, level) for level in ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL"))
-    assert qdq.audit(tmp_path / "int8.onnx").int8 >= 1
+    assert qdq.measure_fusion(tmp_path / "int8.onnx").int8 >= 1
     np.testing.assert_allclose(fused, literal, atol=literal.max() / 255 * 1.01)
 
 

@@ -13,7 +13,7 @@ from edge.manifest import Head, Preprocess
 from tests.trainer.toy import BACKBONE, INPUT, classifier_recipe, embedder_recipe
 from trainer import distributed
 from trainer.losses.classification_and_metric import CosineSoftmax, giou, pair_losses, quality_focal
-from trainer.models.backbone import Trunk, in_training
+from trainer.models.backbone import Trunk, training_mode
 from trainer.models.networks import ModelCard, build_model
 from trainer.tasks.classifier import train_classifier
 from trainer.tasks.embedder import EmbedderTask, train_embedders
@@ -68,9 +68,9 @@ def step(kind: str) -> dict[str, torch.Tensor]:
     model = build_model(card_of(kind)).train()
     x = torch.randn(8, 3, INPUT["height"], INPUT["width"])
     whole = {"x": x, "label": torch.tensor([0, 0, 1, 1, 2, 2, 1, 0])}
-    mine = torch.from_numpy(distributed.share(np.arange(8)))
+    mine = torch.from_numpy(distributed.shard(np.arange(8)))
     torch.manual_seed(4)  # of the dropout
-    with in_training([part for part in model.modules() if isinstance(part, Trunk)], None):
+    with training_mode([part for part in model.modules() if isinstance(part, Trunk)], None):
         loss = loss_of(kind, model, distributed.gather_batch({key: value[mine] for key, value in whole.items()}))
         loss.backward()
     distributed.average_gradients(model)
@@ -81,10 +81,10 @@ def step(kind: str) -> dict[str, torch.Tensor]:
 def together(index: Path, out: Path, environment: dict[str, str]) -> None:
     """One of several processes: gradients into OUT/RANK.pt, a training into OUT/RANK."""
     torch.set_num_threads(1)
-    with distributed.joined(environment):
+    with distributed.process_group(environment):
         rank = str(distributed.rank())
         found = {kind: step(kind) for kind in ("classifier", "embedder", "detector")}
-        torch.save(found | {"seed": distributed.own_seed(7)}, out / f"{rank}.pt")
+        torch.save(found | {"seed": distributed.rank_seed(7)}, out / f"{rank}.pt")
         train_classifier(classifier_recipe(index, epochs=2, augment=PLAIN), out / rank)
 
 

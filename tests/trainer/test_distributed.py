@@ -59,7 +59,7 @@ def test_two_processes_find_the_gradients_and_statistics_of_one(runs, kind):
 
 def test_each_process_varies_pictures_by_a_seed_of_its_own(runs):
     assert [torch.load(runs / f"{rank}.pt", weights_only=True)["seed"] for rank in (0, 1)] == [(7, 0), (7, 1)]
-    assert distributed.own_seed(7) == (7,)
+    assert distributed.rank_seed(7) == (7,)
 
 
 def test_a_training_of_two_processes_ends_as_one_does_and_the_first_alone_writes(runs, tmp_path):
@@ -83,13 +83,13 @@ def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_to_the_very_same_end(run
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_an_error(monkeypatch):
-    monkeypatch.setattr(distributed, "processes", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(TrainError, match="found a batch of 7 pictures for 2 processes"):
-        distributed.share(np.arange(7))
+        distributed.shard(np.arange(7))
 
 
 def test_alone_nothing_is_shared():
     rows = torch.ones(3, 2)
     assert distributed.gather_rows(rows) is rows
-    assert distributed.told_by_first("found") == "found"
-    assert distributed.share(np.arange(7)).tolist() == list(range(7))
+    assert distributed.broadcast_from_rank0("found") == "found"
+    assert distributed.shard(np.arange(7)).tolist() == list(range(7))

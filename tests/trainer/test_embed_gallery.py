@@ -12,16 +12,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edge.build import open_serving_from
+from edge.build import load_models
 from edge.config.schema import EngineConfig
 from edge.errors import TrainError
-from edge.gallery.store import read_category, read_outlines, read_pictures
+from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
 from edge.imaging.image import decode_image, encode_image
 from edge.imaging.silhouette import cells
 from edge.inference.postprocess import unit_rows
 from edge.manifest import Head, Preprocess, embedding_space_id
 from tests.trainer.toy import write_crops
-from trainer.data.batches import read_samples
+from trainer.data.dataset import read_samples
 from trainer.embed_gallery import embed_gallery
 
 SPEC = Preprocess(width=16, height=16, crop_margin=0.1)
@@ -85,7 +85,7 @@ def test_a_store_per_category_with_vectors_labels_and_thumbnails(tmp_path):
     assert red.item_ids == red.labels == ("red-0", "red-1")
     vectors = red.vectors_i8 * red.scales[:, None]
     assert (vectors.argmax(axis=1) == 0).all()
-    thumbnail, _ = read_pictures(done.gallery.path("red"), "red-0")
+    thumbnail = read_thumbnail(done.gallery.path("red"), "red-0")
     assert decode_image(thumbnail, "thumbnail").shape == (20, 16, 3)
 
 
@@ -115,7 +115,7 @@ def test_a_device_searches_them_as_far_gathered_as_its_bundle_says(tmp_path, gat
     gallery = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery").gallery
     red = read_category(gallery.path("red"), space, 3)
     pictures = unit_rows(red.vectors_i8[red.row_item == 0] * red.scales[red.row_item == 0, None])
-    index = open_serving_from(tmp_path / "bundle", tmp_path / "gallery", EngineConfig()).indexes["red"]
+    index = load_models(tmp_path / "bundle", tmp_path / "gallery", EngineConfig()).indexes["red"]
     scores = [hits[0].score for hits in index.search(pictures, 1)]
     assert (min(scores) > 0.9999) == (gathering == 0.0)
     if gathering:  # nothing but the mean of an item is left
@@ -187,11 +187,11 @@ def test_a_bundle_with_a_localiser_stores_the_outline_of_each_picture(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     write_bundle(tmp_path / "bundle", ["red", "blue"])
     plain = embed_gallery(tmp_path / "bundle", samples, tmp_path / "plain")
-    assert read_outlines(plain.gallery.path("red")) == {}
+    assert read_silhouettes(plain.gallery.path("red")) == {}
     add_localiser(tmp_path / "bundle")
     (tmp_path / "data/red-0-0.png").write_bytes(encode_image(np.full((40, 32, 3), 100, np.uint8), ".png"))
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
-    outlines = read_outlines(done.gallery.path("red"))
+    outlines = read_silhouettes(done.gallery.path("red"))
     assert {item: rows.shape for item, rows in outlines.items()} == {"red-0": (5, 512), "red-1": (6, 512)}
     grid = cells(outlines["red-1"][0])  # the square is 24 x 32 in 32 x 40
     assert not grid[:, :9].any()

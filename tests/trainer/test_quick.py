@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.trainer.toy import classifier_recipe, detector_recipe, embedder_recipe, write_crops
 from trainer import cli
 from trainer.models.networks import load_card
-from trainer.quick import quickened
+from trainer.quick import shortened
 from trainer.recipe import load_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
 def test_crops_are_trained_on_smaller_and_the_device_sees_the_same(tmp_path):
     full = load_recipe(CONFIGS / "demo-embedder.yaml")
-    quick = quickened(full)
+    quick = shortened(full)
     assert quick.quick
     assert (quick.input.width, quick.input.height) == (96, 128)
     assert (quick.input.train_width, quick.input.train_height) == (64, 96)  # multiples of the stride, 16
@@ -27,17 +27,17 @@ def test_crops_are_trained_on_smaller_and_the_device_sees_the_same(tmp_path):
 
 def test_what_a_recipe_chose_to_train_on_stays(tmp_path):
     recipe = classifier_recipe(tmp_path, input={"width": 64, "height": 64, "train_width": 48})
-    assert quickened(recipe).input == recipe.input
+    assert shortened(recipe).input == recipe.input
     small = embedder_recipe(tmp_path, input={"width": 32, "height": 32}, backbone={"strides": [32]})
-    assert quickened(small).input.train_width == 32
+    assert shortened(small).input.train_width == 32
 
 
 def test_a_detector_is_trained_for_half_the_epochs_at_its_own_size():
     full = load_recipe(CONFIGS / "demo-detector.yaml")
-    quick = quickened(full)
+    quick = shortened(full)
     assert quick.optimiser.epochs == full.optimiser.epochs / 2
     assert quick.input == full.input
-    assert quickened(detector_recipe(Path(), epochs=1)).optimiser.epochs == 1
+    assert shortened(detector_recipe(Path(), epochs=1)).optimiser.epochs == 1
 
 
 def test_the_card_of_a_quick_run_says_so(tmp_path):

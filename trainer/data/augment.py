@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
-from trainer.data.region_confusion import region_confusion
 from trainer.recipe import Augment
 
 _NOISE = 1 << 20  # numbers
 
 
-def vary_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator) -> Image:
+def augment_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator) -> Image:
     """Cut a slightly wrong, turned and skewed part of a picture, in another light, at its size on the canvas."""
-    return vary_light(_warped(image_rgb, *_wrong_cut(image_rgb, spec, how, rng)), how, rng)
+    return augment_appearance(_warped(image_rgb, *_random_cut(image_rgb, spec, how, rng)), how, rng)
 
 
-def vary_masked(
+def augment_masked(
     image_rgb: Image,
     mask: NDArray[np.uint8],
     spec: Preprocess,
@@ -31,17 +31,17 @@ def vary_masked(
     rng: np.random.Generator,
     under_rgb: Image | None = None,
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Vary a picture as `vary_crop` does and its mask alike, the object laid on another picture where one is given."""
-    matrix, size = _wrong_cut(image_rgb, spec, how, rng)
+    """Vary a picture as `augment_crop` does and its mask alike, the object laid on another picture where one is given."""
+    matrix, size = _random_cut(image_rgb, spec, how, rng)
     content, cover = _warped(image_rgb, matrix, size), _warped(mask, matrix, size)
     if under_rgb is not None:
         below = cv2.resize(under_rgb, size, interpolation=cv2.INTER_AREA)
         share = cover[..., None].astype(np.float32) / 255.0
         content = np.asarray(np.rint(below + share * (content.astype(np.float32) - below)), np.uint8)
-    return vary_light(content, how, rng), cover
+    return augment_appearance(content, how, rng), cover
 
 
-def _wrong_cut(
+def _random_cut(
     image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], tuple[int, int]]:
     """The perspective map from a picture to its part, and that part's width and height on the canvas."""
@@ -77,7 +77,7 @@ def pad(contents: list[Image], spec: Preprocess) -> NDArray[np.uint8]:
     return canvases
 
 
-def confuse(contents: list[Image], spec: Preprocess, blocks: int, neighbourhood: int, seed: int) -> list[Image]:
+def confuse_regions(contents: list[Image], spec: Preprocess, blocks: int, neighbourhood: int, seed: int) -> list[Image]:
     """Region confusion of the contents alone: a border among the blocks would give the outline away."""
     full = np.stack([cv2.resize(content, (spec.width, spec.height)) for content in contents])
     x = torch.from_numpy(full).permute(0, 3, 1, 2).float()
@@ -89,7 +89,7 @@ def confuse(contents: list[Image], spec: Preprocess, blocks: int, neighbourhood:
     ]
 
 
-def vary_scene(
+def augment_scene(
     image_rgb: Image, boxes_px: FloatArray, spec: Preprocess, how: Augment, rng: np.random.Generator
 ) -> tuple[Image, FloatArray, NDArray[np.bool_]]:
     """Zoom, shift and flip a scene onto the model's canvas.
@@ -122,7 +122,7 @@ def vary_scene(
     return np.asarray(canvas, np.uint8), clipped.astype(np.float32), seen
 
 
-def vary_light(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
+def augment_appearance(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
     """Vary brightness, contrast, saturation and tint; blur, add noise, erase a rectangle."""
     if how.colour:
         canvas = np.asarray(cv2.transform(canvas, _colour_matrix(float(canvas.mean()), how.colour, rng)), np.uint8)
@@ -175,3 +175,69 @@ def canvases_to_input(canvases: NDArray[np.uint8], spec: Preprocess) -> Tensor:
     mean = torch.tensor(spec.mean).view(1, 3, 1, 1) * 255.0
     std = torch.tensor(spec.std).view(1, 3, 1, 1) * 255.0
     return x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def shuffled_positions(blocks: int, neighbourhood: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw where each block comes from.
+
+    Returns:
+        rows and columns, (blocks, blocks) each: the block at (y, x) of the result was at (rows[y, x], columns[y, x]).
+        A permutation; |rows[y, x] - y| and |columns[y, x] - x| stay below 2 * neighbourhood.
+    """
+    index = torch.arange(blocks)
+    jitter = torch.rand((2, blocks, blocks), generator=generator) * 2 * neighbourhood - neighbourhood
+    columns = (index[None, :] + jitter[0]).argsort(dim=1)  # in each row, along x
+    rows = (index[:, None] + jitter[1]).argsort(dim=0)  # then in each column, along y
+    return rows, columns.gather(0, rows)
+
+
+def region_confusion(
+    images: Tensor, blocks: int, neighbourhood: int, generator: torch.Generator, crop: float = 0.15
+) -> Tensor:
+    """Confuse the regions of a batch, each picture in its own way.
+
+    Args:
+        images: (n, c, h, w), h and w multiples of `blocks`.
+        blocks: along each axis.
+        neighbourhood: k of the shuffle, blocks; 0 leaves the blocks in place.
+        generator: of the randomness.
+        crop: the most that is cut off each axis of a block before it is scaled back; 0 keeps every pixel.
+    """
+    n, c, h, w = images.shape
+    size_y, size_x = h // blocks, w // blocks
+    tiles = images.unfold(2, size_y, size_y).unfold(3, size_x, size_x)  # n c B B y x
+    tiles = tiles.permute(0, 2, 3, 1, 4, 5).reshape(n, blocks * blocks, c, size_y, size_x)
+    if neighbourhood:
+        source = torch.stack([_flat_source(blocks, neighbourhood, generator) for _ in range(n)])
+        tiles = tiles[torch.arange(n)[:, None], source]
+    tiles = tiles.reshape(-1, c, size_y, size_x)
+    tiles = _flip_and_crop(tiles, crop, generator) if crop else _flip(tiles, generator)
+    tiles = tiles.reshape(n, blocks, blocks, c, size_y, size_x).permute(0, 3, 1, 4, 2, 5)
+    return tiles.reshape(n, c, h, w).contiguous(memory_format=torch.channels_last)
+
+
+def _flat_source(blocks: int, neighbourhood: int, generator: torch.Generator) -> Tensor:
+    rows, columns = shuffled_positions(blocks, neighbourhood, generator)
+    return (rows * blocks + columns).flatten()
+
+
+def _signs(count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, (count, 2), generator=generator) * 2 - 1
+
+
+def _flip(tiles: Tensor, generator: torch.Generator) -> Tensor:
+    signs = _signs(len(tiles), generator)
+    tiles = torch.where((signs[:, 0] < 0)[:, None, None, None], tiles.flip(3), tiles)
+    return torch.where((signs[:, 1] < 0)[:, None, None, None], tiles.flip(2), tiles)
+
+
+def _flip_and_crop(tiles: Tensor, crop: float, generator: torch.Generator) -> Tensor:
+    """Flip each tile or not along each axis, and scale a random part of it back to full size: one resampling."""
+    count = len(tiles)
+    scale = 1.0 - crop * torch.rand((count, 2), generator=generator)
+    shift = (torch.rand((count, 2), generator=generator) * 2 - 1) * (1.0 - scale)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = (scale * _signs(count, generator)).unbind(1)
+    theta[:, :, 2] = shift
+    grid = F.affine_grid(theta, list(tiles.shape), align_corners=False)
+    return F.grid_sample(tiles, grid, mode="bilinear", padding_mode="border", align_corners=False)

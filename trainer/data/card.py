@@ -1,4 +1,4 @@
-"""The data card: what a data set holds, and what is wrong with it. Pure: what was examined comes in as rows."""
+"""The data card: what a data set holds and what is wrong with it, as JSON values and as Markdown. Does no I/O."""
 
 from __future__ import annotations
 
@@ -14,44 +14,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.duplicates import NEAR_BITS, NEAR_COLOUR, Print, groups_of, near_pairs
+from trainer.data.duplicates import NEAR_BITS, NEAR_COLOUR, PerceptualHash, connected_groups, near_duplicates
 from trainer.sample import Layout
 
 CARD_FILE = "data_card.json"
 SCHEMA = 1
-_LISTED = 1000  # pairs, files and names of each kind that a card lists at most; all are counted
+_LINES = 20  # of each list on the page
+_LISTS = {
+    "unreadable": "Unreadable pictures",
+    "boxes_outside": "Boxes that reach outside their picture (clipped)",
+    "boxes_empty": "Boxes outside their picture or without area (left out)",
+    "notes": "Left out by the reader",
+}
+_LISTED = 1000  # pairs, files and names of each kind that a card lists at most; it counts all
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture, or one crop of it, as it was examined."""
+    """One examined picture, or one crop of it."""
 
     path: Path
     split: str
     objects: tuple[tuple[str, str], ...]  # category and item of each
-    look: Print | None = None  # None: it could not be read
-    digest: str = ""  # of the file's bytes; none: not known
+    phash: PerceptualHash | None = None  # None: it could not be read
+    digest: str = ""  # of the file's bytes; empty: not known
 
 
 @dataclass(slots=True)
 class Findings:
-    """What was noticed on the way."""
+    """What examining a data set found beside its pictures."""
 
     source: str
     layout: Layout | None = None
-    true_boxes: bool = False  # objects were cut out by boxes that people drew
+    true_boxes: bool = False  # objects are cut out by boxes that people drew
     unreadable: list[str] = field(default_factory=list)
     boxes_outside: list[str] = field(default_factory=list)  # clipped
     boxes_empty: list[str] = field(default_factory=list)  # left out
-    oddities: dict[str, list[str]] = field(default_factory=dict)  # files by what is odd: 16 bit, CMYK, animated ..
+    oddities: dict[str, list[str]] = field(default_factory=dict)  # files by oddity: 16 bit, CMYK, animated, …
     notes: list[str] = field(default_factory=list)
 
 
 def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
-    """Describe a data set; everything in it can be written as JSON."""
+    """Return the data card of a data set; every value can be written as JSON."""
     base = shared_folder(rows)
-    read = [row for row in rows if row.look is not None]
-    pairs, bits = near_pairs([row.look for row in read if row.look is not None])
+    read = [row for row in rows if row.phash is not None]
+    pairs, bits = near_duplicates([row.phash for row in read if row.phash is not None])
     if found.true_boxes:  # several objects of one scene may be alike
         apart = np.array([(read[a].path, read[a].split) != (read[b].path, read[b].split) for a, b in pairs], bool)
         pairs, bits = pairs[apart], bits[apart]
@@ -64,22 +71,22 @@ def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
         "true_boxes": found.true_boxes,
         "splits": {split: _counts([row for row in rows if row.split == split]) for split in _splits(rows)},
         "balance": {split: _balance([row for row in rows if row.split == split]) for split in _splits(rows)},
-        "one_picture": _scarce(rows),
+        "one_picture": _one_picture_items(rows),
         "not_in_train": _not_in_train(rows),
         "alike_names": alike_names(item for _, item in items) + alike_names({category for category, _ in items}),
-        "shared_names": _shared(items),
-        "unreadable": _short(found.unreadable, base),
-        "boxes_outside": _short(found.boxes_outside, base),
-        "boxes_empty": _short(found.boxes_empty, base),
-        "oddities": {kind: _short(files, base) for kind, files in sorted(found.oddities.items())},
-        "notes": _short(found.notes, base),
+        "shared_names": _items_in_several_categories(items),
+        "unreadable": _count_and_first(found.unreadable, base),
+        "boxes_outside": _count_and_first(found.boxes_outside, base),
+        "boxes_empty": _count_and_first(found.boxes_empty, base),
+        "oddities": {kind: _count_and_first(files, base) for kind, files in sorted(found.oddities.items())},
+        "notes": _count_and_first(found.notes, base),
         "duplicates": describe_pairs(read, pairs, [f"{b} bits" for b in bits.tolist()], base)
         | {"rule": f"at most {NEAR_BITS} of 64 hash bits and {NEAR_COLOUR:g} grey levels apart"},
     }
 
 
 def shared_folder(rows: Sequence[Row]) -> str:
-    """The folder that all pictures lie in, with a slash at its end: cards name files from there."""
+    """Return the deepest folder that holds all pictures, with a slash at its end; cards name files relative to it."""
     folders = {str(row.path.parent) for row in rows}
     return os.path.commonpath(folders) + os.sep if folders else ""
 
@@ -88,8 +95,8 @@ def _splits(rows: Sequence[Row]) -> list[str]:
     return sorted({row.split for row in rows})
 
 
-def _short(texts: list[str], base: str) -> dict[str, Any]:
-    """How many, and the first of them without the folder that all share."""
+def _count_and_first(texts: list[str], base: str) -> dict[str, Any]:
+    """Return the count of texts and the first of them, without the shared folder."""
     return {"count": len(texts), "first": [text.replace(base, "") for text in texts[:_LISTED]]}
 
 
@@ -104,7 +111,7 @@ def _counts(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _balance(rows: Sequence[Row]) -> dict[str, Any]:
-    """How evenly the objects are spread; `effective` is the number of equal classes of the same entropy."""
+    """Return how evenly objects spread over items; `effective` is the number of equal classes of the same entropy."""
     counts = Counter("/".join(one) for row in rows for one in row.objects)
     if not counts:
         return {"items": {}}
@@ -119,14 +126,14 @@ def _balance(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _scarce(rows: Sequence[Row]) -> list[str]:
-    """Items with a single training picture: no pair can be made of it."""
+def _one_picture_items(rows: Sequence[Row]) -> list[str]:
+    """Return the items with a single training picture, from which no pair can be made."""
     counts = Counter("/".join(one) for row in rows if row.split == "train" for one in set(row.objects))
     return sorted(name for name, count in counts.items() if count == 1)
 
 
 def _not_in_train(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Of each other split, the items that training has none of: intended when classes are disjoint, else not."""
+    """Return, for each other split, the items missing from training; this is intended only for disjoint classes."""
     trained = {one for row in rows if row.split == "train" for one in row.objects}
     if not trained:
         return {}
@@ -140,34 +147,36 @@ def _not_in_train(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def alike_names(names: Iterable[str]) -> list[list[str]]:
-    """Names that differ in case, spaces, hyphens, underscores or Unicode form only, and so may be one class."""
+    """Return groups of names that differ only in case, spaces, hyphens, underscores or Unicode form."""
     groups: dict[str, set[str]] = defaultdict(set)
     for name in names:
         groups[re.sub(r"[\s_\-\u2010-\u2015.]+", "", unicodedata.normalize("NFKC", name).casefold())].add(name)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
-def _shared(items: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """Item names that several categories have: an embedder of all categories takes them for one."""
+def _items_in_several_categories(items: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return item names that occur in several categories; an embedder of all categories takes them for one item."""
     categories: dict[str, list[str]] = defaultdict(list)
     for category, item in items:
         categories[item].append(category)
     return {item: found for item, found in categories.items() if len(found) > 1}
 
 
-def describe_pairs(rows: Sequence[Row], pairs: NDArray[np.int64], told: Sequence[str], base: str) -> dict[str, Any]:
-    """What pairs of nearly the same pictures mean: copies, leaks between splits, contradictions of names.
+def describe_pairs(
+    rows: Sequence[Row], pairs: NDArray[np.int64], distances: Sequence[str], base: str
+) -> dict[str, Any]:
+    """Describe pairs of near duplicates: copies, leaks between splits, and pictures with contradicting names.
 
     Args:
-        rows: that the pairs index.
+        rows: the pictures that the pairs index.
         pairs: (n, 2).
-        told: how near each pair is, for people.
-        base: that paths are shortened by.
+        distances: how near each pair is, as text.
+        base: prefix to remove from paths.
     """
     leaks: Counter[str] = Counter()
     listed: list[dict[str, Any]] = []
     contradictions = exact = 0
-    for (first, second), near in zip(pairs.tolist(), told, strict=True):
+    for (first, second), near in zip(pairs.tolist(), distances, strict=True):
         a, b = rows[first], rows[second]
         is_exact = bool(a.digest) and a.digest == b.digest
         is_leak = a.split != b.split
@@ -184,11 +193,11 @@ def describe_pairs(rows: Sequence[Row], pairs: NDArray[np.int64], told: Sequence
                 "contradicts": contradicts,
             }
         )
-    listed.sort(key=lambda pair: not (pair["leak"] or pair["contradicts"]))  # what matters first, else as near
+    listed.sort(key=lambda pair: not (pair["leak"] or pair["contradicts"]))  # leaks and contradictions first
     return {
         "pairs": len(pairs),
         "same_file": exact,
-        "groups": len(groups_of(pairs, len(rows))),
+        "groups": len(connected_groups(pairs, len(rows))),
         "leaks": {key: count for key, count in sorted(leaks.items()) if count},
         "contradictions": contradictions,
         "first": listed[:_LISTED],
@@ -196,7 +205,7 @@ def describe_pairs(rows: Sequence[Row], pairs: NDArray[np.int64], told: Sequence
 
 
 def summary(card: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a card, without its lists."""
+    """Return the numbers of a card, without its lists."""
     counted = {key: card[key]["count"] for key in ("unreadable", "boxes_outside", "boxes_empty", "notes")}
     alike = {key: card[key] for key in ("source", "layout", "pictures", "splits", "true_boxes", "alike_names")}
     pairs = {kind: _numbers(card[kind]) for kind in ("duplicates", "embedding_duplicates") if kind in card}
@@ -206,3 +215,59 @@ def summary(card: dict[str, Any]) -> dict[str, Any]:
 
 def _numbers(pairs: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in pairs.items() if key != "first"}
+
+
+def to_markdown(card: dict[str, Any]) -> str:
+    """Return the card as a Markdown page."""
+    lines = [f"# Data card: {card['source']}", "", f"Layout {card['layout']}, {card['pictures']} pictures."]
+    if card["true_boxes"]:
+        lines += ["Objects are cut out by boxes that people drew."]
+    lines += ["", "| split | pictures | objects | categories | items | least | median | most | effective |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for split, counts in card["splits"].items():
+        balance = card["balance"][split]
+        spread = [str(balance.get(key, "")) for key in ("least", "median", "most", "effective")]
+        lines.append(f"| {split} | {' | '.join([*(str(v) for v in counts.values()), *spread])} |")
+    lines += [
+        "",
+        "Least, median and most count the objects of an item. Effective is the number of equally frequent items with "
+        "the same entropy.",
+        "",
+    ]
+    for kind, title in (("duplicates", "Near duplicates"), ("embedding_duplicates", "Duplicates to the model")):
+        if kind in card:
+            lines += _pairs(title, card[kind])
+    for key, title in _LISTS.items():
+        lines += _list(title, card[key]["first"], card[key]["count"])
+    for kind, files in card["oddities"].items():
+        lines += _list(f"Pictures that are {kind}", files["first"], files["count"])
+    lines += _list("Items with a single training picture (no pair can be made)", card["one_picture"])
+    lines += _list("Names that may be one class", [", ".join(names) for names in card["alike_names"]])
+    shared = [f"{item}: {', '.join(found)}" for item, found in card["shared_names"].items()]
+    lines += _list("Item names used in several categories", shared)
+    for split, names in card["not_in_train"].items():
+        lines += _list(f"Items of {split} without training pictures", names)
+    return "\n".join(lines) + "\n"
+
+
+def _list(title: str, texts: Sequence[str], count: int | None = None) -> list[str]:
+    count = len(texts) if count is None else count
+    if not count:
+        return []
+    more = [f"* … and {count - _LINES} more"] if count > _LINES else []
+    return [f"## {title}: {count}", "", *(f"* {text}" for text in texts[:_LINES]), *more, ""]
+
+
+def _pairs(title: str, pairs: dict[str, Any]) -> list[str]:
+    leaks = ", ".join(f"{count} {key}" for key, count in pairs["leaks"].items()) or "none"
+    counts = f"Same file: {pairs['same_file']}. Between splits: {leaks}. Different names: {pairs['contradictions']}."
+    lines = [
+        f"## {title}: {pairs['pairs']} pairs in {pairs['groups']} groups",
+        "",
+        f"Rule: {pairs['rule']}. {counts}",
+        "",
+    ]
+    for pair in pairs["first"][:_LINES]:
+        marks = " **leak**" * pair["leak"] + " **other name**" * pair["contradicts"]
+        lines.append(f"* {pair['a']} = {pair['b']} ({pair['near']}){marks}")
+    return [*lines, ""]

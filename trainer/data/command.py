@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge.durable import write_durably
-from edge.errors import TrainError
+from edge.errors import CaptureError, TrainError
+from edge.imaging.contact_sheet import Card, contact_sheet
 from edge.imaging.image import encode_image
-from trainer.data.card import CARD_FILE, make_card, shared_folder, summary
-from trainer.data.card_page import pair_sheet, to_markdown
+from edge.types import Image
+from trainer.data.card import CARD_FILE, make_card, shared_folder, summary, to_markdown
 from trainer.data.dataset import samples_of
+from trainer.data.decode import read_picture
 from trainer.data.examine import examine_listing
 from trainer.data.formats import read_listing
 from trainer.recipe import Split
@@ -29,35 +32,35 @@ def describe_data(
     model: Path | None = None,
     least: float = 0.97,
 ) -> dict[str, Any]:
-    """Examine a data set.
+    """Examine a data set and write its data card.
 
     Args:
-        path: of any layout.
-        out: folder for data_card.json, data_card.md and pictures of pairs; None: nothing is written.
+        path: a data set of any layout.
+        out: folder for data_card.json, data_card.md and sheets of duplicate pairs; None: write nothing.
         root: see trainer.data.formats.read_listing.
-        layout: None: found out.
-        split: None: as the data set has it.
-        model: run folder of a classifier or embedder that compares pictures as well; None: the hash alone.
-        least: cosine from which it takes two for the same.
+        layout: None: detect it.
+        split: how to split the pictures; None: as the data set does.
+        model: run folder of a classifier or embedder that looks for duplicates, too; None: only the hash does.
+        least: cosine from which the model takes two pictures for the same.
 
     Returns:
-        the card's numbers.
+        the numbers of the card.
 
     Raises:
-        TrainError: nothing is found, or the model is none that compares.
+        TrainError: the data set has no picture, or the model is a detector.
     """
     started = time.monotonic()
     listing = read_listing(path, root, layout, published=split is not None and split.how == "published")
     rows, found = examine_listing(listing, path.resolve().name, split)
     if not rows:
-        raise TrainError(f"{path}: found no picture, expected some of layout {listing.layout}")
+        raise TrainError(f"{path}: holds no picture of layout {listing.layout}")
     card = make_card(rows, found)
     card["pictures_per_s"] = round(len(rows) / (time.monotonic() - started), 1)
     base = shared_folder(rows)
     if model is not None:
-        from trainer.data.embedding_duplicates import alike_to_model
+        from trainer.data.embedding_duplicates import find_embedding_duplicates
 
-        card["embedding_duplicates"] = alike_to_model(samples_of(listing, split), model, least, base)
+        card["embedding_duplicates"] = find_embedding_duplicates(samples_of(listing, split), model, least, base)
     if out is not None:
         _write(out, card, Path(base))
     return summary(card) | {"pictures_per_s": card["pictures_per_s"], "out": None if out is None else str(out)}
@@ -71,3 +74,20 @@ def _write(out: Path, card: dict[str, Any], base: Path) -> None:
         sheet = pair_sheet(card.get(kind, {}).get("first", []), base)
         if sheet is not None:
             write_durably(out / f"{kind}.png", encode_image(sheet, ".png"))
+
+
+def pair_sheet(pairs: Sequence[dict[str, Any]], base: Path, most: int = 60) -> Image | None:
+    """Draw pairs side by side: red if their names differ, grey if only their splits do; None without pairs."""
+    cards = []
+    for pair in pairs[:most]:
+        try:
+            first, second = (read_picture(base / pair[key])[0] for key in ("a", "b"))
+        except CaptureError:
+            continue
+        colour = False if pair["contradicts"] else None if pair["leak"] else True
+        cards.append(Card(first, second, _tail(pair["a"]), f"{pair['near']}: {_tail(pair['b'])}", colour))
+    return contact_sheet(cards, []) if cards else None
+
+
+def _tail(path: str) -> str:
+    return path[-32:]

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import Image
-from trainer.data.augment import canvases_to_input, pad, vary_crop
-from trainer.data.batches import Sample, choose, load_canvases, load_pictures, read_samples, require_each
+from trainer.data.augment import canvases_to_input, pad, augment_crop
+from trainer.data.dataset import choose, read_samples
+from trainer.data.pictures import load_canvases, load_pictures, require_each
 from trainer.recipe import Augment, CropData
+from trainer.sample import Sample
 
 Module = TypeVar("Module", bound=nn.Module)
 _STATISTICS = 1280  # pictures that batch norm's statistics are taken from
@@ -39,7 +41,7 @@ class Crops:
     gallery: list[Sample]  # catalogue pictures, where the data has any
     gallery_canvases: NDArray[np.uint8]
     skipped: list[str]
-    refitted: list[str] = field(default_factory=list)  # boxes of train that were clipped to their picture
+    clipped: list[str] = field(default_factory=list)  # boxes of train that were clipped to their picture
 
     def category_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
         """The category of each sample as a number."""
@@ -53,14 +55,14 @@ class Crops:
 
     def vary(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> list[Image]:
         """Varied training pictures, each as large as it lies on the canvas."""
-        return [vary_crop(self.images[i], self.train_spec, how, rng) for i in indices]
+        return [augment_crop(self.images[i], self.train_spec, how, rng) for i in indices]
 
     def to_input(self, contents: list[Image]) -> Tensor:
         """Varied pictures as the network's input."""
         return canvases_to_input(pad(contents, self.train_spec), self.train_spec)
 
     def train_canvases(self, part: slice = slice(None)) -> NDArray[np.uint8]:
-        """The training pictures as the device would see them, but for their having been shrunk once before."""
+        """The training pictures as the device would see them, but for their having been shrink_to once before."""
         return np.stack([to_canvas(self.spec, image)[0] for image in self.images[part]])
 
     def of_category(self, name: str) -> Crops:
@@ -138,11 +140,11 @@ def load_crops(
         gallery,
         gallery_canvases,
         pictures.skipped + val_skipped + gallery_skipped,
-        pictures.refitted,
+        pictures.clipped,
     )
 
 
-def settled_if_better(module: Module, crops: Crops, seed: int, metric: Callable[[Module], float]) -> Module:
+def recalibrate_bn(module: Module, crops: Crops, seed: int, metric: Callable[[Module], float]) -> Module:
     """Give the network with its statistics settled, unless the trained ones do better on the validation crops.
 
     Measured on the 296 groceries of `val`: MobileNetV2's items went from 79.4 to 81.4 % and its categories from 87.5 to
@@ -151,12 +153,12 @@ def settled_if_better(module: Module, crops: Crops, seed: int, metric: Callable[
     if crops.train_spec == crops.spec:
         return module
     settled = copy.deepcopy(module)
-    settle_statistics(settled, crops, seed)
+    recompute_bn_statistics(settled, crops, seed)
     return settled if not crops.val or metric(settled) >= metric(module) else module
 
 
 @torch.no_grad()
-def settle_statistics(module: nn.Module, crops: Crops, seed: int, batch: int = 64) -> None:
+def recompute_bn_statistics(module: nn.Module, crops: Crops, seed: int, batch: int = 64) -> None:
     """Take batch norm's statistics anew from pictures as the device sees them, where training saw smaller ones.
 
     Objects are larger on the canvases of training, and activations differ (Touvron et al. 2019, §3).
@@ -169,14 +171,14 @@ def settle_statistics(module: nn.Module, crops: Crops, seed: int, batch: int = 6
         norm.train()
     order = np.random.default_rng(seed).permutation(len(crops.images))[:_STATISTICS]
     order = order[: len(order) // batch * batch or None]  # a rest of a few pictures would count as much as a batch
-    answers(module, np.stack([to_canvas(crops.spec, crops.images[i])[0] for i in order]), crops.spec, batch)
+    predict(module, np.stack([to_canvas(crops.spec, crops.images[i])[0] for i in order]), crops.spec, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
 @torch.no_grad()
-def answers(module: nn.Module, canvases: NDArray[np.uint8], spec: Preprocess, batch: int = 128) -> NDArray[np.float32]:
+def predict(module: nn.Module, canvases: NDArray[np.uint8], spec: Preprocess, batch: int = 128) -> NDArray[np.float32]:
     """Run a network of one output over evaluation canvases: (n, outputs)."""
     device = next(module.parameters()).device
     rows = [

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import TrainError
-from trainer.data.duplicates import join_alike
+from trainer.data.duplicates import near_duplicate_of
 from trainer.data.formats import read_listing
-from trainer.data.split import resplit, resplit_scenes
+from trainer.data.split import resplit, resplit_pictures
 from trainer.recipe import Split
-from trainer.sample import Boxed, Layout, Listing, NamedBox, Sample, Scene, held_out
+from trainer.sample import AnnotatedPicture, Layout, Listing, NamedBox, Sample, DetectionSample, default_split
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def read_samples(
         TrainError: missing, without a needed file or column, or empty.
     """
     listing = read_listing(source, root, layout, published=split is not None and split.how == "published")
-    _tell(listing)
+    _log_notes(listing)
     samples = samples_of(listing, split, cut_to_box=cut_to_box)
     if not samples:
         raise TrainError(f"{source}: found no picture, expected an index.csv, category/item/picture or boxes")
@@ -52,14 +52,14 @@ def samples_of(listing: Listing, split: Split | None = None, *, cut_to_box: bool
     """The pictures of single objects that a data set lists, divided anew where that is asked for."""
     samples = [sample if cut_to_box else replace(sample, box_px=None) for sample in listing.samples]
     for number, scene in enumerate(listing.scenes):
-        told = scene.split or held_out(number)
+        told = scene.split or default_split(number)
         samples += [Sample(scene.path, told, box.category, box.item, box_px=box.box_px) for box in scene.boxes]
     if split is None:
         return samples
-    return resplit(samples, split, join_alike(s.path for s in samples) if split.together else None)
+    return resplit(samples, split, near_duplicate_of(s.path for s in samples) if split.together else None)
 
 
-def _tell(listing: Listing) -> None:
+def _log_notes(listing: Listing) -> None:
     for note in listing.notes:
         log.warning("%s", note)
 
@@ -78,7 +78,7 @@ def read_scenes(
     least_visible: float = 0.0,
     layout: Layout | None = None,
     split: Split | None = None,
-) -> tuple[list[Scene], list[str]]:
+) -> tuple[list[DetectionSample], list[str]]:
     """List whole pictures with boxes.
 
     Args:
@@ -98,35 +98,35 @@ def read_scenes(
     """
     published = split is not None and split.how == "published"
     listing = read_listing(path, root, layout, published=published, boxed=True)
-    _tell(listing)
+    _log_notes(listing)
     names = ["object"] if class_agnostic else class_names(listing)
     position = {name: 0 if class_agnostic else i for i, name in enumerate(class_names(listing))}
     scenes = []
-    for one in divided_scenes(boxed_of(listing), split):
+    for one in split_pictures(annotated_pictures(listing), split):
         if splits is not None and one.split and one.split not in splits:
             continue
         seen = [box for box in one.boxes if box.visible >= least_visible]
         boxes = np.asarray([box.box_px for box in seen], np.float32).reshape(-1, 4)
         labels = np.asarray([position.get(box.item, 0) for box in seen], np.int64)
-        scenes.append(Scene(one.path, boxes, labels, one.split, one.level))
+        scenes.append(DetectionSample(one.path, boxes, labels, one.split, one.level))
     if not scenes:
         raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
     return scenes, names
 
 
-def divided_scenes(scenes: list[Boxed], split: Split | None) -> list[Boxed]:
+def split_pictures(scenes: list[AnnotatedPicture], split: Split | None) -> list[AnnotatedPicture]:
     """Whole pictures, divided anew where that is asked for."""
     if split is None:
         return scenes
-    return resplit_scenes(scenes, split, join_alike(s.path for s in scenes) if split.together else None)
+    return resplit_pictures(scenes, split, near_duplicate_of(s.path for s in scenes) if split.together else None)
 
 
-def boxed_of(listing: Listing) -> list[Boxed]:
+def annotated_pictures(listing: Listing) -> list[AnnotatedPicture]:
     """The whole pictures with boxes that a data set lists; those of single objects have one box."""
     if listing.scenes:
         return listing.scenes
     return [
-        Boxed(s.path, s.split, (NamedBox(s.box_px, s.item, s.category),))
+        AnnotatedPicture(s.path, s.split, (NamedBox(s.box_px, s.item, s.category),))
         for s in listing.samples
         if s.box_px is not None
     ]

@@ -12,20 +12,20 @@ from edge.imaging.image import decode_image
 from edge.types import Image
 
 _TIFF_MARKS = {b"II*\0": "<", b"MM\0*": ">"}
-_TURNED = range(5, 9)  # orientations of EXIF that swap width and height
+_SIDEWAYS = range(5, 9)  # orientations of EXIF that swap width and height
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274  # tags of TIFF 6.0
 _CMYK = 5  # of TIFF's PhotometricInterpretation
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PictureInfo:
     """What an encoded picture says of itself."""
 
     size_px: tuple[int, int] | None  # width and height, upright as it is decoded; None: only decoding tells
     oddities: tuple[str, ...] = ()  # of: 16 bit, CMYK, animated, several pages, transparent
 
 
-def read_picture(path: Path) -> tuple[Image, Facts]:
+def read_picture(path: Path) -> tuple[Image, PictureInfo]:
     """Decode a picture: 8 bits, RGB, upright, of an animation the first frame.
 
     Raises:
@@ -34,14 +34,14 @@ def read_picture(path: Path) -> tuple[Image, Facts]:
     return decode_picture(read_bytes(path), str(path))
 
 
-def decode_picture(data: bytes, where: str) -> tuple[Image, Facts]:
+def decode_picture(data: bytes, where: str) -> tuple[Image, PictureInfo]:
     """Decode a picture, see read_picture.
 
     Raises:
         CaptureError: empty, not a picture, or cut off.
     """
-    _refuse_cut_off(data, where)
-    return decode_image(data, where), facts_of(data)
+    _reject_truncated(data, where)
+    return decode_image(data, where), picture_info(data)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -56,7 +56,7 @@ def read_bytes(path: Path) -> bytes:
         raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def _refuse_cut_off(data: bytes, where: str) -> None:
+def _reject_truncated(data: bytes, where: str) -> None:
     """Some decoders fill in what is missing with grey, which a network would learn."""
     kind = kind_of(data)
     if kind is None:
@@ -77,7 +77,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     """
     data = read_bytes(path)
     try:
-        size = facts_of(data).size_px
+        size = picture_info(data).size_px
     except PictureError as error:
         raise CaptureError(f"{path}: {error}") from error
     if size is None:
@@ -86,7 +86,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def facts_of(data: bytes) -> Facts:
+def picture_info(data: bytes) -> PictureInfo:
     """What the header of a JPEG, PNG, WebP, GIF or TIFF says; of anything else, nothing.
 
     Raises:
@@ -94,12 +94,12 @@ def facts_of(data: bytes) -> Facts:
     """
     if data[:6] in (b"GIF87a", b"GIF89a"):
         frames = data.count(b"\x21\xf9\x04")  # graphic control extensions: one before each frame
-        return Facts(None, ("animated",) if frames > 1 else ())
+        return PictureInfo(None, ("animated",) if frames > 1 else ())
     if data[:4] in _TIFF_MARKS:
         return _tiff(data)
     kind = kind_of(data)
     if kind is None:
-        return Facts(None)
+        return PictureInfo(None)
     header = read_header(data, kind)
     size = (header.width, header.height)
     oddities: list[str] = []
@@ -111,7 +111,7 @@ def facts_of(data: bytes) -> Facts:
         oddities += ["animated"] * bool(data[20] & 2) + ["transparent"] * bool(data[20] & 16)
     elif kind == "jpeg" and _components(data) == 4:
         oddities.append("CMYK")
-    return Facts(size[::-1] if _orientation(data, kind) in _TURNED else size, tuple(oddities))
+    return PictureInfo(size[::-1] if _orientation(data, kind) in _SIDEWAYS else size, tuple(oddities))
 
 
 def _components(jpeg: bytes) -> int:
@@ -160,7 +160,7 @@ def _tags(tiff: bytes) -> tuple[dict[int, int], int]:
     return values, following
 
 
-def _tiff(data: bytes) -> Facts:
+def _tiff(data: bytes) -> PictureInfo:
     try:
         tags, following = _tags(data)
     except struct.error:
@@ -168,4 +168,4 @@ def _tiff(data: bytes) -> Facts:
     size = (tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0))
     oddities = ["16 bit"] * (tags.get(_BITS) == 16) + ["CMYK"] * (tags.get(_PHOTOMETRIC) == _CMYK)
     oddities += ["several pages"] * bool(following)
-    return Facts(size[::-1] if tags.get(_ORIENTATION, 1) in _TURNED else size, tuple(oddities))
+    return PictureInfo(size[::-1] if tags.get(_ORIENTATION, 1) in _SIDEWAYS else size, tuple(oddities))

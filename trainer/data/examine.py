@@ -1,4 +1,4 @@
-"""Every picture of a data set opened once: readable, odd, its boxes inside, and what it looks like."""
+"""Open every picture of a data set once: is it readable or odd, do its boxes fit, and what is its hash."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from tqdm import tqdm
 
 from edge.errors import CaptureError
 from trainer.data.card import Findings, Row
-from trainer.data.clip_boxes import fit_boxes
-from trainer.data.dataset import boxed_of, divided_scenes, samples_of
+from trainer.data.dataset import annotated_pictures, split_pictures, samples_of
 from trainer.data.decode import decode_picture, read_bytes
-from trainer.data.duplicates import Print, fingerprint
+from trainer.data.duplicates import PerceptualHash, perceptual_hash
+from trainer.data.pictures import clip_boxes
 from trainer.recipe import Split
-from trainer.sample import Listing, NamedBox, held_out
+from trainer.sample import Listing, NamedBox, default_split
 
-_CHUNK = 16  # pictures that a thread takes at a time
+_CHUNK = 16  # pictures that a thread takes at once
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One file, and what the data set says of it."""
+class _Listed:
+    """One file, and what the data set says about it."""
 
     path: Path
     split: str
     objects: tuple[tuple[str, str], ...]
     boxes: tuple[NamedBox, ...]
-    told_px: tuple[int, int] | None = None
+    declared_size_px: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What opening it said."""
+class _Examined:
+    """What opening the file showed."""
 
-    look: Print | None
+    phash: PerceptualHash | None
     digest: str = ""
     oddities: tuple[str, ...] = ()
     error: str = ""
@@ -53,65 +53,68 @@ def examine_listing(
     """Open every picture of a listing.
 
     Args:
-        listing: what the data set lists.
-        source: its name.
-        split: None: as the data set has it.
+        listing: contents of the data set.
+        source: name of the data set.
+        split: how to split the pictures; None: as the data set does.
         threads: None: one for each core.
+
+    Returns:
+        a row for each picture, and what else was found.
     """
     found = Findings(source, listing.layout, true_boxes=bool(listing.scenes), notes=list(listing.notes))
-    asked = list(_asked(listing, split))
+    listed = list(_listed_files(listing, split))
     rows = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        chunks = [asked[start : start + _CHUNK] for start in range(0, len(asked), _CHUNK)]
-        with tqdm(total=len(asked), desc=source, unit="picture") as bar:
-            for chunk, seen in zip(chunks, pool.map(_open_all, chunks), strict=True):
-                rows += [_note(one, what, found) for one, what in zip(chunk, seen, strict=True)]
+        chunks = [listed[start : start + _CHUNK] for start in range(0, len(listed), _CHUNK)]
+        with tqdm(total=len(listed), desc=source, unit="picture") as bar:
+            for chunk, examined in zip(chunks, pool.map(_open_all, chunks), strict=True):
+                rows += [_record(one, result, found) for one, result in zip(chunk, examined, strict=True)]
                 bar.update(len(chunk))
     return rows, found
 
 
-def _asked(listing: Listing, split: Split | None) -> Iterator[_Asked]:
-    """Each file once."""
+def _listed_files(listing: Listing, split: Split | None) -> Iterator[_Listed]:
+    """List the files to open."""
     if listing.scenes:
-        for number, scene in enumerate(divided_scenes(listing.scenes, split)):
+        for number, scene in enumerate(split_pictures(listing.scenes, split)):
             named = tuple((box.category, box.item) for box in scene.boxes)
-            yield _Asked(scene.path, scene.split or held_out(number), named, scene.boxes, scene.told_px)
+            yield _Listed(scene.path, scene.split or default_split(number), named, scene.boxes, scene.declared_size_px)
         return
-    boxes = {scene.path: scene.boxes for scene in boxed_of(listing)}
+    boxes = {scene.path: scene.boxes for scene in annotated_pictures(listing)}
     for sample in samples_of(listing, split):
-        yield _Asked(sample.path, sample.split, ((sample.category, sample.item),), boxes.get(sample.path, ()))
+        yield _Listed(sample.path, sample.split, ((sample.category, sample.item),), boxes.get(sample.path, ()))
 
 
-def _open_all(asked: Sequence[_Asked]) -> list[_Seen]:
-    return [_open(one) for one in asked]
+def _open_all(listed: Sequence[_Listed]) -> list[_Examined]:
+    return [_open(one) for one in listed]
 
 
-def _open(asked: _Asked) -> _Seen:
+def _open(listed: _Listed) -> _Examined:
     try:
-        data = read_bytes(asked.path)
-        picture, facts = decode_picture(data, str(asked.path))
+        data = read_bytes(listed.path)
+        picture, info = decode_picture(data, str(listed.path))
     except CaptureError as error:
-        return _Seen(None, error=str(error))
+        return _Examined(None, error=str(error))
     height, width = picture.shape[:2]
-    fitted = fit_boxes(np.array([box.box_px for box in asked.boxes], np.float32), width, height)
-    told = [
-        f"{asked.path}: {box.item} {' '.join(f'{v:.0f}' for v in box.box_px)} in {width}x{height}"
-        for box in asked.boxes
+    clipped = clip_boxes(np.array([box.box_px for box in listed.boxes], np.float32), width, height)
+    texts = [
+        f"{listed.path}: {box.item} {' '.join(f'{v:.0f}' for v in box.box_px)} in {width}x{height}"
+        for box in listed.boxes
     ]
-    other = asked.told_px not in (None, (width, height))
-    return _Seen(
-        fingerprint(picture),
+    resized = listed.declared_size_px not in (None, (width, height))
+    return _Examined(
+        perceptual_hash(picture),
         hashlib.blake2b(data, digest_size=16).hexdigest(),
-        (*facts.oddities, *["of another size than annotated"] * other),
-        outside=tuple(np.array(told, object)[fitted.outside]),
-        empty=tuple(np.array(told, object)[fitted.empty]),
+        (*info.oddities, *["of another size than annotated"] * resized),
+        outside=tuple(np.array(texts, object)[clipped.outside]),
+        empty=tuple(np.array(texts, object)[clipped.empty]),
     )
 
 
-def _note(asked: _Asked, seen: _Seen, found: Findings) -> Row:
-    found.unreadable += [seen.error] if seen.error else []
-    found.boxes_outside += seen.outside
-    found.boxes_empty += seen.empty
-    for oddity in seen.oddities:
-        found.oddities.setdefault(oddity, []).append(str(asked.path))
-    return Row(asked.path, asked.split, asked.objects, seen.look, seen.digest)
+def _record(listed: _Listed, examined: _Examined, found: Findings) -> Row:
+    found.unreadable += [examined.error] if examined.error else []
+    found.boxes_outside += examined.outside
+    found.boxes_empty += examined.empty
+    for oddity in examined.oddities:
+        found.oddities.setdefault(oddity, []).append(str(listed.path))
+    return Row(listed.path, listed.split, listed.objects, examined.phash, examined.digest)

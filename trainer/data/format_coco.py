@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import TrainError
-from trainer.sample import ONE_CATEGORY, Boxed, Listing, NamedBox, split_named
+from trainer.sample import ONE_CATEGORY, AnnotatedPicture, Listing, NamedBox, split_from_name
 from trainer.text_files import read_text, require_file
 
 _ROBOFLOW = "_annotations.coco.json"
@@ -36,7 +36,7 @@ def read_coco(path: Path, root: Path | None) -> Listing:
         _add(path, tree, root or _root_of(path, tree), "", listing)
         return listing
     for file in coco_files(path):
-        split = split_named(file.parent.name) if file.name == _ROBOFLOW else _split_in(file.stem)
+        split = split_from_name(file.parent.name) if file.name == _ROBOFLOW else _split_in(file.stem)
         tree = _tree(file)
         _add(file, tree, root or _root_of(file, tree), split, listing)
     if not listing.scenes:
@@ -119,7 +119,7 @@ def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: List
                 raise TrainError(f"{path}: found an annotation of image {entry['image_id']}, expected it among images")
             boxes[entry["image_id"]].append(_named(entry, names, path))
         listing.scenes += [
-            Boxed(
+            AnnotatedPicture(
                 root / image["file_name"],
                 image.get("split", split),
                 tuple(boxes[image["id"]]),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.errors import TrainError
 from edge.imaging.image import IMAGE_SUFFIXES
-from trainer.sample import ONE_CATEGORY, Listing, Sample, held_out, split_named
+from trainer.sample import ONE_CATEGORY, Listing, Sample, default_split, split_from_name
 from trainer.text_files import read_text
 
 
@@ -59,9 +59,9 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
     Raises:
         TrainError: an item without pictures, one and two levels mixed, or classes beside splits.
     """
-    folder = unwrap(folder)
-    inner = folders_in(folder)
-    splits = [split_named(path.name) for path in inner]
+    folder = innermost_folder(folder)
+    inner = subfolders(folder)
+    splits = [split_from_name(path.name) for path in inner]
     listing = Listing("folders")
     if "train" not in splits:
         _walk(folder, "", category, listing)
@@ -73,14 +73,14 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
     return listing
 
 
-def unwrap(folder: Path) -> Path:
+def innermost_folder(folder: Path) -> Path:
     """The innermost of folders that hold nothing but one of the same name."""
-    while [path.name for path in folders_in(folder)] == [folder.name] and not pictures_in(folder):
+    while [path.name for path in subfolders(folder)] == [folder.name] and not pictures_in(folder):
         folder = folder / folder.name
     return folder
 
 
-def folders_in(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """Folders in a folder, sorted, without what systems hide there."""
     with os.scandir(folder) as entries:
         return sorted(Path(e.path) for e in entries if e.is_dir() and e.name[0] != "." and e.name != "__MACOSX")
@@ -99,14 +99,14 @@ def _names(folder: Path) -> list[str]:
 
 def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
     """Add the pictures of one split."""
-    flat = [path for path in folders_in(folder) if pictures_in(path)]
-    deep = [path for path in folders_in(folder) if folders_in(path)]
+    flat = [path for path in subfolders(folder) if pictures_in(path)]
+    deep = [path for path in subfolders(folder) if subfolders(path)]
     if flat and deep:
         raise TrainError(
             f"{folder}: found pictures right in {flat[0].name} and folders in {deep[0].name}, expected one level "
             "(class/picture) or two (category/item/picture)"
         )
-    items = [item for path in deep for item in folders_in(path)] if deep else folders_in(folder)
+    items = [item for path in deep for item in subfolders(path)] if deep else subfolders(folder)
     for item in items:
         pictures = pictures_in(item)
         listing.notes += _others(item)
@@ -114,7 +114,7 @@ def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
             raise TrainError(f"{item}: found no picture, expected at least one of this item")
         for number, path in enumerate(pictures):
             of = item.parent.name if deep else category
-            listing.samples.append(Sample(path, split or held_out(number), of, item.name))
+            listing.samples.append(Sample(path, split or default_split(number), of, item.name))
 
 
 def _others(folder: Path) -> list[str]:

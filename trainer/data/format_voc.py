@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 from edge.errors import TrainError
 from edge.types import Box
-from trainer.data.format_folders import folders_in, pictures_in
-from trainer.sample import Boxed, Listing, NamedBox, held_out, split_named
+from trainer.data.format_folders import subfolders, pictures_in
+from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
 from trainer.text_files import read_lines, require_file
 
 _SETS = ("train", "val", "test")
@@ -37,13 +37,13 @@ def read_voc(folder: Path) -> Listing:
             listing.notes += [f"{s.path}: found in no list of ImageSets/Main" for s in listing.scenes if not s.split]
             listing.scenes = [scene for scene in listing.scenes if scene.split]
     else:
-        for place in [folder, *folders_in(folder)]:
-            _add(place, place, {}, listing, split_named(place.name) if place != folder else "")
+        for place in [folder, *subfolders(folder)]:
+            _add(place, place, {}, listing, split_from_name(place.name) if place != folder else "")
     if not listing.scenes:
         found = listing.notes[0] if listing.notes else f"{folder}: found no XML"
         raise TrainError(f"{found}, expected XML in Annotations/ or beside the pictures")
     if not any(scene.split for scene in listing.scenes):
-        listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
+        listing.scenes = [replace(one, split=default_split(number)) for number, one in enumerate(listing.scenes)]
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
     return listing
 
@@ -52,7 +52,7 @@ def looks_like_voc(folder: Path) -> bool:
     """Whether a folder has annotations of Pascal VOC, in the places that read_voc looks at."""
     if (folder / "Annotations").is_dir():
         return True
-    files = (file for place in [folder, *folders_in(folder)] for file in sorted(place.glob("*.xml"))[:1])
+    files = (file for place in [folder, *subfolders(folder)] for file in sorted(place.glob("*.xml"))[:1])
     return any(b"annotation" in file.read_bytes().replace(b"\0", b"") for file in files)  # UTF-16 has zeros
 
 
@@ -77,7 +77,7 @@ def _add(annotations: Path, pictures: Path, split_of: dict[str, str], listing: L
             listing.notes.append(f"{pictures / file.stem}.jpg: not found, expected the picture of {file.name}")
             continue
         root = _parse(file)
-        listing.scenes.append(Boxed(picture, split_of.get(file.stem, split), _boxes(root, file), told_px=_size(root)))
+        listing.scenes.append(AnnotatedPicture(picture, split_of.get(file.stem, split), _boxes(root, file), declared_size_px=_size(root)))
     told = {file.stem.lower() for file in files}
     listing.notes += [f"{path}: left out, for it has no XML" for stem, path in by_stem.items() if stem not in told]
 

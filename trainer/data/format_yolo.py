@@ -12,7 +12,7 @@ from edge.errors import CaptureError, TrainError
 from trainer.data.decode import upright_size
 from trainer.data.format_folders import pictures_in
 from trainer.recipe import read_yaml
-from trainer.sample import Boxed, Listing, NamedBox, held_out, split_named
+from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
 from trainer.text_files import read_lines, read_text, require_file
 
 _TAGS_FILE = "boxes.json"
@@ -42,7 +42,7 @@ def read_yolo(path: Path) -> Listing:
     if not listing.scenes:
         raise TrainError(f"{path}: found no picture, expected some where train, val or images say")
     if not any(scene.split for scene in listing.scenes):
-        listing.scenes = [replace(one, split=held_out(number)) for number, one in enumerate(listing.scenes)]
+        listing.scenes = [replace(one, split=default_split(number)) for number, one in enumerate(listing.scenes)]
     return listing
 
 
@@ -58,7 +58,7 @@ def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
     for split in ("train", "val", "valid", "test"):
         given = tree.get(split) or []
         listed = given if isinstance(given, list) else [given]
-        places += [(split_named(split), _listed(table, tree.get("path"), Path(one))) for one in listed]
+        places += [(split_from_name(split), _listed(table, tree.get("path"), Path(one))) for one in listed]
     return [str(name) for name in names], places
 
 
@@ -86,8 +86,8 @@ def _plain(folder: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
             f"{folder / 'classes.txt'}: not found, expected it, obj.names or data.yaml to name the classes"
         )
     images = folder / "images" if (folder / "images").is_dir() else folder
-    splits = [path for path in sorted(images.iterdir()) if path.is_dir() and split_named(path.name)]
-    places = [(split_named(path.name), pictures_in(path)) for path in splits]
+    splits = [path for path in sorted(images.iterdir()) if path.is_dir() and split_from_name(path.name)]
+    places = [(split_from_name(path.name), pictures_in(path)) for path in splits]
     return read_lines(names), places or [("", pictures_in(images))]
 
 
@@ -128,7 +128,7 @@ def _add(picture: Path, split: str, listing: Listing) -> None:
         for number, line in enumerate(read_lines(file), 1):
             name, (x0, y0, x1, y1) = _parse(line, f"{file}: line {number}", listing.names)
             boxes.append(NamedBox((x0 * width, y0 * height, x1 * width, y1 * height), name))
-    listing.scenes.append(Boxed(picture, split, tuple(boxes)))
+    listing.scenes.append(AnnotatedPicture(picture, split, tuple(boxes)))
 
 
 def _parse(line: str, where: str, names: list[str]) -> tuple[str, tuple[float, float, float, float]]:
@@ -165,7 +165,7 @@ def read_tags(path: Path) -> Listing:
             except CaptureError as error:
                 listing.notes.append(f"left out {error}")
                 continue
-            listing.scenes.append(Boxed(picture, held_out(number), tuple(_region(tag, size) for tag in entry["tags"])))
+            listing.scenes.append(AnnotatedPicture(picture, default_split(number), tuple(_region(tag, size) for tag in entry["tags"])))
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{file}: found no files with tags: {type(error).__name__} {error}") from error
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from edge.errors import TrainError
-from trainer.data.format_cars import looks_like_cars, read_cars
+from trainer.data.format_benchmarks import looks_like_cars, read_cars, read_cub, read_sop
 from trainer.data.format_coco import coco_files, read_coco, read_rpc
-from trainer.data.format_cub_sop import read_cub, read_sop
-from trainer.data.format_folders import read_folders, read_index, unwrap
+from trainer.data.format_folders import read_folders, read_index, innermost_folder
 from trainer.data.format_voc import looks_like_voc, read_voc
 from trainer.data.format_yolo import looks_like_yolo, read_tags, read_yolo
 from trainer.sample import Layout, Listing
@@ -104,7 +103,7 @@ def read_listing(
         "index": lambda: read_index(path, root),
         "folders": lambda: read_folders(folder),
         "coco": lambda: read_coco(path, root),
-        "voc": lambda: read_voc(unwrap(folder)),
+        "voc": lambda: read_voc(innermost_folder(folder)),
         "yolo": lambda: read_yolo(path),
         "tags": lambda: read_tags(path),
         "cub": lambda: read_cub(folder, published=published),

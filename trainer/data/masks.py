@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import decode_mask, read_image
 from edge.types import Image
-from trainer.data.batches import shrunk
+from trainer.data.pictures import shrink_to
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
 
     Args:
         samples: to read.
-        longest_px: larger ones are shrunk until the longer side is this; None: none are.
+        longest_px: larger ones are shrink_to until the longer side is this; None: none are.
 
     Raises:
         TrainError: none can be used; says why the first cannot.
@@ -94,7 +94,7 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
             log.warning("skipped %s", error)
             pictures.skipped.append(str(error))
             continue
-        image, mask = shrunk(image, longest_px)[0], shrunk(mask, longest_px)[0]
+        image, mask = shrink_to(image, longest_px)[0], shrink_to(mask, longest_px)[0]
         pictures.samples.append(sample)
         pictures.images.append(image)
         pictures.masks.append(mask)

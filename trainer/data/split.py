@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.errors import TrainError
 from trainer.recipe import Split
-from trainer.sample import Boxed, Sample
+from trainer.sample import AnnotatedPicture, Sample
 
 _LEAST = 3  # members that a class needs to be in several splits
 
@@ -28,12 +28,12 @@ def resplit(samples: Sequence[Sample], how: Split, alike: Mapping[str, str] | No
         alike: by path, the one that stands for it and all that look the same; None: each for itself.
 
     Raises:
-        TrainError: nothing to divide, or no category has items enough.
+        TrainError: nothing to assign_splits, or no category has items enough.
     """
     pool = ["train"] if how.how == "published" else how.of
     chosen = [sample for sample in samples if sample.split in pool]
     if not chosen:
-        raise TrainError(f"split: found no picture of the splits {pool}, expected some to divide")
+        raise TrainError(f"split: found no picture of the splits {pool}, expected some to assign_splits")
     test = 0.0 if how.how == "published" else how.test
     if how.how == "stratified":
         by_path: dict[str, set[str]] = defaultdict(set)
@@ -42,14 +42,14 @@ def resplit(samples: Sequence[Sample], how: Split, alike: Mapping[str, str] | No
         to = _divide_pictures(by_path, how, alike)
         return [replace(s, split=to[str(s.path)]) if s.split in pool else s for s in samples]
     items = {f"{s.category}/{s.item}": s.category for s in chosen}
-    to = divide(items, how.val, test, how.seed)
+    to = assign_splits(items, how.val, test, how.seed)
     asked = [split for split, fraction in (("val", how.val), ("test", test)) if fraction]
     if not set(asked) <= set(to.values()):
-        raise TrainError(f"split: found no category of {_LEAST} items or more, expected one to divide into classes")
+        raise TrainError(f"split: found no category of {_LEAST} items or more, expected one to assign_splits into classes")
     return [replace(s, split=to[f"{s.category}/{s.item}"]) if s.split in pool else s for s in samples]
 
 
-def resplit_scenes(scenes: Sequence[Boxed], how: Split, alike: Mapping[str, str] | None = None) -> list[Boxed]:
+def resplit_pictures(scenes: Sequence[AnnotatedPicture], how: Split, alike: Mapping[str, str] | None = None) -> list[AnnotatedPicture]:
     """Divide whole scenes anew, stratified by the rarest item of each; those without objects are one more class.
 
     The same seed gives each scene the split that its crops have.
@@ -71,16 +71,16 @@ def _divide_pictures(by_path: Mapping[str, set[str]], how: Split, alike: Mapping
     groups: dict[str, set[str]] = defaultdict(set)
     for path, items in by_path.items():
         groups[stands_for[path]] |= items
-    to = divide(_rarest(groups), how.val, how.test, how.seed)
+    to = assign_splits(_rarest_items(groups), how.val, how.test, how.seed)
     return {path: to[representative] for path, representative in stands_for.items()}
 
 
-def _rarest(by_path: dict[str, set[str]]) -> dict[str, str]:
+def _rarest_items(by_path: dict[str, set[str]]) -> dict[str, str]:
     counts = Counter(item for items in by_path.values() for item in items)
     return {path: min(items, key=lambda item: (counts[item], item), default="") for path, items in by_path.items()}
 
 
-def divide(stratum_of: dict[str, str], val: float, test: float, seed: int) -> dict[str, str]:
+def assign_splits(stratum_of: dict[str, str], val: float, test: float, seed: int) -> dict[str, str]:
     """Give every member `train`, `val` or `test`.
 
     Of a stratum of three or more, each split that is asked for gets one at least; of a smaller one all is training.

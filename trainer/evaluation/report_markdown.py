@@ -8,7 +8,7 @@ from typing import Any
 from trainer.evaluation.report_tables import CATEGORY_MEASURES, Row, cell, checkout_rows, summary_rows
 
 
-def as_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> str:
+def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> str:
     """The tables of a report.
 
     Args:

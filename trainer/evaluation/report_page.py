@@ -32,7 +32,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Cloud:
+class CategoryEmbeddings:
     """The queries of one category as the embedder sees them."""
 
     category: str
@@ -41,7 +41,7 @@ class Cloud:
     right: list[bool]
 
 
-def as_page(report: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[Cloud]) -> str:
+def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[CategoryEmbeddings]) -> str:
     """The whole page.
 
     Args:
@@ -74,7 +74,7 @@ _SCENES = "Boxes come from the bundle's own detector; the truth is exact, for th
 
 
 def _of_first(
-    name: str, table: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[Cloud]
+    name: str, table: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[CategoryEmbeddings]
 ) -> list[str]:
     """The sections that show one column only."""
     parts = []
@@ -144,10 +144,10 @@ def _cell(text: str) -> str:
 
 def _card(one: Confusion) -> str:
     pair = "".join(
-        _picture(image, name) for image, name in ((one.query_rgb, one.shown), (one.reference_rgb, one.nearest))
+        _picture(image, name) for image, name in ((one.query_rgb, one.true_item), (one.reference_rgb, one.nearest))
     )
     often = "once" if one.times == 1 else f"{one.times} times"
-    words = f"<b>{escape(one.shown)}</b> taken for <b>{escape(one.nearest)}</b>, {often}"
+    words = f"<b>{escape(one.true_item)}</b> taken for <b>{escape(one.nearest)}</b>, {often}"
     return f"<figure><div>{pair}</div><figcaption>{words}</figcaption></figure>"
 
 
@@ -160,7 +160,7 @@ def _picture(image_rgb: Image | None, name: str) -> str:
     return f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
 
 
-def _map(cloud: Cloud) -> str:
+def _map(cloud: CategoryEmbeddings) -> str:
     drawn = embedding_map(principal_plane(cloud.vectors), cloud.items, cloud.right)
     return f"<figure>{drawn}<figcaption>{escape(cloud.category)}</figcaption></figure>"
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from edge.imaging.image import draw_box, draw_text, resize
 from edge.types import Image
+from trainer.contact_sheet import tile
 from trainer.labelling.label_store import Labelled
-from trainer.synthetic.sheet import tile
 
 _CELL_PX = 224
 _COLUMNS, _ROWS = 6, 5

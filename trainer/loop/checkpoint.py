@@ -13,7 +13,7 @@ from torch import nn
 
 from edge.durable import write_durably
 from edge.errors import TrainError
-from trainer.disk_errors import refusing
+from trainer.disk_errors import report_disk_errors
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def load_best(out: Path, epoch: int, module: nn.Module) -> None:
 def _save(path: Path, epoch: int, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with refusing(f"{path}: cannot save epoch {epoch}", "; what was saved before is whole"):
+    with report_disk_errors(f"{path}: cannot save epoch {epoch}", "; what was saved before is whole"):
         write_durably(path, buffer.getvalue())
 
 

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edge.durable import write_durably
-from trainer.disk_errors import refusing
+from trainer.disk_errors import report_disk_errors
 
 
 def write_history(out: Path, rows: list[dict[str, float]], *, curves: bool) -> None:
@@ -24,7 +24,7 @@ def write_history(out: Path, rows: list[dict[str, float]], *, curves: bool) -> N
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-    with refusing(f"{out}: cannot write the history"):
+    with report_disk_errors(f"{out}: cannot write the history"):
         write_durably(out / "metrics.csv", text.getvalue().encode())
         if curves:  # half a second each: as long as a small epoch
             shown = [column for column in columns if column not in {"epoch", "lr", "seconds"}]

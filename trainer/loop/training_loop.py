@@ -10,7 +10,9 @@ Rules this module keeps:
 from __future__ import annotations
 
 import copy
+import ctypes
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,13 +29,11 @@ from tqdm import tqdm
 
 from edge.errors import TrainError
 from trainer import distributed
-from trainer.disk_errors import refusing
+from trainer.disk_errors import report_disk_errors
 from trainer.loop.checkpoint import CHECKPOINT_FILE, load_best, resume_checkpoint, save_best, save_checkpoint
-from trainer.loop.early_stop import require_watched, standing
 from trainer.loop.history import write_history
-from trainer.loop.schedule import learning_rate, watched_values
-from trainer.models.backbone import Trunk, in_training
-from trainer.models.precision import trunk_dtype
+from trainer.loop.schedule import best_so_far, learning_rate, require_watched, watched_values
+from trainer.models.backbone import Trunk, training_dtype, training_mode
 from trainer.recipe import Optimiser
 
 
@@ -76,6 +76,27 @@ class Task(Protocol):
         ...
 
 
+# malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> bool:
+    """Stop malloc from returning freed memory to the kernel, which costs a page fault per page at the next step.
+
+    Measured on a training step of mobilenetv2_100 at 144 px, batch 32, one thread: 1.10 s user and 0.25 s system time
+    before, 1.05 s and 0.02 s after.
+
+    Returns:
+        whether this C library has the setting.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None:
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_TOP_PAD, 256 * 2**20))
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` is the GPU where there is one."""
     if name == "auto":
@@ -103,14 +124,14 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
     Raises:
         TrainError: the loss is not a number, the checkpoint is damaged or of another recipe, or the disk refused.
     """
-    with refusing(f"{out}: cannot make the run folder"):
+    with report_disk_errors(f"{out}: cannot make the run folder"):
         out.mkdir(parents=True, exist_ok=True)
     device = choose_device(how.device)
     if how.threads:
         torch.set_num_threads(how.threads)
     torch.manual_seed(seed)
     task.module.to(device, memory_format=torch.channels_last)
-    distributed.same_start(task.module)
+    distributed.broadcast_weights(task.module)
     average = copy.deepcopy(task.module) if how.ema is not None else None
     shipped = task.module if average is None else average
     optimiser = _optimiser(task, how)
@@ -122,19 +143,19 @@ def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Seq
         started = time.monotonic()
         row = epochs.learn(epoch, watched_values(state.rows, how))
         examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
-        found = distributed.told_by_first(_examine(task, shipped) if examined and distributed.is_first() else {})
+        found = distributed.broadcast_from_rank0(_examine(task, shipped) if examined and distributed.is_rank0() else {})
         state.rows.append(row | found | {"seconds": time.monotonic() - started})
         state.epoch = epoch + 1
         now = standing(state.rows, how.watch)
         if examined and (how.stop_after is not None or how.schedule == "plateau"):
             require_watched(found, now, how.watch)
-        if distributed.is_first():
+        if distributed.is_rank0():
             if how.stop_after is not None and now.best_epoch == epoch + 1:
                 save_best(out, epoch + 1, shipped)
             save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
             write_history(out, state.rows, curves=examined)
     if how.stop_after is not None:
-        distributed.told_by_first(None)  # once that one has written
+        distributed.broadcast_from_rank0(None)  # once that one has written
         load_best(out, standing(state.rows, how.watch).best_epoch, shipped)
     return shipped.eval()
 
@@ -157,7 +178,7 @@ class _Epochs:
         task, how, steps = self.task, self.how, self.task.steps()
         torch.manual_seed(self.seed * 100_003 + epoch)
         task.begin_epoch(epoch, np.random.default_rng((self.seed, epoch, 0)))
-        task.plan = [distributed.share(indices) for indices in task.plan]
+        task.plan = [distributed.shard(indices) for indices in task.plan]
         task.module.train()
         for part in self.held:
             part.eval()
@@ -166,7 +187,7 @@ class _Epochs:
             _produce(task, self.seed, epoch, steps),
             total=steps,
             desc=f"{self.out.name} {epoch + 1}/{how.epochs}",
-            disable=not distributed.is_first(),
+            disable=not distributed.is_rank0(),
         )
         for step, batch in enumerate(bar):
             done = epoch * steps + step
@@ -188,7 +209,7 @@ class _Epochs:
         trunks = [part for part in module.modules() if isinstance(part, Trunk)]
         tensors = {key: value.to(self.device, non_blocking=True) for key, value in batch.tensors.items()}
         self.optimiser.zero_grad(set_to_none=True)
-        with in_training(trunks, trunk_dtype(self.how.precision, self.device)):
+        with training_mode(trunks, training_dtype(self.how.precision, self.device)):
             parts = self.task.loss(distributed.gather_batch(tensors), done)
             loss = torch.stack(list(parts.values())).sum()
             values = {key: float(part.detach()) for key, part in parts.items()}
@@ -222,7 +243,7 @@ def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
     def work() -> None:
         try:
             for step in range(steps):
-                rng = np.random.default_rng(distributed.own_seed(seed, epoch, step + 1))
+                rng = np.random.default_rng(distributed.rank_seed(seed, epoch, step + 1))
                 batch = task.batch(step, rng)
                 queue.put(batch)
                 if stop.is_set():

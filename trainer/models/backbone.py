@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edge.errors import TrainError
-from trainer.distributed import gather_rows, shared_statistics
-from trainer.models.precision import lowered
+from trainer.distributed import gather_rows, sync_batch_norm
 
+Precision = Literal["auto", "fp32", "bf16"]
 MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
@@ -29,7 +29,7 @@ class Trunk(nn.Module):
         self.channels = channels  # of each map
         self.strides = strides  # input pixels per cell of each map
         self.whole = whole
-        self.lowered: torch.dtype | None = None  # what it computes in while it is trained; None: float32
+        self.training_dtype: torch.dtype | None = None  # that it computes in while it is trained; None: float32
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride.
@@ -38,7 +38,7 @@ class Trunk(nn.Module):
         """
         if not self.training:
             return self._maps(x)
-        with lowered(self.lowered, x.device):
+        with _autocast(self.training_dtype, x.device):
             maps = self._maps(x)
         return [gather_rows(feature.float()) for feature in maps]
 
@@ -66,17 +66,32 @@ class Trunk(nn.Module):
         return held
 
 
+def training_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """Return the number format of the trunk in training; None is float32.
+
+    `auto` is bfloat16 on a GPU and float32 on a CPU. The weights stay float32 (mixed precision). Only the trunk, which
+    does nearly all of the arithmetic, computes in bfloat16. Heads, centres and losses see float32 features, because a
+    cosine in bfloat16 is right to two decimals only.
+    """
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if bf16 else None
+
+
 @contextmanager
-def in_training(trunks: Sequence[Trunk], dtype: torch.dtype | None) -> Iterator[None]:
-    """Within, trunks compute in this number format (None: float32), and normalise by the pictures of all processes."""
+def training_mode(trunks: Sequence[Trunk], dtype: torch.dtype | None) -> Iterator[None]:
+    """Let trunks compute in this number format (None: float32), with batch norm over the pictures of all processes."""
     for trunk in trunks:
-        trunk.lowered = dtype
+        trunk.training_dtype = dtype
     try:
-        with shared_statistics(trunks):
+        with sync_batch_norm(trunks):
             yield
     finally:
         for trunk in trunks:
-            trunk.lowered = None
+            trunk.training_dtype = None
+
+
+def _autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def create_trunk(

@@ -22,8 +22,8 @@ from edge.durable import write_durably
 from edge.errors import TrainError, first_fault
 from edge.finder_shape import FinderShape
 from edge.manifest import Head, Preprocess
-from trainer.disk_errors import refusing
-from trainer.distributed import is_first
+from trainer.disk_errors import report_disk_errors
+from trainer.distributed import is_rank0
 from trainer.models.backbone import Trunk, create_trunk
 from trainer.models.localiser_network import Localiser
 from trainer.models.search_network import Finder
@@ -307,10 +307,10 @@ def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:
     Raises:
         TrainError: the disk refused.
     """
-    if not is_first():
+    if not is_rank0():
         return
     weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    with refusing(f"{folder}: cannot save the model"):
+    with report_disk_errors(f"{folder}: cannot save the model"):
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / WEIGHTS_FILE, save(weights))
         write_durably(folder / CARD_FILE, card.model_dump_json(indent=1).encode())

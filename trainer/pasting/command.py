@@ -69,7 +69,7 @@ def run_expand(args: argparse.Namespace) -> dict[str, object]:
 def run_self_tune(args: argparse.Namespace) -> dict[str, object]:
     """Rounds of training and extraction."""
     from edge.imaging.image import IMAGE_SUFFIXES
-    from trainer.memory import keep_freed_memory
+    from trainer.loop.training_loop import keep_freed_memory
     from trainer.pasting.self_tuning import Tuning, self_tune
     from trainer.recipe import DetectorRecipe, load_recipe
 

@@ -12,7 +12,7 @@ from edge.errors import CaptureError, TrainError
 from edge.imaging.image import encode_cutout, encode_image, read_image, resize
 from edge.inference.preprocess import to_canvas
 from edge.types import Image
-from trainer.data.crops import answers
+from trainer.data.crops import predict
 from trainer.data.masks import fault_of
 from trainer.models.localiser_network import STRIDE, Localiser
 from trainer.models.networks import ModelCard, load_model
@@ -25,7 +25,7 @@ def locate(model: Localiser, card: ModelCard, image_rgb: Image) -> NDArray[np.ui
     """Where the object is in a picture: (h, w), 0..255, of the picture's size."""
     spec = card.preprocess
     canvas, placed = to_canvas(spec, image_rgb)
-    logits = answers(model, canvas[None], spec)[0, 0]
+    logits = predict(model, canvas[None], spec)[0, 0]
     share = np.asarray(np.rint(255.0 / (1.0 + np.exp(-logits))), np.uint8)
     height, width = image_rgb.shape[:2]
     high, wide = round(height * placed.scale_y / STRIDE), round(width * placed.scale_x / STRIDE)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import IMAGE_SUFFIXES, read_image
 from edge.types import Box
-from trainer.data.batches import read_samples
+from trainer.data.dataset import read_samples
 from trainer.pasting.coco_rle import decode_rle
 from trainer.pasting.matte import Mask, MaskSource, box_agreement, flaw, grabcut, plain_ground
 from trainer.sample import ONE_CATEGORY, Sample
@@ -95,7 +95,7 @@ def read_cutouts(
 
     Args:
         source: COCO JSON, a `supercategory` being the category and the category the item, where nothing else is said; a
-            data set as trainer.data.batches.read_samples takes it; or a folder of pictures, each an item of its own of the
+            data set as trainer.data.dataset.read_samples takes it; or a folder of pictures, each an item of its own of the
             category `object`.
         root: of the paths in a JSON or CSV; None: its folder.
         splits: take only these.

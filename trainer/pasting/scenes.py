@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.imaging.image import draw_box, encode_image, read_image, resize, set_threads
+from trainer.contact_sheet import tile
 from trainer.pasting.checkout_scene import LEVELS, LevelName, checkout_scene
 from trainer.pasting.coco_rle import encode_rle
 from trainer.pasting.cutouts import Cutout, meta_category, read_coco
@@ -40,7 +41,6 @@ from trainer.pasting.paste import Layout, paste_scene
 from trainer.synthetic.crop import cut
 from trainer.synthetic.render import stamp
 from trainer.synthetic.scene import Scene, SceneObject
-from trainer.synthetic.sheet import tile
 
 log = logging.getLogger(__name__)
 

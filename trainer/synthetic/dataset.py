@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from trainer.synthetic.crop import crop
-from trainer.synthetic.invented import invented
-from trainer.synthetic.items import CATEGORIES, Item, catalogue
+from trainer.synthetic.items import CATEGORIES, Item, catalogue, invented
 from trainer.synthetic.render import catalogue_picture
 from trainer.synthetic.scene import scene
 

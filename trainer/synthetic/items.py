@@ -6,8 +6,13 @@ the outline. So colour alone, or a glance at the overall shape, cannot tell neig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cache
+
+import numpy as np
+
+from edge.errors import TrainError
 
 Rgb = tuple[int, int, int]
 
@@ -148,3 +153,49 @@ def catalogue() -> tuple[Item, ...]:
         for category in CATEGORIES
         for number, row in enumerate(_ROWS[category])
     )
+
+
+Look = tuple[object, ...]
+_MOST = 200  # of each category; cartons, the poorest, have 742 looks besides their own
+
+
+def invented(seed: int, per_category: int, taken: Collection[Item] = ()) -> list[Item]:
+    """New items, category by category, none of which looks like one of the catalogue.
+
+    Args:
+        seed: the same seed invents the same items.
+        per_category: how many of each.
+        taken: other items that none of them may look like.
+
+    Raises:
+        TrainError: more are asked for than can surely be put together.
+    """
+    if not 0 <= per_category <= _MOST:
+        raise TrainError(f"invented: found {per_category} items of each category, expected 0 to {_MOST}")
+    looks = {look_of(item) for item in (*catalogue(), *taken)}
+    made: list[Item] = []
+    for place, category in enumerate(CATEGORIES):
+        listed = [item for item in catalogue() if item.category == category]
+        rng = np.random.default_rng([seed, place])
+        number = 0
+        while number < per_category:
+            body, closure, graphic, layout, colours = (listed[int(k)] for k in rng.integers(len(listed), size=5))
+            item = replace(
+                body,
+                item_id=f"{category}-invented-{seed}-{number:02d}",
+                label=f"Invented {category} {number}",
+                detail=closure.detail,
+                graphic=graphic.graphic,
+                layout=layout.layout,
+                palette=colours.palette,
+            )
+            if look_of(item) not in looks:
+                looks.add(look_of(item))
+                made.append(item)
+                number += 1
+    return made
+
+
+def look_of(item: Item) -> Look:
+    """What tells an item from others, without its name."""
+    return item.category, item.palette, item.outline, item.detail, item.graphic, item.layout

@@ -44,7 +44,7 @@ class Predecessor:
                 f"compatible_with {folder}: found {found}, expected {' and '.join(wrong)} as in this recipe"
             )
         self._teacher = Teacher(folder, successor)
-        vectors = torch.from_numpy(answers(self._teacher.network, crops.train_canvases(), crops.spec))
+        vectors = torch.from_numpy(predict(self._teacher.network, crops.train_canvases(), crops.spec))
         self._centres = mean_directions(vectors, torch.from_numpy(crops.item_indices(crops.train)), len(crops.items))
 
     def losses(self, joint: Tensor, x: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from edge.inference.postprocess import softmax
 from trainer.data.batches import plain_batches
-from trainer.data.crops import Crops, answers, load_crops, settled_if_better
+from trainer.data.crops import Crops, predict, load_crops, recalibrate_bn
 from trainer.data.run_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.classification_and_metric import CosineSoftmax
@@ -106,14 +106,14 @@ class ClassifierTask:
         crops = self.crops
         if not crops.val:
             return {}
-        logits, truth = answers(module.model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
+        logits, truth = predict(module.model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
         metrics = {
             "accuracy": float((logits.argmax(axis=1) == truth).mean()),
             "loss_val": float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth))),
         }
         if self.recipe.auxiliary_items:
             pooled = torch.from_numpy(
-                answers(_Pooled(module.model, self.recipe.auxiliary_grid), crops.val_canvases, crops.spec)
+                predict(_Pooled(module.model, self.recipe.auxiliary_grid), crops.val_canvases, crops.spec)
             )
             centres = F.normalize(module.items.centres.detach().cpu(), dim=1)
             nearest = (F.normalize(pooled, dim=1) @ centres.T).argmax(dim=1).numpy()
@@ -123,7 +123,7 @@ class ClassifierTask:
 
 def accuracy(model: Classifier, crops: Crops) -> float:
     """Share of the validation crops whose category is right."""
-    logits = answers(model, crops.val_canvases, crops.spec)
+    logits = predict(model, crops.val_canvases, crops.spec)
     return float((logits.argmax(axis=1) == crops.category_indices(crops.val)).mean())
 
 
@@ -141,7 +141,7 @@ def describe(model: Classifier, crops: Crops) -> None:
     """Fit the descriptor to the training crops, as a device sees them."""
     network, size = _Pooled(model, 1), 256
     pooled = [
-        answers(network, crops.train_canvases(slice(start, start + size)), crops.spec)
+        predict(network, crops.train_canvases(slice(start, start + size)), crops.spec)
         for start in range(0, len(crops.images), size)
     ]
     model.fit_descriptor(torch.from_numpy(np.concatenate(pooled)))
@@ -175,7 +175,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     task = ClassifierTask(recipe, crops, model, Faculty(recipe.teachers, card))
     held = hold_parts(model, recipe.backbone)
     trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
-    shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
+    shipped = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
     if recipe.descriptor_dim:
         describe(shipped, crops)
     card = card.model_copy(update=_examination(shipped, crops, recipe.seed))
@@ -186,7 +186,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
 def _examination(model: Classifier, crops: Crops, seed: int) -> dict[str, object]:
     if not crops.val:
         return {}
-    logits, truth = answers(model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
+    logits, truth = predict(model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)
     right = logits.argmax(axis=1) == truth
     temperature = fit_temperature(logits, truth)
     metrics = {

@@ -15,8 +15,10 @@ from edge.errors import TrainError
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
-from trainer.data.augment import canvases_to_input, vary_light, vary_scene
-from trainer.data.batches import Pictures, load_pictures, plain_batches, read_scenes
+from trainer.data.augment import canvases_to_input, augment_appearance, augment_scene
+from trainer.data.batches import plain_batches
+from trainer.data.dataset import read_scenes
+from trainer.data.pictures import Pictures, load_pictures
 from trainer.data.run_card import write_scenes_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.classification_and_metric import giou, quality_focal
@@ -106,14 +108,14 @@ class DetectorTask:
         for i in self.plan[step]:
             scene, image = self._train.samples[i], self._train.images[i]
             boxes = scene.boxes_px * np.float32(self._train.scales[i])
-            canvas, boxes, seen = vary_scene(image, boxes, self.card.preprocess, self.recipe.augment, rng)
+            canvas, boxes, seen = augment_scene(image, boxes, self.card.preprocess, self.recipe.augment, rng)
             boxes, classes = boxes[seen], scene.labels[seen]
             owner = assign(self._cells, boxes, self.recipe.centre_radius)
             learned = owner >= 0
             target = np.zeros((len(owner), 4), np.float32)
             label = np.full(len(owner), -1, np.int64)
             target[learned], label[learned] = boxes[owner[learned]], classes[owner[learned]]
-            canvases.append(vary_light(canvas, self.recipe.augment, rng))
+            canvases.append(augment_appearance(canvas, self.recipe.augment, rng))
             targets.append(target)
             labels.append(label)
         x = canvases_to_input(np.stack(canvases), self.card.preprocess)

@@ -6,7 +6,7 @@ has a cosine-softmax anchor from the first step and the pairwise losses come in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,12 @@ from torch.nn import functional as F
 
 from edge.errors import TrainError
 from edge.manifest import Head
-from trainer.data.augment import confuse
+from trainer.data.augment import confuse_regions
 from trainer.data.batches import pair_batches
-from trainer.data.crops import Crops, answers, load_crops, settled_if_better
+from trainer.data.crops import Crops, predict, load_crops, recalibrate_bn
 from trainer.data.run_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.classification_and_metric import CosineSoftmax, pair_losses
-from trainer.losses.third_party import PeerLoss
 from trainer.metrics import bootstrap, map_at_r, recall_at, similarity
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
 from trainer.models.networks import Embedder, ModelCard, build_model, hold_parts, save_model
@@ -34,19 +33,30 @@ from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.finetune import base_of, save_centres, start_from
 from trainer.tasks.shrink import cut_vectors
 
+# Creates a loss on the joint vector from its length and the number of sub-categories.
+JointLoss = Callable[[int, int], nn.Module]
+
 
 class _Trained(nn.Module):
     """The embedder, and what only training needs: sub-category centres of each head, the way to a teacher's vectors."""
 
-    def __init__(self, model: Embedder, card: ModelCard, items: int, recipe: EmbedderRecipe, taught: int) -> None:
+    def __init__(
+        self,
+        model: Embedder,
+        card: ModelCard,
+        items: int,
+        recipe: EmbedderRecipe,
+        taught: int,
+        joint_loss: JointLoss | None,
+    ) -> None:
         super().__init__()
         self.model = model
         # Heads that are summed share their centres: each then points the way the sum shall.
         names = ["joint"] if recipe.joint == "sum" else recipe.heads
         dims = (recipe.dim, items, recipe.scale, recipe.decorrelation, recipe.shorter_dims)
-        self.anchors = nn.ModuleDict({} if recipe.peer else {f"{name}_anchor": CosineSoftmax(*dims) for name in names})
+        self.anchors = nn.ModuleDict({} if joint_loss else {f"{name}_anchor": CosineSoftmax(*dims) for name in names})
         joint = sum(head.dim for head in card.vector_parts)
-        self.peer = PeerLoss(recipe.peer, joint, items) if recipe.peer else None
+        self.joint_loss = joint_loss(joint, items) if joint_loss else None
         self.to_teacher = nn.Linear(joint, taught, bias=False) if taught else nn.Identity()
 
     def anchor_of(self, head: str) -> CosineSoftmax:
@@ -66,10 +76,12 @@ class EmbedderTask:
         card: ModelCard,
         teacher: Teacher | None = None,
         predecessor: Predecessor | None = None,
+        joint_loss: JointLoss | None = None,
     ) -> None:
         self.recipe, self.crops, self.teacher, self.predecessor = recipe, crops, teacher, predecessor
         taught = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
-        self.module = _Trained(model, card, len(crops.items), recipe, taught)
+        self.module = _Trained(model, card, len(crops.items), recipe, taught, joint_loss)
+        self._confused = recipe.confused and joint_loss is None
         self._labels = crops.item_indices(crops.train)
         self.plan: list[NDArray[np.int64]] = []
 
@@ -99,13 +111,13 @@ class EmbedderTask:
         )
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Vary the pictures of one batch, and confuse the regions of a copy."""
+        """Vary the pictures of one batch, and confuse_regions the regions of a copy."""
         indices, recipe = self.plan[step], self.recipe
         contents = self.crops.vary(indices, recipe.augment, rng)
         tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
-        if recipe.confused:
+        if self._confused:
             seed = int(rng.integers(2**31))
-            confused = confuse(contents, self.crops.train_spec, recipe.blocks, recipe.neighbourhood, seed)
+            confused = confuse_regions(contents, self.crops.train_spec, recipe.blocks, recipe.neighbourhood, seed)
             tensors["confused"] = self.crops.to_input(confused)
         return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
 
@@ -114,16 +126,18 @@ class EmbedderTask:
         recipe, model, items = self.recipe, self.module.model, tensors["item"]
         original = model.parts(tensors["x"])
         confused: dict[str, Tensor] = {}
-        if recipe.confused:
+        if self._confused:
             with _statistics_kept(model):  # of originals: those are what the device sees
                 confused = model.parts(tensors["confused"])
         joint = model.join(list(original.values()))
-        if self.module.peer is not None:
-            parts = {"peer": self.module.peer(joint, items)}
+        if self.module.joint_loss is not None:
+            parts = {"joint": self.module.joint_loss(joint, items)}
         else:
             parts = self._anchors(original, confused, joint, items, done)
         start, full = recipe.pair_ramp
-        ramp = 0.0 if recipe.peer else min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
+        ramp = (
+            0.0 if self.module.joint_loss is not None else min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
+        )
         if ramp * recipe.pairs or not parts:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
@@ -182,7 +196,7 @@ def examine(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
     """
     if not crops.val:
         return {}
-    queries = answers(model, crops.val_canvases, crops.spec)
+    queries = predict(model, crops.val_canvases, crops.spec)
     items = [sample.item for sample in crops.val]
     train_items = [sample.item for sample in crops.train]
     if not set(items) & set(train_items):  # a class-disjoint split: nothing of training to be found by
@@ -192,13 +206,13 @@ def examine(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
             "map_r_val": map_at_r(among, items, items, same_set=True),
         }
     train_canvases = crops.train_canvases()
-    among = similarity(queries, answers(model, train_canvases, crops.spec))
+    among = similarity(queries, predict(model, train_canvases, crops.spec))
     values = {
         "recall_1_train": recall_at(among, items, train_items, 1),
         "map_r_train": map_at_r(among, items, train_items),
     }
     if crops.gallery:
-        among = similarity(queries, answers(model, crops.gallery_canvases, crops.spec))
+        among = similarity(queries, predict(model, crops.gallery_canvases, crops.spec))
         gallery_items = [sample.item for sample in crops.gallery]
         values["recall_1_gallery"] = recall_at(among, items, gallery_items, 1)
         values["recall_5_gallery"] = recall_at(among, items, gallery_items, 5)
@@ -214,7 +228,7 @@ def _examine_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[st
     """Recall@1 of the shorter vectors that were trained along."""
     if not crops.val or not card.shorter_dims:
         return {}
-    queries, among = (answers(model, c, crops.spec) for c in (crops.val_canvases, crops.train_canvases()))
+    queries, among = (predict(model, c, crops.spec) for c in (crops.val_canvases, crops.train_canvases()))
     items, known = ([sample.item for sample in samples] for samples in (crops.val, crops.train))
     names = [part.name for part in card.vector_parts]
     values = {}
@@ -224,15 +238,20 @@ def _examine_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[st
     return values
 
 
-def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
+def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | None = None) -> list[ModelCard]:
     """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
+
+    Args:
+        recipe: of the training.
+        out: the run folder.
+        joint_loss: a loss on the joint vector that replaces the losses of the recipe; None: the recipe's losses.
 
     Raises:
         TrainError: the data cannot be learned from, or training broke down.
     """
     crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe), each_item=2)
     if not recipe.one_per_category:
-        return [_train_one(recipe, crops, out)]
+        return [_train_one(recipe, crops, out, joint_loss)]
     cards = []
     for name in crops.categories:
         own = recipe.own(name)
@@ -246,11 +265,11 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
             for key in ("init_from", "compatible_with")
             if (folder := getattr(own, key)) is not None
         }
-        cards.append(_train_one(own.model_copy(update=starts), chosen, out / name))
+        cards.append(_train_one(own.model_copy(update=starts), chosen, out / name, joint_loss))
     return cards
 
 
-def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
+def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: JointLoss | None) -> ModelCard:
     if len(crops.items) < 2:
         raise TrainError(
             f"{', '.join(crops.categories)}: found one item {crops.items}, expected two or more to compare"
@@ -273,12 +292,12 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     predecessor = Predecessor(recipe.compatible_with, card, crops) if recipe.compatible_with else None
-    task = EmbedderTask(recipe, crops, model, card, teacher, predecessor)
+    task = EmbedderTask(recipe, crops, model, card, teacher, predecessor, joint_loss)
     if start is not None:
         start_from(start, model, card, task.centres(task.module), crops)
     held = hold_parts(model, recipe.backbone)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
-    shipped = settled_if_better(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
+    shipped = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
     values = examine(shipped, crops) | _examine_shorter(shipped, crops, card)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}

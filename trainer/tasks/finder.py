@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from edge.errors import TrainError
 from edge.finder.correlate import query_of, query_places
-from edge.finder.heat_map import Found, parts_of
-from edge.finder.verify import look_again
+from edge.finder.heat_map import FoundBox, connected_parts
+from edge.finder.verify import verify_parts
 from edge.inference.preprocess import placement_of
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
 from trainer.data.augment import canvases_to_input
 from trainer.data.batches import plain_batches
-from trainer.distributed import require_one
+from trainer.distributed import require_single_process
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.heat_map import double_margin, margins_of, pixel_l2
 from trainer.metrics import Boxes, best_threshold, detection_map
@@ -154,7 +154,7 @@ def examine(module: nn.Module, searches: Sequence[Search], spec: Preprocess, rec
 
 def _boxes_of(
     module: nn.Module, search: Search, heat: FloatArray, spec: Preprocess, recipe: FinderRecipe
-) -> list[Found]:
+) -> list[FoundBox]:
     """What a device finds by a heat map, whatever the threshold."""
     shape, device = recipe.shape, next(module.parameters()).device
 
@@ -163,9 +163,9 @@ def _boxes_of(
         generator = module.represent_query or module.represent
         return np.asarray(generator(canvases_to_input(canvas[None], spec).to(device))[0][0].cpu())
 
-    parts = parts_of(heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _LEAST_SCORE)
-    look = query_of(represent(search.query_rgb), search.query_cells, shape, spec).look
-    return look_again(represent, search.scene_rgb, parts, [look], shape, spec)
+    parts = connected_parts(heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _LEAST_SCORE)
+    look = query_of(represent(search.query_rgb), search.query_cells, shape, spec).verify_kernel
+    return verify_parts(represent, search.scene_rgb, parts, [look], shape, spec)
 
 
 def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
@@ -174,7 +174,7 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     Raises:
         TrainError: the recipe does not fit together, or training broke down.
     """
-    require_one("finder")
+    require_single_process("finder")
     _check(recipe, strides_of(recipe))
     train, val = make_worlds(recipe, out)
     torch.manual_seed(recipe.seed)

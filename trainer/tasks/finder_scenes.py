@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from edge.durable import write_durably
 from edge.errors import TrainError
-from edge.finder.query import lay_out
+from edge.finder.query import lay_out_query
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image, Mask
-from trainer.data.augment import vary_light
+from trainer.data.augment import augment_appearance
 from trainer.recipe import Augment, FinderRecipe
 from trainer.synthetic.items import CATEGORIES, Item, catalogue
 from trainer.synthetic.render import render_object
@@ -203,11 +203,11 @@ def draw_search(world: World, number: int, recipe: FinderRecipe, spec: Preproces
         picture, query_mask = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(query_mask[:, ::-1])
         image_rgb, owner = np.ascontiguousarray(image_rgb[:, ::-1]), np.ascontiguousarray(owner[:, ::-1])
     image_rgb, owner = _zoomed(image_rgb, owner, spec, how, rng)
-    query_rgb, cells = lay_out(vary_light(picture, how, rng), query_mask, recipe.shape, spec)
+    query_rgb, cells = lay_out_query(augment_appearance(picture, how, rng), query_mask, recipe.shape, spec)
     boxes = [box_of(owner == number) for number in found.owners(item_id, _LEAST_VISIBLE) if (owner == number).any()]
     coverage = coverage_of(_apart(owner), recipe.shape.map_stride)
     boxes_px = np.asarray(boxes, np.float32).reshape(-1, 4)
-    return Search(vary_light(image_rgb, how, rng), coverage, query_rgb, cells, boxes_px, item_id)
+    return Search(augment_appearance(image_rgb, how, rng), coverage, query_rgb, cells, boxes_px, item_id)
 
 
 def _apart(owner: NDArray[np.uint8]) -> Mask:

@@ -21,8 +21,8 @@ from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.manifest import Head
 from trainer.data.crops import Crops, answers
-from trainer.disk_errors import refusing
-from trainer.distributed import is_first
+from trainer.disk_errors import report_disk_errors
+from trainer.distributed import is_rank0
 from trainer.models.networks import CARD_FILE, Embedder, ModelCard, load_model
 from trainer.recipe import EmbedderRecipe
 
@@ -94,7 +94,7 @@ def start_from(
 def imprint(model: Embedder, crops: Crops, parts: Sequence[Head]) -> dict[str, Tensor]:
     """The mean direction of each item's training pictures: by part of the vector (items, dim), rows of unit length."""
     was_training = model.training
-    joint = torch.from_numpy(answers(model.eval(), crops.train_canvases(), crops.spec))
+    joint = torch.from_numpy(predict(model.eval(), crops.train_canvases(), crops.spec))
     model.train(was_training)
     items = torch.from_numpy(crops.item_indices(crops.train))
     split = joint.split([part.dim for part in parts], dim=1)
@@ -113,10 +113,10 @@ def save_centres(folder: Path, centres: Mapping[str, Tensor], items: Sequence[st
     Raises:
         TrainError: the disk refused.
     """
-    if not is_first():
+    if not is_rank0():
         return
     tensors = {head: rows.detach().cpu().contiguous() for head, rows in centres.items()}
-    with refusing(f"{folder}: cannot save the centres"):
+    with report_disk_errors(f"{folder}: cannot save the centres"):
         write_durably(folder / CENTRES_FILE, save(tensors, {"items": json.dumps(list(items))}))
 
 

@@ -14,11 +14,11 @@ from edge.errors import TrainError
 from edge.imaging.image import resize
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
-from trainer.data.augment import canvases_to_input, pad, vary_masked
+from trainer.data.augment import canvases_to_input, pad, augment_masked
 from trainer.data.batches import plain_batches
-from trainer.data.crops import answers
+from trainer.data.crops import predict
 from trainer.data.masks import MaskedPictures, load_masked, of_splits, read_masked
-from trainer.distributed import require_one
+from trainer.distributed import require_single_process
 from trainer.loop.training_loop import Batch, fit
 from trainer.metrics import bootstrap
 from trainer.model_setup import card_of, counted, preprocess_of
@@ -58,7 +58,7 @@ class LocaliserTask:
         for i in self.plan[step]:
             other = int(rng.integers(len(self._train.images)))
             under = self._train.images[other] if rng.random() < self.recipe.paste and other != i else None
-            content, cover = vary_masked(
+            content, cover = augment_masked(
                 self._train.images[i], self._train.masks[i], self._spec, self.recipe.augment, rng, under
             )
             contents.append(content)
@@ -83,7 +83,7 @@ class LocaliserTask:
         canvases, masks = self._val
         if not len(canvases):
             return {}
-        return {"iou": float(overlaps(answers(module, canvases, self._spec), masks).mean())}
+        return {"iou": float(overlaps(predict(module, canvases, self._spec), masks).mean())}
 
 
 def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     Raises:
         TrainError: the data cannot be learned from, or training broke down.
     """
-    require_one("localiser")
+    require_single_process("localiser")
     spec, data = preprocess_of(recipe), recipe.data
     if spec.width % COARSEST or spec.height % COARSEST:
         raise TrainError(f"input is {spec.width}x{spec.height}, expected multiples of {COARSEST}")
@@ -138,7 +138,7 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     task = LocaliserTask(recipe, train, val, model, spec)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json())
     if val.samples:
-        values = overlaps(answers(shipped, _canvases(val, spec), spec), true_masks(val, spec))
+        values = overlaps(predict(shipped, _canvases(val, spec), spec), true_masks(val, spec))
         metrics = {"iou": float(values.mean()), "iou_interval": list(bootstrap(values, recipe.seed))}
         card = card.model_copy(update={"metrics": metrics | {"images": len(val.samples)}})
     save_model(out, shipped, card)

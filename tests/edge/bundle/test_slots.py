@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import slots
-from edge.bundle.active_pointer import current, staged
+from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.manifest import Head
 from tests.power_cut import PowerCut
@@ -36,14 +36,14 @@ def stage_two(device: Path, tmp_path: Path) -> None:
 
 def serving(device: Path) -> tuple[str, int]:
     """What the device reads, every hash checked."""
-    held, gallery = slots.read_serving(device)
+    held, gallery = slots.read_active(device)
     return held.manifest.bundle_id, gallery.items
 
 
 def test_the_first_bundle_serves_after_activation(device):
     assert serving(device) == ("one", 3)
-    assert current(device).slot == "a"
-    assert current(device).previous is None
+    assert read_active_pointer(device).slot == "a"
+    assert read_active_pointer(device).previous is None
 
 
 def test_installing_leaves_the_serving_pair_alone(device, tmp_path):
@@ -58,7 +58,7 @@ def test_activation_switches_bundle_and_gallery_together(device, tmp_path):
     now = slots.activate(device)
     assert serving(device) == ("two", 4)
     assert (now.slot, now.previous.slot, now.previous.bundle_id) == ("b", "a", "one")
-    assert staged(device) is None
+    assert read_staged_pointer(device) is None
     assert slots.activate(device) == now
 
 
@@ -97,7 +97,7 @@ def test_nothing_to_activate_or_roll_back_to_is_said(tmp_path, device):
     with pytest.raises(BundleError, match="found no previous bundle"):
         slots.rollback(device)
     with pytest.raises(BundleError, match="found no activated bundle"):
-        slots.read_serving(tmp_path / "new")
+        slots.read_active(tmp_path / "new")
 
 
 def test_a_gallery_of_another_space_is_refused_and_both_are_named(device, tmp_path):
@@ -228,7 +228,7 @@ def test_a_damaged_serving_slot_names_the_previous_and_rollback_uses_it(device, 
     slots.activate(device)
     damage_flip(device / "slots" / "b")
     with pytest.raises(BundleError, match=r"bundle two in slot b cannot serve: .*; previous is bundle one in slot a"):
-        slots.read_serving(device)
+        slots.read_active(device)
     slots.rollback(device)
     assert serving(device) == ("one", 3)
     assert slots.install_bundle(tmp_path / "two", device) == "b"
@@ -245,17 +245,17 @@ def test_rollback_refuses_a_slot_that_was_filled_anew(device, tmp_path):
 
 
 def test_a_damaged_pointer_is_named_and_a_full_choice_repairs_it(device):
-    generation = current(device).gallery
+    generation = read_active_pointer(device).gallery
     (device / "current").write_text('{"slot": "../c"}')
     with pytest.raises(BundleError, match="current: found a damaged pointer"):
-        slots.read_serving(device)
+        slots.read_active(device)
     slots.activate(device, "a", generation)
     assert serving(device) == ("one", 3)
 
 
 def test_the_slots_are_described(device, tmp_path):
     stage_two(device, tmp_path)
-    assert staged(device).bundle_id == "two"
+    assert read_staged_pointer(device).bundle_id == "two"
     damage_flip(device / "slots" / "b")
     first, second = slots.read_slots(device)
     assert first == slots.Slot("a", "one", None, serving=True)
@@ -312,7 +312,7 @@ def test_a_power_cut_while_rolling_back_leaves_the_old_or_the_new_pair(device, t
     slots.activate(device)
 
     def roll_back(copy: Path) -> None:
-        if current(copy).bundle_id == "two":
+        if read_active_pointer(copy).bundle_id == "two":
             slots.rollback(copy)
 
     assert cut_everywhere(device, tmp_path, roll_back) == {("two", 4), ("one", 3)}

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from edge.capture.camera import Camera
-from edge.capture.latest_frames import Mailbox
+from edge.capture.frame_source import BadPictureError, CaptureOptions, EndOfStream, Picture
+from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import choose_backend, open_source
 from edge.capture.policy import Policy, policy_for
-from edge.config.camera_url import BadPictureError, CaptureOptions, EndOfStream, Picture, parse_source
+from edge.config.camera_url import parse_source
 from edge.config.schema import ViewConfig
 from edge.errors import CaptureError
 from tests.fakes import FakeSource, FakeTiming, a_picture
@@ -25,15 +26,15 @@ DEAD = CaptureError("rtsp://cam/live: gone")
 class Bench:
     """A camera on a fake clock that plays one script per opening and stops when they are used up."""
 
-    def __init__(self, source, *sessions, policy=None, mailbox=None, back_at_s=None):
+    def __init__(self, source, *sessions, policy=None, latest_frames=None, back_at_s=None):
         self.clock = FakeTiming()
         self.states = []
         self.doors = []
-        self.mailbox = mailbox or Mailbox()
+        self.latest_frames = latest_frames or LatestFrames()
         self._sessions = iter(sessions)
         self.port = None if back_at_s is None else FakeCameraPort(self.clock, back_at_s)
         self.camera = Camera(
-            "cam", source, self._open, self.mailbox, self._on_state, policy or Policy(), self.clock.timing, self.port
+            "cam", source, self._open, self.latest_frames, self._on_state, policy or Policy(), self.clock.timing, self.port
         )
 
     def _open(self):
@@ -55,9 +56,9 @@ class Bench:
 
     def run_every_frame(self):
         thread = threading.Thread(target=self.camera.run)
-        self.mailbox.add("cam")
+        self.latest_frames.add("cam")
         thread.start()
-        frames = list(self.mailbox.frames())
+        frames = list(self.latest_frames.frames())
         thread.join()
         return frames
 
@@ -87,7 +88,7 @@ def test_online_means_a_frame_was_seen():
 def test_a_slow_reader_gets_the_newest_frame_and_the_rest_is_counted():
     bench = Bench(RTSP, [a_picture(shade=i) for i in range(5)])
     bench.run()
-    frame = bench.mailbox.take(0)
+    frame = bench.latest_frames.take(0)
     assert (frame.index, int(frame.image_rgb[0, 0, 0])) == (4, 4)
     assert bench.camera.dropped == {"superseded": 4}
     assert bench.camera.frames == 5
@@ -130,8 +131,8 @@ def test_good_seconds_reset_the_wait_and_a_flicker_does_not():
 def test_a_camera_that_comes_back_is_opened_within_two_seconds_however_long_it_was_away():
     bench = Bench(RTSP, *[DEAD] * 6, [a_picture()], back_at_s=40.0)
     opened_s = []
-    opens = bench.camera._open_door
-    bench.camera._open_door = lambda: (opened_s.append(bench.clock.now_ns / 1e9), opens())[1]
+    opens = bench.camera._open_frame_source
+    bench.camera._open_frame_source = lambda: (opened_s.append(bench.clock.now_ns / 1e9), opens())[1]
     bench.run()
     assert opened_s[:7] == [1, 2, 3, 5, 9, 17, 32]  # the seventh found it away: waits of 1 1 2 4 8 15
     assert 40 <= opened_s[7] <= 42
@@ -140,7 +141,7 @@ def test_a_camera_that_comes_back_is_opened_within_two_seconds_however_long_it_w
 def test_a_camera_that_comes_back_while_it_is_being_opened_is_opened_again_at_once():
     bench = Bench(RTSP, *[DEAD] * 7, [a_picture()], back_at_s=33.0)
     opened_s = []
-    opens = bench.camera._open_door
+    opens = bench.camera._open_frame_source
 
     def open_slowly():
         opened_s.append(bench.clock.now_ns / 1e9)
@@ -148,7 +149,7 @@ def test_a_camera_that_comes_back_while_it_is_being_opened_is_opened_again_at_on
             bench.clock.advance(2.0)
         return opens()
 
-    bench.camera._open_door = open_slowly
+    bench.camera._open_frame_source = open_slowly
     bench.run()
     assert opened_s[5:8] == [17, 32, 35]
 
@@ -189,8 +190,8 @@ def test_a_file_ends():
     assert bench.run() == ["online", "offline"]
     assert bench.states[-1][1] == "end of stream after 3 frames"
     assert bench.camera.error is None
-    assert bench.mailbox.take(0).index == 2
-    assert bench.mailbox.drained
+    assert bench.latest_frames.take(0).index == 2
+    assert bench.latest_frames.drained
 
 
 def test_a_file_that_cannot_be_read_is_told_once_and_not_tried_again():
@@ -217,7 +218,7 @@ def test_a_file_in_real_time_comes_at_its_own_pace():
     bench = Bench(FILE, pictures(4, step_s=0.5), policy=policy_for(FILE, "real_time"))
     bench.run()
     assert bench.clock.waits_s == [0.5, 0.5, 0.5]
-    assert bench.mailbox.take(0).captured_ns == 2_500_000_000
+    assert bench.latest_frames.take(0).captured_ns == 2_500_000_000
 
 
 def test_an_unreadable_picture_is_counted_and_passed_over():
@@ -235,12 +236,12 @@ def test_a_bug_in_a_door_costs_a_reconnection_not_the_camera():
 def test_captured_is_when_the_buffer_arrived_and_the_cameras_clock_where_it_has_one():
     bench = Bench(RTSP, [a_picture(arrived_ns=42)])
     bench.run()
-    frame = bench.mailbox.take(0)
+    frame = bench.latest_frames.take(0)
     assert (frame.captured_ns, frame.captured_at) == (42, 1_700_000_001)
 
 
 def test_a_camera_that_hangs_holds_up_neither_another_nor_the_end():
-    mailbox, release, opened = Mailbox(), threading.Event(), threading.Event()
+    latest_frames, release, opened = LatestFrames(), threading.Event(), threading.Event()
     clock, states = FakeTiming(), []
 
     def hang():
@@ -248,12 +249,12 @@ def test_a_camera_that_hangs_holds_up_neither_another_nor_the_end():
         release.wait()
         raise DEAD
 
-    stuck = Camera("stuck", RTSP, hang, mailbox, lambda *state: states.append(state), Policy(), clock.timing)
+    stuck = Camera("stuck", RTSP, hang, latest_frames, lambda *state: states.append(state), Policy(), clock.timing)
     stuck.start()
     assert opened.wait(10)
-    other = Bench(RTSP, [a_picture()], mailbox=mailbox)
+    other = Bench(RTSP, [a_picture()], latest_frames=latest_frames)
     other.run()
-    assert mailbox.take(10).camera == "cam"
+    assert latest_frames.take(10).camera == "cam"
     clock.advance(16)
     stuck.watch()
     assert states == [("stuck", "stalled", "the library has not returned for 16 s")]
@@ -368,9 +369,9 @@ def test_a_camera_whose_clock_is_off_is_told_once_and_goes_on(offset_s, caplog):
     assert bench.camera.clock.is_off
     assert bench.camera.clock.seconds == pytest.approx(offset_s)
     assert [record.message for record in caplog.records if "clock" in record.message] == [
-        f"camera cam: its clock is {offset_s:+.1f} s from ours, expected at most 2 s"
+        f"camera cam: its clock is {offset_s:+.1f} s from the device's, expected at most 2 s"
     ]
-    frame = bench.mailbox.take(0)
+    frame = bench.latest_frames.take(0)
     assert frame.captured_at == 1_700_000_020 + offset_s
     assert frame.captured_ns == 20_000_000_000
     assert bench.states[0][0] == "online"
@@ -391,4 +392,4 @@ def test_our_clock_may_jump_by_a_year_while_a_camera_runs(jump_s):
     assert bench.run()[:3] == ["online", "reconnecting", "online"]
     assert bench.clock.waits_s[:2] == [1, 1]
     assert bench.camera.dropped["superseded"] == 3
-    assert abs(bench.mailbox.take(0).captured_at - steady() - jump_s) < 60
+    assert abs(bench.latest_frames.take(0).captured_at - steady() - jump_s) < 60

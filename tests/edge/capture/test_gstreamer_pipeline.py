@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from edge.capture.frame_source import CaptureOptions
 from edge.capture.gstreamer_pipeline import choose_decoder, describe_pipeline
-from edge.config.camera_url import CaptureOptions, parse_source
+from edge.config.camera_url import parse_source
 from edge.errors import CaptureError
 
 PC = frozenset({"rtspsrc", "v4l2src", "appsink", "avdec_h264", "avdec_h265", "jpegdec"})

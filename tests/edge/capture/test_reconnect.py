@@ -6,32 +6,32 @@ import socket
 
 import pytest
 
-from edge.capture.reconnect import knock_for
+from edge.capture.reconnect import reachability_check
 from edge.config.camera_url import parse_source
 
 
 def test_an_rtsp_camera_is_there_while_its_port_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        is_there = knock_for(parse_source(f"rtsp://root:secret@127.0.0.1:{server.getsockname()[1]}/live"))
-        assert is_there()
-    assert not is_there()
+        is_reachable = reachability_check(parse_source(f"rtsp://root:secret@127.0.0.1:{server.getsockname()[1]}/live"))
+        assert is_reachable()
+    assert not is_reachable()
 
 
 def test_a_name_that_can_be_no_hosts_is_not_there():
-    assert not knock_for(parse_source("rtsp://cam..roof/live"))()
+    assert not reachability_check(parse_source("rtsp://cam..roof/live"))()
 
 
 def test_a_v4l2_camera_is_there_while_its_device_file_is(tmp_path):
     device = tmp_path / "video7"
-    is_there = knock_for(parse_source(f"v4l2://{device}"))
-    assert not is_there()
+    is_reachable = reachability_check(parse_source(f"v4l2://{device}"))
+    assert not is_reachable()
     device.touch()
-    assert is_there()
+    assert is_reachable()
 
 
 @pytest.mark.parametrize("text", ["file:///x.mp4", "csi://0", "gst:videotestsrc ! appsink name=sink"])
 def test_other_sources_tell_only_by_being_opened(text):
-    assert knock_for(parse_source(text)) is None
+    assert reachability_check(parse_source(text)) is None
 
 
 @pytest.mark.parametrize(

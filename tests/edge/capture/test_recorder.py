@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.capture.recorder import Recorder, begin_run, segments
-from edge.capture.recording import Looked, Lost, Packet, Stream, encode_record, read_records
+from edge.capture.recording import Packet, Recognised, Stream, StreamLost, encode_record, read_records
 from edge.errors import CaptureError
 from edge.telemetry.metrics import Counters
 from edge.types import Frame
@@ -34,13 +34,13 @@ def record(folder: Path, packets: list[Packet], *, max_bytes: int = 8 * 65536) -
 
 
 def test_records_come_back_as_they_were_written():
-    records = [Stream("door", CAPS), packet(1, key=True), Looked(100, 3, 17, 1.5, "rtcp"), Lost(), packet(2)]
+    records = [Stream("door", CAPS), packet(1, key=True), Recognised(100, 3, 17, 1.5, "rtcp"), StreamLost(), packet(2)]
     assert list(read_records(io.BytesIO(b"".join(map(encode_record, records))), "x")) == records
 
 
 def test_a_line_feed_in_a_picture_is_data():
     tricky = Packet(0, 0, True, b'\n{"kind": "lost"}\n')
-    assert list(read_records(io.BytesIO(encode_record(tricky) + encode_record(Lost())), "x")) == [tricky, Lost()]
+    assert list(read_records(io.BytesIO(encode_record(tricky) + encode_record(StreamLost())), "x")) == [tricky, StreamLost()]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
@@ -86,10 +86,10 @@ def test_what_was_recognised_is_noted_with_its_times(tmp_path: Path):
     recorder = Recorder(tmp_path, "door", 2**20, Counters())
     recorder.start()
     recorder.put(CAPS, packet(0, key=True))
-    recorder.looked(Frame("door", 7, np.zeros((2, 2, 3), np.uint8), 1234, 99.5, "arrival", 0.25))
-    recorder.lost()
+    recorder.recognised(Frame("door", 7, np.zeros((2, 2, 3), np.uint8), 1234, 99.5, "arrival", 0.25))
+    recorder.stream_lost()
     recorder.close()
-    assert read(segments(tmp_path)[0])[2:] == [Looked(250_000_000, 7, 1234, 99.5, "arrival"), Lost()]
+    assert read(segments(tmp_path)[0])[2:] == [Recognised(250_000_000, 7, 1234, 99.5, "arrival"), StreamLost()]
 
 
 def test_without_room_pictures_are_dropped_up_to_the_next_key_and_counted(tmp_path: Path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.capture.tamper import View
+from edge.capture.tamper import TamperDetector
 from edge.config.schema import ViewConfig
 from edge.imaging import image
 
@@ -25,14 +25,14 @@ class Film:
     """Pictures four times a second, judged."""
 
     def __init__(self, **config):
-        self.view = View(ViewConfig(**config))
+        self.view = TamperDetector(ViewConfig(**config))
         self.now_s = 100.0
 
     def show(self, seconds, picture):
         """Judge what `picture` gives at each moment; return the last verdict."""
         for _ in range(round(seconds * 4)):
             self.now_s += 0.25
-            verdict = self.view.judge(picture() if callable(picture) else picture, self.now_s)
+            verdict = self.view.update(picture() if callable(picture) else picture, self.now_s)
         return verdict
 
 
@@ -95,7 +95,7 @@ def test_a_frozen_camera_whose_encoder_varies_the_quality_is_frozen():
     assert film.show(20, Encoder(SCENE)).state == "online"
     verdict = film.show(60, Encoder(SCENE))
     assert verdict.state == "frozen"
-    assert verdict.evidence.startswith("the same picture in qualities that come again for ")
+    assert verdict.evidence.startswith("the same picture, encoded again and again, for ")
 
 
 def test_a_clock_does_not_thaw_that():
@@ -200,7 +200,7 @@ def test_a_blurred_picture_is_obstructed_once_the_camera_is_known():
 def test_what_is_usual_is_remembered_when_the_camera_is_opened_again():
     film = Film(obstructed_after_s=3, frozen_after_s=None)
     film.show(40, lambda: noisy(SCENE))
-    film.view.begin_anew()
+    film.view.reset()
     assert film.show(4, lambda: noisy(blurred(SCENE))).state == "obstructed"
 
 
@@ -237,5 +237,5 @@ def test_a_slow_dusk_does_not_obstruct():
 def test_between_two_checks_the_verdict_stands():
     film = Film(obstructed_after_s=3)
     film.show(1, np.zeros_like(SCENE))
-    assert film.view.judge(SCENE, film.now_s + 0.1).doubt == "obstructed"
-    assert film.view.judge(SCENE, film.now_s + 0.3).doubt is None
+    assert film.view.update(SCENE, film.now_s + 0.1).doubt == "obstructed"
+    assert film.view.update(SCENE, film.now_s + 0.3).doubt is None

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.capture.frame_source import CaptureOptions
 from edge.capture.packets import PacketSource
-from edge.config.camera_url import CaptureOptions, parse_source
+from edge.config.camera_url import parse_source
 from edge.diagnostics.camera_probe import describe, group_of_pictures, longest_gap_s, probe, rate_hz
 from edge.errors import CaptureError
 

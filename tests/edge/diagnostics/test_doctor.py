@@ -5,7 +5,7 @@ import pytest
 
 from edge.config.schema import DeviceConfig, MqttConfig
 from edge.diagnostics import doctor
-from edge.telemetry.temperature import read_temperatures, throttling
+from edge.telemetry.temperature import is_throttling, read_temperatures
 
 CAMERA = {"door": {"source": "rtsp://10.0.0.1/a"}}
 
@@ -32,13 +32,13 @@ def test_temperatures_leave_out_zones_that_are_off_or_asleep(tmp_path: Path):
 
 
 def test_a_fan_is_no_throttling(tmp_path: Path):
-    assert throttling(tmp_path) is None
+    assert is_throttling(tmp_path) is None
     cooler(tmp_path, 0, "pwm-fan", 3)
-    assert throttling(tmp_path) is None
+    assert is_throttling(tmp_path) is None
     cooler(tmp_path, 1, "cpufreq-cpu0", 0)
-    assert throttling(tmp_path) is False
+    assert is_throttling(tmp_path) is False
     cooler(tmp_path, 2, "cpufreq-cpu4", 2)
-    assert throttling(tmp_path) is True
+    assert is_throttling(tmp_path) is True
 
 
 def test_a_hot_zone_is_noted(tmp_path: Path):

@@ -42,4 +42,4 @@ def scene_with(*squares, size=SIZE):
 
 def query_for(finder: Finder, colour):
     picture = np.full((20, 20, 3), colour, np.uint8)
-    return finder.query(picture, mask_of(picture, (0, 0, 20, 20)), Timings())
+    return finder.make_query(picture, mask_of(picture, (0, 0, 20, 20)), Timings())

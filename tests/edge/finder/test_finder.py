@@ -14,9 +14,9 @@ from tests.fakes_engine import ScriptedEngine
 
 
 def found(finder, scene, *colours):
-    view = finder.view(scene, Timings())
+    view = finder.scene_features(scene, Timings())
     queries = [query_for(finder, colour) for colour in colours]
-    return finder.boxes(view, finder.heat(view, queries, Timings()), queries, Timings())
+    return finder.find_boxes(view, finder.heat_map(view, queries, Timings()), queries, Timings())
 
 
 def test_every_place_of_the_object_is_found_and_nothing_else():
@@ -38,9 +38,9 @@ def test_boxes_are_in_the_scenes_own_pixels():
 
 def test_several_pictures_of_an_object_are_heeded_alike():
     finder = colour_finder()
-    view = finder.view(scene_with((RED, 16, 16, 24)), Timings())
-    heats = [finder.heat(view, [query_for(finder, c)], Timings()) for c in (RED, BLUE)]
-    both = finder.heat(view, [query_for(finder, RED), query_for(finder, BLUE)], Timings())
+    view = finder.scene_features(scene_with((RED, 16, 16, 24)), Timings())
+    heats = [finder.heat_map(view, [query_for(finder, c)], Timings()) for c in (RED, BLUE)]
+    both = finder.heat_map(view, [query_for(finder, RED), query_for(finder, BLUE)], Timings())
     assert np.allclose(both, (heats[0] + heats[1]) / 2, atol=1e-5)
 
 
@@ -48,15 +48,15 @@ def test_a_part_that_cannot_reach_the_threshold_costs_no_run():
     trunk = ScriptedEngine(cell_colours)
     finder = Finder(finder_model(), trunk, colour_finder()._conversion)
     query = query_for(finder, RED)
-    view = finder.view(scene_with((RED, 16, 16, 24)), Timings())
-    heat = finder.heat(view, [query], Timings())
+    view = finder.scene_features(scene_with((RED, 16, 16, 24)), Timings())
+    heat = finder.heat_map(view, [query], Timings())
     for least, runs in ((1.1, 0), (0.0, 1)):
         before = len(trunk.batch_sizes)
-        finder.boxes(view, heat, [query], Timings(), least)
+        finder.find_boxes(view, heat, [query], Timings(), least)
         assert len(trunk.batch_sizes) - before == runs
 
 
 def test_a_trunk_of_another_shape_is_refused():
     finder = Finder(finder_model(channels=5), ScriptedEngine(cell_colours), ScriptedEngine(lambda maps: [maps[:, 0]]))
     with pytest.raises(EngineError, match=r"found outputs of shapes \[\(1, 3, 8, 8\)\], expected \[\(1, 5, 8, 8\)\]"):
-        finder.view(scene_with(), Timings())
+        finder.scene_features(scene_with(), Timings())

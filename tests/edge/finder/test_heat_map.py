@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.finder.heat_map import Found, heat_picture, highlighted, on_source, parts_of
+from edge.finder.heat_map import FoundBox, colour_heat_map, highlight, resize_to_source, connected_parts
 from edge.inference.postprocess import iou_matrix
 from edge.inference.preprocess import placement_of
 from tests.fakes_engine import SPEC
@@ -22,7 +22,7 @@ def test_each_part_that_is_hot_enough_is_a_box_hottest_first():
     heat = heat_with(
         (0.8, slice(1, 4), slice(1, 5)), (1.0, slice(8, 14), slice(10, 15)), (0.4, slice(8, 12), slice(0, 4))
     )
-    found = parts_of(heat, placement_of(SPEC, 64, 64), 4, [0.5])
+    found = connected_parts(heat, placement_of(SPEC, 64, 64), 4, [0.5])
     true_px = np.array([[40, 32, 60, 56], [4, 4, 20, 16]], np.float32)
     assert len(found) == 2
     overlap = iou_matrix(np.array([one.box_px for one in found], np.float32), true_px)
@@ -34,7 +34,7 @@ def test_objects_that_touch_are_one_part_at_a_low_level_and_two_at_a_high_one():
     heat = heat_with(
         (0.9, slice(4, 12), slice(1, 7)), (0.9, slice(4, 12), slice(9, 15)), (0.4, slice(4, 12), slice(7, 9))
     )
-    found = parts_of(heat, placement_of(SPEC, 64, 64), 4, [0.3, 0.6])
+    found = connected_parts(heat, placement_of(SPEC, 64, 64), 4, [0.3, 0.6])
     assert sorted((one.level, round((one.box_px[2] - one.box_px[0]) / 8)) for one in found) == [
         (0.3, 7),
         (0.6, 3),
@@ -43,20 +43,20 @@ def test_objects_that_touch_are_one_part_at_a_low_level_and_two_at_a_high_one():
 
 
 def test_a_part_of_one_box_at_several_levels_is_told_once():
-    (found,) = parts_of(np.ones((16, 16), np.float32), placement_of(SPEC, 64, 64), 4, [0.3, 0.5, 0.6])
+    (found,) = connected_parts(np.ones((16, 16), np.float32), placement_of(SPEC, 64, 64), 4, [0.3, 0.5, 0.6])
     assert (found.box_px, found.score, found.level) == ((0, 0, 64, 64), 1.0, 0.3)
 
 
 def test_boxes_are_in_the_pixels_of_the_source_and_specks_and_doubts_are_left_out():
     heat = heat_with((1.0, slice(0, 8), slice(0, 8)), (1.0, 12, 12))
-    (found,) = parts_of(heat, placement_of(SPEC, 640, 640), 4, [0.5], 0.6)
+    (found,) = connected_parts(heat, placement_of(SPEC, 640, 640), 4, [0.5], 0.6)
     assert found.box_px == pytest.approx((0, 0, 320, 320), abs=10)
-    assert parts_of(heat * 0.65, placement_of(SPEC, 64, 64), 4, [0.5], 0.7) == []
+    assert connected_parts(heat * 0.65, placement_of(SPEC, 64, 64), 4, [0.5], 0.7) == []
 
 
 def test_a_map_lies_on_the_source_where_the_letterbox_put_it():
     heat = heat_with((1.0, slice(0, 4), slice(0, 16)))  # the upper half of a picture twice as wide as high
-    fine = on_source(heat, placement_of(SPEC, 128, 64), 4)
+    fine = resize_to_source(heat, placement_of(SPEC, 128, 64), 4)
     assert fine.shape == (64, 128)
     assert fine[:28].min() > 0.9
     assert fine[36:].max() < 0.1
@@ -66,10 +66,10 @@ def test_only_what_was_found_stays_lit():
     picture = np.full((4, 4, 3), 200, np.uint8)
     heat = np.zeros((4, 4), np.float32)
     heat[1, 2], heat[1, 1], heat[3, 3] = 0.9, 0.4, 0.9
-    lit = highlighted(picture, heat, [Found((1, 0, 3, 2), 0.8, 0.5)])
+    lit = highlight(picture, heat, [FoundBox((1, 0, 3, 2), 0.8, 0.5)])
     assert lit[1, 2].tolist() == [200] * 3
     assert lit.max(axis=2).sum() == 200 + 15 * 50
 
 
 def test_the_map_as_a_picture_goes_from_black_to_white():
-    assert heat_picture(np.array([[-1.0, 0.5, 2.0]], np.float32)).tolist() == [[[0, 0, 0], [255, 128, 0], [255] * 3]]
+    assert colour_heat_map(np.array([[-1.0, 0.5, 2.0]], np.float32)).tolist() == [[[0, 0, 0], [255, 128, 0], [255] * 3]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.errors import PictureError
-from edge.finder.query import lay_out, mask_of
+from edge.finder.query import lay_out_query, mask_of
 from tests.edge.finder.finder_samples import RED, SHAPE, scene_with
 from tests.fakes_engine import SPEC
 
@@ -37,7 +37,7 @@ def test_all_sizes_are_laid_out_centred_and_the_ground_is_painted_over():
     picture[5:25, 10:20] = RED  # 10 wide, 20 high
     mask = np.zeros((30, 30), np.uint8)
     mask[5:25, 10:20] = 1
-    canvas, coverage = lay_out(picture, mask, SHAPE, SPEC)
+    canvas, coverage = lay_out_query(picture, mask, SHAPE, SPEC)
     assert canvas[8, 8].tolist() == list(RED)
     assert canvas[8, 2].tolist() == [SPEC.fill] * 3  # beside it, where the green was
     assert canvas[12, 44].tolist() == list(RED)
@@ -49,4 +49,4 @@ def test_all_sizes_are_laid_out_centred_and_the_ground_is_painted_over():
 
 def test_an_empty_mask_is_refused():
     with pytest.raises(PictureError, match="found a mask \\(64, 64\\) of 0 pixels"):
-        lay_out(scene_with(), np.zeros((64, 64), np.uint8), SHAPE, SPEC)
+        lay_out_query(scene_with(), np.zeros((64, 64), np.uint8), SHAPE, SPEC)

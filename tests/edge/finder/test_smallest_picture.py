@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.capture.tamper import View
+from edge.capture.tamper import TamperDetector
 from edge.config.schema import MotionConfig, ViewConfig
 from tests.edge.recognition.test_pipeline import Bench
 
@@ -25,5 +25,5 @@ def test_one_pixel_without_a_detector_is_too_small_to_be_looked_at():
 
 
 def test_one_pixel_shows_no_scene():
-    view = View(ViewConfig())
-    assert {view.judge(PIXEL, second / 2).doubt for second in range(40)} == {"obstructed"}
+    detector = TamperDetector(ViewConfig())
+    assert {view.update(PIXEL, second / 2).doubt for second in range(40)} == {"obstructed"}

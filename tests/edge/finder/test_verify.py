@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edge.finder.correlate import Kernel, likeness
-from edge.finder.heat_map import Found
-from edge.finder.verify import MOST, look_again
+from edge.finder.heat_map import FoundBox
+from edge.finder.verify import MOST, verify_parts
 from tests.edge.finder.finder_samples import BLUE, RED, SHAPE, cell_colours, colour_finder, query_for, scene_with
 from tests.fakes_engine import SPEC
 
@@ -26,9 +26,9 @@ class Trunk:
 
 
 def looked(scene, boxes, colours=(RED,), peak=0.9, trunk=None):
-    looks = [query_for(colour_finder(), colour).look for colour in colours]
-    parts = [Found(tuple(map(float, box)), peak, 0.5) for box in boxes]
-    return look_again(trunk or Trunk(), scene, parts, looks, SHAPE, SPEC)
+    looks = [query_for(colour_finder(), colour).verify_kernel for colour in colours]
+    parts = [FoundBox(tuple(map(float, box)), peak, 0.5) for box in boxes]
+    return verify_parts(trunk or Trunk(), scene, parts, looks, SHAPE, SPEC)
 
 
 def test_of_two_parts_that_are_as_hot_the_one_that_looks_like_the_query_is_first():

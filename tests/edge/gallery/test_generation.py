@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edge.errors import GalleryError
-from edge.gallery.generation import read_gallery, seal_gallery
-from edge.gallery.store import read_category, read_outlines, read_pictures
+from edge.gallery.generation import read_gallery, write_gallery_index
+from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import Head
 
@@ -27,11 +27,13 @@ def unit_rows(n: int, dim: int = 12, seed: int = 0) -> np.ndarray:
 def write(folder: Path, category: str = "tyre", n: int = 3) -> Path:
     with GalleryWriter(folder, category, SPACE, HEADS) as writer:
         for i in range(n):
-            writer.add(f"i{i}", f"Item {i}", unit_rows(2, seed=i), {"size": i}, thumbnail=b"jpg", outline=b"o" * 512)
+            writer.add(
+                f"i{i}", f"Item {i}", unit_rows(2, seed=i), {"size": i}, thumbnail=b"jpg", silhouettes=b"o" * 512
+            )
     return folder / f"{category}.sqlite"
 
 
-def test_what_was_written_is_read(tmp_path):
+def test_reading_returns_what_was_written(tmp_path):
     items = read_category(write(tmp_path), SPACE, 12)
     assert items.item_ids == ("i0", "i1", "i2")
     assert items.labels[1] == "Item 1"
@@ -40,14 +42,15 @@ def test_what_was_written_is_read(tmp_path):
     assert [head.name for head in items.heads] == ["class", "local"]
     restored = items.vectors_i8[2:4] * items.scales[2:4, None]
     assert np.abs(restored - unit_rows(2, seed=1)).max() <= items.scales.max() / 2 + 1e-6
-    assert read_pictures(tmp_path / "tyre.sqlite", "i1") == (b"jpg", b"o" * 512)
+    assert read_thumbnail(tmp_path / "tyre.sqlite", "i1") == b"jpg"
+    assert read_silhouettes(tmp_path / "tyre.sqlite")["i1"].tobytes() == b"o" * 512
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     assert write(tmp_path / "1").read_bytes() == write(tmp_path / "2").read_bytes()
 
 
-def test_a_deleted_item_is_gone_from_the_file_and_may_come_back(tmp_path):
+def test_deleted_item_is_erased_and_can_be_added_again(tmp_path):
     base = write(tmp_path / "old")
     with GalleryWriter(tmp_path, "tyre", SPACE, HEADS, base=base) as writer:
         writer.delete("i1")
@@ -55,7 +58,7 @@ def test_a_deleted_item_is_gone_from_the_file_and_may_come_back(tmp_path):
     assert items.item_ids == ("i0", "i2")
     assert items.row_item.tolist() == [0, 0, 1, 1]
     with pytest.raises(GalleryError, match="no item 'i1'"):
-        read_pictures(tmp_path / "tyre.sqlite", "i1")
+        read_thumbnail(tmp_path / "tyre.sqlite", "i1")
     with GalleryWriter(tmp_path, "tyre", SPACE, HEADS, base=tmp_path / "tyre.sqlite") as writer:
         with pytest.raises(GalleryError, match="no live item 'i1'"):
             writer.delete("i1")
@@ -63,13 +66,13 @@ def test_a_deleted_item_is_gone_from_the_file_and_may_come_back(tmp_path):
     assert read_category(tmp_path / "tyre.sqlite", SPACE, 12).labels == ("Item 0", "Again", "Item 2")
 
 
-def test_an_empty_category_is_a_category(tmp_path):
+def test_empty_category_can_be_read(tmp_path):
     items = read_category(write(tmp_path, n=0), SPACE, 12)
     assert items.vectors_i8.shape == (0, 12)
     assert items.item_ids == ()
 
 
-def test_a_failed_writer_leaves_the_old_store(tmp_path):
+def test_failed_writer_keeps_the_old_store(tmp_path):
     before = write(tmp_path).read_bytes()
     with pytest.raises(GalleryError), GalleryWriter(tmp_path, "tyre", SPACE, HEADS) as writer:
         writer.delete("never there")
@@ -77,12 +80,12 @@ def test_a_failed_writer_leaves_the_old_store(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tyre.sqlite"]
 
 
-def test_another_space_is_refused_by_both_names(tmp_path):
+def test_wrong_embedding_space_is_rejected_naming_both(tmp_path):
     with pytest.raises(GalleryError, match=f"found embedding space {SPACE}, expected {'b' * 64}"):
         read_category(write(tmp_path), "b" * 64, 12)
 
 
-def test_another_length_is_refused(tmp_path):
+def test_wrong_vector_length_is_rejected(tmp_path):
     with pytest.raises(GalleryError, match="found vectors of 12 numbers, expected 13"):
         read_category(write(tmp_path), SPACE, 13)
 
@@ -97,7 +100,7 @@ def test_another_length_is_refused(tmp_path):
         (unit_rows(1) * 0, "found vector lengths 0.000"),
     ],
 )
-def test_vectors_that_are_no_unit_rows_are_refused(tmp_path, vectors, message):
+def test_vectors_that_are_not_unit_rows_are_rejected(tmp_path, vectors, message):
     with (
         pytest.raises(GalleryError, match=f"item 'x': {message}"),
         GalleryWriter(tmp_path, "tyre", SPACE, HEADS) as writer,
@@ -105,14 +108,14 @@ def test_vectors_that_are_no_unit_rows_are_refused(tmp_path, vectors, message):
         writer.add("x", "x", vectors)
 
 
-def test_an_item_is_added_once(tmp_path):
+def test_adding_an_item_twice_is_rejected(tmp_path):
     with GalleryWriter(tmp_path, "tyre", SPACE, HEADS) as writer:
         writer.add("x", "x", unit_rows(1))
-        with pytest.raises(GalleryError, match="item 'x': found twice"):
+        with pytest.raises(GalleryError, match="item 'x': exists already"):
             writer.add("x", "x", unit_rows(1))
 
 
-def test_a_category_cannot_name_a_file_elsewhere(tmp_path):
+def test_category_cannot_be_a_path(tmp_path):
     with pytest.raises(GalleryError, match="only"):
         GalleryWriter(tmp_path, "../up", SPACE, HEADS)
 
@@ -125,14 +128,14 @@ def test_a_category_cannot_name_a_file_elsewhere(tmp_path):
         ("UPDATE vectors SET scale = 'x'", "found scale x"),
         ("UPDATE vectors SET vector = zeroblob(12)", "damaged vector"),
         ("UPDATE vectors SET vector = x'01'", "damaged vector"),
-        ("UPDATE vectors SET item_id = 'ghost'", "a vector of 'ghost'"),
+        ("UPDATE vectors SET item_id = 'ghost'", "a vector belongs to 'ghost'"),
         ("UPDATE items SET metadata = '{'", "damaged metadata"),
         ("UPDATE meta SET value = '9' WHERE key = 'schema'", "found schema '9', expected 1"),
         ("UPDATE meta SET value = 'x' WHERE key = 'heads'", "damaged heads"),
         ("DROP TABLE vectors", "damaged store: no such table"),
     ],
 )
-def test_a_damaged_store_is_refused_by_name(tmp_path, change, message):
+def test_damaged_store_is_rejected_naming_its_path(tmp_path, change, message):
     path = write(tmp_path)
     store = sqlite3.connect(path)
     store.execute(change)
@@ -143,31 +146,31 @@ def test_a_damaged_store_is_refused_by_name(tmp_path, change, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_truncated_or_missing_store_is_refused(tmp_path):
+def test_truncated_or_missing_store_is_rejected(tmp_path):
     path = write(tmp_path)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(GalleryError, match="damaged store"):
         read_category(path, SPACE, 12)
-    with pytest.raises(GalleryError, match="found no file"):
+    with pytest.raises(GalleryError, match="there is no such gallery store"):
         read_category(tmp_path / "none.sqlite", SPACE, 12)
 
 
-def test_a_generation_is_named_by_its_contents(tmp_path):
+def test_generation_id_depends_on_contents_only(tmp_path):
     for folder, when in (("1", "2026-01-01T00:00:00Z"), ("2", "2026-02-02T00:00:00Z")):
         write(tmp_path / folder)
         write(tmp_path / folder, "car", n=1)
-        seal_gallery(tmp_path / folder, when)
+        write_gallery_index(tmp_path / folder, when)
     one, two = read_gallery(tmp_path / "1"), read_gallery(tmp_path / "2")
     assert one.generation == two.generation
     assert (one.items, one.categories["tyre"].items, one.categories["tyre"].vectors) == (4, 3, 6)
     assert two.created_at == "2026-02-02T00:00:00Z"
     write(tmp_path / "2", "car", n=2)
-    assert seal_gallery(tmp_path / "2", "later").generation != one.generation
+    assert write_gallery_index(tmp_path / "2", "later").generation != one.generation
 
 
-def test_a_generation_with_an_altered_store_is_refused(tmp_path):
+def test_generation_with_an_altered_store_is_rejected(tmp_path):
     path = write(tmp_path)
-    seal_gallery(tmp_path, "now")
+    write_gallery_index(tmp_path, "now")
     altered = bytearray(path.read_bytes())
     altered[-1] ^= 1
     path.write_bytes(bytes(altered))
@@ -175,9 +178,9 @@ def test_a_generation_with_an_altered_store_is_refused(tmp_path):
         read_gallery(tmp_path)
 
 
-def test_an_altered_index_is_refused(tmp_path):
+def test_altered_index_is_rejected(tmp_path):
     write(tmp_path)
-    generation = seal_gallery(tmp_path, "now").generation
+    generation = write_gallery_index(tmp_path, "now").generation
     index = json.loads((tmp_path / "gallery.json").read_text())
     index["categories"]["tyre"]["items"] = 99
     (tmp_path / "gallery.json").write_text(json.dumps(index))
@@ -192,28 +195,28 @@ def test_an_altered_index_is_refused(tmp_path):
         read_gallery(tmp_path)
 
 
-def test_outlines_are_read_one_row_for_each_picture(tmp_path):
+def test_silhouettes_are_one_row_per_picture(tmp_path):
     with GalleryWriter(tmp_path, "tyre", SPACE, HEADS) as writer:
-        writer.add("round", "Round", unit_rows(2), outline=bytes(range(256)) * 4)
+        writer.add("round", "Round", unit_rows(2), silhouettes=bytes(range(256)) * 4)
         writer.add("plain", "Plain", unit_rows(1))
-    outlines = read_outlines(tmp_path / "tyre.sqlite")
-    assert list(outlines) == ["round"]
-    assert outlines["round"].shape == (2, 512)
-    assert outlines["round"][1, :3].tolist() == [0, 1, 2]
+    silhouettes = read_silhouettes(tmp_path / "tyre.sqlite")
+    assert list(silhouettes) == ["round"]
+    assert silhouettes["round"].shape == (2, 512)
+    assert silhouettes["round"][1, :3].tolist() == [0, 1, 2]
 
 
-def test_half_an_outline_is_refused(tmp_path):
+def test_incomplete_silhouette_is_rejected(tmp_path):
     with (
-        pytest.raises(GalleryError, match="item 'i0': found outlines of 511 bytes, expected a multiple of 512"),
+        pytest.raises(GalleryError, match="item 'i0': found silhouettes of 511 bytes, expected a multiple of 512"),
         GalleryWriter(tmp_path, "tyre", SPACE, HEADS) as writer,
     ):
-        writer.add("i0", "Item", unit_rows(1), outline=b"o" * 511)
+        writer.add("i0", "Item", unit_rows(1), silhouettes=b"o" * 511)
     path = write(tmp_path)
     with sqlite3.connect(path) as store:
         store.execute("UPDATE items SET outline = x'00' WHERE item_id = 'i2'")
-    with pytest.raises(GalleryError, match="item 'i2': found damaged outlines"):
-        read_outlines(path)
+    with pytest.raises(GalleryError, match="item 'i2': damaged silhouettes"):
+        read_silhouettes(path)
 
 
-def test_the_shipped_gallery_from_before_outlines_has_none():
-    assert read_outlines(Path(__file__).parents[3] / "demo/gallery/can.sqlite") == {}
+def test_shipped_gallery_has_no_silhouettes():
+    assert read_silhouettes(Path(__file__).parents[3] / "demo/gallery/can.sqlite") == {}

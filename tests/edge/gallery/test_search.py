@@ -35,7 +35,7 @@ def stored(items: CategoryItems) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("kind", "n"), [(ExactIndex, 10), (ExactIndex, 3000), (HnswIndex, 10), (HnswIndex, 300)])
-def test_the_nearest_items_come_best_first_with_exact_cosines(kind, n):
+def test_hits_are_sorted_with_exact_cosines(kind, n):
     items = items_of(unit_rows(n))
     queries = unit_rows(20, seed=1)
     for query, hits in zip(queries, kind(items).search(queries, 5), strict=True):
@@ -47,7 +47,7 @@ def test_the_nearest_items_come_best_first_with_exact_cosines(kind, n):
 
 
 @BOTH
-def test_an_item_of_many_vectors_is_one_hit_and_crowds_nobody_out(kind):
+def test_item_with_many_vectors_is_one_hit(kind):
     crowd = np.repeat(unit_rows(1), 200, axis=0)
     items = items_of(np.concatenate([crowd, unit_rows(200, seed=2)]), [0] * 200 + list(range(1, 201)))
     hits = kind(items).search(unit_rows(1), 5)[0]
@@ -56,7 +56,7 @@ def test_an_item_of_many_vectors_is_one_hit_and_crowds_nobody_out(kind):
 
 
 @BOTH
-def test_a_score_may_be_the_mean_of_an_items_best_vectors(kind):
+def test_best_of_averages_the_best_vectors_of_an_item(kind):
     rows = unit_rows(300)
     items = items_of(rows, [i // 3 for i in range(300)])
     query = unit_rows(1, seed=3)
@@ -67,51 +67,51 @@ def test_a_score_may_be_the_mean_of_an_items_best_vectors(kind):
 
 
 @BOTH
-def test_more_asked_than_there_are_gives_all(kind):
+def test_k_above_the_item_count_returns_all(kind):
     assert len(kind(items_of(unit_rows(3))).search(unit_rows(2), 10)[1]) == 3
 
 
 @BOTH
-def test_an_empty_category_finds_nothing(kind):
+def test_empty_category_has_no_hits(kind):
     assert kind(items_of(unit_rows(0))).search(unit_rows(2), 5) == [[], []]
 
 
 @BOTH
-def test_nothing_asked_finds_nothing(kind):
+def test_k_of_zero_returns_nothing(kind):
     assert kind(items_of(unit_rows(3))).search(unit_rows(1), 0) == [[]]
 
 
 @BOTH
 @pytest.mark.parametrize("query", [np.zeros((1, 32), np.float32), np.full((1, 32), np.nan, np.float32)])
-def test_a_query_without_direction_is_refused(kind, query):
+def test_zero_or_nan_query_is_rejected(kind, query):
     with pytest.raises(GalleryError, match="found queries of length"):
         kind(items_of(unit_rows(3))).search(query, 1)
 
 
 @BOTH
-def test_a_query_of_another_length_is_refused(kind):
+def test_query_of_wrong_length_is_rejected(kind):
     with pytest.raises(GalleryError, match=r"found queries of shape \(1, 8\), expected \(n, 32\)"):
         kind(items_of(unit_rows(3))).search(unit_rows(1, dim=8), 1)
 
 
-def test_a_graph_of_equal_rows_still_answers():
+def test_hnsw_of_equal_rows_returns_all():
     items = items_of(np.repeat(unit_rows(1), 500, axis=0))
     assert len(HnswIndex(items).search(unit_rows(1), 400)[0]) == 400
 
 
-def test_the_same_items_build_the_same_graph():
+def test_hnsw_build_is_deterministic():
     items, queries = items_of(unit_rows(2000)), unit_rows(50, seed=4)
     assert HnswIndex(items).search(queries, 10) == HnswIndex(items).search(queries, 10)
 
 
-def test_the_way_is_chosen_by_size():
+def test_index_is_chosen_by_size():
     items = items_of(unit_rows(100))
     assert isinstance(build_index(items, crossover_rows=101), ExactIndex)
     assert isinstance(build_index(items, crossover_rows=100), HnswIndex)
 
 
-def test_the_product_is_exact_even_at_its_largest_sums():
-    """All components at their peak: where 8-bit queries would saturate on AVX2."""
+def test_int8_product_does_not_saturate():
+    """All components are at their peak, where 8-bit queries would saturate on AVX2."""
     rows = np.full((70, 512), 127, np.int8)
     rows[1::2] = -127
     weights = np.ones(70, np.float32) / 1000
@@ -123,8 +123,8 @@ def test_the_product_is_exact_even_at_its_largest_sums():
     assert set(best[:35]) == set(range(0, 70, 2))
 
 
-def test_the_int8_product_finds_what_scoring_every_row_finds():
-    """Above _ALL_ROWS rows are proposed in int8; the winners and their scores are those of the full product."""
+def test_int8_product_agrees_with_scoring_every_row():
+    """Above _ALL_ROWS, int8 proposes the rows; the winners and their scores match the full product."""
     rows = unit_rows(search._ALL_ROWS + 500, seed=5)
     queries = unit_rows(20, seed=6)
     items = items_of(rows)
@@ -138,7 +138,7 @@ def test_the_int8_product_finds_what_scoring_every_row_finds():
 
 
 @BOTH
-def test_an_item_marked_negative_comes_as_a_negative_hit(kind):
+def test_negative_item_gives_a_negative_hit(kind):
     items = replace(items_of(unit_rows(10)), metadata=({},) * 3 + ({"negative": True},) + ({"negative": False},) * 6)
     hits = kind(items).search(unit_rows(10)[3:5], 10)
     assert (

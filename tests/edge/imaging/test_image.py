@@ -136,10 +136,10 @@ def test_drawing_marks_the_picture_in_place_and_survives_any_text():
 def test_a_picture_seen_otherwise_keeps_its_size_and_moves_what_it_shows():
     picture = np.full((40, 60, 3), 80, np.uint8)
     picture[5:15, 5:15] = 200
-    mirrored = image.seen_otherwise(picture, 0.0, 1.0, 1.0, mirrored=True)
+    mirrored = image.augmented(picture, 0.0, 1.0, 1.0, mirrored=True)
     assert np.array_equal(mirrored, picture[:, ::-1])
-    assert np.array_equal(image.seen_otherwise(picture, 0.0, 1.0, 1.0), picture)
-    brighter = image.seen_otherwise(picture, 0.0, 1.0, 1.25)
+    assert np.array_equal(image.augmented(picture, 0.0, 1.0, 1.0), picture)
+    brighter = image.augmented(picture, 0.0, 1.0, 1.25)
     assert (brighter.shape, brighter.max(), brighter.min()) == (picture.shape, 250, 100)
-    nearer = image.seen_otherwise(picture, 0.0, 1.4, 1.0)
+    nearer = image.augmented(picture, 0.0, 1.4, 1.0)
     assert (nearer == 200).sum() < (picture == 200).sum()  # the corner leaves the picture

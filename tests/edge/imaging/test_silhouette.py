@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edge.imaging.silhouette import SIDE, SIZE, align, cells, outline_of, overlaps
+from edge.imaging.silhouette import SIDE, SIZE, align, cells, overlaps, silhouette_of
 
 
 def disc(side: int, centre: tuple[float, float], radius: float) -> np.ndarray:
@@ -11,23 +11,23 @@ def disc(side: int, centre: tuple[float, float], radius: float) -> np.ndarray:
 
 
 def test_a_mask_lies_in_the_middle_with_the_crops_aspect():
-    grid = cells(outline_of(np.full((30, 30), 255, np.uint8), 100, 50))  # a mask stretched from a wide crop
+    grid = cells(silhouette_of(np.full((30, 30), 255, np.uint8), 100, 50))  # a mask stretched from a wide crop
     assert grid.sum() == SIDE * SIDE / 2
     assert grid[16:48].all()
     assert not grid[:16].any()
 
 
 def test_an_outline_has_512_bytes_whatever_the_masks_resolution():
-    coarse, fine = (outline_of(disc(side, ((side - 1) / 2,) * 2, side / 3), 10, 10) for side in (48, 400))
+    coarse, fine = (silhouette_of(disc(side, ((side - 1) / 2,) * 2, side / 3), 10, 10) for side in (48, 400))
     assert coarse.nbytes == fine.nbytes == SIZE == 512
     assert overlaps(coarse, fine[None])[0] > 0.95
 
 
 def test_a_mask_of_nothing_has_no_outline():
-    assert outline_of(np.zeros((64, 64), np.uint8), 10, 20) is None
+    assert silhouette_of(np.zeros((64, 64), np.uint8), 10, 20) is None
     speck = np.zeros((64, 64), np.uint8)
     speck[3:6, 3:6] = 255
-    assert outline_of(speck, 64, 64) is None
+    assert silhouette_of(speck, 64, 64) is None
 
 
 def test_the_overlap_is_intersection_over_union():
@@ -39,7 +39,7 @@ def test_the_overlap_is_intersection_over_union():
 
 
 def test_size_and_place_matter_until_outlines_are_aligned():
-    small, large = (outline_of(disc(128, *where), 128, 128) for where in (((40, 50), 24), ((70, 66), 50)))
+    small, large = (silhouette_of(disc(128, *where), 128, 128) for where in (((40, 50), 24), ((70, 66), 50)))
     assert overlaps(small, large[None])[0] < 0.3
     assert overlaps(align(small), align(large)[None])[0] > 0.94
 
@@ -47,7 +47,7 @@ def test_size_and_place_matter_until_outlines_are_aligned():
 def test_aligning_keeps_the_shape():
     tall, wide = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
     tall[4:60, 26:40], wide[26:40, 4:60] = 255, 255
-    upright, lying = (align(outline_of(mask, 64, 64)) for mask in (tall, wide))
+    upright, lying = (align(silhouette_of(mask, 64, 64)) for mask in (tall, wide))
     assert overlaps(upright, lying[None])[0] < 0.35
     grid = cells(upright)
     assert abs(int(grid.sum()) - 32 * 32) < 80

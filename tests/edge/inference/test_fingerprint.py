@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edge.bundle.bundle import read_bundle
-from edge.inference.fingerprint import origin_of
+from edge.inference.fingerprint import fingerprint_of
 from edge.inference.stages import load_stages
-from edge.manifest import OpenSet, OutlineRule, Preprocess
+from edge.manifest import OpenSet, Preprocess, SilhouetteRule
 from tests.fakes_engine import classifier_model, embedder_model, localiser_model
 
 DEMO = Path(__file__).parents[3] / "demo/bundle"
@@ -26,19 +26,19 @@ FORM = "a" * 64
     ],
 )
 def test_another_model_has_another_origin(model, other):
-    assert origin_of(model, FORM, "engine 1") == origin_of(model, FORM, "engine 1")
-    assert origin_of(model, FORM, "engine 1") != origin_of(other, FORM, "engine 1")
+    assert fingerprint_of(model, FORM, "engine 1") == fingerprint_of(model, FORM, "engine 1")
+    assert fingerprint_of(model, FORM, "engine 1") != fingerprint_of(other, FORM, "engine 1")
 
 
 def test_another_form_or_library_is_another_origin():
-    found = [origin_of(embedder_model(), form, of) for form in (FORM, "b" * 64) for of in ("engine 1", "engine 2")]
+    found = [fingerprint_of(embedder_model(), form, of) for form in (FORM, "b" * 64) for of in ("engine 1", "engine 2")]
     assert len(set(found)) == 4
 
 
 def test_thresholds_and_outline_rules_change_no_number():
-    fitted = embedder_model(open_set={"carton": OpenSet(threshold=0.9)}, outline={"carton": OutlineRule(weight=0.4)})
-    assert origin_of(embedder_model(), FORM, "engine 1") == origin_of(fitted, FORM, "engine 1")
-    assert origin_of(classifier_model(), FORM, "e") == origin_of(classifier_model(threshold=0.9), FORM, "e")
+    fitted = embedder_model(open_set={"carton": OpenSet(threshold=0.9)}, outline={"carton": SilhouetteRule(weight=0.4)})
+    assert fingerprint_of(embedder_model(), FORM, "engine 1") == fingerprint_of(fitted, FORM, "engine 1")
+    assert fingerprint_of(classifier_model(), FORM, "e") == fingerprint_of(classifier_model(threshold=0.9), FORM, "e")
 
 
 def test_a_loaded_model_is_of_the_form_that_runs():
@@ -47,5 +47,5 @@ def test_a_loaded_model_is_of_the_form_that_runs():
     for model_of in (lambda stages: stages.classifier, lambda stages: stages.embedders["bottle"]):
         found = {name: model_of(stages) for name, stages in forms.items()}
         ships = "fp32" if found["shipped"].model.ship == "fp32" else "int8"
-        assert found["shipped"].origin == found[ships].origin
-        assert found["fp32"].origin != found["int8"].origin
+        assert found["shipped"].fingerprint == found[ships].fingerprint
+        assert found["fp32"].fingerprint != found["int8"].fingerprint

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edge.bundle.bundle import read_bundle
+from edge.capture.frame_source import CaptureOptions
 from edge.capture.open_source import open_source
-from edge.config.camera_url import CaptureOptions, parse_source
+from edge.config.camera_url import parse_source
 from edge.errors import EngineError
 from edge.imaging.silhouette import cells
 from edge.inference.stages import Classifier, Detector, Embedder, Localiser, load_stages
@@ -139,7 +140,7 @@ def test_an_embedder_without_the_classifier_that_has_a_part_in_it_is_refused():
 
 def test_a_classifier_that_describes_nothing_gives_rows_without_numbers():
     classifier = Classifier(classifier_model(), ScriptedEngine(lambda batch: [np.zeros((len(batch), 2))]))
-    assert classifier.see(GREY, [BOX] * 3, Timings()).descriptors.shape == (3, 0)
+    assert classifier.classify_with_features(GREY, [BOX] * 3, Timings()).descriptors.shape == (3, 0)
 
 
 LTRB = {"strides": [8, 16]}
@@ -255,7 +256,7 @@ def test_a_mask_is_of_the_crop_and_not_of_the_letterbox():
 
 def test_an_outline_is_of_the_crops_own_shape():
     localiser = Localiser(localiser_model(), ScriptedEngine(half_object))
-    (wide,) = localiser.outlines(GREY, [(0.0, 0.0, 80.0, 40.0)], Timings())
+    (wide,) = localiser.silhouettes(GREY, [(0.0, 0.0, 80.0, 40.0)], Timings())
     assert cells(wide)[16:48].all()
     assert not cells(wide)[:16].any()
     nothing = Localiser(localiser_model(), ScriptedEngine(lambda batch: [half_object(batch)[0] - 20.0]))
@@ -269,6 +270,6 @@ def test_an_outline_takes_the_crops_edge_where_the_manifest_asks_for_the_guided_
     rows = {}
     for radius in (0.0, 0.2):
         localiser = Localiser(localiser_model(guided_radius=radius), ScriptedEngine(half_object))
-        (outline,) = localiser.outlines(picture, box, Timings())
+        (outline,) = localiser.silhouettes(picture, box, Timings())
         rows[radius] = int(cells(outline)[:, 32].sum())
     assert rows == {0.0: 32, 0.2: 34}

@@ -7,7 +7,7 @@ import numpy as np
 
 from edge.inference.stages import Classifier, Embedder, Stages
 from edge.manifest import OpenSet
-from edge.recognition.loaded_models import Serving
+from edge.recognition.loaded_models import LoadedModels
 from edge.types import Hit
 from tests.fakes_engine import FixedIndex, ScriptedEngine, classifier_model, embedder_model
 
@@ -22,25 +22,25 @@ def direction(batch: np.ndarray) -> list[np.ndarray]:
     return [rows / np.linalg.norm(rows, axis=1, keepdims=True)]
 
 
-def scripted_serving(
+def scripted_models(
     bundle: str = "bundle-1",
     gallery: str = "gallery-1",
     odds=(9.0, 1.0),
     indexes=None,
     embed=None,
-    origin="",
+    fingerprint="",
     **embedder,
-) -> Serving:
-    """One category, `carton`, whose gallery answers NEAR unless told otherwise; of an origin, if any is named."""
+) -> LoadedModels:
+    """One category, `carton`, whose gallery answers NEAR unless told otherwise; of an fingerprint, if any is named."""
     classifier = ScriptedEngine(lambda batch: [np.tile(np.log(odds), (len(batch), 1))])
     engine = ScriptedEngine(embed or direction)
     stages = Stages(
         None,
-        Classifier(classifier_model(), classifier, origin and f"classifier of {origin}"),
-        {"carton": Embedder(embedder_model(**embedder), engine, origin and f"embedder of {origin}")},
+        Classifier(classifier_model(), classifier, fingerprint and f"classifier of {fingerprint}"),
+        {"carton": Embedder(embedder_model(**embedder), engine, fingerprint and f"embedder of {fingerprint}")},
     )
     found = {"carton": FixedIndex(NEAR)} if indexes is None else indexes
-    return Serving(bundle, gallery, stages, found, {"carton": OpenSet(threshold=0.7)})
+    return LoadedModels(bundle, gallery, stages, found, {"carton": OpenSet(threshold=0.7)})
 
 
 def jpeg(red: int, green: int, blue: int) -> bytes:

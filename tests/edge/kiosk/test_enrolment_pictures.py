@@ -5,14 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.kiosk.enrolment import glance_at, judge
+from edge.kiosk.enrolment import judge, measure_picture
 
 NOISE = np.random.default_rng(0).integers(0, 255, (180, 320, 3), dtype=np.uint8)
 OTHER = np.ascontiguousarray(NOISE[:, ::-1]) // 2
 
 
 def still(picture):
-    return glance_at(picture, is_still=True)
+    return measure_picture(picture, is_still=True)
 
 
 def test_the_first_sharp_picture_that_holds_still_is_taken():
@@ -21,7 +21,7 @@ def test_the_first_sharp_picture_that_holds_still_is_taken():
 
 
 def test_a_moving_thing_is_not_taken():
-    glance = glance_at(NOISE, is_still=False)
+    glance = measure_picture(NOISE, is_still=False)
     assert judge(glance, [], glance.sharpness, 4) == "moving"
 
 

@@ -15,9 +15,9 @@ def a_form(*parts, boundary=b"frontier"):
 
 
 def refused(body, content_type=TYPE, most=1000):
-    with pytest.raises(PictureError) as refusal:
+    with pytest.raises(PictureError) as refusal_reason:
         file_of(body, content_type, most)
-    return refusal.value.reason
+    return refusal_reason.value.reason
 
 
 @pytest.mark.parametrize("content", [b"", b"jpeg", b"\r\n", b"--frontier", b"\r\n--front\r\n\r\n", bytes(range(256))])

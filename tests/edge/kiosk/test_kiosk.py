@@ -8,18 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import OverlayError
+from edge.errors import TaughtItemsError
 from edge.imaging import image
 from edge.kiosk.kiosk import Kiosk
-from edge.kiosk.taught_items import Overlay
-from edge.kiosk.taught_store import OverlayStore
-from edge.recognition.pipeline import Result, Sighting
-from edge.recognition.recognise_image import look_up
+from edge.kiosk.taught_items import TaughtItems
+from edge.kiosk.taught_store import TaughtStore
+from edge.recognition.pipeline import Result, TrackedObject
+from edge.recognition.recognise_image import recognise_image
 from edge.recognition.tracker import Track
 from edge.telemetry.metrics import Counters
 from edge.telemetry.timing import Timings
 from edge.types import Category, Decision, Match
-from tests.edge.kiosk.kiosk_samples import FAR, scripted_serving
+from tests.edge.kiosk.kiosk_samples import FAR, scripted_models
 from tests.fakes_engine import FixedIndex, frame_at
 
 OATS = Decision(Category("carton", 0.9), Match("c1", "Oat flakes", 0.9, 0.5, 0.97), None)
@@ -32,16 +32,16 @@ class FakeDevice:
     def __init__(self, store):
         self.counters = Counters()
         self.observers = []
-        self._overlay = Overlay(store, lambda *_: False, self.counters)
-        self.serving = scripted_serving(indexes={"carton": FixedIndex(FAR)})
+        self._overlay = TaughtItems(store, lambda *_: False, self.counters)
+        self.models = scripted_models(indexes={"carton": FixedIndex(FAR)})
 
-    def redress(self):
-        self.serving = self._overlay.over(self.serving)
+    def refresh_overlay(self):
+        self.models = self._overlay.over(self.models)
 
 
 @pytest.fixture
 def store(tmp_path):
-    return OverlayStore(tmp_path, 5)
+    return TaughtStore(tmp_path, 5)
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def kiosk(store):
 def show(kiosk, picture, decision=None, camera="counter", track_id: int | None = 1):
     """A frame that was recognised, followed at once instead of by the kiosk's thread."""
     box = (0.0, 0.0, 64.0, 48.0)
-    sightings = [] if track_id is None else [Sighting(Track(track_id, box, "object", 3, 0.0, 0.0), decision)]
+    objects = [] if track_id is None else [TrackedObject(Track(track_id, box, "object", 3, 0.0, 0.0), decision)]
     kiosk._newest = None
-    kiosk.observe(frame_at(1.0, picture, camera), Result([], sightings, Timings(), 0))
+    kiosk.observe(frame_at(1.0, picture, camera), Result([], objects, Timings(), 0))
     if kiosk._newest is not None:
         kiosk._follow(*kiosk._newest)
 
@@ -109,12 +109,12 @@ def test_what_was_taught_is_searched_when_teach_returns(kiosk, store):
     assert kiosk.state()[1].phase == "waiting"
     kiosk.forget(lesson.item.item_id)
     assert store.items() == []
-    assert "carton" in kiosk.serving.indexes
+    assert "carton" in kiosk.models.indexes
 
 
 def test_a_thing_that_is_taught_but_not_recognised_says_so(kiosk):
     """The classifier sees a tyre, which has no embedder: it is only learnt as what people call it."""
-    kiosk._device.serving = scripted_serving(odds=(1.0, 99.0), indexes={"carton": FixedIndex(FAR)})
+    kiosk._device.models = scripted_models(odds=(1.0, 99.0), indexes={"carton": FixedIndex(FAR)})
     show(kiosk, SIDES[0])
     kiosk.begin_teaching()
     show(kiosk, SIDES[0])
@@ -126,7 +126,7 @@ def test_what_cannot_be_taught_keeps_its_looks_to_try_again(kiosk, label, catego
     show(kiosk, SIDES[0])
     kiosk.begin_teaching()
     show(kiosk, SIDES[0])
-    with pytest.raises(OverlayError):
+    with pytest.raises(TaughtItemsError):
         kiosk.teach(label, category)
     assert kiosk.state()[1].phase == "teaching"
     assert kiosk.look(0) is not None
@@ -174,15 +174,15 @@ def test_what_is_taught_as_negative_vetoes_and_other_looks_are_still_named(kiosk
     show(kiosk, SIDES[1])
     lesson = kiosk.teach("Price tag", "carton", negative=True)
     assert (lesson.item.negative, lesson.recognised, lesson.concerns) == (True, 2, [])
-    decision = look_up(kiosk.serving, SIDES[0], 8, Timings())
+    decision = recognise_image(kiosk.models, SIDES[0], 8, Timings())
     assert (decision.match, decision.reason) == (None, "unknown_item")
     assert "Price tag" not in [hit.label for hit in decision.top]
-    assert OverlayStore(store._folder, 5).items()[0].negative
+    assert TaughtStore(store._folder, 5).items()[0].negative
 
 
 def test_the_person_is_told_of_few_looks_and_of_a_lookalike(store):
     device = FakeDevice(store)
-    device.serving = scripted_serving()  # answers Oat flakes at 0.9, whatever it is asked
+    device.models = scripted_models()  # answers Oat flakes at 0.9, whatever it is asked
     kiosk = Kiosk(device, store, "counter", 3, 8)
     show(kiosk, SIDES[0])
     kiosk.begin_teaching()

@@ -18,9 +18,9 @@ from edge.errors import ConfigError
 from edge.kiosk.http import MAX_BODY_BYTES
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.server import KioskServer
-from edge.kiosk.taught_items import Overlay
-from edge.kiosk.taught_store import OverlayStore
-from edge.kiosk.thumbnails import ItemPictures
+from edge.kiosk.taught_items import TaughtItems
+from edge.kiosk.taught_store import TaughtStore
+from edge.kiosk.thumbnails import ItemThumbnails
 from tests.edge.kiosk.kiosk_samples import jpeg
 from tests.edge.kiosk.test_kiosk import OATS, SIDES, FakeDevice, show
 
@@ -33,14 +33,14 @@ class Desk:
     """A kiosk that is served, and a client of it."""
 
     def __init__(self, folder, token=None, tls=None):
-        self.store = OverlayStore(folder, 5)
+        self.store = TaughtStore(folder, 5)
         self.device = FakeDevice(self.store)
         self.counters = self.device.counters
         self.kiosk = Kiosk(self.device, self.store, "counter", 3, 8)
         self.woken = 0
         config = KioskConfig(camera="counter", port=0, token=token, tls=tls)
-        pictures = ItemPictures(folder, self.store)
-        overlay = Overlay(self.store, lambda *_: False, self.counters)
+        pictures = ItemThumbnails(folder, self.store)
+        overlay = TaughtItems(self.store, lambda *_: False, self.counters)
         self.server = KioskServer(config, self.kiosk, overlay, pictures, self.counters, self)
 
     def wake(self):
@@ -119,7 +119,7 @@ def test_what_cannot_be_looked_up_is_one_clear_error_and_counted(desk, body, sta
 
 
 def test_an_engine_that_fails_is_an_error_of_ours_and_the_next_picture_is_looked_up(desk, caplog):
-    engine = desk.device.serving.stages.embedders["carton"]._engine
+    engine = desk.device.models.stages.embedders["carton"]._engine
     engine.broken = True
     status, answer = desk.json("POST", "/v1/lookup", NOISE)
     assert (status, answer["reason"]) == (500, "failed")
@@ -302,7 +302,7 @@ def test_a_port_in_use_is_our_error(tmp_path):
         config = KioskConfig(camera="c", port=other.getsockname()[1])
         desk = Desk.__new__(Desk)
         with pytest.raises(ConfigError, match="kiosk: cannot listen on"):
-            KioskServer(config, Kiosk(FakeDevice(OverlayStore(tmp_path, 1)), None, "c", 1, 8), None, None, desk)
+            KioskServer(config, Kiosk(FakeDevice(TaughtStore(tmp_path, 1)), None, "c", 1, 8), None, None, desk)
 
 
 def test_a_thing_taught_as_negative_is_never_named_and_the_person_is_told_what_is_wrong_with_the_looks(desk):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.kiosk import session as ks
-from edge.kiosk.session import Seen, Session
+from edge.kiosk.session import FrameSummary, Session
 from edge.types import Category, Decision, Hit, Match
 
 OATS = Decision(Category("carton", 0.9), Match("c1", "Oat flakes", 0.9, 0.5, 0.97), None)
@@ -14,7 +14,7 @@ NOTHING = Decision(Category("carton", 0.9), None, "unknown_item", (Hit("c1", "Oa
 def after(*frames: tuple[float, int | None, Decision | None], session: Session | None = None) -> Session:
     session = session or Session()
     for frame in frames:
-        session = ks.see(session, Seen(*frame))
+        session = ks.see(session, FrameSummary(*frame))
     return session
 
 

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from edge.errors import OverlayError
+from edge.errors import TaughtItemsError
 from edge.kiosk.taught_embeddings import pack, unpack
 
 MADE = {
@@ -32,9 +32,9 @@ def test_a_file_with_any_byte_changed_or_cut_short_is_refused():
     for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= 1
-        with pytest.raises(OverlayError, match="file: found"):
+        with pytest.raises(TaughtItemsError, match="file: found"):
             unpack(bytes(changed), "file")
-        with pytest.raises(OverlayError, match="file: found"):
+        with pytest.raises(TaughtItemsError, match="file: found"):
             unpack(whole[:at], "file")
 
 
@@ -52,5 +52,5 @@ def test_a_file_with_any_byte_changed_or_cut_short_is_refused():
 )
 def test_a_whole_file_with_a_foreign_header_is_refused(header):
     body = len(header).to_bytes(4, "little") + header + bytes(8)
-    with pytest.raises(OverlayError, match="header"):
+    with pytest.raises(TaughtItemsError, match="header"):
         unpack(pack({})[: -len(pack({})) + 17] + hashlib.sha256(body).digest() + body, "file")

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from edge.errors import OverlayError
-from edge.kiosk.taught_store import MAX_LOOKS, OverlayStore
+from edge.errors import TaughtItemsError
+from edge.kiosk.taught_store import MAX_LOOKS, TaughtStore
 from tests.power_cut import PowerCut
 
 AT = "2026-01-01T00:00:00Z"
@@ -17,12 +17,12 @@ AT = "2026-01-01T00:00:00Z"
 
 @pytest.fixture
 def store(tmp_path):
-    return OverlayStore(tmp_path / "overlay", 3)
+    return TaughtStore(tmp_path / "overlay", 3)
 
 
 def again(store):
     """The store after a restart."""
-    return OverlayStore(store._folder, 3)
+    return TaughtStore(store._folder, 3)
 
 
 def test_what_was_taught_is_there_after_a_restart(store):
@@ -45,7 +45,7 @@ def test_a_name_that_is_taught_again_gets_more_pictures_and_its_newest_stay(stor
 
 @pytest.mark.parametrize(("label", "looks"), [("", [b"x"]), ("  ", [b"x"]), ("x" * 81, [b"x"]), ("Oats", [])])
 def test_without_a_name_or_a_picture_nothing_is_kept(store, label, looks):
-    with pytest.raises(OverlayError):
+    with pytest.raises(TaughtItemsError):
         store.keep(label, None, looks, AT)
     assert again(store).items() == []
 
@@ -53,7 +53,7 @@ def test_without_a_name_or_a_picture_nothing_is_kept(store, label, looks):
 def test_there_is_room_for_a_stated_number_of_things(store):
     for n in range(3):
         store.keep(f"thing {n}", None, [b"x"], AT)
-    with pytest.raises(OverlayError, match="found 3 things, expected room for one more"):
+    with pytest.raises(TaughtItemsError, match="found 3 things, expected room for one more"):
         store.keep("thing 3", None, [b"x"], AT)
     assert store.keep("thing 2", None, [b"y"], AT).looks == 2
 
@@ -62,9 +62,9 @@ def test_what_is_forgotten_stays_forgotten(store):
     item = store.keep("Oat flakes", None, [b"x"], AT)
     store.forget(item.item_id)
     assert store.items() == again(store).items() == []
-    with pytest.raises(OverlayError, match="found no"):
+    with pytest.raises(TaughtItemsError, match="found no"):
         store.forget(item.item_id)
-    with pytest.raises(OverlayError, match="found no"):
+    with pytest.raises(TaughtItemsError, match="found no"):
         store.forget("../../etc")
 
 
@@ -91,14 +91,14 @@ def test_what_the_trainer_has_is_not_pending_until_it_is_taught_again(store):
 
 @pytest.mark.parametrize("at", range(1, 30))
 def test_a_power_cut_while_teaching_leaves_the_old_thing_or_the_new_one_whole(tmp_path, at):
-    store = OverlayStore(tmp_path / "overlay", 3)
+    store = TaughtStore(tmp_path / "overlay", 3)
     item = store.keep("Oat flakes", None, [b"one" * 99], AT)
     with PowerCut(at) as cut:
         try:
             store.keep("Oat flakes", None, [b"two" * 99], AT)
         except OSError:
             assert cut.happened
-        except OverlayError:
+        except TaughtItemsError:
             assert cut.happened
     (found,) = again(store).items()
     assert found.item_id == item.item_id
@@ -118,30 +118,30 @@ def test_what_was_made_of_a_thing_stays_with_it_until_it_is_forgotten_and_is_not
     with zipfile.ZipFile(io.BytesIO(store.package(more))) as package:
         assert sorted(package.namelist()) == ["item.json", "look-0.jpg", "look-1.jpg"]
     store.forget(item.item_id)
-    with pytest.raises(OverlayError, match="the disk refused"):
+    with pytest.raises(TaughtItemsError, match="the disk refused"):
         store.keep_made(more, b"late numbers")
     assert store.made(store.keep("Oat flakes", None, [b"one"], AT)) is None
 
 
 def test_what_was_made_is_bounded(store):
     item = store.keep("Oat flakes", None, [b"one"], AT)
-    with pytest.raises(OverlayError, match="16777217 bytes to keep, expected at most 16777216"):
+    with pytest.raises(TaughtItemsError, match="16777217 bytes to keep, expected at most 16777216"):
         store.keep_made(item, bytes((16 << 20) + 1))
     with (store._folder / item.item_id / "made").open("wb") as file:
         file.truncate((16 << 20) + 1)
-    with pytest.raises(OverlayError, match="found 16777217 bytes, expected at most"):
+    with pytest.raises(TaughtItemsError, match="found 16777217 bytes, expected at most"):
         store.made(item)
 
 
 @pytest.mark.parametrize("at", range(1, 7))
 def test_a_power_cut_while_keeping_what_was_made_leaves_the_old_or_the_new(tmp_path, at):
-    store = OverlayStore(tmp_path / "overlay", 3)
+    store = TaughtStore(tmp_path / "overlay", 3)
     item = store.keep("Oat flakes", None, [b"one"], AT)
     store.keep_made(item, b"old" * 99)
     with PowerCut(at) as cut:
         try:
             store.keep_made(item, b"new" * 99)
-        except OverlayError:
+        except TaughtItemsError:
             assert cut.happened
     assert cut.happened == (at <= 5)  # unlink, open, fsync, replace, fsync of the folder
     (found,) = again(store).items()

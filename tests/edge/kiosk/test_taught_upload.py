@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from edge.errors import OverlayError
-from edge.kiosk.taught_store import OverlayStore
+from edge.errors import TaughtItemsError
+from edge.kiosk.taught_store import TaughtStore
 from edge.kiosk.taught_upload import Uploader, put_to, upload_pending, wait_s
 from tests.fakes_engine import FakeCounts
 
@@ -18,7 +18,7 @@ AT = "2026-01-01T00:00:00Z"
 
 @pytest.fixture
 def store(tmp_path):
-    return OverlayStore(tmp_path, 10)
+    return TaughtStore(tmp_path, 10)
 
 
 class FakeTrainer:
@@ -31,7 +31,7 @@ class FakeTrainer:
     def __call__(self, name: str, body: bytes) -> None:
         if self.refuses:
             self.refuses -= 1
-            raise OverlayError(f"upload of {name}: refused")
+            raise TaughtItemsError(f"upload of {name}: refused")
         self.taken[name] = body
 
 
@@ -107,9 +107,9 @@ def test_a_file_is_put_below_the_url_with_the_token_and_a_signature_stays():
 
 
 def test_a_refusal_and_an_absent_server_are_our_errors_without_the_url():
-    with http_server(507) as (url, _), pytest.raises(OverlayError, match="found HTTP status 507, expected 2xx"):
+    with http_server(507) as (url, _), pytest.raises(TaughtItemsError, match="found HTTP status 507, expected 2xx"):
         put_to(f"{url}/?secret", None)("a.zip", b"x")
     for bad in (f"{url}/?secret", "http://secret host/", "http://secret:port/"):
-        with pytest.raises(OverlayError) as caught:
+        with pytest.raises(TaughtItemsError) as caught:
             put_to(bad, None)("a.zip", b"x")
         assert "secret" not in str(caught.value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edge.bundle.slots import gallery_folder
 from edge.gallery.writer import GalleryWriter
-from edge.kiosk.taught_store import OverlayStore
-from edge.kiosk.thumbnails import ItemPictures
+from edge.kiosk.taught_store import TaughtStore
+from edge.kiosk.thumbnails import ItemThumbnails
 from tests.store_samples import HEADS, SPACE, unit_rows
 
 
@@ -14,7 +14,7 @@ def pictures_of(folder):
         with GalleryWriter(gallery_folder(folder, "g1"), category, SPACE, HEADS) as writer:
             writer.add("i1", "Item", unit_rows(1), thumbnail=category.encode())
             writer.add("bare", "Item", unit_rows(1))
-    return ItemPictures(folder, OverlayStore(folder / "overlay", 5))
+    return ItemThumbnails(folder, TaughtStore(folder / "overlay", 5))
 
 
 def test_the_first_category_that_has_the_item_is_asked(tmp_path):

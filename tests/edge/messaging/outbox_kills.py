@@ -22,24 +22,24 @@ _LIFE_S = 0.03  # from the first report on, at most
 _DEADLINE_S = 20.0
 
 
-def device(path: Path, pipe: int, round_number: int, chance: random.Random) -> None:
+def device(path: Path, pipe: int, round_number: int, rng: random.Random) -> None:
     """Live until killed."""
     outbox = Outbox(path, Counters(), commit_interval_s=0.0)
     os.write(pipe, b"open\n")
     number = 0
     while True:
-        fresh = [f"{round_number}-{number + offset}" for offset in range(chance.randint(1, 8))]
+        fresh = [f"{round_number}-{number + offset}" for offset in range(rng.randint(1, 8))]
         number += len(fresh)
         for event_id in fresh:
-            outbox.put("t/events", b"x" * chance.randint(10, 4000), chance.randint(0, 1), event_id)
+            outbox.put("t/events", b"x" * rng.randint(10, 4000), rng.randint(0, 1), event_id)
         if outbox.flush():
             os.write(pipe, f"stored {' '.join(fresh)}\n".encode())
-        arrived = [message.event_id for message in outbox.pending(chance.randint(1, 8))]
+        arrived = [message.event_id for message in outbox.pending(rng.randint(1, 8))]
         os.write(pipe, f"delivered {' '.join(arrived)}\n".encode())
         outbox.acknowledge(arrived)
 
 
-def live_and_die(path: Path, round_number: int, chance: random.Random) -> list[list[str]]:
+def live_and_die(path: Path, round_number: int, rng: random.Random) -> list[list[str]]:
     """One life; the words of its reports."""
     ours, theirs = os.pipe()
     child = os.fork()
@@ -47,9 +47,9 @@ def live_and_die(path: Path, round_number: int, chance: random.Random) -> list[l
         os.close(ours)
         device(path, theirs, round_number, random.Random(round_number))
     os.close(theirs)
-    if chance.random() < 0.9:  # else it may die while it opens and repairs the file
+    if rng.random() < 0.9:  # else it may die while it opens and repairs the file
         select.select([ours], [], [], _DEADLINE_S)
-    time.sleep(chance.uniform(0.0, _LIFE_S))
+    time.sleep(rng.uniform(0.0, _LIFE_S))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     with os.fdopen(ours, encoding="ascii") as reports:
@@ -58,12 +58,12 @@ def live_and_die(path: Path, round_number: int, chance: random.Random) -> list[l
 
 
 def main(path: Path, rounds: int, seed: int) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     stored: set[str] = set()
     delivered: set[str] = set()
     lost, doubled, died_early, died_midway = set(), 0, 0, 0
     for round_number in range(rounds):
-        reports = live_and_die(path, round_number, chance)
+        reports = live_and_die(path, round_number, rng)
         died_early += not reports
         died_midway += bool(reports) and reports[-1][0] != "delivered"
         for kind, *event_ids in reports:

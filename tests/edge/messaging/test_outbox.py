@@ -117,7 +117,7 @@ def test_what_the_disk_gets_is_not_counted_as_dropped(path):
     with Outbox(path, counters, max_memory_bytes=1000) as outbox:
         with outbox._file._lock:  # a disk that takes its time
             put(outbox, "u", priority=0)
-            while outbox._taken_up_to == 0:
+            while outbox._writing_up_to == 0:
                 pass
             put(outbox, *(f"n{n}" for n in range(9)))
         assert outbox.flush()
@@ -267,6 +267,6 @@ outbox.close()
 def test_whoever_watches_hears_of_every_put(path):
     heard = []
     with Outbox(path, Counters()) as outbox:
-        outbox.watch(lambda: heard.append(outbox.last_sequence))
+        outbox.set_listener(lambda: heard.append(outbox.last_sequence))
         put(outbox, "a", "b")
     assert heard == [1, 2]

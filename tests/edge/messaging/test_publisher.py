@@ -90,8 +90,8 @@ class Dialled:
         for result in results:
             self.results.put(result)
 
-    def __call__(self, settings, will, hear):
-        self.will, self.hear = will, hear
+    def __call__(self, settings, will, on_message):
+        self.will, self.on_message = will, on_message
         result = self.results.get(timeout=DEADLINE_S)
         if isinstance(result, Exception):
             raise result
@@ -103,9 +103,9 @@ def put(outbox, *ids):
         outbox.put("t/events", b'{"id":"%s","historical":false}' % event_id.encode(), 1, event_id)
 
 
-def started(dial, outbox, counters, subscriptions=None):
+def started(connect, outbox, counters, subscriptions=None):
     return Publisher(
-        SETTINGS, outbox, counters, "t/available", subscriptions=subscriptions, dial=dial, chance=random.Random(1)
+        SETTINGS, outbox, counters, "t/available", subscriptions=subscriptions, connect=connect, rng=random.Random(1)
     )
 
 
@@ -173,12 +173,12 @@ def test_an_event_the_broker_refuses_waits_for_the_next_connection(outbox, count
 
 def test_the_device_says_online_at_first_and_stopped_at_last(outbox, counters):
     link = FakeLink()
-    dial = Dialled(link)
-    with started(dial, outbox, counters) as publisher:
+    connect = Dialled(link)
+    with started(connect, outbox, counters) as publisher:
         link.wait_for(lambda sent: len(sent) == 1)
-        publisher.announce("t/door/status", b"online")
+        publisher.publish_latest("t/door/status", b"online")
         link.wait_for(lambda sent: len(sent) == 2)
-    assert (dial.will.topic, dial.will.payload) == ("t/available", b"offline")
+    assert (connect.will.topic, connect.will.payload) == ("t/available", b"offline")
     assert link.sent == [
         ("t/available", b"online", True),
         ("t/door/status", b"online", True),
@@ -189,9 +189,9 @@ def test_the_device_says_online_at_first_and_stopped_at_last(outbox, counters):
 def test_only_the_latest_status_is_told_on_every_connection(outbox, counters):
     first, second = FakeLink(), FakeLink()
     publisher = started(Dialled(first, second), outbox, counters)
-    publisher.announce("t/door/status", b"stalled")
-    publisher.announce("t/door/status", b"online")
-    publisher.announce("t/health", b"alive", retain=False)
+    publisher.publish_latest("t/door/status", b"stalled")
+    publisher.publish_latest("t/door/status", b"online")
+    publisher.publish_latest("t/health", b"alive", retain=False)
     with publisher:
         first.wait_for(lambda sent: len(sent) == 2)
         first.lose()
@@ -203,10 +203,10 @@ def test_only_the_latest_status_is_told_on_every_connection(outbox, counters):
 def test_it_listens_anew_on_every_connection(outbox, counters):
     heard = []
     first, second = FakeLink(), FakeLink()
-    dial = Dialled(first, second)
-    with started(dial, outbox, counters, Subscriptions(("t/cmd/+", "ha/status"), heard.append)):
+    connect = Dialled(first, second)
+    with started(connect, outbox, counters, Subscriptions(("t/cmd/+", "ha/status"), heard.append)):
         first.wait_for(lambda sent: len(sent) == 1)
-        dial.hear("message")
+        connect.on_message("message")
         first.lose()
         second.wait_for(lambda sent: len(sent) == 1)
     assert first.subscribed == second.subscribed == ["t/cmd/+", "ha/status"]
@@ -235,11 +235,11 @@ def test_a_broker_that_hangs_up_on_subscriptions_gets_events_all_the_same(outbox
 def test_what_is_told_once_is_said_each_while_connected_and_dropped_and_counted_else(outbox, counters):
     link = FakeLink()
     publisher = started(Dialled(link), outbox, counters)
-    publisher.tell("t/cmd/reply", b"early", "reply")
+    publisher.publish_once("t/cmd/reply", b"early", "reply")
     with publisher:
         link.wait_for(lambda sent: len(sent) == 1)
-        publisher.tell("t/cmd/reply", b"one", "reply", b"\x01")
-        publisher.tell("t/cmd/reply", b"two", "reply")
+        publisher.publish_once("t/cmd/reply", b"one", "reply", b"\x01")
+        publisher.publish_once("t/cmd/reply", b"two", "reply")
         link.wait_for(lambda sent: len(sent) == 3)
     assert link.sent[1:3] == [("t/cmd/reply", b"one", False), ("t/cmd/reply", b"two", False)]
     assert link.correlations[1:3] == [b"\x01", None]
@@ -251,7 +251,7 @@ def test_what_is_told_faster_than_it_can_be_said_is_bounded_and_counted(outbox, 
     with started(Dialled(link), outbox, counters) as publisher:
         link.wait_for(lambda sent: len(sent) == 1)
         for number in range(300):
-            publisher.tell("frigate/events", b"%d" % number, "frigate_event")
+            publisher.publish_once("frigate/events", b"%d" % number, "frigate_event")
         assert counters.total("messages_dropped", what="frigate_event", reason="full") == 300 - 256
         link.lose()
     assert counters.total("messages_dropped", what="frigate_event") == 300

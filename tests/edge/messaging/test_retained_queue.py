@@ -2,20 +2,20 @@
 
 import pytest
 
-from edge.messaging.retained_queue import Notice, Notices
+from edge.messaging.retained_queue import QueuedMessage, RetainedQueue
 
 
 def birth(payload=b"1"):
-    return Notice("t/birth", payload, retain=True)
+    return QueuedMessage("t/birth", payload, retain=True)
 
 
-HEALTH = Notice("t/health", b"{}")
-REPLY = Notice("t/cmd/reply", b"{}", what="reply", correlation=b"7")
+HEALTH = QueuedMessage("t/health", b"{}")
+REPLY = QueuedMessage("t/cmd/reply", b"{}", what="reply", correlation=b"7")
 
 
 @pytest.fixture
 def notices(counters):
-    return Notices(counters)
+    return RetainedQueue(counters)
 
 
 def said(notices):

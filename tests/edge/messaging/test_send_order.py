@@ -6,7 +6,7 @@ import random
 import pytest
 
 from edge.messaging.payload import priority_of
-from edge.messaging.send_order import Backlog
+from edge.messaging.send_order import SendOrder
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def test_of_a_backlog_new_and_end_events_go_before_updates(outbox, put, stored):
     for event_id in ("new1", "update1", "end1", "update2", "new2"):
         put(event_id, priority_of(event_id[:-1]))
     assert not stored or outbox.flush()
-    backlog = Backlog(outbox, outbox.last_sequence)
+    backlog = SendOrder(outbox, outbox.last_sequence)
     assert given(backlog, outbox) == ["new1", "end1", "new2", "update1", "update2"]
 
 
 def test_what_comes_in_live_keeps_its_order(outbox, put):
-    backlog = Backlog(outbox, outbox.last_sequence)
+    backlog = SendOrder(outbox, outbox.last_sequence)
     for event_id in ("new1", "update1", "end1"):
         put(event_id, priority_of(event_id[:-1]))
     assert given(backlog, outbox, limit=10) == ["new1", "update1", "end1"]
@@ -46,7 +46,7 @@ def test_a_live_end_does_not_wait_for_old_updates_but_a_live_update_does(outbox,
     put("old1", 0)
     put("old2", 0)
     put("old3", 0)
-    backlog = Backlog(outbox, outbox.last_sequence)
+    backlog = SendOrder(outbox, outbox.last_sequence)
     assert [m.event_id for m in backlog.next(1)] == ["old1"]
     put("live update", 0)
     put("end")
@@ -54,12 +54,12 @@ def test_a_live_end_does_not_wait_for_old_updates_but_a_live_update_does(outbox,
 
 
 def test_each_message_is_given_out_once_whatever_the_order(outbox, put):
-    chance = random.Random(7)
+    rng = random.Random(7)
     for number in range(60):
-        put(f"e{number}", chance.choice([0, 1]))
-    backlog, found = Backlog(outbox, outbox.last_sequence), []
+        put(f"e{number}", rng.choice([0, 1]))
+    backlog, found = SendOrder(outbox, outbox.last_sequence), []
     for number in range(60, 120):  # as many come in while the backlog is sent, half of it not yet acknowledged
-        put(f"e{number}", chance.choice([0, 1]))
+        put(f"e{number}", rng.choice([0, 1]))
         messages = backlog.next(3)
         found += [message.event_id for message in messages]
         outbox.acknowledge([message.event_id for message in messages[:1]])

@@ -9,20 +9,20 @@ import pytest
 
 from edge.inference.stages import Stages
 from edge.manifest import OpenSet
-from edge.recognition.gallery_drift import WINDOW, Freshness, age_s, staleness
-from edge.recognition.loaded_models import Serving
+from edge.recognition.gallery_drift import WINDOW, GalleryDrift, age_s, staleness
+from edge.recognition.loaded_models import LoadedModels
 from edge.types import Category, Decision, Hit
 
-SERVING = Serving("bundle", "gallery", Stages(None, None, {}), {}, {"carton": OpenSet(slope=10, midpoint=0.5)})
+SERVING = LoadedModels("bundle", "gallery", Stages(None, None, {}), {}, {"carton": OpenSet(slope=10, midpoint=0.5)})
 
 
 def saw(score):
     return Decision(Category("carton", 0.9), None, "unknown_item", (Hit("c1", "Oat flakes", float(score)),))
 
 
-def note(freshness, scores, serving=SERVING):
+def note(freshness, scores, models=SERVING):
     for score in scores:
-        freshness.note(saw(score), serving)
+        freshness.note(saw(score), models)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def scores():
 
 
 def test_the_same_world_does_not_drift_and_another_does(tmp_path, scores):
-    same, other = Freshness(tmp_path / "a"), Freshness(tmp_path / "b")
+    same, other = GalleryDrift(tmp_path / "a"), GalleryDrift(tmp_path / "b")
     note(same, scores)
     note(other, scores[:WINDOW])
     note(other, scores[WINDOW:] - 0.25)
@@ -40,30 +40,30 @@ def test_the_same_world_does_not_drift_and_another_does(tmp_path, scores):
 
 
 def test_few_objects_say_nothing(tmp_path, scores):
-    freshness = Freshness(tmp_path / "first")
+    freshness = GalleryDrift(tmp_path / "first")
     note(freshness, scores[: 2 * WINDOW - 1])
     assert freshness.drift is None
 
 
 def test_the_first_answers_outlive_a_restart_but_not_another_gallery(tmp_path, scores):
-    note(Freshness(tmp_path / "first"), scores[:WINDOW])
-    again = Freshness(tmp_path / "first")
+    note(GalleryDrift(tmp_path / "first"), scores[:WINDOW])
+    again = GalleryDrift(tmp_path / "first")
     note(again, scores[WINDOW:] - 0.25)
     assert again.drift > 0.5
-    other = Freshness(tmp_path / "first")
+    other = GalleryDrift(tmp_path / "first")
     note(other, scores[WINDOW:] - 0.25, replace(SERVING, gallery_id="newer"))
     assert other.drift is None
 
 
 def test_a_damaged_file_begins_anew(tmp_path, scores):
     (tmp_path / "first").write_text('{"pair": "bundle gallery", "first": "x"}')
-    freshness = Freshness(tmp_path / "first")
+    freshness = GalleryDrift(tmp_path / "first")
     note(freshness, scores)
     assert freshness.drift is not None
 
 
 def test_what_was_never_compared_says_nothing(tmp_path):
-    freshness = Freshness(tmp_path / "first")
+    freshness = GalleryDrift(tmp_path / "first")
     for _ in range(2 * WINDOW):
         freshness.note(Decision(None, None, "unknown_category"), SERVING)
     assert freshness.drift is None

@@ -9,11 +9,11 @@ import pytest
 
 from edge.config.schema import CameraConfig, LineConfig, RecognitionConfig, ZoneConfig
 from edge.errors import EngineError
-from edge.finder.taught_search import Sought
-from edge.gallery.rerank import outlines_for
+from edge.finder.taught_search import TaughtQuery
+from edge.gallery.rerank import silhouettes_for
 from edge.inference.stages import Classifier, Detector, Embedder, Localiser, Stages
-from edge.manifest import Head, OpenSet, OutlineRule
-from edge.recognition.loaded_models import Serving
+from edge.manifest import Head, OpenSet, SilhouetteRule
+from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Pipeline
 from edge.types import Hit
 from tests.edge.finder.finder_samples import RED, colour_finder, query_for, scene_with
@@ -57,11 +57,11 @@ class Bench:
             {"carton": Embedder(embedder_model(), self.embedder)},
         )
         indexes = {"carton": self.index} if indexes is None else indexes
-        serving = Serving("bundle-1", "gallery-1", stages, indexes, {"carton": OpenSet(min_margin=0.05)})
+        models = LoadedModels("bundle-1", "gallery-1", stages, indexes, {"carton": OpenSet(min_margin=0.05)})
         self.counts, self.clock = FakeCounts(), ManualClock()
         camera = CameraConfig(source="rtsp://door", **(camera or {}))
         recognition = RecognitionConfig(**RECOGNITION | recognition)
-        self.pipeline = Pipeline(serving, {"door": camera}, recognition, self.counts, self.clock)
+        self.pipeline = Pipeline(models, {"door": camera}, recognition, self.counts, self.clock)
         self.now_s = 0.0
 
     def show(self, frames=1, image_rgb=None):
@@ -116,7 +116,7 @@ def test_a_part_that_was_taken_for_something_else_is_corrected_as_soon_as_the_wh
 def test_what_is_in_view_is_looked_at_again_by_a_bundle_that_takes_over():
     bench = Bench()
     bench.show(5)
-    successor = replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(OTHER)})
+    successor = replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(OTHER)})
     bench.pipeline.serve(successor)
     (event,) = bench.show(1)
     assert (event.type, event.decision.match.item_id, event.gallery) == ("update", "c2", "gallery-2")
@@ -124,13 +124,13 @@ def test_what_is_in_view_is_looked_at_again_by_a_bundle_that_takes_over():
 
 def test_a_classifier_that_has_a_part_in_the_vectors_is_asked_once_for_each_look():
     bench = Bench()
-    stages = bench.pipeline.serving.stages
+    stages = bench.pipeline.models.stages
     engine = ScriptedEngine(lambda batch: [np.tile(np.log([9.0, 1.0]), (len(batch), 1)), np.ones((len(batch), 2))])
     classifier = Classifier(classifier_model(descriptor_dim=2), engine)
     heads = [Head(name="class", dim=4), Head(name="classifier", dim=2)]
     joint = Embedder(embedder_model(heads=heads, classifier_share=0.5), bench.embedder, classifier=classifier)
     changed = replace(stages, classifier=classifier, embedders={"carton": joint})
-    bench.pipeline.serve(replace(bench.pipeline.serving, stages=changed))
+    bench.pipeline.serve(replace(bench.pipeline.models, stages=changed))
     bench.show(3)
     assert engine.batch_sizes == bench.embedder.batch_sizes
     np.testing.assert_allclose(bench.index.queries[0], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
@@ -199,7 +199,7 @@ def test_an_identity_is_not_taken_back_by_later_doubt_but_replaced_by_another():
 def test_an_unlikely_category_is_unknown_category_and_searches_nothing():
     bench = Bench()
     bench.odds = (1.0, 1.01)
-    bench.pipeline.serving.stages.classifier.model = classifier_model(threshold=1.02)
+    bench.pipeline.models.stages.classifier.model = classifier_model(threshold=1.02)
     assert bench.show(10)[0].decision.reason == "unknown_category"
     assert bench.embedder.batch_sizes == []
 
@@ -260,15 +260,15 @@ def test_crops_of_one_category_share_a_batch():
 def test_a_lost_view_ends_every_track_and_says_so_once():
     bench = Bench()
     bench.show(5)
-    assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
-    assert bench.pipeline.view_lost("door") == []
+    assert kinds(bench.pipeline.end_tracks("door")) == [("end", 1)]
+    assert bench.pipeline.end_tracks("door") == []
     assert kinds(bench.show(5)) == [("new", 2)]
 
 
 def test_sightings_tell_what_is_known():
     bench = Bench()
     results = [bench.pipeline.process(frame_at(n / 10)) for n in range(3)]
-    assert [result.sightings[0].decision is not None for result in results] == [False, True, True]
+    assert [result.objects[0].decision is not None for result in results] == [False, True, True]
     assert [result.looks for result in results] == [0, 1, 1]
 
 
@@ -319,26 +319,26 @@ def test_the_whole_frame_is_one_object_without_a_detector():
 
 def test_cameras_do_not_share_tracks():
     bench = Bench()
-    serving = bench.pipeline.serving
+    models = bench.pipeline.models
     cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
-    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    pipeline = Pipeline(models, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
     frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
     events = [event for frame in frames for event in pipeline.process(frame).events]
     assert [(event.camera, event.type, event.track_id) for event in events] == [("door", "new", 1), ("till", "new", 1)]
-    assert [event.camera for event in pipeline.view_lost("till")] == ["till"]
+    assert [event.camera for event in pipeline.end_tracks("till")] == ["till"]
 
 
 def test_frames_of_several_cameras_share_one_run_of_the_detector_and_bring_what_each_alone_does():
     bench = Bench()
     bench.detector.answer = lambda batch: [np.concatenate([one_box_map(BOX)[0]] * len(batch))]
-    stages = replace(bench.pipeline.serving.stages, detector=Detector(detector_model(), bench.detector, together=3))
-    serving = replace(bench.pipeline.serving, stages=stages)
+    stages = replace(bench.pipeline.models.stages, detector=Detector(detector_model(), bench.detector, together=3))
+    models = replace(bench.pipeline.models, stages=stages)
     cameras = {
         "door": CameraConfig(source="rtsp://door"),
         "till": CameraConfig(source="rtsp://till"),
         "kiosk": CameraConfig(source="rtsp://kiosk", framing="whole_frame"),
     }
-    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    pipeline = Pipeline(models, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
     events = []
     for n in range(4):
         frames = [frame_at(n / 10, None, camera) for camera in cameras]
@@ -355,10 +355,10 @@ def test_frames_of_several_cameras_share_one_run_of_the_detector_and_bring_what_
 def test_frames_that_share_a_run_share_its_time():
     bench = Bench()
     bench.detector.answer = lambda batch: [np.concatenate([no_box_map()[0]] * len(batch))]
-    stages = replace(bench.pipeline.serving.stages, detector=Detector(detector_model(), bench.detector, together=2))
-    serving = replace(bench.pipeline.serving, stages=stages)
+    stages = replace(bench.pipeline.models.stages, detector=Detector(detector_model(), bench.detector, together=2))
+    models = replace(bench.pipeline.models, stages=stages)
     cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
-    pipeline = Pipeline(serving, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
+    pipeline = Pipeline(models, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
     door, till = pipeline.detect([frame_at(0, None, "door"), frame_at(0, None, "till")])
     assert door.timings.stages_ms == till.timings.stages_ms
     assert set(door.timings.stages_ms) == {"preprocess", "detect", "postprocess"}
@@ -503,7 +503,7 @@ def test_cameras_share_one_budget():
     bench = Bench()
     cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
     recognition = RecognitionConfig(**RECOGNITION | {"looks_per_s": 1.0})
-    pipeline = Pipeline(bench.pipeline.serving, cameras, recognition, bench.counts, bench.clock)
+    pipeline = Pipeline(bench.pipeline.models, cameras, recognition, bench.counts, bench.clock)
     frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
     assert sum(pipeline.process(frame).looks for frame in frames) == 1
 
@@ -527,7 +527,7 @@ def test_an_object_that_left_unknown_is_told_as_historical_when_a_gallery_brings
     bench.show(10)
     (end,) = bench.leave()
     assert bench.pipeline.recall() == []
-    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    bench.pipeline.serve(replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
     (update,) = bench.pipeline.recall()
     assert (update.type, update.track_id, update.historical) == ("update", 1, True)
     assert (update.decision.match.item_id, update.gallery) == ("c1", "gallery-2")
@@ -539,7 +539,7 @@ def test_an_object_that_leaves_before_the_new_gallery_saw_it_is_searched_all_the
     bench = Bench()
     bench.index.hits = FAR
     bench.show(10)
-    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    bench.pipeline.serve(replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
     assert kinds(bench.leave()) == [("end", 1)]
     assert [event.decision.match.item_id for event in bench.pipeline.recall()] == ["c1"]
 
@@ -548,7 +548,7 @@ def test_an_object_in_view_is_told_live_by_the_new_gallery_and_not_recalled():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(10)
-    bench.pipeline.serve(replace(bench.pipeline.serving, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    bench.pipeline.serve(replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
     (update,) = bench.show(5)
     assert (update.type, update.historical) == ("update", False)
     bench.leave()
@@ -583,7 +583,7 @@ def test_tracks_live_on_in_a_pipeline_that_takes_over():
 def test_a_camera_that_changed_starts_afresh_and_its_tracks_are_numbered_on():
     bench = Bench()
     bench.show(5)
-    assert kinds(bench.pipeline.view_lost("door")) == [("end", 1)]
+    assert kinds(bench.pipeline.end_tracks("door")) == [("end", 1)]
     assert kinds(succeeded(bench, changed=("door",), camera={"framing": "whole_frame"}).show(8)) == [("new", 2)]
 
 
@@ -596,11 +596,11 @@ class OutlineBench(Bench):
         self.localiser = ScriptedEngine(lambda batch: [np.repeat(self.shown, len(batch), axis=0)])
         square, bar = np.ones((64, 64), bool), np.zeros((64, 64), bool)
         bar[:8] = True
-        rule, rows = OutlineRule(weight=weight), {"c1": np.packbits(bar)[None], "c2": np.packbits(square)[None]}
-        serving = self.pipeline.serving
-        stages = replace(serving.stages, localiser=Localiser(localiser_model(), self.localiser))
-        outlines = {"carton": outlines_for(rule, rows)} if rule.counts else {}
-        self.pipeline.serve(replace(serving, stages=stages, outlines=outlines))
+        rule, rows = SilhouetteRule(weight=weight), {"c1": np.packbits(bar)[None], "c2": np.packbits(square)[None]}
+        models = self.pipeline.models
+        stages = replace(models.stages, localiser=Localiser(localiser_model(), self.localiser))
+        silhouettes = {"carton": silhouettes_for(rule, rows)} if rule.counts else {}
+        self.pipeline.serve(replace(models, stages=stages, silhouettes=silhouettes))
 
 
 def test_an_outline_that_counts_decides_and_is_timed_and_counted():
@@ -633,8 +633,8 @@ def taught_bench(**recognition):
     bench = Bench(**recognition)
     bench.sees = no_box_map()
     finder = colour_finder()
-    sought = (Sought("taught-0", (query_for(finder, RED),)),)
-    bench.pipeline.serve(replace(bench.pipeline.serving, finder=finder, sought=sought))
+    taught_queries = (TaughtQuery("taught-0", (query_for(finder, RED),)),)
+    bench.pipeline.serve(replace(bench.pipeline.models, finder=finder, taught_queries=taught_queries))
     return bench
 
 

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image as Pillow
 
 from edge.errors import PictureError
-from edge.gallery.rerank import outlines_for
-from edge.imaging.silhouette import outline_of
+from edge.gallery.rerank import silhouettes_for
+from edge.imaging.silhouette import silhouette_of
 from edge.inference.stages import Classifier, Embedder, Localiser
-from edge.manifest import Head, OutlineRule
-from edge.recognition.recognise_image import MAX_PIXELS, decode_picture, look_at, look_up
+from edge.manifest import Head, SilhouetteRule
+from edge.recognition.recognise_image import MAX_PIXELS, decode_upload, extract_features, recognise_image
 from edge.telemetry.timing import Timings
-from tests.edge.kiosk.kiosk_samples import NEAR, scripted_serving
+from tests.edge.kiosk.kiosk_samples import NEAR, scripted_models
 from tests.fakes_engine import SIZE, ScriptedEngine, classifier_model, embedder_model, localiser_model
 
 RED = (200, 60, 30)
@@ -40,20 +40,20 @@ def save(picture: Pillow.Image, kind: str, **options) -> bytes:
 
 def refused(data: bytes) -> str:
     with pytest.raises(PictureError) as caught:
-        decode_picture(data)
+        decode_upload(data)
     assert "\n" not in str(caught.value)
     return caught.value.reason
 
 
 def test_a_classifier_that_has_a_part_in_the_vector_is_asked_once():
-    serving = scripted_serving()
+    models = scripted_models()
     engine = ScriptedEngine(lambda batch: [np.tile(np.log([9.0, 1.0]), (len(batch), 1)), np.ones((len(batch), 2))])
     classifier = Classifier(classifier_model(descriptor_dim=2), engine)
     heads = [Head(name="class", dim=4), Head(name="classifier", dim=2)]
     own = ScriptedEngine(lambda batch: [np.tile([1, 0, 0, 0], (len(batch), 1))])
     joint = Embedder(embedder_model(heads=heads, classifier_share=0.5), own, classifier=classifier)
-    stages = replace(serving.stages, classifier=classifier, embedders={"carton": joint})
-    look = look_at(replace(serving, stages=stages), np.zeros((SIZE, SIZE, 3), np.uint8), Timings())
+    stages = replace(models.stages, classifier=classifier, embedders={"carton": joint})
+    look = extract_features(replace(models, stages=stages), np.zeros((SIZE, SIZE, 3), np.uint8), Timings())
     np.testing.assert_allclose(look.vectors["carton"], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
     assert engine.batch_sizes == [1]
 
@@ -62,19 +62,19 @@ def test_a_classifier_that_has_a_part_in_the_vector_is_asked_once():
 def test_exif_rotation_is_applied(kind):
     exif = Pillow.Exif()
     exif[0x0112] = 6  # turned a quarter to the right
-    upright = decode_picture(save(plain(), kind, exif=exif))
+    upright = decode_upload(save(plain(), kind, exif=exif))
     assert upright.shape == (96, 64, 3)
     assert upright[2, 32, 2] > 150  # the blue edge is on top
     np.testing.assert_allclose(upright[50, 32], RED, atol=6)
 
 
 def test_a_cmyk_jpeg_keeps_its_colours():
-    np.testing.assert_allclose(decode_picture(save(plain().convert("CMYK"), "JPEG", quality=95))[30, 60], RED, atol=6)
+    np.testing.assert_allclose(decode_upload(save(plain().convert("CMYK"), "JPEG", quality=95))[30, 60], RED, atol=6)
 
 
 def test_sixteen_bits_become_eight():
     deep = np.full((64, 96, 3), (30 * 257, 60 * 257, 200 * 257), np.uint16)  # BGR
-    found = decode_picture(cv2.imencode(".png", deep)[1].tobytes())
+    found = decode_upload(cv2.imencode(".png", deep)[1].tobytes())
     assert found.dtype == np.uint8
     np.testing.assert_allclose(found[30, 60], RED, atol=1)
 
@@ -83,7 +83,7 @@ def test_sixteen_bits_become_eight():
 def test_of_an_animation_the_first_picture_is_looked_at(kind):
     second = Pillow.new("RGB", (96, 64), (0, 255, 0))
     data = save(plain(), kind, save_all=True, append_images=[second], duration=100)
-    np.testing.assert_allclose(decode_picture(data)[30, 60], RED, atol=8)
+    np.testing.assert_allclose(decode_upload(data)[30, 60], RED, atol=8)
 
 
 def test_a_gif_is_not_a_picture_that_is_taken():
@@ -117,38 +117,38 @@ def test_fifty_megapixels_are_refused_by_their_header_alone():
 
 
 def test_one_pixel_is_an_answer_too_small():
-    (pixel,) = decode_picture(save(plain(1, 1), "PNG"))
+    (pixel,) = decode_upload(save(plain(1, 1), "PNG"))
     assert pixel.shape == (1, 3)
-    decision = look_up(scripted_serving(), pixel[None], 24, Timings())
+    decision = recognise_image(scripted_models(), pixel[None], 24, Timings())
     assert (decision.match, decision.reason) == (None, "too_small")
 
 
 def test_a_picture_of_a_known_thing_is_a_match_with_the_time_it_took():
     timings = Timings()
-    decision = look_up(scripted_serving(), np.asarray(plain()), 24, timings)
+    decision = recognise_image(scripted_models(), np.asarray(plain()), 24, timings)
     assert (decision.match.item_id, decision.category.name) == ("c1", "carton")
     assert decision.top == tuple(NEAR)
     assert {"classify", "embed", "search", "decide"} <= set(timings.stages_ms)
 
 
 def test_a_category_without_a_gallery_says_so():
-    decision = look_up(scripted_serving(indexes={}), np.asarray(plain()), 24, Timings())
+    decision = recognise_image(scripted_models(indexes={}), np.asarray(plain()), 24, Timings())
     assert (decision.match, decision.reason) == (None, "gallery_empty")
 
 
 def test_a_category_that_is_asked_for_is_embedded_however_unlikely():
-    serving = scripted_serving(odds=(1.0, 99.0))
+    models = scripted_models(odds=(1.0, 99.0))
     picture = np.asarray(plain())
-    assert look_at(serving, picture, Timings()).vectors.keys() == set()
-    assert look_at(serving, picture, Timings(), also="carton").vectors.keys() == {"carton"}
+    assert extract_features(models, picture, Timings()).vectors.keys() == set()
+    assert extract_features(models, picture, Timings(), also="carton").vectors.keys() == {"carton"}
 
 
 def test_a_look_up_goes_by_the_outline_where_it_counts():
-    serving = scripted_serving()
+    models = scripted_models()
     engine = ScriptedEngine(lambda batch: [np.full((len(batch), 1, SIZE // 2, SIZE // 2), 8.0)])
-    stages = replace(serving.stages, localiser=Localiser(localiser_model(), engine))
-    rows = {"c1": np.zeros((1, 512), np.uint8), "c2": outline_of(np.full((64, 96), 255, np.uint8), 96, 64)[None]}
-    outlines = {"carton": outlines_for(OutlineRule(weight=0.9), rows)}
-    decision = look_up(replace(serving, stages=stages, outlines=outlines), np.asarray(plain()), 24, Timings())
+    stages = replace(models.stages, localiser=Localiser(localiser_model(), engine))
+    rows = {"c1": np.zeros((1, 512), np.uint8), "c2": silhouette_of(np.full((64, 96), 255, np.uint8), 96, 64)[None]}
+    silhouettes = {"carton": silhouettes_for(SilhouetteRule(weight=0.9), rows)}
+    decision = recognise_image(replace(models, stages=stages, silhouettes=silhouettes), np.asarray(plain()), 24, Timings())
     assert decision.match.item_id == "c2"
     assert engine.batch_sizes == [1]

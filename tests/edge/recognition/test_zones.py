@@ -3,7 +3,7 @@
 import pytest
 
 from edge.config.schema import LineConfig, ZoneConfig
-from edge.recognition.zones import Stay, Zones, foot_of, is_inside
+from edge.recognition.zones import Zones, ZoneState, foot_of, is_inside
 
 SQUARE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8))
 L_SHAPE = ((0.0, 0.0), (0.2, 0.0), (0.2, 0.8), (1.0, 0.8), (1.0, 1.0), (0.0, 1.0))
@@ -19,7 +19,7 @@ class Walk:
     """One object on its way, a second between two steps."""
 
     def __init__(self, zones=None, lines=None):
-        self.zones, self.stay, self.now_s = Zones(zones or {}, lines or {}), Stay(), 0.0
+        self.zones, self.stay, self.now_s = Zones(zones or {}, lines or {}), ZoneState(), 0.0
 
     def to(self, *feet):
         crossed = []

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from edge.telemetry.metrics import Counters, StageTimer, notify, percentile, resident_bytes, watchdog_interval_s
+from edge.telemetry.metrics import Counters, StageTimer, notify_systemd, percentile, resident_bytes, watchdog_interval_s
 
 
 def test_labels_keep_causes_apart():
@@ -67,13 +67,13 @@ def test_systemd_hears_that_we_are_ready(tmp_path, abstract):
     address = f"@finesight-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + address[1:] if abstract else address)
-        assert notify("READY=1", {"NOTIFY_SOCKET": address})
+        assert notify_systemd("READY=1", {"NOTIFY_SOCKET": address})
         assert manager.recv(100) == b"READY=1"
 
 
 def test_without_systemd_nothing_is_said(tmp_path):
-    assert not notify("READY=1", {})
-    assert not notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
+    assert not notify_systemd("READY=1", {})
+    assert not notify_systemd("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
 
 
 def test_the_watchdog_is_fed_twice_in_its_time():

@@ -11,9 +11,11 @@ from edge.imaging.image import encode_image, read_image, trim
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import Preprocess
 from tests.trainer.toy import write_crops, write_index, write_scenes
-from trainer.data.augment import canvases_to_input, confuse, pad, vary_crop, vary_scene
-from trainer.data.batches import load_canvases, load_pictures, pair_batches, read_samples, read_scenes
-from trainer.data.crops import load_crops, settle_statistics, settled_if_better
+from trainer.data.augment import canvases_to_input, confuse_regions, pad, augment_crop, augment_scene
+from trainer.data.batches import pair_batches
+from trainer.data.crops import load_crops, recalibrate_bn, recompute_bn_statistics
+from trainer.data.dataset import read_samples, read_scenes
+from trainer.data.pictures import load_canvases, load_pictures
 from trainer.recipe import Augment, CropData
 
 SPEC = Preprocess(width=32, height=48, resize="letterbox", interpolation="area", crop_margin=0.1)
@@ -130,8 +132,8 @@ def test_pair_batches_hold_neighbours_and_repeat_only_when_they_must():
 def test_variation_keeps_the_border_of_the_letterbox():
     rng = np.random.default_rng(3)
     image = rng.integers(0, 255, (60, 20, 3)).astype(np.uint8)
-    contents = [vary_crop(image, SPEC, Augment(), rng) for _ in range(8)]
-    confused = confuse(contents, SPEC, 4, 1, seed=1)
+    contents = [augment_crop(image, SPEC, Augment(), rng) for _ in range(8)]
+    confused = confuse_regions(contents, SPEC, 4, 1, seed=1)
     for canvas, content, other in zip(pad(contents, SPEC), contents, confused, strict=True):
         assert content.shape == other.shape
         assert content.shape[0] == 48
@@ -142,7 +144,7 @@ def test_variation_keeps_the_border_of_the_letterbox():
 def test_no_variation_gives_the_canvas_of_the_device():
     image = np.random.default_rng(4).integers(0, 255, (48, 32, 3)).astype(np.uint8)
     still = Augment(scale=(1, 1), shift=0, rotate_deg=0, perspective=0, colour=0, blur=0, noise=0, erase=0, stretch=0)
-    content = vary_crop(image, SPEC, still, np.random.default_rng(0))
+    content = augment_crop(image, SPEC, still, np.random.default_rng(0))
     assert np.abs(pad([content], SPEC)[0].astype(int) - to_canvas(SPEC, image)[0]).max() <= 1
 
 
@@ -153,7 +155,7 @@ def test_boxes_follow_their_scene():
     still = Augment(scale=(0.8, 1.2), flip=True)
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        canvas, boxes, seen = vary_scene(image, np.array([[30, 20, 60, 40]], np.float32), spec, still, rng)
+        canvas, boxes, seen = augment_scene(image, np.array([[30, 20, 60, 40]], np.float32), spec, still, rng)
         y, x = np.nonzero(canvas[..., 0] > 200)
         assert seen.all()
         np.testing.assert_allclose(boxes[0], [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=1.5)
@@ -166,11 +168,11 @@ def test_statistics_are_those_of_pictures_as_the_device_sees_them(tmp_path):
     )
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten())
     module.eval()
-    assert settled_if_better(module, plain, 0, lambda m: 0.0) is module  # nothing to settle where both sizes are one
-    assert settled_if_better(module, small, 0, lambda m: float(m is module)) is module
-    assert settled_if_better(module, small, 0, lambda m: float(m is not module)) is not module
+    assert recalibrate_bn(module, plain, 0, lambda m: 0.0) is module  # nothing to settle where both sizes are one
+    assert recalibrate_bn(module, small, 0, lambda m: float(m is module)) is module
+    assert recalibrate_bn(module, small, 0, lambda m: float(m is not module)) is not module
     assert module[0].running_mean.tolist() == [0, 0, 0]
-    settle_statistics(module, small, seed=0)
+    recompute_bn_statistics(module, small, seed=0)
     pixels = canvases_to_input(small.train_canvases(), SPEC)
     torch.testing.assert_close(module[0].running_mean, pixels.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-4)
     assert not module[0].training

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from edge.errors import CaptureError
-from trainer.data.decode import facts_of, read_picture, upright_size
+from trainer.data.decode import picture_info, read_picture, upright_size
 
 RAMP = np.dstack([np.tile(np.linspace(0, 255, 96), (64, 1)), np.full((64, 96, 2), 60)]).astype(np.uint8)
 WHOLE = Pillow.fromarray(RAMP)
@@ -74,7 +74,7 @@ def test_the_size_is_the_one_of_the_picture_turned_upright(tmp_path, kind):
     path.write_bytes(turned(kind))
     assert read_picture(path)[0].shape == (96, 64, 3)
     assert upright_size(path) == (64, 96)
-    assert facts_of(path.read_bytes()).size_px == (64, 96)
+    assert picture_info(path.read_bytes()).size_px == (64, 96)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])

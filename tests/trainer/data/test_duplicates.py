@@ -7,7 +7,7 @@ import numpy as np
 from edge.imaging.image import decode_image, encode_image, read_image, resize
 from tests.trainer.data.layouts import picture
 from trainer.data import duplicates
-from trainer.data.duplicates import fingerprint, groups_of, near_pairs, similar_pairs
+from trainer.data.duplicates import perceptual_hash, connected_groups, near_duplicates, similar_pairs
 
 
 def blobs(tmp_path, seed: int):
@@ -21,7 +21,7 @@ def test_copies_are_found_among_strangers(tmp_path):
         resize(strangers[7], 80, 60, "area"),
         np.clip(strangers[9].astype(int) + 10, 0, 255).astype(np.uint8),
     ]
-    pairs, bits = near_pairs([fingerprint(image) for image in strangers + copies])
+    pairs, bits = near_duplicates([perceptual_hash(image) for image in strangers + copies])
     assert {(3, 40), (7, 41), (9, 42)} == set(map(tuple, pairs.tolist()))
     assert bits.max() <= 4
 
@@ -29,16 +29,16 @@ def test_copies_are_found_among_strangers(tmp_path):
 def test_the_same_shape_in_another_colour_is_another_picture(tmp_path):
     image = np.clip(blobs(tmp_path, 1).astype(int) - [0, 60, 60], 0, 255).astype(np.uint8)
     other = np.clip(blobs(tmp_path, 1).astype(int) - [60, 0, 60], 0, 255).astype(np.uint8)
-    one, two = fingerprint(image), fingerprint(other)
+    one, two = perceptual_hash(image), perceptual_hash(other)
     assert np.abs(one.thumb.astype(int) - two.thumb).mean() > 20
-    assert len(near_pairs([one, two])[0]) == 0
-    assert near_pairs([one, two], bits=64, colour=255.0)[0].tolist() == [[0, 1]]
+    assert len(near_duplicates([one, two])[0]) == 0
+    assert near_duplicates([one, two], bits=64, colour=255.0)[0].tolist() == [[0, 1]]
 
 
 def test_the_hash_is_that_of_the_cosine_transform():
     x = np.arange(32)
     wave = 128 + 60 * np.cos(np.pi * (2 * x + 1) * 2 / 64)[None, :] + 20 * np.cos(np.pi * (2 * x + 1) / 64)[:, None]
-    bits = fingerprint(np.repeat(wave[..., None], 3, axis=2).astype(np.uint8)).bits.reshape(8, 8)
+    bits = perceptual_hash(np.repeat(wave[..., None], 3, axis=2).astype(np.uint8)).bits.reshape(8, 8)
     assert bits[0, 2]
     assert bits[1, 0]
     assert bits[0, 0]
@@ -63,6 +63,6 @@ def test_a_camera_that_stands_still_does_not_fill_the_memory(monkeypatch):
 
 
 def test_groups_join_pairs_that_share_a_picture():
-    assert groups_of(np.array([[0, 1], [1, 4], [2, 3]]), 6) == [[0, 1, 4], [2, 3]]
-    assert groups_of(np.zeros((0, 2), np.int64), 6) == []
-    assert len(near_pairs([])[0]) == 0
+    assert connected_groups(np.array([[0, 1], [1, 4], [2, 3]]), 6) == [[0, 1, 4], [2, 3]]
+    assert connected_groups(np.zeros((0, 2), np.int64), 6) == []
+    assert len(near_duplicates([])[0]) == 0

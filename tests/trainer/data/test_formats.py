@@ -12,8 +12,9 @@ from edge.errors import TrainError
 from tests.trainer.data import layouts
 from tests.trainer.data.layouts import picture
 from tests.trainer.toy import write_crops, write_scenes
-from trainer.data.batches import load_pictures, read_samples, read_scenes
+from trainer.data.dataset import read_samples, read_scenes
 from trainer.data.formats import find_layout, read_listing
+from trainer.data.pictures import load_pictures
 from trainer.recipe import Split
 
 
@@ -315,7 +316,7 @@ def test_boxes_outside_a_picture_are_clipped_or_left_out_and_named(tmp_path, cap
     assert "left out 2 boxes outside" in caplog.text
     crops = load_pictures(read_samples(tmp_path), None)
     assert [image.shape for image in crops.images] == [(10, 20, 3), (12, 8, 3)]
-    assert (len(crops.skipped), len(crops.refitted)) == (2, 1)
+    assert (len(crops.skipped), len(crops.clipped)) == (2, 1)
     assert "x.jpg: found box (60.0" in crops.skipped[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.data.region_confusion import region_confusion, shuffled_positions
+from trainer.data.augment import region_confusion, shuffled_positions
 
 
 def seeded(seed: int = 0) -> torch.Generator:

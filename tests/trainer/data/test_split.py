@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge.errors import TrainError
-from trainer.data.split import divide, resplit, resplit_scenes
+from trainer.data.split import assign_splits, resplit, resplit_pictures
 from trainer.recipe import Split
-from trainer.sample import Boxed, NamedBox, Sample
+from trainer.sample import AnnotatedPicture, NamedBox, Sample
 
 
 def samples(items: dict[str, int], category: str = "jar") -> list[Sample]:
@@ -73,32 +73,32 @@ def test_crops_of_one_picture_stay_together():
 def test_scenes_are_divided_by_their_rarest_object():
     box = (0.0, 0.0, 1.0, 1.0)
     scenes = [
-        Boxed(Path(f"{n}"), "train", (NamedBox(box, "plum"), NamedBox(box, "rare" if n < 5 else "pear")))
+        AnnotatedPicture(Path(f"{n}"), "train", (NamedBox(box, "plum"), NamedBox(box, "rare" if n < 5 else "pear")))
         for n in range(20)
     ]
-    held = [s for s in resplit_scenes(scenes, Split(how="stratified", val=0.2)) if s.split == "val"]
+    held = [s for s in resplit_pictures(scenes, Split(how="stratified", val=0.2)) if s.split == "val"]
     assert dict(Counter(s.boxes[1].item for s in held)) == {"rare": 1, "pear": 3}
     with pytest.raises(TrainError, match="'class_disjoint' for scenes, expected stratified"):
-        resplit_scenes(scenes, Split(how="class_disjoint"))
+        resplit_pictures(scenes, Split(how="class_disjoint"))
 
 
 def test_a_scene_and_its_crops_come_into_the_same_split():
     box = (0.0, 0.0, 1.0, 1.0)
     names = ["plum", "pear", "fig"]
     scenes = [
-        Boxed(Path(f"{n}"), "train", (NamedBox(box, names[n % 3]), NamedBox(box, names[n % 2]))) for n in range(30)
+        AnnotatedPicture(Path(f"{n}"), "train", (NamedBox(box, names[n % 3]), NamedBox(box, names[n % 2]))) for n in range(30)
     ]
     crops = [Sample(s.path, "train", b.category, b.item, box_px=box) for s in scenes for b in s.boxes]
     how = Split(how="stratified", val=0.3, test=0.1, seed=1)
-    of_scene = {scene.path: scene.split for scene in resplit_scenes(scenes, how)}
+    of_scene = {scene.path: scene.split for scene in resplit_pictures(scenes, how)}
     assert {crop.path: crop.split for crop in resplit(crops, how)} == of_scene
     assert set(of_scene.values()) == {"train", "val", "test"}
 
 
 def test_nothing_left_to_train_on_is_refused():
     with pytest.raises(TrainError, match="expected less than 1 together"):
-        divide({"a": "x"}, 0.5, 0.5, 0)
-    assert "train" in divide({str(n): "x" for n in range(3)}, 0.6, 0.39, 0).values()
+        assign_splits({"a": "x"}, 0.5, 0.5, 0)
+    assert "train" in assign_splits({str(n): "x" for n in range(3)}, 0.6, 0.39, 0).values()
     with pytest.raises(TrainError, match="no category of 3 items"):
         resplit(samples({"plum": 5, "pear": 5}), Split(how="class_disjoint"))
     with pytest.raises(TrainError, match="found no picture of the splits"):

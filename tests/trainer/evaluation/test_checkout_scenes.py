@@ -9,30 +9,44 @@ import pytest
 
 from edge.config.schema import EngineConfig
 from edge.errors import TrainError
-from trainer.evaluation.checkout_scenes import LEVELS, _matched, judge_bundle, left_out_of, render
+from trainer.evaluation.checkout_scenes import (
+    LEVELS,
+    _match_boxes,
+    checkout_accuracy,
+    choose_left_out,
+    count_items,
+    counting_distance,
+    evaluate_checkout,
+    mean_category_distance,
+    mean_category_iou,
+    render_scenes,
+)
 from trainer.synthetic.items import catalogue
 
 DEMO = Path(__file__).parents[3] / "demo"
 FEW = catalogue()[:6]
+ITEMS = ["ale", "jam", "tea"]
+TRUE = count_items([{"ale": 2}, {"ale": 1, "jam": 1}], ITEMS)
+FOUND = count_items([{"ale": 2}, {"jam": 3, "cat": 9}], ITEMS)
 
 
 def test_scenes_are_the_same_for_a_seed_and_fuller_from_level_to_level():
-    shown = {level: [len(one.objects) for one in render(level, 1, 0, FEW)] for level in LEVELS}
-    assert shown["easy"] == [len(one.objects) for one in render("easy", 1, 0, FEW)]
+    shown = {level: [len(one.objects) for one in render_scenes(level, 1, 0, FEW)] for level in LEVELS}
+    assert shown["easy"] == [len(one.objects) for one in render_scenes("easy", 1, 0, FEW)]
     assert sum(shown["easy"]) < sum(shown["hard"])
 
 
 def test_a_true_object_is_matched_once_by_the_surest_box():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]], np.float32)
     truth = np.array([[20, 20, 30, 30], [0, 0, 10, 10]], np.float32)
-    assert _matched(boxes, truth) == {1: 0}
-    assert _matched(boxes[:0], truth) == {}
+    assert _match_boxes(boxes, truth) == {1: 0}
+    assert _match_boxes(boxes[:0], truth) == {}
 
 
 def test_the_demo_reads_lists_and_tells_what_it_lacks():
-    left = left_out_of(DEMO / "bundle", DEMO / "gallery", 0.2, 0)
+    left = choose_left_out(DEMO / "bundle", DEMO / "gallery", 0.2, 0)
     assert len(left) == 14
-    table = judge_bundle(DEMO / "bundle", DEMO / "gallery", 1, 1, left, EngineConfig(backend="onnxruntime"))
+    table = evaluate_checkout(DEMO / "bundle", DEMO / "gallery", 1, 1, left, EngineConfig(backend="onnxruntime"))
     easy = table["easy"]
     assert easy["scenes"] == 1
     assert easy["mCIoU"] > 0.5
@@ -50,4 +64,29 @@ def test_a_bundle_without_detector_cannot_read_lists(tmp_path):
     manifest = json.loads((folder / "bundle.json").read_text()) | {"detector": None}
     (folder / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(TrainError, match="found no detector"):
-        judge_bundle(folder, DEMO / "gallery", 1, 0, [], EngineConfig(backend="onnxruntime"))
+        evaluate_checkout(folder, DEMO / "gallery", 1, 0, [], EngineConfig(backend="onnxruntime"))
+
+
+def test_lists_become_rows_of_known_items():
+    assert FOUND.tolist() == [[2, 0, 0], [0, 3, 0]]
+
+
+def test_list_is_right_only_as_a_whole():
+    assert checkout_accuracy(FOUND, TRUE).tolist() == [1.0, 0.0]
+    assert counting_distance(FOUND, TRUE).tolist() == [0.0, 3.0]
+
+
+def test_category_distance_averages_over_shown_items():
+    assert mean_category_distance(FOUND, TRUE) == pytest.approx((1 / 3 + 2 / 1) / 2)
+
+
+def test_category_iou_averages_over_shown_or_found_items():
+    assert mean_category_iou(FOUND, TRUE) == pytest.approx((2 / 3 + 1 / 3) / 2)
+    invented = count_items([{"tea": 1}, {}], ITEMS)
+    assert mean_category_iou(FOUND + invented, TRUE) == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+
+
+def test_measures_of_empty_lists_are_numbers():
+    nothing = np.zeros((2, 3), np.int64)
+    assert mean_category_distance(nothing, nothing) == 0.0
+    assert mean_category_iou(nothing, nothing) == 1.0

@@ -1,4 +1,4 @@
-"""Columns judged on the same pictures, by a recogniser that reads colours."""
+"""Columns judged on the same pictures, by a chain that reads colours."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from edge.errors import TrainError
 from edge.manifest import OpenSet
 from tests.trainer.toy import write_crops
-from trainer.evaluation.evaluate_models import assess, confusions, put
-from trainer.evaluation.model_chain import Recogniser, embedded, open_peer
-from trainer.evaluation.predictions import verdicts
+from trainer.evaluation.evaluate_models import evaluate_chain, confusions, load_evaluation_set
+from trainer.evaluation.model_chain import ModelChain, embed_references, open_peer
+from trainer.evaluation.predictions import query_results
 
 
 def by_place(images):
@@ -30,23 +30,23 @@ def by_colour(images):
 
 
 @pytest.fixture(scope="module")
-def question(tmp_path_factory):
-    return put(write_crops(tmp_path_factory.mktemp("toy")), None, "val", "train", share=0.5, seed=1)
+def evaluation_set(tmp_path_factory):
+    return load_evaluation_set(write_crops(tmp_path_factory.mktemp("toy")), None, "val", "train", share=0.5, seed=1)
 
 
 @pytest.fixture(scope="module")
-def column(question):
+def column(evaluation_set):
     rules = {name: OpenSet(threshold=0.999, slope=2000, midpoint=0.9985) for name in ("red", "blue")}
-    sees = Recogniser(
+    sees = ModelChain(
         "sees", ("blue", "red"), by_colour, {"red": by_place, "blue": by_place}, 0.0, 0.5, rules, calibrated=True
     )
-    return assess(sees, embedded(sees, question.gallery, ()), question)
+    return evaluate_chain(sees, embed_references(sees, evaluation_set.gallery, ()), evaluation_set)
 
 
-def test_the_same_items_are_left_out_for_the_same_seed(question, tmp_path):
-    again = put(write_crops(tmp_path), None, "val", "train", share=0.5, seed=1)
-    assert again.left_out == question.left_out
-    assert len(question.left_out) == 2
+def test_the_same_items_are_left_out_for_the_same_seed(evaluation_set, tmp_path):
+    again = load_evaluation_set(write_crops(tmp_path), None, "val", "train", share=0.5, seed=1)
+    assert again.left_out == evaluation_set.left_out
+    assert len(evaluation_set.left_out) == 2
 
 
 def test_one_who_sees_is_right_about_all_it_can_know(column):
@@ -70,31 +70,31 @@ def test_what_is_left_out_is_told_as_unknown(column):
 
 
 def test_an_item_that_the_gallery_never_had_is_unknown_with_nothing_left_out(column):
-    everything = verdicts(column.heard, column.recogniser, set())
-    nothing = verdicts(column.heard, column.recogniser, {item for v in everything for item in [v.shown]})
+    everything = query_results(column.predictions, column.chain, set())
+    nothing = query_results(column.predictions, column.chain, {item for v in everything for item in [v.true_item]})
     assert all(v.known for v in everything)
-    assert not any(v.known or v.answer or v.nearest for v in nothing)
+    assert not any(v.known or v.predicted_item or v.nearest for v in nothing)
 
 
-def test_without_a_classifier_the_true_category_is_searched(question):
-    given = Recogniser("given", (), None, {"red": by_place, "blue": by_place})
-    table = assess(given, embedded(given, question.gallery, ()), question).table
+def test_without_a_classifier_the_true_category_is_searched(evaluation_set):
+    given = ModelChain("given", (), None, {"red": by_place, "blue": by_place})
+    table = evaluate_chain(given, embed_references(given, evaluation_set.gallery, ()), evaluation_set).table
     assert "coarse" not in table
     assert table["end_to_end"]["top_1"]["mean"] == 1.0
     assert "at_shipped_thresholds" not in table["open_world"]
 
 
-def test_a_confusion_names_what_was_shown_and_what_it_was_taken_for(question):
-    blind = Recogniser(
+def test_a_confusion_names_what_was_shown_and_what_it_was_taken_for(evaluation_set):
+    blind = ModelChain(
         "blind", (), None, {"red": lambda images: np.tile(np.eye(1, 2, dtype=np.float32), (len(images), 1))}
     )
-    column = assess(blind, embedded(blind, question.gallery, ()), question)
-    assert confusions(column.closed) == [("red-1", "red-0", 2)]
+    column = evaluate_chain(blind, embed_references(blind, evaluation_set.gallery, ()), evaluation_set)
+    assert confusions(column.closed_set) == [("red-1", "red-0", 2)]
 
 
 def test_a_split_without_pictures_is_refused(tmp_path):
     with pytest.raises(TrainError, match="found no picture of split 'test'"):
-        put(write_crops(tmp_path), None, "test", "train", share=0.2, seed=0)
+        load_evaluation_set(write_crops(tmp_path), None, "test", "train", share=0.2, seed=0)
 
 
 def test_a_peer_that_is_nothing_is_refused(tmp_path):

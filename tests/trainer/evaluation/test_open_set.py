@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.evaluation.open_set import (
-    Verdict,
+    QueryResult,
     area_under_curve,
     calibration_error_of,
     identified_at,
@@ -15,35 +15,35 @@ from trainer.evaluation.open_set import (
     separation,
 )
 
-VERDICTS = [
-    Verdict("a", True, "a", "a", 0.9, 0.9),
-    Verdict("b", True, "a", "a", 0.6, 0.6),
-    Verdict("b", True, None, "b", 0.4, 0.4),
-    Verdict("x", False, "a", "a", 0.5, 0.5),
-    Verdict("x", False, None, None, float("-inf")),
+RESULTS = [
+    QueryResult("a", True, "a", "a", 0.9, 0.9),
+    QueryResult("b", True, "a", "a", 0.6, 0.6),
+    QueryResult("b", True, None, "b", 0.4, 0.4),
+    QueryResult("x", False, "a", "a", 0.5, 0.5),
+    QueryResult("x", False, None, None, float("-inf")),
 ]
 
 
 def test_outcomes_are_shares_of_the_known_and_of_the_unknown():
-    assert outcomes(VERDICTS, known=True, missed=1) == {
+    assert outcomes(RESULTS, known=True, missed=1) == {
         "identified": 0.25, "wrong": 0.25, "unknown": 0.25, "missed": 0.25,
     }  # fmt: skip
-    assert outcomes(VERDICTS, known=False) == {"identified": 0.0, "wrong": 0.5, "unknown": 0.5, "missed": 0.0}
+    assert outcomes(RESULTS, known=False) == {"identified": 0.0, "wrong": 0.5, "unknown": 0.5, "missed": 0.0}
     assert outcomes([], known=True)["identified"] == 0.0
 
 
 def test_area_counts_pairs_and_ties_half():
     assert area_under_curve(np.array([0.9, 0.5]), np.array([0.5, 0.1])) == pytest.approx((2 + 1.5) / 4)
-    assert separation(VERDICTS) == pytest.approx((2 + 2 + 1) / 6)
+    assert separation(RESULTS) == pytest.approx((2 + 2 + 1) / 6)
 
 
 def test_identified_at_needs_the_right_item_above_the_unknown_that_are_accepted():
-    assert identified_at(VERDICTS, 0.01).tolist() == [1.0, 0.0, 0.0]
-    assert identified_at(VERDICTS, 0.5).tolist() == [1.0, 0.0, 1.0]  # one of two unknown is accepted
+    assert identified_at(RESULTS, 0.01).tolist() == [1.0, 0.0, 0.0]
+    assert identified_at(RESULTS, 0.5).tolist() == [1.0, 0.0, 1.0]  # one of two unknown is accepted
 
 
 def test_calibration_error_is_the_mean_gap_between_probability_and_truth():
-    bins = reliability(VERDICTS)
+    bins = reliability(RESULTS)
     assert [one["count"] for one in bins] == [1, 1, 1, 1]
     # .9 right, .6 wrong, .4 right, .5 of an unknown item: wrong
     assert calibration_error_of(bins) == pytest.approx((0.1 + 0.6 + 0.6 + 0.5) / 4)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from trainer.evaluation.report_figures import confusion_matrix, embedding_map, principal_plane, reliability_plot
-from trainer.evaluation.report_markdown import as_markdown
-from trainer.evaluation.report_page import Cloud, Confusion, as_page
+from trainer.evaluation.report_markdown import render_markdown
+from trainer.evaluation.report_page import CategoryEmbeddings, Confusion, render_page
 from trainer.evaluation.report_tables import ABSENT, cell, checkout_rows, summary_rows
 
 TABLE = {
@@ -49,7 +49,7 @@ def test_rows_that_no_column_has_are_left_out_and_those_that_one_has_stay():
 
 
 def test_markdown_holds_the_tables_what_was_asked_and_the_confusions():
-    text = as_markdown(REPORT, [("ale", "beer|stout", 3)])
+    text = render_markdown(REPORT, [("ale", "beer|stout", 3)])
     assert "4 pictures of split val against catalogue; 1 of 5 items left out as unknown; 1 pictures" in text
     assert "| Category right (the coarse classifier's answer) | 50.0 % [25.0, 75.0] | n/a |" in text
     assert "| ale | beer/stout | 3 |" in text
@@ -58,8 +58,8 @@ def test_markdown_holds_the_tables_what_was_asked_and_the_confusions():
 
 def test_the_page_asks_nobody_for_anything_and_escapes_names():
     picture = np.full((400, 200, 3), 90, np.uint8)
-    cloud = Cloud("red", np.eye(4, 8, dtype=np.float32), ["a", "a", "b", "b"], [True, True, False, True])
-    page = as_page(REPORT, [Confusion("a", "<b>", 2, picture, None)], [cloud])
+    cloud = CategoryEmbeddings("red", np.eye(4, 8, dtype=np.float32), ["a", "a", "b", "b"], [True, True, False, True])
+    page = render_page(REPORT, [Confusion("a", "<b>", 2, picture, None)], [cloud])
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)[a-z]", page)
     assert "<script" not in page
     assert "&lt;shop&gt;" in page

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from edge.errors import TrainError
-from trainer.data.batches import read_scenes
+from trainer.data.dataset import read_scenes
 from trainer.labelling.label_store import EDITS_FILE, LABELS_FILE, Labelled, compare, open_book
 from trainer.labelling.proposals import Proposal
 

@@ -21,7 +21,8 @@ from tests.trainer.toy import (
     write_scenes,
 )
 from trainer.data.augment import canvases_to_input
-from trainer.data.batches import choose, load_canvases, read_samples
+from trainer.data.dataset import choose, read_samples
+from trainer.data.pictures import load_canvases
 from trainer.loop.checkpoint import CHECKPOINT_FILE
 from trainer.loop.training_loop import choose_device
 from trainer.models.networks import Describing, build_model, load_card, load_model

@@ -13,7 +13,8 @@ from edge.errors import TrainError
 from edge.imaging.image import encode_image, read_image
 from tests.trainer.toy import write_scenes
 from trainer.cli import main
-from trainer.data.batches import load_pictures, read_samples, read_scenes
+from trainer.data.dataset import read_samples, read_scenes
+from trainer.data.pictures import load_pictures
 from trainer.pasting.checkout_scene import LEVELS
 from trainer.pasting.coco_rle import decode_rle
 from trainer.pasting.cutouts import Cutout

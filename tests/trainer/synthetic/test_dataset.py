@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+from trainer.contact_sheet import contact_sheet
 from trainer.synthetic.dataset import write_dataset
 from trainer.synthetic.items import CATEGORIES, catalogue
-from trainer.synthetic.sheet import contact_sheet
 from trainer.synthetic.stream import write_stream
 
 ITEMS = catalogue()[::18]

@@ -10,8 +10,7 @@ import pytest
 
 from edge.errors import TrainError
 from trainer.synthetic.dataset import write_dataset
-from trainer.synthetic.invented import invented, look_of
-from trainer.synthetic.items import CATEGORIES, catalogue
+from trainer.synthetic.items import CATEGORIES, catalogue, invented, look_of
 
 
 def test_invented_items_look_like_no_other_and_are_the_same_each_time() -> None:

@@ -8,7 +8,7 @@ import pytest
 from edge.errors import TrainError
 from tests.trainer.loop.test_training_loop import table
 from tests.trainer.toy import embedder_recipe, write_crops
-from trainer.data.crops import answers, load_crops
+from trainer.data.crops import predict, load_crops
 from trainer.model_setup import preprocess_of
 from trainer.models.networks import load_model
 from trainer.tasks.embedder import train_embedders
@@ -28,7 +28,7 @@ def old(tmp_path_factory):
 def angles(folder, other, index) -> np.ndarray:
     recipe = embedder_recipe(index)
     crops = load_crops(recipe.data, preprocess_of(recipe))
-    vectors = [answers(load_model(f)[0], crops.val_canvases, crops.spec) for f in (folder, other)]
+    vectors = [predict(load_model(f)[0], crops.val_canvases, crops.spec) for f in (folder, other)]
     return (vectors[0] * vectors[1]).sum(axis=1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from edge.build import open_serving
+from edge.build import load_active_models
 from edge.bundle import slots
 from edge.bundle.bundle import read_bundle
 from edge.config.schema import DeviceConfig, RecognitionConfig
@@ -21,7 +21,7 @@ from edge.imaging.image import encode_image
 from edge.telemetry.timing import Timings
 from quantize.build import Policy, build_network
 from quantize.dataset import Data
-from quantize.pack import Order, pack
+from quantize.pack import PackOptions, pack
 from tests.trainer.toy import BACKBONE, optimiser
 from trainer.cli import main
 from trainer.model_setup import preprocess_of
@@ -182,7 +182,7 @@ def test_a_recipe_that_does_not_fit_together_is_refused_before_anything_is_rende
 def packed(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed")
     made = build_network("finder", trained, folder, Data([], []), Policy(), lambda pictures, _: pictures)
-    pack(Order("find", 1, folder / "bundle", with_probes=False), [made], Data([], []))
+    pack(PackOptions("find", 1, folder / "bundle", with_probes=False), [made], Data([], []))
     return folder / "bundle"
 
 
@@ -190,18 +190,18 @@ def test_a_device_loads_the_finder_of_its_bundle_only_where_it_is_asked_to_seek(
     slot = slots.install_bundle(packed, tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     config = DeviceConfig(state_dir=tmp_path, cameras={"door": {"source": "rtsp://door"}})
-    assert open_serving(config).finder is None
+    assert load_active_models(config).finder is None
     seeking = config.model_copy(update={"recognition": RecognitionConfig(seek={})})
-    assert open_serving(seeking).finder is not None
+    assert load_active_models(seeking).finder is not None
     slot = slots.install_bundle(of_before(packed, tmp_path / "before"), tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
-    assert open_serving(seeking).finder is None
+    assert load_active_models(seeking).finder is None
     assert (
         "has a finder of before the second look (ADR 0010): what the detector misses is not looked for" in caplog.text
     )
     slot = slots.install_bundle(DEMO / "bundle", tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
-    assert open_serving(seeking).finder is None
+    assert load_active_models(seeking).finder is None
     assert "has no finder: what the detector misses is not looked for" in caplog.text
 
 
@@ -228,7 +228,7 @@ def test_the_device_computes_the_trainers_map(packed, trained, worlds):
     look = worlds[1].looks["bottle-00"][0]
     picture, mask = np.ascontiguousarray(look[..., :3]), (look[..., 3] > 127).astype(np.uint8)
     maps = [
-        one.heat(one.view(scene, Timings()), [one.query(picture, mask, Timings())], Timings()) for one in (device, ours)
+        one.heat_map(one.scene_features(scene, Timings()), [one.make_query(picture, mask, Timings())], Timings()) for one in (device, ours)
     ]
     assert np.abs(maps[0] - maps[1]).max() < 1e-5
     assert maps[0].std() > 1e-3

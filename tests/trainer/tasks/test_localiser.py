@@ -8,7 +8,7 @@ import torch
 
 from edge.errors import TrainError
 from tests.trainer.toy import localiser_recipe, masked_picture, optimiser, write_masks
-from trainer.data.augment import vary_masked
+from trainer.data.augment import augment_masked
 from trainer.data.masks import MaskedPictures
 from trainer.model_setup import preprocess_of
 from trainer.models.localiser_network import Localiser
@@ -54,7 +54,7 @@ def test_a_mask_is_varied_with_its_picture(tmp_path):
     spec = preprocess_of(localiser_recipe(tmp_path / "none.csv"))
     how = Augment(flip=True, rotate_deg=25.0, colour=0.0, blur=0.0, noise=0.0, erase=0.0)
     for seed in range(8):
-        content, cover = vary_masked(picture, mask, spec, how, np.random.default_rng(seed))
+        content, cover = augment_masked(picture, mask, spec, how, np.random.default_rng(seed))
         bright = content[..., 0] > 170
         assert (bright & (cover >= 128)).sum() / (bright | (cover >= 128)).sum() > 0.9
 
@@ -65,7 +65,7 @@ def test_an_object_is_laid_on_another_picture(tmp_path):
     still = Augment(scale=(1.0, 1.0), shift=0.0, stretch=0.0, rotate_deg=0.0, perspective=0.0, colour=0.0, blur=0.0,
                     noise=0.0, erase=0.0)  # fmt: skip
     blue = np.full((50, 90, 3), (0, 0, 200), np.uint8)
-    content, cover = vary_masked(picture, mask, spec, still, np.random.default_rng(0), blue)
+    content, cover = augment_masked(picture, mask, spec, still, np.random.default_rng(0), blue)
     assert np.abs(content[cover == 0].astype(int) - (0, 0, 200)).max() <= 1
     assert np.abs(content[cover == 255].astype(int) - (230, 200, 40)).max() <= 60  # resized from a noisy neighbourhood
 

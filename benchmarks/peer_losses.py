@@ -1,7 +1,7 @@
-"""The pytorch-metric-learning door: losses of other people, to compare the project's own with.
+"""Losses of pytorch-metric-learning that the project's own losses are compared with.
 
-Margins and scales are the library's own defaults but for the triplet's, which is that of Schroff et al. 2015 on unit
-vectors; the triplets are the semi-hard ones of a batch. Proxy anchor: Kim et al. 2020 (alpha 32, margin 0.1).
+Margins and scales are the library's defaults, except the triplet margin, which is that of Schroff et al. 2015 on unit
+vectors. Triplets are the semi-hard ones of a batch. Proxy anchor: Kim et al. 2020 (alpha 32, margin 0.1).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Peer = Literal["contrastive", "triplet", "proxy_anchor"]
 
 
 class PeerLoss(nn.Module):
-    """One loss on the joint vector."""
+    """One loss of pytorch-metric-learning on the joint vector."""
 
     def __init__(self, name: Peer, dim: int, classes: int) -> None:
-        """Build it.
+        """Create the loss for vectors of `dim` numbers and this many classes.
 
         Raises:
             TrainError: the library is not installed.
@@ -29,7 +29,7 @@ class PeerLoss(nn.Module):
             from pytorch_metric_learning import distances, losses, miners
         except ImportError as error:
             raise TrainError(
-                f"peer {name!r}: pytorch-metric-learning is not installed, expected extra peers"
+                f"loss {name!r}: pytorch-metric-learning is not installed; install finesight[benchmarks]"
             ) from error
         self.miner = None
         if name == "contrastive":

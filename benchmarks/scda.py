@@ -1,8 +1,8 @@
-"""Selective convolutional descriptor aggregation (SCDA): an embedding, and a mask of the object, without any training.
+"""Selective convolutional descriptor aggregation (SCDA): an embedding and an object mask without any training.
 
-Wei et al., "Selective convolutional descriptor aggregation for fine-grained image retrieval", IEEE TIP 2017. The cells
-of a trunk's map whose activations sum to more than the mean, and that hang together in the largest piece, are the
-object; the average and the largest of their descriptors are the embedding.
+Wei et al., "Selective convolutional descriptor aggregation for fine-grained image retrieval", IEEE TIP 2017. The object
+is the largest connected component of the cells whose summed activation is above the mean. The embedding is the average
+and the maximum of the descriptors of those cells.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Variant = Literal["scda", "scda+", "scda_flip+"]
 class Scda(nn.Module):
     """A trunk with the aggregation instead of trained heads.
 
-    `scda` reads the trunk's last map. `scda+` reads the one before it too, so that the trunk needs two. `scda_flip+`
-    adds the same of the mirrored picture.
+    `scda` reads the last map of the trunk. `scda+` also reads the map before it, so the trunk needs two maps.
+    `scda_flip+` also embeds the mirrored picture.
     """
 
     def __init__(self, trunk: Trunk, variant: Variant = "scda") -> None:
@@ -58,17 +58,17 @@ class Scda(nn.Module):
 
 
 def object_mask(feature: Tensor, within: Tensor | None = None) -> Tensor:
-    """Where the object is: the largest piece of the cells whose activations sum to more than the picture's mean.
+    """Return the object mask: the largest component of the cells whose summed activation is above the mean.
 
     Args:
         feature: (n, c, h, w), of a trunk.
-        within: (n, h, w) bool, cells that alone may be chosen; None: all.
+        within: (n, h, w) bool, the cells that may be chosen; None: all cells.
 
     Returns:
-        (n, h, w) bool, at least one cell of each picture.
+        (n, h, w) bool, with at least one cell in each picture.
     """
-    # Negative ones, which maps without a ReLU have, say nothing of an object (groceries, MobileNetV2 at stride 32,
-    # 296 pictures of `val` among 5 of each class: Recall@1 0.460 instead of 0.429).
+    # Maps without a ReLU have negative activations, which do not indicate an object. Without them, groceries,
+    # MobileNetV2 at stride 32, 296 pictures of `val` among 5 of each class: Recall@1 0.460 instead of 0.429.
     strength = feature.clamp(min=0.0).sum(dim=1)
     chosen = strength > strength.mean(dim=(1, 2), keepdim=True)
     if within is not None:
@@ -76,18 +76,18 @@ def object_mask(feature: Tensor, within: Tensor | None = None) -> Tensor:
     flat = strength.flatten(1)
     strongest = F.one_hot(flat.argmax(dim=1), flat.shape[1]).bool().reshape(strength.shape)
     none = ~chosen.flatten(1).any(dim=1)
-    return largest_piece(torch.where(none[:, None, None], strongest, chosen))
+    return largest_component(torch.where(none[:, None, None], strongest, chosen))
 
 
-def largest_piece(mask: Tensor) -> Tensor:
-    """Keep of each mask the largest group of cells that touch, corners included: (n, h, w) bool to the same.
+def largest_component(mask: Tensor) -> Tensor:
+    """Keep the largest 8-connected component of each mask: (n, h, w) bool to the same.
 
-    Of equally large groups the lowest one stays.
+    Among components of equal size, the lowest one is kept.
     """
     count, height, width = mask.shape
     numbers = torch.arange(1, height * width + 1, device=mask.device, dtype=torch.float32).reshape(1, height, width)
     labels = numbers * mask
-    while True:  # every cell takes the largest number of its neighbours until each group agrees on one
+    while True:  # each cell takes the largest label of its neighbours until all cells of a component agree
         spread = F.max_pool2d(labels[:, None], 3, 1, 1)[:, 0] * mask
         if torch.equal(spread, labels):
             break
@@ -95,13 +95,13 @@ def largest_piece(mask: Tensor) -> Tensor:
     names = labels.flatten(1).long()
     sizes = torch.zeros(count, height * width + 1, dtype=torch.long, device=mask.device)
     sizes.scatter_add_(1, names, torch.ones_like(names))
-    sizes[:, 0] = 0  # what is not in the mask
+    sizes[:, 0] = 0  # cells outside the mask
     best = sizes.shape[1] - 1 - sizes.flip(1).argmax(dim=1)
     return (labels == best[:, None, None]) & mask
 
 
 def selected_descriptors(feature: Tensor, mask: Tensor) -> Tensor:
-    """Average and maximum of the descriptors under a mask, each of unit length: (n, c, h, w) to (n, 2c), unit rows."""
+    """Return average and maximum of the descriptors under a mask, each of unit length: (n, c, h, w) to (n, 2c)."""
     inside = mask[:, None].to(feature.dtype)
     average = (feature * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3))
     largest = feature.masked_fill(~mask[:, None], -math.inf).amax(dim=(2, 3))

@@ -1,13 +1,17 @@
-"""Stanford Cars (Krause et al. 2013): annotations of MATLAB, or folders of classes; the scipy door.
+"""The published fine-grained benchmarks: CUB-200-2011, Stanford Online Products and Stanford Cars.
 
-The class-disjoint protocol is over all 16,185 pictures with the class numbers of cars_annos.mat, whose `car_ims` merges
-the devkit's two folders.
+CUB: Wah et al. 2011; 200 birds. SOP: Song et al. 2016, "Deep Metric Learning via Lifted Structured Feature Embedding";
+its 12 super-classes are the meta-categories, and its two splits share no class. Cars: Krause et al. 2013; its
+class-disjoint protocol covers all 16,185 pictures with the class numbers of cars_annos.mat, whose `car_ims` merges the
+devkit's two folders. This module is the only one that imports scipy, which reads Cars' MATLAB files.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,12 @@ import numpy as np
 import scipy.io
 
 from edge.errors import TrainError
-from trainer.data.format_folders import read_folders, unwrap
+from trainer.data.format_folders import read_folders, innermost_folder
 from trainer.sample import Listing, Sample
-from trainer.text_files import require_file
+from trainer.text_files import read_lines, require_file
 
+CUB_TRAIN_CLASSES = 100  # of 200, in the class-disjoint protocol of Song et al. 2016
+_SOP_COLUMNS = ["image_id", "class_id", "super_class_id", "path"]
 CARS_TRAIN_CLASSES = 98  # of 196
 _CATEGORY = "car"
 _MERGED = "cars_annos.mat"
@@ -36,6 +42,74 @@ _BROKEN = (
     zlib.error,
 )
 _PLACES = ("", "devkit", "car_devkit", "car_devkit/devkit", "cars_devkit", "cars_devkit/devkit")
+
+
+def read_cub(folder: Path, *, published: bool = False) -> Listing:
+    """Read CUB-200-2011, every class an item of the category `bird`, with its true boxes.
+
+    Args:
+        folder: with images.txt, or with a folder CUB_200_2011 that has it.
+        published: train on the first 100 classes, test on the others; else by train_test_split.txt.
+
+    Raises:
+        TrainError: a table is missing or does not fit the others.
+    """
+    if not (folder / "images.txt").is_file() and (folder / "CUB_200_2011").is_dir():
+        folder = folder / "CUB_200_2011"
+    pictures = require_file(folder / "images", "the folder of CUB's pictures")
+    paths, classes, names = (_table(folder / f"{n}.txt") for n in ("images", "image_class_labels", "classes"))
+    is_train = {} if published else _table(folder / "train_test_split.txt")
+    boxes = _table(folder / "bounding_boxes.txt") if (folder / "bounding_boxes.txt").is_file() else {}
+    listing = Listing("cub")
+    try:
+        for number, path in paths.items():
+            of = classes[number]
+            train = int(of) <= CUB_TRAIN_CLASSES if published else is_train[number] == "1"
+            box = None
+            if number in boxes:
+                x, y, width, height = (float(value) for value in boxes[number].split())
+                box = (x, y, x + width, y + height)
+            item = names[of]
+            label = item.partition(".")[2].replace("_", " ")
+            listing.samples.append(Sample(pictures / path, "train" if train else "test", "bird", item, label, box))
+    except KeyError as error:
+        raise TrainError(f"{folder}: found image or class {error} in one table only, expected it in all") from None
+    except ValueError as error:
+        raise TrainError(f"{folder}: found a broken number in a table: {error}") from None
+    return listing
+
+
+def _table(file: Path) -> dict[str, str]:
+    """The rows `id rest` of a file."""
+    require_file(file, "a table of CUB-200-2011")
+    return {key: rest for key, _, rest in (line.partition(" ") for line in read_lines(file))}
+
+
+def read_sop(folder: Path) -> Listing:
+    """Read Stanford Online Products: Ebay_train.txt and Ebay_test.txt, which share no class.
+
+    Raises:
+        TrainError: a table is missing or of other columns.
+    """
+    if not (folder / "Ebay_train.txt").is_file() and (folder / "Stanford_Online_Products").is_dir():
+        folder = folder / "Stanford_Online_Products"
+    listing = Listing("sop")
+    folders: dict[str, set[str]] = defaultdict(set)  # of each super-class: one, whose name is the super-class's
+    for split in ("train", "test"):
+        file = require_file(folder / f"Ebay_{split}.txt", "the table of the products of one split")
+        header, *lines = read_lines(file) or [""]
+        if header.split() != _SOP_COLUMNS:
+            raise TrainError(f"{file}: found columns {header.split()}, expected {_SOP_COLUMNS}")
+        for number, line in enumerate(lines, 2):
+            columns = line.split()
+            if len(columns) != len(_SOP_COLUMNS):
+                raise TrainError(f"{file}: line {number}: found {len(columns)} columns, expected {len(_SOP_COLUMNS)}")
+            path = folder / columns[3]
+            folders[columns[2]].add(path.parent.name.removesuffix("_final"))
+            listing.samples.append(Sample(path, split, columns[2], columns[1]))
+    names = {number: found.pop() if len(found) == 1 else f"super-class {number}" for number, found in folders.items()}
+    listing.samples = [replace(sample, category=names[sample.category]) for sample in listing.samples]
+    return listing
 
 
 def looks_like_cars(folder: Path) -> bool:
@@ -93,7 +167,7 @@ def _read_devkit(folder: Path) -> Listing:
         if file is None:
             listing.notes.append(f"{folder / 'devkit' / name}: not found, Cars is read without its {split} split")
             continue
-        pictures = unwrap(require_file(folder / f"cars_{split}", f"the folder of the pictures of {name}"))
+        pictures = innermost_folder(require_file(folder / f"cars_{split}", f"the folder of the pictures of {name}"))
         for row in _rows(_load(file), file, ("fname", "class")):
             listing.samples.append(_sample(pictures / str(row["fname"]), row, names, file, train=split == "train"))
     return listing
@@ -110,7 +184,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _names(tree: dict[str, Any], file: Path) -> list[str]:
     if "class_names" not in tree:
-        raise TrainError(f"{file}: found {_told(tree)}, expected class_names")
+        raise TrainError(f"{file}: found {_keys(tree)}, expected class_names")
     return [str(name) for name in np.atleast_1d(tree["class_names"])]
 
 
@@ -118,11 +192,11 @@ def _rows(tree: dict[str, Any], file: Path, needed: tuple[str, ...]) -> Iterator
     rows = np.atleast_1d(tree.get("annotations", np.zeros(0)))
     needed = (*needed, "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
     if missing := set(needed) - set(rows.dtype.names or ()):
-        raise TrainError(f"{file}: found {rows.dtype.names or _told(tree)}, expected also {sorted(missing)}")
+        raise TrainError(f"{file}: found {rows.dtype.names or _keys(tree)}, expected also {sorted(missing)}")
     yield from rows
 
 
-def _told(tree: dict[str, Any]) -> list[str]:
+def _keys(tree: dict[str, Any]) -> list[str]:
     return sorted(key for key in tree if not key.startswith("__"))
 
 

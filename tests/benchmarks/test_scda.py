@@ -1,12 +1,12 @@
-"""SCDA on maps small enough to be reckoned by hand."""
+"""SCDA on maps small enough to compute by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from benchmarks.scda import Scda, largest_component, object_mask, selected_descriptors
 from trainer.models.backbone import create_trunk
-from trainer.models.scda import Scda, largest_piece, object_mask, selected_descriptors
 
 
 def mask_of(*rows: str) -> torch.Tensor:
@@ -18,18 +18,18 @@ def trunk(strides=(8, 16)):
     return create_trunk("mobilenetv4_conv_small_050", list(strides)).eval()
 
 
-def test_the_largest_piece_stays_whole_around_corners_and_the_others_go():
-    found = largest_piece(mask_of("##...", ".....", "#.#..", "#..#.", "####."))
+def test_largest_component_is_kept_and_others_are_removed():
+    found = largest_component(mask_of("##...", ".....", "#.#..", "#..#.", "####."))
     assert torch.equal(found, mask_of(".....", ".....", "#.#..", "#..#.", "####."))
 
 
-def test_pieces_of_several_pictures_do_not_mix_and_an_empty_mask_stays_empty():
+def test_components_of_a_batch_do_not_mix_and_an_empty_mask_stays_empty():
     masks = torch.cat([mask_of("#..", "..#", "..#"), mask_of("...", "...", "..."), mask_of("##.", "...", "..#")])
     expected = torch.cat([mask_of("...", "..#", "..#"), mask_of("...", "...", "..."), mask_of("##.", "...", "...")])
-    assert torch.equal(largest_piece(masks), expected)
+    assert torch.equal(largest_component(masks), expected)
 
 
-def test_the_object_is_where_activations_sum_to_more_than_the_mean():
+def test_object_mask_is_where_summed_activation_exceeds_the_mean():
     feature = torch.zeros(1, 2, 3, 4)
     feature[0, 0, 1, 1:3] = 3.0
     feature[0, 1, 1, 1] = 1.0
@@ -44,11 +44,11 @@ def test_negative_activations_do_not_hide_an_object():
     assert torch.equal(object_mask(feature), mask_of("....", ".#..", "...."))
 
 
-def test_a_flat_map_still_has_one_cell():
+def test_constant_map_still_selects_one_cell():
     assert int(object_mask(torch.ones(1, 4, 3, 3)).sum()) == 1
 
 
-def test_average_and_maximum_of_the_selected_cells_alone():
+def test_descriptors_use_selected_cells_only():
     feature = torch.tensor([[[[3.0, 1.0, 9.0]], [[0.0, 4.0, 9.0]]]])
     found = selected_descriptors(feature, torch.tensor([[[True, True, False]]]))
     average, largest = torch.tensor([2.0, 2.0]), torch.tensor([3.0, 4.0])
@@ -56,7 +56,7 @@ def test_average_and_maximum_of_the_selected_cells_alone():
     torch.testing.assert_close(found[0], expected)
 
 
-def test_vectors_are_of_unit_length_and_as_long_as_the_maps_that_are_read():
+def test_vector_length_per_variant_and_unit_norm():
     maps, x = trunk(), torch.rand(2, 3, 64, 96)
     shallow, deep = maps.channels
     lengths = {"scda": 2 * deep, "scda+": 2 * (deep + shallow), "scda_flip+": 4 * (deep + shallow)}
@@ -66,15 +66,15 @@ def test_vectors_are_of_unit_length_and_as_long_as_the_maps_that_are_read():
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
 
 
-def test_the_flipped_half_is_the_vector_of_the_mirrored_picture():
+def test_flipped_half_is_the_vector_of_the_mirrored_picture():
     maps, x = trunk(), torch.rand(2, 3, 64, 64)
     both = Scda(maps, "scda_flip+")(x)
     halves = [Scda(maps, "scda+")(picture) for picture in (x, x.flip(3))]
     torch.testing.assert_close(both, torch.cat(halves, dim=1) / 2**0.5)
 
 
-def test_background_outside_the_object_does_not_move_the_vector():
-    class Lamp(torch.nn.Module):
+def test_background_does_not_change_the_vector():
+    class IdentityTrunk(torch.nn.Module):
         channels = (4,)
 
         def forward(self, x):
@@ -85,9 +85,9 @@ def test_background_outside_the_object_does_not_move_the_vector():
     feature[:, :, 2:4, 2:4] += 5.0
     other = feature.clone()
     other[:, :, 0] = 0.1 * torch.rand((1, 4, 6), generator=generator)
-    torch.testing.assert_close(Scda(Lamp())(feature), Scda(Lamp())(other))
+    torch.testing.assert_close(Scda(IdentityTrunk())(feature), Scda(IdentityTrunk())(other))
 
 
-def test_two_maps_are_asked_for():
+def test_scda_plus_requires_a_trunk_of_two_maps():
     with pytest.raises(ValueError, match="trunk of 1 map, expected two"):
         Scda(trunk([16]), "scda+")

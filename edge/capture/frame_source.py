@@ -1,0 +1,65 @@
+"""What an open source delivers: the interface that all sources share, and the values it takes and returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from edge.errors import CaptureError
+from edge.types import Image, TimeSource
+
+Codec = Literal["auto", "h264", "h265", "mjpeg"]
+
+
+class EndOfStream(Exception):  # noqa: N818, the end of a file is no error
+    """The source has no more pictures."""
+
+
+class BadPictureError(CaptureError):
+    """One picture of a source cannot be decoded; the next one may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOptions:
+    """How to open a source."""
+
+    transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
+    latency_ms: int = 100  # of the RTSP jitter buffer, GStreamer only
+    codec: Codec = "auto"  # a named codec selects its decoder; "auto" lets GStreamer find one
+    open_timeout_s: float = 10.0
+    read_timeout_s: float = 10.0
+    decode_threads: int = 1  # each thread more than one adds a frame of latency
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One decoded picture, as it arrived."""
+
+    image_rgb: Image
+    arrived_ns: int  # monotonic clock, before conversion to RGB
+    pts_s: float | None  # position in the file or stream
+    time_source: TimeSource
+    captured_at: float | None = None  # Unix seconds by the camera's own clock; set exactly when time_source is "rtcp"
+
+
+class FrameSource(Protocol):
+    """An open source, read with one library."""
+
+    @property
+    def decode_path(self) -> str:
+        """The library and decoder in use, and why."""
+        ...
+
+    def read(self, timeout_s: float) -> Picture | None:
+        """Return the next picture, or None when none came in time.
+
+        Raises:
+            EndOfStream: the file or folder has no more pictures.
+            BadPictureError: this picture cannot be decoded; the next one may be.
+            CaptureError: the source is dead.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything the source holds. Never raises."""
+        ...

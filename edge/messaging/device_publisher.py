@@ -1,0 +1,194 @@
+"""Publishes a device's events and state over MQTT, and receives the commands sent to it.
+
+Rules:
+1. Events wait in the outbox until the broker acknowledges them.
+2. Retained messages (birth, status, switches, discovery) are sent again on every connection; only the latest counts.
+3. Replies and the Frigate mirror are sent once, at best effort; those that cannot be sent are counted.
+4. Without an `mqtt` section nothing is sent or received; events stay in the outbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from edge.config.schema import CameraConfig, DeviceConfig
+from edge.errors import CommandError
+from edge.messaging.command import REPLY, reply_payload
+from edge.messaging.command_queue import CommandQueue, ReceivedCommand
+from edge.messaging.frigate import TOPIC, FrigateMirror
+from edge.messaging.home_assistant import DeviceDescription, discovery_payload, discovery_topic
+from edge.messaging.outbox import Outbox
+from edge.messaging.payload import birth_payload, event_payload, health_payload, priority_of, status_payload, topic_of
+from edge.messaging.publisher import Publisher, Subscriptions
+from edge.messaging.settings import mqtt_settings
+from edge.telemetry.metrics import Counters, HealthReport, StageTimer
+from edge.types import CameraStatus, Event
+
+log = logging.getLogger(__name__)
+
+
+class DevicePublisher:
+    """Everything a device sends and receives over MQTT; only the frame loop calls it."""
+
+    def __init__(
+        self, config: DeviceConfig, boot_id: str, outbox: Outbox, publish_latency: PublishLatency, counters: Counters
+    ) -> None:
+        """Prepare; `start` connects.
+
+        Args:
+            config: only site, device and mqtt are used; a reload does not change them.
+            boot_id: names this run of the process.
+            outbox: where events wait.
+            publish_latency: measures each event until the broker acknowledges it.
+            counters: counts commands by result.
+        """
+        mqtt = config.mqtt
+        self._site, self._device = config.site, config.device
+        self._boot_id, self._sequence = boot_id, 0  # of the next event
+        self._outbox, self._publish_latency = outbox, publish_latency
+        self._root = mqtt.root if mqtt else "finesight"
+        self._counters = counters
+        self._home_assistant = mqtt.home_assistant.prefix if mqtt and mqtt.home_assistant else None
+        self._commands = mqtt is not None and mqtt.commands
+        self._mirror = FrigateMirror() if mqtt and mqtt.frigate_mirror else None
+        self._removed: set[str] = set()  # cameras that Home Assistant may still know
+        base = topic_of(self._root, self._site, self._device, None, "x").removesuffix("/x")
+        self._command_queue = CommandQueue(base, self._home_assistant, counters)
+        self.publisher: Publisher | None = None
+        if mqtt is None:
+            log.warning("no mqtt section: events stay in %s", config.state_dir / "outbox.sqlite")
+            return
+        subscriptions = Subscriptions(
+            self._command_queue.topics(commands=self._commands), self._command_queue.on_message
+        )
+        self.publisher = Publisher(
+            mqtt_settings(mqtt, self._site, self._device),
+            outbox,
+            counters,
+            self.topic(None, "available"),
+            subscriptions=subscriptions,
+            on_acknowledged=publish_latency.finish,
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether a broker is configured and connected."""
+        return self.publisher is not None and self.publisher.connected
+
+    def start(self) -> None:
+        """Connect in the background."""
+        if self.publisher is not None:
+            self.publisher.start()
+
+    def close(self) -> None:
+        """Send waiting messages, publish "stopped" and disconnect."""
+        if self.publisher is not None:
+            self.publisher.close()
+
+    def topic(self, camera: str | None, leaf: str) -> str:
+        """Return a topic of the device, or of one of its cameras."""
+        return topic_of(self._root, self._site, self._device, camera, leaf)
+
+    def take_commands(self) -> list[ReceivedCommand]:
+        """Return the commands received since the last call."""
+        return self._command_queue.take_commands()
+
+    def publish_event(self, event: Event) -> None:
+        """Queue an event and, if configured, mirror it in Frigate's format."""
+        if event.latency_ms:
+            self._publish_latency.start(event.event_id, event.captured_ns)
+        payload = event_payload(event, self._site, self._device, self._boot_id, self._sequence)
+        self._sequence += 1
+        self._outbox.put(self.topic(event.camera, "events"), payload, priority_of(event.type), event.event_id)
+        if self._mirror is not None and self.publisher is not None:
+            self.publisher.publish_once(TOPIC, self._mirror.payload(event), "frigate_event")
+
+    def publish_health(self, report: HealthReport) -> None:
+        """Publish a health report."""
+        self._publish_latest(self.topic(None, "health"), health_payload(report), retain=False)
+
+    def publish_birth(
+        self, report: HealthReport, cameras: Mapping[str, CameraConfig], switches: Mapping[str, bool]
+    ) -> None:
+        """Publish the birth message, the switch states and, if configured, the Home Assistant discovery message."""
+        framings = {name: camera.framing for name, camera in cameras.items()}
+        self._publish_latest(self.topic(None, "birth"), birth_payload(report, framings))
+        for name, on in switches.items():
+            self.publish_switch(name, on=on)
+        if self._home_assistant is not None:
+            description = DeviceDescription(
+                self._root, self._site, self._device, report.versions["edge"], tuple(cameras), self._commands
+            )
+            payload = discovery_payload(description, self._removed.difference(cameras))
+            self._publish_latest(discovery_topic(self._home_assistant, description), payload)
+
+    def publish_status(self, status: CameraStatus) -> None:
+        """Publish the state of a camera."""
+        payload = status_payload(status.camera, status.state, status.at, status.reason)
+        self._publish_latest(self.topic(status.camera, "status"), payload)
+
+    def publish_switch(self, camera: str, *, on: bool) -> None:
+        """Publish whether a camera is switched on."""
+        self._publish_latest(f"{self.topic(camera, 'enabled')}/state", b"ON" if on else b"OFF")
+
+    def clear_retained(self, cameras: Iterable[str]) -> None:
+        """Clear the retained messages of removed cameras; an empty payload deletes a retained message."""
+        for camera in cameras:
+            self._removed.add(camera)
+            self._publish_latest(self.topic(camera, "status"), b"")
+            self._publish_latest(f"{self.topic(camera, 'enabled')}/state", b"")
+
+    def publish_reply(self, received: ReceivedCommand, outcome: Mapping[str, Any] | CommandError) -> None:
+        """Reply to a command. A switch that worked gets no reply: its state topic shows it."""
+        refused = isinstance(outcome, CommandError)
+        if refused:
+            log.warning("command on %s: %s", received.message.topic[:200], outcome)
+        self._counters.add("commands", result="refused" if refused else "done")
+        if self.publisher is None or (received.kind == "switch" and not refused):
+            return
+        verb = "enabled/set" if received.kind == "switch" else received.verb
+        payload = reply_payload(verb, received.command_id, outcome)
+        self.publisher.publish_once(self._reply_topic(received), payload, "reply", received.message.correlation)
+
+    def _reply_topic(self, received: ReceivedCommand) -> str:
+        wanted = received.message.reply_to  # ignored when empty or with wildcards
+        if wanted and wanted.isprintable() and not set("#+$") & set(wanted):
+            return wanted
+        return f"{self.topic(None, 'cmd')}/{REPLY}"
+
+    def _publish_latest(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        if self.publisher is not None:
+            self.publisher.publish_latest(topic, payload, retain=retain)
+
+
+STAGE = "capture_to_publish"
+_MAX_EVENTS = 4096  # waiting for their acknowledgement; after a long outage only the latest are measured
+
+
+class PublishLatency:
+    """Measures the time from capture to the broker's acknowledgement; called from the frame loop and the publisher thread."""
+
+    def __init__(self, timer: StageTimer, clock_ns: Callable[[], int]) -> None:
+        self._timer, self._clock_ns = timer, clock_ns
+        self._lock = threading.Lock()
+        self._captured_ns: OrderedDict[str, int] = OrderedDict()  # by event
+
+    def start(self, event_id: str, captured_ns: int) -> None:
+        """Start measuring an event whose frame was captured at this time."""
+        with self._lock:
+            self._captured_ns[event_id] = captured_ns
+            if len(self._captured_ns) > _MAX_EVENTS:
+                self._captured_ns.popitem(last=False)
+
+    def finish(self, event_ids: Iterable[str]) -> None:
+        """Record the latency of events that the broker has acknowledged."""
+        now_ns = self._clock_ns()
+        with self._lock:
+            captured = [self._captured_ns.pop(event_id, None) for event_id in event_ids]
+        for captured_ns in captured:
+            if captured_ns is not None:
+                self._timer.add({STAGE: (now_ns - captured_ns) / 1e6})

@@ -1,0 +1,59 @@
+"""What each counter counts: the help text of `/metrics`, and of the reference page. A test compares it with the code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+COUNTER_HELP: Mapping[str, str] = MappingProxyType(
+    {
+        "activations": "Newly activated bundles and galleries, by result: serving, or refused because loading failed.",
+        "announcements_dropped": "Health messages that were not sent because the broker was away.",
+        "boxes_sought": "Boxes of taught items that the finder proposed beside the detector's.",
+        "commands": "MQTT commands, by result: done or refused.",
+        "commands_ignored": "MQTT commands that were ignored: retained, or too many at once.",
+        "configurations_not_kept": "Times the copy of the last good configuration could not be written.",
+        "dress_failed": "Newly activated bundles that went into use without the latest taught items.",
+        "events": "Events, by camera and type: new, update or end.",
+        "events_published": "Events that the broker acknowledged.",
+        "events_refused": "Events that the broker refused (MQTT 5); they stay in the outbox.",
+        "events_retried": "Events sent again because a connection ended before the broker acknowledged them.",
+        "frames_dropped": "Frames not recognised, by reason: superseded by a newer one, unreadable, frozen, obstructed, "
+        "or of a closed camera.",
+        "frames_failed": "Frames skipped because recognition raised an error; the log holds it.",
+        "frames_gated": "Frames without a detector run because nothing moved.",
+        "frames_recognised": "Frames that went through recognition.",
+        "frames_sought": "Frames searched by the finder for taught items.",
+        "kiosk_failed": "Times the kiosk's recognition raised an error; the log holds it.",
+        "kiosk_refused": "HTTP requests that the kiosk refused, by reason.",
+        "line_crossings": "Objects that crossed a line, by direction.",
+        "looks": "Looks: times a tracked object was classified, embedded and searched.",
+        "looks_shed": "Looks not taken, by reason: too_small, outside_zones, poor_sight, or budget (looks_per_s).",
+        "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why not.",
+        "messages_dropped": "Replies and Frigate messages that were not sent, by kind and reason.",
+        "mqtt_attempts": "Attempts to connect to the broker.",
+        "mqtt_connections": "First connections to the broker: 1 once it was reached.",
+        "mqtt_errors": "Unexpected errors of the publisher; the log holds them.",
+        "mqtt_failures": "Connections that failed or ended, by reason: refused or unreachable.",
+        "mqtt_reconnects": "Connections to the broker after the first.",
+        "outbox_damaged": "Outbox files that were damaged and moved aside.",
+        "outbox_disk_errors": "Disk errors of the outbox, by direction.",
+        "outbox_dropped": "Events dropped from the outbox, by reason and priority.",
+        "outbox_duplicates": "Events put into the outbox twice; the second was ignored.",
+        "outbox_stored": "Events written to the outbox file.",
+        "outlines": "Crops in which a silhouette was found.",
+        "outlines_missed": "Crops in which no silhouette was found.",
+        "recalls_failed": "Failed searches for departed objects in a newly activated gallery.",
+        "recordings_failed": "Recordings that stopped because of a disk error.",
+        "records_dropped": "Encoded pictures that were not recorded because the disk was too slow.",
+        "reloads": "Reloads of the configuration, by result: done or refused.",
+        "subscriptions_refused": "Times the broker refused the subscription to commands.",
+        "taught": "Items taught on this device.",
+        "taught_forgotten": "Taught items that were deleted on the page.",
+        "taught_made_lost": "Cached embeddings of taught items that were lost and computed again, by reason.",
+        "taught_retired": "Taught items that are no longer searched, by reason.",
+        "taught_unusable": "Taught items that could not be read or embedded.",
+        "taught_uploads": "Uploads of taught items, by result: taken or failed.",
+        "tracks_unannounced": "Tracks that ended without an event, by reason.",
+    }
+)

@@ -1,0 +1,470 @@
+"""Write docs/reference/ from the code: `make reference`. With --check, say which pages are stale and exit with 1."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import io
+import json
+import re
+import sys
+import tokenize
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs/reference"
+NOTE = "<!-- Made from the code by `make reference`. Edit the code, not this page. -->"
+
+Json = dict[str, Any]
+
+
+# Tables and text
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells)]
+    return "\n".join(lines) + "\n"
+
+
+def code(value: object) -> str:
+    """Return inline code."""
+    return f"`{value}`"
+
+
+def first_line(documented: object) -> str:
+    """Return the first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+
+
+# Comments beside the fields of a class are their documentation
+
+
+def comments_of(module: ModuleType) -> dict[str, dict[str, str]]:
+    """Return the comment of each annotated field: behind it on its line, or on the lines right above it."""
+    text = inspect.getsource(module)
+    comments, alone = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.string.lstrip("# ")
+            if not token.line[: token.start[1]].strip():
+                alone.add(token.start[0])
+    fields: dict[str, dict[str, str]] = {}
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                above, line = [], field.lineno - 1
+                while line in alone:
+                    above.insert(0, comments[line])
+                    line -= 1
+                behind = [comments[field.end_lineno or 0]] if field.end_lineno in comments else []
+                fields.setdefault(node.name, {})[field.target.id] = " ".join(above + behind)
+    return fields
+
+
+# JSON Schema in words
+
+
+def type_in_words(schema: Json, names: dict[str, str]) -> str:
+    """Say what a JSON Schema allows. `names` links the types that have a section of their own."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return names.get(name, name)
+    if "const" in schema or "enum" in schema:
+        return " or ".join(code(json.dumps(value)) for value in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema or "oneOf" in schema:
+        return " or ".join(type_in_words(one, names) for one in schema.get("anyOf", schema.get("oneOf")))
+    if isinstance(kind := schema.get("type", "any"), list):
+        return " or ".join(type_in_words(schema | {"type": one}, names) for one in kind)
+    return structure_in_words(kind, schema, names)
+
+
+def structure_in_words(kind: str, schema: Json, names: dict[str, str]) -> str:
+    """Say what a list, a map, a number or a text may hold."""
+    if kind == "array":
+        items = schema.get("items", {})
+        return f"list of {type_in_words(items, names)}" if items else "list"
+    values = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
+    if kind == "object" and isinstance(values[0], dict):
+        return f"map of name to {type_in_words(values[0], names)}"
+    return kind + limits(schema) if kind in ("integer", "number", "string") else kind
+
+
+def limits(schema: Json) -> str:
+    """Say the range of a number or the length of a text."""
+    parts = [
+        f" {word} {schema[key]:g}"
+        for key, word in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if key in schema
+    ]
+    return "".join(parts)
+
+
+def default_of(field: str, schema: Json, required: list[str]) -> str:
+    """Say the default of a field."""
+    if field in required:
+        return "required"
+    if "default" not in schema:
+        return ""
+    return (
+        "its defaults"
+        if isinstance(schema["default"], dict) and "$ref" in schema
+        else code(json.dumps(schema["default"]))
+    )
+
+
+def model_sections(top: type[BaseModel], module: ModuleType, level: str = "##") -> str:
+    """Write one section for each class that a typed document is made of, the document itself first."""
+    schema = top.model_json_schema(by_alias=True)
+    definitions = {top.__name__: schema, **schema.get("$defs", {})}
+    names = {name: f"[{name}](#{name.lower()})" for name in definitions if definitions[name].get("type") == "object"}
+    paths = key_paths(top.__name__, definitions)
+    written = []
+    for name, one in definitions.items():
+        model = getattr(module, name, None)
+        if one.get("type") != "object" or model is None:
+            continue
+        documented: dict[str, str] = {}
+        for parent in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+            documented |= comments_of(sys.modules[parent.__module__]).get(parent.__name__, {})
+        aliases = {field.alias: attribute for attribute, field in model.model_fields.items() if field.alias}
+        rows = [
+            [
+                code(field),
+                type_in_words(of, names),
+                default_of(field, of, one.get("required", [])),
+                re.sub(r"\bNone\b", "`null`", documented.get(aliases.get(field, field), "")),
+            ]
+            for field, of in one.get("properties", {}).items()
+        ]
+        where = f" Key: {code(paths[name])}." if paths.get(name) else ""
+        head = f"{level} {name}\n\n{first_line(model)}{where}\n\n"
+        written.append(head + table(["key", "type", "default", "meaning"], rows))
+    return "\n".join(written)
+
+
+def key_paths(top: str, definitions: dict[str, Json]) -> dict[str, str]:
+    """Return the dotted key under which each class first appears in the document."""
+    paths, waiting = {top: ""}, [top]
+    while waiting:
+        name = waiting.pop(0)
+        for field, schema in definitions[name].get("properties", {}).items():
+            text = json.dumps(schema)
+            for inner in re.findall(r'"#/\$defs/(\w+)"', text):
+                if inner not in paths:
+                    step = f"{field}.<name>" if '"object"' in text else f"{field}[]" if '"array"' in text else field
+                    paths[inner] = f"{paths[name]}.{step}".lstrip(".")
+                    waiting.append(inner)
+    return paths
+
+
+def schema_sections(name: str) -> str:
+    """Write the section of one published JSON Schema."""
+    schema = json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    rows = [
+        [
+            code(field),
+            type_in_words(of, {}),
+            "yes" if field in schema.get("required", []) else "",
+            of.get("description", ""),
+        ]
+        for field, of in schema["properties"].items()
+    ]
+    title = schema["title"].removeprefix("finesight ").capitalize()
+    fields = table(["field", "type", "always there", "meaning"], rows)
+    return f"## {title}\n\n{schema['description']}\n\nSchema: [`{name}`](../{name}).\n\n{fields}"
+
+
+# Pages
+
+
+def configuration() -> str:
+    """The keys of a device's YAML file."""
+    from edge.config import schema
+
+    return (
+        "# Configuration keys\n\n"
+        "A device reads one YAML file. It states only what differs from these defaults. An unknown key is an "
+        "error that names the line and the nearest valid key. Relative paths start at the file's folder. "
+        "`edge schema` prints the JSON Schema for your editor; `edge check -c FILE` checks a file.\n\n"
+        "The file is a [DeviceConfig](#deviceconfig).\n\n" + model_sections(schema.DeviceConfig, schema)
+    )
+
+
+def commands() -> str:
+    """Every command, verb and flag."""
+    from edge.options import build_parser as edge_parser
+    from gallery_sync.cli import build_parser as sync_parser
+    from quantize.cli import build_parser as quantize_parser
+    from trainer.options import build_parser as train_parser
+
+    parsers = [edge_parser("info"), train_parser(), quantize_parser(), sync_parser()]
+    exits = (
+        "Exit codes: 0 done, 1 an error in one line on stderr, 2 wrong usage. Answers go to stdout, logs to stderr.\n"
+    )
+    return "# Commands\n\n" + exits + "\n" + "\n".join("\n".join(parser_sections(one, "##")) for one in parsers)
+
+
+def parser_sections(parser: argparse.ArgumentParser, level: str) -> Iterator[str]:
+    """Write a parser and its verbs."""
+    rows, verbs, help_of = [], [], {}
+    for action in parser._actions:  # noqa: SLF001  argparse has no public way to list arguments
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            verbs = list(action.choices.values())
+            help_of = {f"{parser.prog} {one.dest}": one.help or "" for one in action._choices_actions}  # noqa: SLF001
+        elif not isinstance(action, argparse._HelpAction | argparse._VersionAction):  # noqa: SLF001
+            rows.append(argument_row(action))
+    text = parser.description or ""
+    yield f"{level} {code(parser.prog)}\n"
+    if text:
+        yield sentence(text) + "\n"
+    if rows:
+        yield table(["argument", "default", "meaning"], rows)
+    for verb in verbs:
+        verb.description = verb.description or help_of.get(verb.prog, "")
+        yield from parser_sections(verb, "###" if level == "##" else level)
+
+
+def sentence(text: str) -> str:
+    """Return a help text as a sentence."""
+    text = " ".join(text.split())
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+def argument_row(action: argparse.Action) -> list[str]:
+    """Write one argument."""
+    name = ", ".join(code(flag) for flag in action.option_strings) or code(action.metavar or action.dest)
+    if action.option_strings and action.nargs != 0:
+        value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+        name += f" {code(value)}"
+    if action.option_strings:
+        shown = action.default not in (None, False, argparse.SUPPRESS, [])
+        default = "required" if action.required else code(action.default) if shown else ""
+    else:
+        default = "optional" if action.nargs in ("?", "*") else "required"
+    text = (action.help or "") % {"default": action.default, "prog": ""} if action.help else ""
+    return [name, default, re.sub(r"[;,] default: \S+$|^default: \S+$", "", text)]
+
+
+def events_and_topics() -> str:
+    """MQTT topics and the payloads on them."""
+    from typing import get_args
+
+    from edge.messaging.command import Verb
+
+    verbs = ", ".join(code(verb) for verb in get_args(Verb))
+    base = "<root>/<site>/<device>"
+    rows = [
+        [
+            code(f"{base}/<camera>/events"),
+            "out, QoS 1",
+            "one JSON event per object and change of mind: [Event](#event)",
+        ],
+        [code(f"{base}/<camera>/status"), "out, retained", "state of a camera: [Camera status](#camera-status)"],
+        [code(f"{base}/<camera>/enabled/state"), "out, retained", "`ON` or `OFF`"],
+        [code(f"{base}/<camera>/enabled/set"), "in", "`ON` or `OFF`: switch a camera"],
+        [code(f"{base}/available"), "out, retained", "`online`, `stopped`, or `offline` (the last will)"],
+        [code(f"{base}/birth"), "out, retained", "what the device is: [Device birth](#device-birth)"],
+        [code(f"{base}/health"), "out", "every minute and on change: [Device health](#device-health)"],
+        [code(f"{base}/cmd/<verb>"), "in", f"a [Command](#command); verbs: {verbs}"],
+        [code(f"{base}/cmd/reply"), "out", "the [Reply](#reply) to a command, unless MQTT 5 names another topic"],
+        [code("<prefix>/device/…/config"), "out, retained", "Home Assistant discovery, with `mqtt.home_assistant`"],
+        [
+            code("frigate/events"),
+            "out",
+            "with `mqtt.frigate_mirror`: [Event as Frigate tells it](#event-as-frigate-tells-it)",
+        ],
+    ]
+    names = ("event", "status", "birth", "health", "command", "reply", "frigate_event")
+    return (
+        "# Events and topics\n\n"
+        "`<root>`, `<site>` and `<device>` are `mqtt.root`, `site` and `device` of the "
+        "[configuration](configuration.md); `<camera>` is a camera's name.\n\n"
+        + table(["topic", "direction", "payload"], rows)
+        + "\n"
+        + "\n".join(schema_sections(f"{name}.schema.json") for name in names)
+    )
+
+
+def counters_in_code() -> dict[str, set[str]]:
+    """Return the names and labels of every counter that the runtime adds to."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "edge").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add"):
+                continue
+            if not ast.unparse(node.func.value).endswith(("counters", "counts")) or not node.args:
+                continue
+            first = node.args[0]
+            choices = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
+            for choice in choices:
+                if isinstance(choice, ast.Constant):
+                    labels = {keyword.arg for keyword in node.keywords if keyword.arg}
+                    found.setdefault(choice.value, set()).update(labels)
+    return found
+
+
+def metrics() -> str:
+    """Prometheus metrics."""
+    from edge.diagnostics import health_server
+    from edge.telemetry.counter_help import COUNTER_HELP
+
+    labels = counters_in_code()
+    rows = [
+        [code(f"finesight_{name}_total"), ", ".join(map(code, sorted(labels.get(name, ())))), text]
+        for name, text in sorted(COUNTER_HELP.items())
+    ]
+    gauges = [
+        [code(f"finesight_{name}"), ", ".join(map(code, sorted(of))), text]
+        for name, text, of in gauges_of(health_server)
+    ]
+    return (
+        "# Metrics\n\n"
+        "With a `health:` section the device serves `/healthz` (200 while the frame loop turns), `/readyz` (200 "
+        "while it recognises), `/status` (the [health report](events-and-topics.md#device-health)) and `/metrics` for "
+        "Prometheus. The health report on MQTT holds the same counters.\n\n## Gauges and histograms\n\n"
+        + table(["name", "labels", "meaning"], gauges)
+        + "\n## Counters\n\nCounters start at 0 when the process starts.\n\n"
+        + table(["name", "labels", "meaning"], rows)
+    )
+
+
+def gauges_of(module: ModuleType) -> list[tuple[str, str, set[str]]]:
+    """Return name, text and labels of every gauge and histogram, from the calls and rows that make them."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("MetricFamily") and len(node.args) == 2:
+            name, text = (ast.unparse(argument).strip("f'\"") for argument in node.args)
+            if "{name}" not in name:
+                labels = {
+                    one.value
+                    for keyword in node.keywords
+                    for one in ast.walk(keyword.value)
+                    if isinstance(one, ast.Constant)
+                }
+                found[name.replace("{_PREFIX}_", "")] = (text, labels)
+        if (
+            isinstance(node, ast.Tuple)
+            and len(node.elts) == 3
+            and all(isinstance(e, ast.Constant) for e in node.elts[:2])
+        ):
+            name, text = (ast.literal_eval(element) for element in node.elts[:2])
+            if isinstance(text, str) and text.endswith("."):
+                found[name] = (text, set())
+    return [(name, text, labels) for name, (text, labels) in sorted(found.items())]
+
+
+def bundle() -> str:
+    """The bundle folder and its manifest."""
+    from edge import manifest
+
+    return (
+        "# Bundle\n\n"
+        "A bundle is a folder: `bundle.json`, the manifest; `models/*.onnx`; `probes/*.png`, the golden probes. The "
+        "manifest lists every file with its size and SHA-256. It holds no code and no path outside the folder. Unknown keys are "
+        "ignored, so an older device reads a newer manifest.\n\n"
+        "`edge bundle verify FOLDER` checks every hash and runs the golden probes.\n\n"
+        + model_sections(manifest.Manifest, manifest)
+    )
+
+
+def gallery() -> str:
+    """The gallery folder and its stores."""
+    from edge.gallery import store, writer
+
+    schema = inspect.getsource(writer).split('"""')
+    tables = next(part for part in schema if "CREATE TABLE" in part)
+    return (
+        "# Gallery\n\n"
+        "A gallery generation is a folder: `gallery.json`, the index, and one SQLite store per category. "
+        "The generation's name is the hash of its contents. A store names its embedding space; a device searches it only with an "
+        "embedder of the same space, or of a compatible one.\n\n"
+        "## Index\n\n"
+        + table(
+            ["key", "meaning"],
+            [
+                [code("schema"), "1"],
+                [code("generation"), "hash of the contents: the generation's name"],
+                [code("created_at"), "ISO 8601, UTC"],
+                [code("categories"), "map of category to [CategoryEntry](#categoryentry)"],
+            ],
+        )
+        + "\n"
+        + model_sections(store.CategoryEntry, store)
+        + "\n## Store of one category\n\n```sql"
+        + tables.rstrip()
+        + "\n```\n\n`vector` holds int8; multiply by `scale` for the unit vector. `outline` holds the "
+        "silhouette, 64x64 bits. "
+        f'`metadata` is JSON; `"{store.NEGATIVE}": true` marks an item that must not be named and vetoes.\n'
+    )
+
+
+def errors() -> str:
+    """Error classes, reason codes and exit codes."""
+    from edge import errors as module
+    from edge import types
+
+    tree = (inspect.getdoc(module) or "").split("\n\n", 1)[1]
+    reasons = [[code(value), text] for value, text in literal_comments(types, "Reason")]
+    states = [[code(value), text] for value, text in literal_comments(types, "CameraState")]
+    return (
+        "# Errors and reasons\n\n"
+        "A command that fails prints one line on stderr and exits with 1. The line says which thing is wrong, what is "
+        "wrong with it, and what to do. A traceback is a bug: report it.\n\n"
+        f"## Error classes\n\n```text\n{tree}\n```\n\n"
+        "## Why an object has no match\n\nThe `reason` of an [event](events-and-topics.md#event).\n\n"
+        + table(["reason", "meaning"], reasons)
+        + "\n## Camera states\n\nThe `state` of a [camera status](events-and-topics.md#camera-status).\n\n"
+        + table(["state", "meaning"], states)
+    )
+
+
+def literal_comments(module: ModuleType, name: str) -> list[tuple[str, str]]:
+    """Return the values of a `Literal` and the comment behind each."""
+    source = inspect.getsource(module)
+    body = source.split(f"{name} = Literal[", 1)[1].split("\n]", 1)[0]
+    return re.findall(r'"(\w+)",(?:\s*#\s*(.*))?', body)
+
+
+PAGE_OF: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration,
+    "cli.md": commands,
+    "events-and-topics.md": events_and_topics,
+    "metrics.md": metrics,
+    "bundle.md": bundle,
+    "gallery.md": gallery,
+    "errors.md": errors,
+}
+
+
+def pages() -> dict[Path, str]:
+    """Return every page and its text."""
+    made = {PAGES / name: page() for name, page in PAGE_OF.items()}
+    return {path: f"{text.rstrip()}\n\n{NOTE}\n" for path, text in made.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the pages, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a page is stale")
+    check = parser.parse_args(argv).check
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text]
+    for path in stale:
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(pages()[path], encoding="utf-8")
+        print(f"{path.relative_to(ROOT)}: {'stale; run `make reference`' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

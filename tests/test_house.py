@@ -1,0 +1,51 @@
+"""The rules of the house that a machine can check: rooms, their docstrings, and the names of tests."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("edge", "gallery_sync", "quantize", "trainer")
+ROOMS = sorted(path.parent for package in PACKAGES for path in (ROOT / package).rglob("__init__.py"))
+MODULES_A_ROOM = 20  # about; quantize stays flat up to 25
+NAME_LENGTH = 70
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name_of)
+def test_room_opens_with_one_docstring(room):
+    body = ast.parse((room / "__init__.py").read_text(encoding="utf-8")).body
+    assert ast.get_docstring(ast.Module(body, [])), "say what the room owns and what it never does"
+    assert [ast.unparse(node) for node in body[1:] if not ast.unparse(node).startswith("__version__")] == []
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name_of)
+def test_room_is_small_enough_to_see_whole(room):
+    modules = [path for path in room.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= (25 if room.name == "quantize" else MODULES_A_ROOM)
+
+
+def test_names_of_tests_are_short():
+    names = [
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    assert [name for name in names if len(name) > NAME_LENGTH] == []
+
+
+def test_every_module_opens_with_a_docstring():
+    bare = [
+        name_of(path)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert bare == []
