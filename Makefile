@@ -2,7 +2,6 @@
 .PHONY: demo check test test-fast docs reference format setup-device setup-check setup-test setup-docs
 
 P ?= edge
-T ?= tests
 
 demo: setup-device  ## the main job, on the shipped synthetic camera
 	.venv/bin/edge demo -c configs/demo.yaml
@@ -17,7 +16,7 @@ test-fast: setup-test  ## the unit tests of one package, P=edge, without the slo
 	scripts/test -m "not slow" tests/$(P)
 
 docs: setup-docs  ## the documentation site, in build/site
-	.venv-docs/bin/mkdocs build --quiet
+	.venv-docs/bin/sphinx-build -q -W --keep-going -b html docs build/site
 	@echo "docs: open build/site/index.html"
 
 reference: setup-test  ## docs/reference, from the code

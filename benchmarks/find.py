@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.playing_cards import true_cards  # noqa: E402
 from edge.errors import CaptureError  # noqa: E402
 from edge.finder.finder import Finder  # noqa: E402
-from edge.finder.query import lay_out_query, mask_of  # noqa: E402
+from edge.finder.query import lay_out_query, object_mask  # noqa: E402
 from edge.imaging.image import read_image, resize  # noqa: E402
 from edge.inference.engine import open_engine  # noqa: E402
 from edge.inference.postprocess import iou_matrix  # noqa: E402
@@ -141,11 +141,11 @@ def synthetic_cases(wanted: list[str], seed: int, count: int) -> list[Case]:
     """Scenes with one of the wanted items among all others; every fourth is searched for one that is not there."""
     from trainer.synthetic.items import catalogue
     from trainer.synthetic.scene import box_of
-    from trainer.tasks.finder_scenes import render_looks, render_scenes, split_items
+    from trainer.tasks.finder_scenes import render_cutouts, render_scenes, split_items
 
     _, chosen = split_items(wanted)
     known = {item.item_id: item for item in catalogue()}
-    looks = render_looks(chosen, LOOKS, WORLD_SEED + seed)
+    looks = render_cutouts(chosen, LOOKS, WORLD_SEED + seed)
     rng = np.random.default_rng(seed)
     cases = []
     for number, scene in enumerate(render_scenes(chosen, catalogue(), count, (320, 192), WORLD_SEED + seed)):
@@ -213,7 +213,7 @@ def named_cases(
         for name in sorted({name for name, _ in boxes}):
             pool = [(p, box) for p, rows in sources if p is not picture for other, box in rows if other == name]
             drawn = [pool[int(i)] for i in rng.permutation(len(pool))[:LOOKS]]
-            queries = [(p, mask_of(p, box)) for p, box in drawn]
+            queries = [(p, object_mask(p, box)) for p, box in drawn]
             true_px = np.asarray([box for other, box in boxes if other == name], np.float32)
             cases.append(Case(picture, queries, true_px, len(boxes) - len(true_px)))
     return cases
@@ -230,7 +230,7 @@ def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
         view = finder.scene_features(case.scene_rgb, timings)
         asked = {"one": (queries[:1], timings), "several": (queries, Timings())}
         heats = {key: finder.heat_map(view, *how) for key, how in asked.items()}
-        all_boxes = {key: finder.find_boxes(view, heats[key], *how, least=0.0) for key, how in asked.items()}
+        all_boxes = {key: finder.find_boxes(view, heats[key], *how, min_score=0.0) for key, how in asked.items()}
         spent.append(timings.stages_ms)
         if not len(case.true_px):
             false_finds.append(float(any(b.score >= model.score_threshold for b in all_boxes["several"])))

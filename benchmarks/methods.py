@@ -50,7 +50,7 @@ from trainer.sample import Sample  # noqa: E402
 from trainer.synthetic.dataset import write_dataset  # noqa: E402
 from trainer.tasks.classifier import train_classifier  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
-from trainer.tasks.shrink import cut_vectors  # noqa: E402
+from trainer.tasks.shrink import truncate_vectors  # noqa: E402
 
 SEEDS = (0, 1, 2)
 CATEGORIES = ("bottle", "jar")
@@ -256,7 +256,7 @@ def parts_of(work: Path, name: str, card: ModelCard, vectors: Vectors) -> dict[s
         cuts |= {f"first {dim}": (["class"], dim) for dim in given.SHORTER}
     heads: list[Head] = card.heads
     for key, (kept, dim) in cuts.items():
-        parts[key] = measure(work, {k: cut_vectors(v, heads, kept, dim) for k, v in vectors.items()})
+        parts[key] = measure(work, {k: truncate_vectors(v, heads, kept, dim) for k, v in vectors.items()})
     return parts
 
 

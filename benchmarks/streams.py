@@ -86,7 +86,7 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
             shown_ns[0] = round(picture.pts_s * 1e9)
             frame = Frame("stream", index, picture.image_rgb, picture.arrived_ns, 0.0, "file", picture.pts_s)
             done = pipeline.process(frame)
-            looks += done.looks
+            looks += done.embedded
             payloads += [json.loads(event_payload(event, "bench", "bench", "b", index)) for event in done.events]
     except EndOfStream:
         door.close()

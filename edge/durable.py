@@ -1,4 +1,4 @@
-"""Writes that survive a power cut: temporary file, fsync, rename, fsync of the folder."""
+"""Durable file operations: writes and renames that survive a power cut, and SHA-256 checks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+_CHUNK_BYTES = 1 << 20
+
 
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Replace a file whole: after a crash either the old or the new content is there, never a part.
+    """Replace a file atomically: after a crash it holds either the old or the new content.
 
     Args:
         path: the file.
         data: its new content.
-        mode: its permissions, less the process's umask; 0o600 for what may hold a secret.
+        mode: its permissions, before the umask of the process; use 0o600 for secrets.
 
     Raises:
-        OSError: the disk refused; the old file is untouched.
+        OSError: the write failed; the old file is unchanged.
     """
     partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)  # a left-over one keeps its permissions
+    partial.unlink(missing_ok=True)  # a leftover would keep its permissions
     try:
         with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
@@ -31,13 +33,13 @@ def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
         partial.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # a full disk is not kept full by a part of no use
+            partial.unlink(missing_ok=True)  # a useless part must not keep a full disk full
         raise
     fsync_folder(path.parent)
 
 
 def fsync_file(path: Path) -> None:
-    """Flush a file that others wrote."""
+    """Flush a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -46,22 +48,22 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    """Flush the entries of a folder, so that a rename in it survives a power cut."""
     fsync_file(folder)
 
 
 def fsync_tree(folder: Path) -> None:
-    """Flush every file and folder below, and the folder itself."""
+    """Flush a folder and everything below it."""
     for entry in sorted(folder.rglob("*"), reverse=True):
         fsync_file(entry)
     fsync_folder(folder)
 
 
 def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
-    """Make a folder of copies of some files of another, flushed; what was at the target is gone.
+    """Replace a folder with flushed copies of some files of another folder.
 
     Raises:
-        OSError: the disk refused.
+        OSError: a file cannot be read or written.
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -72,10 +74,10 @@ def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
 
 
 def replace_folder(complete: Path, final: Path) -> None:
-    """Rename a flushed folder into place: after a crash there is the old one, the new one or, for a moment, none.
+    """Rename a flushed folder into place. A crash leaves the old folder, the new one or, for a moment, neither.
 
     Raises:
-        OSError: the disk refused.
+        OSError: a rename failed.
     """
     replaced = final.with_name(f".{final.name}.old")
     shutil.rmtree(replaced, ignore_errors=True)
@@ -86,32 +88,29 @@ def replace_folder(complete: Path, final: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-_CHUNK = 1 << 20
-
-
 def sha256_of(path: Path) -> str:
-    """Hash a file without holding it in memory.
+    """Return the SHA-256 of a file, in hexadecimal, without loading it into memory.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def mismatch(path: Path, size: int, sha256: str) -> str | None:
-    """Say how a file differs from what was promised, None when it does not."""
+def file_mismatch(path: Path, size: int, sha256: str) -> str | None:
+    """Return how a file differs from its expected size and hash, or None when it matches."""
     try:
         if path.is_symlink() or not path.is_file():
-            what = "a link" if path.is_symlink() else "something else" if path.exists() else "nothing"
-            return f"{path}: found {what}, expected a regular file"
+            what = "is a link" if path.is_symlink() else "is not a file" if path.exists() else "does not exist"
+            return f"{path}: {what}; expected a regular file"
         if (found_size := path.stat().st_size) != size:
             return f"{path}: found {found_size} bytes, expected {size}"
         if (found := sha256_of(path)) != sha256:
             return f"{path}: found SHA-256 {found}, expected {sha256}"
     except OSError as error:
-        return f"{path}: cannot be read: {error.strerror}"
+        return f"{path}: cannot read: {error.strerror}"
     return None

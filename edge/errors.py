@@ -6,12 +6,12 @@ FinesightError
 ├── GalleryError       a gallery store or generation
 ├── EngineError        an inference engine or a model file
 ├── CaptureError       a camera, a stream or an image
-│   └── PictureError   an uploaded picture is refused
-├── TaughtItemsError       what was taught on the device
+│   └── PictureError   an uploaded picture that is rejected
+├── TaughtItemsError   items taught on the device
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
-│   └── RefusedError   the broker answered and said no
-├── CommandError       a command that came over MQTT
+│   └── RefusedError   the broker refused the connection or subscription
+├── CommandError       a command received over MQTT
 ├── SyncError          a repository, a download or a device folder
 ├── QuantizeError      export, calibration, gates, packing
 └── TrainError         data sets, recipes, checkpoints
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class FinesightError(Exception):
-    """Base of all: which thing, what was found, what was expected."""
+    """Base of all our errors. Its text says which thing failed, why, and what to do."""
 
 
 class ConfigError(FinesightError):
@@ -50,7 +50,7 @@ class CaptureError(FinesightError):
 
 
 class PictureError(CaptureError):
-    """An uploaded picture is refused: `reason` says why in one word that can be counted."""
+    """An uploaded picture is rejected; `reason` is a code for the counters."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class PictureError(CaptureError):
 
 
 class TaughtItemsError(FinesightError):
-    """What was taught on the device cannot be kept or read."""
+    """Taught items cannot be stored or read."""
 
 
 class OutboxError(FinesightError):
@@ -66,15 +66,15 @@ class OutboxError(FinesightError):
 
 
 class PublishError(FinesightError):
-    """The broker refused or is unreachable."""
+    """The broker is unreachable or refused."""
 
 
 class RefusedError(PublishError):
-    """The broker answered and said no: credentials, client id, protocol."""
+    """The broker refused: credentials, client id, protocol or topic."""
 
 
 class CommandError(FinesightError):
-    """A command is not understood, not allowed or cannot be carried out."""
+    """A command is invalid, not allowed or cannot be carried out."""
 
 
 class SyncError(FinesightError):
@@ -89,7 +89,7 @@ class TrainError(FinesightError):
     """A data set, recipe or checkpoint is unusable."""
 
 
-def first_fault(error: ValidationError) -> str:
-    """Where a document first differs from its schema, and how: `key.path: message`."""
+def first_validation_error(error: ValidationError) -> str:
+    """Return the first validation error of a document as `key.path: message`."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}"

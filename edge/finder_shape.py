@@ -1,4 +1,7 @@
-"""How a finder compares a query with a scene: several scales of the one with several of the other."""
+"""The settings by which a finder compares a query with a scene: scales, grids and levels.
+
+This module is outside edge.finder because the manifest needs it.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,37 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FinderShape(BaseModel):
-    """The scales, grids and levels; in a recipe, and in the manifest of a bundle."""
+    """The scales, grids and levels of a finder; part of a recipe and of a bundle's manifest."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     stride: Annotated[int, Field(ge=1)] = 8  # input pixels per cell of the representation
     map_stride: Annotated[int, Field(ge=1)] = 4  # input pixels per cell of the guide and of the heat map
-    query_px: list[Annotated[int, Field(ge=16)]] = [32, 48, 80, 112]  # longer sides at which a query is represented
+    query_px: list[Annotated[int, Field(ge=16)]] = [32, 48, 80, 112]  # longer sides of the query, one per scale
     kernel: Annotated[int, Field(ge=1)] = 3  # cells along each axis of a query's kernel
-    reach: Annotated[int, Field(ge=0)] = 1  # scales that a query's scale is searched in beside its own, to either side
-    parts: Annotated[int, Field(ge=0)] = 5  # along each axis, single cells of a query that are searched, too; 0: none
-    paint: bool = True  # one more map for each scene scale: the query's outline wherever it was found
-    # Of the heat map, low to high: what is connected at one of them is looked at again, see edge.finder.verify
+    reach: Annotated[int, Field(ge=0)] = 1  # how many scales above and below its own a query is searched at
+    parts: Annotated[int, Field(ge=0)] = (
+        5  # cells along each axis of a query to search one by one as well; 0: none
+    )
+    paint: bool = True  # add a map per scene scale with the query's shape drawn where it was found
+    # Thresholds of the heat map, low to high. Parts connected at a level are verified, see edge.finder.verify
     levels: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.3, 0.36, 0.43, 0.5, 0.6]
-    look_cells: Annotated[int, Field(ge=1)] = 5  # along each axis, of query and part when they are compared then
+    look_cells: Annotated[int, Field(ge=1)] = (
+        5  # cells along each axis when verification compares a part
+    )
 
     @property
     def verify_scale(self) -> int:
-        """The place in `query_px` of the size at which parts are compared: the last but one, for several at a time."""
+        """Index in `query_px` of the size for verification: the last but one, so that several parts fit on a canvas."""
         return max(0, len(self.query_px) - 2)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Every query scale with every scene scale that it is searched in."""
+        """All pairs of a query scale and a scene scale that it is searched at."""
         count = len(self.query_px)
         return [(q, s) for q in range(count) for s in range(count) if abs(q - s) <= self.reach]
 
     @property
     def maps(self) -> int:
-        """Heat maps of one query before they are converted into one."""
+        """How many heat maps one query gives before they are converted into one."""
         return len(self.pairs) + (len(self.query_px) if self.paint else 0) + (2 if self.parts else 0)

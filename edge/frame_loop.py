@@ -1,4 +1,4 @@
-"""The frame path of a running device: frames in, events sent; a frame that fails costs no other."""
+"""The frame path of a running device: frames in, events published; a frame that fails affects no other."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _FAILURE_PAUSE_S = 1.0
 
 
 class FrameLoop:
-    """Drives the pipeline; only the frame loop calls it."""
+    """Runs the pipeline on frames and publishes its events; every method is called by one thread."""
 
     def __init__(
         self,
         pipeline: Pipeline,
         *,
-        device_publisher: DevicePublisher,
+        publisher: DevicePublisher,
         recorders: Recorders,
-        freshness: GalleryDrift,
+        gallery_drift: GalleryDrift,
         counters: Counters,
         timer: StageTimer,
     ) -> None:
         self.pipeline = pipeline
-        self.observers: list[Callable[[Frame, Result], None]] = []  # told of each recognised frame; must not wait
-        self._device_publisher, self._recorders, self._freshness = device_publisher, recorders, freshness
+        self.observers: list[Callable[[Frame, Result], None]] = []  # called for each recognised frame; must not wait
+        self._publisher, self._recorders, self._gallery_drift = publisher, recorders, gallery_drift
         self._counters, self._timer = counters, timer
 
     def recognise(self, frames: list[Frame], stop: threading.Event) -> None:
-        """Recognise what was taken at once: one run of the detector, then frame by frame.
+        """Recognise frames that were taken at once: one run of the detector, then frame by frame.
 
         Args:
             frames: of different cameras.
@@ -47,53 +47,53 @@ class FrameLoop:
         for frame in frames:
             self._recorders.recognised(frame)
         try:
-            glances = self.pipeline.detect(frames)
+            detected = self.pipeline.detect(frames)
         except Exception:
             log.exception("cameras %s: the detector failed", ", ".join(frame.camera for frame in frames))
             for frame in frames:
                 self._counters.add("frames_failed", camera=frame.camera)
             stop.wait(_FAILURE_PAUSE_S)
             return
-        for frame, glance in zip(frames, glances, strict=True):
-            self._recognise_one(frame, glance, stop)
+        for frame, detections in zip(frames, detected, strict=True):
+            self._recognise_frame(frame, detections, stop)
 
-    def recall(self) -> None:
-        """Search some of what has left again, where another gallery serves since."""
+    def reidentify(self) -> None:
+        """Search some of the objects that have left again, if another gallery has become active."""
         try:
-            self._send(self.pipeline.recall())
+            self._publish(self.pipeline.reidentify())
         except FinesightError:
             self._counters.add("recalls_failed")
-            log.exception("an object that has left cannot be searched again")
+            log.exception("cannot search an object that has left again")
 
     def end_tracks(self, camera: str) -> None:
         """End every track of a camera."""
-        self._send(self.pipeline.end_tracks(camera))
+        self._publish(self.pipeline.end_tracks(camera))
 
     def replace_pipeline(self, pipeline: Pipeline, changed: Collection[str]) -> None:
-        """Recognise by another pipeline, which takes the tracks over but for those of cameras that changed."""
+        """Use another pipeline, which continues the tracks except those of cameras that changed."""
         pipeline.take_over(self.pipeline, changed)
         self.pipeline = pipeline
 
-    def _recognise_one(self, frame: Frame, glance: FrameDetections, stop: threading.Event) -> None:
+    def _recognise_frame(self, frame: Frame, detections: FrameDetections, stop: threading.Event) -> None:
         try:
-            result = self.pipeline.process(frame, glance)
+            result = self.pipeline.process(frame, detections)
         except Exception:
             self._counters.add("frames_failed", camera=frame.camera)
             log.exception("camera %s: frame %d failed", frame.camera, frame.index)
             stop.wait(_FAILURE_PAUSE_S)
             return
         self._counters.add("frames_recognised", camera=frame.camera)
-        self._counters.add("looks", result.looks, camera=frame.camera)
+        self._counters.add("looks", result.embedded, camera=frame.camera)
         self._timer.add(result.timings.stages_ms)
-        self._send(result.events)
+        self._publish(result.events)
         for observe in self.observers:
             observe(frame, result)
 
-    def _send(self, events: list[Event]) -> None:
+    def _publish(self, events: list[Event]) -> None:
         for event in events:
             if event.type == "end":
-                self._freshness.note(event.decision, self.pipeline.models)
+                self._gallery_drift.add(event.decision, self.pipeline.models)
             if "capture_to_decision" in event.latency_ms:
                 self._timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
-            self._device_publisher.publish_event(event)
+            self._publisher.publish_event(event)
             self._counters.add("events", camera=event.camera, type=event.type)

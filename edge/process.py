@@ -1,4 +1,4 @@
-"""What this process settles with the C libraries that Python's packages bring with them."""
+"""Set-up of the `edge` process: C library settings, optional packages, and the lock of the state folder."""
 
 from __future__ import annotations
 
@@ -12,51 +12,60 @@ from edge.errors import ConfigError
 
 _M_ARENA_MAX = -8  # of mallopt(3), glibc
 _HEAPS = 2
+_EXTRA_PACKAGES = {"kiosk": ("starlette", "uvicorn")}
+INSTALL_COMMANDS = {  # by extra or engine
+    "kiosk": 'pip install "finesight[kiosk]"',
+    "gstreamer": 'pip install "finesight[gstreamer]"',
+    "openvino": 'pip install "finesight[openvino]"',
+    "onnxruntime": "pip install onnxruntime",
+    "onnxruntime-cuda": "pip uninstall --yes onnxruntime && pip install onnxruntime-gpu",
+    "tensorrt": "pip install tensorrt cuda-python",
+}
 
 
 def bind_unwinder() -> None:
-    """Have C++ exceptions unwound by libgcc, whatever is loaded later.
+    """Make C++ exceptions unwind through libgcc, whatever is loaded later.
 
-    Debian's GStreamer brings libunwind, which exports the same symbols. Libraries loaded after it bind to those, and
-    the first exception thrown in one of them (a model that ONNX Runtime or OpenVINO refuses) aborts the process.
+    Debian's GStreamer loads libunwind, which exports the same symbols. Libraries loaded after it bind to those, and
+    the first exception thrown in one of them (for a model that ONNX Runtime or OpenVINO rejects) aborts the process.
     """
     try:
         ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
-    except OSError:  # no GNU system: no libunwind beside it either
+    except OSError:  # not a GNU system, so no libunwind either
         return
 
 
 def limit_heaps() -> bool:
-    """Have glibc keep two heaps instead of eight per core; whether it does. Before threads are started.
+    """Limit glibc to two heaps instead of eight per core; call before starting threads.
 
-    Cameras that are opened again and again leave half-empty heaps behind: 18 MiB an hour in benchmarks/soak.py.
+    Cameras that reconnect often leave half-empty heaps behind: 18 MiB an hour in benchmarks/soak.py.
+
+    Returns:
+        Whether the limit is set; musl has no such setting.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(_M_ARENA_MAX, _HEAPS) == 1
 
 
-_PACKAGES = {"kiosk": ("starlette", "uvicorn")}
-
-
 def require_extra(extra: str) -> None:
-    """Make sure that an extra is installed.
+    """Check that the packages of an extra are installed.
 
     Raises:
-        ConfigError: one of its packages is not.
+        ConfigError: one is missing.
     """
-    for package in _PACKAGES[extra]:
+    for package in _EXTRA_PACKAGES[extra]:
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{extra}: found no package {package!r}, expected it installed (extra {extra!r})")
+            raise ConfigError(f"{extra}: package {package!r} is not installed; run: {INSTALL_COMMANDS[extra]}")
 
 
 class StateLock:
-    """Held from start to stop; the kernel lets go of it when the process dies, however it does."""
+    """A lock that lets one process use a state folder; the kernel releases it when the process ends, in any way."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Take it.
+        """Lock the folder.
 
         Raises:
-            ConfigError: another process has it, or the folder cannot be written to.
+            ConfigError: another process holds the lock, or the folder cannot be written to.
         """
         path = state_dir / "lock"
         try:
@@ -67,8 +76,8 @@ class StateLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._file)
-            raise ConfigError(f"{state_dir}: found another device running on it, expected none") from None
+            raise ConfigError(f"{state_dir}: another `edge` process uses this folder; stop it or choose another state_dir") from None
 
     def release(self) -> None:
-        """Let another device start."""
+        """Unlock the folder."""
         os.close(self._file)

@@ -27,7 +27,7 @@ from edge.errors import CommandError, ConfigError, FinesightError
 from edge.frame_loop import FrameLoop
 from edge.imaging import image
 from edge.messaging.command import Command
-from edge.messaging.device_publisher import DevicePublisher, PublishLatency
+from edge.messaging.publisher import DevicePublisher, PublishLatency
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _TICK_S = 0.25
-_LOST: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # nothing that was seen is present
+_WITHOUT_VIEW: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # nothing that was seen is present
 
 
 class Runtime:
@@ -76,21 +76,21 @@ class Runtime:
         self.counters = counters or Counters()
         self.timer = StageTimer()
         self.boot_id = secrets.token_hex(8)
-        self._started_ns = self._turned_ns = time.monotonic_ns()
+        self._started_ns = self._iterated_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
-        self._incumbent = ActiveModels(config.state_dir, lambda: load_active_models(config), add_overlay, self.counters)
+        self._active_models = ActiveModels(config.state_dir, lambda: load_active_models(config), add_overlay, self.counters)
         self._outbox = open_outbox(config, self.counters)
-        self._freshness = GalleryDrift(config.state_dir / "first_answers.json")
-        publish_latency = PublishLatency(self.timer, time.monotonic_ns)
-        self._device_publisher = DevicePublisher(config, self.boot_id, self._outbox, publish_latency, self.counters)
+        self._gallery_drift = GalleryDrift(config.state_dir / "first_answers.json")
+        latency = PublishLatency(self.timer, time.monotonic_ns)
+        self._publisher = DevicePublisher(config, self.boot_id, self._outbox, latency, self.counters)
         self._latest_frames = LatestFrames()
         self._recorders = Recorders(config.state_dir / "ring", self.counters)
         self._frame_loop = FrameLoop(
             build_pipeline(self.models, config.recognition, config.cameras, self.counters),
-            device_publisher=self._device_publisher,
+            publisher=self._publisher,
             recorders=self._recorders,
-            freshness=self._freshness,
+            gallery_drift=self._gallery_drift,
             counters=self.counters,
             timer=self.timer,
         )
@@ -100,8 +100,8 @@ class Runtime:
 
     def __enter__(self) -> Runtime:  # noqa: PYI034  Self is not in Python 3.10
         self._state = "running"
-        self._device_publisher.start()
-        self._announce_self()
+        self._publisher.start()
+        self._publish_self()
         self._cameras.open_due()
         self._keep_config()
         notify_systemd("READY=1")
@@ -113,12 +113,12 @@ class Runtime:
         self._state = "stopping"
         notify_systemd("STOPPING=1")
         self._cameras.close()
-        self._tell_states()
+        self._publish_camera_states()
         for name in self.config.cameras:
             self._frame_loop.end_tracks(name)
         self._recorders.close()
-        self._announce_health()
-        self._device_publisher.close()
+        self._publish_health()
+        self._publisher.close()
         self._outbox.close()
 
     def run(self, stop: threading.Event, *, until_end: bool = False, reload: threading.Event | None = None) -> None:
@@ -134,30 +134,30 @@ class Runtime:
         next_watchdog = next_tick
         heard = False
         while not stop.is_set():
-            frames = self._latest_frames.take_several(_TICK_S, self._frame_loop.pipeline.together)
+            frames = self._latest_frames.take_several(_TICK_S, self._frame_loop.pipeline.detector_batch_size)
             self._frame_loop.recognise([frame for frame in frames if self._is_wanted(frame)], stop)
             if self._frame_loop.pipeline.models is not self.models:
-                self._frame_loop.pipeline.serve(self.models)
-            self._turned_ns = time.monotonic_ns()
-            now = self._turned_ns / 1e9
-            self._obey(reload)
+                self._frame_loop.pipeline.swap_models(self.models)
+            self._iterated_ns = time.monotonic_ns()
+            now = self._iterated_ns / 1e9
+            self._handle_commands(reload)
             self._cameras.open_due()
-            self._tell_states()
-            self._frame_loop.recall()
+            self._publish_camera_states()
+            self._frame_loop.reidentify()
             if now >= next_tick:
                 next_tick = now + 1.0
                 self._cameras.watch()
                 self._count_drops()
-                if self._incumbent.swap_if_ready():
-                    self._announce()
+                if self._active_models.swap_if_ready():
+                    self._publish_self_and_health()
             if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify_systemd("WATCHDOG=1")
             # Health is not kept for who cannot hear it: a connection begins with it.
-            heard, unheard = self._device_publisher.connected, not heard
+            heard, unheard = self._publisher.connected, not heard
             if now >= next_health or (heard and unheard):
                 next_health = now + _HEALTH_INTERVAL_S
-                self._announce_health()
+                self._publish_health()
             if not frames and self._latest_frames.drained:  # no camera to wait for
                 if until_end:
                     return
@@ -166,11 +166,11 @@ class Runtime:
     @property
     def models(self) -> LoadedModels:
         """The pair that answers now; from any thread."""
-        return self._incumbent.models
+        return self._active_models.models
 
     def refresh_overlay(self) -> None:
         """Serve the same pair, dressed anew, from the next frame on; from any thread."""
-        self._incumbent.refresh_overlay()
+        self._active_models.refresh_overlay()
 
     def camera_errors(self) -> dict[str, FinesightError]:
         """Why files and folders could not be read, by camera."""
@@ -182,33 +182,33 @@ class Runtime:
         self.counters.add("frames_dropped", camera=frame.camera, reason="closed")
         return False
 
-    def _tell_states(self) -> None:
+    def _publish_camera_states(self) -> None:
         """Publish what cameras said of themselves, and end what a lost view can no longer show."""
         while self._cameras.status_changes:
             status = self._cameras.status_changes.popleft()
-            self._device_publisher.publish_status(status)
-            if status.state in _LOST:
+            self._publisher.publish_status(status)
+            if status.state in _WITHOUT_VIEW:
                 self._frame_loop.end_tracks(status.camera)
                 self._recorders.stream_lost(status.camera)
 
-    def _obey(self, reload: threading.Event | None) -> None:
+    def _handle_commands(self, reload: threading.Event | None) -> None:
         """Do what was asked since the last time, by messages or by a signal."""
         if reload is not None and reload.is_set():
             reload.clear()
             with contextlib.suppress(CommandError):  # logged
                 self._reload()
-        for received in self._device_publisher.take_commands():
+        for received in self._publisher.take_commands():
             if received.kind == "home_assistant":
-                self._announce()
+                self._publish_self_and_health()
                 continue
             outcome: dict[str, Any] | CommandError
             try:
-                outcome = self._do(received.command(self.config.cameras))
+                outcome = self._execute(received.command(self.config.cameras))
             except CommandError as error:
                 outcome = error
-            self._device_publisher.publish_reply(received, outcome)
+            self._publisher.publish_reply(received, outcome)
 
-    def _do(self, command: Command) -> dict[str, Any]:
+    def _execute(self, command: Command) -> dict[str, Any]:
         """Carry out a command; what came of it.
 
         Raises:
@@ -218,7 +218,7 @@ class Runtime:
         if command.verb == "reload":
             return self._reload()
         if command.camera is None:
-            self._announce_health()
+            self._publish_health()
             return {"state": self._state}
         if command.verb == "restart_camera":
             if not self._cameras.is_on(command.camera):
@@ -226,7 +226,7 @@ class Runtime:
             self._cameras.restart(command.camera)
         else:
             self._cameras.switch(command.camera, on=command.verb == "camera/enable")
-            self._device_publisher.publish_switch(command.camera, on=self._cameras.is_on(command.camera))
+            self._publisher.publish_switch(command.camera, on=self._cameras.is_on(command.camera))
         return {"camera": command.camera, "enabled": self._cameras.is_on(command.camera)}
 
     def _reload(self) -> dict[str, Any]:
@@ -242,10 +242,10 @@ class Runtime:
         except ConfigError as error:
             self.counters.add("reloads", result="refused")
             log.error("%s; the configuration that runs goes on", error)  # noqa: TRY400  the message says it all
-            self._announce()
+            self._publish_self_and_health()
             raise CommandError(str(error)) from error
         plan = plan_reload(self.config, wanted)
-        self._tell_states()
+        self._publish_camera_states()
         for name in (*plan.removed, *plan.changed):
             self._frame_loop.end_tracks(name)
             self._recorders.end(name)
@@ -253,11 +253,11 @@ class Runtime:
         pipeline = build_pipeline(self.models, self.config.recognition, self.config.cameras, self.counters)
         self._frame_loop.replace_pipeline(pipeline, plan.changed)
         self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
-        self._device_publisher.clear_retained(plan.removed)
+        self._publisher.clear_retained(plan.removed)
         self.counters.add("reloads", result="done")
         log.info("configuration read again: %s", plan.summary())
         self._keep_config()
-        self._announce()
+        self._publish_self_and_health()
         return plan.summary()
 
     def _keep_config(self) -> None:
@@ -272,14 +272,14 @@ class Runtime:
 
     def loop_age_s(self) -> float:
         """Seconds since the frame loop last turned."""
-        return (time.monotonic_ns() - self._turned_ns) / 1e9
+        return (time.monotonic_ns() - self._iterated_ns) / 1e9
 
     def report(self) -> HealthReport:
         """The state of the device now; from any thread."""
         events, size = self._outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
-        publisher, models = self._device_publisher.publisher, self.models
-        limits, drift = self.config.gallery, self._freshness.drift
+        publisher, models = self._publisher.publisher, self.models
+        limits, drift = self.config.gallery, self._gallery_drift.drift
         gallery_age_s = age_s(models.gallery_created_at, time.time())
         return HealthReport(
             site=self.config.site,
@@ -296,7 +296,7 @@ class Runtime:
             stages=self.timer.snapshot(),
             outbox_events=events,
             outbox_bytes=size,
-            mqtt_connected=self._device_publisher.connected,
+            mqtt_connected=self._publisher.connected,
             mqtt_error=publisher.error if publisher else None,
             resident_bytes=resident_bytes(),
             temperatures_c=read_temperatures(),
@@ -311,17 +311,17 @@ class Runtime:
             config_error=self._file.problem if self._file else None,
         )
 
-    def _announce(self) -> None:
-        self._announce_self()
-        self._announce_health()
+    def _publish_self_and_health(self) -> None:
+        self._publish_self()
+        self._publish_health()
 
-    def _announce_health(self) -> None:
+    def _publish_health(self) -> None:
         self._count_drops()
-        self._device_publisher.publish_health(self.report())
+        self._publisher.publish_health(self.report())
 
-    def _announce_self(self) -> None:
+    def _publish_self(self) -> None:
         switches = {name: self._cameras.is_on(name) for name in self.config.cameras}
-        self._device_publisher.publish_birth(self.report(), self.config.cameras, switches)
+        self._publisher.publish_birth(self.report(), self.config.cameras, switches)
 
     def _count_drops(self) -> None:
         for (camera, reason), count in self._cameras.new_drops().items():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.durable import fsync_file, fsync_folder, mismatch
+from edge.durable import fsync_file, fsync_folder, file_mismatch
 from edge.errors import SyncError
 from gallery_sync.repository import ObjectRef, object_path
 from gallery_sync.transport import Body, InterruptedTransferError
@@ -78,7 +78,7 @@ class Fetcher:
             SyncError: not there, wrong, the disk refused, or the tries are used up.
         """
         final = self._folder / ref.sha256
-        if final.is_file() and mismatch(final, ref.size, ref.sha256) is None:
+        if final.is_file() and file_mismatch(final, ref.size, ref.sha256) is None:
             return final
         part = self._folder / f"{ref.sha256}.part"
         try:
@@ -115,7 +115,7 @@ class Fetcher:
         had = part.stat().st_size if part.is_file() else 0
         if had < ref.size or ref.size == 0:
             self._append(ref, part, had, name)
-        wrong = mismatch(part, ref.size, ref.sha256)
+        wrong = file_mismatch(part, ref.size, ref.sha256)
         if wrong is None:
             return b""
         part.unlink()

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from edge.bundle.bundle import MANIFEST_NAME, check_compatible, read_bundle
-from edge.durable import fsync_file, fsync_folder, mismatch, write_durably
+from edge.durable import fsync_file, fsync_folder, file_mismatch, write_durably
 from edge.errors import SyncError
 from edge.gallery.generation import Gallery, read_gallery
 from gallery_sync.repository import (
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 def _put_file(repo: Path, source: Path, ref: ObjectRef) -> None:
     path = repo / object_path(ref.sha256)
-    if mismatch(path, ref.size, ref.sha256) is None:
+    if file_mismatch(path, ref.size, ref.sha256) is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     shutil.copyfile(source, partial)
-    if wrong := mismatch(partial, ref.size, ref.sha256):
+    if wrong := file_mismatch(partial, ref.size, ref.sha256):
         raise SyncError(f"{source} changed while it was published: {wrong}")
     fsync_file(partial)
     partial.replace(path)
@@ -48,7 +48,7 @@ def _put_file(repo: Path, source: Path, ref: ObjectRef) -> None:
 def _put_bytes(repo: Path, data: bytes) -> ObjectRef:
     ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     path = repo / object_path(ref.sha256)
-    if mismatch(path, ref.size, ref.sha256) is not None:
+    if file_mismatch(path, ref.size, ref.sha256) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, data)
     return ref

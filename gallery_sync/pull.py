@@ -24,7 +24,7 @@ from typing import Protocol
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.bundle import MANIFEST_NAME, read_bundle
-from edge.durable import mismatch, write_durably
+from edge.durable import file_mismatch, write_durably
 from edge.errors import BundleError, FinesightError, SyncError
 from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
 from edge.gallery.store import store_name
@@ -147,7 +147,7 @@ def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free
     objects = plan.objects()
     wanted = {ref.sha256: ref for ref in objects.values()}
     held = {sha256: path for sha256, path in _held(state_dir).items() if sha256 in wanted}
-    held = {sha256: path for sha256, path in held.items() if mismatch(path, wanted[sha256].size, sha256) is None}
+    held = {sha256: path for sha256, path in held.items() if file_mismatch(path, wanted[sha256].size, sha256) is None}
     total = sum(ref.size for ref in wanted.values())
     needed = total + sum(ref.size for ref in wanted.values() if ref.sha256 not in held)
     where = f"release {plan.release.sequence}"

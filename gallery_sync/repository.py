@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.durable import mismatch
-from edge.errors import BundleError, SyncError, first_fault
+from edge.durable import file_mismatch
+from edge.errors import BundleError, SyncError, first_validation_error
 from edge.gallery.generation import Name
 from edge.gallery.store import CategoryEntry
 from edge.manifest import Head, Manifest, Sha256, parse_manifest
@@ -111,7 +111,7 @@ def parse(kind: type[_Parsed], data: bytes, where: str) -> _Parsed:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise SyncError(f"{where}: found no {kind.__name__}: {first_fault(error)}") from error
+        raise SyncError(f"{where}: found no {kind.__name__}: {first_validation_error(error)}") from error
 
 
 def canonical(tree: BaseModel) -> bytes:
@@ -156,7 +156,7 @@ def read_object(repo: Path, ref: ObjectRef) -> bytes:
         SyncError: missing or altered.
     """
     path = repo / object_path(ref.sha256)
-    if wrong := mismatch(path, ref.size, ref.sha256):
+    if wrong := file_mismatch(path, ref.size, ref.sha256):
         raise SyncError(wrong)
     return path.read_bytes()
 
@@ -186,6 +186,6 @@ def check(repo: Path) -> tuple[int, list[str]]:
     wanted = [ObjectRef(sha256=file.sha256, size=file.size) for file in read_manifest(repo, release).files]
     heads = [parse(GalleryHead, read_object(repo, ref), name) for name, ref in release.gallery.heads.items()]
     wanted += [head.base for head in heads]
-    found = [mismatch(repo / object_path(ref.sha256), ref.size, ref.sha256) for ref in wanted]
+    found = [file_mismatch(repo / object_path(ref.sha256), ref.size, ref.sha256) for ref in wanted]
     problems = [problem for problem in found if problem]
     return 2 + len(heads) + len(wanted) - len(problems), problems

@@ -40,7 +40,9 @@ def kept_models(base: Manifest, replacing: Sequence[Model]) -> Iterator[KeptMode
         open_sets = {category: rule for category, rule in embedder.open_set.items() if category in left}
         galleries = [one for one in embedder.compatible if one.category in left]
         # the weight of silhouettes was fitted on the masks of one localiser
-        silhouette_rules = {} if LocaliserModel in kinds else {c: rule for c, rule in embedder.outline.items() if c in left}
+        silhouette_rules = (
+            {} if LocaliserModel in kinds else {c: rule for c, rule in embedder.outline.items() if c in left}
+        )
         if left:
             update = {"categories": left, "open_set": open_sets, "compatible": galleries, "outline": silhouette_rules}
             found.append(embedder.model_copy(update=update))

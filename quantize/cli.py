@@ -1,4 +1,4 @@
-"""The `edge-quantize` command: export, quantise, compare and pack; the only place that sets up logging and progress."""
+"""The `edge-quantize` command: export, quantise, compare and pack. Sets up logging and progress bars."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TARGET_CPUS = ("this", "dot-product", "any")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb: 0 done, 1 our error in one line, 2 usage."""
+    """Run the command. Return 0 on success, 1 on an error (one line, no traceback), 2 on wrong usage."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for ours in ("quantize", "edge", "trainer"):  # onnxruntime's quantiser narrates on the root logger
-        logging.getLogger(ours).setLevel(arguments.log_level.upper())
+    for name in ("quantize", "edge", "trainer"):  # onnxruntime's quantiser logs on the root logger
+        logging.getLogger(name).setLevel(arguments.log_level.upper())
     set_threads(1)
     try:
         verb: Callable[[argparse.Namespace], int] = arguments.verb
@@ -36,121 +36,145 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
     parser = argparse.ArgumentParser(
-        prog="edge-quantize", description="Turn trained networks into INT8 models and a bundle for devices."
+        prog="edge-quantize",
+        description="Turn trained networks into INT8 models and pack them into a bundle for devices.",
     )
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error"],
+        help="lowest level to log (default: info)",
+    )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    export = verbs.add_parser("export", help="write a training run as FP32 ONNX, camera bytes in")
-    export.add_argument("run", type=Path)
-    export.add_argument("out", type=Path, help="the ONNX file; its spec is written beside it as .json")
+    export = verbs.add_parser("export", help="export a training run to FP32 ONNX")
+    export.add_argument("run", type=Path, help="training run folder")
+    export.add_argument("out", type=Path, help="ONNX file to write; its spec is written beside it as .json")
     export.set_defaults(verb=_export)
 
-    quantize = verbs.add_parser("quantize", help="write the INT8 form of an exported model")
-    quantize.add_argument("fp32", type=Path, help="an ONNX file with its spec beside it")
-    quantize.add_argument("out", type=Path)
+    quantize = verbs.add_parser("quantize", help="quantise an exported model to INT8")
+    quantize.add_argument("fp32", type=Path, help="FP32 ONNX file with its spec beside it")
+    quantize.add_argument("out", type=Path, help="INT8 ONNX file to write")
     _add_data(quantize)
     _add_cpu(quantize)
     quantize.set_defaults(verb=_quantize)
 
-    compare = verbs.add_parser("compare", help="compare FP32 with INT8 in accuracy and latency; 1 where a gate fails")
-    compare.add_argument("fp32", type=Path, help="an ONNX file with its spec beside it")
-    compare.add_argument("int8", type=Path)
-    compare.add_argument("--json", action="store_true")
+    compare = verbs.add_parser("compare", help="compare accuracy and latency of FP32 and INT8; exit 1 if a gate fails")
+    compare.add_argument("fp32", type=Path, help="FP32 ONNX file with its spec beside it")
+    compare.add_argument("int8", type=Path, help="INT8 ONNX file")
+    compare.add_argument("--json", action="store_true", help="print JSON")
     _add_data(compare)
     _add_speedup(compare)
     compare.set_defaults(verb=_compare)
 
-    pack = verbs.add_parser("pack", help="export, quantise, compare and pack a bundle")
+    pack = verbs.add_parser("pack", help="export, quantise and compare models, and pack them into a bundle")
     _add_pack(pack)
     pack.set_defaults(verb=_pack)
     return parser
 
 
 def _add_pack(pack: argparse.ArgumentParser) -> None:
-    pack.add_argument("--id", required=True, help="of the bundle")
-    pack.add_argument("--sequence", type=int, required=True, help="larger than that of the bundle it replaces")
-    pack.add_argument("--out", type=Path, required=True, help="the bundle folder, new")
+    pack.add_argument("--id", required=True, help="bundle id")
+    pack.add_argument(
+        "--sequence", type=int, required=True, help="sequence number, larger than that of the bundle it replaces"
+    )
+    pack.add_argument("--out", type=Path, required=True, help="bundle folder to create")
     detector = pack.add_mutually_exclusive_group()
-    detector.add_argument("--detector", type=Path, help="training run or exported model")
-    detector.add_argument("--detector-onnx", type=Path, help="a detector from elsewhere, with --detector-spec")
-    pack.add_argument(
-        "--detector-spec", type=Path, help="JSON: kind, output_names, preprocess, decoder, strides, labels"
+    detector.add_argument("--detector", type=Path, help="detector: a training run or an exported model")
+    detector.add_argument(
+        "--detector-onnx", type=Path, help="detector ONNX file from another source; needs --detector-spec"
     )
-    pack.add_argument("--classifier", type=Path, help="training run or exported model")
-    pack.add_argument("--localiser", type=Path, help="the same; outlines then count where they pay on held-out crops")
     pack.add_argument(
-        "--embedder", type=Path, action="append", default=[], help="the same; one for each category or more"
+        "--detector-spec",
+        type=Path,
+        help="spec of that detector: JSON with kind, output_names, preprocess, decoder, strides, labels",
     )
-    pack.add_argument("--finder", type=Path, help="training run of a search by query pictures; read NOTICE")
+    pack.add_argument("--classifier", type=Path, help="classifier: a training run or an exported model")
+    pack.add_argument(
+        "--localiser",
+        type=Path,
+        help="localiser: a training run or an exported model; fits a weight for silhouettes in each category",
+    )
+    pack.add_argument(
+        "--embedder",
+        type=Path,
+        action="append",
+        default=[],
+        help="embedder of one or more categories: a training run or an exported model; repeat for several",
+    )
+    pack.add_argument("--finder", type=Path, help="finder: a training run; read NOTICE first")
     _add_data(pack)
     _add_cpu(pack)
     _add_speedup(pack)
-    pack.add_argument("--precision", choices=["auto", "fp32"], default="auto", help="fp32: do not try INT8")
+    pack.add_argument("--precision", choices=["auto", "fp32"], default="auto", help="fp32 skips INT8 (default: auto)")
     pack.add_argument(
         "--allow-degraded",
         action="append",
         default=[],
         metavar="MODEL.GATE",
-        help=f"pack though this gate fails, and say so in the manifest; gates: {', '.join(LIMITS)}",
+        help="pack even if this gate fails, and record it in the manifest; repeat for several; "
+        f"gates: {', '.join(LIMITS)}",
     )
-    pack.add_argument("--fallback-fp32", action="store_true", help="ship FP32 where INT8 fails a gate, do not refuse")
-    pack.add_argument("--keep-both", action="store_true", help="pack the other form too, if it is accurate")
-    pack.add_argument("--no-probes", action="store_true", help="pack no golden probes")
+    pack.add_argument("--fallback-fp32", action="store_true", help="pack FP32 for a model whose INT8 form fails a gate")
+    pack.add_argument(
+        "--keep-both", action="store_true", help="also pack the form that does not ship, if it is accurate"
+    )
+    pack.add_argument("--no-probes", action="store_true", help="pack without golden probes")
     pack.add_argument(
         "--false-accept",
-        type=_share,
+        type=_between_0_and_1,
         metavar="SHARE",
-        help="accept at most this share of unknown objects; default: whatever scores better than answers do at large",
+        help="share of unknown objects that may be accepted (default: the threshold is the accuracy on held-out crops)",
     )
     pack.add_argument(
         "--classifier-share",
-        type=_part,
+        type=_from_0_below_1,
         metavar="SHARE",
-        help="of a cosine, what the descriptor of the classifier counts, which was trained with descriptor_dim; "
-        "default: as in --base, else 0",
+        help="weight of the classifier's descriptor in each cosine; needs a classifier trained with descriptor_dim "
+        "(default: as in --base, else 0)",
     )
     pack.add_argument(
         "--gathering",
-        type=_portion,
+        type=_from_0_to_1,
         metavar="SHARE",
-        help="how far galleries of this bundle move each picture's vector to the mean of its item's; 0: they do not; "
-        "default: as in --base, else 0.5",
+        help="how far devices move each gallery vector to the mean of its item, 0 (not) to 1 "
+        "(default: as in --base, else 0.5)",
     )
-    pack.add_argument("--work", type=Path, help="keep the exported and quantised models here")
-    pack.add_argument("--base", type=Path, help="a bundle: take its models, unchanged, where none is given here")
+    pack.add_argument("--work", type=Path, help="folder to keep the exported and quantised models in")
+    pack.add_argument("--base", type=Path, help="base bundle: keep its models, unchanged, unless you give a new one")
     pack.add_argument(
         "--compatible-with",
         type=Path,
         action="append",
         default=[],
         metavar="BUNDLE",
-        help="an older bundle: declare that its galleries may be searched where that finds more than it did before",
+        help="older bundle; declare its galleries searchable if the new embedder finds more in them; repeat for several",
     )
     pack.add_argument(
         "--compatible-tolerance",
         type=float,
         default=0.02,
-        help="how much Recall@1 in those galleries may fall by its 95 percent interval",
+        help="largest loss of Recall@1 in those galleries that the 95 percent interval may include (default: 0.02)",
     )
 
 
-def _share(text: str) -> float:
+def _between_0_and_1(text: str) -> float:
     share = float(text)
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"found {text}, expected a share between 0 and 1")
     return share
 
 
-def _portion(text: str) -> float:
+def _from_0_to_1(text: str) -> float:
     portion = float(text)
     if not 0 <= portion <= 1:
         raise argparse.ArgumentTypeError(f"found {text}, expected a number from 0 to 1")
     return portion
 
 
-def _part(text: str) -> float:
+def _from_0_below_1(text: str) -> float:
     part = float(text)
     if not 0 <= part < 1:
         raise argparse.ArgumentTypeError(f"found {text}, expected a number from 0 to below 1")
@@ -158,17 +182,29 @@ def _part(text: str) -> float:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--index", type=Path, help="CSV of crops: path, split, category, item")
+    parser.add_argument("--index", type=Path, help="CSV of crops with columns path, split, category, item")
     parser.add_argument(
-        "--root", type=Path, help="what paths are relative to; default: the folder of the file that names them"
+        "--root", type=Path, help="folder that paths are relative to (default: the folder of the index or scenes file)"
     )
-    parser.add_argument("--scenes", type=Path, help="COCO-style JSON of frames and boxes, for a detector")
-    parser.add_argument("--calibration-split", default="train")
-    parser.add_argument("--held-out-split", default="val")
-    parser.add_argument("--gallery-splits", default="catalogue", help="reference crops; comma between several")
-    parser.add_argument("--plain-splits", default="catalogue", help="one object on a plain ground: it is cut out first")
-    parser.add_argument("--calibration-images", type=int, default=200)
-    parser.add_argument("--held-out-images", type=int, default=1000)
+    parser.add_argument(
+        "--scenes", type=Path, help="COCO-style JSON of frames and boxes, to calibrate and compare a detector"
+    )
+    parser.add_argument("--calibration-split", default="train", help="split to calibrate on (default: train)")
+    parser.add_argument("--held-out-split", default="val", help="split to compare on (default: val)")
+    parser.add_argument(
+        "--gallery-splits", default="catalogue", help="comma-separated splits of reference crops (default: catalogue)"
+    )
+    parser.add_argument(
+        "--plain-splits",
+        default="catalogue",
+        help="comma-separated splits whose pictures show one object on a plain background, which is cropped first (default: catalogue)",
+    )
+    parser.add_argument(
+        "--calibration-images", type=int, default=200, help="number of pictures to calibrate on (default: 200)"
+    )
+    parser.add_argument(
+        "--held-out-images", type=int, default=1000, help="number of pictures to compare on (default: 1000)"
+    )
 
 
 def _add_cpu(parser: argparse.ArgumentParser) -> None:
@@ -176,13 +212,16 @@ def _add_cpu(parser: argparse.ArgumentParser) -> None:
         "--target-cpu",
         choices=TARGET_CPUS,
         default="this",
-        help="any: right without an 8-bit dot product too; this: decide by this machine's CPU",
+        help="CPU that INT8 must be exact on: this machine's, one with an 8-bit dot product, or any (default: this)",
     )
 
 
 def _add_speedup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--min-speedup", type=float, default=1 / LIMITS["latency"].value, help="INT8 must be this much faster to ship"
+        "--min-speedup",
+        type=float,
+        default=1 / LIMITS["latency"].value,
+        help="how many times faster INT8 must be to ship (default: 1.11)",
     )
 
 
@@ -234,7 +273,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _pack(arguments: argparse.Namespace) -> int:
     from quantize.build import Policy, build_network
-    from quantize.pack import Order, pack
+    from quantize.pack import PackOptions, pack
 
     data = _data(arguments)
     policy = Policy(
@@ -244,7 +283,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         fallback_fp32=arguments.fallback_fp32,
         saturates=_saturates(arguments.target_cpu),
     )
-    order = Order(
+    options = PackOptions(
         arguments.id,
         arguments.sequence,
         arguments.out,
@@ -264,7 +303,7 @@ def _pack(arguments: argparse.Namespace) -> int:
             build_network(name, source, work, data, policy, _progress, spec_file)
             for name, source, spec_file in _sources(arguments)
         ]
-        manifest = pack(order, networks, data)
+        manifest = pack(options, networks, data)
     for network in networks:
         print(f"{network.name}: ships {network.ship}: {network.why}")
         for bundle_id, categories in manifest.evaluation[network.name].get("compatible", {}).items():

@@ -48,7 +48,8 @@ def classifier_outputs(spec: Spec, path: Path, samples: Iterable[Sample]) -> Cla
     pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
     outputs = [stage.classify_with_features(picture, _whole(picture), Timings()) for picture in pictures]
     return ClassifierOutput(
-        np.concatenate([output.probabilities for output in outputs]), np.concatenate([output.descriptors for output in outputs])
+        np.concatenate([output.probabilities for output in outputs]),
+        np.concatenate([output.descriptors for output in outputs]),
     )
 
 
@@ -258,7 +259,9 @@ def _ratio_and_error(correct_fp32: BoolRow, correct_int8: BoolRow) -> tuple[floa
     return ratio, len(correct_fp32), error
 
 
-def _check_worst_group(name: str, correct_fp32: BoolRow, correct_int8: BoolRow, group: NDArray[np.generic]) -> list[Gate]:
+def _check_worst_group(
+    name: str, correct_fp32: BoolRow, correct_int8: BoolRow, group: NDArray[np.generic]
+) -> list[Gate]:
     """Check the lowest ratio among the groups of at least MIN_IMAGES pictures; no gate if there is none."""
     ratios = []
     for key in np.unique(group):

@@ -126,11 +126,13 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         TrainError: the training run cannot be loaded.
         QuantizeError: the export failed, or the file does not compute what torch computes.
     """
-    from trainer.models.networks import Describing, load_model
+    from trainer.models.networks import ClassifierWithDescriptor, load_model
 
     network, card = load_model(run_folder)
     if card.kind == "finder" and not card.shared_trunk:
-        raise QuantizeError(f"{run_folder}: this finder has two trunks; only a finder with a shared trunk can be exported")
+        raise QuantizeError(
+            f"{run_folder}: this finder has two trunks; only a finder with a shared trunk can be exported"
+        )
     outputs = {
         "detector": [f"stride_{stride}" for stride in card.strides],
         "classifier": ["logits", "descriptor"] if card.descriptor_dim else ["logits"],
@@ -155,7 +157,7 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         record={"backbone": card.backbone, "seed": card.seed, "data": card.data, "metrics": card.metrics},
     )
     if card.finder is None:
-        export_module(Describing(network) if card.descriptor_dim else network, spec, out_onnx)
+        export_module(ClassifierWithDescriptor(network) if card.descriptor_dim else network, spec, out_onnx)
         return spec
     export_module(network.represent, spec, out_onnx, fold=False)
     stride, given = card.finder.map_stride, card.preprocess

@@ -1,7 +1,7 @@
-"""How much the outline counts in a category's score, fitted on held-out crops.
+"""Fits the weight of silhouettes in a category's score on held-out crops.
 
-A rule is chosen where it finds more items than the vectors alone, by more than chance explains: the 95 % bound of the
-paired gain is above zero. Elsewhere the weight is 0 and devices look for no outlines.
+A rule is used if it finds more items than the vectors alone and the 95 % bound of the paired gain is above zero.
+Otherwise the weight is 0, and devices compute no silhouettes for the category.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from edge.manifest import SilhouetteRule
 from edge.types import FloatArray
 from quantize.dataset import Sample
 
-WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 13))  # that are tried
+WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 13))  # candidates
 OFF = SilhouetteRule()
 Mode = Literal["absolute", "aligned", "iou_only"]
 
 
 @dataclass(frozen=True, slots=True)
 class Similarities:
-    """Held-out crops of one category beside its gallery, item by item: each its best picture."""
+    """Similarity of held-out crops of one category to each gallery item, by the item's best picture."""
 
     cosine: FloatArray  # (queries, items)
-    absolute: FloatArray  # overlaps of the outlines, (queries, items); the cosine where either has none
+    absolute: FloatArray  # overlaps of the silhouettes, (queries, items); the cosine if either has none
     aligned: FloatArray
-    own: NDArray[np.int64]  # (queries,), the column of the crop's own item, -1 where the gallery has none
+    own: NDArray[np.int64]  # (queries,), column of the crop's own item, -1 if the gallery does not have it
 
     def fused(self, rule: SilhouetteRule) -> FloatArray:
-        """Scores by a rule, (queries, items); -1 beyond the items that are re-ranked."""
+        """Return the scores by a rule, (queries, items); -1 for items that are not re-ranked."""
         overlap = self.aligned if rule.mode == "aligned" else self.absolute
         weight = 1.0 if rule.mode == "iou_only" else rule.weight
         scores: FloatArray = ((1.0 - weight) * self.cosine + weight * overlap).astype(np.float32)
@@ -43,24 +43,24 @@ class Similarities:
             scores = np.where(self.cosine >= least, scores, np.float32(-1.0))
         return scores
 
-    def right(self, rule: SilhouetteRule) -> NDArray[np.bool_]:
-        """Whether each crop's own item is the first: (queries,)."""
+    def is_correct(self, rule: SilhouetteRule) -> NDArray[np.bool_]:
+        """Return whether each crop's own item has the highest score: (queries,)."""
         return np.asarray(self.fused(rule).argmax(axis=1) == self.own, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
 class SilhouetteFit:
-    """A rule and what it gains on the crops it was fitted on."""
+    """A rule and its gain on the crops it was fitted on."""
 
     rule: SilhouetteRule
     queries: int
     without: float  # Recall@1 by the vectors alone
-    best: SilhouetteRule  # of all that were tried, whether it pays or not
+    best: SilhouetteRule  # the best candidate, whether it is used or not
     gain: float  # of the best, in Recall@1
     error: float  # standard error of that gain
 
     def row(self) -> dict[str, object]:
-        """The fit as the manifest holds it."""
+        """Return the fit as the manifest stores it."""
         return {
             "queries": self.queries,
             "recall_at_1": round(self.without, 4),
@@ -72,13 +72,13 @@ class SilhouetteFit:
 
 
 def fit_rule(similar: Similarities, modes: Sequence[Mode] = ("absolute", "aligned")) -> SilhouetteFit:
-    """Choose mode and weight by Recall@1, the smallest weight among equals; off where it does not pay."""
-    before = similar.right(OFF)
+    """Choose mode and weight by Recall@1, the smallest weight among equals; weight 0 without a certain gain."""
+    before = similar.is_correct(OFF)
     if not len(before):
         return SilhouetteFit(OFF, 0, 0.0, OFF, 0.0, 0.0)
     tried = [SilhouetteRule(mode=mode, weight=weight) for weight in WEIGHTS for mode in modes]
-    best = max(tried, key=lambda rule: float(similar.right(rule).mean()))
-    change = similar.right(best).astype(np.float64) - before
+    best = max(tried, key=lambda rule: float(similar.is_correct(rule).mean()))
+    change = similar.is_correct(best).astype(np.float64) - before
     gain, error = float(change.mean()), float(change.std() / np.sqrt(len(change)))
     pays = gain - 1.96 * error > 0
     return SilhouetteFit(best if pays else OFF, len(before), float(before.mean()), best, gain, error)
@@ -96,7 +96,7 @@ def similarities(
 
     Args:
         queries: (n, dim), rows of unit length.
-        query_silhouettes: of each query, None where none was found.
+        query_silhouettes: of each query, None if none was found.
         query_items: of each query.
         gallery: (m, dim), rows of unit length.
         gallery_silhouettes: of each picture.
@@ -106,7 +106,8 @@ def similarities(
     rows_of = [np.nonzero(np.asarray(gallery_items) == item)[0] for item in items]
     cosine = _best(np.asarray(queries @ gallery.T, np.float32), rows_of)
     by_item = [[gallery_silhouettes[int(row)] for row in rows] for rows in rows_of]
-    absolute, aligned = (_overlaps(query_silhouettes, by_item, cosine, moved=moved) for moved in (False, True))
+    absolute = _overlaps(query_silhouettes, by_item, cosine, aligned=False)
+    aligned = _overlaps(query_silhouettes, by_item, cosine, aligned=True)
     column = {item: number for number, item in enumerate(items)}
     return Similarities(cosine, absolute, aligned, np.array([column.get(i, -1) for i in query_items], np.int64))
 
@@ -116,26 +117,30 @@ def _best(similar: FloatArray, rows_of: Sequence[NDArray[np.int64]]) -> FloatArr
 
 
 def _overlaps(
-    queries: Sequence[Silhouette | None], by_item: Sequence[Sequence[Silhouette | None]], cosine: FloatArray, *, moved: bool
+    queries: Sequence[Silhouette | None],
+    by_item: Sequence[Sequence[Silhouette | None]],
+    cosine: FloatArray,
+    *,
+    aligned: bool,
 ) -> FloatArray:
-    known = [[align(o) if moved else o for o in outlines if o is not None] for outlines in by_item]
-    found = cosine.copy()  # where either shows no outline, the cosine stands for the overlap
+    known = [[align(one) if aligned else one for one in group if one is not None] for group in by_item]
+    found = cosine.copy()  # the cosine replaces the overlap if either has no silhouette
     for row, query in enumerate(queries):
         if query is None:
             continue
-        asked = align(query) if moved else query
-        for column, outlines in enumerate(known):
-            if outlines:
-                found[row, column] = overlaps(asked, np.stack(outlines)).max()
+        compared = align(query) if aligned else query
+        for column, group in enumerate(known):
+            if group:
+                found[row, column] = overlaps(compared, np.stack(group)).max()
     return found
 
 
-def by_item(
-    samples: Sequence[Sample], outlines: Sequence[Silhouette | None], rows: Sequence[int]
+def silhouettes_by_item(
+    samples: Sequence[Sample], silhouettes: Sequence[Silhouette | None], rows: Sequence[int]
 ) -> dict[str, NDArray[np.uint8]]:
-    """The outlines of some gallery pictures, (n, outline.SIZE) for each item that has any."""
+    """Group the silhouettes of some gallery pictures by item: (n, silhouette.SIZE) for each item that has any."""
     found: dict[str, list[Silhouette]] = {}
     for row in rows:
-        if (shown := outlines[row]) is not None:
-            found.setdefault(samples[row].item, []).append(shown)
-    return {item: np.stack(shown) for item, shown in found.items()}
+        if (silhouette := silhouettes[row]) is not None:
+            found.setdefault(samples[row].item, []).append(silhouette)
+    return {item: np.stack(group) for item, group in found.items()}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.durable import write_durably
-from edge.errors import QuantizeError, first_fault
+from edge.errors import QuantizeError, first_validation_error
 from edge.finder_shape import FinderShape
 from edge.manifest import (
     ClassifierModel,
@@ -79,7 +79,7 @@ def read_spec(path: Path) -> Spec:
     except OSError as error:
         raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
     except ValidationError as error:
-        raise QuantizeError(f"{path}: {first_fault(error)}") from error
+        raise QuantizeError(f"{path}: {first_validation_error(error)}") from error
 
 
 def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, conversion: str | None = None) -> Model:
@@ -110,7 +110,9 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
         return LocaliserModel(**shared, stride=spec.strides[0])
     if spec.kind == "finder":
         if spec.finder is None or conversion is None:
-            raise QuantizeError("finder: the spec has no shape, or the conversion network is missing; export the finder again")
+            raise QuantizeError(
+                "finder: the spec has no shape, or the conversion network is missing; export the finder again"
+            )
         return FinderModel(
             **shared,
             shape=spec.finder,

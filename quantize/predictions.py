@@ -1,4 +1,4 @@
-"""What packed models say of held-out crops: the answers that open-set rules are fitted on."""
+"""Scores of held-out crops by the packed models, which open-set rules are fitted on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge.gallery.item_vectors import shrink_to_centroid, augment_views
+from edge.gallery.item_vectors import augment_views, shrink_to_centroid
 from edge.gallery.rerank import RERANKED, GallerySilhouettes
 from edge.imaging.silhouette import Silhouette
 from edge.inference.stages import Embedder, Stages
@@ -15,15 +15,15 @@ from edge.telemetry.timing import Timings
 from edge.types import Box, Category, FloatArray, Hit, Image
 from quantize.dataset import Sample
 from quantize.fit_thresholds import ScoredCrop
-from quantize.probes import Gallery
+from quantize.probes import GalleryVectors
 
 
-def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
-    """The gallery of each category, as it is embedded for a device, by the form that ships.
+def embed_galleries(samples: Sequence[Sample], stages: Stages) -> dict[str, GalleryVectors]:
+    """Embed the gallery of each category as for a device, with the forms that ship.
 
     Raises:
         CaptureError: a crop cannot be read.
-        EngineError: a model cannot be run.
+        EngineError: a model cannot run.
     """
     galleries = {}
     for category in sorted({sample.category for sample in samples}):
@@ -33,40 +33,40 @@ def reference(samples: Sequence[Sample], stages: Stages) -> dict[str, Gallery]:
             if sample.category == category:
                 listed.setdefault(sample.item, []).append(sample)
         rows: list[tuple[str, FloatArray]] = []
-        for item, crops in listed.items():  # the pictures of one item at a time are held
+        for item, crops in listed.items():  # holds the pictures of one item at a time
             pictures = [sample.crop(embedder.model.preprocess.crop_margin) for sample in crops]
             rows += [(item, _vector(view, embedder)) for view in augment_views(pictures)]
         named = tuple(item for item, _ in rows)
         vectors = shrink_to_centroid(np.stack([row for _, row in rows]), named, embedder.model.gathering)
-        galleries[category] = Gallery(vectors, named)
+        galleries[category] = GalleryVectors(vectors, named)
     return galleries
 
 
-def items_of(galleries: Mapping[str, Gallery]) -> dict[str, list[str]]:
-    """The items of each category, in order."""
+def items_of(galleries: Mapping[str, GalleryVectors]) -> dict[str, list[str]]:
+    """Return the items of each category, sorted."""
     return {category: sorted(set(gallery.items)) for category, gallery in galleries.items()}
 
 
-def ask(
+def score_crops(
     samples: Sequence[Sample],
     stages: Stages,
-    galleries: Mapping[str, Gallery],
-    outlines: Mapping[str, GallerySilhouettes] | None = None,
+    galleries: Mapping[str, GalleryVectors],
+    silhouettes: Mapping[str, GallerySilhouettes] | None = None,
 ) -> list[ScoredCrop]:
-    """Classify and embed each crop as a device would, and compare it with every item of the likely categories.
+    """Classify and embed each crop as a device would, and score every item of the likely categories.
 
     Args:
         samples: held-out crops.
         stages: of the bundle.
         galleries: by category.
-        outlines: of the categories where they count beside the vectors.
+        silhouettes: by category, where they have a weight in the score.
 
     Raises:
         CaptureError: a crop cannot be read.
-        EngineError: a model cannot be run.
+        EngineError: a model cannot run.
     """
     items = items_of(galleries)
-    heard = []
+    scored = []
     for sample in samples:
         categories = _categories(sample, stages)
         searched = [category.name for category in categories if category.name in galleries]
@@ -74,32 +74,34 @@ def ask(
         scores = {
             name: best_score_by_item(vectors[stages.embedders[name]], galleries[name], items[name]) for name in searched
         }
-        counting = [name for name in searched if name in (outlines or {})]
-        if outlines and counting and (shown := _outline(sample, stages)) is not None:
-            scores |= {name: rerank_scores(scores[name], items[name], outlines[name], shown) for name in counting}
-        heard.append(ScoredCrop(sample.item, categories, scores))
-    return heard
+        reranked = [name for name in searched if name in (silhouettes or {})]
+        if silhouettes and reranked and (silhouette := _silhouette(sample, stages)) is not None:
+            scores |= {n: rerank_scores(scores[n], items[n], silhouettes[n], silhouette) for n in reranked}
+        scored.append(ScoredCrop(sample.item, categories, scores))
+    return scored
 
 
-def best_score_by_item(vector: FloatArray, gallery: Gallery, items: Sequence[str]) -> FloatArray:
-    """The best cosine of a unit vector with each item, (items,)."""
+def best_score_by_item(vector: FloatArray, gallery: GalleryVectors, items: Sequence[str]) -> FloatArray:
+    """Return the best cosine of a unit vector with each item, (items,)."""
     position = {item: i for i, item in enumerate(items)}
     best = np.full(len(items), -1.0, np.float32)
     np.maximum.at(best, [position[item] for item in gallery.items], gallery.vectors @ vector)
     return best
 
 
-def rerank_scores(scores: FloatArray, items: Sequence[str], outlines: GallerySilhouettes, outline: Silhouette) -> FloatArray:
-    """The best scores fused with the outlines' overlap, (items,); -1 beyond those that are re-ranked."""
+def rerank_scores(
+    scores: FloatArray, items: Sequence[str], silhouettes: GallerySilhouettes, silhouette: Silhouette
+) -> FloatArray:
+    """Fuse the best scores with the overlap of silhouettes, (items,); -1 for items that are not re-ranked."""
     best = [Hit(items[i], items[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:RERANKED]]
     position = {item: i for i, item in enumerate(items)}
     fused = np.full(len(items), -1.0, np.float32)
-    for hit in outlines.rerank(best, outline):
+    for hit in silhouettes.rerank(best, silhouette):
         fused[position[hit.item_id]] = hit.score
     return fused
 
 
-def _outline(sample: Sample, stages: Stages) -> Silhouette | None:
+def _silhouette(sample: Sample, stages: Stages) -> Silhouette | None:
     if stages.localiser is None:
         return None
     picture = sample.crop(stages.localiser.model.preprocess.crop_margin)
@@ -107,7 +109,7 @@ def _outline(sample: Sample, stages: Stages) -> Silhouette | None:
 
 
 def _categories(sample: Sample, stages: Stages) -> list[Category]:
-    """The categories worth a search; the true one where the detector's label names it."""
+    """Return the categories to search; without a classifier, the true one."""
     if stages.classifier is None:
         return [Category(sample.category, 1.0)]
     model = stages.classifier.model

@@ -1,4 +1,4 @@
-"""Golden probes: small crops that the packed models answer rightly, with a margin, to be asked again on a device."""
+"""Golden probes: small crops that the packed models predict correctly with a margin. Devices run them again."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _MIN_MARGIN = 0.02  # cosine, to the next item
 
 @dataclass(frozen=True, slots=True)
 class ProbeCandidate:
-    """A crop as it would be packed, and what the packed models say of it."""
+    """A crop as it would be packed, with its vector by the packed models."""
 
     sample: Sample
     png: bytes
     vector: FloatArray  # (dim,)
-    confidence: float  # larger is safer
+    confidence: float  # probability of the category times the margin to the next item
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
+class GalleryVectors:
     """Reference vectors of one category."""
 
     vectors: FloatArray  # (n, dim), rows of unit length
     items: tuple[str, ...]
 
 
-def small(picture: Image) -> Image:
-    """Shrink a crop so that its longer side fits a probe."""
+def shrink(picture: Image) -> Image:
+    """Shrink a crop so that its longer side is at most MAX_SIDE_PX."""
     height, width = picture.shape[:2]
     scale = MAX_SIDE_PX / max(height, width)
     if scale >= 1:
@@ -49,12 +49,12 @@ def small(picture: Image) -> Image:
     return resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), "area")
 
 
-def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> ProbeCandidate | None:
-    """Put a crop to the packed models; None when any answer is wrong or narrow."""
+def probe_candidate(sample: Sample, stages: Stages, galleries: dict[str, GalleryVectors]) -> ProbeCandidate | None:
+    """Run the packed models on a crop; None if a prediction is wrong or its margin is too small."""
     gallery, embedder = galleries.get(sample.category), stages.embedders.get(sample.category)
     if gallery is None or embedder is None:
         return None
-    picture = small(sample.crop(embedder.model.preprocess.crop_margin))
+    picture = shrink(sample.crop(embedder.model.preprocess.crop_margin))
     whole: list[Box] = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
     confidence = 1.0
     if stages.classifier is not None:
@@ -73,22 +73,22 @@ def ask(sample: Sample, stages: Stages, galleries: dict[str, Gallery]) -> ProbeC
 
 
 def choose_probes(
-    samples: Sequence[Sample], stages: Stages, galleries: dict[str, Gallery], kept: int = 0
+    samples: Sequence[Sample], stages: Stages, galleries: dict[str, GalleryVectors], kept: int = 0
 ) -> list[ProbeCandidate]:
-    """Choose the surest crops, evenly over the categories and then over the items.
+    """Choose the crops of highest confidence, evenly over the categories and then over the items.
 
     Args:
-        samples: to choose from.
+        samples: crops to choose from.
         stages: the packed models.
         galleries: by category.
-        kept: probes that there are already, of an older bundle.
+        kept: number of probes kept from the base bundle.
 
     Raises:
-        QuantizeError: fewer than MIN_PROBES crops are answered rightly.
+        QuantizeError: fewer than MIN_PROBES crops are predicted correctly.
     """
     by_category: dict[str, list[ProbeCandidate]] = defaultdict(list)
     for sample in samples:
-        if candidate := ask(sample, stages, galleries):
+        if candidate := probe_candidate(sample, stages, galleries):
             by_category[sample.category].append(candidate)
     for name, group in by_category.items():
         by_category[name] = _items_in_turn(sorted(group, key=lambda c: (-c.confidence, c.sample.name)))
@@ -98,14 +98,14 @@ def choose_probes(
     ]
     if len(chosen) < MIN_PROBES - kept:
         raise QuantizeError(
-            f"probes: found {len(chosen)} of {len(samples)} crops answered rightly with a margin, "
-            f"expected at least {MIN_PROBES - kept}"
+            f"probes: {len(chosen)} of {len(samples)} held-out crops are predicted correctly with a margin, "
+            f"expected at least {MIN_PROBES - kept}; give more crops, or pack with --no-probes"
         )
     return chosen[: max(MIN_PROBES, MAX_PROBES - kept)]
 
 
 def _items_in_turn(ordered: list[ProbeCandidate]) -> list[ProbeCandidate]:
-    """Reorder so that every item comes once before any comes twice."""
+    """Reorder so that every item comes once before any item comes twice."""
     turn: dict[str, int] = defaultdict(int)
     keyed = []
     for candidate in ordered:
@@ -115,6 +115,6 @@ def _items_in_turn(ordered: list[ProbeCandidate]) -> list[ProbeCandidate]:
 
 
 def embedding_i8(vector: FloatArray) -> list[int]:
-    """A vector times 127 over its largest component, rounded."""
+    """Return a vector as INT8: scaled so that its largest component is 127, rounded."""
     row = unit_rows(vector[None, :])[0]
     return [int(v) for v in np.rint(row * (127.0 / max(float(np.abs(row).max()), 1e-12)))]

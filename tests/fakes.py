@@ -1,4 +1,4 @@
-"""Stand-ins for what touches the world: same doors, no world."""
+"""Fakes of the modules that touch the outside world, with the same interface."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.telemetry.metrics import HealthReport
 
 
 class FakeTiming:
-    """A clock that stands still unless somebody waits."""
+    """A clock that advances only when somebody waits."""
 
     def __init__(self) -> None:
         self.now_ns = 1_000_000_000
@@ -22,7 +22,7 @@ class FakeTiming:
             monotonic_ns=lambda: self.now_ns,
             unix_s=lambda: 1_700_000_000 + self.now_ns / 1e9,
             wait=self._wait,
-            chance=lambda: 0.0,
+            jitter=lambda: 0.0,
         )
 
     def _wait(self, _event: threading.Event, seconds: float) -> None:
@@ -34,7 +34,7 @@ class FakeTiming:
 
 
 class FakeSource:
-    """A door that plays a script: a Picture is given, None is a read that timed out, an exception is raised."""
+    """A frame source that plays a script: a Picture is returned, None is a read that timed out, an exception is raised."""
 
     def __init__(self, script: Iterable[Picture | Exception | None], clock: FakeTiming | None = None) -> None:
         self._script = iter(script)
@@ -55,7 +55,7 @@ class FakeSource:
 
 
 def a_picture(pts_s: float | None = None, *, arrived_ns: int = 0, shade: int = 0) -> Picture:
-    """A small picture of one shade of grey."""
+    """Return a small picture of one shade of grey."""
     return Picture(np.full((4, 6, 3), shade, np.uint8), arrived_ns, pts_s, "file" if pts_s is not None else "arrival")
 
 

@@ -60,7 +60,7 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.tasks.detector import train_detector
     from trainer.tasks.embedder import train_embedders
     from trainer.tasks.finder import train_finder
-    from trainer.tasks.finetune import of_customer
+    from trainer.tasks.finetune import finetune_recipe
     from trainer.tasks.localiser import train_localiser
 
     keep_freed_memory()
@@ -68,7 +68,7 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     if recipe.kind != args.command:
         raise TrainError(f"{args.config}: kind is {recipe.kind!r}, expected {args.command!r}")
     if isinstance(recipe, EmbedderRecipe):
-        recipe = of_customer(recipe, args.base, args.categories.split(",") if args.categories else None)
+        recipe = finetune_recipe(recipe, args.base, args.categories.split(",") if args.categories else None)
     if args.quick:
         recipe = shortened(recipe)
     with process_group(os.environ):
@@ -162,9 +162,9 @@ def _find(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _shrink(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.tasks.shrink import cut_embedder
+    from trainer.tasks.shrink import shrink_embedder
 
-    card = cut_embedder(args.run, args.out, args.heads.split(",") if args.heads else None, args.dim)
+    card = shrink_embedder(args.run, args.out, args.heads.split(",") if args.heads else None, args.dim)
     return {"out": str(args.out), "heads": {head.name: head.dim for head in card.vector_parts}}
 
 

@@ -23,4 +23,3 @@ def report_disk_errors(what: str, kept: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainError(f"{what}: {error.strerror or error}{kept}") from error
-

@@ -1,14 +1,14 @@
-"""Training in several processes that share each batch, started by torchrun, with the gradients of one process alone.
+"""Data-parallel training under torchrun: several processes share each batch and get the gradients of one process.
 
-Each process varies its share of a batch's pictures and runs the trunk on them. Features and labels are then gathered,
-so that heads and losses, pairs across the whole batch among them, see in every process what one alone would see.
+Each process augments its shard of a batch's pictures and runs the trunk on them. Features and labels are then gathered,
+so that heads and losses see the whole batch in every process, pairs across shards included.
 
 Rules this module keeps:
-1. Without torchrun every function gives back what it was given.
-2. The trunk's batch norm takes its statistics from all shares (gloo has no SyncBatchNorm, so it is written out here).
-3. A gathered row's gradient is multiplied by the number of processes, for gradients are averaged at the end: those of
-   the trunk are parts of a sum, those of the heads are equal already.
-4. Only the first process examines and writes.
+1. Without torchrun every function returns its input.
+2. The trunk's batch norm takes its statistics from all shards. gloo has no SyncBatchNorm, so it is written out here.
+3. A gathered row's gradient is multiplied by the number of processes, because gradients are averaged at the end: those
+   of the trunk are parts of a sum, those of the heads are equal already.
+4. Only rank 0 evaluates and writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """How many train together."""
+    """Return the number of processes."""
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
@@ -39,31 +39,31 @@ def require_single_process(what: str) -> None:
     """Check that this is the only process.
 
     Raises:
-        TrainError: there are others.
+        TrainError: there are more.
     """
     if world_size() > 1:
-        raise TrainError(f"{what}: found {world_size()} processes, expected one: its work is not shared out")
+        raise TrainError(f"{what}: trains in one process only, but torchrun started {world_size()}; start it without torchrun")
 
 
 def rank() -> int:
-    """Which of them this one is."""
+    """Return the rank of this process."""
     return int(dist.get_rank()) if dist.is_initialized() else 0
 
 
 def is_rank0() -> bool:
-    """Whether this process is the one that examines and writes."""
+    """Return whether this is the process that evaluates and writes."""
     return rank() == 0
 
 
 @contextmanager
 def process_group(environment: Mapping[str, str]) -> Iterator[None]:
-    """Train together with the other processes that torchrun started; alone where it started none.
+    """Join the processes that torchrun started; do nothing without torchrun.
 
     Args:
         environment: WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun sets them.
 
     Raises:
-        TrainError: the processes do not find each other.
+        TrainError: the processes cannot connect to each other.
     """
     count = int(environment.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -77,7 +77,7 @@ def process_group(environment: Mapping[str, str]) -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
         dist.init_process_group(backend, init_method=address, world_size=count, rank=int(environment["RANK"]))
     except (KeyError, RuntimeError, ValueError) as error:
-        raise TrainError(f"torchrun: the processes do not find each other: {error}") from error
+        raise TrainError(f"torchrun: the processes cannot connect to each other: {error}") from error
     try:
         yield
     finally:
@@ -85,34 +85,34 @@ def process_group(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def shard(indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """This process's part of a batch.
+    """Return this process's shard of a batch.
 
     Raises:
-        TrainError: the batch cannot be cut into equal parts.
+        TrainError: the batch does not divide into equal shards.
     """
     if len(indices) % world_size():
-        raise TrainError(f"found a batch of {len(indices)} pictures for {world_size()} processes, expected a multiple")
+        raise TrainError(f"a batch of {len(indices)} pictures does not divide by {world_size()} processes; set optimiser.batch to a multiple")
     size = len(indices) // world_size()
     return indices[rank() * size : (rank() + 1) * size]
 
 
 def rank_seed(*seeds: int) -> tuple[int, ...]:
-    """A seed that differs from process to process; alone, the one that was given."""
+    """Return a seed of this rank; in a single process, the given seed."""
     return seeds if world_size() == 1 else (*seeds, rank())
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Give the rows (n / processes, ...) of all processes, in order: (n, ...); gradients flow back to one's own."""
+    """Gather the rows (n / processes, ...) of all ranks, in order: (n, ...); gradients flow back to the own rows."""
     return rows if world_size() == 1 else _AllGather.apply(rows)
 
 
 def gather_batch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Everything of a batch but its pictures `x`, of all processes; what has no rows is the same everywhere."""
+    """Gather the tensors of a batch from all ranks, except its pictures `x` and scalars, which are equal everywhere."""
     return {name: value if name == "x" or not value.ndim else gather_rows(value) for name, value in tensors.items()}
 
 
 def broadcast_weights(module: nn.Module) -> None:
-    """Give every process the first one's weights."""
+    """Copy the weights of rank 0 to every process."""
     if world_size() > 1:
         for value in module.state_dict().values():
             dist.broadcast(value, 0)
@@ -132,18 +132,18 @@ def average_gradients(module: nn.Module) -> None:
 
 
 def broadcast_from_rank0(value: T) -> T:
-    """What the first process found."""
+    """Return the value of rank 0."""
     if world_size() == 1:
         return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box, 0)
-    told: T = box[0]
-    return told
+    received: T = box[0]
+    return received
 
 
 @contextmanager
 def sync_batch_norm(trunks: Sequence[nn.Module]) -> Iterator[None]:
-    """Within, the batch norms of these normalise by the whole batch, not by the share of this process."""
+    """Let the batch norms of these trunks normalise by the whole batch, not by the shard of this process."""
     norms = [part for trunk in trunks for part in trunk.modules() if isinstance(part, _BatchNorm)]
     if world_size() > 1:
         for norm in norms:
@@ -168,7 +168,7 @@ class _AllGather(torch.autograd.Function):
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """The sum over all processes; each one's part moves the outputs of all of them."""
+    """The sum over all processes; each process's input affects the output of all."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004
@@ -184,7 +184,7 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 def _synced_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
-    """Batch norm over all shares; timm's variant drops and activates as well."""
+    """Batch norm over all shards; timm's variant also has dropout and an activation."""
     if not norm.training:
         return type(norm).forward(norm, x)
     wide = x.float()

@@ -31,7 +31,7 @@ _MANIFEST = "bundle.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedGallery:
     """What was written."""
 
     gallery: Gallery
@@ -51,7 +51,7 @@ def embed_gallery(
     thumbnail_px: int = 96,
     backend: Backend = "onnxruntime",
     created_at: str | None = None,
-) -> Embedded:
+) -> EmbeddedGallery:
     """Embed pictures and write a gallery generation: one store per category, with thumbnails.
 
     A bundle with a localiser stores the outline of each picture, too.
@@ -101,7 +101,7 @@ def embed_gallery(
                 skipped += loaded.skipped
         log.info("%s: %d items", category, len(items))
     created_at = created_at or datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Embedded(write_gallery_index(out, created_at), pictures, skipped)
+    return EmbeddedGallery(write_gallery_index(out, created_at), pictures, skipped)
 
 
 def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = ENOUGH_PICTURES) -> FloatArray:
@@ -115,7 +115,9 @@ def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = E
     Raises:
         EngineError: the model failed.
     """
-    return np.concatenate([embedder.embed(image, [_whole(image)], Timings()) for image in augment_views(images_rgb, few)])
+    return np.concatenate(
+        [embedder.embed(image, [_whole(image)], Timings()) for image in augment_views(images_rgb, few)]
+    )
 
 
 def _outline(localiser: Localiser, image_rgb: Image) -> bytes:

@@ -1,4 +1,4 @@
-"""What all trainings share: from a recipe to the network's input and trunk, and to its card."""
+"""Steps that every training shares: from a recipe to the network's input size, its trunk and its model card."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from trainer.data.masks import MaskedPictures
 from trainer.data.pictures import Pictures
 from trainer.models.backbone import create_trunk, published_mean_std
 from trainer.models.networks import ModelCard
-from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, LocaliserRecipe
+from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, LocaliserRecipe, TrunkRecipe
 
 _HALF = (0.5, 0.5, 0.5)
 
 
 def preprocess_of(recipe: AnyRecipe) -> Preprocess:
-    """The input a recipe asks for; mean and std are the backbone's own where it says nothing."""
+    """Return the input of a recipe; mean and std default to those of the backbone."""
     given = recipe.input
     mean, std = given.mean, given.std
     if mean is None or std is None:
-        own = (_HALF, _HALF)  # of a network that was not published by others
-        published = own if isinstance(recipe, LocaliserRecipe) else published_mean_std(recipe.backbone.name)
-        mean, std = mean or published[0], std or published[1]
+        # A localiser has no published backbone.
+        default = (_HALF, _HALF) if isinstance(recipe, LocaliserRecipe) else published_mean_std(recipe.backbone.name)
+        mean, std = mean or default[0], std or default[1]
     return Preprocess(
         width=given.width,
         height=given.height,
@@ -36,22 +36,22 @@ def preprocess_of(recipe: AnyRecipe) -> Preprocess:
 
 
 def train_spec_of(recipe: ClassifierRecipe | EmbedderRecipe) -> Preprocess:
-    """The input that a crop network learns from."""
+    """Return the input that a crop network is trained with."""
     spec, given = preprocess_of(recipe), recipe.input
     size = {"width": given.train_width or spec.width, "height": given.train_height or spec.height}
     return spec.model_copy(update=size)
 
 
-def strides_of(recipe: AnyRecipe) -> list[int]:
-    """The strides a recipe asks for; none of a trunk that is kept whole.
+def strides_of(recipe: TrunkRecipe) -> list[int]:
+    """Return the strides of a recipe; none for a trunk that is kept whole.
 
     Raises:
-        TrainError: the input is no multiple, or a detector has none.
+        TrainError: the input size is not a multiple of the strides, or a detector has none.
     """
     if recipe.kind == "detector" and not recipe.backbone.strides:
-        raise TrainError("backbone.strides: found none, expected one for each map that finds objects, such as [8, 16]")
+        raise TrainError("backbone.strides is missing; a detector needs one stride for each output map, such as [8, 16]")
     if recipe.kind == "detector" and (recipe.input.train_width or recipe.input.train_height):
-        raise TrainError("input.train_width and train_height: found in a detector's recipe, expected in those of crops")
+        raise TrainError("input.train_width and train_height: a detector has no training size; remove them")
     strides = recipe.backbone.strides or create_trunk(recipe.backbone.name, options=recipe.backbone.options).strides
     given = recipe.input
     for width, height in (given.width, given.height), (given.train_width or 0, given.train_height or 0):
@@ -61,17 +61,17 @@ def strides_of(recipe: AnyRecipe) -> list[int]:
 
 
 def card_of(recipe: AnyRecipe, data: dict[str, Any], **own: Any) -> ModelCard:
-    """What a recipe says of its model, before anything is learned.
+    """Build the model card of a recipe, before training.
 
     Args:
-        recipe: as run.
-        data: what it learns from.
-        own: what only models of its kind have, or have otherwise.
+        recipe: of the run.
+        data: summary of the training data.
+        own: fields that only models of its kind have, or that differ from the recipe.
 
     Raises:
-        TrainError: the input is no multiple of the strides, or a detector has none.
+        TrainError: the input size is not a multiple of the strides, or a detector has none.
     """
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "kind": recipe.kind,
         "preprocess": preprocess_of(recipe),
         "width": recipe.width,
@@ -80,17 +80,17 @@ def card_of(recipe: AnyRecipe, data: dict[str, Any], **own: Any) -> ModelCard:
         "recipe": recipe.model_dump(mode="json"),
     }
     if not isinstance(recipe, LocaliserRecipe):
-        said |= {
+        fields |= {
             "backbone": recipe.backbone.name,
             "backbone_options": recipe.backbone.options,
             "strides": strides_of(recipe),
             "grey": recipe.input.grey,
         }
-    return ModelCard(**said | own)
+    return ModelCard(**fields | own)
 
 
-def counted(source: Path, train: Pictures | MaskedPictures, val: Pictures | MaskedPictures) -> dict[str, Any]:
-    """What a card says of pictures: where they are listed, how many are learned from, how many could not be read."""
+def data_summary(source: Path, train: Pictures | MaskedPictures, val: Pictures | MaskedPictures) -> dict[str, Any]:
+    """Summarise the training data for the model card: source, counts, and how many pictures were skipped."""
     return {
         "source": source.name,
         "train": len(train.samples),

@@ -44,46 +44,104 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_synthesize(commands: Any) -> None:
     synthesize = commands.add_parser("synthesize", help="render a synthetic data set, or a video with its ground truth")
-    synthesize.add_argument("-o", "--out", type=Path, required=True, help="folder to write; with --stream, the .mp4 file")
+    synthesize.add_argument(
+        "-o", "--out", type=Path, required=True, help="folder to write; with --stream, the .mp4 file"
+    )
     synthesize.add_argument("--stream", action="store_true", help="render a video, with its ground truth beside it")
     synthesize.add_argument("--masks", action="store_true", help="render crops with true masks, to train a localiser")
     synthesize.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
-    synthesize.add_argument("--scenes", type=int, default=2000, help="number of scenes with boxes (default: %(default)s)")
-    synthesize.add_argument("--crops-per-item", type=int, default=60, help="training crops of each item (default: %(default)s)")
-    synthesize.add_argument("--invented", type=int, default=0, help="items of each category to add that no gallery holds (default: %(default)s)")
-    synthesize.add_argument("--looks-per-item", type=int, default=6, help="catalogue pictures of each item (default: %(default)s)")
+    synthesize.add_argument(
+        "--scenes", type=int, default=2000, help="number of scenes with boxes (default: %(default)s)"
+    )
+    synthesize.add_argument(
+        "--crops-per-item", type=int, default=60, help="training crops of each item (default: %(default)s)"
+    )
+    synthesize.add_argument(
+        "--invented",
+        type=int,
+        default=0,
+        help="items of each category to add that no gallery holds (default: %(default)s)",
+    )
+    synthesize.add_argument(
+        "--looks-per-item", type=int, default=6, help="catalogue pictures of each item (default: %(default)s)"
+    )
 
 
 def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="check a data set and write its data card")
     data.add_argument("path", type=Path, help="file or folder of the data set, in any supported layout")
     data.add_argument("--layout", choices=get_args(Layout), help="layout of the data set (default: detected)")
-    data.add_argument("--root", type=Path, help="folder that paths in an index or COCO JSON are relative to (default: detected)")
-    data.add_argument("--split", choices=["stratified", "class_disjoint", "published"], help="split the data set in this way (default: keep its own splits)")
-    data.add_argument("--val", type=float, default=0.2, help="fraction that --split holds out for validation (default: %(default)s)")
-    data.add_argument("--test", type=float, default=0.0, help="fraction that --split holds out for testing (default: %(default)s)")
+    data.add_argument(
+        "--root", type=Path, help="folder that paths in an index or COCO JSON are relative to (default: detected)"
+    )
+    data.add_argument(
+        "--split",
+        choices=["stratified", "class_disjoint", "published"],
+        help="split the data set in this way (default: keep its own splits)",
+    )
+    data.add_argument(
+        "--val", type=float, default=0.2, help="fraction that --split holds out for validation (default: %(default)s)"
+    )
+    data.add_argument(
+        "--test", type=float, default=0.0, help="fraction that --split holds out for testing (default: %(default)s)"
+    )
     data.add_argument("--seed", type=int, default=0, help="random seed of --split (default: %(default)s)")
-    data.add_argument("--together", action="store_true", help="let --split keep pictures that look the same in one split")
+    data.add_argument(
+        "--together", action="store_true", help="let --split keep pictures that look the same in one split"
+    )
     data.add_argument("--model", type=Path, help="run folder of a classifier or embedder to find more duplicates with")
-    data.add_argument("--least", type=float, default=0.97, help="cosine from which --model reports a duplicate (default: %(default)s)")
-    data.add_argument("-o", "--out", type=Path, help="folder for the data card: JSON, Markdown and pictures of duplicates")
+    data.add_argument(
+        "--least", type=float, default=0.97, help="cosine from which --model reports a duplicate (default: %(default)s)"
+    )
+    data.add_argument(
+        "-o", "--out", type=Path, help="folder for the data card: JSON, Markdown and pictures of duplicates"
+    )
 
 
 def _add_label(commands: Any) -> None:
-    label = commands.add_parser("label", help="propose boxes, import your corrections, train on them, and propose again")
+    label = commands.add_parser(
+        "label", help="propose boxes, import your corrections, train on them, and propose again"
+    )
     label.add_argument("pictures", type=Path, nargs="?", help="folder of pictures; each sub-folder, if any, is a class")
-    label.add_argument("-o", "--out", type=Path, required=True, help="label folder: labels, corrections, queue, contact sheets")
-    label.add_argument("--import", dest="edited", type=Path, help="corrected boxes to import: COCO, VOC or Label Studio")
-    label.add_argument("--train", type=Path, metavar="RECIPE", help="train a detector by this recipe on the confirmed boxes")
-    label.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe; may be repeated")
-    label.add_argument("--detector", type=Path, help="run folder of a detector whose boxes come first; --train starts from it")
-    label.add_argument("--model", type=Path, help="weights or run folder to locate the common object of each class with (DDT)")
-    label.add_argument("--backbone", default="mobilenetv2_100", help="architecture of the weights in --model (default: %(default)s)")
-    label.add_argument("--input-mean", type=float, help="mean and standard deviation of the input of --model (default: as published)")
-    label.add_argument("--batch", type=int, default=20, help="number of pictures to correct next, written to next.json (default: %(default)s)")
+    label.add_argument(
+        "-o", "--out", type=Path, required=True, help="label folder: labels, corrections, queue, contact sheets"
+    )
+    label.add_argument(
+        "--import", dest="edited", type=Path, help="corrected boxes to import: COCO, VOC or Label Studio"
+    )
+    label.add_argument(
+        "--train", type=Path, metavar="RECIPE", help="train a detector by this recipe on the confirmed boxes"
+    )
+    label.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe; may be repeated"
+    )
+    label.add_argument(
+        "--detector", type=Path, help="run folder of a detector whose boxes come first; --train starts from it"
+    )
+    label.add_argument(
+        "--model", type=Path, help="weights or run folder to locate the common object of each class with (DDT)"
+    )
+    label.add_argument(
+        "--backbone", default="mobilenetv2_100", help="architecture of the weights in --model (default: %(default)s)"
+    )
+    label.add_argument(
+        "--input-mean", type=float, help="mean and standard deviation of the input of --model (default: as published)"
+    )
+    label.add_argument(
+        "--batch",
+        type=int,
+        default=20,
+        help="number of pictures to correct next, written to next.json (default: %(default)s)",
+    )
     label.add_argument("--threshold", type=float, help="lowest score of a proposal")
     label.add_argument("--count", type=int, help="most objects in one picture")
-    label.add_argument("--area", type=float, nargs=2, metavar=("LEAST", "MOST"), help="allowed area of a box, as a share of the picture")
+    label.add_argument(
+        "--area",
+        type=float,
+        nargs=2,
+        metavar=("LEAST", "MOST"),
+        help="allowed area of a box, as a share of the picture",
+    )
     label.add_argument(
         "--aspect", type=float, nargs=2, metavar=("LEAST", "MOST"), help="allowed width of a box divided by its height"
     )
@@ -93,9 +151,19 @@ def _add_training(commands: Any) -> None:
     for name, what in _TRAINED.items():
         train = commands.add_parser(name, help=what)
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, a YAML file")
-        train.add_argument("-o", "--out", type=Path, required=True, help="run folder; resumes from its checkpoint if there is one")
-        train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe; may be repeated")
-        train.add_argument("--quick", action="store_true", help="train for fewer epochs on smaller crops, for a first try")
+        train.add_argument(
+            "-o", "--out", type=Path, required=True, help="run folder; resumes from its checkpoint if there is one"
+        )
+        train.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override a key of the recipe; may be repeated",
+        )
+        train.add_argument(
+            "--quick", action="store_true", help="train for fewer epochs on smaller crops, for a first try"
+        )
         if name == "embedder":
             train.add_argument("--base", type=Path, help="run folder, or folder of runs by category, to start from")
             train.add_argument("--categories", help="train one embedder for each of these categories, comma-separated")
@@ -105,14 +173,21 @@ def _add_embed(commands: Any) -> None:
     embed = commands.add_parser("embed", help="embed catalogue pictures into a gallery for a bundle")
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
     embed.add_argument("--data", type=Path, required=True, help="index.csv, or folder of category/item/picture")
-    embed.add_argument("--root", type=Path, help="folder that paths in the index are relative to (default: its own folder)")
-    embed.add_argument("--split", default="catalogue", help="splits of the pictures to embed, comma-separated (default: %(default)s)")
+    embed.add_argument(
+        "--root", type=Path, help="folder that paths in the index are relative to (default: its own folder)"
+    )
+    embed.add_argument(
+        "--split", default="catalogue", help="splits of the pictures to embed, comma-separated (default: %(default)s)"
+    )
     embed.add_argument(
         "--negative", help="split of negative pictures: an object that is nearest to one of them is not named"
     )
     embed.add_argument("--per-item", type=int, help="most pictures of an item to use")
     embed.add_argument(
-        "--few", type=int, default=ENOUGH_PICTURES, help="augment the views of items with fewer pictures than this; 0: never (default: %(default)s)"
+        "--few",
+        type=int,
+        default=ENOUGH_PICTURES,
+        help="augment the views of items with fewer pictures than this; 0: never (default: %(default)s)",
     )
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder for the gallery generation")
 
@@ -121,7 +196,9 @@ def _add_shrink(commands: Any) -> None:
     shrink = commands.add_parser("shrink", help="make a smaller embedder from a trained one")
     shrink.add_argument("run", type=Path, help="run folder of the trained embedder")
     shrink.add_argument("--heads", help="heads to keep, comma-separated (default: all)")
-    shrink.add_argument("--dim", type=int, help="vector length of each head: one of the recipe's shorter_dims (default: unchanged)")
+    shrink.add_argument(
+        "--dim", type=int, help="vector length of each head: one of the recipe's shorter_dims (default: unchanged)"
+    )
     shrink.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
 
 
@@ -165,7 +242,10 @@ def _add_evaluate(commands: Any) -> None:
         help="splits whose pictures show one object on a plain ground, comma-separated (default: %(default)s)",
     )
     evaluate.add_argument(
-        "--left-out", type=float, default=0.2, help="share of the items to leave out of the gallery (default: %(default)s)"
+        "--left-out",
+        type=float,
+        default=0.2,
+        help="share of the items to leave out of the gallery (default: %(default)s)",
     )
     evaluate.add_argument(
         "--checkout",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, Input, Own
+from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, Input, CategoryOverrides
 
 EPOCHS = 0.5  # factor on the recipe's epochs
 SIDE = 0.75  # factor on the side of the canvas: a bit more than half of its pixels
@@ -33,7 +33,7 @@ def shortened(recipe: AnyRecipe) -> AnyRecipe:
     changes["input"] = _smaller(recipe.input, stride)
     if isinstance(recipe, EmbedderRecipe):
         changes["each"] = {
-            name: Own(
+            name: CategoryOverrides(
                 input=None if own.input is None else _smaller(own.input, stride),
                 epochs=None if own.epochs is None else _halved(own.epochs),
             )

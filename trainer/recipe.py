@@ -1,4 +1,4 @@
-"""Recipes: one YAML file, one frozen typed tree; the YAML door of the trainer."""
+"""Recipes: one YAML file becomes one frozen, typed tree. The only module of the trainer that reads YAML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Tree(BaseModel):
 
 
 class Split(_Tree):
-    """How a data set is divided anew."""
+    """How to split a data set."""
 
     # stratified: pictures of every item in every split; class_disjoint: items that no other split has;
     # published: the class-disjoint protocol of CUB, Cars or SOP, of whose training classes `val` are held out
@@ -30,9 +30,9 @@ class Split(_Tree):
     val: Annotated[float, Field(ge=0, lt=1)] = 0.2  # fraction: of each item's pictures, or of each category's items
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: int = 0
-    of: list[str] = ["train", "val", "test"]  # the splits that are thrown together first; others stay as they are
-    # Of stratified: pictures that look the same come into one split, so that bursts and frames of a video do not leak.
-    # Costs reading every picture once more.
+    of: list[str] = ["train", "val", "test"]  # splits that are pooled first; others stay as they are
+    # For stratified: keep pictures that look the same in one split, so that bursts and video frames do not leak.
+    # Reads every picture once more.
     together: bool = False
 
 
@@ -40,13 +40,13 @@ class CropData(_Tree):
     """Pictures of single objects, named by meta-category and sub-category."""
 
     index: Path  # a CSV with path, split, category (or coarse), item (or fine); or a data set of any other layout
-    root: Path | None = None  # of the paths in the CSV; None: the CSV's folder
-    layout: Layout | None = None  # None: found out
-    split: Split | None = None  # None: as the data set has it
-    cut_to_box: bool = False  # cut single objects out by the true boxes of CUB or Cars; those of scenes always are
+    root: Path | None = None  # folder of the paths in the CSV; None: the CSV's folder
+    layout: Layout | None = None  # None: detected
+    split: Split | None = None  # None: the data set's own splits
+    cut_to_box: bool = False  # crop by the true boxes of CUB or Cars; objects of scenes are always cropped
     train_splits: list[str] = ["train"]
     val_splits: list[str] = ["val"]
-    gallery_splits: list[str] = ["catalogue"]  # that a gallery is made of: one object each on a plain ground
+    gallery_splits: list[str] = ["catalogue"]  # pictures for the gallery: one object each, on a plain ground
     categories: list[str] | None = None  # None: all
 
 
@@ -54,14 +54,14 @@ class SceneData(_Tree):
     """Pictures of whole scenes with boxes."""
 
     train: Path  # COCO JSON, or a data set of any other layout with boxes
-    val: Path | None = None  # None: the same one
-    layout: Layout | None = None  # None: found out
-    split: Split | None = None  # stratified by the rarest class of each picture; None: as the data set has it
-    train_splits: list[str] = ["train"]  # of images that carry a `split`; one without belongs to every split
+    val: Path | None = None  # None: the same as train
+    layout: Layout | None = None  # None: detected
+    split: Split | None = None  # stratified by the rarest class of each picture; None: the data set's own splits
+    train_splits: list[str] = ["train"]  # images without a `split` belong to every split
     val_splits: list[str] = ["val"]
-    root: Path | None = None  # of the file names; None: the JSON's folder
+    root: Path | None = None  # folder of the file names; None: the JSON's folder
     class_agnostic: bool = True
-    least_visible: Fraction = LEAST_VISIBLE  # annotations whose `visible_fraction` is less are left out
+    least_visible: Fraction = LEAST_VISIBLE  # annotations with a smaller `visible_fraction` are left out
 
 
 class MaskData(_Tree):
@@ -74,81 +74,81 @@ class MaskData(_Tree):
 
 
 class Input(_Tree):
-    """What the network sees."""
+    """The input of the network."""
 
     width: Annotated[int, Field(ge=32)] = 96  # pixels
     height: Annotated[int, Field(ge=32)] = 96
-    # Of the canvases it learns from; None: the same. Crops that zoom in show objects larger than the device sees them,
-    # which a smaller canvas makes up for, and is faster (Touvron et al. 2019, the train-test resolution discrepancy).
+    # Size of the training canvases; None: the same. Crops that zoom in show objects larger than on the device. A smaller
+    # canvas makes up for that, and is faster (Touvron et al. 2019, the train-test resolution discrepancy).
     train_width: Annotated[int | None, Field(ge=32)] = None
     train_height: Annotated[int | None, Field(ge=32)] = None
     resize: Literal["letterbox", "stretch"] = "letterbox"
     interpolation: Literal["linear", "area"] = "area"
-    crop_margin: Fraction = 0.1  # of the box, for crops on the device
-    mean: tuple[float, float, float] | None = None  # None: what the backbone was published with
+    crop_margin: Fraction = 0.1  # share of the box, for crops on the device
+    mean: tuple[float, float, float] | None = None  # None: those of the published backbone
     std: tuple[float, float, float] | None = None
-    grey: bool = False  # the network turns its input grey, the same in all three channels: colour says nothing
+    grey: bool = False  # the network converts its input to grey, equal in all three channels
 
 
 class Backbone(_Tree):
-    """Which trunk, and from where."""
+    """The trunk, and where its weights come from."""
 
     name: str = "mobilenetv4_conv_small"
     pretrained: str = "hub"  # none, hub, or the path of a safetensors file
-    strides: list[int] | None = None  # of the maps that are used; None: the whole network's last map
+    strides: list[int] | None = None  # of the maps to use; None: the last map of the whole network
     options: dict[str, Any] = {}  # for timm: output_stride, pad_type
-    # Batch norm keeps its statistics in training, in heads too: for short fine-tunes.
+    # Batch norm keeps its statistics in training, in heads, too; useful for short fine-tuning.
     freeze_bn: bool = False
-    # Of the trunk's stages, counted from the picture, that do not learn: the stem is the first. They see the most
-    # pixels, and what they know serves any picture.
+    # First stages of the trunk that are not trained; the stem is the first. They process the most pixels, and their
+    # features suit any picture.
     frozen_stages: Annotated[int, Field(ge=0)] = 0
 
 
 class Augment(_Tree):
-    """How a training picture is varied."""
+    """How training pictures are augmented."""
 
-    scale: tuple[float, float] = (0.85, 1.2)  # of the part that is cut out, in picture sizes; below 1 zooms in
-    shift: float = 0.08  # of that part, in picture sizes, to either side
-    stretch: float = 0.05  # of width and height, each on its own
+    scale: tuple[float, float] = (0.85, 1.2)  # size of the crop, in picture sizes; below 1 zooms in
+    shift: float = 0.08  # of the crop, in picture sizes, to either side
+    stretch: float = 0.05  # of width and height, independently
     rotate_deg: float = 8.0
     perspective: float = 0.04  # corners move by this fraction of the size
-    flip: bool = False  # left to right; off where pictures carry text
+    flip: bool = False  # left to right; off for pictures with text
     colour: Fraction = 0.25  # brightness, contrast, saturation, tint
-    blur: Fraction = 0.2  # of the pictures
+    blur: Fraction = 0.2  # share of the pictures
     noise: float = 4.0  # grey levels, standard deviation at most
-    erase: Fraction = 0.2  # of the pictures lose a rectangle
-    mixup: Fraction = 0.0  # of the batches (classifier)
+    erase: Fraction = 0.2  # share of the pictures that lose a rectangle
+    mixup: Fraction = 0.0  # share of the batches (classifier)
 
 
 class Optimiser(_Tree):
-    """How long and how fast."""
+    """The optimiser, its schedule, and when to evaluate."""
 
     name: Literal["adamw", "sgd"] = "adamw"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd, Nesterov's
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd (Nesterov)
     epochs: Annotated[int, Field(ge=1)] = 30  # at most
     batch: Annotated[int, Field(ge=2)] = 64
     lr: Annotated[float, Field(gt=0)] = 2e-3
     trunk_lr: Annotated[float, Field(ge=0)] = 1.0  # factor on lr for the trunk
     weight_decay: float = 0.02
     schedule: Literal["one_cycle", "cosine", "plateau"] = "one_cycle"
-    warmup: Fraction = 0.1  # of all steps; a plateau schedule has none
-    patience: Annotated[int, Field(ge=1)] = 5  # plateau: examinations without a better value before the rate falls
-    decay: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau: by this factor
-    ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the weight average that is shipped; None: none
+    warmup: Fraction = 0.1  # share of all steps; a plateau schedule has none
+    patience: Annotated[int, Field(ge=1)] = 5  # plateau: evaluations without a better value before the rate falls
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau: factor on the rate
+    ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the average of weights, which is saved; None: no average
     clip: float = 5.0  # gradient norm
     evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
-    # A column of metrics.csv, better when larger, or smaller where it is a loss; None: mAP50-95, accuracy or MAP@R.
+    # A column of metrics.csv; larger is better, or smaller where it is a loss. None: mAP50-95, accuracy or MAP@R.
     watch: str | None = None
-    # Examinations without a better one, after which it ends; the best is shipped. None: never, the last is shipped.
+    # Stop after this many evaluations without a better one and save the best. None: never stop early, save the last.
     stop_after: Annotated[int | None, Field(ge=1)] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the trunk in training; auto: bf16 on a GPU, fp32 on a CPU
-    threads: int | None = None  # None: as the libraries choose
+    threads: int | None = None  # None: the libraries' default
 
     @model_validator(mode="after")
     def _watches(self) -> Optimiser:
         if self.watch is None and self.schedule == "plateau":
-            raise ValueError("watch is null, expected the value that the schedule goes by")
+            raise ValueError("watch is null; a plateau schedule needs a column of metrics.csv to watch")
         return self
 
 
@@ -164,158 +164,160 @@ class _Recipe(_Tree):
     def _test_is_not_watched(self) -> _Recipe:
         data = getattr(self, "scenes", None) or getattr(self, "data", None)
         if self.optimiser.stop_after is not None and data is not None and "test" in data.val_splits:
-            raise ValueError(f"optimiser.stop_after watches {data.val_splits}, expected no test pictures among them")
+            raise ValueError(f"optimiser.stop_after evaluates on {data.val_splits}; remove the test split from val_splits")
         return self
 
 
 class DetectorRecipe(_Recipe):
-    """Finds objects."""
+    """Recipe of a detector, which finds objects."""
 
     kind: Literal["detector"]
     scenes: SceneData
     width: int = 64  # channels of neck and head
-    centre_radius: float = 1.5  # cells around a box's centre that learn it
-    init_from: Path | None = None  # a detector's run folder of the same build, to go on from its weights
+    centre_radius: float = 1.5  # cells around the centre of a box that learn it
+    init_from: Path | None = None  # run folder of a detector of the same shape, to start from
 
 
 class ClassifierRecipe(_Recipe):
-    """Names the meta-category."""
+    """Recipe of a classifier, which names the meta-category."""
 
     kind: Literal["classifier"]
     data: CropData
     width: int = 128  # first hidden layer of the decision module
     further_widths: list[Annotated[int, Field(ge=1)]] = []  # hidden layers after it
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # after the first
-    auxiliary_items: bool = True  # a sub-category loss sharpens the trunk; dropped when saved
-    auxiliary_grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that it sees: where a detail is
+    auxiliary_items: bool = True  # also train the trunk by a sub-category loss; its layer is not saved
+    auxiliary_grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that this loss sees, so that it knows where a detail is
     label_smoothing: Fraction = 0.05
-    teachers: list[Path] = []  # run folders of classifiers of the same categories, to distil from together
-    distil: float = 1.0  # weight of what they say
-    # Numbers that describe a crop beside its category, for embedders that take them (edge-quantize pack
-    # --classifier-share): principal components of the pooled trunk. 0: none.
+    teachers: list[Path] = []  # run folders of classifiers of the same categories, to distil from as an ensemble
+    distil: float = 1.0  # weight of the distillation loss
+    # Length of the descriptor: principal components of the pooled trunk, which describe a crop beside its category, for
+    # embedders that use them (edge-quantize pack --classifier-share). 0: none.
     descriptor_dim: Annotated[int, Field(ge=0)] = 0
 
 
-class Own(_Tree):
-    """What the embedder of one category does differently."""
+class CategoryOverrides(_Tree):
+    """Overrides for the embedder of one category."""
 
-    input: Input | None = None  # where the shape of its objects wants another
-    epochs: Annotated[int | None, Field(ge=1)] = None  # where it is harder or easier to learn
+    input: Input | None = None  # for objects of another shape
+    epochs: Annotated[int | None, Field(ge=1)] = None  # for a category that is harder or easier to learn
 
 
 class EmbedderRecipe(_Recipe):
-    """Tells sub-categories of one or several meta-categories apart."""
+    """Recipe of an embedder, which tells the sub-categories of one or several meta-categories apart."""
 
     kind: Literal["embedder"]
     data: CropData
-    one_per_category: bool = False  # train one embedder for each, into a folder of its name
-    each: dict[str, Own] = {}  # what some of these have of their own
+    one_per_category: bool = False  # train one embedder for each category, into a folder of its name
+    each: dict[str, CategoryOverrides] = {}  # overrides by category
     # A classifier's run folder, for the trunk; or an embedder's of the same shape, for trunk, heads and centres, or a
     # folder of such runs by category.
     init_from: Path | None = None
-    # The run folder, or folder of runs by category, of the embedder that galleries in the field were made with: the new
-    # one's vectors shall be searched among them. It is also what it starts from.
+    # The run folder, or folder of runs by category, of the embedder that made the galleries in the field. The new vectors
+    # will be searched among the old ones. Training also starts from it.
     compatible_with: Path | None = None
-    old_classes: float = 1.0  # weight of naming items by their mean old embeddings
+    old_classes: float = 1.0  # weight of classifying items by their mean old embeddings
     old_pull: float = 4.0  # weight of 1 - cos to the old vector of the same picture
-    teacher: Path | None = None  # an embedder's run folder, to distil from; of other heads through a projection
-    distil: float = 1.0  # weight of what the teacher says
+    teacher: Path | None = None  # run folder of an embedder to distil from; through a projection if its heads differ
+    distil: float = 1.0  # weight of the distillation loss
     # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
     heads: list[Literal["class", "local", "outline"]] = ["class"]
-    joint: Literal["concat", "sum"] = "concat"  # how the heads make one vector
+    joint: Literal["concat", "sum"] = "concat"  # how the heads are joined into one vector
     dim: Annotated[int, Field(ge=1)] = 192  # of each head
-    shorter_dims: list[Annotated[int, Field(ge=1)]] = []  # of each head, that have to serve too (Matryoshka)
-    width: Annotated[int, Field(ge=0)] = 128  # of each head's convolution; 0: none, for one head on a trunk kept whole
+    shorter_dims: list[Annotated[int, Field(ge=1)]] = []  # shorter lengths of each head that must work, too (Matryoshka)
+    width: Annotated[int, Field(ge=0)] = 128  # channels of each head's convolution; 0: none, for one head on a whole trunk
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
-    pool: Literal["average", "max_average"] = "average"  # max_average: it also sees the largest of each channel
-    mode: Literal["literal", "guarded"] = (
-        "guarded"  # of the outline head's negatives, see trainer.losses.classification_and_metric
-    )
+    pool: Literal["average", "max_average"] = "average"  # max_average: also the maximum of each channel
+    # Negatives of the outline head, see trainer.losses.classification_and_metric.
+    mode: Literal["literal", "guarded"] = "guarded"
     classes_per_batch: Annotated[int, Field(ge=2)] = 14
     images_per_class: Annotated[int, Field(ge=2)] = 4
-    batches_per_epoch: int | None = None  # None: as many as show every picture once
+    batches_per_epoch: int | None = None  # None: enough to show every picture once
     scale: float = 16.0  # alpha of the cosine softmax
     decorrelation: float = 0.1  # lambda of the centres
     anchor: float = 1.0  # weight of the cosine softmax; 0 trains on the pairs alone, which collapses from scratch
     pairs: float = 0.0  # weight of the pairwise losses at full ramp
-    pair_ramp: tuple[Fraction, Fraction] = (0.3, 0.6)  # of the training, where they come in
-    hdcl_from: Fraction = 1.0  # of the training, where the softmax turns hard; 1: never
+    pair_ramp: tuple[Fraction, Fraction] = (0.3, 0.6)  # share of the training over which they are ramped in
+    hdcl_from: Fraction = 1.0  # share of the training after which the softmax turns hard; 1: never
     hdcl_hardest: Annotated[int, Field(ge=2)] = 4
-    blocks: int = 4  # region confusion: along each axis
+    blocks: int = 4  # region confusion: blocks along each axis
     neighbourhood: int = 1
 
     @model_validator(mode="before")
     @classmethod
     def _no_peer(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "peer" in data:
+        if not isinstance(data, dict) or "peer" not in data:
+            return data
+        if data["peer"] is not None:  # recipes of older runs say null
             raise ValueError("peer: no longer a recipe key; to compare with peer losses, run benchmarks/methods.py")
-        return data
+        return {key: value for key, value in data.items() if key != "peer"}
 
     @model_validator(mode="after")
     def _heads_fit(self) -> EmbedderRecipe:
         if "class" not in self.heads or len(set(self.heads)) != len(self.heads):
-            raise ValueError(f"heads are {self.heads}, expected class and others, each once")
+            raise ValueError(f"heads are {self.heads}; give class, and others, each once")
         if wrong := [dim for dim in self.shorter_dims if dim >= self.dim]:
-            raise ValueError(f"shorter_dims: found {wrong}, expected less than dim {self.dim}")
+            raise ValueError(f"shorter_dims: {wrong} are not less than dim {self.dim}")
         return self
 
-    def own(self, category: str) -> EmbedderRecipe:
-        """The recipe of one category's embedder."""
-        own = self.each.get(category, Own())
+    def for_category(self, category: str) -> EmbedderRecipe:
+        """Return the recipe for the embedder of one category."""
+        own = self.each.get(category, CategoryOverrides())
         optimiser = self.optimiser.model_copy(update={"epochs": own.epochs or self.optimiser.epochs})
         return self.model_copy(update={"input": own.input or self.input, "optimiser": optimiser})
 
     @property
-    def confused(self) -> bool:
-        """Whether any head looks at region-confusion images."""
+    def uses_region_confusion(self) -> bool:
+        """Return whether any head learns from region-confusion images."""
         return bool({"local", "outline"} & set(self.heads))
 
 
 class LocaliserRecipe(_Tree):
-    """Finds the object in a crop, pixel by pixel."""
+    """Recipe of a localiser, which finds the pixels of the object in a crop."""
 
     kind: Literal["localiser"]
     data: MaskData
     seed: int = 0
     quick: bool = False  # shortened by --quick, see trainer.quick
-    input: Input = Input(width=96, height=96, resize="stretch")  # mean and std are a half where it says nothing
+    input: Input = Input(width=96, height=96, resize="stretch")  # mean and std default to 0.5
     augment: Augment = Augment(flip=True, erase=0.0)
     optimiser: Optimiser = Optimiser()
     width: Annotated[int, Field(ge=4, multiple_of=4)] = 12  # channels of the finest stage
-    paste: Fraction = 0.3  # of the pictures, whose object is cut out and laid on another picture
+    paste: Fraction = 0.3  # share of the pictures whose object is pasted on another picture
 
 
 class FinderWorld(_Tree):
-    """The synthetic scenes that a finder learns from, rendered when it is trained; all with exact masks."""
+    """The synthetic scenes that a finder is trained on, rendered with exact masks when training starts."""
 
     seed: int = 0
     scenes: Annotated[int, Field(ge=2)] = 700
     val_scenes: Annotated[int, Field(ge=1)] = 60  # other scenes of the same items
-    looks: Annotated[int, Field(ge=1)] = 8  # cut-outs of each item, to search by
-    held_out: list[str] = []  # items and categories that are in no scene
+    looks: Annotated[int, Field(ge=1)] = 8  # cut-outs of each item, used as queries
+    held_out: list[str] = []  # items and categories that appear in no scene
 
 
 class Shape(FinderShape):
-    """The shape of a finder; bundles may say more than is known here, a recipe with a strange key is a mistake."""
+    """The shape of a finder. Unlike in a bundle, an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class FinderRecipe(_Recipe):
-    """Finds the object of a query picture, whatever it is."""
+    """Recipe of a finder, which locates the object of a query picture in a scene."""
 
     kind: Literal["finder"]
     world: FinderWorld = FinderWorld()
     shape: Shape = Shape()
-    channels: Annotated[int, Field(ge=1)] = 64  # of the representations
-    guide: Annotated[int, Field(ge=0)] = 12  # channels of the scene that the conversion sees, too; 0: as published
-    width: Annotated[int, Field(ge=1)] = 20  # of the conversion
+    channels: Annotated[int, Field(ge=1)] = 64  # channels of the representations
+    guide: Annotated[int, Field(ge=0)] = 12  # channels of the scene that the conversion network also sees; 0: as published
+    width: Annotated[int, Field(ge=1)] = 20  # channels of the conversion network
     shared_trunk: bool = True  # one representation generator for queries and scenes
     loss: Literal["double_margin", "l2"] = "double_margin"
-    edge_band: Annotated[int, Field(ge=0)] = 0  # cells beside an object's edge that the double margin leaves out
-    recolour: Fraction = 0.5  # of the objects are learned in another colour, in query and scene alike
+    edge_band: Annotated[int, Field(ge=0)] = 0  # cells beside an object's edge that the double margin ignores
+    recolour: Fraction = 0.5  # share of the objects that are recoloured, in query and scene alike
 
 
+TrunkRecipe = DetectorRecipe | ClassifierRecipe | EmbedderRecipe | FinderRecipe
 AnyRecipe = DetectorRecipe | ClassifierRecipe | EmbedderRecipe | LocaliserRecipe | FinderRecipe
 Recipe = Annotated[AnyRecipe, Field(discriminator="kind")]
 
@@ -324,14 +326,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read the keys and values of a YAML file.
 
     Raises:
-        TrainError: unreadable, or of another form.
+        TrainError: the file cannot be read or is not a mapping.
     """
     try:
         tree = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
-        raise TrainError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+        raise TrainError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise TrainError(f"{path}: found {type(tree).__name__}, expected keys and values")
+        raise TrainError(f"{path} holds a {type(tree).__name__}; write keys and values")
     return tree
 
 
@@ -339,11 +341,11 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> AnyRecipe:
     """Read a recipe.
 
     Args:
-        path: of the YAML file.
-        overrides: `key.key=value`, the value in YAML.
+        path: the YAML file.
+        overrides: each `key.key=value`, with the value in YAML.
 
     Raises:
-        TrainError: unreadable, an unknown key or a wrong value; names file and key.
+        TrainError: the file cannot be read, or a key or value is wrong; the message names file and key.
     """
     tree = read_yaml(path)
     for override in overrides or []:
@@ -360,13 +362,13 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> AnyRecipe:
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:
-        raise TrainError(f"--set {override}: found no '=', expected key=value")
+        raise TrainError(f"--set {override}: write it as key=value")
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise TrainError(f"--set {override}: {parent} holds a value, expected keys below it")
+            raise TrainError(f"--set {override}: {parent} holds a value, not keys")
     try:
         tree[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise TrainError(f"--set {override}: no YAML: {value}") from error
+        raise TrainError(f"--set {override}: the value is not valid YAML: {value}") from error

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.durable import mismatch
+from edge.durable import file_mismatch
 from edge.errors import BundleError
 from edge.gallery.generation import Gallery
 from edge.manifest import Manifest, parse_manifest
@@ -55,7 +55,7 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         file = folder / entry.path
         if not file.resolve().is_relative_to(folder.resolve()):
             raise BundleError(f"{file}: is a link that leaves the bundle folder; replace it with a regular file")
-        if wrong := mismatch(file, entry.size, entry.sha256):
+        if wrong := file_mismatch(file, entry.size, entry.sha256):
             raise BundleError(wrong)
     return Bundle(manifest, folder)
 

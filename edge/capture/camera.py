@@ -90,7 +90,10 @@ class Camera:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Ask the thread to end; return whether it did in time. A thread that hangs in its library ends with the process."""
+        """Ask the thread to end; return whether it did in time.
+
+        A thread that hangs in its library ends with the process.
+        """
         self._stop.set()
         self._latest_frames.wake()
         if self._thread.ident is not None:
@@ -98,7 +101,7 @@ class Camera:
         return not self._thread.is_alive()
 
     def watch(self) -> None:
-        """Report a library call that does not return. Call it every second or so from another thread: this one is stuck."""
+        """Report a library call that does not return. Call this every second or so from another thread."""
         began_ns = self._call_began_ns
         if began_ns is None:
             return

@@ -1,10 +1,10 @@
-"""Pick and open the door of a source: OpenCV, GStreamer or a folder; what was asked for, or an error."""
+"""Choose how to read a source (OpenCV, GStreamer or a folder) and open it. A missing back end is an error."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from edge.capture.frame_source import CaptureOptions
+from edge.capture.frame_source import CaptureOptions, FrameSource
 from edge.capture.gstreamer_pipeline import hardware_present
 from edge.capture.recording import OnPacket
 from edge.config.camera_url import Source
@@ -15,27 +15,27 @@ Backend = Literal["auto", "opencv", "gstreamer"]
 
 
 def choose_backend(
-    source: Source, asked: Backend, present: frozenset[str] | None, options: CaptureOptions
+    source: Source, requested: Backend, present: frozenset[str] | None, options: CaptureOptions
 ) -> Literal["opencv", "gstreamer", "folder"]:
-    """Pick the door of a source.
+    """Choose the back end of a source.
 
     Args:
-        source: what is read.
-        asked: the configuration's word; what was asked for and is not there is an error.
-        present: the GStreamer elements of this device, None without GStreamer.
-        options: its transport decides too: OpenCV reads RTSP over TCP only.
+        source: to read.
+        requested: the back end in the configuration.
+        present: the GStreamer elements of the device, None without GStreamer.
+        options: the transport matters, too: OpenCV reads RTSP over TCP only.
 
     Raises:
-        CaptureError: GStreamer is needed and not there.
+        CaptureError: GStreamer is needed and not installed.
     """
     if source.kind == "folder" or _is_picture(source):
         return "folder"
-    needs = source.kind in {"csi", "gstreamer"} or (source.kind == "rtsp" and options.transport == "udp")
-    if asked == "gstreamer" or (asked == "auto" and needs):
+    needs_gstreamer = source.kind in {"csi", "gstreamer"} or (source.kind == "rtsp" and options.transport == "udp")
+    if requested == "gstreamer" or (requested == "auto" and needs_gstreamer):
         if present is None:
-            raise CaptureError(f"{source}: found no GStreamer with PyGObject, expected it (extra 'gstreamer')")
+            raise CaptureError(f"{source}: needs GStreamer with PyGObject; install the extra 'gstreamer'")
         return "gstreamer"
-    if asked == "opencv" or present is None:
+    if requested == "opencv" or present is None:
         return "opencv"
     if source.kind == "rtsp" and "rtspsrc" in present:
         return "gstreamer"
@@ -45,36 +45,36 @@ def choose_backend(
 def open_source(
     source: Source, backend: Backend = "auto", options: CaptureOptions | None = None, on_packet: OnPacket | None = None
 ) -> FrameSource:
-    """Open a source by the door that suits it; its `decode_path` tells which and why.
+    """Open a source; its `decode_path` says which back end reads it, and why.
 
     Args:
-        source: what is read.
-        backend: which door; `auto` chooses.
-        options: how it is opened.
-        on_packet: given every encoded picture; only GStreamer's door has one.
+        source: to read.
+        backend: which library reads it; `auto` chooses.
+        options: how to open it.
+        on_packet: called with every encoded picture; GStreamer only.
 
     Raises:
-        CaptureError: not to be opened, or by a back end that is not there, or without the on_packet that was asked for.
+        CaptureError: the source cannot be opened, its back end is not installed, or the back end has no `on_packet`.
     """
     options = options or CaptureOptions()
     present: frozenset[str] | None = None
     why = "as configured" if backend == "opencv" else "it suits this source"
     if not (source.recorded and backend == "auto") and backend != "opencv":
         try:
-            from edge.capture import gstreamer_source as capture_gstreamer
+            from edge.capture import gstreamer_source
 
-            present = capture_gstreamer.elements_present()
+            present = gstreamer_source.elements_present()
         except CaptureError as error:
             why = str(error)
-    door = choose_backend(source, backend, present, options)
-    if on_packet is not None and door != "gstreamer":
-        raise CaptureError(f"{source}: found it read by {door}, expected GStreamer, which alone can record (record)")
-    if door == "folder":
+    chosen = choose_backend(source, backend, present, options)
+    if on_packet is not None and chosen != "gstreamer":
+        raise CaptureError(f"{source}: read with {chosen}, which cannot record; use backend: gstreamer")
+    if chosen == "folder":
         from edge.capture.folder_source import FolderSource
 
         return FolderSource(source)
-    if door == "gstreamer":
-        return capture_gstreamer.GStreamerSource(source, options, on_packet)
+    if chosen == "gstreamer":
+        return gstreamer_source.GStreamerSource(source, options, on_packet)
     from edge.capture.opencv_source import OpenCvSource
 
     return OpenCvSource(source, options, why)

@@ -1,7 +1,7 @@
-"""Read files, RTSP and V4L2 by OpenCV: the FFmpeg and V4L2 back ends, named, never left to choice.
+"""Read files, RTSP and V4L2 with OpenCV, always by a named back end: FFmpeg or V4L2.
 
-RTSP goes over TCP (OpenCV's FFmpeg default). UDP can be asked for by a process-wide environment variable only, so this
-door refuses it; GStreamer offers it.
+RTSP goes over TCP (OpenCV's FFmpeg default). OpenCV takes UDP only from a process-wide environment variable, so this
+module rejects it; use GStreamer for UDP.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from edge.imaging.image import from_bgr
 
 
 class OpenCvSource:
-    """One `cv2.VideoCapture`. `read` may take up to the read timeout it was opened with, and never returns None."""
+    """One `cv2.VideoCapture`. `read` may take as long as the read timeout, and never returns None."""
 
-    def __init__(self, source: Source, options: CaptureOptions, why: str = "as asked") -> None:
+    def __init__(self, source: Source, options: CaptureOptions, why: str = "as configured") -> None:
         """Open the source.
 
         Raises:
-            CaptureError: missing, empty, refused, not a video, or not for this door.
+            CaptureError: the source is missing, empty, refused, no video, or of a kind that OpenCV does not read.
         """
         self._source = source
         self._frames = 0
@@ -37,16 +37,16 @@ class OpenCvSource:
         self._timeout_s = options.read_timeout_s
 
     def read(self, timeout_s: float) -> Picture | None:  # noqa: ARG002, FFmpeg takes its timeout when opened
-        """The next picture.
+        """Return the next picture.
 
         Raises:
-            EndOfStream: the file has no other.
-            CaptureError: the stream broke, or gave nothing for the read timeout.
+            EndOfStream: the file has no more pictures.
+            CaptureError: the stream broke or sent nothing within the read timeout.
         """
         try:
             pts_ms = self._grab()
             if pts_ms == self._pts_ms and self._source.kind == "rtsp":
-                # FFmpeg gives a key frame twice when its parameter sets came in a packet of their own.
+                # FFmpeg returns a key frame twice when its parameter sets came in a separate packet.
                 pts_ms = self._grab()
             self._pts_ms = pts_ms
             arrived_ns = time.monotonic_ns()
@@ -69,31 +69,31 @@ class OpenCvSource:
 
     def _grab(self) -> float:
         if not self._capture.grab():
-            raise self._end()
+            raise self._end_error()
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
 
-    def _end(self) -> Exception:
+    def _end_error(self) -> Exception:
         if self._source.recorded and self._frames:
             return EndOfStream()
         if self._source.recorded:
-            return CaptureError(f"{self._source}: found no picture that decodes, expected a video")
+            return CaptureError(f"{self._source}: no picture of it can be decoded; give a video")
         return CaptureError(
-            f"{self._source}: stream broke or was silent for {self._timeout_s:g} s after {self._frames} frames"
+            f"{self._source}: the stream broke or was silent for {self._timeout_s:g} s after {self._frames} frames"
         )
 
 
 def open_video(source: Source, options: CaptureOptions, *, decoded: bool = True) -> cv2.VideoCapture:
-    """Open a source by the back end that suits it, named.
+    """Open a source with FFmpeg or V4L2.
 
     Args:
         source: a file, an RTSP stream or a V4L2 camera.
         options: timeouts, threads.
-        decoded: whether pictures are wanted; otherwise the encoded packets, of a file or an RTSP stream.
+        decoded: deliver pictures; False: the encoded packets of a file or an RTSP stream.
 
     Raises:
-        CaptureError: missing, empty, refused, not a video, or not for this door.
+        CaptureError: the source is missing, empty, refused, no video, or of a kind that OpenCV does not read.
     """
-    _refuse(source, options)
+    _reject_unsupported(source, options)
     api, name = (cv2.CAP_V4L2, "V4L2") if source.kind == "v4l2" else (cv2.CAP_FFMPEG, "FFmpeg")
     address = source.url if source.kind == "rtsp" else source.location
     parameters = _parameters(source, options) + ([] if decoded else [cv2.CAP_PROP_FORMAT, -1])
@@ -103,40 +103,43 @@ def open_video(source: Source, options: CaptureOptions, *, decoded: bool = True)
         raise CaptureError(f"{source}: OpenCV ({name}) cannot open: {source.scrub(str(error))}") from None
     if not capture.isOpened():
         capture.release()
-        raise CaptureError(f"{source}: {_why_not(source, min(2.0, options.open_timeout_s))}")
+        raise CaptureError(f"{source}: {_diagnose(source, min(2.0, options.open_timeout_s))}")
     return capture
 
 
 def built_with() -> list[str]:
-    """The libraries that this build of OpenCV reads cameras and files by."""
+    """Return the libraries with which this build of OpenCV reads cameras and files."""
     registry = cv2.videoio_registry
     return list(
         dict.fromkeys(registry.getBackendName(api) for api in registry.getBackends() if registry.hasBackend(api))
     )
 
 
-def _refuse(source: Source, options: CaptureOptions) -> None:
+def _reject_unsupported(source: Source, options: CaptureOptions) -> None:
     if source.kind not in {"file", "rtsp", "v4l2"}:
-        raise CaptureError(f"{source}: OpenCV reads no {source.kind} source, expected the GStreamer back end")
+        raise CaptureError(f"{source}: OpenCV cannot read {source.kind} sources; use backend: gstreamer")
     if source.kind == "rtsp" and options.transport != "tcp":
-        raise CaptureError(f"{source}: OpenCV reads RTSP over tcp, found transport {options.transport}")
+        raise CaptureError(
+            f"{source}: OpenCV reads RTSP over tcp only, not {options.transport}; use backend: gstreamer"
+        )
     if source.kind == "file":
         path = Path(source.location)
         if not path.is_file():
-            raise CaptureError(f"{source}: found {'a folder' if path.is_dir() else 'nothing'}, expected a video file")
+            problem = "this is a folder; give a file, or folder:// for pictures" if path.is_dir() else "no such file"
+            raise CaptureError(f"{source}: {problem}")
         if path.stat().st_size == 0:
-            raise CaptureError(f"{source}: found 0 bytes, expected a video")
+            raise CaptureError(f"{source}: the file is empty")
 
 
 def _parameters(source: Source, options: CaptureOptions) -> list[int]:
     if source.kind == "v4l2":
-        wanted = (
+        requested = (
             (cv2.CAP_PROP_FRAME_WIDTH, source.width),
             (cv2.CAP_PROP_FRAME_HEIGHT, source.height),
             (cv2.CAP_PROP_FPS, source.fps),
         )
-        return [int(number) for pair in wanted if pair[1] for number in (pair[0], pair[1])]
-    # Timeouts hold only when set at opening, and with the back end named (OpenCV issue 23207).
+        return [int(number) for pair in requested if pair[1] for number in (pair[0], pair[1])]
+    # Timeouts take effect only when set at opening and with the back end named (OpenCV issue 23207).
     return [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         int(options.open_timeout_s * 1000),
@@ -147,18 +150,17 @@ def _parameters(source: Source, options: CaptureOptions) -> list[int]:
     ]
 
 
-def _why_not(source: Source, timeout_s: float) -> str:
-    """Ask for the reason that OpenCV keeps to itself."""
+def _diagnose(source: Source, timeout_s: float) -> str:
+    """Find out why OpenCV cannot open a source: it does not say."""
     if source.kind == "file":
-        return f"found {Path(source.location).stat().st_size} bytes that are no video, expected one FFmpeg can read"
+        return f"FFmpeg cannot read these {Path(source.location).stat().st_size} bytes as a video"
     if source.kind == "v4l2":
-        present = Path(source.location).exists()
-        return f"found {'a device that gives no video' if present else 'no such device'}, expected a V4L2 camera"
+        return "the device gives no video" if Path(source.location).exists() else "no such device"
     try:
         if source.location.startswith("rtsps:"):
             socket.create_connection(source.address, timeout=timeout_s).close()
-            return "the server is there, but gives no stream"
+            return "the server accepts connections but sends no stream"
         answer = describe(source, timeout_s)
     except OSError as error:
         return f"cannot connect: {error.strerror or error}"
-    return f"the server answers {answer!r}, expected a stream that FFmpeg can read"
+    return f"the server answers {answer!r}, and FFmpeg cannot read the stream"

@@ -1,4 +1,4 @@
-"""Read a source's encoded video undecoded, by OpenCV's FFmpeg: what a camera really sends."""
+"""Read the encoded packets of a source with OpenCV's FFmpeg: what a camera really sends."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from edge.errors import CaptureError
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class EncodedPacket:
     """One encoded picture, as it arrived."""
 
     data: bytes
-    key: bool  # decodes without any before it
+    key: bool  # can be decoded without earlier packets
     arrived_ns: int  # monotonic
 
 
 class PacketSource:
-    """One connection to a file or an RTSP camera; nothing is decoded."""
+    """One connection to a file or an RTSP camera, without decoding."""
 
     def __init__(self, source: Source, options: CaptureOptions) -> None:
         """Connect.
 
         Raises:
-            CaptureError: not a file or RTSP source, or not to be opened.
+            CaptureError: this is no file or RTSP source, or it cannot be opened.
         """
         if source.kind not in {"file", "rtsp"}:
-            raise CaptureError(f"{source}: found a {source.kind} source, expected one that sends encoded video")
+            raise CaptureError(f"{source}: {source.kind} sources send no encoded video")
         self._source = source
         self._capture = open_video(source, options, decoded=False)
 
     @property
     def codec(self) -> str:
-        """FFmpeg's name of it, such as h264 or hevc."""
+        """FFmpeg's name of the codec, such as h264 or hevc."""
         tag = int(self._capture.get(cv2.CAP_PROP_FOURCC))
         return bytes(tag >> shift & 0xFF for shift in (0, 8, 16, 24)).decode("ascii", "replace").strip("\0 ").lower()
 
-    def packets(self) -> Iterator[Packet]:
-        """Every packet, until the source ends or is silent for the read timeout.
+    def packets(self) -> Iterator[EncodedPacket]:
+        """Yield every packet, until the source ends or is silent for the read timeout.
 
         Raises:
-            CaptureError: the library failed.
+            CaptureError: OpenCV failed.
         """
         try:
             while True:
@@ -56,9 +56,9 @@ class PacketSource:
                 if not read:
                     return
                 key = bool(self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME))
-                yield Packet(data.tobytes(), key, time.monotonic_ns())
+                yield EncodedPacket(data.tobytes(), key, time.monotonic_ns())
         except cv2.error as error:
-            raise CaptureError(f"{self._source}: cannot read on: {self._source.scrub(str(error))}") from error
+            raise CaptureError(f"{self._source}: cannot read any further: {self._source.scrub(str(error))}") from error
 
     def close(self) -> None:
         """Release the connection."""

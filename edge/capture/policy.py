@@ -37,7 +37,7 @@ class Timing:
     monotonic_ns: Callable[[], int] = time.monotonic_ns
     unix_s: Callable[[], float] = time.time
     wait: Callable[[threading.Event, float], object] = threading.Event.wait
-    chance: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.random  # 0..1
 
 
 def policy_for(

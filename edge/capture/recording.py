@@ -1,14 +1,14 @@
-"""The format of recorded video: encoded pictures as they arrived, and which of them were recognised.
+"""The file format of recorded video: encoded pictures as they arrived, and which of them were recognised.
 
-A segment is a file of records, each a line of JSON and, for a packet, its bytes and a line feed:
+A segment is a file of records. A record is a line of JSON and, for a packet, its bytes and a line feed:
 
-    {"kind": "stream", "camera": "door", "caps": "video/x-h264, ..."}    first, and again after a reconnect
+    {"kind": "stream", "camera": "door", "caps": "video/x-h264, ..."}    first, and after each reconnect
     {"kind": "packet", "pts_ns": 0, "arrived_ns": 17, "key": true, "bytes": 5244}
     {"kind": "looked", "pts_ns": 0, "index": 0, "captured_ns": 17, "captured_at": 1.7e9, "time_source": "arrival"}
-    {"kind": "lost"}    the view was lost: tracks ended here
+    {"kind": "lost"}    the stream was lost: tracks ended here
 
-A segment starts with a stream record and a key packet, so that the oldest can be deleted. What a power cut left of the
-last record is not read.
+A segment starts with a stream record and a key packet, so that the oldest segment can be deleted. A last record that a
+power cut truncated is ignored.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from edge.types import TimeSource
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What the packets after it are."""
+    """The camera and format of the packets that follow."""
 
     camera: str
-    caps: str  # as GStreamer writes them, codec data included
+    caps: str  # as GStreamer writes them, including codec data
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One encoded picture, as the decoder got it."""
+    """One encoded picture, as the decoder received it."""
 
     pts_ns: int
     arrived_ns: int  # monotonic
@@ -45,7 +45,7 @@ OnPacket = Callable[[str, Packet], None]  # caps, encoded picture; called on the
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A picture that was recognised: which, and what its frame said."""
+    """A picture that was recognised, with the times of its frame."""
 
     pts_ns: int
     index: int
@@ -56,15 +56,25 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class StreamLost:
-    """The view was lost."""
+    """The stream was lost."""
 
 
 Record = Stream | Packet | Recognised | StreamLost
 
 
+_MAX_PACKET_BYTES = 2**28  # more is a damaged record
+_KINDS: dict[str, type[Stream | Packet | Recognised | StreamLost]] = {
+    "stream": Stream,
+    "packet": Packet,
+    "looked": Recognised,
+    "lost": StreamLost,
+}
+_NAMES = {of: kind for kind, of in _KINDS.items()}
+
+
 def encode_record(record: Record) -> bytes:
-    """A record's bytes."""
-    fields: dict[str, Any] = {"kind": type(record).__name__.lower()} | asdict(record)
+    """Return the bytes of a record."""
+    fields: dict[str, Any] = {"kind": _NAMES[type(record)]} | asdict(record)
     if isinstance(record, Packet):
         fields["bytes"] = len(fields.pop("data"))
         return json.dumps(fields).encode() + b"\n" + record.data + b"\n"
@@ -72,25 +82,31 @@ def encode_record(record: Record) -> bytes:
 
 
 def read_records(file: BinaryIO, where: str) -> Iterator[Record]:
-    """Every whole record of a segment.
+    """Yield every complete record of a segment.
 
     Raises:
-        CaptureError: it is no segment, or damaged before its end.
+        CaptureError: the file is no segment, or damaged before its end.
     """
-    kinds = {"stream": Stream, "looked": Recognised, "lost": StreamLost}
     while line := file.readline():
         if not line.endswith(b"\n"):
-            return  # cut off by a power cut
+            return  # truncated by a power cut
         try:
-            fields = json.loads(line)
-            kind = fields.pop("kind")
-            if kind != "packet":
-                yield kinds[kind](**fields)
-                continue
-            size = fields.pop("bytes")
-            data = file.read(size + 1)
-            if len(data) < size + 1:
-                return
-            yield Packet(**fields, data=data[:-1])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CaptureError(f"{where}: found {line[:60]!r}, expected a record of recorded video") from error
+            record = _read_record(line, file)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CaptureError(f"{where}: {line[:60]!r} is no record of a recording") from error
+        if record is None:
+            return  # truncated by a power cut
+        yield record
+
+
+def _read_record(line: bytes, file: BinaryIO) -> Record | None:
+    """Return the record that begins with a line; None when its packet is truncated."""
+    fields = json.loads(line)
+    kind = _KINDS[fields.pop("kind")]
+    if kind is not Packet:
+        return kind(**fields)
+    size = fields.pop("bytes")
+    if not 0 <= size <= _MAX_PACKET_BYTES:
+        raise ValueError(f"found a packet of {size} bytes, expected at most {_MAX_PACKET_BYTES}")
+    data = file.read(size + 1)
+    return Packet(**fields, data=data[:-1]) if len(data) == size + 1 else None

@@ -110,7 +110,7 @@ def bench(config: DeviceConfig, request: Request) -> Report:
                     outbox.put(topic, payload, priority_of(event.type), event.event_id)
             for event in result.events:
                 events[event.type] = events.get(event.type, 0) + 1
-            looks += result.looks
+            looks += result.embedded
             size = (frame.image_rgb.shape[1], frame.image_rgb.shape[0])
             frames.append(timings.stages_ms | result.timings.stages_ms)
     door.close()

@@ -1,11 +1,11 @@
-"""A query's kernels, and their normalised correlation with a scene, in plain float32 matrix products.
+"""The kernels of a query, and their normalised correlation with a scene, in plain float32 matrix products.
 
-The method is that of US 2018/0260664, in the family of US 10,019,655 (see NOTICE): the query's representation is the
-kernel that a scene's representation is convolved with. Rules:
-1. No flip: H(x, y) = sum over l, m, c of Q(l, m, c) * S(x + l, y + m, c), with zeros around the scene.
-2. Divided by both norms, a heat map is a cosine. Cells of a query that are not the object weigh nothing, in the norm of
-   the scene's part, too; where all weigh one it is the published formula.
-3. Every change of grid is a matrix product with the matrices of this module; training uses the same ones.
+The method is that of US 2018/0260664, in the family of US 10,019,655 (see NOTICE): a scene's representation is
+convolved with the query's representation as the kernel. Rules:
+1. The kernel is not flipped: H(x, y) = sum over l, m, c of Q(l, m, c) * S(x + l, y + m, c). Zeros surround the scene.
+2. Divided by both norms, a heat map is a cosine. Cells of a query outside the object have weight zero, also in the norm
+   of the scene's part. Where all weights are one, this is the published formula.
+3. Every change of grid is a matrix product with the matrices of this module. Training uses the same matrices.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
 from edge.types import FloatArray
 
-EPSILON = 1e-6  # of a norm: an empty part of a scene is like nothing
-CanvasSquare = tuple[int, int, int]  # of a square on a canvas: x, y and side in pixels
+EPSILON = 1e-6  # added to norms, so that an empty part of a scene has similarity 0
+CanvasSquare = tuple[int, int, int]  # a square on a canvas: x, y and side in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,18 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What one picture of an object is searched by."""
+    """The kernels and vectors computed from one picture of an object."""
 
     kernels: tuple[Kernel, ...]  # one per scale, smallest first
     parts: FloatArray  # (n, channels), rows of unit length: single cells of the largest scale
-    verify_kernel: Kernel  # what parts of a heat map are compared with, see edge.finder.verify
+    verify_kernel: Kernel  # compared with parts of a heat map, see edge.finder.verify
 
 
 @cache
 def pool_matrix(cells: int, pooled: int) -> FloatArray:
-    """(pooled, cells) means over equal stretches of a row of cells; between them where it grows."""
+    """Return (pooled, cells): means over equal stretches of a row of cells, or interpolation if `pooled` is larger."""
     if pooled > cells:
-        return grow_matrix(cells, pooled)
+        return upsample_matrix(cells, pooled)
     edges = np.linspace(0, cells, pooled + 1)
     low, high = edges[:-1, None], edges[1:, None]
     at = np.arange(cells)[None]
@@ -55,28 +55,28 @@ def pool_matrix(cells: int, pooled: int) -> FloatArray:
 
 
 @cache
-def grow_matrix(cells: int, grown: int) -> FloatArray:
-    """(grown, cells) linear interpolation between cell centres, the ends held."""
+def upsample_matrix(cells: int, grown: int) -> FloatArray:
+    """Return (grown, cells): linear interpolation between cell centres, constant beyond the ends."""
     place = np.clip((np.arange(grown) + 0.5) * cells / grown - 0.5, 0, cells - 1)[:, None]
     return np.asarray(np.clip(1 - np.abs(place - np.arange(cells)[None]), 0, None), np.float32)
 
 
 def scene_grids(shape: FinderShape, spec: Preprocess) -> list[tuple[int, int]]:
-    """Rows and columns of the scene at each scale: the kernel's cells are as large as those of the query's picture."""
+    """Return the rows and columns of the scene at each scale, so that scene and query cells have the same size."""
     cells_px = [px / shape.kernel for px in shape.query_px]
     return [(max(1, round(spec.height / px)), max(1, round(spec.width / px))) for px in cells_px]
 
 
 def map_size(shape: FinderShape, spec: Preprocess) -> tuple[int, int]:
-    """Rows and columns of the heat map."""
+    """Return the rows and columns of the heat map."""
     return spec.height // shape.map_stride, spec.width // shape.map_stride
 
 
-def query_places(shape: FinderShape, spec: Preprocess) -> list[tuple[int, int]]:
-    """Where on one canvas the pictures of a query lie, one beside the other: x and y in pixels, on whole cells.
+def query_positions(shape: FinderShape, spec: Preprocess) -> list[tuple[int, int]]:
+    """Return the position of the query at each scale on one canvas: x and y in pixels, on whole cells.
 
     Raises:
-        ValueError: they do not fit.
+        ValueError: the pictures do not fit on the canvas.
     """
     places, x, y, row = [], 0, 0, 0
     for px in shape.query_px:
@@ -87,39 +87,41 @@ def query_places(shape: FinderShape, spec: Preprocess) -> list[tuple[int, int]]:
         x, row = x + step, max(row, y + step)
         if x - step + px > spec.width or y + px > spec.height:
             raise ValueError(
-                f"query_px: found {shape.query_px}, expected sizes that fit on {spec.width}x{spec.height} together"
+                f"query_px: {shape.query_px} do not fit together on {spec.width}x{spec.height}; use smaller or fewer sizes"
             )
     return places
 
 
-def query_of(representation: FloatArray, coverage: FloatArray, shape: FinderShape, spec: Preprocess) -> Query:
-    """The kernels of a query.
+def build_query(representation: FloatArray, coverage: FloatArray, shape: FinderShape, spec: Preprocess) -> Query:
+    """Build the kernels of a query.
 
     Args:
         representation: (channels, rows, columns) of the canvas with the query at all scales.
-        coverage: (rows, columns), 0..1, how much of each cell is the object.
+        coverage: (rows, columns), 0..1, share of each cell that is the object.
         shape: of the finder.
         spec: of its canvas.
     """
-    places = [(*at, px) for at, px in zip(query_places(shape, spec), shape.query_px, strict=True)]
-    kernels = tuple(kernel_of(representation, coverage, place, shape.stride, shape.kernel) for place in places)
+    places = [(*at, px) for at, px in zip(query_positions(shape, spec), shape.query_px, strict=True)]
+    kernels = tuple(build_kernel(representation, coverage, place, shape.stride, shape.kernel) for place in places)
     parts = np.zeros((0, len(representation)), np.float32)
     if shape.parts:
         largest = max(places, key=lambda place: place[2])
-        fine = kernel_of(representation, coverage, largest, shape.stride, shape.parts)
+        fine = build_kernel(representation, coverage, largest, shape.stride, shape.parts)
         cells = fine.values[:, fine.weights > 0.5 * fine.weights.max()].T
         parts = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), EPSILON)
-    verify_kernel = kernel_of(representation, coverage, places[shape.verify_scale], shape.stride, shape.look_cells)
+    verify_kernel = build_kernel(representation, coverage, places[shape.verify_scale], shape.stride, shape.look_cells)
     return Query(kernels, np.asarray(parts, np.float32), verify_kernel)
 
 
-def kernel_of(representation: FloatArray, coverage: FloatArray, place: CanvasSquare, stride: int, cells: int) -> Kernel:
-    """The mean of an object in each of cells x cells of a square.
+def build_kernel(
+    representation: FloatArray, coverage: FloatArray, place: CanvasSquare, stride: int, cells: int
+) -> Kernel:
+    """Build a kernel from a square: the mean representation of the object in each of cells x cells.
 
     Args:
         representation: (channels, rows, columns) of the canvas.
-        coverage: (rows, columns), 0..1, how much of each cell is the object.
-        place: of the square on the canvas.
+        coverage: (rows, columns), 0..1, share of each cell that is the object.
+        place: the square on the canvas.
         stride: canvas pixels per cell.
         cells: along each axis.
     """
@@ -134,35 +136,36 @@ def kernel_of(representation: FloatArray, coverage: FloatArray, place: CanvasSqu
 
 
 def correlate(scene: FloatArray, kernels: Sequence[Kernel]) -> FloatArray:
-    """The normalised correlations of a scene (channels, rows, columns) with kernels of one size: (n, rows, columns)."""
+    """Correlate a scene (channels, rows, columns) with n kernels of one size, normalised: (n, rows, columns)."""
     size = len(kernels[0].weights)
     values, weights = np.stack([k.values for k in kernels]), np.stack([k.weights for k in kernels])
     weighted = values * weights[:, None]
-    found = weighted.reshape(len(kernels), -1) @ _unfold(scene, size)
+    product = weighted.reshape(len(kernels), -1) @ _unfold(scene, size)
     energy = weights.reshape(len(kernels), -1) @ _unfold((scene**2).sum(axis=0)[None], size)
-    own = np.sqrt((values * weighted).sum(axis=(1, 2, 3)))
-    cosines = found / (own[:, None] * np.sqrt(np.maximum(energy, EPSILON**2)) + EPSILON)
+    own_norm = np.sqrt((values * weighted).sum(axis=(1, 2, 3)))
+    cosines = product / (own_norm[:, None] * np.sqrt(np.maximum(energy, EPSILON**2)) + EPSILON)
     return np.asarray(cosines.reshape(-1, *scene.shape[1:]), np.float32)
 
 
-def likeness(one: Kernel, other: Kernel) -> float:
-    """The cosine of two kernels of one size over the cells that both have something of: -1..1."""
+def similarity(one: Kernel, other: Kernel) -> float:
+    """Return the cosine of two kernels of one size over the cells that both cover: -1..1."""
     shared = one.weights * other.weights
-    product, own, its = (
+    product, own_energy, other_energy = (
         float((shared * values).sum())
         for values in (one.values * other.values, one.values * one.values, other.values * other.values)
     )
-    return product / (math.sqrt(own * its) + EPSILON)
+    return product / (math.sqrt(own_energy * other_energy) + EPSILON)
 
 
 def paint(found: FloatArray, weights: FloatArray) -> FloatArray:
-    """Queries laid down as strongly as they were found, the strongest on top: (rows, columns), at least 0.
+    """Draw each query's shape wherever it was found, scaled by its correlation: (rows, columns), at least 0.
 
-    A correlation says where the middle of an object is; this says which cells it then covers.
+    A correlation marks the centre of an object. This map marks the cells that the object covers. Where queries
+    overlap, the strongest one counts.
 
     Args:
         found: (n, rows, columns) correlations.
-        weights: (n, kernel, kernel), how much of each cell of a query is its object.
+        weights: (n, kernel, kernel), share of each cell of a query that is its object.
     """
     size, (rows, columns) = weights.shape[1], found.shape[1:]
     before = (size - 1) // 2
@@ -176,7 +179,7 @@ def paint(found: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _unfold(scene: FloatArray, size: int) -> FloatArray:
-    """Every size x size part of a scene, zeros around it, as a column: (channels * size * size, rows * columns)."""
+    """Return every size x size part of a zero-padded scene as a column: (channels * size * size, rows * columns)."""
     before = (size - 1) // 2
     padded = np.pad(scene, ((0, 0), (before, size - 1 - before), (before, size - 1 - before)))
     parts = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
@@ -184,11 +187,11 @@ def _unfold(scene: FloatArray, size: int) -> FloatArray:
 
 
 def heat_maps(representation: FloatArray, query: Query, shape: FinderShape, spec: Preprocess) -> FloatArray:
-    """All heat maps of a query in a scene, on the final map's grid: (maps, rows, columns).
+    """Return all heat maps of a query in a scene, on the grid of the final map: (maps, rows, columns).
 
     Args:
         representation: (channels, rows, columns) of the scene.
-        query: what is searched.
+        query: to search for.
         shape: of the finder.
         spec: of its canvas.
     """
@@ -200,21 +203,21 @@ def heat_maps(representation: FloatArray, query: Query, shape: FinderShape, spec
         scene = np.asarray(pool_matrix(rows, high) @ representation @ pool_matrix(columns, wide).T, np.float32)
         kernels = [query.kernels[q] for q in searched]
         found = correlate(scene, kernels)
-        grown = _on_map(found, shape, spec)
+        grown = _resize_to_map(found, shape, spec)
         by_pair |= {(q, scale): one for q, one in zip(searched, grown, strict=True)}
         if shape.paint:
-            painted.append(_on_map(paint(found, np.stack([k.weights for k in kernels]))[None], shape, spec))
+            painted.append(_resize_to_map(paint(found, np.stack([k.weights for k in kernels]))[None], shape, spec))
     maps = [np.stack([by_pair[pair] for pair in shape.pairs]), *painted]
     if shape.parts:
         flat = representation.reshape(len(representation), -1)
-        likeness = query.parts @ (flat / (np.sqrt((flat**2).sum(axis=0)) + EPSILON))
-        parts = np.stack([likeness.max(axis=0), likeness.mean(axis=0)]).reshape(2, rows, columns)
-        maps.append(_on_map(parts, shape, spec))
+        similarity = query.parts @ (flat / (np.sqrt((flat**2).sum(axis=0)) + EPSILON))
+        parts = np.stack([similarity.max(axis=0), similarity.mean(axis=0)]).reshape(2, rows, columns)
+        maps.append(_resize_to_map(parts, shape, spec))
     return np.concatenate(maps)
 
 
-def _on_map(found: FloatArray, shape: FinderShape, spec: Preprocess) -> FloatArray:
-    """Heat maps (n, rows, columns) on the final map's grid."""
+def _resize_to_map(found: FloatArray, shape: FinderShape, spec: Preprocess) -> FloatArray:
+    """Resize heat maps (n, rows, columns) to the grid of the final map."""
     high, wide = map_size(shape, spec)
-    grown = grow_matrix(found.shape[1], high) @ found @ grow_matrix(found.shape[2], wide).T
+    grown = upsample_matrix(found.shape[1], high) @ found @ upsample_matrix(found.shape[2], wide).T
     return np.asarray(grown, np.float32)

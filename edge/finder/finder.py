@@ -1,7 +1,7 @@
-"""Finds the object of query pictures in a scene, whatever it is: trunk by an engine, correlation in numpy, conversion.
+"""Find the object of query pictures in a scene: trunk on an engine, correlation in numpy, conversion on an engine.
 
-The method is that of US 2018/0260664, in the family of US 10,019,655 (see NOTICE). A device runs it only where a bundle
-brings a finder and it is asked for.
+The method is that of US 2018/0260664, in the family of US 10,019,655 (see NOTICE). A device runs it only if the bundle
+has a finder and the configuration or the command line uses it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import EngineError
-from edge.finder.correlate import Query, heat_maps, query_of
+from edge.finder.correlate import Query, build_query, heat_maps
 from edge.finder.heat_map import FoundBox, connected_parts
 from edge.finder.query import lay_out_query
 from edge.finder.verify import verify_parts
@@ -27,16 +27,16 @@ from edge.types import Engine, FloatArray, Image, Mask
 
 @dataclass(frozen=True, slots=True)
 class SceneFeatures:
-    """A scene as the trunk sees it, to be searched for any number of objects."""
+    """The trunk's outputs for a scene. You can search them for any number of objects."""
 
     representation: FloatArray  # (channels, rows, columns)
-    guide: FloatArray | None  # (channels, rows, columns) of the heat map's grid
+    guide: FloatArray | None  # (channels, rows, columns) on the grid of the heat map
     placed: Placement
     image_rgb: Image
 
 
 class Finder:
-    """Finds objects by pictures of them."""
+    """Finds objects from query pictures of them."""
 
     def __init__(self, model: FinderModel, trunk: Engine, conversion: Engine) -> None:
         self.model = model
@@ -44,7 +44,7 @@ class Finder:
         self._conversion = conversion
 
     def make_query(self, image_rgb: Image, mask: Mask, timings: Timings) -> Query:
-        """What a picture of an object is searched by.
+        """Compute the query for a picture of an object.
 
         Args:
             image_rgb: the picture.
@@ -52,15 +52,15 @@ class Finder:
             timings: of the stages.
 
         Raises:
-            PictureError: the mask is empty, or of another size.
+            PictureError: the mask is empty, or its size is not the picture's.
             EngineError: the trunk failed.
         """
         spec, shape = self.model.preprocess, self.model.shape
         canvas, coverage = lay_out_query(image_rgb, mask, shape, spec)
-        return query_of(self._represent(canvas, timings)[0][0], coverage, shape, spec)
+        return build_query(self._represent(canvas, timings)[0][0], coverage, shape, spec)
 
     def scene_features(self, image_rgb: Image, timings: Timings) -> SceneFeatures:
-        """Look at a scene.
+        """Run the trunk on a scene.
 
         Raises:
             EngineError: the trunk failed.
@@ -70,44 +70,53 @@ class Finder:
         outputs = self._represent(canvas, timings)
         return SceneFeatures(outputs[0][0], outputs[1][0] if self.model.guide else None, placed, image_rgb)
 
-    def heat_map(self, view: SceneFeatures, queries: Sequence[Query], timings: Timings) -> FloatArray:
-        """The heat map of one object in a scene, (rows, columns), about 1 on it: the mean over its pictures.
+    def heat_map(self, features: SceneFeatures, queries: Sequence[Query], timings: Timings) -> FloatArray:
+        """Return the heat map of one object in a scene, (rows, columns), about 1 on the object.
+
+        With several queries, it is the mean of their maps.
 
         Raises:
             EngineError: the conversion failed.
         """
         shape, spec = self.model.shape, self.model.preprocess
         with timings.stage("correlate"):
-            stacks = [heat_maps(view.representation, query, shape, spec) for query in queries]
-            guide = [] if view.guide is None else [view.guide]
+            stacks = [heat_maps(features.representation, query, shape, spec) for query in queries]
+            guide = [] if features.guide is None else [features.guide]
             maps = np.stack([np.concatenate([stack, *guide]) for stack in stacks])
         with timings.stage("convert"):
             return np.asarray(run_checked(self._conversion, maps, [(len(maps), *maps.shape[2:])])[0].mean(axis=0))
 
     def find_boxes(
-        self, view: SceneFeatures, heat: FloatArray, queries: Sequence[Query], timings: Timings, least: float | None = None
+        self,
+        features: SceneFeatures,
+        heat: FloatArray,
+        queries: Sequence[Query],
+        timings: Timings,
+        min_score: float | None = None,
     ) -> list[FoundBox]:
-        """Look again at the parts of a heat map: those that are the object, best first.
+        """Verify the parts of a heat map and return the boxes of the object, best first.
 
         Args:
-            view: of the scene.
-            heat: of these queries in it.
-            queries: pictures of one object.
+            features: of the scene.
+            heat: the heat map of these queries in the scene.
+            queries: of one object.
             timings: of the stages.
-            least: score; None: the model's threshold.
+            min_score: None: the model's threshold.
 
         Raises:
             EngineError: the trunk failed.
         """
-        shape, least = self.model.shape, self.model.score_threshold if least is None else least
-        # no part scores more than its peak
-        parts = connected_parts(heat, view.placed, shape.map_stride, shape.levels, least)
-        looks = [query.verify_kernel for query in queries]
+        shape, min_score = self.model.shape, self.model.score_threshold if min_score is None else min_score
+        # A part never scores more than its peak.
+        parts = connected_parts(heat, features.placed, shape.map_stride, shape.levels, min_score)
+        kernels = [query.verify_kernel for query in queries]
         with timings.stage("look_again"):
-            scored = verify_parts(self._seen, view.image_rgb, parts, looks, shape, self.model.preprocess)
-        return [one for one in scored if one.score >= least]
+            scored = verify_parts(
+                self._represent_canvas, features.image_rgb, parts, kernels, shape, self.model.preprocess
+            )
+        return [one for one in scored if one.score >= min_score]
 
-    def _seen(self, canvas: Image) -> FloatArray:
+    def _represent_canvas(self, canvas: Image) -> FloatArray:
         representation: FloatArray = self._represent(canvas, Timings())[0][0]
         return representation
 
@@ -120,24 +129,26 @@ class Finder:
 def open_finder(
     folder: Path, model: FinderModel, backend: Backend = "auto", threads: int = 1, cache: Path | None = None
 ) -> Finder:
-    """Load the finder of a bundle, in its FP32 form, and try it.
+    """Load the FP32 finder of a bundle and run it once.
 
     Args:
         folder: of the bundle.
         model: of its manifest.
         backend: which library runs it.
-        threads: inside one operator, on a CPU.
-        cache: folder of engines built on this machine; in the bundle when None.
+        threads: per operator, on a CPU.
+        cache: folder for engines built on this machine; None: the bundle's folder.
 
     Raises:
-        EngineError: a network cannot be loaded or run, or answers in other shapes than the manifest says; or the finder
-            is of before the second look.
+        EngineError: a network cannot be loaded or run, or its output shapes differ from the manifest; or the finder was
+            trained before the verification step existed.
     """
     if model.map_threshold is not None:
-        raise EngineError(f"{folder}: found a finder with a map_threshold, expected one trained since there is none")
+        raise EngineError(f"{folder}: the finder has a map_threshold: it is too old to run; train it again")
     backend = choose_backend(backend)
-    form = model.files[choose_target(dict(model.files), model.ship, backend, "fp32")]
-    trunk, conversion = (open_engine(folder / path, backend, threads, cache=cache) for path in (form, model.conversion))
+    trunk_file = model.files[choose_target(dict(model.files), model.ship, backend, "fp32")]
+    trunk, conversion = (
+        open_engine(folder / path, backend, threads, cache=cache) for path in (trunk_file, model.conversion)
+    )
     finder = Finder(model, trunk, conversion)
     grey = np.full((model.preprocess.height, model.preprocess.width, 3), model.preprocess.fill, np.uint8)
     try:

@@ -1,4 +1,4 @@
-"""A heat map as boxes with scores, and as pictures for people."""
+"""Turn a heat map into boxes with scores, and into pictures for display."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from edge.imaging import image
 from edge.inference.preprocess import Placement
 from edge.types import Box, FloatArray, Image
 
-_LEAST_PX = 6  # of the canvas, the shorter side of a box; less is a speck
-_DIM = 0.25  # brightness of what was not found
+_MIN_SIDE_PX = 6  # shorter side of a box, in canvas pixels; smaller parts are noise
+_DIM = 0.25  # brightness factor for pixels outside the found objects
 
 
 @dataclass(frozen=True, slots=True)
 class FoundBox:
-    """One place where the object of a query is."""
+    """One box in which the object of a query was found."""
 
     box_px: Box  # in the source picture
     score: float  # 0..1
-    level: float  # from which on a pixel of the heat map within is the object's
+    level: float  # heat map pixels in the box at or above it belong to the object
 
 
 def connected_parts(
-    heat: FloatArray, placed: Placement, stride: int, levels: Sequence[float], least_peak: float = 0.0
+    heat: FloatArray, placed: Placement, stride: int, levels: Sequence[float], min_peak: float = 0.0
 ) -> list[FoundBox]:
-    """Every part of a heat map that is connected at one of some levels, hottest first; its peak is its score.
+    """Return the connected parts of a heat map at several thresholds, hottest first; a part's score is its peak.
 
-    Two objects that touch are one part at a low level and two at a higher one, at which a faint object is none.
+    Two objects that touch are one part at a low level and two at a higher one; a faint object shows at low levels only.
 
     Args:
         heat: (rows, columns), about 1 on the object.
         placed: where the source picture lies on the canvas.
         stride: canvas pixels per cell.
-        levels: of a pixel.
-        least_peak: of a part.
+        levels: thresholds for a pixel.
+        min_peak: parts with a lower peak are dropped.
     """
     fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
     found: dict[Box, FoundBox] = {}
     for level in levels:
         labels, boxes = image.components((fine >= level).astype(np.uint8))
         for number, (x0, y0, x1, y1) in enumerate(boxes, start=1):
-            if min(x1 - x0, y1 - y0) < _LEAST_PX:
+            if min(x1 - x0, y1 - y0) < _MIN_SIDE_PX:
                 continue
             part = np.s_[int(y0) : int(y1), int(x0) : int(x1)]
             peak = min(1.0, float(fine[part][labels[part] == number].max()))
             box_px = placed.to_source((x0, y0, x1, y1))
-            if peak >= least_peak and box_px[2] > box_px[0] and box_px[3] > box_px[1]:
+            if peak >= min_peak and box_px[2] > box_px[0] and box_px[3] > box_px[1]:
                 found.setdefault(box_px, FoundBox(box_px, peak, level))
     return sorted(found.values(), key=lambda one: -one.score)
 
 
 def resize_to_source(heat: FloatArray, placed: Placement, stride: int) -> FloatArray:
-    """A heat map on the source picture's pixels: (source height, source width)."""
+    """Resize a heat map to the source picture: (source height, source width)."""
     fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
     rows = max(1, min(fine.shape[0], round(placed.source_height * placed.scale_y)))
     columns = max(1, min(fine.shape[1], round(placed.source_width * placed.scale_x)))
@@ -62,18 +62,18 @@ def resize_to_source(heat: FloatArray, placed: Placement, stride: int) -> FloatA
 
 
 def colour_heat_map(heat: FloatArray) -> Image:
-    """Black over red and yellow to white: (h, w, 3) RGB."""
+    """Colour a heat map from black over red and yellow to white: (h, w, 3) RGB."""
     level = heat.clip(0, 1)[..., None] * 3 - np.arange(3, dtype=np.float32)
     return np.asarray((level.clip(0, 1) * 255).round(), np.uint8)
 
 
 def highlight(image_rgb: Image, heat: FloatArray, found: Sequence[FoundBox]) -> Image:
-    """The picture with only what was found lit, the rest dimmed.
+    """Return the picture with everything but the found objects dimmed.
 
     Args:
         image_rgb: (h, w, 3).
-        heat: (h, w), on the picture's pixels.
-        found: what.
+        heat: (h, w), at the picture's size.
+        found: the boxes.
     """
     share = np.full((*heat.shape, 1), _DIM, np.float32)
     for one in found:

@@ -1,4 +1,4 @@
-"""Objects cut out and laid on a finder's canvas: a query at all its sizes, or parts of a scene at one."""
+"""Lay objects out on the finder's canvas: a query at all its sizes, or parts of a scene at one size."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import PictureError
-from edge.finder.correlate import CanvasSquare, query_places
+from edge.finder.correlate import CanvasSquare, query_positions
 from edge.finder_shape import FinderShape
 from edge.imaging import image
 from edge.manifest import Preprocess
 from edge.types import Box, FloatArray, Image, Mask
 
 
-def mask_of(image_rgb: Image, box_px: Box | None = None) -> Mask:
-    """What of a query picture is the object: (h, w), 0 or 1.
+def object_mask(image_rgb: Image, box_px: Box | None = None) -> Mask:
+    """Return the mask of the object in a query picture: (h, w), 0 or 1.
 
     Args:
         image_rgb: the picture.
-        box_px: of the object; None: what stands out of a plain ground, or the whole picture where it has none.
+        box_px: of the object; None: whatever stands out from a plain background, or else the whole picture.
 
     Raises:
-        PictureError: the box leaves nothing of the picture.
+        PictureError: the box lies outside the picture.
     """
     height, width = image_rgb.shape[:2]
     if box_px is None:
@@ -33,12 +33,12 @@ def mask_of(image_rgb: Image, box_px: Box | None = None) -> Mask:
     mask = np.zeros((height, width), np.uint8)
     mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] = 1
     if not mask.any():
-        raise PictureError("empty", f"query: found box {list(box_px)}, expected one in a picture of {width}x{height}")
+        raise PictureError("empty", f"query: box {list(box_px)} lies outside the picture of {width}x{height}")
     return mask
 
 
 def lay_out_query(image_rgb: Image, mask: Mask, shape: FinderShape, spec: Preprocess) -> tuple[Image, FloatArray]:
-    """Lay a query out at all sizes of the finder, its surroundings painted grey.
+    """Lay a query out at all sizes of the finder, with grey around the object.
 
     Args:
         image_rgb: (h, w, 3) RGB.
@@ -47,50 +47,52 @@ def lay_out_query(image_rgb: Image, mask: Mask, shape: FinderShape, spec: Prepro
         spec: of its canvas.
 
     Returns:
-        the canvas (height, width, 3) in the spec's colour order, and the object's share of each cell
+        The canvas (height, width, 3) in the spec's colour order, and the object's share of each cell
         (height / stride, width / stride).
 
     Raises:
-        PictureError: the mask is empty, or of another size than the picture.
+        PictureError: the mask is empty, or its size is not the picture's.
     """
     if mask.shape != image_rgb.shape[:2] or not mask.any():
         raise PictureError(
-            "empty", f"query: found a mask {mask.shape} of {int(mask.sum())} pixels, expected one of the picture's size"
+            "empty",
+            f"query: the mask {mask.shape} has {int(mask.sum())} pixels set; give a mask of the picture's size that "
+            "covers the object",
         )
     y, x = np.nonzero(mask)
     cut = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
     picture, alpha = image_rgb[cut], mask[cut] * np.uint8(255)
-    places = [(*at, px) for at, px in zip(query_places(shape, spec), shape.query_px, strict=True)]
-    return _laid([(picture, alpha, place) for place in places], shape.stride, spec)
+    places = [(*at, px) for at, px in zip(query_positions(shape, spec), shape.query_px, strict=True)]
+    return _draw_canvas([(picture, alpha, place) for place in places], shape.stride, spec)
 
 
 def lay_out_parts(
     image_rgb: Image, boxes_px: Sequence[Box], places: Sequence[CanvasSquare], shape: FinderShape, spec: Preprocess
 ) -> tuple[Image, FloatArray]:
-    """Lay parts of a picture side by side, one in each place; as `lay_out_query`, with their surroundings as they are.
+    """Lay parts of a picture side by side, one in each square. Unlike `lay_out_query`, this keeps their surroundings.
 
     Args:
         image_rgb: (h, w, 3) RGB.
         boxes_px: of the parts, within the picture.
-        places: at least as many.
+        places: the squares; at least one for each part.
         shape: of the finder.
         spec: of its canvas.
     """
-    laid = []
+    cutouts = []
     for box_px, place in zip(boxes_px, places, strict=False):
-        (x0, y0), (x1, y1) = np.floor(box_px[:2]).astype(int), np.ceil(box_px[2:]).astype(int)  # a sliver is a pixel
+        (x0, y0), (x1, y1) = np.floor(box_px[:2]).astype(int), np.ceil(box_px[2:]).astype(int)  # at least one pixel
         part = np.ascontiguousarray(image_rgb[y0:y1, x0:x1])
-        laid.append((part, np.full(part.shape[:2], 255, np.uint8), place))
-    return _laid(laid, shape.stride, spec)
+        cutouts.append((part, np.full(part.shape[:2], 255, np.uint8), place))
+    return _draw_canvas(cutouts, shape.stride, spec)
 
 
-def _laid(
-    cut: Sequence[tuple[Image, NDArray[np.uint8], CanvasSquare]], stride: int, spec: Preprocess
+def _draw_canvas(
+    cutouts: Sequence[tuple[Image, NDArray[np.uint8], CanvasSquare]], stride: int, spec: Preprocess
 ) -> tuple[Image, FloatArray]:
-    """Pictures with their alpha, each as large as fits its place: the canvas, and their share of each cell."""
+    """Draw pictures with their alpha, each scaled to fit its square; return the canvas and their share of each cell."""
     canvas = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)
     covered = np.zeros((spec.height, spec.width), np.uint8)
-    for picture, alpha, (x_px, y_px, px) in cut:
+    for picture, alpha, (x_px, y_px, px) in cutouts:
         scale = px / max(alpha.shape)
         wide, high = (max(1, round(side * scale)) for side in alpha.shape[::-1])
         small, soft = image.resize(picture, wide, high, "area"), image.resize(alpha, wide, high, "area")

@@ -1,9 +1,9 @@
-"""Taught things that the detector misses are looked for: now and then, a few at a time.
+"""Search camera frames for taught items that the detector misses: at intervals, a few items at a time.
 
 Rules:
-1. A camera's frame is searched at most every `every_s`, for at most `items` things; the rest take their turn.
-2. What was found last time is looked for first: a track must not end for want of a look.
-3. What the detector has found already is not proposed again.
+1. A camera's frames are searched at most every `every_s`, for at most `items` items. The items take turns.
+2. Items found last time are searched first, so that their tracks do not end.
+3. Boxes that the detector found already are not proposed again.
 """
 
 from __future__ import annotations
@@ -16,70 +16,87 @@ import numpy as np
 from edge.config.schema import SeekConfig
 from edge.finder.correlate import Query
 from edge.finder.finder import Finder
+from edge.finder.query import object_mask
 from edge.inference.postprocess import iou_matrix, non_maximum_suppression
 from edge.telemetry.timing import Timings
-from edge.types import Detection, Image
+from edge.types import Box, Detection, Image
 
-_SAME = 0.4  # IoU from which two boxes are of one object
+_SAME_OBJECT_IOU = 0.4  # from here on two boxes are one object
 
 
 @dataclass(frozen=True, slots=True)
 class TaughtQuery:
-    """A thing to look for."""
+    """The queries of one taught item."""
 
     item_id: str
-    queries: tuple[Query, ...]  # of some of its pictures
+    queries: tuple[Query, ...]  # from some of its pictures
+
+
+def make_taught_query(finder: Finder, item_id: str, pictures: Sequence[tuple[Image, Box | None]]) -> TaughtQuery:
+    """Compute the queries of a taught item.
+
+    Args:
+        finder: of the loaded bundle.
+        item_id: of the item.
+        pictures: each with the box of the object; None: see `edge.finder.query.object_mask`.
+
+    Raises:
+        PictureError: a box lies outside its picture.
+        EngineError: the trunk failed.
+    """
+    masked = ((picture, object_mask(picture, box)) for picture, box in pictures)
+    return TaughtQuery(item_id, tuple(finder.make_query(picture, mask, Timings()) for picture, mask in masked))
 
 
 class TaughtSearch:
-    """Whose turn it is, camera by camera."""
+    """Searches frames for taught items in turn, for each camera separately."""
 
     def __init__(self, config: SeekConfig) -> None:
         self._config = config
         self._searched_s: dict[str, float] = {}  # by camera
-        self._turn: dict[str, list[str]] = {}  # by camera, item ids in the order in which they are next
+        self._turn: dict[str, list[str]] = {}  # by camera, item ids in the order of their turns
 
     def is_due(self, camera: str, now_s: float) -> bool:
-        """Whether a frame of a camera is to be searched."""
+        """Whether the next frame of a camera must be searched."""
         elapsed_s = now_s - self._searched_s.get(camera, float("-inf"))
-        return elapsed_s < 0 or elapsed_s >= self._config.every_s - 1e-6  # negative: a recording began anew
+        return elapsed_s < 0 or elapsed_s >= self._config.every_s - 1e-6  # negative: a recording restarted
 
     def search(
-        self, finder: Finder, sought: Sequence[TaughtQuery], camera: str, image_rgb: Image, now_s: float
+        self, finder: Finder, queries: Sequence[TaughtQuery], camera: str, image_rgb: Image, now_s: float
     ) -> list[Detection]:
-        """Search one frame for the things whose turn it is.
+        """Search one frame for the items whose turn it is.
 
         Raises:
             EngineError: a network failed.
         """
         self._searched_s[camera] = now_s
-        by_id = {one.item_id: one for one in sought}
+        by_id = {one.item_id: one for one in queries}
         known = [item for item in self._turn.get(camera, []) if item in by_id]
         order = known + [item for item in by_id if item not in known]
         now, later = order[: self._config.items], order[self._config.items :]
-        view = finder.scene_features(image_rgb, Timings())
-        found: list[Detection] = []
-        seen: list[str] = []
+        features = finder.scene_features(image_rgb, Timings())
+        detections: list[Detection] = []
+        found: list[str] = []
         for item in now:
-            queries = by_id[item].queries
-            boxes = finder.find_boxes(view, finder.heat_map(view, queries, Timings()), queries, Timings())
-            found += [Detection(one.box_px, one.score, "object") for one in boxes]
-            seen += [item] if boxes else []
-        unseen = [item for item in now if item not in seen]
-        # one place is kept for those that wait, however many are in view
-        kept = seen[: max(1, self._config.items - 1)]
-        self._turn[camera] = [*kept, *later, *unseen, *seen[len(kept) :]]
-        return found
+            kernels = by_id[item].queries
+            boxes = finder.find_boxes(features, finder.heat_map(features, kernels, Timings()), kernels, Timings())
+            detections += [Detection(one.box_px, one.score, "object") for one in boxes]
+            found += [item] if boxes else []
+        missed = [item for item in now if item not in found]
+        # One turn is reserved for waiting items, however many items are in view.
+        kept = found[: max(1, self._config.items - 1)]
+        self._turn[camera] = [*kept, *later, *missed, *found[len(kept) :]]
+        return detections
 
 
-def new_proposals(sought: list[Detection], detected: Sequence[Detection]) -> list[Detection]:
-    """The proposals that neither the detector nor a better proposal has a box for."""
-    if not sought:
+def new_proposals(proposals: list[Detection], detected: Sequence[Detection]) -> list[Detection]:
+    """Return the proposals that overlap neither a detection nor a better proposal."""
+    if not proposals:
         return []
-    boxes = np.asarray([one.box_px for one in sought], np.float32)
-    scores = np.asarray([one.score for one in sought], np.float32)
-    kept = [int(i) for i in non_maximum_suppression(boxes, scores, _SAME)]
+    boxes = np.asarray([one.box_px for one in proposals], np.float32)
+    scores = np.asarray([one.score for one in proposals], np.float32)
+    kept = [int(i) for i in non_maximum_suppression(boxes, scores, _SAME_OBJECT_IOU)]
     if detected:
         overlap = iou_matrix(boxes, np.asarray([one.box_px for one in detected], np.float32)).max(axis=1)
-        kept = [i for i in kept if overlap[i] < _SAME]
-    return [sought[i] for i in kept]
+        kept = [i for i in kept if overlap[i] < _SAME_OBJECT_IOU]
+    return [proposals[i] for i in kept]

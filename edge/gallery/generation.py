@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.durable import mismatch, write_durably
-from edge.errors import GalleryError, first_fault
+from edge.durable import file_mismatch, write_durably
+from edge.errors import GalleryError, first_validation_error
 from edge.gallery.store import NAME, SCHEMA, CategoryEntry, describe_store, store_name
 
 INDEX_NAME = "gallery.json"
@@ -91,11 +91,11 @@ def read_gallery(folder: Path, *, verify: bool = True) -> Gallery:
     except OSError as error:
         raise GalleryError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise GalleryError(f"{path}: {first_fault(error)}") from error
+        raise GalleryError(f"{path}: {first_validation_error(error)}") from error
     if (found := generation_id(index.categories)) != index.generation:
         raise GalleryError(f"{path}: altered: found contents of generation {found}, expected {index.generation}")
     gallery = Gallery(folder, index.generation, index.created_at, index.categories)
     for category, entry in gallery.categories.items():
-        if verify and (wrong := mismatch(gallery.path(category), entry.size, entry.sha256)):
+        if verify and (wrong := file_mismatch(gallery.path(category), entry.size, entry.sha256)):
             raise GalleryError(wrong)
     return gallery

@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge.errors import EngineError
 from edge.manifest import Target
+from edge.process import INSTALL_COMMANDS
 from edge.types import Engine
 
 Precision = Literal["shipped", "int8", "fp32"]
@@ -33,7 +34,7 @@ def choose_backend(asked: Backend) -> Backend:
         return "onnxruntime"
     module = {"onnxruntime-cuda": "onnxruntime"}.get(asked, asked)
     if importlib.util.find_spec(module) is None:
-        raise EngineError(f"engine {asked}: found no package {module!r}, expected it installed (extra {asked!r})")
+        raise EngineError(f"engine {asked}: package {module!r} is not installed; run: {INSTALL_COMMANDS[asked]}")
     return asked
 
 

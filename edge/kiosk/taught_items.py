@@ -20,10 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge.errors import FinesightError, TaughtItemsError
-from edge.finder.correlate import Query
-from edge.finder.finder import Finder
-from edge.finder.query import mask_of
-from edge.finder.taught_search import TaughtQuery
+from edge.finder.taught_search import TaughtQuery, make_taught_query
 from edge.gallery.rerank import GallerySilhouettes, silhouettes_for
 from edge.gallery.search import ExactIndex
 from edge.gallery.store import NEGATIVE, CategoryItems, quantise
@@ -176,7 +173,7 @@ class TaughtItems:
         for number in range(max(0, item.looks - self._seek_looks), item.looks):
             picture = image.decode_image(self._store.look(item, number), f"{item.item_id} look {number}")
             box = _middle_box(models, picture)
-            queries.append(finder.make_query(picture, mask_of(picture, box), Timings()))
+            queries.append(finder.make_query(picture, object_mask(picture, box), Timings()))
         return tuple(queries)
 
     def _why_retired(self, item: TaughtItem, embedded: Embedded, base: LoadedModels) -> str | None:

@@ -170,7 +170,7 @@ _MAX_EVENTS = 4096  # waiting for their acknowledgement; after a long outage onl
 
 
 class PublishLatency:
-    """Measures the time from capture to the broker's acknowledgement; called from the frame loop and the publisher thread."""
+    """Measures the time from capture to the broker's acknowledgement; thread-safe."""
 
     def __init__(self, timer: StageTimer, clock_ns: Callable[[], int]) -> None:
         self._timer, self._clock_ns = timer, clock_ns

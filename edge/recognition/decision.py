@@ -1,4 +1,4 @@
-"""Open-set decision: which item, or why not. Thresholds are fitted when a bundle is packed; here they are applied."""
+"""Open-set decision: which item, or why none. The thresholds come from the bundle, where they were fitted."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from edge.manifest import OpenSet
 from edge.types import Category, Decision, Hit, Match, Reason
 
 TOP = 5  # alternatives an event carries
-SEARCH_DEPTH = 2 * TOP  # items asked for, some of which may be negative
-SEARCHED = 3  # categories at most
-SEARCHED_RATIO = 0.05  # a category this likely, relative to the best, is searched too
-# The same where the vector is there already, for a category that shares its embedder with one that is searched.
+SEARCH_DEPTH = 2 * TOP  # nearest items to find, some of which may be negative
+MAX_SEARCHED = 3  # categories
+MIN_SEARCHED_RATIO = 0.05  # of the best category's probability: less likely ones are not searched
+# The same for a category whose embedder runs anyway, for another category that is searched.
 SEARCHED_BESIDE = 5
 SEARCHED_BESIDE_RATIO = 0.01
-CONFIRMABLE = 0.5  # of the threshold: a category less likely than that is not searched for a match to confirm it
+MIN_CONFIRMABLE = 0.5  # of the threshold: a match cannot confirm a category less likely than that
 
 
 def categories_to_search(
     categories: list[Category], threshold: float, embedder_for: Mapping[str, Hashable]
 ) -> list[Category]:
-    """The categories whose galleries are worth a search, best first: none when even the best is too unlikely.
+    """Return the categories to search, best first; none when even the best is too unlikely.
 
     Args:
         categories: best first.
         threshold: probability below which the category is unknown unless a match confirms it.
-        embedder_for: what embeds for each category.
+        embedder_for: the embedder of each category.
     """
-    if not categories or categories[0].score < CONFIRMABLE * threshold:
+    if not categories or categories[0].score < MIN_CONFIRMABLE * threshold:
         return []
     best = categories[0].score
-    searched = [c for c in categories[:SEARCHED] if c.score >= SEARCHED_RATIO * best]
-    asked = {embedder_for[c.name] for c in searched if c.name in embedder_for}
+    searched = [c for c in categories[:MAX_SEARCHED] if c.score >= MIN_SEARCHED_RATIO * best]
+    embedders = {embedder_for[c.name] for c in searched if c.name in embedder_for}
     beside = [
         c
         for c in categories[len(searched) : SEARCHED_BESIDE]
-        if c.score >= SEARCHED_BESIDE_RATIO * best and embedder_for.get(c.name) in asked
+        if c.score >= SEARCHED_BESIDE_RATIO * best and embedder_for.get(c.name) in embedders
     ]
     return searched + beside
 
 
 def probability_of(score: float, open_set: OpenSet) -> float:
-    """Calibrated probability that a nearest item at this cosine similarity is right."""
+    """Return the calibrated probability that a nearest item at this cosine similarity is right."""
     # a slope fitted to well separated scores can be in the thousands: exp overflows at 710
     return 1.0 / (1.0 + math.exp(min(-open_set.slope * (score - open_set.midpoint), 700.0)))
 
@@ -50,15 +50,15 @@ def probability_of(score: float, open_set: OpenSet) -> float:
 def decide(
     categories: list[Category], hits: dict[str, list[Hit]], open_sets: dict[str, OpenSet], threshold: float = 0.0
 ) -> Decision:
-    """Choose the identity of one object.
+    """Decide the identity of one object.
 
-    A match beats none; then the probability of the category times the odds of its nearest item decides. A negative
-    exemplar competes like an item, and where it wins or draws nothing is named.
+    A category with a match goes before one without; then the probability of the category times the odds of its nearest
+    item decides. A negative exemplar competes like an item; where it wins or draws, the object is unknown.
 
     Args:
-        categories: what was searched, best first; empty when no category was likely enough.
-        hits: nearest items by category; a category that is missing has no gallery.
-        open_sets: thresholds by category; a category that is missing uses the defaults.
+        categories: searched ones, best first; empty when none was likely enough.
+        hits: nearest items by category; a missing category has no gallery.
+        open_sets: thresholds by category; a missing category uses the defaults.
         threshold: probability below which a category is unknown unless a match confirms it.
     """
     if not categories:
@@ -66,27 +66,27 @@ def decide(
     ranked = {name: sorted(found, key=lambda hit: (-hit.score, not hit.negative)) for name, found in hits.items()}
     rules = {c.name: open_sets.get(c.name, OpenSet()) for c in categories}
     odds = {c.name: _log_odds(ranked[c.name][0], rules[c.name]) for c in categories if ranked.get(c.name)}
-    at_worst = min(odds.values(), default=0.0)  # a category without a gallery is neither favoured nor held back
-    judged = {c.name: _judge(c, ranked.get(c.name, []), rules[c.name]) for c in categories}
-    claiming = {n for n, told in judged.items() if told.match or _is_vetoed(ranked.get(n, []), rules[n])}
+    lowest = min(odds.values(), default=0.0)  # for a category without a gallery
+    decisions = {c.name: _judge(c, ranked.get(c.name, []), rules[c.name]) for c in categories}
+    deciding = {n for n, decision in decisions.items() if decision.match or _is_vetoed(ranked.get(n, []), rules[n])}
 
     def weight(category: Category) -> tuple[bool, float]:
-        likely = math.log(max(category.score, 1e-9))
-        return category.name in claiming, likely + odds.get(category.name, at_worst)
+        log_probability = math.log(max(category.score, 1e-9))
+        return category.name in deciding, log_probability + odds.get(category.name, lowest)
 
-    chosen = judged[max(categories, key=weight).name]
-    if not claiming and categories[0].score < threshold:
+    chosen = decisions[max(categories, key=weight).name]
+    if not deciding and categories[0].score < threshold:
         return Decision(None, None, "unknown_category", chosen.top)
     return chosen
 
 
 def _is_vetoed(hits: list[Hit], open_set: OpenSet) -> bool:
-    """Whether the nearest is near enough, and not to be named."""
+    """Return whether the nearest hit is a negative exemplar above the threshold."""
     return bool(hits) and hits[0].negative and hits[0].score >= open_set.threshold
 
 
 def _log_odds(nearest: Hit, open_set: OpenSet) -> float:
-    """Logarithm of the odds that the nearest item is right."""
+    """Return the logarithm of the odds that the nearest item is right."""
     return open_set.slope * (nearest.score - open_set.midpoint)
 
 

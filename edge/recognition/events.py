@@ -1,11 +1,11 @@
-"""What is told of a track: its news, its changes and its end, each as an event.
+"""The events of a track: new, update and end.
 
 Rules:
-1. Doubt does not take an identity back: an object that is half covered or leaves looks like nothing known, and is what
-   it was. Only another identity replaces one.
-2. The end comes last, after the news of a track that left before it was announced.
-3. A box of a few frames that was taken for nothing known is a flicker of the detector, and not told. What a kiosk was
-   shown is answered, however short.
+1. A published identity is replaced only by another identity. An object that is half covered or leaves looks unknown,
+   but is still what it was.
+2. The end comes last, after the new event of a track that left before that was published.
+3. An unknown box of a few frames is a false detection and is not published. The object in front of a kiosk is always
+   published, however short.
 """
 
 from __future__ import annotations
@@ -14,99 +14,109 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
+from edge.recognition.camera_tracks import TrackState
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.reidentify import DepartedObject
-from edge.recognition.scene import TrackState
-from edge.recognition.track_evidence import EmbedPolicy, TrackFeatures
+from edge.recognition.scheduler import EmbedPolicy
+from edge.recognition.track_features import TrackFeatures
 from edge.types import Counts, Decision, Event, EventType
 
 
 class EventBuilder:
-    """Makes the events of all cameras."""
+    """Builds the events of all cameras."""
 
     def __init__(self, policy: EmbedPolicy, counts: Counts, clock_ns: Callable[[], int]) -> None:
         self._policy, self._counts, self._clock_ns = policy, counts, clock_ns
 
-    def update(self, track_id: int, record: TrackState, models: LoadedModels, stages_ms: dict[str, float]) -> Event | None:
-        """The event that this frame's decision on a track is worth, if any."""
-        evidence = record.evidence
-        if evidence is None or evidence.decision is None or not record.stay.watched:
+    def update(
+        self, track_id: int, state: TrackState, models: LoadedModels, stages_ms: dict[str, float]
+    ) -> Event | None:
+        """Return the new or update event of a track in this frame; None if nothing changed.
+
+        Args:
+            track_id: of the track.
+            state: of the track; what is published is noted in it.
+            models: the active bundle and gallery.
+            stages_ms: time that each stage of this frame took.
+        """
+        features = state.features
+        if features is None or features.decision is None or not state.zone_state.is_monitored:
             return None
-        kind = _change(evidence, evidence.decision) if self._policy.may_announce(evidence) else None
-        if evidence.announced is None:
+        kind = _publish(features, features.decision) if self._policy.may_publish(features) else None
+        if features.published is None:
             return None
-        if kind is None and record.told_zones != record.stay.stayed:
+        if kind is None and state.published_zones != state.zone_state.zones:
             kind = "update"
         if kind is None:
             return None
-        event = _event(kind, track_id, record, evidence.announced, models)
+        event = _event(kind, track_id, state, features.published, models)
         latency_ms = {stage: round(ms, 3) for stage, ms in stages_ms.items()}
         latency_ms["capture_to_decision"] = round((self._clock_ns() - event.captured_ns) / 1e6, 3)
         return replace(event, latency_ms=latency_ms)
 
-    def end(self, track_id: int, record: TrackState, models: LoadedModels, *, boxed: bool) -> list[Event]:
-        """The events of a track that has left, its end last; none of one that is passed over, which is counted.
+    def end(self, track_id: int, state: TrackState, models: LoadedModels, *, detected: bool) -> list[Event]:
+        """Return the last events of a track that has left, its end last; a track without any is counted.
 
         Args:
             track_id: of the track.
-            record: what is known of it.
+            state: of the track.
             models: the active bundle and gallery.
-            boxed: a detector found it, and may have erred.
+            detected: a detector found it, and may have erred.
         """
-        evidence, camera = record.evidence, record.moment.camera
-        if evidence is None or evidence.decision is None:
-            reason = "not_looked_at" if record.stay.watched else "outside_zones"
+        features, camera = state.features, state.observation.camera
+        if features is None or features.decision is None:
+            reason = "not_looked_at" if state.zone_state.is_monitored else "outside_zones"
             self._counts.add("tracks_unannounced", camera=camera, reason=reason)
             return []
-        told = evidence.announced is not None or evidence.decision.match is not None
-        if not told and boxed and not self._policy.may_announce(evidence):
+        is_known = features.published is not None or features.decision.match is not None
+        if not is_known and detected and not self._policy.may_publish(features):
             self._counts.add("tracks_unannounced", camera=camera, reason="too_brief")
             return []
-        kind = _change(evidence, evidence.decision)
-        known = evidence.announced or evidence.decision
+        kind = _publish(features, features.decision)
+        decision = features.published or features.decision
         kinds: list[EventType] = [kind, "end"] if kind else ["end"]
-        # told long after the last frame: no latency to speak of
-        return [_event(kind, track_id, record, known, models) for kind in kinds]
+        # an end is published long after the last frame: it has no latency
+        return [_event(kind, track_id, state, decision, models) for kind in kinds]
 
 
-def historical_event(memory: DepartedObject, models: LoadedModels) -> Event:
-    """The event of an object that has left and is now told to be something else."""
-    event = _event("update", memory.track_id, memory.record, memory.told, models)
+def historical_event(departed: DepartedObject, models: LoadedModels) -> Event:
+    """Return the update event of an object that has left and now has another identity."""
+    event = _event("update", departed.track_id, departed.state, departed.decision, models)
     return replace(event, historical=True)
 
 
-def _change(evidence: TrackFeatures, decision: Decision) -> EventType | None:
-    """Take a decision as what is told, where it differs; what kind of event that is."""
-    told = evidence.announced
-    if told is not None and _same_answer(told, decision):
+def _publish(features: TrackFeatures, decision: Decision) -> EventType | None:
+    """Note a decision as published if it differs from the published one; return the type of its event."""
+    published = features.published
+    if published is not None and _is_same(published, decision):
         return None
-    evidence.announced = decision
-    return "new" if told is None else "update"
+    features.published = decision
+    return "new" if published is None else "update"
 
 
-def _same_answer(told: Decision, new: Decision) -> bool:
-    """Whether a subscriber who was told the one need not hear the other."""
+def _is_same(published: Decision, new: Decision) -> bool:
+    """Return whether a subscriber that has the published decision does not need the new one."""
     if new.match is None:
-        return told.match is not None or told.reason == new.reason
-    return told.match is not None and told.match.item_id == new.match.item_id
+        return published.match is not None or published.reason == new.reason
+    return published.match is not None and published.match.item_id == new.match.item_id
 
 
-def _event(kind: EventType, track_id: int, record: TrackState, decision: Decision, models: LoadedModels) -> Event:
-    moment = record.moment
-    record.told_zones = record.stay.stayed
+def _event(kind: EventType, track_id: int, state: TrackState, decision: Decision, models: LoadedModels) -> Event:
+    observation = state.observation
+    state.published_zones = state.zone_state.zones
     return Event(
         event_id=secrets.token_hex(12),
         type=kind,
-        camera=moment.camera,
+        camera=observation.camera,
         track_id=track_id,
-        captured_at=moment.captured_at,
-        captured_ns=moment.captured_ns,
-        time_source=moment.time_source,
-        pts_s=moment.pts_s,
-        box_rel=moment.box_rel,
+        captured_at=observation.captured_at,
+        captured_ns=observation.captured_ns,
+        time_source=observation.time_source,
+        pts_s=observation.pts_s,
+        box_rel=observation.box_rel,
         decision=decision,
         bundle=models.bundle_id,
         gallery=models.gallery_id,
-        zones=record.stay.stayed,
-        crossings=record.stay.crossings,
+        zones=state.zone_state.zones,
+        crossings=state.zone_state.crossings,
     )

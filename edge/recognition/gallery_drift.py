@@ -1,7 +1,7 @@
-"""Whether the gallery still fits what the cameras see: its age, and how the surety of answers drifts.
+"""Whether the gallery still fits what the cameras see: its age, and how the confidence of decisions drifts.
 
-A stale gallery is confidently wrong before anybody notices. So the top answers' probabilities of the latest objects are
-compared with those of the first objects that were seen with this gallery, which are kept on the disk.
+A stale gallery gives confident wrong answers before anybody notices. So the probabilities of the latest objects' nearest
+items are compared with those of the first objects that were seen with this gallery, which are kept on the disk.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ _BINS = 10
 
 
 class GalleryDrift:
-    """The first and the latest answers by one pair of bundle and gallery; only the frame loop calls `note`."""
+    """Compares the first and the latest decisions by one bundle and gallery; only the frame loop calls `add`."""
 
     def __init__(self, path: Path) -> None:
-        """Begin empty.
+        """Start without decisions.
 
         Args:
-            path: where the first answers are kept over restarts.
+            path: file that keeps the first decisions over restarts.
         """
         self._path = path
-        self._pair = ""
-        self._first: list[int] = []  # bins
+        self._pair = ""  # bundle and gallery
+        self._first: list[int] = []  # histogram bins
         self._latest: deque[int] = deque(maxlen=WINDOW)
 
-    def note(self, decision: Decision, models: LoadedModels) -> None:
-        """Take in what one object was told to be at last; what was never compared with anything says nothing."""
+    def add(self, decision: Decision, models: LoadedModels) -> None:
+        """Add the last decision on one object; one without a nearest item is ignored."""
         if decision.category is None or not decision.top:
             return
         pair = f"{models.bundle_id} {models.gallery_id}"
         if pair != self._pair:
-            self._pair, self._first, self._latest = pair, self._kept(pair), deque(maxlen=WINDOW)
+            self._pair, self._first, self._latest = pair, self._load(pair), deque(maxlen=WINDOW)
         rule = models.open_sets.get(decision.category.name, OpenSet())
         place = min(int(probability_of(decision.top[0].score, rule) * _BINS), _BINS - 1)
         if len(self._first) < WINDOW:
             self._first.append(place)
             if len(self._first) == WINDOW:
-                self._keep()
+                self._save()
         else:
             self._latest.append(place)
 
@@ -62,23 +62,23 @@ class GalleryDrift:
             return None
         return max(abs(_below(self._first, edge) - _below(latest, edge)) for edge in range(1, _BINS))
 
-    def _kept(self, pair: str) -> list[int]:
+    def _load(self, pair: str) -> list[int]:
         try:
             kept = json.loads(self._path.read_text(encoding="ascii"))
             first = [int(place) for place in kept["first"]]
         except (OSError, ValueError, KeyError, TypeError):
-            return []  # none yet, or damaged: it begins anew
+            return []  # none yet, or damaged: start again
         return first if kept.get("pair") == pair and len(first) == WINDOW else []
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         try:
             write_durably(self._path, json.dumps({"pair": self._pair, "first": self._first}).encode("ascii"))
         except OSError as error:
-            log.warning("%s: the first answers are not kept over a restart: %s", self._path, error.strerror)
+            log.warning("%s: cannot keep the first decisions over a restart: %s", self._path, error.strerror)
 
 
 def age_s(created_at: str | None, now: float) -> float | None:
-    """Seconds since a gallery was made; None where nobody knows.
+    """Return the seconds since a gallery was created; None if unknown.
 
     Args:
         created_at: ISO 8601.
@@ -87,29 +87,29 @@ def age_s(created_at: str | None, now: float) -> float | None:
     if created_at is None:
         return None
     try:
-        made = datetime.fromisoformat(created_at.replace("Z", "+00:00"))
+        created = datetime.fromisoformat(created_at.replace("Z", "+00:00"))
     except ValueError:
         return None
-    return max(0.0, now - made.timestamp()) if made.tzinfo else None
+    return max(0.0, now - created.timestamp()) if created.tzinfo else None
 
 
 def staleness(
-    gallery_age_s: float | None, drift: float | None, most_days: float | None, most_drift: float | None
+    gallery_age_s: float | None, drift: float | None, max_days: float | None, max_drift: float | None
 ) -> tuple[str, ...]:
-    """Why a gallery is to be renewed, for people; nothing while it is fine.
+    """Return why a gallery needs an update, for people; nothing while it is fresh.
 
     Args:
         gallery_age_s: of the gallery.
-        drift: of the answers, 0..1.
-        most_days: age that is fine; None: any.
-        most_drift: that is fine; None: any.
+        drift: of the confidence, 0..1.
+        max_days: age up to which it is fresh; None: any.
+        max_drift: drift up to which it is fresh; None: any.
     """
-    found = []
-    if gallery_age_s is not None and most_days is not None and gallery_age_s > most_days * 86400:
-        found.append(f"it is {gallery_age_s / 86400:.0f} days old, expected at most {most_days:g}")
-    if drift is not None and most_drift is not None and drift > most_drift:
-        found.append(f"the surety of answers has drifted by {drift:.2f}, expected at most {most_drift:g}")
-    return tuple(found)
+    reasons = []
+    if gallery_age_s is not None and max_days is not None and gallery_age_s > max_days * 86400:
+        reasons.append(f"it is {gallery_age_s / 86400:.0f} days old, expected at most {max_days:g}")
+    if drift is not None and max_drift is not None and drift > max_drift:
+        reasons.append(f"the confidence of decisions has drifted by {drift:.2f}, expected at most {max_drift:g}")
+    return tuple(reasons)
 
 
 def _below(places: list[int], edge: int) -> float:

@@ -1,4 +1,10 @@
-"""The pair of bundle and gallery that serves: succeeded by the one that is activated, dressed anew from any thread."""
+"""The active bundle and gallery, and the swap to those that are activated while the device runs.
+
+Rules:
+1. A newly activated bundle and gallery are loaded in a thread of their own; the frame loop swaps between two frames.
+2. If loading fails, the active ones stay. The failed ones are tried again only after the pointer named others.
+3. An overlay (the items taught at a kiosk) is added to whatever is loaded, and can be refreshed from any thread.
+"""
 
 from __future__ import annotations
 
@@ -16,113 +22,118 @@ log = logging.getLogger(__name__)
 
 
 class ActiveModels:
-    """Holds the name `serving`; the pipeline follows it between two frames."""
+    """Holds the active models; the pipeline takes them over between two frames."""
 
     def __init__(
-        self, state_dir: Path, load: Callable[[], LoadedModels], add_overlay: Callable[[LoadedModels], LoadedModels], counts: Counts
+        self,
+        state_dir: Path,
+        load: Callable[[], LoadedModels],
+        add_overlay: Callable[[LoadedModels], LoadedModels],
+        counts: Counts,
     ) -> None:
-        """Load the pair that is activated.
+        """Load the activated bundle and gallery.
 
         Args:
             state_dir: holds the pointer `current`.
             load: loads what it names.
-            dress: what a pair is changed to before it serves: a kiosk adds what it was taught.
+            add_overlay: changes loaded models before they are used: a kiosk adds its taught items.
             counts: `activations` by result, `dress_failed`.
 
         Raises:
             FinesightError: the bundle, the gallery or an engine is unusable.
         """
-        self._dress, self._counts = add_overlay, counts
-        self._lock = threading.Lock()  # of the name
+        self._add_overlay, self._counts = add_overlay, counts
+        self._lock = threading.Lock()  # of `models`
         self.models = add_overlay(load())
-        self._successor = ModelReloader(state_dir, lambda: add_overlay(load()), counts)
+        self._reloader = ModelReloader(state_dir, lambda: add_overlay(load()), counts)
 
     def swap_if_ready(self) -> bool:
-        """Let serve what was activated since, once it is loaded; whether it does now. Only the frame loop calls it."""
-        successor = self._successor.poll(self.models)
-        if successor is None:
+        """Swap in newly activated models once they are loaded; return whether it did. Only the frame loop calls it."""
+        loaded = self._reloader.poll(self.models)
+        if loaded is None:
             return False
         try:
-            successor = self._dress(successor)  # once more: it may have been long in loading
+            loaded = self._add_overlay(loaded)  # again: the overlay may have changed during a long load
         except FinesightError as error:
             self._counts.add("dress_failed")
-            log.warning("%s; it serves as it was loaded", error)
+            log.warning("%s; using the new bundle and gallery as they were loaded", error)
         with self._lock:
-            self.models = successor
-        log.info("serving bundle %s, gallery %s", successor.bundle_id, successor.gallery_id)
+            self.models = loaded
+        log.info("now using bundle %s, gallery %s", loaded.bundle_id, loaded.gallery_id)
         return True
 
     def refresh_overlay(self) -> None:
-        """Serve the same pair, dressed anew, from the next frame on; from any thread."""
+        """Add the overlay of now to the active models, for the next frame; from any thread."""
         while True:
-            models = self.models
-            dressed = self._dress(models)
+            before = self.models
+            refreshed = self._add_overlay(before)
             with self._lock:
-                if self.models is models:  # else another pair took over meanwhile
-                    self.models = dressed
+                if self.models is before:  # else other models were swapped in meanwhile
+                    self.models = refreshed
                     return
 
 
-_Pair = tuple[str, str]  # bundle, gallery generation
-
-
 class ModelReloader:
-    """Watches the pointer of a device's state folder."""
+    """Watches the pointer of a device's state folder and loads what it newly names."""
 
     def __init__(self, state_dir: Path, load: Callable[[], LoadedModels], counts: Counts) -> None:
-        """Watch.
+        """Start watching.
 
         Args:
             state_dir: holds the pointer `current`.
-            load: what it names, loaded; runs in a thread of its own.
+            load: loads what it names; runs in a thread of its own.
             counts: `activations` by result.
         """
         self._state_dir = state_dir
         self._load = load
         self._counts = counts
-        self._refused: _Pair | None = None
-        self._complaint = ""
+        self._failed: _Ids | None = None
+        self._pointer_error = ""  # the newest that was logged
         self._loaded: LoadedModels | None = None
-        self._loader: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
 
-    def poll(self, models: LoadedModels) -> LoadedModels | None:
-        """Ask for the pair that is to serve instead, without waiting; None while there is none."""
-        if self._loader is not None:
-            if self._loader.is_alive():
+    def poll(self, active: LoadedModels) -> LoadedModels | None:
+        """Return newly loaded models, without waiting; None while there are none."""
+        if self._thread is not None:
+            if self._thread.is_alive():
                 return None
-            self._loader = None
+            self._thread = None
             loaded, self._loaded = self._loaded, None
-            if loaded is not None and _pair_of(loaded) != _pair_of(models):
+            if loaded is not None and _ids_of(loaded) != _ids_of(active):
                 self._counts.add("activations", result="serving")
                 return loaded
-        named = self._named()
-        if named != self._refused:
-            self._refused = None  # mended and activated again, it may be tried again
-        if named is not None and named not in (_pair_of(models), self._refused):
+        named = self._read_pointer()
+        if named != self._failed:
+            self._failed = None  # if repaired and activated again, it may be tried again
+        if named is not None and named not in (_ids_of(active), self._failed):
             log.info("bundle %s, gallery %s was activated: loading it", *named)
-            self._loader = threading.Thread(target=self._try, args=(named,), name="successor", daemon=True)
-            self._loader.start()
+            self._thread = threading.Thread(target=self._try_load, args=(named,), name="model-reloader", daemon=True)
+            self._thread.start()
         return None
 
-    def _named(self) -> _Pair | None:
+    def _read_pointer(self) -> _Ids | None:
         try:
             pointer = read_active_pointer(self._state_dir)
         except BundleError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("%s; what serves goes on", error)  # noqa: TRY400  the message says it all
+            if str(error) != self._pointer_error:
+                self._pointer_error = str(error)
+                log.error("%s; the active bundle and gallery stay", error)  # noqa: TRY400  the message says it all
             return None
         return (pointer.bundle_id, pointer.gallery) if pointer else None
 
-    def _try(self, named: _Pair) -> None:
+    def _try_load(self, named: _Ids) -> None:
         try:
             self._loaded = self._load()
         except Exception as error:
-            self._refused = named
+            self._failed = named
             self._counts.add("activations", result="refused")
-            # ours says which thing and why; any other needs its traceback
-            log.error("%s; what serves goes on", error, exc_info=not isinstance(error, FinesightError))  # noqa: TRY400
+            # our errors say which file and why; any other needs its traceback
+            is_ours = isinstance(error, FinesightError)
+            log.error("%s; the active bundle and gallery stay", error, exc_info=not is_ours)  # noqa: TRY400
 
 
-def _pair_of(models: LoadedModels) -> _Pair:
+_Ids = tuple[str, str]  # bundle, gallery generation
+
+
+def _ids_of(models: LoadedModels) -> _Ids:
     return models.bundle_id, models.gallery_id

@@ -1,4 +1,4 @@
-"""One bundle and one gallery generation, loaded together: what answers."""
+"""A bundle and a gallery generation, loaded together: models, indexes, thresholds."""
 
 from __future__ import annotations
 
@@ -17,60 +17,61 @@ from edge.types import Category, Decision, FloatArray, Hit
 
 
 class Search(Protocol):
-    """The gallery of one category."""
+    """The search index of one category."""
 
     def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
-        """The k nearest items of each (n, dim) unit row, best first."""
+        """Return the k nearest items of each (n, dim) unit row, best first."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """One bundle and one gallery generation, loaded together."""
+    """A bundle and a gallery generation, loaded together."""
 
     bundle_id: str
     gallery_id: str
     stages: Stages
     indexes: dict[str, Search]  # by category
     open_sets: dict[str, OpenSet]  # by category
-    compatible_categories: frozenset[str] = frozenset()  # categories whose gallery is of an older space that the bundle can search
+    # categories whose gallery is of an older embedding space that the bundle can search
+    compatible_categories: frozenset[str] = frozenset()
     gallery_created_at: str | None = None  # ISO 8601, UTC
-    silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category, of those where outlines count
+    silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category, where they count
     finder: Finder | None = None  # None: the bundle has none
-    taught_queries: tuple[TaughtQuery, ...] = ()  # taught things, which the detector may not know
+    taught_queries: tuple[TaughtQuery, ...] = ()  # of taught items, which the detector may not know
 
     @property
     def category_threshold(self) -> float:
-        """Probability below which a category is unknown."""
+        """The probability below which a category is unknown."""
         return self.stages.classifier.model.threshold if self.stages.classifier else 0.0
 
     @property
-    def spaces(self) -> dict[str, str]:
+    def space_ids(self) -> dict[str, str]:
         """The embedding space of each category's queries."""
         return {category: embedder.model.space_id for category, embedder in self.stages.embedders.items()}
 
     def wants_silhouette(self, categories: Collection[str]) -> bool:
-        """Whether the outline of an object that may be of these categories counts."""
+        """Return whether the silhouette of an object of one of these categories counts."""
         return self.stages.localiser is not None and not self.silhouettes.keys().isdisjoint(categories)
 
-    def search(self, vectors: Mapping[str, FloatArray], outline: Silhouette | None = None) -> dict[str, list[Hit]]:
-        """The nearest items of one object, by category; a category without a gallery is left out.
+    def search(self, vectors: Mapping[str, FloatArray], silhouette: Silhouette | None = None) -> dict[str, list[Hit]]:
+        """Return the nearest items of one object, by category; a category without a gallery is left out.
 
         Args:
             vectors: of the object, by category, each (dim,) of unit length.
-            outline: of the object; None: the vectors decide alone.
+            silhouette: of the object; None: the vectors decide alone.
         """
         hits = {}
         for name, vector in vectors.items():
             if name in self.indexes:
-                silhouettes = self.silhouettes.get(name) if outline is not None else None
+                silhouettes = self.silhouettes.get(name) if silhouette is not None else None
                 depth = max(RERANKED, SEARCH_DEPTH) if silhouettes else SEARCH_DEPTH
                 found = self.indexes[name].search(vector[None], depth)[0]
-                hits[name] = (
-                    silhouettes.rerank(found, outline)[:SEARCH_DEPTH] if silhouettes and outline is not None else found
-                )
+                if silhouettes and silhouette is not None:
+                    found = silhouettes.rerank(found, silhouette)[:SEARCH_DEPTH]
+                hits[name] = found
         return hits
 
     def decide(self, categories: Sequence[Category], hits: dict[str, list[Hit]]) -> Decision:
-        """What one object is, by the bundle's thresholds."""
+        """Decide what one object is, by the bundle's thresholds."""
         return decide(list(categories), hits, self.open_sets, self.category_threshold)

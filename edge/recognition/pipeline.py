@@ -1,4 +1,4 @@
-"""Frames in, events out: detect, track, classify, embed, search, decide."""
+"""Frames in, events out: detect, track, choose the tracks to embed, embed, decide, build events."""
 
 from __future__ import annotations
 
@@ -7,48 +7,47 @@ from dataclasses import dataclass
 
 from edge.config.schema import CameraConfig, RecognitionConfig
 from edge.finder.taught_search import TaughtSearch, new_proposals
-from edge.recognition.embed_tracks import look
+from edge.recognition.camera_tracks import CameraTracks, frame_time_s
 from edge.recognition.events import EventBuilder, historical_event
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.reidentify import Reidentifier
-from edge.recognition.scene import Scene, scene_s
-from edge.recognition.scheduler import Scheduler
-from edge.recognition.track_evidence import EmbedPolicy
+from edge.recognition.scheduler import EmbedPolicy, Scheduler
+from edge.recognition.track_features import embed_tracks
 from edge.recognition.tracker import Track
 from edge.telemetry.timing import Timings
 from edge.types import Counts, Decision, Detection, Event, Frame
 
-_RECALLED_AT_ONCE = 4  # objects, between two frames
+_REIDENTIFIED_AT_ONCE = 4  # objects, between two frames
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedObject:
-    """A track and what is known of it, for whoever draws the frame."""
+    """A track and its published decision, for drawing on the frame."""
 
     track: Track
-    decision: Decision | None
+    decision: Decision | None  # None: nothing is published yet
 
 
 @dataclass(frozen=True, slots=True)
 class FrameDetections:
-    """What the detector says of one frame, before anything is made of it."""
+    """The detector's output for one frame."""
 
-    detections: list[Detection] | None  # None: it need not be asked
+    detections: list[Detection] | None  # None: nothing moved, so the detector did not run
     timings: Timings
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one frame brought."""
+    """The outcome of one frame."""
 
     events: list[Event]
     objects: list[TrackedObject]
     timings: Timings
-    looks: int  # tracks that were classified and embedded
+    embedded: int  # tracks that were classified and embedded
 
 
 class Pipeline:
-    """Recognises the objects of several cameras. The detector may be run on frames of several at once."""
+    """Recognises the objects of several cameras. Frames of several cameras can share one run of the detector."""
 
     def __init__(
         self,
@@ -62,156 +61,157 @@ class Pipeline:
         self._policy = EmbedPolicy(
             recognition.min_looks, recognition.max_looks, recognition.look_interval_s, recognition.recheck_s
         )
-        self._attention = Scheduler(recognition, self._policy, counts, clock_ns)
-        self._news = EventBuilder(self._policy, counts, clock_ns)
+        self._scheduler = Scheduler(recognition, self._policy, counts, clock_ns)
+        self._event_builder = EventBuilder(self._policy, counts, clock_ns)
         self._counts = counts
         self._clock_ns = clock_ns
         self._taught_search = None if recognition.seek is None else TaughtSearch(recognition.seek)
-        self._recall = Reidentifier(recognition.recall_tracks, recognition.recall_age_s)
-        self._scenes = {name: Scene(camera, recognition.track_gap_s) for name, camera in cameras.items()}
+        self._reidentifier = Reidentifier(recognition.recall_tracks, recognition.recall_age_s)
+        self._cameras = {name: CameraTracks(camera, recognition.track_gap_s) for name, camera in cameras.items()}
 
     @property
-    def together(self) -> int:
-        """Frames, each of another camera, that the detector is best given at once."""
+    def detector_batch_size(self) -> int:
+        """How many frames, each of another camera, `detect` handles best at once."""
         detector = self.models.stages.detector
         return 1 if detector is None else detector.together
 
     def detect(self, frames: Sequence[Frame]) -> list[FrameDetections]:
-        """Run the detector, where it has to be, on frames of different cameras.
+        """Run the detector on frames of different cameras, except on those without motion.
 
         Raises:
-            EngineError: the detector failed, and says nothing of any of them.
+            EngineError: the detector failed, for all of them.
         """
         detector = self.models.stages.detector
         timings = [Timings() for _ in frames]
         found: list[list[Detection] | None] = [[] for _ in frames]
-        asked = []
+        batch = []
         for i, frame in enumerate(frames):
-            scene = self._scenes[frame.camera]
-            if detector is None or not scene.boxed:
+            camera = self._cameras[frame.camera]
+            if detector is None or not camera.uses_detector:
                 continue
-            if self._is_gated(scene, frame, timings[i]):
+            if self._is_gated(camera, frame, timings[i]):
                 found[i] = None
             else:
-                asked.append(i)
-        if detector is not None and asked:
+                batch.append(i)
+        if detector is not None and batch:
             shared = Timings()
-            for i, detections in zip(asked, detector.detect([frames[i].image_rgb for i in asked], shared), strict=True):
+            for i, detections in zip(batch, detector.detect([frames[i].image_rgb for i in batch], shared), strict=True):
                 found[i] = detections
-            for i in asked:
-                timings[i].add_share(shared, len(asked))
+            for i in batch:
+                timings[i].add_share(shared, len(batch))
         for i, frame in enumerate(frames):
-            seen = found[i]
-            if seen is not None and self._scenes[frame.camera].boxed:
-                found[i] = seen + self._seek(frame, seen, timings[i])
+            detected = found[i]
+            if detected is not None and self._cameras[frame.camera].uses_detector:
+                found[i] = detected + self._search_taught(frame, detected, timings[i])
         return [FrameDetections(detections, timing) for detections, timing in zip(found, timings, strict=True)]
 
-    def process(self, frame: Frame, glance: FrameDetections | None = None) -> Result:
-        """Recognise what is new in one frame.
+    def process(self, frame: Frame, detected: FrameDetections | None = None) -> Result:
+        """Recognise the objects of one frame.
 
         Args:
             frame: of one of the cameras.
-            glance: what `detect` said of it; by default the detector is run now.
+            detected: what `detect` returned for it; None: run the detector now.
 
         Raises:
             EngineError: a model failed; the tracks have moved on, and their events come with a later frame.
         """
-        if glance is None:
-            (glance,) = self.detect([frame])
-        timings = glance.timings
-        scene = self._scenes[frame.camera]
+        if detected is None:
+            (detected,) = self.detect([frame])
+        timings = detected.timings
+        camera = self._cameras[frame.camera]
         with timings.stage("track"):
-            step = scene.advance(frame, glance.detections)
-        for crossing in scene.crossed:
+            update = camera.advance(frame, detected.detections)
+        for crossing in camera.crossings:
             self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
-        due = self._attention.due(scene, frame, step.seen)
-        if due:
-            outlined = look(self.models, frame.image_rgb, due, scene_s(frame), timings)
-            if outlined.asked:
-                self._counts.add("outlines", outlined.found, camera=frame.camera)
-                self._counts.add("outlines_missed", outlined.asked - outlined.found, camera=frame.camera)
+        to_embed = self._scheduler.select(camera, frame, update.detected)
+        if to_embed:
+            silhouettes = embed_tracks(self.models, frame.image_rgb, to_embed, frame_time_s(frame), timings)
+            if silhouettes.wanted:
+                self._counts.add("outlines", silhouettes.found, camera=frame.camera)
+                self._counts.add("outlines_missed", silhouettes.wanted - silhouettes.found, camera=frame.camera)
         with timings.stage("decide"):
-            events, objects = self._farewells(scene), []
-            for track in step.seen:
-                record = scene.records[track.track_id]
-                if event := self._news.update(track.track_id, record, self.models, timings.stages_ms):
+            events, objects = self._end_events(camera), []
+            for track in update.detected:
+                state = camera.states[track.track_id]
+                if event := self._event_builder.update(track.track_id, state, self.models, timings.stages_ms):
                     events.append(event)
-                objects.append(TrackedObject(track, record.evidence.announced if record.evidence else None))
-        return Result(events, objects, timings, len(due))
+                objects.append(TrackedObject(track, state.features.published if state.features else None))
+        return Result(events, objects, timings, len(to_embed))
 
-    def serve(self, models: LoadedModels) -> None:
-        """Answer by another bundle and gallery from the next frame on; what is in view is looked at again.
+    def swap_models(self, models: LoadedModels) -> None:
+        """Use another bundle and gallery from the next frame on; tracks in view become due for embedding.
 
-        What has left is searched again by `recall`.
+        Call `reidentify` from then on, to search objects that have left.
         """
-        same_models = models.bundle_id == self.models.bundle_id
+        same_bundle = models.bundle_id == self.models.bundle_id
         self.models = models
-        self._recall.expect()
-        for scene in self._scenes.values():
-            for record in scene.records.values():
-                if record.evidence is not None and same_models:
-                    record.evidence.look_again()
-                elif record.evidence is not None:
-                    record.evidence.forget_looks()  # of another embedding space, perhaps
+        self._reidentifier.queue_all()
+        for camera in self._cameras.values():
+            for state in camera.states.values():
+                if state.features is not None and same_bundle:
+                    state.features.restart_count()
+                elif state.features is not None:
+                    state.features.clear()  # perhaps of another embedding space
 
-    def recall(self) -> list[Event]:
-        """Search a few of the objects that have left in the gallery that serves now; to be called again and again."""
-        memories = self._recall.search(self.models, self._clock_ns() / 1e9, _RECALLED_AT_ONCE)
-        return [historical_event(memory, self.models) for memory in memories]
+    def reidentify(self) -> list[Event]:
+        """Search a few of the objects that have left in the active gallery; call this between frames."""
+        found = self._reidentifier.search(self.models, self._clock_ns() / 1e9, _REIDENTIFIED_AT_ONCE)
+        return [historical_event(departed, self.models) for departed in found]
 
     def take_over(self, other: Pipeline, changed: Collection[str]) -> None:
-        """Go on where another pipeline stopped: the tracks of its cameras live on, but for those that changed.
+        """Continue the tracks of another pipeline, except for cameras whose configuration changed.
 
-        The scenes of those are new; their tracks are numbered on, for a number names an object as long as we run.
+        Those start without tracks, but continue the numbering: an id names one object for as long as the device runs.
         """
-        self._recall.take_over(other._recall)
-        for camera, scene in other._scenes.items():
-            mine = self._scenes.get(camera)
-            if mine is not None and camera in changed:
-                mine.number_on(scene)
+        self._reidentifier.take_over(other._reidentifier)
+        for name, camera in other._cameras.items():
+            mine = self._cameras.get(name)
+            if mine is not None and name in changed:
+                mine.continue_ids(camera)
                 continue
             if mine is not None:
-                scene.take_gap(mine)
-            self._scenes[camera] = scene  # also of a camera that is gone: it may come back
+                camera.copy_gap(mine)
+            self._cameras[name] = camera  # also of a removed camera: it may come back
 
     def end_tracks(self, camera: str) -> list[Event]:
-        """End every track of a camera whose picture can no longer be trusted."""
-        scene = self._scenes[camera]
-        scene.finish()
-        return self._farewells(scene)
+        """End every track of a camera whose frames are lost or cannot be trusted; return their end events."""
+        tracks = self._cameras[camera]
+        tracks.end_all()
+        return self._end_events(tracks)
 
-    def _is_gated(self, scene: Scene, frame: Frame, timings: Timings) -> bool:
-        """Whether nothing moves, so that the detector need not be asked."""
-        if not scene.gated:
+    def _is_gated(self, camera: CameraTracks, frame: Frame, timings: Timings) -> bool:
+        """Return whether nothing moves, so that the detector need not run."""
+        if not camera.has_motion_gate:
             return False
         with timings.stage("motion"):
-            wanted = scene.wants_detector(frame, self._policy)
-        if not wanted:
+            needed = camera.needs_detector(frame, self._policy.is_settled)
+        if not needed:
             self._counts.add("frames_gated", camera=frame.camera)
-        return not wanted
+        return not needed
 
-    def _seek(self, frame: Frame, detections: list[Detection], timings: Timings) -> list[Detection]:
-        """Taught things in a frame that the detector has no box for."""
-        finder, taught_queries, taught_search = self.models.finder, self.models.taught_queries, self._taught_search
-        if taught_search is None or finder is None or not taught_queries or not taught_search.is_due(frame.camera, scene_s(frame)):
+    def _search_taught(self, frame: Frame, detections: list[Detection], timings: Timings) -> list[Detection]:
+        """Return boxes of taught items that the detector missed."""
+        finder, queries, search = self.models.finder, self.models.taught_queries, self._taught_search
+        now_s = frame_time_s(frame)
+        if search is None or finder is None or not queries or not search.is_due(frame.camera, now_s):
             return []
         with timings.stage("seek"):
-            found = taught_search.search(finder, taught_queries, frame.camera, frame.image_rgb, scene_s(frame))
-            proposed = new_proposals(found, detections)
+            proposals = search.search(finder, queries, frame.camera, frame.image_rgb, now_s)
+            found = new_proposals(proposals, detections)
         self._counts.add("frames_sought", camera=frame.camera)
-        if proposed:
-            self._counts.add("boxes_sought", len(proposed), camera=frame.camera)
-        return proposed
+        if found:
+            self._counts.add("boxes_sought", len(found), camera=frame.camera)
+        return found
 
-    def _farewells(self, scene: Scene) -> list[Event]:
-        """The events of every track that has left since the last time."""
-        left, scene.leaving = scene.leaving, []
-        told: list[Event] = []
-        for track in left:
-            record = scene.records.pop(track.track_id)
-            events = self._news.end(track.track_id, record, self.models, boxed=scene.boxed)
-            if events and record.evidence is not None:
+    def _end_events(self, camera: CameraTracks) -> list[Event]:
+        """Return the last events of every track that has ended since the last call."""
+        ended, camera.ended = camera.ended, []
+        events: list[Event] = []
+        for track in ended:
+            state = camera.states.pop(track.track_id)
+            of_track = self._event_builder.end(track.track_id, state, self.models, detected=camera.uses_detector)
+            if of_track and state.features is not None:
                 now_s = self._clock_ns() / 1e9
-                self._recall.remember(track.track_id, record, record.evidence, events[-1].decision, now_s)
-            told += events
-        return told
+                self._reidentifier.add(track.track_id, state, state.features, of_track[-1].decision, now_s)
+            events += of_track
+        return events

@@ -1,4 +1,4 @@
-"""Recognise one picture of one thing: the same models, gallery and decision as the cameras', without their tracks."""
+"""Recognise one image of one object: the same models, gallery and decision as for a camera, without tracks."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ MAX_PIXELS = 25_000_000  # 75 MB once decoded
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """What the models see in one picture."""
+    """The categories and embeddings of one image."""
 
-    categories: list[Category]  # worth a search, best first
+    categories: list[Category]  # to search, best first
     vectors: dict[str, FloatArray]  # by category, (dim,) of unit length
-    outline: Silhouette | None = None  # where one of the categories asks for it
+    silhouette: Silhouette | None = None  # where it counts for one of the categories
 
 
 def decode_upload(data: bytes) -> Image:
-    """Decode an uploaded JPEG, PNG or WebP: upright by its EXIF tag, 8 bits, the first picture of an animation.
+    """Decode an uploaded JPEG, PNG or WebP: rotated by its EXIF tag, 8 bits, the first frame of an animation.
 
     Raises:
-        PictureError: empty, something else, more than MAX_PIXELS by its header, cut short, or broken.
+        PictureError: empty, another format, more than MAX_PIXELS by its header, truncated, or damaged.
     """
     if not data:
-        raise PictureError("empty", "picture: found 0 bytes, expected a JPEG, PNG or WebP")
+        raise PictureError("empty", "the picture is empty; send a JPEG, PNG or WebP")
     kind = kind_of(data)
     if kind is None:
-        raise PictureError("not_a_picture", f"picture: found {len(data)} bytes, expected a JPEG, PNG or WebP")
+        raise PictureError("not_a_picture", f"the {len(data)} bytes are no picture; send a JPEG, PNG or WebP")
     header = read_header(data, kind)
     if header.pixels > MAX_PIXELS:
         size = f"{header.width}x{header.height}"
         raise PictureError("too_large", f"picture: found {size} pixels, expected at most {MAX_PIXELS}")
     if not header.is_whole:
-        raise PictureError("truncated", f"picture: found {len(data)} bytes of a {kind}, expected it to its end")
+        raise PictureError("truncated", f"the {kind} is cut off after {len(data)} bytes; send the whole file")
     try:
         return image.decode_image(data, "picture")
     except CaptureError as error:
@@ -49,37 +49,37 @@ def decode_upload(data: bytes) -> Image:
 
 
 def extract_features(models: LoadedModels, image_rgb: Image, timings: Timings, also: str | None = None) -> ImageFeatures:
-    """Classify and embed a picture that one thing fills.
+    """Classify and embed an image that one object fills.
 
     Args:
         models: bundle and gallery.
-        image_rgb: the picture.
+        image_rgb: the image.
         timings: of the stages.
-        also: a category to embed for, however unlikely.
+        also: a category to embed for, even if unlikely.
 
     Raises:
         EngineError: a model failed.
     """
     box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
     classifier, embedders = models.stages.classifier, models.stages.embedders
-    seen = classifier.classify_with_features(image_rgb, [box], timings) if classifier else None
-    categories = candidate_categories(models, seen.probabilities[0] if seen else None)
+    output = classifier.classify_with_features(image_rgb, [box], timings) if classifier else None
+    categories = candidate_categories(models, output.probabilities[0] if output else None)
     wanted = categories_to_embed(models, categories, also)
-    described = seen.descriptors if seen else None
-    asked = {embedders[name] for name in wanted}
-    made = {embedder: embedder.embed(image_rgb, [box], timings, described)[0] for embedder in asked}
-    outline = None
+    descriptors = output.descriptors if output else None
+    needed = {embedders[name] for name in wanted}
+    vectors = {embedder: embedder.embed(image_rgb, [box], timings, descriptors)[0] for embedder in needed}
+    silhouette = None
     if models.wants_silhouette(wanted) and models.stages.localiser is not None:
-        (outline,) = models.stages.localiser.silhouettes(image_rgb, [box], timings)
-    return ImageFeatures(categories, {name: made[embedders[name]] for name in wanted}, outline)
+        (silhouette,) = models.stages.localiser.silhouettes(image_rgb, [box], timings)
+    return ImageFeatures(categories, {name: vectors[embedders[name]] for name in wanted}, silhouette)
 
 
 def candidate_categories(models: LoadedModels, probabilities: FloatArray | None) -> list[Category]:
-    """The categories that a picture is worth a search in, best first.
+    """Return the categories to search for an image, best first.
 
     Args:
         models: bundle and gallery.
-        probabilities: (labels,) of its classifier; None: it has none, and every category is.
+        probabilities: (labels,) of the classifier; None: there is none, and every category is searched.
     """
     classifier, embedders = models.stages.classifier, models.stages.embedders
     if classifier is None or probabilities is None:
@@ -88,22 +88,22 @@ def candidate_categories(models: LoadedModels, probabilities: FloatArray | None)
 
 
 def categories_to_embed(models: LoadedModels, categories: list[Category], also: str | None) -> list[str]:
-    """Those of the categories that have an embedder, and one that is asked for however unlikely."""
+    """Return the names of the categories that have an embedder, and `also` even if unlikely."""
     embedders = models.stages.embedders
     wanted = [category.name for category in categories if category.name in embedders]
     return [*wanted, also] if also in embedders and also not in wanted else wanted
 
 
 def recognise_image(models: LoadedModels, image_rgb: Image, min_object_px: int, timings: Timings) -> Decision:
-    """Say what fills a picture, or why that is not known.
+    """Decide what fills an image, or why it is unknown.
 
     Raises:
         EngineError: a model failed.
     """
     if min(image_rgb.shape[:2]) < min_object_px:
         return Decision(None, None, "too_small")
-    look = extract_features(models, image_rgb, timings)
+    features = extract_features(models, image_rgb, timings)
     with timings.stage("search"):
-        hits = models.search(look.vectors, look.outline)
+        hits = models.search(features.vectors, features.silhouette)
     with timings.stage("decide"):
-        return models.decide(look.categories, hits)
+        return models.decide(features.categories, hits)

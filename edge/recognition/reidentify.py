@@ -1,9 +1,9 @@
-"""Objects that were seen and are gone: fused embeddings, no pictures, to be searched in a gallery that comes later.
+"""Objects that have left: their fused features, without images, searched again when another gallery becomes active.
 
 Rules:
-1. Bounded by count and by age; the oldest go first.
-2. A vector is searched only in a gallery of the embedding space that it is of.
-3. What is searched anew is told only where it is an identity that was not told before.
+1. The number of objects and their age are bounded; the oldest are dropped first.
+2. A vector is searched only in a gallery of its own embedding space.
+3. A new result is published only if it is an identity that was not published before.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from edge.imaging.silhouette import Silhouette
+from edge.recognition.camera_tracks import TrackState
 from edge.recognition.loaded_models import LoadedModels
-from edge.recognition.scene import TrackState
-from edge.recognition.track_evidence import TrackFeatures
+from edge.recognition.track_features import TrackFeatures
 from edge.types import Category, Decision, FloatArray
 
 
@@ -23,100 +23,99 @@ class DepartedObject:
     """One object that has left."""
 
     track_id: int
-    record: TrackState  # where it was last seen, where it has been
-    left_s: float  # monotonic, when it was told to have left
-    told: Decision
-    categories: tuple[Category, ...]  # that its looks found likely, best first
+    state: TrackState  # without its features
+    left_s: float  # monotonic, when its end was published
+    decision: Decision  # as published
+    categories: tuple[Category, ...]  # likely ones, best first
     vectors: dict[str, FloatArray]  # by category, of unit length
-    spaces: dict[str, str]  # by category, of the vector
-    outline: Silhouette | None
-    searched_in: str  # gallery generation
+    space_ids: dict[str, str]  # by category, of the vector
+    silhouette: Silhouette | None
+    gallery_id: str  # the gallery generation it was last searched in
 
 
 class Reidentifier:
-    """The objects that left not long ago, in the order in which they left."""
+    """The objects that left recently, in the order in which they left."""
 
-    def __init__(self, most: int, max_age_s: float) -> None:
-        self._most = most
+    def __init__(self, max_objects: int, max_age_s: float) -> None:
+        self._max_objects = max_objects
         self._max_age_s = max_age_s
-        self._memories: OrderedDict[tuple[str, int], DepartedObject] = OrderedDict()  # by camera and track
-        self._waiting: deque[tuple[str, int]] = deque(maxlen=most)  # to be searched in what serves, newest last
+        self._objects: OrderedDict[tuple[str, int], DepartedObject] = OrderedDict()  # by camera and track
+        self._queue: deque[tuple[str, int]] = deque(maxlen=max_objects)  # to be searched, newest last
 
     def __len__(self) -> int:
-        return len(self._memories)
+        return len(self._objects)
 
     def take_over(self, other: Reidentifier) -> None:
-        """Remember what another one does, within one's own bounds."""
-        self._memories, self._waiting = other._memories, deque(other._waiting, maxlen=self._most)
-        while len(self._memories) > self._most:
-            self._memories.popitem(last=False)
+        """Take the objects of another one, within this one's bounds."""
+        self._objects, self._queue = other._objects, deque(other._queue, maxlen=self._max_objects)
+        while len(self._objects) > self._max_objects:
+            self._objects.popitem(last=False)
 
-    def remember(self, track_id: int, record: TrackState, evidence: TrackFeatures, told: Decision, now_s: float) -> None:
-        """Keep what is needed to search an object again."""
-        if not evidence.vectors or self._most == 0:
+    def add(self, track_id: int, state: TrackState, features: TrackFeatures, decision: Decision, now_s: float) -> None:
+        """Keep what a later search of an object needs."""
+        if not features.vectors or self._max_objects == 0:
             return
-        key = (record.moment.camera, track_id)
-        self._memories[key] = DepartedObject(
+        key = (state.observation.camera, track_id)
+        self._objects[key] = DepartedObject(
             track_id,
-            replace(record, evidence=None),
+            replace(state, features=None),
             now_s,
-            told,
-            evidence.categories,
-            {category: evidence.fused(category) for category in evidence.vectors},
-            dict(evidence.spaces),
-            evidence.outline,
-            evidence.searched_in,
+            decision,
+            features.categories,
+            {category: features.fused(category) for category in features.vectors},
+            dict(features.space_ids),
+            features.silhouette,
+            features.gallery_id,
         )
-        self._waiting.append(key)
-        self._forget(now_s)
+        self._queue.append(key)
+        self._drop_old(now_s)
 
-    def expect(self) -> None:
-        """Another gallery serves: everything is to be searched again."""
-        self._waiting = deque(self._memories, self._most)
+    def queue_all(self) -> None:
+        """Queue every object: another gallery is active."""
+        self._queue = deque(self._objects, self._max_objects)
 
     def search(self, models: LoadedModels, now_s: float, limit: int) -> list[DepartedObject]:
-        """Search some of what waits for it, the newest first; those that are now told to be something else.
+        """Search some of the queued objects, the newest first; return those with a new identity.
 
         Args:
             models: the active bundle and gallery.
             now_s: monotonic.
             limit: objects at most, so that the frames of live cameras do not wait.
         """
-        self._forget(now_s)
+        self._drop_old(now_s)
         found = []
-        for _ in range(min(limit, len(self._waiting))):
-            key = self._waiting.pop()
-            memory = self._memories.get(key)
-            if memory is None or memory.searched_in == models.gallery_id:
+        for _ in range(min(limit, len(self._queue))):
+            key = self._queue.pop()
+            departed = self._objects.get(key)
+            if departed is None or departed.gallery_id == models.gallery_id:
                 continue
-            told = _search(memory, models)
-            self._memories[key] = replace(memory, told=told, searched_in=models.gallery_id)
-            if told is not memory.told:
-                found.append(self._memories[key])
+            decision = _search(departed, models)
+            self._objects[key] = replace(departed, decision=decision, gallery_id=models.gallery_id)
+            if decision is not departed.decision:
+                found.append(self._objects[key])
         return found
 
-    def _forget(self, now_s: float) -> None:
-        while self._memories:
-            key, oldest = next(iter(self._memories.items()))
-            if len(self._memories) <= self._most and now_s - oldest.left_s <= self._max_age_s:
+    def _drop_old(self, now_s: float) -> None:
+        while self._objects:
+            key, oldest = next(iter(self._objects.items()))
+            if len(self._objects) <= self._max_objects and now_s - oldest.left_s <= self._max_age_s:
                 break
-            del self._memories[key]
+            del self._objects[key]
 
 
-def _search(memory: DepartedObject, models: LoadedModels) -> Decision:
-    """What an object is by another gallery; what was told of it, where that is no other identity."""
-    spaces = models.spaces
+def _search(departed: DepartedObject, models: LoadedModels) -> Decision:
+    """Decide on an object by another gallery; return the published decision if there is no new identity."""
+    space_ids = models.space_ids
     searched = [
         category
-        for category in memory.categories
-        if category.name in memory.vectors
+        for category in departed.categories
+        if category.name in departed.vectors
         and category.name in models.indexes
-        and spaces.get(category.name) == memory.spaces.get(category.name)
+        and space_ids.get(category.name) == departed.space_ids.get(category.name)
     ]
     if not searched:
-        return memory.told
-    decision = models.decide(
-        searched, models.search({c.name: memory.vectors[c.name] for c in searched}, memory.outline)
-    )
-    before, now = memory.told.match, decision.match
-    return memory.told if now is None or (before is not None and before.item_id == now.item_id) else decision
+        return departed.decision
+    vectors = {category.name: departed.vectors[category.name] for category in searched}
+    decision = models.decide(searched, models.search(vectors, departed.silhouette))
+    before, now = departed.decision.match, decision.match
+    return departed.decision if now is None or (before is not None and before.item_id == now.item_id) else decision

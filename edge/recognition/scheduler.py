@@ -1,4 +1,10 @@
-"""Which tracks of a frame are looked at: those worth a look and, of these, those that the budget affords."""
+"""Which tracks are embedded in a frame: those that are due by the policy, within the budget of the device.
+
+Rules:
+1. A track is embedded a few times soon after it appears, then ever more rarely, down to a recheck every `recheck_s`.
+2. A cut-off, blurred or small crop waits for a better one, but not for long, and counts less.
+3. With `looks_per_s`, unrecognised tracks go first; the other priorities leave a share of the budget for them.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +14,23 @@ from enum import IntEnum
 
 from edge.config.schema import RecognitionConfig
 from edge.imaging import image
-from edge.recognition.embed_tracks import TrackToEmbed
-from edge.recognition.scene import Scene, scene_s
-from edge.recognition.track_evidence import EmbedPolicy, TrackFeatures, look_weight, sight_quality
+from edge.recognition.camera_tracks import CameraTracks, frame_time_s
+from edge.recognition.track_features import TrackFeatures, TrackToEmbed
 from edge.recognition.tracker import Track
-from edge.types import Counts, Frame
+from edge.types import Box, Counts, Frame
 
-_SHARPNESS_PX = 64  # side of the picture in which sharpness is measured; 60 us
+_SHARPNESS_PX = 64  # side of the crop in which sharpness is measured; 60 us
+_EDGE_PX = 2.0  # a box this near the border is cut off,
+_EDGE_SHARE = 0.04  # or this near in its own widths or heights, by which detectors err
+_CUT_OFF_WEIGHT = 0.2  # of the crop of a cut-off object, relative to a whole one
+_CUT_OFF_WAIT_S = 1.5  # after this long, an object that stays cut off is embedded all the same
+_MIN_QUALITY = 0.05  # weight of the poorest crop
+_POOR_QUALITY = 0.5  # a crop this poor waits for a better one,
+_POOR_WAIT_S = 1.0  # but no longer than this
 
 
 class Scheduler:
-    """Chooses, over all cameras, what is looked at."""
+    """Chooses the tracks to embed, over all cameras."""
 
     def __init__(
         self, recognition: RecognitionConfig, policy: EmbedPolicy, counts: Counts, clock_ns: Callable[[], int]
@@ -27,114 +39,194 @@ class Scheduler:
         self._min_object_px = recognition.min_object_px
         self._budget = None if recognition.looks_per_s is None else EmbedBudget(recognition.looks_per_s)
 
-    def due(self, scene: Scene, frame: Frame, seen: list[Track]) -> list[TrackToEmbed]:
-        """The looks that are taken at what is seen in a frame; a look that is shed is counted."""
-        now_s = scene_s(frame)
-        worth = self._worth(scene, frame, seen, now_s)
-        return self._afford(self._budget, worth, frame, now_s) if self._budget is not None and worth else worth
+    def select(self, camera: CameraTracks, frame: Frame, detected: list[Track]) -> list[TrackToEmbed]:
+        """Return the tracks to embed in a frame; tracks that are due but left out are counted.
 
-    def _worth(self, scene: Scene, frame: Frame, seen: list[Track], now_s: float) -> list[TrackToEmbed]:
-        """The tracks that are worth a look."""
+        Args:
+            camera: the tracks of the frame's camera.
+            frame: the newest.
+            detected: the tracks that it shows.
+        """
+        now_s = frame_time_s(frame)
+        due = self._due(camera, frame, detected, now_s)
+        return self._within_budget(self._budget, due, frame, now_s) if self._budget is not None and due else due
+
+    def _due(self, camera: CameraTracks, frame: Frame, detected: list[Track], now_s: float) -> list[TrackToEmbed]:
+        """Return the tracks that the policy wants embedded."""
         height, width = frame.image_rgb.shape[:2]
         due = []
-        for track in seen:
+        for track in detected:
             x0, y0, x1, y1 = track.box_px
             if min(x1 - x0, y1 - y0) < self._min_object_px:
                 self._counts.add("looks_shed", camera=frame.camera, reason="too_small")
                 continue
-            if not scene.is_believed(track):
+            if not camera.is_confirmed(track):
                 continue
-            record = scene.records[track.track_id]
-            if not record.stay.watched:
+            state = camera.states[track.track_id]
+            if not state.zone_state.is_monitored:
                 self._counts.add("looks_shed", camera=frame.camera, reason="outside_zones")
                 continue
-            evidence = record.evidence = record.evidence or TrackFeatures()
-            weight = look_weight(track, width, height)
-            if weight == 1.0 and evidence.is_outgrown(track.box_px):
-                evidence.forget_looks()
-            if self._policy.wants_look(evidence, track, weight, now_s):
-                due.append(TrackToEmbed(track, evidence, weight))
+            features = state.features = state.features or TrackFeatures()
+            weight = crop_weight(track, width, height)
+            if weight == 1.0 and features.is_outgrown(track.box_px):
+                features.clear()
+            if self._policy.is_due(features, track, weight, now_s):
+                due.append(TrackToEmbed(track, features, weight))
         return due
 
-    def _afford(self, budget: EmbedBudget, due: list[TrackToEmbed], frame: Frame, now_s: float) -> list[TrackToEmbed]:
-        """Of the looks that are due, those worth the most that the budget allows, weighted by what the tracks show."""
-        worth = []
+    def _within_budget(
+        self, budget: EmbedBudget, due: list[TrackToEmbed], frame: Frame, now_s: float
+    ) -> list[TrackToEmbed]:
+        """Return the most urgent tracks that the budget allows, each weighted by the quality of its crop."""
+        good = []
         for one in due:
             crop = image.crop(frame.image_rgb, one.track.box_px)
             sharpness = image.sharpness(image.resize(crop, _SHARPNESS_PX, _SHARPNESS_PX, "area"))
-            quality = sight_quality(one.evidence, one.track.box_px, sharpness)
-            if self._policy.awaits_better(one.evidence, one.track, quality, now_s):
+            quality = crop_quality(one.features, one.track.box_px, sharpness)
+            if self._policy.awaits_better(one.features, one.track, quality, now_s):
                 self._counts.add("looks_shed", camera=frame.camera, reason="poor_sight")
             else:
-                worth.append(replace(one, weight=one.weight * quality))
-        claims = [request_for(one.evidence, now_s, settled=self._policy.is_settled(one.evidence)) for one in worth]
-        granted = budget.allocate(claims, self._clock_ns() / 1e9)
+                good.append(replace(one, weight=one.weight * quality))
+        requests = [request_for(one.features, now_s, settled=self._policy.is_settled(one.features)) for one in good]
+        granted = budget.allocate(requests, self._clock_ns() / 1e9)
         if shed := granted.count(False):
             self._counts.add("looks_shed", shed, camera=frame.camera, reason="budget")
-        return [one for one, yes in zip(worth, granted, strict=True) if yes]
+        return [one for one, yes in zip(good, granted, strict=True) if yes]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedPolicy:
+    """When a track is due for embedding."""
+
+    min_looks: int
+    max_looks: int
+    look_interval_s: float
+    recheck_s: float
+
+    def is_due(self, features: TrackFeatures, track: Track, weight: float, now_s: float) -> bool:
+        """Return whether to embed a track in this frame."""
+        since_s = now_s - features.last_embedded_s
+        if weight < 1.0 and track.last_seen_s - track.first_seen_s < _CUT_OFF_WAIT_S:
+            return False
+        if not features.embed_count:
+            return True
+        if features.embed_count < self.min_looks and not features.is_confident:
+            return since_s >= self.look_interval_s  # neighbouring frames show the same
+        if not self.is_settled(features):
+            # the next crop right after those that did not decide would not decide either
+            longer_s = self.look_interval_s * 2.0 ** (features.embed_count - self.min_looks + 1)
+            return since_s >= min(self.recheck_s, longer_s)
+        # soon at first, for a first decision may be wrong, then ever more rarely
+        span_s = features.last_embedded_s - features.first_embedded_s
+        return since_s >= min(self.recheck_s, max(2 * self.look_interval_s, 3 * span_s))
+
+    def is_settled(self, features: TrackFeatures) -> bool:
+        """Return whether a track only needs rechecks."""
+        return features.is_confident or features.embed_count >= self.max_looks
+
+    @staticmethod
+    def awaits_better(features: TrackFeatures, track: Track, quality: float, now_s: float) -> bool:
+        """Return whether a crop is so poor, compared with earlier ones of the object, that the next is awaited."""
+        waited_s = now_s - (features.last_embedded_s if features.embed_count else track.first_seen_s)
+        return quality < _POOR_QUALITY and waited_s < _POOR_WAIT_S
+
+    def may_publish(self, features: TrackFeatures) -> bool:
+        """Return whether a decision can be published: it is confident, or follows enough embeddings."""
+        return features.is_confident or features.embed_count >= self.min_looks
+
+
+def is_cut_off(box_px: Box, width: int, height: int) -> bool:
+    """Return whether a box reaches the border of its frame, so that part of the object may be outside."""
+    x0, y0, x1, y1 = box_px
+    near_x, near_y = max(_EDGE_PX, _EDGE_SHARE * (x1 - x0)), max(_EDGE_PX, _EDGE_SHARE * (y1 - y0))
+    return x0 < near_x or y0 < near_y or x1 > width - near_x or y1 > height - near_y
+
+
+def crop_weight(track: Track, width: int, height: int) -> float:
+    """Return how much a track's crop counts in its fused features, by whether it is cut off."""
+    fills_frame = (track.box_px[2] - track.box_px[0]) >= width and (track.box_px[3] - track.box_px[1]) >= height
+    return _CUT_OFF_WEIGHT if is_cut_off(track.box_px, width, height) and not fills_frame else 1.0
+
+
+def crop_quality(features: TrackFeatures, box_px: Box, sharpness: float) -> float:
+    """Return the quality of a crop, 0..1, relative to the best crop of its track so far.
+
+    Args:
+        features: of the track; the best sharpness and area in it are updated.
+        box_px: where the crop is.
+        sharpness: variance of the Laplacian of the crop, at a size that is the same for all crops.
+    """
+    area_px2 = (box_px[2] - box_px[0]) * (box_px[3] - box_px[1])
+    features.best_sharpness = best_sharpness = max(features.best_sharpness, sharpness)
+    features.best_area_px2 = best_area_px2 = max(features.best_area_px2, area_px2)
+    sharp = (sharpness / best_sharpness) ** 0.5 if best_sharpness > 0 else 1.0  # a variance: of squared contrast
+    large = (area_px2 / best_area_px2) ** 0.5 if best_area_px2 > 0 else 1.0
+    return max(_MIN_QUALITY, sharp * large)
 
 
 class Priority(IntEnum):
-    """How much a track needs a look, most first."""
+    """How much a track needs an embedding, most first."""
 
     UNRECOGNISED = 0
-    CLOSE = 1  # recognised, but not clearly
+    CLOSE = 1  # recognised, but with a small margin
     RECHECK = 2
 
 
-_KEPT_FOR_OTHERS = {Priority.UNRECOGNISED: 0.0, Priority.CLOSE: 0.25, Priority.RECHECK: 0.5}
+# share of the budget that is left for more urgent priorities
+_RESERVED = {Priority.UNRECOGNISED: 0.0, Priority.CLOSE: 0.25, Priority.RECHECK: 0.5}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class EmbedRequest:
-    """A wish for a look; the smaller, the more urgent."""
+    """A request to embed a track; the smaller, the more urgent."""
 
-    need: Priority
-    rank: float  # among those of like need
+    priority: Priority
+    rank: float  # within the priority
 
 
-def request_for(evidence: TrackFeatures, now_s: float, *, settled: bool) -> EmbedRequest:
-    """How urgently a track needs a look.
+def request_for(features: TrackFeatures, now_s: float, *, settled: bool) -> EmbedRequest:
+    """Return how urgently a track needs an embedding.
 
     Args:
-        evidence: what is known of it.
+        features: of the track.
         now_s: time of the frame.
-        settled: nothing but a re-check is left to do.
+        settled: the track only needs rechecks.
     """
-    if evidence.decision is not None and settled:
-        return EmbedRequest(Priority.RECHECK, evidence.last_look_s - now_s)  # longest ago first
-    match = evidence.decision.match if evidence.decision else None
+    if features.decision is not None and settled:
+        return EmbedRequest(Priority.RECHECK, features.last_embedded_s - now_s)  # longest ago first
+    match = features.decision.match if features.decision else None
     if match is None:
-        return EmbedRequest(Priority.UNRECOGNISED, evidence.looks)
+        return EmbedRequest(Priority.UNRECOGNISED, features.embed_count)
     return EmbedRequest(Priority.CLOSE, match.margin)
 
 
 class EmbedBudget:
-    """The looks that may be spent."""
+    """The embeddings that the device may compute: a token bucket that holds one second's worth."""
 
     def __init__(self, looks_per_s: float) -> None:
         self._looks_per_s = looks_per_s
-        self._most = max(1.0, looks_per_s)
-        self._saved = self._most
-        self._saved_at_s: float | None = None
+        self._capacity = max(1.0, looks_per_s)
+        self._tokens = self._capacity
+        self._filled_at_s: float | None = None
 
-    def allocate(self, claims: list[EmbedRequest], now_s: float) -> list[bool]:
-        """Spend looks on the most urgent claims.
+    def allocate(self, requests: list[EmbedRequest], now_s: float) -> list[bool]:
+        """Spend the budget on the most urgent requests.
 
         Args:
-            claims: of the tracks of one frame.
-            now_s: monotonic time; of the device, for it is its work that is limited.
+            requests: of the tracks of one frame.
+            now_s: monotonic time of the device, whose work is limited.
 
         Returns:
-            for each claim, whether it is granted.
+            for each request, whether it is granted.
         """
-        if self._saved_at_s is not None:
-            self._saved = min(self._most, self._saved + self._looks_per_s * max(0.0, now_s - self._saved_at_s))
-        self._saved_at_s = now_s
-        granted = [False] * len(claims)
-        for i in sorted(range(len(claims)), key=lambda i: claims[i]):
-            kept = _KEPT_FOR_OTHERS[claims[i].need] * (self._most - 1.0)
-            if self._saved - kept >= 1.0 - 1e-9:
-                self._saved -= 1.0
+        if self._filled_at_s is not None:
+            refill = self._looks_per_s * max(0.0, now_s - self._filled_at_s)
+            self._tokens = min(self._capacity, self._tokens + refill)
+        self._filled_at_s = now_s
+        granted = [False] * len(requests)
+        for i in sorted(range(len(requests)), key=lambda i: requests[i]):
+            reserved = _RESERVED[requests[i].priority] * (self._capacity - 1.0)
+            if self._tokens - reserved >= 1.0 - 1e-9:
+                self._tokens -= 1.0
                 granted[i] = True
         return granted

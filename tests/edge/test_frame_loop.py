@@ -7,7 +7,7 @@ import pytest
 from edge.capture.recorder import Recorders
 from edge.config.schema import CameraConfig, DeviceConfig, RecognitionConfig
 from edge.frame_loop import FrameLoop
-from edge.messaging.device_publisher import DevicePublisher, PublishLatency
+from edge.messaging.publisher import DevicePublisher, PublishLatency
 from edge.recognition.gallery_drift import GalleryDrift
 from edge.recognition.pipeline import Pipeline
 from edge.telemetry.metrics import StageTimer
@@ -28,9 +28,9 @@ class Device:
         publish_latency = PublishLatency(self.timer, self.bench.clock)
         self.frame_loop = FrameLoop(
             self.pipeline(),
-            device_publisher=DevicePublisher(config, "boot", outbox, publish_latency, counters),
+            publisher=DevicePublisher(config, "boot", outbox, publish_latency, counters),
             recorders=Recorders(folder / "ring", counters),
-            freshness=GalleryDrift(folder / "first_answers.json"),
+            gallery_drift=GalleryDrift(folder / "first_answers.json"),
             counters=counters,
             timer=self.timer,
         )

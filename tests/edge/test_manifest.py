@@ -1,4 +1,4 @@
-"""The typed tree of a bundle."""
+"""The bundle manifest."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ def error_of(raw):
     return str(caught.value)
 
 
-def test_a_good_manifest_is_read_and_its_embedder_found():
+def test_valid_manifest_is_parsed():
     manifest = parse(good())
     assert manifest.embedder_for("carton").dim == 96
     assert manifest.embedder_for("tyre") is None
@@ -72,7 +72,7 @@ def test_unknown_keys_are_ignored_everywhere():
     "path",
     ["/etc/x.onnx", "../x.onnx", "models/../../x.onnx", "models\\x.onnx", "C:/x.onnx"],
 )
-def test_a_path_outside_the_folder_is_refused(path):
+def test_path_outside_the_folder_is_rejected(path):
     raw = good()
     raw["files"][0]["path"] = path
     assert error_of(raw).startswith("slots/a/bundle.json: files.0.path: ")
@@ -80,27 +80,27 @@ def test_a_path_outside_the_folder_is_refused(path):
 
 
 @pytest.mark.parametrize("path", ["x.pkl", "x.py", "x", "", ".", "x.onnx.so"])
-def test_a_file_of_a_kind_that_can_hold_code_is_refused(path):
+def test_file_type_that_can_hold_code_is_rejected(path):
     raw = good()
     raw["files"][0]["path"] = path
     assert "has suffix" in error_of(raw)
 
 
 @pytest.mark.parametrize("digest", ["a" * 63, "A" * 64, "g" * 64, "", "sha256:" + "a" * 57])
-def test_a_wrong_hash_field_is_refused(digest):
+def test_malformed_hash_is_rejected(digest):
     raw = good()
     raw["files"][1]["sha256"] = digest
     assert "files.1.sha256" in error_of(raw)
 
 
 @pytest.mark.parametrize("unlisted", ["det.onnx", "emb.onnx", "probes/0.png"])
-def test_a_file_that_a_model_or_probe_names_must_be_listed(unlisted):
+def test_every_named_file_must_be_listed(unlisted):
     raw = good()
     raw["files"] = [entry for entry in raw["files"] if entry["path"] != unlisted]
-    assert f"files lists no ['{unlisted}']" in error_of(raw)
+    assert f"files does not list ['{unlisted}']" in error_of(raw)
 
 
-def described(dim=16, share=0.5, margin=0.0):
+def with_descriptor(dim=16, share=0.5, margin=0.0):
     raw = good()
     raw["classifier"]["descriptor_dim"] = 16
     raw["embedders"][0]["heads"].append({"name": "classifier", "dim": dim})
@@ -108,31 +108,31 @@ def described(dim=16, share=0.5, margin=0.0):
     return raw
 
 
-def test_the_classifiers_part_of_a_vector_is_no_output_of_the_embedder():
-    embedder = parse(described()).embedders[0]
+def test_classifier_head_is_not_an_embedder_output():
+    embedder = parse(with_descriptor()).embedders[0]
     assert (embedder.dim, embedder.output_shapes(3)) == (96 + 16, [(3, 96)])
 
 
 @pytest.mark.parametrize("changes", [{"dim": 8}, {"share": 0.0}])
-def test_a_classifiers_part_that_no_classifier_gives_is_refused(changes):
-    assert "found a classifier that describes by 16 numbers" in error_of(described(**changes))
+def test_classifier_head_must_match_the_descriptor(changes):
+    assert "the classifier's descriptor has 16" in error_of(with_descriptor(**changes))
 
 
-def test_a_part_without_a_classifier_is_refused():
-    assert "found a classifier that describes by 0 numbers" in error_of(described() | {"classifier": None})
+def test_classifier_head_needs_a_classifier():
+    assert "the classifier's descriptor has 0" in error_of(with_descriptor() | {"classifier": None})
 
 
-def test_classifier_and_embedder_that_cut_crops_differently_share_no_vector():
-    assert "found crop_margin 0.1, expected 0.0" in error_of(described(margin=0.1))
+def test_classifier_head_needs_the_same_crop_margin():
+    assert "found crop_margin 0.1, expected 0.0" in error_of(with_descriptor(margin=0.1))
 
 
-def test_a_category_served_twice_is_refused():
+def test_category_in_two_embedders_is_rejected():
     raw = good()
     raw["embedders"].append(good()["embedders"][0])
-    assert "categories ['carton'] are served by two embedders, expected one" in error_of(raw)
+    assert "categories ['carton'] have two embedders" in error_of(raw)
 
 
-def test_the_shipped_form_must_be_among_the_files():
+def test_ship_target_must_have_a_file():
     raw = good()
     raw["classifier"]["ship"] = "ort-u8"
     expected = "slots/a/bundle.json: classifier: Value error, ship is 'ort-u8', expected one of ['fp32']"
@@ -149,30 +149,30 @@ def test_the_shipped_form_must_be_among_the_files():
         ("classifier", "temperature", 0),
     ],
 )
-def test_a_number_that_no_model_can_run_with_is_refused(model, key, value):
+def test_out_of_range_numbers_are_rejected(model, key, value):
     raw = good()
     raw[model][key] = value
     assert f"{model}.{key}" in error_of(raw)
 
 
-def test_a_manifest_of_another_schema_is_refused():
+def test_other_schema_version_is_rejected():
     raw = good()
     raw["schema"] = 2
     assert error_of(raw).startswith("slots/a/bundle.json: schema: ")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-def test_what_is_no_json_object_is_a_bundle_error(text):
+def test_text_that_is_not_a_json_object_is_a_bundle_error(text):
     with pytest.raises(BundleError, match=r"bundle\.json: \(top\): "):
         parse_manifest(text, "bundle.json")
 
 
-def test_a_manifest_survives_its_own_writing():
+def test_manifest_round_trips_through_json():
     manifest = parse(good())
     assert parse_manifest(manifest.model_dump_json(by_alias=True), "again") == manifest
 
 
-def test_a_space_is_named_by_model_preprocessing_and_heads():
+def test_space_id_depends_on_model_preprocessing_and_heads():
     heads = [Head(name="class", dim=64), Head(name="local", dim=64)]
     spec = Preprocess.model_validate(PREPROCESS)
     name = embedding_space_id("a" * 64, spec, heads)
@@ -182,19 +182,19 @@ def test_a_space_is_named_by_model_preprocessing_and_heads():
     assert name != embedding_space_id("a" * 64, spec, heads[::-1])
 
 
-def test_outlines_count_only_beside_a_localiser():
+def test_silhouettes_need_a_localiser():
     raw = good()
     raw["embedders"][0]["outline"] = {"carton": {"mode": "aligned", "weight": 0.2}}
-    assert "outlines count in ['carton'], found no localiser" in error_of(raw)
+    assert "silhouettes are used for ['carton'], but there is no localiser" in error_of(raw)
     raw["localiser"] = {**MODEL, "files": {"fp32": "loc.onnx"}}
-    assert "files lists no ['loc.onnx']" in error_of(raw)
+    assert "files does not list ['loc.onnx']" in error_of(raw)
     raw["files"].append({"path": "loc.onnx", "size": 3, "sha256": "a" * 64})
     manifest = parse(raw)
     assert manifest.localiser.output_shapes(3) == [(3, 1, 48, 48)]
     assert manifest.embedders[0].outline["carton"].counts
 
 
-def test_a_weight_of_zero_needs_no_localiser():
+def test_weight_of_zero_needs_no_localiser():
     raw = good()
     raw["embedders"][0]["outline"] = {"carton": {"mode": "aligned", "weight": 0.0}}
     assert not parse(raw).embedders[0].outline["carton"].counts

@@ -1,4 +1,4 @@
-"""A real mosquitto on a free loopback port, that can be stopped, killed and started again."""
+"""A real mosquitto on a free loopback port that tests can stop, kill and restart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEADLINE_S = 10.0
 
 
 class Mosquitto:
-    """One broker: `start` returns when it answers. Its sessions survive even a kill, its port stays the same."""
+    """One broker. `start` returns when it answers; sessions survive a kill, and the port stays the same."""
 
     def __init__(self, folder: Path, users: dict[str, str] | None = None, lines: tuple[str, ...] = ()) -> None:
         self.host = "127.0.0.1"
@@ -23,7 +23,7 @@ class Mosquitto:
         self._process: subprocess.Popen[bytes] | None = None
         self._binary = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         if self._binary is None:
-            raise FileNotFoundError("found no mosquitto, expected it installed: apt install mosquitto")
+            raise FileNotFoundError("mosquitto is not installed; run: apt install mosquitto")
         folder.mkdir(parents=True, exist_ok=True)
         access = ["allow_anonymous true"]
         if users:
@@ -78,15 +78,15 @@ class Mosquitto:
                 return
 
     def stop(self) -> None:
-        """End it the polite way; it saves its state."""
+        """Terminate it cleanly; it saves its state."""
         self._end(kill=False)
 
     def kill(self) -> None:
-        """Pull the plug."""
+        """Kill it without warning."""
         self._end(kill=True)
 
     def freeze(self) -> None:
-        """Stop it between two instructions, its connections open; `kill` ends it from there."""
+        """Stop its process with open connections (SIGSTOP); `kill` ends it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitpid(self._process.pid, os.WUNTRACED)

@@ -1,4 +1,4 @@
-"""What tests of a broker send and receive, with waiting for it."""
+"""Settings, events and a message collector for tests with a broker."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
 DEADLINE_S = 20.0
 
 
-class CommandQueue:
-    """What a subscriber received, with waiting for it."""
+class ReceivedMessages:
+    """Collects the messages of a subscriber; tests can wait for them."""
 
     def __init__(self):
-        self.received, self._changed = [], threading.Condition()
+        self.messages, self._changed = [], threading.Condition()
 
     def __call__(self, message):
         with self._changed:
-            self.received.append(message)
+            self.messages.append(message)
             self._changed.notify_all()
 
     def wait_for(self, condition, what):
         with self._changed:
-            assert self._changed.wait_for(lambda: condition(self.received), DEADLINE_S), what
+            assert self._changed.wait_for(lambda: condition(self.messages), DEADLINE_S), what
 
     def events(self):
-        return [json.loads(message.payload) for message in self.received if message.topic == EVENTS]
+        return [json.loads(message.payload) for message in self.messages if message.topic == EVENTS]
 
     def wait_for_ids(self, wanted):
         def all_there(_):

@@ -81,7 +81,7 @@ def test_a_second_device_on_one_state_folder_is_refused(tmp_path):
     done = edge("run", "-c", path)
     held.release()
     assert done.returncode == 1
-    assert "found another device running on it" in done.stderr
+    assert "another `edge` process uses this folder" in done.stderr
 
 
 def test_the_demo_identifies_what_its_stream_shows(tmp_path):

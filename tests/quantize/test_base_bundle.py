@@ -60,7 +60,7 @@ def test_other_models_are_taken_byte_for_byte_with_rules_and_probes(base, only_c
 def test_a_model_of_the_same_file_name_is_not_written_over(base, only_cans, data, exported, tmp_path):
     from dataclasses import replace
 
-    with pytest.raises(QuantizeError, match=r"models/embedder.fp32.onnx: found in bundle base, too"):
+    with pytest.raises(QuantizeError, match=r"models/embedder.fp32.onnx is also in base bundle base"):
         pack.pack(pack.PackOptions("x", 2, tmp_path / "x", base=base), [replace(only_cans, name="embedder")], data)
     assert not (tmp_path / "x").exists()
 

@@ -39,5 +39,5 @@ def test_an_exported_model_runs_in_batches_as_large_as_its_graph_takes(tmp_path,
 def test_a_file_that_is_no_model_is_named(tmp_path):
     path = exported(tmp_path, 1)
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(QuantizeError, match=r"model\.onnx: found no ONNX graph with an input"):
+    with pytest.raises(QuantizeError, match=r"model\.onnx: not an ONNX file with a graph input"):
         export_or_copy(path, tmp_path / "fp32.onnx")

@@ -173,7 +173,9 @@ def test_a_waived_gate_does_not_forbid_and_is_recorded():
 
 
 def test_fallback_ships_fp32_and_names_the_gate():
-    ship, why, failed, _ = choose_form("classifier", [check_gate("top1", 0.5, 1000), latency(0.5)], Policy(fallback_fp32=True))
+    ship, why, failed, _ = choose_form(
+        "classifier", [check_gate("top1", 0.5, 1000), latency(0.5)], Policy(fallback_fp32=True)
+    )
     assert (ship, failed) == ("fp32", [])
     assert "top1" in why
 

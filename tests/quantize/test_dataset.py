@@ -16,7 +16,7 @@ def test_coarse_and_fine_name_category_and_item(tmp_path):
 
 def test_a_missing_column_is_named(tmp_path):
     (tmp_path / "index.csv").write_text("path,item\na.jpg,x\n")
-    with pytest.raises(QuantizeError, match="expected 'split'"):
+    with pytest.raises(QuantizeError, match="has no column 'split'"):
         read_index(tmp_path / "index.csv")
 
 

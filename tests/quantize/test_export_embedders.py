@@ -12,7 +12,7 @@ from edge.manifest import Head, Preprocess
 from quantize.build import quantize_network
 from quantize.export import CameraInput, export_fp32
 from quantize.qdq import measure_fusion
-from trainer.models.networks import Describing, ModelCard, build_model, load_model, save_model
+from trainer.models.networks import ClassifierWithDescriptor, ModelCard, build_model, load_model, save_model
 
 TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]
 FORMS = {
@@ -74,6 +74,6 @@ def test_a_descriptor_is_the_second_output(tmp_path):
     assert (made.output_names, made.descriptor_dim) == (["logits", "descriptor"], 6)
     batch = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     with torch.no_grad():
-        expected = CameraInput(Describing(module), spec).eval()(torch.from_numpy(batch))
+        expected = CameraInput(ClassifierWithDescriptor(module), spec).eval()(torch.from_numpy(batch))
     for found, wanted in zip(open_engine(tmp_path / "m.fp32.onnx").run(batch), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))

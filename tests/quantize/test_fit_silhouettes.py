@@ -107,6 +107,8 @@ def test_open_set_scores_are_fused_as_a_device_fuses_them():
 def test_what_is_not_ranked_anew_is_out_of_reach():
     items = [f"item-{i:02}" for i in range(RERANKED + 2)]
     known = silhouettes_for(SilhouetteRule(weight=0.5), {})
-    fused = rerank_scores(np.linspace(0.9, 0.1, len(items), dtype=np.float32), items, known, np.full(512, 255, np.uint8))
+    fused = rerank_scores(
+        np.linspace(0.9, 0.1, len(items), dtype=np.float32), items, known, np.full(512, 255, np.uint8)
+    )
     assert fused[-2:].tolist() == [-1.0, -1.0]
     assert fused[0] == pytest.approx(0.9)

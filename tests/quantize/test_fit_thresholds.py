@@ -5,22 +5,21 @@ import pytest
 
 from edge.manifest import OpenSet
 from edge.types import Category
-from quantize import fit_thresholds as openset
-from quantize.fit_thresholds import Predictions, ScoredCrop
+from quantize.fit_thresholds import Predictions, ScoredCrop, fit_thresholds, leave_items_out, predict
 
 ITEMS = {"box": [f"box-{n}" for n in range(10)], "can": [f"can-{n}" for n in range(10)]}
 
 
 def crops(rng, apart=0.3, each=12):
     """Crops whose own item scores about 0.8, the others of the category that much less; cans are alike more closely."""
-    asked = []
+    scored = []
     for category, closeness in ("box", 0.0), ("can", 0.04):
         for number, item in enumerate(ITEMS[category]):
             for _ in range(each):
                 scores = rng.normal(0.8 - apart + closeness, 0.04, 10).astype(np.float32)
                 scores[number] = rng.normal(0.8, 0.04)
-                asked.append(ScoredCrop(item, [Category(category, 0.9)], {category: scores}))
-    return asked
+                scored.append(ScoredCrop(item, [Category(category, 0.9)], {category: scores}))
+    return scored
 
 
 def sigmoid(rule: OpenSet, score):
@@ -29,52 +28,56 @@ def sigmoid(rule: OpenSet, score):
 
 def test_a_left_out_item_is_unknown_and_its_neighbour_is_the_nearest():
     crop = ScoredCrop("box-0", [Category("box", 0.9)], {"box": np.array([0.9, 0.6] + [0.1] * 8, np.float32)})
-    assert openset.answer(crop, ITEMS, set()) == ("box", pytest.approx(0.9), True, True)
-    assert openset.answer(crop, ITEMS, {"box-0"}) == ("box", pytest.approx(0.6), False, False)
-    assert openset.answer(crop, ITEMS, set(ITEMS["box"])) == ("", -1.0, False, False)
+    assert predict(crop, ITEMS, set()) == ("box", pytest.approx(0.9), True, True)
+    assert predict(crop, ITEMS, {"box-0"}) == ("box", pytest.approx(0.6), False, False)
+    assert predict(crop, ITEMS, set(ITEMS["box"])) == ("", -1.0, False, False)
 
 
 def test_an_item_that_the_gallery_never_had_is_unknown_in_every_round():
     crop = ScoredCrop("box-new", [Category("box", 0.9)], {"box": np.array([0.9] + [0.1] * 9, np.float32)})
-    answers = openset.leave_items_out([crop], ITEMS, rounds=5)
-    assert not answers.known.any()
-    assert not answers.right.any()
-    assert len(answers.score) == 5
+    predictions = leave_items_out([crop], ITEMS, rounds=5)
+    assert not predictions.known.any()
+    assert not predictions.correct.any()
+    assert len(predictions.score) == 5
 
 
 def test_a_fifth_of_the_items_is_left_out_in_each_round():
-    answers = openset.leave_items_out(crops(np.random.default_rng(0)), ITEMS, rounds=5)
-    assert len(answers.score) == 5 * 240
-    assert answers.known.mean() == pytest.approx(0.8)
+    predictions = leave_items_out(crops(np.random.default_rng(0)), ITEMS, rounds=5)
+    assert len(predictions.score) == 5 * 240
+    assert predictions.known.mean() == pytest.approx(0.8)
 
 
-def test_the_probability_is_the_share_of_right_answers_among_items_that_were_not_fitted_on():
+def test_the_probability_is_the_share_of_right_predictions_among_items_that_were_not_fitted_on():
     rng = np.random.default_rng(1)
-    fits = openset.fit(openset.leave_items_out(crops(rng, 0.15, 20), ITEMS, rounds=8), ["box", "can"])
-    fresh = openset.leave_items_out(crops(rng, 0.15, 20), ITEMS, rounds=8, seed=9)
+    fits = fit_thresholds(leave_items_out(crops(rng, 0.15, 20), ITEMS, rounds=8), ["box", "can"])
+    fresh = leave_items_out(crops(rng, 0.15, 20), ITEMS, rounds=8, seed=9)
     for category, fit in fits.items():
-        own = fresh.of(fresh.category == category)
-        sure = sigmoid(fit.open_set, own.score)
-        assert sure.mean() == pytest.approx(own.right.mean(), abs=0.03)
-        high = sure > 0.5
-        assert own.right[high].mean() == pytest.approx(sure[high].mean(), abs=0.06)
+        own = fresh.select(fresh.category == category)
+        probability = sigmoid(fit.open_set, own.score)
+        assert probability.mean() == pytest.approx(own.correct.mean(), abs=0.03)
+        high = probability > 0.5
+        assert own.correct[high].mean() == pytest.approx(probability[high].mean(), abs=0.06)
 
 
 def test_the_asked_share_of_unknown_objects_is_accepted_over_all_categories():
-    answers = openset.leave_items_out(crops(np.random.default_rng(2), 0.1, 20), ITEMS, rounds=10)
+    predictions = leave_items_out(crops(np.random.default_rng(2), 0.1, 20), ITEMS, rounds=10)
     for share in (0.01, 0.05, 0.1):
-        fits = openset.fit(answers, ["box", "can"], share)
+        fits = fit_thresholds(predictions, ["box", "can"], share)
         accepted = sum(
-            int((answers.score >= fits[name].open_set.threshold)[(answers.category == name) & ~answers.known].sum())
+            int(
+                (predictions.score >= fits[name].open_set.threshold)[
+                    (predictions.category == name) & ~predictions.known
+                ].sum()
+            )
             for name in fits
         )
-        assert share / 4 < accepted / (~answers.known).sum() < share + 0.01
+        assert share / 4 < accepted / (~predictions.known).sum() < share + 0.01
         assert fits["box"].open_set.false_accept == share
 
 
 def test_operating_points_rise_as_less_is_accepted_and_are_there_whatever_was_asked_for():
-    answers = openset.leave_items_out(crops(np.random.default_rng(3), 0.1), ITEMS, rounds=10)
-    rule = openset.fit(answers, ["can"])["can"].open_set
+    predictions = leave_items_out(crops(np.random.default_rng(3), 0.1), ITEMS, rounds=10)
+    rule = fit_thresholds(predictions, ["can"])["can"].open_set
     assert rule.midpoint < rule.threshold <= rule.operating_points["0.1"]
     assert rule.false_accept is None
     assert list(rule.operating_points) == ["0.01", "0.05", "0.1"]
@@ -82,27 +85,25 @@ def test_operating_points_rise_as_less_is_accepted_and_are_there_whatever_was_as
     assert points["0.01"] > points["0.05"] >= points["0.1"] > rule.midpoint
 
 
-def test_where_nothing_unknown_comes_near_the_threshold_is_the_share_of_right_answers_and_not_lower():
-    fit = openset.fit(openset.leave_items_out(crops(np.random.default_rng(4), 0.6), ITEMS, rounds=5), ["box"], 0.1)[
-        "box"
-    ]
+def test_where_nothing_unknown_comes_near_the_threshold_is_the_share_of_right_predictions_and_not_lower():
+    fit = fit_thresholds(leave_items_out(crops(np.random.default_rng(4), 0.6), ITEMS, rounds=5), ["box"], 0.1)["box"]
     assert sigmoid(fit.open_set, fit.open_set.threshold) == pytest.approx(0.8, abs=0.02)
     assert (fit.false_accept, fit.false_reject) == (0.0, 0.0)
 
 
-def test_few_answers_keep_the_default_and_say_so():
+def test_few_predictions_keep_the_default_and_say_so():
     none = np.zeros(1, bool)
-    fit = openset.fit(Predictions(np.array(["a"]), np.array(["box"]), np.array([0.9]), none, none), ["box"])["box"]
+    fit = fit_thresholds(Predictions(np.array(["a"]), np.array(["box"]), np.array([0.9]), none, none), ["box"])["box"]
     assert fit.open_set == OpenSet()
-    assert "fewer than 20" in fit.rule
+    assert "fewer than 20 predictions" in fit.rule
 
 
-def test_a_category_with_few_answers_leans_on_the_others():
-    answers = openset.leave_items_out(crops(np.random.default_rng(5), 0.15), ITEMS, rounds=8)
-    rows = answers.category == "box"
-    few = np.flatnonzero(answers.category == "can")[:2]
+def test_a_category_with_few_predictions_leans_on_the_others():
+    predictions = leave_items_out(crops(np.random.default_rng(5), 0.15), ITEMS, rounds=8)
+    rows = predictions.category == "box"
+    few = np.flatnonzero(predictions.category == "can")[:2]
     rows[few] = True
-    fits = openset.fit(answers.of(rows), ["box", "can", "jar"])
+    fits = fit_thresholds(predictions.select(rows), ["box", "can", "jar"])
     assert fits["jar"].open_set.midpoint == pytest.approx(fits["box"].open_set.midpoint, abs=0.02)
     assert fits["can"].open_set.midpoint == pytest.approx(fits["box"].open_set.midpoint, abs=0.02)
     assert fits["can"].known + fits["can"].unknown == 2

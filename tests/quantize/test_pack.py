@@ -82,7 +82,9 @@ def test_probes_pass_on_their_own_bundle_and_cover_every_category(packed):
 
 
 def test_keeping_fp32_packs_both_forms(networks, data, tmp_path):
-    manifest = pack.pack(pack.PackOptions("two", 2, tmp_path / "two", keep_both=True, with_probes=False), networks, data)
+    manifest = pack.pack(
+        pack.PackOptions("two", 2, tmp_path / "two", keep_both=True, with_probes=False), networks, data
+    )
     assert manifest.classifier is not None
     assert set(manifest.classifier.files) == {"fp32", "ort-u8"}
     assert manifest.runtimes == ["fp32", "ort-u8"]
@@ -131,13 +133,13 @@ def test_waived_gates_are_packed_and_recorded(judged, data, tmp_path):
 
 
 def test_an_existing_folder_is_not_overwritten(networks, data, tmp_path):
-    with pytest.raises(QuantizeError, match="expected a new folder"):
+    with pytest.raises(QuantizeError, match="already exists; choose a new --out folder"):
         pack.pack(pack.PackOptions("five", 5, tmp_path), networks, data)
 
 
 def test_a_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
     blind = Data(data.samples, [], held_out_split="nothing")
-    with pytest.raises(QuantizeError, match="probes: found 0"):
+    with pytest.raises(QuantizeError, match="probes: 0 of"):
         pack.pack(pack.PackOptions("six", 6, tmp_path / "six"), networks, blind)
     assert list(tmp_path.iterdir()) == []
 
@@ -218,7 +220,7 @@ def test_rules_are_fitted_on_galleries_as_the_bundle_asks_for_them(packed, netwo
 
 
 def test_an_embedder_that_is_taken_over_keeps_the_classifier_that_has_a_part_in_it(joint, networks, data, tmp_path):
-    with pytest.raises(QuantizeError, match=r"found a new classifier, expected a new embedder, too"):
+    with pytest.raises(QuantizeError, match=r"give a new embedder together with the new classifier"):
         pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint, classifier_share=0.0), [networks[0]], data)
 
 
@@ -235,7 +237,7 @@ def test_an_embedder_that_is_packed_anew_on_a_base_takes_the_same_part_from_its_
 
 
 def test_a_share_that_no_embedder_takes_is_refused(joint, networks, data, tmp_path):
-    with pytest.raises(QuantizeError, match=r"found a classifier's share of 0.4 and no embedder"):
+    with pytest.raises(QuantizeError, match=r"classifier share 0.4 needs a new embedder"):
         pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint, classifier_share=0.4), networks[:1], data)
 
 
@@ -249,7 +251,7 @@ def test_a_share_out_of_range_is_refused_before_anything_is_done(option, text, t
 
 
 def test_a_share_for_a_classifier_that_describes_nothing_is_refused(networks, data, tmp_path):
-    with pytest.raises(QuantizeError, match=r"found a classifier that does not describe"):
+    with pytest.raises(QuantizeError, match=r"the classifier has no descriptor"):
         pack.pack(pack.PackOptions("joint", 2, tmp_path / "joint", classifier_share=0.4), networks, data)
 
 

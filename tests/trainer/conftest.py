@@ -1,4 +1,4 @@
-"""What tests of trainings share."""
+"""Fixtures that the tests of training share."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture
 def one_thread():
-    """Sums in one order, so that two trainings can be compared bit by bit."""
+    """Run torch in one thread, so that two trainings can be compared bit by bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, and what one step of each kind of network does to its gradients."""
+"""Training in separate processes, and the gradients of one step of each kind of network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.models.networks import ModelCard, build_model
 from trainer.tasks.classifier import train_classifier
 from trainer.tasks.embedder import EmbedderTask, train_embedders
 
-PLAIN = {  # no variation: every process makes the same pictures
+PLAIN = {  # no augmentation: every process makes the same pictures
     "scale": (1, 1),
     "shift": 0,
     "stretch": 0,
@@ -44,7 +44,7 @@ def card_of(kind: str) -> ModelCard:
 
 
 def loss_of(kind: str, model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """A loss with terms across the whole batch: pairs, a count of what is learned."""
+    """A loss with terms across the whole batch: pairs, and a count of the learned cells."""
     labels = tensors["label"]
     if kind == "classifier":
         return torch.nn.functional.cross_entropy(model(tensors["x"]), labels)
@@ -62,7 +62,7 @@ def loss_of(kind: str, model: torch.nn.Module, tensors: dict[str, torch.Tensor])
 
 
 def step(kind: str) -> dict[str, torch.Tensor]:
-    """Gradients and batch statistics after one batch of eight, shared among the processes."""
+    """Gradients and batch statistics after one batch of eight, sharded among the processes."""
     torch.set_num_threads(1)
     torch.manual_seed(3)
     model = build_model(card_of(kind)).train()
@@ -79,7 +79,7 @@ def step(kind: str) -> dict[str, torch.Tensor]:
 
 
 def together(index: Path, out: Path, environment: dict[str, str]) -> None:
-    """One of several processes: gradients into OUT/RANK.pt, a training into OUT/RANK."""
+    """Run one of several processes: gradients into OUT/RANK.pt, a training into OUT/RANK."""
     torch.set_num_threads(1)
     with distributed.process_group(environment):
         rank = str(distributed.rank())
@@ -89,7 +89,7 @@ def together(index: Path, out: Path, environment: dict[str, str]) -> None:
 
 
 def killed(index: Path, out: Path) -> None:
-    """A training that is killed in the middle of its third epoch."""
+    """Train, and be killed in the middle of the third epoch."""
     torch.set_num_threads(1)
     batch, begin, begun = EmbedderTask.batch, EmbedderTask.begin_epoch, []
 

@@ -1,4 +1,4 @@
-"""Several processes that share each batch do what one does alone; a killed one goes on to the same end."""
+"""Training in two processes equals training in one; a killed run resumes to the same result."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from trainer.tasks.embedder import train_embedders
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """What two processes left that trained together, as torchrun would start them, and one that was killed."""
+    """The run folders of two processes that trained together, started as by torchrun, and of one that was killed."""
     folder = tmp_path_factory.mktemp("runs")
     index = write_crops(folder / "data")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(["tests.trainer.processes"])  # which takes most of the time
+    start.set_forkserver_preload(["tests.trainer.processes"])  # this import takes most of the time
     several = [
         start.Process(target=together, args=(index, folder, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}))
         for rank in (0, 1)
@@ -47,7 +47,7 @@ def runs(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["classifier", "embedder", "detector"])
-def test_two_processes_find_the_gradients_and_statistics_of_one(runs, kind):
+def test_two_processes_get_the_gradients_of_one(runs, kind):
     alone = step(kind)
     both = [torch.load(runs / f"{rank}.pt", weights_only=True)[kind] for rank in (0, 1)]
     for found in both:
@@ -57,12 +57,12 @@ def test_two_processes_find_the_gradients_and_statistics_of_one(runs, kind):
             assert torch.allclose(found[name], expected, rtol=1e-3, atol=2e-6 * largest), name
 
 
-def test_each_process_varies_pictures_by_a_seed_of_its_own(runs):
+def test_each_rank_has_its_own_seed(runs):
     assert [torch.load(runs / f"{rank}.pt", weights_only=True)["seed"] for rank in (0, 1)] == [(7, 0), (7, 1)]
     assert distributed.rank_seed(7) == (7,)
 
 
-def test_a_training_of_two_processes_ends_as_one_does_and_the_first_alone_writes(runs, tmp_path):
+def test_two_processes_train_like_one_and_only_rank_0_writes(runs, tmp_path):
     card = train_classifier(classifier_recipe(runs / "data" / "index.csv", epochs=2, augment=PLAIN), tmp_path / "one")
     assert list((runs / "1").iterdir()) == []
     two = table(runs / "0")
@@ -71,7 +71,7 @@ def test_a_training_of_two_processes_ends_as_one_does_and_the_first_alone_writes
     assert float(two[-1]["accuracy"]) == pytest.approx(card.metrics["accuracy"], abs=0.15)
 
 
-def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_to_the_very_same_end(runs, tmp_path):
+def test_run_killed_in_mid_epoch_resumes_to_the_same_weights(runs, tmp_path):
     recipe = embedder_recipe(runs / "data" / "index.csv", epochs=4, batches_per_epoch=3)
     assert torch.load(runs / "killed" / CHECKPOINT_FILE, weights_only=True)["epoch"] == 2
     torch.set_num_threads(1)
@@ -82,13 +82,13 @@ def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_to_the_very_same_end(run
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_batch_that_cannot_be_shared_equally_is_an_error(monkeypatch):
+def test_batch_that_does_not_divide_is_an_error(monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    with pytest.raises(TrainError, match="found a batch of 7 pictures for 2 processes"):
+    with pytest.raises(TrainError, match="a batch of 7 pictures does not divide by 2 processes"):
         distributed.shard(np.arange(7))
 
 
-def test_alone_nothing_is_shared():
+def test_single_process_gets_its_input_back():
     rows = torch.ones(3, 2)
     assert distributed.gather_rows(rows) is rows
     assert distributed.broadcast_from_rank0("found") == "found"

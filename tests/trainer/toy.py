@@ -17,7 +17,7 @@ INPUT = {"width": 32, "height": 32}
 
 
 def write_crops(folder: Path, per_item: int = 6, items: int = 2) -> Path:
-    """Two categories, each of some items; the last third of each item's pictures is `val`."""
+    """Write two categories of a few items each; the last third of each item's pictures is `val`."""
     rng = np.random.default_rng(5)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -43,7 +43,7 @@ def write_index(folder: Path, rows: list[tuple[str, str, str, str]]) -> None:
 
 
 def write_scenes(folder: Path, count: int = 12) -> Path:
-    """Red rectangles on grey noise, COCO style."""
+    """Write red rectangles on grey noise, as COCO JSON."""
     rng = np.random.default_rng(6)
     folder.mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
@@ -105,7 +105,7 @@ def detector_recipe(scenes: Path, epochs: int = 2, **changes) -> DetectorRecipe:
 
 
 def masked_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A bright disc on grey noise, 40 high and 32 wide, and where it is."""
+    """Return a bright disc on grey noise, 40 high and 32 wide, and its mask."""
     y, x = np.mgrid[:40, :32]
     disc = np.hypot(x - rng.uniform(13, 19), y - rng.uniform(16, 24)) < rng.uniform(7, 11)
     picture = rng.integers(60, 110, (40, 32, 3)).astype(np.uint8)
@@ -114,7 +114,7 @@ def masked_picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_masks(folder: Path, count: int = 12) -> Path:
-    """Pictures with masks; the last third is `val`."""
+    """Write pictures with masks; the last third is `val`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(count):

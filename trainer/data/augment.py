@@ -1,4 +1,9 @@
-"""Variation of training pictures, 8 bits deep (OpenCV), and the step from canvases to the network's input."""
+"""Augmentation of training pictures, 8 bits deep (OpenCV), region confusion, and canvases as network input.
+
+Region confusion shuffles, flips and re-crops the blocks of a picture, so that only local detail survives. US 12,386,883
+describes the mechanism (see NOTICE). The shuffle is that of Chen et al., "Destruction and construction learning", CVPR
+2019: a block moves less than twice the neighbourhood along each axis.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ _NOISE = 1 << 20  # numbers
 
 
 def augment_crop(image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator) -> Image:
-    """Cut a slightly wrong, turned and skewed part of a picture, in another light, at its size on the canvas."""
+    """Cut a shifted, turned and skewed part out of a picture, in another light, at its size on the canvas."""
     return augment_appearance(_warped(image_rgb, *_random_cut(image_rgb, spec, how, rng)), how, rng)
 
 
@@ -31,7 +36,7 @@ def augment_masked(
     rng: np.random.Generator,
     under_rgb: Image | None = None,
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Vary a picture as `augment_crop` does and its mask alike, the object laid on another picture where one is given."""
+    """Augment a picture as `augment_crop` does, and its mask alike; lay the object on `under_rgb` if given."""
     matrix, size = _random_cut(image_rgb, spec, how, rng)
     content, cover = _warped(image_rgb, matrix, size), _warped(mask, matrix, size)
     if under_rgb is not None:
@@ -44,7 +49,7 @@ def augment_masked(
 def _random_cut(
     image_rgb: Image, spec: Preprocess, how: Augment, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """The perspective map from a picture to its part, and that part's width and height on the canvas."""
+    """Return the perspective map from a picture to a random part, and the part's width and height on the canvas."""
     height, width = image_rgb.shape[:2]
     part = rng.uniform(*how.scale) * np.array([width, height]) * rng.uniform(1.0 - how.stretch, 1.0 + how.stretch, 2)
     centre = np.array([width, height]) * (0.5 + rng.uniform(-how.shift, how.shift, 2))
@@ -70,7 +75,7 @@ def _warped(picture: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple
 
 
 def pad(contents: list[Image], spec: Preprocess) -> NDArray[np.uint8]:
-    """Lay contents out as edge.inference.preprocess does, so that only they vary, never the border: (n, h, w, 3)."""
+    """Lay contents out as edge.inference.preprocess does, with a constant border: (n, h, w, 3)."""
     canvases = np.full((len(contents), spec.height, spec.width, 3), spec.fill, np.uint8)
     for canvas, content in zip(canvases, contents, strict=True):
         canvas[: content.shape[0], : content.shape[1]] = content
@@ -78,7 +83,7 @@ def pad(contents: list[Image], spec: Preprocess) -> NDArray[np.uint8]:
 
 
 def confuse_regions(contents: list[Image], spec: Preprocess, blocks: int, neighbourhood: int, seed: int) -> list[Image]:
-    """Region confusion of the contents alone: a border among the blocks would give the outline away."""
+    """Apply region confusion to the contents alone: a border among the blocks would give the outline away."""
     full = np.stack([cv2.resize(content, (spec.width, spec.height)) for content in contents])
     x = torch.from_numpy(full).permute(0, 3, 1, 2).float()
     confused = region_confusion(x, blocks, neighbourhood, torch.Generator().manual_seed(seed))
@@ -95,7 +100,7 @@ def augment_scene(
     """Zoom, shift and flip a scene onto the model's canvas.
 
     Returns:
-        the canvas, the boxes on it clipped, and which of them are still there: a third visible, 4 px or more.
+        the canvas, the boxes clipped to it, and which of them to keep: a third visible, 4 px or more.
     """
     height, width = image_rgb.shape[:2]
     scale = min(spec.width / width, spec.height / height) / rng.uniform(*how.scale)
@@ -123,7 +128,7 @@ def augment_scene(
 
 
 def augment_appearance(canvas: Image, how: Augment, rng: np.random.Generator) -> Image:
-    """Vary brightness, contrast, saturation and tint; blur, add noise, erase a rectangle."""
+    """Change brightness, contrast, saturation and tint; blur, add noise, erase a rectangle."""
     if how.colour:
         canvas = np.asarray(cv2.transform(canvas, _colour_matrix(float(canvas.mean()), how.colour, rng)), np.uint8)
     if rng.random() < how.blur:
@@ -141,7 +146,7 @@ def augment_appearance(canvas: Image, how: Augment, rng: np.random.Generator) ->
 
 
 def _blur(canvas: Image, rng: np.random.Generator) -> Image:
-    """Out of focus, or moved while the shutter was open: along a line of up to a sixteenth of the picture."""
+    """Blur a picture: out of focus, or moved along a line of up to a sixteenth of the picture."""
     if rng.random() < 0.5:
         return np.asarray(cv2.GaussianBlur(canvas, (3, 3), rng.uniform(0.5, 1.2)), np.uint8)
     length = rng.uniform(2.0, max(2.0, 0.0625 * max(canvas.shape[:2])))
@@ -155,7 +160,7 @@ def _blur(canvas: Image, rng: np.random.Generator) -> Image:
 
 
 def _colour_matrix(mean: float, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One affine map of RGB for all: saturation about grey, contrast about the mean, tint, brightness."""
+    """Return one affine map of RGB: saturation about grey, contrast about the mean, tint, brightness."""
     saturation, contrast, brightness = 1.0 + np.array([1.5, 1.0, 1.0]) * rng.uniform(-strength, strength, 3)
     tint = brightness * (1.0 + 0.3 * rng.uniform(-strength, strength, 3))
     mix = saturation * np.eye(3) + (1.0 - saturation) / 3.0
@@ -165,7 +170,7 @@ def _colour_matrix(mean: float, strength: float, rng: np.random.Generator) -> ND
 
 @cache
 def _noise() -> FloatArray:
-    """Drawn once, cut anywhere: drawing afresh costs more than the warp."""
+    """Return stored noise, drawn once and cut anywhere: drawing it each time costs more than the warp."""
     return np.random.default_rng(0).standard_normal(_NOISE, dtype=np.float32)
 
 
@@ -178,11 +183,11 @@ def canvases_to_input(canvases: NDArray[np.uint8], spec: Preprocess) -> Tensor:
 
 
 def shuffled_positions(blocks: int, neighbourhood: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw where each block comes from.
+    """Draw the source of each block.
 
     Returns:
         rows and columns, (blocks, blocks) each: the block at (y, x) of the result was at (rows[y, x], columns[y, x]).
-        A permutation; |rows[y, x] - y| and |columns[y, x] - x| stay below 2 * neighbourhood.
+        This is a permutation; |rows[y, x] - y| and |columns[y, x] - x| stay below 2 * neighbourhood.
     """
     index = torch.arange(blocks)
     jitter = torch.rand((2, blocks, blocks), generator=generator) * 2 * neighbourhood - neighbourhood
@@ -194,14 +199,14 @@ def shuffled_positions(blocks: int, neighbourhood: int, generator: torch.Generat
 def region_confusion(
     images: Tensor, blocks: int, neighbourhood: int, generator: torch.Generator, crop: float = 0.15
 ) -> Tensor:
-    """Confuse the regions of a batch, each picture in its own way.
+    """Apply region confusion to a batch, to each picture with its own draw.
 
     Args:
         images: (n, c, h, w), h and w multiples of `blocks`.
-        blocks: along each axis.
-        neighbourhood: k of the shuffle, blocks; 0 leaves the blocks in place.
-        generator: of the randomness.
-        crop: the most that is cut off each axis of a block before it is scaled back; 0 keeps every pixel.
+        blocks: number of blocks along each axis.
+        neighbourhood: k of the shuffle, in blocks; 0 leaves the blocks in place.
+        generator: source of randomness.
+        crop: largest share cut off each axis of a block before it is scaled back; 0 keeps every pixel.
     """
     n, c, h, w = images.shape
     size_y, size_x = h // blocks, w // blocks
@@ -232,7 +237,7 @@ def _flip(tiles: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _flip_and_crop(tiles: Tensor, crop: float, generator: torch.Generator) -> Tensor:
-    """Flip each tile or not along each axis, and scale a random part of it back to full size: one resampling."""
+    """Flip each tile at random along each axis and scale a random part back to full size, in one resampling."""
     count = len(tiles)
     scale = 1.0 - crop * torch.rand((count, 2), generator=generator)
     shift = (torch.rand((count, 2), generator=generator) * 2 - 1) * (1.0 - scale)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def plain_batches(count: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Cut a shuffle of all indices into batches; the rest that fills none is left for another epoch."""
+    """Cut a shuffle of all indices into batches; an incomplete last batch is dropped."""
     order = rng.permutation(count)
     size = min(size, count)
     return [order[start : start + size] for start in range(0, count - size + 1, size)]
@@ -21,16 +21,16 @@ def pair_batches(
     rng: np.random.Generator,
     nearest: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Draw batches of `classes` sub-categories with `images` pictures each.
+    """Draw batches of `classes` items with `images` pictures each.
 
     Args:
-        labels: (n,) sub-category of each picture, 0 and up.
-        classes: of a batch; fewer when there are fewer.
-        images: of each, without repetition as long as there are enough.
+        labels: (n,) item of each picture, 0 and up.
+        classes: items of a batch; fewer if there are fewer.
+        images: pictures of each item, without repetition if there are enough.
         batches: how many.
-        rng: of the draw.
-        nearest: (classes, classes) for each sub-category the others, most similar first: half of each batch is then
-            the neighbourhood of one, so that the negatives are hard ones.
+        rng: source of randomness.
+        nearest: (items, items) for each item the others, most similar first. Half of each batch is then the
+            neighbourhood of one item, so that the negatives are hard.
     """
     members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
     drawn = []

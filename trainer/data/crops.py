@@ -1,4 +1,4 @@
-"""Pictures of single objects, in memory, as a crop network's training and examination need them."""
+"""Crops in memory: pictures of single objects as the crop networks train on them and are validated with them."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ from torch import Tensor, nn
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import Image
-from trainer.data.augment import canvases_to_input, pad, augment_crop
+from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.dataset import choose, read_samples
 from trainer.data.pictures import load_canvases, load_pictures, require_each
 from trainer.recipe import Augment, CropData
 from trainer.sample import Sample
 
 Module = TypeVar("Module", bound=nn.Module)
-_STATISTICS = 1280  # pictures that batch norm's statistics are taken from
-_HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, for zooming in
+_STATISTICS = 1280  # pictures from which batch norm's statistics are recomputed
+_HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, so that augmentation can zoom in
 
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """The training pictures and the canvases to examine with."""
+    """The training pictures, and the canvases for validation."""
 
-    spec: Preprocess  # of the device
-    train_spec: Preprocess
+    spec: Preprocess  # of the network's input on the device
+    train_spec: Preprocess  # of its input in training
     categories: list[str]
     items: list[str]  # sub-categories
     train: list[Sample]
-    images: list[Image]  # of train
+    images: list[Image]  # of `train`, in its order
     val: list[Sample]
     val_canvases: NDArray[np.uint8]
-    gallery: list[Sample]  # catalogue pictures, where the data has any
+    gallery: list[Sample]  # catalogue pictures; empty where the data set has none
     gallery_canvases: NDArray[np.uint8]
     skipped: list[str]
-    clipped: list[str] = field(default_factory=list)  # boxes of train that were clipped to their picture
+    clipped: list[str] = field(default_factory=list)  # boxes of `train` that were clipped to their picture
 
     def category_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
-        """The category of each sample as a number."""
+        """Return the category of each sample as a number."""
         position = {name: i for i, name in enumerate(self.categories)}
         return np.array([position[sample.category] for sample in samples], np.int64)
 
     def item_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
-        """The sub-category of each sample as a number; -1 where training has none of it."""
+        """Return the item of each sample as a number; -1 for an item that training has not."""
         position = {name: i for i, name in enumerate(self.items)}
         return np.array([position.get(sample.item, -1) for sample in samples], np.int64)
 
-    def vary(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> list[Image]:
-        """Varied training pictures, each as large as it lies on the canvas."""
+    def augment(self, indices: NDArray[np.int64], how: Augment, rng: np.random.Generator) -> list[Image]:
+        """Return augmented training pictures, each at its size on the canvas."""
         return [augment_crop(self.images[i], self.train_spec, how, rng) for i in indices]
 
     def to_input(self, contents: list[Image]) -> Tensor:
-        """Varied pictures as the network's input."""
+        """Return augmented pictures as the network's input."""
         return canvases_to_input(pad(contents, self.train_spec), self.train_spec)
 
     def train_canvases(self, part: slice = slice(None)) -> NDArray[np.uint8]:
-        """The training pictures as the device would see them, but for their having been shrink_to once before."""
+        """Return the training pictures as the device would see them, except that they were shrunk once before."""
         return np.stack([to_canvas(self.spec, image)[0] for image in self.images[part]])
 
     def of_category(self, name: str) -> Crops:
-        """The part of one category."""
+        """Return the part that belongs to one category."""
         train, val, gallery = (
             [i for i, sample in enumerate(samples) if sample.category == name]
             for samples in (self.train, self.val, self.gallery)
@@ -83,8 +83,8 @@ class Crops:
             gallery_canvases=self.gallery_canvases[gallery],
         )
 
-    def data_card(self, source: CropData) -> dict[str, object]:
-        """What the model card says of the data."""
+    def summary(self, source: CropData) -> dict[str, object]:
+        """Return what the model card says about the data."""
         return {
             "source": source.index.name,
             "categories": self.categories,
@@ -100,16 +100,16 @@ class Crops:
 def load_crops(
     source: CropData, spec: Preprocess, train_spec: Preprocess | None = None, *, each_item: int = 1
 ) -> Crops:
-    """Read and decode a data set.
+    """Read and decode a data set of single objects.
 
     Args:
-        source: where, which splits, which categories.
+        source: the data set, and its splits and categories to use.
         spec: of the network's input on the device.
         train_spec: of its input in training; None: the same.
-        each_item: training pictures that every sub-category needs.
+        each_item: how many training pictures every item needs.
 
     Raises:
-        TrainError: missing, unreadable, an empty category or item, or too few pictures.
+        TrainError: the data set is missing or unreadable, or a category or item has too few pictures.
     """
     listed = read_samples(
         source.index, source.root, layout=source.layout, split=source.split, cut_to_box=source.cut_to_box
@@ -145,23 +145,22 @@ def load_crops(
 
 
 def recalibrate_bn(module: Module, crops: Crops, seed: int, metric: Callable[[Module], float]) -> Module:
-    """Give the network with its statistics settled, unless the trained ones do better on the validation crops.
+    """Return the network with recomputed batch-norm statistics, or as trained where that validates better.
 
     Measured on the 296 groceries of `val`: MobileNetV2's items went from 79.4 to 81.4 % and its categories from 87.5 to
     88.2 %; EfficientNet-Lite0's items from 81.4 to 82.8 %, but its categories from 91.6 to 87.8 %.
     """
     if crops.train_spec == crops.spec:
         return module
-    settled = copy.deepcopy(module)
-    recompute_bn_statistics(settled, crops, seed)
-    return settled if not crops.val or metric(settled) >= metric(module) else module
+    recalibrated = copy.deepcopy(module)
+    recompute_bn_statistics(recalibrated, crops, seed)
+    return recalibrated if not crops.val or metric(recalibrated) >= metric(module) else module
 
 
-@torch.no_grad()
 def recompute_bn_statistics(module: nn.Module, crops: Crops, seed: int, batch: int = 64) -> None:
-    """Take batch norm's statistics anew from pictures as the device sees them, where training saw smaller ones.
+    """Recompute batch norm's statistics from pictures as the device sees them, after training on smaller ones.
 
-    Objects are larger on the canvases of training, and activations differ (Touvron et al. 2019, §3).
+    Objects are larger on the canvases of training, so activations differ (Touvron et al. 2019, §3).
     """
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -170,19 +169,19 @@ def recompute_bn_statistics(module: nn.Module, crops: Crops, seed: int, batch: i
         norm.momentum = None  # the plain mean over batches
         norm.train()
     order = np.random.default_rng(seed).permutation(len(crops.images))[:_STATISTICS]
-    order = order[: len(order) // batch * batch or None]  # a rest of a few pictures would count as much as a batch
+    order = order[: len(order) // batch * batch or None]  # the last few pictures would count as much as a batch
     predict(module, np.stack([to_canvas(crops.spec, crops.images[i])[0] for i in order]), crops.spec, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
-@torch.no_grad()
 def predict(module: nn.Module, canvases: NDArray[np.uint8], spec: Preprocess, batch: int = 128) -> NDArray[np.float32]:
-    """Run a network of one output over evaluation canvases: (n, outputs)."""
+    """Run a network with one output over canvases (n, h, w, 3); return (n, outputs)."""
     device = next(module.parameters()).device
-    rows = [
-        module(canvases_to_input(canvases[start : start + batch], spec).to(device)).cpu().numpy()
-        for start in range(0, len(canvases), batch)
-    ]
+    with torch.no_grad():
+        rows = [
+            module(canvases_to_input(canvases[start : start + batch], spec).to(device)).cpu().numpy()
+            for start in range(0, len(canvases), batch)
+        ]
     return np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)

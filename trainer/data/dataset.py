@@ -1,4 +1,4 @@
-"""What training asks of a data set's listing: samples or scenes, of certain splits, divided anew where it wants."""
+"""Samples and scenes for training: the listing of a data set, filtered by split and split again where a recipe says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.data.duplicates import near_duplicate_of
 from trainer.data.formats import read_listing
 from trainer.data.split import resplit, resplit_pictures
 from trainer.recipe import Split
-from trainer.sample import AnnotatedPicture, Layout, Listing, NamedBox, Sample, DetectionSample, default_split
+from trainer.sample import AnnotatedPicture, DetectionSample, Layout, Listing, NamedBox, Sample, default_split
 
 log = logging.getLogger(__name__)
 
@@ -27,33 +27,34 @@ def read_samples(
     split: Split | None = None,
     cut_to_box: bool = False,
 ) -> list[Sample]:
-    """List the pictures of single objects of a data set; of scenes, every box is one.
+    """List the pictures of single objects of a data set; every box of a scene is one.
 
     Args:
-        source: of any layout, see trainer.data.formats; a CSV has columns path, split, category (or coarse), item (or fine),
-            optionally label. Of a data set without splits, every fifth picture of an item is `val`.
-        root: that the paths of a CSV or COCO JSON are relative to; None: its folder.
-        layout: None: found out.
-        split: None: as the data set has it.
+        source: a data set of any layout, see trainer.data.formats. A CSV has the columns path, split, category (or
+            coarse), item (or fine) and optionally label. In a data set without splits, every fifth picture of an item
+            is `val`.
+        root: folder of the paths in a CSV or COCO JSON; None: its own folder.
+        layout: None: detect it.
+        split: how to split the pictures; None: as the data set does.
         cut_to_box: use the boxes of a data set that has them beside pictures of single objects.
 
     Raises:
-        TrainError: missing, without a needed file or column, or empty.
+        TrainError: the data set is missing or empty, or a file or column is missing.
     """
     listing = read_listing(source, root, layout, published=split is not None and split.how == "published")
     _log_notes(listing)
     samples = samples_of(listing, split, cut_to_box=cut_to_box)
     if not samples:
-        raise TrainError(f"{source}: found no picture, expected an index.csv, category/item/picture or boxes")
+        raise TrainError(f"{source}: holds no picture; give an index.csv, folders category/item/picture, or boxes")
     return samples
 
 
 def samples_of(listing: Listing, split: Split | None = None, *, cut_to_box: bool = False) -> list[Sample]:
-    """The pictures of single objects that a data set lists, divided anew where that is asked for."""
+    """Return the pictures of single objects of a listing, split again if `split` is given."""
     samples = [sample if cut_to_box else replace(sample, box_px=None) for sample in listing.samples]
     for number, scene in enumerate(listing.scenes):
-        told = scene.split or default_split(number)
-        samples += [Sample(scene.path, told, box.category, box.item, box_px=box.box_px) for box in scene.boxes]
+        of = scene.split or default_split(number)
+        samples += [Sample(scene.path, of, box.category, box.item, box_px=box.box_px) for box in scene.boxes]
     if split is None:
         return samples
     return resplit(samples, split, near_duplicate_of(s.path for s in samples) if split.together else None)
@@ -65,7 +66,7 @@ def _log_notes(listing: Listing) -> None:
 
 
 def choose(samples: Iterable[Sample], splits: Sequence[str], categories: Sequence[str] | None = None) -> list[Sample]:
-    """Those of certain splits and categories."""
+    """Return the samples of certain splits and categories; categories None: all."""
     return [s for s in samples if s.split in splits and (categories is None or s.category in categories)]
 
 
@@ -83,18 +84,18 @@ def read_scenes(
 
     Args:
         path: COCO JSON, or a data set of another layout with boxes.
-        root: of a JSON's file names; None: where the pictures are found.
-        splits: only pictures of these, or that belong to no split; None: all.
-        class_agnostic: everything is an `object`.
-        least_visible: annotations whose `visible_fraction` is less are left out.
-        layout: None: found out.
-        split: None: as the data set has it.
+        root: folder of a JSON's file names; None: where the pictures are.
+        splits: take only pictures of these splits, or of no split; None: all.
+        class_agnostic: make every object an `object`.
+        least_visible: leave out annotations with a smaller `visible_fraction`.
+        layout: None: detect it.
+        split: how to split the pictures; None: as the data set does.
 
     Returns:
-        the scenes, and the class names: `["object"]` when class-agnostic.
+        the scenes, and the class names: `["object"]` if class-agnostic.
 
     Raises:
-        TrainError: unreadable, not of its layout, or nothing of these splits.
+        TrainError: the data set cannot be read, has another layout, or has no picture of these splits.
     """
     published = split is not None and split.how == "published"
     listing = read_listing(path, root, layout, published=published, boxed=True)
@@ -105,24 +106,24 @@ def read_scenes(
     for one in split_pictures(annotated_pictures(listing), split):
         if splits is not None and one.split and one.split not in splits:
             continue
-        seen = [box for box in one.boxes if box.visible >= least_visible]
-        boxes = np.asarray([box.box_px for box in seen], np.float32).reshape(-1, 4)
-        labels = np.asarray([position.get(box.item, 0) for box in seen], np.int64)
+        visible = [box for box in one.boxes if box.visible >= least_visible]
+        boxes = np.asarray([box.box_px for box in visible], np.float32).reshape(-1, 4)
+        labels = np.asarray([position.get(box.item, 0) for box in visible], np.int64)
         scenes.append(DetectionSample(one.path, boxes, labels, one.split, one.level))
     if not scenes:
-        raise TrainError(f"{path}: found no image of the splits {splits}, expected at least one")
+        raise TrainError(f"{path}: holds no image of the splits {splits}")
     return scenes, names
 
 
 def split_pictures(scenes: list[AnnotatedPicture], split: Split | None) -> list[AnnotatedPicture]:
-    """Whole pictures, divided anew where that is asked for."""
+    """Return whole pictures with boxes, split again if `split` is given."""
     if split is None:
         return scenes
     return resplit_pictures(scenes, split, near_duplicate_of(s.path for s in scenes) if split.together else None)
 
 
 def annotated_pictures(listing: Listing) -> list[AnnotatedPicture]:
-    """The whole pictures with boxes that a data set lists; those of single objects have one box."""
+    """Return the whole pictures with boxes of a listing; a picture of a single object has one box."""
     if listing.scenes:
         return listing.scenes
     return [
@@ -133,5 +134,5 @@ def annotated_pictures(listing: Listing) -> list[AnnotatedPicture]:
 
 
 def class_names(listing: Listing) -> list[str]:
-    """The names of the boxes, in the data set's own order."""
+    """Return the class names of the boxes, in the data set's own order."""
     return listing.names or sorted({sample.item for sample in listing.samples})

@@ -1,4 +1,4 @@
-"""Pictures of data sets: what their headers say before and beside decoding, and which are cut off."""
+"""Decode pictures of data sets, reject truncated ones, and read size and oddities from their headers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from edge.imaging.image import decode_image
 from edge.types import Image
 
 _TIFF_MARKS = {b"II*\0": "<", b"MM\0*": ">"}
-_SIDEWAYS = range(5, 9)  # orientations of EXIF that swap width and height
+_SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274  # tags of TIFF 6.0
-_CMYK = 5  # of TIFF's PhotometricInterpretation
+_CMYK = 5  # value of TIFF's PhotometricInterpretation
 
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
-    """What an encoded picture says of itself."""
+    """What the header of an encoded picture says."""
 
-    size_px: tuple[int, int] | None  # width and height, upright as it is decoded; None: only decoding tells
-    oddities: tuple[str, ...] = ()  # of: 16 bit, CMYK, animated, several pages, transparent
+    size_px: tuple[int, int] | None  # width and height after turning upright; None: only decoding shows it
+    oddities: tuple[str, ...] = ()  # any of: 16 bit, CMYK, animated, several pages, transparent
 
 
 def read_picture(path: Path) -> tuple[Image, PictureInfo]:
-    """Decode a picture: 8 bits, RGB, upright, of an animation the first frame.
+    """Decode a picture: 8 bits, RGB, upright, the first frame of an animation.
 
     Raises:
-        CaptureError: missing, empty, not a picture, or cut off.
+        CaptureError: missing, empty, not a picture, or truncated.
     """
     return decode_picture(read_bytes(path), str(path))
 
@@ -38,14 +38,14 @@ def decode_picture(data: bytes, where: str) -> tuple[Image, PictureInfo]:
     """Decode a picture, see read_picture.
 
     Raises:
-        CaptureError: empty, not a picture, or cut off.
+        CaptureError: empty, not a picture, or truncated.
     """
     _reject_truncated(data, where)
     return decode_image(data, where), picture_info(data)
 
 
 def read_bytes(path: Path) -> bytes:
-    """The encoded picture.
+    """Return an encoded picture.
 
     Raises:
         CaptureError: it cannot be read.
@@ -57,7 +57,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _reject_truncated(data: bytes, where: str) -> None:
-    """Some decoders fill in what is missing with grey, which a network would learn."""
+    """Raise CaptureError for a truncated picture; some decoders fill the rest with grey, which a network would learn."""
     kind = kind_of(data)
     if kind is None:
         return
@@ -66,11 +66,11 @@ def _reject_truncated(data: bytes, where: str) -> None:
     except PictureError:
         whole = False
     if not whole:
-        raise CaptureError(f"{where}: found {len(data)} bytes of a {kind} that is cut off, expected it to its end")
+        raise CaptureError(f"{where}: {kind} is truncated after {len(data)} bytes; copy the file again")
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height as decoding would give them.
+    """Return width and height as decoding would give them.
 
     Raises:
         CaptureError: as read_picture.
@@ -87,10 +87,10 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 def picture_info(data: bytes) -> PictureInfo:
-    """What the header of a JPEG, PNG, WebP, GIF or TIFF says; of anything else, nothing.
+    """Return what the header of a JPEG, PNG, WebP, GIF or TIFF says; empty information for other files.
 
     Raises:
-        PictureError: the header is cut off.
+        PictureError: the header is truncated.
     """
     if data[:6] in (b"GIF87a", b"GIF89a"):
         frames = data.count(b"\x21\xf9\x04")  # graphic control extensions: one before each frame
@@ -115,7 +115,7 @@ def picture_info(data: bytes) -> PictureInfo:
 
 
 def _components(jpeg: bytes) -> int:
-    """Colour components of a JPEG, in its frame header (ITU T.81 B.2.2)."""
+    """Return the number of colour components of a JPEG, from its frame header (ITU T.81 B.2.2)."""
     at = 2
     while at + 9 < len(jpeg):
         marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
@@ -128,7 +128,7 @@ def _components(jpeg: bytes) -> int:
 
 
 def _orientation(data: bytes, kind: str) -> int:
-    """The EXIF orientation of a JPEG, PNG or WebP; 1 where there is none."""
+    """Return the EXIF orientation of a JPEG, PNG or WebP; 1 if there is none."""
     mark, skipped = {"jpeg": (b"Exif\0\0", 6), "png": (b"eXIf", 4), "webp": (b"EXIF", 8)}[kind]
     at = data.find(mark)
     if at < 0:
@@ -142,7 +142,7 @@ def _orientation(data: bytes, kind: str) -> int:
 
 
 def _tags(tiff: bytes) -> tuple[dict[int, int], int]:
-    """The short and long values of a TIFF's first directory by tag, and where the next directory is."""
+    """Return the short and long values of a TIFF's first directory by tag, and the offset of the next directory."""
     order = _TIFF_MARKS[tiff[:4]]
     (at,) = struct.unpack_from(order + "I", tiff, 4)
     (count,) = struct.unpack_from(order + "H", tiff, at)
@@ -153,7 +153,7 @@ def _tags(tiff: bytes) -> tuple[dict[int, int], int]:
         if form is None:
             continue
         place = entry + 8
-        if number * struct.calcsize(form) > 4:  # the values lie elsewhere, the first of them will do
+        if number * struct.calcsize(form) > 4:  # the values are stored elsewhere; read the first one
             (place,) = struct.unpack_from(order + "I", tiff, entry + 8)
         (values[tag],) = struct.unpack_from(order + form, tiff, place)
     (following,) = struct.unpack_from(order + "I", tiff, at + 2 + 12 * count)
@@ -164,7 +164,8 @@ def _tiff(data: bytes) -> PictureInfo:
     try:
         tags, following = _tags(data)
     except struct.error:
-        raise PictureError("truncated", f"picture: found {len(data)} bytes of a tiff that is cut off") from None
+        raise PictureError("truncated", f"picture: tiff is truncated after {len(data)} bytes") from None
+
     size = (tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0))
     oddities = ["16 bit"] * (tags.get(_BITS) == 16) + ["CMYK"] * (tags.get(_PHOTOMETRIC) == _CMYK)
     oddities += ["several pages"] * bool(following)

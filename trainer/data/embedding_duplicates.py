@@ -56,4 +56,3 @@ def find_embedding_duplicates(listed: Sequence[Sample], folder: Path, least: flo
     distances = [f"cosine {value:.3f}" for value in cosines[order].tolist()]
     rule = f"cosine of {card.kind} {folder.name} {least:g} or more"
     return describe_pairs(rows, pairs[order], distances, base) | {"rule": rule}
-

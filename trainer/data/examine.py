@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from edge.errors import CaptureError
 from trainer.data.card import Findings, Row
-from trainer.data.dataset import annotated_pictures, split_pictures, samples_of
+from trainer.data.dataset import annotated_pictures, samples_of, split_pictures
 from trainer.data.decode import decode_picture, read_bytes
 from trainer.data.duplicates import PerceptualHash, perceptual_hash
 from trainer.data.pictures import clip_boxes

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.io
 
 from edge.errors import TrainError
-from trainer.data.format_folders import read_folders, innermost_folder
+from trainer.data.format_folders import innermost_folder, read_folders
 from trainer.sample import Listing, Sample
 from trainer.text_files import read_lines, require_file
 
@@ -29,7 +29,7 @@ CARS_TRAIN_CLASSES = 98  # of 196
 _CATEGORY = "car"
 _MERGED = "cars_annos.mat"
 _DEVKIT = ("cars_train_annos.mat", "cars_test_annos_withlabels.mat")
-# What scipy trips over in a file that is cut off or no MATLAB file. Bytes changed in the middle may end the process.
+# What scipy raises for a truncated file, or one that is no MATLAB file. Changed bytes in the middle may crash it.
 _BROKEN = (
     ArithmeticError,
     EOFError,
@@ -45,14 +45,14 @@ _PLACES = ("", "devkit", "car_devkit", "car_devkit/devkit", "cars_devkit", "cars
 
 
 def read_cub(folder: Path, *, published: bool = False) -> Listing:
-    """Read CUB-200-2011, every class an item of the category `bird`, with its true boxes.
+    """Read CUB-200-2011 with its true boxes; every class is an item of the category `bird`.
 
     Args:
-        folder: with images.txt, or with a folder CUB_200_2011 that has it.
-        published: train on the first 100 classes, test on the others; else by train_test_split.txt.
+        folder: holds images.txt, or a folder CUB_200_2011 that does.
+        published: train on the first 100 classes and test on the others; False: split by train_test_split.txt.
 
     Raises:
-        TrainError: a table is missing or does not fit the others.
+        TrainError: a table is missing, broken or does not fit the others.
     """
     if not (folder / "images.txt").is_file() and (folder / "CUB_200_2011").is_dir():
         folder = folder / "CUB_200_2011"
@@ -73,14 +73,14 @@ def read_cub(folder: Path, *, published: bool = False) -> Listing:
             label = item.partition(".")[2].replace("_", " ")
             listing.samples.append(Sample(pictures / path, "train" if train else "test", "bird", item, label, box))
     except KeyError as error:
-        raise TrainError(f"{folder}: found image or class {error} in one table only, expected it in all") from None
+        raise TrainError(f"{folder}: image or class {error} is in one table only; all tables need it") from None
     except ValueError as error:
-        raise TrainError(f"{folder}: found a broken number in a table: {error}") from None
+        raise TrainError(f"{folder}: a table holds a broken number: {error}") from None
     return listing
 
 
 def _table(file: Path) -> dict[str, str]:
-    """The rows `id rest` of a file."""
+    """Return the rows `id rest` of a file."""
     require_file(file, "a table of CUB-200-2011")
     return {key: rest for key, _, rest in (line.partition(" ") for line in read_lines(file))}
 
@@ -89,12 +89,12 @@ def read_sop(folder: Path) -> Listing:
     """Read Stanford Online Products: Ebay_train.txt and Ebay_test.txt, which share no class.
 
     Raises:
-        TrainError: a table is missing or of other columns.
+        TrainError: a table is missing or has other columns.
     """
     if not (folder / "Ebay_train.txt").is_file() and (folder / "Stanford_Online_Products").is_dir():
         folder = folder / "Stanford_Online_Products"
     listing = Listing("sop")
-    folders: dict[str, set[str]] = defaultdict(set)  # of each super-class: one, whose name is the super-class's
+    folders: dict[str, set[str]] = defaultdict(set)  # by super-class: one folder, which has its name
     for split in ("train", "test"):
         file = require_file(folder / f"Ebay_{split}.txt", "the table of the products of one split")
         header, *lines = read_lines(file) or [""]
@@ -113,24 +113,24 @@ def read_sop(folder: Path) -> Listing:
 
 
 def looks_like_cars(folder: Path) -> bool:
-    """Whether annotations of Stanford Cars lie in a folder."""
+    """Return whether a folder holds annotations of Stanford Cars."""
     return any(_find(folder, name) is not None for name in (_MERGED, *_DEVKIT, "cars_test_annos.mat"))
 
 
 def read_cars(folder: Path, *, published: bool = False) -> Listing:
-    """Read Stanford Cars, every class an item of the category `car`, with its true boxes.
+    """Read Stanford Cars with its true boxes; every class is an item of the category `car`.
 
     Args:
-        folder: with cars_annos.mat and car_ims; or with the devkit's files beside cars_train and cars_test, which may
-            be nested in folders of their own name; or with folders of classes.
-        published: train on the first 98 classes, test on the others; else by the split of the annotations.
+        folder: holds cars_annos.mat and car_ims; or the devkit's files beside cars_train and cars_test, which may be
+            nested in folders of their own name; or folders of classes.
+        published: train on the first 98 classes and test on the others; False: split by the annotations.
 
     Raises:
-        TrainError: a file or folder is missing, or is no such annotation.
+        TrainError: a file or folder is missing or broken.
     """
     merged = _find(folder, _MERGED)
     if published and merged is None:
-        raise TrainError(f"{folder / _MERGED}: not found, expected it for the published class-disjoint split")
+        raise TrainError(f"{folder / _MERGED}: not found; the published class-disjoint split needs it")
     if merged is not None and (published or (folder / "car_ims").is_dir()):
         return _read_merged(folder, merged, published=published)
     if not looks_like_cars(folder):
@@ -156,16 +156,16 @@ def _read_merged(folder: Path, file: Path, *, published: bool) -> Listing:
 
 
 def _read_devkit(folder: Path) -> Listing:
-    """Read the devkit's two files; the test file that was published first has no classes and is of no use."""
+    """Read the devkit's two files; the first published test file has no classes and cannot be used."""
     meta = _find(folder, "cars_meta.mat")
     if meta is None:
-        raise TrainError(f"{folder / 'devkit/cars_meta.mat'}: not found, expected the names of the classes")
+        raise TrainError(f"{folder / 'devkit/cars_meta.mat'}: not found; it names the classes")
     names = _names(_load(meta), meta)
     listing = Listing("cars")
     for split, name in zip(("train", "test"), _DEVKIT, strict=True):
         file = _find(folder, name)
         if file is None:
-            listing.notes.append(f"{folder / 'devkit' / name}: not found, Cars is read without its {split} split")
+            listing.notes.append(f"{folder / 'devkit' / name}: not found; Cars is read without its {split} split")
             continue
         pictures = innermost_folder(require_file(folder / f"cars_{split}", f"the folder of the pictures of {name}"))
         for row in _rows(_load(file), file, ("fname", "class")):
@@ -179,7 +179,7 @@ def _load(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise TrainError(f"{file}: cannot read: {error.strerror or error}") from error
     except _BROKEN as error:
-        raise TrainError(f"{file}: no MATLAB file: {error}") from error
+        raise TrainError(f"{file}: not a MATLAB file: {error}") from error
 
 
 def _names(tree: dict[str, Any], file: Path) -> list[str]:
@@ -203,7 +203,7 @@ def _keys(tree: dict[str, Any]) -> list[str]:
 def _sample(path: Path, row: Any, names: list[str], file: Path, *, train: bool) -> Sample:
     number = int(row["class"])
     if not 1 <= number <= len(names):
-        raise TrainError(f"{file}: found class {number} of {path.name}, expected 1 to {len(names)}")
+        raise TrainError(f"{file}: {path.name}: found class {number}, expected 1 to {len(names)}")
     x0, y0, x1, y1 = (float(row[f"bbox_{side}"]) for side in ("x1", "y1", "x2", "y2"))
     box = (x0 - 1, y0 - 1, x1, y1)  # MATLAB counts pixels from 1
     return Sample(path, "train" if train else "test", _CATEGORY, names[number - 1], names[number - 1], box)

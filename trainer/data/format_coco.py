@@ -1,7 +1,7 @@
 """COCO boxes: one JSON, the folders of COCO and of Roboflow, and the retail product checkout set (RPC).
 
-RPC: Wei et al. 2019, "RPC: A Large-Scale Retail Product Checkout Dataset": single products to train on, checkout scenes
-of three levels of clutter to validate and test on.
+RPC: Wei et al. 2019, "RPC: A Large-Scale Retail Product Checkout Dataset". It trains on single products, and validates
+and tests on checkout scenes of three levels of clutter.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _RPC_SPLITS = ("train", "val", "test")
 
 
 def read_coco(path: Path, root: Path | None) -> Listing:
-    """Read a COCO JSON, or all those of a folder.
+    """Read a COCO JSON, or all COCO JSONs of a folder.
 
     Args:
-        path: a JSON; or a folder with some, in `annotations` or in a folder for each split.
-        root: of the file names; None: where the pictures are found, the JSON's folder first.
+        path: a JSON; or a folder with JSONs in it, in `annotations` or in a folder for each split.
+        root: folder of the file names; None: where the pictures are, the JSON's folder first.
 
     Raises:
-        TrainError: unreadable, or not COCO.
+        TrainError: a file cannot be read or is not COCO.
     """
     listing = Listing("coco")
     if path.is_file():
@@ -40,18 +40,18 @@ def read_coco(path: Path, root: Path | None) -> Listing:
         tree = _tree(file)
         _add(file, tree, root or _root_of(file, tree), split, listing)
     if not listing.scenes:
-        raise TrainError(f"{path}: found no JSON with images and annotations, expected one, in it or in annotations/")
+        raise TrainError(f"{path}: holds no JSON with images and annotations, neither in it nor in annotations/")
     return listing
 
 
 def coco_files(folder: Path) -> list[Path]:
-    """The JSON files of a folder that look like COCO boxes."""
+    """Return the JSON files of a folder that look like COCO boxes."""
     files = sorted({*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob(f"*/{_ROBOFLOW}")})
     return [file for file in files if looks_like_coco(file)]
 
 
 def looks_like_coco(file: Path) -> bool:
-    """Whether a JSON file names images and annotations."""
+    """Return whether a JSON file names images and annotations."""
     data = file.read_bytes()
     return b'"images"' in data and b'"annotations"' in data and b'"bbox"' in data
 
@@ -60,18 +60,18 @@ def read_rpc(folder: Path) -> Listing:
     """Read the retail product checkout set: instances_{train,val,test}2019.json beside {train,val,test}2019.
 
     Raises:
-        TrainError: none of them is there, or one without its pictures.
+        TrainError: all of these files are missing, or one lacks its pictures.
     """
     listing = Listing("rpc")
     files = {split: folder / f"instances_{split}2019.json" for split in _RPC_SPLITS}
     if not any(file.is_file() for file in files.values()):
-        raise TrainError(f"{files['train']}: not found, expected the annotations of RPC")
+        raise TrainError(f"{files['train']}: not found; RPC needs its annotations")
     for split, file in files.items():
         if file.is_file():
             pictures = require_file(folder / f"{split}2019", f"the folder of RPC's {split} pictures")
             _add(file, _tree(file), pictures, split, listing)
         else:
-            listing.notes.append(f"{file}: not found, RPC is read without its {split} split")
+            listing.notes.append(f"{file}: not found; RPC is read without its {split} split")
     return listing
 
 
@@ -84,14 +84,14 @@ def _tree(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(read_text(path))
     except ValueError as error:
-        raise TrainError(f"{path}: no JSON: {error}") from error
+        raise TrainError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise TrainError(f"{path}: not COCO: found a {type(tree).__name__}, expected images and annotations")
     return tree
 
 
 def _root_of(path: Path, tree: dict[str, Any]) -> Path:
-    """The folder that the first picture lies in: beside the JSON, or beside its folder."""
+    """Return the folder that holds the first picture: beside the JSON, or beside the JSON's folder."""
     try:
         name = tree["images"][0]["file_name"]
     except (KeyError, IndexError, TypeError):
@@ -104,7 +104,7 @@ def _root_of(path: Path, tree: dict[str, Any]) -> Path:
 
 
 def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: Listing) -> None:
-    """Add the pictures of one JSON; an image's own `split` counts before the file's."""
+    """Add the pictures of one JSON; an image's own `split` overrides the file's."""
     try:
         entries = sorted(tree.get("categories", []), key=lambda e: e["id"])
         names = {entry["id"]: (entry["name"], _meta(entry)) for entry in entries}
@@ -116,7 +116,7 @@ def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: List
                 crowds += 1
                 continue
             if entry["image_id"] not in images:
-                raise TrainError(f"{path}: found an annotation of image {entry['image_id']}, expected it among images")
+                raise TrainError(f"{path}: an annotation refers to image {entry['image_id']}, which is not listed")
             boxes[entry["image_id"]].append(_named(entry, names, path))
         listing.scenes += [
             AnnotatedPicture(
@@ -144,6 +144,6 @@ def _named(entry: dict[str, Any], names: dict[Any, tuple[str, str]], path: Path)
     x, y, width, height = (float(value) for value in entry["bbox"])
     number = entry["category_id"]
     if names and number not in names:
-        raise TrainError(f"{path}: found an annotation of category {number}, expected it among {sorted(names)[:9]}")
+        raise TrainError(f"{path}: an annotation refers to category {number}; listed are {sorted(names)[:9]}")
     item, category = names.get(number, (ONE_CATEGORY, ONE_CATEGORY))
     return NamedBox((x, y, x + width, y + height), item, category, float(entry.get("visible_fraction", 1.0)))

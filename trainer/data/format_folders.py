@@ -1,4 +1,4 @@
-"""Data sets of single objects that are no benchmark: a folder per class, or a CSV index."""
+"""Data sets of single objects: a folder for each class, or a CSV index."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def read_index(table: Path, root: Path | None) -> Listing:
     """Read a CSV with columns path, split, category (or coarse), item (or fine), optionally label.
 
     Args:
-        table: the CSV, or the folder of an `index.csv`; comma, semicolon or tab between columns.
-        root: that its paths are relative to; None: its folder, or the one above where the first picture lies there.
+        table: the CSV, or the folder of an `index.csv`; columns are separated by comma, semicolon or tab.
+        root: folder of its paths; None: its own folder, or the one above if the first picture is there.
 
     Raises:
-        TrainError: unreadable, a column or a value is missing.
+        TrainError: the file cannot be read, or a column or value is missing.
     """
     table = table / "index.csv" if table.is_dir() else table
     text = read_text(table)
@@ -39,7 +39,7 @@ def read_index(table: Path, root: Path | None) -> Listing:
         raise TrainError(f"{table}: found columns {sorted(map(str, found))}, expected also {sorted(missing)}")
     for number, row in enumerate(rows, 1):
         if empty := [key for key in needed if not row[key]]:
-            raise TrainError(f"{table}: row {number}: found no {empty[0]}, expected one")
+            raise TrainError(f"{table}: row {number}: {empty[0]} is empty")
     if root is None:
         places = (table.parent, table.parent.parent)
         root = next((place for place in places if rows and (place / rows[0]["path"]).is_file()), table.parent)
@@ -50,14 +50,14 @@ def read_index(table: Path, root: Path | None) -> Listing:
 
 
 def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
-    """Read folders of class/picture or category/item/picture, below train, val and test or without these.
+    """Read folders of class/picture or category/item/picture, inside folders train, val and test or not.
 
     Args:
         folder: may hold a single folder of its own name, as archives do.
-        category: of all items, where there is one level.
+        category: of all items, if there is one level.
 
     Raises:
-        TrainError: an item without pictures, one and two levels mixed, or classes beside splits.
+        TrainError: an item has no pictures, one and two levels are mixed, or classes lie beside splits.
     """
     folder = innermost_folder(folder)
     inner = subfolders(folder)
@@ -68,26 +68,26 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
         return listing
     for path, split in zip(inner, splits, strict=True):
         if not split:
-            raise TrainError(f"{path}: found beside a folder of training pictures, expected folders of splits only")
+            raise TrainError(f"{path}: lies beside a folder of training pictures, where only folders of splits may be")
         _walk(path, split, category, listing)
     return listing
 
 
 def innermost_folder(folder: Path) -> Path:
-    """The innermost of folders that hold nothing but one of the same name."""
+    """Skip folders that hold nothing but one folder of the same name; return the innermost."""
     while [path.name for path in subfolders(folder)] == [folder.name] and not pictures_in(folder):
         folder = folder / folder.name
     return folder
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder, sorted, without what systems hide there."""
+    """Return the folders in a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(Path(e.path) for e in entries if e.is_dir() and e.name[0] != "." and e.name != "__MACOSX")
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Pictures in a folder, sorted, by their suffix."""
+    """Return the pictures in a folder, sorted; their suffix decides."""
     names = (name for name in _names(folder) if name.lower().endswith(IMAGE_SUFFIXES) and name[:2] != "._")
     return sorted(folder / name for name in names)
 
@@ -103,23 +103,23 @@ def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
     deep = [path for path in subfolders(folder) if subfolders(path)]
     if flat and deep:
         raise TrainError(
-            f"{folder}: found pictures right in {flat[0].name} and folders in {deep[0].name}, expected one level "
-            "(class/picture) or two (category/item/picture)"
+            f"{folder}: {flat[0].name} holds pictures and {deep[0].name} holds folders; use one level (class/picture) "
+            "or two (category/item/picture)"
         )
     items = [item for path in deep for item in subfolders(path)] if deep else subfolders(folder)
     for item in items:
         pictures = pictures_in(item)
         listing.notes += _others(item)
         if not pictures:
-            raise TrainError(f"{item}: found no picture, expected at least one of this item")
+            raise TrainError(f"{item}: holds no picture; every item needs one")
         for number, path in enumerate(pictures):
             of = item.parent.name if deep else category
             listing.samples.append(Sample(path, split or default_split(number), of, item.name))
 
 
 def _others(folder: Path) -> list[str]:
-    """What else lies beside the pictures, that someone may have taken for one."""
+    """Return notes about files that are pictures, but of a format that is not read."""
     suffixes = Counter(name.lower().rpartition(".")[2] for name in _names(folder) if "." in name)
     ignored = {suffix: n for suffix, n in suffixes.items() if suffix in {"gif", "heic", "heif", "avif", "jp2"}}
     expected = ", ".join(IMAGE_SUFFIXES)
-    return [f"{folder}: left out {n} files .{suffix}, expected {expected}" for suffix, n in ignored.items()]
+    return [f"{folder}: left out {n} files .{suffix}; pictures are {expected}" for suffix, n in ignored.items()]

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from edge.errors import TrainError
 from edge.types import Box
-from trainer.data.format_folders import subfolders, pictures_in
+from trainer.data.format_folders import pictures_in, subfolders
 from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
 from trainer.text_files import read_lines, require_file
 
@@ -19,14 +19,14 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 def read_voc(folder: Path) -> Listing:
     """Read boxes of Pascal VOC.
 
-    Splits come from ImageSets/Main, or from folders named train, val or test; where there are none, every fifth picture
-    is held out. Boxes are taken as they are written: the original counts pixels from 1, most tools from 0.
+    Splits come from ImageSets/Main, or from folders named train, val or test; without either, every fifth picture is
+    for validation. Boxes are taken as written: the original counts pixels from 1, most tools from 0.
 
     Args:
-        folder: with Annotations and JPEGImages; or with XML files beside the pictures, in it or in folders of splits.
+        folder: holds Annotations and JPEGImages; or XML files beside the pictures, in it or in folders of splits.
 
     Raises:
-        TrainError: no XML, a broken one, or none whose picture is there.
+        TrainError: there is no XML, one is broken, or none has its picture.
     """
     listing = Listing("voc")
     if (folder / "Annotations").is_dir():
@@ -34,14 +34,17 @@ def read_voc(folder: Path) -> Listing:
         of = _image_sets(folder / "ImageSets" / "Main")
         _add(folder / "Annotations", pictures, of, listing)
         if of:
-            listing.notes += [f"{s.path}: found in no list of ImageSets/Main" for s in listing.scenes if not s.split]
+            listing.notes += [f"{s.path}: is in no list of ImageSets/Main" for s in listing.scenes if not s.split]
             listing.scenes = [scene for scene in listing.scenes if scene.split]
     else:
         for place in [folder, *subfolders(folder)]:
             _add(place, place, {}, listing, split_from_name(place.name) if place != folder else "")
     if not listing.scenes:
-        found = listing.notes[0] if listing.notes else f"{folder}: found no XML"
-        raise TrainError(f"{found}, expected XML in Annotations/ or beside the pictures")
+        raise TrainError(
+            listing.notes[0]
+            if listing.notes
+            else f"{folder}: holds no XML, neither in Annotations/ nor beside pictures"
+        )
     if not any(scene.split for scene in listing.scenes):
         listing.scenes = [replace(one, split=default_split(number)) for number, one in enumerate(listing.scenes)]
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
@@ -49,7 +52,7 @@ def read_voc(folder: Path) -> Listing:
 
 
 def looks_like_voc(folder: Path) -> bool:
-    """Whether a folder has annotations of Pascal VOC, in the places that read_voc looks at."""
+    """Return whether a folder has annotations of Pascal VOC where read_voc looks for them."""
     if (folder / "Annotations").is_dir():
         return True
     files = (file for place in [folder, *subfolders(folder)] for file in sorted(place.glob("*.xml"))[:1])
@@ -57,7 +60,7 @@ def looks_like_voc(folder: Path) -> bool:
 
 
 def _image_sets(folder: Path) -> dict[str, str]:
-    """The split of each picture's stem, by train.txt, val.txt and test.txt."""
+    """Return the split of each picture's stem, from train.txt, val.txt and test.txt."""
     found: dict[str, str] = {}
     for split in _SETS:
         if (folder / f"{split}.txt").is_file():
@@ -66,7 +69,7 @@ def _image_sets(folder: Path) -> dict[str, str]:
 
 
 def _add(annotations: Path, pictures: Path, split_of: dict[str, str], listing: Listing, split: str = "") -> None:
-    """Add every XML of one folder; a picture is the one of the XML's stem, whatever its suffix and case."""
+    """Add every XML of one folder; its picture has the same stem, whatever the suffix and case."""
     files = sorted(annotations.glob("*.xml"))
     if not files:
         return
@@ -74,12 +77,14 @@ def _add(annotations: Path, pictures: Path, split_of: dict[str, str], listing: L
     for file in files:
         picture = by_stem.get(file.stem.lower())
         if picture is None:
-            listing.notes.append(f"{pictures / file.stem}.jpg: not found, expected the picture of {file.name}")
+            listing.notes.append(f"{pictures / file.stem}.jpg: not found; {file.name} needs its picture")
             continue
         root = _parse(file)
-        listing.scenes.append(AnnotatedPicture(picture, split_of.get(file.stem, split), _boxes(root, file), declared_size_px=_size(root)))
-    told = {file.stem.lower() for file in files}
-    listing.notes += [f"{path}: left out, for it has no XML" for stem, path in by_stem.items() if stem not in told]
+        listing.scenes.append(
+            AnnotatedPicture(picture, split_of.get(file.stem, split), _boxes(root, file), declared_size_px=_size(root))
+        )
+    stems = {file.stem.lower() for file in files}
+    listing.notes += [f"{path}: left out, because it has no XML" for stem, path in by_stem.items() if stem not in stems]
 
 
 def _parse(file: Path) -> ET.Element:
@@ -88,14 +93,14 @@ def _parse(file: Path) -> ET.Element:
     except OSError as error:
         raise TrainError(f"{file}: cannot read: {error.strerror}") from error
     except (ET.ParseError, ValueError, LookupError) as error:
-        raise TrainError(f"{file}: no XML in the encoding it declares, or UTF-8: {error}") from error
+        raise TrainError(f"{file}: not XML in its declared encoding: {error}") from error
 
 
 def _boxes(root: ET.Element, file: Path) -> tuple[NamedBox, ...]:
     try:
         return tuple(NamedBox(_box(node), _name(node, file)) for node in root.iter("object"))
     except ValueError as error:
-        raise TrainError(f"{file}: found a box that is no number: {error}") from error
+        raise TrainError(f"{file}: a box side is not a number: {error}") from error
 
 
 def _size(root: ET.Element) -> tuple[int, int] | None:
@@ -111,5 +116,5 @@ def _box(node: ET.Element) -> Box:
 def _name(node: ET.Element, file: Path) -> str:
     name = (node.findtext("name") or "").strip()
     if not name:
-        raise TrainError(f"{file}: found an object without a name, expected one")
+        raise TrainError(f"{file}: an object has no name")
     return name

@@ -1,4 +1,4 @@
-"""Boxes in fractions of the picture: YOLO's text files, and the JSON of tagged regions that Custom Vision exports."""
+"""Boxes as fractions of the picture: YOLO's text files, and the JSON of tagged regions that Custom Vision exports."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _TAGS_FILE = "boxes.json"
 
 
 def read_yolo(path: Path) -> Listing:
-    """Read YOLO boxes: a line `class x y width height` for each object, centre and size in fractions of the picture.
+    """Read YOLO boxes: a line `class x y width height` for each object, centre and size as fractions of the picture.
 
-    A line of more numbers is an outline, of which the box is taken. A picture without a text file shows no object.
+    A line with more numbers is an outline; its bounding box is used. A picture without a text file shows no object.
 
     Args:
         path: data.yaml (names, train, val, test, optionally path) or its folder; or a folder with classes.txt or
-            obj.names and the pictures, in it or in `images`, whose text files lie beside them or in `labels`.
+            obj.names and the pictures, in it or in `images`, with text files beside them or in `labels`.
 
     Raises:
-        TrainError: a file is missing, a line is broken or names a class that is not there.
+        TrainError: a file is missing, or a line is broken or names an unknown class.
     """
     listing = Listing("yolo")
     table = path if path.is_file() else _table_in(path)
@@ -40,14 +40,14 @@ def read_yolo(path: Path) -> Listing:
         for picture in pictures:
             _add(picture, split, listing)
     if not listing.scenes:
-        raise TrainError(f"{path}: found no picture, expected some where train, val or images say")
+        raise TrainError(f"{path}: holds no picture where train, val or images point")
     if not any(scene.split for scene in listing.scenes):
         listing.scenes = [replace(one, split=default_split(number)) for number, one in enumerate(listing.scenes)]
     return listing
 
 
 def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
-    """Names and pictures of each split by a data.yaml."""
+    """Return class names and the pictures of each split from a data.yaml."""
     tree = read_yaml(table)
     names = tree.get("names")
     if isinstance(names, dict):
@@ -63,28 +63,27 @@ def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
 
 
 def _listed(table: Path, base: Any, given: Path) -> list[Path]:
-    """The pictures of a folder, or of a text file that lists them.
+    """Return the pictures of a folder, or of a text file that lists them.
 
-    Exports name folders from where their training script stood (`../train/images`): both places are tried.
+    Exports name folders relative to their training script (`../train/images`), so this tries the path without `..`,
+    too.
     """
     inner = Path(*[part for part in given.parts if part != ".."]) if not given.is_absolute() else given
     tried = [table.parent / (base or "") / given, table.parent / given, table.parent / inner]
     place = next((path for path in tried if path.exists()), None)
     if place is None:
-        raise TrainError(f"{tried[0]}: not found, expected the pictures that {table.name} names")
+        raise TrainError(f"{tried[0]}: not found; {table.name} names it as the folder or list of pictures")
     if place.is_dir():
         return pictures_in(place if pictures_in(place) or not (place / "images").is_dir() else place / "images")
     return [(place.parent / line) if not Path(line).is_absolute() else Path(line) for line in read_lines(place)]
 
 
 def _plain(folder: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
-    """Names and pictures of a folder without a data.yaml."""
+    """Return class names and the pictures of each split of a folder without a data.yaml."""
     found = [folder / inner for inner in ("classes.txt", "labels/classes.txt", "obj.names", "images/classes.txt")]
     names = next((path for path in found if path.is_file()), None)
     if names is None:
-        raise TrainError(
-            f"{folder / 'classes.txt'}: not found, expected it, obj.names or data.yaml to name the classes"
-        )
+        raise TrainError(f"{folder / 'classes.txt'}: not found; add it, obj.names or data.yaml to name the classes")
     images = folder / "images" if (folder / "images").is_dir() else folder
     splits = [path for path in sorted(images.iterdir()) if path.is_dir() and split_from_name(path.name)]
     places = [(split_from_name(path.name), pictures_in(path)) for path in splits]
@@ -92,20 +91,20 @@ def _plain(folder: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
 
 
 def looks_like_yolo(folder: Path) -> bool:
-    """Whether a folder has a data.yaml, or names of classes and pictures with text files."""
+    """Return whether a folder has a data.yaml, or names of classes, or a folder of labels."""
     if _table_in(folder) is not None:
         return True
     return (folder / "labels").is_dir() or any((folder / name).is_file() for name in ("classes.txt", "obj.names"))
 
 
 def _table_in(folder: Path) -> Path | None:
-    """The YAML of a folder that names classes."""
+    """Return the YAML of a folder that names classes, or None."""
     files = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
     return next((file for file in files if re.search(rb"(?m)^names\s*:", file.read_bytes())), None)
 
 
 def _label_file(picture: Path) -> Path:
-    """The text file of a picture: in `labels` where the picture is in `images`, or beside it."""
+    """Return the text file of a picture: in `labels` if the picture is in `images`, or beside it."""
     parts = list(picture.parts[:-1])
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
@@ -132,7 +131,7 @@ def _add(picture: Path, split: str, listing: Listing) -> None:
 
 
 def _parse(line: str, where: str, names: list[str]) -> tuple[str, tuple[float, float, float, float]]:
-    """Class name and box as fractions."""
+    """Return the class name and the box as fractions x0, y0, x1, y1."""
     try:
         number, *numbers = (float(part) for part in line.split())
     except ValueError:
@@ -150,10 +149,10 @@ def _parse(line: str, where: str, names: list[str]) -> tuple[str, tuple[float, f
 
 
 def read_tags(path: Path) -> Listing:
-    """Read `boxes.json`: files with a filename and tags, each with tag, left, top, width, height in fractions.
+    """Read `boxes.json`: files with a filename and tags, each with tag, left, top, width, height as fractions.
 
     Raises:
-        TrainError: unreadable, or of another form.
+        TrainError: the file cannot be read, or has another form.
     """
     file = require_file(path / _TAGS_FILE if path.is_dir() else path, "the boxes of the pictures beside it")
     listing = Listing("tags")
@@ -165,9 +164,11 @@ def read_tags(path: Path) -> Listing:
             except CaptureError as error:
                 listing.notes.append(f"left out {error}")
                 continue
-            listing.scenes.append(AnnotatedPicture(picture, default_split(number), tuple(_region(tag, size) for tag in entry["tags"])))
+            listing.scenes.append(
+                AnnotatedPicture(picture, default_split(number), tuple(_region(tag, size) for tag in entry["tags"]))
+            )
     except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{file}: found no files with tags: {type(error).__name__} {error}") from error
+        raise TrainError(f"{file}: not a list of files with tags: {type(error).__name__} {error}") from error
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
     return listing
 

@@ -1,4 +1,4 @@
-"""Which layout a data set has, and its listing by the reader of that layout. Nothing is ever downloaded."""
+"""Detect the layout of a data set and list it with the reader of that layout. Nothing is ever downloaded."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import get_args
 from edge.errors import TrainError
 from trainer.data.format_benchmarks import looks_like_cars, read_cars, read_cub, read_sop
 from trainer.data.format_coco import coco_files, read_coco, read_rpc
-from trainer.data.format_folders import read_folders, read_index, innermost_folder
+from trainer.data.format_folders import innermost_folder, read_folders, read_index
 from trainer.data.format_voc import looks_like_voc, read_voc
 from trainer.data.format_yolo import looks_like_yolo, read_tags, read_yolo
 from trainer.sample import Layout, Listing
 
-BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars")  # that tell where objects are
+BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars")  # layouts with boxes
 _BY_SUFFIX: dict[str, Layout] = {".csv": "index", ".yaml": "yolo", ".yml": "yolo", ".mat": "cars"}
 
 
 def find_layout(path: Path, *, boxed: bool = False) -> Layout:
-    """Tell a data set's layout by the names of its files.
+    """Detect the layout of a data set from the names of its files.
 
     Args:
         path: file or folder.
-        boxed: only layouts with boxes are asked for: an index beside them is passed over.
+        boxed: consider only layouts with boxes, and ignore an index beside them.
 
     Raises:
-        TrainError: missing, or of no known layout.
+        TrainError: the path does not exist, or its layout is unknown.
     """
     if not path.exists():
-        raise TrainError(f"{path}: not found, expected a data set")
+        raise TrainError(f"{path}: not found; give a data set")
     found = _of_folder(path, boxed=boxed) if path.is_dir() else _of_file(path)
     if found is None or (boxed and found not in BOXED):
         raise TrainError(
-            f"{path}: found {'no layout with boxes' if boxed else 'no known layout'}, expected one of "
+            f"{path}: has {'no layout with boxes' if boxed else 'no known layout'}; known are "
             f"{', '.join(BOXED if boxed else get_args(Layout))}"
         )
     return found
@@ -51,7 +51,7 @@ def _is_tags(path: Path) -> bool:
 
 
 def _of_folder(folder: Path, *, boxed: bool) -> Layout | None:
-    """The first that fits; those of unmistakable names first."""
+    """Return the first layout that fits, or None; layouts with unmistakable file names come first."""
 
     def has(*names: str) -> bool:
         return any((folder / name).exists() for name in names)
@@ -79,25 +79,25 @@ def read_listing(
     published: bool = False,
     boxed: bool = False,
 ) -> Listing:
-    """List a data set.
+    """List the contents of a data set.
 
     Args:
         path: file or folder.
-        root: that the paths of an index or a COCO JSON are relative to; None: as the reader finds it.
-        layout: None: found out.
+        root: folder of the paths in an index or COCO JSON; None: as the reader finds it.
+        layout: None: detect it.
         published: split by the published class-disjoint protocol (CUB, Cars; SOP's own splits are such).
-        boxed: boxes are asked for.
+        boxed: the caller needs boxes.
 
     Raises:
-        TrainError: what is missing or broken, by the file's name.
+        TrainError: a file is missing or broken; names it.
     """
     layout = layout or find_layout(path, boxed=boxed)
     if not path.exists():
-        raise TrainError(f"{path}: not found, expected a data set of layout {layout}")
+        raise TrainError(f"{path}: not found; give a data set of layout {layout}")
     if published and layout not in ("cub", "cars", "sop"):
-        raise TrainError(f"{path}: found layout {layout}, expected cub, cars or sop for a published split")
+        raise TrainError(f"{path}: layout {layout} has no published split; only cub, cars and sop have one")
     if root is not None and layout not in ("index", "coco"):
-        raise TrainError(f"{path}: found a root for layout {layout}, expected one for index or coco only")
+        raise TrainError(f"{path}: layout {layout} takes no root; only index and coco take one")
     folder = path if path.is_dir() else path.parent
     readers: dict[Layout, Callable[[], Listing]] = {
         "index": lambda: read_index(path, root),

@@ -1,8 +1,8 @@
-"""True masks: which pictures have one, read, and refused where they can teach nothing.
+"""Pictures with true masks, for the localiser: list them, load them, and reject useless masks.
 
 Rules this module keeps:
-1. A mask is of its picture's size. Its border is mostly ground, and it covers neither nothing nor everything.
-2. A picture or mask that breaks a rule is named in the log, skipped and counted; training goes on with the others.
+1. A mask has its picture's size. Its border is mostly background, and it covers neither nothing nor everything.
+2. A picture or mask that breaks a rule is logged, skipped and counted; training goes on with the others.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from trainer.data.pictures import shrink_to
 
 log = logging.getLogger(__name__)
 
-_LEAST, _MOST = 0.005, 0.98  # of the picture
-_HALF = 128  # grey level from which a pixel is the object's
+_LEAST, _MOST = 0.005, 0.98  # share of the picture that a mask covers
+_HALF = 128  # grey level from which a pixel belongs to the object
 
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """One picture of one object, and where the object is told."""
+    """One picture of one object, and its mask."""
 
     path: Path
-    mask: Path  # grey, 255 where the object is; or a cut-out, whose alpha it is
+    mask: Path  # grey, 255 where the object is; or a cut-out, whose alpha is the mask
     split: str
 
 
 @dataclass(slots=True)
 class MaskedPictures:
-    """Decoded pictures beside their masks."""
+    """Decoded pictures and their masks."""
 
-    samples: list[Masked] = field(default_factory=list)  # only those that can be used
+    samples: list[Masked] = field(default_factory=list)  # only the usable ones
     images: list[Image] = field(default_factory=list)  # RGB
     masks: list[NDArray[np.uint8]] = field(default_factory=list)  # (h, w), 0..255, of the picture's size
-    skipped: list[str] = field(default_factory=list)  # why each of the others cannot
+    skipped: list[str] = field(default_factory=list)  # why each other sample is not used
 
 
 def read_masked(index: Path, root: Path | None = None) -> list[Masked]:
     """List the pictures that have a mask.
 
     Args:
-        index: a CSV with columns path, mask, split; rows whose mask is empty have none.
-        root: that its paths are relative to; None: its folder.
+        index: a CSV with columns path, mask, split; a row with an empty mask is ignored.
+        root: folder of its paths; None: its own folder.
 
     Raises:
-        TrainError: unreadable, without a needed column, or without a mask.
+        TrainError: the file cannot be read, or has no such columns or no mask.
     """
     try:
         with index.open(newline="", encoding="utf-8") as file:
@@ -67,12 +67,12 @@ def read_masked(index: Path, root: Path | None = None) -> list[Masked]:
     base = root or index.parent
     masked = [Masked(base / row["path"], base / row["mask"], row["split"]) for row in rows if row["mask"]]
     if not masked:
-        raise TrainError(f"{index}: found no mask in {len(rows)} rows, expected some")
+        raise TrainError(f"{index}: none of its {len(rows)} rows has a mask")
     return masked
 
 
 def of_splits(samples: Iterable[Masked], splits: Sequence[str]) -> list[Masked]:
-    """Those of certain splits."""
+    """Return the samples of certain splits."""
     return [sample for sample in samples if sample.split in splits]
 
 
@@ -81,10 +81,10 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
 
     Args:
         samples: to read.
-        longest_px: larger ones are shrink_to until the longer side is this; None: none are.
+        longest_px: shrink larger pictures until their longer side is this; None: shrink none.
 
     Raises:
-        TrainError: none can be used; says why the first cannot.
+        TrainError: no mask can be used; says why not the first.
     """
     pictures = MaskedPictures()
     for sample in samples:
@@ -99,7 +99,7 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
         pictures.images.append(image)
         pictures.masks.append(mask)
     if samples and not pictures.samples:
-        raise TrainError(f"none of {len(samples)} masks can be used, the first: {pictures.skipped[0]}")
+        raise TrainError(f"none of {len(samples)} masks can be used; the first: {pictures.skipped[0]}")
     return pictures
 
 
@@ -118,7 +118,7 @@ def _read(sample: Masked) -> tuple[Image, NDArray[np.uint8]]:
 
 
 def fault_of(mask: NDArray[np.uint8]) -> str | None:
-    """Why a mask can teach nothing, None where it can: it is empty, full, or shows the ground instead of the object.
+    """Return why a mask is useless (empty, full or inverted), or None.
 
     Args:
         mask: (h, w), 0..255.
@@ -126,12 +126,12 @@ def fault_of(mask: NDArray[np.uint8]) -> str | None:
     inside = mask >= _HALF
     share = float(inside.mean())
     if share < _LEAST:
-        return f"found an empty mask, {share:.1%} of the picture, expected an object"
+        return f"mask is empty: it covers {share:.1%} of the picture"
     if share > _MOST:
-        return f"found a mask of {share:.1%} of the picture, expected some ground around an object"
+        return f"mask covers {share:.1%} of the picture and leaves no background"
     height, width = inside.shape
     border = float(np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]]).mean())
     middle = float(inside[height // 4 : max(1, -(-3 * height // 4)), width // 4 : max(1, -(-3 * width // 4))].mean())
     if border > 0.5 and middle < border:
-        return f"found an inverted mask, {border:.0%} of its border and {middle:.0%} of its middle, expected the object"
+        return f"mask is inverted: it covers {border:.0%} of the border and {middle:.0%} of the middle"
     return None

@@ -1,4 +1,4 @@
-"""Loading of data-set pictures into memory: decoded once, cut to their boxes, shrink_to to what training needs."""
+"""Load the pictures of a data set into memory: decoded once, cut to their boxes, shrunk to what training needs."""
 
 from __future__ import annotations
 
@@ -18,42 +18,40 @@ from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
 from trainer.data.decode import read_picture
-from trainer.sample import Sample, DetectionSample
+from trainer.sample import DetectionSample, Sample
 
 log = logging.getLogger(__name__)
 
-_SLACK_PX = 1.5  # rounding, and annotators that count pixels from 1, are no news
+_SLACK_PX = 1.5  # tolerates rounding, and annotators that count pixels from 1
 
 
 @dataclass(slots=True)
 class Pictures:
-    """Decoded pictures beside their samples."""
+    """Decoded pictures and their samples."""
 
     samples: list[Any] = field(default_factory=list)  # Sample or DetectionSample, only those that could be read
-    images: list[Image] = field(default_factory=list)  # RGB, shrink_to to what training needs
-    scales: list[float] = field(default_factory=list)  # by which each was shrink_to
-    skipped: list[str] = field(default_factory=list)  # why each of the others could not be read
-    clipped: list[str] = field(default_factory=list)  # boxes that were clipped to their picture, or left out
+    images: list[Image] = field(default_factory=list)  # RGB, shrunk to what training needs
+    scales: list[float] = field(default_factory=list)  # the factor that each was shrunk by
+    skipped: list[str] = field(default_factory=list)  # why each other sample was not read
+    clipped: list[str] = field(default_factory=list)  # which boxes were clipped to their picture or left out
 
 
 def load_pictures(
     samples: Sequence[Any], longest_px: int | None, trimmed: Sequence[str] = (), margin: float = 0.0
 ) -> Pictures:
-    """Decode pictures once.
-
-    One that cannot be read is named in the log, skipped and counted.
+    """Decode pictures once; an unreadable one is logged, skipped and counted.
 
     Args:
         samples: Sample or DetectionSample.
-        longest_px: larger ones are shrink_to until the longer side is this; None: none are.
-        trimmed: splits whose pictures show one object on a plain ground, see `trim`.
-        margin: by which a box grows, in its sizes.
+        longest_px: shrink larger pictures until their longer side is this; None: shrink none.
+        trimmed: splits whose pictures show one object on a plain background, see edge.imaging.image.trim.
+        margin: how much a box grows, as a fraction of its size.
 
     Raises:
-        TrainError: none could be read.
+        TrainError: no picture could be read.
     """
     pictures = Pictures()
-    read: dict[Path, Image] = {}  # the latest picture: the crops of one scene follow each other
+    read: dict[Path, Image] = {}  # holds the latest picture: the crops of one picture follow each other
     for sample in samples:
         try:
             if sample.path not in read:
@@ -69,12 +67,12 @@ def load_pictures(
         pictures.images.append(image)
         pictures.scales.append(shrink)
     if samples and not pictures.samples:
-        raise TrainError(f"none of {len(samples)} pictures could be read, the first: {pictures.skipped[0]}")
+        raise TrainError(f"none of {len(samples)} pictures can be read; the first: {pictures.skipped[0]}")
     return pictures
 
 
 def shrink_to(picture: NDArray[np.uint8], longest_px: int | None) -> tuple[NDArray[np.uint8], float]:
-    """A picture or mask whose longer side is at most this, None: as it is; and by which it was shrink_to."""
+    """Return a picture or mask whose longer side is at most `longest_px`, and the factor that it was shrunk by."""
     shrink = 1.0 if longest_px is None else min(1.0, longest_px / max(picture.shape[:2]))
     if shrink == 1.0:
         return picture, shrink
@@ -83,7 +81,7 @@ def shrink_to(picture: NDArray[np.uint8], longest_px: int | None) -> tuple[NDArr
 
 
 def _cut_out_object(sample: Any, image: Image, trimmed: Sequence[str], margin: float) -> Image:
-    """What is learned from of a picture."""
+    """Return the part of a picture that training uses."""
     if isinstance(sample, DetectionSample):
         return image
     if sample.box_px is not None:
@@ -97,13 +95,13 @@ def _skip(pictures: Pictures, why: str) -> None:
 
 
 def _clip_to_picture(sample: Any, image: Image, pictures: Pictures) -> Any:
-    """The sample with its boxes within the picture; None where its only box is not."""
+    """Return the sample with its boxes clipped to the picture; None if no part of its only box is inside."""
     height, width = image.shape[:2]
     if isinstance(sample, DetectionSample):
         fitted = clip_boxes(sample.boxes_px, width, height)
         for what, found in ("clipped", fitted.outside), ("left out", fitted.empty):
             if found.any():
-                text = f"{sample.path}: {what} {found.sum()} boxes outside its {width}x{height} pixels or without size"
+                text = f"{sample.path}: {what} {found.sum()} boxes outside its {width}x{height} pixels or without area"
                 log.warning("%s", text)
                 pictures.clipped.append(text)
         kept = ~fitted.empty
@@ -112,7 +110,7 @@ def _clip_to_picture(sample: Any, image: Image, pictures: Pictures) -> Any:
         return sample
     fitted = clip_boxes(np.asarray(sample.box_px), width, height)
     if fitted.empty[0]:
-        _skip(pictures, f"{sample.path}: found box {sample.box_px}, expected some of it within {width}x{height} pixels")
+        _skip(pictures, f"{sample.path}: box {sample.box_px} lies outside the {width}x{height} picture or has no area")
         return None
     if fitted.outside[0]:
         pictures.clipped.append(f"{sample.path}: clipped box {sample.box_px} to its {width}x{height} pixels")
@@ -127,10 +125,10 @@ def load_canvases(
     Args:
         samples: Sample or DetectionSample.
         spec: of the network's input.
-        trimmed: splits whose pictures show one object on a plain ground, see `trim`.
+        trimmed: splits whose pictures show one object on a plain background, see edge.imaging.image.trim.
 
     Returns:
-        the samples that could be read, their (n, h, w, 3) canvases, and why each other one could not.
+        the samples that were read, their (n, h, w, 3) canvases, and why each other sample was not read.
     """
     pictures = load_pictures(samples, None, trimmed, spec.crop_margin)
     canvases = [to_canvas(spec, image)[0] for image in pictures.images]
@@ -139,34 +137,32 @@ def load_canvases(
 
 
 def require_each(samples: Sequence[Sample], expected: Iterable[str], key: str, least: int, where: str) -> None:
-    """Check that each category or item has pictures enough.
+    """Check that each category or item has enough pictures.
 
     Args:
-        samples: as loaded.
-        expected: names that must be there.
+        samples: what was loaded.
+        expected: categories or items to check.
         key: `category` or `item`.
-        least: pictures of each.
-        where: named in the error.
+        least: how many pictures each needs.
+        where: the data set and splits, for the message.
 
     Raises:
-        TrainError: names those with too few.
+        TrainError: some have too few pictures; names them.
     """
     counts = Counter(getattr(sample, key) for sample in samples)
     if few := [f"{name} ({counts[name]})" for name in expected if counts[name] < least]:
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        why = ", for pairs are learned from" if least > 1 else ""
-        raise TrainError(
-            f"{where}: found too few pictures of {', '.join(few[:5])}{more}, expected at least {least} each{why}"
-        )
+        why = ", because training uses pairs" if least > 1 else ""
+        raise TrainError(f"{where}: too few pictures of {', '.join(few[:5])}{more}; each needs at least {least}{why}")
 
 
 @dataclass(frozen=True, slots=True)
 class ClippedBoxes:
-    """Boxes within their picture."""
+    """Boxes clipped to their picture."""
 
-    boxes_px: FloatArray  # (n, 4), every one that was given
-    outside: NDArray[np.bool_]  # (n,) those that reached out of the picture by more than rounding
-    empty: NDArray[np.bool_]  # (n,) those of which less than a pixel is left: outside, inverted or without size
+    boxes_px: FloatArray  # (n, 4), all of the given boxes
+    outside: NDArray[np.bool_]  # (n,) reached outside the picture by more than rounding
+    empty: NDArray[np.bool_]  # (n,) less than a pixel is left: outside, inverted or without area
 
 
 def clip_boxes(boxes_px: FloatArray, width: int, height: int) -> ClippedBoxes:

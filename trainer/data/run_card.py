@@ -34,7 +34,7 @@ def write_crops_card(out: Path, crops: Crops, source: CropData) -> None:
     found = Findings(
         source.index.name, _layout(source.index, source.layout), unreadable=crops.skipped, boxes_outside=crops.clipped
     )
-    found.true_boxes = bool(crops.data_card(source)["true_boxes"])
+    found.true_boxes = bool(crops.summary(source)["true_boxes"])
     _write(out, rows, found)
 
 
@@ -75,7 +75,9 @@ def _write(out: Path, rows: list[Row], found: Findings) -> None:
         return
     card = make_card(rows, found)
     for split, count in card["duplicates"]["leaks"].items():
-        log.warning("%s: %d pairs of near duplicates in %s, see %s", found.source, count, split, out / CARD_FILE)
+        log.warning(
+            "%s: %d pairs of near duplicates between the splits %s, see %s", found.source, count, split, out / CARD_FILE
+        )
     for names in card["alike_names"]:
         log.warning("%s: %s may be one class", found.source, ", ".join(names))
     for item, categories in card["shared_names"].items():

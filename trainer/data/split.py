@@ -1,4 +1,4 @@
-"""Splits: stratified over the items, or disjoint in them; the same seed gives the same split."""
+"""Splits: stratified over the items, or with disjoint items; the same seed gives the same split."""
 
 from __future__ import annotations
 
@@ -13,61 +13,66 @@ from edge.errors import TrainError
 from trainer.recipe import Split
 from trainer.sample import AnnotatedPicture, Sample
 
-_LEAST = 3  # members that a class needs to be in several splits
+_LEAST = 3  # members that a stratum needs to be in several splits
 
 
-def resplit(samples: Sequence[Sample], how: Split, alike: Mapping[str, str] | None = None) -> list[Sample]:
-    """Divide the pictures of single objects anew.
+def resplit(samples: Sequence[Sample], how: Split, near_duplicates: Mapping[str, str] | None = None) -> list[Sample]:
+    """Split the pictures of single objects again.
 
-    All crops of one picture come into one split when stratified: the rarest item of a picture counts. Of a published
-    split only the training classes are divided, into training and validation.
+    A stratified split keeps all crops of one picture together: the rarest item of a picture decides. In a published
+    split, only the training classes are split, into training and validation.
 
     Args:
-        samples: all of the data set.
-        how: ways and fractions.
-        alike: by path, the one that stands for it and all that look the same; None: each for itself.
+        samples: all samples of the data set.
+        how: kind of split, and fractions.
+        near_duplicates: by path, the first picture of its group of near duplicates, which stay together; None: split
+            every picture on its own.
 
     Raises:
-        TrainError: nothing to assign_splits, or no category has items enough.
+        TrainError: there is nothing to split, or no category has enough items.
     """
     pool = ["train"] if how.how == "published" else how.of
     chosen = [sample for sample in samples if sample.split in pool]
     if not chosen:
-        raise TrainError(f"split: found no picture of the splits {pool}, expected some to assign_splits")
+        raise TrainError(f"split: the data set has no picture of the splits {pool} to split again")
     test = 0.0 if how.how == "published" else how.test
     if how.how == "stratified":
         by_path: dict[str, set[str]] = defaultdict(set)
         for sample in chosen:
             by_path[str(sample.path)].add(f"{sample.category}/{sample.item}")
-        to = _divide_pictures(by_path, how, alike)
+        to = _divide_pictures(by_path, how, near_duplicates)
         return [replace(s, split=to[str(s.path)]) if s.split in pool else s for s in samples]
     items = {f"{s.category}/{s.item}": s.category for s in chosen}
     to = assign_splits(items, how.val, test, how.seed)
-    asked = [split for split, fraction in (("val", how.val), ("test", test)) if fraction]
-    if not set(asked) <= set(to.values()):
-        raise TrainError(f"split: found no category of {_LEAST} items or more, expected one to assign_splits into classes")
+    wanted = [split for split, fraction in (("val", how.val), ("test", test)) if fraction]
+    if not set(wanted) <= set(to.values()):
+        raise TrainError(f"split: no category has {_LEAST} items or more, which a class-disjoint split needs")
     return [replace(s, split=to[f"{s.category}/{s.item}"]) if s.split in pool else s for s in samples]
 
 
-def resplit_pictures(scenes: Sequence[AnnotatedPicture], how: Split, alike: Mapping[str, str] | None = None) -> list[AnnotatedPicture]:
-    """Divide whole scenes anew, stratified by the rarest item of each; those without objects are one more class.
+def resplit_pictures(
+    scenes: Sequence[AnnotatedPicture], how: Split, near_duplicates: Mapping[str, str] | None = None
+) -> list[AnnotatedPicture]:
+    """Split whole pictures again, stratified by the rarest item of each; pictures without objects are one stratum.
 
-    The same seed gives each scene the split that its crops have.
+    The same seed gives each picture the split that its crops have.
 
     Raises:
-        TrainError: another way is asked for: a scene shows several items.
+        TrainError: the split is not stratified; a whole picture may show several items.
     """
     if how.how != "stratified":
-        raise TrainError(f"split: found how {how.how!r} for scenes, expected stratified")
+        raise TrainError(f"split: found how {how.how!r} for scenes, expected 'stratified'")
     chosen = [scene for scene in scenes if scene.split in ("", *how.of)]
     by_path = {str(s.path): {f"{box.category}/{box.item}" for box in s.boxes} for s in chosen}
-    to = _divide_pictures(by_path, how, alike)
+    to = _divide_pictures(by_path, how, near_duplicates)
     return [replace(scene, split=to.get(str(scene.path), scene.split)) for scene in scenes]
 
 
-def _divide_pictures(by_path: Mapping[str, set[str]], how: Split, alike: Mapping[str, str] | None) -> dict[str, str]:
-    """The split of each picture by the items on it; pictures that look the same are one member."""
-    stands_for = {path: (alike or {}).get(path, path) for path in by_path}
+def _divide_pictures(
+    by_path: Mapping[str, set[str]], how: Split, near_duplicates: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return the split of each picture from its items; near duplicates count as one picture."""
+    stands_for = {path: (near_duplicates or {}).get(path, path) for path in by_path}
     groups: dict[str, set[str]] = defaultdict(set)
     for path, items in by_path.items():
         groups[stands_for[path]] |= items
@@ -81,19 +86,19 @@ def _rarest_items(by_path: dict[str, set[str]]) -> dict[str, str]:
 
 
 def assign_splits(stratum_of: dict[str, str], val: float, test: float, seed: int) -> dict[str, str]:
-    """Give every member `train`, `val` or `test`.
+    """Assign `train`, `val` or `test` to every member.
 
-    Of a stratum of three or more, each split that is asked for gets one at least; of a smaller one all is training.
-    What is drawn in one stratum does not depend on the others.
+    Every wanted split gets at least one member of a stratum of three or more; a smaller stratum is all training. The
+    draw in one stratum does not depend on the others.
 
     Args:
-        stratum_of: by member.
-        val: fraction of each stratum.
-        test: another.
+        stratum_of: the stratum of each member.
+        val: fraction of each stratum for validation.
+        test: fraction of each stratum for test.
         seed: of the draw.
     """
     if val + test >= 1.0:
-        raise TrainError(f"split: found val {val:g} and test {test:g}, expected less than 1 together")
+        raise TrainError(f"split: val {val:g} and test {test:g} together must be less than 1")
     members: dict[str, list[str]] = defaultdict(list)
     for member, stratum in stratum_of.items():
         members[stratum].append(member)

@@ -86,7 +86,9 @@ def evaluate_checkout(
     if not items:
         raise TrainError(f"{gallery}: the gallery holds none of the synthetic items; --checkout renders only those")
     models_reduced = replace(models, indexes=_indexes_without(bundle, gallery, left_out))
-    return {level: _evaluate_level(level, count, seed, items, models, models_reduced, set(left_out)) for level in LEVELS}
+    return {
+        level: _evaluate_level(level, count, seed, items, models, models_reduced, set(left_out)) for level in LEVELS
+    }
 
 
 def choose_left_out(bundle: Path, gallery: Path, share: float, seed: int) -> list[str]:
@@ -128,7 +130,13 @@ def decide_object(models: LoadedModels, detected: DetectedObject) -> Decision:
 
 
 def _evaluate_level(
-    level: str, count: int, seed: int, items: tuple[Item, ...], models: LoadedModels, models_reduced: LoadedModels, left_out: set[str]
+    level: str,
+    count: int,
+    seed: int,
+    items: tuple[Item, ...],
+    models: LoadedModels,
+    models_reduced: LoadedModels,
+    left_out: set[str],
 ) -> dict[str, Any]:
     names = [item.item_id for item in items]
     found_lists, true_lists, found_boxes, true_boxes = [], [], [], []

@@ -1,4 +1,4 @@
-"""`edge-train evaluate`: every column on the same pictures, written as JSON, Markdown and one HTML page."""
+"""The command `edge-train evaluate`: evaluate chains on the same pictures; write JSON, Markdown and one HTML page."""
 
 from __future__ import annotations
 
@@ -17,26 +17,43 @@ from edge.config.schema import EngineConfig
 from edge.errors import CaptureError, EngineError, TrainError
 from edge.imaging.image import read_image, set_threads
 from edge.types import Image
-from trainer.evaluation.evaluate_models import Column, EvaluationSet, evaluate_chain, evaluate_detector, confusions, load_evaluation_set
-from trainer.evaluation.model_chain import ModelChain, ReferenceGallery, embed_references, chain_of_bundle, chain_of_runs, open_peer, read_references
+from trainer.evaluation.evaluate_models import (
+    Column,
+    EvaluationSet,
+    confusions,
+    evaluate_chain,
+    evaluate_detector,
+    load_evaluation_set,
+)
+from trainer.evaluation.model_chain import (
+    ModelChain,
+    ReferenceGallery,
+    chain_of_bundle,
+    chain_of_runs,
+    embed_references,
+    open_peer,
+    read_references,
+)
 from trainer.evaluation.report_markdown import render_markdown
 from trainer.evaluation.report_page import CategoryEmbeddings, Confusion, render_page
 
-_WORST = 12
-_CLOUDS = 6
+_WORST_CONFUSIONS = 12
+_EMBEDDING_MAPS = 6
 
 
 def run_evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """Judge, write, and give the report.
+    """Evaluate, write the report, and return it.
 
     Raises:
-        TrainError: nothing to judge, or data or models are missing.
-        FinesightError: a bundle, gallery or picture is unusable.
+        TrainError: there is nothing to evaluate, or data or models are missing.
+        FinesightError: a bundle, gallery or picture cannot be used.
     """
     set_threads(1)
     evaluation_set, columns = None, []
     if args.data is not None:
-        evaluation_set = load_evaluation_set(args.data, args.root, args.query, args.gallery, share=args.left_out, seed=args.seed)
+        evaluation_set = load_evaluation_set(
+            args.data, args.root, args.query, args.gallery, share=args.left_out, seed=args.seed
+        )
         columns = _columns(args, evaluation_set)
     report: dict[str, Any] = {
         "about": _about(args, evaluation_set),
@@ -46,16 +63,14 @@ def run_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.detector is not None and args.scenes is not None:
         report["detector"] = evaluate_detector(args.detector, args.scenes, args.root, args.query)
     if not (columns or report["checkout"] or report.get("detector")):
-        raise TrainError(
-            "found nothing to examine, expected --data with models, --checkout, or --detector with --scenes"
-        )
+        raise TrainError("nothing to evaluate: give --data with models, --checkout, or --detector with --scenes")
     if args.out is not None:
         _write(args, report, columns, evaluation_set)
     return report
 
 
 def _columns(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[Column]:
-    """Every column; a bundle's other forms and the peers ask the same pictures."""
+    """Evaluate every chain on the same pictures: each precision of the bundle, the runs, the peers."""
     columns = []
     for chain, gallery in _chains(args, evaluation_set):
         references = gallery or embed_references(chain, evaluation_set.gallery, args.plain.split(","))
@@ -63,7 +78,9 @@ def _columns(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[Co
     return columns
 
 
-def _chains(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[tuple[ModelChain, Mapping[str, ReferenceGallery]]]:
+def _chains(
+    args: argparse.Namespace, evaluation_set: EvaluationSet
+) -> list[tuple[ModelChain, Mapping[str, ReferenceGallery]]]:
     categories = sorted({sample.category for sample in evaluation_set.gallery})
     listed: list[tuple[ModelChain, Mapping[str, ReferenceGallery]]] = []
     if args.bundle is not None:
@@ -71,30 +88,30 @@ def _chains(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[tup
             try:
                 chain = chain_of_bundle(f"bundle, {precision.upper()}", args.bundle, precision)
             except EngineError:
-                continue  # it does not hold this form of every model
-            held = read_references(chain, args.bundle, args.bundle_gallery) if args.bundle_gallery else {}
-            listed.append((chain, held))
+                continue  # the bundle lacks this precision of a model
+            gallery = read_references(chain, args.bundle, args.bundle_gallery) if args.bundle_gallery else {}
+            listed.append((chain, gallery))
         if not listed:
             chain = chain_of_bundle("bundle, as shipped", args.bundle)
-            held = read_references(chain, args.bundle, args.bundle_gallery) if args.bundle_gallery else {}
-            listed.append((chain, held))
+            gallery = read_references(chain, args.bundle, args.bundle_gallery) if args.bundle_gallery else {}
+            listed.append((chain, gallery))
     if args.embedder:
         listed.append((chain_of_runs("runs, FP32", args.classifier, args.embedder), {}))
     if not listed:
-        raise TrainError("found --data without models, expected --bundle or --embedder")
+        raise TrainError("--data needs models: give --bundle or --embedder")
     for peer in args.peer:
         name, equals, where = peer.partition("=")
         if not equals:
-            raise TrainError(f"--peer {peer}: found no '=', expected NAME=WHERE")
+            raise TrainError(f"--peer {peer}: write it as NAME=WHERE")
         listed.append((open_peer(name, where, categories), {}))
     return listed
 
 
 def _checkout(args: argparse.Namespace) -> dict[str, Any]:
-    from trainer.evaluation.checkout_scenes import evaluate_checkout, choose_left_out
+    from trainer.evaluation.checkout_scenes import choose_left_out, evaluate_checkout
 
     if args.bundle is None or args.bundle_gallery is None:
-        raise TrainError("found --checkout without --bundle and --bundle-gallery, expected both")
+        raise TrainError("--checkout needs --bundle and --bundle-gallery")
     left = choose_left_out(args.bundle, args.bundle_gallery, args.left_out, args.seed)
     tables: dict[str, Any] = {}
     for precision in ("int8", "fp32"):
@@ -126,58 +143,60 @@ def _about(args: argparse.Namespace, evaluation_set: EvaluationSet | None) -> di
         "items_left_out": len(evaluation_set.left_out) if evaluation_set else 0,
         "left_out": sorted(evaluation_set.left_out) if evaluation_set else [],
         "seed": args.seed,
-        "machine": machine(),
+        "machine": machine_name(),
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
 
 
-def machine() -> str:
-    """The processor and its cores, for the record."""
+def machine_name() -> str:
+    """Return the name of the processor and its number of cores, for the record."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+    return f"{names[0] if names else platform.machine_name()}, {os.cpu_count()} cores"
 
 
-def _write(args: argparse.Namespace, report: dict[str, Any], columns: list[Column], evaluation_set: EvaluationSet | None) -> None:
+def _write(
+    args: argparse.Namespace, report: dict[str, Any], columns: list[Column], evaluation_set: EvaluationSet | None
+) -> None:
     out: Path = args.out
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    worst = confusions(columns[0].closed_set)[:_WORST] if columns else []
+    worst = confusions(columns[0].closed_set)[:_WORST_CONFUSIONS] if columns else []
     out.with_suffix(".md").write_text(render_markdown(report, worst), encoding="utf-8")
     shown = [_confusion(columns[0], evaluation_set, *pair) for pair in worst] if evaluation_set else []
-    clouds = _clouds(columns[0]) if columns else []
-    out.with_suffix(".html").write_text(render_page(report, shown, clouds), encoding="utf-8")
+    maps = _embedding_maps(columns[0]) if columns else []
+    out.with_suffix(".html").write_text(render_page(report, shown, maps), encoding="utf-8")
 
 
 def _confusion(column: Column, evaluation_set: EvaluationSet, shown: str, nearest: str, times: int) -> Confusion:
     pairs = zip(evaluation_set.queries, column.closed_set, strict=True)
-    query = next(sample for sample, said in pairs if said.true_item == shown and said.nearest == nearest)
+    query = next(sample for sample, result in pairs if result.true_item == shown and result.nearest == nearest)
     reference = next(r for r in column.predictions.references.values() if nearest in r.items)
-    return Confusion(shown, nearest, times, _picture_of(query.path), reference.picture(nearest))
+    return Confusion(shown, nearest, times, _read_or_none(query.path), reference.picture(nearest))
 
 
-def _picture_of(path: Path) -> Image | None:
+def _read_or_none(path: Path) -> Image | None:
     try:
         return read_image(path)
     except CaptureError:
         return None
 
 
-def _clouds(column: Column) -> list[CategoryEmbeddings]:
-    """The categories with the most mistakes, then those with the most items."""
+def _embedding_maps(column: Column) -> list[CategoryEmbeddings]:
+    """Choose the categories with the most mistakes, then those with the most items."""
     predictions = column.predictions
-    found = []
+    scored = []
     for category, vectors in predictions.vectors.items():
         rows = [i for i in vectors if predictions.queries[i].category == category]
         items = [predictions.queries[i].item for i in rows]
         if len(set(items)) < 2:
             continue
         right = [column.closed_set[i].nearest == column.closed_set[i].true_item for i in rows]
-        found.append(((right.count(False), len(set(items))), category, rows, items, right))
-    chosen = sorted(found, key=lambda one: one[0], reverse=True)[:_CLOUDS]
+        scored.append(((right.count(False), len(set(items))), category, rows, items, right))
+    chosen = sorted(scored, key=lambda one: one[0], reverse=True)[:_EMBEDDING_MAPS]
     return [
         CategoryEmbeddings(name, np.stack([predictions.vectors[name][i] for i in rows]), items, right)
         for _, name, rows, items, right in chosen

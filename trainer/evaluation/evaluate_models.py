@@ -31,7 +31,7 @@ from trainer.metrics import average_precision_at, bootstrap, map_at_r, per_class
 from trainer.models.networks import load_model
 from trainer.recipe import LEAST_VISIBLE
 from trainer.sample import Sample
-from trainer.tasks.detector import validate_detector, place_scenes
+from trainer.tasks.detector import scene_canvases, validate_detector
 
 log = logging.getLogger(__name__)
 Table = dict[str, Any]
@@ -62,7 +62,9 @@ class Column:
     table: Table
 
 
-def load_evaluation_set(index: Path, root: Path | None, query: str, gallery: str, *, share: float, seed: int) -> EvaluationSet:
+def load_evaluation_set(
+    index: Path, root: Path | None, query: str, gallery: str, *, share: float, seed: int
+) -> EvaluationSet:
     """Choose the query pictures, the gallery pictures, and the items to leave out.
 
     Args:
@@ -95,7 +97,9 @@ def load_evaluation_set(index: Path, root: Path | None, query: str, gallery: str
     return EvaluationSet(readable, skipped, known, frozenset(left), seed=seed)
 
 
-def evaluate_chain(chain: ModelChain, references: Mapping[str, ReferenceGallery], evaluation_set: EvaluationSet) -> Column:
+def evaluate_chain(
+    chain: ModelChain, references: Mapping[str, ReferenceGallery], evaluation_set: EvaluationSet
+) -> Column:
     """Measure one chain on the evaluation set.
 
     Raises:
@@ -145,7 +149,7 @@ def evaluate_detector(folder: Path, scenes: Path, root: Path | None, split: str)
     if card.kind != "detector":
         raise TrainError(f"{folder}: this is a {card.kind}; give the run folder of a detector")
     listed, _ = read_scenes(scenes, root, [split], least_visible=LEAST_VISIBLE)
-    return dict(validate_detector(module, place_scenes(load_pictures(listed, None), card.preprocess), card))
+    return dict(validate_detector(module, scene_canvases(load_pictures(listed, None), card.preprocess), card))
 
 
 def _retrieval(predictions: Predictions, category: str) -> tuple[list[int], Measures]:
@@ -188,8 +192,8 @@ def _open_world(
         "unreadable": len(evaluation_set.skipped),
         "auroc": _resampled(open_set, separation, evaluation_set.seed),
         **{
-            f"identified_at_far_{share:g}": _measure(identified_at(open_set, share), evaluation_set.seed)
-            for share in (FALSE_ACCEPT_RATES if unknown else ())
+            f"identified_at_far_{rate:g}": _measure(identified_at(open_set, rate), evaluation_set.seed)
+            for rate in (FALSE_ACCEPT_RATES if unknown else ())
         },
     }
     if chain.calibrated:

@@ -139,7 +139,9 @@ def open_peer(name: str, where: str, categories: Sequence[str]) -> ModelChain:
     return chain_of_runs(name, next((run for run, kind in kinds.items() if kind == "classifier"), None), embedders)
 
 
-def embed_references(chain: ModelChain, samples: Sequence[Sample], trimmed: Sequence[str]) -> dict[str, ReferenceGallery]:
+def embed_references(
+    chain: ModelChain, samples: Sequence[Sample], trimmed: Sequence[str]
+) -> dict[str, ReferenceGallery]:
     """Embed pictures as galleries by category; pictures of the splits `trimmed` are cut to their object.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The drawings of an evaluation's page, as SVG that takes its colours from the page."""
+"""The figures of the HTML report, as SVG that takes its colours from the page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _SIDE = 320
 
 
 def confusion_matrix(matrix: Mapping[str, Mapping[str, int]]) -> str:
-    """Rows are what was shown, columns what it was named; the darker, the larger its share of the row."""
-    names = sorted({*matrix, *(named for row in matrix.values() for named in row)})
+    """Draw a confusion matrix: true categories as rows, predicted ones as columns, darker for a larger share of the row."""
+    names = sorted({*matrix, *(predicted for row in matrix.values() for predicted in row)})
     cell = 26 if len(names) <= 20 else 13
     left = 9 + 7 * max(map(len, names))
     size = left + cell * len(names)
@@ -24,21 +24,23 @@ def confusion_matrix(matrix: Mapping[str, Mapping[str, int]]) -> str:
             f'style="min-width:{min(size, 720)}px;max-width:{1.5 * size:.0f}px">'
         )
     ]
-    for y, shown in enumerate(names):
+    for y, true in enumerate(names):
         at = left + y * cell
         parts.append(
-            f'<text x="{left - 6}" y="{at + cell * 0.7}" text-anchor="end" font-size="{small}">{escape(shown)}</text>'
+            f'<text x="{left - 6}" y="{at + cell * 0.7}" text-anchor="end" font-size="{small}">{escape(true)}</text>'
         )
         turn = f"translate({at + cell * 0.7},{left - 6}) rotate(-90)"
-        parts.append(f'<text transform="{turn}" font-size="{small}">{escape(shown)}</text>')
-        row = matrix.get(shown, {})
+        parts.append(f'<text transform="{turn}" font-size="{small}">{escape(true)}</text>')
+        row = matrix.get(true, {})
         total = sum(row.values())
-        for x, named in enumerate(names):
-            times = row.get(named, 0)
+        for x, predicted in enumerate(names):
+            times = row.get(predicted, 0)
             style = "grid" if not times else "hit" if x == y else "miss"
             depth = "" if not times else f' fill-opacity="{0.15 + 0.85 * (times / total) ** 0.6:.2f}"'
             place = f'x="{left + x * cell}" y="{at}" width="{cell - 1}" height="{cell - 1}"'
-            title = f"<title>{escape(shown)} named {escape(named)}: {times} of {total}</title>" if times else ""
+            title = (
+                f"<title>{escape(true)} predicted as {escape(predicted)}: {times} of {total}</title>" if times else ""
+            )
             parts.append(f'<rect class="{style}" {place}{depth}>{title}</rect>')
             if times and cell > 13:
                 parts.append(
@@ -49,7 +51,7 @@ def confusion_matrix(matrix: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
-    """Share of right answers over the stated probability; on the diagonal the two are equal. Area: pictures."""
+    """Draw the share that was right over the stated probability; the area of a dot is its number of pictures."""
     parts = [_axes("stated probability", "share that was right")]
     parts.append(f'<line class="guide" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>')
     points = " ".join(f"{_x(one['probability']):.1f},{_y(one['right']):.1f}" for one in bins)
@@ -57,7 +59,7 @@ def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
     most = max((one["count"] for one in bins), default=1.0)
     for one in bins:
         radius = 3 + 11 * (one["count"] / most) ** 0.5
-        title = f"{one['count']:.0f} pictures: said {one['probability']:.2f}, right {one['right']:.2f}"
+        title = f"{one['count']:.0f} pictures: stated {one['probability']:.2f}, right {one['right']:.2f}"
         parts.append(
             f'<circle class="dot" cx="{_x(one["probability"]):.1f}" cy="{_y(one["right"]):.1f}" r="{radius:.1f}">'
             f"<title>{title}</title></circle>"
@@ -66,18 +68,18 @@ def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
 
 
 def principal_plane(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The two directions in which vectors differ most, scaled into 0..1: (n, 2)."""
+    """Project vectors on their first two principal components, scaled into 0..1: (n, 2)."""
     centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     plane = centred @ axes[:2].T
-    if plane.shape[1] < 2:  # fewer vectors, or numbers in them, than two
+    if plane.shape[1] < 2:  # fewer than two vectors or dimensions
         plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     span = np.maximum(plane.max(axis=0) - plane.min(axis=0), 1e-9)
     return np.asarray((plane - plane.min(axis=0)) / span, np.float64)
 
 
 def embedding_map(plane: NDArray[np.float64], items: Sequence[str], right: Sequence[bool]) -> str:
-    """Each picture's vector as a dot, a colour for each item; what was taken for another item has a ring."""
+    """Draw each picture's vector as a dot, with a colour for each item and a ring around wrong ones."""
     names = sorted(set(items))
     hue = {name: round(360 * number / len(names)) for number, name in enumerate(names)}
     parts = [f'<svg viewBox="0 0 {_SIDE} {_SIDE}" role="img">']

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown: what goes into a pull request or a README."""
+"""The evaluation report as Markdown, for a pull request or a README."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from trainer.evaluation.report_tables import CATEGORY_MEASURES, Row, cell, check
 
 
 def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> str:
-    """The tables of a report.
+    """Render the tables of a report.
 
     Args:
         report: of trainer.evaluation.command.
-        confused: item shown, item it was taken for, how often; worst first.
+        confused: true item, item it was taken for, how often; most frequent first.
     """
     columns = report["columns"]
     lines = [f"# Evaluation: {report['about']['data']}", "", about_line(report["about"]), ""]
@@ -27,7 +27,7 @@ def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str
         lines += _table(heads, rows)
         if confused:
             lines += ["", f"## Most often confused, {first}", ""]
-            lines += _table(["shown", "taken for", "times"], [Row(a, [b, str(n)]) for a, b, n in confused])
+            lines += _table(["true item", "taken for", "times"], [Row(a, [b, str(n)]) for a, b, n in confused])
     for title, levels in report["checkout"].items():
         lines += ["", f"## Shopping lists of rendered scenes, {title}", ""]
         lines += _table(["", *levels], checkout_rows(levels))
@@ -38,7 +38,7 @@ def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str
 
 
 def about_line(about: Mapping[str, Any]) -> str:
-    """One sentence on what was measured."""
+    """Describe in one sentence what was measured."""
     left = (
         f"; {about['items_left_out']} of {about['items']} items left out as unknown" if about["items_left_out"] else ""
     )

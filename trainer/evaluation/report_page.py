@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page: no network, no script, light and dark, readable on a phone."""
+"""The evaluation report as one HTML page: no network, no script, light and dark, readable on a phone."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _PICTURE_PX = 160
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """What was taken for what."""
+    """An item that was confused with another."""
 
-    shown: str
+    true_item: str
     nearest: str
     times: int
-    query_rgb: Image | None  # one of the pictures
-    reference_rgb: Image | None  # the gallery's picture of what it was taken for
+    query_rgb: Image | None  # one of the query pictures
+    reference_rgb: Image | None  # the gallery's picture of the nearest item
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryEmbeddings:
-    """The queries of one category as the embedder sees them."""
+    """The embeddings of the queries of one category."""
 
     category: str
     vectors: NDArray[np.float32]  # (n, dim)
@@ -41,13 +41,13 @@ class CategoryEmbeddings:
     right: list[bool]
 
 
-def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[CategoryEmbeddings]) -> str:
-    """The whole page.
+def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], maps: Sequence[CategoryEmbeddings]) -> str:
+    """Render the whole page.
 
     Args:
         report: of trainer.evaluation.command.
-        confusions: worst first, of the first column.
-        clouds: categories to draw, of the first column.
+        confusions: of the first column, most frequent first.
+        maps: of the first column, the categories to draw.
     """
     about, columns = report["about"], report["columns"]
     title = f"Evaluation of {about['name']}"
@@ -55,7 +55,7 @@ def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], clou
     if columns:
         body.append(_headline(next(iter(columns.values()))))
         body.append(_section("All measures", _table(["", *columns], summary_rows(columns)), _SUMMARY))
-        body += _of_first(next(iter(columns)), next(iter(columns.values())), confusions, clouds)
+        body += _first_column_sections(next(iter(columns)), next(iter(columns.values())), confusions, maps)
     for name, levels in report["checkout"].items():
         table = _table(["", *levels], checkout_rows(levels))
         body.append(_section(f"Shopping lists of rendered scenes, {name}", table, _SCENES))
@@ -69,28 +69,31 @@ def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], clou
     )
 
 
-_SUMMARY = "Brackets hold the 95 % interval. Where items are left out, they are the same ones in every column."
-_SCENES = "Boxes come from the bundle's own detector; the truth is exact, for the scenes are rendered."
+_SUMMARY = "Brackets hold the 95 % interval. The left-out items are the same in every column."
+_SCENES = "Boxes come from the bundle's own detector; the truth is exact, because the scenes are rendered."
 
 
-def _of_first(
-    name: str, table: Mapping[str, Any], confusions: Sequence[Confusion], clouds: Sequence[CategoryEmbeddings]
+def _first_column_sections(
+    name: str, table: Mapping[str, Any], confusions: Sequence[Confusion], maps: Sequence[CategoryEmbeddings]
 ) -> list[str]:
-    """The sections that show one column only."""
+    """Render the sections that show the first column only."""
     parts = []
     if confusions:
         cards = "".join(_card(one) for one in confusions)
-        text = "Left what was shown, right the gallery's picture of what it was nearest to."
+        text = "Left the query picture, right the gallery's picture of the nearest item."
         parts.append(_section(f"Worst confusions, {name}", f"<div class=cards>{cards}</div>", text))
     if bins := table["open_world"].get("reliability"):
         error = cell(table, "open_world.expected_calibration_error", "number")
         text = (
-            f"Expected calibration error {error}. A dot's area is its number of pictures; on the line, words are true."
+            f"Expected calibration error {error}. A dot's area is its number of pictures; on the line, the stated "
+            "probability is right."
         )
-        parts.append(_section("Does it mean what it says?", f"<div class=figure>{reliability_plot(bins)}</div>", text))
+        parts.append(
+            _section("Calibration of the stated probability", f"<div class=figure>{reliability_plot(bins)}</div>", text)
+        )
     if coarse := table.get("coarse"):
         figure = f"<div class=wide>{confusion_matrix(coarse['confusion'])}</div>"
-        parts.append(_section("Categories: shown (rows), named (columns)", figure))
+        parts.append(_section("Categories: true (rows), predicted (columns)", figure))
         rows = [
             Row(each, [f"{100 * one[key]:.1f} %" for key in ("precision", "recall", "f1")] + [f"{one['count']:.0f}"])
             for each, one in coarse["per_class"].items()
@@ -100,15 +103,15 @@ def _of_first(
     listed = table["categories"].items()
     rows = [Row(each, [cell(one, path, kind) for _, path, kind in CATEGORY_MEASURES]) for each, one in listed]
     parts.append(_section("Items of each category", _table(heads, rows), "Retrieval in the true category."))
-    if clouds:
-        maps = "".join(_map(cloud) for cloud in clouds)
-        text = "Each dot is a picture, each colour an item, seen from where they differ most (PCA). Ringed: mistaken."
+    if maps:
+        maps = "".join(_map(embeddings) for embeddings in maps)
+        text = "Each dot is a picture and each colour an item, on the first two principal components. Ringed: wrong."
         parts.append(_section("Embedding map", f"<div class=maps>{maps}</div>", text))
     return parts
 
 
 def _headline(table: Mapping[str, Any]) -> str:
-    """The few numbers that are looked for first."""
+    """Render the headline numbers."""
     wanted = (
         ("item right", "end_to_end.top_1", "share"),
         ("category right", "coarse.accuracy", "share"),
@@ -118,13 +121,13 @@ def _headline(table: Mapping[str, Any]) -> str:
         ("per crop", "latency_ms.p50", "ms"),
     )
     tiles = [(title, cell(table, path, kind).partition(" [")[0]) for title, path, kind in wanted]
-    shown = "".join(f"<div><b>{text}</b><span>{title}</span></div>" for title, text in tiles if text != ABSENT)
-    return f"<div class=tiles>{shown}</div>"
+    rendered = "".join(f"<div><b>{text}</b><span>{title}</span></div>" for title, text in tiles if text != ABSENT)
+    return f"<div class=tiles>{rendered}</div>"
 
 
 def _section(title: str, content: str, text: str = "") -> str:
-    said = f"<p>{escape(text)}</p>" if text else ""
-    return f"<section><h2>{escape(title)}</h2>{said}{content}</section>"
+    paragraph = f"<p>{escape(text)}</p>" if text else ""
+    return f"<section><h2>{escape(title)}</h2>{paragraph}{content}</section>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Row]) -> str:
@@ -146,9 +149,9 @@ def _card(one: Confusion) -> str:
     pair = "".join(
         _picture(image, name) for image, name in ((one.query_rgb, one.true_item), (one.reference_rgb, one.nearest))
     )
-    often = "once" if one.times == 1 else f"{one.times} times"
-    words = f"<b>{escape(one.true_item)}</b> taken for <b>{escape(one.nearest)}</b>, {often}"
-    return f"<figure><div>{pair}</div><figcaption>{words}</figcaption></figure>"
+    times = "once" if one.times == 1 else f"{one.times} times"
+    caption = f"<b>{escape(one.true_item)}</b> taken for <b>{escape(one.nearest)}</b>, {times}"
+    return f"<figure><div>{pair}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _picture(image_rgb: Image | None, name: str) -> str:
@@ -160,9 +163,9 @@ def _picture(image_rgb: Image | None, name: str) -> str:
     return f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
 
 
-def _map(cloud: CategoryEmbeddings) -> str:
-    drawn = embedding_map(principal_plane(cloud.vectors), cloud.items, cloud.right)
-    return f"<figure>{drawn}<figcaption>{escape(cloud.category)}</figcaption></figure>"
+def _map(embeddings: CategoryEmbeddings) -> str:
+    drawn = embedding_map(principal_plane(embeddings.vectors), embeddings.items, embeddings.right)
+    return f"<figure>{drawn}<figcaption>{escape(embeddings.category)}</figcaption></figure>"
 
 
 _STYLE = """<style>

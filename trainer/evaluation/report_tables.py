@@ -1,4 +1,4 @@
-"""The rows of an evaluation's tables: which measures, under what names, of which column; shared by every form of it."""
+"""The rows of the report's tables: which measures, under which titles. Shared by the Markdown and HTML reports."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ ABSENT = "n/a"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measure of all columns."""
+    """One measure of every column."""
 
     title: str
     cells: list[str]
-    note: str = ""  # what it means, for people
+    note: str = ""  # explains the title
 
 
 # title, path in a column's table, kind, note
 _MEASURES = (
-    ("Category right", "coarse.accuracy", "share", "the coarse classifier's answer"),
+    ("Category right", "coarse.accuracy", "share", "the coarse classifier's prediction"),
     ("Item right, through the chain", "end_to_end.top_1", "share", "nearest item, predicted category, whole gallery"),
     ("Recall@1", "retrieval.recall_at_1", "share", "in the true category"),
     ("Recall@5", "retrieval.recall_at_5", "share", ""),
@@ -32,7 +32,7 @@ _MEASURES = (
     ("R-precision", "retrieval.r_precision", "share", ""),
     ("Known: identified", "open_world.identified", "share", "at shipped thresholds, items left out"),
     ("Known: wrong", "open_world.at_shipped_thresholds.known.wrong", "share", ""),
-    ("Known: told as unknown", "open_world.at_shipped_thresholds.known.unknown", "share", ""),
+    ("Known: rejected as unknown", "open_world.at_shipped_thresholds.known.unknown", "share", ""),
     ("Unknown: falsely accepted", "open_world.false_accept_rate", "share", "at shipped thresholds"),
     ("Identified at FAR 1 %", "open_world.identified_at_far_0.01", "share", "threshold set on these pictures"),
     ("Identified at FAR 5 %", "open_world.identified_at_far_0.05", "share", ""),
@@ -51,7 +51,7 @@ _CHECKOUT = (
     ("Boxes, mAP50-95", "map50_95", "share", ""),
     ("Known objects: identified", "known.identified", "share", "items left out"),
     ("Known objects: wrong", "known.wrong", "share", ""),
-    ("Known objects: told as unknown", "known.unknown", "share", ""),
+    ("Known objects: rejected as unknown", "known.unknown", "share", ""),
     ("Known objects: missed", "known.missed", "share", ""),
     ("Unknown objects: falsely accepted", "unknown.wrong", "share", ""),
     ("Scenes; objects", "scenes;objects", "counts", ""),
@@ -66,17 +66,17 @@ CATEGORY_MEASURES = (
 
 
 def summary_rows(columns: Mapping[str, Table]) -> list[Row]:
-    """Accuracy, calibration and latency of every column; measures that none has are left out."""
+    """Return accuracy, calibration and latency of every column, without measures that no column has."""
     return _rows(_MEASURES, list(columns.values()))
 
 
 def checkout_rows(levels: Mapping[str, Table]) -> list[Row]:
-    """Shopping lists of every level of clutter."""
+    """Return the checkout measures of every level of clutter."""
     return _rows(_CHECKOUT, list(levels.values()))
 
 
 def cell(table: Table, path: str, kind: str) -> str:
-    """One value as people read it, with its 95 % interval where it has one; n/a where it is not there."""
+    """Format one value, with its 95 % interval where it has one; n/a where it is missing."""
     if kind == "counts":
         return "; ".join(cell(table, part, "count") for part in path.split(";"))
     found = value(table, path)
@@ -92,7 +92,7 @@ def cell(table: Table, path: str, kind: str) -> str:
 
 
 def value(table: Table, path: str) -> Any:
-    """What lies at a dotted path; None where nothing does. A key may hold a dot itself."""
+    """Look up a dotted path, whose keys may hold dots; None where it is missing."""
     if path in table:
         return table[path]
     head, _, rest = path.partition(".")

@@ -1,4 +1,4 @@
-"""The state of a training run on disk, from which it goes on after being killed."""
+"""Checkpoints: the state of a training run on disk, from which it resumes."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ CHECKPOINT_FILE, BEST_FILE = "checkpoint.pt", "best.pt"
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come."""
+    """The progress of a run."""
 
-    epoch: int = 0  # finished
+    epoch: int = 0  # finished epochs
     rows: list[dict[str, float]] = field(default_factory=list)  # of metrics.csv, one per finished epoch
 
 
 def save_checkpoint(
     path: Path,
-    done: Progress,
+    progress: Progress,
     module: nn.Module,
     average: nn.Module | None,
     optimiser: torch.optim.Optimizer,
     recipe: str,
 ) -> None:
-    """Replace the checkpoint whole.
+    """Replace the checkpoint atomically.
 
     Raises:
-        TrainError: the disk refused; the checkpoint before is untouched.
+        TrainError: the disk is full or not writable; the previous checkpoint is untouched.
     """
     _save(
         path,
-        done.epoch,
+        progress.epoch,
         {
             "recipe": recipe,
-            "epoch": done.epoch,
-            "rows": done.rows,
+            "epoch": progress.epoch,
+            "rows": progress.rows,
             "module": module.state_dict(),
             "average": None if average is None else average.state_dict(),
             "optimiser": optimiser.state_dict(),
@@ -56,44 +56,44 @@ def save_checkpoint(
 
 
 def save_best(out: Path, epoch: int, module: nn.Module) -> None:
-    """Keep the weights of the best examination so far.
+    """Save the weights of the best evaluation so far.
 
     Raises:
-        TrainError: the disk refused.
+        TrainError: the disk is full or not writable.
     """
     _save(out / BEST_FILE, epoch, {"epoch": epoch, "module": module.state_dict()})
 
 
 def load_best(out: Path, epoch: int, module: nn.Module) -> None:
-    """Take the weights that were kept.
+    """Load the weights of the best evaluation.
 
     Raises:
-        TrainError: missing, damaged, or of another epoch.
+        TrainError: they are missing, damaged, or of another epoch.
     """
     path = out / BEST_FILE
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["module"])
     except Exception as error:  # whatever unpickling raises on damage
-        raise TrainError(f"{path}: cannot take the best weights: {type(error).__name__}: {error}") from error
+        raise TrainError(f"{path}: cannot load the best weights: {type(error).__name__}: {error}") from error
     if saved["epoch"] != epoch:
-        raise TrainError(f"{path}: found the weights of epoch {saved['epoch']}, expected those of epoch {epoch}")
+        raise TrainError(f"{path}: found epoch {saved['epoch']}, expected epoch {epoch}")
 
 
 def _save(path: Path, epoch: int, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with report_disk_errors(f"{path}: cannot save epoch {epoch}", "; what was saved before is whole"):
+    with report_disk_errors(f"{path}: cannot save epoch {epoch}", "; the previous file is intact"):
         write_durably(path, buffer.getvalue())
 
 
 def resume_checkpoint(
     path: Path, module: nn.Module, average: nn.Module | None, optimiser: torch.optim.Optimizer, recipe: str
 ) -> Progress:
-    """Load the checkpoint where there is one.
+    """Load the checkpoint if there is one.
 
     Raises:
-        TrainError: damaged, or of another recipe.
+        TrainError: it is damaged, or of another recipe.
     """
     if not path.exists():
         return Progress()
@@ -103,7 +103,7 @@ def resume_checkpoint(
     except Exception as error:  # whatever unpickling raises on damage
         raise TrainError(f"{path}: cannot resume: {type(error).__name__}: {error}") from error
     if not same:
-        raise TrainError(f"{path}: found a checkpoint of another recipe, expected this one's or an empty folder")
+        raise TrainError(f"{path}: this checkpoint is of another recipe; choose an empty --out folder")
     try:
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
@@ -111,5 +111,5 @@ def resume_checkpoint(
             average.load_state_dict(saved["average"])
     except (KeyError, RuntimeError, ValueError) as error:
         raise TrainError(f"{path}: cannot resume: {type(error).__name__}: {error}") from error
-    log.info("%s: goes on after epoch %d", path, saved["epoch"])
+    log.info("%s: resuming after epoch %d", path, saved["epoch"])
     return Progress(saved["epoch"], saved["rows"])

@@ -1,4 +1,4 @@
-"""What a training run leaves to look at: metrics.csv and curves.png."""
+"""The history of a training run: metrics.csv and curves.png."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainer.disk_errors import report_disk_errors
 
 
 def write_history(out: Path, rows: list[dict[str, float]], *, curves: bool) -> None:
-    """Replace the table, and the curves where asked; a value that was not measured in an epoch stays empty.
+    """Write the table, and with `curves` the plot; a value that was not measured in an epoch stays empty.
 
     Raises:
-        TrainError: the disk refused.
+        TrainError: the disk is full or not writable.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
@@ -26,7 +26,7 @@ def write_history(out: Path, rows: list[dict[str, float]], *, curves: bool) -> N
     writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
     with report_disk_errors(f"{out}: cannot write the history"):
         write_durably(out / "metrics.csv", text.getvalue().encode())
-        if curves:  # half a second each: as long as a small epoch
+        if curves:  # takes half a second, as long as a small epoch
             shown = [column for column in columns if column not in {"epoch", "lr", "seconds"}]
             write_durably(out / "curves.png", _curves(rows, shown))
 

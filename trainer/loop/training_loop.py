@@ -1,10 +1,10 @@
-"""The training loop: seeded, resumable, watched.
+"""The training loop: seeded, resumable, with early stopping.
 
 Rules this module keeps:
-1. Everything random is drawn from (seed, epoch, step), so that a resumed run goes on exactly as an unbroken one.
-2. The checkpoint is replaced whole at the end of each epoch; a run started again with the same recipe goes on from it.
-3. A loss or gradient that is not a number stops the run and leaves the last good checkpoint; the batch is named.
-4. Several processes that torchrun started share each batch (trainer.distributed); the first alone examines and writes.
+1. Everything random is drawn from (seed, epoch, step), so that a resumed run equals an unbroken one.
+2. The checkpoint is replaced atomically at the end of each epoch; a run started again with the same recipe resumes.
+3. A loss or gradient that is not finite stops the run, names the batch, and keeps the last good checkpoint.
+4. Processes that torchrun started share each batch (trainer.distributed); only rank 0 evaluates and writes.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from trainer.recipe import Optimiser
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step learns from."""
+    """The input of one training step."""
 
-    tensors: dict[str, Tensor]  # `x`, the pictures; every other one has a row for each of them, or is one number
-    names: list[str]  # of its pictures
+    tensors: dict[str, Tensor]  # `x`, the pictures; every other tensor has a row for each picture, or is a scalar
+    names: list[str]  # of the pictures
 
 
 class Task(Protocol):
-    """What is trained: a network, its batches, its loss, its examination."""
+    """A training task: a network, its batches, its loss, its evaluation."""
 
-    module: nn.Module  # with whatever only training needs
-    plan: list[NDArray[np.int64]]  # the pictures of each batch of the epoch
+    module: nn.Module  # including parts that only training needs
+    plan: list[NDArray[np.int64]]  # indices of the pictures of each batch of the epoch
 
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         ...
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """Those that learn at the trunk's own rate."""
+        """Return the parameters that train at the trunk's own rate."""
         ...
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:
@@ -64,15 +64,15 @@ class Task(Protocol):
         ...
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Make one batch; called from another thread, one call at a time."""
+        """Make one batch. Runs in another thread, one call at a time."""
         ...
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:
-        """The parts of the loss; their sum is what is minimised. `done` is the fraction of the training behind."""
+        """Return the parts of the loss, whose sum is minimised. `done` is the fraction of the training so far."""
         ...
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """Examine a module of the same shape, in eval mode, on the validation data."""
+        """Evaluate a module of the same shape, in eval mode, on the validation data."""
         ...
 
 
@@ -98,145 +98,144 @@ def keep_freed_memory() -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """Return the torch device; `auto` is the GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise TrainError("device is 'cuda', found no CUDA device, expected one or 'cpu'")
+        raise TrainError("optimiser.device is 'cuda', but there is no CUDA device; set it to 'cpu' or 'auto'")
     return torch.device(name)
 
 
-def fit(task: Task, how: Optimiser, out: Path, seed: int, recipe: str, held: Sequence[nn.Module] = ()) -> nn.Module:
-    """Train until the last epoch or until it is told to stop early, from the checkpoint in `out` where there is one.
+def fit(task: Task, settings: Optimiser, out: Path, seed: int, recipe: str, frozen: Sequence[nn.Module] = ()) -> nn.Module:
+    """Train until the last epoch or an early stop, resuming from the checkpoint in `out` if there is one.
 
     Args:
-        task: what is trained; its module is changed in place.
-        how: epochs, rates, averaging.
+        task: to train; its module is changed in place.
+        settings: epochs, rates, averaging.
         out: run folder: checkpoint, metrics.csv, curves.png.
         seed: of everything random.
-        recipe: as text; a checkpoint of another one is refused.
-        held: parts that stay in eval mode.
+        recipe: as text; a checkpoint of another recipe is an error.
+        frozen: parts that stay in eval mode.
 
     Returns:
-        the module to ship: the average of the weights where one is kept, in eval mode; of the best examination where
-        there is a `stop_after`.
+        the final module in eval mode: with `ema`, the average of the weights; with `stop_after`, the best evaluation's.
 
     Raises:
-        TrainError: the loss is not a number, the checkpoint is damaged or of another recipe, or the disk refused.
+        TrainError: the loss is not finite, the checkpoint is damaged or of another recipe, or the disk is full.
     """
-    with report_disk_errors(f"{out}: cannot make the run folder"):
+    with report_disk_errors(f"{out}: cannot create the run folder"):
         out.mkdir(parents=True, exist_ok=True)
-    device = choose_device(how.device)
-    if how.threads:
-        torch.set_num_threads(how.threads)
+    device = choose_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
     task.module.to(device, memory_format=torch.channels_last)
     distributed.broadcast_weights(task.module)
-    average = copy.deepcopy(task.module) if how.ema is not None else None
-    shipped = task.module if average is None else average
-    optimiser = _optimiser(task, how)
+    average = copy.deepcopy(task.module) if settings.ema is not None else None
+    final = task.module if average is None else average
+    optimiser = _new_optimiser(task, settings)
     state = resume_checkpoint(out / CHECKPOINT_FILE, task.module, average, optimiser, recipe)
-    epochs = _Epochs(task, how, out, seed, device, optimiser, average, held)
-    for epoch in range(state.epoch, how.epochs):
-        if standing(state.rows, how.watch).is_over(how.stop_after):
+    epochs = _Epochs(task, settings, out, seed, device, optimiser, average, frozen)
+    for epoch in range(state.epoch, settings.epochs):
+        if best_so_far(state.rows, settings.watch).should_stop(settings.stop_after):
             break
         started = time.monotonic()
-        row = epochs.learn(epoch, watched_values(state.rows, how))
-        examined = (epoch + 1) % how.evaluate_every == 0 or epoch + 1 == how.epochs
-        found = distributed.broadcast_from_rank0(_examine(task, shipped) if examined and distributed.is_rank0() else {})
-        state.rows.append(row | found | {"seconds": time.monotonic() - started})
+        row = epochs.train_epoch(epoch, watched_values(state.rows, settings))
+        evaluated = (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
+        metrics = distributed.broadcast_from_rank0(_evaluate(task, final) if evaluated and distributed.is_rank0() else {})
+        state.rows.append(row | metrics | {"seconds": time.monotonic() - started})
         state.epoch = epoch + 1
-        now = standing(state.rows, how.watch)
-        if examined and (how.stop_after is not None or how.schedule == "plateau"):
-            require_watched(found, now, how.watch)
+        best = best_so_far(state.rows, settings.watch)
+        if evaluated and (settings.stop_after is not None or settings.schedule == "plateau"):
+            require_watched(metrics, best, settings.watch)
         if distributed.is_rank0():
-            if how.stop_after is not None and now.best_epoch == epoch + 1:
-                save_best(out, epoch + 1, shipped)
+            if settings.stop_after is not None and best.epoch == epoch + 1:
+                save_best(out, epoch + 1, final)
             save_checkpoint(out / CHECKPOINT_FILE, state, task.module, average, optimiser, recipe)
-            write_history(out, state.rows, curves=examined)
-    if how.stop_after is not None:
-        distributed.broadcast_from_rank0(None)  # once that one has written
-        load_best(out, standing(state.rows, how.watch).best_epoch, shipped)
-    return shipped.eval()
+            write_history(out, state.rows, curves=evaluated)
+    if settings.stop_after is not None:
+        distributed.broadcast_from_rank0(None)  # waits until rank 0 has written
+        load_best(out, best_so_far(state.rows, settings.watch).epoch, final)
+    return final.eval()
 
 
 @dataclass(frozen=True, slots=True)
 class _Epochs:
-    """Goes through the data once and again."""
+    """Trains the epochs of a run."""
 
     task: Task
-    how: Optimiser
+    settings: Optimiser
     out: Path
     seed: int
     device: torch.device
     optimiser: torch.optim.Optimizer
     average: nn.Module | None
-    held: Sequence[nn.Module]
+    frozen: Sequence[nn.Module]
 
-    def learn(self, epoch: int, watched: Sequence[float]) -> dict[str, float]:
-        """Learn from every batch of one epoch; the row of metrics.csv, but for the examination."""
-        task, how, steps = self.task, self.how, self.task.steps()
+    def train_epoch(self, epoch: int, watched: Sequence[float]) -> dict[str, float]:
+        """Train on every batch of one epoch; return its row of metrics.csv, without the evaluation."""
+        task, settings, steps = self.task, self.settings, self.task.steps()
         torch.manual_seed(self.seed * 100_003 + epoch)
         task.begin_epoch(epoch, np.random.default_rng((self.seed, epoch, 0)))
         task.plan = [distributed.shard(indices) for indices in task.plan]
         task.module.train()
-        for part in self.held:
+        for part in self.frozen:
             part.eval()
         sums: dict[str, float] = {}
         bar = tqdm(
-            _produce(task, self.seed, epoch, steps),
+            _prefetch(task, self.seed, epoch, steps),
             total=steps,
-            desc=f"{self.out.name} {epoch + 1}/{how.epochs}",
+            desc=f"{self.out.name} {epoch + 1}/{settings.epochs}",
             disable=not distributed.is_rank0(),
         )
         for step, batch in enumerate(bar):
             done = epoch * steps + step
-            rate = learning_rate(how, done, how.epochs * steps, watched)
+            rate = learning_rate(settings, done, settings.epochs * steps, watched)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
-            parts = self._minimise(batch, (epoch, step), done / (how.epochs * steps))
+            parts = self._step(batch, (epoch, step), done / (settings.epochs * steps))
             if self.average is not None:
-                _follow(self.average, task.module, min(how.ema or 0.0, (1 + done) / (10 + done)))
+                _update_average(self.average, task.module, min(settings.ema or 0.0, (1 + done) / (10 + done)))
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + value
             bar.set_postfix_str(f"loss {sum(parts.values()):.3f}")
         losses = {f"loss_{key}": value / steps for key, value in sums.items()}
         return {"epoch": epoch + 1.0, "lr": rate, "loss": sum(losses.values()), **losses}
 
-    def _minimise(self, batch: Batch, at: tuple[int, int], done: float) -> dict[str, float]:
-        """Take one step; the parts of its loss."""
+    def _step(self, batch: Batch, at: tuple[int, int], done: float) -> dict[str, float]:
+        """Take one step; return the parts of its loss."""
         module = self.task.module
         trunks = [part for part in module.modules() if isinstance(part, Trunk)]
         tensors = {key: value.to(self.device, non_blocking=True) for key, value in batch.tensors.items()}
         self.optimiser.zero_grad(set_to_none=True)
-        with training_mode(trunks, training_dtype(self.how.precision, self.device)):
+        with training_mode(trunks, training_dtype(self.settings.precision, self.device)):
             parts = self.task.loss(distributed.gather_batch(tensors), done)
             loss = torch.stack(list(parts.values())).sum()
             values = {key: float(part.detach()) for key, part in parts.items()}
             _require_finite("loss", loss, values, at, batch, self.out)
             loss.backward()
         distributed.average_gradients(module)
-        norm = nn.utils.clip_grad_norm_(module.parameters(), self.how.clip)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip)
         _require_finite("gradient", norm, values, at, batch, self.out)
         self.optimiser.step()
         return values
 
 
-def _optimiser(task: Task, how: Optimiser) -> torch.optim.Optimizer:
+def _new_optimiser(task: Task, settings: Optimiser) -> torch.optim.Optimizer:
     trunk = {id(parameter) for parameter in task.trunk_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in filter(lambda p: p.requires_grad, task.module.parameters()):
-        factor = how.trunk_lr if id(parameter) in trunk else 1.0
-        decay = how.weight_decay if parameter.ndim > 1 else 0.0  # no decay on biases and norms
+        factor = settings.trunk_lr if id(parameter) in trunk else 1.0
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0  # no decay on biases and norms
         groups.setdefault((factor, decay), []).append(parameter)
     listed = [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()]
-    if how.name == "sgd":
-        return torch.optim.SGD(listed, lr=how.lr, momentum=how.momentum, nesterov=how.momentum > 0)
-    return torch.optim.AdamW(listed, lr=how.lr)
+    if settings.name == "sgd":
+        return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+    return torch.optim.AdamW(listed, lr=settings.lr)
 
 
-def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
-    """Make batches one ahead in a thread: the picture library works while the network learns."""
+def _prefetch(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
+    """Make batches ahead in a thread, so that augmentation runs while the network trains."""
     queue: Queue[Batch | BaseException] = Queue(maxsize=2)
     stop = threading.Event()
 
@@ -248,7 +247,7 @@ def _produce(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
                 queue.put(batch)
                 if stop.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 handed over and raised where the batch was awaited
+        except BaseException as error:  # noqa: BLE001 passed on and raised in the main thread
             queue.put(error)
 
     thread = threading.Thread(target=work, name="batches", daemon=True)
@@ -275,22 +274,22 @@ def _require_finite(
         values = ", ".join(f"{key} {part:.3g}" for key, part in parts.items())
         raise TrainError(
             f"{out}: {what} is {float(value.detach())} in epoch {epoch + 1}, batch {step} ({values}; pictures "
-            f"{', '.join(batch.names[:3])}, ...), expected a number; {CHECKPOINT_FILE} holds epoch {epoch}"
+            f"{', '.join(batch.names[:3])}, ...); {CHECKPOINT_FILE} holds epoch {epoch}"
         )
 
 
-@torch.no_grad()
-def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
-    for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
-        slow.lerp_(fast, 1.0 - decay)
-    for slow, fast in zip(average.buffers(), module.buffers(), strict=True):
-        if slow.is_floating_point():
+def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
             slow.lerp_(fast, 1.0 - decay)
-        else:
-            slow.copy_(fast)
+        for slow, fast in zip(average.buffers(), module.buffers(), strict=True):
+            if slow.is_floating_point():
+                slow.lerp_(fast, 1.0 - decay)
+            else:
+                slow.copy_(fast)
 
 
-@torch.no_grad()
-def _examine(task: Task, shipped: nn.Module) -> dict[str, float]:
-    shipped.eval()
-    return task.evaluate(shipped)
+def _evaluate(task: Task, module: nn.Module) -> dict[str, float]:
+    module.eval()
+    with torch.no_grad():
+        return task.evaluate(module)

@@ -1,4 +1,4 @@
-"""The timm door: a convolutional trunk by name, as a stack of feature maps."""
+"""Trunks: convolutional backbones of timm, by name, as a stack of feature maps. The only module that imports timm."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 class Trunk(nn.Module):
-    """A backbone without its pool and what follows, whole or cut after the deepest feature map that is asked for."""
+    """A backbone without its pool and classifier, whole or cut after the deepest feature map in use."""
 
     def __init__(self, network: nn.Module, channels: list[int], strides: list[int], *, whole: bool) -> None:
         super().__init__()
-        self.before: nn.Module = nn.Identity()  # what is done to a picture first
+        self.before: nn.Module = nn.Identity()  # applied to the pictures first
         self.network = network
         self.channels = channels  # of each map
         self.strides = strides  # input pixels per cell of each map
         self.whole = whole
-        self.training_dtype: torch.dtype | None = None  # that it computes in while it is trained; None: float32
+        self.training_dtype: torch.dtype | None = None  # number format in training; None: float32
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (n, 3, h, w), normalised, to one (n, c, h / stride, w / stride) per stride.
 
-        In training, of the pictures of all processes that train together.
+        In training, the maps hold the pictures of all processes.
         """
         if not self.training:
             return self._maps(x)
@@ -46,11 +46,11 @@ class Trunk(nn.Module):
         x = self.before(x)
         return [self.network.forward_features(x)] if self.whole else list(self.network(x))
 
-    def hold(self, stages: int) -> list[nn.Module]:
-        """Keep the weights of the first stages.
+    def freeze(self, stages: int) -> list[nn.Module]:
+        """Freeze the weights of the first stages.
 
         Returns:
-            the parts that training has to leave in eval mode.
+            the parts that must stay in eval mode in training.
 
         Raises:
             TrainError: the network has fewer stages, or is not of the efficientnet and mobilenet families.
@@ -58,12 +58,12 @@ class Trunk(nn.Module):
         stem = [getattr(self.network, name, None) for name in ("conv_stem", "bn1")]
         blocks = getattr(self.network, "blocks", None)
         if stages and (None in stem or not isinstance(blocks, nn.Sequential) or stages > len(blocks)):
-            found = len(blocks) if isinstance(blocks, nn.Sequential) else "a network of another build"
-            raise TrainError(f"backbone.frozen_stages is {stages}, found {found}, expected a stem and more blocks")
-        held = [*stem, *blocks[: stages - 1]] if stages and blocks is not None else []
-        for part in held:
+            found = len(blocks) if isinstance(blocks, nn.Sequential) else "no such stages"
+            raise TrainError(f"backbone.frozen_stages is {stages}, but the backbone has a stem and {found} blocks")
+        frozen = [*stem, *blocks[: stages - 1]] if stages and blocks is not None else []
+        for part in frozen:
             part.requires_grad_(False)
-        return held
+        return frozen
 
 
 def training_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
@@ -100,15 +100,15 @@ def create_trunk(
     """Build a trunk.
 
     Args:
-        name: of a timm model that is able to give feature maps.
-        strides: wanted, in input pixels per cell, the deepest map of each. A trunk cut at 16 keeps a 96 px crop at 6x6
-            cells. None: the whole network's last map, with the widening convolution that MobileNetV2 ends in and a
-            cut leaves out: pretrained, it is worth having.
+        name: of a timm model that supports `features_only`.
+        strides: of the maps to return, in input pixels per cell; the deepest map of each stride. A trunk cut at 16
+            keeps a 96 px crop at 6x6 cells. None: the last map of the whole network, with the widening convolution that
+            MobileNetV2 ends in; a cut trunk lacks it. It helps when it is pretrained.
         pretrained: `none`, `hub`, or the path of a safetensors file with the whole network's weights.
-        options: passed on to timm: `output_stride` (dilates instead of shrinking), `pad_type`.
+        options: for timm: `output_stride` (dilates instead of striding), `pad_type`.
 
     Raises:
-        TrainError: unknown name or stride, no network for `hub`, or weights that do not fit.
+        TrainError: the name or a stride is unknown, the hub is not reachable, or the weights do not fit.
     """
     options = dict(options or {})
     if not strides:
@@ -121,13 +121,13 @@ def create_trunk(
     wanted = list(strides)
     indices = [max((i for i, r in enumerate(reductions) if r == stride), default=-1) for stride in wanted]
     if -1 in indices:
-        raise TrainError(f"backbone {name!r}: found strides {reductions}, expected {wanted} among them")
+        raise TrainError(f"backbone {name!r}: has strides {reductions}; backbone.strides {wanted} must be among them")
     try:
         network = timm.create_model(
             name, pretrained=pretrained == "hub", features_only=True, out_indices=tuple(indices), **options
         )
-    except Exception as error:  # timm lets through whatever its download raised
-        raise TrainError(f"backbone {name!r}: cannot get weights from the hub: {error}") from error
+    except Exception as error:  # timm passes on whatever its download raises
+        raise TrainError(f"backbone {name!r}: cannot download weights from the hub: {error}") from error
     _cut(network)
     if pretrained not in {"none", "hub"}:
         _load_weights(network, name, Path(pretrained), options)
@@ -138,7 +138,7 @@ def _whole_trunk(name: str, pretrained: str, options: dict[str, Any]) -> Trunk:
     try:
         network = timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, global_pool="", **options)
         stride = network.feature_info[-1]["reduction"]
-    except Exception as error:  # timm lets through whatever its download raised
+    except Exception as error:  # timm passes on whatever its download raises
         raise TrainError(f"backbone {name!r} with {options}: {error}") from error
     if pretrained not in {"none", "hub"}:
         _load_weights(network, name, Path(pretrained), options)
@@ -146,7 +146,7 @@ def _whole_trunk(name: str, pretrained: str, options: dict[str, Any]) -> Trunk:
 
 
 def published_mean_std(name: str) -> MeanStd:
-    """How timm normalised the pictures its published weights were trained on."""
+    """Return the mean and std of the input that the published weights were trained with."""
     try:
         config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:
@@ -155,7 +155,7 @@ def published_mean_std(name: str) -> MeanStd:
 
 
 def _cut(network: nn.Module) -> None:
-    """Drop the blocks after the last map: the efficientnet and mobilenet families compute them all the same."""
+    """Drop the blocks after the last map, which the efficientnet and mobilenet families would still compute."""
     last = max(getattr(network, "_stage_out_idx", {0: 0}))
     blocks = getattr(network, "blocks", None)
     if isinstance(blocks, nn.Sequential) and 0 < last < len(blocks):
@@ -163,7 +163,7 @@ def _cut(network: nn.Module) -> None:
 
 
 def _load_weights(network: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:
-    """Load a file strictly: every key of it has a place in the whole network, every key of the trunk is in it."""
+    """Load a file strictly: each of its keys exists in the whole network, and it holds each key of the trunk."""
     try:
         weights = load_file(path)
     except Exception as error:  # safetensors raises its own, OSError and FileNotFoundError
@@ -176,7 +176,7 @@ def _load_weights(network: nn.Module, name: str, path: Path, options: dict[str, 
     wrong = sorted(key for key in trunk if key in weights and weights[key].shape != trunk[key].shape)
     if missing or unexpected or wrong:
         raise TrainError(
-            f"{path}: not the weights of {name!r}: missing {missing[:3]} ({len(missing)}), "
+            f"{path} does not hold the weights of {name!r}: missing {missing[:3]} ({len(missing)}), "
             f"unexpected {unexpected[:3]} ({len(unexpected)}), of another shape {wrong[:3]} ({len(wrong)})"
         )
     network.load_state_dict({key: weights.get(key, torch.zeros_like(value)) for key, value in trunk.items()})

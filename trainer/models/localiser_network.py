@@ -1,7 +1,7 @@
-"""The localiser's network: where in a crop the object is.
+"""The network of the localiser, which finds the pixels of the object in a crop.
 
-U2-Net (Qin et al. 2020) in small: an encoder and a decoder whose stages are U-Nets themselves (RSU blocks, "ReSidual
-U-blocks"), with a side output at each decoder stage and one that fuses them. Different from the paper: the first
+A small U2-Net (Qin et al. 2020): an encoder and a decoder whose stages are U-Nets themselves (RSU blocks, "ReSidual
+U-blocks"), with a side output at each decoder stage and one output that fuses them. Unlike in the paper, the first
 convolution has stride 2, so that the mask has half the input's size; pooling is by average; the channels are few. A
 static graph of convolution, ReLU, average pooling and upsampling.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STRIDE = 2  # input pixels per cell of the mask
-COARSEST = 32  # input pixels per cell of the deepest map; the input is a multiple of it
+COARSEST = 32  # input pixels per cell of the deepest map; the input size is a multiple of it
 
 
 class _Conv(nn.Sequential):
@@ -36,7 +36,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 class ResidualUBlock(nn.Module):
-    """A U-Net of `height` levels, its input added to what comes out; `flat` ones dilate instead of pooling."""
+    """A U-Net of `height` levels with a residual connection; a `flat` one dilates instead of pooling."""
 
     def __init__(self, channels_in: int, middle: int, channels_out: int, height: int, *, flat: bool = False) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Localiser(nn.Module):
     """Four stages down, one at the bottom, four up; logits of the object at half the input's size."""
 
     def __init__(self, width: int) -> None:
-        """Lay out the stages.
+        """Build the stages.
 
         Args:
             width: channels of the finest stage.
@@ -94,7 +94,7 @@ class Localiser(nn.Module):
         self.fuse = nn.Conv2d(5, 1, 1)
 
     def all_masks(self, x: Tensor) -> list[Tensor]:
-        """Map (n, 3, h, w), normalised, to six (n, 1, h / 2, w / 2) logits: the fused one, then each side's."""
+        """Map (n, 3, h, w), normalised, to six (n, 1, h / 2, w / 2) logits: the fused output, then each side output."""
         maps = [self.encoder[0](self.stem(x))]
         for stage in list(self.encoder)[1:]:
             maps.append(stage(_halve(maps[-1])))

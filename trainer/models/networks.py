@@ -1,7 +1,7 @@
-"""The networks and the card that says how to build, feed and read each of them.
+"""The networks, and the model card that describes how to build, feed and read each of them.
 
 All are static graphs of convolution, ReLU, addition and average pooling, so that they export and quantise well.
-Files of a saved model: `model.safetensors` (weights) and `model.json` (the card). No pickle.
+A saved model is two files: `model.safetensors` (weights) and `model.json` (the card). No pickle.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.durable import write_durably
-from edge.errors import TrainError, first_fault
+from edge.errors import TrainError, first_validation_error
 from edge.finder_shape import FinderShape
 from edge.manifest import Head, Preprocess
 from trainer.disk_errors import report_disk_errors
@@ -30,67 +30,66 @@ from trainer.models.search_network import Finder
 from trainer.recipe import Backbone
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
-_RETIRED = {"map_threshold"}  # keys of a card, see ADR 0010
+_RETIRED_KEYS = {"map_threshold"}  # keys of a card, see ADR 0010
 
 
 class ModelCard(BaseModel):
-    """What a trained network is, needs and achieved."""
+    """The card of a trained network: its kind, its shape, its input, its data and its metrics."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     kind: Literal["detector", "classifier", "embedder", "localiser", "finder"]
-    backbone: str  # a timm name; none of a localiser
+    backbone: str  # a timm name; empty for a localiser
     backbone_options: dict[str, Any] = {}
     preprocess: Preprocess  # mean and std included
-    strides: list[int]  # of the trunk's maps, none of a whole trunk; a detector has one output for each
-    grey: bool = False  # the network turns its input grey itself
-    width: (
-        int  # channels of a detector's neck, an embedder head's convolution, a classifier's first hidden layer or, of
-    )
-    # a localiser, its finest stage
-    further_widths: list[int] = []  # a classifier's hidden layers after it
+    strides: list[int]  # of the trunk's maps, empty for a whole trunk; a detector has one output per stride
+    grey: bool = False  # the network converts its input to grey
+    # Channels: a detector's neck, an embedder head's convolution, a classifier's first hidden layer, a localiser's finest
+    # stage, a finder's conversion network.
+    width: int
+    further_widths: list[int] = []  # of a classifier's further hidden layers
     dropout: float = 0.3  # of a classifier, in training
-    descriptor_dim: int = 0  # numbers by which a classifier describes a crop; 0: it does not
-    grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: the average alone
+    descriptor_dim: int = 0  # length of a classifier's descriptor of a crop; 0: none
+    grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: average
     pool: Literal["average", "max_average"] = "average"  # of an embedder's heads
-    joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads make one vector
-    shorter_dims: list[int] = []  # prefixes of each head's vector that serve by themselves, see trainer.tasks.shrink
-    labels: list[str] = []  # a detector's classes, a classifier's meta-categories
-    categories: list[str] = []  # that an embedder serves
+    joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads are joined
+    shorter_dims: list[int] = []  # prefixes of each head's vector that work alone, see trainer.tasks.shrink
+    labels: list[str] = []  # classes of a detector, meta-categories of a classifier
+    categories: list[str] = []  # of an embedder
     heads: list[Head] = []  # of an embedder, in the order of the joint vector
     finder: FinderShape | None = None
     channels: int = 0  # of a finder's representations
-    guide: int = 0  # channels of the scene that a finder's conversion sees
+    guide: int = 0  # channels of the scene that a finder's conversion network sees
     shared_trunk: bool = True  # of a finder
-    score_threshold: float = 0.3  # detector, finder
-    temperature: float = 1.0  # classifier: logits are divided by it
+    score_threshold: float = 0.3  # of a detector or finder
+    temperature: float = 1.0  # of a classifier: logits are divided by it
     seed: int = 0
-    data: dict[str, Any] = {}  # what it was trained on: source, counts, what was skipped
+    data: dict[str, Any] = {}  # training data: source, counts, skipped pictures
     metrics: dict[str, Any] = {}  # on the validation split
     recipe: dict[str, Any] = {}  # as run
 
     @model_validator(mode="before")
     @classmethod
-    def _without_retired(cls, tree: Any) -> Any:
-        """Runs of before say what is no longer asked; of a finder it would be, as any other unknown key is."""
+    def _drop_retired_keys(cls, tree: Any) -> Any:
+        """Drop the keys that cards of older runs hold; in a finder's card they are errors, as any unknown key."""
         if not isinstance(tree, dict) or tree.get("kind") == "finder":
             return tree
-        return {key: value for key, value in tree.items() if key not in _RETIRED}
+        return {key: value for key, value in tree.items() if key not in _RETIRED_KEYS}
 
     @property
     def vector_parts(self) -> list[Head]:
-        """The parts of an embedder's joint vector, as the device knows them: a sum cannot be taken apart."""
+        """Return the parts of an embedder's joint vector, as the device knows them; a sum is one part."""
         return [Head(name="sum", dim=self.heads[0].dim)] if self.joint == "sum" else self.heads
 
 
 class Grey(nn.Module):
-    """Turns a normalised picture grey: the luma of Rec. 601, the same in all channels before normalisation."""
+    """Converts a normalised picture to grey: the luma of Rec. 601, equal in all channels before normalisation."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
         luma = torch.tensor([0.299, 0.587, 0.114])
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-        # Made anew from the card, so that the trunk's weights fit a network with and without it.
+        # Not saved but built from the card, so that the trunk's weights fit a network with and without it.
         self.register_buffer("mix", (luma * std / std[:, None]).reshape(3, 3, 1, 1), persistent=False)
         self.register_buffer("shift", ((luma * mean).sum() - mean) / std, persistent=False)
 
@@ -143,7 +142,7 @@ class Detector(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Trunk, average pool and the decision module: fully-connected layers; where asked for, a descriptor beside it."""
+    """Trunk, average pool and the decision module of fully-connected layers; optionally a descriptor beside it."""
 
     def __init__(self, trunk: Trunk, widths: list[int], dropout: float, classes: int, descriptor_dim: int = 0) -> None:
         super().__init__()
@@ -154,8 +153,8 @@ class Classifier(nn.Module):
         layers.insert(2, nn.Dropout(dropout))
         self.decision = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
         self.descriptor: nn.Linear | None = None
-        if descriptor_dim:  # fitted once the rest is trained
-            # Draws no random numbers: a seed starts the same training with a descriptor and without.
+        if descriptor_dim:  # fitted after training
+            # Draws no random numbers: a seed gives the same training with and without a descriptor.
             self.descriptor = nn.utils.skip_init(nn.Linear, trunk.channels[-1], descriptor_dim)
             self.descriptor.requires_grad_(requires_grad=False)
             for part in self.descriptor.parameters():
@@ -170,10 +169,10 @@ class Classifier(nn.Module):
         return self.decision(feature.mean(dim=(2, 3)))
 
     def fit_descriptor(self, pooled: Tensor) -> None:
-        """Describe crops by the principal components of the pooled trunk, so that few numbers keep its distances.
+        """Set the descriptor to the principal components of the pooled trunk, which keep its distances best.
 
         Args:
-            pooled: of the training crops, (n, channels), at least as many as the descriptor has numbers.
+            pooled: of the training crops, (n, channels); n is at least the length of the descriptor.
         """
         assert self.descriptor is not None
         mean = pooled.mean(dim=0)
@@ -182,8 +181,8 @@ class Classifier(nn.Module):
         self.descriptor.load_state_dict({"weight": weight, "bias": -(weight @ mean)})
 
 
-class Describing(nn.Module):
-    """A classifier as it is exported where it has a descriptor."""
+class ClassifierWithDescriptor(nn.Module):
+    """The form in which a classifier with a descriptor is exported."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -200,15 +199,15 @@ def pool_grid(feature: Tensor, grid: int) -> Tensor:
     """Average a map into grid x grid cells and flatten: (n, c, h, w) to (n, c * grid * grid)."""
     if grid == 1:
         return feature.mean(dim=(2, 3))
-    # Written out, for the adaptive pool exports only when the sizes divide; here the cells overlap where they do not.
-    height, width = int(feature.shape[2]), int(feature.shape[3])  # plain numbers: an exported graph has fixed cells
+    # The adaptive pool exports only when the sizes divide; here the cells overlap where they do not.
+    height, width = int(feature.shape[2]), int(feature.shape[3])  # plain integers, so that the exported graph has fixed cells
     stride = (height // grid, width // grid)
     kernel = (height - (grid - 1) * stride[0], width - (grid - 1) * stride[1])
     return F.avg_pool2d(feature, kernel, stride).flatten(1)
 
 
 class EmbeddingHead(nn.Module):
-    """Own convolution (none where the width is 0), pool, own fully-connected layer, unit length."""
+    """Convolution (none where the width is 0), pool, fully-connected layer, unit length."""
 
     def __init__(self, channels: int, width: int, dim: int, grid: int, pool: str) -> None:
         super().__init__()
@@ -221,7 +220,7 @@ class EmbeddingHead(nn.Module):
         """Map (n, c, h, w) to (n, dim), rows of unit length."""
         feature = self.block(feature)
         pooled = pool_grid(feature, self.grid)
-        if self.with_max:  # as a pool of fixed size, which quantises; HDCL, 2021, concatenates max and average
+        if self.with_max:  # a pool of fixed size quantises; HDCL (2021) concatenates max and average
             largest = F.max_pool2d(feature, (int(feature.shape[2]), int(feature.shape[3])))
             pooled = torch.cat([pooled, largest.flatten(1)], dim=1)
         return F.normalize(self.project(pooled), dim=1)
@@ -251,7 +250,7 @@ class Embedder(nn.Module):
         return self.join(list(self.parts(x).values()))
 
     def join(self, parts: list[Tensor]) -> Tensor:
-        """Make the joint (n, dim) of the heads' vectors, rows of unit length."""
+        """Join the vectors of the heads to (n, dim), rows of unit length."""
         if self.summed:
             return F.normalize(torch.stack(parts).sum(dim=0), dim=1)
         return torch.cat(parts, dim=1) * (1.0 / math.sqrt(len(parts)))
@@ -261,7 +260,7 @@ Network = Detector | Classifier | Embedder | Localiser | Finder
 
 
 def build_model(card: ModelCard, pretrained: str = "none") -> Network:
-    """Build the network of a card, its trunk fresh or pretrained.
+    """Build the network of a card, with a fresh or pretrained trunk.
 
     Raises:
         TrainError: the backbone is unknown or its weights do not fit.
@@ -283,29 +282,29 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Network:
     return Embedder(trunk, card)
 
 
-def hold_parts(model: Detector | Classifier | Embedder | Finder, how: Backbone) -> list[nn.Module]:
-    """Keep the weights of the first stages, and on wish the statistics of every batch norm, those of fresh heads too.
+def freeze_parts(model: Detector | Classifier | Embedder | Finder, how: Backbone) -> list[nn.Module]:
+    """Freeze the first stages, and with `freeze_bn` the statistics of every batch norm, fresh heads included.
 
-    A fresh one that is held only scales and shifts. On eighty photos of cards, where a head's own statistics do not
-    settle in 160 steps of eight, that brought the detector's mAP50-95 on the validation photos from .315 to .611.
-    A finder that has two trunks holds both; what holding its fresh statistics does was not measured.
+    A fresh batch norm that is frozen only scales and shifts. On eighty photos of cards, where a head's statistics do not
+    converge in 160 steps of eight, this raised the detector's mAP50-95 on the validation photos from .315 to .611.
+    A finder with two trunks freezes both; the effect on its fresh statistics was not measured.
 
     Returns:
-        the parts that training has to leave in eval mode.
+        the parts that must stay in eval mode in training.
 
     Raises:
         TrainError: the trunk has fewer stages, or is not of the efficientnet and mobilenet families.
     """
     trunks = [part for part in model.modules() if isinstance(part, Trunk)]
-    held = [part for trunk in trunks for part in trunk.hold(how.frozen_stages)]
-    return held + [part for part in model.modules() if how.freeze_bn and isinstance(part, _BatchNorm)]
+    frozen = [part for trunk in trunks for part in trunk.freeze(how.frozen_stages)]
+    return frozen + [part for part in model.modules() if how.freeze_bn and isinstance(part, _BatchNorm)]
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> None:
-    """Write `model.safetensors` and `model.json`; of several processes that train together, the first does.
+    """Write `model.safetensors` and `model.json`, on rank 0 only.
 
     Raises:
-        TrainError: the disk refused.
+        TrainError: the disk is full or not writable.
     """
     if not is_rank0():
         return
@@ -320,7 +319,7 @@ def load_card(folder: Path) -> ModelCard:
     """Read `model.json`.
 
     Raises:
-        TrainError: missing or not a card.
+        TrainError: it is missing or not a card.
     """
     path = folder / CARD_FILE
     try:
@@ -328,14 +327,14 @@ def load_card(folder: Path) -> ModelCard:
     except OSError as error:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
     except ValidationError as error:
-        raise TrainError(f"{path}: {first_fault(error)}") from error
+        raise TrainError(f"{path}: {first_validation_error(error)}") from error
 
 
 def load_model(folder: Path) -> tuple[Network, ModelCard]:
     """Read a saved model: the network in eval mode, and its card.
 
     Raises:
-        TrainError: a file is missing or damaged, or the weights are not those of the card's network.
+        TrainError: a file is missing or damaged, or the weights do not fit the card's network.
     """
     card = load_card(folder)
     module = build_model(card)
@@ -347,5 +346,5 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise TrainError(f"{path}: not the weights of {CARD_FILE}: {' '.join(str(error).split())[:300]}") from error
+        raise TrainError(f"{path} does not fit {CARD_FILE}: {' '.join(str(error).split())[:300]}") from error
     return module.eval(), card

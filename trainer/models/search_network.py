@@ -1,8 +1,8 @@
-"""The search network: a query's representation is the kernel that a scene's representation is convolved with.
+"""The search network of the finder: it convolves a scene's representation with a query's representation as the kernel.
 
 The method is that of US 2018/0260664, in the family of US 10,019,655 (see NOTICE): representation generators, search
-layers for several pairs of query and scene scales, and a conversion network that makes one heat map of theirs.
-edge.finder.correlate is the same in numpy, picture by picture; the matrices that change grids are taken from there.
+layers for several pairs of query and scene scales, and a conversion network that merges their heat maps into one.
+edge.finder.correlate is the same in numpy for single pictures, and provides the matrices that resample grids.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge.finder.correlate import EPSILON, grow_matrix, map_size, pool_matrix, query_places, scene_grids
+from edge.finder.correlate import EPSILON, upsample_matrix, map_size, pool_matrix, query_positions, scene_grids
 from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
 from trainer.models.backbone import Trunk
@@ -25,11 +25,11 @@ def correlate(scene: Tensor, values: Tensor, weights: Tensor, *, normalise: bool
     Args:
         scene: (n, c, h, w).
         values: (n, k, c, v, u) of the queries, k for each scene.
-        weights: (n, k, v, u), how much of each cell is the query's object; all one is the published form.
-        normalise: divide by the norms of query and of the scene's part, the latter from the squared scene.
+        weights: (n, k, v, u), share of each cell that the query's object covers; all ones is the published form.
+        normalise: divide by the norms of the query and of the scene under it, the latter from the squared scene.
 
     Returns:
-        (n, k, h, w): with zeros around the scene, its own size.
+        (n, k, h, w), the size of the scene, which is padded with zeros.
     """
     n, c, h, w = scene.shape
     k, v, u = weights.shape[1:]
@@ -45,8 +45,8 @@ def correlate(scene: Tensor, values: Tensor, weights: Tensor, *, normalise: bool
     return found / (own[..., None, None] * energy.clamp(min=EPSILON**2).sqrt() + EPSILON)
 
 
-class Represent(nn.Module):
-    """A representation generator: the trunk's maps to one of signed features, and the scene's guide."""
+class RepresentationGenerator(nn.Module):
+    """Turns the trunk's maps into one map of signed features, and optionally a guide for the conversion."""
 
     def __init__(self, trunk: Trunk, channels: int, guide: int, shape: FinderShape) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _Block(nn.Sequential):
 
 
 class Conversion(nn.Module):
-    """The conversion network: heat maps (and the guide) of several scales to one, down two octaves and up again."""
+    """The conversion network: merges the heat maps of several scales, and the guide, into one heat map."""
 
     def __init__(self, channels_in: int, width: int) -> None:
         super().__init__()
@@ -106,27 +106,27 @@ class Conversion(nn.Module):
 
 
 class Finder(nn.Module):
-    """Where in a scene the object of a query is."""
+    """The search network: locates the object of a query in a scene."""
 
     def __init__(
         self, trunk: Trunk, query_trunk: Trunk | None, channels: int, guide: int, width: int, shape: FinderShape,
         spec: Preprocess,
     ) -> None:  # fmt: skip
-        """Put the parts together.
+        """Build the network.
 
         Args:
-            trunk: of scenes, and of queries where `query_trunk` is None.
-            query_trunk: of queries.
+            trunk: for scenes, and for queries where `query_trunk` is None.
+            query_trunk: for queries.
             channels: of the representations.
             guide: channels of the scene that the conversion sees beside the heat maps; 0 is the published form.
-            width: of the conversion.
+            width: channels of the conversion.
             shape: which scales are compared.
             spec: of the scenes' canvas.
         """
         super().__init__()
         self.shape, self.spec, self.guide = shape, spec, guide
-        self.represent = Represent(trunk, channels, guide, shape)
-        self.represent_query = None if query_trunk is None else Represent(query_trunk, channels, 0, shape)
+        self.represent = RepresentationGenerator(trunk, channels, guide, shape)
+        self.represent_query = None if query_trunk is None else RepresentationGenerator(query_trunk, channels, 0, shape)
         self.conversion = Conversion(shape.maps + guide, width)
 
     def forward(self, scenes: Tensor, queries: Tensor, coverage: Tensor, pairs: Tensor | None = None) -> Tensor:
@@ -136,7 +136,7 @@ class Finder(nn.Module):
             scenes: (s, 3, h, w), normalised.
             queries: (q, 3, at most h, w), each at all scales on one canvas, see edge.finder.query.
             coverage: (q, rows, columns) of the canvas in cells, 0..1.
-            pairs: (n, 2) scene and query of each search; None: each scene its own query.
+            pairs: (n, 2), scene and query of each search; None: scene i with query i.
 
         Returns:
             (n, h / map_stride, w / map_stride): about 1 on the object, about 0 elsewhere.
@@ -149,7 +149,7 @@ class Finder(nn.Module):
         return self.conversion(stacked)
 
     def stack(self, scene: Tensor, query: Tensor, coverage: Tensor, pairs: Tensor | None) -> Tensor:
-        """The heat maps of all pairs of scales, (n, maps, rows, columns), on the final map's grid."""
+        """Return the heat maps of all pairs of scales, (n, maps, rows, columns), on the grid of the final map."""
         shape, spec = self.shape, self.spec
         s, q = (slice(None), slice(None)) if pairs is None else (pairs[:, 0], pairs[:, 1])
         kernels = [self._pooled(query, coverage, i, shape.kernel) for i in range(len(shape.query_px))]
@@ -170,12 +170,12 @@ class Finder(nn.Module):
         return torch.cat(stacked, dim=1)
 
     def _on_map(self, found: Tensor) -> Tensor:
-        """Heat maps (n, k, h, w) on the final map's grid."""
+        """Resample heat maps (n, k, h, w) to the grid of the final map."""
         return _resized(found, *map_size(self.shape, self.spec), grow=True)
 
     def _pooled(self, query: Tensor, coverage: Tensor, scale: int, cells: int) -> tuple[Tensor, Tensor]:
-        """Mean representation of the object in each of cells x cells, and its share of each."""
-        (x, y), px = query_places(self.shape, self.spec)[scale], self.shape.query_px[scale]
+        """Pool the object's representation into cells x cells: the mean in each cell, and the object's share of it."""
+        (x, y), px = query_positions(self.shape, self.spec)[scale], self.shape.query_px[scale]
         stride = self.shape.stride
         columns, rows = slice(x // stride, -(-(x + px) // stride)), slice(y // stride, -(-(y + px) // stride))
         part, weight = query[:, :, rows, columns], coverage[:, None, rows, columns]
@@ -184,15 +184,15 @@ class Finder(nn.Module):
 
 
 def _resized(maps: Tensor, rows: int, columns: int, *, grow: bool = False) -> Tensor:
-    """Maps (n, c, h, w) on another grid."""
-    matrix = grow_matrix if grow else pool_matrix
+    """Resample maps (n, c, h, w) to another grid."""
+    matrix = upsample_matrix if grow else pool_matrix
     down = torch.from_numpy(matrix(maps.shape[2], rows)).to(maps)
     across = torch.from_numpy(matrix(maps.shape[3], columns)).to(maps)
     return torch.einsum("rh,nchw,kw->ncrk", down, maps, across)
 
 
 def _paint(found: Tensor, weights: Tensor) -> Tensor:
-    """edge.finder.correlate.paint of a batch: (n, k, h, w) and (n, k, v, u) to (n, 1, h, w)."""
+    """The batch form of edge.finder.correlate.paint: (n, k, h, w) and (n, k, v, u) to (n, 1, h, w)."""
     size, (h, w) = weights.shape[2], found.shape[2:]
     before = (size - 1) // 2
     around = size - 1 - before
@@ -206,7 +206,7 @@ def _paint(found: Tensor, weights: Tensor) -> Tensor:
 
 
 def _part_maps(scene: Tensor, values: Tensor, weights: Tensor) -> Tensor:
-    """How like any single cell of the query each cell of the scene is, and how like all on average: (n, 2, h, w)."""
+    """Return the similarity of each scene cell to the best query cell, and to all on average: (n, 2, h, w)."""
     n, _, h, w = scene.shape
     flat = weights.flatten(1)
     used = flat > 0.5 * flat.max(dim=1, keepdim=True).values

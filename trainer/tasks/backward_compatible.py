@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge.errors import TrainError
-from trainer.data.crops import Crops, answers
+from trainer.data.crops import Crops, predict
 from trainer.models.networks import ModelCard, load_card
 from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.finetune import mean_directions
@@ -23,27 +23,27 @@ SCALE = 16.0  # of the cosines to the old centres
 _SAME = ("kind", "heads", "joint", "preprocess")
 
 
-class Predecessor:
+class OldEmbedder:
     """The embedder that galleries in the field were made with."""
 
-    def __init__(self, folder: Path, successor: ModelCard, crops: Crops) -> None:
+    def __init__(self, folder: Path, new_card: ModelCard, crops: Crops) -> None:
         """Load it, and embed the training pictures by it.
 
         Args:
             folder: of its run.
-            successor: what is to be trained.
+            new_card: what is to be trained.
             crops: its data.
 
         Raises:
-            TrainError: unusable, or its vectors cannot be compared with those of the successor.
+            TrainError: unusable, or its vectors cannot be compared with those of the new_card.
         """
         card = load_card(folder)
-        if wrong := [key for key in _SAME if getattr(card, key) != getattr(successor, key)]:
+        if wrong := [key for key in _SAME if getattr(card, key) != getattr(new_card, key)]:
             found = "; ".join(f"{key} {getattr(card, key)!s:.80}" for key in wrong)
             raise TrainError(
                 f"compatible_with {folder}: found {found}, expected {' and '.join(wrong)} as in this recipe"
             )
-        self._teacher = Teacher(folder, successor)
+        self._teacher = Teacher(folder, new_card)
         vectors = torch.from_numpy(predict(self._teacher.network, crops.train_canvases(), crops.spec))
         self._centres = mean_directions(vectors, torch.from_numpy(crops.item_indices(crops.train)), len(crops.items))
 

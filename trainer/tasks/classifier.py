@@ -13,34 +13,34 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from edge.inference.postprocess import softmax
 from trainer.data.batches import plain_batches
-from trainer.data.crops import Crops, predict, load_crops, recalibrate_bn
+from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
 from trainer.data.run_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.classification_and_metric import CosineSoftmax
 from trainer.metrics import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
-from trainer.models.networks import Classifier, ModelCard, build_model, hold_parts, pool_grid, save_model
+from trainer.models.networks import Classifier, ModelCard, build_model, freeze_parts, pool_grid, save_model
 from trainer.recipe import ClassifierRecipe
-from trainer.tasks.distillation import Faculty, mean_angle, softened_divergence
+from trainer.tasks.distillation import TeacherEnsemble, mean_angle, softened_divergence
 
 
-class _Trained(nn.Module):
+class _TrainingModule(nn.Module):
     """The classifier, and what only training needs: the sub-category centres, the ways to its teachers' features."""
 
-    def __init__(self, model: Classifier, items: int, grid: int, faculty: Faculty) -> None:
+    def __init__(self, model: Classifier, items: int, grid: int, teachers: TeacherEnsemble) -> None:
         super().__init__()
         self.model = model
         channels = model.trunk.channels[-1]
         self.items = CosineSoftmax(channels * grid**2, items)
-        self.to_teachers = nn.ModuleList(nn.Linear(channels, theirs, bias=False) for theirs in faculty.channels)
+        self.to_teachers = nn.ModuleList(nn.Linear(channels, theirs, bias=False) for theirs in teachers.channels)
 
 
 class ClassifierTask:
     """Cross-entropy over meta-categories; optionally over sub-categories on the pooled trunk, and to teachers."""
 
-    def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, faculty: Faculty) -> None:
-        self.recipe, self.crops, self.faculty = recipe, crops, faculty
-        self.module = _Trained(model, len(crops.items), recipe.auxiliary_grid, faculty)
+    def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, teachers: TeacherEnsemble) -> None:
+        self.recipe, self.crops, self.teachers = recipe, crops, teachers
+        self.module = _TrainingModule(model, len(crops.items), recipe.auxiliary_grid, teachers)
         self._categories = torch.from_numpy(crops.category_indices(crops.train))
         self._items = torch.from_numpy(crops.item_indices(crops.train))
         self.plan: list[NDArray[np.int64]] = []
@@ -63,7 +63,7 @@ class ClassifierTask:
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the pictures of one batch."""
         indices = self.plan[step]
-        x = self.crops.to_input(self.crops.vary(indices, self.recipe.augment, rng))
+        x = self.crops.to_input(self.crops.augment(indices, self.recipe.augment, rng))
         share, rows = self._shares[step], torch.from_numpy(indices)
         partner = torch.from_numpy(rng.permutation(len(indices))) if share < 1.0 else torch.arange(len(indices))
         if share < 1.0:
@@ -92,12 +92,12 @@ class ClassifierTask:
             ours, theirs = (self.module.items(pooled, tensors[key]) for key in ("item", "partner_item"))
             parts["item"] = share * ours + (1 - share) * theirs
         if self.recipe.teachers:
-            told, features = self.faculty.classify(tensors["x"])
+            teacher_logits, features = self.teachers.classify(tensors["x"])
             ours = feature.mean(dim=(2, 3))
             angles = [
                 mean_angle(to(ours), theirs) for to, theirs in zip(self.module.to_teachers, features, strict=True)
             ]
-            parts["teachers"] = self.recipe.distil * softened_divergence(logits, told)
+            parts["teachers"] = self.recipe.distil * softened_divergence(logits, teacher_logits)
             parts["features"] = self.recipe.distil * torch.stack(angles).mean()
         return parts
 
@@ -137,7 +137,7 @@ class _Pooled(nn.Module):
         return pool_grid(self.model.trunk(x)[-1], self.grid)
 
 
-def describe(model: Classifier, crops: Crops) -> None:
+def fit_descriptor_to(model: Classifier, crops: Crops) -> None:
     """Fit the descriptor to the training crops, as a device sees them."""
     network, size = _Pooled(model, 1), 256
     pooled = [
@@ -161,7 +161,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     torch.manual_seed(recipe.seed)
     card = card_of(
         recipe,
-        crops.data_card(recipe.data),
+        crops.summary(recipe.data),
         further_widths=recipe.further_widths,
         dropout=recipe.dropout,
         descriptor_dim=recipe.descriptor_dim,
@@ -172,18 +172,18 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         if count < recipe.descriptor_dim:
             wanted = f"at least descriptor_dim = {recipe.descriptor_dim}"
             raise TrainError(f"{recipe.data.index}: found {count} {what}, expected {wanted}")
-    task = ClassifierTask(recipe, crops, model, Faculty(recipe.teachers, card))
-    held = hold_parts(model, recipe.backbone)
+    task = ClassifierTask(recipe, crops, model, TeacherEnsemble(recipe.teachers, card))
+    held = freeze_parts(model, recipe.backbone)
     trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     shipped = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
     if recipe.descriptor_dim:
-        describe(shipped, crops)
-    card = card.model_copy(update=_examination(shipped, crops, recipe.seed))
+        fit_descriptor_to(shipped, crops)
+    card = card.model_copy(update=_validation(shipped, crops, recipe.seed))
     save_model(out, shipped, card)
     return card
 
 
-def _examination(model: Classifier, crops: Crops, seed: int) -> dict[str, object]:
+def _validation(model: Classifier, crops: Crops, seed: int) -> dict[str, object]:
     if not crops.val:
         return {}
     logits, truth = predict(model, crops.val_canvases, crops.spec), crops.category_indices(crops.val)

@@ -15,7 +15,7 @@ from edge.errors import TrainError
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
-from trainer.data.augment import canvases_to_input, augment_appearance, augment_scene
+from trainer.data.augment import augment_appearance, augment_scene, canvases_to_input
 from trainer.data.batches import plain_batches
 from trainer.data.dataset import read_scenes
 from trainer.data.pictures import Pictures, load_pictures
@@ -23,8 +23,8 @@ from trainer.data.run_card import write_scenes_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.classification_and_metric import giou, quality_focal
 from trainer.metrics import Boxes, best_threshold, decode_detections, detection_map
-from trainer.model_setup import card_of, counted, preprocess_of
-from trainer.models.networks import Detector, ModelCard, build_model, hold_parts, load_model, save_model
+from trainer.model_setup import card_of, data_summary, preprocess_of
+from trainer.models.networks import Detector, ModelCard, build_model, freeze_parts, load_model, save_model
 from trainer.recipe import DetectorRecipe
 
 _HEADROOM = 2.0  # training scenes are kept at up to twice the canvas, for zooming in
@@ -87,7 +87,7 @@ class DetectorTask:
         self.recipe, self.card, self.module = recipe, card, model
         self._train = train
         self._cells = cells_of(card.preprocess, card.strides)
-        self._val = place_scenes(val, card.preprocess)
+        self._val = scene_canvases(val, card.preprocess)
         self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
@@ -149,29 +149,29 @@ class DetectorTask:
         """MAP over the validation scenes."""
         if not self._val.boxes:
             return {}
-        return detection_map(find(module, self._val.canvases, self.card), self._val.boxes)
+        return detection_map(detect(module, self._val.canvases, self.card), self._val.boxes)
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class SceneCanvases:
     """Scenes as the network sees them."""
 
     canvases: list[Image]
     boxes: list[FloatArray]  # on the canvas
 
 
-def place_scenes(pictures: Pictures, spec: Preprocess) -> Placed:
+def scene_canvases(pictures: Pictures, spec: Preprocess) -> SceneCanvases:
     """Lay scenes and their boxes out as the device would."""
     placed = [to_canvas(spec, image) for image in pictures.images]
     boxes = [
         scene.boxes_px * np.array([place.scale_x, place.scale_y] * 2, np.float32)
         for scene, (_, place) in zip(pictures.samples, placed, strict=True)
     ]
-    return Placed([canvas for canvas, _ in placed], boxes)
+    return SceneCanvases([canvas for canvas, _ in placed], boxes)
 
 
 @torch.no_grad()
-def find(module: nn.Module, canvases: list[Image], card: ModelCard, batch: int = 32) -> list[Boxes]:
+def detect(module: nn.Module, canvases: list[Image], card: ModelCard, batch: int = 32) -> list[Boxes]:
     """Boxes of every canvas, down to a score of 0.05."""
     device = next(module.parameters()).device
     found: list[Boxes] = []
@@ -181,17 +181,17 @@ def find(module: nn.Module, canvases: list[Image], card: ModelCard, batch: int =
     return found
 
 
-def examine(module: nn.Module, scenes: Placed, card: ModelCard) -> dict[str, float]:
+def validate_detector(module: nn.Module, scenes: SceneCanvases, card: ModelCard) -> dict[str, float]:
     """MAP, and the score threshold with the best F1 with that F1."""
     if not scenes.boxes:
         return {}
-    found = find(module, scenes.canvases, card)
+    found = detect(module, scenes.canvases, card)
     threshold, f1 = best_threshold(found, scenes.boxes)
     best = {"score_threshold": float(np.clip(threshold, 0.2, 0.6)), "f1": f1, "images": float(len(scenes.boxes))}
     return detection_map(found, scenes.boxes) | best
 
 
-def take_weights(model: Detector, card: ModelCard, folder: Path) -> None:
+def init_weights(model: Detector, card: ModelCard, folder: Path) -> None:
     """Start from the weights of another run.
 
     Raises:
@@ -228,14 +228,14 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
     write_scenes_card(out, train, val, labels, data)
     torch.manual_seed(recipe.seed)
-    card = card_of(recipe, counted(data.train, train, val), labels=labels)
+    card = card_of(recipe, data_summary(data.train, train, val), labels=labels)
     model = build_model(card, recipe.backbone.pretrained if recipe.init_from is None else "none")
     if recipe.init_from is not None:
-        take_weights(model, card, recipe.init_from)
+        init_weights(model, card, recipe.init_from)
     task = DetectorTask(recipe, train, val, model, card)
-    held = hold_parts(model, recipe.backbone)
+    held = freeze_parts(model, recipe.backbone)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
-    metrics = examine(shipped, place_scenes(val, spec), card)
+    metrics = validate_detector(shipped, scene_canvases(val, spec), card)
     threshold = metrics.get("score_threshold", card.score_threshold)
     card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
     save_model(out, shipped, card)

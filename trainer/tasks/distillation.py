@@ -55,8 +55,8 @@ class Teacher:
         assert isinstance(network, Classifier)  # by its card's kind
         with torch.no_grad():
             feature = network.trunk(x)[-1]
-            told = F.log_softmax(network.decide(feature), dim=1)
-            return gather_rows(told), gather_rows(feature.mean(dim=(2, 3)))
+            teacher_logits = F.log_softmax(network.decide(feature), dim=1)
+            return gather_rows(teacher_logits), gather_rows(feature.mean(dim=(2, 3)))
 
     def embed(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to the joint (n, dim), rows of unit length."""
@@ -68,7 +68,7 @@ class Teacher:
         return self.network.to(x.device).eval()
 
 
-class Faculty:
+class TeacherEnsemble:
     """Several classifiers that teach as one: the mean of their log-probabilities, the features of each.
 
     A network that was fine-tuned and one that kept its published weights, under a decision module of its own, err on
@@ -90,8 +90,8 @@ class Faculty:
 
     def classify(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Map (n, 3, h, w) to (n, classes) logits and each teacher's (n, channels) features."""
-        told, features = zip(*(teacher.classify(x) for teacher in self.teachers), strict=True)
-        return torch.stack(told).mean(dim=0), list(features)
+        teacher_logits, features = zip(*(teacher.classify(x) for teacher in self.teachers), strict=True)
+        return torch.stack(teacher_logits).mean(dim=0), list(features)
 
 
 def softened_divergence(logits: Tensor, teacher_logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:

@@ -20,24 +20,24 @@ from edge.errors import TrainError
 from edge.manifest import Head
 from trainer.data.augment import confuse_regions
 from trainer.data.batches import pair_batches
-from trainer.data.crops import Crops, predict, load_crops, recalibrate_bn
+from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
 from trainer.data.run_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.classification_and_metric import CosineSoftmax, pair_losses
 from trainer.metrics import bootstrap, map_at_r, recall_at, similarity
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
-from trainer.models.networks import Embedder, ModelCard, build_model, hold_parts, save_model
+from trainer.models.networks import Embedder, ModelCard, build_model, freeze_parts, save_model
 from trainer.recipe import EmbedderRecipe
-from trainer.tasks.backward_compatible import Predecessor
+from trainer.tasks.backward_compatible import OldEmbedder
 from trainer.tasks.distillation import Teacher, mean_angle
-from trainer.tasks.finetune import base_of, save_centres, start_from
-from trainer.tasks.shrink import cut_vectors
+from trainer.tasks.finetune import base_run_of, init_from_run, save_centres
+from trainer.tasks.shrink import truncate_vectors
 
 # Creates a loss on the joint vector from its length and the number of sub-categories.
 JointLoss = Callable[[int, int], nn.Module]
 
 
-class _Trained(nn.Module):
+class _TrainingModule(nn.Module):
     """The embedder, and what only training needs: sub-category centres of each head, the way to a teacher's vectors."""
 
     def __init__(
@@ -46,7 +46,7 @@ class _Trained(nn.Module):
         card: ModelCard,
         items: int,
         recipe: EmbedderRecipe,
-        taught: int,
+        teacher_dim: int,
         joint_loss: JointLoss | None,
     ) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Trained(nn.Module):
         self.anchors = nn.ModuleDict({} if joint_loss else {f"{name}_anchor": CosineSoftmax(*dims) for name in names})
         joint = sum(head.dim for head in card.vector_parts)
         self.joint_loss = joint_loss(joint, items) if joint_loss else None
-        self.to_teacher = nn.Linear(joint, taught, bias=False) if taught else nn.Identity()
+        self.to_teacher = nn.Linear(joint, teacher_dim, bias=False) if teacher_dim else nn.Identity()
 
     def anchor_of(self, head: str) -> CosineSoftmax:
         """The centres a head learns by."""
@@ -75,13 +75,13 @@ class EmbedderTask:
         model: Embedder,
         card: ModelCard,
         teacher: Teacher | None = None,
-        predecessor: Predecessor | None = None,
+        old_embedder: OldEmbedder | None = None,
         joint_loss: JointLoss | None = None,
     ) -> None:
-        self.recipe, self.crops, self.teacher, self.predecessor = recipe, crops, teacher, predecessor
-        taught = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
-        self.module = _Trained(model, card, len(crops.items), recipe, taught, joint_loss)
-        self._confused = recipe.confused and joint_loss is None
+        self.recipe, self.crops, self.teacher, self.old_embedder = recipe, crops, teacher, old_embedder
+        teacher_dim = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
+        self.module = _TrainingModule(model, card, len(crops.items), recipe, teacher_dim, joint_loss)
+        self._uses_confusion = recipe.uses_region_confusion and joint_loss is None
         self._labels = crops.item_indices(crops.train)
         self.plan: list[NDArray[np.int64]] = []
 
@@ -113,9 +113,9 @@ class EmbedderTask:
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the pictures of one batch, and confuse_regions the regions of a copy."""
         indices, recipe = self.plan[step], self.recipe
-        contents = self.crops.vary(indices, recipe.augment, rng)
+        contents = self.crops.augment(indices, recipe.augment, rng)
         tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
-        if self._confused:
+        if self._uses_confusion:
             seed = int(rng.integers(2**31))
             confused = confuse_regions(contents, self.crops.train_spec, recipe.blocks, recipe.neighbourhood, seed)
             tensors["confused"] = self.crops.to_input(confused)
@@ -126,8 +126,8 @@ class EmbedderTask:
         recipe, model, items = self.recipe, self.module.model, tensors["item"]
         original = model.parts(tensors["x"])
         confused: dict[str, Tensor] = {}
-        if self._confused:
-            with _statistics_kept(model):  # of originals: those are what the device sees
+        if self._uses_confusion:
+            with _keep_running_statistics(model):  # of originals: those are what the device sees
                 confused = model.parts(tensors["confused"])
         joint = model.join(list(original.values()))
         if self.module.joint_loss is not None:
@@ -144,10 +144,10 @@ class EmbedderTask:
             parts |= {f"{head}_pairs": weight * value for head, value in pairs.items()}
         joint = torch.cat(list(original.values()), dim=1)
         if self.teacher:
-            told = self.teacher.embed(tensors["x"])
-            parts["teacher"] = recipe.distil * mean_angle(self.module.to_teacher(joint), told)
-        if self.predecessor:
-            old_classes, pull = self.predecessor.losses(joint, tensors["x"], items)
+            teacher_vectors = self.teacher.embed(tensors["x"])
+            parts["teacher"] = recipe.distil * mean_angle(self.module.to_teacher(joint), teacher_vectors)
+        if self.old_embedder:
+            old_classes, pull = self.old_embedder.losses(joint, tensors["x"], items)
             parts |= {"old_classes": recipe.old_classes * old_classes, "old_pull": recipe.old_pull * pull}
         return parts
 
@@ -172,11 +172,11 @@ class EmbedderTask:
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """Recall@1 of validation crops among training crops, and among catalogue pictures where there are any."""
-        return {key: float(values.mean()) for key, values in examine(module.model, self.crops).items()}
+        return {key: float(values.mean()) for key, values in validate_embedder(module.model, self.crops).items()}
 
 
 @contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
+def _keep_running_statistics(module: nn.Module) -> Iterator[None]:
     """Batch norm normalises by the batch, as ever, but its running statistics stay."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -189,7 +189,7 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def examine(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
+def validate_embedder(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
     """Per-picture values whose means are the metrics; only those the data allows.
 
     Validation crops are found among the training crops; those of a class-disjoint split among each other.
@@ -220,11 +220,11 @@ def examine(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
 
 
 def _recall(model: nn.Module, crops: Crops) -> float:
-    values = examine(model, crops)
+    values = validate_embedder(model, crops)
     return float(values["recall_1_val" if "recall_1_val" in values else "recall_1_train"].mean())
 
 
-def _examine_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[str, NDArray[np.float64]]:
+def _validate_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[str, NDArray[np.float64]]:
     """Recall@1 of the shorter vectors that were trained along."""
     if not crops.val or not card.shorter_dims:
         return {}
@@ -233,7 +233,7 @@ def _examine_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[st
     names = [part.name for part in card.vector_parts]
     values = {}
     for dim in card.shorter_dims:
-        cut = (cut_vectors(vectors, card.vector_parts, names, dim) for vectors in (queries, among))
+        cut = (truncate_vectors(vectors, card.vector_parts, names, dim) for vectors in (queries, among))
         values[f"recall_1_train_dim_{dim}"] = recall_at(similarity(*cut), items, known, 1)
     return values
 
@@ -254,14 +254,14 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
         return [_train_one(recipe, crops, out, joint_loss)]
     cards = []
     for name in crops.categories:
-        own = recipe.own(name)
+        own = recipe.for_category(name)
         data = recipe.data.model_copy(update={"categories": [name]})
         same = own.input == recipe.input
         chosen = (
             crops.of_category(name) if same else load_crops(data, preprocess_of(own), train_spec_of(own), each_item=2)
         )
         starts = {
-            key: base_of(folder, name)
+            key: base_run_of(folder, name)
             for key in ("init_from", "compatible_with")
             if (folder := getattr(own, key)) is not None
         }
@@ -279,7 +279,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     heads = [Head(name=name, dim=recipe.dim) for name in recipe.heads]
     card = card_of(
         recipe,
-        crops.data_card(recipe.data),
+        crops.summary(recipe.data),
         grid=recipe.grid,
         categories=crops.categories,
         heads=heads,
@@ -291,14 +291,14 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     model = build_model(card, recipe.backbone.pretrained if start is None else "none")
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
-    predecessor = Predecessor(recipe.compatible_with, card, crops) if recipe.compatible_with else None
-    task = EmbedderTask(recipe, crops, model, card, teacher, predecessor, joint_loss)
+    old_embedder = OldEmbedder(recipe.compatible_with, card, crops) if recipe.compatible_with else None
+    task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder, joint_loss)
     if start is not None:
-        start_from(start, model, card, task.centres(task.module), crops)
-    held = hold_parts(model, recipe.backbone)
+        init_from_run(start, model, card, task.centres(task.module), crops)
+    held = freeze_parts(model, recipe.backbone)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
     shipped = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
-    values = examine(shipped, crops) | _examine_shorter(shipped, crops, card)
+    values = validate_embedder(shipped, crops) | _validate_shorter(shipped, crops, card)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.errors import TrainError
-from edge.finder.correlate import query_of, query_places
+from edge.finder.correlate import build_query, query_positions
 from edge.finder.heat_map import FoundBox, connected_parts
 from edge.finder.verify import verify_parts
 from edge.inference.preprocess import placement_of
@@ -25,13 +25,13 @@ from trainer.loop.training_loop import Batch, fit
 from trainer.losses.heat_map import double_margin, margins_of, pixel_l2
 from trainer.metrics import Boxes, best_threshold, detection_map
 from trainer.model_setup import card_of, preprocess_of, strides_of
-from trainer.models.networks import ModelCard, build_model, hold_parts, save_model
-from trainer.models.search_network import Finder, Represent
+from trainer.models.networks import ModelCard, build_model, freeze_parts, save_model
+from trainer.models.search_network import Finder, RepresentationGenerator
 from trainer.recipe import Augment, FinderRecipe
-from trainer.tasks.finder_scenes import Search, World, draw_search, make_worlds
+from trainer.tasks.finder_scenes import Search, World, render_worlds, sample_search
 
-_THRESHOLDS = (0.15, 0.8)  # between which the score of a box has to lie, whatever the validation scenes say
-_LEAST_SCORE = 0.05
+_THRESHOLD_RANGE = (0.15, 0.8)  # between which the score of a box has to lie, whatever the validation scenes say
+_MIN_SCORE = 0.05
 
 
 class FinderTask:
@@ -40,10 +40,10 @@ class FinderTask:
     def __init__(self, recipe: FinderRecipe, train: World, val: World, model: Finder, spec: Preprocess) -> None:
         self.recipe, self.module, self.spec = recipe, model, spec
         self._train = train
-        still = recipe.model_copy(update={"recolour": 0.0, "augment": _still(recipe)})
+        still = recipe.model_copy(update={"recolour": 0.0, "augment": _without_augmentation(recipe)})
         draw = np.random.default_rng((recipe.seed, 9))
-        present = [draw_search(val, number, still, spec, draw) for number in range(len(val.scenes))]
-        self._val = present + _for_what_is_not_there(present, [set(scene.items) for scene in val.scenes])
+        present = [sample_search(val, number, still, spec, draw) for number in range(len(val.scenes))]
+        self._val = present + _absent_searches(present, [set(scene.items) for scene in val.scenes])
         self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
@@ -52,7 +52,7 @@ class FinderTask:
 
     def trunk_parameters(self) -> list[nn.Parameter]:
         """Those that learn at the trunk's own rate."""
-        return [parameter for one in generators_of(self.module) for parameter in one.trunk.parameters()]
+        return [parameter for one in generators(self.module) for parameter in one.trunk.parameters()]
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
         """Shuffle."""
@@ -60,7 +60,7 @@ class FinderTask:
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         """Vary the searches of one batch, and say what each map is to show."""
-        searches = [draw_search(self._train, int(i), self.recipe, self.spec, rng) for i in self.plan[step]]
+        searches = [sample_search(self._train, int(i), self.recipe, self.spec, rng) for i in self.plan[step]]
         own = [(i, i) for i in range(len(searches))]
         items = [
             set(self._train.scenes[int(i)].items) | {s.item_id} for i, s in zip(self.plan[step], searches, strict=True)
@@ -68,7 +68,7 @@ class FinderTask:
         crossed = [(i, (i + 1) % len(searches)) for i in range(0, len(searches), 2)]
         absent = [(scene, query) for scene, query in crossed if searches[query].item_id not in items[scene]]
         nothing = np.zeros_like(searches[0].coverage)
-        tensors = inputs_of(searches, self.spec, self.recipe) | {
+        tensors = to_tensors(searches, self.spec, self.recipe) | {
             "pairs": torch.tensor(own + absent),
             "truth": torch.from_numpy(np.stack([s.coverage for s in searches] + [nothing] * len(absent))),
         }
@@ -85,10 +85,10 @@ class FinderTask:
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """How well the boxes are those of the objects, on the validation scenes, in half of which is none."""
-        return examine(module, self._val, self.spec, self.recipe)
+        return validate_finder(module, self._val, self.spec, self.recipe)
 
 
-def _for_what_is_not_there(searches: Sequence[Search], items: Sequence[set[str]]) -> list[Search]:
+def _absent_searches(searches: Sequence[Search], items: Sequence[set[str]]) -> list[Search]:
     """Each scene searched for the object of the next search that is not in it: no box is right there."""
     absent = []
     for number, search in enumerate(searches):
@@ -101,21 +101,21 @@ def _for_what_is_not_there(searches: Sequence[Search], items: Sequence[set[str]]
     return absent
 
 
-def generators_of(model: Finder) -> list[Represent]:
+def generators(model: Finder) -> list[RepresentationGenerator]:
     """The representation generators: one for both, or one for scenes and one for queries."""
     return [one for one in (model.represent, model.represent_query) if one is not None]
 
 
-def _still(recipe: FinderRecipe) -> Augment:
+def _without_augmentation(recipe: FinderRecipe) -> Augment:
     """Pictures as they are."""
     return recipe.augment.model_copy(
         update={"scale": (1.0, 1.0), "flip": False, "colour": 0.0, "blur": 0.0, "noise": 0.0, "erase": 0.0}
     )
 
 
-def inputs_of(searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, Tensor]:
+def to_tensors(searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, Tensor]:
     """Scenes, queries and the queries' cells; of their canvas only the rows that hold them."""
-    places = zip(query_places(recipe.shape, spec), recipe.shape.query_px, strict=True)
+    places = zip(query_positions(recipe.shape, spec), recipe.shape.query_px, strict=True)
     deepest = max(recipe.backbone.strides or [recipe.shape.stride])
     rows = -(-max(y + px for (_, y), px in places) // deepest) * deepest
     canvases = np.stack([s.query_rgb[:rows] for s in searches])
@@ -127,24 +127,24 @@ def inputs_of(searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe
 
 
 @torch.no_grad()
-def maps_of(
+def heat_maps_of(
     module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe, batch: int = 16
 ) -> list[FloatArray]:
     """The heat map of each search."""
     device = next(module.parameters()).device
     maps: list[FloatArray] = []
     for start in range(0, len(searches), batch):
-        tensors = inputs_of(searches[start : start + batch], spec, recipe)
+        tensors = to_tensors(searches[start : start + batch], spec, recipe)
         found = module(*(tensors[key].to(device) for key in ("scenes", "queries", "cells")))
         maps += list(found.cpu().numpy())
     return maps
 
 
-def examine(module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, float]:
+def validate_finder(module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, float]:
     """MAP50 of the boxes, and the threshold of their scores with the best F1 at IoU 0.5."""
     found = []
-    for search, heat in zip(searches, maps_of(module, searches, spec, recipe), strict=True):
-        boxes = _boxes_of(module, search, heat, spec, recipe)
+    for search, heat in zip(searches, heat_maps_of(module, searches, spec, recipe), strict=True):
+        boxes = _find_boxes(module, search, heat, spec, recipe)
         rows = np.array([one.box_px for one in boxes], np.float32).reshape(-1, 4)
         found.append(Boxes(rows, np.array([one.score for one in boxes], np.float32)))
     truths = [search.boxes_px for search in searches]
@@ -152,7 +152,7 @@ def examine(module: nn.Module, searches: Sequence[Search], spec: Preprocess, rec
     return {"map50": detection_map(found, truths)["map50"], "f1": f1, "score_threshold": threshold}
 
 
-def _boxes_of(
+def _find_boxes(
     module: nn.Module, search: Search, heat: FloatArray, spec: Preprocess, recipe: FinderRecipe
 ) -> list[FoundBox]:
     """What a device finds by a heat map, whatever the threshold."""
@@ -163,8 +163,8 @@ def _boxes_of(
         generator = module.represent_query or module.represent
         return np.asarray(generator(canvases_to_input(canvas[None], spec).to(device))[0][0].cpu())
 
-    parts = connected_parts(heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _LEAST_SCORE)
-    look = query_of(represent(search.query_rgb), search.query_cells, shape, spec).verify_kernel
+    parts = connected_parts(heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _MIN_SCORE)
+    look = build_query(represent(search.query_rgb), search.query_cells, shape, spec).verify_kernel
     return verify_parts(represent, search.scene_rgb, parts, [look], shape, spec)
 
 
@@ -175,14 +175,14 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
         TrainError: the recipe does not fit together, or training broke down.
     """
     require_single_process("finder")
-    _check(recipe, strides_of(recipe))
-    train, val = make_worlds(recipe, out)
+    _check_recipe(recipe, strides_of(recipe))
+    train, val = render_worlds(recipe, out)
     torch.manual_seed(recipe.seed)
     data = {
         "source": "synthetic",
         "train": len(train.scenes),
         "val": len(val.scenes),
-        "items": sorted(train.looks),
+        "items": sorted(train.cutouts),
         "held_out": recipe.world.held_out,
         "skipped": 0,
     }
@@ -197,16 +197,16 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = FinderTask(recipe, train, val, model, card.preprocess)
-    held = hold_parts(model, recipe.backbone)
+    held = freeze_parts(model, recipe.backbone)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
     metrics = task.evaluate(shipped)
-    threshold = float(np.clip(metrics["score_threshold"], *_THRESHOLDS))
+    threshold = float(np.clip(metrics["score_threshold"], *_THRESHOLD_RANGE))
     card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
     save_model(out, shipped, card)
     return card
 
 
-def _check(recipe: FinderRecipe, strides: list[int]) -> None:
+def _check_recipe(recipe: FinderRecipe, strides: list[int]) -> None:
     """Whether the trunk has the maps that the finder compares and draws on, and its sizes are whole.
 
     Raises:
@@ -222,6 +222,6 @@ def _check(recipe: FinderRecipe, strides: list[int]) -> None:
     if recipe.input.width % whole or recipe.input.height % whole:
         raise TrainError(f"input is {recipe.input.width}x{recipe.input.height}, expected multiples of {whole}")
     try:
-        query_places(shape, preprocess_of(recipe))
+        query_positions(shape, preprocess_of(recipe))
     except ValueError as error:
         raise TrainError(f"shape: {error}") from error

@@ -25,11 +25,11 @@ from trainer.synthetic.items import CATEGORIES, Item, catalogue
 from trainer.synthetic.render import render_object
 from trainer.synthetic.scene import box_of, scene
 
-_LEAST_VISIBLE = 0.35  # of an object that is searched
-_LEAST_WHOLE = 0.8  # of one that is searched by
-_TOGETHER = 5  # items that a scene is drawn from: some stand there twice
+_MIN_VISIBLE = 0.35  # of an object that is searched
+_MIN_VISIBLE_QUERY = 0.8  # of one that is searched by
+_ITEMS_PER_SCENE = 5  # items that a scene is drawn from: some stand there twice
 _GAP_PX = 7  # between two of one item that touch
-_LOOK_PX = 144  # height of a cut-out
+_CUTOUT_PX = 144  # height of a cut-out
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class MaskedScene:
         return [number for number, (item, share) in enumerate(pairs, start=1) if item == item_id and share >= least]
 
     @property
-    def sought(self) -> list[str]:
+    def searchable_items(self) -> list[str]:
         """Items of which enough shows."""
-        return sorted({item for item, share in zip(self.items, self.visible, strict=True) if share >= _LEAST_VISIBLE})
+        return sorted({item for item, share in zip(self.items, self.visible, strict=True) if share >= _MIN_VISIBLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +57,18 @@ class World:
     """What a finder learns from, or is judged on."""
 
     scenes: list[MaskedScene]
-    looks: dict[str, list[NDArray[np.uint8]]]  # by item, cut-outs (h, w, 4) RGBA
-    sights: dict[str, list[tuple[int, int]]]  # by item, scene and owner of each object that shows wholly enough
+    cutouts: dict[str, list[NDArray[np.uint8]]]  # by item, cut-outs (h, w, 4) RGBA
+    occurrences: dict[str, list[tuple[int, int]]]  # by item, scene and owner of each object that shows wholly enough
 
 
-def world_of(scenes: list[MaskedScene], looks: dict[str, list[NDArray[np.uint8]]]) -> World:
+def _index_occurrences(scenes: list[MaskedScene], looks: dict[str, list[NDArray[np.uint8]]]) -> World:
     """Note where each item can be seen."""
-    sights: dict[str, list[tuple[int, int]]] = {}
+    occurrences: dict[str, list[tuple[int, int]]] = {}
     for number, one in enumerate(scenes):
         for owner, (item, share) in enumerate(zip(one.items, one.visible, strict=True), start=1):
-            if share >= _LEAST_WHOLE:
-                sights.setdefault(item, []).append((number, owner))
-    return World(scenes, looks, sights)
+            if share >= _MIN_VISIBLE_QUERY:
+                occurrences.setdefault(item, []).append((number, owner))
+    return World(scenes, looks, occurrences)
 
 
 def split_items(held_out: Sequence[str]) -> tuple[list[Item], list[Item]]:
@@ -104,15 +104,15 @@ def render_scenes(
     for number in tqdm(range(count), desc="scenes", leave=False):
         rng = np.random.default_rng([seed, 31, number])
         one = None
-        while one is None or not wanted_ids & set(one.sought):
-            one = _photograph(items[int(rng.integers(len(items)))], among, size_px, rng)
+        while one is None or not wanted_ids & set(one.searchable_items):
+            one = _render_scene(items[int(rng.integers(len(items)))], among, size_px, rng)
         scenes.append(one)
     return scenes
 
 
-def _photograph(wanted: Item, among: Sequence[Item], size_px: tuple[int, int], rng: np.random.Generator) -> MaskedScene:
+def _render_scene(wanted: Item, among: Sequence[Item], size_px: tuple[int, int], rng: np.random.Generator) -> MaskedScene:
     kin = [item for item in among if (item.category == "car") == (wanted.category == "car")]
-    others = [kin[int(i)] for i in rng.integers(len(kin), size=_TOGETHER - 1)]
+    others = [kin[int(i)] for i in rng.integers(len(kin), size=_ITEMS_PER_SCENE - 1)]
     found = scene(rng, [wanted, wanted, *others], *size_px, count=int(rng.integers(1, 7)))
     owner = np.zeros(found.image_rgb.shape[:2], np.uint8)
     for place, one in enumerate(found.objects, start=1):
@@ -125,13 +125,13 @@ def _photograph(wanted: Item, among: Sequence[Item], size_px: tuple[int, int], r
     )
 
 
-def render_looks(items: Sequence[Item], count: int, seed: int) -> dict[str, list[NDArray[np.uint8]]]:
+def render_cutouts(items: Sequence[Item], count: int, seed: int) -> dict[str, list[NDArray[np.uint8]]]:
     """Cut-outs of each item, in random views."""
     rng = np.random.default_rng([seed, 32])
-    return {item.item_id: [render_object(item, rng, _LOOK_PX) for _ in range(count)] for item in items}
+    return {item.item_id: [render_object(item, rng, _CUTOUT_PX) for _ in range(count)] for item in items}
 
 
-def make_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
+def render_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
     """What a recipe trains on, and validates on: other scenes and looks of the same items.
 
     Args:
@@ -150,12 +150,12 @@ def make_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
         rendered = _read_scenes(path, key)
         if rendered is None:
             rendered = render_scenes(kept, kept, scenes, size, seed)
-            _keep_scenes(path, key, rendered)
-        made.append(world_of(rendered, render_looks(kept, looks, seed)))
+            _save_scenes(path, key, rendered)
+        made.append(_index_occurrences(rendered, render_cutouts(kept, looks, seed)))
     return made[0], made[1]
 
 
-def _keep_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
+def _save_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
     buffer = io.BytesIO()
     named = json.dumps({"of": key, "objects": [[one.items, one.visible] for one in scenes]})
     images, owners = np.stack([one.image_rgb for one in scenes]), np.stack([one.owner for one in scenes])
@@ -189,28 +189,28 @@ class Search:
     item_id: str
 
 
-def draw_search(world: World, number: int, recipe: FinderRecipe, spec: Preprocess, rng: np.random.Generator) -> Search:
+def sample_search(world: World, number: int, recipe: FinderRecipe, spec: Preprocess, rng: np.random.Generator) -> Search:
     """One varied search in a scene; for something that is not there, where nothing of enough is."""
     found, how = world.scenes[number], recipe.augment
-    there = found.sought or sorted(world.looks)
+    there = found.searchable_items or sorted(world.cutouts)
     item_id = there[int(rng.integers(len(there)))]
-    picture, query_mask = _draw_query(world, item_id, number, rng)
+    picture, query_mask = _sample_query(world, item_id, number, rng)
     image_rgb, owner = found.image_rgb, np.where(np.isin(found.owner, found.owners(item_id)), found.owner, 0)
     if rng.random() < recipe.recolour:
         tint = _tint(rng)
-        picture, image_rgb = _recoloured(picture, query_mask, tint), _recoloured(image_rgb, owner, tint)
+        picture, image_rgb = _recolour(picture, query_mask, tint), _recolour(image_rgb, owner, tint)
     if how.flip and rng.random() < 0.5:
         picture, query_mask = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(query_mask[:, ::-1])
         image_rgb, owner = np.ascontiguousarray(image_rgb[:, ::-1]), np.ascontiguousarray(owner[:, ::-1])
-    image_rgb, owner = _zoomed(image_rgb, owner, spec, how, rng)
+    image_rgb, owner = _zoom(image_rgb, owner, spec, how, rng)
     query_rgb, cells = lay_out_query(augment_appearance(picture, how, rng), query_mask, recipe.shape, spec)
-    boxes = [box_of(owner == number) for number in found.owners(item_id, _LEAST_VISIBLE) if (owner == number).any()]
-    coverage = coverage_of(_apart(owner), recipe.shape.map_stride)
+    boxes = [box_of(owner == number) for number in found.owners(item_id, _MIN_VISIBLE) if (owner == number).any()]
+    coverage = coverage_of(_mask_with_gaps(owner), recipe.shape.map_stride)
     boxes_px = np.asarray(boxes, np.float32).reshape(-1, 4)
     return Search(augment_appearance(image_rgb, how, rng), coverage, query_rgb, cells, boxes_px, item_id)
 
 
-def _apart(owner: NDArray[np.uint8]) -> Mask:
+def _mask_with_gaps(owner: NDArray[np.uint8]) -> Mask:
     """The mask of all objects, with a gap where two touch: a heat map is to tell them apart."""
     numbers = [int(number) for number in np.unique(owner) if number]
     mask = (owner > 0).astype(np.uint8)
@@ -227,14 +227,14 @@ def coverage_of(mask: Mask, stride: int) -> FloatArray:
     return np.asarray(cells.mean(axis=(1, 3)), np.float32)
 
 
-def _draw_query(world: World, item_id: str, elsewhere: int, rng: np.random.Generator) -> tuple[Image, Mask]:
+def _sample_query(world: World, item_id: str, elsewhere: int, rng: np.random.Generator) -> tuple[Image, Mask]:
     """A picture of an item and its mask: a cut-out, or seen in another scene, sometimes with its surroundings."""
-    sights = [sight for sight in world.sights.get(item_id, []) if sight[0] != elsewhere]
-    if not sights or rng.random() < 0.5:
-        looks = world.looks[item_id]
+    occurrences = [occurrence for occurrence in world.occurrences.get(item_id, []) if occurrence[0] != elsewhere]
+    if not occurrences or rng.random() < 0.5:
+        looks = world.cutouts[item_id]
         look = looks[int(rng.integers(len(looks)))]
         return np.ascontiguousarray(look[..., :3]), (look[..., 3] >= 128).astype(np.uint8)
-    number, owner = sights[int(rng.integers(len(sights)))]
+    number, owner = occurrences[int(rng.integers(len(occurrences)))]
     seen = world.scenes[number]
     mask = (seen.owner == owner).astype(np.uint8)
     y, x = np.nonzero(mask)
@@ -253,11 +253,11 @@ def _tint(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(rng.uniform(0.55, 1.15, 3)[:, None] * turn)
 
 
-def _recoloured(image_rgb: Image, mask: Mask, tint: NDArray[np.float64]) -> Image:
+def _recolour(image_rgb: Image, mask: Mask, tint: NDArray[np.float64]) -> Image:
     return np.where(mask[..., None] > 0, cv2.transform(image_rgb, tint), image_rgb).astype(np.uint8)
 
 
-def _zoomed(
+def _zoom(
     image_rgb: Image, owner: NDArray[np.uint8], spec: Preprocess, how: Augment, rng: np.random.Generator
 ) -> tuple[Image, NDArray[np.uint8]]:
     """A part of a scene, or all of it with a grey border, on the canvas."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.manifest import Head
-from trainer.data.crops import Crops, answers
+from trainer.data.crops import Crops, predict
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
 from trainer.models.networks import CARD_FILE, Embedder, ModelCard, load_model
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 CENTRES_FILE = "centres.safetensors"
 
 
-def of_customer(recipe: EmbedderRecipe, base: Path | None, categories: list[str] | None) -> EmbedderRecipe:
+def finetune_recipe(recipe: EmbedderRecipe, base: Path | None, categories: list[str] | None) -> EmbedderRecipe:
     """The recipe for some categories alone, started from a base model.
 
     Args:
@@ -45,13 +45,13 @@ def of_customer(recipe: EmbedderRecipe, base: Path | None, categories: list[str]
     return recipe.model_copy(update=changes)
 
 
-def base_of(folder: Path, category: str) -> Path:
+def base_run_of(folder: Path, category: str) -> Path:
     """The run to start one category's embedder from: the category's own below a folder of runs, else the folder's."""
     own = folder / category
     return own if (own / CARD_FILE).is_file() else folder
 
 
-def start_from(
+def init_from_run(
     folder: Path, model: Embedder, card: ModelCard, centres: Mapping[str, nn.Parameter], crops: Crops
 ) -> None:
     """Take over what a trained run knows.

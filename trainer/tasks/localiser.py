@@ -14,14 +14,14 @@ from edge.errors import TrainError
 from edge.imaging.image import resize
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
-from trainer.data.augment import canvases_to_input, pad, augment_masked
+from trainer.data.augment import augment_masked, canvases_to_input, pad
 from trainer.data.batches import plain_batches
 from trainer.data.crops import predict
 from trainer.data.masks import MaskedPictures, load_masked, of_splits, read_masked
 from trainer.distributed import require_single_process
 from trainer.loop.training_loop import Batch, fit
 from trainer.metrics import bootstrap
-from trainer.model_setup import card_of, counted, preprocess_of
+from trainer.model_setup import card_of, data_summary, preprocess_of
 from trainer.models.localiser_network import COARSEST, STRIDE, Localiser
 from trainer.models.networks import ModelCard, build_model, save_model
 from trainer.recipe import LocaliserRecipe
@@ -133,7 +133,7 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     train = load_masked(chosen, round(_HEADROOM * max(spec.width, spec.height)))
     val = load_masked(of_splits(listed, data.val_splits))
     torch.manual_seed(recipe.seed)
-    card = card_of(recipe, counted(data.index, train, val), backbone="", strides=[STRIDE])
+    card = card_of(recipe, data_summary(data.index, train, val), backbone="", strides=[STRIDE])
     model = build_model(card)
     task = LocaliserTask(recipe, train, val, model, spec)
     shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json())

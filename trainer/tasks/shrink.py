@@ -2,7 +2,7 @@
 
 A head is cut by its name (US 12,386,883: class and local, or class and outline, on small devices); its vector is cut
 after its first numbers, which serve by themselves where it was trained with `shorter_dims`. A gallery of the whole
-embedder is cut in the same way, so that nothing has to be embedded anew: `cut_vectors`.
+embedder is cut in the same way, so that nothing has to be embedded anew: `truncate_vectors`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge.types import FloatArray
 from trainer.models.networks import Embedder, ModelCard, build_model, load_model, save_model
 
 
-def cut_vectors(vectors: FloatArray, heads: Sequence[Head], names: Sequence[str], dim: int | None = None) -> FloatArray:
+def truncate_vectors(vectors: FloatArray, heads: Sequence[Head], names: Sequence[str], dim: int | None = None) -> FloatArray:
     """The joint vectors that the cut embedder would give.
 
     Args:
@@ -39,7 +39,7 @@ def cut_vectors(vectors: FloatArray, heads: Sequence[Head], names: Sequence[str]
     return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)), np.float32)
 
 
-def cut_embedder(folder: Path, out: Path, names: Sequence[str] | None = None, dim: int | None = None) -> ModelCard:
+def shrink_embedder(folder: Path, out: Path, names: Sequence[str] | None = None, dim: int | None = None) -> ModelCard:
     """Write the cut embedder as a run folder of its own, to be exported like any other.
 
     Args:

@@ -20,7 +20,7 @@ from tests.store_samples import SPACE, compatible_with, make_bundle, make_galler
 
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
-    """A device that serves bundle `one` with three items."""
+    """A device whose active bundle is `one`, with a gallery of three items."""
     state_dir = tmp_path / "device"
     slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
     generation = slots.install_gallery(make_gallery(tmp_path / "three"), state_dir)
@@ -29,78 +29,78 @@ def device(tmp_path: Path) -> Path:
 
 
 def stage_two(device: Path, tmp_path: Path) -> None:
-    """Bundle `two` and four items wait."""
+    """Stage bundle `two` and a gallery of four items."""
     slot = slots.install_bundle(make_bundle(tmp_path / "two", "two", 2), device)
     slots.stage(device, slot, slots.install_gallery(make_gallery(tmp_path / "four", 4), device))
 
 
-def serving(device: Path) -> tuple[str, int]:
-    """What the device reads, every hash checked."""
+def active_on(device: Path) -> tuple[str, int]:
+    """The bundle id and item count that the device reads, every hash checked."""
     held, gallery = slots.read_active(device)
     return held.manifest.bundle_id, gallery.items
 
 
-def test_the_first_bundle_serves_after_activation(device):
-    assert serving(device) == ("one", 3)
+def test_first_bundle_is_active_after_activation(device):
+    assert active_on(device) == ("one", 3)
     assert read_active_pointer(device).slot == "a"
     assert read_active_pointer(device).previous is None
 
 
-def test_installing_leaves_the_serving_pair_alone(device, tmp_path):
+def test_installing_leaves_the_active_slot_untouched(device, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (device / "slots" / "a").rglob("*")}
     stage_two(device, tmp_path)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
     assert before == {path: path.stat().st_mtime_ns for path in (device / "slots" / "a").rglob("*")}
 
 
 def test_activation_switches_bundle_and_gallery_together(device, tmp_path):
     stage_two(device, tmp_path)
     now = slots.activate(device)
-    assert serving(device) == ("two", 4)
+    assert active_on(device) == ("two", 4)
     assert (now.slot, now.previous.slot, now.previous.bundle_id) == ("b", "a", "one")
     assert read_staged_pointer(device) is None
     assert slots.activate(device) == now
 
 
-def test_rollback_switches_both_back_and_may_be_undone(device, tmp_path):
+def test_rollback_switches_both_back_and_can_be_undone(device, tmp_path):
     stage_two(device, tmp_path)
     slots.activate(device)
     slots.rollback(device)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
     slots.rollback(device)
-    assert serving(device) == ("two", 4)
+    assert active_on(device) == ("two", 4)
 
 
-def test_a_bundle_is_activated_by_its_id(device, tmp_path):
+def test_bundle_is_activated_by_its_id(device, tmp_path):
     stage_two(device, tmp_path)
     assert slots.activate(device, "two").slot == "b"
-    with pytest.raises(BundleError, match="expected 'three' among them"):
+    with pytest.raises(BundleError, match="bundle 'three' is not installed"):
         slots.activate(device, "three")
 
 
-def test_a_bundle_already_there_is_not_installed_twice(device, tmp_path):
+def test_installed_bundle_is_not_installed_twice(device, tmp_path):
     assert slots.install_bundle(tmp_path / "one", device) == "a"
     assert not (device / "slots" / "b").exists()
 
 
-def test_old_galleries_go_when_neither_pair_needs_them(device, tmp_path):
+def test_unused_galleries_are_deleted(device, tmp_path):
     for n in (4, 5, 6):
         generation = slots.install_gallery(make_gallery(tmp_path / str(n), n), device)
         slots.activate(device, None, generation)
-    assert serving(device) == ("one", 6)
+    assert active_on(device) == ("one", 6)
     assert len(list((device / "gallery").iterdir())) == 2
 
 
-def test_nothing_to_activate_or_roll_back_to_is_said(tmp_path, device):
-    with pytest.raises(BundleError, match="found nothing staged"):
+def test_nothing_to_activate_or_roll_back_to_is_an_error(tmp_path, device):
+    with pytest.raises(BundleError, match="nothing is staged"):
         slots.activate(tmp_path / "new")
-    with pytest.raises(BundleError, match="found no previous bundle"):
+    with pytest.raises(BundleError, match="there is no previous bundle"):
         slots.rollback(device)
-    with pytest.raises(BundleError, match="found no activated bundle"):
+    with pytest.raises(BundleError, match="no bundle is active"):
         slots.read_active(tmp_path / "new")
 
 
-def test_a_gallery_of_another_space_is_refused_and_both_are_named(device, tmp_path):
+def test_gallery_of_another_space_is_rejected_naming_both(device, tmp_path):
     other = make_gallery(tmp_path / "other", 2, space_id="b" * 64)
     generation = slots.install_gallery(other, device)
     with pytest.raises(
@@ -108,21 +108,21 @@ def test_a_gallery_of_another_space_is_refused_and_both_are_named(device, tmp_pa
     ) as caught:
         slots.activate(device, None, generation)
     assert f"expected space {SPACE} of 12 of bundle one" in str(caught.value)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
 
 
-def test_an_older_gallery_that_the_bundle_declares_serves_until_its_own_comes(device, tmp_path):
+def test_compatible_older_gallery_is_used_until_a_native_one_arrives(device, tmp_path):
     slot = slots.install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
     slots.activate(device, slot)
-    assert serving(device) == ("new", 3)  # the gallery of the bundle before
+    assert active_on(device) == ("new", 3)  # the gallery of the previous bundle
     own = slots.install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
     slots.activate(device, None, own)
-    assert serving(device) == ("new", 4)
+    assert active_on(device) == ("new", 4)
     slots.rollback(device)
-    assert serving(device) == ("new", 3)
+    assert active_on(device) == ("new", 3)
 
 
-def test_what_is_declared_of_another_category_or_another_length_is_not_searched(device, tmp_path):
+def test_compatibility_needs_the_same_category_and_length(device, tmp_path):
     folder = make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=("c" * 64,))
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest["embedders"][0]["compatible"].append(compatible_with(SPACE, "wheel"))
@@ -187,9 +187,9 @@ def damage_not_json(folder: Path) -> None:
 DAMAGES = [
     (damage_truncate, r"tyre\.onnx: found 100 bytes, expected \d+"),
     (damage_flip, r"tyre\.onnx: found SHA-256 .*, expected"),
-    (damage_missing, r"detector\.onnx: found nothing, expected a regular file"),
-    (damage_link, r"detector\.onnx: found a link out of the bundle folder"),
-    (damage_linked_folder, r"tyre\.onnx: found a link out of the bundle folder"),
+    (damage_missing, r"detector\.onnx: does not exist; expected a regular file"),
+    (damage_link, r"detector\.onnx: is a link that leaves the bundle folder"),
+    (damage_linked_folder, r"tyre\.onnx: is a link that leaves the bundle folder"),
     (damage_wrong_hash, rf"detector\.onnx: found SHA-256 .*, expected {'0' * 64}"),
     (damage_path_outside, r"files\.0\.path: .*'../../etc/evil\.onnx' leaves the bundle folder"),
     (damage_absolute_path, r"files\.0\.path: .*'/etc/evil\.onnx' leaves the bundle folder"),
@@ -198,62 +198,62 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
-def test_a_damaged_bundle_is_not_installed_and_the_old_one_serves(device, tmp_path, damage, message):
+def test_damaged_bundle_is_not_installed(device, tmp_path, damage, message):
     damage(make_bundle(tmp_path / "bad", "bad", 2))
     with pytest.raises(BundleError, match=message):
         slots.install_bundle(tmp_path / "bad", device)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
     assert not (device / "slots" / "b").exists()
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
-def test_a_slot_damaged_after_installing_is_not_activated(device, tmp_path, damage, message):
+def test_slot_damaged_after_installing_is_not_activated(device, tmp_path, damage, message):
     stage_two(device, tmp_path)
     damage(device / "slots" / "b")
     with pytest.raises(BundleError, match=message):
         slots.activate(device)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
 
 
-def test_a_damaged_gallery_is_not_installed(device, tmp_path):
+def test_damaged_gallery_is_not_installed(device, tmp_path):
     store = make_gallery(tmp_path / "bad", 9) / "tyre.sqlite"
     store.write_bytes(store.read_bytes()[:-1])
     with pytest.raises(GalleryError, match=r"tyre\.sqlite: found \d+ bytes, expected"):
         slots.install_gallery(tmp_path / "bad", device)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
 
 
-def test_a_damaged_serving_slot_names_the_previous_and_rollback_uses_it(device, tmp_path):
+def test_damaged_active_slot_can_be_rolled_back(device, tmp_path):
     stage_two(device, tmp_path)
     slots.activate(device)
     damage_flip(device / "slots" / "b")
-    with pytest.raises(BundleError, match=r"bundle two in slot b cannot serve: .*; previous is bundle one in slot a"):
+    with pytest.raises(BundleError, match=r"bundle two in slot b cannot be used: .*returns to bundle one in slot a"):
         slots.read_active(device)
     slots.rollback(device)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
     assert slots.install_bundle(tmp_path / "two", device) == "b"
     assert slots.read_slots(device)[1].problem is None
 
 
-def test_rollback_refuses_a_slot_that_was_filled_anew(device, tmp_path):
+def test_rollback_rejects_a_slot_with_another_bundle(device, tmp_path):
     stage_two(device, tmp_path)
     slots.activate(device)
     slots.install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
     with pytest.raises(BundleError, match="slot a: found bundle new, expected one"):
         slots.rollback(device)
-    assert serving(device) == ("two", 4)
+    assert active_on(device) == ("two", 4)
 
 
-def test_a_damaged_pointer_is_named_and_a_full_choice_repairs_it(device):
+def test_damaged_pointer_is_repaired_by_naming_both(device):
     generation = read_active_pointer(device).gallery
     (device / "current").write_text('{"slot": "../c"}')
-    with pytest.raises(BundleError, match="current: found a damaged pointer"):
+    with pytest.raises(BundleError, match="current: damaged pointer file"):
         slots.read_active(device)
     slots.activate(device, "a", generation)
-    assert serving(device) == ("one", 3)
+    assert active_on(device) == ("one", 3)
 
 
-def test_the_slots_are_described(device, tmp_path):
+def test_read_slots_describes_both(device, tmp_path):
     stage_two(device, tmp_path)
     assert read_staged_pointer(device).bundle_id == "two"
     damage_flip(device / "slots" / "b")
@@ -264,8 +264,8 @@ def test_the_slots_are_described(device, tmp_path):
 
 
 def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) -> set[tuple[str, int]]:
-    """Act on a copy of the device with the power cut at every n-th change; say what the devices served then."""
-    seen, problems = set(), []
+    """Act on a copy of the device, cut the power at every n-th change; return what was active afterwards."""
+    active, problems = set(), []
     for n in count(1):
         copy = tmp_path / f"cut{n}"
         shutil.copytree(device, copy)
@@ -274,18 +274,18 @@ def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) 
                 act(copy)
             except FinesightError as error:
                 problems.append(str(error))
-        seen.add(serving(copy))
+        active.add(active_on(copy))
         act(copy)  # after the power is back
         assert slots.read_slots(copy)[0].problem is None
         if not power.happened:
             assert n > 5
             assert all("power cut" in problem for problem in problems)
-            return seen
+            return active
         shutil.rmtree(copy)
-    return seen
+    return active
 
 
-def test_a_power_cut_while_installing_leaves_the_serving_pair(device, tmp_path):
+def test_power_cut_while_installing_keeps_the_active_pair(device, tmp_path):
     make_bundle(tmp_path / "two", "two", 2)
     make_gallery(tmp_path / "four", 4)
 
@@ -296,18 +296,18 @@ def test_a_power_cut_while_installing_leaves_the_serving_pair(device, tmp_path):
     assert cut_everywhere(device, tmp_path, install) == {("one", 3)}
 
 
-def test_a_power_cut_while_overwriting_a_slot_leaves_the_serving_pair(device, tmp_path):
+def test_power_cut_while_overwriting_a_slot_keeps_the_active_pair(device, tmp_path):
     stage_two(device, tmp_path)
     make_bundle(tmp_path / "new", "new", 3)
     assert cut_everywhere(device, tmp_path, lambda copy: slots.install_bundle(tmp_path / "new", copy)) == {("one", 3)}
 
 
-def test_a_power_cut_while_activating_leaves_the_old_or_the_new_pair(device, tmp_path):
+def test_power_cut_while_activating_leaves_old_or_new_pair(device, tmp_path):
     stage_two(device, tmp_path)
     assert cut_everywhere(device, tmp_path, slots.activate) == {("one", 3), ("two", 4)}
 
 
-def test_a_power_cut_while_rolling_back_leaves_the_old_or_the_new_pair(device, tmp_path):
+def test_power_cut_while_rolling_back_leaves_old_or_new_pair(device, tmp_path):
     stage_two(device, tmp_path)
     slots.activate(device)
 
@@ -318,7 +318,7 @@ def test_a_power_cut_while_rolling_back_leaves_the_old_or_the_new_pair(device, t
     assert cut_everywhere(device, tmp_path, roll_back) == {("two", 4), ("one", 3)}
 
 
-def test_a_cut_tears_what_was_not_flushed(tmp_path):
+def test_power_cut_tears_unflushed_files(tmp_path):
     with PowerCut(2) as power:
         (tmp_path / "file").write_bytes(b"12345678")
         with pytest.raises(OSError, match="power cut"):

@@ -1,3 +1,5 @@
+"""Cameras of a device: switched, restarted and replaced."""
+
 from __future__ import annotations
 
 import threading
@@ -16,33 +18,33 @@ DEADLINE_S = 10.0
 DOOR, ROOF = CameraConfig(source="rtsp://cam/1"), CameraConfig(source="rtsp://cam/2")
 
 
-class Doors:
-    """Opens doors that hold their camera until they are let go, and remembers them."""
+class FakeSources:
+    """Opens endless sources, which close once `may_close` is set, and keeps the configurations of those opened."""
 
     def __init__(self):
         self.opened = []
-        self.hold = threading.Event()
-        self.hold.set()
+        self.may_close = threading.Event()
+        self.may_close.set()
 
     def build(self, latest_frames, name, config, on_state):
         return Camera(name, parse_source(config.source), partial(self._open, config), latest_frames, on_state)
 
     def _open(self, config):
         self.opened.append(config)
-        return _Endless(self.hold)
+        return EndlessSource(self.may_close)
 
 
-class _Endless(FakeSource):
-    def __init__(self, hold):
+class EndlessSource(FakeSource):
+    def __init__(self, may_close):
         super().__init__([])
-        self._hold, self._tick = hold, threading.Event()
+        self._may_close, self._tick = may_close, threading.Event()
 
     def read(self, timeout_s):
         self._tick.wait(0.002)
         return a_picture()
 
     def close(self):
-        self._hold.wait(DEADLINE_S)
+        self._may_close.wait(DEADLINE_S)
 
 
 class Clock:
@@ -58,20 +60,20 @@ def latest_frames():
 
 
 @pytest.fixture
-def doors():
-    return Doors()
+def sources():
+    return FakeSources()
 
 
 @pytest.fixture
-def cameras(latest_frames, doors):
-    cameras = Cameras(partial(doors.build, latest_frames), latest_frames, {"door": DOOR, "roof": ROOF}, Clock())
+def cameras(latest_frames, sources):
+    cameras = Cameras(partial(sources.build, latest_frames), latest_frames, {"door": DOOR, "roof": ROOF}, Clock())
     yield cameras
-    doors.hold.set()
+    sources.may_close.set()
     cameras.close()
 
 
 def turn_until(cameras, latest_frames, condition):
-    """Turn the frame loop until something holds."""
+    """Run the frame loop's calls until a condition holds."""
     for _ in range(2000):
         cameras.open_due()
         latest_frames.take(0.005)
@@ -80,80 +82,80 @@ def turn_until(cameras, latest_frames, condition):
     pytest.fail(f"states {cameras.states()}")
 
 
-def told(cameras, name):
+def statuses_of(cameras, name):
     return [(status.state, status.reason) for status in cameras.status_changes if status.camera == name]
 
 
-def test_a_camera_that_is_switched_off_is_closed_and_the_other_goes_on(cameras, latest_frames, doors):
+def test_switched_off_camera_is_closed_and_the_other_goes_on(cameras, latest_frames, sources):
     turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
     cameras.switch("door", on=False)
     assert cameras.states() == {"door": "disabled", "roof": "online"}
     assert not cameras.is_open("door")
-    assert told(cameras, "door")[-1] == ("disabled", "switched off")
+    assert statuses_of(cameras, "door")[-1] == ("disabled", "switched off")
     turn_until(cameras, latest_frames, lambda: latest_frames.take(0.1).camera == "roof")
     cameras.switch("door", on=True)
     turn_until(cameras, latest_frames, lambda: cameras.states()["door"] == "online")
-    assert [config.source for config in doors.opened].count("rtsp://cam/2") == 1
+    assert [config.source for config in sources.opened].count("rtsp://cam/2") == 1
 
 
-def test_what_is_not_enabled_is_disabled_from_the_start(latest_frames, doors):
+def test_camera_that_is_not_enabled_starts_disabled(latest_frames, sources):
     off = DOOR.model_copy(update={"enabled": False})
-    cameras = Cameras(partial(doors.build, latest_frames), latest_frames, {"door": off}, Clock())
+    cameras = Cameras(partial(sources.build, latest_frames), latest_frames, {"door": off}, Clock())
     cameras.open_due()
     assert cameras.states() == {"door": "disabled"}
-    assert told(cameras, "door") == [("disabled", "not enabled in the configuration")]
-    assert doors.opened == []
+    assert statuses_of(cameras, "door") == [("disabled", "not enabled in the configuration")]
+    assert sources.opened == []
 
 
-def test_a_restarted_camera_opens_when_the_one_before_has_let_go(cameras, latest_frames, doors):
+def test_restarted_camera_opens_when_its_predecessor_has_closed(cameras, latest_frames, sources):
     turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
-    doors.hold.clear()
+    sources.may_close.clear()
     cameras.restart("door")
     cameras.open_due()
     assert cameras.states()["door"] == "reconnecting"
-    assert len(doors.opened) == 2
-    doors.hold.set()
+    assert len(sources.opened) == 2
+    sources.may_close.set()
     turn_until(cameras, latest_frames, lambda: cameras.states()["door"] == "online")
-    assert len(doors.opened) == 3
-    assert ("offline", "stopped") not in told(cameras, "door")  # what the closed one says last is not heard
+    assert len(sources.opened) == 3
+    assert ("offline", "stopped") not in statuses_of(cameras, "door")  # the status of the closed one is ignored
 
 
-def test_a_camera_that_hangs_is_replaced_after_a_while(latest_frames, doors):
+def test_camera_that_hangs_on_close_is_replaced_after_ten_seconds(latest_frames, sources):
     clock = Clock()
-    cameras = Cameras(partial(doors.build, latest_frames), latest_frames, {"door": DOOR}, clock)
+    cameras = Cameras(partial(sources.build, latest_frames), latest_frames, {"door": DOOR}, clock)
     turn_until(cameras, latest_frames, lambda: cameras.states() == {"door": "online"})
-    doors.hold.clear()
+    sources.may_close.clear()
     cameras.restart("door")
     clock.now_s = 9.0
     cameras.open_due()
-    assert len(doors.opened) == 1
+    assert len(sources.opened) == 1
     clock.now_s = 10.0
     turn_until(cameras, latest_frames, lambda: cameras.states() == {"door": "online"})
-    assert len(doors.opened) == 2
-    doors.hold.set()
+    assert len(sources.opened) == 2
+    sources.may_close.set()
     cameras.close()
 
 
-def test_other_cameras_are_taken_over_by_name(cameras, latest_frames, doors):
+def test_replace_adds_removes_and_reopens_by_name(cameras, latest_frames, sources):
     turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
     moved = CameraConfig(source="rtsp://cam/9")
     cameras.replace({"roof": moved, "till": DOOR}, ("roof", "till"))
     assert set(cameras.states()) == {"roof", "till"}
-    assert told(cameras, "roof")[-1] == ("reconnecting", "its configuration changed")
+    assert statuses_of(cameras, "roof")[-1] == ("reconnecting", "its configuration changed")
     turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
-    assert sorted(config.source for config in doors.opened[2:]) == ["rtsp://cam/1", "rtsp://cam/9"]
+    assert sorted(config.source for config in sources.opened[2:]) == ["rtsp://cam/1", "rtsp://cam/9"]
 
 
-def test_an_unchanged_camera_keeps_running_through_a_reload(cameras, latest_frames, doors):
+def test_replace_leaves_unchanged_cameras_alone(cameras, latest_frames, sources):
     turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
     cameras.switch("roof", on=False)
     cameras.replace({"door": DOOR, "roof": ROOF}, ())
     cameras.open_due()
-    assert cameras.states() == {"door": "online", "roof": "disabled"}  # the switch stays where it was put
-    assert len(doors.opened) == 2
+    assert cameras.states() == {"door": "online", "roof": "disabled"}  # the switch keeps its position
+    assert len(sources.opened) == 2
 
 
-def test_drops_are_counted_once_over_restarts(cameras, latest_frames):
+def test_drops_are_counted_once_across_restarts(cameras, latest_frames):
     turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
     first = cameras._running["door"]
     first.dropped["unreadable"] += 3
@@ -166,7 +168,7 @@ def test_drops_are_counted_once_over_restarts(cameras, latest_frames):
     assert cameras.new_drops()["door", "unreadable"] == 0
 
 
-def test_a_camera_whose_clock_is_off_is_named_while_it_is_open(cameras, latest_frames):
+def test_camera_with_a_wrong_clock_is_listed_while_open(cameras, latest_frames):
     turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
     for name, offset_s in (("door", -3.25), ("roof", 0.1)):
         for second in range(9):

@@ -34,7 +34,7 @@ def test_clock_off_and_back_are_each_reported_once():
 
 def test_clock_near_the_bound_is_reported_once():
     clock = ClockOffset()
-    assert len(take(clock, *[1.9, 2.1] * 200)) == 1
+    assert len(messages(clock, *[1.9, 2.1] * 200)) == 1
 
 
 def test_occasional_late_pictures_are_ignored():

@@ -14,7 +14,7 @@ JETSON = PC | {"nvv4l2decoder", "nvvidconv", "nvarguscamerasrc"}
 CAMERA = parse_source("rtsp://u:secret@cam/live")
 
 
-def test_rtsp_of_unknown_codec_is_left_to_decodebin():
+def test_rtsp_of_unknown_codec_uses_decodebin():
     line = describe_pipeline(CAMERA, PC, CaptureOptions())
     assert line == (
         "rtspsrc name=source protocols=tcp latency=100 tcp-timeout=10000000 add-reference-timestamp-meta=true"
@@ -23,13 +23,13 @@ def test_rtsp_of_unknown_codec_is_left_to_decodebin():
     )
 
 
-def test_no_line_holds_an_address_or_password():
+def test_launch_line_holds_no_address_or_password():
     line = describe_pipeline(CAMERA, JETSON, CaptureOptions())
     assert "secret" not in line
     assert "cam" not in line
 
 
-def test_jetson_decodes_and_converts_on_its_own_units():
+def test_jetson_decodes_and_converts_in_hardware():
     line = describe_pipeline(CAMERA, JETSON, CaptureOptions(codec="h265", transport="udp", latency_ms=50))
     assert "protocols=udp latency=50" in line
     assert "rtph265depay ! h265parse ! nvv4l2decoder ! nvvidconv ! video/x-raw,format=RGBA ! videoconvert" in line
@@ -48,27 +48,27 @@ def test_hardware_decoders_come_first(present, decoder):
     assert decoder == choose_decoder("h264", frozenset(present))
 
 
-def test_a_files_sink_waits_and_a_cameras_drops():
+def test_sink_of_a_file_waits_and_sink_of_a_camera_drops():
     assert "drop=false" in describe_pipeline(parse_source("file:///x.mp4"), PC, CaptureOptions())
     assert "drop=true" in describe_pipeline(parse_source("v4l2://0"), PC, CaptureOptions())
 
 
-def test_v4l2_may_give_raw_or_jpeg_of_the_size_asked_for():
+def test_v4l2_accepts_raw_or_jpeg_of_the_requested_size():
     line = describe_pipeline(parse_source("v4l2://0?width=640&height=480&fps=7.5"), PC, CaptureOptions())
-    wanted = "width=640,height=480,framerate=7500/1000"
-    assert f'v4l2src name=source ! "video/x-raw,{wanted};image/jpeg,{wanted}" ! decodebin' in line
+    caps = "width=640,height=480,framerate=7500/1000"
+    assert f'v4l2src name=source ! "video/x-raw,{caps};image/jpeg,{caps}" ! decodebin' in line
 
 
-def test_csi_takes_the_camera_element_of_the_board():
+def test_csi_uses_the_camera_element_of_the_board():
     source = parse_source("csi://0?width=1280&height=720")
     assert describe_pipeline(source, JETSON, CaptureOptions()).startswith(
         'nvarguscamerasrc name=source ! "video/x-raw(memory:NVMM),width=1280,height=720" ! nvvidconv'
     )
     assert describe_pipeline(source, PC | {"libcamerasrc"}, CaptureOptions()).startswith("libcamerasrc name=source")
-    with pytest.raises(CaptureError, match="found none of the elements"):
+    with pytest.raises(CaptureError, match="a CSI camera needs one of the GStreamer elements"):
         describe_pipeline(source, PC, CaptureOptions())
 
 
-def test_a_pipeline_of_ones_own_is_taken_as_it_is():
+def test_custom_pipeline_is_used_unchanged():
     line = "videotestsrc ! videoconvert ! video/x-raw,format=RGB ! appsink name=sink"
     assert line == describe_pipeline(parse_source(f"gst:{line}"), PC, CaptureOptions())

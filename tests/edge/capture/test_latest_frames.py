@@ -1,4 +1,4 @@
-"""The slots between capture threads and the pipeline."""
+"""The handover of frames from capture threads to the pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_only_the_newest_frame_is_kept():
     assert taken(latest_frames) == [("a", 2)]
 
 
-def test_a_fast_camera_does_not_starve_a_slow_one():
+def test_fast_camera_does_not_starve_a_slow_one():
     latest_frames = LatestFrames()
     latest_frames.put_newest(a_frame("fast", 0))
     latest_frames.put_newest(a_frame("slow", 0))
@@ -34,14 +34,14 @@ def test_a_fast_camera_does_not_starve_a_slow_one():
     assert taken(latest_frames) == [("slow", 0), ("fast", 4)]
 
 
-def test_a_newer_frame_does_not_lose_its_cameras_turn():
+def test_newer_frame_keeps_its_cameras_turn():
     latest_frames = LatestFrames()
     for camera, index in (("a", 0), ("b", 0), ("a", 1)):
         latest_frames.put_newest(a_frame(camera, index))
     assert taken(latest_frames) == [("a", 1), ("b", 0)]
 
 
-def test_several_are_taken_at_once_the_longest_waiting_first():
+def test_take_several_serves_the_longest_waiting_first():
     latest_frames = LatestFrames()
     for camera in "abc":
         latest_frames.put_newest(a_frame(camera, 0))
@@ -59,7 +59,7 @@ def test_take_waits_for_a_frame():
     thread.join()
 
 
-def test_a_file_waits_until_its_frame_is_taken():
+def test_put_when_free_waits_until_the_frame_is_taken():
     latest_frames = LatestFrames()
     latest_frames.add("a")
 
@@ -74,12 +74,14 @@ def test_a_file_waits_until_its_frame_is_taken():
     thread.join()
 
 
-def test_stopping_frees_whoever_waits_for_a_slot():
+def test_stopping_ends_put_when_free():
     latest_frames = LatestFrames()
     latest_frames.put_newest(a_frame("a", 0))
     stopping = threading.Event()
     results = []
-    thread = threading.Thread(target=lambda: results.append(latest_frames.put_when_free(a_frame("a", 1), stopping.is_set)))
+    thread = threading.Thread(
+        target=lambda: results.append(latest_frames.put_when_free(a_frame("a", 1), stopping.is_set))
+    )
     thread.start()
     stopping.set()
     latest_frames.wake()
@@ -88,7 +90,7 @@ def test_stopping_frees_whoever_waits_for_a_slot():
     assert taken(latest_frames) == [("a", 0)]
 
 
-def test_what_a_camera_left_is_taken_before_the_end():
+def test_last_frame_of_a_removed_camera_is_taken_before_the_end():
     latest_frames = LatestFrames()
     latest_frames.add("a")
     latest_frames.put_newest(a_frame("a", 3))

@@ -1,4 +1,4 @@
-"""Asking for a camera without opening it."""
+"""Checks whether a camera can be reached."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from edge.capture.reconnect import reachability_check
 from edge.config.camera_url import parse_source
 
 
-def test_an_rtsp_camera_is_there_while_its_port_listens():
+def test_rtsp_camera_is_reachable_while_its_port_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
         is_reachable = reachability_check(parse_source(f"rtsp://root:secret@127.0.0.1:{server.getsockname()[1]}/live"))
         assert is_reachable()
     assert not is_reachable()
 
 
-def test_a_name_that_can_be_no_hosts_is_not_there():
+def test_invalid_host_name_is_unreachable():
     assert not reachability_check(parse_source("rtsp://cam..roof/live"))()
 
 
-def test_a_v4l2_camera_is_there_while_its_device_file_is(tmp_path):
+def test_v4l2_camera_is_reachable_while_its_device_file_exists(tmp_path):
     device = tmp_path / "video7"
     is_reachable = reachability_check(parse_source(f"v4l2://{device}"))
     assert not is_reachable()
@@ -30,7 +30,7 @@ def test_a_v4l2_camera_is_there_while_its_device_file_is(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["file:///x.mp4", "csi://0", "gst:videotestsrc ! appsink name=sink"])
-def test_other_sources_tell_only_by_being_opened(text):
+def test_other_sources_have_no_check(text):
     assert reachability_check(parse_source(text)) is None
 
 
@@ -42,5 +42,5 @@ def test_other_sources_tell_only_by_being_opened(text):
         ("rtsp://u:p@[::1]:8554/x?y=1", ("::1", 8554)),
     ],
 )
-def test_the_address_of_a_camera(text, address):
+def test_address_of_an_rtsp_camera(text, address):
     assert parse_source(text).address == address

@@ -33,28 +33,29 @@ def record(folder: Path, packets: list[Packet], *, max_bytes: int = 8 * 65536) -
     return counters
 
 
-def test_records_come_back_as_they_were_written():
+def test_records_survive_a_round_trip():
     records = [Stream("door", CAPS), packet(1, key=True), Recognised(100, 3, 17, 1.5, "rtcp"), StreamLost(), packet(2)]
     assert list(read_records(io.BytesIO(b"".join(map(encode_record, records))), "x")) == records
 
 
-def test_a_line_feed_in_a_picture_is_data():
+def test_line_feed_in_a_packet_is_data():
     tricky = Packet(0, 0, True, b'\n{"kind": "lost"}\n')
-    assert list(read_records(io.BytesIO(encode_record(tricky) + encode_record(StreamLost())), "x")) == [tricky, StreamLost()]
+    data = encode_record(tricky) + encode_record(StreamLost())
+    assert list(read_records(io.BytesIO(data), "x")) == [tricky, StreamLost()]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
-def test_what_a_power_cut_left_of_the_last_record_is_not_read(cut: int):
+def test_last_record_truncated_by_a_power_cut_is_ignored(cut: int):
     data = encode_record(Stream("door", CAPS)) + encode_record(packet(1, key=True))
     assert list(read_records(io.BytesIO(data[:-cut]), "x")) == [Stream("door", CAPS)]
 
 
-def test_a_file_that_is_no_segment_is_named():
-    with pytest.raises(CaptureError, match=r"x\.ring: found b'hello"):
+def test_error_names_a_file_that_is_no_segment():
+    with pytest.raises(CaptureError, match=r"x\.ring: b'hello"):
         list(read_records(io.BytesIO(b"hello\n"), "x.ring"))
 
 
-def test_every_segment_begins_with_its_stream_and_a_key_picture(tmp_path: Path):
+def test_every_segment_starts_with_a_stream_and_a_key_packet(tmp_path: Path):
     record(tmp_path, [packet(i, key=i % 5 == 0, size=20_000) for i in range(20)])
     files = segments(tmp_path)
     assert len(files) > 1
@@ -64,7 +65,7 @@ def test_every_segment_begins_with_its_stream_and_a_key_picture(tmp_path: Path):
         assert second.key
 
 
-def test_a_ring_stays_within_its_bytes_and_keeps_the_newest(tmp_path: Path):
+def test_ring_stays_within_max_bytes_and_keeps_the_newest(tmp_path: Path):
     record(tmp_path, [packet(i, key=True, size=30_000) for i in range(100)])
     files = segments(tmp_path)
     assert len(files) == 8
@@ -72,7 +73,7 @@ def test_a_ring_stays_within_its_bytes_and_keeps_the_newest(tmp_path: Path):
     assert read(files[-1])[-1] == packet(99, key=True, size=30_000)
 
 
-def test_after_a_reconnect_the_stream_is_told_again(tmp_path: Path):
+def test_reconnect_writes_the_stream_record_again(tmp_path: Path):
     recorder = Recorder(tmp_path, "door", 2**20, Counters())
     recorder.start()
     for _ in range(2):
@@ -82,7 +83,7 @@ def test_after_a_reconnect_the_stream_is_told_again(tmp_path: Path):
     assert [type(one).__name__ for one in read(segments(tmp_path)[0])] == ["Stream", "Packet"] * 2
 
 
-def test_what_was_recognised_is_noted_with_its_times(tmp_path: Path):
+def test_recognised_pictures_are_recorded_with_their_times(tmp_path: Path):
     recorder = Recorder(tmp_path, "door", 2**20, Counters())
     recorder.start()
     recorder.put(CAPS, packet(0, key=True))
@@ -92,9 +93,9 @@ def test_what_was_recognised_is_noted_with_its_times(tmp_path: Path):
     assert read(segments(tmp_path)[0])[2:] == [Recognised(250_000_000, 7, 1234, 99.5, "arrival"), StreamLost()]
 
 
-def test_without_room_pictures_are_dropped_up_to_the_next_key_and_counted(tmp_path: Path):
+def test_full_queue_drops_packets_up_to_the_next_key_and_counts(tmp_path: Path):
     counters = Counters()
-    recorder = Recorder(tmp_path, "door", 2**20, counters)  # the writer does not run yet
+    recorder = Recorder(tmp_path, "door", 2**20, counters)  # the writer is not started yet
     for number in range(300):
         recorder.put(CAPS, packet(number, key=number == 0))
     assert counters.total("records_dropped", camera="door") == 300 + 1 - 256
@@ -104,14 +105,14 @@ def test_without_room_pictures_are_dropped_up_to_the_next_key_and_counted(tmp_pa
     assert [one.arrived_ns for one in recorded] == list(range(255))
 
 
-def test_a_disk_that_fails_ends_the_recording_and_is_counted(tmp_path: Path):
+def test_failing_disk_stops_the_recording_and_is_counted(tmp_path: Path):
     (tmp_path / "file").touch()
     counters = record(tmp_path / "file", [packet(0, key=True), packet(1)])
     assert counters.total("recordings_failed", camera="door") == 1
     assert counters.total("records_dropped", camera="door") == 2
 
 
-def test_of_earlier_runs_the_last_is_kept(tmp_path: Path):
+def test_only_the_last_earlier_run_is_kept(tmp_path: Path):
     for day in (1, 2, 3):
         begin_run(tmp_path, datetime(2026, 1, day, tzinfo=timezone.utc)).mkdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["20260102T000000Z", "20260103T000000Z"]

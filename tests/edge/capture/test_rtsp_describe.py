@@ -1,4 +1,4 @@
-"""What an RTSP server answers when it is asked for a stream."""
+"""DESCRIBE requests to RTSP servers, with and without credentials."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NOT_FOUND = "RTSP/1.0 404 Not Found\r\nCSeq: 2\r\n\r\n"
 
 
 class FakeCamera:
-    """Listens on loopback, gives each request of one connection the next of its answers, and keeps the requests."""
+    """Listens on loopback, answers the requests of one connection from a script, and keeps the requests."""
 
     def __init__(self, *answers):
-        self.asked = []
+        self.requests = []
         self._answers = answers
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"127.0.0.1:{self._listener.getsockname()[1]}/live"
@@ -36,41 +36,41 @@ class FakeCamera:
         connection, _ = self._listener.accept()
         with connection:
             for answer in self._answers:
-                self.asked.append(connection.recv(4096).decode())
+                self.requests.append(connection.recv(4096).decode())
                 connection.sendall(answer.encode())
 
 
-def test_credentials_that_are_taken_let_the_real_reason_be_seen():
-    """A 401 would be the wrong lead for a path that is wrong."""
+def test_accepted_credentials_reveal_the_real_answer():
+    """A 401 would mislead the user when the path is wrong."""
     with FakeCamera(REFUSAL.format(challenge='WWW-Authenticate: Basic realm="cam"'), NOT_FOUND) as camera:
         answer = describe(parse_source(f"rtsp://admin:se%20cret@{camera.url}"), 2.0)
     assert answer == "RTSP/1.0 404 Not Found"
-    assert "Authorization" not in camera.asked[0]
-    assert "Authorization: Basic YWRtaW46c2UgY3JldA==" in camera.asked[1]
+    assert "Authorization" not in camera.requests[0]
+    assert "Authorization: Basic YWRtaW46c2UgY3JldA==" in camera.requests[1]
 
 
-def test_who_gives_no_credentials_is_told_that_they_are_asked_for():
+def test_without_credentials_the_answer_is_401():
     with FakeCamera(REFUSAL.format(challenge='WWW-Authenticate: Basic realm="cam"')) as camera:
         assert describe(parse_source(f"rtsp://{camera.url}"), 2.0) == "RTSP/1.0 401 Unauthorized"
-        assert len(camera.asked) == 1
+        assert len(camera.requests) == 1
 
 
-def test_digest_is_answered_where_basic_would_do():
+def test_digest_is_preferred_to_basic():
     both = 'WWW-Authenticate: Basic realm="cam"\r\nWWW-Authenticate: Digest realm="cam", nonce="b5"'
     with FakeCamera(REFUSAL.format(challenge=both), NOT_FOUND) as camera:
         describe(parse_source(f"rtsp://admin:secret@{camera.url}"), 2.0)
-    assert "Authorization: Digest" in camera.asked[1]
-    assert "secret" not in camera.asked[1]
+    assert "Authorization: Digest" in camera.requests[1]
+    assert "secret" not in camera.requests[1]
 
 
-def test_a_digest_is_what_the_standard_says():
+def test_digest_response_follows_the_rfc():
     """The example of RFC 2617 3.5, answered without qop."""
     source = parse_source("rtsp://Mufasa:Circle%20Of%20Life@cam/dir/index.html")
-    said = authorization(source, "GET", 'Digest realm="testrealm@host.com", nonce=dcd98b7102dd2f0e8b11d0f600bfb0c093')
+    header = authorization(source, "GET", 'Digest realm="testrealm@host.com", nonce=dcd98b7102dd2f0e8b11d0f600bfb0c093')
     # ha1 of the RFC: 939e7578ed9e3c518a452acee763bce9; ha2 = md5(GET:rtsp://cam/dir/index.html)
-    assert 'response="0d9b6d25b441b4cb02f32fe841d94dee"' in said
+    assert 'response="0d9b6d25b441b4cb02f32fe841d94dee"' in header
 
 
-def test_a_server_that_says_nothing_is_an_error_in_time():
+def test_silent_server_is_a_timeout():
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match="timed out"):
         describe(parse_source(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live"), 0.05)

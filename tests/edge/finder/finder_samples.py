@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge.finder.finder import Finder
-from edge.finder.query import mask_of
+from edge.finder.query import object_mask
 from edge.finder_shape import FinderShape
 from edge.manifest import FinderModel
 from edge.telemetry.timing import Timings
@@ -42,4 +42,4 @@ def scene_with(*squares, size=SIZE):
 
 def query_for(finder: Finder, colour):
     picture = np.full((20, 20, 3), colour, np.uint8)
-    return finder.make_query(picture, mask_of(picture, (0, 0, 20, 20)), Timings())
+    return finder.make_query(picture, object_mask(picture, (0, 0, 20, 20)), Timings())

@@ -7,15 +7,15 @@ import pytest
 
 from edge.finder.correlate import (
     Kernel,
+    build_query,
     correlate,
-    grow_matrix,
     heat_maps,
     map_size,
     paint,
     pool_matrix,
-    query_of,
-    query_places,
+    query_positions,
     scene_grids,
+    upsample_matrix,
 )
 from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
@@ -89,21 +89,21 @@ def test_matrices_keep_the_mean_and_a_ramp():
     assert np.allclose(pool_matrix(24, 7).sum(axis=1), 1)
     assert np.allclose(pool_matrix(6, 3) @ np.arange(6), [0.5, 2.5, 4.5])
     assert np.allclose(pool_matrix(5, 2) @ np.ones(5), 1)
-    assert np.allclose((grow_matrix(4, 8) @ np.arange(4))[1:-1], np.arange(0.25, 3, 0.5))
+    assert np.allclose((upsample_matrix(4, 8) @ np.arange(4))[1:-1], np.arange(0.25, 3, 0.5))
 
 
 def test_queries_lie_apart_on_one_canvas_and_too_many_are_refused():
-    places = query_places(FinderShape(), Preprocess(width=320, height=192))
+    places = query_positions(FinderShape(), Preprocess(width=320, height=192))
     assert places == [(0, 0), (48, 0), (112, 0), (208, 0)]
-    assert query_places(SHAPE, SPEC) == [(0, 0), (48, 0)]
+    assert query_positions(SHAPE, SPEC) == [(0, 0), (48, 0)]
     with pytest.raises(ValueError, match=r"found \[96, 96\], expected sizes that fit on 160x96 together"):
-        query_places(FinderShape(query_px=[96, 96]), SPEC)
+        query_positions(FinderShape(query_px=[96, 96]), SPEC)
 
 
 def test_every_pair_of_neighbouring_scales_makes_a_map_on_one_grid():
     rng = np.random.default_rng(3)
     representation = rng.normal(size=(4, 12, 20)).astype(np.float32)
-    query = query_of(representation, np.ones((12, 20), np.float32), SHAPE, SPEC)
+    query = build_query(representation, np.ones((12, 20), np.float32), SHAPE, SPEC)
     maps = heat_maps(representation, query, SHAPE, SPEC)
     assert scene_grids(SHAPE, SPEC) == [(9, 15), (6, 10)]
     assert maps.shape == (SHAPE.maps, *map_size(SHAPE, SPEC)) == (4 + 2 + 2, 24, 40)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.finder.heat_map import FoundBox, colour_heat_map, highlight, resize_to_source, connected_parts
+from edge.finder.heat_map import FoundBox, colour_heat_map, connected_parts, highlight, resize_to_source
 from edge.inference.postprocess import iou_matrix
 from edge.inference.preprocess import placement_of
 from tests.fakes_engine import SPEC

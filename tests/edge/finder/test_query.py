@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.errors import PictureError
-from edge.finder.query import lay_out_query, mask_of
+from edge.finder.query import lay_out_query, object_mask
 from tests.edge.finder.finder_samples import RED, SHAPE, scene_with
 from tests.fakes_engine import SPEC
 
@@ -15,21 +15,21 @@ def test_an_object_on_plain_ground_is_masked_with_its_holes():
     picture = np.full((40, 40, 3), 255, np.uint8)
     picture[10:30, 12:28] = RED
     picture[16:20, 16:20] = 255
-    mask = mask_of(picture)
+    mask = object_mask(picture)
     assert mask.sum() == 20 * 16
     assert mask[17, 17] == 1
     assert mask[5, 5] == 0
 
 
 def test_a_picture_without_a_plain_ground_is_the_object():
-    assert mask_of(np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)).all()
+    assert object_mask(np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)).all()
 
 
 def test_a_box_is_the_object_as_far_as_it_is_in_the_picture():
     picture = scene_with()
-    assert mask_of(picture, (50, 60, 90, 70)).sum() == 14 * 4
+    assert object_mask(picture, (50, 60, 90, 70)).sum() == 14 * 4
     with pytest.raises(PictureError, match="expected one in a picture of 64x64"):
-        mask_of(picture, (70, 0, 90, 10))
+        object_mask(picture, (70, 0, 90, 10))
 
 
 def test_all_sizes_are_laid_out_centred_and_the_ground_is_painted_over():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.finder.correlate import Kernel, likeness
+from edge.finder.correlate import Kernel, similarity
 from edge.finder.heat_map import FoundBox
-from edge.finder.verify import MOST, verify_parts
+from edge.finder.verify import MAX_PARTS, verify_parts
 from tests.edge.finder.finder_samples import BLUE, RED, SHAPE, cell_colours, colour_finder, query_for, scene_with
 from tests.fakes_engine import SPEC
 
@@ -69,7 +69,7 @@ def test_nothing_is_run_for_no_part_and_no_more_than_the_most_are_looked_at():
     assert looked(scene_with(), [], trunk=trunk) == []
     assert trunk.runs == 0
     boxes = [(x, y, x + 8, y + 8) for y in range(0, 40, 8) for x in range(0, 40, 8)]
-    assert len(looked(scene_with((RED, 0, 0, 64)), boxes)) == MOST < len(boxes)
+    assert len(looked(scene_with((RED, 0, 0, 64)), boxes)) == MAX_PARTS < len(boxes)
 
 
 def test_a_sliver_at_the_edge_of_the_picture_can_be_looked_at():
@@ -81,6 +81,6 @@ def test_cells_that_only_one_of_two_has_something_of_do_not_count():
     values = np.array([[[1.0, 0.5]], [[0.0, 5.0]]], np.float32)
     other = np.array([[[1.0, -9.0]], [[0.0, 3.0]]], np.float32)
     one = Kernel(values, np.array([[1.0, 0.0]], np.float32))
-    assert likeness(one, Kernel(other, np.ones((1, 2), np.float32))) == pytest.approx(1.0, abs=1e-4)
-    assert likeness(one, Kernel(-other, np.ones((1, 2), np.float32))) == pytest.approx(-1.0, abs=1e-4)
-    assert likeness(one, Kernel(other, np.array([[0.0, 1.0]], np.float32))) == 0.0
+    assert similarity(one, Kernel(other, np.ones((1, 2), np.float32))) == pytest.approx(1.0, abs=1e-4)
+    assert similarity(one, Kernel(-other, np.ones((1, 2), np.float32))) == pytest.approx(-1.0, abs=1e-4)
+    assert similarity(one, Kernel(other, np.array([[0.0, 1.0]], np.float32))) == 0.0

@@ -1,7 +1,7 @@
-"""Kills an outbox's process by SIGKILL again and again, and tells what was lost: `outbox_kills.py FILE ROUNDS SEED`.
+"""Kills a process with an outbox again and again, and reports lost events: `outbox_kills.py FILE ROUNDS SEED`.
 
-Each round forks a device that puts, stores, delivers and acknowledges events, and dies at a random moment. What it
-reported (`stored` once flush said so, `delivered` before the acknowledgement) went through a pipe, which outlives it.
+Each round forks a device that puts, stores, delivers and acknowledges events, and kills it at a random moment. The
+device reports through a pipe, which survives it: `stored` after a flush, `delivered` before the acknowledgement.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 from edge.messaging.outbox import Outbox
 from edge.telemetry.metrics import Counters
 
-_LIFE_S = 0.03  # from the first report on, at most
+_LIFE_S = 0.03  # longest life after the first report
 _DEADLINE_S = 20.0
 
 
 def device(path: Path, pipe: int, round_number: int, rng: random.Random) -> None:
-    """Live until killed."""
+    """Put and deliver events until killed."""
     outbox = Outbox(path, Counters(), commit_interval_s=0.0)
     os.write(pipe, b"open\n")
     number = 0
@@ -39,15 +39,15 @@ def device(path: Path, pipe: int, round_number: int, rng: random.Random) -> None
         outbox.acknowledge(arrived)
 
 
-def live_and_die(path: Path, round_number: int, rng: random.Random) -> list[list[str]]:
-    """One life; the words of its reports."""
+def run_and_kill(path: Path, round_number: int, rng: random.Random) -> list[list[str]]:
+    """Run one device until it is killed; return the words of its reports."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
         device(path, theirs, round_number, random.Random(round_number))
     os.close(theirs)
-    if rng.random() < 0.9:  # else it may die while it opens and repairs the file
+    if rng.random() < 0.9:  # otherwise it may die while opening and repairing the file
         select.select([ours], [], [], _DEADLINE_S)
     time.sleep(rng.uniform(0.0, _LIFE_S))
     os.kill(child, signal.SIGKILL)
@@ -63,7 +63,7 @@ def main(path: Path, rounds: int, seed: int) -> None:
     delivered: set[str] = set()
     lost, doubled, died_early, died_midway = set(), 0, 0, 0
     for round_number in range(rounds):
-        reports = live_and_die(path, round_number, rng)
+        reports = run_and_kill(path, round_number, rng)
         died_early += not reports
         died_midway += bool(reports) and reports[-1][0] != "delivered"
         for kind, *event_ids in reports:

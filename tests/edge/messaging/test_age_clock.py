@@ -1,4 +1,4 @@
-"""The clock that ages are measured by."""
+"""The clock for message ages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ YEAR_S = 365 * 86_400.0
 
 
 class World:
-    """A wall clock that can be set, and time that passes."""
+    """A settable wall clock and elapsed time."""
 
     def __init__(self, unix_s=NOW):
         self.elapsed_s = 50.0
@@ -23,27 +23,27 @@ class World:
         self.unix_s += seconds
 
 
-def test_it_is_the_wall_clock_while_nobody_sets_that():
+def test_equals_the_wall_clock_while_nobody_sets_it():
     world = World()
     world.pass_s(7.0)
     assert world.clock() == pytest.approx(NOW + 7.0)
 
 
-def test_what_was_stamped_before_a_year_was_added_is_as_old_as_it_is():
+def test_forward_jump_does_not_age_a_message():
     world = World()
     world.unix_s += YEAR_S
     world.pass_s(60.0)
     assert world.clock() - NOW == pytest.approx(60.0)
 
 
-def test_what_was_stamped_before_a_year_was_taken_off_is_never_older_than_it_is():
+def test_backward_jump_does_not_age_a_message():
     world = World()
     world.unix_s -= YEAR_S
     world.pass_s(60.0)
     assert world.clock() == pytest.approx(NOW - YEAR_S + 60.0)
 
 
-def test_a_clock_that_is_set_at_last_counts_from_then_on():
+def test_counts_from_when_the_clock_is_first_set():
     world = World(unix_s=3.0)
     assert world.clock() == 3.0
     world.unix_s = NOW

@@ -13,42 +13,42 @@ from tests.edge.messaging.test_payload import check
 CAMERAS = {"door": object(), "till": object()}
 
 
-def complaint_of(verb, payload):
+def error_of(verb, payload):
     with pytest.raises(CommandError) as caught:
         read_command(verb, payload, CAMERAS)
     return str(caught.value)
 
 
-def test_commands_of_the_device_need_no_payload():
+def test_device_command_needs_no_payload():
     assert read_command("health", b"", CAMERAS) == Command("health")
     assert read_command("reload", b' {"id": 1, "unheard of": 2}', CAMERAS) == Command("reload")
 
 
-def test_commands_of_a_camera_name_it():
+def test_camera_command_names_the_camera():
     assert read_command("camera/disable", b'{"camera": "door"}', CAMERAS) == Command("camera/disable", "door")
     assert read_command("restart_camera", b'{"camera": "till"}', CAMERAS) == Command("restart_camera", "till")
 
 
 @pytest.mark.parametrize(
-    ("verb", "payload", "complaint"),
+    ("verb", "payload", "error"),
     [
-        ("reboot", b"{}", "found verb 'reboot', expected one of health, reload, camera/enable"),
-        ("health", b"now!", "found no JSON, expected an object"),
-        ("health", b"\xff\xfe", "found no JSON, expected an object"),
-        ("health", b"[" * 4000, "found no JSON, expected an object"),
-        ("health", b"[1]", "found list, expected an object"),
-        ("health", b"{" + b" " * 5000 + b"}", "found 5002 bytes, expected at most 4096"),
-        ("camera/enable", b"{}", "found camera None, expected one of door, till"),
-        ("camera/enable", b'{"camera": ["door"]}', "found camera ['door'], expected one of door, till"),
-        ("restart_camera", b'{"camera": "roof"}', "found camera 'roof', expected one of door, till"),
+        ("reboot", b"{}", "unknown verb 'reboot'; use one of health, reload, camera/enable"),
+        ("health", b"now!", "the payload is not JSON; send an object"),
+        ("health", b"\xff\xfe", "the payload is not JSON; send an object"),
+        ("health", b"[" * 4000, "the payload is not JSON; send an object"),
+        ("health", b"[1]", "the payload is not a JSON object; send one such as"),
+        ("health", b"{" + b" " * 5000 + b"}", "the payload has 5002 bytes; send at most 4096"),
+        ("camera/enable", b"{}", "unknown camera None; use one of door, till"),
+        ("camera/enable", b'{"camera": ["door"]}', "unknown camera ['door']; use one of door, till"),
+        ("restart_camera", b'{"camera": "roof"}', "unknown camera 'roof'; use one of door, till"),
     ],
 )
-def test_what_cannot_be_understood_is_told_in_one_sentence(verb, payload, complaint):
-    assert complaint_of(verb, payload).startswith(complaint)
+def test_invalid_command_is_one_clear_error(verb, payload, error):
+    assert error_of(verb, payload).startswith(error)
 
 
 @given(st.text(max_size=30), st.binary(max_size=200) | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
-def test_whatever_is_sent_gets_a_reply_that_reads_as_its_schema_says(verb, payload):
+def test_every_command_gets_a_reply_that_fits_the_schema(verb, payload):
     payload = payload.encode() if isinstance(payload, str) else payload
     try:
         outcome = {"verb": read_command(verb, payload, CAMERAS).verb}
@@ -57,7 +57,7 @@ def test_whatever_is_sent_gets_a_reply_that_reads_as_its_schema_says(verb, paylo
     check("reply", reply_payload(verb, correlation_id(payload), outcome))
 
 
-def test_a_reply_repeats_the_senders_id():
+def test_reply_repeats_the_id_of_the_sender():
     assert correlation_id(b'{"id": 17}') == "17"
     assert correlation_id(b'{"id": "' + b"x" * 500 + b'"}') == "x" * 128
     assert correlation_id(b'{"id": {}}') is None
@@ -70,10 +70,10 @@ def test_a_reply_repeats_the_senders_id():
     assert (refused["ok"], refused["error"]) == (False, "found x, expected y")
 
 
-def test_a_switch_knows_on_and_off_and_nothing_else():
+def test_switch_accepts_only_on_and_off():
     assert read_switch("door", b"ON", CAMERAS) == Command("camera/enable", "door")
     assert read_switch("door", b"OFF", CAMERAS) == Command("camera/disable", "door")
     with pytest.raises(CommandError, match="found 'off', expected ON or OFF"):
         read_switch("door", b"off", CAMERAS)
-    with pytest.raises(CommandError, match="found camera 'roof', expected one of door, till"):
+    with pytest.raises(CommandError, match="unknown camera 'roof'; use one of door, till"):
         read_switch("roof", b"ON", CAMERAS)

@@ -18,7 +18,7 @@ def message(topic, payload=b"{}", *, retained=False):
     return ReceivedMessage(topic, payload, retained, 0)
 
 
-def test_it_asks_for_commands_and_switches_and_never_for_what_the_device_says(command_queue):
+def test_topics_are_commands_and_switches_only(command_queue):
     assert command_queue.topics(commands=True) == (
         "fs/shop/till/cmd/+",
         "fs/shop/till/cmd/camera/+",
@@ -28,7 +28,7 @@ def test_it_asks_for_commands_and_switches_and_never_for_what_the_device_says(co
     assert command_queue.topics(commands=False) == ("homeassistant/status",)
 
 
-def test_commands_and_switches_are_told_apart(command_queue):
+def test_commands_and_switches_are_distinguished(command_queue):
     command_queue.on_message(message("fs/shop/till/cmd/health", b'{"id": "7"}'))
     command_queue.on_message(message("fs/shop/till/cmd/camera/enable", b'{"camera": "door"}'))
     command_queue.on_message(message("fs/shop/till/door/enabled/set", b"OFF"))
@@ -39,27 +39,27 @@ def test_commands_and_switches_are_told_apart(command_queue):
     assert command_queue.take_commands() == []
 
 
-def test_a_retained_command_is_ignored_and_counted(command_queue, counters):
+def test_retained_command_is_ignored_and_counted(command_queue, counters):
     command_queue.on_message(message("fs/shop/till/cmd/reload", retained=True))
     command_queue.on_message(message("fs/shop/till/door/enabled/set", b"OFF", retained=True))
     assert command_queue.take_commands() == []
     assert counters.total("commands_ignored", reason="retained") == 2
 
 
-def test_our_own_replies_are_not_commands(command_queue, counters):
+def test_own_replies_are_not_commands(command_queue, counters):
     command_queue.on_message(message("fs/shop/till/cmd/reply"))
     assert command_queue.take_commands() == []
     assert counters.items() == []
 
 
-def test_a_flood_is_bounded_and_counted(command_queue, counters):
+def test_flood_of_commands_is_bounded_and_counted(command_queue, counters):
     for _ in range(100):
         command_queue.on_message(message("fs/shop/till/cmd/health"))
     assert len(command_queue.take_commands()) == 32
     assert counters.total("commands_ignored", reason="too_many") == 68
 
 
-def test_home_assistant_is_heard_when_it_comes_not_when_it_goes(command_queue):
+def test_only_the_online_message_of_home_assistant_is_taken(command_queue):
     command_queue.on_message(message("homeassistant/status", b"offline"))
     command_queue.on_message(message("homeassistant/status", b"online", retained=True))
     assert [received.kind for received in command_queue.take_commands()] == ["home_assistant"]

@@ -9,7 +9,7 @@ from tests.edge.messaging.test_payload import EVENT, KNOWN, check
 UNKNOWN = Decision(KNOWN.category, None, "unknown_item")
 
 
-def test_an_object_keeps_its_id_and_start_from_new_to_end():
+def test_object_keeps_its_id_and_start_from_new_to_end():
     mirror = FrigateMirror()
     new = check("frigate_event", mirror.payload(replace(EVENT, decision=UNKNOWN)))
     update = check("frigate_event", mirror.payload(replace(EVENT, type="update", event_id="2", captured_at=1700000001)))
@@ -20,7 +20,7 @@ def test_an_object_keeps_its_id_and_start_from_new_to_end():
     assert [message["after"]["end_time"] for message in (new, update, end)] == [None, None, 1700000002]
 
 
-def test_before_is_what_was_said_last():
+def test_before_is_the_previous_message():
     mirror = FrigateMirror()
     new = check("frigate_event", mirror.payload(replace(EVENT, decision=UNKNOWN)))
     update = check("frigate_event", mirror.payload(replace(EVENT, type="update")))
@@ -29,7 +29,7 @@ def test_before_is_what_was_said_last():
     assert (update["after"]["label"], update["after"]["sub_label"]) == ("bottle", ["Red 0.5 l", 0.97])
 
 
-def test_another_object_has_another_id_and_one_that_ended_is_forgotten():
+def test_each_object_has_its_own_id_until_it_ends():
     mirror = FrigateMirror()
     first = check("frigate_event", mirror.payload(replace(EVENT, event_id="aaaaaa")))
     other = check("frigate_event", mirror.payload(replace(EVENT, event_id="bbbbbb", track_id=8)))
@@ -38,7 +38,7 @@ def test_another_object_has_another_id_and_one_that_ended_is_forgotten():
     assert len({message["after"]["id"] for message in (first, other, again)}) == 3
 
 
-def test_it_is_short_and_json_whatever_an_event_holds():
+def test_payload_is_short_valid_json_for_any_event():
     worst = "\x01😀" * 5000
     category = replace(KNOWN.category, name=worst, score=float("nan"))
     match = replace(KNOWN.match, label=worst + "\ud800", probability=float("inf"))

@@ -30,7 +30,7 @@ def ids(outbox, limit=1000, after=0):
     return [message.event_id for message in outbox.pending(limit, after)]
 
 
-def test_messages_come_out_in_the_order_they_went_in(path):
+def test_messages_keep_their_order(path):
     with Outbox(path, Counters()) as outbox:
         put(outbox, "a", "b", "c")
         assert outbox.flush()
@@ -42,7 +42,7 @@ def test_messages_come_out_in_the_order_they_went_in(path):
         assert (message.topic, message.payload, message.priority) == ("t/events", b"x" * 100, 1)
 
 
-def test_messages_outlive_the_process(path):
+def test_messages_survive_a_restart(path):
     with Outbox(path, Counters()) as outbox:
         put(outbox, "a", "b")
         last = outbox.last_sequence
@@ -52,7 +52,7 @@ def test_messages_outlive_the_process(path):
         assert outbox.last_sequence == last + 1
 
 
-def test_what_is_acknowledged_is_gone_for_good(path):
+def test_acknowledged_messages_are_deleted(path):
     with Outbox(path, Counters()) as outbox:
         put(outbox, "a", "b")
         outbox.flush()
@@ -66,7 +66,7 @@ def test_what_is_acknowledged_is_gone_for_good(path):
         assert ids(outbox) == ["b"]
 
 
-def test_a_message_acknowledged_before_its_commit_never_touches_the_disk(path):
+def test_message_acknowledged_before_its_commit_is_never_written(path):
     counters = Counters()
     with Outbox(path, counters, commit_interval_s=30.0) as outbox:
         put(outbox, "a")
@@ -75,7 +75,7 @@ def test_a_message_acknowledged_before_its_commit_never_touches_the_disk(path):
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_an_id_waits_only_once(path, stored):
+def test_duplicate_id_is_ignored(path, stored):
     counters = Counters()
     with Outbox(path, counters) as outbox:
         put(outbox, "a", payload=b"first")
@@ -87,7 +87,7 @@ def test_an_id_waits_only_once(path, stored):
     assert counters.total("outbox_duplicates") == 1
 
 
-def test_updates_go_first_and_then_the_oldest_when_the_disk_is_full_to_its_bound(path):
+def test_full_file_drops_updates_first_then_the_oldest(path):
     counters = Counters()
     with Outbox(path, counters, max_bytes=1200) as outbox:
         put(outbox, "new1")
@@ -103,7 +103,7 @@ def test_updates_go_first_and_then_the_oldest_when_the_disk_is_full_to_its_bound
     assert counters.total("outbox_dropped", reason="bytes", priority="1") == 1
 
 
-def test_memory_is_bounded_too(path):
+def test_memory_is_bounded(path):
     counters = Counters()
     with Outbox(path, counters, max_memory_bytes=1000, commit_interval_s=30.0) as outbox:
         put(outbox, "u", priority=0)
@@ -112,10 +112,10 @@ def test_memory_is_bounded_too(path):
     assert counters.total("outbox_dropped", reason="memory") == 6
 
 
-def test_what_the_disk_gets_is_not_counted_as_dropped(path):
+def test_stored_messages_are_not_counted_as_dropped(path):
     counters = Counters()
     with Outbox(path, counters, max_memory_bytes=1000) as outbox:
-        with outbox._file._lock:  # a disk that takes its time
+        with outbox._file._lock:  # a slow disk
             put(outbox, "u", priority=0)
             while outbox._writing_up_to == 0:
                 pass
@@ -137,8 +137,8 @@ def test_old_messages_are_dropped_and_counted(path):
     assert counters.total("outbox_dropped", reason="age") == 1
 
 
-def test_a_clock_that_was_not_set_ages_nothing(path):
-    """A device without a battery clock boots in 1970, and jumps fifty years when the network comes."""
+def test_unset_clock_ages_no_message(path):
+    """A device without a battery clock boots in 1970 and jumps fifty years once the network is up."""
     clock = [3.0]
     with Outbox(path, Counters(), max_age_s=60.0, now=lambda: clock[0]) as outbox:
         put(outbox, "booting")
@@ -150,7 +150,7 @@ def test_a_clock_that_was_not_set_ages_nothing(path):
 
 
 @pytest.mark.parametrize("damage", ["garbage", "middle", "version"])
-def test_a_damaged_file_is_moved_aside_named_and_counted(path, damage, caplog):
+def test_damaged_file_is_moved_aside_logged_and_counted(path, damage, caplog):
     with Outbox(path, Counters()) as outbox:
         put(outbox, *(f"e{n}" for n in range(200)))
     if damage == "garbage":
@@ -173,20 +173,21 @@ def test_a_damaged_file_is_moved_aside_named_and_counted(path, damage, caplog):
     assert "outbox.sqlite.damaged" in caplog.text
 
 
-def test_a_second_process_is_kept_out(path):
-    with Outbox(path, Counters()), pytest.raises(OutboxError, match="found it open in another process"):
+def test_second_process_is_locked_out(path):
+    with Outbox(path, Counters()), pytest.raises(OutboxError, match="open in another process"):
         Outbox(path, Counters())
 
 
-def test_a_folder_that_cannot_be_is_one_clear_error(tmp_path):
+def test_impossible_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutboxError, match="cannot be made"):
+    with pytest.raises(OutboxError, match="cannot create"):
         Outbox(tmp_path / "file" / "outbox.sqlite", Counters())
 
 
 def test_committed_messages_survive_a_kill(path):
     program = (
-        "import sys, time, pathlib; from edge.messaging.outbox import Outbox; from edge.telemetry.metrics import Counters\n"
+        "import sys, time, pathlib\n"
+        "from edge.messaging.outbox import Outbox; from edge.telemetry.metrics import Counters\n"
         "outbox = Outbox(pathlib.Path(sys.argv[1]), Counters())\n"
         "for n in range(500): outbox.put('t/events', b'x' * 700, 1, f'e{n}')\n"
         "outbox.flush(); print('committed', flush=True); time.sleep(60)\n"
@@ -200,19 +201,19 @@ def test_committed_messages_survive_a_kill(path):
         assert ids(outbox) == [f"e{n}" for n in range(500)]
 
 
-def test_no_stored_event_is_lost_when_the_process_is_killed_at_200_moments(path):
+def test_no_stored_event_is_lost_in_200_kills(path):
     kills = [sys.executable, Path(__file__).with_name("outbox_kills.py"), path, "200", "1"]
     done = subprocess.run(list(map(str, kills)), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["lost"], told["doubled"]) == ([], 0)
-    assert told["stored"] > 400, told
-    assert told["delivered"] > 200, told
-    assert told["died_midway"] > 10, told  # between two reports: the moments that matter
+    report = json.loads(done.stdout)
+    assert (report["lost"], report["doubled"]) == ([], 0)
+    assert report["stored"] > 400, report
+    assert report["delivered"] > 200, report
+    assert report["died_midway"] > 10, report  # between two reports, where losses would happen
 
 
-def test_a_full_disk_is_counted_and_messages_wait_in_memory_until_there_is_room(path):
-    """A file size limit stands for the disk: the same refusal, without filling a real one."""
+def test_messages_wait_in_memory_while_the_disk_is_full(path):
+    """A file size limit stands in for a full disk: the same error, without filling a real disk."""
     program = """
 import pathlib, resource, sys
 from edge.telemetry.metrics import Counters
@@ -239,7 +240,7 @@ print(counters.total('outbox_disk_errors'))
     assert int(child.stdout) >= 1
 
 
-def test_a_disk_that_refuses_from_the_start_is_counted_and_so_is_every_loss(path):
+def test_disk_that_fails_from_the_start_counts_every_loss(path):
     program = """
 import pathlib, resource, sys
 from edge.telemetry.metrics import Counters
@@ -264,9 +265,9 @@ outbox.close()
     assert child.returncode == 0, child.stderr
 
 
-def test_whoever_watches_hears_of_every_put(path):
-    heard = []
+def test_listener_is_called_on_every_put(path):
+    calls = []
     with Outbox(path, Counters()) as outbox:
-        outbox.set_listener(lambda: heard.append(outbox.last_sequence))
+        outbox.set_listener(lambda: calls.append(outbox.last_sequence))
         put(outbox, "a", "b")
-    assert heard == [1, 2]
+    assert calls == [1, 2]

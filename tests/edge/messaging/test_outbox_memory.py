@@ -1,4 +1,4 @@
-"""What waits for the outbox's disk, and what goes when it is too much."""
+"""Messages that wait for the disk, and which are dropped at the bound."""
 
 import pytest
 
@@ -19,25 +19,25 @@ def sequences(messages):
 
 @pytest.fixture
 def memory():
-    """Room for four."""
+    """Has room for four messages."""
     return OutboxMemory(4 * SIZE)
 
 
 def fill(memory, *priorities, first=1):
-    """Put one of each priority; the sequences of those that had to go."""
+    """Put one message per priority; return the sequences of the dropped ones."""
     return [m.sequence for n, p in enumerate(priorities, first) for m in memory.put(a_message(n, p))]
 
 
-def test_the_lowest_priority_goes_first_and_the_oldest_of_it(memory):
+def test_oldest_of_the_lowest_priority_is_dropped_first(memory):
     assert fill(memory, 2, 0, 1, 0, 2, 1, 1, 2) == [2, 4, 3, 6]
     assert sequences(memory.start_writing()) == [1, 5, 7, 8]
 
 
-def test_one_that_is_worth_the_least_goes_itself(memory):
+def test_new_message_of_the_lowest_priority_is_dropped_itself(memory):
     assert fill(memory, 1, 1, 1, 1, 0) == [5]
 
 
-def test_what_is_being_written_is_never_dropped(memory):
+def test_message_being_written_is_never_dropped(memory):
     fill(memory, 0, 0, 1)
     assert sequences(memory.start_writing()) == [1, 2, 3]
     assert fill(memory, 1, 1, 1, 1, 1, first=4) == [4]
@@ -46,7 +46,7 @@ def test_what_is_being_written_is_never_dropped(memory):
     assert sequences(memory) == [5, 6, 7, 8]
 
 
-def test_what_the_disk_refused_waits_again_before_what_came_since(memory):
+def test_messages_of_a_failed_write_go_before_newer_ones(memory):
     fill(memory, 1, 0, 1)
     memory.start_writing()
     fill(memory, 0, 1, first=4)
@@ -54,7 +54,7 @@ def test_what_the_disk_refused_waits_again_before_what_came_since(memory):
     assert sequences(memory.start_writing()) == [1, 3, 4, 5]
 
 
-def test_what_is_forgotten_takes_no_room_and_is_not_put_back(memory):
+def test_discarded_message_takes_no_room_and_does_not_return(memory):
     fill(memory, 1, 1)
     memory.start_writing()
     fill(memory, 1, first=3)

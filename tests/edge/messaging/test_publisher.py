@@ -1,4 +1,4 @@
-"""The publisher against a link that answers as told; real brokers are in tests/integration/test_mqtt.py."""
+"""The publisher with a scripted connection; tests/integration/test_mqtt.py uses real brokers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SETTINGS = MqttSettings("till", window=4, backoff_first_s=0.001, backoff_max_s=0
 DEADLINE_S = 10.0
 
 
-class FakeLink:
-    """A broker's end in memory: what was sent, and answers on demand."""
+class FakeConnection:
+    """A connection in memory that records messages and answers on demand."""
 
-    def __init__(self, *, automatic=True, window=4, refusal=None, subscribable=True, hangs_up=False):
+    def __init__(self, *, automatic=True, window=4, refusal=None, subscribable=True, disconnects=False):
         self.window = window
-        self._hangs_up = hangs_up
+        self._disconnects = disconnects
         self.subscribed, self.correlations = [], []
         self._subscribable = subscribable
         self.sent, self.closed = [], False
@@ -30,9 +30,9 @@ class FakeLink:
         self._changed = threading.Condition()
 
     def subscribe(self, *topics):
-        assert not self.sent, "what is said first may be answered before we listen"
+        assert not self.sent, "subscribe first: a reply may come before we listen"
         self.subscribed += topics
-        if self._hangs_up:
+        if self._disconnects:
             raise PublishError("broker b:1: connection lost")
         if not self._subscribable:
             raise RefusedError("broker b:1: refused the subscription of t/cmd/+: Not authorized")
@@ -82,8 +82,8 @@ class FakeLink:
         return [json.loads(payload) for _, payload, _ in self.sent if payload.startswith(b"{")]
 
 
-class Dialled:
-    """Hands out the links, or errors, put into it."""
+class FakeConnect:
+    """Hands out the connections, or errors, put into it."""
 
     def __init__(self, *results):
         self.results = queue.SimpleQueue()
@@ -109,10 +109,10 @@ def started(connect, outbox, counters, subscriptions=None):
     )
 
 
-def test_a_message_leaves_the_outbox_only_when_acknowledged(outbox, counters):
-    silent, second = FakeLink(automatic=False), FakeLink()
+def test_message_leaves_the_outbox_only_when_acknowledged(outbox, counters):
+    silent, second = FakeConnection(automatic=False), FakeConnection()
     put(outbox, "a", "b")
-    with started(Dialled(silent, second), outbox, counters):
+    with started(FakeConnect(silent, second), outbox, counters):
         silent.wait_for(lambda sent: len(sent) == 3)
         assert outbox.depth()[0] == 2
         silent.lose()
@@ -126,33 +126,33 @@ def test_a_message_leaves_the_outbox_only_when_acknowledged(outbox, counters):
     assert counters.total("mqtt_reconnects") == 1
 
 
-def test_what_waited_for_the_connection_is_historical_and_the_rest_is_not(outbox, counters):
-    link = FakeLink()
+def test_only_messages_that_waited_are_historical(outbox, counters):
+    connection = FakeConnection()
     put(outbox, "late")
-    with started(Dialled(link), outbox, counters):
-        link.wait_for(lambda sent: len(sent) == 2)
+    with started(FakeConnect(connection), outbox, counters):
+        connection.wait_for(lambda sent: len(sent) == 2)
         put(outbox, "live")
-        link.wait_for(lambda sent: len(sent) == 3)
-    assert {event["id"]: event["historical"] for event in link.events()} == {"late": True, "live": False}
+        connection.wait_for(lambda sent: len(sent) == 3)
+    assert {event["id"]: event["historical"] for event in connection.events()} == {"late": True, "live": False}
 
 
-def test_no_more_than_the_window_is_on_its_way(outbox, counters):
-    link, last = FakeLink(automatic=False, window=3), FakeLink()
+def test_no_more_than_the_window_is_in_flight(outbox, counters):
+    connection, last = FakeConnection(automatic=False, window=3), FakeConnection()
     put(outbox, *"abcdefgh")
-    with started(Dialled(link, last), outbox, counters):
-        link.wait_for(lambda sent: len(sent) == 3)
-        link.wake()
-        link.lose()
+    with started(FakeConnect(connection, last), outbox, counters):
+        connection.wait_for(lambda sent: len(sent) == 3)
+        connection.wake()
+        connection.lose()
         last.wait_for(lambda sent: len(sent) >= 9)
-    assert len(link.sent) == 3
+    assert len(connection.sent) == 3
     assert [event["id"] for event in last.events()] == list("abcdefgh")
 
 
-def test_a_refused_connection_is_counted_told_and_tried_again(outbox, counters, caplog):
+def test_refused_connection_is_counted_logged_and_retried(outbox, counters, caplog):
     refused = RefusedError("broker b:1: refused the connection: Not authorized")
-    link = FakeLink()
-    with started(Dialled(refused, refused, PublishError("gone"), link), outbox, counters) as publisher:
-        link.wait_for(lambda sent: len(sent) == 1)
+    connection = FakeConnection()
+    with started(FakeConnect(refused, refused, PublishError("gone"), connection), outbox, counters) as publisher:
+        connection.wait_for(lambda sent: len(sent) == 1)
         assert publisher.error is None
     assert counters.total("mqtt_failures", reason="refused") == 2
     assert counters.total("mqtt_failures", reason="unreachable") == 1
@@ -160,10 +160,10 @@ def test_a_refused_connection_is_counted_told_and_tried_again(outbox, counters, 
     assert warnings == ["broker b:1: refused the connection: Not authorized; events wait", "gone; events wait"]
 
 
-def test_an_event_the_broker_refuses_waits_for_the_next_connection(outbox, counters):
-    refusing, accepting = FakeLink(refusal="Quota exceeded"), FakeLink()
+def test_refused_event_waits_for_the_next_connection(outbox, counters):
+    refusing, accepting = FakeConnection(refusal="Quota exceeded"), FakeConnection()
     put(outbox, "a")
-    with started(Dialled(refusing, accepting), outbox, counters):
+    with started(FakeConnect(refusing, accepting), outbox, counters):
         refusing.wait_for(lambda sent: len(sent) == 2)
         refusing.lose()
         accepting.wait_for(lambda sent: len(sent) >= 2)
@@ -171,24 +171,24 @@ def test_an_event_the_broker_refuses_waits_for_the_next_connection(outbox, count
     assert len(refusing.events()) == 1
 
 
-def test_the_device_says_online_at_first_and_stopped_at_last(outbox, counters):
-    link = FakeLink()
-    connect = Dialled(link)
+def test_publishes_online_first_and_stopped_last(outbox, counters):
+    connection = FakeConnection()
+    connect = FakeConnect(connection)
     with started(connect, outbox, counters) as publisher:
-        link.wait_for(lambda sent: len(sent) == 1)
+        connection.wait_for(lambda sent: len(sent) == 1)
         publisher.publish_latest("t/door/status", b"online")
-        link.wait_for(lambda sent: len(sent) == 2)
+        connection.wait_for(lambda sent: len(sent) == 2)
     assert (connect.will.topic, connect.will.payload) == ("t/available", b"offline")
-    assert link.sent == [
+    assert connection.sent == [
         ("t/available", b"online", True),
         ("t/door/status", b"online", True),
         ("t/available", b"stopped", True),
     ]
 
 
-def test_only_the_latest_status_is_told_on_every_connection(outbox, counters):
-    first, second = FakeLink(), FakeLink()
-    publisher = started(Dialled(first, second), outbox, counters)
+def test_latest_status_is_sent_on_every_connection(outbox, counters):
+    first, second = FakeConnection(), FakeConnection()
+    publisher = started(FakeConnect(first, second), outbox, counters)
     publisher.publish_latest("t/door/status", b"stalled")
     publisher.publish_latest("t/door/status", b"online")
     publisher.publish_latest("t/health", b"alive", retain=False)
@@ -200,71 +200,71 @@ def test_only_the_latest_status_is_told_on_every_connection(outbox, counters):
     assert counters.total("announcements_dropped", reason="disconnected") == 1
 
 
-def test_it_listens_anew_on_every_connection(outbox, counters):
-    heard = []
-    first, second = FakeLink(), FakeLink()
-    connect = Dialled(first, second)
-    with started(connect, outbox, counters, Subscriptions(("t/cmd/+", "ha/status"), heard.append)):
+def test_subscribes_on_every_connection(outbox, counters):
+    messages = []
+    first, second = FakeConnection(), FakeConnection()
+    connect = FakeConnect(first, second)
+    with started(connect, outbox, counters, Subscriptions(("t/cmd/+", "ha/status"), messages.append)):
         first.wait_for(lambda sent: len(sent) == 1)
         connect.on_message("message")
         first.lose()
         second.wait_for(lambda sent: len(sent) == 1)
     assert first.subscribed == second.subscribed == ["t/cmd/+", "ha/status"]
-    assert heard == ["message"]
+    assert messages == ["message"]
 
 
-def test_a_refused_subscription_is_counted_and_events_are_told_all_the_same(outbox, counters):
-    link = FakeLink(subscribable=False)
+def test_events_are_sent_despite_a_refused_subscription(outbox, counters):
+    connection = FakeConnection(subscribable=False)
     put(outbox, "a")
-    with started(Dialled(link), outbox, counters, Subscriptions(("t/cmd/+",))):
-        link.wait_for(lambda sent: len(sent) == 2)
-    assert [event["id"] for event in link.events()] == ["a"]
+    with started(FakeConnect(connection), outbox, counters, Subscriptions(("t/cmd/+",))):
+        connection.wait_for(lambda sent: len(sent) == 2)
+    assert [event["id"] for event in connection.events()] == ["a"]
     assert counters.total("subscriptions_refused") == 1
 
 
-def test_a_broker_that_hangs_up_on_subscriptions_gets_events_all_the_same(outbox, counters):
-    links = [FakeLink(hangs_up=True) for _ in range(4)]
+def test_events_are_sent_to_a_broker_that_disconnects_subscribers(outbox, counters):
+    connections = [FakeConnection(disconnects=True) for _ in range(4)]
     put(outbox, "a")
-    with started(Dialled(*links), outbox, counters, Subscriptions(("t/cmd/+",))):
-        links[3].wait_for(lambda sent: len(sent) == 2)
-    assert [event["id"] for event in links[3].events()] == ["a"]
-    assert [len(link.subscribed) for link in links] == [1, 1, 1, 0]
+    with started(FakeConnect(*connections), outbox, counters, Subscriptions(("t/cmd/+",))):
+        connections[3].wait_for(lambda sent: len(sent) == 2)
+    assert [event["id"] for event in connections[3].events()] == ["a"]
+    assert [len(connection.subscribed) for connection in connections] == [1, 1, 1, 0]
     assert counters.total("subscriptions_refused") == 1
 
 
-def test_what_is_told_once_is_said_each_while_connected_and_dropped_and_counted_else(outbox, counters):
-    link = FakeLink()
-    publisher = started(Dialled(link), outbox, counters)
+def test_one_time_messages_are_sent_while_connected_else_counted(outbox, counters):
+    connection = FakeConnection()
+    publisher = started(FakeConnect(connection), outbox, counters)
     publisher.publish_once("t/cmd/reply", b"early", "reply")
     with publisher:
-        link.wait_for(lambda sent: len(sent) == 1)
+        connection.wait_for(lambda sent: len(sent) == 1)
         publisher.publish_once("t/cmd/reply", b"one", "reply", b"\x01")
         publisher.publish_once("t/cmd/reply", b"two", "reply")
-        link.wait_for(lambda sent: len(sent) == 3)
-    assert link.sent[1:3] == [("t/cmd/reply", b"one", False), ("t/cmd/reply", b"two", False)]
-    assert link.correlations[1:3] == [b"\x01", None]
+        connection.wait_for(lambda sent: len(sent) == 3)
+    assert connection.sent[1:3] == [("t/cmd/reply", b"one", False), ("t/cmd/reply", b"two", False)]
+    assert connection.correlations[1:3] == [b"\x01", None]
     assert counters.total("messages_dropped", what="reply", reason="disconnected") == 1
 
 
-def test_what_is_told_faster_than_it_can_be_said_is_bounded_and_counted(outbox, counters):
-    link = FakeLink(automatic=False, window=1)  # the word online is never acknowledged: nothing else fits
-    with started(Dialled(link), outbox, counters) as publisher:
-        link.wait_for(lambda sent: len(sent) == 1)
+def test_one_time_messages_are_bounded_and_counted(outbox, counters):
+    connection = FakeConnection(automatic=False, window=1)  # "online" is never acknowledged, so nothing else fits
+    with started(FakeConnect(connection), outbox, counters) as publisher:
+        connection.wait_for(lambda sent: len(sent) == 1)
         for number in range(300):
             publisher.publish_once("frigate/events", b"%d" % number, "frigate_event")
         assert counters.total("messages_dropped", what="frigate_event", reason="full") == 300 - 256
-        link.lose()
+        connection.lose()
     assert counters.total("messages_dropped", what="frigate_event") == 300
 
 
-def test_a_stumble_is_counted_and_does_not_end_the_thread(outbox, counters):
-    link = FakeLink()
-    with started(Dialled(ZeroDivisionError(), link), outbox, counters):
-        link.wait_for(lambda sent: len(sent) == 1)
+def test_unexpected_error_is_counted_and_the_thread_goes_on(outbox, counters):
+    connection = FakeConnection()
+    with started(FakeConnect(ZeroDivisionError(), connection), outbox, counters):
+        connection.wait_for(lambda sent: len(sent) == 1)
     assert counters.total("mqtt_errors") == 1
 
 
-def test_back_off_doubles_to_a_bound_and_differs_between_devices():
+def test_backoff_doubles_to_a_bound_and_differs_between_devices():
     settings = MqttSettings("till", backoff_first_s=0.5, backoff_max_s=30.0)
 
     class Top(random.Random):
@@ -275,5 +275,5 @@ def test_back_off_doubles_to_a_bound_and_differs_between_devices():
     assert len({backoff_s(settings, 3, random.Random(seed)) for seed in range(20)}) == 20
 
 
-def test_a_password_is_never_shown():
+def test_password_is_not_in_the_repr():
     assert "secret" not in repr(MqttSettings("till", username="u", password="secret"))

@@ -1,4 +1,4 @@
-"""What is said beside the events."""
+"""Outgoing messages that are not events."""
 
 import pytest
 
@@ -14,58 +14,58 @@ REPLY = QueuedMessage("t/cmd/reply", b"{}", what="reply", correlation=b"7")
 
 
 @pytest.fixture
-def notices(counters):
+def messages(counters):
     return RetainedQueue(counters)
 
 
-def said(notices):
-    return list(iter(notices.take, None))
+def taken(messages):
+    return list(iter(messages.take, None))
 
 
-def test_what_is_retained_is_said_on_every_connection_and_only_the_latest(notices):
-    notices.put(birth())
-    assert said(notices) == []
-    notices.put(birth(b"2"))
+def test_latest_retained_message_is_sent_on_every_connection(messages):
+    messages.put_latest(birth())
+    assert taken(messages) == []
+    messages.put_latest(birth(b"2"))
     for _ in range(2):
-        notices.begin()
-        assert said(notices) == [birth(b"2")]
-        assert said(notices) == []
-        notices.end()
+        messages.on_connect()
+        assert taken(messages) == [birth(b"2")]
+        assert taken(messages) == []
+        messages.on_disconnect()
 
 
-def test_a_newer_state_replaces_one_that_was_not_said_and_goes_before_what_is_said_once(notices):
-    notices.begin()
-    notices.put_once(REPLY)
+def test_newer_state_replaces_an_older_one_and_goes_first(messages):
+    messages.on_connect()
+    messages.put_once(REPLY)
     for state in (birth(), HEALTH, birth(b"2")):
-        notices.put(state)
-    assert said(notices) == [birth(b"2"), HEALTH, REPLY]
+        messages.put_latest(state)
+    assert taken(messages) == [birth(b"2"), HEALTH, REPLY]
 
 
-def test_without_a_connection_what_is_not_retained_is_dropped_and_counted(notices, counters):
-    notices.put(HEALTH)
-    notices.put_once(REPLY)
-    notices.begin()
-    assert said(notices) == []
+def test_other_messages_are_dropped_and_counted_when_offline(messages, counters):
+    messages.put_latest(HEALTH)
+    messages.put_once(REPLY)
+    messages.on_connect()
+    assert taken(messages) == []
     assert counters.total("announcements_dropped", reason="disconnected") == 1
     assert counters.total("messages_dropped", what="reply", reason="disconnected") == 1
 
 
-def test_what_a_lost_connection_left_unsaid_is_dropped_and_counted_once(notices, counters):
-    notices.begin()
-    notices.put(HEALTH)
-    notices.put(birth())
-    notices.put_once(REPLY)
-    for _ in range(2):  # the second attempt fails before anything can be said
-        notices.end()
-    notices.begin()
-    assert said(notices) == [birth()]
+def test_unsent_messages_of_a_lost_connection_are_counted_once(messages, counters):
+    messages.on_connect()
+    messages.put_latest(HEALTH)
+    messages.put_latest(birth())
+    messages.put_once(REPLY)
+    for _ in range(2):  # the second connection fails before anything is sent
+        messages.on_disconnect()
+    messages.on_connect()
+    assert taken(messages) == [birth()]
     assert counters.total("announcements_dropped") == 1
     assert counters.total("messages_dropped") == 1
 
 
-def test_too_much_to_be_said_once_is_dropped_and_counted(notices, counters):
-    notices.begin()
+def test_full_queue_drops_and_counts_messages(messages, counters):
+    messages.on_connect()
     for _ in range(258):
-        notices.put_once(REPLY)
-    assert len(said(notices)) == 256
+        messages.put_once(REPLY)
+    assert len(taken(messages)) == 256
     assert counters.total("messages_dropped", what="reply", reason="full") == 2

@@ -109,8 +109,8 @@ def test_a_gap_ends_a_track_once_and_its_id_is_never_used_again():
 def test_finish_ends_everything_and_ids_go_on():
     film = Film()
     film.show(seen(0), seen(200))
-    assert [track.track_id for track in film.tracker.finish()] == [1, 2]
-    assert film.tracker.finish() == []
+    assert [track.track_id for track in film.tracker.end_all()] == [1, 2]
+    assert film.tracker.end_all() == []
     assert film.show(seen(0)).keys() == {3}
 
 
@@ -119,7 +119,7 @@ def test_a_track_tells_when_it_began_and_was_seen():
     film.show(seen(0))
     film.show()
     track = film.show(seen(0))[1]
-    assert (track.began_s, track.seen_s, track.hits) == (pytest.approx(FRAME_S), pytest.approx(3 * FRAME_S), 2)
+    assert (track.first_seen_s, track.last_seen_s, track.hits) == (pytest.approx(FRAME_S), pytest.approx(3 * FRAME_S), 2)
 
 
 def test_a_box_of_another_size_in_the_same_place_is_another_object():
@@ -160,8 +160,8 @@ def test_a_hand_that_passes_without_changing_the_picture_ends_nothing():
 def test_finish_ends_what_is_shown_and_the_same_picture_counts_anew():
     tracker = WholeFrameTracker()
     show_all(tracker, [90, 90])
-    assert [track.track_id for track in tracker.finish()] == [1]
-    assert tracker.finish() == []
+    assert [track.track_id for track in tracker.end_all()] == [1]
+    assert tracker.end_all() == []
     assert [ids(step) for step in show_all(tracker, [90, 90], 1.0)] == [([], []), ([2], [])]
 
 
@@ -179,22 +179,22 @@ def test_a_track_too_young_for_a_velocity_moves_as_the_scene_does():
 def test_resting_tracks_are_held_where_they_were():
     film = Film(gap_s=1.0)
     before = film.show(seen(50), seen(200))
-    assert film.tracker.is_resting
+    assert film.tracker.is_at_rest
     step = film.tracker.hold(film.now_s + 5.0)
     assert [(track.track_id, track.box_px) for track in step.seen] == [(i, before[i].box_px) for i in (1, 2)]
-    assert [(track.hits, track.seen_s) for track in step.seen] == [(1, film.now_s + 5.0)] * 2
-    assert film.tracker.is_resting
+    assert [(track.hits, track.last_seen_s) for track in step.seen] == [(1, film.now_s + 5.0)] * 2
+    assert film.tracker.is_at_rest
 
 
 def test_a_track_that_the_last_frame_did_not_show_does_not_rest():
     film = Film()
     film.show(seen(50), seen(200))
     film.show(seen(50))
-    assert not film.tracker.is_resting
+    assert not film.tracker.is_at_rest
 
 
 def test_a_track_on_its_way_does_not_rest():
     film = Film()
     film.show(seen(50))
     film.show(seen(58))
-    assert not film.tracker.is_resting
+    assert not film.tracker.is_at_rest

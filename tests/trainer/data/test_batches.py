@@ -11,7 +11,7 @@ from edge.imaging.image import encode_image, read_image, trim
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import Preprocess
 from tests.trainer.toy import write_crops, write_index, write_scenes
-from trainer.data.augment import canvases_to_input, confuse_regions, pad, augment_crop, augment_scene
+from trainer.data.augment import augment_crop, augment_scene, canvases_to_input, confuse_regions, pad
 from trainer.data.batches import pair_batches
 from trainer.data.crops import load_crops, recalibrate_bn, recompute_bn_statistics
 from trainer.data.dataset import read_samples, read_scenes
@@ -26,7 +26,7 @@ def test_an_unreadable_picture_is_named_skipped_and_counted(tmp_path, caplog):
     (tmp_path / "red-0-0.png").write_bytes(b"no picture")
     (tmp_path / "red-1-5.png").unlink()
     crops = load_crops(CropData(index=index), SPEC)
-    assert 2 == len(crops.skipped) == crops.data_card(CropData(index=index))["skipped"]
+    assert 2 == len(crops.skipped) == crops.summary(CropData(index=index))["skipped"]
     assert "red-0-0.png" in caplog.text
     assert "red-1-5.png" in caplog.text
     assert len(crops.train) == 15
@@ -34,7 +34,7 @@ def test_an_unreadable_picture_is_named_skipped_and_counted(tmp_path, caplog):
 
 def test_training_canvases_may_be_smaller_than_the_device_has_them(tmp_path):
     crops = load_crops(CropData(index=write_crops(tmp_path)), SPEC, SPEC.model_copy(update={"width": 16, "height": 24}))
-    varied = crops.vary(np.arange(3), Augment(), np.random.default_rng(0))
+    varied = crops.augment(np.arange(3), Augment(), np.random.default_rng(0))
     assert crops.to_input(varied).shape == (3, 3, 24, 16)
     assert crops.val_canvases.shape[1:] == crops.train_canvases().shape[1:] == (48, 32, 3)
 

@@ -7,7 +7,7 @@ import numpy as np
 from edge.imaging.image import decode_image, encode_image, read_image, resize
 from tests.trainer.data.layouts import picture
 from trainer.data import duplicates
-from trainer.data.duplicates import perceptual_hash, connected_groups, near_duplicates, similar_pairs
+from trainer.data.duplicates import connected_groups, near_duplicates, perceptual_hash, similar_pairs
 
 
 def blobs(tmp_path, seed: int):

@@ -1,4 +1,4 @@
-"""The till: rendered scenes, the demo's bundle."""
+"""Checkout evaluation: rendered scenes read by the demo's bundle; measures on lists short enough to check."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ TRUE = count_items([{"ale": 2}, {"ale": 1, "jam": 1}], ITEMS)
 FOUND = count_items([{"ale": 2}, {"jam": 3, "cat": 9}], ITEMS)
 
 
-def test_scenes_are_the_same_for_a_seed_and_fuller_from_level_to_level():
+def test_scenes_depend_on_seed_and_fill_up_with_the_level():
     shown = {level: [len(one.objects) for one in render_scenes(level, 1, 0, FEW)] for level in LEVELS}
     assert shown["easy"] == [len(one.objects) for one in render_scenes("easy", 1, 0, FEW)]
     assert sum(shown["easy"]) < sum(shown["hard"])
 
 
-def test_a_true_object_is_matched_once_by_the_surest_box():
+def test_true_object_is_matched_once_by_the_best_box():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]], np.float32)
     truth = np.array([[20, 20, 30, 30], [0, 0, 10, 10]], np.float32)
     assert _match_boxes(boxes, truth) == {1: 0}
     assert _match_boxes(boxes[:0], truth) == {}
 
 
-def test_the_demo_reads_lists_and_tells_what_it_lacks():
+def test_demo_bundle_reads_lists_and_rejects_left_out_items():
     left = choose_left_out(DEMO / "bundle", DEMO / "gallery", 0.2, 0)
     assert len(left) == 14
     table = evaluate_checkout(DEMO / "bundle", DEMO / "gallery", 1, 1, left, EngineConfig(backend="onnxruntime"))
@@ -56,14 +56,14 @@ def test_the_demo_reads_lists_and_tells_what_it_lacks():
             assert sum(level[sort].values()) == pytest.approx(1.0) or not any(level[sort].values())
 
 
-def test_a_bundle_without_detector_cannot_read_lists(tmp_path):
+def test_bundle_without_detector_is_refused(tmp_path):
     import json
     import shutil
 
     folder = shutil.copytree(DEMO / "bundle", tmp_path / "bundle")
     manifest = json.loads((folder / "bundle.json").read_text()) | {"detector": None}
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    with pytest.raises(TrainError, match="found no detector"):
+    with pytest.raises(TrainError, match="has no detector"):
         evaluate_checkout(folder, DEMO / "gallery", 1, 0, [], EngineConfig(backend="onnxruntime"))
 
 

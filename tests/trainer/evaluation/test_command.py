@@ -1,4 +1,4 @@
-"""The demo's bundle judged by its own probes, from the command line."""
+"""Evaluation of the demo's bundle on its own probes, from the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEMO = Path(__file__).parents[3] / "demo"
 
 @pytest.fixture
 def index(tmp_path):
-    """The bundle's golden probes as a data set, both to ask and as a reference; and a picture that is torn."""
+    """The bundle's golden probes as a data set, as queries and as references, and a truncated picture."""
     probes = json.loads((DEMO / "bundle/bundle.json").read_text())["probes"]
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     rows = [(tmp_path / "torn.png", "val", probes[0]["category"], probes[0]["item_id"])]
@@ -27,7 +27,7 @@ def index(tmp_path):
     return tmp_path / "index.csv"
 
 
-def test_a_bundle_and_its_gallery_are_judged_in_every_form_beside_a_peer(index, tmp_path, capsys):
+def test_bundle_is_evaluated_in_every_precision_beside_a_peer(index, tmp_path, capsys):
     bundle = ["--bundle", str(DEMO / "bundle"), "--bundle-gallery", str(DEMO / "gallery")]
     data = ["--data", str(index), "--gallery", "reference", "--left-out", "0.1", "--peer", f"again={DEMO / 'bundle'}"]
     assert main(["evaluate", *bundle, *data, "-o", str(tmp_path / "out/report.json")]) == 0
@@ -46,11 +46,11 @@ def test_a_bundle_and_its_gallery_are_judged_in_every_form_beside_a_peer(index, 
     assert "| again |" in (tmp_path / "out/report.md").read_text()
 
 
-def test_nothing_to_judge_and_a_peer_without_a_name_are_one_line(index, capsys):
+def test_usage_mistakes_are_one_line_errors(index, capsys):
     assert main(["evaluate"]) == 1
-    assert "found nothing to examine" in capsys.readouterr().err
+    assert "nothing to evaluate" in capsys.readouterr().err
     bundle = ["--bundle", str(DEMO / "bundle"), "--bundle-gallery", str(DEMO / "gallery")]
     assert main(["evaluate", *bundle, "--data", str(index), "--gallery", "reference", "--peer", "nameless"]) == 1
-    assert "expected NAME=WHERE" in capsys.readouterr().err
+    assert "write it as NAME=WHERE" in capsys.readouterr().err
     assert main(["evaluate", "--checkout", "3"]) == 1
-    assert "found --checkout without --bundle" in capsys.readouterr().err
+    assert "--checkout needs --bundle" in capsys.readouterr().err

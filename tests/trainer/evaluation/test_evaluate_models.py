@@ -1,4 +1,4 @@
-"""Columns judged on the same pictures, by a chain that reads colours."""
+"""Evaluation of chains on the same pictures, with a chain that reads colours."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from edge.errors import TrainError
 from edge.manifest import OpenSet
 from tests.trainer.toy import write_crops
-from trainer.evaluation.evaluate_models import evaluate_chain, confusions, load_evaluation_set
+from trainer.evaluation.evaluate_models import confusions, evaluate_chain, load_evaluation_set
 from trainer.evaluation.model_chain import ModelChain, embed_references, open_peer
 from trainer.evaluation.predictions import query_results
 
 
 def by_place(images):
-    """Where the white dot lies, as a unit vector: tells the items of a category apart."""
+    """The place of the white dot as a unit vector, which tells the items of a category apart."""
     rows = []
     for image in images:
         bright = (image.min(axis=2) > 240)[:, 8:16]
@@ -24,7 +24,7 @@ def by_place(images):
 
 
 def by_colour(images):
-    """Blue or red, so surely that the other, which shares the vector, is not searched."""
+    """Blue or red, with so high a probability that the other category, which shares the vector, is not searched."""
     blue = np.array([image[20, 20, 2] > image[20, 20, 0] for image in images], np.float32)
     return np.stack([blue, 1 - blue], axis=1) * 0.998 + 0.001
 
@@ -37,10 +37,10 @@ def evaluation_set(tmp_path_factory):
 @pytest.fixture(scope="module")
 def column(evaluation_set):
     rules = {name: OpenSet(threshold=0.999, slope=2000, midpoint=0.9985) for name in ("red", "blue")}
-    sees = ModelChain(
-        "sees", ("blue", "red"), by_colour, {"red": by_place, "blue": by_place}, 0.0, 0.5, rules, calibrated=True
+    perfect = ModelChain(
+        "perfect", ("blue", "red"), by_colour, {"red": by_place, "blue": by_place}, 0.0, 0.5, rules, calibrated=True
     )
-    return evaluate_chain(sees, embed_references(sees, evaluation_set.gallery, ()), evaluation_set)
+    return evaluate_chain(perfect, embed_references(perfect, evaluation_set.gallery, ()), evaluation_set)
 
 
 def test_the_same_items_are_left_out_for_the_same_seed(evaluation_set, tmp_path):
@@ -49,7 +49,7 @@ def test_the_same_items_are_left_out_for_the_same_seed(evaluation_set, tmp_path)
     assert len(evaluation_set.left_out) == 2
 
 
-def test_one_who_sees_is_right_about_all_it_can_know(column):
+def test_perfect_chain_is_right_about_all_known_items(column):
     table = column.table
     assert table["coarse"]["accuracy"]["mean"] == 1.0
     assert table["coarse"]["confusion"] == {"blue": {"blue": 4}, "red": {"red": 4}}
@@ -58,7 +58,7 @@ def test_one_who_sees_is_right_about_all_it_can_know(column):
     assert set(table["categories"]) == {"red", "blue"}
 
 
-def test_what_is_left_out_is_told_as_unknown(column):
+def test_left_out_items_are_rejected_as_unknown(column):
     opened = column.table["open_world"]
     assert (opened["known"], opened["unknown"]) == (4, 4)
     assert opened["at_shipped_thresholds"]["known"]["identified"] == 1.0
@@ -69,7 +69,7 @@ def test_what_is_left_out_is_told_as_unknown(column):
     assert opened["expected_calibration_error"]["mean"] < 0.1
 
 
-def test_an_item_that_the_gallery_never_had_is_unknown_with_nothing_left_out(column):
+def test_item_the_gallery_never_held_is_unknown(column):
     everything = query_results(column.predictions, column.chain, set())
     nothing = query_results(column.predictions, column.chain, {item for v in everything for item in [v.true_item]})
     assert all(v.known for v in everything)
@@ -84,7 +84,7 @@ def test_without_a_classifier_the_true_category_is_searched(evaluation_set):
     assert "at_shipped_thresholds" not in table["open_world"]
 
 
-def test_a_confusion_names_what_was_shown_and_what_it_was_taken_for(evaluation_set):
+def test_confusion_names_true_item_and_nearest_item(evaluation_set):
     blind = ModelChain(
         "blind", (), None, {"red": lambda images: np.tile(np.eye(1, 2, dtype=np.float32), (len(images), 1))}
     )
@@ -92,11 +92,11 @@ def test_a_confusion_names_what_was_shown_and_what_it_was_taken_for(evaluation_s
     assert confusions(column.closed_set) == [("red-1", "red-0", 2)]
 
 
-def test_a_split_without_pictures_is_refused(tmp_path):
-    with pytest.raises(TrainError, match="found no picture of split 'test'"):
+def test_split_without_pictures_is_refused(tmp_path):
+    with pytest.raises(TrainError, match="no picture belongs to split 'test'"):
         load_evaluation_set(write_crops(tmp_path), None, "test", "train", share=0.2, seed=0)
 
 
-def test_a_peer_that_is_nothing_is_refused(tmp_path):
-    with pytest.raises(TrainError, match="found neither bundle nor runs"):
+def test_peer_folder_without_models_is_refused(tmp_path):
+    with pytest.raises(TrainError, match="holds neither a bundle nor the run"):
         open_peer("theirs", str(tmp_path), [])

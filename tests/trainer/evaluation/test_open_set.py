@@ -1,4 +1,4 @@
-"""Open-set measures on answers few enough to count."""
+"""Open-set measures on results few enough to count."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS = [
 ]
 
 
-def test_outcomes_are_shares_of_the_known_and_of_the_unknown():
+def test_outcomes_are_shares_of_known_and_unknown_pictures():
     assert outcomes(RESULTS, known=True, missed=1) == {
         "identified": 0.25, "wrong": 0.25, "unknown": 0.25, "missed": 0.25,
     }  # fmt: skip
@@ -32,17 +32,17 @@ def test_outcomes_are_shares_of_the_known_and_of_the_unknown():
     assert outcomes([], known=True)["identified"] == 0.0
 
 
-def test_area_counts_pairs_and_ties_half():
+def test_auroc_counts_ties_half():
     assert area_under_curve(np.array([0.9, 0.5]), np.array([0.5, 0.1])) == pytest.approx((2 + 1.5) / 4)
     assert separation(RESULTS) == pytest.approx((2 + 2 + 1) / 6)
 
 
-def test_identified_at_needs_the_right_item_above_the_unknown_that_are_accepted():
+def test_identified_at_counts_right_items_above_the_threshold():
     assert identified_at(RESULTS, 0.01).tolist() == [1.0, 0.0, 0.0]
     assert identified_at(RESULTS, 0.5).tolist() == [1.0, 0.0, 1.0]  # one of two unknown is accepted
 
 
-def test_calibration_error_is_the_mean_gap_between_probability_and_truth():
+def test_calibration_error_is_the_mean_gap_to_the_truth():
     bins = reliability(RESULTS)
     assert [one["count"] for one in bins] == [1, 1, 1, 1]
     # .9 right, .6 wrong, .4 right, .5 of an unknown item: wrong

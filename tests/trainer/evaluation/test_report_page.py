@@ -1,4 +1,4 @@
-"""An evaluation as people read it."""
+"""The evaluation report as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ ABOUT = {
 REPORT = {"about": ABOUT, "columns": {"ours": TABLE, "theirs": {}}, "checkout": {"INT8": {"easy": {"cAcc": 0.25}}}}
 
 
-def test_a_share_is_told_in_per_cent_with_its_interval_and_what_is_absent_as_absent():
+def test_cells_show_per_cent_intervals_and_absent_values():
     assert cell(TABLE, "coarse.accuracy", "share") == "50.0 % [25.0, 75.0]"
     assert cell(TABLE, "open_world.identified_at_far_0.05", "share") == "40.0 % [20.0, 60.0]"
     assert cell(TABLE, "latency_ms.p50", "ms") == "12.3 ms"
     assert cell(TABLE, "retrieval.map_at_r", "share") == ABSENT
 
 
-def test_rows_that_no_column_has_are_left_out_and_those_that_one_has_stay():
+def test_rows_that_no_column_has_are_left_out():
     rows = {row.title: row.cells for row in summary_rows(REPORT["columns"])}
     assert rows["Category right"] == ["50.0 % [25.0, 75.0]", ABSENT]
     assert "MAP@R" not in rows
     assert checkout_rows({"easy": {"cAcc": 0.25}})[0].title == "Lists wholly right, cAcc"
 
 
-def test_markdown_holds_the_tables_what_was_asked_and_the_confusions():
+def test_markdown_holds_tables_and_confusions():
     text = render_markdown(REPORT, [("ale", "beer|stout", 3)])
     assert "4 pictures of split val against catalogue; 1 of 5 items left out as unknown; 1 pictures" in text
     assert "| Category right (the coarse classifier's answer) | 50.0 % [25.0, 75.0] | n/a |" in text
@@ -56,10 +56,12 @@ def test_markdown_holds_the_tables_what_was_asked_and_the_confusions():
     assert all(line.count("|") >= 3 for line in text.splitlines() if line.startswith("|"))
 
 
-def test_the_page_asks_nobody_for_anything_and_escapes_names():
+def test_page_loads_nothing_and_escapes_names():
     picture = np.full((400, 200, 3), 90, np.uint8)
-    cloud = CategoryEmbeddings("red", np.eye(4, 8, dtype=np.float32), ["a", "a", "b", "b"], [True, True, False, True])
-    page = render_page(REPORT, [Confusion("a", "<b>", 2, picture, None)], [cloud])
+    embeddings = CategoryEmbeddings(
+        "red", np.eye(4, 8, dtype=np.float32), ["a", "a", "b", "b"], [True, True, False, True]
+    )
+    page = render_page(REPORT, [Confusion("a", "<b>", 2, picture, None)], [embeddings])
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)[a-z]", page)
     assert "<script" not in page
     assert "&lt;shop&gt;" in page
@@ -69,18 +71,18 @@ def test_the_page_asks_nobody_for_anything_and_escapes_names():
     assert page.count('class="ring"') == 1
 
 
-def test_the_confusion_matrix_counts_hits_and_misses_apart():
+def test_confusion_matrix_counts_hits_and_misses():
     drawn = confusion_matrix(TABLE["coarse"]["confusion"])
     assert drawn.count('class="hit"') == 1
     assert drawn.count('class="miss"') == 1
-    assert "red named blue: 1 of 2" in drawn
+    assert "red predicted as blue: 1 of 2" in drawn
 
 
-def test_the_reliability_plot_has_a_dot_for_each_bin():
+def test_reliability_plot_has_a_dot_for_each_bin():
     assert reliability_plot(TABLE["open_world"]["reliability"] * 2).count("<circle") == 2
 
 
-def test_the_plane_keeps_what_lies_apart_apart_and_fits_the_square():
+def test_principal_plane_separates_clusters_in_the_unit_square():
     rng = np.random.default_rng(0)
     near, far = rng.normal(0, 0.05, (20, 6)), rng.normal(0, 0.05, (20, 6)) + np.eye(1, 6)
     plane = principal_plane(np.concatenate([near, far]).astype(np.float32))
@@ -89,6 +91,6 @@ def test_the_plane_keeps_what_lies_apart_apart_and_fits_the_square():
     assert abs(plane[:20, 0].mean() - plane[20:, 0].mean()) > 0.7
 
 
-def test_a_plane_of_one_vector_is_a_point():
+def test_principal_plane_of_one_vector_is_a_point():
     assert principal_plane(np.ones((1, 4), np.float32)).shape == (1, 2)
     assert embedding_map(np.zeros((1, 2)), ["a"], [True]).count("<circle") == 1

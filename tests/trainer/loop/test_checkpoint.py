@@ -1,4 +1,4 @@
-"""What is on the disk when the disk is full, or when numbers stop being numbers: the last good state."""
+"""A full disk or a loss that is not finite leaves the last good checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.tasks.classifier import ClassifierTask, train_classifier
 
 
 def fill_disk(monkeypatch, after: int) -> None:
-    """Every flush after so many fails as on a full disk."""
+    """Make every flush after the first `after` fail as on a full disk."""
     flush, done = os.fsync, iter(range(10**6))
 
     def full(descriptor):
@@ -28,12 +28,12 @@ def fill_disk(monkeypatch, after: int) -> None:
     monkeypatch.setattr(os, "fsync", full)
 
 
-def test_a_full_disk_is_named_and_the_run_goes_on_from_the_checkpoint_before_to_the_same_end(tmp_path, monkeypatch):
+def test_run_resumes_after_a_full_disk_to_the_same_result(tmp_path, monkeypatch):
     recipe = classifier_recipe(write_crops(tmp_path / "data"), epochs=3)
     train_classifier(recipe, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         fill_disk(patch, 6)  # card, checkpoint and table of the first epoch: a flush for each file and folder
-        with pytest.raises(TrainError, match=r"checkpoint.pt: cannot save epoch 2: .*No space left.*before is whole"):
+        with pytest.raises(TrainError, match=r"checkpoint.pt: cannot save epoch 2: .*No space left.*previous file is intact"):
             train_classifier(recipe, tmp_path / "full")
     assert torch.load(tmp_path / "full" / CHECKPOINT_FILE, weights_only=True)["epoch"] == 1
     assert sorted(p.name for p in (tmp_path / "full").iterdir()) == [CHECKPOINT_FILE, "data_card.json", "metrics.csv"]
@@ -41,7 +41,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_from_the_checkpoint_before_to_
     assert table(tmp_path / "unbroken") == table(tmp_path / "full")
 
 
-def test_table_and_model_say_as_well_that_the_disk_is_full(tmp_path, monkeypatch):
+def test_full_disk_is_reported_for_every_file(tmp_path, monkeypatch):
     recipe = classifier_recipe(write_crops(tmp_path / "data"), epochs=1)
     card = train_classifier(recipe, tmp_path / "run")
     fill_disk(monkeypatch, 0)
@@ -57,12 +57,12 @@ def test_table_and_model_say_as_well_that_the_disk_is_full(tmp_path, monkeypatch
         train_classifier(recipe, tmp_path / "third")
 
 
-def test_a_gradient_that_is_no_number_stops_before_the_weights_are_touched(tmp_path, monkeypatch):
+def test_infinite_gradient_stops_before_the_weights_change(tmp_path, monkeypatch):
     recipe = classifier_recipe(write_crops(tmp_path / "data"), epochs=3)
     loss = ClassifierTask.loss
 
     class Spoils(torch.autograd.Function):
-        """Passes a loss on, and gives its gradient back as infinite."""
+        """Pass a loss on and return an infinite gradient."""
 
         @staticmethod
         def forward(ctx, value):
@@ -86,8 +86,8 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_are_touched(tmp_p
 def test_best_weights_of_another_epoch_or_damaged_are_refused(tmp_path):
     module = torch.nn.Linear(2, 2)
     save_best(tmp_path, 4, module)
-    with pytest.raises(TrainError, match="found the weights of epoch 4, expected those of epoch 6"):
+    with pytest.raises(TrainError, match="found epoch 4, expected epoch 6"):
         load_best(tmp_path, 6, module)
     (tmp_path / BEST_FILE).write_bytes(b"half a file")
-    with pytest.raises(TrainError, match="cannot take the best weights"):
+    with pytest.raises(TrainError, match="cannot load the best weights"):
         load_best(tmp_path, 4, module)

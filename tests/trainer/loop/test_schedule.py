@@ -99,7 +99,7 @@ def test_missing_watched_metric_is_an_error(tmp_path):
 
 def test_test_split_is_never_watched(tmp_path):
     watching = {"optimiser": {"stop_after": 3}}
-    with pytest.raises(ValidationError, match="expected no test pictures among them"):
+    with pytest.raises(ValidationError, match="remove the test split from val_splits"):
         classifier_recipe(tmp_path, data={"index": tmp_path, "val_splits": ["val", "test"]}, **watching)
-    with pytest.raises(ValidationError, match="expected no test pictures among them"):
+    with pytest.raises(ValidationError, match="remove the test split from val_splits"):
         DetectorRecipe(kind="detector", scenes={"train": tmp_path, "val_splits": ["test"]}, **watching)

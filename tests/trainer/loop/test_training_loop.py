@@ -25,7 +25,7 @@ from trainer.data.dataset import choose, read_samples
 from trainer.data.pictures import load_canvases
 from trainer.loop.checkpoint import CHECKPOINT_FILE
 from trainer.loop.training_loop import choose_device
-from trainer.models.networks import Describing, build_model, load_card, load_model
+from trainer.models.networks import ClassifierWithDescriptor, build_model, load_card, load_model
 from trainer.tasks import detector
 from trainer.tasks.classifier import ClassifierTask, train_classifier
 from trainer.tasks.detector import train_detector
@@ -55,7 +55,7 @@ def kill_in(monkeypatch, task_class, epoch: int) -> None:
     monkeypatch.setattr(task_class, "begin_epoch", dies)
 
 
-def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, monkeypatch):
+def test_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     recipe = embedder_recipe(write_crops(tmp_path / "data"), epochs=4)
     train_embedders(recipe, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
@@ -69,7 +69,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(tmp_path, monkeypatch):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_tiny_classifier_learns_and_leaves_table_curves_and_card(tmp_path):
+def test_tiny_classifier_learns_and_writes_table_curves_and_card(tmp_path):
     index = write_crops(tmp_path / "data", per_item=9)
     card = train_classifier(classifier_recipe(index, epochs=8), tmp_path / "run")
     rows = table(tmp_path / "run")
@@ -82,7 +82,7 @@ def test_a_tiny_classifier_learns_and_leaves_table_curves_and_card(tmp_path):
     assert (len(card.data["categories"]), card.data["train"], card.data["val"]) == (2, 24, 12)
 
 
-def test_a_descriptor_of_as_many_numbers_as_pictures_keeps_all_their_distances(tmp_path):
+def test_descriptor_as_long_as_the_data_keeps_all_distances(tmp_path):
     index = write_crops(tmp_path / "data", per_item=9)
     train_classifier(classifier_recipe(index, descriptor_dim=24), tmp_path / "run")
     model, card = load_model(tmp_path / "run")
@@ -90,14 +90,14 @@ def test_a_descriptor_of_as_many_numbers_as_pictures_keeps_all_their_distances(t
     x = canvases_to_input(canvases, card.preprocess)
     with torch.no_grad():
         pooled = model.trunk(x)[-1].mean(dim=(2, 3))
-        logits, descriptor = Describing(model)(x)
+        logits, descriptor = ClassifierWithDescriptor(model)(x)
         torch.testing.assert_close(logits, model(x))
     assert descriptor.shape == (24, card.descriptor_dim)
     torch.testing.assert_close(torch.cdist(descriptor, descriptor), torch.cdist(pooled, pooled), rtol=1e-2, atol=1e-3)
     assert descriptor.mean(dim=0).abs().max() < 1e-2 * descriptor.abs().max()
 
 
-def test_a_descriptor_leaves_the_rest_of_the_training_as_it_is(tmp_path):
+def test_descriptor_does_not_change_the_training(tmp_path):
     index = write_crops(tmp_path / "data", per_item=6)
     for dim in (0, 8):
         train_classifier(classifier_recipe(index, descriptor_dim=dim), tmp_path / f"run-{dim}")
@@ -107,13 +107,13 @@ def test_a_descriptor_leaves_the_rest_of_the_training_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(("dim", "fault"), [(25, "24 training pictures"), (33, "32 channels")])
-def test_a_descriptor_longer_than_what_it_describes_is_refused(tmp_path, dim, fault):
+def test_descriptor_longer_than_the_data_is_refused(tmp_path, dim, fault):
     index = write_crops(tmp_path / "data", per_item=9 if dim == 25 else 15)
     with pytest.raises(TrainError, match=f"found {fault}, expected at least descriptor_dim = {dim}"):
         train_classifier(classifier_recipe(index, descriptor_dim=dim), tmp_path / "run")
 
 
-def test_a_tiny_detector_learns(tmp_path):
+def test_tiny_detector_learns(tmp_path):
     quick = optimiser(epochs=10, batch=4) | {"lr": 1e-2}
     recipe = detector_recipe(write_scenes(tmp_path / "data"), optimiser=quick)
     card = train_detector(recipe, tmp_path / "run")
@@ -124,7 +124,7 @@ def test_a_tiny_detector_learns(tmp_path):
     assert card.metrics["images"] == 12
 
 
-def test_embedders_of_each_category_start_from_the_classifiers_trunk(tmp_path):
+def test_embedders_start_from_the_trunk_of_the_classifier(tmp_path):
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "classifier")
     recipe = embedder_recipe(
@@ -142,7 +142,7 @@ def test_embedders_of_each_category_start_from_the_classifiers_trunk(tmp_path):
     assert all(torch.equal(source[key], taken[key]) for key in source)
 
 
-def test_a_trunk_of_another_shape_is_refused(tmp_path):
+def test_trunk_of_another_shape_is_refused(tmp_path):
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "classifier")
     recipe = embedder_recipe(
@@ -152,7 +152,7 @@ def test_a_trunk_of_another_shape_is_refused(tmp_path):
         train_embedders(recipe, tmp_path / "run")
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+def test_nan_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     recipe = classifier_recipe(write_crops(tmp_path / "data"), epochs=3)
     loss = ClassifierTask.loss
 
@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, 
     assert torch.load(tmp_path / "run" / CHECKPOINT_FILE, weights_only=True)["epoch"] == 1
 
 
-def test_a_checkpoint_of_another_recipe_or_damaged_is_refused(tmp_path):
+def test_checkpoint_of_another_recipe_or_damaged_is_refused(tmp_path):
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "run")
     with pytest.raises(TrainError, match="another recipe"):
@@ -176,7 +176,7 @@ def test_a_checkpoint_of_another_recipe_or_damaged_is_refused(tmp_path):
         train_classifier(classifier_recipe(index, epochs=1), tmp_path / "run")
 
 
-def test_an_error_while_making_a_batch_ends_the_run(tmp_path, monkeypatch):
+def test_error_while_making_a_batch_ends_the_run(tmp_path, monkeypatch):
     recipe = classifier_recipe(write_crops(tmp_path / "data"))
 
     def fails(self, step, rng):
@@ -187,20 +187,20 @@ def test_an_error_while_making_a_batch_ends_the_run(tmp_path, monkeypatch):
         train_classifier(recipe, tmp_path / "run")
 
 
-def test_one_item_has_nothing_to_be_compared_with(tmp_path):
+def test_embedder_needs_two_items(tmp_path):
     index = write_crops(tmp_path / "data", items=1)
     with pytest.raises(TrainError, match="found one item"):
         train_embedders(embedder_recipe(index, one_per_category=True), tmp_path / "run")
 
 
-def test_one_category_is_nothing_to_classify(tmp_path):
+def test_classifier_needs_two_categories(tmp_path):
     index = write_crops(tmp_path / "data")
     recipe = classifier_recipe(index, data={"index": index, "categories": ["red"]})
     with pytest.raises(TrainError, match="found one category"):
         train_classifier(recipe, tmp_path / "run")
 
 
-def test_the_pair_losses_are_ramped_in(tmp_path):
+def test_pair_losses_are_ramped_in(tmp_path):
     recipe = embedder_recipe(write_crops(tmp_path / "data"), epochs=4, pair_ramp=(0.5, 1.0))
     train_embedders(recipe, tmp_path / "run")
     rows = table(tmp_path / "run")
@@ -208,14 +208,14 @@ def test_the_pair_losses_are_ramped_in(tmp_path):
     assert float(rows[-1]["loss_class_pairs"]) > 0
 
 
-def test_an_absent_gpu_is_an_error(monkeypatch):
+def test_missing_gpu_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(TrainError, match="found no CUDA device"):
+    with pytest.raises(TrainError, match="there is no CUDA device"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
 
 
-def test_a_cell_learns_the_smallest_box_around_its_centre():
+def test_cell_learns_the_smallest_box_around_it():
     from edge.manifest import Preprocess
 
     cells = detector.cells_of(Preprocess(width=64, height=64), [8, 16])
@@ -228,19 +228,19 @@ def test_a_cell_learns_the_smallest_box_around_its_centre():
     assert (detector.assign(cells, np.zeros((0, 4), np.float32), 1.5) == -1).all()
 
 
-def test_an_unreadable_picture_does_not_end_training(tmp_path):
+def test_unreadable_picture_is_skipped(tmp_path):
     index = write_crops(tmp_path / "data")
     (tmp_path / "data" / "red-0-0.png").write_bytes(b"")
     assert train_classifier(classifier_recipe(index, epochs=1), tmp_path / "run").data["skipped"] == 1
 
 
-def test_no_readable_picture_at_all_is_an_error(tmp_path):
+def test_no_readable_picture_is_an_error(tmp_path):
     write_index(tmp_path, [("a.png", "train", "red", "red-0"), ("b.png", "train", "blue", "blue-0")])
     with pytest.raises(TrainError, match="none of 2 pictures could be read"):
         train_classifier(classifier_recipe(tmp_path / "index.csv"), tmp_path / "run")
 
 
-def test_frozen_stages_are_shipped_as_they_were_published(tmp_path):
+def test_frozen_stages_keep_the_published_weights(tmp_path):
     index = write_crops(tmp_path / "crops")
     train_classifier(classifier_recipe(index, backbone=BACKBONE | {"frozen_stages": 1}), tmp_path / "held")
     train_classifier(classifier_recipe(index, backbone=BACKBONE | {"frozen_stages": 0}), tmp_path / "free")
@@ -252,7 +252,7 @@ def test_frozen_stages_are_shipped_as_they_were_published(tmp_path):
     assert not torch.equal(free.state_dict()[stem], fresh.state_dict()[stem])
 
 
-def test_a_detector_asks_for_its_strides_and_for_no_training_size(tmp_path):
+def test_detector_needs_strides_and_no_training_size(tmp_path):
     scenes = write_scenes(tmp_path / "scenes")
     with pytest.raises(TrainError, match="strides: found none"):
         train_detector(detector_recipe(scenes, backbone=BACKBONE | {"strides": None}), tmp_path / "out")
@@ -264,7 +264,7 @@ PUBLISHED = {"name": "sgd", "lr": 1e-3, "schedule": "plateau", "watch": "loss_va
 PUBLISHED |= {"evaluate_every": 1, "device": "cpu"}
 
 
-def test_the_published_schedule_lowers_the_rate_and_ends_early_whether_or_not_it_was_killed(tmp_path, monkeypatch):
+def test_plateau_schedule_resumes_and_stops_early(tmp_path, monkeypatch):
     how = PUBLISHED | {"lr": 1e-9, "epochs": 9, "patience": 1, "stop_after": 2}  # too small to gain anything
     recipe = classifier_recipe(
         write_crops(tmp_path / "data"), optimiser=how, further_widths=[8], dropout=0.5, auxiliary_items=False
@@ -283,7 +283,7 @@ def test_the_published_schedule_lowers_the_rate_and_ends_early_whether_or_not_it
     assert rows == table(tmp_path / "killed")
 
 
-def test_the_published_optimiser_learns(tmp_path):
+def test_published_optimiser_learns(tmp_path):
     recipe = classifier_recipe(
         write_crops(tmp_path / "data", per_item=9),
         optimiser=PUBLISHED | {"lr": 2e-2, "epochs": 8, "evaluate_every": 8},
@@ -294,7 +294,7 @@ def test_the_published_optimiser_learns(tmp_path):
     assert load_card(tmp_path / "run").further_widths == [8]
 
 
-def test_a_schedule_that_goes_by_what_is_not_measured_is_refused(tmp_path):
+def test_plateau_schedule_with_unmeasured_metric_is_refused(tmp_path):
     recipe = classifier_recipe(write_crops(tmp_path / "data"), optimiser=PUBLISHED | {"watch": "beauty"})
     with pytest.raises(TrainError, match=r"found \['accuracy', .*\] to watch, expected beauty"):
         train_classifier(recipe, tmp_path / "run")

@@ -14,7 +14,7 @@ from edge.finder_shape import FinderShape
 from edge.inference.postprocess import decode_ltrb
 from edge.manifest import Head, Preprocess
 from trainer.models.backbone import create_trunk
-from trainer.models.networks import ModelCard, build_model, hold_parts, load_model, pool_grid, save_model
+from trainer.models.networks import ModelCard, build_model, freeze_parts, load_model, pool_grid, save_model
 from trainer.recipe import Backbone
 
 SMALL = "mobilenetv4_conv_small_050"
@@ -159,7 +159,7 @@ def test_a_held_trunk_keeps_its_first_stages_with_their_statistics():
     trunk = create_trunk("mobilenetv2_050")
     before = {key: value.clone() for key, value in trunk.state_dict().items()}
     trunk.train()
-    for part in trunk.hold(2):
+    for part in trunk.freeze(2):
         part.eval()
     optimiser = torch.optim.SGD([p for p in trunk.parameters() if p.requires_grad], 1.0)
     trunk(torch.rand(2, 3, 64, 64))[0].square().mean().backward()
@@ -172,7 +172,7 @@ def test_a_held_trunk_keeps_its_first_stages_with_their_statistics():
 @pytest.mark.parametrize(("name", "stages"), [("mobilenetv2_050", 9), ("resnet18", 1)])
 def test_stages_that_are_not_there_cannot_be_frozen(name, stages):
     with pytest.raises(TrainError, match=f"frozen_stages is {stages}"):
-        create_trunk(name).hold(stages)
+        create_trunk(name).freeze(stages)
 
 
 def test_weights_of_a_path_are_taken_and_named_when_they_do_not_fit(tmp_path):
@@ -233,7 +233,7 @@ def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
 def test_held_statistics_are_those_of_fresh_heads_too(kind, changes):
     """A finder's are those of its features and its conversion, and of the queries' trunk where it has one."""
     model = build_model(card(kind, **changes)).train()
-    for part in hold_parts(model, Backbone(name=SMALL, freeze_bn=True)):
+    for part in freeze_parts(model, Backbone(name=SMALL, freeze_bn=True)):
         part.eval()
     norms = {name: part for name, part in model.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
     assert not [name for name, norm in norms.items() if norm.training]
@@ -244,7 +244,7 @@ def test_held_statistics_are_those_of_fresh_heads_too(kind, changes):
 
 def test_frozen_stages_of_a_finder_are_those_of_both_its_trunks():
     model = build_model(card("finder", shared_trunk=False))
-    hold_parts(model, Backbone(name=SMALL, frozen_stages=1))
+    freeze_parts(model, Backbone(name=SMALL, frozen_stages=1))
     still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert {name.split(".")[0] for name in still} == {"represent", "represent_query"}
     assert all("conv_stem" in name or "bn1" in name for name in still)

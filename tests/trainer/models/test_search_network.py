@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge.finder.correlate import heat_maps, query_of
+from edge.finder.correlate import heat_maps, build_query
 from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
 from trainer.models.backbone import create_trunk
@@ -57,7 +57,7 @@ def test_the_stack_of_maps_is_the_devices():
     scene, query = (rng.normal(size=(8, 12, 20)).astype(np.float32) for _ in range(2))
     coverage = rng.uniform(size=(12, 20)).astype(np.float32)
     stacked = finder.stack(*(torch.from_numpy(one[None]) for one in (scene, query, coverage)), None)[0].numpy()
-    wanted = heat_maps(scene, query_of(query, coverage, SHAPE, SPEC), SHAPE, SPEC)
+    wanted = heat_maps(scene, build_query(query, coverage, SHAPE, SPEC), SHAPE, SPEC)
     assert stacked.shape == wanted.shape == (SHAPE.maps, 24, 40)
     assert np.abs(stacked - wanted).max() < 1e-5
 

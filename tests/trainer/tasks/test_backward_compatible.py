@@ -8,7 +8,7 @@ import pytest
 from edge.errors import TrainError
 from tests.trainer.loop.test_training_loop import table
 from tests.trainer.toy import embedder_recipe, write_crops
-from trainer.data.crops import predict, load_crops
+from trainer.data.crops import load_crops, predict
 from trainer.model_setup import preprocess_of
 from trainer.models.networks import load_model
 from trainer.tasks.embedder import train_embedders

@@ -11,7 +11,7 @@ from edge.errors import TrainError
 from tests.trainer.toy import BACKBONE, classifier_recipe, embedder_recipe, write_crops
 from trainer.models.networks import load_model
 from trainer.tasks.classifier import train_classifier
-from trainer.tasks.distillation import Faculty, mean_angle, softened_divergence
+from trainer.tasks.distillation import TeacherEnsemble, mean_angle, softened_divergence
 from trainer.tasks.embedder import train_embedders
 
 
@@ -27,9 +27,9 @@ def pictures():
 
 
 def test_the_divergence_is_none_from_the_teachers_own_logits_and_grows_away_from_them():
-    told = torch.tensor([[4.0, 0.0, -2.0]])
-    assert softened_divergence(told + 7.0, told).item() == pytest.approx(0.0, abs=1e-6)
-    assert softened_divergence(told.flip(1), told) > softened_divergence(told * 0.5, told) > 0
+    teacher_logits = torch.tensor([[4.0, 0.0, -2.0]])
+    assert softened_divergence(teacher_logits + 7.0, teacher_logits).item() == pytest.approx(0.0, abs=1e-6)
+    assert softened_divergence(teacher_logits.flip(1), teacher_logits) > softened_divergence(teacher_logits * 0.5, teacher_logits) > 0
 
 
 def test_the_angle_ignores_length():
@@ -46,8 +46,8 @@ def test_an_embedder_with_a_teacher_ends_nearer_to_its_vectors(tmp_path, picture
     train_embedders(embedder_recipe(index, **other), tmp_path / "alone")
     taught = embedder_recipe(index, **other, teacher=tmp_path / "teacher", distil=10.0)
     train_embedders(taught, tmp_path / "taught")
-    told = vectors_of(tmp_path / "teacher", pictures)
-    taught_angle, alone_angle = (mean_angle(vectors_of(tmp_path / n, pictures), told) for n in ("taught", "alone"))
+    teacher_logits = vectors_of(tmp_path / "teacher", pictures)
+    taught_angle, alone_angle = (mean_angle(vectors_of(tmp_path / n, pictures), teacher_logits) for n in ("taught", "alone"))
     assert taught_angle < 0.7 * alone_angle
     assert (tmp_path / "teacher/model.safetensors").read_bytes() == before
 
@@ -58,8 +58,8 @@ def test_a_classifier_with_a_teacher_answers_more_as_it_does_and_carries_nothing
     train_classifier(classifier_recipe(index, seed=7), tmp_path / "alone")
     taught = classifier_recipe(index, seed=7, teachers=[tmp_path / "teacher"], distil=5.0)
     train_classifier(taught, tmp_path / "taught")
-    told = vectors_of(tmp_path / "teacher", pictures)
-    gap = {name: (vectors_of(tmp_path / name, pictures) - told).square().mean() for name in ("taught", "alone")}
+    teacher_logits = vectors_of(tmp_path / "teacher", pictures)
+    gap = {name: (vectors_of(tmp_path / name, pictures) - teacher_logits).square().mean() for name in ("taught", "alone")}
     assert gap["taught"] < gap["alone"]
     shapes = [{k: v.shape for k, v in load_model(tmp_path / n)[0].state_dict().items()} for n in ("taught", "alone")]
     assert shapes[0] == shapes[1]
@@ -71,12 +71,12 @@ def test_several_teachers_say_the_mean_of_their_log_probabilities(tmp_path, pict
     for seed, folder in enumerate(folders):
         train_classifier(classifier_recipe(index, epochs=1, seed=seed), folder)
     networks, cards = zip(*map(load_model, folders), strict=True)
-    faculty = Faculty(folders, cards[0])
-    told, features = faculty.classify(pictures)
+    teachers = TeacherEnsemble(folders, cards[0])
+    teacher_logits, features = teachers.classify(pictures)
     with torch.no_grad():
         expected = sum(network.eval()(pictures).log_softmax(dim=1) for network in networks) / 2
-    torch.testing.assert_close(told, expected)
-    assert [feature.shape for feature in features] == [(len(pictures), n) for n in faculty.channels]
+    torch.testing.assert_close(teacher_logits, expected)
+    assert [feature.shape for feature in features] == [(len(pictures), n) for n in teachers.channels]
 
 
 def test_a_teacher_of_another_length_is_followed_through_a_projection(tmp_path, pictures):

@@ -30,7 +30,7 @@ from trainer.synthetic.items import catalogue
 from trainer.tasks import finder as finder_module
 from trainer.tasks import finder_scenes as finder_world
 from trainer.tasks.finder import train_finder
-from trainer.tasks.finder_scenes import _apart, draw_search, make_worlds, render_scenes, split_items
+from trainer.tasks.finder_scenes import _mask_with_gaps, render_scenes, render_worlds, sample_search, split_items
 from trainer.tasks.finder_torch import load_finder
 
 DEMO = Path(__file__).parents[3] / "demo"
@@ -54,21 +54,21 @@ def finder_recipe(epochs=1, **changes) -> FinderRecipe:
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
-    return make_worlds(finder_recipe(), tmp_path_factory.mktemp("worlds"))
+    return render_worlds(finder_recipe(), tmp_path_factory.mktemp("worlds"))
 
 
 @pytest.fixture(scope="module")
 def trained(worlds, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "finder"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finder_module, "make_worlds", lambda *_: worlds)
+        patch.setattr(finder_module, "render_worlds", lambda *_: worlds)
         train_finder(finder_recipe(2), out)
     return out
 
 
 def test_what_is_held_out_is_in_no_scene_and_no_query(worlds):
     shown = {item for world in worlds for scene in world.scenes for item in scene.items}
-    asked = {item for world in worlds for item in world.looks}
+    asked = {item for world in worlds for item in world.cutouts}
     assert shown <= asked == {f"bottle-{n:02d}" for n in range(4)}
 
 
@@ -80,53 +80,53 @@ def test_a_name_that_is_neither_item_nor_category_is_refused():
 def test_every_scene_shows_enough_of_a_wanted_item():
     wanted = catalogue()[3]
     for scene in render_scenes([wanted], catalogue(), 3, (160, 96), 1):
-        assert wanted.item_id in scene.sought
+        assert wanted.item_id in scene.searchable_items
 
 
 def test_a_search_knows_where_its_object_is(worlds):
     recipe = finder_recipe()
     spec = preprocess_of(recipe)
-    search = draw_search(worlds[0], 0, recipe, spec, np.random.default_rng(0))
+    search = sample_search(worlds[0], 0, recipe, spec, np.random.default_rng(0))
     inside = np.zeros((24, 40), bool)
     for x0, y0, x1, y1 in search.boxes_px.astype(int):
         inside[y0 // 4 : -(-y1 // 4), x0 // 4 : -(-x1 // 4)] = True
     assert search.coverage.shape == (24, 40)
     assert search.coverage.max() == 1.0
     assert search.coverage[~inside].max(initial=0.0) < 0.5
-    again = draw_search(worlds[0], 0, recipe, spec, np.random.default_rng(0))
+    again = sample_search(worlds[0], 0, recipe, spec, np.random.default_rng(0))
     assert np.array_equal(search.scene_rgb, again.scene_rgb)
     assert np.array_equal(search.query_rgb, again.query_rgb)
 
 
 def test_scenes_are_rendered_once_for_a_run_and_anew_for_another_world(worlds, tmp_path, monkeypatch):
     few = {"scenes": 2, "val_scenes": 1, "looks": 1, "held_out": HELD_OUT}
-    rendered = make_worlds(finder_recipe(world=few), tmp_path)
+    rendered = render_worlds(finder_recipe(world=few), tmp_path)
     monkeypatch.setattr(finder_world, "render_scenes", lambda *_: worlds[1].scenes)
-    again = make_worlds(finder_recipe(world=few), tmp_path)
+    again = render_worlds(finder_recipe(world=few), tmp_path)
     for before, after in zip(rendered, again, strict=True):
         assert [one.items for one in before.scenes] == [one.items for one in after.scenes]
         assert all(np.array_equal(a.image_rgb, b.image_rgb) for a, b in zip(before.scenes, after.scenes, strict=True))
-        assert before.sights == after.sights
-    assert make_worlds(finder_recipe(world=few | {"seed": 1}), tmp_path)[0].scenes == worlds[1].scenes
+        assert before.occurrences == after.occurrences
+    assert render_worlds(finder_recipe(world=few | {"seed": 1}), tmp_path)[0].scenes == worlds[1].scenes
     (tmp_path / "scenes-train.npz").write_bytes(b"PK damaged")
-    assert make_worlds(finder_recipe(world=few | {"seed": 1}), tmp_path)[0].scenes == worlds[1].scenes
+    assert render_worlds(finder_recipe(world=few | {"seed": 1}), tmp_path)[0].scenes == worlds[1].scenes
 
 
 def test_two_of_an_item_that_touch_have_a_gap_between_them():
     owner = np.zeros((40, 40), np.uint8)
     owner[10:30, 5:20], owner[10:30, 20:35] = 1, 2
-    mask = _apart(owner)
+    mask = _mask_with_gaps(owner)
     assert mask[20, 18:22].max() == 0
     assert mask[20, 10] == mask[20, 30] == 1
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(worlds, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
+    monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     recipe = finder_recipe(2)
     with pytest.raises(KeyboardInterrupt):
         _train_until(recipe, tmp_path, 2, monkeypatch)
     monkeypatch.undo()
-    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
+    monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     train_finder(recipe, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
@@ -146,7 +146,7 @@ def _train_until(recipe, out, batches, monkeypatch):
 
 
 def test_training_lowers_the_loss(worlds, tmp_path, monkeypatch):
-    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
+    monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     train_finder(finder_recipe(4, loss="l2"), tmp_path)
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("loss")
@@ -155,7 +155,7 @@ def test_training_lowers_the_loss(worlds, tmp_path, monkeypatch):
 
 
 def test_a_training_that_holds_statistics_changes_none_of_them(worlds, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
+    monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     train_finder(finder_recipe(backbone=BACKBONE | {"strides": [4, 8, 16], "freeze_bn": True}), tmp_path)
     for folder, settled in ((tmp_path, False), (trained, True)):
         weights = load_file(folder / "model.safetensors")
@@ -225,7 +225,7 @@ def test_the_device_computes_the_trainers_map(packed, trained, worlds):
     assert sorted(e.path for e in manifest.files) == ["models/finder.conversion.onnx", "models/finder.fp32.onnx"]
     device, ours = open_finder(packed, manifest.finder), load_finder(trained)
     scene = worlds[1].scenes[0].image_rgb
-    look = worlds[1].looks["bottle-00"][0]
+    look = worlds[1].cutouts["bottle-00"][0]
     picture, mask = np.ascontiguousarray(look[..., :3]), (look[..., 3] > 127).astype(np.uint8)
     maps = [
         one.heat_map(one.scene_features(scene, Timings()), [one.make_query(picture, mask, Timings())], Timings()) for one in (device, ours)
@@ -235,7 +235,7 @@ def test_the_device_computes_the_trainers_map(packed, trained, worlds):
 
 
 def test_a_finder_with_two_trunks_is_trained_but_not_run_on_devices(worlds, tmp_path, monkeypatch):
-    monkeypatch.setattr(finder_module, "make_worlds", lambda *_: worlds)
+    monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     train_finder(finder_recipe(shared_trunk=False, guide=0), tmp_path)
     with pytest.raises(TrainError, match="found a finder with two trunks, expected one that shares its trunk"):
         load_finder(tmp_path)
@@ -244,7 +244,7 @@ def test_a_finder_with_two_trunks_is_trained_but_not_run_on_devices(worlds, tmp_
 def test_the_command_finds_by_a_run(trained, worlds, tmp_path, capsys):
     (tmp_path / "scene.png").write_bytes(encode_image(worlds[1].scenes[0].image_rgb, ".png"))
     query = np.full((150, 150, 3), 255, np.uint8)
-    look = worlds[1].looks["bottle-00"][0]
+    look = worlds[1].cutouts["bottle-00"][0]
     query[: look.shape[0], 20 : 20 + look.shape[1]] = look[:150, ..., :3]
     (tmp_path / "query.png").write_bytes(encode_image(query, ".png"))
     line = ["find", str(tmp_path / "query.png"), str(tmp_path / "scene.png"), "--model", str(trained)]
@@ -256,9 +256,9 @@ def test_the_command_finds_by_a_run(trained, worlds, tmp_path, capsys):
 def test_thresholds_are_fitted_on_searches_for_what_is_not_there_too(worlds):
     recipe = finder_recipe()
     spec = preprocess_of(recipe)
-    present = [draw_search(worlds[1], number, recipe, spec, np.random.default_rng(number)) for number in (0, 1)]
+    present = [sample_search(worlds[1], number, recipe, spec, np.random.default_rng(number)) for number in (0, 1)]
     items = [{present[0].item_id}, {present[0].item_id, present[1].item_id}]
-    (absent,) = finder_module._for_what_is_not_there([present[0], replace(present[1], item_id="bottle-09")], items)
+    (absent,) = finder_module._absent_searches([present[0], replace(present[1], item_id="bottle-09")], items)
     assert absent.item_id == "bottle-09"
     assert np.array_equal(absent.scene_rgb, present[0].scene_rgb)
     assert np.array_equal(absent.query_rgb, present[1].query_rgb)

@@ -16,7 +16,7 @@ from trainer.model_setup import preprocess_of, train_spec_of
 from trainer.models.networks import load_model
 from trainer.tasks.classifier import train_classifier
 from trainer.tasks.embedder import EmbedderTask, train_embedders
-from trainer.tasks.finetune import base_of, load_centres, mean_directions, of_customer, start_from
+from trainer.tasks.finetune import base_run_of, finetune_recipe, init_from_run, load_centres, mean_directions
 
 STILL = {"epochs": 1, "lr": 1e-12, "trunk_lr": 0.0, "ema": None, "device": "cpu", "weight_decay": 0.0}
 
@@ -42,11 +42,11 @@ def test_centres_are_left_beside_the_model_by_head_and_item(base):
 
 
 def test_known_centres_are_carried_over_and_new_ones_are_the_mean_direction_of_their_pictures(base):
-    recipe = of_customer(embedder_recipe(base / "new" / "index.csv"), None, ["red"])
+    recipe = finetune_recipe(embedder_recipe(base / "new" / "index.csv"), None, ["red"])
     crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe))
     source, card = load_model(base / "base" / "red")
     task = EmbedderTask(recipe, crops, load_model(base / "base" / "blue")[0], card)
-    start_from(base / "base" / "red", task.module.model, card, task.centres(task.module), crops)
+    init_from_run(base / "base" / "red", task.module.model, card, task.centres(task.module), crops)
     known = load_centres(base / "base" / "red")
     for head, rows in task.centres(task.module).items():
         assert crops.items == ["red-0", "red-1", "red-2"]
@@ -87,8 +87,8 @@ def test_the_command_trains_the_chosen_category_and_leaves_the_others_byte_for_b
 
 
 def test_a_folder_of_runs_gives_the_categorys_own_and_a_run_gives_itself(base):
-    assert base_of(base / "base", "red") == base / "base" / "red"
-    assert base_of(base / "base" / "red", "shampoo") == base / "base" / "red"
+    assert base_run_of(base / "base", "red") == base / "base" / "red"
+    assert base_run_of(base / "base" / "red", "shampoo") == base / "base" / "red"
 
 
 def test_a_classifier_gives_its_trunk_and_an_embedder_of_another_shape_is_refused(base, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from edge.errors import TrainError
 from edge.manifest import Head, Preprocess
 from trainer.models.networks import ModelCard, build_model, load_model, save_model
-from trainer.tasks.shrink import cut_embedder, cut_vectors
+from trainer.tasks.shrink import shrink_embedder, truncate_vectors
 
 HEADS = [Head(name="class", dim=8), Head(name="local", dim=8), Head(name="outline", dim=8)]
 
@@ -40,39 +40,39 @@ def vectors_of(folder):
 )
 def test_a_cut_embedder_gives_the_cut_vectors_of_the_whole(run, tmp_path, names, dim, length):
     whole = run()
-    cut = cut_embedder(whole, tmp_path / "cut", names, dim)
+    cut = shrink_embedder(whole, tmp_path / "cut", names, dim)
     found = vectors_of(tmp_path / "cut")
     assert found.shape == (3, length) == (3, sum(head.dim for head in cut.heads))
-    expected = cut_vectors(vectors_of(whole), HEADS, names or [h.name for h in HEADS], dim)
+    expected = truncate_vectors(vectors_of(whole), HEADS, names or [h.name for h in HEADS], dim)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
 
 
 def test_a_card_says_which_lengths_are_left(run, tmp_path):
-    assert cut_embedder(run(), tmp_path / "cut", dim=4).shorter_dims == [2]
+    assert shrink_embedder(run(), tmp_path / "cut", dim=4).shorter_dims == [2]
 
 
 def test_cut_vectors_of_numbers_one_can_check():
     heads = [Head(name="class", dim=2), Head(name="outline", dim=2)]
     joint = np.array([[0.6, 0.8, 0.0, 1.0]], np.float32) / np.sqrt(2)
-    np.testing.assert_allclose(cut_vectors(joint, heads, ["outline"]), [[0.0, 1.0]], atol=1e-6)
-    np.testing.assert_allclose(cut_vectors(joint, heads, ["class", "outline"]), joint, atol=1e-6)
-    np.testing.assert_allclose(cut_vectors(joint, heads, ["class"], 1), [[1.0]], atol=1e-6)
+    np.testing.assert_allclose(truncate_vectors(joint, heads, ["outline"]), [[0.0, 1.0]], atol=1e-6)
+    np.testing.assert_allclose(truncate_vectors(joint, heads, ["class", "outline"]), joint, atol=1e-6)
+    np.testing.assert_allclose(truncate_vectors(joint, heads, ["class"], 1), [[1.0]], atol=1e-6)
 
 
 def test_a_length_it_was_not_trained_for_and_a_head_it_lacks_are_refused(run, tmp_path):
     whole = run(heads=HEADS[:2])
     with pytest.raises(TrainError, match=r"dim is 3, expected one it was trained for: \[2, 4, 8, 8\]"):
-        cut_embedder(whole, tmp_path / "cut", dim=3)
+        shrink_embedder(whole, tmp_path / "cut", dim=3)
     with pytest.raises(TrainError, match=r"found heads \['class', 'local'\], expected \['outline'\]"):
-        cut_embedder(whole, tmp_path / "cut", ["outline"])
+        shrink_embedder(whole, tmp_path / "cut", ["outline"])
 
 
 def test_a_sum_is_cut_in_length_only(run, tmp_path):
     whole = run(joint="sum")
     with pytest.raises(TrainError, match="heads that are summed"):
-        cut_embedder(whole, tmp_path / "cut", ["class"])
-    cut_embedder(whole, tmp_path / "cut", dim=4)
+        shrink_embedder(whole, tmp_path / "cut", ["class"])
+    shrink_embedder(whole, tmp_path / "cut", dim=4)
     assert vectors_of(tmp_path / "cut").shape == (3, 4)
 
 
@@ -83,4 +83,4 @@ def test_only_an_embedder_is_cut(tmp_path):
     )
     save_model(tmp_path, build_model(card), card)
     with pytest.raises(TrainError, match="found a classifier, expected an embedder"):
-        cut_embedder(tmp_path, tmp_path / "cut")
+        shrink_embedder(tmp_path, tmp_path / "cut")

@@ -1,0 +1,14 @@
+"""The documentation site: `make docs` builds it into build/site. It loads nothing from elsewhere, so it works offline."""
+
+project = "finesight"
+extensions = ["myst_parser"]
+exclude_patterns = ["conf.py"]
+
+html_theme = "furo"
+html_title = "finesight"
+html_copy_source = False
+html_show_sphinx = False
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4  # a link to page.md#heading works, and a dead one is an error
+nitpicky = True
