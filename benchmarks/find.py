@@ -35,7 +35,7 @@ from edge.inference.engine import open_engine  # noqa: E402
 from edge.inference.postprocess import iou_matrix  # noqa: E402
 from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Box, FloatArray, Image, Mask  # noqa: E402
-from trainer.metrics import Boxes, bootstrap, matched  # noqa: E402
+from trainer.metrics import Boxes, bootstrap, match_boxes  # noqa: E402
 
 DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 LEAST_VISIBLE = 0.35
@@ -246,7 +246,7 @@ def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
         found.append(Boxes(kept, np.asarray([b.score for b in boxes if b.score >= model.score_threshold], np.float32)))
         truths.append(case.true_px)
     several, kin = np.asarray(rows["several"]), np.asarray(alike, bool)
-    _, right = matched(found, truths, 0.5)
+    _, right = match_boxes(found, truths, 0.5)
     return {
         "searches": len(several),
         "located": share(several),

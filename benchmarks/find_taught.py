@@ -31,7 +31,7 @@ from edge.capture.frame_source import CaptureOptions, EndOfStream  # noqa: E402
 from edge.capture.open_source import open_source  # noqa: E402
 from edge.config.camera_url import parse_source  # noqa: E402
 from edge.config.schema import CameraConfig, EngineConfig, RecognitionConfig, SeekConfig  # noqa: E402
-from edge.demo.score import answers_of, read_truth, score  # noqa: E402
+from edge.demo.score import last_answers, read_ground_truth, score  # noqa: E402
 from edge.imaging.image import encode_image  # noqa: E402
 from edge.kiosk.taught_items import TaughtItems  # noqa: E402
 from edge.kiosk.taught_store import TaughtStore  # noqa: E402
@@ -61,7 +61,7 @@ def main() -> None:
     """Teach, watch the stream, score."""
     from benchmarks.grocery import machine
 
-    truth = read_truth(DEMO / "stream.json")
+    truth = read_ground_truth(DEMO / "stream.json")
     items, category = held_out(0)
     new = {one.item_id for one in truth.objects.values() if one.category == category or one.item_id in items}
     with tempfile.TemporaryDirectory() as folder:
@@ -71,8 +71,8 @@ def main() -> None:
         events = watch(models, counts)
         spent_s = time.process_time() - started
     told = [event | {"match": renamed(event["match"], names)} for event in events]
-    verdict = score(truth, answers_of(told))
-    of_new = {number: one for number, one in verdict.verdicts.items() if truth.objects[number].item_id in new}
+    verdict = score(truth, last_answers(told))
+    of_new = {number: one for number, one in verdict.outcomes.items() if truth.objects[number].item_id in new}
     tree = {
         "date": date.today().isoformat(),  # noqa: DTZ011
         "machine": machine(),
@@ -80,7 +80,7 @@ def main() -> None:
         "things_taught": len(new),
         "objects_of_them": len(of_new),
         "verdicts": Counter(of_new.values()),
-        "other_objects": Counter(one for number, one in verdict.verdicts.items() if number not in of_new),
+        "other_objects": Counter(one for number, one in verdict.outcomes.items() if number not in of_new),
         "tracks_on_nothing": verdict.false_tracks,
         "frames": len(truth.frames),
         "frames_searched": counts.total("frames_sought"),

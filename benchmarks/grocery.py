@@ -282,7 +282,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         for row in rows:
             picture = read_image(data / row["path"])
             box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
-            ranked = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])
+            ranked = stages.classifier.rank_categories(stages.classifier.classify(picture, box, Timings())[0])
             categories = categories_to_search(ranked, 0.0, stages.embedders)
             vector = stages.embedders[row["coarse"]].embed(picture, box, Timings())  # one embedder serves all
             near = {one.name: indexes[one.name].search(vector, 1)[0] for one in categories}

@@ -129,7 +129,7 @@ def hierarchical(known: Sequence[Sample]) -> Callable[[Asked], Answer]:
 
     def answer(query: Asked) -> Answer:
         (scores,) = stages.classifier.classify(query.image_rgb, query.box_px, Timings())
-        likely = categories_to_search(stages.classifier.name(scores), 0.0, stages.embedders)
+        likely = categories_to_search(stages.classifier.rank_categories(scores), 0.0, stages.embedders)
         hits = {}
         for one in likely:
             vector = stages.embedders[one.name].embed(query.image_rgb, query.box_px, Timings())

@@ -106,8 +106,8 @@ SETS = {"cards_train": lambda: cards("train"), "cards_test": lambda: cards("test
 def one_set(name: str) -> None:
     """Every cue alone, all together, with DDT, with what a person may say."""
     from edge.imaging.image import read_image
-    from trainer.labelling.cosegmentation import box_of_part, salient
-    from trainer.labelling.proposals import Priors, propose, settled
+    from trainer.labelling.cosegmentation import box_of_map, scda_map
+    from trainer.labelling.proposals import Priors, propose, select_best
     from trainer.labelling.regions import CUES
 
     truth = SETS[name]()
@@ -123,7 +123,7 @@ def one_set(name: str) -> None:
         started = time.process_time()
         found = {path: propose(image, priors, shown.get(path), using) for path, image in images.items()}
         seconds = (time.process_time() - started) / len(truth) + trunk_s
-        kept = {path: [list(box.box_px) for box in settled(boxes, priors)] for path, boxes in found.items()}
+        kept = {path: [list(box.box_px) for box in select_best(boxes, priors)] for path, boxes in found.items()}
         told = {"pictures": len(truth)} | measure({path: rows(boxes) for path, boxes in kept.items()}, truth)
         record(f"{name}: {way}", told | {"cpu_s_per_picture": round(seconds, 3)})
     if f"{name}: SCDA box" in known():
@@ -132,24 +132,24 @@ def one_set(name: str) -> None:
     for way, maps, level in (
         ("DDT box", shown, 0.0),
         ("DDT box, half of the largest", shown, 0.5),
-        ("SCDA box", {path: salient(feature) for path, feature in features.items()}, 0.0),
+        ("SCDA box", {path: scda_map(feature) for path, feature in features.items()}, 0.0),
     ):
-        boxes = {path: box_of_part(one, *images[path].shape[1::-1], level) for path, one in maps.items()}
+        boxes = {path: box_of_map(one, *images[path].shape[1::-1], level) for path, one in maps.items()}
         found = {path: rows([list(box)] if box else []) for path, box in boxes.items()}
         record(f"{name}: {way}", {"pictures": len(truth)} | measure(found, truth))
 
 
 def common_maps(name: str, images: dict[Path, np.ndarray]) -> tuple[dict, float, dict]:
     """DDT's map of each picture, processor seconds for each, and the feature maps; kept for the other ways."""
-    from trainer.labelling.cosegmentation import colocate, describer_of
+    from trainer.labelling.cosegmentation import colocalise, load_feature_extractor
 
     path = WORK / f"{name}.pickle"
     if not path.exists():
-        describer = describer_of(WEIGHTS, "mobilenetv2_100", 0.5)
+        extractor = load_feature_extractor(WEIGHTS, "mobilenetv2_100", 0.5)
         started = time.process_time()
-        features = {path: describer.describe(image) for path, image in images.items()}
-        common = colocate(features.values())
-        shown = {path: common.show(feature) for path, feature in features.items()}
+        features = {path: extractor.extract(image) for path, image in images.items()}
+        common = colocalise(features.values())
+        shown = {path: common.activation(feature) for path, feature in features.items()}
         WORK.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps((shown, (time.process_time() - started) / len(images), features)))
     return pickle.loads(path.read_bytes())  # noqa: S301 our own
@@ -234,7 +234,7 @@ def one_round(number: int) -> None:
 def measure_round(number: int) -> None:
     """What the round's detector, and it together with cues and DDT, propose for the rest and for the test photos."""
     from edge.imaging.image import read_image
-    from trainer.labelling.auto_label import ENOUGH, OwnDetector
+    from trainer.labelling.auto_label import DETECTOR_ALONE_FROM, TrainedDetector
 
     path = BOOK / f"round-{number}.json"
     if f"round_{number}" in known() or not path.exists():
@@ -244,17 +244,17 @@ def measure_round(number: int) -> None:
     truth = {path.resolve(): boxes for path, boxes in cards("train").items()}
     rest = {(BOOK / i["file_name"]).resolve(): i["id"] for i in tree["images"] if i["state"] == "proposed"}
     listed = {path: boxes_of(tree, identity) for path, identity in rest.items()}
-    detector = OwnDetector(Path(str(told["detector"])))
+    detector = TrainedDetector(Path(str(told["detector"])))
     seen = {path: detector.propose(read_image(path)) for path in [*rest, *cards("test")]}
     test = cards("test")
     photos = list(test)
     value = {key: told[key] for key in ("steps", "seconds", "cpu_s", "edits")} | {
-        "speaks_alone": 20 * number >= ENOUGH,
+        "speaks_alone": 20 * number >= DETECTOR_ALONE_FROM,
         "rest_of_train": {"pictures": len(rest)} | measure(listed, truth),
         "rest_of_train, joined": measure(fused({path: seen[path] for path in rest}, sightings()), truth),
         "rest_of_train, untrained": measure(fused({path: [] for path in rest}, sightings(), alone=True), truth),
         "test": {"pictures": len(test)}
-        | measure(proposed(detector, photos, test_sightings(photos), 20 * number < ENOUGH), test),
+        | measure(proposed(detector, photos, test_sightings(photos), 20 * number < DETECTOR_ALONE_FROM), test),
         "test, joined": measure(fused({path: seen[path] for path in photos}, test_sightings(photos)), test),
     }
     record(f"round_{number}", value)
@@ -284,10 +284,10 @@ def boxes_of(tree: dict[str, list[dict]], identity: int) -> np.ndarray:
 
 def sightings() -> dict[Path, list]:
     """What cues and DDT saw in the photos of the label folder."""
-    from trainer.labelling.cue_cache import SIGHTINGS_FILE
+    from trainer.labelling.cue_cache import CUE_CACHE_FILE
     from trainer.labelling.label_store import proposal
 
-    lines = [json.loads(line) for line in (BOOK / SIGHTINGS_FILE).read_text().splitlines() if line]
+    lines = [json.loads(line) for line in (BOOK / CUE_CACHE_FILE).read_text().splitlines() if line]
     return {(BOOK / line["picture"]).resolve(): [proposal(box) for box in line["seen"]] for line in lines}
 
 
@@ -304,13 +304,13 @@ def test_sightings(paths: list[Path]) -> dict[Path, list]:
     return pickle.loads(kept.read_bytes())  # noqa: S301 our own
 
 
-def proposed(detector: object, paths: list[Path], seen: dict[Path, list], ask_cues: bool) -> dict[Path, np.ndarray]:
+def proposed(detector: object, paths: list[Path], seen: dict[Path, list], use_cues: bool) -> dict[Path, np.ndarray]:
     """What is proposed by a detector, and by the cues where they are asked."""
     from edge.imaging.image import read_image
     from trainer.labelling.auto_label import Proposers
     from trainer.labelling.proposals import Priors
 
-    proposers = Proposers(Priors(), None, detector, ask_cues)
+    proposers = Proposers(Priors(), None, detector, use_cues)
     told = {path: proposers.prelabel(read_image(path), seen[path]).proposals for path in paths}
     return {path: rows([list(box.box_px) for box in boxes]) for path, boxes in told.items()}
 
@@ -318,10 +318,10 @@ def proposed(detector: object, paths: list[Path], seen: dict[Path, list], ask_cu
 def fused(found: dict[Path, list], seen: dict[Path, list], *, alone: bool = False) -> dict[Path, np.ndarray]:
     """What is proposed once detector, cues and DDT have had their say; or cues and DDT alone."""
     from trainer.labelling.auto_label import fuse
-    from trainer.labelling.proposals import Priors, settled
+    from trainer.labelling.proposals import Priors, select_best
 
     return {
-        path: rows([list(box.box_px) for box in settled(seen[path] if alone else fuse(boxes, seen[path]), Priors())])
+        path: rows([list(box.box_px) for box in select_best(seen[path] if alone else fuse(boxes, seen[path]), Priors())])
         for path, boxes in found.items()
     }
 

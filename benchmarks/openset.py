@@ -195,7 +195,7 @@ def share_of(query_results: Sequence[QueryResult], *, known: bool, outcome: str)
 def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Image) -> ScoredCrop:
     """What the models say of one crop."""
     box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
-    named = stages.classifier.name(stages.classifier.classify(picture, box, Timings())[0])
+    named = stages.classifier.rank_categories(stages.classifier.classify(picture, box, Timings())[0])
     categories = categories_to_search(named, THRESHOLD, stages.embedders)
     scores = {}
     for category in categories:

@@ -67,7 +67,7 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
     from edge.capture.open_source import open_source
     from edge.config.camera_url import parse_source
     from edge.config.yaml_file import load_config
-    from edge.demo.score import answers_of, read_truth, score
+    from edge.demo.score import last_answers, read_ground_truth, score
     from edge.messaging.payload import event_payload
     from edge.recognition.pipeline import Pipeline
     from edge.telemetry.metrics import Counters
@@ -90,13 +90,13 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
             payloads += [json.loads(event_payload(event, "bench", "bench", "b", index)) for event in done.events]
     except EndOfStream:
         door.close()
-    truth = read_truth(video.with_suffix(".json"))
-    told = answers_of(payloads)
+    truth = read_ground_truth(video.with_suffix(".json"))
+    told = last_answers(payloads)
     found = score(truth, told)
     answers = {found.object_of_track.get(answer.track_id): answer for answer in told}
     verdicts = {
         number: (verdict, f"{truth.objects[number].item_id}, told {getattr(answers.get(number), 'item_id', None)}")
-        for number, verdict in found.verdicts.items()
+        for number, verdict in found.outcomes.items()
     }
     return verdicts, {"sights": sum(len(boxes) for boxes in truth.frames), "looks": looks}
 

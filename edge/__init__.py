@@ -1,3 +1,3 @@
-"""The device: frames in, identified objects out."""
+"""The edge runtime: recognises which exact product or vehicle a camera sees, and publishes events."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m edge`."""
+"""Runs the `edge` command as `python -m edge`."""
 
 import sys
 

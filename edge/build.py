@@ -1,4 +1,4 @@
-"""The parts of a device, made from its configuration."""
+"""Builds the parts of a device from its configuration."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 
 
 def load_active_models(config: DeviceConfig) -> LoadedModels:
-    """Load the pair of bundle and gallery that a device's pointer names.
+    """Load a device's active bundle and gallery.
 
     Raises:
-        BundleError: nothing was activated, or the pair is damaged.
-        EngineError: a model cannot be run here.
+        BundleError: none is activated, or one is damaged.
+        EngineError: a model cannot run here.
     """
     bundle, gallery = read_active(config.state_dir)
     cache = config.state_dir / "cache"
@@ -50,22 +50,22 @@ def load_active_models(config: DeviceConfig) -> LoadedModels:
         return models
     model = bundle.manifest.finder
     if model is None or model.map_threshold is not None:
-        why = "no finder" if model is None else "a finder of before the second look (ADR 0010)"
-        log.warning("bundle %s has %s: what the detector misses is not looked for", models.bundle_id, why)
+        why = "no finder" if model is None else "a finder of an older format (ADR 0010)"
+        log.warning("bundle %s has %s: recognition.seek has no effect", models.bundle_id, why)
         return models
     finder = open_finder(bundle.folder, model, config.engine.backend, config.engine.threads, cache)
     return replace(models, finder=finder)
 
 
 def load_models(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> LoadedModels:
-    """Load a bundle and a gallery from folders, without a device; a missing gallery is an empty one.
+    """Load a bundle and a gallery from folders, without a device; no gallery means an empty one.
 
     Raises:
         BundleError: the bundle is damaged or missing.
         GalleryError: the gallery is damaged.
     """
     if bundle_folder is None:
-        raise FinesightError("found a gallery folder without a bundle folder, expected both")
+        raise FinesightError("a gallery folder needs a bundle folder; give both")
     return _load(read_bundle(bundle_folder), read_gallery(gallery_folder) if gallery_folder else None, engine)
 
 
@@ -89,23 +89,26 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
             items = read_category(path, space_id, model.dim)
             indexes[category] = build_index(shrink_items_to_centroid(items, model.gathering))
             rule = model.outline.get(category)
-            # the rules of an older space were fitted on its vectors alone
-            if category not in compatible_categories and rule is not None and rule.counts and (by_item := read_silhouettes(path)):
+            # thresholds for an older space were fitted without silhouettes
+            if category in compatible_categories or rule is None or not rule.counts:
+                continue
+            if by_item := read_silhouettes(path):
                 silhouettes[category] = silhouettes_for(rule, by_item)
     generation = gallery.generation if gallery else "none"
     created_at = gallery.created_at if gallery else None
-    return LoadedModels(manifest.bundle_id, generation, stages, indexes, open_sets, frozenset(compatible_categories), created_at, silhouettes)
+    compatible = frozenset(compatible_categories)
+    return LoadedModels(manifest.bundle_id, generation, stages, indexes, open_sets, compatible, created_at, silhouettes)
 
 
 def build_pipeline(
     models: LoadedModels, recognition: RecognitionConfig, cameras: dict[str, CameraConfig], counts: Counters
 ) -> Pipeline:
-    """A pipeline for these cameras."""
+    """Build a pipeline for these cameras."""
     return Pipeline(models, cameras, recognition, counts, time.monotonic_ns)
 
 
 def capture_options(camera: CameraConfig) -> CaptureOptions:
-    """How a configured camera's source is opened."""
+    """Return the options to open a camera's source with."""
     return CaptureOptions(
         transport=camera.rtsp_transport,
         latency_ms=camera.latency_ms,
@@ -128,11 +131,13 @@ def build_camera(
         return open_source(source, config.backend, options, recorder.put)
 
     policy = policy_for(source, config.pacing, config.stall_timeout_s, config.view)
-    return Camera(name, source, open_frame_source, latest_frames, on_state, policy, is_reachable=reachability_check(source))
+    return Camera(
+        name, source, open_frame_source, latest_frames, on_state, policy, is_reachable=reachability_check(source)
+    )
 
 
 def open_outbox(config: DeviceConfig, counters: Counters) -> Outbox:
-    """The queue of a device's events.
+    """Open the outbox of a device: the queue of its events.
 
     Raises:
         OutboxError: its folder cannot be written, or another process holds it.

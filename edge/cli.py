@@ -1,6 +1,6 @@
-"""The `edge` command: the only place that reads the environment, sets up logging and builds a device.
+"""The `edge` command: reads the environment, sets up logging and runs one verb.
 
-Modules are imported by the verb that needs them, so that `edge --help` answers at once.
+Each verb imports the modules it needs, so that `edge --help` starts fast.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb: 0 done, 1 our error in one line, 2 usage."""
+    """Run one verb; return 0 when done, 1 after an error, 2 on wrong usage."""
     arguments = build_parser(os.environ.get("FINESIGHT_LOG", "info")).parse_args(argv)
     _set_up_logging(arguments.log_level)
     try:
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _set_up_logging(level: str) -> None:
-    # journald adds the time itself
+    # journald adds the time
     stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
     logging.basicConfig(level=level.upper(), format=f"{stamp}%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     file = ConfigFile(arguments.config, os.environ)
     config = file.load_or_last_good(arguments.state_dir) if arguments.safe else file.load()
-    return _serve(config, file, until_end=arguments.until_end)
+    return _run_device(config, file, until_end=arguments.until_end)
 
 
 def _record(arguments: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def _record(arguments: argparse.Namespace) -> int:
         for name, camera in config.cameras.items()
     }
     log.info("recording to %s", config.state_dir / "ring")
-    return _serve(config.model_copy(update={"cameras": cameras}), None, until_end=arguments.until_end)
+    return _run_device(config.model_copy(update={"cameras": cameras}), None, until_end=arguments.until_end)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     def build(name: str) -> Pipeline:
         if name not in config.cameras:
-            raise ConfigError(f"{arguments.config}: found no camera {name!r}, expected the one that was recorded")
+            raise ConfigError(f"{arguments.config}: has no camera {name!r}, which was recorded; add it to `cameras`")
         return build_pipeline(models, config.recognition, {name: config.cameras[name]}, Counters())
 
     for number, event in enumerate(replay(arguments.folder, build)):
@@ -99,8 +99,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) -> int:
-    """Run a device until it is stopped; without a file, there is none to read again."""
+def _run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) -> int:
+    """Run a device until it is stopped; without a file, it cannot reload its configuration."""
     from edge.process import StateLock, limit_heaps
     from edge.runtime import Runtime
 
@@ -110,10 +110,10 @@ def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) ->
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: reload.set())
     with ExitStack() as stack:
-        if config.state_dir.is_dir():  # else nothing was activated, which is said below
+        if config.state_dir.is_dir():  # otherwise no bundle is active, which Runtime reports
             stack.callback(StateLock(config.state_dir).release)
         server = None
-        if config.health is not None:  # first of all: it says "starting" while engines are built
+        if config.health is not None:  # before the engines are built: it reports "starting" meanwhile
             from edge.diagnostics.health_server import HealthServer
 
             server = stack.enter_context(HealthServer(config.health.host, config.health.port))
@@ -127,7 +127,7 @@ def _serve(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) ->
 
             runtime = open_kiosk(config, config.kiosk, file, stack)
         if server is not None:
-            server.watch(runtime)
+            server.attach(runtime)
         runtime.run(stop, until_end=until_end, reload=reload)
     return 0
 
@@ -142,11 +142,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from edge.diagnostics.doctor import examine
+    from edge.diagnostics.doctor import run_checks
 
     config = _config(arguments) if arguments.config else None
     findings = []
-    for finding in examine(config):
+    for finding in run_checks(config):
         findings.append(finding)
         if not arguments.json:
             print(f"{finding.verdict:4}  {finding.thing}: {finding.words}", flush=True)
@@ -156,10 +156,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edge.diagnostics.status import ask, describe
+    from edge.diagnostics.status import fetch, format_status
 
-    status = ask(_config(arguments), "/status")
-    print(status.strip() if arguments.json else "\n".join(describe(status)))
+    status = fetch(_config(arguments), "/status")
+    print(status.strip() if arguments.json else "\n".join(format_status(status)))
     return 0
 
 
@@ -172,13 +172,13 @@ def _support(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from edge.diagnostics.bench import Request, bench, table
+    from edge.diagnostics.bench import BenchRequest, bench, format_table
 
-    request = Request(
+    request = BenchRequest(
         arguments.source, arguments.framing, arguments.resize, arguments.frames, arguments.bundle, arguments.gallery
     )
     report = bench(_config(arguments), request)
-    print(json.dumps(asdict(report), indent=1) if arguments.json else table(report))
+    print(json.dumps(asdict(report), indent=1) if arguments.json else format_table(report))
     return 0
 
 
@@ -197,7 +197,7 @@ def _find(arguments: argparse.Namespace) -> int:
 
     bundle = read_bundle(arguments.bundle)
     if bundle.manifest.finder is None:
-        raise BundleError(f"{arguments.bundle}: found no finder in it, expected one")
+        raise BundleError(f"{arguments.bundle}: holds no finder; give a bundle that was packed with one")
     finder = open_finder(bundle.folder, bundle.manifest.finder)
     print(json.dumps(find(finder, parse_queries(arguments.query), arguments.scene, arguments.out), indent=1))
     return 0
@@ -210,7 +210,7 @@ def _schema(_: argparse.Namespace) -> int:
     return 0
 
 
-def _answer(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
+def _print_result(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
     if arguments.json:
         print(json.dumps(value, indent=1, default=str))
     else:
@@ -224,11 +224,11 @@ def _bundle_list(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
 
     state_dir = _state_dir(arguments)
-    answer: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in slots.read_slots(state_dir)}
+    result: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in slots.read_slots(state_dir)}
     serving, staged = pointer.read_active_pointer(state_dir), pointer.read_staged_pointer(state_dir)
-    answer["serving"] = serving.model_dump() if serving else None
-    answer["staged"] = staged.model_dump() if staged else None
-    return _answer(arguments, answer)
+    result["serving"] = serving.model_dump() if serving else None
+    result["staged"] = staged.model_dump() if staged else None
+    return _print_result(arguments, result)
 
 
 def _bundle_verify(arguments: argparse.Namespace) -> int:
@@ -244,11 +244,11 @@ def _bundle_install(arguments: argparse.Namespace) -> int:
 
     state_dir = _state_dir(arguments)
     slot = slots.install_bundle(arguments.folder, state_dir)
-    answer = {"slot": slot}
+    result = {"slot": slot}
     if arguments.gallery is not None:
-        answer["gallery"] = slots.install_gallery(arguments.gallery, state_dir)
-        slots.stage(state_dir, slot, answer["gallery"])
-    return _answer(arguments, answer)
+        result["gallery"] = slots.install_gallery(arguments.gallery, state_dir)
+        slots.stage(state_dir, slot, result["gallery"])
+    return _print_result(arguments, result)
 
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
@@ -258,22 +258,22 @@ def _bundle_activate(arguments: argparse.Namespace) -> int:
     state_dir = _state_dir(arguments)
     verify_slot(state_dir, arguments.bundle)
     serving = slots.activate(state_dir, arguments.bundle, arguments.gallery)
-    return _answer(arguments, {"serving": serving.model_dump()})
+    return _print_result(arguments, {"serving": serving.model_dump()})
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
 
-    return _answer(arguments, {"serving": slots.rollback(_state_dir(arguments)).model_dump()})
+    return _print_result(arguments, {"serving": slots.rollback(_state_dir(arguments)).model_dump()})
 
 
 def _gallery_status(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
 
     _, gallery = slots.read_active(_state_dir(arguments))
-    answer: dict[str, Any] = {"generation": gallery.generation, "created_at": gallery.created_at}
-    answer |= {name: f"{e.items} items, {e.vectors} vectors" for name, e in sorted(gallery.categories.items())}
-    return _answer(arguments, answer)
+    result: dict[str, Any] = {"generation": gallery.generation, "created_at": gallery.created_at}
+    result |= {name: f"{e.items} items, {e.vectors} vectors" for name, e in sorted(gallery.categories.items())}
+    return _print_result(arguments, result)
 
 
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -76,7 +76,9 @@ class StateLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._file)
-            raise ConfigError(f"{state_dir}: another `edge` process uses this folder; stop it or choose another state_dir") from None
+            raise ConfigError(
+                f"{state_dir}: another `edge` process uses this folder; stop it or choose another state_dir"
+            ) from None
 
     def release(self) -> None:
         """Unlock the folder."""

@@ -1,7 +1,7 @@
-"""A configured device at work: cameras, pipeline, outbox and publisher, wired together.
+"""A running device: cameras, frame loop, outbox and publisher, wired together.
 
-Threads: one per camera, the caller's for the pipeline, one that writes the outbox, one that publishes. What is asked of
-the device over MQTT or by a signal is done by the pipeline's thread, between two frames.
+Threads: one per camera, the caller's for the frame loop, one that writes the outbox, one that publishes. Commands from
+MQTT and signals are carried out by the frame loop's thread, between two frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edge.errors import CommandError, ConfigError, FinesightError
 from edge.frame_loop import FrameLoop
 from edge.imaging import image
 from edge.messaging.command import Command
-from edge.messaging.publisher import DevicePublisher, PublishLatency
+from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
 _TICK_S = 0.25
-_WITHOUT_VIEW: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # nothing that was seen is present
+_WITHOUT_VIEW: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # tracks end in these states
 
 
 class Runtime:
@@ -64,9 +64,9 @@ class Runtime:
 
         Args:
             config: the device.
-            file: where the configuration came from, to be read again; None: it stays as it is.
-            dress: what a pair is changed to before it serves: a kiosk adds what it was taught.
-            counters: made when None.
+            file: the configuration file, for reloads; None: the configuration cannot be reloaded.
+            add_overlay: changes loaded models before they are used: a kiosk adds its taught items.
+            counters: created if None.
 
         Raises:
             FinesightError: the bundle, the gallery, an engine or the outbox is unusable.
@@ -79,7 +79,9 @@ class Runtime:
         self._started_ns = self._iterated_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
-        self._active_models = ActiveModels(config.state_dir, lambda: load_active_models(config), add_overlay, self.counters)
+        self._active_models = ActiveModels(
+            config.state_dir, lambda: load_active_models(config), add_overlay, self.counters
+        )
         self._outbox = open_outbox(config, self.counters)
         self._gallery_drift = GalleryDrift(config.state_dir / "first_answers.json")
         latency = PublishLatency(self.timer, time.monotonic_ns)
@@ -122,17 +124,17 @@ class Runtime:
         self._outbox.close()
 
     def run(self, stop: threading.Event, *, until_end: bool = False, reload: threading.Event | None = None) -> None:
-        """Recognise frames until asked to stop.
+        """Recognise frames until `stop` is set.
 
         Args:
             stop: set by a signal.
-            until_end: return once every file has ended and was recognised, too.
-            reload: set by a signal; the configuration is read again.
+            until_end: also return once every file has ended and all its frames are recognised.
+            reload: set by a signal; the configuration is then read again.
         """
         next_tick = next_health = time.monotonic()
         watchdog_s = watchdog_interval_s() or _HEALTH_INTERVAL_S
         next_watchdog = next_tick
-        heard = False
+        connected = False
         while not stop.is_set():
             frames = self._latest_frames.take_several(_TICK_S, self._frame_loop.pipeline.detector_batch_size)
             self._frame_loop.recognise([frame for frame in frames if self._is_wanted(frame)], stop)
@@ -150,12 +152,12 @@ class Runtime:
                 self._count_drops()
                 if self._active_models.swap_if_ready():
                     self._publish_self_and_health()
-            if now >= next_watchdog:  # fed by the loop that recognises: if it hangs, systemd restarts the process
+            if now >= next_watchdog:  # fed by the frame loop: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify_systemd("WATCHDOG=1")
-            # Health is not kept for who cannot hear it: a connection begins with it.
-            heard, unheard = self._publisher.connected, not heard
-            if now >= next_health or (heard and unheard):
+            # health is not queued while disconnected, so it is published on each new connection
+            was_connected, connected = connected, self._publisher.connected
+            if now >= next_health or (connected and not was_connected):
                 next_health = now + _HEALTH_INTERVAL_S
                 self._publish_health()
             if not frames and self._latest_frames.drained:  # no camera to wait for
@@ -165,15 +167,15 @@ class Runtime:
 
     @property
     def models(self) -> LoadedModels:
-        """The pair that answers now; from any thread."""
+        """The active bundle and gallery; from any thread."""
         return self._active_models.models
 
     def refresh_overlay(self) -> None:
-        """Serve the same pair, dressed anew, from the next frame on; from any thread."""
+        """Add the overlay of now to the active models, for the next frame; from any thread."""
         self._active_models.refresh_overlay()
 
     def camera_errors(self) -> dict[str, FinesightError]:
-        """Why files and folders could not be read, by camera."""
+        """Return why files and folders could not be read, by camera."""
         return self._cameras.errors()
 
     def _is_wanted(self, frame: Frame) -> bool:
@@ -183,7 +185,7 @@ class Runtime:
         return False
 
     def _publish_camera_states(self) -> None:
-        """Publish what cameras said of themselves, and end what a lost view can no longer show."""
+        """Publish the cameras' new states; end the tracks of cameras without a usable view."""
         while self._cameras.status_changes:
             status = self._cameras.status_changes.popleft()
             self._publisher.publish_status(status)
@@ -192,7 +194,7 @@ class Runtime:
                 self._recorders.stream_lost(status.camera)
 
     def _handle_commands(self, reload: threading.Event | None) -> None:
-        """Do what was asked since the last time, by messages or by a signal."""
+        """Carry out the commands since the last call, from messages or a signal."""
         if reload is not None and reload.is_set():
             reload.clear()
             with contextlib.suppress(CommandError):  # logged
@@ -209,10 +211,10 @@ class Runtime:
             self._publisher.publish_reply(received, outcome)
 
     def _execute(self, command: Command) -> dict[str, Any]:
-        """Carry out a command; what came of it.
+        """Carry out a command; return its result.
 
         Raises:
-            CommandError: nothing did.
+            CommandError: it failed and changed nothing.
         """
         log.info("command %s%s", command.verb, f" {command.camera}" if command.camera else "")
         if command.verb == "reload":
@@ -222,7 +224,7 @@ class Runtime:
             return {"state": self._state}
         if command.verb == "restart_camera":
             if not self._cameras.is_on(command.camera):
-                raise CommandError(f"found camera {command.camera} disabled, expected it enabled")
+                raise CommandError(f"camera {command.camera} is disabled; enable it before you restart it")
             self._cameras.restart(command.camera)
         else:
             self._cameras.switch(command.camera, on=command.verb == "camera/enable")
@@ -230,18 +232,18 @@ class Runtime:
         return {"camera": command.camera, "enabled": self._cameras.is_on(command.camera)}
 
     def _reload(self) -> dict[str, Any]:
-        """Read the configuration again and go on by it, as far as that is possible while running.
+        """Read the configuration again and apply what can change while the device runs.
 
         Raises:
-            CommandError: it is bad; the one that runs goes on.
+            CommandError: it is invalid; the running configuration stays.
         """
         if self._file is None:
-            raise CommandError("found no configuration file, expected one to read again")
+            raise CommandError("this device runs without a configuration file; there is nothing to reload")
         try:
             wanted = self._file.load()
         except ConfigError as error:
             self.counters.add("reloads", result="refused")
-            log.error("%s; the configuration that runs goes on", error)  # noqa: TRY400  the message says it all
+            log.error("%s; the running configuration stays", error)  # noqa: TRY400  the message says it all
             self._publish_self_and_health()
             raise CommandError(str(error)) from error
         plan = plan_reload(self.config, wanted)
@@ -255,13 +257,13 @@ class Runtime:
         self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
         self._publisher.clear_retained(plan.removed)
         self.counters.add("reloads", result="done")
-        log.info("configuration read again: %s", plan.summary())
+        log.info("configuration reloaded: %s", plan.summary())
         self._keep_config()
         self._publish_self_and_health()
         return plan.summary()
 
     def _keep_config(self) -> None:
-        """Remember the configuration that runs, for a start when the file is bad."""
+        """Save the running configuration, for a start in safe mode when the file is invalid."""
         if self._file is None:
             return
         try:
@@ -271,11 +273,11 @@ class Runtime:
             log.warning("%s: cannot keep the configuration for safe mode: %s", self.config.state_dir, error.strerror)
 
     def loop_age_s(self) -> float:
-        """Seconds since the frame loop last turned."""
+        """Return the seconds since the frame loop's last iteration."""
         return (time.monotonic_ns() - self._iterated_ns) / 1e9
 
     def report(self) -> HealthReport:
-        """The state of the device now; from any thread."""
+        """Return the state of the device; from any thread."""
         events, size = self._outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
         publisher, models = self._publisher.publisher, self.models

@@ -43,7 +43,7 @@ class CrossSpaceRecall:
 
     @property
     def update_gain(self) -> float | None:
-        """Gain over old queries, as a share of the gain from embedding the gallery again; None if that gains nothing."""
+        """Gain over old queries divided by the gain of embedding the gallery again; None if that gains nothing."""
         room = self.new_new - self.old_old
         return (self.new_old - self.old_old) / room if room > 0 else None
 
@@ -181,7 +181,10 @@ def reason_against(measured: CrossSpaceRecall, tolerance: float) -> str:
     if measured.queries < MIN_IMAGES:
         return f"{measured.queries} held-out crops of items in the gallery, expected at least {MIN_IMAGES}"
     if measured.new_old <= measured.old_old:
-        return f"Recall@1 {measured.new_old:.4f} in them, expected more than {measured.old_old:.4f}, that of the old embedder"
+        return (
+            f"Recall@1 {measured.new_old:.4f} in them, expected more than {measured.old_old:.4f}, "
+            "that of the old embedder"
+        )
     if measured.change_95[0] < -tolerance:
         low = f"{measured.change_95[0]:+.4f}"
         return f"Recall@1 may change by {low} (95 % interval), expected no worse than {-tolerance:+.4f}"

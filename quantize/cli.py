@@ -150,7 +150,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="BUNDLE",
-        help="older bundle; declare its galleries searchable if the new embedder finds more in them; repeat for several",
+        help="older bundle; declare its galleries searchable if the new embedder finds more in them; may repeat",
     )
     pack.add_argument(
         "--compatible-tolerance",
@@ -197,7 +197,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain-splits",
         default="catalogue",
-        help="comma-separated splits whose pictures show one object on a plain background, which is cropped first (default: catalogue)",
+        help="comma-separated splits of one object on a plain background, which is cropped first (default: catalogue)",
     )
     parser.add_argument(
         "--calibration-images", type=int, default=200, help="number of pictures to calibrate on (default: 200)"

@@ -111,10 +111,7 @@ def read_scenes(path: Path, root: Path | None = None) -> list[Scene]:
         data = json.loads(path.read_text(encoding="utf-8"))
         boxes: dict[object, list[list[float]]] = defaultdict(list)
         for annotation in data["annotations"]:
-            x, y, width, height = annotation["bbox"]
-            if not all(abs(value) <= _MAX_BOX_PX for value in (x, y, width, height)):
-                raise ValueError(f"bbox {annotation['bbox']} is not in pixels")
-            boxes[annotation["image_id"]].append([x, y, x + width, y + height])
+            boxes[annotation["image_id"]].append(_corners(annotation["bbox"]))
         return [
             Scene(
                 root / picture["file_name"],
@@ -128,6 +125,13 @@ def read_scenes(path: Path, root: Path | None = None) -> list[Scene]:
         raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise QuantizeError(f"{path}: not COCO-style JSON with images and annotations: {error!r}") from error
+
+
+def _corners(bbox: Sequence[float]) -> list[float]:
+    x, y, width, height = bbox
+    if not all(abs(value) <= _MAX_BOX_PX for value in bbox):
+        raise ValueError(f"bbox {bbox} is not in pixels")
+    return [x, y, x + width, y + height]
 
 
 def of_splits(samples: Sequence[Sample], splits: Collection[str]) -> list[Sample]:
@@ -180,7 +184,7 @@ class Data:
         return _of_categories(of_splits(self.samples, self.gallery_splits), spec)
 
     def scenes_for(self, split: str) -> list[Scene]:
-        """Return the scenes of a split. If the file gives no splits, the first scenes calibrate and the rest are held out."""
+        """Return the scenes of a split; without splits in the file, the first calibrate and the rest are held out."""
         named = [scene for scene in self.scenes if scene.split == split]
         if any(scene.split for scene in self.scenes):
             count = self.calibration_images if split == self.calibration_split else self.held_out_images

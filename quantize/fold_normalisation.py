@@ -4,7 +4,7 @@
 
 `centre` is one whole number for all channels, because a quantised convolution has one zero point. Its input is then
 the camera's bytes, without a multiplication before it (measured, 96 px, one AVX2 thread: 0.48 ms instead of 1.18 ms, of
-which 0.98 ms was the quantised multiplication and addition). The interior is exact. The zero padding of the convolution,
+which 0.98 ms was the quantised multiplication and addition). The interior is exact. The convolution's zero padding,
 which was the mean colour, becomes the grey `centre`. The two are equal if 255 * mean is one whole number.
 """
 

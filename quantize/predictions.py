@@ -114,7 +114,7 @@ def _categories(sample: Sample, stages: Stages) -> list[Category]:
         return [Category(sample.category, 1.0)]
     model = stages.classifier.model
     picture = sample.crop(model.preprocess.crop_margin)
-    named = stages.classifier.name(stages.classifier.classify(picture, _whole(picture), Timings())[0])
+    named = stages.classifier.rank_categories(stages.classifier.classify(picture, _whole(picture), Timings())[0])
     return categories_to_search(named, model.threshold, stages.embedders)
 
 

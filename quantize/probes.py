@@ -58,7 +58,7 @@ def probe_candidate(sample: Sample, stages: Stages, galleries: dict[str, Gallery
     whole: list[Box] = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
     confidence = 1.0
     if stages.classifier is not None:
-        best = stages.classifier.name(stages.classifier.classify(picture, whole, Timings())[0])[0]
+        best = stages.classifier.rank_categories(stages.classifier.classify(picture, whole, Timings())[0])[0]
         if best.name != sample.category or best.score < _MIN_PROBABILITY:
             return None
         confidence = best.score

@@ -1,4 +1,4 @@
-"""Stand-ins for what the pipeline is given: engines, an index, counts, a clock; and the small values tests build."""
+"""Fakes of what the pipeline uses (engines, an index, counters, a clock), and small values for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPEC = Preprocess(width=SIZE, height=SIZE, resize="letterbox")
 
 
 class ScriptedEngine:
-    """Answers with what `answer` makes of a batch; raises while `broken`; remembers the batch sizes."""
+    """Returns what `answer` makes of a batch; raises while `broken`; records the batch sizes."""
 
     def __init__(self, answer) -> None:
         self.where = "scripted.onnx"
@@ -27,12 +27,12 @@ class ScriptedEngine:
     def run(self, batch):
         self.batch_sizes.append(len(batch))
         if self.broken:
-            raise EngineError("scripted engine: found itself broken")
+            raise EngineError("scripted engine: broken")
         return [np.asarray(output, np.float32) for output in self.answer(batch)]
 
 
 class FixedIndex:
-    """Answers every query with the same hits, which a test may exchange; remembers the queries."""
+    """Answers every query with the same hits, which a test can replace; records the queries."""
 
     def __init__(self, hits: list[Hit]) -> None:
         self.hits = hits
@@ -54,7 +54,7 @@ class FakeCounts:
 
 
 class ManualClock:
-    """A monotonic clock in nanoseconds that a test moves."""
+    """A monotonic clock in nanoseconds that a test sets."""
 
     def __init__(self) -> None:
         self.now_ns = 0

@@ -1,4 +1,4 @@
-"""A tiny world of coloured shapes, small enough to train nothing and still have right answers."""
+"""Plain coloured crops and small networks whose correct outputs are known without training."""
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class Pooled(nn.Module):
 
 
 class TinyDetector(nn.Module):
-    """One stride; a cell is an object as far as it is bright."""
+    """One stride; the score of a cell is its brightness."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class TinyDetector(nn.Module):
 
 
 class TinyLocaliser(nn.Module):
-    """The object is what is coloured: cells whose channels differ."""
+    """The object mask: cells whose colour channels differ."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class TinyLocaliser(nn.Module):
 
 
 class Described(nn.Module):
-    """A classifier whose pooled trunk describes the crop."""
+    """A classifier whose pooled trunk is the descriptor of a crop."""
 
     def __init__(self, classifier: Pooled) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Described(nn.Module):
 
 
 def network(kind: str) -> tuple[nn.Module, Spec]:
-    """A fresh network; its answers are fitted to the colours in closed form where it has any."""
+    """Return a network and its spec; the last layer is fitted to the colours in closed form."""
     torch.manual_seed(3)
     if kind == "detector":
         spec = Spec(

@@ -1,45 +1,92 @@
-"""Small ONNX models for tests of the engines."""
+"""Small ONNX models for tests of the engines, written without the onnx package, which a device does not have."""
 
 from __future__ import annotations
 
 import math
+import struct
 
-import onnx
-from onnx import TensorProto, helper
+FLOAT, UINT8, INT64, DOUBLE = 1, 2, 7, 11  # onnx.proto: TensorProto.DataType
 
 
-def sums_model(batch="n", side=3, *, out=TensorProto.FLOAT, outputs=("total", "twice")) -> bytes:
-    """A model of uint8 (batch, 2, side) to its sum over the last axis, `total`, and to that doubled, `twice`."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["image"], ["x"], to=out),
-            helper.make_node("ReduceSum", ["x", "axis"], ["total"], keepdims=0),
-            helper.make_node("Add", ["total", "total"], ["twice"]),
-        ],
+def sums_model(batch="n", side=3, *, out=FLOAT, outputs=("total", "twice")) -> bytes:
+    """Return a model of uint8 (batch, 2, side) to its sum over the last axis, `total`, and to that doubled, `twice`."""
+    return _model(
         "sums",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 2, side])],
-        [helper.make_tensor_value_info(name, out, [batch, 2]) for name in outputs],
-        [helper.make_tensor("axis", TensorProto.INT64, [1], [2])],
+        [
+            _node("Cast", ["image"], ["x"], to=out),
+            _node("ReduceSum", ["x", "axis"], ["total"], keepdims=0),
+            _node("Add", ["total", "total"], ["twice"]),
+        ],
+        constants=[_tensor("axis", INT64, [1], struct.pack("<q", 2))],
+        inputs=[_value("image", UINT8, [batch, 2, side])],
+        outputs=[_value(name, out, [batch, 2]) for name in outputs],
     )
-    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(built)
-    return built.SerializeToString()
 
 
 def shapes_model(*row_shapes, batch="n", size=64) -> bytes:
-    """A model of uint8 (batch, size, size, 3) to zeros: per output (batch, *row_shape)."""
-    nodes, constants, outputs = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT)], [], []
-    nodes.append(helper.make_node("ReduceMax", ["x"], ["brightest"], axes=[1, 2, 3], keepdims=0))
+    """Return a model of uint8 (batch, size, size, 3) to zeros: per output (batch, *row_shape)."""
+    nodes, constants, outputs = [_node("Cast", ["image"], ["x"], to=FLOAT)], [], []
+    nodes.append(_node("ReduceMax", ["x"], ["brightest"], axes=[1, 2, 3], keepdims=0))
     for i, shape in enumerate(row_shapes):
+        column = [-1, *[1] * len(shape)]
+        zeros = [1, *shape]
         constants += [
-            helper.make_tensor(f"column{i}", TensorProto.INT64, [1 + len(shape)], [-1, *[1] * len(shape)]),
-            helper.make_tensor(f"zeros{i}", TensorProto.FLOAT, [1, *shape], [0.0] * math.prod(shape)),
+            _tensor(f"column{i}", INT64, [len(column)], struct.pack(f"<{len(column)}q", *column)),
+            _tensor(f"zeros{i}", FLOAT, zeros, bytes(4 * math.prod(zeros))),
         ]
-        nodes.append(helper.make_node("Reshape", ["brightest", f"column{i}"], [f"rows{i}"]))
-        nodes.append(helper.make_node("Mul", [f"rows{i}", f"zeros{i}"], [f"output{i}"]))
-        outputs.append(helper.make_tensor_value_info(f"output{i}", TensorProto.FLOAT, [batch, *shape]))
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, size, size, 3])
-    graph = helper.make_graph(nodes, "shapes", [image], outputs, constants)
-    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(built)
-    return built.SerializeToString()
+        nodes.append(_node("Reshape", ["brightest", f"column{i}"], [f"rows{i}"]))
+        nodes.append(_node("Mul", [f"rows{i}", f"zeros{i}"], [f"output{i}"]))
+        outputs.append(_value(f"output{i}", FLOAT, [batch, *shape]))
+    return _model("shapes", nodes, constants, [_value("image", UINT8, [batch, size, size, 3])], outputs)
+
+
+# The messages of onnx.proto, field by field, in the encoding of protocol buffers.
+
+
+def _model(name, nodes, constants, inputs, outputs) -> bytes:
+    graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, name.encode())
+    graph += b"".join(_bytes(5, constant) for constant in constants)
+    graph += b"".join(_bytes(11, value) for value in inputs) + b"".join(_bytes(12, value) for value in outputs)
+    ir_version, opset = 8, _bytes(1, b"") + _number(2, 17)
+    return _number(1, ir_version) + _bytes(7, graph) + _bytes(8, opset)
+
+
+def _node(operator, inputs, outputs, **attributes) -> bytes:
+    node = b"".join(_bytes(1, name.encode()) for name in inputs) + b"".join(
+        _bytes(2, name.encode()) for name in outputs
+    )
+    return node + _bytes(4, operator.encode()) + b"".join(_bytes(5, _attribute(*item)) for item in attributes.items())
+
+
+def _attribute(name, value) -> bytes:
+    if isinstance(value, int):
+        return _bytes(1, name.encode()) + _number(3, value) + _number(20, 2)  # INT
+    return _bytes(1, name.encode()) + b"".join(_number(8, one) for one in value) + _number(20, 7)  # INTS
+
+
+def _tensor(name, dtype, shape, data) -> bytes:
+    dims = b"".join(_number(1, size) for size in shape)
+    return dims + _number(2, dtype) + _bytes(8, name.encode()) + _bytes(9, data)
+
+
+def _value(name, dtype, shape) -> bytes:
+    dims = b"".join(
+        _bytes(1, _bytes(2, size.encode()) if isinstance(size, str) else _number(1, size)) for size in shape
+    )
+    return _bytes(1, name.encode()) + _bytes(2, _bytes(1, _number(1, dtype) + _bytes(2, dims)))
+
+
+def _bytes(field: int, data: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])

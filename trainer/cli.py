@@ -1,4 +1,4 @@
-"""The command `edge-train`."""
+"""The command-line tool `edge-train`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trainer.pasting.command import run_expand, run_self_tune
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command: 0 done, 1 an error of ours in one line, 2 usage."""
+    """Run the command. Return 0 when done, 1 after an error in one line; a usage mistake exits with 2."""
     args = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
     )
     try:
-        if answer := _run(args):  # of several processes the first one answers
-            print(json.dumps(answer, indent=1))
+        if result := _run(args):  # only rank 0 has a result
+            print(json.dumps(result, indent=1))
     except FinesightError as error:
         print(f"edge-train: {error}", file=sys.stderr)
         return 1
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, object]:
-    runs = {
+    commands = {
         "synthesize": _synthesize,
         "data": _data,
         "embed": _embed,
@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "label": _label,
         "self-tune": run_self_tune,
     }
-    return runs.get(args.command, _train)(args)
+    return commands.get(args.command, _train)(args)
 
 
 def _train(args: argparse.Namespace) -> dict[str, object]:
@@ -84,8 +84,8 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
             cards = train_embedders(recipe, args.out)
         if not is_rank0():
             return {}
-    named = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
-    return {"out": str(args.out), "metrics": named, "skipped": cards[0].data["skipped"]}
+    metrics = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
+    return {"out": str(args.out), "metrics": metrics, "skipped": cards[0].data["skipped"]}
 
 
 def _cutout(args: argparse.Namespace) -> dict[str, object]:
@@ -111,8 +111,8 @@ def _data(args: argparse.Namespace) -> dict[str, object]:
     from trainer.data.command import describe_data
     from trainer.recipe import Split
 
-    how = {"how": args.split, "val": args.val, "test": args.test, "seed": args.seed, "together": args.together}
-    split = Split.model_validate(how) if args.split else None
+    fields = {"how": args.split, "val": args.val, "test": args.test, "seed": args.seed, "together": args.together}
+    split = Split.model_validate(fields) if args.split else None
     return describe_data(
         args.path, args.out, root=args.root, layout=args.layout, split=split, model=args.model, least=args.least
     )
@@ -143,7 +143,7 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
     negatives = [args.negative] if args.negative else []
     samples = [sample for split in [*args.split.split(","), *negatives] for sample in choose(listed, [split])]
     if not samples:
-        raise TrainError(f"{args.data}: found no picture of split {args.split!r}, expected some")
+        raise TrainError(f"{args.data}: no picture belongs to split {args.split!r}")
     done = embed_gallery(args.bundle, samples, args.out, negatives=negatives, per_item=args.per_item, few=args.few)
     return {
         "out": str(args.out),

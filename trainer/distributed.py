@@ -42,7 +42,9 @@ def require_single_process(what: str) -> None:
         TrainError: there are more.
     """
     if world_size() > 1:
-        raise TrainError(f"{what}: trains in one process only, but torchrun started {world_size()}; start it without torchrun")
+        raise TrainError(
+            f"{what}: trains in one process only, but torchrun started {world_size()}; start it without torchrun"
+        )
 
 
 def rank() -> int:
@@ -77,7 +79,7 @@ def process_group(environment: Mapping[str, str]) -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
         dist.init_process_group(backend, init_method=address, world_size=count, rank=int(environment["RANK"]))
     except (KeyError, RuntimeError, ValueError) as error:
-        raise TrainError(f"torchrun: the processes cannot connect to each other: {error}") from error
+        raise TrainError(f"torchrun: the processes cannot connect: {error}") from error
     try:
         yield
     finally:
@@ -91,7 +93,9 @@ def shard(indices: NDArray[np.int64]) -> NDArray[np.int64]:
         TrainError: the batch does not divide into equal shards.
     """
     if len(indices) % world_size():
-        raise TrainError(f"a batch of {len(indices)} pictures does not divide by {world_size()} processes; set optimiser.batch to a multiple")
+        raise TrainError(
+            f"a batch of {len(indices)} pictures does not divide by {world_size()} processes; change optimiser.batch"
+        )
     size = len(indices) // world_size()
     return indices[rank() * size : (rank() + 1) * size]
 

@@ -1,4 +1,4 @@
-"""The gallery of a bundle: catalogue pictures through the very engine and preprocessing of the device."""
+"""Embed catalogue pictures into a gallery for a bundle, with the engine and preprocessing of the device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MANIFEST = "bundle.json"
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedGallery:
-    """What was written."""
+    """A gallery that was written."""
 
     gallery: Gallery
     pictures: int
@@ -54,48 +54,50 @@ def embed_gallery(
 ) -> EmbeddedGallery:
     """Embed pictures and write a gallery generation: one store per category, with thumbnails.
 
-    A bundle with a localiser stores the outline of each picture, too.
+    With a localiser in the bundle, the gallery also holds the silhouette of each picture.
 
     Args:
         bundle: folder with `bundle.json`.
-        samples: pictures of every item, the first of an item is its thumbnail.
+        samples: pictures of every item; the first picture of an item becomes its thumbnail.
         out: folder of the generation.
         trimmed: splits whose pictures show one object on a plain ground, see edge.imaging.image.trim.
-        negatives: splits whose pictures show what must not be named: their items veto where they are the nearest.
-        per_item: use at most so many pictures of an item; None: all.
-        few: an item of fewer pictures is embedded as it looks turned and from near, too; 0: none is.
-        thumbnail_px: longer side.
+        negatives: splits of negative pictures: an object that is nearest to one of their items is not named.
+        per_item: most pictures of an item to use; None: all.
+        few: items of fewer pictures are also embedded turned and from near; 0: none.
+        thumbnail_px: longer side of the thumbnail.
         backend: inference engine.
         created_at: ISO 8601, UTC; None: now.
 
     Raises:
-        TrainError: no picture of a category or item can be read, or the bundle does not serve a category.
-        BundleError, EngineError, GalleryError: bundle, engine or store refused.
+        TrainError: no picture of a category or item can be read, or the bundle has no embedder for a category.
+        BundleError, EngineError, GalleryError: bundle, engine or gallery cannot be used.
     """
     manifest = _read_manifest(bundle)
     stages = load_stages(bundle, manifest, backend)
     by_item: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         by_item[sample.category][sample.item].append(sample)
-    if unserved := sorted(set(by_item) - set(stages.embedders)):
-        raise TrainError(f"{bundle}: found embedders for {sorted(stages.embedders)}, expected also {unserved}")
+    if missing := sorted(set(by_item) - set(stages.embedders)):
+        raise TrainError(f"{bundle}: the bundle has embedders for {sorted(stages.embedders)}, but none for {missing}")
     pictures, skipped = 0, []
     for category, items in sorted(by_item.items()):
         model = manifest.embedder_for(category)
         if model is None:
-            raise BundleError(f"{bundle}: found no embedder for {category!r} in the manifest, expected one")
+            raise BundleError(f"{bundle}: the manifest has no embedder for {category!r}")
         with GalleryWriter(out, category, model.space_id, model.heads) as writer:
             for item, listed in sorted(items.items()):
                 loaded = load_pictures(listed[:per_item], None, trimmed, model.preprocess.crop_margin)
-                vetoes = listed[0].split in negatives
-                outlines = [_outline(stages.localiser, image) for image in loaded.images] if stages.localiser else []
+                is_negative = listed[0].split in negatives
+                silhouettes = (
+                    [_silhouette(stages.localiser, image) for image in loaded.images] if stages.localiser else []
+                )
                 writer.add(
                     item,
                     listed[0].label or item,
                     embed_pictures(stages.embedders[category], loaded.images, few),
-                    metadata={NEGATIVE: True} if vetoes else None,
+                    metadata={NEGATIVE: True} if is_negative else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
-                    silhouettes=b"".join(outlines) or None,
+                    silhouettes=b"".join(silhouettes) or None,
                 )
                 pictures += len(loaded.images)
                 skipped += loaded.skipped
@@ -105,12 +107,12 @@ def embed_gallery(
 
 
 def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = ENOUGH_PICTURES) -> FloatArray:
-    """What a gallery holds of an item: (n, dim) of unit length.
+    """Embed the pictures of an item for a gallery: (n, dim), rows of unit length.
 
     Args:
-        embedder: of its category.
-        images_rgb: its pictures.
-        few: of fewer pictures other views are embedded, too.
+        embedder: of the item's category.
+        images_rgb: pictures of the item.
+        few: with fewer pictures, augmented views are embedded, too.
 
     Raises:
         EngineError: the model failed.
@@ -120,10 +122,10 @@ def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = E
     )
 
 
-def _outline(localiser: Localiser, image_rgb: Image) -> bytes:
-    """Packed; empty where nothing is found."""
-    (outline,) = localiser.silhouettes(image_rgb, [_whole(image_rgb)], Timings())
-    return b"" if outline is None else outline.tobytes()
+def _silhouette(localiser: Localiser, image_rgb: Image) -> bytes:
+    """Return the packed silhouette; empty if no object is found."""
+    (silhouette,) = localiser.silhouettes(image_rgb, [_whole(image_rgb)], Timings())
+    return b"" if silhouette is None else silhouette.tobytes()
 
 
 def _whole(image_rgb: Image) -> Box:

@@ -1,4 +1,4 @@
-"""The measures recognition is judged by. Pure numpy."""
+"""Metrics of retrieval, detection and calibration. Pure numpy."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Names = NDArray[np.str_] | Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """What was found in one picture."""
+    """The boxes found in one picture."""
 
     boxes_px: FloatArray  # (n, 4)
     scores: FloatArray  # (n,)
 
 
 def similarity(queries: FloatArray, gallery: FloatArray) -> FloatArray:
-    """Cosine of every unit row with every other's: (queries, gallery)."""
+    """Return the cosines of unit rows: (queries, gallery)."""
     return np.asarray(queries @ gallery.T, np.float32)
 
 
 def _ranked(similar: FloatArray, query_items: Names, gallery_items: Names, same_set: bool) -> NDArray[np.bool_]:
-    """Whether each gallery row, best first, is of the query's item; a picture is no neighbour of itself."""
+    """Return whether each gallery row, best first, is of the query's item; with `same_set`, without the query."""
     if same_set:
         similar = similar.copy()
         np.fill_diagonal(similar, -np.inf)
@@ -40,16 +40,17 @@ def _ranked(similar: FloatArray, query_items: Names, gallery_items: Names, same_
 def recall_at(
     similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
 ) -> NDArray[np.float64]:
-    """For each query, 1 when one of its k nearest is of its item, else 0; the mean is Recall@k."""
+    """Return 1 for each query with its item among the k nearest, else 0; the mean is Recall@k."""
     return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].any(axis=1), np.float64)
 
 
 def map_at_r(
     similar: FloatArray, query_items: Names, gallery_items: Names, *, same_set: bool = False
 ) -> NDArray[np.float64]:
-    """For each query, the precision summed over hits among its R nearest, over R: its item has R gallery pictures.
+    """Return MAP@R of each query: the precision summed over the hits among its R nearest, divided by R.
 
-    Musgrave et al. 2020. A query whose item is not in the gallery counts 0.
+    R is the number of gallery pictures of its item (Musgrave et al. 2020). A query whose item is not in the gallery
+    counts 0.
     """
     hits = _ranked(similar, query_items, gallery_items, same_set)
     total = hits.sum(axis=1)
@@ -61,14 +62,14 @@ def map_at_r(
 def precision_at(
     similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
 ) -> NDArray[np.float64]:
-    """For each query, the share of its item among the k nearest; the mean is Precision@k."""
+    """Return the share of each query's item among the k nearest; the mean is Precision@k."""
     return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].mean(axis=1), np.float64)
 
 
 def r_precision(
     similar: FloatArray, query_items: Names, gallery_items: Names, *, same_set: bool = False
 ) -> NDArray[np.float64]:
-    """For each query, the share of its item among its R nearest: the item has R gallery pictures. None of it: 0."""
+    """Return the share of each query's item among its R nearest, for an item of R gallery pictures; 0 if R is 0."""
     hits = _ranked(similar, query_items, gallery_items, same_set)
     total = hits.sum(axis=1)
     within = np.arange(hits.shape[1])[None, :] < total[:, None]
@@ -84,27 +85,27 @@ def average_precision_at(
     per: Literal["hits", "possible"],
     same_set: bool = False,
 ) -> NDArray[np.float64]:
-    """For each query, the precisions at the hits among its k nearest, averaged; the mean is mAP@k.
+    """Return for each query the average precision at the hits among its k nearest; the mean is mAP@k.
 
     Args:
         similar: (queries, gallery) cosines.
-        query_items: of the rows.
-        gallery_items: of the columns.
-        k: nearest that count.
+        query_items: items of the rows.
+        gallery_items: items of the columns.
+        k: number of nearest rows that count.
         per: `hits` divides by the hits among the k, as HDCL's tables do (so that mAP@k may be above Precision@k);
-            `possible` by the hits there could be, min(R, k). They are different measures: name the one you quote.
+            `possible` divides by the hits there could be, min(R, k). They differ: name the one you quote.
         same_set: whether queries and gallery are the same pictures.
     """
     hits = _ranked(similar, query_items, gallery_items, same_set)
     total = hits.sum(axis=1)
     hits = hits[:, :k]
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
-    over = hits.sum(axis=1) if per == "hits" else np.minimum(total, k)
-    return np.asarray((precision * hits).sum(axis=1) / np.maximum(over, 1), np.float64)
+    divisor = hits.sum(axis=1) if per == "hits" else np.minimum(total, k)
+    return np.asarray((precision * hits).sum(axis=1) / np.maximum(divisor, 1), np.float64)
 
 
 def per_class(predicted: Names, true: Names) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and count of each class."""
+    """Return precision, recall, F1 and count of each class."""
     predicted, true = np.asarray(predicted), np.asarray(true)
     table = {}
     for name in sorted({*predicted.tolist(), *true.tolist()}):
@@ -117,7 +118,7 @@ def per_class(predicted: Names, true: Names) -> dict[str, dict[str, float]]:
 
 
 def bootstrap(values: NDArray[np.float64], seed: int = 0, draws: int = 1000) -> tuple[float, float]:
-    """The 95 % interval of the mean of per-picture values."""
+    """Return the 95 % bootstrap interval of the mean of per-picture values."""
     if not len(values):
         return (0.0, 0.0)
     rng = np.random.default_rng(seed)
@@ -129,7 +130,7 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0, draws: int = 1000) -> 
 def decode_detections(
     maps: list[FloatArray], strides: list[int], score_threshold: float, iou_threshold: float = 0.6
 ) -> list[Boxes]:
-    """Detector outputs of a batch to boxes in input pixels, picture by picture."""
+    """Decode the detector outputs of a batch to boxes in input pixels, picture by picture."""
     found = []
     for i in range(len(maps[0])):
         boxes, scores, _ = decode_ltrb([level[i : i + 1] for level in maps], strides, score_threshold)
@@ -138,11 +139,11 @@ def decode_detections(
     return found
 
 
-def matched(found: list[Boxes], truths: list[FloatArray], iou: float) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Match boxes to truth greedily, best score first, each truth once.
+def match_boxes(found: list[Boxes], truths: list[FloatArray], iou: float) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Match boxes to true boxes greedily, best score first, each true box once.
 
     Returns:
-        scores and whether each box is right, over all pictures, best score first.
+        scores, and whether each box is right, over all pictures, best score first.
     """
     scores, right = [], []
     for boxes, truth in zip(found, truths, strict=True):
@@ -159,9 +160,9 @@ def matched(found: list[Boxes], truths: list[FloatArray], iou: float) -> tuple[F
 
 
 def average_precision(found: list[Boxes], truths: list[FloatArray], iou: float) -> float:
-    """Area under the precision envelope, COCO's 101 points."""
+    """Return the area under the precision envelope at COCO's 101 points."""
     total = sum(len(truth) for truth in truths)
-    _, right = matched(found, truths, iou)
+    _, right = match_boxes(found, truths, iou)
     if not total or not len(right):
         return 0.0
     hits = np.cumsum(right)
@@ -172,14 +173,14 @@ def average_precision(found: list[Boxes], truths: list[FloatArray], iou: float) 
 
 
 def detection_map(found: list[Boxes], truths: list[FloatArray]) -> dict[str, float]:
-    """mAP50 and mAP50-95 of one class."""
+    """Return mAP50 and mAP50-95 of one class."""
     by_iou = [average_precision(found, truths, iou) for iou in np.arange(0.5, 0.96, 0.05)]
     return {"map50": by_iou[0], "map50_95": float(np.mean(by_iou))}
 
 
 def best_threshold(found: list[Boxes], truths: list[FloatArray]) -> tuple[float, float]:
-    """The score threshold with the largest F1 at IoU 0.5, and that F1."""
-    scores, right = matched(found, truths, 0.5)
+    """Return the score threshold with the largest F1 at IoU 0.5, and that F1."""
+    scores, right = match_boxes(found, truths, 0.5)
     total = sum(len(truth) for truth in truths)
     if not len(right) or not total:
         return 0.5, 0.0
@@ -190,7 +191,7 @@ def best_threshold(found: list[Boxes], truths: list[FloatArray]) -> tuple[float,
 
 
 def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
-    """The temperature with the least negative log likelihood (Guo et al. 2017), from 0.25 to 4."""
+    """Return the temperature with the least negative log likelihood (Guo et al. 2017), from 0.25 to 4."""
     candidates = np.geomspace(0.25, 4.0, 65)
     rows = np.arange(len(labels))
     loss = [-np.log(softmax(logits, float(t))[rows, labels] + 1e-9).mean() for t in candidates]
@@ -198,7 +199,7 @@ def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
 
 
 def calibration_error(probabilities: FloatArray, right: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error over equal bins of the top probability."""
+    """Return the expected calibration error over equal bins of the top probability."""
     slot = np.minimum((probabilities * bins).astype(int), bins - 1)
     gaps = [
         abs(float(probabilities[slot == b].mean()) - float(right[slot == b].mean())) * float((slot == b).mean())

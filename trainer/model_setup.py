@@ -49,7 +49,9 @@ def strides_of(recipe: TrunkRecipe) -> list[int]:
         TrainError: the input size is not a multiple of the strides, or a detector has none.
     """
     if recipe.kind == "detector" and not recipe.backbone.strides:
-        raise TrainError("backbone.strides is missing; a detector needs one stride for each output map, such as [8, 16]")
+        raise TrainError(
+            "backbone.strides is missing; a detector needs one stride for each output map, such as [8, 16]"
+        )
     if recipe.kind == "detector" and (recipe.input.train_width or recipe.input.train_height):
         raise TrainError("input.train_width and train_height: a detector has no training size; remove them")
     strides = recipe.backbone.strides or create_trunk(recipe.backbone.name, options=recipe.backbone.options).strides

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, Input, CategoryOverrides
+from trainer.recipe import AnyRecipe, CategoryOverrides, ClassifierRecipe, EmbedderRecipe, Input
 
 EPOCHS = 0.5  # factor on the recipe's epochs
 SIDE = 0.75  # factor on the side of the canvas: a bit more than half of its pixels

@@ -78,8 +78,8 @@ class Input(_Tree):
 
     width: Annotated[int, Field(ge=32)] = 96  # pixels
     height: Annotated[int, Field(ge=32)] = 96
-    # Size of the training canvases; None: the same. Crops that zoom in show objects larger than on the device. A smaller
-    # canvas makes up for that, and is faster (Touvron et al. 2019, the train-test resolution discrepancy).
+    # Size of the training canvases; None: the same. Crops that zoom in show objects larger than on the device. A
+    # smaller canvas makes up for that, and is faster (Touvron et al. 2019, the train-test resolution discrepancy).
     train_width: Annotated[int | None, Field(ge=32)] = None
     train_height: Annotated[int | None, Field(ge=32)] = None
     resize: Literal["letterbox", "stretch"] = "letterbox"
@@ -134,7 +134,9 @@ class Optimiser(_Tree):
     warmup: Fraction = 0.1  # share of all steps; a plateau schedule has none
     patience: Annotated[int, Field(ge=1)] = 5  # plateau: evaluations without a better value before the rate falls
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau: factor on the rate
-    ema: Annotated[float | None, Field(ge=0, lt=1)] = 0.99  # decay of the average of weights, which is saved; None: no average
+    ema: Annotated[float | None, Field(ge=0, lt=1)] = (
+        0.99  # decay of the average of weights, which is saved; None: no average
+    )
     clip: float = 5.0  # gradient norm
     evaluate_every: Annotated[int, Field(ge=1)] = 5  # epochs
     # A column of metrics.csv; larger is better, or smaller where it is a loss. None: mAP50-95, accuracy or MAP@R.
@@ -164,7 +166,9 @@ class _Recipe(_Tree):
     def _test_is_not_watched(self) -> _Recipe:
         data = getattr(self, "scenes", None) or getattr(self, "data", None)
         if self.optimiser.stop_after is not None and data is not None and "test" in data.val_splits:
-            raise ValueError(f"optimiser.stop_after evaluates on {data.val_splits}; remove the test split from val_splits")
+            raise ValueError(
+                f"optimiser.stop_after evaluates on {data.val_splits}; remove the test split from val_splits"
+            )
         return self
 
 
@@ -187,7 +191,9 @@ class ClassifierRecipe(_Recipe):
     further_widths: list[Annotated[int, Field(ge=1)]] = []  # hidden layers after it
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # after the first
     auxiliary_items: bool = True  # also train the trunk by a sub-category loss; its layer is not saved
-    auxiliary_grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that this loss sees, so that it knows where a detail is
+    auxiliary_grid: Annotated[int, Field(ge=1)] = (
+        3  # cells along each axis that this loss sees, so that it knows where a detail is
+    )
     label_smoothing: Fraction = 0.05
     teachers: list[Path] = []  # run folders of classifiers of the same categories, to distil from as an ensemble
     distil: float = 1.0  # weight of the distillation loss
@@ -213,8 +219,8 @@ class EmbedderRecipe(_Recipe):
     # A classifier's run folder, for the trunk; or an embedder's of the same shape, for trunk, heads and centres, or a
     # folder of such runs by category.
     init_from: Path | None = None
-    # The run folder, or folder of runs by category, of the embedder that made the galleries in the field. The new vectors
-    # will be searched among the old ones. Training also starts from it.
+    # The run folder, or folder of runs by category, of the embedder that made the galleries in the field. The new
+    # vectors will be searched among the old ones. Training also starts from it.
     compatible_with: Path | None = None
     old_classes: float = 1.0  # weight of classifying items by their mean old embeddings
     old_pull: float = 4.0  # weight of 1 - cos to the old vector of the same picture
@@ -224,8 +230,12 @@ class EmbedderRecipe(_Recipe):
     heads: list[Literal["class", "local", "outline"]] = ["class"]
     joint: Literal["concat", "sum"] = "concat"  # how the heads are joined into one vector
     dim: Annotated[int, Field(ge=1)] = 192  # of each head
-    shorter_dims: list[Annotated[int, Field(ge=1)]] = []  # shorter lengths of each head that must work, too (Matryoshka)
-    width: Annotated[int, Field(ge=0)] = 128  # channels of each head's convolution; 0: none, for one head on a whole trunk
+    shorter_dims: list[
+        Annotated[int, Field(ge=1)]
+    ] = []  # shorter lengths of each head that must work, too (Matryoshka)
+    width: Annotated[int, Field(ge=0)] = (
+        128  # channels of each head's convolution; 0: none, for one head on a whole trunk
+    )
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
     pool: Literal["average", "max_average"] = "average"  # max_average: also the maximum of each channel
     # Negatives of the outline head, see trainer.losses.classification_and_metric.
@@ -309,7 +319,9 @@ class FinderRecipe(_Recipe):
     world: FinderWorld = FinderWorld()
     shape: Shape = Shape()
     channels: Annotated[int, Field(ge=1)] = 64  # channels of the representations
-    guide: Annotated[int, Field(ge=0)] = 12  # channels of the scene that the conversion network also sees; 0: as published
+    guide: Annotated[int, Field(ge=0)] = (
+        12  # channels of the scene that the conversion network also sees; 0: as published
+    )
     width: Annotated[int, Field(ge=1)] = 20  # channels of the conversion network
     shared_trunk: bool = True  # one representation generator for queries and scenes
     loss: Literal["double_margin", "l2"] = "double_margin"

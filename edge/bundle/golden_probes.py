@@ -49,7 +49,7 @@ def run_probes(folder: Path, probes: list[Probe], stages: Stages) -> list[ProbeR
         category = None
         if stages.classifier is not None:
             row = stages.classifier.classify(picture, [box], Timings())[0]
-            category = stages.classifier.name(row)[0].name
+            category = stages.classifier.rank_categories(row)[0].name
         vector = stages.embedders[probe.category].embed(picture, [box], Timings())[0]
         expected = unit_rows(np.asarray(probe.embedding_i8, np.float32))
         results.append(ProbeResult(probe, category, float(vector @ expected)))

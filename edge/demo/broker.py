@@ -1,4 +1,4 @@
-"""A small MQTT broker inside this process, for when none is configured. The amqtt door."""
+"""A small MQTT broker inside this process, used when none is configured. The only module that imports amqtt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIES = 3  # another process may take the free port between finding and using i
 
 
 class _Broker(Broker):  # type: ignore[misc]  # amqtt is not typed for us
-    """Remembers its clients' sockets: amqtt leaves one open when it stops just as its client leaves."""
+    """Remembers client sockets, because amqtt leaves one open when it stops while that client disconnects."""
 
     def __init__(self, config: BrokerConfig) -> None:
         super().__init__(config)
@@ -30,25 +30,25 @@ class _Broker(Broker):  # type: ignore[misc]  # amqtt is not typed for us
     def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
     ) -> Coroutine[Any, Any, None]:
-        # not a coroutine itself: a handler that is cancelled before its first step would leave no trace here
+        # not a coroutine: a handler cancelled before its first step would not be recorded
         self.writers = {known for known in self.writers if not known.is_closing()} | {writer}
         handler: Coroutine[Any, Any, None] = super().stream_connected(reader, writer, listener_name)
         return handler
 
 
 class EmbeddedBroker:
-    """A broker on the loopback address, open to this machine only, from enter to exit."""
+    """A broker on the loopback address, running inside a `with` block."""
 
     host = "127.0.0.1"
 
     def __init__(self) -> None:
-        self.port = 0  # known once entered
+        self.port = 0  # set on entering
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="broker", daemon=True)
         self._broker: _Broker | None = None
 
     def __enter__(self) -> EmbeddedBroker:  # noqa: PYI034  Self is not in Python 3.10
-        # amqtt tells every packet, and prints refused sockets as tracebacks; what matters arrives as an error here
+        # amqtt logs every packet and prints refused sockets as tracebacks; real problems raise an error here
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
         self._thread.start()
@@ -87,7 +87,7 @@ class EmbeddedBroker:
         if self._broker is not None:
             for writer in self._broker.writers:
                 writer.transport.abort()
-        await asyncio.sleep(0)  # closed transports let go of their sockets in the loop's next turn
+        await asyncio.sleep(0)  # closed transports release their sockets in the next iteration of the loop
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -1,4 +1,4 @@
-"""What a subscriber received against what a stream truly showed."""
+"""Scores the events that a subscriber received against the ground truth of a stream."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edge.errors import CaptureError
 from edge.inference.postprocess import iou_matrix
 from edge.types import Box
 
-Verdict = Literal["right", "wrong", "unknown", "missed"]
+Outcome = Literal["right", "wrong", "unknown", "missed"]
 
 _MIN_IOU = 0.3
-_SHOWN_FRACTION = 0.6  # of the object visible
-_SHOWN_S = 0.5  # for at least this long in all: shorter glimpses are not scored
+_MIN_VISIBLE = 0.6  # visible fraction from which an object counts as shown
+_MIN_SHOWN_S = 0.5  # objects shown for less in total are not scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class TrueObject:
     object_id: int
     category: str
     item_id: str
-    shown_s: float  # how long it was well visible
+    shown_s: float  # total time shown
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class GroundTruth:
     """The ground truth of a stream."""
 
     fps: float
@@ -44,8 +44,8 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The last word on one track: what a subscriber believes of it."""
+class TrackAnswer:
+    """The last answer on one track, as a subscriber received it."""
 
     track_id: int
     pts_s: float
@@ -57,33 +57,33 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The verdict on every object of a stream."""
+    """The outcome for every object of a stream."""
 
-    verdicts: dict[int, Verdict]  # by object id, well shown objects only
+    outcomes: dict[int, Outcome]  # by object id, only objects shown long enough
     object_of_track: dict[int, int]
     false_tracks: int  # tracks that lie on no object
 
     @property
     def share_right(self) -> float:
-        """Objects identified rightly, of all that were well shown."""
-        return Counter(self.verdicts.values())["right"] / max(1, len(self.verdicts))
+        """The share of scored objects that were identified correctly."""
+        return Counter(self.outcomes.values())["right"] / max(1, len(self.outcomes))
 
-    def count(self, verdict: Verdict) -> int:
-        """Objects with this verdict."""
-        return Counter(self.verdicts.values())[verdict]
+    def count(self, outcome: Outcome) -> int:
+        """Return the number of objects with this outcome."""
+        return Counter(self.outcomes.values())[outcome]
 
 
-def read_truth(path: Path) -> Truth:
-    """Read the ground truth beside a synthetic stream.
+def read_ground_truth(path: Path) -> GroundTruth:
+    """Read the ground truth of a synthetic stream.
 
     Raises:
-        CaptureError: missing or not of the expected form.
+        CaptureError: the file is missing or invalid.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         frames = [[(int(o["object_id"]), _box(o["box_px"])) for o in frame] for frame in raw["frames"]]
         shown = Counter(
-            int(o["object_id"]) for frame in raw["frames"] for o in frame if o["visible_fraction"] >= _SHOWN_FRACTION
+            int(o["object_id"]) for frame in raw["frames"] for o in frame if o["visible_fraction"] >= _MIN_VISIBLE
         )
         objects = {
             int(o["object_id"]): TrueObject(
@@ -91,11 +91,11 @@ def read_truth(path: Path) -> Truth:
             )
             for o in raw["objects"]
         }
-        return Truth(float(raw["fps"]), int(raw["width"]), int(raw["height"]), objects, frames)
+        return GroundTruth(float(raw["fps"]), int(raw["width"]), int(raw["height"]), objects, frames)
     except OSError as error:
         raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise CaptureError(f"{path}: found no ground truth of schema 1: {error!r}") from error
+        raise CaptureError(f"{path}: not a ground truth of schema 1: {error!r}") from error
 
 
 def _box(values: list[float]) -> Box:
@@ -103,17 +103,17 @@ def _box(values: list[float]) -> Box:
     return (x0, y0, x1, y1)
 
 
-def answers_of(payloads: Iterable[dict[str, Any]]) -> list[Answer]:
-    """The last answer of each track, from event payloads in the order received.
+def last_answers(payloads: Iterable[dict[str, Any]]) -> list[TrackAnswer]:
+    """Return the last answer of each track, from event payloads in the order received.
 
-    Its place is where the object was when the answer was new: at its end it may be half outside the picture.
+    Its box is that of the last new or update event: at the end event the object may be half outside the frame.
     """
-    last: dict[int, Answer] = {}
+    last: dict[int, TrackAnswer] = {}
     for event in payloads:
         match = event["match"]
         if event["type"] == "end" and event["track_id"] in last:
-            continue  # repeats what was told last
-        last[event["track_id"]] = Answer(
+            continue  # repeats the last answer
+        last[event["track_id"]] = TrackAnswer(
             event["track_id"],
             event["pts_s"],
             _box(event["box"]),
@@ -124,10 +124,10 @@ def answers_of(payloads: Iterable[dict[str, Any]]) -> list[Answer]:
     return list(last.values())
 
 
-def score(truth: Truth, answers: list[Answer]) -> Score:
-    """Lay tracks on true objects and judge the last answer on each object."""
+def score(truth: GroundTruth, answers: list[TrackAnswer]) -> Score:
+    """Match tracks with true objects and judge the last answer on each object."""
     object_of_track: dict[int, int] = {}
-    answer_of_object: dict[int, Answer] = {}
+    answer_of_object: dict[int, TrackAnswer] = {}
     false_tracks = 0
     for answer in sorted(answers, key=lambda a: a.pts_s):
         object_id = _object_under(truth, answer)
@@ -136,15 +136,15 @@ def score(truth: Truth, answers: list[Answer]) -> Score:
             continue
         object_of_track[answer.track_id] = object_id
         answer_of_object[object_id] = answer
-    verdicts: dict[int, Verdict] = {
+    outcomes: dict[int, Outcome] = {
         object_id: _judge(true, answer_of_object.get(object_id))
         for object_id, true in truth.objects.items()
-        if true.shown_s >= _SHOWN_S
+        if true.shown_s >= _MIN_SHOWN_S
     }
-    return Score(verdicts, object_of_track, false_tracks)
+    return Score(outcomes, object_of_track, false_tracks)
 
 
-def _judge(true: TrueObject, answer: Answer | None) -> Verdict:
+def _judge(true: TrueObject, answer: TrackAnswer | None) -> Outcome:
     if answer is None:
         return "missed"
     if answer.item_id is None:
@@ -152,7 +152,7 @@ def _judge(true: TrueObject, answer: Answer | None) -> Verdict:
     return "right" if answer.item_id == true.item_id else "wrong"
 
 
-def _object_under(truth: Truth, answer: Answer) -> int | None:
+def _object_under(truth: GroundTruth, answer: TrackAnswer) -> int | None:
     index = min(len(truth.frames) - 1, max(0, round(answer.pts_s * truth.fps)))
     objects = truth.frames[index]
     if not objects:

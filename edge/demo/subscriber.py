@@ -1,4 +1,4 @@
-"""A subscriber that stays subscribed: for the demo, the benchmarks and the tests."""
+"""A subscriber that reconnects, for the demo, the benchmarks and the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Subscriber:
-    """Collects what arrives on a topic, and comes back when the broker does."""
+    """Collects the messages of a topic, and reconnects when the connection is lost."""
 
     def __init__(
         self,
@@ -26,13 +26,13 @@ class Subscriber:
         *,
         resume: bool = False,
     ) -> None:
-        """Prepare; nothing is connected before `start`.
+        """Prepare; `start` connects.
 
         Args:
             settings: the broker.
             topic: may hold the wildcards + and #.
-            deliver: called in the subscriber's thread with each message; without it they gather in `messages`.
-            resume: have the broker queue messages while this client is away.
+            deliver: called with each message, on the subscriber thread; None: messages collect in `messages`.
+            resume: let the broker queue messages while this client is disconnected.
         """
         self.messages: queue.SimpleQueue[ReceivedMessage] = queue.SimpleQueue()
         self._settings, self._topic, self._resume = settings, topic, resume
@@ -51,10 +51,10 @@ class Subscriber:
         self.close()
 
     def start(self, timeout_s: float = 10.0) -> None:
-        """Connect and subscribe; returns when the broker has agreed.
+        """Connect and subscribe; return when the broker has granted the subscription.
 
         Raises:
-            PublishError: it has not, in time.
+            PublishError: it was not granted in time.
         """
         self._thread.start()
         if not self._subscribed.wait(timeout_s):
@@ -62,7 +62,7 @@ class Subscriber:
             raise PublishError(self._error or f"broker {self._settings.address}: no subscription in {timeout_s:g} s")
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         self._stopping.set()
         connection = self._connection
         if connection is not None:
@@ -83,5 +83,5 @@ class Subscriber:
             except PublishError as error:
                 failures += 1
                 self._error = str(error)
-                log.info("%s; subscribing again", error)
+                log.info("%s; reconnecting", error)
                 self._stopping.wait(backoff_s(self._settings, failures, rng))

@@ -1,4 +1,4 @@
-"""Measure every stage of the runtime on a file, one frame after the other, nothing dropped."""
+"""Measures every stage of the runtime on a file, frame by frame, without dropping any."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge.telemetry.timing import ENGINE_STAGES, Timings
 from edge.types import Frame
 
 _WARM_UP_FRAMES = 10
-_ORDER = (
+_STAGE_ORDER = (
     "decode",
     "preprocess",
     "detect",
@@ -38,20 +38,20 @@ _ORDER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BenchRequest:
     """What to measure."""
 
     source: str  # a path or a source address
     framing: Literal["detect", "whole_frame"] = "detect"
-    resize: tuple[int, int] | None = None  # width, height of the frames, as if the camera gave them
+    resize: tuple[int, int] | None = None  # width and height to scale the frames to
     frames: int = 0  # 0: all
     bundle: Path | None = None  # None: the active slot
     gallery: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One stage."""
+class StageRow:
+    """The times of one stage."""
 
     stage: str
     p50_ms: float
@@ -60,26 +60,26 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a run took."""
+class BenchReport:
+    """The result of a run."""
 
     source: str
     width: int
     height: int
     frames: int
-    rows: list[Row]  # stages, then overhead and total
-    frames_per_s: float  # everything, decoding included
-    decision_frames_per_s: float  # detector to decision, decoding and publishing excluded
-    overhead_share: float  # time outside decode and engines
+    rows: list[StageRow]  # stages, then overhead and frame
+    frames_per_s: float  # everything, including decoding
+    decision_frames_per_s: float  # from detector to decision, without decoding and publishing
+    overhead_share: float  # share of frame time outside decoding and engines
     events: dict[str, int]  # by type
-    tracks: int  # announced
+    tracks: int  # with a new event
     looks: int  # embeddings computed
     resident_mib: float
     bundle: str
     engine: str
 
 
-def bench(config: DeviceConfig, request: Request) -> Report:
+def bench(config: DeviceConfig, request: BenchRequest) -> BenchReport:
     """Run a file through decode, pipeline and outbox on one thread.
 
     Raises:
@@ -95,11 +95,11 @@ def bench(config: DeviceConfig, request: Request) -> Report:
     events: dict[str, int] = {}
     size = (0, 0)
     looks = 0
-    door = open_source(parse_source(address), "auto", CaptureOptions())
+    source = open_source(parse_source(address), "auto", CaptureOptions())
     with tempfile.TemporaryDirectory() as folder, Outbox(Path(folder) / "outbox.sqlite", counts) as outbox:
         while not request.frames or len(frames) < request.frames:
             timings = Timings()
-            frame = _next(door, request, len(frames), timings)
+            frame = _next_frame(source, request, len(frames), timings)
             if frame is None:
                 break
             result = pipeline.process(frame)
@@ -113,22 +113,22 @@ def bench(config: DeviceConfig, request: Request) -> Report:
             looks += result.embedded
             size = (frame.image_rgb.shape[1], frame.image_rgb.shape[0])
             frames.append(timings.stages_ms | result.timings.stages_ms)
-    door.close()
+    source.close()
     if not frames:
-        raise CaptureError(f"{request.source}: found no frame, expected at least one")
+        raise CaptureError(f"{request.source}: holds no frame; give a video or a camera that sends one")
     measured = frames[_WARM_UP_FRAMES:] or frames
     return _report(request.source, size, measured, len(frames), events, looks, models.bundle_id, config.engine.backend)
 
 
-def _next(door: FrameSource, request: Request, index: int, timings: Timings) -> Frame | None:
-    """Decode the next frame; None at the end."""
+def _next_frame(source: FrameSource, request: BenchRequest, index: int, timings: Timings) -> Frame | None:
+    """Decode the next frame; return None at the end."""
     with timings.stage("decode"):
         try:
-            picture = door.read(5.0)
+            picture = source.read(5.0)
         except EndOfStream:
             return None
         if picture is None:
-            raise CaptureError(f"{request.source}: found no frame within 5 s, expected one")
+            raise CaptureError(f"{request.source}: no frame within 5 s; check the source")
         image_rgb = picture.image_rgb
         if request.resize is not None:
             image_rgb = image.resize(image_rgb, *request.resize)
@@ -144,22 +144,24 @@ def _report(
     looks: int,
     bundle: str,
     engine: str,
-) -> Report:
+) -> BenchReport:
     totals = [sum(frame.values()) for frame in frames]
     excluded = {"decode", *ENGINE_STAGES}
     overhead = [sum(ms for stage, ms in frame.items() if stage not in excluded) for frame in frames]
     decision = sum(ms for frame in frames for stage, ms in frame.items() if stage not in ("decode", "publish"))
     stages = sorted(
-        {stage for frame in frames for stage in frame}, key=lambda s: _ORDER.index(s) if s in _ORDER else 99
+        {stage for frame in frames for stage in frame}, key=lambda s: _STAGE_ORDER.index(s) if s in _STAGE_ORDER else 99
     )
     series = {stage: [frame.get(stage, 0.0) for frame in frames] for stage in stages}
     series |= {"overhead": overhead, "frame": totals}
     whole = sum(totals)
     rows = [
-        Row(stage, round(percentile(sorted(v), 50), 3), round(percentile(sorted(v), 95), 3), round(sum(v) / whole, 4))
+        StageRow(
+            stage, round(percentile(sorted(v), 50), 3), round(percentile(sorted(v), 95), 3), round(sum(v) / whole, 4)
+        )
         for stage, v in series.items()
     ]
-    return Report(
+    return BenchReport(
         source=source,
         width=size[0],
         height=size[1],
@@ -177,8 +179,8 @@ def _report(
     )
 
 
-def table(report: Report) -> str:
-    """A report for people."""
+def format_table(report: BenchReport) -> str:
+    """Return the text that `edge bench` prints."""
     lines = [
         f"{report.source}: {report.frames} frames of {report.width}x{report.height}",
         f"bundle {report.bundle}, engine {report.engine}",
@@ -186,8 +188,8 @@ def table(report: Report) -> str:
     ]
     lines += [f"{r.stage:12} {r.p50_ms:9.3f} {r.p95_ms:9.3f} {r.share:7.1%}" for r in report.rows]
     lines += [
-        f"{report.frames_per_s} frames/s in all, {report.decision_frames_per_s} frames/s detector to decision",
-        f"overhead, outside decode and engines: {report.overhead_share:.1%} of frame time",
+        f"{report.frames_per_s} frames/s in total, {report.decision_frames_per_s} frames/s detector to decision",
+        f"overhead outside decoding and engines: {report.overhead_share:.1%} of frame time",
         f"{report.tracks} tracks, {report.looks} looks, events {report.events}, resident {report.resident_mib} MiB",
     ]
     return "\n".join(lines)

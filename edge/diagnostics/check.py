@@ -1,4 +1,4 @@
-"""The check of a configuration: what it names is loaded, and nothing opened but, where asked, the cameras."""
+"""Checks a configuration: loads everything it names, and opens the cameras only when asked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from edge.build import build_pipeline, capture_options, load_active_models
 from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig
-from edge.diagnostics.camera_probe import describe, probe, recognition_ms
+from edge.diagnostics.camera_probe import format_report, probe_camera, recognition_ms
 from edge.errors import CaptureError
 from edge.kiosk.auth import verify_tls
 from edge.messaging.settings import mqtt_settings, tls_context
@@ -19,24 +19,27 @@ from edge.telemetry.metrics import Counters
 
 
 def check(config: DeviceConfig, probe_s: float | None) -> bool:
-    """Print what a configuration leads to; whether all cameras that were opened could be read.
+    """Load everything that a configuration names and print it.
 
     Args:
         config: of the device.
-        probe_s: how long each camera is watched; None: none is opened.
+        probe_s: how long to watch each camera; None: open no camera.
+
+    Returns:
+        Whether every opened camera could be read.
 
     Raises:
-        FinesightError: something that it names is missing or unusable.
+        FinesightError: something is missing or unusable.
     """
-    for line in _named(config):
+    for line in _describe_config(config):
         print(line)
     models = load_active_models(config)
     print(f"bundle {models.bundle_id}, gallery {models.gallery_id}: categories {', '.join(sorted(models.indexes))}")
     return probe_s is None or _probe(config, models, probe_s)
 
 
-def _named(config: DeviceConfig) -> Iterator[str]:
-    """Cameras, broker and addresses, each usable as far as can be told without opening it."""
+def _describe_config(config: DeviceConfig) -> Iterator[str]:
+    """Return lines about cameras, broker and addresses, checked without opening them."""
     for name, camera in config.cameras.items():
         yield f"camera {name}: {parse_source(camera.source)} ({camera.framing})"
     if config.mqtt is not None:
@@ -55,19 +58,21 @@ def _named(config: DeviceConfig) -> Iterator[str]:
 
 
 def _probe(config: DeviceConfig, models: LoadedModels, seconds: float) -> bool:
-    """Open each camera and print what it sends; whether all could be read."""
-    good = True
+    """Open each camera and print what it sends; return whether all could be read."""
+    readable = True
     for name, camera in config.cameras.items():
         if not camera.enabled:
             continue
         pipeline = build_pipeline(models, config.recognition, {name: camera}, Counters())
         recognise = partial(recognition_ms, pipeline, name)
         try:
-            seen = probe(parse_source(camera.source), camera.backend, capture_options(camera), seconds, recognise)
+            report = probe_camera(
+                parse_source(camera.source), camera.backend, capture_options(camera), seconds, recognise
+            )
         except CaptureError as error:
             print(f"camera {name}: {error}", file=sys.stderr)
-            good = False
+            readable = False
             continue
-        for line in describe(seen):
+        for line in format_report(report):
             print(f"camera {name}: {line}")
-    return good
+    return readable

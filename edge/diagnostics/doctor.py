@@ -1,4 +1,4 @@
-"""What works on this machine: decoders, engines, broker, clock, disk; findings, and nothing changed."""
+"""Checks decoders, engines, broker, clock and disk of this machine, without changing anything."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from edge.config.schema import DeviceConfig
 from edge.errors import CaptureError, FinesightError
 from edge.messaging.connection import Connection
 from edge.messaging.settings import mqtt_settings
+from edge.process import INSTALL_COMMANDS
 from edge.telemetry.temperature import read_temperatures
 
-Verdict = Literal["good", "note", "bad"]
+FindingVerdict = Literal["good", "note", "bad"]
 _ENGINES = ("onnxruntime", "openvino", "tensorrt")
-_LITTLE_BYTES = 512 * 2**20  # two bundles, two galleries and an outbox at its bound
+_MIN_FREE_BYTES = 512 * 2**20  # two bundles, two galleries and an outbox at its bound
 _SLOW_WRITE_MS = 100.0
 _HOT_C = 85.0
-_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")  # flags of processors that add 8-bit products in one step
+_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")  # flags of processors with 8-bit dot products
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _TIMEX_BYTES = 208
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
-    verdict: Verdict  # bad: the device will not work as configured
+    verdict: FindingVerdict  # bad: the device cannot work as configured
     thing: str
     words: str
 
 
-def examine(config: DeviceConfig | None) -> Iterator[Finding]:
-    """Look at everything, one after the other.
+def run_checks(config: DeviceConfig | None) -> Iterator[Finding]:
+    """Run every check and yield its finding.
 
     Args:
-        config: of the device; None: only what every device needs is looked at.
+        config: of the device; None: run only the checks that need no configuration.
     """
     yield processor(Path("/proc/cpuinfo"))
     yield from engines()
@@ -60,7 +61,7 @@ def examine(config: DeviceConfig | None) -> Iterator[Finding]:
 
 
 def processor(cpuinfo: Path) -> Finding:
-    """Cores, and whether INT8 is fast here."""
+    """Check the cores, and whether INT8 is fast here."""
     try:
         words = set(cpuinfo.read_text(encoding="utf-8").split())
     except OSError:
@@ -73,25 +74,25 @@ def processor(cpuinfo: Path) -> Finding:
 
 
 def engines() -> Iterator[Finding]:
-    """The libraries that run models."""
+    """Check which libraries that run models are installed."""
     for name in _ENGINES:
         if importlib.util.find_spec(name) is None:
-            yield Finding("note", f"engine {name}", f"not installed (extra '{name}')")
+            yield Finding("note", f"engine {name}", f"not installed; run: {INSTALL_COMMANDS[name]}")
             continue
         try:
             version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu gives the same module
+        except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu installs the same module
             version = "of unknown version"
         yield Finding("good", f"engine {name}", version)
 
 
 def decoders() -> Iterator[Finding]:
-    """The libraries that read cameras."""
+    """Check which libraries that read cameras are installed, and their hardware decoders."""
     from edge.capture.opencv_source import built_with
 
     apis = built_with()
-    verdict: Verdict = "good" if "FFMPEG" in apis else "bad"
-    yield Finding(verdict, "decoder opencv", f"reads by {', '.join(apis)}, in software")
+    verdict: FindingVerdict = "good" if "FFMPEG" in apis else "bad"
+    yield Finding(verdict, "decoder opencv", f"reads with {', '.join(apis)}, decodes in software")
     try:
         from edge.capture.gstreamer_source import elements_present
     except CaptureError as error:
@@ -107,22 +108,22 @@ def decoders() -> Iterator[Finding]:
 
 
 def clock() -> Finding:
-    """Whether anything keeps this clock right: events carry its time."""
+    """Check that a time service keeps the clock right, because events carry its time."""
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)) if os.name == "posix" else -1
     if state in (_TIME_ERROR, -1):
-        return Finding("note", "clock", "not kept by a time service: times of events may be wrong")
-    return Finding("good", "clock", "kept by a time service")
+        return Finding("note", "clock", "not synchronised by a time service: event times may be wrong")
+    return Finding("good", "clock", "synchronised by a time service")
 
 
 def temperatures(zones: Path) -> Iterator[Finding]:
-    """How hot it is."""
+    """Check the temperatures."""
     for name, degrees_c in sorted(read_temperatures(zones).items()):
         hot = degrees_c >= _HOT_C
         yield Finding("note" if hot else "good", f"temperature {name}", f"{degrees_c:.0f} C{': it throttles' * hot}")
 
 
 def disk(state_dir: Path) -> Finding:
-    """Room, and a durable write that is timed."""
+    """Check the free space, and time a durable write."""
     probe = state_dir / f".doctor-{secrets.token_hex(4)}"
     try:
         begun = time.monotonic()
@@ -133,12 +134,12 @@ def disk(state_dir: Path) -> Finding:
     except (OSError, FinesightError) as error:
         return Finding("bad", "disk", f"{state_dir}: cannot write: {error}")
     words = f"{state_dir}: {free / 2**30:.1f} GiB free, a durable write takes {elapsed_ms:.1f} ms"
-    good = free >= _LITTLE_BYTES and elapsed_ms <= _SLOW_WRITE_MS
+    good = free >= _MIN_FREE_BYTES and elapsed_ms <= _SLOW_WRITE_MS
     return Finding("good" if good else "note", "disk", words)
 
 
 def models(config: DeviceConfig) -> Finding:
-    """The bundle and gallery that serve, loaded and run once by the engine that is configured."""
+    """Load the active bundle and gallery, and run them once with the configured engine."""
     begun = time.monotonic()
     try:
         loaded = load_active_models(config)
@@ -149,10 +150,10 @@ def models(config: DeviceConfig) -> Finding:
 
 
 def broker(config: DeviceConfig) -> Finding:
-    """A connection to the broker, made and ended."""
+    """Connect to the broker and disconnect."""
     if config.mqtt is None:
         return Finding("note", "broker", "none configured: events stay in the outbox")
-    # an id of its own: the running device must not be thrown out
+    # a different client id, so that the running device stays connected
     own = config.mqtt.model_copy(update={"client_id": None})
     settings = mqtt_settings(own, config.site, config.device)
     begun = time.monotonic()

@@ -1,9 +1,8 @@
-"""Health and metrics over HTTP: `/healthz` is it alive, `/readyz` does it recognise, `/metrics` for Prometheus.
+"""The HTTP health server: `/healthz` (alive), `/readyz` (recognising), `/metrics` (Prometheus) and `/status`.
 
-`/status` is the whole health report, as MQTT has it (docs/health.schema.json).
-
-The only door to http.server and prometheus_client. It answers from the moment it is made: a device that still builds
-engines is seen to be starting, not dead.
+`/status` is the whole health report, as on MQTT (docs/health.schema.json). The server answers from its construction,
+so a device that is still building engines shows as starting, not as dead. The only module that imports http.server
+and prometheus_client.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from edge.types import CameraState
 
 log = logging.getLogger(__name__)
 
-HUNG_S = 30.0  # a frame loop that did not turn for this long hangs; systemd's WatchdogSec is the same
+HUNG_S = 30.0  # a frame loop without an iteration for this long hangs; same as WatchdogSec in systemd/edge.service
 _REQUEST_TIMEOUT_S = 5.0
 _PREFIX = "finesight"
 _JSON = "application/json"
@@ -37,23 +36,23 @@ _READY: frozenset[RuntimeState] = frozenset({"running", "degraded"})
 
 
 class Device(Protocol):
-    """What is asked of a running device, from the server's threads."""
+    """The part of a running device that the server threads use."""
 
     counters: Counters
     timer: StageTimer
 
     def report(self) -> HealthReport:
-        """Its state now."""
+        """Return its current state."""
 
     def loop_age_s(self) -> float:
-        """Seconds since its frame loop last turned."""
+        """Return the seconds since the last iteration of its frame loop."""
 
 
 class HealthServer:
-    """Serves one device's health; `with HealthServer(...) as server: server.watch(device)`."""
+    """Serves the health of one device: `with HealthServer(...) as server: server.attach(device)`."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Listen, and say "starting" until there is a device to watch.
+        """Listen, and report "starting" until a device is attached.
 
         Raises:
             ConfigError: the address cannot be listened on.
@@ -78,12 +77,12 @@ class HealthServer:
         self._http.server_close()
         self._thread.join()
 
-    def watch(self, device: Device) -> None:
-        """From now on, tell of a running device."""
+    def attach(self, device: Device) -> None:
+        """Report on a running device from now on."""
         self._device = device
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
-        """HTTP status, content type and body for a path."""
+    def respond(self, path: str) -> tuple[int, str, bytes]:
+        """Return HTTP status, content type and body for a path."""
         device = self._device
         if path == "/metrics":
             text = generate_latest(self._process)
@@ -100,14 +99,14 @@ class HealthServer:
             return (200 if state in _READY else 503), _JSON, _json(body)
         if path == "/status":
             return 200, _JSON, health_payload(report) + b"\n" if report else _json(body)
-        return 404, _JSON, _json({"error": f"found {path}, expected /healthz, /readyz, /status or /metrics"})
+        return 404, _JSON, _json({"error": f"unknown path {path}; use /healthz, /readyz, /status or /metrics"})
 
 
 class _Http(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Bind without the library's reverse look-up of the host, which waits where no name server answers."""
+        """Bind without the library's reverse DNS look-up of the host, which blocks where no name server answers."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
@@ -118,10 +117,10 @@ def _json(body: dict[str, Any]) -> bytes:
 
 def _handler(server: HealthServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = _REQUEST_TIMEOUT_S  # a client that says nothing does not hold a thread
+        timeout = _REQUEST_TIMEOUT_S  # a silent client does not hold a thread
 
         def do_GET(self) -> None:
-            status, content_type, body = server.answer(self.path.partition("?")[0])
+            status, content_type, body = server.respond(self.path.partition("?")[0])
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
@@ -144,7 +143,7 @@ class _Families(Collector):
         self._device = device
 
     def collect(self) -> Iterable[Metric]:
-        """Every family, as it is now."""
+        """Return every metric family with its current values."""
         yield from _counts(self._device.counters)
         stages = HistogramMetricFamily(f"{_PREFIX}_stage_seconds", "Duration of each stage.", labels=["stage"])
         for stage, histogram in self._device.timer.histograms().items():
@@ -166,24 +165,28 @@ def _counts(counters: Counters) -> Iterable[Metric]:
 def _gauges(report: HealthReport) -> Iterable[Metric]:
     for name, text, value in (
         ("ready", "1 while the device recognises.", report.state in _READY),
-        ("uptime_seconds", "Since the start.", report.uptime_s),
+        ("uptime_seconds", "Seconds since the start.", report.uptime_s),
         ("outbox_events", "Messages that wait for the broker.", report.outbox_events),
-        ("outbox_bytes", "About how many bytes they take.", report.outbox_bytes),
+        ("outbox_bytes", "Approximate bytes of the messages that wait.", report.outbox_bytes),
         ("mqtt_connected", "1 while connected to the broker.", report.mqtt_connected),
     ):
         family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
         family.add_metric([], float(value))
         yield family
     for name, text, measured in (
-        ("gallery_age_seconds", "Since the gallery was made.", report.gallery_age_s),
-        ("gallery_drift", "Of the surety of answers since the gallery began to serve, 0..1.", report.gallery_drift),
-        ("gallery_stale", "1 while the gallery is to be renewed.", float(bool(report.gallery_stale))),
+        ("gallery_age_seconds", "Seconds since the gallery was created.", report.gallery_age_s),
+        (
+            "gallery_drift",
+            "Drift of the confidence of answers since the gallery became active, 0..1.",
+            report.gallery_drift,
+        ),
+        ("gallery_stale", "1 while the gallery should be renewed.", float(bool(report.gallery_stale))),
     ):
         if measured is not None:
             family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
             family.add_metric([], measured)
             yield family
-    degrees = GaugeMetricFamily(f"{_PREFIX}_temperature_celsius", "By sensor.", labels=["sensor"])
+    degrees = GaugeMetricFamily(f"{_PREFIX}_temperature_celsius", "Temperature by sensor.", labels=["sensor"])
     for sensor, celsius in report.temperatures_c.items():
         degrees.add_metric([sensor], celsius)
     yield degrees
@@ -192,7 +195,9 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         slowed.add_metric([], float(report.throttling))
         yield slowed
     offsets = GaugeMetricFamily(
-        f"{_PREFIX}_camera_clock_offset_seconds", "Clock of a camera that tells it, minus ours.", labels=["camera"]
+        f"{_PREFIX}_camera_clock_offset_seconds",
+        "Clock of the camera minus ours, for cameras that send it.",
+        labels=["camera"],
     )
     for camera, offset_s in report.clock_offsets_s.items():
         offsets.add_metric([camera], offset_s)
@@ -204,6 +209,6 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         for state in get_args(CameraState):
             cameras.add_metric([camera, state], float(state == now))
     yield cameras
-    info = GaugeMetricFamily(f"{_PREFIX}_info", "Versions; the value is 1.", labels=list(report.versions))
+    info = GaugeMetricFamily(f"{_PREFIX}_info", "Versions; the value is always 1.", labels=list(report.versions))
     info.add_metric(list(report.versions.values()), 1.0)
     yield info

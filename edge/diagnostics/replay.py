@@ -1,4 +1,4 @@
-"""Recognise recorded video again: the same pictures at the same times, so the same events."""
+"""Runs recognition on recorded video: the same frames at the same times give the same events."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from edge.types import Event, Frame, Image
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_S = 5.0
-_HELD_BACK = 8  # pictures that a decoder may keep while it waits for the next packets
-_KEPT = 64  # decoded pictures that wait to be asked for
-_ROUNDING_NS = 1000  # a frame's pts_s was a float
+_DECODE_TIMEOUT_S = 5.0
+_DECODER_DELAY = 8  # frames that a decoder may hold back until it gets more packets
+_MAX_IMAGES = 64  # decoded frames that wait for their note
+_ROUNDING_NS = 1000  # pts_s of a frame is a float
 
 
 def replay(folder: Path, build: Callable[[str], Pipeline]) -> Iterator[Event]:
-    """Play one run's ring of one camera through a pipeline.
+    """Replay the recording of one run and camera through a pipeline.
 
     Args:
-        folder: of the segments.
-        build: the pipeline for a camera of this name.
+        folder: holds the segments.
+        build: returns the pipeline of a camera, by name.
 
     Yields:
-        events, as the device made them from the same pictures; ids and latencies are new.
+        The events that the device made from the same frames, with new ids and latencies.
 
     Raises:
-        CaptureError: no segments, a damaged one, or a stream that does not decode any more.
+        CaptureError: there are no segments, one is damaged, or the stream cannot be decoded.
     """
     files = segments(folder)
     if not files:
-        raise CaptureError(f"{folder}: found no recorded video, expected segments (*.ring)")
+        raise CaptureError(f"{folder}: holds no recorded video (*.ring); give the folder of one run and camera")
     records = _records(files)
     first = next(records, None)
     if not isinstance(first, Stream):
-        raise CaptureError(f"{files[0]}: found no stream at its beginning, expected one")
-    player = _Player(first.camera, build(first.camera))
+        raise CaptureError(f"{files[0]}: does not start with a stream; the recording is damaged")
+    matcher = _Matcher(first.camera, build(first.camera))
     stream: Stream | None = first
     while stream is not None:
         with closing(PacketDecoder(stream)) as decoder:
@@ -52,73 +52,73 @@ def replay(folder: Path, build: Callable[[str], Pipeline]) -> Iterator[Event]:
                 if isinstance(record, Stream):
                     stream = record
                     break
-                yield from player.play(record, decoder)
-            yield from player.finish(decoder)
-    if player.missing:
-        log.warning("%s: %d pictures that were looked at are not in what is left", folder, player.missing)
-    yield from player.pipeline.end_tracks(first.camera)
+                yield from matcher.play(record, decoder)
+            yield from matcher.finish(decoder)
+    if matcher.missing:
+        log.warning("%s: %d recognised frames are no longer in the recording", folder, matcher.missing)
+    yield from matcher.pipeline.end_tracks(first.camera)
 
 
 def _records(files: Sequence[Path]) -> Iterator[Record]:
-    """All records, but for the streams that only repeat, at the beginning of a segment, what was said."""
-    said: Stream | None = None
+    """Yield all records, without the stream that each further segment repeats at its start."""
+    last: Stream | None = None
     for path in files:
         with path.open("rb") as file:
             for number, record in enumerate(read_records(file, str(path))):
                 if isinstance(record, Stream):
-                    if number == 0 and record == said:
+                    if number == 0 and record == last:
                         continue
-                    said = record
+                    last = record
                 yield record
 
 
-class _Player:
-    """Pairs decoded pictures with the notes of what was recognised, in the order of the notes."""
+class _Matcher:
+    """Matches decoded frames with the notes of which frames were recognised, in the order of the notes."""
 
     def __init__(self, camera: str, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.missing = 0
         self._camera = camera
-        self._notes: deque[Recognised | StreamLost] = deque()  # not yet acted on
-        self._pictures: deque[tuple[int, Image]] = deque(maxlen=_KEPT)
-        self._owed = 0  # by the decoder
+        self._notes: deque[Recognised | StreamLost] = deque()  # not yet processed
+        self._images: deque[tuple[int, Image]] = deque(maxlen=_MAX_IMAGES)
+        self._undecoded = 0  # packets in the decoder
 
     def play(self, record: Packet | Recognised | StreamLost, decoder: PacketDecoder) -> Iterator[Event]:
-        """Take in one record; the events that can be made now."""
+        """Add one record; yield the events that are ready."""
         if not isinstance(record, Packet):
             self._notes.append(record)
         else:
             decoder.put(record)
-            self._owed += 1
-            while self._owed > _HELD_BACK and self._take(decoder):
+            self._undecoded += 1
+            while self._undecoded > _DECODER_DELAY and self._take_image(decoder):
                 pass
-        yield from self._act(ended=False)
+        yield from self._process_notes(ended=False)
 
     def finish(self, decoder: PacketDecoder) -> Iterator[Event]:
-        """The events that are left when a connection has ended."""
+        """Yield the remaining events at the end of a connection."""
         decoder.end()
-        while self._take(decoder):
-            yield from self._act(ended=False)
-        yield from self._act(ended=True)
-        self._pictures.clear()
-        self._owed = 0
+        while self._take_image(decoder):
+            yield from self._process_notes(ended=False)
+        yield from self._process_notes(ended=True)
+        self._images.clear()
+        self._undecoded = 0
 
-    def _take(self, decoder: PacketDecoder) -> bool:
-        found = decoder.take(_PATIENCE_S)
+    def _take_image(self, decoder: PacketDecoder) -> bool:
+        found = decoder.take(_DECODE_TIMEOUT_S)
         if found is None:
-            self._owed = 0  # what was owed could not be decoded
+            self._undecoded = 0  # the rest could not be decoded
             return False
-        self._owed -= 1
-        self._pictures.append(found)
+        self._undecoded -= 1
+        self._images.append(found)
         return True
 
-    def _act(self, *, ended: bool) -> Iterator[Event]:
+    def _process_notes(self, *, ended: bool) -> Iterator[Event]:
         while self._notes:
             note = self._notes[0]
             if isinstance(note, Recognised):
-                while self._pictures and self._pictures[0][0] < note.pts_ns - _ROUNDING_NS:
-                    self._pictures.popleft()
-                if not self._pictures and not ended:
+                while self._images and self._images[0][0] < note.pts_ns - _ROUNDING_NS:
+                    self._images.popleft()
+                if not self._images and not ended:
                     return
             self._notes.popleft()
             yield from self._events(note)
@@ -126,11 +126,11 @@ class _Player:
     def _events(self, note: Recognised | StreamLost) -> list[Event]:
         if isinstance(note, StreamLost):
             return self.pipeline.end_tracks(self._camera)
-        if not self._pictures or self._pictures[0][0] > note.pts_ns + _ROUNDING_NS:
+        if not self._images or self._images[0][0] > note.pts_ns + _ROUNDING_NS:
             self.missing += 1
             return []
-        return self.pipeline.process(_frame(self._camera, self._pictures[0][1], note)).events
+        return self.pipeline.process(_frame(self._camera, self._images[0][1], note)).events
 
 
-def _frame(camera: str, image_rgb: Image, seen: Recognised) -> Frame:
-    return Frame(camera, seen.index, image_rgb, seen.captured_ns, seen.captured_at, seen.time_source, seen.pts_ns / 1e9)
+def _frame(camera: str, image_rgb: Image, note: Recognised) -> Frame:
+    return Frame(camera, note.index, image_rgb, note.captured_ns, note.captured_at, note.time_source, note.pts_ns / 1e9)

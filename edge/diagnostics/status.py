@@ -1,4 +1,4 @@
-"""How a running device is, asked over its health address."""
+"""Ask a running device for its state, over its health endpoint."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from edge.config.schema import DeviceConfig
 from edge.errors import ConfigError, FinesightError
 
 _TIMEOUT_S = 5.0
-_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  listened on, not to be called
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses to listen on, not to connect to
 
 
-def ask(config: DeviceConfig, path: str) -> str:
-    """What the running device answers on a path of its health server.
+def fetch(config: DeviceConfig, path: str) -> str:
+    """Return the response of the running device for a path of its health server.
 
     Raises:
         ConfigError: the configuration has no health section.
-        FinesightError: nothing answers there.
+        FinesightError: the device does not answer.
     """
     if config.health is None or config.health.port == 0:
-        raise ConfigError("found no health section with a port, expected one: a running device is asked there")
+        raise ConfigError(
+            "the configuration has no health section with a port; add one so that a running device can answer"
+        )
     host = _UNSPECIFIED.get(config.health.host, config.health.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{config.health.port}{path}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy: the device itself is asked
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy: connect to the device itself
     try:
         with opener.open(url, timeout=_TIMEOUT_S) as answer:
             text: str = answer.read().decode("utf-8", "replace")
     except (OSError, urllib.error.URLError) as error:
-        raise FinesightError(f"{url}: found no answer ({error}), expected a running device") from error
+        raise FinesightError(f"{url}: no answer ({error}); start the device with `edge run`") from error
     return text
 
 
-def describe(status: str) -> Iterator[str]:
-    """Lines for people, of what /status answered."""
+def format_status(status: str) -> Iterator[str]:
+    """Return the lines that `edge status` prints, from the JSON of /status."""
     report: dict[str, Any] = json.loads(status)
     yield f"{report.get('site', '')}/{report.get('device', '')}: {report['state']}"
-    if "counters" not in report:  # engines are being built
+    if "counters" not in report:  # still loading models
         return
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
     if report.get("gallery_space") == "compatible":
         waiting = ", ".join(report["categories_compatible"])
-        yield f"gallery: of an older embedding space, searched as compatible, until it is embedded anew: {waiting}"
+        yield f"gallery: in an older, compatible embedding space; re-embed these categories: {waiting}"
     for why in report.get("gallery_stale", ()):
         yield f"gallery is stale: {why}"
     for camera, state in sorted(report["cameras"].items()):

@@ -1,9 +1,9 @@
-"""One archive with what a stranger needs to help: configuration, findings, versions, metrics, log; no secrets.
+"""Packs an archive for support: configuration, doctor findings, versions, metrics and log, without secrets.
 
 Rules:
-1. Whatever goes in is text and passes `scrub` first: the configuration's own secrets by value, others by their form.
-2. A part that cannot be had says why in its place; the archive is made all the same.
-3. No picture and no event goes in.
+1. Every part is text and passes `scrub` first, which removes configured secrets by value and others by their form.
+2. A part that cannot be read holds the reason instead; the archive is still written.
+3. The archive holds no picture and no event.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 from edge import __version__
 from edge.config.camera_url import parse_source, redact
 from edge.config.schema import DeviceConfig
-from edge.diagnostics.doctor import examine
-from edge.diagnostics.status import ask
+from edge.diagnostics.doctor import run_checks
+from edge.diagnostics.status import fetch
 from edge.durable import write_durably
 from edge.errors import FinesightError
 
@@ -47,12 +47,12 @@ def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list
     """Write the archive.
 
     Args:
-        config_file: as the operator wrote it.
-        config: what it says.
-        archive: a .tar.gz file, replaced whole.
+        config_file: the configuration file.
+        config: the configuration in it.
+        archive: a .tar.gz file, replaced atomically.
 
     Returns:
-        the names of the parts.
+        The names of the parts.
 
     Raises:
         FinesightError: the archive cannot be written.
@@ -60,22 +60,22 @@ def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list
     secrets = secrets_of(config)
     parts: dict[str, Callable[[], str]] = {
         "device.yaml": lambda: config_file.read_text(encoding="utf-8"),
-        "doctor.txt": lambda: "\n".join(f"{f.verdict:4}  {f.thing}: {f.words}" for f in examine(config)),
+        "doctor.txt": lambda: "\n".join(f"{f.verdict:4}  {f.thing}: {f.words}" for f in run_checks(config)),
         "versions.txt": _versions,
         "log.txt": _log,
     }
     parts |= {f"state/{name}": (config.state_dir / name).read_text for name in _STATE_FILES}
     parts["state/files.txt"] = lambda: _listing(config.state_dir)
     if config.health is not None:
-        parts["metrics.txt"] = lambda: ask(config, "/metrics")
-        parts["status.json"] = lambda: ask(config, "/status")
+        parts["metrics.txt"] = lambda: fetch(config, "/metrics")
+        parts["status.json"] = lambda: fetch(config, "/status")
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as tar:
-        for name, take in parts.items():
+        for name, read in parts.items():
             try:
-                text = take()
+                text = read()
             except (OSError, FinesightError, subprocess.SubprocessError) as error:
-                text = f"not to be had: {error}"
+                text = f"not available: {error}"
             data = scrub(text, secrets).encode()
             entry = tarfile.TarInfo(f"finesight-support/{name}")
             entry.size, entry.mtime = len(data), int(time.time())
@@ -89,7 +89,7 @@ def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list
 
 
 def secrets_of(config: DeviceConfig) -> set[str]:
-    """Every secret value of a configuration, however it got there."""
+    """Return every secret value of a configuration, from the file or the environment."""
     sources = [parse_source(camera.source) for camera in config.cameras.values()]
     found = {source.password for source in sources} | {config.mqtt.password if config.mqtt else None}
     if config.kiosk is not None:
@@ -98,7 +98,7 @@ def secrets_of(config: DeviceConfig) -> set[str]:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """A text without secrets: those that are known by value, and whatever looks like one."""
+    """Return a text without secrets: neither known values, nor anything that looks like a secret."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _SECRET_KEY.sub(r"\1***", redact(text))

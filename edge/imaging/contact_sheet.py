@@ -1,4 +1,4 @@
-"""A picture of what was recognised: each object beside the gallery's picture of what it was taken for."""
+"""Draw a contact sheet of recognised objects, each beside the gallery's picture of its match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GAP_PX = 8
 _COLUMNS = 6
 _PAPER = 246
 _INK = (235, 235, 235)
-_VERDICT_RGB = {True: (46, 160, 67), False: (207, 34, 46), None: (130, 130, 130)}
+_RESULT_RGB = {True: (46, 160, 67), False: (207, 34, 46), None: (130, 130, 130)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class Card:
     """One recognised object."""
 
     crop_rgb: Image
-    reference_rgb: Image | None  # the gallery's picture; None when it has none
+    reference_rgb: Image | None  # the gallery's picture; None if there is none
     title: str
     subtitle: str
-    is_right: bool | None  # None: not known
+    is_right: bool | None  # None: unknown
 
 
 def contact_sheet(cards: list[Card], frames_rgb: list[Image]) -> Image:
-    """Lay out annotated frames in a row above the cards; (h, w, 3) uint8."""
+    """Return a sheet with annotated frames in a row above the cards; (h, w, 3) uint8."""
     card_width = 2 * _CELL_PX
     width = _COLUMNS * card_width + (_COLUMNS + 1) * _GAP_PX
     rows = [_strip(frames_rgb, width)] if frames_rgb else []
@@ -45,7 +45,7 @@ def contact_sheet(cards: list[Card], frames_rgb: list[Image]) -> Image:
 
 
 def _strip(frames_rgb: list[Image], width: int) -> Image:
-    """Frames side by side, as wide as the sheet."""
+    """Return the frames side by side, as wide as the sheet."""
     cell = (width - _GAP_PX * (len(frames_rgb) + 1)) // len(frames_rgb)
     height = max(frame.shape[0] * cell // frame.shape[1] for frame in frames_rgb)
     strip = np.full((height + _GAP_PX, width, 3), _PAPER, np.uint8)
@@ -58,7 +58,7 @@ def _strip(frames_rgb: list[Image], width: int) -> Image:
 
 def _draw(card: Card) -> Image:
     canvas = np.full((_CELL_PX + _TEXT_PX, 2 * _CELL_PX, 3), 255, np.uint8)
-    canvas[_CELL_PX:] = _VERDICT_RGB[card.is_right]
+    canvas[_CELL_PX:] = _RESULT_RGB[card.is_right]
     _place(canvas, card.crop_rgb, 0)
     if card.reference_rgb is not None:
         _place(canvas, card.reference_rgb, _CELL_PX)
@@ -68,7 +68,7 @@ def _draw(card: Card) -> Image:
 
 
 def _place(canvas: Image, picture: Image, left: int) -> None:
-    """Scale a picture into a cell, whole and centred."""
+    """Scale a whole picture into the middle of a cell, in place."""
     scale = _CELL_PX / max(picture.shape[:2])
     height, width = max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale))
     y, x = (_CELL_PX - height) // 2, left + (_CELL_PX - width) // 2

@@ -1,4 +1,4 @@
-"""The guided filter: a mask takes the edges of the picture it was found in (He, Sun, Tang 2013, algorithm 1)."""
+"""Refine a mask to the edges of its picture with the guided filter (He, Sun, Tang 2013, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from edge.imaging.image import box_mean, grey, resize
 from edge.types import FloatArray, Image
 
-_LONGEST_PX = 160  # of the crop that is filtered, more than any outline shows
-_EPSILON = 1e-3  # three hundredths of the brightness, squared: weaker edges than this are noise
+_LONGEST_PX = 160  # of the filtered crop; finer than any silhouette
+_EPSILON = 1e-3  # (3 % of the brightness) squared: weaker edges count as noise
 
 
 def refine_mask(crop_rgb: Image, mask: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
-    """Let a coarse mask take the edges of its crop: (h, w), 0..255, of the crop's size or shrunk.
+    """Return a coarse mask refined to the edges of its crop: (h, w), 0..255, of the crop's size or smaller.
 
     Args:
         crop_rgb: the picture.
         mask: (h, w), 0..255, of the whole crop; its resolution does not matter.
-        radius: of the window, in longer sides of the crop.
+        radius: of the window, as a share of the crop's longer side.
     """
     shrink = min(1.0, _LONGEST_PX / max(crop_rgb.shape[:2]))
     width, height = (max(1, round(size * shrink)) for size in (crop_rgb.shape[1], crop_rgb.shape[0]))
@@ -29,7 +29,7 @@ def refine_mask(crop_rgb: Image, mask: NDArray[np.uint8], radius: float) -> NDAr
 
 
 def guided_filter(guide: FloatArray, mask: FloatArray, radius: int, epsilon: float) -> FloatArray:
-    """Filter a mask so that within each window it is linear in the guide.
+    """Filter a mask so that it is linear in the guide within each window.
 
     Args:
         guide: (h, w), 0..1, the grey picture.

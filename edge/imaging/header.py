@@ -1,6 +1,6 @@
-"""What a JPEG, PNG or WebP says of itself before it is decoded: kind, size in pixels, and whether its end is there.
+"""Read the header of a JPEG, PNG or WebP file: format, size in pixels, and whether the file is complete.
 
-A decoder allocates what the header asks for and fills in what is missing with grey: both are found out here first.
+A decoder allocates whatever size the header claims and fills missing parts with grey, so this is checked first.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from typing import Literal
 
 from edge.errors import PictureError
 
-Kind = Literal["jpeg", "png", "webp"]
+PictureFormat = Literal["jpeg", "png", "webp"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_LONE_MARKERS = {0x01, *range(0xD0, 0xD9)}  # of a JPEG, without a length: TEM, RST0..7, SOI
+_LONE_MARKERS = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length: TEM, RST0..7, SOI
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..15 without DHT, JPG, DAC
 _SCAN_MARKER = 0xDA
 
 
 @dataclass(frozen=True, slots=True)
 class PictureHeader:
-    """The first things to know of an encoded picture."""
+    """Format and size of an encoded picture."""
 
-    kind: Kind
-    width: int  # pixels, as stored: before it is turned upright
+    format: PictureFormat
+    width: int  # pixels as stored, before EXIF rotation
     height: int
-    is_whole: bool  # its end marker is there
+    is_complete: bool  # the end marker is present
 
     @property
     def pixels(self) -> int:
-        """How many a decoder would make."""
+        """The number of pixels that a decoder would allocate."""
         return self.width * self.height
 
 
-def kind_of(data: bytes) -> Kind | None:
-    """The kind of picture, by its first bytes; None for anything else."""
+def detect_format(data: bytes) -> PictureFormat | None:
+    """Return the format of a picture by its first bytes; None for anything else."""
     if data[:3] == b"\xff\xd8\xff":
         return "jpeg"
     if data[:8] == _PNG:
@@ -43,20 +43,20 @@ def kind_of(data: bytes) -> Kind | None:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def read_header(data: bytes, kind: Kind) -> PictureHeader:
+def read_header(data: bytes, format: PictureFormat) -> PictureHeader:
     """Read the header of an encoded picture.
 
     Raises:
-        PictureError: it ends before it says a size, or says none.
+        PictureError: the data ends before the size, or the size is empty.
     """
     try:
-        width, height, is_whole = {"jpeg": _jpeg, "png": _png, "webp": _webp}[kind](data)
+        width, height, is_complete = {"jpeg": _jpeg, "png": _png, "webp": _webp}[kind](data)
     except (struct.error, IndexError):
         found = f"{len(data)} bytes of a {kind} that end before its size"
         raise PictureError("truncated", f"picture: found {found}, expected it to its end") from None
     if width < 1 or height < 1:
         raise PictureError("broken", f"picture: found {width}x{height} pixels, expected at least 1x1")
-    return PictureHeader(kind, width, height, is_whole)
+    return PictureHeader(kind, width, height, is_complete)
 
 
 def _jpeg(data: bytes) -> tuple[int, int, bool]:
@@ -86,12 +86,12 @@ def _png(data: bytes) -> tuple[int, int, bool]:
 def _webp(data: bytes) -> tuple[int, int, bool]:
     """RFC 9649 2.4 to 2.7: the first chunk says the size, each kind in its own way."""
     (riff_bytes,) = struct.unpack_from("<I", data, 4)
-    is_whole = len(data) >= riff_bytes + 8
+    is_complete = len(data) >= riff_bytes + 8
     chunk = data[12:16]
     if chunk == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little"), is_whole
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little"), is_complete
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), is_whole
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), is_complete
     width, height = struct.unpack_from("<HH", data, 26)
-    return width & 0x3FFF, height & 0x3FFF, is_whole
+    return width & 0x3FFF, height & 0x3FFF, is_complete

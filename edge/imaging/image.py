@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CaptureError, PictureError
-from edge.imaging.header import kind_of, read_header
+from edge.imaging.header import detect_format, read_header
 from edge.types import Box, FloatArray, Image, Mask
 
 MAX_PIXELS = 50_000_000
@@ -65,7 +65,7 @@ def _decode(data: bytes, where: str, flags: int, expected: str) -> NDArray[Any]:
 
 def _told_size(data: bytes) -> tuple[int, int]:
     """Width and height by the header, before a decoder allocates them; 0 where only decoding tells."""
-    kind = kind_of(data)
+    kind = detect_format(data)
     if kind is None:
         return 0, 0
     try:

@@ -1,4 +1,4 @@
-"""The CUDA runtime door: device memory, the copies to and from it, and one stream to order them."""
+"""CUDA device memory, the copies to and from it, and the stream that orders them. The only user of `cuda`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from edge.errors import EngineError
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """What a CUDA call returned after its status.
+    """Return the values of a CUDA call without its status.
 
     Raises:
-        EngineError: the status is not success.
+        EngineError: the call failed.
     """
     status, *values = result
     if status != runtime.cudaError_t.cudaSuccess:
         text = runtime.cudaGetErrorString(status)[1]
-        raise EngineError(f"CUDA: found {status.name}, expected success: {text.decode()}")
+        raise EngineError(f"CUDA: {status.name}: {text.decode()}")
     return values[0] if values else None
 
 
 def compute_capability() -> tuple[int, int]:
-    """The generation of the current device, (8, 7) on Orin.
+    """Return the compute capability of the current device, (8, 7) on Orin.
 
     Raises:
-        EngineError: no device or no driver.
+        EngineError: there is no device or no driver.
     """
     device = _checked(runtime.cudaGetDevice())
     names = runtime.cudaDeviceAttr
@@ -39,7 +39,7 @@ def compute_capability() -> tuple[int, int]:
 
 
 class CudaStream:
-    """One stream and the memory used on it; both go when this object does."""
+    """One stream and the memory used on it; both are freed with this object."""
 
     def __init__(self) -> None:
         stream = _checked(runtime.cudaStreamCreate())
@@ -49,44 +49,44 @@ class CudaStream:
         self.handle = int(stream)
 
     def allocate(self, size: int) -> int:
-        """Reserve bytes on the device; return their address.
+        """Allocate bytes on the device; return their address.
 
         Raises:
-            EngineError: no memory.
+            EngineError: the device is out of memory.
         """
         pointer = int(_checked(runtime.cudaMalloc(size)))
         self._pointers.append(pointer)
         return pointer
 
     def copy_in(self, pointer: int, array: NDArray[np.generic]) -> None:
-        """Begin to copy a contiguous array to the device; it must live until `wait` returns.
+        """Start to copy a contiguous array to the device; the array must live until `wait` returns.
 
         Raises:
-            EngineError: the driver refused.
+            EngineError: the driver rejects the copy.
         """
         kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         _checked(runtime.cudaMemcpyAsync(pointer, array.ctypes.data, array.nbytes, kind, self._stream))
 
     def copy_out(self, array: NDArray[np.generic], pointer: int) -> None:
-        """Begin to fill a contiguous array from the device; it is filled when `wait` returns.
+        """Start to fill a contiguous array from the device; it is filled when `wait` returns.
 
         Raises:
-            EngineError: the driver refused.
+            EngineError: the driver rejects the copy.
         """
         kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         _checked(runtime.cudaMemcpyAsync(array.ctypes.data, pointer, array.nbytes, kind, self._stream))
 
     def wait(self) -> None:
-        """Block until everything begun on the stream is done.
+        """Wait until all work on the stream is done.
 
         Raises:
-            EngineError: something of it failed.
+            EngineError: some of the work failed.
         """
         _checked(runtime.cudaStreamSynchronize(self._stream))
 
 
 def _release(stream: Any, pointers: list[int]) -> None:
-    runtime.cudaStreamSynchronize(stream)  # memory in use must not go
+    runtime.cudaStreamSynchronize(stream)  # memory in use must not be freed
     for pointer in pointers:
         runtime.cudaFree(pointer)
     runtime.cudaStreamDestroy(stream)

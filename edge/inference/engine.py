@@ -1,4 +1,4 @@
-"""Choose the engine that runs a model: what was asked for, or an error; never a silent fallback."""
+"""Choose and open the engine that runs a model. A requested engine that is missing is an error, never a fallback."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edge.types import Engine
 Precision = Literal["shipped", "int8", "fp32"]
 Backend = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]
 
-# What each back end can run, best first. ONNX Runtime runs S8 activations at a fraction of U8's speed on x86, so the
-# TensorRT form is not offered to it.
+# The forms that each back end can run, best first. ONNX Runtime runs S8 activations at a fraction of U8's speed on x86,
+# so it never gets the TensorRT form.
 RUNS: dict[Backend, tuple[Target, ...]] = {
     "onnxruntime": ("ort-u8", "fp32"),
     "onnxruntime-cuda": ("fp32",),
@@ -24,37 +24,38 @@ RUNS: dict[Backend, tuple[Target, ...]] = {
 }
 
 
-def choose_backend(asked: Backend) -> Backend:
-    """Resolve `auto`: ONNX Runtime on the CPU, the back end every install has.
+def choose_backend(requested: Backend) -> Backend:
+    """Resolve `auto` to ONNX Runtime on the CPU, which every install has.
 
     Raises:
-        EngineError: the back end that was asked for is not installed.
+        EngineError: the requested back end is not installed.
     """
-    if asked == "auto":
+    if requested == "auto":
         return "onnxruntime"
-    module = {"onnxruntime-cuda": "onnxruntime"}.get(asked, asked)
+    module = {"onnxruntime-cuda": "onnxruntime"}.get(requested, requested)
     if importlib.util.find_spec(module) is None:
-        raise EngineError(f"engine {asked}: package {module!r} is not installed; run: {INSTALL_COMMANDS[asked]}")
-    return asked
+        raise EngineError(f"engine {requested}: package {module!r} is not installed; run: {INSTALL_COMMANDS[requested]}")
+    return requested
 
 
 def gains_from_batches(backend: Backend, threads: int) -> bool:
-    """Whether several frames in one run take less time than one by one.
+    """Return whether a batch of frames takes less time than the frames one by one.
 
-    A CPU does where it spreads a batch over threads (benchmarks/results/batches.json, ONNX Runtime). A GPU is known to;
-    that is not measured here.
+    On a CPU this is so with several threads (benchmarks/results/batches.json, ONNX Runtime). On a GPU it is known to be
+    so, but not measured here.
     """
     return threads > 1 or backend in {"onnxruntime-cuda", "tensorrt"}
 
 
 def choose_target(files: dict[Target, str], ship: Target, backend: Backend, precision: Precision = "shipped") -> Target:
-    """Pick the form of a model that a back end runs: the shipped one where it can, else its best.
+    """Choose the form of a model for a back end: the shipped one if it can run that, else its best.
 
     Args:
-        files: the forms that the bundle holds.
-        ship: the one that won on the machine that packed.
-        backend: what runs it.
-        precision: `int8` and `fp32` insist; a device with an 8-bit dot product may gain where the packing one did not.
+        files: the forms in the bundle.
+        ship: the fastest form on the machine that packed the bundle.
+        backend: what runs the model.
+        precision: `int8` and `fp32` force a precision; a device with an 8-bit dot product may gain from INT8 where the
+            packing machine did not.
 
     Raises:
         EngineError: the bundle holds no such form for this back end.
@@ -79,11 +80,11 @@ def open_engine(
         path: the ONNX file.
         backend: which library runs it.
         threads: inside one operator, on a CPU.
-        max_batch: rows of the largest batch; TensorRT builds for it.
-        cache: folder of engines built on this machine; beside the model when None.
+        max_batch: rows of the largest batch; TensorRT builds the engine for it.
+        cache: folder of engines built on this machine; the model's folder when None.
 
     Raises:
-        EngineError: the back end is missing, or refuses the file.
+        EngineError: the back end is not installed or rejects the file.
     """
     backend = choose_backend(backend)
     try:
@@ -96,6 +97,6 @@ def open_engine(
 
             return TensorRtEngine(path, path.parent if cache is None else cache, max_batch)
         from edge.inference.onnxruntime_engine import open_session
-    except ImportError as error:  # installed in part: a shared library or a package it needs is not there
-        raise EngineError(f"engine {backend}: found it installed but unusable: {error}") from error
+    except ImportError as error:  # partly installed: a shared library or a dependency is missing
+        raise EngineError(f"engine {backend}: installed but not usable: {error}") from error
     return open_session(path, threads, "cuda" if backend == "onnxruntime-cuda" else "cpu")

@@ -1,4 +1,4 @@
-"""The ONNX Runtime door: load a model, run it on the CPU or a GPU."""
+"""Run models with ONNX Runtime, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.errors import EngineError
+from edge.process import INSTALL_COMMANDS
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _SEVERITY_ERROR
-    # A camera leaves the engine idle between frames: spinning burnt 53 % of a core at 10 frames a second where
-    # blocking took 14 %, and was slower.
+    # The engine is idle between frames: at 10 frames a second spinning used 53 % of a core and blocking 14 %, and
+    # spinning was slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -45,21 +46,21 @@ class OnnxRuntimeEngine:
         """Run the model on one batch.
 
         Raises:
-            EngineError: wrong shape or dtype, or the runtime failed.
+            EngineError: the shape or dtype is wrong, or ONNX Runtime failed.
         """
         try:
             return list(self._session.run(None, {self.input_name: batch}))
-        except Exception as error:  # ONNX Runtime raises types of its own C++ binding
+        except Exception as error:  # ONNX Runtime raises exception types of its C++ binding
             raise EngineError(
                 f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, "
                 f"expected {self.input_type} {list(self.input_shape)}: {_first_line(error)}"
             ) from error
 
     def run_named(self, feeds: dict[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
-        """Run a model of several inputs.
+        """Run a model with several inputs.
 
         Raises:
-            EngineError: the runtime failed.
+            EngineError: ONNX Runtime failed.
         """
         try:
             return list(self._session.run(None, feeds))
@@ -74,12 +75,13 @@ def _first_line(error: Exception) -> str:
 def _open(model: str | bytes, where: str, threads: int, device: str) -> OnnxRuntimeEngine:
     provider = PROVIDERS[device]
     if provider not in ort.get_available_providers():
-        raise EngineError(f"{where}: found providers {ort.get_available_providers()}, expected {provider}")
+        fix = f"; run: {INSTALL_COMMANDS['onnxruntime-cuda']}" if device == "cuda" else ""
+        raise EngineError(f"{where}: found providers {ort.get_available_providers()}, expected {provider}{fix}")
     try:
         session = ort.InferenceSession(model, _options(threads), providers=[provider])
     except Exception as error:
         raise EngineError(f"{where}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-    if session.get_providers()[0] != provider:  # ONNX Runtime falls back in silence
+    if session.get_providers()[0] != provider:  # ONNX Runtime falls back silently
         raise EngineError(f"{where}: found provider {session.get_providers()[0]}, expected {provider}")
     return OnnxRuntimeEngine(session, where, threads)
 
@@ -89,14 +91,14 @@ def open_session(path: Path, threads: int = 1, device: str = "cpu") -> OnnxRunti
 
     Args:
         path: an ONNX file.
-        threads: used inside one operator.
+        threads: inside one operator.
         device: "cpu" or "cuda".
 
     Raises:
-        EngineError: missing, damaged, or the device is not there.
+        EngineError: the file is missing or damaged, or the device does not exist.
     """
     if not path.is_file():
-        raise EngineError(f"{path}: found no file, expected an ONNX model")
+        raise EngineError(f"{path}: no such model file")
     return _open(str(path), str(path), threads, device)
 
 
@@ -104,6 +106,6 @@ def open_session_from_bytes(model: bytes, where: str = "model in memory", thread
     """Load a serialised model on the CPU.
 
     Raises:
-        EngineError: the runtime cannot load it.
+        EngineError: ONNX Runtime cannot load it.
     """
     return _open(model, where, threads, "cpu")

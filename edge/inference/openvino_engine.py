@@ -1,4 +1,4 @@
-"""The OpenVINO door: load an ONNX model, run it on the CPU."""
+"""Run ONNX models with OpenVINO, on the CPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edge.errors import EngineError
 
-# At import, OpenVINO reports to Google Analytics from a forked process, unless its package for that is missing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be found
+# On import, OpenVINO reports to Google Analytics from a forked process unless its telemetry package is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes the import fail
 import openvino  # noqa: E402
 
 
@@ -20,7 +20,7 @@ class OpenVinoEngine:
     """A model compiled by OpenVINO."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        # f32: OpenVINO computes in bf16 by default where the CPU can, which is not what was measured when packed
+        # f32: by default OpenVINO computes in bf16 on CPUs that can, but the bundle was measured in f32 when packed
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(threads),
@@ -35,15 +35,15 @@ class OpenVinoEngine:
         self._dtype = self._model.input(0).get_element_type().to_dtype()
         self._shape = self._model.input(0).get_partial_shape()
         self._request = self._model.create_infer_request()
-        self._lock = threading.Lock()  # a request runs for one thread at a time
+        self._lock = threading.Lock()  # a request can run in one thread at a time
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model on one batch.
 
         Raises:
-            EngineError: wrong shape or dtype, or the runtime failed.
+            EngineError: the shape or dtype is wrong, or OpenVINO failed.
         """
-        # OpenVINO itself converts and reshapes without a word
+        # OpenVINO itself converts and reshapes silently
         fits = batch.dtype == self._dtype and self._shape.compatible(openvino.PartialShape(list(batch.shape)))
         if not fits:
             expected = f"{self._dtype} {self._shape}"

@@ -1,4 +1,4 @@
-"""Raw tensors to boxes, probabilities and unit vectors. Pure numpy."""
+"""Decode output tensors to boxes, probabilities and unit vectors. Pure numpy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edge.types import Box, FloatArray
 def decode_ltrb(
     maps: list[FloatArray], strides: list[int], score_threshold: float
 ) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
-    """Decode an anchor-free head (FCOS, Tian et al. 2019) that leaves decoding to the host.
+    """Decode the raw output of an anchor-free head (FCOS, Tian et al. 2019).
 
     Args:
         maps: one per stride, (1, 4 + classes, h, w): distances to left, top, right, bottom in units of the stride
             from the cell centre, already non-negative, then class logits.
         strides: input pixels per cell.
-        score_threshold: cells whose best class stays below are not decoded.
+        score_threshold: cells whose best class scores lower are skipped.
 
     Returns:
         boxes (n, 4) in input pixels, scores (n,), class indices (n,).
@@ -75,7 +75,7 @@ def decode_yolox(
 
 @cache
 def _yolox_cells(strides: tuple[int, ...], width: int, height: int) -> tuple[FloatArray, FloatArray]:
-    """Column and row of each cell, (cells, 2), and its stride, (cells, 1)."""
+    """Return column and row of each cell, (cells, 2), and its stride, (cells, 1)."""
     grids, cell_px = [], []
     for stride in strides:
         y, x = np.mgrid[: height // stride, : width // stride]
@@ -85,7 +85,7 @@ def _yolox_cells(strides: tuple[int, ...], width: int, height: int) -> tuple[Flo
 
 
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Intersection over union of every box of (n, 4) with every box of (m, 4): (n, m)."""
+    """Return the intersection over union of every box of (n, 4) with every box of (m, 4): (n, m)."""
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
@@ -98,7 +98,7 @@ def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
 def non_maximum_suppression(
     boxes: FloatArray, scores: FloatArray, iou_threshold: float, limit: int = 100
 ) -> NDArray[np.int64]:
-    """Indices of the boxes to keep, best first: greedy, class-agnostic."""
+    """Return the indices of the boxes to keep, best first: greedy, class-agnostic."""
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
     while len(order) and len(kept) < limit:
@@ -109,7 +109,7 @@ def non_maximum_suppression(
 
 
 def softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
-    """Probabilities along the last axis."""
+    """Return probabilities along the last axis."""
     scaled = logits / temperature
     scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True), np.float32)
@@ -122,6 +122,6 @@ def unit_rows(vectors: FloatArray) -> FloatArray:
 
 
 def box_of(row: FloatArray) -> Box:
-    """A box row as plain numbers."""
+    """Return a box row as plain numbers."""
     x0, y0, x1, y1 = (float(v) for v in row)
     return (x0, y0, x1, y1)

@@ -1,4 +1,4 @@
-"""Pixels to model input: the one implementation, used on the device, in calibration and in training's evaluation."""
+"""Convert pixels to model input: the one implementation for the device, calibration and training's evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.types import Box, Image
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a picture landed in the model input, to map boxes back."""
+    """The position of a picture in the model input, to map boxes back."""
 
     scale_x: float  # input pixels per source pixel
     scale_y: float
@@ -33,7 +33,7 @@ class Placement:
 
 
 def placement_of(spec: Preprocess, source_width: int, source_height: int) -> Placement:
-    """Say where a picture of this size lands."""
+    """Return the position of a picture of this size."""
     scale_x, scale_y = spec.width / source_width, spec.height / source_height
     if spec.resize == "letterbox":
         scale_x = scale_y = min(scale_x, scale_y)
@@ -43,15 +43,15 @@ def placement_of(spec: Preprocess, source_width: int, source_height: int) -> Pla
 def to_canvas(spec: Preprocess, image_rgb: Image) -> tuple[Image, Placement]:
     """Resize a picture onto the model's canvas: (height, width, 3) uint8 in the manifest's colour order."""
     height, width = image_rgb.shape[:2]
-    placed = placement_of(spec, width, height)
+    placement = placement_of(spec, width, height)
     if spec.resize == "stretch":
         canvas = image.resize(image_rgb, spec.width, spec.height, spec.interpolation)
     else:
-        inner_width = max(1, min(spec.width, round(width * placed.scale_x)))
-        inner_height = max(1, min(spec.height, round(height * placed.scale_y)))
+        inner_width = max(1, min(spec.width, round(width * placement.scale_x)))
+        inner_height = max(1, min(spec.height, round(height * placement.scale_y)))
         canvas = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)
         canvas[:inner_height, :inner_width] = image.resize(image_rgb, inner_width, inner_height, spec.interpolation)
-    return (image.reverse_channels(canvas) if spec.colour == "bgr" else canvas), placed
+    return (image.reverse_channels(canvas) if spec.colour == "bgr" else canvas), placement
 
 
 def to_batch(spec: Preprocess, canvases: list[Image]) -> NDArray[np.generic]:

@@ -1,4 +1,4 @@
-"""Detector, Classifier, Localiser, Embedder: preprocess, run the engine, decode."""
+"""The stages of a bundle (detector, classifier, localiser, embedders): preprocess, run the engine, decode."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _MIN_BOX_PX = 2.0
 
 
 class Detector:
-    """Finds every object of a frame."""
+    """Finds every object in a frame."""
 
-    def __init__(self, model: DetectorModel, engine: Engine, together: int = 1) -> None:
-        """Take a model that is loaded.
+    def __init__(self, model: DetectorModel, engine: Engine, batch_size: int = 1) -> None:
+        """Wrap a loaded model.
 
         Args:
-            model: of the manifest.
-            engine: that runs it.
-            together: frames that are best run at once; the model takes as many.
+            model: the manifest's entry.
+            engine: runs the model.
+            batch_size: frames to run at once, at most the model's `max_batch`.
         """
         self.model = model
-        self.together = together
+        self.batch_size = batch_size
         self._engine = engine
 
     def detect(self, images_rgb: Sequence[Image], timings: Timings) -> list[list[Detection]]:
         """Find the objects of each frame, best first.
 
         Raises:
-            EngineError: the engine failed, or its answer is not what the manifest says.
+            EngineError: the engine failed, or its outputs do not match the manifest.
         """
         found = []
-        for first in range(0, len(images_rgb), self.together):
-            found += self._detect(images_rgb[first : first + self.together], timings)
+        for first in range(0, len(images_rgb), self.batch_size):
+            found += self._detect(images_rgb[first : first + self.batch_size], timings)
         return found
 
     def _detect(self, images_rgb: Sequence[Image], timings: Timings) -> list[list[Detection]]:
@@ -89,69 +89,69 @@ def _is_visible(box_px: Box) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierOutput:
-    """What a classifier says of crops, a row for each."""
+    """A classifier's output for crops, one row each."""
 
     probabilities: FloatArray  # (boxes, labels), calibrated
-    descriptors: FloatArray  # (boxes, descriptor_dim), rows of unit length; (boxes, 0) of one that gives none
+    descriptors: FloatArray  # (boxes, descriptor_dim), rows of unit length; (boxes, 0) if the model has no descriptor
 
 
 class Classifier:
-    """Names the meta-category of crops."""
+    """Classifies crops into meta-categories."""
 
     def __init__(self, model: ClassifierModel, engine: Engine, fingerprint: str = "") -> None:
-        """Take a model that is loaded.
+        """Wrap a loaded model.
 
         Args:
-            model: of the manifest.
-            engine: that runs it.
-            fingerprint: of its numbers, see edge.inference.fingerprint; empty: not known, nothing it made is kept.
+            model: the manifest's entry.
+            engine: runs the model.
+            fingerprint: see edge.inference.fingerprint; if empty, nobody caches the model's outputs.
         """
         self.model = model
         self.fingerprint = fingerprint
         self._engine = engine
 
     def classify_with_features(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> ClassifierOutput:
-        """What categories crops may be of, and their descriptors.
+        """Return the probabilities and descriptors of crops.
 
         Raises:
-            EngineError: the engine failed, or its answer is not what the manifest says.
+            EngineError: the engine failed, or its outputs do not match the manifest.
         """
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("classify"):
-            logits, *described = _run_crops(self._engine, self.model, batch)
+            logits, *raw_descriptors = _run_crops(self._engine, self.model, batch)
         with timings.stage("postprocess"):
-            descriptors = decode.unit_rows(described[0]) if described else np.zeros((len(boxes_px), 0), np.float32)
+            descriptors = decode.unit_rows(raw_descriptors[0]) if raw_descriptors else np.zeros((len(boxes_px), 0), np.float32)
             return ClassifierOutput(decode.softmax(logits, self.model.temperature), descriptors)
 
     def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
-        """Calibrated probabilities, (boxes, labels) float32.
+        """Return calibrated probabilities, (boxes, labels) float32.
 
         Raises:
-            EngineError: the engine failed, or its answer is not what the manifest says.
+            EngineError: the engine failed, or its outputs do not match the manifest.
         """
         return self.classify_with_features(image_rgb, boxes_px, timings).probabilities
 
-    def name(self, probabilities: FloatArray) -> list[Category]:
-        """One row of probabilities as categories, best first."""
+    def rank_categories(self, probabilities: FloatArray) -> list[Category]:
+        """Return one row of probabilities as categories, best first."""
         order = np.argsort(-probabilities, kind="stable")
         return [Category(self.model.labels[i], float(probabilities[i])) for i in order]
 
 
 class Localiser:
-    """Finds the object in crops, pixel by pixel."""
+    """Segments the object in crops."""
 
     def __init__(self, model: LocaliserModel, engine: Engine, fingerprint: str = "") -> None:
-        """Take a model that is loaded; `fingerprint` as in Classifier."""
+        """Wrap a loaded model; `fingerprint` as in Classifier."""
         self.model = model
         self.fingerprint = fingerprint
         self._engine = engine
 
     def locate(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[NDArray[np.uint8]]:
-        """The mask of each crop, which is its box grown by the model's margin: (h, w), 0..255, coarser than the crop.
+        """Return the mask of each crop, (h, w), 0..255, coarser than the crop: its box grown by the model's margin.
 
         Raises:
-            EngineError: the engine failed, or its answer is not what the manifest says.
+            EngineError: the engine failed, or its outputs do not match the manifest.
         """
         spec, stride = self.model.preprocess, self.model.stride
         with timings.stage("preprocess"):
@@ -161,17 +161,17 @@ class Localiser:
         with timings.stage("localise"):
             logits = _run_crops(self._engine, self.model, batch)[0][:, 0]
         masks = np.rint(255.0 / (1.0 + np.exp(-logits.clip(-30.0, 30.0)))).astype(np.uint8)
-        covered = [
+        sizes = [
             (round(p.source_height * p.scale_y / stride), round(p.source_width * p.scale_x / stride))
             for p in placements
         ]
-        return [mask[: max(1, high), : max(1, wide)] for mask, (high, wide) in zip(masks, covered, strict=True)]
+        return [mask[: max(1, high), : max(1, wide)] for mask, (high, wide) in zip(masks, sizes, strict=True)]
 
     def silhouettes(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[Silhouette | None]:
-        """The outline of the object in each box; None where nothing is found.
+        """Return the silhouette of the object in each box; None where the mask is empty.
 
         Raises:
-            EngineError: the engine failed, or its answer is not what the manifest says.
+            EngineError: the engine failed, or its outputs do not match the manifest.
         """
         masks = self.locate(image_rgb, boxes_px, timings)
         with timings.stage("postprocess"):
@@ -189,13 +189,15 @@ class Embedder:
     def __init__(
         self, model: EmbedderModel, engine: Engine, fingerprint: str = "", classifier: Classifier | None = None
     ) -> None:
-        """Take a model that is loaded; `fingerprint` as in Classifier, which describes where it has a part in the vectors.
+        """Wrap a loaded model; `fingerprint` as in Classifier.
+
+        The classifier provides descriptors for models with a `classifier_share`.
 
         Raises:
-            EngineError: the classifier has a part in the vectors, and there is none.
+            EngineError: the model has a `classifier_share` and there is no classifier.
         """
         if model.classifier_share and classifier is None:
-            raise EngineError(f"embedder of {model.categories}: found no classifier, expected the one that describes")
+            raise EngineError(f"embedder of {model.categories}: needs the bundle's classifier, and the bundle has none")
         self.model = model
         self.fingerprint = fingerprint
         self._engine = engine
@@ -204,17 +206,17 @@ class Embedder:
     def embed(
         self, image_rgb: Image, boxes_px: list[Box], timings: Timings, descriptors: FloatArray | None = None
     ) -> FloatArray:
-        """Joint embeddings, (boxes, dim) float32, rows of unit length.
+        """Return joint embeddings, (boxes, dim) float32, rows of unit length.
 
         Args:
-            image_rgb: that the boxes lie in.
-            boxes_px: of the crops.
+            image_rgb: the picture.
+            boxes_px: the crops in it.
             timings: of the stages.
-            descriptors: what the classifier made of these boxes, where it was asked before; else it is asked where
-                it has a part in the vectors.
+            descriptors: the classifier's descriptors of these boxes, if already known; else the classifier runs if the
+                model has a `classifier_share`.
 
         Raises:
-            EngineError: the engine failed, or its answer is not what the manifest says.
+            EngineError: the engine failed, or its outputs do not match the manifest.
         """
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
@@ -225,7 +227,7 @@ class Embedder:
             return vectors
         if descriptors is None:
             descriptors = self._classifier.classify_with_features(image_rgb, boxes_px, timings).descriptors
-        # the cosine of two such rows is that of each part, weighted by its share
+        # the cosine of two such rows is the sum of the parts' cosines, weighted by their shares
         joint = np.hstack([np.sqrt(1.0 - share) * vectors, np.sqrt(share) * descriptors])
         return np.asarray(joint, np.float32)
 
@@ -235,7 +237,11 @@ def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[n
 
 
 def run_checked(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[int, ...]]) -> list[FloatArray]:
-    """Run a batch; the outputs must be those that the manifest promises."""
+    """Run a batch and check the shapes of the outputs against the manifest.
+
+    Raises:
+        EngineError: the engine failed, or the shapes differ.
+    """
     outputs = [np.asarray(output, np.float32) for output in engine.run(batch)]
     found = [output.shape for output in outputs]
     if found != shapes:
@@ -246,7 +252,7 @@ def run_checked(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[i
 def _run_crops(
     engine: Engine, model: ClassifierModel | EmbedderModel | LocaliserModel, batch: NDArray[np.generic]
 ) -> list[FloatArray]:
-    """Run a batch in parts that the model takes."""
+    """Run a batch in parts of at most `max_batch` rows."""
     parts = [batch[i : i + model.max_batch] for i in range(0, len(batch), model.max_batch)]
     answers = [run_checked(engine, part, model.output_shapes(len(part))) for part in parts]
     return [np.concatenate(rows) for rows in zip(*answers, strict=True)]
@@ -270,56 +276,56 @@ def load_stages(
     cache: Path | None = None,
     precision: Precision = "shipped",
 ) -> Stages:
-    """Load every model of a bundle and try each: one that does not fit is refused, and the first frame is not slow.
+    """Load every model of a bundle and run each once: this rejects models that do not fit and warms up the engines.
 
     Args:
         folder: of the bundle.
         manifest: of the bundle.
         backend: which library runs the models.
         threads: inside one operator, on a CPU.
-        cache: folder of engines built on this machine; in the bundle when None.
-        precision: which form of each model, where the bundle holds several.
+        cache: folder of engines built on this machine; the bundle's folder when None.
+        precision: which form of each model to run if the bundle holds several.
 
     Raises:
-        EngineError: a model cannot be loaded or run, answers in other shapes than the manifest says, or the bundle
-            has no form for the back end.
+        EngineError: a model cannot be loaded or run, its outputs do not match the manifest, or the bundle has no form
+            for the back end.
     """
     backend = choose_backend(backend)
     sha256 = {entry.path: entry.sha256 for entry in manifest.files}
 
-    def opened(model: ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[Engine, str]:
-        form, engine = engine_of(model)
+    def open_with_fingerprint(model: ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[Engine, str]:
+        form, engine = open_model(model)
         return engine, fingerprint_of(model, sha256[form], engine.library)
 
-    def engine_of(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[str, Engine]:
+    def open_model(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[str, Engine]:
         form = model.files[choose_target(dict(model.files), model.ship, backend, precision)]
         return form, open_engine(folder / form, backend, threads, max_batch=model.max_batch, cache=cache)
 
     detector = None
     if manifest.detector is not None:
-        together = manifest.detector.max_batch if gains_from_batches(backend, threads) else 1
-        detector = Detector(manifest.detector, engine_of(manifest.detector)[1], together)
-    classifier = Classifier(manifest.classifier, *opened(manifest.classifier)) if manifest.classifier else None
+        batch_size = manifest.detector.max_batch if gains_from_batches(backend, threads) else 1
+        detector = Detector(manifest.detector, open_model(manifest.detector)[1], batch_size)
+    classifier = Classifier(manifest.classifier, *open_with_fingerprint(manifest.classifier)) if manifest.classifier else None
     embedders = {}
     for model in manifest.embedders:
-        engine, fingerprint = opened(model)
+        engine, fingerprint = open_with_fingerprint(model)
         if classifier is not None and model.classifier_share:
             fingerprint = hashlib.sha256(f"{fingerprint} {classifier.fingerprint}".encode()).hexdigest()
         embedder = Embedder(model, engine, fingerprint, classifier)
         embedders.update(dict.fromkeys(model.categories, embedder))
-    localiser = Localiser(manifest.localiser, *opened(manifest.localiser)) if manifest.localiser else None
+    localiser = Localiser(manifest.localiser, *open_with_fingerprint(manifest.localiser)) if manifest.localiser else None
     stages = Stages(detector, classifier, embedders, localiser)
-    _try(stages)
+    _warm_up(stages)
     return stages
 
 
-def _try(stages: Stages) -> None:
-    """Run each model on its smallest batch and on its largest."""
+def _warm_up(stages: Stages) -> None:
+    """Run each model with its smallest and its largest batch."""
     grey = np.full((96, 96, 3), 114, np.uint8)
     whole: list[Box] = [(0.0, 0.0, 96.0, 96.0)]
     if stages.detector is not None:
         stages.detector.detect([grey], Timings())
-        stages.detector.detect([grey] * stages.detector.together, Timings())
+        stages.detector.detect([grey] * stages.detector.batch_size, Timings())
     if stages.classifier is not None:
         stages.classifier.classify(grey, whole, Timings())
         stages.classifier.classify(grey, whole * stages.classifier.model.max_batch, Timings())

@@ -1,11 +1,11 @@
-"""The TensorRT door: build an engine from an ONNX file once, keep its plan, run it.
+"""Run models with TensorRT: build an engine from an ONNX file once, cache its plan, run it.
 
-Not yet run on hardware: tested against a stand-in with the names that the bindings of TensorRT 10.3 and 11.4 share.
+Not yet run on hardware: tested against a fake with the names that the bindings of TensorRT 10.3 and 11.4 share.
 
 Rules:
-1. The network is strongly typed: precision is what the ONNX file says, by its Q/DQ and Cast nodes.
-2. A plan serves the file, TensorRT, device generation and batch it was built for; all four are in its name.
-3. A cached plan is never authority: one that TensorRT refuses is built anew.
+1. The network is strongly typed: the Q/DQ and Cast nodes of the ONNX file set the precision.
+2. A plan fits only the file, TensorRT version, device generation and batch it was built for; its name holds all four.
+3. A cached plan is not trusted: one that TensorRT rejects is built again.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _DTYPES = {"FLOAT": "f4", "HALF": "f2", "INT8": "i1", "UINT8": "u1", "INT32": "i
 
 
 class _Logger(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
-    """TensorRT's messages as ours, the newest complaint kept for the error it belongs to."""
+    """Forwards TensorRT's messages to our log and keeps the newest error for our exceptions."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
-        self.complaint = "no reason given"
+        self.last_error = "no reason given"
 
     def log(self, severity: Any, msg: str) -> None:
         level = _LEVELS.get(severity.name, logging.DEBUG)
         if level == logging.ERROR:
-            self.complaint = msg.splitlines()[0][:300] if msg else self.complaint
+            self.last_error = msg.splitlines()[0][:300] if msg else self.last_error
         log.log(level, "TensorRT: %s", msg)
 
 
-@functools.cache  # TensorRT keeps the first logger it is given for the whole process: it must never go
+@functools.cache  # TensorRT keeps its first logger for the whole process: it must never be freed
 def _logger() -> _Logger:
     return _Logger()
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """An input or output of the engine and the device memory behind it."""
+    """An input or output of the engine and its device memory."""
 
     name: str
     dtype: np.dtype[Any]
@@ -65,18 +65,18 @@ class TensorRtEngine:
     """A model in TensorRT."""
 
     def __init__(self, path: Path, cache: Path, max_batch: int = 1) -> None:
-        """Load a model, from its cached plan or by building one, which takes minutes.
+        """Load a model from its cached plan, or build the plan, which takes minutes.
 
         Args:
-            path: the ONNX file: one input, of which only the batch may be open.
+            path: the ONNX file, with one input of which only the batch may be dynamic.
             cache: folder of the plans.
-            max_batch: rows of the largest batch, where the file leaves the batch open.
+            max_batch: rows of the largest batch if the batch is dynamic.
 
         Raises:
-            EngineError: missing, damaged, refused by TensorRT, or there is no CUDA device.
+            EngineError: the file is missing, damaged or rejected by TensorRT, or there is no CUDA device.
         """
         self.where = str(path)
-        self._lock = threading.Lock()  # a context runs for one thread at a time
+        self._lock = threading.Lock()  # a context can run in one thread at a time
         try:
             onnx = path.read_bytes()
         except OSError as error:
@@ -84,50 +84,50 @@ class TensorRtEngine:
         try:
             self._runtime = trt.Runtime(_logger())
             self._engine, plan = _load(self._runtime, onnx, cache, max_batch, self.where)
-            # a plan that is built anew may choose other kernels
+            # a plan that is built again may choose other kernels
             self.library = f"tensorrt {trt.__version__}, plan {hashlib.sha256(plan).hexdigest()}"
             self._context = self._engine.create_execution_context()
             self._stream = CudaStream()
             self._bind()
         except EngineError:
             raise
-        except Exception as error:  # TensorRT raises whatever its binding does: TypeError without a device
-            raise EngineError(f"{path}: TensorRT cannot load it: {error}: {_logger().complaint}") from error
+        except Exception as error:  # the bindings raise many types: TypeError without a device
+            raise EngineError(f"{path}: TensorRT cannot load it: {error}: {_logger().last_error}") from error
 
     def _bind(self) -> None:
-        """Reserve memory for the largest batch and tell the context where it is."""
+        """Allocate memory for the largest batch and give the context its addresses."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
             raise EngineError(f"{self.where}: found inputs {inputs}, expected one")
         shape = tuple(self._engine.get_tensor_shape(inputs[0]))
-        is_open = shape[0] == -1
-        largest = tuple(self._engine.get_tensor_profile_shape(inputs[0], 0)[2]) if is_open else shape
-        self._batches = range(1 if is_open else shape[0], largest[0] + 1)
+        is_dynamic = shape[0] == -1
+        largest = tuple(self._engine.get_tensor_profile_shape(inputs[0], 0)[2]) if is_dynamic else shape
+        self._batches = range(1 if is_dynamic else shape[0], largest[0] + 1)
         self._row_shape = shape[1:]
-        self._must(self._context.set_input_shape(inputs[0], largest), f"input shape {largest}")
-        self._input, *self._outputs = [self._place(name) for name in inputs + [n for n in names if n not in inputs]]
+        self._require(self._context.set_input_shape(inputs[0], largest), f"input shape {largest}")
+        self._input, *self._outputs = [self._allocate(name) for name in inputs + [n for n in names if n not in inputs]]
 
-    def _place(self, name: str) -> _Tensor:
-        """Reserve memory for one tensor at the context's present input shape."""
+    def _allocate(self, name: str) -> _Tensor:
+        """Allocate memory for one tensor at the context's current input shape."""
         kind = self._engine.get_tensor_dtype(name).name
         shape = tuple(self._context.get_tensor_shape(name))
         if kind not in _DTYPES or -1 in shape:
             raise EngineError(f"{self.where}: {name}: found {kind} {list(shape)}, expected a known type and shape")
         dtype = np.dtype(_DTYPES[kind])
         tensor = _Tensor(name, dtype, self._stream.allocate(int(np.prod(shape)) * dtype.itemsize))
-        self._must(self._context.set_tensor_address(name, tensor.pointer), f"the address of {name}")
+        self._require(self._context.set_tensor_address(name, tensor.pointer), f"the address of {name}")
         return tensor
 
-    def _must(self, accepted: bool, what: str) -> None:
+    def _require(self, accepted: bool, what: str) -> None:
         if not accepted:
-            raise EngineError(f"{self.where}: TensorRT refuses {what}: {_logger().complaint}")
+            raise EngineError(f"{self.where}: TensorRT rejects {what}: {_logger().last_error}")
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model on one batch.
 
         Raises:
-            EngineError: wrong shape or dtype, or the runtime failed.
+            EngineError: the shape or dtype is wrong, or TensorRT failed.
         """
         fits = batch.dtype == self._input.dtype and batch.shape[1:] == self._row_shape and len(batch) in self._batches
         if not fits:
@@ -140,9 +140,9 @@ class TensorRtEngine:
             return self._run(np.ascontiguousarray(batch))
 
     def _run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
-        self._must(self._context.set_input_shape(self._input.name, batch.shape), f"input shape {batch.shape}")
+        self._require(self._context.set_input_shape(self._input.name, batch.shape), f"input shape {batch.shape}")
         self._stream.copy_in(self._input.pointer, batch)
-        self._must(self._context.execute_async_v3(self._stream.handle), "to run")
+        self._require(self._context.execute_async_v3(self._stream.handle), "the run")
         outputs: list[NDArray[np.generic]] = []
         for tensor in self._outputs:
             outputs.append(np.empty(tuple(self._context.get_tensor_shape(tensor.name)), tensor.dtype))
@@ -152,7 +152,7 @@ class TensorRtEngine:
 
 
 def plan_name(onnx: bytes, max_batch: int) -> str:
-    """The file name of a plan: what it was built from, by, for, and how large.
+    """Return the file name of a plan, from the model, TensorRT version, device generation and batch.
 
     Raises:
         EngineError: there is no CUDA device.
@@ -162,24 +162,24 @@ def plan_name(onnx: bytes, max_batch: int) -> str:
 
 
 def _load(runtime: Any, onnx: bytes, cache: Path, max_batch: int, where: str) -> tuple[Any, bytes]:
-    """The engine of a model with its plan, from the cache when it has one that TensorRT accepts."""
-    kept = cache / plan_name(onnx, max_batch)
-    if kept.is_file():
-        plan = kept.read_bytes()
+    """Return the engine of a model and its plan, from the cache if it holds a plan that TensorRT accepts."""
+    plan_path = cache / plan_name(onnx, max_batch)
+    if plan_path.is_file():
+        plan = plan_path.read_bytes()
         if (engine := runtime.deserialize_cuda_engine(plan)) is not None:
             return engine, plan
-        log.warning("%s: TensorRT refuses the cached plan, building anew: %s", kept, _logger().complaint)
-    log.info("%s: building for TensorRT %s, which takes minutes: %s", where, trt.__version__, kept.name)
-    began_s = time.monotonic()
+        log.warning("%s: TensorRT rejects the cached plan, building it again: %s", plan_path, _logger().last_error)
+    log.info("%s: building for TensorRT %s, which takes minutes: %s", where, trt.__version__, plan_path.name)
+    started_s = time.monotonic()
     plan = _build(onnx, max_batch, where)
-    log.info("%s: built in %.1f s, %d bytes", where, time.monotonic() - began_s, len(plan))
+    log.info("%s: built in %.1f s, %d bytes", where, time.monotonic() - started_s, len(plan))
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        write_durably(kept, plan)
+        write_durably(plan_path, plan)
     except OSError as error:
-        log.warning("%s: cannot keep the plan, the next start builds again: %s", kept, error.strerror)
+        log.warning("%s: cannot save the plan, the next start builds it again: %s", plan_path, error.strerror)
     if (engine := runtime.deserialize_cuda_engine(plan)) is None:
-        raise EngineError(f"{where}: TensorRT refuses the plan it built: {_logger().complaint}")
+        raise EngineError(f"{where}: TensorRT rejects the plan it built: {_logger().last_error}")
     return engine, plan
 
 
@@ -193,15 +193,15 @@ def _build(onnx: bytes, max_batch: int, where: str) -> bytes:
         raise EngineError(f"{where}: TensorRT cannot parse it: {'; '.join(reasons)[:300]}")
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    opened = [tensor for tensor in tensors if -1 in tuple(tensor.shape)]
-    for tensor in opened:
+    dynamic = [tensor for tensor in tensors if -1 in tuple(tensor.shape)]
+    for tensor in dynamic:
         batch, *row = tensor.shape
         if -1 in row:
-            raise EngineError(f"{where}: {tensor.name}: found shape {[batch, *row]}, expected only the batch open")
+            raise EngineError(f"{where}: {tensor.name}: found shape {[batch, *row]}, expected only the batch to be dynamic")
         profile.set_shape(tensor.name, (1, *row), (1, *row), (max_batch, *row))
-    if opened and config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{where}: TensorRT refuses batches of 1 to {max_batch}: {_logger().complaint}")
+    if dynamic and config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{where}: TensorRT rejects batches of 1 to {max_batch}: {_logger().last_error}")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(f"{where}: TensorRT cannot build it: {_logger().complaint}")
+        raise EngineError(f"{where}: TensorRT cannot build it: {_logger().last_error}")
     return bytes(plan)

@@ -1,11 +1,12 @@
-"""Who may talk to a kiosk, decided from the request alone.
+"""Access to a kiosk: check each request's token, host and origin, and check the TLS certificate.
 
 Rules this module keeps:
-1. With a token, every request carries it: `Authorization: Bearer <token>`, or the cookie that `/?token=<token>` sets.
-   The cookie holds a keyed hash, so that the token itself is in no browser's store.
-2. Without a token the kiosk listens on loopback only, and answers only to names of this machine: a web page elsewhere
-   cannot point a name of its own at it (DNS rebinding).
-3. What changes something must come from the kiosk's own page or from no page at all: another site's Origin is refused.
+1. With a token, every request must carry it: as `Authorization: Bearer <token>`, or as the cookie that
+   `/?token=<token>` sets. The cookie holds a keyed hash, so that no browser stores the token itself.
+2. Without a token, the kiosk listens on loopback only and accepts only host names of this machine. Another website
+   cannot reach it through a name of its own (DNS rebinding).
+3. A request that changes something must come from the kiosk's own page or from no page: another Origin is refused.
+4. This module does not need starlette: `edge check` uses it on devices without a kiosk.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ Refusal = Literal["no_token", "wrong_host", "wrong_origin"]
 
 
 def cookie_value(token: str) -> str:
-    """What the browser keeps instead of the token."""
+    """Return the cookie value that stands for a token."""
     return hmac.new(token.encode(), b"finesight kiosk page", hashlib.sha256).hexdigest()
 
 
 def token_matches(offered: str, token: str) -> bool:
-    """Whether somebody knows the token."""
+    """Compare an offered token with the real one in constant time."""
     return hmac.compare_digest(offered.encode(), token.encode())
 
 
 def refusal_reason(
     headers: Mapping[str, str], cookies: Mapping[str, str], *, changes: bool, token: str | None
 ) -> Refusal | None:
-    """Why a request is refused, None when it is not.
+    """Return why a request must be refused; None if it is allowed.
 
     Args:
         headers: by lower-case name.
         cookies: by name.
-        changes: whether the method changes something.
-        token: of the kiosk; None on loopback.
+        changes: whether the request's method changes something.
+        token: of the kiosk; None: loopback without a token.
     """
     host = headers.get("host", "")
     if token is not None:
@@ -50,7 +51,7 @@ def refusal_reason(
         bearer = scheme.lower() == "bearer" and token_matches(offered.strip(), token)
         if not bearer and not token_matches(cookies.get(COOKIE, ""), cookie_value(token)):
             return "no_token"
-    elif not is_loopback(_name_of(host)):
+    elif not is_loopback(_host_name(host)):
         return "wrong_host"
     origin = headers.get("origin")
     if changes and origin is not None and origin.partition("://")[2] != host:
@@ -58,18 +59,18 @@ def refusal_reason(
     return None
 
 
-def _name_of(host: str) -> str:
-    """A Host header without its port."""
+def _host_name(host: str) -> str:
+    """Return a Host header without its port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
 
 
 def verify_tls(tls: TlsConfig) -> None:
-    """Find out whether a server can show the certificate.
+    """Check that a server can load the certificate and its key.
 
     Raises:
-        ConfigError: a file is missing, or not what it should be.
+        ConfigError: a file is missing or invalid, or the key does not fit or has a pass phrase.
     """
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, _no_pass_phrase)
@@ -78,5 +79,5 @@ def verify_tls(tls: TlsConfig) -> None:
 
 
 def _no_pass_phrase() -> str:
-    """Stop OpenSSL from asking the terminal, where nobody sits."""
-    raise OSError("found an encrypted key, expected one without a pass phrase")
+    """Stop OpenSSL from asking for a pass phrase on the terminal."""
+    raise OSError("the key has a pass phrase; store it without one")

@@ -1,4 +1,4 @@
-"""Requests and answers of a kiosk in starlette's terms: who is let in, bodies of a stated size, pictures, errors."""
+"""Starlette requests and responses of the kiosk: access control, bounded bodies, multipart forms, pictures, errors."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ from edge.kiosk.auth import COOKIE, cookie_value, refusal_reason, token_matches
 from edge.telemetry.metrics import Counters
 
 MAX_BODY_BYTES = 20_000_000
-_HEADERS = [
+FORM = "multipart/form-data"
+
+_RESPONSE_HEADERS = [
     (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
+_MAX_PARTS = 32
+_MAX_PART_HEADER_BYTES = 4096
+_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))', re.IGNORECASE)
+_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
+_FILE = re.compile(rb"^content-disposition:.*;\s*filename\*?\s*=", re.IGNORECASE | re.MULTILINE)
 
 
 class AuthMiddleware:
-    """Lets through whom edge.kiosk.auth does; takes the token from the address once, for a cookie."""
+    """Refuses requests that `edge.kiosk.auth` does not allow, and exchanges `/?token=…` for a cookie."""
 
     def __init__(self, app: ASGIApp, token: str | None, counters: Counters) -> None:
         self._app, self._token, self._counters = app, token, counters
@@ -53,7 +60,7 @@ class AuthMiddleware:
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
+                message["headers"] = [*message["headers"], *_RESPONSE_HEADERS]
             await send(message)
 
         await response(scope, receive, send_with_headers)
@@ -61,103 +68,93 @@ class AuthMiddleware:
     def _refuse(self, reason: str) -> Response:
         self._counters.add("kiosk_refused", reason=reason)
         if reason == "no_token":
-            message = "found no token, expected Authorization: Bearer, or a page opened once by /?token="
-            return error_answer(401, reason, message, {"WWW-Authenticate": "Bearer"})
-        return error_answer(
-            403, reason, f"found a request with a {reason.replace('_', ' ')}, expected this kiosk's own"
-        )
+            message = "no valid token; send Authorization: Bearer <token>, or open /?token=<token> once"
+            return error_response(401, reason, message, {"WWW-Authenticate": "Bearer"})
+        header = "host" if reason == "wrong_host" else "origin"
+        return error_response(403, reason, f"the {header} is not this kiosk's own; open the kiosk at its own address")
 
 
-async def body_of(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    """The body, of a stated size at most, however long it claims to be.
+async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Read the body of a request, and stop once it is too long.
 
     Raises:
-        PictureError: it is longer.
+        PictureError: the body is longer than `max_bytes`.
     """
     parts: list[bytes] = []
     size = int(request.headers.get("content-length") or 0)
-    if size <= most:
+    if size <= max_bytes:
         size = 0
         async for part in request.stream():
             size += len(part)
             parts.append(part)
-            if size > most:
+            if size > max_bytes:
                 break
-    if size > most:
-        raise PictureError("too_large", f"found a body of more than {most} bytes, expected at most that")
+    if size > max_bytes:
+        raise PictureError("too_large", f"the body is too long; send at most {max_bytes} bytes")
     return b"".join(parts)
 
 
-def picture_answer(data: bytes | None, missing: str) -> Response:
-    """JPEG, PNG or WebP bytes as they are, or that there are none."""
-    if data is None:
-        return error_answer(404, "not_found", missing)
-    media_type = f"image/{kind_of(data) or 'jpeg'}"
-    return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=60"})
-
-
-def number_of(request: Request, name: str) -> int:
-    """A count from the query; -1 where there is none."""
-    text = request.query_params.get(name, "")
-    return int(text) if text.isdecimal() and len(text) < 16 else -1
-
-
-def error_answer(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    """Why a request is refused: one word, and one sentence."""
-    return JSONResponse({"reason": reason, "error": message}, status_code=status, headers=headers)
-
-
-FORM = "multipart/form-data"
-
-_MOST_PARTS = 32
-_MOST_HEADER_BYTES = 4096  # of one part
-_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))', re.IGNORECASE)
-_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
-_FILE = re.compile(rb"^content-disposition:.*;\s*filename\*?\s*=", re.IGNORECASE | re.MULTILINE)
-
-
-def file_of(body: bytes, content_type: str, most: int) -> bytes:
-    """The file that a form carries; its other fields are nobody's business.
+def file_from_form(body: bytes, content_type: str, max_bytes: int) -> bytes:
+    """Return the file in a multipart form. Other fields are ignored.
 
     Args:
-        body: of the request, whole.
+        body: of the request, complete.
         content_type: of the request; names the boundary between the parts.
-        most: bytes of the file.
+        max_bytes: of the file.
 
     Raises:
-        PictureError: no form, a form cut short, or another number of files than one; or the file is too long.
+        PictureError: the body is not a form, is truncated, holds no file or several, or the file is too long.
     """
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
-        raise PictureError("broken", "form: found no boundary in its content type, expected one")
+        raise PictureError("broken", "form: the content type names no boundary; send one")
     files = [
         (begin, end)
-        for head, begin, end in _parts(body, b"--" + (boundary[1] or boundary[2]).encode("latin-1"))
-        if _FILE.search(_QUOTED.sub(b'""', head))
+        for header, begin, end in _parts(body, b"--" + (boundary[1] or boundary[2]).encode("latin-1"))
+        if _FILE.search(_QUOTED.sub(b'""', header))
     ]
     if len(files) != 1:
-        raise PictureError("broken" if files else "empty", f"form: found {len(files)} files, expected one")
+        raise PictureError("broken" if files else "empty", f"form: found {len(files)} files, expected 1")
     begin, end = files[0]
-    if end - begin > most:
-        raise PictureError("too_large", f"form: found a file of {end - begin} bytes, expected at most {most}")
+    if end - begin > max_bytes:
+        raise PictureError("too_large", f"form: found a file of {end - begin} bytes, expected at most {max_bytes}")
     return body[begin:end]
 
 
 def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The header lines of each part, and where its content begins and ends."""
+    """Yield the header lines of each part, and where its content begins and ends."""
     if not body.startswith(boundary):
-        raise PictureError("broken", "form: found something else at its beginning, expected its boundary")
+        raise PictureError("broken", "form: the body does not begin with the boundary")
     at = len(boundary)
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if body.startswith(b"--", at):
             return
-        begin = body.find(b"\r\n\r\n", at, at + _MOST_HEADER_BYTES)
+        begin = body.find(b"\r\n\r\n", at, at + _MAX_PART_HEADER_BYTES)
         if begin < 0 or not body.startswith(b"\r\n", at):
-            expected = f"a header of at most {_MOST_HEADER_BYTES} bytes"
-            raise PictureError("broken", f"form: found a part without a header, expected {expected}")
+            message = f"form: a part has no header, or one of more than {_MAX_PART_HEADER_BYTES} bytes"
+            raise PictureError("broken", message)
         end = body.find(b"\r\n" + boundary, begin + 4)
         if end < 0:
-            raise PictureError("truncated", f"form: found {len(body)} bytes, expected it to its end")
+            raise PictureError("truncated", f"form: the body ends after {len(body)} bytes without the last boundary")
         yield body[at:begin], begin + 4, end
         at = end + 2 + len(boundary)
-    raise PictureError("broken", f"form: found more than {_MOST_PARTS} parts, expected at most that")
+    raise PictureError("broken", f"form: too many parts; send at most {_MAX_PARTS}")
+
+
+def picture_response(data: bytes | None, missing: str) -> Response:
+    """Return a response with JPEG, PNG or WebP bytes; without bytes, a 404 error with the message `missing`."""
+    if data is None:
+        return error_response(404, "not_found", missing)
+    media_type = f"image/{kind_of(data) or 'jpeg'}"
+    return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=60"})
+
+
+def query_number(request: Request, name: str) -> int:
+    """Return a number from the query string; -1 if it is missing or not a number."""
+    text = request.query_params.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 16 else -1
+
+
+def error_response(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    """Return an error response with a reason code and a message."""
+    return JSONResponse({"reason": reason, "error": message}, status_code=status, headers=headers)

@@ -1,6 +1,6 @@
-"""A kiosk at work: follows one camera's recognition, keeps the live picture, and takes looks of what is taught.
+"""A running kiosk: follows the recognition of one camera, keeps the live picture, and enrols new items.
 
-The frame path only leaves its newest frame here. A thread of the kiosk's own does the rest, at the pace of a page.
+The frame path only stores its newest frame here. The kiosk's own thread does the rest, at the rate the page needs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ import numpy as np
 from edge.errors import TaughtItemsError
 from edge.imaging import image
 from edge.kiosk import session as kiosk_session
-from edge.kiosk.enrolment import EnrolmentWarning, PictureMeasure, concerns, judge, measure_picture, together
+from edge.kiosk.enrolment import (
+    EnrolmentWarning,
+    PictureMeasure,
+    enrolment_warnings,
+    judge_picture,
+    mean_vector,
+    measure_picture,
+)
 from edge.kiosk.session import FrameSummary, Session
 from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.recognition.loaded_models import LoadedModels
@@ -33,52 +40,54 @@ log = logging.getLogger(__name__)
 _LIVE_INTERVAL_S = 0.08
 _LIVE_WIDTH_PX = 960
 _LIVE_QUALITY = 80
-_LOOK_QUALITY = 95
-_WATCHED_S = 3.0  # a live picture that nobody asked for this long is not encoded
+_PICTURE_QUALITY = 95
+_WATCH_TIMEOUT_S = 3.0  # live pictures are encoded only if somebody asked for one within this time
 _TICK_S = 0.25
 _FAILURE_PAUSE_S = 1.0
 
 
 class Device(Protocol):
-    """What a kiosk needs of the running device."""
+    """The parts of the running device that a kiosk uses."""
 
     counters: Counters
     observers: list[Callable[[Frame, Result], None]]
 
     @property
     def models(self) -> LoadedModels:
-        """The pair that answers now."""
+        """The active bundle and gallery."""
 
     def refresh_overlay(self) -> None:
-        """Serve the same pair with what was taught meanwhile."""
+        """Add newly taught items to the active models."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentProgress:
-    """How far the looks of a thing are."""
+    """The progress of taking pictures of a new item."""
 
-    looks: int = 0
+    pictures: int = 0
     wanted: int = 0
-    verdict: str = "moving"  # of the newest picture, as edge.kiosk.enrolment judges it
+    verdict: str = "moving"  # on the newest picture, see edge.kiosk.enrolment.judge_picture
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What came of teaching."""
+    """The result of teaching an item."""
 
     item: TaughtItem
-    recognised: int  # of its looks, how many are recognised now; of what must not be named, how many have no name
-    concerns: list[EnrolmentWarning]  # what will make it harder to recognise
+    recognised: int  # how many of its pictures are recognised now; for a negative item, how many have no match
+    warnings: list[EnrolmentWarning]  # what makes it harder to recognise
 
 
 class Kiosk:
-    """One camera's page: `with Kiosk(...) as kiosk`."""
+    """The kiosk of one camera: `with Kiosk(...) as kiosk`."""
 
-    def __init__(self, device: Device, store: TaughtStore, camera: str, wanted_looks: int, min_object_px: int) -> None:
+    def __init__(
+        self, device: Device, store: TaughtStore, camera: str, wanted_pictures: int, min_object_px: int
+    ) -> None:
         self.store = store
         self._device = device
         self._camera = camera
-        self._wanted = wanted_looks
+        self._wanted = wanted_pictures
         self.min_object_px = min_object_px
         self._lock = threading.Lock()
         self._arrived = threading.Event()
@@ -88,7 +97,7 @@ class Kiosk:
         self._version = 0
         self._live: tuple[int, bytes] = (0, b"")
         self._watched_s = float("-inf")
-        self._teaching = EnrolmentProgress()
+        self._progress = EnrolmentProgress()
         self._taken: list[tuple[PictureMeasure, bytes]] = []
         self._sharpest = 0.0
         self._thread = threading.Thread(target=self._run, name="kiosk", daemon=True)
@@ -106,92 +115,92 @@ class Kiosk:
 
     @property
     def models(self) -> LoadedModels:
-        """The pair that answers now."""
+        """The active bundle and gallery, with the taught items."""
         return self._device.models
 
     def observe(self, frame: Frame, result: Result) -> None:
-        """Take note of a recognised frame; called by the frame path, which this does not hold up."""
+        """Store a recognised frame; the frame path calls this, and it returns at once."""
         if frame.camera != self._camera:
             return
-        seen = FrameSummary(time.monotonic(), None, None)
-        for shown in result.objects[:1]:
-            seen = FrameSummary(seen.at_s, shown.track.track_id, shown.decision)
-        self._newest = (frame, seen)
+        summary = FrameSummary(time.monotonic(), None, None)
+        for tracked in result.objects[:1]:
+            summary = FrameSummary(summary.at_s, tracked.track.track_id, tracked.decision)
+        self._newest = (frame, summary)
         self._arrived.set()
 
     def state(self) -> tuple[int, Session, EnrolmentProgress]:
-        """What the page shows, with a number that grows when it changes."""
+        """Return the state of the page, with a number that grows when it changes."""
         with self._lock:
-            return self._version, self._session, self._teaching
+            return self._version, self._session, self._progress
 
-    def live(self) -> tuple[int, bytes]:
-        """The newest live picture as JPEG, with a number that grows; it is made while somebody asks for it."""
+    def live_picture(self) -> tuple[int, bytes]:
+        """Return the newest live picture as JPEG, with a number that grows; calling this keeps it up to date."""
         self._watched_s = time.monotonic()
         return self._live
 
     def ask(self) -> None:
-        """Somebody asks what this is."""
-        self._become(lambda session: kiosk_session.ask(session, time.monotonic()))
+        """The person asks what the object is."""
+        self._update_session(lambda session: kiosk_session.ask(session, time.monotonic()))
 
     def dismiss(self) -> None:
-        """Somebody is done with the answer."""
-        self._become(kiosk_session.dismiss)
+        """The person dismisses the answer."""
+        self._update_session(kiosk_session.dismiss)
 
-    def begin_teaching(self) -> None:
-        """Take looks of what is before the camera, from the first."""
+    def start_enrolment(self) -> None:
+        """Start to take pictures of the object in front of the camera; drop earlier ones."""
         with self._lock:
             self._taken, self._sharpest = [], 0.0
-            self._teaching = EnrolmentProgress(0, self._wanted)
-        self._become(kiosk_session.teach)
+            self._progress = EnrolmentProgress(0, self._wanted)
+        self._update_session(kiosk_session.start_enrolment)
 
-    def end_teaching(self) -> None:
-        """Forget the looks that were taken."""
+    def end_enrolment(self) -> None:
+        """Drop the pictures that were taken, and leave the teaching phase."""
         with self._lock:
-            self._taken, self._teaching = [], EnrolmentProgress()
-        self._become(kiosk_session.taught)
+            self._taken, self._progress = [], EnrolmentProgress()
+        self._update_session(kiosk_session.end_enrolment)
 
-    def look(self, number: int) -> bytes | None:
-        """A look that was taken, as JPEG."""
+    def enrolment_picture(self, number: int) -> bytes | None:
+        """Return a picture taken for the new item, as JPEG; None if there is no such picture."""
         with self._lock:
             return self._taken[number][1] if 0 <= number < len(self._taken) else None
 
-    def teach(self, label: str, category: str | None, *, negative: bool = False) -> Enrolment:
-        """Learn what the looks show, searchable when this returns.
+    def enrol(self, label: str, category: str | None, *, negative: bool = False) -> Enrolment:
+        """Save the pictures as a taught item. It is searchable when this returns.
 
         Args:
             label: its name.
-            category: where it belongs; None: where the classifier sees it.
-            negative: it must not be named: what is nearest to it is unknown.
+            category: of the item; None: as classified.
+            negative: whether the item must not be named; an object nearest to it is unknown.
 
         Raises:
-            TaughtItemsError: no look was taken, no name given, no such category, no room, or the disk refused.
+            TaughtItemsError: no picture, no name, no such category, too many items, or the disk refused.
         """
         if category is not None and category not in self.models.stages.embedders:
-            expected = sorted(self.models.stages.embedders)
-            raise TaughtItemsError(f"taught {label!r}: found category {category!r}, expected one of {expected}")
+            known = sorted(self.models.stages.embedders)
+            raise TaughtItemsError(f"item {label!r}: there is no category {category!r}; choose one of {known}")
         with self._lock:
-            looks = [encoded for _, encoded in self._taken]
+            jpegs = [jpeg for _, jpeg in self._taken]
         now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-        item = self.store.keep(label, category, looks, now, negative=negative)
+        item = self.store.save(label, category, jpegs, now, negative=negative)
         self._device.counters.add("taught")
         self._device.refresh_overlay()
         models = self.models
-        pictures = [image.decode_image(look, "look") for look in looks]
+        pictures = [image.decode_image(jpeg, "look") for jpeg in jpegs]
         decisions = [recognise_image(models, picture, self.min_object_px, Timings()) for picture in pictures]
         if negative:
-            recognised, found = sum(d.match is None for d in decisions), []
+            recognised, warnings = sum(d.match is None for d in decisions), []
         else:
             recognised = sum(d.match is not None and d.match.item_id == item.item_id for d in decisions)
-            found = _concerns(models, pictures, item, recognised)
-        log.info("learnt %s %r from %d pictures, recognises %d", item.item_id, item.label, len(looks), recognised)
-        self.end_teaching()
-        return Enrolment(item, recognised, found)
+            warnings = _warnings(models, pictures, item, recognised)
+        log.info("taught %s %r: %d pictures, %d recognised", item.item_id, item.label, len(jpegs), recognised)
+        self.end_enrolment()
+        return Enrolment(item, recognised, warnings)
 
     def forget(self, item_id: str) -> None:
-        """Unlearn a thing.
+        """Delete a taught item.
 
         Raises:
-            TaughtItemsError: there is no such thing, or the disk refused.
+            TaughtItemsError: there is no such item, or the disk refused.
         """
         self.store.forget(item_id)
         self._device.counters.add("taught_forgotten")
@@ -203,7 +212,7 @@ class Kiosk:
             self._arrived.wait(_TICK_S)
             now_s = time.monotonic()
             if not self._arrived.is_set():
-                self._become(lambda session: kiosk_session.pass_time(session, time.monotonic()))
+                self._update_session(lambda session: kiosk_session.pass_time(session, time.monotonic()))
                 continue
             if self._stop.wait(max(0.0, next_picture_s - now_s)):
                 return
@@ -212,58 +221,58 @@ class Kiosk:
             newest = self._newest
             try:
                 if newest is not None:
-                    self._follow(*newest)
+                    self._process_frame(*newest)
             except Exception:
                 self._device.counters.add("kiosk_failed")
                 log.exception("kiosk: a frame failed")
                 self._stop.wait(_FAILURE_PAUSE_S)
 
-    def _follow(self, frame: Frame, seen: FrameSummary) -> None:
-        session = self._become(lambda before: kiosk_session.see(before, seen))
+    def _process_frame(self, frame: Frame, summary: FrameSummary) -> None:
+        session = self._update_session(lambda before: kiosk_session.update(before, summary))
         if session.phase == "teaching":
-            self._take(frame.image_rgb, is_still=seen.track_id is not None)
-        if time.monotonic() - self._watched_s < _WATCHED_S:
+            self._consider_picture(frame.image_rgb, is_still=summary.track_id is not None)
+        if time.monotonic() - self._watched_s < _WATCH_TIMEOUT_S:
             self._live = (self._live[0] + 1, _live_jpeg(frame.image_rgb))
 
-    def _take(self, image_rgb: Image, *, is_still: bool) -> None:
-        """Take a look if it is worth it."""
-        glance = measure_picture(image_rgb, is_still=is_still)
+    def _consider_picture(self, image_rgb: Image, *, is_still: bool) -> None:
+        """Take a picture of the new item, if it is good enough."""
+        measure = measure_picture(image_rgb, is_still=is_still)
         with self._lock:
-            self._sharpest = max(self._sharpest, glance.sharpness)
-            verdict = judge(glance, [taken for taken, _ in self._taken], self._sharpest, self._wanted)
-        encoded = image.encode_image(image_rgb, ".jpg", _LOOK_QUALITY) if verdict == "take" else b""
+            self._sharpest = max(self._sharpest, measure.sharpness)
+            verdict = judge_picture(measure, [taken for taken, _ in self._taken], self._sharpest, self._wanted)
+        jpeg = image.encode_image(image_rgb, ".jpg", _PICTURE_QUALITY) if verdict == "take" else b""
         with self._lock:
-            if encoded and self._session.phase == "teaching":
-                self._taken.append((glance, encoded))
-            teaching = EnrolmentProgress(len(self._taken), self._wanted, verdict)
-            if teaching != self._teaching:
-                self._teaching, self._version = teaching, self._version + 1
+            if jpeg and self._session.phase == "teaching":
+                self._taken.append((measure, jpeg))
+            progress = EnrolmentProgress(len(self._taken), self._wanted, verdict)
+            if progress != self._progress:
+                self._progress, self._version = progress, self._version + 1
 
-    def _become(self, change: Callable[[Session], Session]) -> Session:
+    def _update_session(self, change: Callable[[Session], Session]) -> Session:
         with self._lock:
             before, self._session = self._session, change(self._session)
-            if _shown(before) != _shown(self._session):
+            if _visible(before) != _visible(self._session):
                 self._version += 1
             return self._session
 
 
-def _concerns(models: LoadedModels, pictures: list[Image], item: TaughtItem, recognised: int) -> list[EnrolmentWarning]:
-    """What the person is told of the looks."""
+def _warnings(models: LoadedModels, pictures: list[Image], item: TaughtItem, recognised: int) -> list[EnrolmentWarning]:
+    """Return the warnings about the pictures of a new item."""
     rows: dict[str, list[FloatArray]] = {}
     for picture in pictures:
         for category, vector in extract_features(models, picture, Timings(), also=item.category).vectors.items():
             rows.setdefault(category, []).append(vector)
     vectors = {category: np.stack(found) for category, found in rows.items()}
-    near = models.search({category: together(found) for category, found in vectors.items()})
+    near = models.search({category: mean_vector(found) for category, found in vectors.items()})
     others = {
         category: [hit for hit in hits if hit.item_id != item.item_id and not hit.negative]
         for category, hits in near.items()
     }
-    return concerns(vectors, others, models.open_sets, recognised)
+    return enrolment_warnings(vectors, others, models.open_sets, recognised)
 
 
-def _shown(session: Session) -> tuple[Any, ...]:
-    """What of a session the page sees."""
+def _visible(session: Session) -> tuple[Any, ...]:
+    """Return the part of a session that the page shows."""
     return session.phase, session.is_still, session.decision, session.hint
 
 

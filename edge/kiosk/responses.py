@@ -1,4 +1,4 @@
-"""What a kiosk says as JSON values, of what it knows; static/openapi.json is their contract."""
+"""The JSON responses of a kiosk, as specified in static/openapi.json."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from edge.recognition.loaded_models import LoadedModels
 from edge.types import Category, Decision, Hit
 
 
-def decision_answer(decision: Decision) -> dict[str, Any]:
-    """What something is, or why that is not known."""
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """Return what an object is, or why it is unknown."""
     match = decision.match
     return {
         "category": decision.category and _category(decision.category),
@@ -29,36 +29,36 @@ def decision_answer(decision: Decision) -> dict[str, Any]:
     }
 
 
-def lookup_answer(decision: Decision, models: LoadedModels, latency_ms: dict[str, float]) -> dict[str, Any]:
-    """The answer to an uploaded picture."""
+def lookup_json(decision: Decision, models: LoadedModels, latency_ms: dict[str, float]) -> dict[str, Any]:
+    """Return the answer to an uploaded picture."""
     versions = {"bundle": models.bundle_id, "gallery": models.gallery_id}
-    return {**decision_answer(decision), **versions, "latency_ms": {k: round(v, 2) for k, v in latency_ms.items()}}
+    return {**decision_json(decision), **versions, "latency_ms": {k: round(v, 2) for k, v in latency_ms.items()}}
 
 
-def state_answer(version: int, session: Session, teaching: EnrolmentProgress, models: LoadedModels) -> dict[str, Any]:
-    """What the page shows."""
-    is_teaching = session.phase == "teaching"
+def state_json(version: int, session: Session, progress: EnrolmentProgress, models: LoadedModels) -> dict[str, Any]:
+    """Return what the page shows."""
+    is_enrolling = session.phase == "teaching"
     return {
         "version": version,
         "phase": session.phase,
         "still": session.is_still,
         "hint": session.hint,
-        "answer": session.decision and decision_answer(session.decision),
-        "teaching": {"looks": teaching.looks, "wanted": teaching.wanted, "verdict": teaching.verdict}
-        if is_teaching
+        "answer": session.decision and decision_json(session.decision),
+        "teaching": {"looks": progress.pictures, "wanted": progress.wanted, "verdict": progress.verdict}
+        if is_enrolling
         else None,
         "categories": sorted(models.stages.embedders),
     }
 
 
-def lesson_answer(lesson: Enrolment) -> dict[str, Any]:
-    """What came of teaching."""
-    told = [{"kind": one.kind, "other": one.other and _hit(one.other)} for one in lesson.concerns]
-    return {**taught_answer(lesson.item, None), "recognised": lesson.recognised, "concerns": told}
+def enrolment_json(enrolment: Enrolment) -> dict[str, Any]:
+    """Return the result of teaching an item."""
+    warnings = [{"kind": one.kind, "other": one.other and _hit(one.other)} for one in enrolment.warnings]
+    return {**taught_json(enrolment.item, None), "recognised": enrolment.recognised, "concerns": warnings}
 
 
-def taught_answer(item: TaughtItem, retired: str | None) -> dict[str, Any]:
-    """One thing that was taught."""
+def taught_json(item: TaughtItem, retired: str | None) -> dict[str, Any]:
+    """Return one taught item."""
     return {
         "item": item.item_id,
         "label": item.label,

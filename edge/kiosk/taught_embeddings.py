@@ -1,10 +1,10 @@
-"""What the models of a pair make of the pictures of a taught thing, as far as it is not known already.
+"""Embed the pictures of a taught item, and cache what each model returned for each picture.
 
 Rules this module keeps:
-1. What is kept is what a model answered to one picture: probabilities, vectors of all views, an outline. What
-   thresholds, names or a gallery decide is decided anew.
-2. A known answer is used only where the picture, the model, the form that runs and the views are the same: with it and
-   without it, the result has the same bits.
+1. The cache holds model outputs for one picture: probabilities, the vectors of all views, a silhouette. Everything that
+   depends on thresholds, names or a gallery is computed again.
+2. A cached output is used only if the picture, the model, its form and the views are the same. The result has the same
+   bits with the cache and without it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge.errors import TaughtItemsError
 from edge.imaging import image
-from edge.imaging.silhouette import SIZE
+from edge.imaging.silhouette import SIZE, Silhouette
 from edge.inference.stages import Embedder
 from edge.kiosk.enrolment import exemplars
 from edge.kiosk.taught_store import TaughtItem
@@ -31,7 +31,11 @@ from edge.recognition.recognise_image import candidate_categories, categories_to
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
 
-# Degrees, zoom, gain, mirrored: how else each look is embedded. A few looks are few poses: see benchmarks/openset.py
+ModelOutput = NDArray[Any]  # float32 or uint8
+CachedEmbeddings = dict[tuple[str, str], ModelOutput]  # by SHA-256 of the picture, and fingerprint of the model
+
+# Degrees, zoom, gain, mirrored: the augmented views that each picture is embedded in, because few pictures show few
+# poses (benchmarks/openset.py)
 _VIEWS = (
     (5.0, 1.06, 1.15, False),
     (-5.0, 1.0, 0.85, False),
@@ -39,80 +43,85 @@ _VIEWS = (
     (-3.0, 1.1, 1.0, False),
     (0.0, 1.0, 1.0, True),
 )
+_MAGIC = b"finesight made 1\n"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_LENGTH_BYTES = 4
+_DTYPES = {"float32": "<f4", "uint8": "|u1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """A taught thing as it is searched."""
+class ItemEmbeddings:
+    """The vectors and silhouettes that a taught item is searched by."""
 
     vectors: dict[str, FloatArray]  # by category, (n, dim), rows of unit length, see edge.kiosk.enrolment.exemplars
-    outlines: NDArray[np.uint8]  # (n, outline.SIZE) of the looks that show one, where a category asks for them
+    silhouettes: NDArray[np.uint8]  # (n, silhouette.SIZE), one of each picture that has one, if a category uses them
 
 
-NOTHING = Embedded({}, np.zeros((0, SIZE), np.uint8))
+NO_EMBEDDINGS = ItemEmbeddings({}, np.zeros((0, SIZE), np.uint8))
 
 
-def embed(models: LoadedModels, item: TaughtItem, looks: Sequence[bytes], known: CachedEmbeddings) -> tuple[Embedded, CachedEmbeddings]:
-    """Embed a thing in the categories that the classifier sees in its pictures, and in the one that people named.
+def embed_item(
+    models: LoadedModels, item: TaughtItem, pictures: Sequence[bytes], cached: CachedEmbeddings
+) -> tuple[ItemEmbeddings, CachedEmbeddings]:
+    """Embed an item in the categories that the classifier finds for its pictures, and in the one that people named.
 
     Args:
         models: bundle and gallery.
-        item: the thing.
-        looks: its pictures, encoded.
-        known: what was made of them before, by this pair or any other.
+        item: the item.
+        pictures: its pictures, encoded.
+        cached: earlier outputs for these pictures, of these models or others.
 
     Returns:
-        the thing, and all that its models made for it: what of it was known, is the same object.
+        The embeddings, and all model outputs behind them. An output that was cached is the same object as in `cached`.
 
     Raises:
-        CaptureError: a picture that a model has to see is none.
+        CaptureError: a picture cannot be decoded.
         EngineError: a model failed.
     """
     stages = models.stages
     vectors: dict[str, list[FloatArray]] = {}
-    outlines: list[NDArray[np.uint8]] = []
-    made: CachedEmbeddings = {}
-    for number, data in enumerate(looks):
-        look = _Look(data, f"{item.item_id} look {number}", known)
-        names = categories_to_embed(models, candidate_categories(models, look.probabilities(models)), item.category)
+    silhouettes: list[NDArray[np.uint8]] = []
+    outputs: CachedEmbeddings = {}
+    for number, data in enumerate(pictures):
+        picture = _TaughtPicture(data, f"{item.item_id} look {number}", cached)
+        names = categories_to_embed(models, candidate_categories(models, picture.probabilities(models)), item.category)
         for name in names:
-            vectors.setdefault(name, []).append(look.vectors(stages.embedders[name]))
-        if any(_asks_for_outline(stages.embedders[name], name) for name in names):
-            outline = look.outline(models)
-            outlines += [outline] if outline.any() else []
-        made |= look.made
+            vectors.setdefault(name, []).append(picture.vectors(stages.embedders[name]))
+        if any(_uses_silhouettes(stages.embedders[name], name) for name in names):
+            silhouette = picture.silhouette(models)
+            silhouettes += [silhouette] if silhouette.any() else []
+        outputs |= picture.outputs
     by_category = {name: exemplars(rows) for name, rows in vectors.items()}
-    return Embedded(by_category, np.stack(outlines) if outlines else NOTHING.outlines), made
+    return ItemEmbeddings(by_category, np.stack(silhouettes) if silhouettes else NO_EMBEDDINGS.silhouettes), outputs
 
 
-def makers_of(models: LoadedModels) -> frozenset[str]:
-    """By what everything is made that `embed` returns for a pair."""
+def fingerprints_of(models: LoadedModels) -> frozenset[str]:
+    """Return the fingerprints under which `embed_item` caches the outputs of these models."""
     stages = models.stages
-    found = {_views_by(embedder) for embedder in stages.embedders.values()}
+    found = {_views_fingerprint(embedder) for embedder in stages.embedders.values()}
     found |= {one.fingerprint for one in (stages.classifier, stages.localiser) if one is not None}
     return frozenset(found - {""})
 
 
 def embed_views(embedder: Embedder, picture: Image) -> FloatArray:
-    """A look as it is, then a little turned, nearer, farther, lighter, darker and mirrored: (6, dim) unit rows.
+    """Embed a picture unchanged, then slightly rotated, nearer, farther, lighter, darker and mirrored: (6, dim).
 
     Raises:
         EngineError: the model failed.
     """
     box = _whole(picture)
-    others = (
-        image.augmented(picture, degrees, zoom, gain, mirrored=mirrored)
-        for degrees, zoom, gain, mirrored in _VIEWS
+    views = (
+        image.augmented(picture, degrees, zoom, gain, mirrored=mirrored) for degrees, zoom, gain, mirrored in _VIEWS
     )
-    return np.stack([embedder.embed(view, [box], Timings())[0] for view in (picture, *others)])
+    return np.stack([embedder.embed(view, [box], Timings())[0] for view in (picture, *views)])
 
 
-class _Look:
-    """A picture, decoded once a model has to see it."""
+class _TaughtPicture:
+    """One picture, with the model outputs for it. It is decoded only if a model has to run."""
 
-    def __init__(self, data: bytes, where: str, known: CachedEmbeddings) -> None:
-        self.made: CachedEmbeddings = {}
-        self._data, self._where, self._known = data, where, known
+    def __init__(self, data: bytes, where: str, cached: CachedEmbeddings) -> None:
+        self.outputs: CachedEmbeddings = {}
+        self._data, self._where, self._cached = data, where, cached
         self._digest = hashlib.sha256(data).hexdigest()
 
     @cached_property
@@ -125,42 +134,42 @@ class _Look:
         if classifier is None:
             return None
         shape = (len(classifier.model.labels),)
-        return self._answer(classifier.fingerprint, shape, lambda p: classifier.classify(p, [_whole(p)], Timings())[0])
+        return self._output(classifier.fingerprint, shape, lambda p: classifier.classify(p, [_whole(p)], Timings())[0])
 
     def vectors(self, embedder: Embedder) -> FloatArray:
         """(6, dim)."""
         shape = (1 + len(_VIEWS), embedder.model.dim)
-        return self._answer(_views_by(embedder), shape, lambda picture: embed_views(embedder, picture))
+        return self._output(_views_fingerprint(embedder), shape, lambda picture: embed_views(embedder, picture))
 
-    def outline(self, models: LoadedModels) -> NDArray[np.uint8]:
-        """(outline.SIZE,), empty where the localiser finds nothing."""
+    def silhouette(self, models: LoadedModels) -> Silhouette:
+        """(silhouette.SIZE,), all zero if the localiser finds nothing."""
         localiser = models.stages.localiser
         if localiser is None:
             return np.zeros(SIZE, np.uint8)
 
-        def find(picture: Image) -> Numbers:
+        def find(picture: Image) -> ModelOutput:
             (found,) = localiser.silhouettes(picture, [_whole(picture)], Timings())
             return np.zeros(SIZE, np.uint8) if found is None else found
 
-        return self._answer(localiser.fingerprint, (SIZE,), find)
+        return self._output(localiser.fingerprint, (SIZE,), find)
 
-    def _answer(self, by: str, shape: tuple[int, ...], ask: Callable[[Image], Numbers]) -> Numbers:
-        """What a model answers to the picture, or has answered before."""
-        key = (self._digest, by)
-        found = self.made.get(key, self._known.get(key))
-        if found is None or found.shape != shape:
-            found = ask(self._picture)
-        if by:
-            self.made[key] = found
-        return found
+    def _output(self, fingerprint: str, shape: tuple[int, ...], run: Callable[[Image], ModelOutput]) -> ModelOutput:
+        """Return the output of a model for the picture, from the cache if it is there."""
+        key = (self._digest, fingerprint)
+        output = self.outputs.get(key, self._cached.get(key))
+        if output is None or output.shape != shape:
+            output = run(self._picture)
+        if fingerprint:
+            self.outputs[key] = output
+        return output
 
 
-def _views_by(embedder: Embedder) -> str:
-    """What vectors are made by: the model, and how else a look is seen; empty where that is not known."""
+def _views_fingerprint(embedder: Embedder) -> str:
+    """Return the fingerprint of an embedder with its views; empty if the embedder has none."""
     return hashlib.sha256(f"{embedder.fingerprint} {_VIEWS}".encode()).hexdigest() if embedder.fingerprint else ""
 
 
-def _asks_for_outline(embedder: Embedder, category: str) -> bool:
+def _uses_silhouettes(embedder: Embedder, category: str) -> bool:
     rule = embedder.model.outline.get(category)
     return rule is not None and rule.counts
 
@@ -169,41 +178,34 @@ def _whole(picture: Image) -> Box:
     return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
 
 
-_MAGIC = b"finesight made 1\n"
-_DIGEST = hashlib.sha256().digest_size
-_LENGTH = 4  # bytes
-_KINDS = {"float32": "<f4", "uint8": "|u1"}
-
-Numbers = NDArray[Any]  # float32 or uint8
-CachedEmbeddings = dict[tuple[str, str], Numbers]  # by SHA-256 of the picture, and by what made them
-
-
-def pack(made: CachedEmbeddings) -> bytes:
-    """The bytes of a file; the same numbers, the same bytes."""
-    ordered = sorted(made.items())
-    header = json.dumps([[*key, numbers.dtype.name, numbers.shape] for key, numbers in ordered]).encode()
-    parts = [np.ascontiguousarray(numbers, _KINDS[numbers.dtype.name]).tobytes() for _, numbers in ordered]
-    body = b"".join([len(header).to_bytes(_LENGTH, "little"), header, *parts])
+def pack_cache(cache: CachedEmbeddings) -> bytes:
+    """Serialise a cache. Equal arrays give equal bytes, in any order."""
+    ordered = sorted(cache.items())
+    header = json.dumps([[*key, array.dtype.name, array.shape] for key, array in ordered]).encode()
+    parts = [np.ascontiguousarray(array, _DTYPES[array.dtype.name]).tobytes() for _, array in ordered]
+    body = b"".join([len(header).to_bytes(_LENGTH_BYTES, "little"), header, *parts])
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
-def unpack(data: bytes, where: str) -> CachedEmbeddings:
-    """What a file holds.
+def unpack_cache(data: bytes, where: str) -> CachedEmbeddings:
+    """Read a serialised cache.
 
     Raises:
         TaughtItemsError: it is damaged, or of another version.
     """
-    start = len(_MAGIC) + _DIGEST
+    start = len(_MAGIC) + _DIGEST_BYTES
     body = data[start:]
     if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
-        raise TaughtItemsError(f"{where}: found {len(data)} bytes without their checksum, expected a whole file")
-    made: CachedEmbeddings = {}
+        raise TaughtItemsError(
+            f"{where}: damaged, or of another version: the checksum of its {len(data)} bytes is wrong"
+        )
+    cache: CachedEmbeddings = {}
     try:
-        at = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
-        for picture, by, kind, shape in json.loads(body[_LENGTH:at]):
-            numbers = np.frombuffer(body, _KINDS[kind], math.prod(shape), at).reshape(shape)
-            made[picture, by] = numbers
-            at += numbers.nbytes
-    except (ValueError, TypeError, KeyError) as error:
-        raise TaughtItemsError(f"{where}: found a header that does not fit: {error!r}"[:300]) from error
-    return made
+        at = _LENGTH_BYTES + int.from_bytes(body[:_LENGTH_BYTES], "little")
+        for picture, fingerprint, dtype, shape in json.loads(body[_LENGTH_BYTES:at]):
+            array = np.frombuffer(body, _DTYPES[dtype], math.prod(shape), at).reshape(shape)
+            cache[picture, fingerprint] = array
+            at += array.nbytes
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise TaughtItemsError(f"{where}: its header does not fit its content: {error!r}"[:300]) from error
+    return cache

@@ -1,10 +1,10 @@
-"""What people taught this device, on its disk: a folder per thing, with the pictures it was taught by.
+"""The taught items on the device's disk: one folder per item, with its pictures.
 
 Rules this module keeps:
-1. The pictures are the authority. What models made of them is kept beside them (`edge.kiosk.taught_embeddings`), may be missing or
-   damaged at any time, and is never uploaded.
-2. A thing appears whole or not at all: it is written under another name, flushed and renamed.
-3. Teaching a name again adds pictures to the thing; its newest MAX_LOOKS stay.
+1. The pictures are the source of truth. The model outputs cached beside them (`edge.kiosk.taught_embeddings`) may be
+   missing or damaged at any time, and are never uploaded.
+2. An item appears complete or not at all: it is written under another name, flushed and renamed.
+3. Teaching a name again adds pictures to its item. The newest MAX_PICTURES are kept.
 """
 
 from __future__ import annotations
@@ -28,36 +28,37 @@ from edge.errors import TaughtItemsError
 
 log = logging.getLogger(__name__)
 
-MAX_LOOKS = 12
+MAX_PICTURES = 12
+MAX_LABEL_CHARACTERS = 80
 _ITEM = "item.json"
 _UPLOADED = "uploaded"  # holds the revision that the trainer has
-_MADE = "made"  # by models, of the pictures
-_MOST_MADE = 16 << 20  # bytes of that; 12 pictures of two bundles are some 100 KB
+_CACHE = "made"  # cached model outputs for the pictures
+_MAX_CACHE_BYTES = 16 << 20  # 12 pictures and two bundles need about 100 KB
 
 
 class TaughtItem(BaseModel):
-    """One thing that was taught."""
+    """One taught item."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     item_id: Annotated[str, Field(pattern=r"^taught-[0-9a-f]{12}$")]
-    label: str  # what people call it
-    category: str | None  # where it belongs, if anybody said
+    label: str  # display name
+    category: str | None  # as named by a person; None: not named
     taught_at: str  # ISO 8601, UTC; of the newest pictures
     revision: int = 1  # grows when it is taught again
-    looks: Annotated[int, Field(ge=1)]  # pictures
-    negative: bool = False  # it must not be named, and vetoes where it is the nearest
+    looks: Annotated[int, Field(ge=1)]  # number of pictures
+    negative: bool = False  # must not be named, and vetoes a match when it is the nearest
 
 
 class TaughtStore:
-    """The things that were taught; from any thread."""
+    """The taught items of a device; usable from any thread."""
 
     def __init__(self, folder: Path, max_items: int) -> None:
-        """Read what is there; a damaged thing is named and left alone.
+        """Read the items in a folder. A damaged item is logged and left untouched.
 
         Raises:
-            TaughtItemsError: the folder cannot be made or read.
+            TaughtItemsError: the folder cannot be created or read.
         """
         self._folder = folder
         self._max_items = max_items
@@ -65,74 +66,79 @@ class TaughtStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._recover()
-            read = [self._read(path) for path in sorted(folder.glob("taught-*"))]
+            items = [self._read(path) for path in sorted(folder.glob("taught-*"))]
         except OSError as error:
             raise TaughtItemsError(f"{folder}: cannot be read: {error.strerror or error}") from error
-        self._items = {item.item_id: item for item in read if item is not None}
+        self._items = {item.item_id: item for item in items if item is not None}
 
     def items(self) -> list[TaughtItem]:
-        """Everything that was taught, oldest first."""
+        """Return all items, oldest first."""
         with self._lock:
             return sorted(self._items.values(), key=lambda item: (item.taught_at, item.item_id))
 
-    def keep(
-        self, label: str, category: str | None, looks: list[bytes], taught_at: str, *, negative: bool = False
+    def save(
+        self, label: str, category: str | None, pictures: list[bytes], taught_at: str, *, negative: bool = False
     ) -> TaughtItem:
-        """Keep a thing, or more pictures of one of the same name.
+        """Save a new item, or add pictures to the item of the same name.
 
         Args:
             label: its name.
-            category: where it belongs.
-            looks: JPEG pictures that it fills, at least one.
+            category: of the item; None: not known.
+            pictures: JPEG pictures that the item fills, at least one.
             taught_at: ISO 8601, UTC.
-            negative: whether it is one that must not be named; said anew each time.
+            negative: whether the item must not be named; replaces the earlier value.
 
         Raises:
-            TaughtItemsError: no name, no picture, no room, or the disk refused.
+            TaughtItemsError: no name, no picture, too many items, or the disk refused.
         """
         label = " ".join(label.split())
-        if not label or len(label) > 80 or not looks:
-            raise TaughtItemsError(f"taught {label[:80]!r}: found {len(looks)} pictures, expected one and a short name")
+        if not label or len(label) > MAX_LABEL_CHARACTERS:
+            raise TaughtItemsError(f"give the item a name of 1 to {MAX_LABEL_CHARACTERS} characters")
+        if not pictures:
+            raise TaughtItemsError(f"item {label!r} has no picture; show it to the camera first")
         with self._lock:
             known = next((i for i in self._items.values() if i.label.casefold() == label.casefold()), None)
             if known is None and len(self._items) >= self._max_items:
-                raise TaughtItemsError(f"taught {label!r}: found {len(self._items)} things, expected room for one more")
+                raise TaughtItemsError(
+                    f"cannot save item {label!r}: the limit of {self._max_items} taught items (kiosk.max_taught) is "
+                    "reached; forget one first"
+                )
             if known is not None:
-                looks = [self.look(known, n) for n in range(known.looks)] + looks
-            looks = looks[-MAX_LOOKS:]
+                pictures = [self.picture(known, n) for n in range(known.looks)] + pictures
+            pictures = pictures[-MAX_PICTURES:]
             item = TaughtItem(
                 item_id=known.item_id if known else f"taught-{secrets.token_hex(6)}",
                 label=label,
                 category=category or (known.category if known else None),
                 taught_at=taught_at,
                 revision=known.revision + 1 if known else 1,
-                looks=len(looks),
+                looks=len(pictures),
                 negative=negative,
             )
-            self._write(item, looks)
+            self._write(item, pictures)
             self._items[item.item_id] = item
         return item
 
     def forget(self, item_id: str) -> None:
-        """Erase a thing.
+        """Delete an item.
 
         Raises:
-            TaughtItemsError: there is no such thing, or the disk refused.
+            TaughtItemsError: there is no such item, or the disk refused.
         """
         with self._lock:
             if item_id not in self._items:
-                raise TaughtItemsError(f"{self._folder}: found no {item_id!r}")
-            gone = self._folder / f".{item_id}.gone"
+                raise TaughtItemsError(f"{self._folder}: there is no item {item_id!r}")
+            deleted = self._folder / f".{item_id}.gone"
             try:
-                (self._folder / item_id).rename(gone)
+                (self._folder / item_id).rename(deleted)
                 fsync_folder(self._folder)
-                shutil.rmtree(gone)
+                shutil.rmtree(deleted)
             except OSError as error:
                 raise TaughtItemsError(f"{self._folder / item_id}: the disk refused: {error.strerror}") from error
             del self._items[item_id]
 
-    def look(self, item: TaughtItem, number: int) -> bytes:
-        """One JPEG picture of a thing, counted from 0.
+    def picture(self, item: TaughtItem, number: int) -> bytes:
+        """Return one JPEG picture of an item, counted from 0.
 
         Raises:
             TaughtItemsError: it cannot be read.
@@ -143,40 +149,40 @@ class TaughtStore:
         except OSError as error:
             raise TaughtItemsError(f"{path}: cannot be read: {error.strerror}") from error
 
-    def made(self, item: TaughtItem) -> bytes | None:
-        """What was kept of a thing by `keep_made`, of any revision; None: nothing.
+    def cache(self, item: TaughtItem) -> bytes | None:
+        """Return the cached model outputs of an item, of any revision; None if there are none.
 
         Raises:
-            TaughtItemsError: it cannot be read, or is too large.
+            TaughtItemsError: the file cannot be read, or is too large.
         """
-        path = self._folder / item.item_id / _MADE
+        path = self._folder / item.item_id / _CACHE
         try:
-            if (size := path.stat().st_size) > _MOST_MADE:
-                raise TaughtItemsError(f"{path}: found {size} bytes, expected at most {_MOST_MADE}")
+            if (size := path.stat().st_size) > _MAX_CACHE_BYTES:
+                raise TaughtItemsError(f"{path}: found {size} bytes, expected at most {_MAX_CACHE_BYTES}")
             return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise TaughtItemsError(f"{path}: cannot be read: {error.strerror}") from error
 
-    def keep_made(self, item: TaughtItem, data: bytes) -> None:
-        """Keep what models made of a thing's pictures until it is forgotten.
+    def save_cache(self, item: TaughtItem, data: bytes) -> None:
+        """Save the cached model outputs of an item.
 
         Raises:
-            TaughtItemsError: it is too large, the disk refused, or the thing was forgotten meanwhile.
+            TaughtItemsError: the data is too large, the disk refused, or the item was deleted meanwhile.
         """
-        path = self._folder / item.item_id / _MADE
-        if len(data) > _MOST_MADE:
-            raise TaughtItemsError(f"{path}: found {len(data)} bytes to keep, expected at most {_MOST_MADE}")
+        path = self._folder / item.item_id / _CACHE
+        if len(data) > _MAX_CACHE_BYTES:
+            raise TaughtItemsError(f"{path}: cannot write {len(data)} bytes, at most {_MAX_CACHE_BYTES} are allowed")
         with self._lock:
-            self._try(lambda: write_durably(path, data), item)
+            self._map_disk_errors(lambda: write_durably(path, data), item)
 
-    def pending(self) -> list[TaughtItem]:
-        """What the trainer does not have yet, oldest first."""
+    def pending_upload(self) -> list[TaughtItem]:
+        """Return the items whose newest revision is not uploaded yet, oldest first."""
         return [item for item in self.items() if self._uploaded_revision(item) < item.revision]
 
-    def package(self, item: TaughtItem) -> bytes:
-        """A thing as the trainer gets it: a zip file of item.json and its pictures.
+    def zip_item(self, item: TaughtItem) -> bytes:
+        """Return an item as a zip file of item.json and its pictures.
 
         Raises:
             TaughtItemsError: it cannot be read.
@@ -185,16 +191,17 @@ class TaughtStore:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
             file.writestr(_ITEM, item.model_dump_json(by_alias=True))
             for number in range(item.looks):
-                file.writestr(f"look-{number}.jpg", self.look(item, number))
+                file.writestr(f"look-{number}.jpg", self.picture(item, number))
         return buffer.getvalue()
 
-    def note_uploaded(self, item: TaughtItem) -> None:
-        """Remember that the trainer has this revision of a thing.
+    def mark_uploaded(self, item: TaughtItem) -> None:
+        """Record that this revision of an item is uploaded.
 
         Raises:
-            TaughtItemsError: the disk refused, or it was forgotten meanwhile.
+            TaughtItemsError: the disk refused, or the item was deleted meanwhile.
         """
-        self._try(lambda: write_durably(self._folder / item.item_id / _UPLOADED, str(item.revision).encode()), item)
+        path = self._folder / item.item_id / _UPLOADED
+        self._map_disk_errors(lambda: write_durably(path, str(item.revision).encode()), item)
 
     def _uploaded_revision(self, item: TaughtItem) -> int:
         try:
@@ -202,45 +209,46 @@ class TaughtStore:
         except (OSError, ValueError):
             return 0
 
-    def _write(self, item: TaughtItem, looks: list[bytes]) -> None:
+    def _write(self, item: TaughtItem, pictures: list[bytes]) -> None:
         incoming = self._folder / f".{item.item_id}.incoming"
 
         def write() -> None:
             shutil.rmtree(incoming, ignore_errors=True)
             incoming.mkdir()
             (incoming / _ITEM).write_text(item.model_dump_json(by_alias=True), encoding="utf-8")
-            for number, look in enumerate(looks):
-                (incoming / f"look-{number}.jpg").write_bytes(look)
-            with contextlib.suppress(OSError):  # there is none, or it is made anew
-                os.link(self._folder / item.item_id / _MADE, incoming / _MADE)
+            for number, picture in enumerate(pictures):
+                (incoming / f"look-{number}.jpg").write_bytes(picture)
+            with contextlib.suppress(OSError):  # the cache is optional
+                os.link(self._folder / item.item_id / _CACHE, incoming / _CACHE)
             fsync_tree(incoming)
             replace_folder(incoming, self._folder / item.item_id)
 
-        self._try(write, item)
+        self._map_disk_errors(write, item)
 
-    def _try(self, write: Callable[[], None], item: TaughtItem) -> None:
+    def _map_disk_errors(self, write: Callable[[], None], item: TaughtItem) -> None:
         try:
             write()
         except OSError as error:
-            raise TaughtItemsError(f"{self._folder / item.item_id}: the disk refused: {error.strerror or error}") from error
+            path = self._folder / item.item_id
+            raise TaughtItemsError(f"{path}: the disk refused: {error.strerror or error}") from error
 
     def _recover(self) -> None:
-        """Put back what a power cut left aside while it was replaced, and clear away what it left half done."""
+        """Restore what a power cut left renamed, and delete what it left half written."""
         for old in self._folder.glob(".taught-*.old"):
             final = self._folder / old.name.removeprefix(".").removesuffix(".old")
             if not final.exists():
                 old.rename(final)
-        for left in [*self._folder.glob(".taught-*")]:
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in [*self._folder.glob(".taught-*")]:
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def _read(self, folder: Path) -> TaughtItem | None:
         try:
             item = TaughtItem.model_validate_json((folder / _ITEM).read_bytes())
             missing = [n for n in range(item.looks) if not (folder / f"look-{n}.jpg").is_file()]
         except (OSError, ValidationError) as error:
-            log.warning("%s: found a damaged thing, it is left alone: %s", folder, str(error).splitlines()[0])
+            log.warning("%s: damaged item, left untouched: %s", folder, str(error).splitlines()[0])
             return None
         if missing or item.item_id != folder.name:
-            log.warning("%s: found a damaged thing, it is left alone: no pictures %s", folder, missing)
+            log.warning("%s: damaged item, left untouched: missing pictures %s", folder, missing)
             return None
         return item

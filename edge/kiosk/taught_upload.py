@@ -1,7 +1,7 @@
-"""Bring what was taught to the trainer: PUT each thing to a URL, and again until it is taken.
+"""Upload taught items for training: PUT each one to a URL, and retry until the server accepts it.
 
-The only door to urllib. A thing that is refused or cannot be delivered stays on the device and is tried again after a
-jittered wait that doubles up to ten minutes; nothing waits for it.
+The only user of urllib. An item whose upload fails stays on the device. The next try comes after a jittered delay that
+doubles up to ten minutes. Nothing else waits for an upload.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from edge.types import Counts
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 600.0
+_MIN_BACKOFF_S, _MAX_BACKOFF_S = 5.0, 600.0
 
 Put = Callable[[str, bytes], None]  # file name, zip; raises TaughtItemsError
 
 
-def put_to(url: str, token: str | None) -> Put:
-    """A way to a folder behind HTTP: any server, bucket or WebDAV that takes PUT.
+def http_put(url: str, token: str | None) -> Put:
+    """Return a function that uploads a file to a folder over HTTP: any server, bucket or WebDAV that accepts PUT.
 
     Raises:
-        TaughtItemsError: raised by the way itself: not reachable, or refused. The URL may hold a secret: it is not named.
+        TaughtItemsError: by the returned function: the server is unreachable or refused the file. The message does not
+            contain the URL, which may hold a secret.
     """
 
     def put(name: str, body: bytes) -> None:
         headers = {"Content-Type": "application/zip"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        base, mark, query = url.partition("?")  # a bucket's signature
-        request = urllib.request.Request(  # noqa: S310  the configuration takes http and https only
+        base, mark, query = url.partition("?")  # the query may be a bucket's signature
+        request = urllib.request.Request(  # noqa: S310  the configuration allows http and https only
             f"{base.rstrip('/')}/{name}{mark}{query}", data=body, headers=headers, method="PUT"
         )
         try:
@@ -52,24 +53,24 @@ def put_to(url: str, token: str | None) -> Put:
 
 
 def upload_pending(store: TaughtStore, put: Put, counts: Counts) -> bool:
-    """Bring everything that waits; whether all of it arrived. Stops at the first that does not."""
-    for item in store.pending():
+    """Upload all pending items; stop at the first failure and return whether all uploads succeeded."""
+    for item in store.pending_upload():
         try:
-            put(f"{item.item_id}.zip", store.package(item))
-            store.note_uploaded(item)
+            put(f"{item.item_id}.zip", store.zip_item(item))
+            store.mark_uploaded(item)
         except TaughtItemsError as error:
             counts.add("taught_uploads", result="failed")
-            log.warning("%s; it is tried again", error)
+            log.warning("%s; retrying later", error)
             return False
         counts.add("taught_uploads", result="taken")
-        log.info("%s %r was uploaded", item.item_id, item.label)
+        log.info("uploaded %s %r", item.item_id, item.label)
     return True
 
 
-def wait_s(failures: int, chance: Callable[[], float]) -> float:
-    """How long to wait after so many failures in a row: half of it is chance, in 0..1."""
-    longest = min(_FIRST_WAIT_S * 2.0 ** min(failures, 20), _LONGEST_WAIT_S)
-    return longest * (0.5 + 0.5 * chance())
+def backoff_s(failures: int, random_share: Callable[[], float]) -> float:
+    """Return how long to wait after a number of failures in a row; half of it is jitter from a value in 0..1."""
+    longest = min(_MIN_BACKOFF_S * 2.0 ** min(failures, 20), _MAX_BACKOFF_S)
+    return longest * (0.5 + 0.5 * random_share())
 
 
 class Uploader:
@@ -77,7 +78,7 @@ class Uploader:
 
     def __init__(self, store: TaughtStore, put: Put, counts: Counts) -> None:
         self._store, self._put, self._counts = store, put, counts
-        self._alarm, self._stop = threading.Event(), threading.Event()
+        self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="taught-upload", daemon=True)
 
     def __enter__(self) -> Uploader:  # noqa: PYI034  Self is not in Python 3.10
@@ -86,15 +87,15 @@ class Uploader:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._alarm.set()  # a transfer that hangs is left behind: the thread is a daemon
+        self._wake.set()  # does not wait for a transfer that hangs: the thread is a daemon
 
     def wake(self) -> None:
-        """Something was taught."""
-        self._alarm.set()
+        """Upload now: an item was taught."""
+        self._wake.set()
 
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            self._alarm.clear()
+            self._wake.clear()
             failures = 0 if upload_pending(self._store, self._put, self._counts) else failures + 1
-            self._alarm.wait(wait_s(failures, random.random) if failures else None)
+            self._wake.wait(backoff_s(failures, random.random) if failures else None)

@@ -1,4 +1,4 @@
-"""The picture of an item, for people: from the gallery that serves, or of what was taught here."""
+"""The thumbnail of an item: from the active gallery, or from a taught item."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ from edge.kiosk.taught_store import TaughtStore
 
 
 class ItemThumbnails:
-    """Reads pictures from a device's disk."""
+    """Reads thumbnails from a device's disk."""
 
     def __init__(self, state_dir: Path, store: TaughtStore) -> None:
         self._state_dir = state_dir
         self._store = store
 
     def has_item(self, generation: str, category: str, item_id: str) -> bool:
-        """Whether a gallery has a live item; a damaged store has none."""
+        """Whether a gallery has a live item; False for a damaged store."""
         try:
             read_thumbnail(gallery_folder(self._state_dir, generation) / store_name(category), item_id)
         except GalleryError:
             return False
         return True
 
-    def picture(self, generation: str, categories: list[str], item_id: str) -> bytes | None:
-        """JPEG or PNG bytes from the first category that has the item; None where there are none."""
+    def thumbnail(self, generation: str, categories: list[str], item_id: str) -> bytes | None:
+        """Return JPEG or PNG bytes from the first category that has the item; None if there are none."""
         for item in self._store.items():
             if item.item_id == item_id:
                 try:
-                    return self._store.look(item, 0)
+                    return self._store.picture(item, 0)
                 except FinesightError:
                     return None
         for category in categories:
             try:
-                thumbnail = read_thumbnail(
-                    gallery_folder(self._state_dir, generation) / store_name(category), item_id
-                )
+                thumbnail = read_thumbnail(gallery_folder(self._state_dir, generation) / store_name(category), item_id)
             except GalleryError:
                 continue
             return thumbnail

@@ -61,7 +61,9 @@ class CameraTracks:
         """
         if self._gate is None or not isinstance(self._tracker, BoxTracker):
             return True
-        moved = self._gate.is_detector_due(frame.image_rgb, frame_time_s(frame)) or frame.image_rgb.shape[:2] != self._size
+        moved = (
+            self._gate.is_detector_due(frame.image_rgb, frame_time_s(frame)) or frame.image_rgb.shape[:2] != self._size
+        )
         settled = all(self._is_settled(track, is_settled) for track in self._tracker.tracks)
         return moved or not settled or not self._tracker.is_at_rest
 

@@ -73,7 +73,7 @@ class Pipeline:
     def detector_batch_size(self) -> int:
         """How many frames, each of another camera, `detect` handles best at once."""
         detector = self.models.stages.detector
-        return 1 if detector is None else detector.together
+        return 1 if detector is None else detector.batch_size
 
     def detect(self, frames: Sequence[Frame]) -> list[FrameDetections]:
         """Run the detector on frames of different cameras, except on those without motion.

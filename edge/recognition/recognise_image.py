@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edge.errors import CaptureError, PictureError
 from edge.imaging import image
-from edge.imaging.header import kind_of, read_header
+from edge.imaging.header import detect_format, read_header
 from edge.imaging.silhouette import Silhouette
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
@@ -33,14 +33,14 @@ def decode_upload(data: bytes) -> Image:
     """
     if not data:
         raise PictureError("empty", "the picture is empty; send a JPEG, PNG or WebP")
-    kind = kind_of(data)
+    kind = detect_format(data)
     if kind is None:
         raise PictureError("not_a_picture", f"the {len(data)} bytes are no picture; send a JPEG, PNG or WebP")
     header = read_header(data, kind)
     if header.pixels > MAX_PIXELS:
         size = f"{header.width}x{header.height}"
         raise PictureError("too_large", f"picture: found {size} pixels, expected at most {MAX_PIXELS}")
-    if not header.is_whole:
+    if not header.is_complete:
         raise PictureError("truncated", f"the {kind} is cut off after {len(data)} bytes; send the whole file")
     try:
         return image.decode_image(data, "picture")
@@ -48,7 +48,9 @@ def decode_upload(data: bytes) -> Image:
         raise PictureError("broken", str(error)) from error
 
 
-def extract_features(models: LoadedModels, image_rgb: Image, timings: Timings, also: str | None = None) -> ImageFeatures:
+def extract_features(
+    models: LoadedModels, image_rgb: Image, timings: Timings, also: str | None = None
+) -> ImageFeatures:
     """Classify and embed an image that one object fills.
 
     Args:
@@ -84,7 +86,7 @@ def candidate_categories(models: LoadedModels, probabilities: FloatArray | None)
     classifier, embedders = models.stages.classifier, models.stages.embedders
     if classifier is None or probabilities is None:
         return [Category(name, 1.0) for name in embedders]
-    return categories_to_search(classifier.name(probabilities), models.category_threshold, embedders)
+    return categories_to_search(classifier.rank_categories(probabilities), models.category_threshold, embedders)
 
 
 def categories_to_embed(models: LoadedModels, categories: list[Category], also: str | None) -> list[str]:

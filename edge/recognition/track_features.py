@@ -164,12 +164,10 @@ def _classify(
         ], None
     output = classifier.classify_with_features(image_rgb, [one.track.box_px for one in to_embed], timings)
     fused = [
-        one.features.add_probabilities(row, one.weight)
-        for one, row in zip(to_embed, output.probabilities, strict=True)
+        one.features.add_probabilities(row, one.weight) for one, row in zip(to_embed, output.probabilities, strict=True)
     ]
     return [
-        categories_to_search(classifier.name(row), models.category_threshold, models.stages.embedders)
-        for row in fused
+        categories_to_search(classifier.rank_categories(row), models.category_threshold, models.stages.embedders) for row in fused
     ], output.descriptors
 
 

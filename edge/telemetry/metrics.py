@@ -1,4 +1,4 @@
-"""What the runtime counts and measures about itself."""
+"""Counters, stage times, process memory, systemd notifications and the health report."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Counters:
-    """Named counts that only grow, from any thread.
+    """Named counts that only grow; thread-safe.
 
-    Labels keep a name's causes apart: `counters.add("frames_dropped", camera="door", reason="superseded")`. Their
-    values come from small closed sets; never a URL, an id or a message, which would leak secrets and grow for ever.
+    Labels tell causes apart: `counters.add("frames_dropped", camera="door", reason="superseded")`. Label values come
+    from small closed sets; never a URL, an id or a message, which would leak secrets and grow without bound.
     """
 
     def __init__(self) -> None:
@@ -31,35 +31,35 @@ class Counters:
         self._counts: dict[_Key, int] = {}
 
     def add(self, name: str, amount: int = 1, /, **labels: str) -> None:
-        """Count something that happened."""
+        """Add to a count."""
         key = (name, tuple(sorted(labels.items())))
         with self._lock:
             self._counts[key] = self._counts.get(key, 0) + amount
 
     def total(self, name: str, /, **labels: str) -> int:
-        """The count of a name, over all label sets that contain these labels."""
+        """Return the sum of a name over all label sets that contain these labels."""
         wanted = set(labels.items())
         with self._lock:
-            return sum(n for (found, having), n in self._counts.items() if found == name and wanted <= set(having))
+            return sum(n for (found, pairs), n in self._counts.items() if found == name and wanted <= set(pairs))
 
     def items(self) -> list[tuple[str, tuple[tuple[str, str], ...], int]]:
-        """All counts: name, labels, count."""
+        """Return all counts as name, labels and count."""
         with self._lock:
             return [(name, labels, self._counts[name, labels]) for name, labels in sorted(self._counts)]
 
     def snapshot(self) -> dict[str, int]:
-        """All counts, keyed as Prometheus writes them: `frames_dropped{camera="door",reason="superseded"}`."""
-        return {_written((name, labels)): count for name, labels, count in self.items()}
+        """Return all counts, keyed as Prometheus writes them: `frames_dropped{camera="door",reason="superseded"}`."""
+        return {_prometheus_key((name, labels)): count for name, labels, count in self.items()}
 
 
-def _written(key: _Key) -> str:
+def _prometheus_key(key: _Key) -> str:
     name, labels = key
     return name + ("{" + ",".join(f'{label}="{value}"' for label, value in labels) + "}" if labels else "")
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """How long one stage took, over its latest runs."""
+    """Durations of one stage, over its latest runs."""
 
     count: int  # runs since the start
     p50_ms: float
@@ -69,9 +69,9 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class StageHistogram:
-    """All runs of one stage since the start, as Prometheus counts them."""
+    """The histogram of one stage since the start, as Prometheus counts it."""
 
-    cumulative: tuple[tuple[float, int], ...]  # (upper bound in seconds, runs that took at most that); inf is the last
+    cumulative: tuple[tuple[float, int], ...]  # (upper bound in seconds, runs up to it); the last bound is inf
     sum_s: float
 
 
@@ -79,53 +79,53 @@ _BOUNDS_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0,
 
 
 class StageTimer:
-    """Durations of each stage: percentiles of the latest runs, which speak of now, and counts of all runs."""
+    """Durations by stage: percentiles of the latest runs, and a histogram of all runs."""
 
     def __init__(self, window: int = 512) -> None:
         self._window = window
         self._lock = threading.Lock()
         self._latest_ms: dict[str, deque[float]] = {}
-        self._within: dict[str, list[int]] = {}  # runs by the first bound that holds them
+        self._buckets: dict[str, list[int]] = {}  # runs by the first bound not below them
         self._sums_ms: dict[str, float] = {}
 
     def add(self, stages_ms: Mapping[str, float]) -> None:
-        """Take in the durations of one frame or one event, by stage."""
+        """Add the durations of one frame or one event, by stage."""
         with self._lock:
             for stage, elapsed_ms in stages_ms.items():
                 self._latest_ms.setdefault(stage, deque(maxlen=self._window)).append(elapsed_ms)
-                within = self._within.setdefault(stage, [0] * len(_BOUNDS_MS))
-                within[bisect_left(_BOUNDS_MS, elapsed_ms)] += 1
+                buckets = self._buckets.setdefault(stage, [0] * len(_BOUNDS_MS))
+                buckets[bisect_left(_BOUNDS_MS, elapsed_ms)] += 1
                 self._sums_ms[stage] = self._sums_ms.get(stage, 0.0) + elapsed_ms
 
     def snapshot(self) -> dict[str, StageTimes]:
-        """The percentiles of every stage."""
+        """Return the percentiles of every stage."""
         with self._lock:
             latest = {stage: sorted(values) for stage, values in self._latest_ms.items()}
-            counts = {stage: sum(within) for stage, within in self._within.items()}
+            counts = {stage: sum(buckets) for stage, buckets in self._buckets.items()}
         return {
             stage: StageTimes(counts[stage], *(round(percentile(values, p), 3) for p in (50, 95, 99)))
             for stage, values in latest.items()
         }
 
     def histograms(self) -> dict[str, StageHistogram]:
-        """The counts of every stage."""
+        """Return the histogram of every stage."""
         with self._lock:
-            within = {stage: list(accumulate(counts)) for stage, counts in self._within.items()}
+            cumulative = {stage: list(accumulate(counts)) for stage, counts in self._buckets.items()}
             sums_ms = dict(self._sums_ms)
         bounds_s = [bound / 1e3 for bound in _BOUNDS_MS]
         return {
             stage: StageHistogram(tuple(zip(bounds_s, counts, strict=True)), sums_ms[stage] / 1e3)
-            for stage, counts in within.items()
+            for stage, counts in cumulative.items()
         }
 
 
 def percentile(ascending: list[float], percent: float) -> float:
-    """The nearest-rank percentile of values that are sorted and not empty."""
+    """Return the nearest-rank percentile of sorted, non-empty values."""
     return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)]
 
 
 def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int | None:
-    """The memory this process occupies; None where the system does not tell."""
+    """Return the resident memory of this process; None where the system does not report it."""
     try:
         return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
@@ -133,17 +133,17 @@ def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int | None:
 
 
 def notify_systemd(state: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell systemd about this process: READY=1, WATCHDOG=1, STOPPING=1, STATUS=...
+    """Send a state to systemd: READY=1, WATCHDOG=1, STOPPING=1, STATUS=...
 
     Returns:
-        Whether a service manager listened; without one (NOTIFY_SOCKET unset) nothing happens.
+        Whether it was sent; without a service manager (NOTIFY_SOCKET unset) nothing happens.
     """
     address = environment.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.setblocking(False)  # the frame loop pings: it must not wait for the service manager
+            channel.setblocking(False)  # called by the frame loop, which must not wait
             # a leading @ stands for the zero byte of an abstract address: sd_notify(3)
             channel.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
     except OSError:
@@ -152,17 +152,17 @@ def notify_systemd(state: str, environment: Mapping[str, str] = os.environ) -> b
 
 
 def watchdog_interval_s(environment: Mapping[str, str] = os.environ) -> float | None:
-    """How often to send WATCHDOG=1, half of what systemd allows; None when it does not watch this process."""
-    allowed_us = environment.get("WATCHDOG_USEC", "")
+    """Return how often to send WATCHDOG=1: half the systemd timeout; None without a watchdog for this process."""
+    timeout_us = environment.get("WATCHDOG_USEC", "")
     watched_pid = environment.get("WATCHDOG_PID", str(os.getpid()))
-    if not allowed_us.isdecimal() or watched_pid != str(os.getpid()):
+    if not timeout_us.isdecimal() or watched_pid != str(os.getpid()):
         return None
-    return int(allowed_us) / 2e6
+    return int(timeout_us) / 2e6
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The state of one device at one moment, as sent on its health topic."""
+    """The state of one device at one time, as sent on its health topic."""
 
     site: str
     device: str
@@ -176,18 +176,22 @@ class HealthReport:
     outbox_events: int
     outbox_bytes: int
     mqtt_connected: bool
-    mqtt_error: str | None = None  # the latest reason for having no connection
+    mqtt_error: str | None = None  # the latest reason for having no connection; None while connected
     resident_bytes: int | None = None
-    temperatures_c: Mapping[str, float] = field(default_factory=dict)  # by sensor, where the kernel tells
-    throttling: bool | None = None  # slowed down to keep cool; None: the kernel does not tell
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)  # by sensor, where the kernel reports them
+    throttling: bool | None = None  # slowed down to keep cool; None: not reported by the kernel
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
-    gallery_space: GallerySpace = "native"  # compatible: part of the gallery waits to be embedded by this bundle
+    gallery_space: GallerySpace = "native"  # compatible: part of the gallery is not yet embedded by this bundle
     categories_compatible: tuple[str, ...] = ()  # that part
-    evidence: Mapping[str, str] = field(default_factory=dict)  # name of a camera -> why its state is what it is
-    clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where it tells
-    clocks_off: tuple[str, ...] = ()  # cameras for which that is too much
-    gallery_age_s: float | None = None  # since it was made; None: nobody knows
-    gallery_drift: float | None = None  # of the surety of answers since it began to serve, 0..1; None: too few yet
-    gallery_stale: tuple[str, ...] = ()  # why it is to be renewed
-    safe_mode: bool = False  # started by the configuration that last ran well: the file was bad
-    config_error: str | None = None  # why the file cannot be used
+    evidence: Mapping[str, str] = field(default_factory=dict)  # camera name -> reason for its state
+    clock_offsets_s: Mapping[str, float] = field(
+        default_factory=dict
+    )  # clock of the camera minus ours, where it is known
+    clocks_off: tuple[str, ...] = ()  # cameras whose clock is too far off
+    gallery_age_s: float | None = None  # since it was created; None: unknown
+    gallery_drift: float | None = (
+        None  # of the confidence of answers since it became active, 0..1; None: too few answers yet
+    )
+    gallery_stale: tuple[str, ...] = ()  # why it should be renewed
+    safe_mode: bool = False  # started with the last good configuration, because the file was invalid
+    config_error: str | None = None  # why the file is invalid

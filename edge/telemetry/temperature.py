@@ -1,4 +1,4 @@
-"""How hot the device is, as its kernel tells."""
+"""Temperatures and throttling, read from the kernel."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _PLAUSIBLE_C = (-40.0, 150.0)  # zones that are switched off read -256 on a Jets
 
 
 def read_temperatures(zones: Path = ZONES) -> dict[str, float]:
-    """Degrees Celsius by zone name; empty where the kernel tells none."""
+    """Return degrees Celsius by zone name; empty where the kernel reports none."""
     found = {}
     for zone in sorted(zones.glob("thermal_zone*")):
         try:
             name = (zone / "type").read_text(encoding="ascii").strip()
             degrees_c = int((zone / "temp").read_text(encoding="ascii")) / 1e3
-        except (OSError, ValueError):  # a zone whose sensor sleeps cannot be read
+        except (OSError, ValueError):  # a sleeping sensor cannot be read
             continue
         if _PLAUSIBLE_C[0] < degrees_c < _PLAUSIBLE_C[1]:
             found[name] = degrees_c
@@ -23,11 +23,11 @@ def read_temperatures(zones: Path = ZONES) -> dict[str, float]:
 
 
 def is_throttling(cooling: Path = ZONES) -> bool | None:
-    """Whether the kernel slows something down to keep cool; None where it does not tell.
+    """Return whether the kernel slows something down to keep cool; None where it does not report it.
 
-    A fan is a cooling device, too, and no throttling.
+    A fan is a cooling device too, but does not throttle.
     """
-    told = None
+    slowed = None
     for device in cooling.glob("cooling_device*"):
         try:
             kind = (device / "type").read_text(encoding="ascii").strip().lower()
@@ -36,5 +36,5 @@ def is_throttling(cooling: Path = ZONES) -> bool | None:
             continue
         if "fan" in kind:
             continue
-        told = bool(told) or state > 0
-    return told
+        slowed = bool(slowed) or state > 0
+    return slowed

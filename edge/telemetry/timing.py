@@ -1,4 +1,4 @@
-"""The time that each stage of one frame took."""
+"""Times of the stages of one frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 class Timings:
     """Milliseconds by stage, for one frame; a stage that runs several times adds up.
 
-    Frames that a model ran together have an equal share of its time each: sums over frames are time spent.
+    Frames of one batch share its time equally, so sums over frames are time spent.
     """
 
     __slots__ = ("stages_ms",)
@@ -19,13 +19,13 @@ class Timings:
         self.stages_ms: dict[str, float] = {}
 
     def add_share(self, of: Timings, frames: int) -> None:
-        """Count in what several frames took together."""
+        """Add one share of the time of a batch of `frames` frames."""
         for name, ms in of.stages_ms.items():
             self.stages_ms[name] = self.stages_ms.get(name, 0.0) + ms / frames
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what runs inside."""
+        """Measure the time inside the `with` block."""
         begun_ns = time.perf_counter_ns()
         try:
             yield

@@ -23,7 +23,7 @@ def loaded_by(statement):
 
 
 @pytest.mark.parametrize("module", ["edge.cli", "edge.runtime"])
-def test_the_runtime_loads_no_training_library_and_no_optional_one(module):
+def test_runtime_loads_no_training_and_no_optional_library(module):
     loaded = loaded_by(f"import {module}")
     assert "edge" in loaded
     assert loaded.isdisjoint(SERVER_SIDE + BY_CHOICE)
@@ -34,7 +34,7 @@ def test_help_loads_no_inference_engine():
     assert loaded.isdisjoint(["onnxruntime", "hnswlib", *SERVER_SIDE, *BY_CHOICE])
 
 
-def test_the_import_contracts_hold():
+def test_import_contracts_hold():
     lint = shutil.which("lint-imports", path=sysconfig.get_path("scripts")) or "lint-imports"
     done = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The edge command."""
+"""The `edge` command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge.cli import _VERBS, main
 from edge.options import build_parser
 
 
-def test_a_missing_tls_file_is_told_before_the_device_runs(tmp_path, capsys):
+def test_check_reports_a_missing_tls_file(tmp_path, capsys):
     config = tmp_path / "device.yaml"
     config.write_text("cameras: {door: {source: 'rtsp://cam/1'}}\nmqtt: {tls: true, tls_ca: ca.pem}\n")
     assert main(["check", "-c", str(config)]) == 1
@@ -17,7 +17,7 @@ def test_a_missing_tls_file_is_told_before_the_device_runs(tmp_path, capsys):
     )
 
 
-def test_a_kiosk_whose_certificate_is_missing_is_told_before_the_device_runs(tmp_path, capsys):
+def test_check_reports_a_missing_kiosk_certificate(tmp_path, capsys):
     config = tmp_path / "device.yaml"
     config.write_text(
         "cameras: {till: {source: v4l2://0, framing: whole_frame}}\n"
@@ -31,7 +31,7 @@ def test_a_kiosk_whose_certificate_is_missing_is_told_before_the_device_runs(tmp
 
 
 @pytest.mark.parametrize("size", ["12", "x", "0x5", "1280x", "ax b"])
-def test_a_size_that_is_none_is_a_usage_error_that_quotes_it(size, capsys):
+def test_invalid_size_is_a_usage_error(size, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["bench", "--source", "x.mp4", "--resize", size])
     assert stop.value.code == 2
@@ -59,6 +59,6 @@ LINES = [
 ]
 
 
-def test_every_command_line_leads_to_a_verb_of_its_own():
+def test_every_command_line_has_its_own_verb():
     assert [build_parser("info").parse_args(line.split()).verb for line in LINES] == list(_VERBS)
     assert len(set(_VERBS.values())) == len(LINES)

@@ -25,7 +25,7 @@ YEAR_S = 365 * 86_400.0
 JUMPS = pytest.mark.parametrize("jump_s", [YEAR_S, -YEAR_S], ids=["forward", "back"])
 
 # Whoever else needs the time measures a duration, and takes the monotonic clock.
-READ_THE_WALL_CLOCK = {
+WALL_CLOCK_READERS = {
     "age_clock": "to find out when it was set",
     "bench": "captured_at",
     "cameras": "since when a camera's state is what it is, for people",
@@ -45,9 +45,9 @@ def reads_the_wall_clock(tree):
     return any(isinstance(node, ast.Attribute) and ast.unparse(node) in wall for node in ast.walk(tree))
 
 
-def test_few_modules_read_the_wall_clock_and_none_of_them_for_a_duration():
+def test_only_listed_modules_read_the_wall_clock():
     found = {path.stem for path in EDGE.rglob("*.py") if reads_the_wall_clock(ast.parse(path.read_text("utf-8")))}
-    assert found == set(READ_THE_WALL_CLOCK)
+    assert found == set(WALL_CLOCK_READERS)
 
 
 class Clocks:
@@ -66,7 +66,7 @@ class Clocks:
 
 
 @JUMPS
-def test_what_waits_in_the_outbox_waits_on_in_order(tmp_path, jump_s):
+def test_outbox_keeps_messages_in_order_through_a_clock_jump(tmp_path, jump_s):
     clocks, counters = Clocks(), Counters()
     with clocks.outbox(tmp_path / "outbox.sqlite", counters, max_age_s=3600.0) as outbox:
         for number in range(4):
@@ -79,7 +79,7 @@ def test_what_waits_in_the_outbox_waits_on_in_order(tmp_path, jump_s):
     assert counters.total("outbox_dropped") == 0
 
 
-def test_what_is_really_old_is_still_given_up(tmp_path):
+def test_outbox_still_drops_old_messages(tmp_path):
     clocks, counters = Clocks(), Counters()
     with clocks.outbox(tmp_path / "outbox.sqlite", counters, max_age_s=3600.0) as outbox:
         outbox.put("t/events", b"{}", 2, "old")
@@ -93,7 +93,7 @@ def test_what_is_really_old_is_still_given_up(tmp_path):
 
 @JUMPS
 @pytest.mark.parametrize("time_source", ["arrival", "rtcp"])
-def test_an_object_in_view_stays_the_same_object_and_its_events_keep_their_order(jump_s, time_source):
+def test_track_and_event_order_survive_a_clock_jump(jump_s, time_source):
     """Also of a camera that tells its own time, when that is what jumps."""
     bench, events = Bench(), []
     for number in range(1, 41):

@@ -7,7 +7,7 @@ import pytest
 from edge.capture.recorder import Recorders
 from edge.config.schema import CameraConfig, DeviceConfig, RecognitionConfig
 from edge.frame_loop import FrameLoop
-from edge.messaging.publisher import DevicePublisher, PublishLatency
+from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.recognition.gallery_drift import GalleryDrift
 from edge.recognition.pipeline import Pipeline
 from edge.telemetry.metrics import StageTimer
@@ -64,7 +64,7 @@ def test_events_wait_in_the_outbox_and_observers_see_every_frame(device, counter
     assert device.timer.snapshot()["capture_to_decision"].count == 2
 
 
-def test_a_detector_that_fails_costs_the_frames_it_was_given(device, counters):
+def test_failing_detector_loses_only_its_frames(device, counters):
     device.bench.detector.broken = True
     device.show("door", "till", at_s=0.0)
     device.bench.detector.broken = False
@@ -75,7 +75,7 @@ def test_a_detector_that_fails_costs_the_frames_it_was_given(device, counters):
     assert len(device.topics()) == 1
 
 
-def test_a_frame_that_fails_costs_no_other(device, counters):
+def test_failing_frame_affects_no_other(device, counters):
     device.show("door", "till", at_s=0.0)
     device.bench.embedder.broken = True
     device.show("door", at_s=0.1)
@@ -86,7 +86,7 @@ def test_a_frame_that_fails_costs_no_other(device, counters):
     assert device.topics() == ["finesight/shop/one/till/events"]
 
 
-def test_another_pipeline_goes_on_with_the_tracks(device, counters):
+def test_replaced_pipeline_continues_the_tracks(device, counters):
     for n in range(2):
         device.show("door", at_s=n / 10)
     device.frame_loop.replace_pipeline(device.pipeline(), changed=())

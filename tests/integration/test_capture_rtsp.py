@@ -14,7 +14,7 @@ from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
 from edge.capture.policy import Policy, policy_for
 from edge.config.camera_url import parse_source
-from edge.diagnostics.camera_probe import probe
+from edge.diagnostics.camera_probe import probe_camera
 from edge.errors import CaptureError
 from edge.imaging.image import encode_image
 from tests.integration.live_cameras import DOORS, PATIENT_S, Seen, starting
@@ -228,7 +228,7 @@ def make_video(folder):
 
 
 def test_a_probe_tells_what_a_camera_really_sends(orange):
-    seen = probe(parse_source(orange.url), "gstreamer", QUICK, seconds=2.0)
+    seen = probe_camera(parse_source(orange.url), "gstreamer", QUICK, seconds=2.0)
     assert (seen.codec, seen.width, seen.height) == ("h264", 322, 242)
     assert seen.rate_hz == pytest.approx(15, rel=0.2)
     assert seen.group_of_pictures is not None
@@ -240,4 +240,4 @@ def test_a_probe_of_a_silent_port_says_so():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera"
         with pytest.raises(CaptureError, match=r"127\.0\.0\.1"):
-            probe(parse_source(url), "gstreamer", QUICK, seconds=1.0)
+            probe_camera(parse_source(url), "gstreamer", QUICK, seconds=1.0)

@@ -1,4 +1,4 @@
-"""The whole device as its user runs it: the shipped demo, dead cameras, absent brokers, damaged bundles."""
+"""The whole device through the `edge` command: demo, dead cameras, absent brokers, damaged bundles."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ def subscribe(port: int) -> Subscriber:
 
 
 def gather(messages: queue.SimpleQueue, enough) -> list[tuple[str, dict]]:
-    """Messages until there are enough of them; the test fails when that takes too long."""
+    """Collect messages until there are enough; fail when that takes too long."""
     found: list[tuple[str, dict]] = []
     deadline = time.monotonic() + DEADLINE_S
     while not enough(found):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            pytest.fail(f"found {len(found)} messages, the last {found[-1:]}, expected more")
+            pytest.fail(f"only {len(found)} messages in time, the last {found[-1:]}")
         try:
             message = messages.get(timeout=left_s)
         except queue.Empty:
             continue
-        if not message.topic.endswith(("/available", "/state")):  # plain words
+        if not message.topic.endswith(("/available", "/state")):  # not JSON
             found.append(
                 (message.topic.split("/")[-2] + "/" + message.topic.split("/")[-1], json.loads(message.payload))
             )
     return found
 
 
-def test_a_second_device_on_one_state_folder_is_refused(tmp_path):
+def test_second_device_on_a_state_folder_is_refused(tmp_path):
     install(tmp_path / "state")
     path = write_config(tmp_path, free_port(), "  gate: {source: 'rtsp://127.0.0.1:9/none'}\n")
     held = StateLock(tmp_path / "state")
@@ -84,7 +84,7 @@ def test_a_second_device_on_one_state_folder_is_refused(tmp_path):
     assert "another `edge` process uses this folder" in done.stderr
 
 
-def test_the_demo_identifies_what_its_stream_shows(tmp_path):
+def test_demo_passes_and_writes_a_contact_sheet(tmp_path):
     sheet = tmp_path / "sheet.png"
     done = edge("demo", "-c", "configs/demo.yaml", "--sheet", sheet)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,7 +92,7 @@ def test_the_demo_identifies_what_its_stream_shows(tmp_path):
     assert read_image(sheet).shape[1] > 1000
 
 
-def test_a_dead_camera_tells_its_state_and_leaves_the_other_alone(tmp_path):
+def test_dead_camera_reports_its_state_and_the_other_goes_on(tmp_path):
     install(tmp_path / "state")
     dead = f"  dead: {{source: 'rtsp://user:secret@127.0.0.1:{free_port()}/x', backend: opencv, open_timeout_s: 1}}\n"
     with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber:
@@ -100,7 +100,7 @@ def test_a_dead_camera_tells_its_state_and_leaves_the_other_alone(tmp_path):
         with subprocess.Popen(
             [sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT, stderr=subprocess.PIPE, text=True
         ) as device:
-            seen = gather(
+            messages = gather(
                 subscriber.messages,
                 lambda found: (
                     sum(topic == "shelf/events" for topic, _ in found) >= 10
@@ -110,11 +110,11 @@ def test_a_dead_camera_tells_its_state_and_leaves_the_other_alone(tmp_path):
             device.send_signal(signal.SIGTERM)
             log = device.communicate(timeout=30)[1]
     assert device.returncode == 0
-    assert not any(topic == "dead/events" for topic, _ in seen)
-    assert "secret" not in log + json.dumps(seen)
+    assert not any(topic == "dead/events" for topic, _ in messages)
+    assert "secret" not in log + json.dumps(messages)
 
 
-def test_health_and_metrics_are_served_while_the_device_runs(tmp_path):
+def test_health_and_metrics_of_a_running_device(tmp_path):
     install(tmp_path / "state")
     port = free_port()
     config = write_config(tmp_path, free_port(), recorded("shelf"))
@@ -131,7 +131,7 @@ def test_health_and_metrics_are_served_while_the_device_runs(tmp_path):
     assert json.loads(body)["state"] == "running"
 
 
-def test_a_running_device_takes_over_what_is_activated_and_keeps_serving_when_it_cannot(tmp_path):
+def test_running_device_swaps_to_an_activated_gallery(tmp_path):
     state = tmp_path / "state"
     install(state)
     port = free_port()
@@ -160,7 +160,7 @@ def test_a_running_device_takes_over_what_is_activated_and_keeps_serving_when_it
             log = device.communicate(timeout=30)[1]
     assert device.returncode == 0
     assert f'gallery="{generation}"' in metrics
-    assert "what serves goes on" in log
+    assert "the active bundle and gallery stay" in log
 
 
 def _http(port: int, path: str) -> tuple[int, str]:
@@ -171,7 +171,7 @@ def _http(port: int, path: str) -> tuple[int, str]:
 
 
 def _metric_above_zero(port: int, name: str) -> float:
-    """A metric's value once it is there; the device may not listen yet."""
+    """Wait for a metric above zero and return it; the device may not listen yet."""
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         try:
@@ -182,10 +182,10 @@ def _metric_above_zero(port: int, name: str) -> float:
         if any(value > 0 for value in values):
             return max(values)
         time.sleep(0.05)
-    pytest.fail(f"found no {name}, expected it")
+    pytest.fail(f"no {name} in time")
 
 
-def test_events_of_a_device_without_broker_arrive_once_each_and_are_historical(tmp_path):
+def test_events_without_a_broker_arrive_later_once_and_historical(tmp_path):
     install(tmp_path / "state")
     port = free_port()
     config = write_config(tmp_path, port, recorded("shelf"))
@@ -208,7 +208,7 @@ def _all_ended(found: list[tuple[str, dict]]) -> bool:
     return len(begun) > 20 and begun == {e["track_id"] for e in events if e["type"] == "end"}
 
 
-def test_a_zero_byte_video_is_one_clear_error_and_the_device_goes_on(tmp_path):
+def test_empty_video_is_one_clear_error_and_the_device_goes_on(tmp_path):
     install(tmp_path / "state")
     empty = tmp_path / "empty.mp4"
     empty.touch()
@@ -220,7 +220,7 @@ def test_a_zero_byte_video_is_one_clear_error_and_the_device_goes_on(tmp_path):
     assert str(empty) in done.stderr
 
 
-def test_a_truncated_model_is_refused_and_the_previous_bundle_keeps_serving(tmp_path):
+def test_truncated_model_is_refused_and_the_active_bundle_stays(tmp_path):
     state = tmp_path / "state"
     install(state)
     before = (state / "current").read_bytes()
@@ -235,7 +235,7 @@ def test_a_truncated_model_is_refused_and_the_previous_bundle_keeps_serving(tmp_
     refused = edge("bundle", "install", damaged, "--state-dir", state)
     assert (refused.returncode, entry["path"] in refused.stderr) == (1, True)
 
-    # the same with a manifest that hides the damage: only running it shows
+    # the same with a manifest that matches the damaged file: only running the model shows it
     import hashlib
 
     entry |= {"size": 1000, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
@@ -249,7 +249,7 @@ def test_a_truncated_model_is_refused_and_the_previous_bundle_keeps_serving(tmp_
     assert edge("bundle", "list", "--state-dir", state).returncode == 0
 
 
-def test_an_altered_gallery_is_refused_and_what_serves_stays(tmp_path):
+def test_altered_gallery_is_refused_and_the_active_one_stays(tmp_path):
     state = tmp_path / "state"
     install(state)
     before = (state / "current").read_bytes()
@@ -264,7 +264,7 @@ def test_an_altered_gallery_is_refused_and_what_serves_stays(tmp_path):
     assert edge("gallery", "status", "--state-dir", state).returncode == 0
 
 
-def test_a_config_typo_is_one_line_with_file_line_and_nearest_key(tmp_path):
+def test_config_typo_is_one_line_with_file_line_and_nearest_key(tmp_path):
     path = tmp_path / "device.yaml"
     path.write_text("cameras:\n  door:\n    sorce: file:///x.mp4\n")
     done = edge("check", "-c", path)
@@ -272,8 +272,8 @@ def test_a_config_typo_is_one_line_with_file_line_and_nearest_key(tmp_path):
     assert f"{path}:3: cameras.door.sorce: found unknown key 'sorce', expected 'source'" in done.stderr
 
 
-def test_a_busy_port_of_the_broker_that_is_no_broker_only_delays_events(tmp_path):
-    """Something else listens where the broker should be: the device runs on and keeps its events."""
+def test_port_that_is_no_broker_only_delays_events(tmp_path):
+    """Another program listens on the port of the broker: the device runs on and keeps its events."""
     install(tmp_path / "state")
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]

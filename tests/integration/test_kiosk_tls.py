@@ -79,7 +79,7 @@ def test_a_key_with_a_pass_phrase_is_told_and_nobody_is_asked(tmp_path, ours):
     locked = tmp_path / "locked.key"
     command = ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked]
     subprocess.run(command, check=True, capture_output=True)
-    with pytest.raises(ConfigError, match="found an encrypted key, expected one without a pass phrase"):
+    with pytest.raises(ConfigError, match="the key has a pass phrase; store it without one"):
         verify_tls(TlsConfig(certificate=certificate, key=locked))
 
 

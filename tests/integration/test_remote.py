@@ -1,4 +1,4 @@
-"""A whole device that is watched, commanded and configured anew while it runs, over a real mosquitto."""
+"""A whole device controlled over a real mosquitto: commands, switches and configuration reloads."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ SCHEMAS = {
 
 
 def schema_of(topic: str) -> str | None:
-    """The schema of what is sent on a topic; None: plain text, or Home Assistant's own."""
+    """Return the schema of a topic; None for plain text and Home Assistant topics."""
     if topic == "frigate/events":
         return "frigate_event"
     leaf = topic.rpartition("/")[2]
-    if not topic.startswith(BASE) or ("/cmd/" in topic and leaf != "reply"):  # Home Assistant's, or sent by the test
+    if not topic.startswith(BASE) or ("/cmd/" in topic and leaf != "reply"):  # of Home Assistant, or sent by the test
         return None
     return {"events": "event", "status": "status", "health": "health", "birth": "birth", "reply": "reply"}.get(leaf)
 
 
 class Watcher:
-    """Hears everything that a broker carries, and checks each message against its schema."""
+    """Receives every message of a broker and checks it against its schema."""
 
     def __init__(self, broker: Mosquitto) -> None:
         self._broker = broker
-        self._messages: queue.SimpleQueue = queue.SimpleQueue()
-        self.heard: list[tuple[str, bytes]] = []
-        self._looked_at: dict[str, int] = {}  # by topic, up to where in heard
+        self._arrived: queue.SimpleQueue = queue.SimpleQueue()
+        self.messages: list[tuple[str, bytes]] = []
+        self._read_up_to: dict[str, int] = {}  # by topic, index in messages
 
     def __enter__(self):
-        self._subscriber = Subscriber(settings(self._broker, "watcher"), "#", self._messages.put)
+        self._subscriber = Subscriber(settings(self._broker, "watcher"), "#", self._arrived.put)
         self._subscriber.start()
         return self
 
@@ -58,28 +58,28 @@ class Watcher:
         self._subscriber.close()
 
     def wait_for(self, topic, condition=bool, *, fresh=False):
-        """The next message on a topic for which something holds; fresh: of those that come from now on."""
+        """Wait for the next message on a topic that meets a condition; fresh: ignore messages received before."""
         deadline = time.monotonic() + DEADLINE_S
-        begin = len(self.heard) + self._messages.qsize() if fresh else self._looked_at.get(topic, 0)
+        begin = len(self.messages) + self._arrived.qsize() if fresh else self._read_up_to.get(topic, 0)
         while time.monotonic() < deadline:
-            while not self._messages.empty():
-                message = self._messages.get()
+            while not self._arrived.empty():
+                message = self._arrived.get()
                 self._read(message.topic, message.payload)
-                self.heard.append((message.topic, message.payload))
-            for number, (heard, payload) in enumerate(self.heard[begin:], begin):
-                if heard == topic and condition(found := self._read(heard, payload)):
-                    self._looked_at[topic] = number + 1
+                self.messages.append((message.topic, message.payload))
+            for number, (found_topic, payload) in enumerate(self.messages[begin:], begin):
+                if found_topic == topic and condition(found := self._read(found_topic, payload)):
+                    self._read_up_to[topic] = number + 1
                     return found
             time.sleep(0.02)
-        pytest.fail(f"no {topic}; heard {[t for t, _ in self.heard if not t.endswith('/events')][-20:]}")
+        pytest.fail(f"no {topic}; received {[t for t, _ in self.messages if not t.endswith('/events')][-20:]}")
 
     def send(self, topic, payload="", *, retain=False, correlation=None, **changes):
-        with Connection(settings(self._broker, "operator", **changes)) as link:
-            number = link.publish(topic, payload.encode(), retain=retain, correlation=correlation)
-            while not any(answer.message == number for answer in link.step(1.0)):
+        with Connection(settings(self._broker, "operator", **changes)) as connection:
+            message_id = connection.publish(topic, payload.encode(), retain=retain, correlation=correlation)
+            while not any(answer.message_id == message_id for answer in connection.step(1.0)):
                 pass
 
-    def ask(self, verb, payload="{}"):
+    def command(self, verb, payload="{}"):
         self.send(f"{BASE}/cmd/{verb}", payload)
         return self.wait_for(f"{BASE}/cmd/reply")
 
@@ -94,7 +94,7 @@ class Watcher:
 
 
 class Device:
-    """`edge run`, with its configuration in the test's hands."""
+    """`edge run` with a configuration that the test can change."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.path = folder / "device.yaml"
@@ -136,11 +136,11 @@ def broker(tmp_path):
         yield broker
 
 
-def test_all_that_a_device_says_reads_as_its_schemas_say_and_commands_are_answered(tmp_path, broker):
+def test_messages_fit_their_schemas_and_commands_are_answered(tmp_path, broker):
     device = Device(tmp_path, broker.port)
     device.configure(f"shelf: {LOOPED}, spare: {LOOPED}")
     with Watcher(broker) as watcher:
-        watcher.send(f"{BASE}/shelf/enabled/set", "OFF", retain=True)  # would repeat itself on every connection
+        watcher.send(f"{BASE}/shelf/enabled/set", "OFF", retain=True)  # the broker would repeat it on every connection
         with device:
             birth = watcher.wait_for(f"{BASE}/birth")
             assert (set(birth["cameras"]), birth["safe_mode"]) == ({"shelf", "spare"}, False)
@@ -150,21 +150,25 @@ def test_all_that_a_device_says_reads_as_its_schemas_say_and_commands_are_answer
             watcher.wait_for(f"{BASE}/shelf/events")
             watcher.wait_for("frigate/events", lambda event: event["after"]["camera"] == "shelf")
 
-            assert watcher.ask("health", '{"id": "a1"}')["id"] == "a1"
+            assert watcher.command("health", '{"id": "a1"}')["id"] == "a1"
             ignored = 'commands_ignored{reason="retained"}'
             watcher.wait_for(f"{BASE}/health", lambda report: report["counters"].get(ignored) == 1)
-            for verb, payload in (("reboot", "{}"), ("health", "no json"), ("camera/enable", '{"camera": "x"}')):
-                refused = watcher.ask(verb, payload)
-                assert (refused["ok"], refused["verb"], refused["error"][:5]) == (False, verb, "found")
+            for verb, payload, first_word in (
+                ("reboot", "{}", "unknown"),
+                ("health", "no json", "the"),
+                ("camera/enable", '{"camera": "x"}', "unknown"),
+            ):
+                refused = watcher.command(verb, payload)
+                assert (refused["ok"], refused["verb"], refused["error"].split()[0]) == (False, verb, first_word)
 
             watcher.send(f"{BASE}/spare/enabled/set", "OFF")
             watcher.wait_for(f"{BASE}/spare/status", lambda status: status["state"] == "disabled")
-            watcher.wait_for(f"{BASE}/shelf/events", fresh=True)  # the other goes on
-            refused = watcher.ask("restart_camera", '{"camera": "spare"}')
+            watcher.wait_for(f"{BASE}/shelf/events", fresh=True)  # the other camera goes on
+            refused = watcher.command("restart_camera", '{"camera": "spare"}')
             assert "disabled" in refused["error"]
-            assert watcher.ask("camera/enable", '{"camera": "spare"}')["result"] == {"camera": "spare", "enabled": True}
+            assert watcher.command("camera/enable", '{"camera": "spare"}')["result"] == {"camera": "spare", "enabled": True}
             watcher.wait_for(f"{BASE}/spare/status", lambda status: status["state"] == "online")
-            assert watcher.ask("restart_camera", '{"camera": "spare"}')["ok"]
+            assert watcher.command("restart_camera", '{"camera": "spare"}')["ok"]
             watcher.wait_for(f"{BASE}/spare/status", lambda status: status["state"] == "online")
 
             watcher.send("homeassistant/status", "online")
@@ -174,7 +178,7 @@ def test_all_that_a_device_says_reads_as_its_schemas_say_and_commands_are_answer
     assert "Traceback" not in device.log
 
 
-def test_the_configuration_is_read_again_while_the_other_cameras_go_on(tmp_path, broker):
+def test_reload_leaves_unchanged_cameras_running(tmp_path, broker):
     device = Device(tmp_path, broker.port)
     device.configure(f"shelf: {LOOPED}, old: {LOOPED}")
     with Watcher(broker) as watcher, device:
@@ -183,14 +187,14 @@ def test_the_configuration_is_read_again_while_the_other_cameras_go_on(tmp_path,
         watcher.wait_for(f"{BASE}/shelf/events")
 
         device.configure(f"shelf: {LOOPED}, new: {LOOPED}", "recognition: {min_looks: 2}\nengine: {threads: 2}\n")
-        assert watcher.ask("reload")["result"] == {
+        assert watcher.command("reload")["result"] == {
             "removed": ["old"], "added": ["new"], "changed": [], "recognition": True,
             "needs_restart": ["engine.threads"],
         }  # fmt: skip
         watcher.wait_for(f"{BASE}/new/status", lambda status: status["state"] == "online")
 
         device.configure(f"shelf: {LOOPED}", "recogniton: {min_looks: 3}\n")
-        refused = watcher.ask("reload")
+        refused = watcher.command("reload")
         assert "found unknown key 'recogniton', expected 'recognition'" in refused["error"]
         assert "recogniton" in watcher.wait_for(f"{BASE}/birth", lambda birth: birth["config_error"])["config_error"]
         watcher.wait_for(f"{BASE}/new/events", fresh=True)
@@ -200,14 +204,14 @@ def test_the_configuration_is_read_again_while_the_other_cameras_go_on(tmp_path,
         birth = watcher.wait_for(f"{BASE}/birth", lambda birth: set(birth["cameras"]) == {"shelf"})
         assert (birth["boot_id"], birth["config_error"]) == (boot_id, None)
         watcher.wait_for(f"{BASE}/shelf/events", fresh=True)
-    states = [json.loads(payload)["state"] for topic, payload in watcher.heard if topic == f"{BASE}/shelf/status"]
-    assert states == ["online"]  # it never noticed
-    assert (f"{BASE}/old/status", b"") in watcher.heard  # what was retained of it is taken back
+    states = [json.loads(payload)["state"] for topic, payload in watcher.messages if topic == f"{BASE}/shelf/status"]
+    assert states == ["online"]  # the unchanged camera was not interrupted
+    assert (f"{BASE}/old/status", b"") in watcher.messages  # its retained status is cleared
     assert device.process.returncode == 0
     assert "Traceback" not in device.log
 
 
-def test_a_device_whose_file_went_bad_starts_by_the_last_good_one_and_says_so(tmp_path, broker):
+def test_safe_mode_starts_with_the_last_good_configuration(tmp_path, broker):
     device = Device(tmp_path, broker.port)
     device.configure(f"shelf: {LOOPED}")
     with Watcher(broker) as watcher:
@@ -221,13 +225,13 @@ def test_a_device_whose_file_went_bad_starts_by_the_last_good_one_and_says_so(tm
             assert "found unknown key 'sitte'" in birth["config_error"]
             assert watcher.wait_for(f"{BASE}/health", lambda health: health["safe_mode"])["state"] == "degraded"
             device.path.write_text(good)
-            assert watcher.ask("reload")["ok"]
+            assert watcher.command("reload")["ok"]
             watcher.wait_for(f"{BASE}/birth", lambda birth: not birth["safe_mode"])
         assert "safe mode: running by" in device.log
 
 
-def test_a_broker_that_comes_late_is_told_at_once_how_the_device_is(tmp_path, broker):
-    """Health is told every minute, longer than this test waits."""
+def test_late_broker_gets_a_health_report_at_once(tmp_path, broker):
+    """Health is published every minute, longer than this test waits."""
     broker.stop()
     device = Device(tmp_path, broker.port)
     device.configure(f"shelf: {LOOPED}")
@@ -240,25 +244,25 @@ def test_a_broker_that_comes_late_is_told_at_once_how_the_device_is(tmp_path, br
             assert watcher.wait_for(f"{BASE}/health")["mqtt_connected"]
 
 
-def test_mqtt_5_replies_go_where_the_sender_wants_them(tmp_path, broker):
-    """Response topic and correlation data, as a requester that paho makes sends them."""
+def test_mqtt_5_reply_goes_to_the_response_topic(tmp_path, broker):
+    """A request made with paho carries a response topic and correlation data."""
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 
     device = Device(tmp_path, broker.port)
     device.configure(f"shelf: {LOOPED}")
     device.path.write_text(device.path.read_text().replace("mqtt: {", "mqtt: {version: '5', "))
-    asked = Properties(PacketTypes.PUBLISH)
-    asked.ResponseTopic, asked.CorrelationData = "operators/7", b"\x01\x02"
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.ResponseTopic, properties.CorrelationData = "operators/7", b"\x01\x02"
     received: queue.SimpleQueue = queue.SimpleQueue()
     with Watcher(broker) as watcher, device:
         watcher.wait_for(f"{BASE}/birth")
         with (
-            Subscriber(settings(broker, "asker", version="5"), "operators/7", received.put),
-            Connection(settings(broker, "operator", version="5")) as link,
+            Subscriber(settings(broker, "requester", version="5"), "operators/7", received.put),
+            Connection(settings(broker, "operator", version="5")) as connection,
         ):
-            link._client.publish(f"{BASE}/cmd/health", b"{}", qos=1, properties=asked)
-            link.step(1.0)
+            connection._client.publish(f"{BASE}/cmd/health", b"{}", qos=1, properties=properties)
+            connection.step(1.0)
             answer = received.get(timeout=DEADLINE_S)
     SCHEMAS["reply"].validate(json.loads(answer.payload))
     assert answer.correlation == b"\x01\x02"

@@ -1,4 +1,4 @@
-"""What a device recorded brings the same events again."""
+"""Replaying a recording gives the same events again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.integration.mosquitto import Mosquitto
 from tests.integration.rtsp_server import RtspServer
 from tests.integration.test_device import DEMO, ROOT, edge, gather, install, subscribe, write_config
 
-OF_A_RUN = ("id", "boot_id", "seq", "latency_ms", "historical")
+RUN_FIELDS = ("id", "boot_id", "seq", "latency_ms", "historical")
 
 
 def without_ids_and_times(events: list[dict]) -> list[dict]:
-    return [{key: value for key, value in event.items() if key not in OF_A_RUN} for event in events]
+    return [{key: value for key, value in event.items() if key not in RUN_FIELDS} for event in events]
 
 
-def test_a_recording_brings_the_same_events_again(tmp_path):
+def test_replay_gives_the_events_of_the_recording(tmp_path):
     install(tmp_path / "state")
     with (
         Mosquitto(tmp_path) as broker,
@@ -32,18 +32,18 @@ def test_a_recording_brings_the_same_events_again(tmp_path):
         command = [sys.executable, "-m", "edge", "record", "-c", str(config), "--mib", "64"]
         device = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         try:
-            told = gather(subscriber.messages, lambda found: sum(m.get("type") == "end" for _, m in found) >= 5)
-            camera.kill()  # what is in view ends with the view
-            told += gather(subscriber.messages, lambda found: any(m.get("state") == "reconnecting" for _, m in found))
+            messages = gather(subscriber.messages, lambda found: sum(m.get("type") == "end" for _, m in found) >= 5)
+            camera.kill()  # a lost stream ends all tracks
+            messages += gather(subscriber.messages, lambda found: any(m.get("state") == "reconnecting" for _, m in found))
         finally:
             device.send_signal(signal.SIGTERM)
             _, log = device.communicate(timeout=20)
         assert device.returncode == 0, log
-        told += gather(subscriber.messages, lambda found: any(m.get("state") == "stopping" for _, m in found))
+        messages += gather(subscriber.messages, lambda found: any(m.get("state") == "stopping" for _, m in found))
     (ring,) = (tmp_path / "state/ring").glob("*/door")
     assert segments(ring)
     done = edge("replay", ring, "-c", config)
     assert done.returncode == 0, done.stderr
-    live = [message for topic, message in told if topic == "door/events"]
+    live = [message for topic, message in messages if topic == "door/events"]
     assert without_ids_and_times([json.loads(line) for line in done.stdout.splitlines()]) == without_ids_and_times(live)
     assert {event["type"] for event in live} >= {"new", "end"}

@@ -1,4 +1,4 @@
-"""Fixtures: the tiny world's crops on disk and its networks exported."""
+"""Fixtures: sample crops on disk and the exported sample networks."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops of six items in three splits, with their index."""
+    """Write crops of six items in three splits, and their index."""
     folder = tmp_path_factory.mktemp("data")
     rows = []
     for split, count, first_seed in ("train", 4, 0), ("val", 12, 100), ("catalogue", 2, 300):
@@ -51,7 +51,7 @@ def data(data_folder: Path) -> Data:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """FP32 ONNX files by kind, each with its spec beside it."""
+    """Export FP32 ONNX files by kind, each with its spec beside it."""
     folder = tmp_path_factory.mktemp("exported")
     paths = {}
     for kind in ("detector", "classifier", "describing", "embedder", "localiser"):

@@ -1,4 +1,4 @@
-"""Which galleries of an older bundle a new one declares that it can search, and what a device makes of it."""
+"""Declaration of older galleries that a new bundle can search, and a device that uses it."""
 
 import json
 import shutil
@@ -31,15 +31,17 @@ def quiet(pictures, what):
     return pictures
 
 
-def distracted(strength: float) -> torch.nn.Module:
-    """The tiny embedder, two of whose numbers follow the noise of a picture and nothing of its item."""
+def noisy_embedder(strength: float) -> torch.nn.Module:
+    """The sample embedder, with two outputs that follow the noise of a picture instead of its item."""
     net, _ = network("embedder")
     items = [item for category in CATEGORIES for item in ITEMS_OF[category]]
     pixels = torch.stack([torch.from_numpy(crop_of(item, seed)) for item in items for seed in range(500, 520)])
     with torch.no_grad():
         features = net.trunk((pixels.permute(0, 3, 1, 2) / 255 - 128 / 255) / 0.25).mean(dim=(2, 3))
         means = features.view(len(items), -1, 16).mean(dim=1)
-        same = torch.linalg.svd(means - means.mean(dim=0))[2][len(items) - 1 :]  # directions in which items are equal
+        same = torch.linalg.svd(means - means.mean(dim=0))[2][
+            len(items) - 1 :
+        ]  # directions in which all items are equal
         noise = (features - features.mean(dim=0)) @ same.T
         axes = torch.linalg.svd(noise, full_matrices=False)[2][:2] @ same
         axes *= strength / ((features - features.mean(dim=0)) @ axes.T).std(dim=0)[:, None]
@@ -49,15 +51,15 @@ def distracted(strength: float) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def bundles(exported, data, data_folder, tmp_path_factory):
-    """An old bundle whose embedder errs and its gallery, a bundle that is compatible with it, one that is not."""
+    """An old bundle with a noisy embedder and its gallery, a compatible bundle and an incompatible one."""
     folder = tmp_path_factory.mktemp("compatible")
     good, spec = network("embedder")
     turned, _ = network("embedder")
-    with torch.no_grad():  # as good as the other, in a space of its own
+    with torch.no_grad():  # as accurate, in another space
         turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(2)))[0]
         turned.linear.weight.copy_(turn @ turned.linear.weight)
         turned.linear.bias.copy_(turn @ turned.linear.bias)
-    for name, net in ("old", distracted(20.0)), ("new", good), ("turned", turned):
+    for name, net in ("old", noisy_embedder(20.0)), ("new", good), ("turned", turned):
         export_module(net, spec, folder / f"{name}.onnx")
     work = folder / "work"
     work.mkdir()
@@ -72,7 +74,7 @@ def bundles(exported, data, data_folder, tmp_path_factory):
     return folder
 
 
-def test_recall_and_gain_are_counted_over_the_same_queries():
+def test_recall_and_gain_use_the_same_queries():
     measured = measure(row("xxxx......"), row("xxxxxx...."), row("xxxxxxxx.."))
     assert (measured.old_old, measured.new_old, measured.new_new, measured.queries) == (0.4, 0.6, 0.8, 10)
     assert measured.update_gain == pytest.approx(0.5)
@@ -93,14 +95,14 @@ def test_recall_and_gain_are_counted_over_the_same_queries():
         (CrossSpaceRecall(0.80, 0.95, 0.9, 12, (0.01, 0.2)), "12 held-out crops .* expected at least 30"),
     ],
 )
-def test_only_what_finds_more_than_before_for_certain_is_declared(measured, why):
+def test_only_a_certain_improvement_is_declared(measured, why):
     import re
 
     found = reason_against(measured, 0.02)
     assert re.search(why, found) if why else not found
 
 
-def test_a_bundle_declares_the_old_space_with_numbers_and_thresholds_of_its_own(bundles):
+def test_bundle_declares_the_old_space_with_recall_and_thresholds(bundles):
     new, old = (read_bundle(bundles / f"bundle-{name}").manifest for name in ("new", "old"))
     declared = new.embedders[0].compatible
     assert declared, new.evaluation["embedder"]["compatible"]
@@ -112,40 +114,40 @@ def test_a_bundle_declares_the_old_space_with_numbers_and_thresholds_of_its_own(
         assert new.evaluation["embedder"]["compatible"]["old"][one.category]["declared"] is True
 
 
-def test_a_space_of_its_own_is_not_declared_and_the_evaluation_says_why(bundles):
+def test_incompatible_space_is_not_declared_and_evaluation_says_why(bundles):
     turned = read_bundle(bundles / "bundle-turned").manifest
     assert turned.embedders[0].compatible == []
-    for verdict in turned.evaluation["embedder"]["compatible"]["old"].values():
-        assert verdict["declared"] is False
-        assert "expected more than" in verdict["why"]
-        assert verdict["new_new"] > verdict["old_old"]
+    for result in turned.evaluation["embedder"]["compatible"]["old"].values():
+        assert result["declared"] is False
+        assert "expected more than" in result["why"]
+        assert result["new_new"] > result["old_old"]
 
 
-def test_a_device_searches_the_old_gallery_by_the_new_bundle_with_the_declared_thresholds(bundles):
+def test_device_searches_the_old_gallery_with_declared_thresholds(bundles):
     models = load_models(bundles / "bundle-new", bundles / "gallery", EngineConfig(backend="onnxruntime"))
     declared = {one.category: one for one in read_bundle(bundles / "bundle-new").manifest.embedders[0].compatible}
     assert models.compatible_categories == frozenset(declared)
     assert all(models.open_sets[category] == one.open_set for category, one in declared.items())
 
 
-def test_a_device_refuses_the_old_gallery_where_nothing_is_declared(bundles):
+def test_device_rejects_an_undeclared_old_gallery(bundles):
     with pytest.raises(GalleryError, match="found embedding space"):
         load_models(bundles / "bundle-turned", bundles / "gallery", EngineConfig(backend="onnxruntime"))
 
 
-def test_other_heads_are_never_compatible(bundles, data, exported, tmp_path):
+def test_embedder_with_other_heads_is_not_compatible(bundles, data, exported, tmp_path):
     shutil.copytree(bundles / "bundle-old", tmp_path / "wide")
     manifest = json.loads((tmp_path / "wide" / "bundle.json").read_text())
     manifest["embedders"][0]["heads"] = [Head(name="class", dim=4).model_dump(), Head(name="local", dim=4).model_dump()]
     (tmp_path / "wide" / "bundle.json").write_text(json.dumps(manifest))
     embedder = build_network("embedder", bundles / "new.onnx", tmp_path, data, FP32, quiet)
     options = pack.PackOptions("n", 9, tmp_path / "n", with_probes=False, compatible_with=(tmp_path / "wide",))
-    judged = pack.pack(options, [embedder], data).evaluation["embedder"]["compatible"]["old"]["box"]
-    assert (judged["declared"], judged["queries"]) == (False, 0)
-    assert "the old embedder has other heads" in judged["why"]
+    row_of_box = pack.pack(options, [embedder], data).evaluation["embedder"]["compatible"]["old"]["box"]
+    assert (row_of_box["declared"], row_of_box["queries"]) == (False, 0)
+    assert "the old embedder has other heads" in row_of_box["why"]
 
 
-def test_the_command_says_which_galleries_may_be_searched(bundles, data_folder, tmp_path, capsys):
+def test_pack_command_prints_which_galleries_may_be_searched(bundles, data_folder, tmp_path, capsys):
     arguments = [
         "--log-level", "warning", "pack", "--id", "cmd", "--sequence", "5", "--out", str(tmp_path / "cmd"),
         "--embedder", str(bundles / "turned.onnx"), "--index", str(data_folder / "index.csv"), "--precision", "fp32",

@@ -1,4 +1,4 @@
-"""A bundle on top of another one: what is not given anew is taken byte for byte."""
+"""Packing on a base bundle: models that are not replaced are copied byte for byte."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def base(exported, data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def only_cans(exported, data, tmp_path_factory):
-    """An embedder of one of the categories, trained anew."""
+    """A new embedder of one of the two categories."""
     from quantize.export import export_module
 
     folder = tmp_path_factory.mktemp("cans")
@@ -39,7 +39,7 @@ def only_cans(exported, data, tmp_path_factory):
     return build_network("embedder-can", folder / "cans.onnx", folder, data, FP32, quiet)
 
 
-def test_other_models_are_taken_byte_for_byte_with_rules_and_probes(base, only_cans, data, tmp_path):
+def test_base_models_are_copied_byte_for_byte_with_rules_and_probes(base, only_cans, data, tmp_path):
     pack.pack(pack.PackOptions("mine", 2, tmp_path / "mine", base=base), [only_cans], data)
     old, new = read_bundle(base), read_bundle(tmp_path / "mine")
     for name in ("classifier.fp32.onnx", "embedder.fp32.onnx"):
@@ -53,11 +53,11 @@ def test_other_models_are_taken_byte_for_byte_with_rules_and_probes(base, only_c
     assert new.manifest.evaluation["embedder"] == old.manifest.evaluation["embedder"]
     assert {"classifier", "embedder", "embedder-can"} == set(new.manifest.provenance["models"])
     assert {probe.category for probe in new.manifest.probes} == {"box", "can"}
-    proofs = run_probes(new.folder, new.manifest.probes, load_stages(new.folder, new.manifest, "onnxruntime"))
-    assert all(proof.passed for proof in proofs)
+    results = run_probes(new.folder, new.manifest.probes, load_stages(new.folder, new.manifest, "onnxruntime"))
+    assert all(result.passed for result in results)
 
 
-def test_a_model_of_the_same_file_name_is_not_written_over(base, only_cans, data, exported, tmp_path):
+def test_model_with_the_same_file_name_is_not_overwritten(base, only_cans, data, exported, tmp_path):
     from dataclasses import replace
 
     with pytest.raises(QuantizeError, match=r"models/embedder.fp32.onnx is also in base bundle base"):
@@ -65,7 +65,7 @@ def test_a_model_of_the_same_file_name_is_not_written_over(base, only_cans, data
     assert not (tmp_path / "x").exists()
 
 
-def test_command_packs_one_category_on_a_base(base, only_cans, data_folder, tmp_path):
+def test_pack_command_replaces_one_category_of_a_base_bundle(base, only_cans, data_folder, tmp_path):
     spec = read_spec(spec_path(only_cans.forms["fp32"]))
     write_spec(only_cans.forms["fp32"], spec)
     arguments = [

@@ -1,4 +1,4 @@
-"""From a source to a network in FP32 ONNX."""
+"""Reading a network as FP32 ONNX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPEC = Spec(
 
 
 def exported(folder, rows):
-    """An ONNX file whose batch is fixed to some rows, or open; a spec beside it."""
+    """Write an ONNX file with a fixed or dynamic batch size, and its spec."""
     path = folder / "model.onnx"
     shape = [rows, 4, 4, 3]
     graph = helper.make_graph(
@@ -32,11 +32,11 @@ def exported(folder, rows):
 
 
 @pytest.mark.parametrize(("rows", "most"), [(1, 1), ("n", MAX_BATCH)])
-def test_an_exported_model_runs_in_batches_as_large_as_its_graph_takes(tmp_path, rows, most):
+def test_max_batch_is_the_fixed_batch_size_of_the_graph(tmp_path, rows, most):
     assert export_or_copy(exported(tmp_path, rows), tmp_path / "fp32.onnx").max_batch == most
 
 
-def test_a_file_that_is_no_model_is_named(tmp_path):
+def test_damaged_onnx_file_is_named(tmp_path):
     path = exported(tmp_path, 1)
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(QuantizeError, match=r"model\.onnx: not an ONNX file with a graph input"):

@@ -17,10 +17,10 @@ from tests.fakes_engine import ScriptedEngine
 LABELS = ("box", "can")
 
 
-def seen(answers, descriptors=None):
-    probabilities = np.where(np.eye(2)[answers] > 0, 0.9, 0.1).astype(np.float32)
+def outputs(predictions, descriptors=None):
+    probabilities = np.where(np.eye(2)[predictions] > 0, 0.9, 0.1).astype(np.float32)
     return ClassifierOutput(
-        probabilities, np.zeros((len(answers), 0), np.float32) if descriptors is None else descriptors
+        probabilities, np.zeros((len(predictions), 0), np.float32) if descriptors is None else descriptors
     )
 
 
@@ -38,50 +38,50 @@ def unit(rows):
 
 def test_identical_classifiers_pass_every_gate():
     truth = [0, 1] * 100
-    result = compare_classifiers(seen(truth), seen(truth), [LABELS[i] for i in truth], LABELS)
+    result = compare_classifiers(outputs(truth), outputs(truth), [LABELS[i] for i in truth], LABELS)
     assert {gate.verdict for gate in result.gates} == {"pass"}
     assert result.table["top1"] == (1.0, 1.0)
 
 
-def test_a_class_that_int8_forgets_fails_the_worst_class_gate():
+def test_class_that_int8_misses_fails_the_worst_class_gate():
     truth = np.array([0] * 900 + [1] * 100)
     int8 = truth.copy()
     int8[-10:] = 0
-    result = compare_classifiers(seen(truth), seen(int8), [LABELS[i] for i in truth], LABELS)
+    result = compare_classifiers(outputs(truth), outputs(int8), [LABELS[i] for i in truth], LABELS)
     assert gate_of(result, "worst_class").value == pytest.approx(0.9)
     assert gate_of(result, "worst_class").verdict == "fail"
 
 
-def test_crops_of_a_category_without_label_do_not_count():
-    result = compare_classifiers(seen([0, 1]), seen([0, 1]), ["box", "lorry"], LABELS)
+def test_crops_of_a_category_without_label_are_ignored():
+    result = compare_classifiers(outputs([0, 1]), outputs([0, 1]), ["box", "lorry"], LABELS)
     assert result.images == 1
 
 
-def test_descriptors_that_int8_turns_fail_their_gate():
+def test_rotated_int8_descriptors_fail_the_cosine_gate():
     truth = [0, 1] * 100
     straight = unit(np.tile([1.0, 0.0], (200, 1)))
     turned = unit(np.tile([1.0, 0.3], (200, 1)))
     names = [LABELS[i] for i in truth]
-    same = compare_classifiers(seen(truth, straight), seen(truth, straight), names, LABELS)
-    other = compare_classifiers(seen(truth, straight), seen(truth, turned), names, LABELS)
+    same = compare_classifiers(outputs(truth, straight), outputs(truth, straight), names, LABELS)
+    other = compare_classifiers(outputs(truth, straight), outputs(truth, turned), names, LABELS)
     assert gate_of(same, "cosine_mean").verdict == "pass"
     assert gate_of(other, "cosine_mean").value == pytest.approx(1 / np.hypot(1, 0.3))
     assert gate_of(other, "cosine_mean").verdict == "fail"
 
 
-def test_too_few_images_say_nothing_and_do_not_hold():
+def test_gate_with_too_few_images_does_not_hold():
     gate = check_gate("top1", 1.0, 4)
     assert gate.verdict == "insufficient data"
     assert not gate.holds
 
 
-def test_a_limit_reached_within_the_error_is_not_called_a_pass_but_holds():
+def test_gate_within_its_error_holds_without_passing():
     gate = check_gate("top1", 0.996, 300, error=0.004)
     assert gate.verdict == "insufficient data"
     assert gate.holds
 
 
-def test_embedders_are_compared_inside_the_query_s_own_category():
+def test_embedders_are_compared_within_the_category_of_the_query():
     gallery = [*samples(2), *samples(1, ("yellow",), "can")]
     vectors = unit(np.array([[1, 0.0], [0, 1], [0.9, 0.1]]))
     queries = samples(60)
@@ -92,7 +92,7 @@ def test_embedders_are_compared_inside_the_query_s_own_category():
     assert {gate.verdict for gate in result.gates} == {"pass"}
 
 
-def test_int8_queries_that_leave_the_space_fail_against_the_fp32_gallery_too():
+def test_int8_queries_in_another_space_fail_against_the_fp32_gallery():
     gallery, queries = samples(2), samples(60)
     vectors = unit(np.array([[1, 0.0], [0, 1]]))
     rows = np.stack([vectors[i % 2] for i in range(60)])
@@ -113,7 +113,7 @@ def found(boxes=BOX, score=0.9):
     return boxes, np.full(len(boxes), score, np.float32)
 
 
-def test_detectors_with_truth_are_judged_by_average_precision_and_recall():
+def test_detectors_with_true_boxes_are_compared_by_ap_and_recall():
     missed = [found() if i % 10 else found(BOX[:0]) for i in range(100)]
     result = compare_detectors([found()] * 100, missed, scenes(100), 0.5)
     assert result.table["ap50"][0] == pytest.approx(1.0)
@@ -122,21 +122,21 @@ def test_detectors_with_truth_are_judged_by_average_precision_and_recall():
     assert gate_of(result, "ap50_95").verdict == "fail"
 
 
-def test_detectors_without_truth_are_judged_by_agreement():
+def test_detectors_without_true_boxes_are_compared_by_agreement():
     result = compare_detectors([found()] * 40, [found(BOX + 1)] * 40, scenes(40, BOX[:0]), 0.5)
     assert result.table["agreement"] == (1.0, 1.0)
     assert gate_of(result, "matched_iou").value == pytest.approx(361 / 439, abs=1e-3)
     assert gate_of(result, "matched_iou").verdict == "fail"
 
 
-def test_a_true_box_is_found_once():
+def test_true_box_is_matched_once():
     boxes = np.repeat(BOX, 2, axis=0)
     overlap, hit = match(boxes, np.array([0.5, 0.9], np.float32), BOX, 0.5)
     assert overlap.tolist() == [0.0, 1.0]
     assert hit.tolist() == [1.0]
 
 
-def test_average_precision_of_a_false_alarm_above_the_hit_is_a_half():
+def test_average_precision_with_one_higher_false_positive_is_a_half():
     predicted = [(np.concatenate([BOX + 100, BOX]), np.array([0.9, 0.8], np.float32))]
     assert average_precision(predicted, [BOX], 0.5) == pytest.approx(0.5)
     assert ap50_95([found()], [BOX]) == pytest.approx(1.0)
@@ -147,26 +147,26 @@ def latency(ratio):
     return check_measurement("latency", ratio, 100)
 
 
-def test_int8_ships_when_its_gates_hold_and_it_is_faster():
+def test_int8_ships_when_gates_hold_and_it_is_faster():
     ship, why, failed, _ = choose_form("classifier", [check_gate("top1", 1.0, 1000), latency(0.5)], Policy())
     assert (ship, failed) == ("ort-u8", [])
     assert "2.00x" in why
 
 
-def test_fp32_ships_with_the_reason_when_int8_is_not_faster():
+def test_fp32_ships_with_a_reason_when_int8_is_not_faster():
     ship, why, failed, _ = choose_form("classifier", [check_gate("top1", 0.2, 1000), latency(0.95)], Policy())
     assert (ship, failed) == ("fp32", [])
     assert "1.05x" in why
     assert "expected at least 1.11x" in why
 
 
-def test_a_failed_gate_forbids_packing_and_is_named():
+def test_failed_gate_prevents_packing_and_is_named():
     _, _, failed, _ = choose_form("classifier", [check_gate("top1", 0.5, 1000), latency(0.5)], Policy())
     assert len(failed) == 1
     assert failed[0].startswith("classifier.top1 0.5000 (at least 0.995")
 
 
-def test_a_waived_gate_does_not_forbid_and_is_recorded():
+def test_waived_gate_allows_packing_and_is_recorded():
     policy = Policy(waived=frozenset({"classifier.top1"}))
     ship, _, failed, waived = choose_form("classifier", [check_gate("top1", 0.5, 1000), latency(0.5)], policy)
     assert (ship, failed, waived) == ("ort-u8", [], ["classifier.top1"])
@@ -180,14 +180,14 @@ def test_fallback_ships_fp32_and_names_the_gate():
     assert "top1" in why
 
 
-def test_every_limit_can_be_judged_and_written_down():
+def test_every_limit_makes_a_gate_with_a_manifest_row():
     for name in LIMITS:
         gate = check_gate(name, 0.5, 100)
         assert isinstance(gate, Gate)
         assert gate.row()["limit"] == LIMITS[name].value
 
 
-def test_latency_is_the_median_of_runs_taken_in_turn():
+def test_latency_is_the_median_of_interleaved_runs():
     ticks = iter(np.cumsum([0, 1, 0, 4, 0, 3, 0, 4, 0, 2, 0, 9]).tolist())
     engines = [ScriptedEngine(lambda batch: [batch]), ScriptedEngine(lambda batch: [batch])]
     assert interleaved_ms(engines, np.zeros(1), runs=3, clock_s=lambda: next(ticks)) == [2000.0, 4000.0]

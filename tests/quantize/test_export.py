@@ -1,4 +1,4 @@
-"""Export and folding: the ONNX file computes what torch computes, on camera bytes."""
+"""Export and folding: the ONNX file gives the results of torch for camera bytes."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def noise(width: int = 32, height: int = 32, count: int = 3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["detector", "classifier", "embedder", "localiser"])
-def test_exported_file_computes_what_torch_computes_for_any_batch_size(kind, exported):
+def test_exported_file_matches_torch_for_any_batch_size(kind, exported):
     net, spec = network(kind)
     batch = noise(spec.preprocess.width, spec.preprocess.height)
     with torch.no_grad():
@@ -31,13 +31,13 @@ def test_exported_file_computes_what_torch_computes_for_any_batch_size(kind, exp
         np.testing.assert_allclose(got, want.numpy(), atol=1e-4)
 
 
-def test_folding_is_exact_where_the_mean_is_a_whole_grey_level(exported):
+def test_folding_is_exact_for_a_mean_of_one_whole_grey_level(exported):
     graph = onnx.load(str(exported["classifier"])).graph
     assert {"Mul", "Add"} & {node.op_type for node in graph.node} == set()
     assert [node.op_type for node in graph.node][:4] == ["Transpose", "Cast", "Sub", "Conv"]
 
 
-def test_folding_of_a_colour_mean_changes_only_what_the_zero_padding_touches(tmp_path):
+def test_folding_a_colour_mean_changes_only_the_padded_border(tmp_path):
     net, spec = network("detector")
     spec = spec.model_copy(
         update={"preprocess": preprocess(width=64, height=48).model_copy(update={"mean": (0.485, 0.456, 0.406)})}
@@ -50,24 +50,24 @@ def test_folding_of_a_colour_mean_changes_only_what_the_zero_padding_touches(tmp
     np.testing.assert_allclose(got[..., 3:-3, 3:-3], expected[..., 3:-3, 3:-3], atol=1e-4)
 
 
-def test_normalisation_stays_where_no_convolution_follows(tmp_path):
+def test_normalisation_stays_if_no_convolution_follows(tmp_path):
     net, spec = network("classifier")
     net = torch.nn.Sequential(torch.nn.AvgPool2d(1), net).eval()
     assert not export_module(net, spec, tmp_path / "pooled.onnx")
     assert "Mul" in {node.op_type for node in onnx.load(str(tmp_path / "pooled.onnx")).graph.node}
 
 
-def test_spec_lies_beside_the_file(exported):
+def test_spec_is_written_beside_the_onnx_file(exported):
     assert read_spec(spec_path(exported["embedder"])) == network("embedder")[1]
 
 
-def test_a_spec_with_an_unknown_key_names_it(tmp_path: Path):
+def test_invalid_spec_error_names_the_key(tmp_path: Path):
     (tmp_path / "m.json").write_text('{"kind": "classifier", "output_names": [], "colour": 1, "preprocess": {}}')
     with pytest.raises(QuantizeError, match=r"preprocess\.width"):
         read_spec(tmp_path / "m.json")
 
 
-def test_a_localiser_run_is_exported_as_the_trainer_computes_it(tmp_path):
+def test_exported_localiser_run_matches_the_trainer(tmp_path):
     torch.manual_seed(0)
     half = (0.5, 0.5, 0.5)
     canvas = Preprocess(width=64, height=32, crop_margin=0.1, mean=half, std=half)
@@ -81,7 +81,7 @@ def test_a_localiser_run_is_exported_as_the_trainer_computes_it(tmp_path):
         want = network(torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1.0).numpy()
     got = open_engine(tmp_path / "localiser.onnx").run(batch)[0]
     assert got.shape == (3, 1, 16, 32)
-    # the border differs: zero padding, a mean colour before, became a nearly equal grey
+    # the border differs: zero padding was a mean colour and is now a nearly equal grey
     np.testing.assert_allclose(got, want, atol=0.02 * np.abs(want).max())
     operators = {node.op_type for node in onnx.load(str(tmp_path / "localiser.onnx")).graph.node}
     plain = {"Transpose", "Cast", "Sub", "Conv", "Relu", "AveragePool", "Resize", "Concat", "Add"}

@@ -1,4 +1,4 @@
-"""How much the outline counts is fitted, and it counts nothing where it does not pay."""
+"""Fitting the weight of silhouettes."""
 
 import numpy as np
 import pytest
@@ -23,33 +23,33 @@ def bar(width: int) -> np.ndarray:
     return np.packbits(grid)
 
 
-def lookalikes(count: int, told_apart: bool) -> Similarities:
-    """Crops of two items whose vectors say nothing, and whose outlines do or do not."""
+def lookalikes(count: int, separable: bool) -> Similarities:
+    """Crops of two items whose vectors are uninformative, and whose silhouettes separate them or not."""
     generator = np.random.default_rng(4)
     own = np.arange(count) % 2
     cosine = 0.8 + 0.02 * generator.random((count, 2)).astype(np.float32)
     overlap = np.full((count, 2), 0.6, np.float32)
-    if told_apart:
+    if separable:
         overlap[np.arange(count), own] = 0.9
     return Similarities(cosine, overlap, np.full_like(overlap, 0.6), own)
 
 
-def test_outlines_that_tell_lookalikes_apart_count():
-    fit = fit_rule(lookalikes(60, told_apart=True))
+def test_silhouettes_that_separate_lookalikes_get_a_weight():
+    fit = fit_rule(lookalikes(60, separable=True))
     assert (fit.rule.mode, fit.rule.counts) == ("absolute", True)
     assert fit.without < 0.7
     assert fit.without + fit.gain == pytest.approx(1.0)
     assert fit.row()["pays"] is True
 
 
-def test_outlines_that_say_nothing_do_not_count():
-    fit = fit_rule(lookalikes(60, told_apart=False))
+def test_uninformative_silhouettes_get_no_weight():
+    fit = fit_rule(lookalikes(60, separable=False))
     assert (fit.rule, fit.gain) == (OFF, 0.0)
     assert fit.row()["pays"] is False
 
 
-def test_a_gain_that_may_be_chance_does_not_pay():
-    similar = lookalikes(4, told_apart=True)
+def test_gain_within_chance_gets_no_weight():
+    similar = lookalikes(4, separable=True)
     assert (
         fit_rule(Similarities(similar.cosine[:1], similar.absolute[:1], similar.aligned[:1], similar.own[:1])).rule
         == OFF
@@ -62,32 +62,36 @@ def test_a_gain_that_may_be_chance_does_not_pay():
     )
 
 
-def test_similarities_take_each_items_best_picture():
+def test_similarities_use_the_best_picture_of_each_item():
     gallery, items = rows(0.0, 0.5, 1.0, 1.5), ("a", "a", "b", "c")
-    outlines = [bar(10), None, bar(20), None]
-    similar = similarities(rows(0.45), [bar(20)], ["b"], gallery, outlines, items)
+    silhouettes = [bar(10), None, bar(20), None]
+    similar = similarities(rows(0.45), [bar(20)], ["b"], gallery, silhouettes, items)
     np.testing.assert_allclose(similar.cosine, [[np.cos(0.05), np.cos(0.55), np.cos(1.05)]], atol=1e-6)
-    np.testing.assert_allclose(similar.absolute, [[0.5, 1.0, np.cos(1.05)]], atol=1e-6)  # c has none: its cosine
+    np.testing.assert_allclose(
+        similar.absolute, [[0.5, 1.0, np.cos(1.05)]], atol=1e-6
+    )  # c has no silhouette: its cosine
     assert similar.own.tolist() == [1]
-    unseen = similarities(rows(0.45), [None], ["d"], gallery, outlines, items)
+    unseen = similarities(rows(0.45), [None], ["d"], gallery, silhouettes, items)
     np.testing.assert_allclose(unseen.absolute, unseen.cosine)
     assert unseen.own.tolist() == [-1]
 
 
 @pytest.mark.parametrize("mode", ["absolute", "aligned", "iou_only"])
-def test_the_device_scores_as_the_fit_did(mode):
-    gallery, outlines = rows(0.0, 0.6, 1.0), [bar(8), bar(14), bar(20)]
-    query, outline = rows(0.3), bar(13)
+def test_device_scores_equal_the_fitted_scores(mode):
+    gallery, silhouettes = rows(0.0, 0.6, 1.0), [bar(8), bar(14), bar(20)]
+    query, silhouette = rows(0.3), bar(13)
     rule = SilhouetteRule(mode=mode, weight=0.3)
-    fitted = similarities(query, [outline], ["a"], gallery, outlines, ITEMS).fused(rule)[0]
+    fitted = similarities(query, [silhouette], ["a"], gallery, silhouettes, ITEMS).fused(rule)[0]
     hits = [Hit(item, item, float(vector @ query[0])) for item, vector in zip(ITEMS, gallery, strict=True)]
-    on_device = silhouettes_for(rule, {i: o[None] for i, o in zip(ITEMS, outlines, strict=True)}).rerank(hits, outline)
+    on_device = silhouettes_for(rule, {i: o[None] for i, o in zip(ITEMS, silhouettes, strict=True)}).rerank(
+        hits, silhouette
+    )
     assert {hit.item_id: pytest.approx(hit.score, abs=1e-6) for hit in on_device} == dict(
         zip(ITEMS, fitted, strict=True)
     )
 
 
-def test_only_the_nearest_by_vector_are_ranked_anew():
+def test_only_the_nearest_items_by_vector_are_reranked():
     count = RERANKED + 5
     cosine = np.linspace(0.9, 0.1, count, dtype=np.float32)[None]
     overlap = np.linspace(0.0, 1.0, count, dtype=np.float32)[None]
@@ -97,14 +101,14 @@ def test_only_the_nearest_by_vector_are_ranked_anew():
     assert (fused[RERANKED:] == -1).all()
 
 
-def test_open_set_scores_are_fused_as_a_device_fuses_them():
+def test_rerank_scores_fuses_as_a_device_does():
     whole, half = np.full(512, 255, np.uint8), np.repeat([255, 0], 256).astype(np.uint8)
     known = silhouettes_for(SilhouetteRule(weight=0.5), {"whole": whole[None], "half": half[None]})
     scores = np.array([0.85, 0.8, 0.7], np.float32)
     assert rerank_scores(scores, ["half", "whole", "none"], known, whole) == pytest.approx([0.675, 0.9, 0.7])
 
 
-def test_what_is_not_ranked_anew_is_out_of_reach():
+def test_items_that_are_not_reranked_score_minus_one():
     items = [f"item-{i:02}" for i in range(RERANKED + 2)]
     known = silhouettes_for(SilhouetteRule(weight=0.5), {})
     fused = rerank_scores(

@@ -1,4 +1,4 @@
-"""The open-set rule."""
+"""Fitting the open-set rule."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ ITEMS = {"box": [f"box-{n}" for n in range(10)], "can": [f"can-{n}" for n in ran
 
 
 def crops(rng, apart=0.3, each=12):
-    """Crops whose own item scores about 0.8, the others of the category that much less; cans are alike more closely."""
+    """Crops whose own item scores about 0.8 and others of the category `apart` less; cans are 0.04 closer."""
     scored = []
     for category, closeness in ("box", 0.0), ("can", 0.04):
         for number, item in enumerate(ITEMS[category]):
@@ -26,14 +26,14 @@ def sigmoid(rule: OpenSet, score):
     return 1 / (1 + np.exp(-rule.slope * (score - rule.midpoint)))
 
 
-def test_a_left_out_item_is_unknown_and_its_neighbour_is_the_nearest():
+def test_left_out_item_is_unknown_and_its_neighbour_is_predicted():
     crop = ScoredCrop("box-0", [Category("box", 0.9)], {"box": np.array([0.9, 0.6] + [0.1] * 8, np.float32)})
     assert predict(crop, ITEMS, set()) == ("box", pytest.approx(0.9), True, True)
     assert predict(crop, ITEMS, {"box-0"}) == ("box", pytest.approx(0.6), False, False)
     assert predict(crop, ITEMS, set(ITEMS["box"])) == ("", -1.0, False, False)
 
 
-def test_an_item_that_the_gallery_never_had_is_unknown_in_every_round():
+def test_item_missing_from_the_gallery_is_unknown_in_every_round():
     crop = ScoredCrop("box-new", [Category("box", 0.9)], {"box": np.array([0.9] + [0.1] * 9, np.float32)})
     predictions = leave_items_out([crop], ITEMS, rounds=5)
     assert not predictions.known.any()
@@ -41,13 +41,13 @@ def test_an_item_that_the_gallery_never_had_is_unknown_in_every_round():
     assert len(predictions.score) == 5
 
 
-def test_a_fifth_of_the_items_is_left_out_in_each_round():
+def test_a_fifth_of_the_items_is_left_out_each_round():
     predictions = leave_items_out(crops(np.random.default_rng(0)), ITEMS, rounds=5)
     assert len(predictions.score) == 5 * 240
     assert predictions.known.mean() == pytest.approx(0.8)
 
 
-def test_the_probability_is_the_share_of_right_predictions_among_items_that_were_not_fitted_on():
+def test_probability_is_calibrated_on_items_not_fitted_on():
     rng = np.random.default_rng(1)
     fits = fit_thresholds(leave_items_out(crops(rng, 0.15, 20), ITEMS, rounds=8), ["box", "can"])
     fresh = leave_items_out(crops(rng, 0.15, 20), ITEMS, rounds=8, seed=9)
@@ -59,7 +59,7 @@ def test_the_probability_is_the_share_of_right_predictions_among_items_that_were
         assert own.correct[high].mean() == pytest.approx(probability[high].mean(), abs=0.06)
 
 
-def test_the_asked_share_of_unknown_objects_is_accepted_over_all_categories():
+def test_requested_share_of_unknown_objects_is_accepted():
     predictions = leave_items_out(crops(np.random.default_rng(2), 0.1, 20), ITEMS, rounds=10)
     for share in (0.01, 0.05, 0.1):
         fits = fit_thresholds(predictions, ["box", "can"], share)
@@ -75,7 +75,7 @@ def test_the_asked_share_of_unknown_objects_is_accepted_over_all_categories():
         assert fits["box"].open_set.false_accept == share
 
 
-def test_operating_points_rise_as_less_is_accepted_and_are_there_whatever_was_asked_for():
+def test_operating_points_exist_without_a_requested_share():
     predictions = leave_items_out(crops(np.random.default_rng(3), 0.1), ITEMS, rounds=10)
     rule = fit_thresholds(predictions, ["can"])["can"].open_set
     assert rule.midpoint < rule.threshold <= rule.operating_points["0.1"]
@@ -85,20 +85,20 @@ def test_operating_points_rise_as_less_is_accepted_and_are_there_whatever_was_as
     assert points["0.01"] > points["0.05"] >= points["0.1"] > rule.midpoint
 
 
-def test_where_nothing_unknown_comes_near_the_threshold_is_the_share_of_right_predictions_and_not_lower():
+def test_threshold_is_never_below_the_overall_accuracy():
     fit = fit_thresholds(leave_items_out(crops(np.random.default_rng(4), 0.6), ITEMS, rounds=5), ["box"], 0.1)["box"]
     assert sigmoid(fit.open_set, fit.open_set.threshold) == pytest.approx(0.8, abs=0.02)
     assert (fit.false_accept, fit.false_reject) == (0.0, 0.0)
 
 
-def test_few_predictions_keep_the_default_and_say_so():
+def test_too_few_predictions_keep_the_default_rule():
     none = np.zeros(1, bool)
     fit = fit_thresholds(Predictions(np.array(["a"]), np.array(["box"]), np.array([0.9]), none, none), ["box"])["box"]
     assert fit.open_set == OpenSet()
     assert "fewer than 20 predictions" in fit.rule
 
 
-def test_a_category_with_few_predictions_leans_on_the_others():
+def test_category_with_few_predictions_shrinks_to_the_pooled_curve():
     predictions = leave_items_out(crops(np.random.default_rng(5), 0.15), ITEMS, rounds=8)
     rows = predictions.category == "box"
     few = np.flatnonzero(predictions.category == "can")[:2]

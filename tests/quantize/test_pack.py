@@ -1,4 +1,4 @@
-"""From networks to a bundle: what is written, and what is refused."""
+"""Packing networks into a bundle."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ from quantize.build import Policy, build_network
 from quantize.dataset import Data
 from quantize.network_spec import read_spec, spec_path
 
-EAGER = Policy(min_speedup=0.001, saturates=True)  # ships INT8 whatever this machine's speed
+EAGER = Policy(min_speedup=0.001, saturates=True)  # ships INT8 whatever the speed of this machine
 
 
 def quiet(pictures, what):
@@ -38,7 +38,7 @@ def packed(networks, data, tmp_path_factory):
     return out
 
 
-def test_a_bundle_is_a_manifest_this_runtime_reads_with_only_the_shipped_form(packed, exported):
+def test_bundle_holds_only_the_shipped_form_and_a_valid_manifest(packed, exported):
     manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
     assert manifest.classifier is not None
     assert list(manifest.classifier.files) == ["ort-u8"]
@@ -50,38 +50,38 @@ def test_a_bundle_is_a_manifest_this_runtime_reads_with_only_the_shipped_form(pa
     }
 
 
-def test_the_embedding_space_is_named_by_the_fp32_master(packed, networks):
+def test_space_id_is_derived_from_the_fp32_network(packed, networks):
     manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
     spec = networks[1].spec
     expected = embedding_space_id(networks[1].provenance["fp32_sha256"], spec.preprocess, spec.heads)
     assert manifest.embedders[0].space_id == expected
 
 
-def test_evaluation_shows_fp32_beside_int8_and_every_gate(packed):
+def test_evaluation_holds_fp32_and_int8_metrics_and_every_gate(packed):
     evaluation = json.loads((packed / "bundle.json").read_text())["evaluation"]
     assert evaluation["classifier"]["metrics"]["top1"] == {"fp32": 1.0, "int8": 1.0}
     assert set(evaluation["classifier"]["metrics"]["latency_ms"]) == {"fp32", "int8"}
     assert evaluation["embedder"]["gates"]["recall_at_1_fp32_gallery"]["samples"] == 72
-    assert evaluation["embedder"]["open_set"]["box"]["known"] > 100  # 36 crops, twenty times, some of them left out
+    assert evaluation["embedder"]["open_set"]["box"]["known"] > 100  # 36 crops, 20 rounds, some left out
 
 
-def test_provenance_names_tools_and_calibration(packed):
+def test_provenance_holds_tools_and_calibration(packed):
     provenance = json.loads((packed / "bundle.json").read_text())["provenance"]
     assert {"onnx", "onnxruntime", "numpy"} <= set(provenance["tools"])
     assert len(provenance["models"]["embedder"]["calibration_digest"]) == 64
     assert provenance["models"]["embedder"]["saturation_free"] is True
 
 
-def test_probes_pass_on_their_own_bundle_and_cover_every_category(packed):
+def test_probes_pass_on_their_bundle_and_cover_every_category(packed):
     manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
-    proofs = run_probes(packed, manifest.probes, load_stages(packed, manifest, "onnxruntime"))
-    assert 8 <= len(proofs) <= 32
-    assert all(proof.passed for proof in proofs)
+    results = run_probes(packed, manifest.probes, load_stages(packed, manifest, "onnxruntime"))
+    assert 8 <= len(results) <= 32
+    assert all(result.passed for result in results)
     assert {probe.category for probe in manifest.probes} == {"box", "can"}
     assert {probe.item_id for probe in manifest.probes} >= {"red", "yellow"}
 
 
-def test_keeping_fp32_packs_both_forms(networks, data, tmp_path):
+def test_keep_both_packs_fp32_and_int8(networks, data, tmp_path):
     manifest = pack.pack(
         pack.PackOptions("two", 2, tmp_path / "two", keep_both=True, with_probes=False), networks, data
     )
@@ -90,8 +90,8 @@ def test_keeping_fp32_packs_both_forms(networks, data, tmp_path):
     assert manifest.runtimes == ["fp32", "ort-u8"]
 
 
-def spoil(path):
-    """Scale one weight of an INT8 network, as a wrong calibration would."""
+def damage(path):
+    """Negate the weights of an INT8 network, as a wrong calibration might."""
     model = onnx.load(str(path))
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4:
@@ -102,62 +102,62 @@ def spoil(path):
 
 
 @pytest.fixture
-def judged(networks, exported, data, tmp_path):
-    """Judges a broken INT8 network as a policy would."""
+def broken_network(networks, exported, data, tmp_path):
+    """Return a function that builds a damaged INT8 network under a policy."""
 
-    def judge(policy):
+    def build_broken(policy):
         int8 = tmp_path / "broken.onnx"
         int8.write_bytes(networks[0].forms["ort-u8"].read_bytes())
-        spoil(int8)
+        damage(int8)
         _, gates = build.evaluate(networks[0].spec, exported["classifier"], int8, data, policy.min_speedup)
         ship, why, failed, waived = build.choose_form("classifier", gates, policy)
         forms = {"fp32": exported["classifier"], "ort-u8": int8}
         return replace(networks[0], forms=forms, ship=ship, why=why, failed=failed, waived=waived)
 
-    return judge
+    return build_broken
 
 
-def test_a_broken_int8_network_is_refused_by_the_names_of_its_gates(judged, data, tmp_path):
+def test_broken_int8_network_is_rejected_with_its_failed_gates(broken_network, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"failed gates.*classifier\.top1"):
-        pack.pack(pack.PackOptions("three", 3, tmp_path / "three"), [judged(EAGER)], data)
+        pack.pack(pack.PackOptions("three", 3, tmp_path / "three"), [broken_network(EAGER)], data)
     assert not (tmp_path / "three").exists()
 
 
-def test_waived_gates_are_packed_and_recorded(judged, data, tmp_path):
+def test_waived_gates_are_packed_and_recorded(broken_network, data, tmp_path):
     waived = frozenset({"classifier.top1", "classifier.flip_rate", "classifier.worst_class"})
-    network = judged(replace(EAGER, waived=waived))
+    network = broken_network(replace(EAGER, waived=waived))
     manifest = pack.pack(pack.PackOptions("four", 4, tmp_path / "four", with_probes=False), [network], data)
     assert "classifier.top1" in manifest.waived
     assert manifest.classifier is not None
     assert manifest.classifier.ship == "ort-u8"
 
 
-def test_an_existing_folder_is_not_overwritten(networks, data, tmp_path):
+def test_existing_folder_is_not_overwritten(networks, data, tmp_path):
     with pytest.raises(QuantizeError, match="already exists; choose a new --out folder"):
         pack.pack(pack.PackOptions("five", 5, tmp_path), networks, data)
 
 
-def test_a_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
+def test_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
     blind = Data(data.samples, [], held_out_split="nothing")
     with pytest.raises(QuantizeError, match="probes: 0 of"):
         pack.pack(pack.PackOptions("six", 6, tmp_path / "six"), networks, blind)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_slow_int8_ships_fp32_and_the_manifest_says_why(exported, data, tmp_path):
+def test_slow_int8_ships_fp32_with_the_reason(exported, data, tmp_path):
     policy = Policy(min_speedup=1000.0, saturates=True)
     network = build_network("classifier", exported["classifier"], tmp_path, data, policy, quiet)
     assert network.ship == "fp32"
     assert "expected at least 1000.00x" in network.why
 
 
-def test_a_detector_without_scenes_ships_fp32_and_says_why(exported, data, tmp_path):
+def test_detector_without_scenes_ships_fp32_with_the_reason(exported, data, tmp_path):
     blind = Data(data.samples, [])
     network = build_network("detector", exported["detector"], tmp_path, blind, EAGER, quiet)
     assert (network.ship, network.why) == ("fp32", "no pictures of split 'train' to calibrate INT8 on")
 
 
-def test_command_packs_a_bundle_of_three_stages(exported, data_folder, tmp_path, capsys):
+def test_pack_command_packs_three_stages(exported, data_folder, tmp_path, capsys):
     arguments = [
         "--log-level", "warning", "pack", "--id", "demo", "--sequence", "1", "--out", str(tmp_path / "demo"),
         "--detector", str(exported["detector"]), "--classifier", str(exported["classifier"]),
@@ -171,7 +171,7 @@ def test_command_packs_a_bundle_of_three_stages(exported, data_folder, tmp_path,
     assert "bundle demo" in capsys.readouterr().out
 
 
-def test_command_quantises_and_compares(exported, data_folder, tmp_path, capsys):
+def test_quantize_and_compare_commands(exported, data_folder, tmp_path, capsys):
     common = ["--index", str(data_folder / "index.csv")]
     int8 = tmp_path / "int8.onnx"
     assert cli.main(["--log-level", "warning", "quantize", str(exported["classifier"]), str(int8), *common]) == 0
@@ -182,21 +182,21 @@ def test_command_quantises_and_compares(exported, data_folder, tmp_path, capsys)
     assert "latency_ms" in out
 
 
-def test_command_answers_our_errors_in_one_line(tmp_path, capsys):
+def test_command_prints_our_errors_in_one_line(tmp_path, capsys):
     assert cli.main(["export", str(tmp_path / "nothing"), str(tmp_path / "out.onnx")]) == 1
     assert capsys.readouterr().err.startswith("edge-quantize: ")
 
 
 @pytest.fixture(scope="module")
 def joint(exported, networks, data, tmp_path_factory):
-    """The same bundle, but the classifier has a part in the vectors."""
+    """The same bundle, with the classifier's descriptor in the vectors."""
     folder = tmp_path_factory.mktemp("joint")
     classifier = build_network("classifier", exported["describing"], folder, data, EAGER, quiet)
     pack.pack(pack.PackOptions("joint", 2, folder / "bundle", classifier_share=0.4), [classifier, networks[1]], data)
     return folder / "bundle"
 
 
-def test_a_classifiers_part_in_the_vectors_is_packed_gated_and_proven(joint, packed):
+def test_classifier_descriptor_in_vectors_is_packed_gated_and_probed(joint, packed):
     manifest, plain = (parse_manifest((p / "bundle.json").read_text(), "bundle.json") for p in (joint, packed))
     (embedder,) = manifest.embedders
     assert [(head.name, head.dim) for head in embedder.heads] == [("class", 8), ("classifier", 16)]
@@ -204,11 +204,11 @@ def test_a_classifiers_part_in_the_vectors_is_packed_gated_and_proven(joint, pac
     assert embedder.space_id != plain.embedders[0].space_id
     assert {"top1", "cosine_mean", "cosine_p1"} <= set(manifest.evaluation["classifier"]["gates"])
     assert {len(probe.embedding_i8) for probe in manifest.probes} == {24}
-    proofs = run_probes(joint, manifest.probes, load_stages(joint, manifest, "onnxruntime"))
-    assert all(proof.passed for proof in proofs)
+    results = run_probes(joint, manifest.probes, load_stages(joint, manifest, "onnxruntime"))
+    assert all(result.passed for result in results)
 
 
-def test_rules_are_fitted_on_galleries_as_the_bundle_asks_for_them(packed, networks, data, tmp_path):
+def test_rules_are_fitted_on_galleries_with_the_bundles_gathering(packed, networks, data, tmp_path):
     pack.pack(pack.PackOptions("apart", 2, tmp_path / "apart", gathering=0.0, with_probes=False), networks, data)
     apart, gathered = (
         parse_manifest((folder / "bundle.json").read_text(), "bundle.json").embedders[0]
@@ -219,14 +219,12 @@ def test_rules_are_fitted_on_galleries_as_the_bundle_asks_for_them(packed, netwo
     assert apart.open_set["box"] != gathered.open_set["box"]
 
 
-def test_an_embedder_that_is_taken_over_keeps_the_classifier_that_has_a_part_in_it(joint, networks, data, tmp_path):
+def test_kept_embedder_needs_the_classifier_whose_descriptor_it_uses(joint, networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"give a new embedder together with the new classifier"):
         pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint, classifier_share=0.0), [networks[0]], data)
 
 
-def test_an_embedder_that_is_packed_anew_on_a_base_takes_the_same_part_from_its_classifier(
-    joint, networks, data, tmp_path
-):
+def test_new_embedder_on_a_base_keeps_the_classifier_share(joint, networks, data, tmp_path):
     pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint), [networks[1]], data)
     before, after = (
         parse_manifest((folder / "bundle.json").read_text(), "bundle.json").embedders[0]
@@ -236,7 +234,7 @@ def test_an_embedder_that_is_packed_anew_on_a_base_takes_the_same_part_from_its_
     assert after.space_id == before.space_id
 
 
-def test_a_share_that_no_embedder_takes_is_refused(joint, networks, data, tmp_path):
+def test_classifier_share_without_an_embedder_is_rejected(joint, networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"classifier share 0.4 needs a new embedder"):
         pack.pack(pack.PackOptions("next", 3, tmp_path / "next", base=joint, classifier_share=0.4), networks[:1], data)
 
@@ -244,40 +242,40 @@ def test_a_share_that_no_embedder_takes_is_refused(joint, networks, data, tmp_pa
 @pytest.mark.parametrize(
     ("option", "text"), [("--classifier-share", "1"), ("--gathering", "1.1"), ("--gathering", "-1")]
 )
-def test_a_share_out_of_range_is_refused_before_anything_is_done(option, text, tmp_path, capsys):
+def test_share_out_of_range_is_a_usage_error(option, text, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["pack", "--id", "x", "--sequence", "1", "--out", str(tmp_path / "x"), f"{option}={text}"])
     assert f"found {text}, expected a number from 0 to" in capsys.readouterr().err
 
 
-def test_a_share_for_a_classifier_that_describes_nothing_is_refused(networks, data, tmp_path):
+def test_classifier_share_without_a_descriptor_is_rejected(networks, data, tmp_path):
     with pytest.raises(QuantizeError, match=r"the classifier has no descriptor"):
         pack.pack(pack.PackOptions("joint", 2, tmp_path / "joint", classifier_share=0.4), networks, data)
 
 
 @pytest.fixture(scope="module")
-def outlined(exported, networks, data, tmp_path_factory):
+def localised(exported, networks, data, tmp_path_factory):
     """The same bundle with a localiser."""
-    folder = tmp_path_factory.mktemp("outlined")
+    folder = tmp_path_factory.mktemp("localised")
     policy = Policy(precision="fp32")
     localiser = build_network("localiser", exported["localiser"], folder, data, policy, quiet)
-    pack.pack(pack.PackOptions("outlined", 2, folder / "bundle"), [localiser, *networks], data)
+    pack.pack(pack.PackOptions("localised", 2, folder / "bundle"), [localiser, *networks], data)
     return folder / "bundle"
 
 
-def test_a_localiser_is_packed_and_what_its_outlines_gain_is_said(outlined):
-    manifest = parse_manifest((outlined / "bundle.json").read_text(), "bundle.json")
+def test_localiser_is_packed_with_the_gain_of_its_silhouettes(localised):
+    manifest = parse_manifest((localised / "bundle.json").read_text(), "bundle.json")
     assert manifest.localiser.files == {"fp32": "models/localiser.fp32.onnx"}
     fits = manifest.evaluation["embedder"]["outline"]
     assert set(fits) == {"box", "can"}
     assert fits["box"]["queries"] == 36
-    assert fits["box"]["pays"] is False  # crops without ground have one outline, all of them
+    assert fits["box"]["pays"] is False  # crops without background all have the same silhouette
     assert manifest.embedders[0].outline == {}
 
 
-def test_a_bundle_with_a_localiser_finds_objects(outlined):
-    manifest = parse_manifest((outlined / "bundle.json").read_text(), "bundle.json")
-    localiser = load_stages(outlined, manifest, "onnxruntime").localiser
+def test_packed_localiser_finds_objects(localised):
+    manifest = parse_manifest((localised / "bundle.json").read_text(), "bundle.json")
+    localiser = load_stages(localised, manifest, "onnxruntime").localiser
     picture = np.full((64, 64, 3), 120, np.uint8)
     picture[16:48, 8:56] = (200, 40, 40)
     (mask,) = localiser.locate(picture, [(0.0, 0.0, 64.0, 64.0)], Timings())
@@ -285,7 +283,7 @@ def test_a_bundle_with_a_localiser_finds_objects(outlined):
     assert (mask >= 128).mean() == pytest.approx(0.375, abs=0.12)
 
 
-def test_int8_masks_are_compared_with_fp32s(exported, data, tmp_path):
+def test_int8_masks_are_compared_with_fp32_masks(exported, data, tmp_path):
     network = build_network("localiser", exported["localiser"], tmp_path, data, EAGER, quiet)
     assert network.evaluation["gates"]["mask_overlap"]["samples"] == 72
     assert network.evaluation["metrics"]["mask_overlap"]["fp32"] == 1.0

@@ -1,4 +1,4 @@
-"""Calibration and INT8 emission."""
+"""Calibration and the INT8 graph."""
 
 import numpy as np
 import onnx
@@ -48,7 +48,7 @@ def test_camera_bytes_are_the_quantised_input(int8):
     assert not {"Cast", "Sub"} & {node.op_type for node in graph.node}
 
 
-def test_the_last_weighted_layer_stays_in_fp32(int8):
+def test_last_weighted_layer_stays_in_fp32(int8):
     model = onnx.load(str(int8[0]))
     producer = {name: node for node in model.graph.node for name in node.output}
     last = producer["logits"]
@@ -61,14 +61,14 @@ def test_missing_dot_product_is_read_from_the_cpu_flags(cpuinfo, lacks):
     assert qdq.lacks_dot_product(cpuinfo) is lacks
 
 
-def test_truncated_file_is_our_error_and_names_the_file(exported, tmp_path):
+def test_truncated_onnx_file_is_named(exported, tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(exported["classifier"].read_bytes()[:500])
     with pytest.raises(QuantizeError, match=r"broken\.onnx: cannot read as ONNX"):
         qdq.prepare(broken, tmp_path / "prepared.onnx")
 
 
-def test_digest_changes_with_one_pixel_and_with_the_preprocessing(exported, tmp_path):
+def test_digest_depends_on_pixels_and_preprocessing(exported, tmp_path):
     spec = read_spec(spec_path(exported["classifier"])).preprocess
     picture = np.full((8, 8, 3), 90, np.uint8)
     path = tmp_path / "picture.png"
@@ -81,7 +81,7 @@ def test_digest_changes_with_one_pixel_and_with_the_preprocessing(exported, tmp_
     assert before != calibrate.calibration_digest([path], spec)
 
 
-def test_no_calibration_pictures_is_our_error(exported):
+def test_missing_calibration_pictures_are_an_error(exported):
     with pytest.raises(QuantizeError, match="no calibration pictures"):
         calibrate.collect_histograms(exported["classifier"], [])
 
@@ -97,12 +97,12 @@ def test_histogram_grows_without_losing_counts():
     assert clipped.high == pytest.approx(1.0, abs=0.02)
 
 
-def test_range_of_a_positive_activation_holds_zero():
+def test_range_of_a_positive_activation_includes_zero():
     histogram = calibrate.Histogram()
     histogram.add(np.array([2.0, 3.0], np.float32))
     assert histogram.range(100.0) == calibrate.Range(0.0, 3.0)
 
 
-def test_activation_that_is_not_finite_is_our_error():
+def test_activation_that_is_not_finite_is_an_error():
     with pytest.raises(QuantizeError, match="finite"):
         calibrate.Histogram().add(np.array([1.0, np.nan], np.float32))

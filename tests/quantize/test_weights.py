@@ -1,4 +1,4 @@
-"""Steps of INT8 weights and the correction of biases."""
+"""Scales of INT8 weights and the correction of biases."""
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ from quantize import calibrate, qdq, weights
 
 
 def conv_model(weight, *, group=1, size=4):
-    """A convolution between two others, which stay in FP32 or feed it bytes' worth of activations."""
+    """Build a network with a convolution between two others, which stay in FP32."""
     out, per_group = weight.shape[:2]
     channels = per_group * group
     initialisers = {
@@ -48,7 +48,7 @@ def rounded(weight, steps):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 3]), st.integers(1, 9))
-def test_no_two_weights_that_are_added_together_saturate_16_bits(seed, kernel, channels):
+def test_added_pairs_of_weights_never_saturate_16_bits(seed, kernel, channels):
     weight = np.random.default_rng(seed).standard_t(2, (3, channels, kernel, kernel))
     whole = rounded(weight, weights.scales(conv_of(weight), saturates=True))
     assert np.abs(whole).max() <= 127
@@ -59,7 +59,7 @@ def test_no_two_weights_that_are_added_together_saturate_16_bits(seed, kernel, c
             assert (255 * (sign * rows).clip(0).sum(axis=2)).max() <= 32767
 
 
-def test_steps_use_all_eight_bits_where_nothing_saturates():
+def test_scales_use_all_eight_bits_if_nothing_saturates():
     weight = np.random.default_rng(0).normal(size=(6, 8, 1, 1))
     whole = rounded(weight, weights.scales(conv_of(weight), saturates=False))
     np.testing.assert_array_equal(np.abs(whole).max(axis=(1, 2, 3)), 127)
@@ -72,9 +72,9 @@ def test_depthwise_weights_keep_eight_bits():
 
 
 @pytest.mark.parametrize(("shape", "group"), [((8, 64, 1, 1), 1), ((8, 8, 3, 3), 1), ((8, 1, 3, 3), 8)])
-def test_the_fused_int8_kernel_computes_what_the_graph_says_for_the_brightest_input(tmp_path, shape, group):
+def test_fused_int8_kernel_is_exact_for_the_brightest_input(tmp_path, shape, group):
     rng = np.random.default_rng(0)
-    weight = rng.uniform(0.5, 1.0, shape)  # all of one sign: with plain 8-bit steps every pair saturates
+    weight = rng.uniform(0.5, 1.0, shape)  # all of one sign: with plain 8-bit scales every pair saturates
     model = conv_model(weight, group=group)
     onnx.save(model, tmp_path / "fp32.onnx")
     batch = np.ones((1, shape[1] * group, 4, 4), np.float32)
@@ -95,12 +95,12 @@ def run(path, batch, level):
 
 
 @pytest.mark.parametrize(("shape", "group"), [((6, 8, 1, 1), 1), ((6, 2, 1, 1), 3)])
-def test_the_corrected_bias_gives_every_channel_its_mean_back(shape, group):
+def test_corrected_bias_restores_the_mean_of_every_channel(shape, group):
     rng = np.random.default_rng(0)
     weight = rng.normal(size=shape)
     model = conv_model(weight, group=group)
     x = rng.uniform(0, 2, (50, shape[1] * group)) * np.arange(1, shape[1] * group + 1)
-    step = np.full(6, 0.3, np.float32)  # coarse: the error is plain
+    step = np.full(6, 0.3, np.float32)  # coarse, so that the error is large
     weights.correct_bias(model, {"weight": step}, {"b": x.mean(axis=0)})
     node = next(n for n in model.graph.node if n.name == "conv")
     known = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -114,7 +114,7 @@ def test_the_corrected_bias_gives_every_channel_its_mean_back(shape, group):
     assert np.abs(means(rounded(weight, step) * step[0], known["bias"]) - want).max() > 0.1
 
 
-def test_a_convolution_without_bias_gets_one():
+def test_convolution_without_bias_gets_one():
     model = conv_model(np.full((2, 4, 1, 1), 0.4))
     first = next(n for n in model.graph.node if n.name == "first_conv")
     weights.correct_bias(model, {"first": np.full(4, 0.7, np.float32)}, {"x": np.ones(4)})

@@ -75,7 +75,7 @@ def write_bundle(folder: Path, categories: list[str], gathering: float = 0.0) ->
     return space
 
 
-def test_a_store_per_category_with_vectors_labels_and_thumbnails(tmp_path):
+def test_gallery_holds_vectors_labels_and_thumbnails(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     space = write_bundle(tmp_path / "bundle", ["red", "blue"])
     (tmp_path / "data" / "red-0-1.png").write_bytes(b"")
@@ -90,7 +90,7 @@ def test_a_store_per_category_with_vectors_labels_and_thumbnails(tmp_path):
 
 
 @pytest.mark.parametrize(("few", "rows"), [(3, 3), (4, 3 * 6)])
-def test_an_item_of_few_pictures_is_embedded_in_other_views_too(tmp_path, few, rows):
+def test_items_of_few_pictures_get_augmented_views(tmp_path, few, rows):
     samples = [s for s in read_samples(write_crops(tmp_path / "data")) if s.item == "red-0"][:3]
     space = write_bundle(tmp_path / "bundle", ["red", "blue"])
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", few=few)
@@ -98,7 +98,7 @@ def test_an_item_of_few_pictures_is_embedded_in_other_views_too(tmp_path, few, r
     assert len(read_category(done.gallery.path("red"), space, 3).row_item) == rows
 
 
-def test_a_gallery_holds_vectors_as_they_are_however_far_the_bundle_gathers_them(tmp_path):
+def test_gallery_does_not_depend_on_gathering(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     generations = set()
     for gathering in (0.0, 0.5):
@@ -109,7 +109,7 @@ def test_a_gallery_holds_vectors_as_they_are_however_far_the_bundle_gathers_them
 
 
 @pytest.mark.parametrize("gathering", [0.0, 1.0])
-def test_a_device_searches_them_as_far_gathered_as_its_bundle_says(tmp_path, gathering):
+def test_device_shrinks_items_to_their_centroid_by_gathering(tmp_path, gathering):
     samples = read_samples(write_crops(tmp_path / "data"))
     space = write_bundle(tmp_path / "bundle", ["red", "blue"], gathering)
     gallery = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery").gallery
@@ -122,17 +122,17 @@ def test_a_device_searches_them_as_far_gathered_as_its_bundle_says(tmp_path, gat
         assert scores == pytest.approx(pictures @ unit_rows(pictures.mean(axis=0)[None])[0], abs=2e-3)
 
 
-def test_the_same_pictures_give_the_same_generation(tmp_path):
+def test_same_pictures_give_the_same_generation(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     write_bundle(tmp_path / "bundle", ["red", "blue"])
     names = [embed_gallery(tmp_path / "bundle", samples, tmp_path / name).gallery.generation for name in "ab"]
     assert names[0] == names[1]
 
 
-def test_a_category_without_embedder_is_named(tmp_path):
+def test_category_without_embedder_is_an_error(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     write_bundle(tmp_path / "bundle", ["red"])
-    with pytest.raises(TrainError, match=r"found embedders for \['red'\], expected also \['blue'\]"):
+    with pytest.raises(TrainError, match=r"has embedders for \['red'\], but none for \['blue'\]"):
         embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
 
 
@@ -145,7 +145,7 @@ def test_vectors_are_those_of_the_device(tmp_path):
     assert len(blue.row_item) == 12
 
 
-def test_items_of_a_negative_split_are_marked_so(tmp_path):
+def test_items_of_a_negative_split_are_marked_negative(tmp_path):
     samples = [
         replace(s, split="never") if s.item == "red-1" else s for s in read_samples(write_crops(tmp_path / "data"))
     ]
@@ -155,7 +155,7 @@ def test_items_of_a_negative_split_are_marked_so(tmp_path):
 
 
 def add_localiser(bundle: Path) -> None:
-    """The object is what is brighter than half of white in red or blue: the toy's squares, not its grey ground."""
+    """Add a localiser that takes bright red or blue as the object: the toy's squares, not its grey ground."""
     (bundle / "l.onnx").write_bytes(data := brightest_onnx())
     tree = json.loads((bundle / "bundle.json").read_text())
     tree["files"].append({"path": "l.onnx", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
@@ -183,7 +183,7 @@ def brightest_onnx() -> bytes:
     return model.SerializeToString()
 
 
-def test_a_bundle_with_a_localiser_stores_the_outline_of_each_picture(tmp_path):
+def test_bundle_with_localiser_stores_silhouettes(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     write_bundle(tmp_path / "bundle", ["red", "blue"])
     plain = embed_gallery(tmp_path / "bundle", samples, tmp_path / "plain")
@@ -191,9 +191,9 @@ def test_a_bundle_with_a_localiser_stores_the_outline_of_each_picture(tmp_path):
     add_localiser(tmp_path / "bundle")
     (tmp_path / "data/red-0-0.png").write_bytes(encode_image(np.full((40, 32, 3), 100, np.uint8), ".png"))
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
-    outlines = read_silhouettes(done.gallery.path("red"))
-    assert {item: rows.shape for item, rows in outlines.items()} == {"red-0": (5, 512), "red-1": (6, 512)}
-    grid = cells(outlines["red-1"][0])  # the square is 24 x 32 in 32 x 40
+    silhouettes = read_silhouettes(done.gallery.path("red"))
+    assert {item: rows.shape for item, rows in silhouettes.items()} == {"red-0": (5, 512), "red-1": (6, 512)}
+    grid = cells(silhouettes["red-1"][0])  # the square is 24 x 32 in 32 x 40
     assert not grid[:, :9].any()
     assert grid[32, 15:48].all()
     assert grid.mean() == pytest.approx(24 * 32 / 40**2, abs=0.06)

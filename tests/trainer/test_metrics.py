@@ -30,7 +30,7 @@ def test_recall_counts_queries_with_a_hit_among_the_nearest():
     assert recall_at(SIMILAR, ["a", "a"], ["a", "b", "b"], 3).tolist() == [1.0, 1.0]
 
 
-def test_a_picture_is_not_its_own_neighbour():
+def test_picture_is_not_its_own_neighbour():
     same = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.4], [0.2, 0.4, 1.0]], np.float32)
     assert recall_at(same, ["a", "a", "b"], ["a", "a", "b"], 1, same_set=True).tolist() == [1.0, 1.0, 0.0]
 
@@ -41,13 +41,13 @@ def test_map_at_r_of_one_hit_in_two():
     assert pytest.approx(map_at_r(SIMILAR, ["b", "b"], ["a", "b", "b"])[1]) == 1.0
 
 
-def test_precision_counts_the_share_among_the_nearest():
+def test_precision_is_the_share_among_the_nearest():
     assert precision_at(SIMILAR, ["b", "b"], ["a", "b", "b"], 2).tolist() == [0.5, 1.0]
     assert r_precision(SIMILAR, ["b", "b"], ["a", "b", "b"]).tolist() == [0.5, 1.0]
     assert r_precision(SIMILAR, ["c", "a"], ["a", "b", "b"]).tolist() == [0.0, 0.0]
 
 
-def test_the_two_normalisations_of_map_at_k_differ_where_a_hit_is_missed():
+def test_map_at_k_per_hits_and_per_possible_differ():
     ask = (SIMILAR, ["b", "b"], ["a", "b", "b"], 2)
     # the first query's only hit among two is at rank 2: precision 1/2; its item has two pictures
     assert average_precision_at(*ask, per="hits").tolist() == [0.5, 1.0]
@@ -67,7 +67,7 @@ def test_average_precision_of_one_hit_and_one_miss():
     assert (pytest.approx(0.9), pytest.approx(2 / 3)) == best_threshold(found, truth)
 
 
-def test_a_box_found_twice_counts_once():
+def test_box_found_twice_counts_once():
     truth = [np.array([[0, 0, 10, 10]], np.float32)]
     twice = [Boxes(np.array([[0, 0, 10, 10], [0, 0, 10, 9]], np.float32), np.array([0.9, 0.8], np.float32))]
     assert detection_map(twice, truth)["map50"] == 1.0
@@ -79,7 +79,7 @@ def test_nothing_found_is_zero():
     assert detection_map(nothing, [np.array([[0, 0, 9, 9]], np.float32)]) == {"map50": 0.0, "map50_95": 0.0}
 
 
-def test_temperature_cools_the_underconfident_and_warms_the_overconfident():
+def test_temperature_corrects_under_and_overconfidence():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400)
     logits = np.eye(3, dtype=np.float32)[labels]
@@ -92,7 +92,7 @@ def test_calibration_error_of_always_sure_and_half_right():
     assert calibration_error(np.ones(4, np.float32), np.array([True, False, True, False])) == 0.5
 
 
-def test_bootstrap_holds_the_mean_and_is_seeded():
+def test_bootstrap_interval_holds_the_mean_and_is_seeded():
     values = np.array([0.0, 1.0] * 50)
     low, high = bootstrap(values, 1)
     assert 0.35 < low < 0.5 < high < 0.65

@@ -1,4 +1,4 @@
-"""The quick form of a recipe: half the epochs, smaller training crops, the same device input, and it says so."""
+"""Recipes shortened by --quick: half the epochs, smaller training crops, the same device input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.recipe import load_recipe
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
 
-def test_crops_are_trained_on_smaller_and_the_device_sees_the_same(tmp_path):
+def test_quick_crops_are_smaller_but_device_input_stays(tmp_path):
     full = load_recipe(CONFIGS / "demo-embedder.yaml")
     quick = shortened(full)
     assert quick.quick
@@ -25,14 +25,14 @@ def test_crops_are_trained_on_smaller_and_the_device_sees_the_same(tmp_path):
     assert quick.own("bottle").optimiser.epochs == quick.optimiser.epochs
 
 
-def test_what_a_recipe_chose_to_train_on_stays(tmp_path):
+def test_quick_keeps_the_training_size_of_a_recipe(tmp_path):
     recipe = classifier_recipe(tmp_path, input={"width": 64, "height": 64, "train_width": 48})
     assert shortened(recipe).input == recipe.input
     small = embedder_recipe(tmp_path, input={"width": 32, "height": 32}, backbone={"strides": [32]})
     assert shortened(small).input.train_width == 32
 
 
-def test_a_detector_is_trained_for_half_the_epochs_at_its_own_size():
+def test_quick_detector_trains_half_the_epochs_at_full_size():
     full = load_recipe(CONFIGS / "demo-detector.yaml")
     quick = shortened(full)
     assert quick.optimiser.epochs == full.optimiser.epochs / 2
@@ -40,7 +40,7 @@ def test_a_detector_is_trained_for_half_the_epochs_at_its_own_size():
     assert shortened(detector_recipe(Path(), epochs=1)).optimiser.epochs == 1
 
 
-def test_the_card_of_a_quick_run_says_so(tmp_path):
+def test_card_of_a_quick_run_says_so(tmp_path):
     recipe = classifier_recipe(write_crops(tmp_path / "data"), epochs=3, input={"width": 64, "height": 48})
     (tmp_path / "recipe.yaml").write_text(recipe.model_dump_json())
     assert cli.main(["classifier", "-c", str(tmp_path / "recipe.yaml"), "-o", str(tmp_path / "run"), "--quick"]) == 0

@@ -1,4 +1,4 @@
-"""Recipes are typed, and errors name file and key."""
+"""Recipes: typed values, and errors that name file and key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_shipped_recipes_load(path):
     assert load_recipe(path).kind in path.stem
 
 
-def test_a_recipe_of_each_kind_is_shipped():
+def test_every_kind_has_a_shipped_recipe():
     assert {"detector", "classifier", "embedder", "localiser", "finder"} <= {path.stem for path in SHIPPED}
 
 
@@ -52,5 +52,5 @@ def test_overrides_replace_nested_values(tmp_path):
     path = write(tmp_path, "kind: embedder\ndata: {index: a.csv}")
     recipe = load_recipe(path, ["optimiser.epochs=3", "heads=[class]", "data.categories=[jar]"])
     assert (recipe.optimiser.epochs, recipe.heads, recipe.data.categories) == (3, ["class"], ["jar"])
-    with pytest.raises(TrainError, match="expected key=value"):
+    with pytest.raises(TrainError, match="write it as key=value"):
         load_recipe(path, ["epochs"])

@@ -230,8 +230,8 @@ def to_markdown(card: dict[str, Any]) -> str:
         lines.append(f"| {split} | {' | '.join([*(str(v) for v in counts.values()), *spread])} |")
     lines += [
         "",
-        "Least, median and most count the objects of an item. Effective is the number of equally frequent items with "
-        "the same entropy.",
+        "Least, median and most count the objects of an item.",
+        "Effective is the number of equally frequent items with the same entropy.",
         "",
     ]
     for kind, title in (("duplicates", "Near duplicates"), ("embedding_duplicates", "Duplicates to the model")):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import CaptureError, PictureError
-from edge.imaging.header import kind_of, read_header
+from edge.imaging.header import detect_format, read_header
 from edge.imaging.image import decode_image
 from edge.types import Image
 
@@ -57,12 +57,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _reject_truncated(data: bytes, where: str) -> None:
-    """Raise CaptureError for a truncated picture; some decoders fill the rest with grey, which a network would learn."""
-    kind = kind_of(data)
+    """Raise CaptureError for a truncated picture: some decoders fill in grey, which a network would learn."""
+
+    kind = detect_format(data)
     if kind is None:
         return
     try:
-        whole = read_header(data, kind).is_whole
+        whole = read_header(data, kind).is_complete
     except PictureError:
         whole = False
     if not whole:
@@ -97,7 +98,7 @@ def picture_info(data: bytes) -> PictureInfo:
         return PictureInfo(None, ("animated",) if frames > 1 else ())
     if data[:4] in _TIFF_MARKS:
         return _tiff(data)
-    kind = kind_of(data)
+    kind = detect_format(data)
     if kind is None:
         return PictureInfo(None)
     header = read_header(data, kind)

@@ -116,7 +116,7 @@ def detect_objects(models: LoadedModels, image_rgb: Image) -> list[DetectedObjec
         categories = [Category(name, 1.0) for name in stages.embedders]
         if stages.classifier is not None:
             rows = stages.classifier.classify(image_rgb, [one.box_px], timings)
-            named = stages.classifier.name(rows[0])
+            named = stages.classifier.rank_categories(rows[0])
             categories = categories_to_search(named, models.category_threshold, stages.embedders)
         wanted = [category.name for category in categories if category.name in stages.embedders]
         vectors = {name: stages.embedders[name].embed(image_rgb, [one.box_px], timings)[0] for name in wanted}

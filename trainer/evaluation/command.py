@@ -155,7 +155,7 @@ def machine_name() -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine_name()}, {os.cpu_count()} cores"
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""The chains of models that are evaluated: training runs, a packed bundle, or an untuned trunk, behind one interface."""
+"""The chains of models to evaluate: training runs, a packed bundle, or an untuned trunk, behind one interface."""
 
 from __future__ import annotations
 

@@ -104,9 +104,9 @@ def _first_column_sections(
     rows = [Row(each, [cell(one, path, kind) for _, path, kind in CATEGORY_MEASURES]) for each, one in listed]
     parts.append(_section("Items of each category", _table(heads, rows), "Retrieval in the true category."))
     if maps:
-        maps = "".join(_map(embeddings) for embeddings in maps)
+        figures = "".join(_map(embeddings) for embeddings in maps)
         text = "Each dot is a picture and each colour an item, on the first two principal components. Ringed: wrong."
-        parts.append(_section("Embedding map", f"<div class=maps>{maps}</div>", text))
+        parts.append(_section("Embedding map", f"<div class=maps>{figures}</div>", text))
     return parts
 
 

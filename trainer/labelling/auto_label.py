@@ -11,8 +11,8 @@ from edge.errors import TrainError
 from edge.inference.postprocess import box_of, iou_matrix
 from edge.inference.preprocess import placement_of, to_canvas
 from edge.types import Image
-from trainer.labelling.cosegmentation import Common, Describer
-from trainer.labelling.proposals import Priors, Proposal, propose, settled
+from trainer.labelling.cosegmentation import CommonComponent, FeatureExtractor
+from trainer.labelling.proposals import Priors, Proposal, propose, select_best
 from trainer.models.networks import load_model
 from trainer.tasks.detector import find
 
@@ -21,10 +21,10 @@ _SURE = 0.3  # score of the cues from which their outline is taken
 _TRUST = 0.7  # part of the score that is the detector's
 # Confirmed pictures from which a detector that learned from them speaks alone. After 40 of playing cards 95 % of its
 # boxes need no edit and it finds 89 % of the true ones, joined with the cues 90 and 81 % (results/labelling.json).
-ENOUGH = 40
+DETECTOR_ALONE_FROM = 40
 
 
-class OwnDetector:
+class TrainedDetector:
     """A trained detector run as a proposer."""
 
     def __init__(self, run: Path) -> None:
@@ -62,11 +62,11 @@ class Proposers:
     """Whoever may propose, beside the cues."""
 
     priors: Priors
-    describer: Describer | None = None
-    detector: OwnDetector | None = None
-    ask_cues: bool = True  # beside the detector
+    extractor: FeatureExtractor | None = None
+    detector: TrainedDetector | None = None
+    use_cues: bool = True  # beside the detector
 
-    def see(self, image_rgb: Image, common: Common | None = None) -> list[Proposal]:
+    def propose_from_cues(self, image_rgb: Image, common: CommonComponent | None = None) -> list[Proposal]:
         """What cues see in a picture, best first, also what is no proposal.
 
         Args:
@@ -74,20 +74,20 @@ class Proposers:
             common: what its class has in common, where that was asked for.
         """
         shared = None
-        if self.describer is not None and common is not None:
-            shared = common.show(self.describer.describe(image_rgb))
+        if self.extractor is not None and common is not None:
+            shared = common.activation(self.extractor.extract(image_rgb))
         return propose(image_rgb, self.priors, shared)
 
     def prelabel(self, image_rgb: Image, seen: list[Proposal]) -> Prelabel:
         """Propose boxes for a picture, by the detector where there is one, and what cues see where they are asked."""
         if self.detector is None:
-            return judge(seen, self.priors)
+            return select_proposals(seen, self.priors)
         found = self.detector.propose(image_rgb)
-        if self.ask_cues:
-            return judge(fuse(found, seen), self.priors)
+        if self.use_cues:
+            return select_proposals(fuse(found, seen), self.priors)
         boxes = np.array([box.box_px for box in found], np.float32).reshape(-1, 4)
         allowed = self.priors.allow(boxes, image_rgb.shape[1], image_rgb.shape[0])
-        return judge([box for box, may in zip(found, allowed, strict=True) if may], self.priors)
+        return select_proposals([box for box, may in zip(found, allowed, strict=True) if may], self.priors)
 
 
 def fuse(found: list[Proposal], seen: list[Proposal]) -> list[Proposal]:
@@ -117,17 +117,17 @@ def _joined(box: Proposal, model: float, cues: float) -> Proposal:
     return replace(box, score=score, reasons=box.reasons | {"model": round(model, 3), "cues": round(cues, 3)})
 
 
-def judge(listed: list[Proposal], priors: Priors) -> Prelabel:
+def select_proposals(listed: list[Proposal], priors: Priors) -> Prelabel:
     """Keep the best of each place above the threshold, and say how unsure the picture is.
 
     A picture without any proposal is as unsure as can be; else its least sure proposal and its best refused one, where
     no proposal is, tell.
     """
-    kept = settled(listed, priors)
+    kept = select_best(listed, priors)
     if not kept:
         return Prelabel((), 1.0, "nothing found")
     weakest = (1.0 - kept[-1].score) / max(1e-6, 1.0 - priors.threshold)
-    every = settled(listed, replace(priors, threshold=0.0, count=None))
+    every = select_best(listed, replace(priors, threshold=0.0, count=None))
     nearest = max((one.score for one in every if one.score < priors.threshold), default=0.0) / max(
         1e-6, priors.threshold
     )

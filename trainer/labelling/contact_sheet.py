@@ -10,14 +10,14 @@ import numpy as np
 from edge.imaging.image import draw_box, draw_text, resize
 from edge.types import Image
 from trainer.contact_sheet import tile
-from trainer.labelling.label_store import Labelled
+from trainer.labelling.label_store import LabelledPicture
 
 _CELL_PX = 224
 _COLUMNS, _ROWS = 6, 5
 _COLOURS = {"proposer": (240, 150, 20), "model": (30, 120, 240), "human": (40, 190, 80)}
 
 
-def cell(image_rgb: Image, picture: Labelled) -> Image:
+def cell(image_rgb: Image, picture: LabelledPicture) -> Image:
     """One picture, small, with its boxes in the colour of their source, their scores, and its uncertainty."""
     scale = _CELL_PX / max(image_rgb.shape[:2])
     width, height = (max(1, round(size * scale)) for size in (image_rgb.shape[1], image_rgb.shape[0]))

@@ -28,14 +28,14 @@ _SIDE = 448
 _OPTIONS = {"output_stride": 16, "pad_type": ""}  # twice the cells of the whole network, by dilation
 
 
-class Describer:
+class FeatureExtractor:
     """A trunk that says what each cell of a picture looks like."""
 
     def __init__(self, trunk: Trunk, spec: Preprocess) -> None:
         self._trunk, self._spec = trunk.eval(), spec
 
     @torch.no_grad()
-    def describe(self, image_rgb: Image) -> FloatArray:
+    def extract(self, image_rgb: Image) -> FloatArray:
         """The deepest feature map of a picture, without the cells that hold only canvas: (h, w, c)."""
         canvas, place = to_canvas(self._spec, image_rgb)
         feature = self._trunk(canvases_to_input(canvas[None], self._spec))[-1][0].permute(1, 2, 0).numpy()
@@ -44,7 +44,7 @@ class Describer:
         return np.asarray(feature[: max(1, rows), : max(1, columns)], np.float32)
 
 
-def describer_of(source: Path, backbone: str, mean: float | None = None) -> Describer:
+def load_feature_extractor(source: Path, backbone: str, mean: float | None = None) -> FeatureExtractor:
     """A trunk from published weights, or of a run of one's own.
 
     Args:
@@ -57,30 +57,30 @@ def describer_of(source: Path, backbone: str, mean: float | None = None) -> Desc
     """
     if source.is_dir():
         module, card = load_model(source)
-        return Describer(module.trunk, card.preprocess.model_copy(update={"width": _SIDE, "height": _SIDE}))
+        return FeatureExtractor(module.trunk, card.preprocess.model_copy(update={"width": _SIDE, "height": _SIDE}))
     if not source.is_file():
         raise TrainError(f"{source}: found nothing, expected a safetensors file or a run folder")
     published = published_mean_std(backbone) if mean is None else ((mean,) * 3, (mean,) * 3)
     spec = Preprocess(
         width=_SIDE, height=_SIDE, resize="letterbox", interpolation="area", mean=published[0], std=published[1]
     )
-    return Describer(create_trunk(backbone, None, str(source), _OPTIONS), spec)
+    return FeatureExtractor(create_trunk(backbone, None, str(source), _OPTIONS), spec)
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class CommonComponent:
     """What the pictures of one class have in common: the first principal component of their descriptors."""
 
     mean: FloatArray  # (c,)
     axis: FloatArray  # (c,), its sign such that the pictures' borders are below zero
     largest: float  # answer of any picture
 
-    def show(self, feature: FloatArray) -> FloatArray:
+    def activation(self, feature: FloatArray) -> FloatArray:
         """Map (h, w, c) to (h, w), 0..1, above 0 on the common object; one that is 0 everywhere shows none."""
         return np.asarray(((unit_rows(feature) - self.mean) @ self.axis / self.largest).clip(0.0, 1.0), np.float32)
 
 
-def colocate(features: Iterable[FloatArray]) -> Common | None:
+def colocalise(features: Iterable[FloatArray]) -> CommonComponent | None:
     """Find what the pictures of a class have in common (DDT); None of fewer than two descriptors.
 
     Descriptors are brought to unit length first, which the paper does not: a pixel of a card then answers more than
@@ -99,27 +99,27 @@ def colocate(features: Iterable[FloatArray]) -> Common | None:
     rim = np.concatenate([np.concatenate([one[0], one[-1], one[1:-1, 0], one[1:-1, -1]]) for one in listed])
     if ((rim - mean) @ axis).mean() > 0:
         axis = -axis
-    return Common(mean, axis, max(float(((rows - mean) @ axis).max()), 1e-6))
+    return CommonComponent(mean, axis, max(float(((rows - mean) @ axis).max()), 1e-6))
 
 
-def salient(feature: FloatArray) -> FloatArray:
+def scda_map(feature: FloatArray) -> FloatArray:
     """SCDA: the largest connected part of the cells whose summed activation is above the mean: (h, w), 0..1."""
     total = feature.sum(axis=2)
     over = (total - total.mean()).clip(0.0)
-    return np.asarray(np.where(largest_part(over > 0), over, 0.0) / max(float(over.max()), 1e-6), np.float32)
+    return np.asarray(np.where(largest_component(over > 0), over, 0.0) / max(float(over.max()), 1e-6), np.float32)
 
 
-def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest 8-connected part."""
     count, owner, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return np.asarray(owner == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()) if count > 1 else np.zeros(mask.shape, bool)
 
 
-def box_of_part(values: FloatArray, width: int, height: int, level: float = 0.0) -> Box | None:
+def box_of_map(values: FloatArray, width: int, height: int, level: float = 0.0) -> Box | None:
     """The bounding box of the largest part of a map in a picture of that size.
 
     Args:
-        values: (h, w), as `Common.show` and `salient` give.
+        values: (h, w), as `CommonComponent.show` and `scda_map` give.
         width: of the picture.
         height: of the picture.
         level: share of the map's largest value that a place needs; 0 as published, which holds all of the object and
@@ -129,5 +129,5 @@ def box_of_part(values: FloatArray, width: int, height: int, level: float = 0.0)
         None where nothing is above 0.
     """
     grown = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-    y, x = np.nonzero(largest_part(grown > level * max(0.0, float(grown.max()))))
+    y, x = np.nonzero(largest_component(grown > level * max(0.0, float(grown.max()))))
     return (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)) if len(x) else None

@@ -12,13 +12,13 @@ from pathlib import Path
 import edge
 from edge.errors import TrainError
 from edge.types import Image
-from trainer.labelling.label_store import plain, proposal
+from trainer.labelling.label_store import proposal_to_json, proposal_from_json
 from trainer.labelling.proposals import Proposal
 
-SIGHTINGS_FILE = "sightings.jsonl"
+CUE_CACHE_FILE = "sightings.jsonl"
 
 
-class Sightings:
+class CueCache:
     """The sightings of one label folder."""
 
     def __init__(self, folder: Path, said: str) -> None:
@@ -28,28 +28,28 @@ class Sightings:
             folder: of the labels.
             said: all that a sighting depends on beside the picture.
         """
-        self._path = folder / SIGHTINGS_FILE
+        self._path = folder / CUE_CACHE_FILE
         self._said = hashlib.sha256(f"{edge.__version__} {said}".encode()).hexdigest()[:16]
         self._known: dict[tuple[str, str], list[Proposal]] = {}
         lines = self._path.read_text(errors="replace").splitlines() if self._path.exists() else []
         for line in lines:
             try:
                 entry = json.loads(line)
-                self._known[entry["picture"], entry["of"]] = [proposal(box) for box in entry["seen"]]
+                self._known[entry["picture"], entry["of"]] = [proposal_from_json(box) for box in entry["seen"]]
             except (ValueError, KeyError, TypeError):
                 continue  # a run was killed while it wrote
 
-    def recall(self, name: str, image_rgb: Image) -> list[Proposal] | None:
+    def get(self, name: str, image_rgb: Image) -> list[Proposal] | None:
         """What was seen in this very picture; None: it was not looked at."""
         return self._known.get((name, self._of(image_rgb)))
 
-    def keep(self, name: str, image_rgb: Image, seen: list[Proposal]) -> None:
+    def put(self, name: str, image_rgb: Image, seen: list[Proposal]) -> None:
         """Remember what was seen.
 
         Raises:
             TrainError: the disk refused.
         """
-        entry = {"picture": name, "of": self._of(image_rgb), "seen": [plain(box) for box in seen]}
+        entry = {"picture": name, "of": self._of(image_rgb), "seen": [proposal_to_json(box) for box in seen]}
         try:
             with self._path.open("a") as file:
                 file.write("\n" * bool(file.tell()) + json.dumps(entry))

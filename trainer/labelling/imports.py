@@ -12,10 +12,10 @@ from xml.etree import ElementTree as ET
 from edge.errors import TrainError
 from trainer.labelling.proposals import Proposal
 
-Drawn = dict[str, list[Proposal]]  # by the picture's name in the file
+Annotations = dict[str, list[Proposal]]  # by the picture's name in the file
 
 
-def read_drawn(source: Path) -> Drawn:
+def read_annotations(source: Path) -> Annotations:
     """Read boxes; every picture of the file counts as looked at, those without a box, too.
 
     Args:
@@ -60,13 +60,13 @@ def match_names(drawn: Iterable[str], known: Iterable[str], where: str) -> dict[
     return matched
 
 
-def _coco(tree: dict[str, Any]) -> Drawn:
+def _coco(tree: dict[str, Any]) -> Annotations:
     names = {entry["id"]: entry["name"] for entry in tree["categories"]}
     pictures = {image["id"]: image["file_name"] for image in tree["images"]}
-    drawn: Drawn = {name: [] for name in pictures.values()}
+    drawn: Annotations = {name: [] for name in pictures.values()}
     for entry in tree["annotations"]:
         x, y, width, height = (float(v) for v in entry["bbox"])
-        drawn[pictures[entry["image_id"]]].append(_human((x, y, x + width, y + height), names[entry["category_id"]]))
+        drawn[pictures[entry["image_id"]]].append(_human_box((x, y, x + width, y + height), names[entry["category_id"]]))
     return drawn
 
 
@@ -74,7 +74,7 @@ def _voc(root: ET.Element) -> tuple[str, list[Proposal]]:
     boxes = []
     for node in root.findall("object"):
         x0, y0, x1, y1 = (float(node.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
-        boxes.append(_human((x0, y0, x1, y1), node.findtext("name") or "object"))
+        boxes.append(_human_box((x0, y0, x1, y1), node.findtext("name") or "object"))
     name = root.findtext("filename")
     if not name:
         raise ValueError("found no filename")
@@ -91,9 +91,9 @@ def _task(task: dict[str, Any]) -> tuple[str, list[Proposal]]:
         value, width, height = result["value"], result["original_width"] / 100, result["original_height"] / 100
         x0, y0 = value["x"] * width, value["y"] * height
         box = (x0, y0, x0 + value["width"] * width, y0 + value["height"] * height)
-        boxes.append(_human(box, value["rectanglelabels"][0]))
+        boxes.append(_human_box(box, value["rectanglelabels"][0]))
     return unquote(task["data"]["image"]).split("?d=")[-1], boxes
 
 
-def _human(box_px: tuple[float, float, float, float], category: str) -> Proposal:
+def _human_box(box_px: tuple[float, float, float, float], category: str) -> Proposal:
     return Proposal(box_px, 1.0, "human", {}, category)

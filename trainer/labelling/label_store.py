@@ -9,7 +9,7 @@ Files of a label folder:
 
 Rules this module keeps:
 1. An edit is on the disk before `confirm` returns; `labels.json` may be older, and is brought up to date from it.
-2. What a person confirmed is never replaced by a proposal.
+2. What a person confirmed is never replaced by a proposal_from_json.
 3. Files but `edits.jsonl` are replaced whole; it is appended to, and a last line that a crash cut off is left out.
 """
 
@@ -36,13 +36,13 @@ from trainer.labelling.proposals import Proposal
 log = logging.getLogger(__name__)
 
 LABELS_FILE, EDITS_FILE, QUEUE_FILE = "labels.json", "edits.jsonl", "queue.csv"
-UNTOUCHED = 0.7  # overlap of a proposal with the true box that needs no edit
+UNTOUCHED = 0.7  # overlap of a proposal_from_json with the true box that needs no edit
 _SAME = 0.1  # overlap from which a box was moved, not removed and another added
 _VAL_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledPicture:
     """One picture and its boxes."""
 
     name: str  # its path, relative to the label folder
@@ -69,20 +69,20 @@ class Edit:
 
 
 @dataclass(slots=True)
-class LabelBook:
+class LabelStore:
     """The labels of one folder, in memory; what it writes is durable."""
 
     folder: Path
-    pictures: dict[str, Labelled] = field(default_factory=dict)
-    edits: dict[str, Edit] = field(default_factory=dict)  # the first of each picture: later ones edit no proposal
+    pictures: dict[str, LabelledPicture] = field(default_factory=dict)
+    edits: dict[str, Edit] = field(default_factory=dict)  # the first of each picture: later ones edit no proposal_from_json
     confirmations: int = 0  # so far, those of the same picture included
 
-    def queue(self) -> list[Labelled]:
+    def queue(self) -> list[LabelledPicture]:
         """Pictures that nobody has confirmed, the most uncertain first."""
         waiting = [one for one in self.pictures.values() if one.state == "proposed"]
         return sorted(waiting, key=lambda one: (-one.uncertainty, one.name))
 
-    def propose(self, picture: Labelled) -> None:
+    def propose(self, picture: LabelledPicture) -> None:
         """Put a picture's proposals in the place of older ones, unless a person has confirmed it."""
         known = self.pictures.get(picture.name)
         if known is None or known.state != "human":
@@ -92,7 +92,7 @@ class LabelBook:
         """Take the boxes of a person, none for a picture without objects; on the disk when this returns.
 
         Args:
-            name: of a picture of this book.
+            name: of a picture of this store.
             boxes: all that the picture holds, in its pixels.
 
         Raises:
@@ -101,12 +101,12 @@ class LabelBook:
         if name not in self.pictures:
             raise TrainError(f"{self.folder}: found no picture {name!r}, expected one of its {len(self.pictures)}")
         picture = self.pictures[name]
-        told = tuple(_inside(box, picture) for box in boxes)
+        told = tuple(_clip_to_picture(box, picture) for box in boxes)
         line = {
             "picture": name,
             "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "before": [plain(box) for box in picture.boxes],
-            "after": [plain(box) for box in told],
+            "before": [proposal_to_json(box) for box in picture.boxes],
+            "after": [proposal_to_json(box) for box in told],
         }
         _append(self.folder / EDITS_FILE, json.dumps(line))
         return self._apply(line)
@@ -124,15 +124,15 @@ class LabelBook:
         except OSError as error:
             raise TrainError(f"{self.folder}: cannot write labels: {error.strerror}") from error
 
-    def write_next(self, path: Path, count: int) -> int:
+    def write_batch(self, path: Path, count: int) -> int:
         """Write the first pictures of the queue as COCO, to be edited and imported; gives how many."""
         first = self.queue()[:count]
         write_durably(path, json.dumps(self._coco(first)).encode())
         return len(first)
 
     def _apply(self, line: dict[str, Any]) -> Edit:
-        before, after = ([proposal(box) for box in line[side]] for side in ("before", "after"))
-        edit = compare(before, after)
+        before, after = ([proposal_from_json(box) for box in line[side]] for side in ("before", "after"))
+        edit = compare_boxes(before, after)
         name = line["picture"]
         self.edits.setdefault(name, edit)
         self.confirmations += 1
@@ -148,7 +148,7 @@ class LabelBook:
             if line["picture"] in self.pictures:
                 self._apply(line)
 
-    def _coco(self, listed: list[Labelled]) -> dict[str, Any]:
+    def _coco(self, listed: list[LabelledPicture]) -> dict[str, Any]:
         names = sorted({box.category for one in listed for box in one.boxes} | {"object"})
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
@@ -186,13 +186,13 @@ class LabelBook:
         return table.getvalue()
 
 
-def open_book(folder: Path) -> LabelBook:
-    """Read a label folder; an empty one is a book without pictures.
+def open_label_store(folder: Path) -> LabelStore:
+    """Read a label folder; an empty one is a store without pictures.
 
     Raises:
         TrainError: `labels.json` or `edits.jsonl` is damaged; or the folder cannot be made.
     """
-    book = LabelBook(folder)
+    store = LabelStore(folder)
     path = folder / LABELS_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -203,16 +203,16 @@ def open_book(folder: Path) -> LabelBook:
             boxes[entry["image_id"]].append(_annotation(entry, names[entry["category_id"]]))
         for image in tree["images"]:
             told = {key: image[key] for key in ("width", "height", "state", "uncertainty", "why")}
-            book.pictures[image["file_name"]] = Labelled(image["file_name"], boxes=tuple(boxes[image["id"]]), **told)
+            store.pictures[image["file_name"]] = LabelledPicture(image["file_name"], boxes=tuple(boxes[image["id"]]), **told)
     except OSError as error:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{path}: no labels: {type(error).__name__} {error}") from error
-    book._replay()  # noqa: SLF001 the one who opens it
-    return book
+    store._replay()  # noqa: SLF001 the one who opens it
+    return store
 
 
-def compare(before: list[Proposal], after: list[Proposal]) -> Edit:
+def compare_boxes(before: list[Proposal], after: list[Proposal]) -> Edit:
     """Match boxes before and after an edit, the best overlap first, each once."""
     sides = [np.array([box.box_px for box in listed], np.float32).reshape(-1, 4) for listed in (before, after)]
     overlap = iou_matrix(*sides)
@@ -224,7 +224,7 @@ def compare(before: list[Proposal], after: list[Proposal]) -> Edit:
     return Edit(tuple(overlaps), len(after) - len(overlaps), len(before) - len(overlaps))
 
 
-def _inside(box: Proposal, picture: Labelled) -> Proposal:
+def _clip_to_picture(box: Proposal, picture: LabelledPicture) -> Proposal:
     x0, y0, x1, y1 = box.box_px
     clipped = (max(0.0, x0), max(0.0, y0), min(float(picture.width), x1), min(float(picture.height), y1))
     if not (np.isfinite(box.box_px).all() and clipped[2] > clipped[0] and clipped[3] > clipped[1]):
@@ -235,7 +235,7 @@ def _inside(box: Proposal, picture: Labelled) -> Proposal:
     return replace(box, box_px=clipped, source="human", score=1.0)
 
 
-def plain(box: Proposal) -> dict[str, Any]:
+def proposal_to_json(box: Proposal) -> dict[str, Any]:
     """A box as a line of JSON holds it."""
     return {
         "box_px": [round(float(v), 2) for v in box.box_px],
@@ -246,8 +246,8 @@ def plain(box: Proposal) -> dict[str, Any]:
     }
 
 
-def proposal(entry: dict[str, Any]) -> Proposal:
-    """The box that `plain` made a line of."""
+def proposal_from_json(entry: dict[str, Any]) -> Proposal:
+    """The box that `proposal_to_json` made a line of."""
     box_px: Box = tuple(entry["box_px"])
     return Proposal(box_px, entry["score"], entry["source"], entry["reasons"], entry["category"])
 
@@ -277,7 +277,7 @@ def _read_edits(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
             edit = json.loads(line)
-            edit["picture"], [proposal(box) for side in ("before", "after") for box in edit[side]]
+            edit["picture"], [proposal_from_json(box) for side in ("before", "after") for box in edit[side]]
         except (ValueError, KeyError, TypeError):
             log.warning("%s: line %d is cut off or damaged and left out", path, number)
             continue

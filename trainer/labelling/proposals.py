@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from edge.imaging.image import resize
 from edge.inference.postprocess import box_of, iou_matrix, non_maximum_suppression
 from edge.types import Box, FloatArray, Image
-from trainer.labelling.regions import CUES, Region, regions_of
-from trainer.labelling.saliency_cues import Cues, cues_of
+from trainer.labelling.regions import CUES, Region, find_regions
+from trainer.labelling.saliency_cues import Cues, compute_cues
 
 WORKING_PX = 320  # longer side of the picture that is looked at
 _STEADY = np.log(20.0)  # as many regions with nearly the same box say that it is no accident
@@ -80,8 +80,8 @@ def propose(
     height, width = image_rgb.shape[:2]
     shrink = min(1.0, WORKING_PX / max(height, width))
     small = resize(image_rgb, max(32, round(width * shrink)), max(32, round(height * shrink)), "area")
-    cues = cues_of(small)
-    regions = [one for one in regions_of(cues, priors.least, priors.most) if one.cue in using]
+    cues = compute_cues(small)
+    regions = [one for one in find_regions(cues, priors.least, priors.most) if one.cue in using]
     if not regions:
         return []
     scale = np.array([width / small.shape[1], height / small.shape[0]] * 2, np.float32)
@@ -105,14 +105,14 @@ def propose(
     ]
 
 
-def settled(listed: list[Proposal], priors: Priors) -> list[Proposal]:
+def select_best(listed: list[Proposal], priors: Priors) -> list[Proposal]:
     """Of what may be objects the best of each place, above the threshold, as many as a picture may hold."""
     boxes = np.array([one.box_px for one in listed], np.float32).reshape(-1, 4)
-    kept = one_of_each_place(boxes, np.array([one.score for one in listed], np.float32))
+    kept = suppress_overlapping(boxes, np.array([one.score for one in listed], np.float32))
     return [listed[i] for i in kept if listed[i].score >= priors.threshold][: priors.count]
 
 
-def one_of_each_place(boxes_px: FloatArray, scores: FloatArray) -> list[int]:
+def suppress_overlapping(boxes_px: FloatArray, scores: FloatArray) -> list[int]:
     """Indices of the best boxes: none overlaps a better one, lies in it or holds it; best first."""
     corners = np.minimum(boxes_px[:, None, 2:], boxes_px[None, :, 2:])
     shared = (corners - np.maximum(boxes_px[:, None, :2], boxes_px[None, :, :2])).clip(0).prod(axis=2)

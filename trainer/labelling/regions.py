@@ -29,7 +29,7 @@ class Region:
     area_px: float
 
 
-def regions_of(cues: Cues, least: float, most: float) -> list[Region]:
+def find_regions(cues: Cues, least: float, most: float) -> list[Region]:
     """All regions with a box of `least` to `most` of the picture."""
     height, width = cues.colour.shape
     found = []

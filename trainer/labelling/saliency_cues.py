@@ -38,7 +38,7 @@ class Cues:
         return {"colour": self.colour, "texture": self.texture, "saliency": self.saliency}
 
 
-def cues_of(image_rgb: Image) -> Cues:
+def compute_cues(image_rgb: Image) -> Cues:
     """Compute all cues of a picture, some 320 px long."""
     lab = np.asarray(cv2.cvtColor(image_rgb.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB), np.float32)
     smooth = np.asarray(cv2.GaussianBlur(lab, (0, 0), 1.0), np.float32)

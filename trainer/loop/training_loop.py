@@ -106,7 +106,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def fit(task: Task, settings: Optimiser, out: Path, seed: int, recipe: str, frozen: Sequence[nn.Module] = ()) -> nn.Module:
+def fit(
+    task: Task, settings: Optimiser, out: Path, seed: int, recipe: str, frozen: Sequence[nn.Module] = ()
+) -> nn.Module:
     """Train until the last epoch or an early stop, resuming from the checkpoint in `out` if there is one.
 
     Args:
@@ -142,7 +144,9 @@ def fit(task: Task, settings: Optimiser, out: Path, seed: int, recipe: str, froz
         started = time.monotonic()
         row = epochs.train_epoch(epoch, watched_values(state.rows, settings))
         evaluated = (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
-        metrics = distributed.broadcast_from_rank0(_evaluate(task, final) if evaluated and distributed.is_rank0() else {})
+        metrics = distributed.broadcast_from_rank0(
+            _evaluate(task, final) if evaluated and distributed.is_rank0() else {}
+        )
         state.rows.append(row | metrics | {"seconds": time.monotonic() - started})
         state.epoch = epoch + 1
         best = best_so_far(state.rows, settings.watch)

@@ -1,4 +1,4 @@
-"""The losses of the three networks.
+"""The losses of the classifier, the embedder and the detector.
 
 Sources: Norm-Scale cosine softmax and HDCL: "Hard decorrelated centralized loss", Neurocomputing 2021 (the minus before
 lambda in its Eq. 11 is a misprint of the plus of Eq. 6). Pairwise losses: US 12,386,883 (see NOTICE): "minimise the
@@ -33,7 +33,7 @@ class CosineSoftmax(nn.Module):
         shorter_dims: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.dims = (*shorter_dims, dim)  # prefixes of vectors and centres that all have to serve
+        self.dims = (*shorter_dims, dim)  # lengths of the prefixes of vectors and centres that must all work
         self.centres = nn.Parameter(torch.randn(classes, dim))
         self.scale = scale  # alpha: 100 with pretrained weights in the paper, 16 to 32 from scratch
         self.decorrelation = decorrelation  # lambda, 0.1 in the paper
@@ -52,14 +52,14 @@ class CosineSoftmax(nn.Module):
 
 
 def hard_cross_entropy(logits: Tensor, labels: Tensor, hardest: int | None) -> Tensor:
-    """Cross-entropy whose denominator holds only the `hardest` largest logits of all classes; None: all."""
+    """Return the cross-entropy with only the `hardest` largest logits in the denominator; None: all."""
     true = logits.gather(1, labels[:, None])[:, 0]
     top = logits if hardest is None else logits.topk(min(hardest, logits.shape[1]), dim=1).values
     return (top.logsumexp(dim=1) - true).mean()
 
 
 def centre_correlation(centres: Tensor) -> Tensor:
-    """Mean |w_l . w_j| over pairs of unit centres."""
+    """Return the mean |w_l . w_j| over pairs of unit centres."""
     products = (centres @ centres.T).abs()
     count = len(centres)
     return (products.sum() - products.diagonal().sum()) / (count * (count - 1))
@@ -68,7 +68,7 @@ def centre_correlation(centres: Tensor) -> Tensor:
 def pair_losses(
     original: dict[str, Tensor], confused: dict[str, Tensor], labels: Tensor, mode: Literal["literal", "guarded"]
 ) -> dict[str, Tensor]:
-    """The pairwise loss of each head that is there: mean [D - m_p]+ of positives plus mean [m_n - D]+ of negatives.
+    """Return the pairwise loss of each head: mean [D - m_p]+ of positives plus mean [m_n - D]+ of negatives.
 
     O is an original, R its region-confusion image, i and j of one sub-category, k of another:
 
@@ -81,7 +81,7 @@ def pair_losses(
 
     Args:
         original: by head name, (n, dim) unit vectors of the originals.
-        confused: the same of their region-confusion images; a class head needs none.
+        confused: the same for their region-confusion images; a class head needs none.
         labels: (n,) sub-category indices.
         mode: `literal` as written, or `guarded`.
     """
@@ -104,17 +104,17 @@ def pair_losses(
 
 
 def cosine_distances(vectors: Tensor) -> Tensor:
-    """1 - cos between all rows of (n, dim) unit vectors: (n, n)."""
+    """Return 1 - cos between all rows of (n, dim) unit vectors: (n, n)."""
     return 1.0 - vectors @ vectors.T
 
 
 def pull(distances: Tensor, pairs: Tensor) -> Tensor:
-    """Mean of [D - m_p]+ over the pairs that violate the margin; 0 where none does."""
+    """Return the mean of [D - m_p]+ over the pairs that violate the margin; 0 if none does."""
     return _mean_active((distances - MARGIN_POSITIVE).clamp(min=0.0)[pairs])
 
 
 def push(distances: Tensor, pairs: Tensor) -> Tensor:
-    """Mean of [m_n - D]+ over the pairs that violate the margin; 0 where none does."""
+    """Return the mean of [m_n - D]+ over the pairs that violate the margin; 0 if none does."""
     return _mean_active((MARGIN_NEGATIVE - distances).clamp(min=0.0)[pairs])
 
 
@@ -123,13 +123,13 @@ def _mean_active(values: Tensor) -> Tensor:
 
 
 def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
-    """Sum of the quality focal loss: |quality - p|^beta times cross-entropy to a soft target in 0..1."""
+    """Return the sum of the quality focal loss: |quality - p|^beta times cross-entropy to a soft target in 0..1."""
     gap = (quality - logits.sigmoid()).abs().pow(beta)
     return (gap * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
 
 
 def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Plain and generalised IoU of paired boxes (n, 4), x0 y0 x1 y1."""
+    """Return the plain and generalised IoU of paired boxes (n, 4), x0 y0 x1 y1."""
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
     hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
     union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - overlap

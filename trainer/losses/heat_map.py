@@ -1,4 +1,4 @@
-"""Losses of a heat map against the true mask of what was searched.
+"""Losses of a heat map against the true mask of the object that was searched for.
 
 The double margin is that of US 2018/0260664, in the family of US 10,019,655 (see NOTICE).
 """
@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEAST_CELLS = 32  # of an object, by which its map is weighed: a speck, or nothing, weighs no more than this
-HI, LO = 0.8, 0.3  # what the map is to reach on the object, and to stay under elsewhere
+MIN_CELLS = 32  # least size that a map's loss is divided by, so that tiny or absent objects do not dominate
+HI, LO = 0.8, 0.3  # the map should be above HI on the object and below LO elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """What each cell of a map is to reach or to stay under; of the shape of the map."""
+    """The bounds for each cell of a map, in the shape of the map."""
 
-    hi: Tensor  # on the object
-    lo: Tensor  # elsewhere
+    hi: Tensor  # lower bound on the object
+    lo: Tensor  # upper bound elsewhere
 
 
 def margins_of(coverage: Tensor, band: int) -> Margins:
-    """The margins of each cell, none within the band around the object's edge.
+    """Compute the margins of each cell; none within the band around the object's edge.
 
     Args:
-        coverage: (n, h, w), 0..1, how much of a cell is the object.
-        band: cells to either side of the edge that are not asked; 0 asks those wholly inside or outside, and half the
-            margin of those that the edge runs through.
+        coverage: (n, h, w), 0..1, the share of a cell that the object covers.
+        band: cells to either side of the edge that the loss ignores; with 0, cells on the edge have half the margin and
+            all others the whole.
     """
     solid, free = coverage > 0.99, coverage < 0.01
     hi, lo = torch.full_like(coverage, HI), torch.full_like(coverage, LO)
@@ -42,7 +42,7 @@ def margins_of(coverage: Tensor, band: int) -> Margins:
 
 
 def double_margin(found: Tensor, truth: Tensor, margins: Margins) -> Tensor:
-    """Sum of y * max(hi - d, 0)^2 + (1 - y) * max(d - lo, 0)^2, per cell of the object, mean of all maps.
+    """Return the sum of y * max(hi - d, 0)^2 + (1 - y) * max(d - lo, 0)^2 per object cell, averaged over the maps.
 
     A small object counts as much as a large one.
 
@@ -56,7 +56,7 @@ def double_margin(found: Tensor, truth: Tensor, margins: Margins) -> Tensor:
 
 
 def pixel_l2(found: Tensor, truth: Tensor) -> Tensor:
-    """Sum of (d - y)^2, per cell of the object, mean of all maps.
+    """Return the sum of (d - y)^2 per object cell, averaged over the maps.
 
     Args:
         found: d, (n, h, w).
@@ -66,4 +66,4 @@ def pixel_l2(found: Tensor, truth: Tensor) -> Tensor:
 
 
 def _per_object(cells: Tensor, truth: Tensor) -> Tensor:
-    return (cells.sum(dim=(1, 2)) / truth.sum(dim=(1, 2)).clamp(min=LEAST_CELLS)).mean()
+    return (cells.sum(dim=(1, 2)) / truth.sum(dim=(1, 2)).clamp(min=MIN_CELLS)).mean()

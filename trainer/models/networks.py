@@ -44,8 +44,8 @@ class ModelCard(BaseModel):
     preprocess: Preprocess  # mean and std included
     strides: list[int]  # of the trunk's maps, empty for a whole trunk; a detector has one output per stride
     grey: bool = False  # the network converts its input to grey
-    # Channels: a detector's neck, an embedder head's convolution, a classifier's first hidden layer, a localiser's finest
-    # stage, a finder's conversion network.
+    # Channels of a detector's neck, an embedder head's convolution, a classifier's first hidden layer, a localiser's
+    # finest stage, or a finder's conversion network.
     width: int
     further_widths: list[int] = []  # of a classifier's further hidden layers
     dropout: float = 0.3  # of a classifier, in training
@@ -130,7 +130,10 @@ class Detector(nn.Module):
             nn.init.constant_(scores.bias, -math.log(99.0))  # one cell in a hundred is an object
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map (n, 3, h, w) to one (n, 4 + classes, h / stride, w / stride) per stride, see edge.inference.postprocess.decode_ltrb."""
+        """Map (n, 3, h, w) to one (n, 4 + classes, h / stride, w / stride) per stride.
+
+        edge.inference.postprocess.decode_ltrb decodes them.
+        """
         maps = [lateral(feature) for lateral, feature in zip(self.lateral, self.trunk(x), strict=True)]
         for fine in range(len(maps) - 2, -1, -1):
             maps[fine] = maps[fine] + F.interpolate(maps[fine + 1], scale_factor=2.0, mode="nearest")
@@ -200,7 +203,10 @@ def pool_grid(feature: Tensor, grid: int) -> Tensor:
     if grid == 1:
         return feature.mean(dim=(2, 3))
     # The adaptive pool exports only when the sizes divide; here the cells overlap where they do not.
-    height, width = int(feature.shape[2]), int(feature.shape[3])  # plain integers, so that the exported graph has fixed cells
+    height, width = (
+        int(feature.shape[2]),
+        int(feature.shape[3]),
+    )  # plain integers, so that the exported graph has fixed cells
     stride = (height // grid, width // grid)
     kernel = (height - (grid - 1) * stride[0], width - (grid - 1) * stride[1])
     return F.avg_pool2d(feature, kernel, stride).flatten(1)
@@ -285,8 +291,8 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Network:
 def freeze_parts(model: Detector | Classifier | Embedder | Finder, how: Backbone) -> list[nn.Module]:
     """Freeze the first stages, and with `freeze_bn` the statistics of every batch norm, fresh heads included.
 
-    A fresh batch norm that is frozen only scales and shifts. On eighty photos of cards, where a head's statistics do not
-    converge in 160 steps of eight, this raised the detector's mAP50-95 on the validation photos from .315 to .611.
+    A fresh batch norm that is frozen only scales and shifts. On eighty photos of cards, where a head's statistics do
+    not converge in 160 steps of eight, this raised the detector's mAP50-95 on the validation photos from .315 to .611.
     A finder with two trunks freezes both; the effect on its fresh statistics was not measured.
 
     Returns:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge.finder.correlate import EPSILON, upsample_matrix, map_size, pool_matrix, query_positions, scene_grids
+from edge.finder.correlate import EPSILON, map_size, pool_matrix, query_positions, scene_grids, upsample_matrix
 from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
 from trainer.models.backbone import Trunk

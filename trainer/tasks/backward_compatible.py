@@ -1,8 +1,8 @@
-"""Training of an embedder whose vectors may be searched among those of an older one (backward-compatible training).
+"""Backward-compatible training: new embeddings that can be searched among those of an older embedder.
 
 Sources: the old classifier's influence, Shen et al. 2020 (BCT, arXiv 2003.11942), with an item's mean old embedding as
 its old class weight, which new items have as well; a pull towards the old vector of the same picture; a warm start.
-What each way of training gives is measured by benchmarks/compatible.py.
+benchmarks/compatible.py measures each way of training.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ _SAME = ("kind", "heads", "joint", "preprocess")
 
 
 class OldEmbedder:
-    """The embedder that galleries in the field were made with."""
+    """The embedder that made the galleries in the field."""
 
     def __init__(self, folder: Path, new_card: ModelCard, crops: Crops) -> None:
-        """Load it, and embed the training pictures by it.
+        """Load it, and embed the training pictures with it.
 
         Args:
             folder: of its run.
-            new_card: what is to be trained.
-            crops: its data.
+            new_card: of the embedder to train.
+            crops: training data of the new embedder.
 
         Raises:
-            TrainError: unusable, or its vectors cannot be compared with those of the new_card.
+            TrainError: it cannot be used, or its vectors cannot be compared with the new ones.
         """
         card = load_card(folder)
         if wrong := [key for key in _SAME if getattr(card, key) != getattr(new_card, key)]:
             found = "; ".join(f"{key} {getattr(card, key)!s:.80}" for key in wrong)
             raise TrainError(
-                f"compatible_with {folder}: found {found}, expected {' and '.join(wrong)} as in this recipe"
+                f"compatible_with {folder}: found {found}; set {' and '.join(wrong)} of the recipe to match"
             )
         self._teacher = Teacher(folder, new_card)
         vectors = torch.from_numpy(predict(self._teacher.network, crops.train_canvases(), crops.spec))
         self._centres = mean_directions(vectors, torch.from_numpy(crops.item_indices(crops.train)), len(crops.items))
 
     def losses(self, joint: Tensor, x: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the new vectors are from being of use in the old gallery.
+        """Return the losses that keep the new vectors usable in old galleries.
 
         Args:
-            joint: (n, dim) new vectors, of any length.
+            joint: (n, dim) new vectors, of any norm.
             x: (n, 3, h, w) their pictures.
-            items: (n,) which item each shows.
+            items: (n,) item index of each picture.
 
         Returns:
             cross-entropy of the cosines to the old centres, and the mean of 1 - cos to the old vector.

@@ -25,7 +25,7 @@ from trainer.tasks.distillation import TeacherEnsemble, mean_angle, softened_div
 
 
 class _TrainingModule(nn.Module):
-    """The classifier, and what only training needs: the sub-category centres, the ways to its teachers' features."""
+    """The classifier, and parts for training only: sub-category centres, and projections to the teachers' features."""
 
     def __init__(self, model: Classifier, items: int, grid: int, teachers: TeacherEnsemble) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _TrainingModule(nn.Module):
 
 
 class ClassifierTask:
-    """Cross-entropy over meta-categories; optionally over sub-categories on the pooled trunk, and to teachers."""
+    """Cross-entropy over meta-categories; optionally also over sub-categories on the pooled trunk, and distillation."""
 
     def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, teachers: TeacherEnsemble) -> None:
         self.recipe, self.crops, self.teachers = recipe, crops, teachers
@@ -44,24 +44,24 @@ class ClassifierTask:
         self._categories = torch.from_numpy(crops.category_indices(crops.train))
         self._items = torch.from_numpy(crops.item_indices(crops.train))
         self.plan: list[NDArray[np.int64]] = []
-        self._shares: list[float] = []  # of the first picture, by batch
+        self._shares: list[float] = []  # mixup weight of the first picture, by batch
 
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return max(1, len(self.crops.train) // self.recipe.optimiser.batch)
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """Those that learn at the trunk's own rate."""
+        """Return the parameters that train at the trunk's own rate."""
         return list(self.module.model.trunk.parameters())
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
-        """Shuffle."""
+        """Shuffle the pictures."""
         self.plan = plain_batches(len(self.crops.train), self.recipe.optimiser.batch, rng)
         mixup = self.recipe.augment.mixup  # Zhang et al. 2018
         self._shares = [float(rng.beta(0.4, 0.4)) if mixup and rng.random() < mixup else 1.0 for _ in self.plan]
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Vary the pictures of one batch."""
+        """Augment the pictures of one batch."""
         indices = self.plan[step]
         x = self.crops.to_input(self.crops.augment(indices, self.recipe.augment, rng))
         share, rows = self._shares[step], torch.from_numpy(indices)
@@ -79,7 +79,7 @@ class ClassifierTask:
         return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
-        """Cross-entropies."""
+        """Return the cross-entropies and the distillation losses."""
         feature = self.module.model.trunk(tensors["x"])[-1]
         logits, pooled = self.module.model.decide(feature), pool_grid(feature, self.recipe.auxiliary_grid)
         share = tensors["share"]
@@ -102,7 +102,7 @@ class ClassifierTask:
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """Coarse accuracy on the validation crops; item accuracy of the auxiliary centres."""
+        """Return the category accuracy on the validation crops, and the item accuracy of the auxiliary centres."""
         crops = self.crops
         if not crops.val:
             return {}
@@ -122,7 +122,7 @@ class ClassifierTask:
 
 
 def accuracy(model: Classifier, crops: Crops) -> float:
-    """Share of the validation crops whose category is right."""
+    """Return the share of the validation crops whose category is right."""
     logits = predict(model, crops.val_canvases, crops.spec)
     return float((logits.argmax(axis=1) == crops.category_indices(crops.val)).mean())
 
@@ -138,7 +138,7 @@ class _Pooled(nn.Module):
 
 
 def fit_descriptor_to(model: Classifier, crops: Crops) -> None:
-    """Fit the descriptor to the training crops, as a device sees them."""
+    """Fit the descriptor on the training crops, preprocessed as on the device."""
     network, size = _Pooled(model, 1), 256
     pooled = [
         predict(network, crops.train_canvases(slice(start, start + size)), crops.spec)
@@ -148,15 +148,15 @@ def fit_descriptor_to(model: Classifier, crops: Crops) -> None:
 
 
 def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
-    """Train, fit the temperature, write the model into `out`.
+    """Train, fit the temperature, and save the model into `out`.
 
     Raises:
-        TrainError: the data cannot be learned from, or training broke down.
+        TrainError: the data is unusable, or training failed.
     """
     spec = preprocess_of(recipe)
     crops = load_crops(recipe.data, spec, train_spec_of(recipe))
     if len(crops.categories) < 2:
-        raise TrainError(f"{recipe.data.index}: found one category {crops.categories}, expected two or more")
+        raise TrainError(f"{recipe.data.index}: a classifier needs two or more categories, found {crops.categories}")
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     card = card_of(
@@ -168,18 +168,18 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
         labels=crops.categories,
     )
     model = build_model(card, recipe.backbone.pretrained)
-    for count, what in (len(crops.train), "training pictures"), (model.trunk.channels[-1], "channels"):
+    for count, name in (len(crops.train), "training pictures"), (model.trunk.channels[-1], "channels"):
         if count < recipe.descriptor_dim:
             wanted = f"at least descriptor_dim = {recipe.descriptor_dim}"
-            raise TrainError(f"{recipe.data.index}: found {count} {what}, expected {wanted}")
+            raise TrainError(f"{recipe.data.index}: found {count} {name}, expected {wanted}")
     task = ClassifierTask(recipe, crops, model, TeacherEnsemble(recipe.teachers, card))
-    held = freeze_parts(model, recipe.backbone)
-    trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
-    shipped = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
+    frozen = freeze_parts(model, recipe.backbone)
+    trained = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), frozen)
+    final = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: accuracy(m, crops))
     if recipe.descriptor_dim:
-        fit_descriptor_to(shipped, crops)
-    card = card.model_copy(update=_validation(shipped, crops, recipe.seed))
-    save_model(out, shipped, card)
+        fit_descriptor_to(final, crops)
+    card = card.model_copy(update=_validation(final, crops, recipe.seed))
+    save_model(out, final, card)
     return card
 
 

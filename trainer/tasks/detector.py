@@ -27,7 +27,7 @@ from trainer.model_setup import card_of, data_summary, preprocess_of
 from trainer.models.networks import Detector, ModelCard, build_model, freeze_parts, load_model, save_model
 from trainer.recipe import DetectorRecipe
 
-_HEADROOM = 2.0  # training scenes are kept at up to twice the canvas, for zooming in
+_HEADROOM = 2.0  # training scenes are kept at up to this multiple of the canvas, for zooming in
 _GIOU_WEIGHT = 2.0
 
 
@@ -37,11 +37,11 @@ class Cells:
 
     centres_px: FloatArray  # (cells, 2)
     strides_px: FloatArray  # (cells,)
-    reach_px: FloatArray  # (cells, 2): least and most distance to a side that the cell's map answers for
+    reach_px: FloatArray  # (cells, 2): least and most distance to a side that the cell's map covers
 
 
 def cells_of(spec: Preprocess, strides: list[int]) -> Cells:
-    """Lay out the cells; a map answers for objects up to eight of its strides long, the last one for all larger."""
+    """Lay out the cells. A map covers objects up to eight of its strides long, the last map all larger ones."""
     centres, sizes, reach = [], [], []
     for level, stride in enumerate(strides):
         y, x = np.mgrid[: spec.height // stride, : spec.width // stride]
@@ -54,7 +54,7 @@ def cells_of(spec: Preprocess, strides: list[int]) -> Cells:
 
 
 def assign(cells: Cells, boxes_px: FloatArray, radius: float) -> NDArray[np.int64]:
-    """The box each cell learns, -1 for background: centre sampling (FCOS v2), the smallest box where several claim it.
+    """Assign a box to each cell, -1 for background: centre sampling (FCOS v2), the smallest of several boxes.
 
     Args:
         cells: of all maps.
@@ -91,19 +91,19 @@ class DetectorTask:
         self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return max(1, len(self._train.samples) // self.recipe.optimiser.batch)
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """Those that learn at the trunk's own rate."""
+        """Return the parameters that train at the trunk's own rate."""
         return list(self.module.trunk.parameters())
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
-        """Shuffle."""
+        """Shuffle the pictures."""
         self.plan = plain_batches(len(self._train.samples), self.recipe.optimiser.batch, rng)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Vary the scenes of one batch and say what each cell learns."""
+        """Augment the scenes of one batch and assign the targets of each cell."""
         canvases, targets, labels = [], [], []
         for i in self.plan[step]:
             scene, image = self._train.samples[i], self._train.images[i]
@@ -127,7 +127,7 @@ class DetectorTask:
         return Batch(tensors, [str(self._train.samples[i].path) for i in self.plan[step]])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
-        """Score and box terms per learned cell."""
+        """Return the score and box losses per assigned cell."""
         rows = torch.cat([level.flatten(2) for level in self.module(tensors["x"])], dim=2).transpose(1, 2)
         learned = tensors["labels"] >= 0
         count = learned.sum().clamp(min=1)
@@ -146,7 +146,7 @@ class DetectorTask:
         }
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """MAP over the validation scenes."""
+        """Return the mAP on the validation scenes."""
         if not self._val.boxes:
             return {}
         return detection_map(detect(module, self._val.canvases, self.card), self._val.boxes)
@@ -154,14 +154,14 @@ class DetectorTask:
 
 @dataclass(frozen=True, slots=True)
 class SceneCanvases:
-    """Scenes as the network sees them."""
+    """Scenes preprocessed for the network."""
 
     canvases: list[Image]
     boxes: list[FloatArray]  # on the canvas
 
 
 def scene_canvases(pictures: Pictures, spec: Preprocess) -> SceneCanvases:
-    """Lay scenes and their boxes out as the device would."""
+    """Preprocess scenes and their boxes as on the device."""
     placed = [to_canvas(spec, image) for image in pictures.images]
     boxes = [
         scene.boxes_px * np.array([place.scale_x, place.scale_y] * 2, np.float32)
@@ -170,19 +170,19 @@ def scene_canvases(pictures: Pictures, spec: Preprocess) -> SceneCanvases:
     return SceneCanvases([canvas for canvas, _ in placed], boxes)
 
 
-@torch.no_grad()
 def detect(module: nn.Module, canvases: list[Image], card: ModelCard, batch: int = 32) -> list[Boxes]:
-    """Boxes of every canvas, down to a score of 0.05."""
+    """Detect the boxes of every canvas, down to a score of 0.05."""
     device = next(module.parameters()).device
     found: list[Boxes] = []
-    for start in range(0, len(canvases), batch):
-        x = canvases_to_input(np.stack(canvases[start : start + batch]), card.preprocess).to(device)
-        found += decode_detections([level.cpu().numpy() for level in module(x)], card.strides, 0.05)
+    with torch.no_grad():
+        for start in range(0, len(canvases), batch):
+            x = canvases_to_input(np.stack(canvases[start : start + batch]), card.preprocess).to(device)
+            found += decode_detections([level.cpu().numpy() for level in module(x)], card.strides, 0.05)
     return found
 
 
 def validate_detector(module: nn.Module, scenes: SceneCanvases, card: ModelCard) -> dict[str, float]:
-    """MAP, and the score threshold with the best F1 with that F1."""
+    """Return the mAP, and the score threshold with the best F1."""
     if not scenes.boxes:
         return {}
     found = detect(module, scenes.canvases, card)
@@ -192,23 +192,23 @@ def validate_detector(module: nn.Module, scenes: SceneCanvases, card: ModelCard)
 
 
 def init_weights(model: Detector, card: ModelCard, folder: Path) -> None:
-    """Start from the weights of another run.
+    """Load the weights of another run.
 
     Raises:
-        TrainError: it is of another build.
+        TrainError: it has another shape.
     """
-    other, known = load_model(folder)
+    other, other_card = load_model(folder)
     shared = ("kind", "backbone", "backbone_options", "strides", "width", "preprocess", "labels")
-    if wrong := [key for key in shared if getattr(known, key) != getattr(card, key)]:
-        raise TrainError(f"init_from {folder}: differs in {', '.join(wrong)}, expected a detector of this recipe")
+    if wrong := [key for key in shared if getattr(other_card, key) != getattr(card, key)]:
+        raise TrainError(f"init_from {folder}: this run differs from the recipe in {', '.join(wrong)}")
     model.load_state_dict(other.state_dict())
 
 
 def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
-    """Train, choose the score threshold, write the model into `out`.
+    """Train, choose the score threshold, and save the model into `out`.
 
     Raises:
-        TrainError: the data cannot be learned from, or training broke down.
+        TrainError: the data is unusable, or training failed.
     """
     spec = preprocess_of(recipe)
     data = recipe.scenes
@@ -223,7 +223,7 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     train_scenes, labels = read(data.train, splits=data.train_splits)
     val_scenes, val_labels = read(data.val or data.train, splits=data.val_splits)
     if labels != val_labels:
-        raise TrainError(f"{data.val}: found classes {val_labels}, expected those of {data.train}: {labels}")
+        raise TrainError(f"{data.val}: found classes {val_labels}, expected those of {data.train}, {labels}")
     longest = round(_HEADROOM * max(spec.width, spec.height))
     train, val = load_pictures(train_scenes, longest), load_pictures(val_scenes, None)
     write_scenes_card(out, train, val, labels, data)
@@ -233,10 +233,10 @@ def train_detector(recipe: DetectorRecipe, out: Path) -> ModelCard:
     if recipe.init_from is not None:
         init_weights(model, card, recipe.init_from)
     task = DetectorTask(recipe, train, val, model, card)
-    held = freeze_parts(model, recipe.backbone)
-    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
-    metrics = validate_detector(shipped, scene_canvases(val, spec), card)
+    frozen = freeze_parts(model, recipe.backbone)
+    final = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), frozen)
+    metrics = validate_detector(final, scene_canvases(val, spec), card)
     threshold = metrics.get("score_threshold", card.score_threshold)
     card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
-    save_model(out, shipped, card)
+    save_model(out, final, card)
     return card

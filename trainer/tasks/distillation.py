@@ -1,8 +1,8 @@
-"""Distillation: a trained network that a smaller one of the same kind learns from, picture by picture.
+"""Distillation: training a network to imitate a trained network of the same kind, picture by picture.
 
 Sources: softened probabilities, Hinton et al. 2015 (arXiv 1503.02531); features through a learned projection, Romero et
-al. 2015 (FitNets, arXiv 1412.6550). The teacher sees the same variation of a picture as the student. Vectors of another
-length are regressed through a projection: Budnik and Avrithis (CVPR 2021) found that hard to beat.
+al. 2015 (FitNets, arXiv 1412.6550). The teacher sees the same augmented picture as the student. Vectors of another
+length are regressed through a projection, which Budnik and Avrithis (CVPR 2021) found hard to beat.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from edge.errors import TrainError
 from trainer.distributed import gather_rows
-from trainer.models.networks import Classifier, Detector, Embedder, ModelCard, load_model
+from trainer.models.networks import Classifier, ModelCard, Network, load_model
 
-TEMPERATURE = 1.0  # of the probabilities: teachers that learned smoothed labels are soft already
+TEMPERATURE = 1.0  # of the probabilities: teachers trained with label smoothing are soft already
 
 
 class Teacher:
@@ -27,7 +27,7 @@ class Teacher:
         """Load a training run.
 
         Raises:
-            TrainError: it is unusable, or does not answer what the student is asked.
+            TrainError: it cannot be used, or its kind, labels or input differ from the student's.
         """
         self.network, card = load_model(folder)
         self.vector_parts = card.vector_parts if card.kind == "embedder" else []
@@ -36,23 +36,23 @@ class Teacher:
         if (card.preprocess.mean, card.preprocess.std) != (student.preprocess.mean, student.preprocess.std):
             wrong.append("mean and std")
         if wrong:
-            raise TrainError(f"teacher {folder}: differs in {', '.join(wrong)}, expected those of this recipe")
+            raise TrainError(f"teacher {folder}: this run differs from the recipe in {', '.join(wrong)}")
         self.network.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
 
     @property
     def dim(self) -> int:
-        """Of an embedder's joint vector."""
+        """Return the length of an embedder's joint vector."""
         return sum(head.dim for head in self.vector_parts)
 
     @property
     def channels(self) -> int:
-        """Of its trunk's last map."""
+        """Return the channels of the trunk's last map."""
         return int(self.network.trunk.channels[-1])
 
     def classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (n, 3, h, w) to (n, classes) log-probabilities and the averages (n, channels) of the last map."""
         network = self._on(x)
-        assert isinstance(network, Classifier)  # by its card's kind
+        assert isinstance(network, Classifier)  # checked by its card
         with torch.no_grad():
             feature = network.trunk(x)[-1]
             teacher_logits = F.log_softmax(network.decide(feature), dim=1)
@@ -64,28 +64,30 @@ class Teacher:
             vectors: Tensor = gather_rows(self._on(x)(x))
         return vectors
 
-    def _on(self, x: Tensor) -> Detector | Classifier | Embedder:
-        return self.network.to(x.device).eval()
+    def _on(self, x: Tensor) -> Network:
+        """Move the network to the device of `x`."""
+        self.network.to(x.device).eval()
+        return self.network
 
 
 class TeacherEnsemble:
-    """Several classifiers that teach as one: the mean of their log-probabilities, the features of each.
+    """An ensemble of classifiers: the mean of their log-probabilities, and the features of each.
 
-    A network that was fine-tuned and one that kept its published weights, under a decision module of its own, err on
-    different pictures: fine-tuning forgets what served elsewhere (Kumar et al. 2022, arXiv 2202.10054).
+    A fine-tuned network and one that kept its published trunk err on different pictures, because fine-tuning distorts
+    the pretrained features (Kumar et al. 2022, arXiv 2202.10054).
     """
 
     def __init__(self, folders: list[Path], student: ModelCard) -> None:
         """Load training runs.
 
         Raises:
-            TrainError: one is unusable, or does not answer what the student is asked.
+            TrainError: one cannot be used, or its kind, labels or input differ from the student's.
         """
         self.teachers = [Teacher(folder, student) for folder in folders]
 
     @property
     def channels(self) -> list[int]:
-        """Of each trunk's last map."""
+        """Return the channels of each trunk's last map."""
         return [teacher.channels for teacher in self.teachers]
 
     def classify(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -95,12 +97,12 @@ class TeacherEnsemble:
 
 
 def softened_divergence(logits: Tensor, teacher_logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Kullback-Leibler divergence from the teacher's softened probabilities, times temperature squared."""
+    """Return the Kullback-Leibler divergence from the teacher's softened probabilities, times temperature squared."""
     ours = F.log_softmax(logits / temperature, dim=1)
     theirs = F.log_softmax(teacher_logits / temperature, dim=1)
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2
 
 
 def mean_angle(features: Tensor, teacher_features: Tensor) -> Tensor:
-    """Mean of 1 - cos between paired rows."""
+    """Return the mean of 1 - cos between paired rows."""
     return 1.0 - F.cosine_similarity(features, teacher_features, dim=1).mean()

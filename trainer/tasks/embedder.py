@@ -1,7 +1,7 @@
-"""Training of a fine-grained embedder: three heads of different focus on one trunk.
+"""Training of an embedder, which tells items apart: up to three heads of different focus on one trunk.
 
-The pairwise losses alone collapse from random weights (Recall@1 0.06 where a cosine softmax gives 0.36), so each head
-has a cosine-softmax anchor from the first step and the pairwise losses come in by a ramp.
+The pairwise losses alone collapse from random weights (Recall@1 0.06 where a cosine softmax gives 0.36). So each head
+has a cosine-softmax anchor from the first step, and the pairwise losses are ramped in.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ JointLoss = Callable[[int, int], nn.Module]
 
 
 class _TrainingModule(nn.Module):
-    """The embedder, and what only training needs: sub-category centres of each head, the way to a teacher's vectors."""
+    """The embedder, and parts for training only: sub-category centres of each head, a projection to the teacher."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class _TrainingModule(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        # Heads that are summed share their centres: each then points the way the sum shall.
+        # Heads that are summed share their centres, so that each points in the direction of the sum.
         names = ["joint"] if recipe.joint == "sum" else recipe.heads
         dims = (recipe.dim, items, recipe.scale, recipe.decorrelation, recipe.shorter_dims)
         self.anchors = nn.ModuleDict({} if joint_loss else {f"{name}_anchor": CosineSoftmax(*dims) for name in names})
@@ -60,13 +60,13 @@ class _TrainingModule(nn.Module):
         self.to_teacher = nn.Linear(joint, teacher_dim, bias=False) if teacher_dim else nn.Identity()
 
     def anchor_of(self, head: str) -> CosineSoftmax:
-        """The centres a head learns by."""
+        """Return the centres of a head."""
         anchor: CosineSoftmax = self.anchors["joint_anchor" if "joint_anchor" in self.anchors else f"{head}_anchor"]
         return anchor
 
 
 class EmbedderTask:
-    """Cosine softmax for each head, the pairwise losses ramped in, and optionally a teacher's vectors."""
+    """Cosine softmax for each head, pairwise losses that are ramped in, and optionally distillation."""
 
     def __init__(
         self,
@@ -86,20 +86,20 @@ class EmbedderTask:
         self.plan: list[NDArray[np.int64]] = []
 
     def centres(self, trained: nn.Module) -> dict[str, nn.Parameter]:
-        """What the anchors of this task's module, or of a copy of it, have learned: by head name, (items, dim)."""
+        """Return the centres of this task's module, or of a copy of it: by head name, (items, dim)."""
         return {name.removesuffix("_anchor"): anchor.centres for name, anchor in trained.anchors.items()}
 
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         shown = min(self.recipe.classes_per_batch, len(self.crops.items)) * self.recipe.images_per_class
         return self.recipe.batches_per_epoch or max(1, len(self.crops.train) // shown)
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """Those that learn at the trunk's own rate."""
+        """Return the parameters that train at the trunk's own rate."""
         return list(self.module.model.trunk.parameters())
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:
-        """Draw the batches: neighbours by the centres learned so far."""
+        """Draw the batches, with items whose centres are near each other."""
         nearest = None
         if epoch and len(self.module.anchors):
             anchors = next(iter(self.module.anchors.values()))
@@ -111,7 +111,7 @@ class EmbedderTask:
         )
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Vary the pictures of one batch, and confuse_regions the regions of a copy."""
+        """Augment the pictures of one batch, and make their region-confusion images."""
         indices, recipe = self.plan[step], self.recipe
         contents = self.crops.augment(indices, recipe.augment, rng)
         tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
@@ -122,12 +122,12 @@ class EmbedderTask:
         return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:
-        """Anchors and pairs of each head; the local head learns its classes from region-confusion images."""
+        """Return the anchor and pair losses of each head; the local head learns from region-confusion images."""
         recipe, model, items = self.recipe, self.module.model, tensors["item"]
         original = model.parts(tensors["x"])
         confused: dict[str, Tensor] = {}
         if self._uses_confusion:
-            with _keep_running_statistics(model):  # of originals: those are what the device sees
+            with _keep_running_statistics(model):  # of the original pictures, which is what the device sees
                 confused = model.parts(tensors["confused"])
         joint = model.join(list(original.values()))
         if self.module.joint_loss is not None:
@@ -135,9 +135,9 @@ class EmbedderTask:
         else:
             parts = self._anchors(original, confused, joint, items, done)
         start, full = recipe.pair_ramp
-        ramp = (
-            0.0 if self.module.joint_loss is not None else min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
-        )
+        ramp = min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
+        if self.module.joint_loss is not None:
+            ramp = 0.0
         if ramp * recipe.pairs or not parts:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
@@ -171,13 +171,13 @@ class EmbedderTask:
         return parts
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """Recall@1 of validation crops among training crops, and among catalogue pictures where there are any."""
+        """Return Recall@1 of validation crops among training crops, and among catalogue pictures if there are any."""
         return {key: float(values.mean()) for key, values in validate_embedder(module.model, self.crops).items()}
 
 
 @contextmanager
 def _keep_running_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norm normalises by the batch, as ever, but its running statistics stay."""
+    """Let batch norm normalise by the batch without updating its running statistics."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -190,16 +190,16 @@ def _keep_running_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def validate_embedder(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
-    """Per-picture values whose means are the metrics; only those the data allows.
+    """Return per-picture values whose means are the metrics; only those that the data allows.
 
-    Validation crops are found among the training crops; those of a class-disjoint split among each other.
+    Validation crops are searched among the training crops; those of a class-disjoint split among each other.
     """
     if not crops.val:
         return {}
     queries = predict(model, crops.val_canvases, crops.spec)
     items = [sample.item for sample in crops.val]
     train_items = [sample.item for sample in crops.train]
-    if not set(items) & set(train_items):  # a class-disjoint split: nothing of training to be found by
+    if not set(items) & set(train_items):  # a class-disjoint split: no training crop shows these items
         among = similarity(queries, queries)
         return {
             "recall_1_val": recall_at(among, items, items, 1, same_set=True),
@@ -225,7 +225,7 @@ def _recall(model: nn.Module, crops: Crops) -> float:
 
 
 def _validate_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[str, NDArray[np.float64]]:
-    """Recall@1 of the shorter vectors that were trained along."""
+    """Return Recall@1 of the shorter vectors, which were trained together with the whole ones."""
     if not crops.val or not card.shorter_dims:
         return {}
     queries, among = (predict(model, c, crops.spec) for c in (crops.val_canvases, crops.train_canvases()))
@@ -242,12 +242,12 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
     """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
 
     Args:
-        recipe: of the training.
-        out: the run folder.
+        recipe: of the run.
+        out: run folder.
         joint_loss: a loss on the joint vector that replaces the losses of the recipe; None: the recipe's losses.
 
     Raises:
-        TrainError: the data cannot be learned from, or training broke down.
+        TrainError: the data is unusable, or training failed.
     """
     crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe), each_item=2)
     if not recipe.one_per_category:
@@ -271,9 +271,7 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
 
 def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: JointLoss | None) -> ModelCard:
     if len(crops.items) < 2:
-        raise TrainError(
-            f"{', '.join(crops.categories)}: found one item {crops.items}, expected two or more to compare"
-        )
+        raise TrainError(f"{', '.join(crops.categories)}: an embedder needs two or more items, found {crops.items}")
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     heads = [Head(name=name, dim=recipe.dim) for name in recipe.heads]
@@ -295,13 +293,13 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder, joint_loss)
     if start is not None:
         init_from_run(start, model, card, task.centres(task.module), crops)
-    held = freeze_parts(model, recipe.backbone)
-    trained = fit(task, recipe.optimiser, out, recipe.seed, text, held)
-    shipped = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
-    values = validate_embedder(shipped, crops) | _validate_shorter(shipped, crops, card)
+    frozen = freeze_parts(model, recipe.backbone)
+    trained = fit(task, recipe.optimiser, out, recipe.seed, text, frozen)
+    final = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
+    values = validate_embedder(final, crops) | _validate_shorter(final, crops, card)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})
-    save_model(out, shipped, card)
+    save_model(out, final, card)
     save_centres(out, task.centres(trained), crops.items)
     return card

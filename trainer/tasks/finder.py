@@ -1,4 +1,4 @@
-"""Training of the finder: the search network for the object of a query picture."""
+"""Training of the finder, which locates the object of a query picture in a scene."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from trainer.models.search_network import Finder, RepresentationGenerator
 from trainer.recipe import Augment, FinderRecipe
 from trainer.tasks.finder_scenes import Search, World, render_worlds, sample_search
 
-_THRESHOLD_RANGE = (0.15, 0.8)  # between which the score of a box has to lie, whatever the validation scenes say
+_THRESHOLD_RANGE = (0.15, 0.8)  # bounds on the score threshold, whatever the validation scenes suggest
 _MIN_SCORE = 0.05
 
 
 class FinderTask:
-    """Each scene is searched for an object of its own, and every other one for that of the next, which is not there."""
+    """Searches each scene for one of its objects, and every second scene also for an object that it does not show."""
 
     def __init__(self, recipe: FinderRecipe, train: World, val: World, model: Finder, spec: Preprocess) -> None:
         self.recipe, self.module, self.spec = recipe, model, spec
@@ -47,19 +47,19 @@ class FinderTask:
         self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return max(1, len(self._train.scenes) // self.recipe.optimiser.batch)
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """Those that learn at the trunk's own rate."""
+        """Return the parameters that train at the trunk's own rate."""
         return [parameter for one in generators(self.module) for parameter in one.trunk.parameters()]
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
-        """Shuffle."""
+        """Shuffle the scenes."""
         self.plan = plain_batches(len(self._train.scenes), self.recipe.optimiser.batch, rng)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Vary the searches of one batch, and say what each map is to show."""
+        """Sample the augmented searches of one batch, and the true map of each."""
         searches = [sample_search(self._train, int(i), self.recipe, self.spec, rng) for i in self.plan[step]]
         own = [(i, i) for i in range(len(searches))]
         items = [
@@ -75,7 +75,7 @@ class FinderTask:
         return Batch(tensors, [f"scene {i} for {s.item_id}" for i, s in zip(self.plan[step], searches, strict=True)])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
-        """Of all maps against their masks."""
+        """Return the loss of all maps against their masks."""
         found = self.module(tensors["scenes"], tensors["queries"], tensors["cells"], tensors["pairs"])
         truth = tensors["truth"]
         if self.recipe.loss == "l2":
@@ -84,37 +84,42 @@ class FinderTask:
         return {"map": double_margin(found, (truth >= 0.5).float(), margins)}
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """How well the boxes are those of the objects, on the validation scenes, in half of which is none."""
+        """Return the mAP50 of the boxes on the validation searches, half of which are for absent objects."""
         return validate_finder(module, self._val, self.spec, self.recipe)
 
 
 def _absent_searches(searches: Sequence[Search], items: Sequence[set[str]]) -> list[Search]:
-    """Each scene searched for the object of the next search that is not in it: no box is right there."""
+    """Make for each scene a search for an object that it does not show, where no box is right."""
     absent = []
     for number, search in enumerate(searches):
         for other in (*searches[number + 1 :], *searches[:number]):
             if other.item_id not in items[number]:
-                query = {"query_rgb": other.query_rgb, "query_cells": other.query_cells, "item_id": other.item_id}
-                nowhere = {"boxes_px": np.zeros((0, 4), np.float32), "coverage": np.zeros_like(search.coverage)}
-                absent.append(replace(search, **query, **nowhere))
+                absent.append(
+                    replace(
+                        other,
+                        scene_rgb=search.scene_rgb,
+                        coverage=np.zeros_like(search.coverage),
+                        boxes_px=np.zeros((0, 4), np.float32),
+                    )
+                )
                 break
     return absent
 
 
 def generators(model: Finder) -> list[RepresentationGenerator]:
-    """The representation generators: one for both, or one for scenes and one for queries."""
+    """Return the representation generators: one shared, or one for scenes and one for queries."""
     return [one for one in (model.represent, model.represent_query) if one is not None]
 
 
 def _without_augmentation(recipe: FinderRecipe) -> Augment:
-    """Pictures as they are."""
+    """Return the recipe's augmentation, switched off."""
     return recipe.augment.model_copy(
         update={"scale": (1.0, 1.0), "flip": False, "colour": 0.0, "blur": 0.0, "noise": 0.0, "erase": 0.0}
     )
 
 
 def to_tensors(searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, Tensor]:
-    """Scenes, queries and the queries' cells; of their canvas only the rows that hold them."""
+    """Stack scenes, queries and the queries' cells; of the query canvas only the rows that hold queries."""
     places = zip(query_positions(recipe.shape, spec), recipe.shape.query_px, strict=True)
     deepest = max(recipe.backbone.strides or [recipe.shape.stride])
     rows = -(-max(y + px for (_, y), px in places) // deepest) * deepest
@@ -126,22 +131,24 @@ def to_tensors(searches: Sequence[Search], spec: Preprocess, recipe: FinderRecip
     }
 
 
-@torch.no_grad()
 def heat_maps_of(
     module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe, batch: int = 16
 ) -> list[FloatArray]:
-    """The heat map of each search."""
+    """Compute the heat map of each search."""
     device = next(module.parameters()).device
     maps: list[FloatArray] = []
-    for start in range(0, len(searches), batch):
-        tensors = to_tensors(searches[start : start + batch], spec, recipe)
-        found = module(*(tensors[key].to(device) for key in ("scenes", "queries", "cells")))
-        maps += list(found.cpu().numpy())
+    with torch.no_grad():
+        for start in range(0, len(searches), batch):
+            tensors = to_tensors(searches[start : start + batch], spec, recipe)
+            found = module(*(tensors[key].to(device) for key in ("scenes", "queries", "cells")))
+            maps += list(found.cpu().numpy())
     return maps
 
 
-def validate_finder(module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe) -> dict[str, float]:
-    """MAP50 of the boxes, and the threshold of their scores with the best F1 at IoU 0.5."""
+def validate_finder(
+    module: nn.Module, searches: Sequence[Search], spec: Preprocess, recipe: FinderRecipe
+) -> dict[str, float]:
+    """Return the mAP50 of the boxes, and the score threshold with the best F1 at IoU 0.5."""
     found = []
     for search, heat in zip(searches, heat_maps_of(module, searches, spec, recipe), strict=True):
         boxes = _find_boxes(module, search, heat, spec, recipe)
@@ -155,24 +162,26 @@ def validate_finder(module: nn.Module, searches: Sequence[Search], spec: Preproc
 def _find_boxes(
     module: nn.Module, search: Search, heat: FloatArray, spec: Preprocess, recipe: FinderRecipe
 ) -> list[FoundBox]:
-    """What a device finds by a heat map, whatever the threshold."""
+    """Return the boxes that a device finds by a heat map, before any threshold."""
     shape, device = recipe.shape, next(module.parameters()).device
 
-    @torch.no_grad()
     def represent(canvas: Image) -> FloatArray:
         generator = module.represent_query or module.represent
-        return np.asarray(generator(canvases_to_input(canvas[None], spec).to(device))[0][0].cpu())
+        with torch.no_grad():
+            return np.asarray(generator(canvases_to_input(canvas[None], spec).to(device))[0][0].cpu())
 
-    parts = connected_parts(heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _MIN_SCORE)
-    look = build_query(represent(search.query_rgb), search.query_cells, shape, spec).verify_kernel
-    return verify_parts(represent, search.scene_rgb, parts, [look], shape, spec)
+    parts = connected_parts(
+        heat, placement_of(spec, spec.width, spec.height), shape.map_stride, shape.levels, _MIN_SCORE
+    )
+    kernel = build_query(represent(search.query_rgb), search.query_cells, shape, spec).verify_kernel
+    return verify_parts(represent, search.scene_rgb, parts, [kernel], shape, spec)
 
 
 def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
-    """Render the world, train, choose the score threshold, write the model into `out`.
+    """Render the scenes, train, choose the score threshold, and save the model into `out`.
 
     Raises:
-        TrainError: the recipe does not fit together, or training broke down.
+        TrainError: the recipe is inconsistent, or training failed.
     """
     require_single_process("finder")
     _check_recipe(recipe, strides_of(recipe))
@@ -189,7 +198,7 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     card = card_of(
         recipe,
         data,
-        grey=False,  # input.grey is for crops and frames: a finder's second trunk would see colours
+        grey=False,  # input.grey does not apply: the second trunk of a finder would still see colours
         finder=recipe.shape,
         channels=recipe.channels,
         guide=recipe.guide,
@@ -197,27 +206,27 @@ def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
     )
     model = build_model(card, recipe.backbone.pretrained)
     task = FinderTask(recipe, train, val, model, card.preprocess)
-    held = freeze_parts(model, recipe.backbone)
-    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), held)
-    metrics = task.evaluate(shipped)
+    frozen = freeze_parts(model, recipe.backbone)
+    final = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), frozen)
+    metrics = task.evaluate(final)
     threshold = float(np.clip(metrics["score_threshold"], *_THRESHOLD_RANGE))
     card = card.model_copy(update={"metrics": metrics, "score_threshold": threshold})
-    save_model(out, shipped, card)
+    save_model(out, final, card)
     return card
 
 
 def _check_recipe(recipe: FinderRecipe, strides: list[int]) -> None:
-    """Whether the trunk has the maps that the finder compares and draws on, and its sizes are whole.
+    """Check that the trunk has the maps that the finder needs, and that all sizes divide by the strides.
 
     Raises:
-        TrainError: it does not, or they are not.
+        TrainError: a map is missing, or a size does not divide.
     """
     shape = recipe.shape
     wanted = {shape.stride, *([shape.map_stride] if recipe.guide else [])}
     if not wanted <= set(strides):
-        raise TrainError(f"backbone.strides: found {strides}, expected {sorted(wanted)} among them, as shape says")
+        raise TrainError(f"backbone.strides is {strides}; shape needs {sorted(wanted)} among them")
     if odd := [px for px in shape.query_px if px % shape.stride]:
-        raise TrainError(f"shape.query_px: found {odd}, expected multiples of the stride {shape.stride}")
+        raise TrainError(f"shape.query_px: {odd} are not multiples of the stride {shape.stride}")
     whole = 8 * shape.map_stride  # the conversion goes down three octaves
     if recipe.input.width % whole or recipe.input.height % whole:
         raise TrainError(f"input is {recipe.input.width}x{recipe.input.height}, expected multiples of {whole}")

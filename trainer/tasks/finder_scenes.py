@@ -1,4 +1,4 @@
-"""Synthetic scenes and cut-outs with exact masks, and the searches that a finder learns from."""
+"""The training data of a finder: synthetic scenes and cut-outs with exact masks, and searches sampled from them."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ from trainer.synthetic.items import CATEGORIES, Item, catalogue
 from trainer.synthetic.render import render_object
 from trainer.synthetic.scene import box_of, scene
 
-_MIN_VISIBLE = 0.35  # of an object that is searched
-_MIN_VISIBLE_QUERY = 0.8  # of one that is searched by
-_ITEMS_PER_SCENE = 5  # items that a scene is drawn from: some stand there twice
-_GAP_PX = 7  # between two of one item that touch
+_MIN_VISIBLE = 0.35  # least visible share of an object that is searched for
+_MIN_VISIBLE_QUERY = 0.8  # least visible share of an object that serves as a query
+_ITEMS_PER_SCENE = 5  # items that a scene is drawn from; some appear twice
+_GAP_PX = 7  # width of the gap between two touching objects of one item
 _CUTOUT_PX = 144  # height of a cut-out
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedScene:
-    """A scene and which of its pixels are which object's."""
+    """A scene, and the object that each of its pixels belongs to."""
 
     image_rgb: Image
-    owner: NDArray[np.uint8]  # (h, w), 0 or the place of the object in `items`, from 1
+    owner: NDArray[np.uint8]  # (h, w), 0 for background, else the position in `items`, from 1
     items: tuple[str, ...]
-    visible: tuple[float, ...]  # share of each object that shows
+    visible: tuple[float, ...]  # visible share of each object
 
     def owners(self, item_id: str, least: float = 0.0) -> list[int]:
-        """The numbers of an item's objects of which so much shows."""
+        """Return the numbers of an item's objects whose visible share is at least `least`."""
         pairs = zip(self.items, self.visible, strict=True)
         return [number for number, (item, share) in enumerate(pairs, start=1) if item == item_id and share >= least]
 
     @property
     def searchable_items(self) -> list[str]:
-        """Items of which enough shows."""
+        """Return the items that are visible enough to search for."""
         return sorted({item for item, share in zip(self.items, self.visible, strict=True) if share >= _MIN_VISIBLE})
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a finder learns from, or is judged on."""
+    """The scenes and queries that a finder is trained or validated on."""
 
     scenes: list[MaskedScene]
     cutouts: dict[str, list[NDArray[np.uint8]]]  # by item, cut-outs (h, w, 4) RGBA
-    occurrences: dict[str, list[tuple[int, int]]]  # by item, scene and owner of each object that shows wholly enough
+    occurrences: dict[str, list[tuple[int, int]]]  # by item, scene and owner number of each object that can be a query
 
 
 def _index_occurrences(scenes: list[MaskedScene], looks: dict[str, list[NDArray[np.uint8]]]) -> World:
-    """Note where each item can be seen."""
+    """List the occurrences of each item that can serve as queries."""
     occurrences: dict[str, list[tuple[int, int]]] = {}
     for number, one in enumerate(scenes):
         for owner, (item, share) in enumerate(zip(one.items, one.visible, strict=True), start=1):
@@ -72,32 +72,32 @@ def _index_occurrences(scenes: list[MaskedScene], looks: dict[str, list[NDArray[
 
 
 def split_items(held_out: Sequence[str]) -> tuple[list[Item], list[Item]]:
-    """The items to train on, and those held out by their id or category.
+    """Split the items into those to train on, and those held out by id or category.
 
     Raises:
-        TrainError: a name is neither, or nothing is left to train on.
+        TrainError: a name is unknown, or fewer than two items are left.
     """
     known = {*CATEGORIES, *(item.item_id for item in catalogue())}
-    if strange := sorted(set(held_out) - known):
-        raise TrainError(f"world.held_out: found {strange}, expected synthetic items or categories")
+    if unknown := sorted(set(held_out) - known):
+        raise TrainError(f"world.held_out: {unknown} are neither synthetic items nor categories")
     apart = [item for item in catalogue() if {item.item_id, item.category} & set(held_out)]
     kept = [item for item in catalogue() if item not in apart]
     if len(kept) < 2:
-        raise TrainError(f"world.held_out: found {len(kept)} items left, expected at least two to train on")
+        raise TrainError(f"world.held_out: leaves {len(kept)} items; training needs at least two")
     return kept, apart
 
 
 def render_scenes(
     items: Sequence[Item], among: Sequence[Item], count: int, size_px: tuple[int, int], seed: int
 ) -> list[MaskedScene]:
-    """Photograph scenes, each with one of the items or more, among others.
+    """Render scenes that each show at least one of the items among others.
 
     Args:
-        items: of which each scene shows enough of one.
-        among: that the others are drawn from.
-        count: scenes.
+        items: each scene shows enough of one of them.
+        among: the other objects are drawn from these.
+        count: number of scenes.
         size_px: width and height.
-        seed: of everything.
+        seed: of everything random.
     """
     scenes: list[MaskedScene] = []
     wanted_ids = {item.item_id for item in items}
@@ -110,7 +110,9 @@ def render_scenes(
     return scenes
 
 
-def _render_scene(wanted: Item, among: Sequence[Item], size_px: tuple[int, int], rng: np.random.Generator) -> MaskedScene:
+def _render_scene(
+    wanted: Item, among: Sequence[Item], size_px: tuple[int, int], rng: np.random.Generator
+) -> MaskedScene:
     kin = [item for item in among if (item.category == "car") == (wanted.category == "car")]
     others = [kin[int(i)] for i in rng.integers(len(kin), size=_ITEMS_PER_SCENE - 1)]
     found = scene(rng, [wanted, wanted, *others], *size_px, count=int(rng.integers(1, 7)))
@@ -126,22 +128,22 @@ def _render_scene(wanted: Item, among: Sequence[Item], size_px: tuple[int, int],
 
 
 def render_cutouts(items: Sequence[Item], count: int, seed: int) -> dict[str, list[NDArray[np.uint8]]]:
-    """Cut-outs of each item, in random views."""
+    """Render cut-outs of each item in random views."""
     rng = np.random.default_rng([seed, 32])
     return {item.item_id: [render_object(item, rng, _CUTOUT_PX) for _ in range(count)] for item in items}
 
 
 def render_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
-    """What a recipe trains on, and validates on: other scenes and looks of the same items.
+    """Render the training and the validation world of a recipe: different scenes and cut-outs of the same items.
 
     Args:
-        recipe: says how many, and what is held out.
-        folder: keeps the scenes, for a run that goes on.
+        recipe: sets the counts, and the held-out items.
+        folder: caches the scenes, for a run that resumes.
     """
     world = recipe.world
     kept, _ = split_items(world.held_out)
     size = (recipe.input.width, recipe.input.height)
-    made = []
+    worlds = []
     for name, seed, scenes, looks in (
         ("train", world.seed, world.scenes, world.looks),
         ("val", world.seed + 50_021, world.val_scenes, 3),
@@ -151,8 +153,8 @@ def render_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
         if rendered is None:
             rendered = render_scenes(kept, kept, scenes, size, seed)
             _save_scenes(path, key, rendered)
-        made.append(_index_occurrences(rendered, render_cutouts(kept, looks, seed)))
-    return made[0], made[1]
+        worlds.append(_index_occurrences(rendered, render_cutouts(kept, looks, seed)))
+    return worlds[0], worlds[1]
 
 
 def _save_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
@@ -165,7 +167,7 @@ def _save_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
 
 
 def _read_scenes(path: Path, key: str) -> list[MaskedScene] | None:
-    """The scenes that were kept; None where there are none, or others."""
+    """Read the cached scenes; None if there are none, or scenes of another recipe."""
     try:
         with np.load(path) as kept:
             named = json.loads(kept["named"].tobytes())
@@ -179,21 +181,23 @@ def _read_scenes(path: Path, key: str) -> list[MaskedScene] | None:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One scene, one query, and where its object is."""
+    """One scene, one query, and the boxes of its object."""
 
     scene_rgb: Image  # on the canvas
     coverage: FloatArray  # (rows, columns) of the heat map, 0..1
-    query_rgb: Image  # canvas with all sizes
-    query_cells: FloatArray  # the object's share of each cell
-    boxes_px: FloatArray  # (n, 4) on the canvas, of each object that shows enough
+    query_rgb: Image  # one canvas with the query at all sizes
+    query_cells: FloatArray  # share of each cell that the object covers
+    boxes_px: FloatArray  # (n, 4) on the canvas, of each object that is visible enough
     item_id: str
 
 
-def sample_search(world: World, number: int, recipe: FinderRecipe, spec: Preprocess, rng: np.random.Generator) -> Search:
-    """One varied search in a scene; for something that is not there, where nothing of enough is."""
+def sample_search(
+    world: World, number: int, recipe: FinderRecipe, spec: Preprocess, rng: np.random.Generator
+) -> Search:
+    """Sample one augmented search in a scene; for an absent item if none is visible enough."""
     found, how = world.scenes[number], recipe.augment
-    there = found.searchable_items or sorted(world.cutouts)
-    item_id = there[int(rng.integers(len(there)))]
+    candidates = found.searchable_items or sorted(world.cutouts)
+    item_id = candidates[int(rng.integers(len(candidates)))]
     picture, query_mask = _sample_query(world, item_id, number, rng)
     image_rgb, owner = found.image_rgb, np.where(np.isin(found.owner, found.owners(item_id)), found.owner, 0)
     if rng.random() < recipe.recolour:
@@ -211,7 +215,7 @@ def sample_search(world: World, number: int, recipe: FinderRecipe, spec: Preproc
 
 
 def _mask_with_gaps(owner: NDArray[np.uint8]) -> Mask:
-    """The mask of all objects, with a gap where two touch: a heat map is to tell them apart."""
+    """Return the mask of all objects, with a gap where two touch, so that a heat map separates them."""
     numbers = [int(number) for number in np.unique(owner) if number]
     mask = (owner > 0).astype(np.uint8)
     if len(numbers) > 1:
@@ -221,31 +225,31 @@ def _mask_with_gaps(owner: NDArray[np.uint8]) -> Mask:
 
 
 def coverage_of(mask: Mask, stride: int) -> FloatArray:
-    """A mask's share of each cell."""
+    """Return the share of each cell that a mask covers."""
     rows, columns = mask.shape[0] // stride, mask.shape[1] // stride
     cells = mask[: rows * stride, : columns * stride].reshape(rows, stride, columns, stride)
     return np.asarray(cells.mean(axis=(1, 3)), np.float32)
 
 
 def _sample_query(world: World, item_id: str, elsewhere: int, rng: np.random.Generator) -> tuple[Image, Mask]:
-    """A picture of an item and its mask: a cut-out, or seen in another scene, sometimes with its surroundings."""
+    """Sample a picture of an item and its mask: a cut-out, or an object of another scene, maybe with surroundings."""
     occurrences = [occurrence for occurrence in world.occurrences.get(item_id, []) if occurrence[0] != elsewhere]
     if not occurrences or rng.random() < 0.5:
         looks = world.cutouts[item_id]
-        look = looks[int(rng.integers(len(looks)))]
-        return np.ascontiguousarray(look[..., :3]), (look[..., 3] >= 128).astype(np.uint8)
+        cutout = looks[int(rng.integers(len(looks)))]
+        return np.ascontiguousarray(cutout[..., :3]), (cutout[..., 3] >= 128).astype(np.uint8)
     number, owner = occurrences[int(rng.integers(len(occurrences)))]
     seen = world.scenes[number]
     mask = (seen.owner == owner).astype(np.uint8)
     y, x = np.nonzero(mask)
     cut = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
-    if rng.random() < 0.4:  # a box is all that is known
+    if rng.random() < 0.4:  # as if only a box were known
         mask = np.ones_like(mask)
     return np.ascontiguousarray(seen.image_rgb[cut]), np.ascontiguousarray(mask[cut])
 
 
 def _tint(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A turn of the hues about grey, with a gain for each channel: (3, 3)."""
+    """Sample a rotation of the hues about grey, with a gain for each channel: (3, 3)."""
     angle, third = rng.uniform(0.6, 2 * np.pi - 0.6), 1 / 3
     cosine, sine = np.cos(angle), np.sin(angle) * np.sqrt(third)
     same, before, after = cosine + (1 - cosine) * third, (1 - cosine) * third - sine, (1 - cosine) * third + sine
@@ -260,7 +264,7 @@ def _recolour(image_rgb: Image, mask: Mask, tint: NDArray[np.float64]) -> Image:
 def _zoom(
     image_rgb: Image, owner: NDArray[np.uint8], spec: Preprocess, how: Augment, rng: np.random.Generator
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """A part of a scene, or all of it with a grey border, on the canvas."""
+    """Place a part of a scene on the canvas, or all of it with a grey border."""
     height, width = owner.shape
     scale = min(spec.width / width, spec.height / height) / rng.uniform(*how.scale)
     free = np.array([spec.width - width * scale, spec.height - height * scale]) * rng.uniform(0, 1, 2)

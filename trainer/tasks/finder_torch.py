@@ -1,4 +1,4 @@
-"""A trained finder as the device's, with torch in place of its engines."""
+"""Run a trained finder with the device's search code, with torch instead of an inference engine."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from trainer.models.search_network import Finder as Network
 
 
 class _TorchEngine:
-    """A network as an engine: trunks take pictures, the conversion takes maps."""
+    """An inference engine that runs a torch network: a trunk on pictures, or the conversion on maps."""
 
     def __init__(self, network: nn.Module, spec: Preprocess | None, where: str) -> None:
         self.where, self.library = where, f"torch {torch.__version__}"
         self._network, self._spec = network, spec
 
-    @torch.no_grad()
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run one batch."""
         pixels = np.asarray(batch)
         x = torch.from_numpy(pixels) if self._spec is None else canvases_to_input(pixels, self._spec)
-        outputs = self._network(x)
+        with torch.no_grad():
+            outputs = self._network(x)
         return [one.numpy() for one in ([outputs] if isinstance(outputs, Tensor) else outputs)]
 
 
@@ -37,13 +37,13 @@ def load_finder(folder: Path) -> Finder:
     """Read a trained finder.
 
     Raises:
-        TrainError: the folder holds none, or one whose queries have a trunk of their own.
+        TrainError: the folder holds none, or one with a separate trunk for queries.
     """
     network, card = load_model(folder)
     if not isinstance(network, Network) or card.finder is None:
-        raise TrainError(f"{folder}: found a {card.kind}, expected a finder")
+        raise TrainError(f"{folder}: this is a {card.kind}; give the run folder of a finder")
     if not card.shared_trunk:
-        raise TrainError(f"{folder}: found a finder with two trunks, expected one that shares its trunk")
+        raise TrainError(f"{folder}: this finder has two trunks; only one with a shared trunk can run here")
     model = FinderModel(
         files={"fp32": "trunk.onnx"},
         ship="fp32",

@@ -1,7 +1,7 @@
-"""The start of a training from a trained run: its trunk, and of an embedder its heads and the centres of its items.
+"""Fine-tuning: start training from a trained run, with its trunk, its heads, and the centres of its items.
 
-A centre that the run does not know is imprinted: the mean of the normalised embeddings of the item's training pictures,
-by the network as it starts (Qi et al. 2018, arXiv 1712.07136).
+A centre that the run lacks is imprinted: the mean of the normalised embeddings of the item's training pictures,
+by the initial network (Qi et al. 2018, arXiv 1712.07136).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ CENTRES_FILE = "centres.safetensors"
 
 
 def finetune_recipe(recipe: EmbedderRecipe, base: Path | None, categories: list[str] | None) -> EmbedderRecipe:
-    """The recipe for some categories alone, started from a base model.
+    """Return the recipe changed to start from a base model and to train some categories only.
 
     Args:
-        recipe: as it was read.
-        base: run of an embedder, or folder of such runs by category; None: as the recipe says.
-        categories: each gets an embedder of its own; None: as the recipe says.
+        recipe: as read.
+        base: run of an embedder, or folder of such runs by category; None: keep the recipe's `init_from`.
+        categories: to train one embedder for each; None: keep the recipe's categories.
     """
     changes: dict[str, object] = {} if base is None else {"init_from": base}
     if categories is not None:
@@ -46,7 +46,7 @@ def finetune_recipe(recipe: EmbedderRecipe, base: Path | None, categories: list[
 
 
 def base_run_of(folder: Path, category: str) -> Path:
-    """The run to start one category's embedder from: the category's own below a folder of runs, else the folder's."""
+    """Return the run to start a category's embedder from: its own run below a folder of runs, else the folder."""
     own = folder / category
     return own if (own / CARD_FILE).is_file() else folder
 
@@ -54,17 +54,17 @@ def base_run_of(folder: Path, category: str) -> Path:
 def init_from_run(
     folder: Path, model: Embedder, card: ModelCard, centres: Mapping[str, nn.Parameter], crops: Crops
 ) -> None:
-    """Take over what a trained run knows.
+    """Load the weights of a trained run.
 
     Args:
-        folder: of a classifier's run, for the trunk, or of an embedder's of the same shape, for all.
-        model: to be trained; changed in place.
-        card: of it.
-        centres: by head name, (items, dim); changed in place where the run is an embedder's.
-        crops: to imprint the centres of items that the run does not know.
+        folder: run of a classifier, for the trunk, or of an embedder of the same shape, for all.
+        model: to train; changed in place.
+        card: of the model.
+        centres: by head name, (items, dim); changed in place if the run is an embedder's.
+        crops: to imprint the centres of items that the run lacks.
 
     Raises:
-        TrainError: unusable, or of another shape.
+        TrainError: the run cannot be used, or has another shape.
     """
     source, source_card = load_model(folder)
     keys = ["backbone", "backbone_options", "strides", "grey"]
@@ -76,7 +76,7 @@ def init_from_run(
     if source_card.kind == "detector":
         wrong.append("kind")
     if wrong:
-        raise TrainError(f"init_from {folder}: differs in {', '.join(wrong)}, expected the shape of this recipe")
+        raise TrainError(f"init_from {folder}: this run differs from the recipe in {', '.join(wrong)}")
     if source_card.kind == "classifier":
         model.trunk.load_state_dict(source.trunk.state_dict())
         return
@@ -88,11 +88,11 @@ def init_from_run(
         with torch.no_grad():
             rows.copy_(torch.stack(values))
     new = [item for item in crops.items if item not in next(iter(known.values()), {})]
-    log.info("%s: starts with %d items known and %d imprinted", folder, len(crops.items) - len(new), len(new))
+    log.info("%s: starting with %d known items and %d imprinted ones", folder, len(crops.items) - len(new), len(new))
 
 
 def imprint(model: Embedder, crops: Crops, parts: Sequence[Head]) -> dict[str, Tensor]:
-    """The mean direction of each item's training pictures: by part of the vector (items, dim), rows of unit length."""
+    """Return the mean direction of each item's training pictures: by head (items, dim), rows of unit length."""
     was_training = model.training
     joint = torch.from_numpy(predict(model.eval(), crops.train_canvases(), crops.spec))
     model.train(was_training)
@@ -102,16 +102,16 @@ def imprint(model: Embedder, crops: Crops, parts: Sequence[Head]) -> dict[str, T
 
 
 def mean_directions(vectors: Tensor, items: Tensor, count: int) -> Tensor:
-    """The normalised mean of the normalised rows of each item: (count, dim)."""
+    """Return the normalised mean of the normalised rows of each item: (count, dim)."""
     sums = torch.zeros(count, vectors.shape[1]).index_add_(0, items, F.normalize(vectors, dim=1))
     return F.normalize(sums, dim=1)
 
 
 def save_centres(folder: Path, centres: Mapping[str, Tensor], items: Sequence[str]) -> None:
-    """Write the learned centres of an embedder beside it: `centres.safetensors`, its items in the metadata.
+    """Write the learned centres of an embedder to `centres.safetensors`, with the items in its metadata.
 
     Raises:
-        TrainError: the disk refused.
+        TrainError: the disk is full or not writable.
     """
     if not is_rank0():
         return
@@ -121,10 +121,10 @@ def save_centres(folder: Path, centres: Mapping[str, Tensor], items: Sequence[st
 
 
 def load_centres(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """Read the centres of a run, by head and item; none where the run left none.
+    """Read the centres of a run, by head and item; empty if the run has none.
 
     Raises:
-        TrainError: damaged.
+        TrainError: the file is damaged.
     """
     path = folder / CENTRES_FILE
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Training of the localiser."""
+"""Training of the localiser, which finds the pixels of the object in a crop."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from trainer.models.localiser_network import COARSEST, STRIDE, Localiser
 from trainer.models.networks import ModelCard, build_model, save_model
 from trainer.recipe import LocaliserRecipe
 
-_HEADROOM = 1.3  # training pictures are kept a little larger than the canvas, for zooming in
+_HEADROOM = 1.3  # training pictures are kept at this multiple of the canvas, for zooming in
 
 
 class LocaliserTask:
-    """Cross-entropy and overlap of every side's mask with the true one (deep supervision, U2-Net §3.3)."""
+    """Cross-entropy and overlap of every side output with the true mask (deep supervision, U2-Net §3.3)."""
 
     def __init__(
         self, recipe: LocaliserRecipe, train: MaskedPictures, val: MaskedPictures, model: Localiser, spec: Preprocess
@@ -41,19 +41,19 @@ class LocaliserTask:
         self.plan: list[NDArray[np.int64]] = []
 
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return max(1, len(self._train.samples) // self.recipe.optimiser.batch)
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """None: the whole network is fresh."""
+        """Return no parameters: the whole network is fresh."""
         return []
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
-        """Shuffle."""
+        """Shuffle the pictures."""
         self.plan = plain_batches(len(self._train.samples), self.recipe.optimiser.batch, rng)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Vary the pictures of one batch with their masks, some of them on other pictures."""
+        """Augment the pictures of one batch with their masks, and paste some on other pictures."""
         contents, covers = [], []
         for i in self.plan[step]:
             other = int(rng.integers(len(self._train.images)))
@@ -71,7 +71,7 @@ class LocaliserTask:
         return Batch(tensors, [str(self._train.samples[i].path) for i in self.plan[step]])
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
-        """The fused mask's loss and the sum of the sides'."""
+        """Return the loss of the fused mask, and the sum over the side outputs."""
         fused, *sides = self.module.all_masks(tensors["x"])
         return {
             "fused": mask_loss(fused, tensors["mask"]),
@@ -79,23 +79,23 @@ class LocaliserTask:
         }
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """Mean overlap with the validation masks."""
+        """Return the mean IoU with the validation masks."""
         canvases, masks = self._val
         if not len(canvases):
             return {}
-        return {"iou": float(overlaps(predict(module, canvases, self._spec), masks).mean())}
+        return {"iou": float(iou_of_masks(predict(module, canvases, self._spec), masks).mean())}
 
 
 def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy plus one minus the soft intersection over union, mean over pictures; both (n, 1, h, w)."""
+    """Return the binary cross-entropy plus 1 - soft IoU, averaged over pictures; both inputs are (n, 1, h, w)."""
     found = logits.sigmoid()
     both = (found * mask).sum(dim=(1, 2, 3))
     either = (found + mask - found * mask).sum(dim=(1, 2, 3))
     return F.binary_cross_entropy_with_logits(logits, mask) + (1.0 - (both + 1.0) / (either + 1.0)).mean()
 
 
-def overlaps(logits: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Intersection over union of each found mask, (n, 1, h, w) logits, with the true one, (n, h, w)."""
+def iou_of_masks(logits: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the IoU of each predicted mask, (n, 1, h, w) logits, with the true mask, (n, h, w)."""
     found = logits[:, 0] > 0
     both, either = (found & masks).sum(axis=(1, 2)), (found | masks).sum(axis=(1, 2))
     return np.asarray(both / np.maximum(either, 1), np.float64)
@@ -107,7 +107,7 @@ def _canvases(pictures: MaskedPictures, spec: Preprocess) -> NDArray[np.uint8]:
 
 
 def true_masks(pictures: MaskedPictures, spec: Preprocess) -> NDArray[np.bool_]:
-    """The true masks as the network should answer: (n, height / 2, width / 2)."""
+    """Return the true masks at the size of the network's output: (n, height / 2, width / 2)."""
     black = spec.model_copy(update={"fill": 0})
     rows = []
     for mask in pictures.masks:
@@ -117,10 +117,10 @@ def true_masks(pictures: MaskedPictures, spec: Preprocess) -> NDArray[np.bool_]:
 
 
 def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
-    """Train and write the model into `out`.
+    """Train, and save the model into `out`.
 
     Raises:
-        TrainError: the data cannot be learned from, or training broke down.
+        TrainError: the data is unusable, or training failed.
     """
     require_single_process("localiser")
     spec, data = preprocess_of(recipe), recipe.data
@@ -129,17 +129,17 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     listed = read_masked(data.index, data.root)
     chosen = of_splits(listed, data.train_splits)
     if not chosen:
-        raise TrainError(f"{data.index}: found no mask of splits {data.train_splits}, expected some")
+        raise TrainError(f"{data.index}: no mask belongs to the splits {data.train_splits}")
     train = load_masked(chosen, round(_HEADROOM * max(spec.width, spec.height)))
     val = load_masked(of_splits(listed, data.val_splits))
     torch.manual_seed(recipe.seed)
     card = card_of(recipe, data_summary(data.index, train, val), backbone="", strides=[STRIDE])
     model = build_model(card)
     task = LocaliserTask(recipe, train, val, model, spec)
-    shipped = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json())
+    final = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json())
     if val.samples:
-        values = overlaps(predict(shipped, _canvases(val, spec), spec), true_masks(val, spec))
+        values = iou_of_masks(predict(final, _canvases(val, spec), spec), true_masks(val, spec))
         metrics = {"iou": float(values.mean()), "iou_interval": list(bootstrap(values, recipe.seed))}
         card = card.model_copy(update={"metrics": metrics | {"images": len(val.samples)}})
-    save_model(out, shipped, card)
+    save_model(out, final, card)
     return card

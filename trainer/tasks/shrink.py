@@ -1,8 +1,8 @@
-"""Smaller embedders cut out of a trained one: some of its heads, or a shorter part of each.
+"""Make a smaller embedder from a trained one: keep some of its heads, or the first numbers of each.
 
-A head is cut by its name (US 12,386,883: class and local, or class and outline, on small devices); its vector is cut
-after its first numbers, which serve by themselves where it was trained with `shorter_dims`. A gallery of the whole
-embedder is cut in the same way, so that nothing has to be embedded anew: `truncate_vectors`.
+Heads are chosen by name (US 12,386,883: class and local, or class and outline, on small devices). A vector is truncated
+to its first numbers, which work alone if the embedder was trained with `shorter_dims`. `truncate_vectors` does the same
+to a gallery of the whole embedder, so that you need not embed its pictures again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from edge.types import FloatArray
 from trainer.models.networks import Embedder, ModelCard, build_model, load_model, save_model
 
 
-def truncate_vectors(vectors: FloatArray, heads: Sequence[Head], names: Sequence[str], dim: int | None = None) -> FloatArray:
-    """The joint vectors that the cut embedder would give.
+def truncate_vectors(
+    vectors: FloatArray, heads: Sequence[Head], names: Sequence[str], dim: int | None = None
+) -> FloatArray:
+    """Return the joint vectors that the smaller embedder would give.
 
     Args:
-        vectors: (n, dim of all heads), as the whole embedder gives them, or as a gallery of it keeps them.
+        vectors: (n, dim of all heads), of the whole embedder or of its gallery.
         heads: of the whole embedder, in order.
         names: heads to keep, in any order; the order of `heads` stays.
-        dim: of each head that is kept; None: all of it.
+        dim: numbers of each head to keep; None: all.
 
     Returns:
         (n, dim of the kept parts) float32, rows of unit length.
@@ -40,20 +42,20 @@ def truncate_vectors(vectors: FloatArray, heads: Sequence[Head], names: Sequence
 
 
 def shrink_embedder(folder: Path, out: Path, names: Sequence[str] | None = None, dim: int | None = None) -> ModelCard:
-    """Write the cut embedder as a run folder of its own, to be exported like any other.
+    """Write the smaller embedder as a run folder, to be exported like any other.
 
     Args:
-        folder: of the whole embedder's run.
-        out: to write to.
+        folder: run of the whole embedder.
+        out: run folder to write.
         names: heads to keep; None: all.
         dim: numbers of each head to keep; None: all.
 
     Raises:
-        TrainError: the run is unusable, or has no such part.
+        TrainError: the run cannot be used, or lacks a head or length.
     """
     network, card = load_model(folder)
     if not isinstance(network, Embedder):
-        raise TrainError(f"{folder}: found a {card.kind}, expected an embedder")
+        raise TrainError(f"{folder}: this is a {card.kind}; give the run folder of an embedder")
     names = list(names or [head.name for head in card.heads])
     _require_parts(folder, card, names, dim)
     kept = [head.model_copy(update={"dim": dim or head.dim}) for head in card.heads if head.name in names]
@@ -62,7 +64,7 @@ def shrink_embedder(folder: Path, out: Path, names: Sequence[str] | None = None,
     smaller = build_model(cut)
     own = smaller.state_dict()
     weights = network.state_dict()
-    # What a cut head's last layer has fewer of are rows: the numbers that it still gives.
+    # A truncated head keeps the first rows of its last layer: the numbers that it still outputs.
     smaller.load_state_dict(
         {key: weights[key][: len(value)] if value.ndim else weights[key] for key, value in own.items()}
     )
@@ -73,9 +75,9 @@ def shrink_embedder(folder: Path, out: Path, names: Sequence[str] | None = None,
 def _require_parts(folder: Path, card: ModelCard, names: list[str], dim: int | None) -> None:
     found = [head.name for head in card.heads]
     if not set(names) <= set(found):
-        raise TrainError(f"{folder}: found heads {found}, expected {names} among them")
+        raise TrainError(f"{folder}: has heads {found}; {names} must be among them")
     if card.joint == "sum" and set(names) != set(found):
-        raise TrainError(f"{folder}: found heads that are summed, which serve together alone, expected all of {found}")
+        raise TrainError(f"{folder}: its heads are summed and work only together; keep all of {found}")
     lengths = [*card.shorter_dims, *(head.dim for head in card.heads)]
     if dim is not None and dim not in lengths:
-        raise TrainError(f"{folder}: dim is {dim}, expected one it was trained for: {lengths}")
+        raise TrainError(f"{folder}: dim is {dim}, expected one of {lengths}, which it was trained for")

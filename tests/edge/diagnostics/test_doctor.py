@@ -24,14 +24,14 @@ def cooler(folder: Path, number: int, kind: str, state: int) -> None:
     (path / "cur_state").write_text(f"{state}\n")
 
 
-def test_temperatures_leave_out_zones_that_are_off_or_asleep(tmp_path: Path):
+def test_temperatures_skip_zones_that_are_off_or_asleep(tmp_path: Path):
     zone(tmp_path, 0, "CPU-therm", "61500\n")
     zone(tmp_path, 1, "GPU-therm", "-256000\n")
     zone(tmp_path, 2, "PMIC", "busy\n")
     assert read_temperatures(tmp_path) == {"CPU-therm": 61.5}
 
 
-def test_a_fan_is_no_throttling(tmp_path: Path):
+def test_fan_does_not_count_as_throttling(tmp_path: Path):
     assert is_throttling(tmp_path) is None
     cooler(tmp_path, 0, "pwm-fan", 3)
     assert is_throttling(tmp_path) is None
@@ -41,7 +41,7 @@ def test_a_fan_is_no_throttling(tmp_path: Path):
     assert is_throttling(tmp_path) is True
 
 
-def test_a_hot_zone_is_noted(tmp_path: Path):
+def test_hot_zone_is_a_note(tmp_path: Path):
     zone(tmp_path, 0, "cool", "40000")
     zone(tmp_path, 1, "hot", "91000")
     found = {finding.thing: finding for finding in doctor.temperatures(tmp_path)}
@@ -53,30 +53,30 @@ def test_a_hot_zone_is_noted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "verdict"), [("fpu avx2 avx512_vnni", "good"), ("fp asimd asimddp", "good"), ("fpu avx2", "note")]
 )
-def test_a_processor_without_dot_products_is_noted(tmp_path: Path, flags: str, verdict: str):
+def test_processor_without_dot_products_is_a_note(tmp_path: Path, flags: str, verdict: str):
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
     assert doctor.processor(tmp_path / "cpuinfo").verdict == verdict
 
 
-def test_a_folder_that_cannot_be_written_is_bad(tmp_path: Path):
+def test_unwritable_folder_is_bad(tmp_path: Path):
     (tmp_path / "file").touch()
     found = doctor.disk(tmp_path / "file")
     assert found.verdict == "bad"
     assert "cannot write" in found.words
 
 
-def test_the_timed_write_leaves_nothing_behind(tmp_path: Path):
+def test_timed_write_leaves_no_file(tmp_path: Path):
     assert doctor.disk(tmp_path).verdict != "bad"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_device_without_a_bundle_is_bad(tmp_path: Path):
+def test_device_without_a_bundle_is_bad(tmp_path: Path):
     found = doctor.models(DeviceConfig(state_dir=tmp_path, cameras=CAMERA))
     assert found.verdict == "bad"
     assert str(tmp_path) in found.words
 
 
-def test_an_absent_broker_is_bad_and_named():
+def test_absent_broker_is_bad_and_named():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     found = doctor.broker(DeviceConfig(cameras=CAMERA, mqtt=MqttConfig(host="127.0.0.1", port=port)))
@@ -84,8 +84,8 @@ def test_an_absent_broker_is_bad_and_named():
     assert f"127.0.0.1:{port}" in found.words
 
 
-def test_every_machine_that_runs_the_tests_can_read_cameras_and_models():
-    findings = {finding.thing: finding for finding in doctor.examine(None)}
+def test_this_machine_has_onnxruntime_and_opencv():
+    findings = {finding.thing: finding for finding in doctor.run_checks(None)}
     assert findings["engine onnxruntime"].verdict == "good"
     assert findings["decoder opencv"].verdict == "good"
     assert {finding.verdict for finding in findings.values()} <= {"good", "note"}

@@ -1,4 +1,4 @@
-"""What a fleet operator's probes and Prometheus are told."""
+"""The HTTP health endpoints."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def server():
         yield running
 
 
-def ask(server: HealthServer, path: str, method: str = "GET") -> tuple[int, bytes]:
+def get(server: HealthServer, path: str, method: str = "GET") -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     connection.request(method, path)
     response = connection.getresponse()
@@ -56,7 +56,7 @@ def ask(server: HealthServer, path: str, method: str = "GET") -> tuple[int, byte
 
 
 def samples(server: HealthServer) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    _, body = ask(server, "/metrics")
+    _, body = get(server, "/metrics")
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(body.decode())
@@ -64,43 +64,43 @@ def samples(server: HealthServer) -> dict[tuple[str, tuple[tuple[str, str], ...]
     }
 
 
-def test_a_device_that_still_builds_engines_is_alive_but_not_ready(server):
-    status, body = ask(server, "/healthz")
+def test_starting_device_is_alive_but_not_ready(server):
+    status, body = get(server, "/healthz")
     assert (status, json.loads(body)["state"]) == (200, "starting")
-    assert ask(server, "/readyz")[0] == 503
-    assert ask(server, "/metrics")[0] == 200
+    assert get(server, "/readyz")[0] == 503
+    assert get(server, "/metrics")[0] == 200
 
 
-def test_a_running_device_is_ready_and_names_the_state_of_its_cameras(server):
-    server.watch(FakeDevice())
-    status, body = ask(server, "/readyz")
+def test_running_device_is_ready_and_lists_its_cameras(server):
+    server.attach(FakeDevice())
+    status, body = get(server, "/readyz")
     assert status == 200
     assert json.loads(body) == {"state": "running", "cameras": {"door": "online", "yard": "stalled"}}
 
 
-def test_a_device_that_stops_is_no_longer_ready(server):
+def test_stopping_device_is_not_ready(server):
     device = FakeDevice()
     device.now = replace(device.now, state="stopping")
-    server.watch(device)
-    assert ask(server, "/readyz")[0] == 503
-    assert ask(server, "/healthz")[0] == 200
+    server.attach(device)
+    assert get(server, "/readyz")[0] == 503
+    assert get(server, "/healthz")[0] == 200
 
 
-def test_a_frame_loop_that_hangs_is_not_alive(server):
+def test_hanging_frame_loop_is_not_alive(server):
     device = FakeDevice()
-    server.watch(device)
+    server.attach(device)
     device.age_s = HUNG_S + 1
-    status, body = ask(server, "/healthz")
+    status, body = get(server, "/healthz")
     assert (status, json.loads(body)["loop_age_s"]) == (503, HUNG_S + 1)
 
 
-def test_prometheus_reads_counters_histograms_and_states(server):
+def test_metrics_hold_counters_histograms_and_states(server):
     device = FakeDevice()
     device.counters.add("frames_dropped", 4, camera="door", reason="superseded")
     device.counters.add("frames_dropped", 1, camera="yard", reason="stale")
     for elapsed_ms in (0.4, 3.0, 3.0, 9000.0):
         device.timer.add({"detect": elapsed_ms})
-    server.watch(device)
+    server.attach(device)
     found = samples(server)
     dropped = "finesight_frames_dropped_total"
     assert found[dropped, (("camera", "door"), ("reason", "superseded"))] == 4
@@ -119,14 +119,14 @@ def test_prometheus_reads_counters_histograms_and_states(server):
     assert found["process_resident_memory_bytes", ()] > 1e6
 
 
-def test_other_paths_are_named_and_a_head_has_no_body(server):
-    status, body = ask(server, "/secrets?x=1")
+def test_unknown_path_is_named_and_head_has_no_body(server):
+    status, body = get(server, "/secrets?x=1")
     assert status == 404
-    assert json.loads(body) == {"error": "found /secrets, expected /healthz, /readyz, /status or /metrics"}
-    assert ask(server, "/healthz", "HEAD") == (200, b"")
+    assert json.loads(body) == {"error": "unknown path /secrets; use /healthz, /readyz, /status or /metrics"}
+    assert get(server, "/healthz", "HEAD") == (200, b"")
 
 
-def test_an_address_in_use_is_named():
+def test_address_in_use_is_named():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -135,9 +135,9 @@ def test_an_address_in_use_is_named():
             HealthServer("127.0.0.1", port)
 
 
-def test_heat_is_told_where_the_kernel_tells_it(server):
+def test_temperature_and_throttling_are_reported_if_known(server):
     device = FakeDevice()
-    server.watch(device)
+    server.attach(device)
     assert ("finesight_throttling", ()) not in samples(server)
     device.now = replace(device.now, temperatures_c={"CPU-therm": 61.5}, throttling=True)
     found = samples(server)
@@ -145,9 +145,9 @@ def test_heat_is_told_where_the_kernel_tells_it(server):
     assert found["finesight_throttling", ()] == 1.0
 
 
-def test_a_camera_whose_clock_is_off_is_told(server, tmp_path, capsys):
+def test_wrong_camera_clock_is_reported(server, tmp_path, capsys):
     device = FakeDevice()
-    server.watch(device)
+    server.attach(device)
     offset = "finesight_camera_clock_offset_seconds"
     assert (offset, (("camera", "door"),)) not in samples(server)
     device.now = replace(device.now, clock_offsets_s={"door": -3.25, "yard": 0.1}, clocks_off=("door",))
@@ -156,50 +156,50 @@ def test_a_camera_whose_clock_is_off_is_told(server, tmp_path, capsys):
     config = tmp_path / "device.yaml"
     config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
     assert main(["status", "-c", str(config)]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert "camera door: online, its clock -3.2 s from ours" in told
-    assert "camera yard: stalled" in told
+    printed = capsys.readouterr().out.splitlines()
+    assert "camera door: online, its clock -3.2 s from ours" in printed
+    assert "camera yard: stalled" in printed
 
 
-def test_the_whole_report_is_told_as_the_health_schema_has_it(server):
-    assert json.loads(ask(server, "/status")[1]) == {"state": "starting", "cameras": {}}
-    server.watch(FakeDevice())
-    jsonschema.validate(json.loads(ask(server, "/status")[1]), json.loads(SCHEMA.read_text()))
+def test_status_fits_the_health_schema(server):
+    assert json.loads(get(server, "/status")[1]) == {"state": "starting", "cameras": {}}
+    server.attach(FakeDevice())
+    jsonschema.validate(json.loads(get(server, "/status")[1]), json.loads(SCHEMA.read_text()))
 
 
-def test_a_running_device_is_asked_how_it_is(server, tmp_path, capsys):
+def test_edge_status_prints_the_running_device(server, tmp_path, capsys):
     device = FakeDevice()
     device.counters.add("frames_recognised", 7, camera="door")
-    server.watch(device)
+    server.attach(device)
     config = tmp_path / "device.yaml"
     config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
     assert main(["status", "-c", str(config)]) == 0
-    told = capsys.readouterr().out
-    assert "camera yard: stalled" in told
-    assert "3 events wait" in told
+    printed = capsys.readouterr().out
+    assert "camera yard: stalled" in printed
+    assert "3 events wait" in printed
     assert main(["status", "--json", "-c", str(config)]) == 0
     assert json.loads(capsys.readouterr().out)["outbox_events"] == 3
 
 
-def test_a_device_that_does_not_run_is_said_to_give_no_answer(tmp_path, capsys):
+def test_edge_status_without_a_running_device_is_an_error(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = tmp_path / "device.yaml"
     config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {port}}}\n")
     assert main(["status", "-c", str(config)]) == 1
-    assert f"127.0.0.1:{port}/status: found no answer" in capsys.readouterr().err
+    assert f"127.0.0.1:{port}/status: no answer" in capsys.readouterr().err
 
 
-def test_a_device_without_a_health_section_cannot_be_asked(tmp_path, capsys):
+def test_edge_status_without_a_health_section_is_an_error(tmp_path, capsys):
     config = tmp_path / "device.yaml"
     config.write_text("cameras: {door: {source: 'rtsp://h/a'}}\n")
     assert main(["status", "-c", str(config)]) == 1
-    assert "found no health section" in capsys.readouterr().err
+    assert "has no health section" in capsys.readouterr().err
 
 
-def test_a_stale_gallery_is_told_with_its_age_and_drift(server, tmp_path, capsys):
+def test_stale_gallery_is_reported_with_age_and_drift(server, tmp_path, capsys):
     device = FakeDevice()
-    server.watch(device)
+    server.attach(device)
     found = samples(server)
     assert found["finesight_gallery_stale", ()] == 0.0
     assert ("finesight_gallery_drift", ()) not in found
@@ -212,7 +212,7 @@ def test_a_stale_gallery_is_told_with_its_age_and_drift(server, tmp_path, capsys
     found = samples(server)
     names = ("age_seconds", "drift", "stale")
     assert [found[f"finesight_gallery_{name}", ()] for name in names] == [36 * 86400.0, 0.4, 1.0]
-    jsonschema.validate(json.loads(ask(server, "/status")[1]), json.loads(SCHEMA.read_text()))
+    jsonschema.validate(json.loads(get(server, "/status")[1]), json.loads(SCHEMA.read_text()))
     config = tmp_path / "device.yaml"
     config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
     assert main(["status", "-c", str(config)]) == 0

@@ -35,7 +35,7 @@ def unpack(archive: Path) -> dict[str, str]:
         return {m.name.partition("/")[2]: tar.extractfile(m).read().decode() for m in tar.getmembers()}
 
 
-def test_secrets_are_known_by_value_wherever_they_came_from(device: Path):
+def test_secrets_come_from_file_and_environment(device: Path):
     assert secrets_of(load_config(device, SECRETS)) == {"h0rse-battery", "plain-secret", "p@ss/word", "sesame-seed"}
 
 
@@ -51,11 +51,11 @@ def test_no_part_holds_a_secret(device: Path, tmp_path: Path):
     assert "connect to broker with ***, page ?token=***" in parts["state/current"]
 
 
-def test_a_part_that_cannot_be_had_says_why(device: Path, tmp_path: Path):
+def test_missing_part_holds_the_reason(device: Path, tmp_path: Path):
     pack_support(device, load_config(device, SECRETS), tmp_path / "support.tar.gz")
     parts = unpack(tmp_path / "support.tar.gz")
-    assert parts["metrics.txt"].startswith("not to be had: ")
-    assert parts["state/slots/a/bundle.json"].startswith("not to be had: ")
+    assert parts["metrics.txt"].startswith("not available: ")
+    assert parts["state/slots/a/bundle.json"].startswith("not available: ")
     assert "current" in parts["state/files.txt"]
 
 
@@ -69,5 +69,5 @@ def test_a_part_that_cannot_be_had_says_why(device: Path, tmp_path: Path):
         ("no secret here", "no secret here"),
     ],
 )
-def test_what_looks_like_a_secret_is_hidden(text: str, scrubbed: str):
+def test_anything_like_a_secret_is_hidden(text: str, scrubbed: str):
     assert scrub(text, []) == scrubbed

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.errors import PictureError
-from edge.imaging.header import kind_of, read_header
+from edge.imaging.header import detect_format, read_header
 
 KINDS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 
@@ -23,8 +23,8 @@ def encoded(kind: str, width: int = 83, height: int = 41, *options: int) -> byte
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (83, 41), (1200, 3)])
 def test_kind_and_size_are_read(kind, width, height):
     data = encoded(kind, width, height)
-    header = read_header(data, kind_of(data))
-    assert (header.kind, header.width, header.height, header.is_whole) == (kind, width, height, True)
+    header = read_header(data, detect_format(data))
+    assert (header.kind, header.width, header.height, header.is_complete) == (kind, width, height, True)
 
 
 def test_a_lossless_webp_and_a_progressive_jpeg_say_their_size():
@@ -32,8 +32,8 @@ def test_a_lossless_webp_and_a_progressive_jpeg_say_their_size():
     progressive = encoded("jpeg", 300, 200, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     assert lossless[12:16] == b"VP8L"
     for data in (lossless, progressive):
-        header = read_header(data, kind_of(data))
-        assert (header.width, header.height, header.is_whole) == (300, 200, True)
+        header = read_header(data, detect_format(data))
+        assert (header.width, header.height, header.is_complete) == (300, 200, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,12 +41,12 @@ def test_every_prefix_of_a_picture_is_short_or_refused_and_never_whole(kind):
     data = encoded(kind, 20, 10)
     for length in range(16, len(data) - 12):
         with contextlib.suppress(PictureError):
-            assert not read_header(data[:length], kind).is_whole, length
+            assert not read_header(data[:length], kind).is_complete, length
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(20), b"<html>", b"RIFF1234WAVE", bytes(100)])
 def test_anything_else_has_no_kind(data):
-    assert kind_of(data) is None
+    assert detect_format(data) is None
 
 
 def test_a_jpeg_of_endless_fill_bytes_ends():

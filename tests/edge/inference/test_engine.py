@@ -1,4 +1,4 @@
-"""The engine chooser and the ONNX Runtime door."""
+"""The choice of the engine, and the ONNX Runtime engine."""
 
 import importlib.util
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.errors import EngineError
-from edge.inference import onnxruntime_engine as engine_onnxruntime
+from edge.inference import onnxruntime_engine
 from edge.inference.engine import choose_backend, choose_target, gains_from_batches, open_engine
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from tests.sample_models import sums_model
@@ -23,13 +23,13 @@ def path(tmp_path):
 BATCH = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 
 
-def test_a_model_runs_and_answers_in_its_own_order(path):
+def test_model_runs_and_outputs_are_in_model_order(path):
     total, twice = open_engine(path).run(BATCH)
     assert total.tolist() == [[3, 12], [21, 30]]
     assert twice.tolist() == [[6, 24], [42, 60]]
 
 
-def test_a_model_in_memory_runs_by_named_inputs():
+def test_model_in_memory_runs_with_named_inputs():
     engine = open_session_from_bytes(sums_model(outputs=("twice", "total")))
     assert engine.output_names == ["twice", "total"]
     assert engine.run_named({"image": BATCH})[1].tolist() == [[3, 12], [21, 30]]
@@ -45,12 +45,12 @@ def test_a_model_in_memory_runs_by_named_inputs():
         (BATCH[0], r"a uint8 batch of shape \(2, 3\)"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_told_with_what_was_expected(path, batch, found):
+def test_error_names_the_found_and_expected_batch(path, batch, found):
     with pytest.raises(EngineError, match=rf"model\.onnx: found {found}, expected tensor\(uint8\) \['n', 2, 3\]: "):
         open_engine(path).run(batch)
 
 
-def test_an_engine_runs_on_after_a_refused_batch(path):
+def test_engine_runs_on_after_a_rejected_batch(path):
     engine = open_engine(path)
     with pytest.raises(EngineError):
         engine.run(BATCH[0])
@@ -58,41 +58,41 @@ def test_an_engine_runs_on_after_a_refused_batch(path):
 
 
 @pytest.mark.parametrize("data", [b"", b"no model", sums_model()[:-30], sums_model()[:40]])
-def test_a_truncated_or_foreign_file_is_an_engine_error(tmp_path, data):
+def test_truncated_or_foreign_file_is_an_engine_error(tmp_path, data):
     path = tmp_path / "model.onnx"
     path.write_bytes(data)
     with pytest.raises(EngineError, match=r"model\.onnx: ONNX Runtime cannot load it: "):
         open_engine(path)
 
 
-def test_a_missing_file_is_an_engine_error(tmp_path):
-    with pytest.raises(EngineError, match=r"none\.onnx: found no file, expected an ONNX model"):
+def test_missing_file_is_an_engine_error(tmp_path):
+    with pytest.raises(EngineError, match=r"none\.onnx: no such model file"):
         open_engine(tmp_path / "none.onnx")
 
 
-def test_a_device_that_onnx_runtime_lacks_is_an_error_not_a_fallback(path, monkeypatch):
-    monkeypatch.setattr(engine_onnxruntime.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+def test_missing_cuda_provider_is_an_error_not_a_fallback(path, monkeypatch):
+    monkeypatch.setattr(onnxruntime_engine.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(EngineError, match="expected CUDAExecutionProvider"):
         open_engine(path, "onnxruntime-cuda")
 
 
-def test_a_backend_that_is_not_installed_is_an_error_not_a_fallback(path, monkeypatch):
+def test_missing_backend_is_an_error_not_a_fallback(path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     for backend in ("openvino", "tensorrt", "onnxruntime-cuda"):
-        with pytest.raises(EngineError, match=f"engine {backend}: found no package"):
+        with pytest.raises(EngineError, match=f"engine {backend}: package .* is not installed; run: "):
             open_engine(path, backend)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "tensorrt"])
-def test_a_backend_installed_in_part_is_an_engine_error(path, monkeypatch, backend):
+def test_partly_installed_backend_is_an_engine_error(path, monkeypatch, backend):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setitem(sys.modules, backend, None)  # importing it raises
-    monkeypatch.delitem(sys.modules, f"edge.engine_{backend}", raising=False)
-    with pytest.raises(EngineError, match=f"engine {backend}: found it installed but unusable: "):
+    monkeypatch.setitem(sys.modules, backend, None)  # makes the import fail
+    monkeypatch.delitem(sys.modules, f"edge.inference.{backend}_engine", raising=False)
+    with pytest.raises(EngineError, match=f"engine {backend}: installed but not usable: "):
         open_engine(path, backend)
 
 
-def test_auto_is_onnx_runtime_which_every_install_has():
+def test_auto_is_onnx_runtime():
     assert choose_backend("auto") == "onnxruntime"
 
 
@@ -102,7 +102,7 @@ FORMS = {"fp32": "a.onnx", "ort-u8": "b.onnx", "tensorrt-s8": "c.onnx"}
 @pytest.mark.parametrize(
     ("ship", "backend", "chosen"),
     [
-        ("fp32", "onnxruntime", "fp32"),  # what won when packed, not what is smallest
+        ("fp32", "onnxruntime", "fp32"),  # the fastest when packed, not the smallest
         ("ort-u8", "onnxruntime", "ort-u8"),
         ("tensorrt-s8", "onnxruntime", "ort-u8"),
         ("ort-u8", "tensorrt", "tensorrt-s8"),
@@ -110,21 +110,21 @@ FORMS = {"fp32": "a.onnx", "ort-u8": "b.onnx", "tensorrt-s8": "c.onnx"}
         ("ort-u8", "onnxruntime-cuda", "fp32"),
     ],
 )
-def test_the_shipped_form_runs_where_it_can_else_the_best_the_backend_has(ship, backend, chosen):
+def test_shipped_form_is_preferred_to_the_backends_best(ship, backend, chosen):
     assert choose_target(FORMS, ship, backend) == chosen
 
 
 @pytest.mark.parametrize(("precision", "chosen"), [("shipped", "fp32"), ("int8", "ort-u8"), ("fp32", "fp32")])
-def test_a_device_may_insist_on_a_precision(precision, chosen):
+def test_precision_can_be_forced(precision, chosen):
     assert choose_target(FORMS, "fp32", "onnxruntime", precision) == chosen
 
 
-def test_a_precision_that_the_bundle_does_not_hold_is_an_engine_error():
+def test_precision_missing_from_the_bundle_is_an_engine_error():
     with pytest.raises(EngineError, match=r"found model forms \['fp32'\], expected one of \['ort-u8'\]"):
         choose_target({"fp32": "a.onnx"}, "fp32", "onnxruntime", "int8")
 
 
-def test_no_form_for_a_backend_is_an_engine_error():
+def test_backend_without_a_form_is_an_engine_error():
     with pytest.raises(EngineError, match=r"found model forms \['ort-u8'\], expected one of \['tensorrt-s8', 'fp32'\]"):
         choose_target({"ort-u8": "b.onnx"}, "ort-u8", "tensorrt")
 
@@ -133,5 +133,5 @@ def test_no_form_for_a_backend_is_an_engine_error():
     ("backend", "threads", "gains"),
     [("onnxruntime", 1, False), ("onnxruntime", 2, True), ("openvino", 1, False), ("tensorrt", 1, True)],
 )
-def test_batches_gain_on_a_gpu_and_where_a_processor_spreads_them_over_threads(backend, threads, gains):
+def test_batches_gain_on_gpus_and_with_several_cpu_threads(backend, threads, gains):
     assert gains_from_batches(backend, threads) == gains

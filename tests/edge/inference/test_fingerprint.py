@@ -1,4 +1,4 @@
-"""What names the numbers of a loaded model."""
+"""The fingerprint of a loaded model's outputs."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ FORM = "a" * 64
         (localiser_model(), localiser_model(guided_radius=0.1)),
     ],
 )
-def test_another_model_has_another_origin(model, other):
+def test_model_changes_the_fingerprint(model, other):
     assert fingerprint_of(model, FORM, "engine 1") == fingerprint_of(model, FORM, "engine 1")
     assert fingerprint_of(model, FORM, "engine 1") != fingerprint_of(other, FORM, "engine 1")
 
 
-def test_another_form_or_library_is_another_origin():
+def test_form_and_library_change_the_fingerprint():
     found = [fingerprint_of(embedder_model(), form, of) for form in (FORM, "b" * 64) for of in ("engine 1", "engine 2")]
     assert len(set(found)) == 4
 
 
-def test_thresholds_and_outline_rules_change_no_number():
+def test_thresholds_and_silhouette_rules_keep_the_fingerprint():
     fitted = embedder_model(open_set={"carton": OpenSet(threshold=0.9)}, outline={"carton": SilhouetteRule(weight=0.4)})
     assert fingerprint_of(embedder_model(), FORM, "engine 1") == fingerprint_of(fitted, FORM, "engine 1")
     assert fingerprint_of(classifier_model(), FORM, "e") == fingerprint_of(classifier_model(threshold=0.9), FORM, "e")
 
 
-def test_a_loaded_model_is_of_the_form_that_runs():
+def test_fingerprint_belongs_to_the_form_that_runs():
     bundle = read_bundle(DEMO, verify=False)
     forms = {one: load_stages(bundle.folder, bundle.manifest, precision=one) for one in ("shipped", "fp32", "int8")}
     for model_of in (lambda stages: stages.classifier, lambda stages: stages.embedders["bottle"]):

@@ -1,4 +1,4 @@
-"""Raw tensors to boxes, by values worked out by hand."""
+"""Decoding of output tensors, against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_ltrb_distances_are_in_strides_from_the_cell_centre():
     assert (boxes.dtype, scores.dtype, classes.dtype) == (np.float32, np.float32, np.int64)
 
 
-def test_ltrb_levels_are_joined_and_cells_below_the_threshold_left_out():
+def test_ltrb_joins_levels_and_skips_cells_below_the_threshold():
     fine, coarse = np.zeros((1, 5, 2, 2), np.float32), np.zeros((1, 5, 1, 1), np.float32)
     fine[0, 4] = logit(0.29)
     fine[0, :, 0, 1] = [1, 1, 1, 1, logit(0.31)]
@@ -33,7 +33,7 @@ def test_ltrb_levels_are_joined_and_cells_below_the_threshold_left_out():
     assert scores == pytest.approx([0.31, 0.9])
 
 
-def test_ltrb_without_a_box_is_empty_but_shaped():
+def test_ltrb_without_boxes_has_empty_arrays():
     boxes, scores, classes = decode.decode_ltrb([np.full((1, 5, 2, 2), -5, np.float32)], [8], 0.5)
     assert (boxes.shape, scores.shape, classes.shape) == ((0, 4), (0,), (0,))
 
@@ -49,13 +49,13 @@ def test_yolox_adds_the_cell_then_scales_by_the_stride():
     assert classes.tolist() == [1, 0]
 
 
-def test_yolox_drops_a_sure_object_of_no_sure_class():
+def test_yolox_threshold_applies_to_objectness_times_class():
     output = np.zeros((1, 1, 6), np.float32)
     output[0, 0] = [0, 0, 0, 0, 0.9, 0.2]
     assert len(decode.decode_yolox(output, [8], 8, 8, 0.3)[0]) == 0
 
 
-def test_iou_of_half_overlapping_of_apart_and_of_empty_boxes():
+def test_iou_of_overlapping_separate_and_empty_boxes():
     a = np.array([[0, 0, 10, 10]], np.float32)
     b = np.array([[5, 0, 15, 10], [0, 0, 10, 10], [20, 20, 30, 30], [10, 0, 20, 10], [3, 3, 3, 3]], np.float32)
     # 50 / (100 + 100 - 50)
@@ -63,23 +63,23 @@ def test_iou_of_half_overlapping_of_apart_and_of_empty_boxes():
     assert decode.iou_matrix(a[:0], b).shape == (0, 5)
 
 
-def test_suppression_keeps_the_best_of_a_pile_and_everything_apart():
+def test_suppression_keeps_the_best_of_a_cluster_and_separate_boxes():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10], [0, 0, 10, 10]], np.float32)
-    scores = np.array([0.7, 0.9, 0.5, 0.8], np.float32)  # box 1 and the others of the pile: IoU 90 / 110 = 0.818
+    scores = np.array([0.7, 0.9, 0.5, 0.8], np.float32)  # box 1 and the others of the cluster: IoU 90 / 110 = 0.818
     assert decode.non_maximum_suppression(boxes, scores, 0.6).tolist() == [1, 2]
     assert decode.non_maximum_suppression(boxes, scores, 0.82).tolist() == [1, 3, 2]
     assert decode.non_maximum_suppression(boxes, scores, 0.82, limit=2).tolist() == [1, 3]
 
 
-def test_suppression_of_nothing_is_nothing():
+def test_suppression_without_boxes():
     kept = decode.non_maximum_suppression(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.5)
     assert kept.tolist() == []
 
 
-def test_softmax_by_hand_and_with_a_temperature():
+def test_softmax_with_and_without_temperature():
     logits = np.log(np.array([[1, 3]], np.float32))
     assert decode.softmax(logits)[0] == pytest.approx([0.25, 0.75])
-    # temperature 2 takes the square root of each odd: 1 : 1.732
+    # temperature 2 takes the square root of the odds: 1 : 1.732
     assert decode.softmax(logits, 2.0)[0] == pytest.approx([1 / 2.7320508, 1.7320508 / 2.7320508])
 
 
@@ -91,7 +91,7 @@ def test_unit_rows_have_length_one_and_zero_stays_zero():
     assert decode.unit_rows(np.array([[3, 4], [0, 0]], np.float32)) == pytest.approx(np.array([[0.6, 0.8], [0, 0]]))
 
 
-def test_a_box_is_plain_numbers():
+def test_box_of_returns_plain_floats():
     box = decode.box_of(np.array([1, 2, 3, 4], np.float32))
     assert box == (1.0, 2.0, 3.0, 4.0)
     assert {type(value) for value in box} == {float}

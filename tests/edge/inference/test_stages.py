@@ -1,4 +1,4 @@
-"""Detector, classifier, embedder over scripted engines."""
+"""Detector, classifier, localiser and embedder with scripted engines."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ GREY = np.full((128, 256, 3), 100, np.uint8)  # letterboxed by a quarter into 64
 BOX = (0.0, 0.0, 40.0, 40.0)
 
 
-def test_a_detection_is_in_the_source_frame():
+def test_detections_are_in_source_frame_pixels():
     detector = Detector(detector_model(), ScriptedEngine(lambda _: one_box_map((8, 8, 24, 20))))
     timings = Timings()
     ((found,),) = detector.detect([GREY], timings)
@@ -42,11 +42,11 @@ def test_a_detection_is_in_the_source_frame():
     assert set(timings.stages_ms) == {"preprocess", "detect", "postprocess"}
 
 
-def test_a_detector_that_sees_nothing_finds_nothing():
+def test_empty_map_gives_no_detections():
     assert Detector(detector_model(), ScriptedEngine(lambda _: no_box_map())).detect([GREY], Timings()) == [[]]
 
 
-def test_boxes_outside_the_picture_or_of_an_unwanted_class_are_dropped():
+def test_boxes_outside_the_picture_or_of_other_classes_are_dropped():
     outside = ScriptedEngine(lambda _: one_box_map((8, 40, 24, 60)))  # in the letterbox border
     assert Detector(detector_model(), outside).detect([GREY], Timings()) == [[]]
     unwanted = detector_model(keep_labels=["car"])
@@ -54,11 +54,11 @@ def test_boxes_outside_the_picture_or_of_an_unwanted_class_are_dropped():
     assert Detector(unwanted, engine).detect([GREY], Timings()) == [[]]
 
 
-def test_frames_of_several_cameras_are_run_together_and_each_keeps_its_own():
-    sees = [no_box_map()[0], one_box_map((8, 8, 24, 20))[0], one_box_map((16, 16, 48, 48))[0]]
-    rows = iter(sees)
+def test_frames_of_several_cameras_share_a_batch():
+    maps = [no_box_map()[0], one_box_map((8, 8, 24, 20))[0], one_box_map((16, 16, 48, 48))[0]]
+    rows = iter(maps)
     engine = ScriptedEngine(lambda batch: [np.concatenate([next(rows) for _ in batch])])
-    detector = Detector(detector_model(max_batch=2), engine, together=2)
+    detector = Detector(detector_model(max_batch=2), engine, batch_size=2)
     found = detector.detect([GREY, GREY, np.zeros((SIZE, SIZE, 3), np.uint8)], Timings())
     assert engine.batch_sizes == [2, 1]
     assert [[d.box_px for d in objects] for objects in found] == [
@@ -68,40 +68,40 @@ def test_frames_of_several_cameras_are_run_together_and_each_keeps_its_own():
     ]
 
 
-def test_a_yolox_model_is_decoded_as_one():
+def test_yolox_output_is_decoded():
     output = np.zeros((1, SIZE // 32 * SIZE // 32, 6), np.float32)
     output[0, 0] = [0.5, 0.25, np.log(0.5), np.log(0.25), 1.0, 0.8]  # centre (16, 8), size (16, 8)
     detector = Detector(detector_model(decoder="yolox", strides=[32]), ScriptedEngine(lambda _: [output]))
     assert detector.detect([GREY], Timings())[0][0].box_px == pytest.approx((32, 16, 96, 48))
 
 
-def test_the_batch_is_what_the_manifest_says():
+def test_batch_shape_and_dtype_follow_the_manifest():
     shapes = []
     engine = ScriptedEngine(lambda batch: shapes.append((batch.shape, batch.dtype)) or no_box_map())
     Detector(detector_model(), engine).detect([GREY], Timings())
     assert shapes == [((1, SIZE, SIZE, 3), np.uint8)]
 
 
-def test_batches_respect_the_models_largest():
+def test_crops_are_split_into_batches_of_max_batch():
     engine = ScriptedEngine(lambda batch: [np.tile(np.log([1, 3]), (len(batch), 1))])
     rows = Classifier(classifier_model(max_batch=2), engine).classify(GREY, [BOX] * 5, Timings())
     assert engine.batch_sizes == [2, 2, 1]
     assert rows == pytest.approx(np.tile([0.25, 0.75], (5, 1)))
 
 
-def test_the_temperature_is_the_manifests():
+def test_temperature_comes_from_the_manifest():
     engine = ScriptedEngine(lambda batch: [np.tile(np.log([1, 9]), (len(batch), 1))])
     row = Classifier(classifier_model(temperature=2.0), engine).classify(GREY, [BOX], Timings())[0]
     assert row == pytest.approx([0.25, 0.75])
 
 
-def test_categories_are_named_best_first():
+def test_categories_are_ranked_best_first():
     classifier = Classifier(classifier_model(), ScriptedEngine(lambda _: []))
-    assert classifier.name(np.array([0.25, 0.75], np.float32)) == [Category("tyre", 0.75), Category("carton", 0.25)]
+    assert classifier.rank_categories(np.array([0.25, 0.75], np.float32)) == [Category("tyre", 0.75), Category("carton", 0.25)]
 
 
 def test_embeddings_keep_their_order_and_have_unit_length():
-    def answer(batch):  # the brightness of each crop, and what makes it no unit vector
+    def answer(batch):  # the brightness of each crop, not of unit length
         return [[[crop[:SIZE, :SIZE].max(), 1.0, 0.0, 0.0] for crop in batch]]
 
     steps = np.zeros((64, 192, 3), np.uint8)
@@ -114,31 +114,31 @@ def test_embeddings_keep_their_order_and_have_unit_length():
     assert vectors[:, 0] / vectors[:, 1] == pytest.approx([150, 190, 230])
 
 
-DESCRIBED = {"heads": [Head(name="class", dim=4), Head(name="classifier", dim=2)], "classifier_share": 0.25}
+JOINT = {"heads": [Head(name="class", dim=4), Head(name="classifier", dim=2)], "classifier_share": 0.25}
 
 
-def describing(*rows):
-    """A classifier that describes every crop alike, and its engine."""
+def classifier_with_descriptor(*rows):
+    """A classifier that gives every crop the same descriptor, and its engine."""
     engine = ScriptedEngine(lambda batch: [np.zeros((len(batch), 2)), np.tile(rows, (len(batch), 1))])
     return Classifier(classifier_model(descriptor_dim=2), engine), engine
 
 
-def test_a_joint_cosine_is_that_of_each_part_by_its_share():
-    classifier, engine = describing(3.0, 4.0)  # of length 5: only directions count
-    embedder = Embedder(embedder_model(**DESCRIBED), ScriptedEngine(lambda _: [[[2, 0, 0, 0]]]), classifier=classifier)
+def test_joint_cosine_weights_the_parts_by_their_shares():
+    classifier, engine = classifier_with_descriptor(3.0, 4.0)  # of length 5: only the direction counts
+    embedder = Embedder(embedder_model(**JOINT), ScriptedEngine(lambda _: [[[2, 0, 0, 0]]]), classifier=classifier)
     vector = embedder.embed(GREY, [BOX], Timings())[0]
     np.testing.assert_allclose(vector, np.sqrt([0.75, 0, 0, 0, 0.25 * 0.36, 0.25 * 0.64]), atol=1e-6)
     other = embedder.embed(GREY, [BOX], Timings(), np.array([[0.0, 1.0]], np.float32))[0]
     assert vector @ other == pytest.approx(0.75 * 1.0 + 0.25 * 0.8)
-    assert engine.batch_sizes == [1]  # what was described before is not described again
+    assert engine.batch_sizes == [1]  # the classifier does not run again for known descriptors
 
 
-def test_an_embedder_without_the_classifier_that_has_a_part_in_it_is_refused():
-    with pytest.raises(EngineError, match="found no classifier, expected the one that describes"):
-        Embedder(embedder_model(**DESCRIBED), ScriptedEngine(lambda _: []))
+def test_embedder_with_classifier_share_needs_a_classifier():
+    with pytest.raises(EngineError, match="needs the bundle's classifier"):
+        Embedder(embedder_model(**JOINT), ScriptedEngine(lambda _: []))
 
 
-def test_a_classifier_that_describes_nothing_gives_rows_without_numbers():
+def test_classifier_without_descriptor_gives_empty_rows():
     classifier = Classifier(classifier_model(), ScriptedEngine(lambda batch: [np.zeros((len(batch), 2))]))
     assert classifier.classify_with_features(GREY, [BOX] * 3, Timings()).descriptors.shape == (3, 0)
 
@@ -163,7 +163,7 @@ def load(folder, onnx: bytes, **models):
         ([(4,)], {"embedders": [embedder_model()]}),
     ],
 )
-def test_a_model_that_answers_as_the_manifest_says_is_loaded(tmp_path, row_shapes, models):
+def test_model_that_matches_the_manifest_is_loaded(tmp_path, row_shapes, models):
     load(tmp_path, shapes_model(*row_shapes), **models)
 
 
@@ -185,7 +185,7 @@ def test_a_model_that_answers_as_the_manifest_says_is_loaded(tmp_path, row_shape
         ([(3,)], {"embedders": [embedder_model()]}, "[(1, 3)]", "[(1, 4)]"),
     ],
 )
-def test_a_model_that_answers_otherwise_is_refused_when_it_is_loaded(tmp_path, row_shapes, models, found, expected):
+def test_model_with_other_output_shapes_is_rejected_at_load(tmp_path, row_shapes, models, found, expected):
     with pytest.raises(EngineError) as caught:
         load(tmp_path, shapes_model(*row_shapes), **models)
     file = tmp_path / "model.onnx"
@@ -195,13 +195,13 @@ def test_a_model_that_answers_otherwise_is_refused_when_it_is_loaded(tmp_path, r
 @pytest.mark.parametrize(
     ("dim", "models"), [(2, {"classifier": classifier_model()}), (4, {"embedders": [embedder_model()]})]
 )
-def test_a_model_that_does_not_take_the_manifests_largest_batch_is_refused_when_it_is_loaded(tmp_path, dim, models):
+def test_model_that_rejects_the_largest_batch_is_rejected_at_load(tmp_path, dim, models):
     with pytest.raises(EngineError, match=r"model\.onnx: found a uint8 batch of shape \(2, 64, 64, 3\), expected"):
         load(tmp_path, shapes_model((dim,), batch=1), **models)
 
 
 @pytest.mark.parametrize(
-    ("stage", "ask"),
+    ("stage", "run"),
     [
         (Detector(detector_model(), ScriptedEngine(lambda _: [])), lambda s: s.detect([GREY], Timings())),
         (
@@ -214,27 +214,27 @@ def test_a_model_that_does_not_take_the_manifests_largest_batch_is_refused_when_
         ),
     ],
 )
-def test_an_answer_of_another_shape_in_the_frame_path_is_an_engine_error(stage, ask):
+def test_wrong_output_shape_at_run_time_is_an_engine_error(stage, run):
     with pytest.raises(EngineError, match=r"scripted\.onnx: found outputs of shapes \[.*\], expected \["):
-        ask(stage)
+        run(stage)
 
 
-def test_an_input_that_is_no_multiple_of_the_stride_has_a_cell_for_the_rest():
+def test_input_size_is_rounded_up_to_whole_cells():
     model = detector_model(strides=[8, 16], preprocess=Preprocess(width=60, height=36))
     assert model.output_shapes(1) == [(1, 5, 5, 8), (1, 5, 3, 4)]
 
 
-def test_the_shipped_detector_finds_the_same_in_frames_alone_and_together():
+def test_shipped_detector_finds_the_same_alone_and_in_a_batch():
     bundle = read_bundle(DEMO, verify=False)
     stages = load_stages(bundle.folder, bundle.manifest, threads=2)
-    assert stages.detector.together > 1
-    door = open_source(parse_source(f"file://{DEMO.parent / 'stream.mp4'}"), "opencv", CaptureOptions())
-    frames = [door.read(1.0).image_rgb for _ in range(120)][20::20]
-    door.close()
-    together = stages.detector.detect(frames, Timings())
+    assert stages.detector.batch_size > 1
+    source = open_source(parse_source(f"file://{DEMO.parent / 'stream.mp4'}"), "opencv", CaptureOptions())
+    frames = [source.read(1.0).image_rgb for _ in range(120)][20::20]
+    source.close()
+    batched = stages.detector.detect(frames, Timings())
     alone = [stages.detector.detect([frame], Timings())[0] for frame in frames]
-    assert together == alone
-    assert sum(map(len, together)) > 0
+    assert batched == alone
+    assert sum(map(len, batched)) > 0
 
 
 def half_object(batch):
@@ -244,7 +244,7 @@ def half_object(batch):
     return [logits]
 
 
-def test_a_mask_is_of_the_crop_and_not_of_the_letterbox():
+def test_mask_covers_the_crop_without_the_letterbox():
     engine = ScriptedEngine(half_object)
     localiser, timings = Localiser(localiser_model(), engine), Timings()
     masks = localiser.locate(GREY, [(0.0, 0.0, 80.0, 40.0), (0.0, 0.0, 40.0, 80.0), BOX], timings)
@@ -254,22 +254,22 @@ def test_a_mask_is_of_the_crop_and_not_of_the_letterbox():
     assert set(timings.stages_ms) == {"preprocess", "localise"}
 
 
-def test_an_outline_is_of_the_crops_own_shape():
+def test_silhouette_has_the_aspect_of_the_crop():
     localiser = Localiser(localiser_model(), ScriptedEngine(half_object))
     (wide,) = localiser.silhouettes(GREY, [(0.0, 0.0, 80.0, 40.0)], Timings())
     assert cells(wide)[16:48].all()
     assert not cells(wide)[:16].any()
     nothing = Localiser(localiser_model(), ScriptedEngine(lambda batch: [half_object(batch)[0] - 20.0]))
-    assert nothing.outlines(GREY, [BOX], Timings()) == [None]
+    assert nothing.silhouettes(GREY, [BOX], Timings()) == [None]
 
 
-def test_an_outline_takes_the_crops_edge_where_the_manifest_asks_for_the_guided_filter():
+def test_guided_filter_moves_the_silhouette_to_the_crops_edge():
     picture = np.full((64, 64, 3), 30, np.uint8)
     picture[:34] = 220  # two rows more than the mask says
     box = [(0.0, 0.0, 64.0, 64.0)]
     rows = {}
     for radius in (0.0, 0.2):
         localiser = Localiser(localiser_model(guided_radius=radius), ScriptedEngine(half_object))
-        (outline,) = localiser.silhouettes(picture, box, Timings())
-        rows[radius] = int(cells(outline)[:, 32].sum())
+        (silhouette,) = localiser.silhouettes(picture, box, Timings())
+        rows[radius] = int(cells(silhouette)[:, 32].sum())
     assert rows == {0.0: 32, 0.2: 34}

@@ -1,4 +1,4 @@
-"""The TensorRT door, against a stand-in: no TensorRT and no device is needed, and none is proven."""
+"""The TensorRT engine against a fake: this needs no TensorRT and no device, and proves neither."""
 
 import enum
 import gc
@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto
 
-import edge
+import edge.inference
 from edge.durable import sha256_of
 from edge.errors import EngineError
 from edge.inference.engine import open_engine
 from tests import fakes_tensorrt
 from tests.fakes_tensorrt import FakeTensorRt
-from tests.sample_models import sums_model
+from tests.sample_models import DOUBLE, sums_model
 
 SURFACE = json.loads((Path(__file__).parents[2] / "golden" / "tensorrt_surface.json").read_text())["names"]
 
@@ -40,10 +39,10 @@ def trt(request, monkeypatch):
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     yield fake
-    for name in ("engine_tensorrt", "cuda_memory"):  # they hold the stand-ins
-        sys.modules.pop(f"edge.{name}", None)
-        if hasattr(edge, name):
-            delattr(edge, name)
+    for name in ("tensorrt_engine", "cuda_memory"):  # they hold the fakes
+        sys.modules.pop(f"edge.inference.{name}", None)
+        if hasattr(edge.inference, name):
+            delattr(edge.inference, name)
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def rows(n, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, 2, 3), np.uint8)
 
 
-def test_outputs_come_in_the_models_order_for_every_batch_that_fits(trt, path):
+def test_outputs_are_in_model_order_for_every_batch_size(trt, path):
     engine = open_trt(path)
     for n in (4, 1, 3):
         total, twice = engine.run(rows(n))
@@ -70,19 +69,19 @@ def test_outputs_come_in_the_models_order_for_every_batch_that_fits(trt, path):
         assert total.dtype == np.float32
 
 
-def test_a_batch_that_is_not_contiguous_is_read_right(trt, path):
+def test_non_contiguous_batch_is_read_correctly(trt, path):
     batch = rows(3)[:, :, ::-1][::2]
     assert open_trt(path).run(batch)[0].tolist() == batch.sum(axis=2).tolist()
 
 
-def test_an_answer_is_not_changed_by_the_next_run(trt, path):
+def test_outputs_are_not_changed_by_the_next_run(trt, path):
     engine = open_trt(path)
     first = engine.run(rows(2))[0]
     engine.run(rows(2, seed=1))
     assert first.tolist() == rows(2).sum(axis=2).tolist()
 
 
-def test_a_plan_is_built_once_and_named_by_all_it_depends_on(trt, path, tmp_path):
+def test_plan_is_built_once_per_model_version_device_and_batch(trt, path, tmp_path):
     cache = tmp_path / "cache"
     engines = [open_trt(path, cache=cache) for _ in range(2)]
     assert trt.builds == 1
@@ -98,7 +97,7 @@ def test_a_plan_is_built_once_and_named_by_all_it_depends_on(trt, path, tmp_path
     assert len(list(cache.iterdir())) == 4
 
 
-def test_a_plan_that_is_refused_is_built_anew_with_a_warning(trt, path, tmp_path, caplog):
+def test_rejected_plan_is_built_again_with_a_warning(trt, path, tmp_path, caplog):
     cache = tmp_path / "cache"
     open_trt(path, cache=cache)
     (plan,) = cache.iterdir()
@@ -106,23 +105,23 @@ def test_a_plan_that_is_refused_is_built_anew_with_a_warning(trt, path, tmp_path
     engine = open_trt(path, cache=cache)
     assert engine.run(rows(1))[0].tolist() == rows(1).sum(axis=2).tolist()
     assert trt.builds == 2
-    assert "refuses the cached plan, building anew: magic tag does not match" in caplog.text
+    assert "rejects the cached plan, building it again: magic tag does not match" in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_is_a_warning(trt, path, tmp_path, caplog):
+def test_unwritable_cache_is_a_warning(trt, path, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     engine = open_trt(path, cache=tmp_path / "file" / "cache")
     assert len(engine.run(rows(1))) == 2
-    assert "cannot keep the plan, the next start builds again" in caplog.text
+    assert "cannot save the plan, the next start builds it again" in caplog.text
 
 
-def test_the_start_and_end_of_a_build_are_logged(trt, path, caplog):
+def test_start_and_end_of_a_build_are_logged(trt, path, caplog):
     caplog.set_level(logging.INFO, "edge")
     open_trt(path)
     assert [record.getMessage().split(": ")[1].split()[0] for record in caplog.records] == ["building", "built"]
 
 
-def test_memory_goes_with_the_engine(trt, path):
+def test_memory_is_freed_with_the_engine(trt, path):
     before = trt.cuda.free_bytes
     engine = open_trt(path)
     assert trt.cuda.free_bytes == before - 4 * (6 + 8 + 8)  # one row: 6 bytes in, 2 floats out, twice
@@ -141,13 +140,13 @@ def test_memory_goes_with_the_engine(trt, path):
         (np.zeros((0, 2, 3), np.uint8), "a uint8 batch of shape (0, 2, 3)"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_told_with_what_was_expected(trt, path, batch, found):
+def test_error_names_the_found_and_expected_batch(trt, path, batch, found):
     with pytest.raises(EngineError) as caught:
         open_trt(path).run(batch)
     assert str(caught.value) == f"{path}: found {found}, expected uint8 [2, 3], 1 to 4 rows"
 
 
-def test_a_file_whose_batch_is_fixed_takes_that_batch_only(trt, path):
+def test_model_with_a_fixed_batch_takes_only_that_batch(trt, path):
     path.write_bytes(sums_model(batch=2))
     engine = open_trt(path)
     assert len(engine.run(rows(2))[0]) == 2
@@ -155,53 +154,53 @@ def test_a_file_whose_batch_is_fixed_takes_that_batch_only(trt, path):
         engine.run(rows(1))
 
 
-def test_a_file_with_another_open_side_is_refused(trt, path):
+def test_model_with_another_dynamic_dimension_is_rejected(trt, path):
     path.write_bytes(sums_model(side="w"))
-    with pytest.raises(EngineError, match=r"image: found shape \[-1, 2, -1\], expected only the batch open"):
+    with pytest.raises(EngineError, match=r"image: found shape \[-1, 2, -1\], expected only the batch to be dynamic"):
         open_trt(path)
 
 
-def test_an_output_of_a_type_numpy_lacks_is_refused(trt, path):
-    path.write_bytes(sums_model(out=TensorProto.DOUBLE))  # the stand-in calls it FP8
+def test_output_type_that_numpy_lacks_is_rejected(trt, path):
+    path.write_bytes(sums_model(out=DOUBLE))  # the fake calls it FP8
     with pytest.raises(EngineError, match=r"total: found FP8 \[4, 2\], expected a known type and shape"):
         open_trt(path)
 
 
-def test_a_truncated_file_is_an_engine_error_with_the_parsers_reason(trt, path):
+def test_truncated_file_is_an_engine_error_with_the_parsers_reason(trt, path):
     path.write_bytes(sums_model()[:40])
     with pytest.raises(EngineError, match=r"model\.onnx: TensorRT cannot parse it: node 3: no such operator"):
         open_trt(path)
 
 
-def test_a_missing_file_is_an_engine_error(trt, tmp_path):
+def test_missing_file_is_an_engine_error(trt, tmp_path):
     with pytest.raises(EngineError, match=r"none\.onnx: cannot read: No such file"):
         open_trt(tmp_path / "none.onnx")
 
 
-def test_a_build_that_fails_tells_tensorrts_complaint(trt, path):
+def test_failed_build_reports_tensorrts_message(trt, path):
     trt.refuses_to_build = True
     with pytest.raises(EngineError, match=r"TensorRT cannot build it: no implementation for node 7$"):
         open_trt(path)
 
 
-def test_an_impossible_batch_is_an_engine_error(trt, path):
-    with pytest.raises(EngineError, match="TensorRT refuses batches of 1 to 0"):
+def test_impossible_batch_is_an_engine_error(trt, path):
+    with pytest.raises(EngineError, match="TensorRT rejects batches of 1 to 0"):
         open_engine(path, "tensorrt", max_batch=0)
 
 
 def test_no_device_and_too_little_memory_are_engine_errors(trt, path):
     trt.cuda.free_bytes = 10
-    with pytest.raises(EngineError, match=r"CUDA: found cudaErrorMemoryAllocation, expected success: text of 2"):
+    with pytest.raises(EngineError, match=r"CUDA: cudaErrorMemoryAllocation: text of 2"):
         open_trt(path)
     trt.cuda.capability = None
-    with pytest.raises(EngineError, match="CUDA: found cudaErrorNoDevice"):
+    with pytest.raises(EngineError, match="CUDA: cudaErrorNoDevice"):
         open_trt(path)
 
 
-def test_a_run_that_is_refused_or_crashes_is_an_engine_error_and_the_next_is_not(trt, path):
+def test_engine_runs_on_after_a_failed_run(trt, path):
     engine = open_trt(path)
     trt.refuses_to_run = True
-    with pytest.raises(EngineError, match="TensorRT refuses to run"):
+    with pytest.raises(EngineError, match="TensorRT rejects the run"):
         engine.run(rows(1))
     trt.refuses_to_run = False
     trt.kernel = lambda: 1 / 0
@@ -217,7 +216,7 @@ def names_of(kind):
     return {name for name in dir(kind) if not name.startswith("_")} | set(getattr(kind, "__dataclass_fields__", ()))
 
 
-def test_the_stand_in_has_no_name_that_either_version_lacks(trt):
+def test_fake_has_no_name_that_either_version_lacks(trt):
     module = trt.module()
     assert {name for name in vars(module) if not name.startswith("_")} <= set(SURFACE["(module)"])
     for name in SURFACE.keys() - {"(module)"}:

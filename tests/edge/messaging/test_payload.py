@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.diagnostics.status import describe
+from edge.diagnostics.status import format_status
 from edge.errors import PublishError
 from edge.messaging.payload import (
     availability_payload,
@@ -194,9 +194,9 @@ def test_health_and_status_report_a_compatible_gallery():
     payload = health_payload(report)
     message = check("health", payload)
     assert (message["gallery_space"], message["categories_compatible"]) == ("compatible", ["bottle", "can"])
-    lines = "\n".join(describe(payload.decode()))
+    lines = "\n".join(format_status(payload.decode()))
     assert (
-        "gallery: of an older embedding space, searched as compatible, until it is embedded anew: bottle, can" in lines
+        "gallery: in an older, compatible embedding space; re-embed these categories: bottle, can" in lines
     )
 
 

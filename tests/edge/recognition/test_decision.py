@@ -14,7 +14,7 @@ def hits(*scores):
     return [Hit(f"i{n}", f"Item {n}", score) for n, score in enumerate(scores)]
 
 
-def test_a_near_and_clear_item_is_the_match():
+def test_near_and_clear_item_is_the_match():
     found = hits(0.8, 0.5, 0.4)
     decision = decide([CARTON], {"carton": found}, STRICT)
     # 1 / (1 + e^(-10 * (0.8 - 0.5))) = 0.9526
@@ -31,7 +31,7 @@ def test_no_gallery_or_an_empty_one_is_gallery_empty(found):
     assert decide([CARTON], found, STRICT) == Decision(CARTON, None, "gallery_empty")
 
 
-def test_a_far_item_is_unknown_but_told_as_an_alternative():
+def test_far_item_is_unknown_but_listed_as_alternative():
     assert decide([CARTON], {"carton": hits(0.59, 0.1)}, STRICT) == Decision(
         CARTON, None, "unknown_item", tuple(hits(0.59, 0.1))
     )
@@ -41,19 +41,19 @@ def test_two_near_items_are_low_margin():
     assert decide([CARTON], {"carton": hits(0.8, 0.75)}, STRICT).reason == "low_margin"
 
 
-def test_far_goes_before_close_together():
+def test_unknown_item_goes_before_low_margin():
     assert decide([CARTON], {"carton": hits(0.5, 0.49)}, STRICT).reason == "unknown_item"
 
 
-def test_the_only_item_has_its_whole_score_as_margin():
+def test_only_item_has_its_whole_score_as_margin():
     assert decide([CARTON], {"carton": hits(0.8)}, STRICT).match.margin == 0.8
 
 
-def test_at_most_five_alternatives_are_told():
+def test_at_most_five_alternatives_are_listed():
     assert len(decide([CARTON], {"carton": hits(*[0.9] * 9)}, {}).top) == TOP == 5
 
 
-def test_the_second_category_wins_with_a_match_where_the_first_has_none():
+def test_second_category_wins_with_a_match_over_a_first_without():
     decision = decide(
         [Category("carton", 0.6), Category("tyre", 0.4)], {"carton": hits(0.3), "tyre": hits(0.9)}, STRICT
     )
@@ -70,19 +70,19 @@ def test_of_two_matches_probability_times_odds_decides():
     assert decide([Category("carton", 0.83), Category("tyre", 0.17)], found, rules).category.name == "carton"
 
 
-def test_an_unlikely_category_is_unknown_unless_a_match_confirms_it():
+def test_unlikely_category_is_unknown_unless_a_match_confirms_it():
     unlikely = [Category("carton", 0.4)]
     assert decide(unlikely, {"carton": hits(0.8, 0.5)}, STRICT, 0.5).match.item_id == "i0"
     found = hits(0.5, 0.3)
     assert decide(unlikely, {"carton": found}, STRICT, 0.5) == Decision(None, None, "unknown_category", tuple(found))
 
 
-def test_without_any_match_the_likelier_category_gives_the_reason():
+def test_without_a_match_the_likelier_category_gives_the_reason():
     decision = decide([Category("carton", 0.6), Category("tyre", 0.4)], {"tyre": hits(0.1)}, STRICT)
     assert (decision.category.name, decision.reason) == ("carton", "gallery_empty")
 
 
-def test_without_any_match_the_nearer_item_decides_between_two_categories():
+def test_without_a_match_the_nearer_item_decides_between_categories():
     found = {"carton": hits(0.2), "tyre": hits(0.45)}
     # 0.6 * e^-3 = 0.030, 0.4 * e^-0.5 = 0.24
     rules = STRICT | {"tyre": OpenSet(threshold=0.6, slope=10, midpoint=0.5)}
@@ -90,7 +90,7 @@ def test_without_any_match_the_nearer_item_decides_between_two_categories():
     assert (decision.category.name, decision.reason, decision.top) == ("tyre", "unknown_item", tuple(found["tyre"]))
 
 
-def test_a_category_without_a_gallery_is_as_unlikely_as_the_worst_of_the_others():
+def test_category_without_gallery_gets_the_lowest_odds_of_the_others():
     found = {"tyre": hits(0.3)}
     for likelier in ("carton", "tyre"):
         ranked = sorted(
@@ -104,12 +104,12 @@ def test_one_clear_category_is_searched_alone():
     assert categories_to_search(clear, 0.5, {}) == clear[:1]
 
 
-def test_close_categories_are_searched_and_never_four():
+def test_close_categories_are_searched_but_at_most_three():
     close = [Category("a", 0.5), Category("b", 0.2), Category("c", 0.15), Category("d", 0.15)]
     assert categories_to_search(close, 0.5, {}) == close[:3]
 
 
-def test_less_likely_categories_are_searched_too_where_their_embedder_has_run_anyway():
+def test_unlikelier_categories_are_searched_if_their_embedder_runs_anyway():
     scores = (0.9, 0.04, 0.03, 0.02, 0.008, 0.002)
     ranked = [Category(name, score) for name, score in zip("abcdef", scores, strict=True)]
     shared = {"a": 1, "b": 2, "c": 1, "d": 1, "e": 1, "f": 1}
@@ -118,7 +118,7 @@ def test_less_likely_categories_are_searched_too_where_their_embedder_has_run_an
     assert categories_to_search(ranked, 0.5, {name: name for name in "abcdef"}) == ranked[:1]
 
 
-def test_a_category_too_unlikely_to_be_confirmed_is_not_searched():
+def test_category_too_unlikely_to_be_confirmed_is_not_searched():
     assert categories_to_search([Category("a", 0.25)], 0.5, {}) == [Category("a", 0.25)]
     assert categories_to_search([Category("a", 0.24)], 0.5, {}) == []
     assert categories_to_search([], 0.5, {}) == []
@@ -131,25 +131,25 @@ def test_probability_is_half_at_the_midpoint_and_never_overflows(slope):
     assert 0 <= probability_of(-1.0, steep) < 0.5 < probability_of(1.0, steep) <= 1
 
 
-def test_a_negative_exemplar_that_is_the_nearest_vetoes_and_is_not_told():
+def test_nearest_negative_exemplar_vetoes_and_is_not_listed():
     found = [Hit("no", "Shelf label", 0.9, negative=True), *hits(0.85)]
     assert decide([CARTON], {"carton": found}, STRICT) == Decision(CARTON, None, "unknown_item", tuple(hits(0.85)))
 
 
-def test_a_negative_exemplar_that_draws_with_an_item_vetoes_however_the_search_orders_them():
+def test_negative_exemplar_that_ties_with_an_item_vetoes():
     found = [*hits(0.9), Hit("no", "Shelf label", 0.9, negative=True)]
     for order in (found, found[::-1]):
         assert decide([CARTON], {"carton": order}, {}) == Decision(CARTON, None, "unknown_item", tuple(hits(0.9)))
 
 
-def test_a_negative_exemplar_that_is_not_the_nearest_changes_nothing_but_the_margin():
+def test_farther_negative_exemplar_only_changes_the_margin():
     found = [*hits(0.9), Hit("no", "Shelf label", 0.7, negative=True)]
     decision = decide([CARTON], {"carton": found}, STRICT)
     assert (decision.match.item_id, decision.match.margin) == ("i0", pytest.approx(0.2))
     assert decision.top == tuple(hits(0.9))
 
 
-def test_a_near_negative_exemplar_outweighs_a_farther_item_of_a_likely_second_category():
+def test_near_negative_exemplar_outweighs_item_of_second_category():
     second = Category("tyre", 0.4)
     near, far = ([Hit("no", "Shelf label", score, negative=True)] for score in (0.95, 0.3))
     assert decide([CARTON, second], {"carton": near, "tyre": hits(0.7)}, STRICT).match is None

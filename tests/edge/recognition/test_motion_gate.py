@@ -18,13 +18,13 @@ class Film:
 
     def asks(self, picture, frames=1):
         """In how many frames the detector is asked."""
-        asked = 0
+        detector_runs = 0
         for _ in range(frames):
             self.now_s += 0.1
-            if self.gate.wants_detector(picture() if callable(picture) else picture, self.now_s):
-                asked += 1
+            if self.gate.is_detector_due(picture() if callable(picture) else picture, self.now_s):
+                detector_runs += 1
                 self.gate.note_detection()
-        return asked
+        return detector_runs
 
 
 def with_square(x, size=24, shade=160):
@@ -33,17 +33,17 @@ def with_square(x, size=24, shade=160):
     return picture
 
 
-def test_the_first_picture_is_always_looked_at():
+def test_detector_runs_on_the_first_frame():
     assert Film().asks(GROUND, 50) == 1
 
 
-def test_an_object_that_appears_is_motion_and_one_that_stays_is_not():
+def test_appearing_object_is_motion_and_a_still_one_is_not():
     film = Film()
     film.asks(GROUND, 5)
     assert film.asks(with_square(100), 50) == 1
 
 
-def test_an_object_that_creeps_adds_up_to_motion():
+def test_slow_motion_adds_up():
     film, steps = Film(), iter(range(1000))
     film.asks(with_square(100))
     assert film.asks(lambda: with_square(100 + next(steps) // 10), 300) >= 3  # a pixel a second
@@ -54,7 +54,7 @@ def test_sensor_noise_is_no_motion():
     assert sum(film.asks(picture) for picture in noisy * 2) <= 3
 
 
-def test_a_place_that_flickers_is_soon_no_motion_while_another_still_is():
+def test_flicker_is_learned_as_noise_for_its_place_only():
     film = Film()
 
     def flickering():
@@ -68,18 +68,18 @@ def test_a_place_that_flickers_is_soon_no_motion_while_another_still_is():
 
 
 @pytest.mark.parametrize(("sweep_s", "asked"), [(1.0, 6), (2.5, 3)])
-def test_a_still_scene_is_swept(sweep_s, asked):
-    assert Film(sweep_s).asks(GROUND, 56) == asked
+def test_sweep_runs_the_detector_on_a_still_scene(sweep_s, detector_runs):
+    assert Film(sweep_s).asks(GROUND, 56) == detector_runs
 
 
-def test_a_clock_that_steps_back_asks_the_detector():
+def test_detector_runs_when_the_clock_steps_back():
     film = Film()
     film.asks(GROUND, 20)
     film.now_s = -5.0
     assert film.asks(GROUND) == 1
 
 
-def test_another_resolution_of_the_same_scene_is_no_motion():
+def test_change_of_resolution_is_no_motion():
     film = Film()
     film.asks(GROUND, 5)
     assert film.asks(GROUND[::2, ::2]) == 0

@@ -82,7 +82,7 @@ def kinds(events):
     return [(event.type, event.track_id) for event in events]
 
 
-def test_an_object_brings_exactly_one_new_event():
+def test_object_makes_exactly_one_new_event():
     bench = Bench()
     events = bench.show(30)
     assert kinds(events) == [("new", 1)]
@@ -96,13 +96,13 @@ def test_an_object_brings_exactly_one_new_event():
     assert {"detect", "classify", "embed", "search"} <= set(event.latency_ms)
 
 
-def test_a_clear_object_is_looked_at_once_and_then_only_rechecked():
+def test_confident_object_is_embedded_once_then_rechecked():
     bench = Bench()
     bench.show(30)  # 2.9 s after the first look; rechecked soon, and then every second
     assert len(bench.embedder.batch_sizes) == 5
 
 
-def test_a_part_that_was_taken_for_something_else_is_corrected_as_soon_as_the_whole_shows():
+def test_wrong_match_of_a_part_is_corrected_when_the_whole_shows():
     bench = Bench()
     bench.index.hits = OTHER
     bench.sees = one_box_map((16.0, 16.0, 32.0, 48.0))
@@ -113,16 +113,16 @@ def test_a_part_that_was_taken_for_something_else_is_corrected_as_soon_as_the_wh
     assert (event.type, event.decision.match.item_id) == ("update", "c1")
 
 
-def test_what_is_in_view_is_looked_at_again_by_a_bundle_that_takes_over():
+def test_objects_in_view_are_embedded_again_after_a_swap():
     bench = Bench()
     bench.show(5)
     successor = replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(OTHER)})
-    bench.pipeline.serve(successor)
+    bench.pipeline.swap_models(successor)
     (event,) = bench.show(1)
     assert (event.type, event.decision.match.item_id, event.gallery) == ("update", "c2", "gallery-2")
 
 
-def test_a_classifier_that_has_a_part_in_the_vectors_is_asked_once_for_each_look():
+def test_classifier_with_a_share_in_the_vector_runs_once_per_crop():
     bench = Bench()
     stages = bench.pipeline.models.stages
     engine = ScriptedEngine(lambda batch: [np.tile(np.log([9.0, 1.0]), (len(batch), 1)), np.ones((len(batch), 2))])
@@ -130,20 +130,20 @@ def test_a_classifier_that_has_a_part_in_the_vectors_is_asked_once_for_each_look
     heads = [Head(name="class", dim=4), Head(name="classifier", dim=2)]
     joint = Embedder(embedder_model(heads=heads, classifier_share=0.5), bench.embedder, classifier=classifier)
     changed = replace(stages, classifier=classifier, embedders={"carton": joint})
-    bench.pipeline.serve(replace(bench.pipeline.models, stages=changed))
+    bench.pipeline.swap_models(replace(bench.pipeline.models, stages=changed))
     bench.show(3)
     assert engine.batch_sizes == bench.embedder.batch_sizes
     np.testing.assert_allclose(bench.index.queries[0], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
 
 
-def test_one_detection_is_not_believed():
+def test_one_detection_does_not_confirm_a_track():
     bench = Bench()
     bench.show()
     assert bench.leave() == []
     assert bench.counts.total == {"tracks_unannounced camera=door reason=not_looked_at": 1}
 
 
-def test_an_object_ends_once():
+def test_object_ends_once():
     bench = Bench()
     bench.show(5)
     events = bench.leave()
@@ -153,7 +153,7 @@ def test_an_object_ends_once():
     assert bench.show(10) == []
 
 
-def test_a_change_of_mind_is_one_update_and_the_end_tells_the_same():
+def test_changed_match_is_one_update_and_the_end_repeats_it():
     bench = Bench()
     bench.show(5)
     bench.index.hits = OTHER
@@ -163,14 +163,14 @@ def test_a_change_of_mind_is_one_update_and_the_end_tells_the_same():
     assert [event.decision.match.item_id for event in bench.leave()] == ["c2"]
 
 
-def test_the_same_answer_with_another_score_is_no_update():
+def test_same_match_with_another_score_is_no_update():
     bench = Bench()
     bench.show(5)
     bench.index.hits = [Hit("c1", "Oat flakes", 0.95)]
     assert bench.show(20) == []
 
 
-def test_an_unknown_object_is_told_after_enough_looks():
+def test_unknown_object_is_published_after_enough_embeddings():
     bench = Bench()
     bench.index.hits = FAR
     assert bench.show(3) == []  # two looks
@@ -179,7 +179,7 @@ def test_an_unknown_object_is_told_after_enough_looks():
     assert (events[0].decision.match, events[0].decision.reason) == (None, "unknown_item")
 
 
-def test_a_flicker_that_was_taken_for_nothing_known_is_not_told_but_counted():
+def test_brief_unknown_track_is_counted_but_not_published():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(2)
@@ -187,7 +187,7 @@ def test_a_flicker_that_was_taken_for_nothing_known_is_not_told_but_counted():
     assert bench.counts.total == {"tracks_unannounced camera=door reason=too_brief": 1}
 
 
-def test_an_identity_is_not_taken_back_by_later_doubt_but_replaced_by_another():
+def test_identity_survives_unknown_decisions_but_not_another_match():
     bench = Bench()
     assert kinds(bench.show(6)) == [("new", 1)]
     bench.index.hits = FAR
@@ -196,7 +196,7 @@ def test_an_identity_is_not_taken_back_by_later_doubt_but_replaced_by_another():
     assert kinds(bench.show(60)) == [("update", 1)]
 
 
-def test_an_unlikely_category_is_unknown_category_and_searches_nothing():
+def test_unlikely_category_is_unknown_category_and_searches_nothing():
     bench = Bench()
     bench.odds = (1.0, 1.01)
     bench.pipeline.models.stages.classifier.model = classifier_model(threshold=1.02)
@@ -212,13 +212,13 @@ def test_two_close_categories_are_both_searched():
     assert event.decision.match.item_id == "c1"
 
 
-def test_a_missing_gallery_is_gallery_empty():
+def test_missing_gallery_is_gallery_empty():
     bench = Bench(indexes={})
     assert [event.decision.reason for event in bench.show(10)] == ["gallery_empty"]
     assert bench.embedder.batch_sizes == []
 
 
-def test_an_empty_gallery_is_gallery_empty():
+def test_empty_gallery_is_gallery_empty():
     bench = Bench()
     bench.index.hits = []
     assert [event.decision.reason for event in bench.show(10)] == ["gallery_empty"]
@@ -229,7 +229,7 @@ def test_without_a_classifier_the_only_category_is_searched():
     assert (event.decision.category.name, event.decision.category.score) == ("carton", 1.0)
 
 
-def test_looks_are_fused_before_the_search():
+def test_vectors_are_fused_before_the_search():
     bench = Bench()
     bench.index.hits = FAR
     turns = iter([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
@@ -239,7 +239,7 @@ def test_looks_are_fused_before_the_search():
     assert bench.index.queries[2] == pytest.approx([0.4472, 0.8944, 0, 0], abs=1e-4)
 
 
-def test_an_object_too_small_is_shed_and_counted():
+def test_object_too_small_is_shed_and_counted():
     bench = Bench(min_object_px=33)
     assert bench.show(5) == []
     assert bench.counts.total == {"looks_shed camera=door reason=too_small": 5}
@@ -257,7 +257,7 @@ def test_crops_of_one_category_share_a_batch():
     assert bench.embedder.batch_sizes[0] == 2
 
 
-def test_a_lost_view_ends_every_track_and_says_so_once():
+def test_end_tracks_ends_every_track_once():
     bench = Bench()
     bench.show(5)
     assert kinds(bench.pipeline.end_tracks("door")) == [("end", 1)]
@@ -265,15 +265,15 @@ def test_a_lost_view_ends_every_track_and_says_so_once():
     assert kinds(bench.show(5)) == [("new", 2)]
 
 
-def test_sightings_tell_what_is_known():
+def test_tracked_objects_carry_the_published_decision():
     bench = Bench()
     results = [bench.pipeline.process(frame_at(n / 10)) for n in range(3)]
     assert [result.objects[0].decision is not None for result in results] == [False, True, True]
-    assert [result.looks for result in results] == [0, 1, 1]
+    assert [result.embedded for result in results] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("part", ["detector", "classifier", "embedder"])
-def test_a_model_that_fails_leaves_the_pipeline_usable(part):
+def test_failing_model_leaves_the_pipeline_usable(part):
     bench = Bench()
     bench.show()
     getattr(bench, part).broken = True
@@ -285,7 +285,7 @@ def test_a_model_that_fails_leaves_the_pipeline_usable(part):
     assert kinds(bench.leave()) == [("end", 1)]
 
 
-def test_an_end_in_a_frame_whose_model_fails_is_told_with_the_next():
+def test_end_in_a_failed_frame_comes_with_the_next():
     bench = Bench()
     bench.show(5)
     bench.sees = one_box_map((2.0, 4.0, 12.0, 14.0))  # the old object is gone, another is there
@@ -298,7 +298,7 @@ def test_an_end_in_a_frame_whose_model_fails_is_told_with_the_next():
     assert ("end", 1) in kinds(bench.show())
 
 
-def test_an_object_seen_only_by_a_failing_model_ends_without_a_word():
+def test_object_seen_only_in_failed_frames_makes_no_event():
     bench = Bench()
     bench.show()
     bench.embedder.broken = True
@@ -307,7 +307,7 @@ def test_an_object_seen_only_by_a_failing_model_ends_without_a_word():
     assert bench.leave() == []
 
 
-def test_the_whole_frame_is_one_object_without_a_detector():
+def test_whole_frame_is_one_object_without_a_detector():
     bench = Bench(camera={"framing": "whole_frame"})
     (event,) = bench.show(5)
     assert event.box_rel == (0, 0, 1, 1)
@@ -328,10 +328,10 @@ def test_cameras_do_not_share_tracks():
     assert [event.camera for event in pipeline.end_tracks("till")] == ["till"]
 
 
-def test_frames_of_several_cameras_share_one_run_of_the_detector_and_bring_what_each_alone_does():
+def test_batched_detection_gives_the_same_events_as_single_frames():
     bench = Bench()
     bench.detector.answer = lambda batch: [np.concatenate([one_box_map(BOX)[0]] * len(batch))]
-    stages = replace(bench.pipeline.models.stages, detector=Detector(detector_model(), bench.detector, together=3))
+    stages = replace(bench.pipeline.models.stages, detector=Detector(detector_model(), bench.detector, batch_size=3))
     models = replace(bench.pipeline.models, stages=stages)
     cameras = {
         "door": CameraConfig(source="rtsp://door"),
@@ -342,20 +342,20 @@ def test_frames_of_several_cameras_share_one_run_of_the_detector_and_bring_what_
     events = []
     for n in range(4):
         frames = [frame_at(n / 10, None, camera) for camera in cameras]
-        glances = pipeline.detect(frames)
-        for frame, glance in zip(frames, glances, strict=True):
-            events += pipeline.process(frame, glance).events
-    assert pipeline.together == 3
+        detected = pipeline.detect(frames)
+        for frame, detections in zip(frames, detected, strict=True):
+            events += pipeline.process(frame, detections).events
+    assert pipeline.detector_batch_size == 3
     assert bench.detector.batch_sizes == [2] * 4  # a kiosk's whole frame is the object
     assert sorted((event.camera, event.type, event.track_id) for event in events) == [
         ("door", "new", 1), ("kiosk", "new", 1), ("till", "new", 1),
     ]  # fmt: skip
 
 
-def test_frames_that_share_a_run_share_its_time():
+def test_frames_of_one_batch_share_its_time():
     bench = Bench()
     bench.detector.answer = lambda batch: [np.concatenate([no_box_map()[0]] * len(batch))]
-    stages = replace(bench.pipeline.models.stages, detector=Detector(detector_model(), bench.detector, together=2))
+    stages = replace(bench.pipeline.models.stages, detector=Detector(detector_model(), bench.detector, batch_size=2))
     models = replace(bench.pipeline.models, stages=stages)
     cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
     pipeline = Pipeline(models, cameras, RecognitionConfig(**RECOGNITION), bench.counts, bench.clock)
@@ -383,7 +383,7 @@ def test_event_ids_differ():
 LOWER = ZoneConfig(polygon=((0, 0.5), (1, 0.5), (1, 1), (0, 1)))
 
 
-def test_an_object_outside_the_zones_is_neither_looked_at_nor_told():
+def test_object_outside_the_zones_is_neither_embedded_nor_published():
     upper = ZoneConfig(polygon=((0, 0), (1, 0), (1, 0.5), (0, 0.5)))
     bench = Bench(camera={"zones": {"upper": upper}})
     assert bench.show(5) + bench.leave() == []
@@ -394,7 +394,7 @@ def test_an_object_outside_the_zones_is_neither_looked_at_nor_told():
     }
 
 
-def test_an_object_that_walks_into_an_excluded_zone_is_told_no_more_until_its_end():
+def test_object_in_an_excluded_zone_is_not_updated_until_its_end():
     left = ZoneConfig(polygon=((0, 0), (0.4, 0), (0.4, 1), (0, 1)), kind="exclude")
     bench = Bench(camera={"zones": {"left": left}})
     assert kinds(bench.show(5)) == [("new", 1)]
@@ -404,7 +404,7 @@ def test_an_object_that_walks_into_an_excluded_zone_is_told_no_more_until_its_en
     assert (end.type, end.decision.match.item_id) == ("end", "c1")
 
 
-def test_a_zone_is_told_once_the_object_has_stayed_long_enough():
+def test_zone_is_published_after_its_dwell_time():
     bench = Bench(camera={"zones": {"lower": LOWER.model_copy(update={"dwell_s": 1.0})}})
     new, update = bench.show(30)
     assert (new.type, new.zones) == ("new", ())
@@ -413,7 +413,7 @@ def test_a_zone_is_told_once_the_object_has_stayed_long_enough():
     assert bench.leave()[0].zones == ("lower",)
 
 
-def test_a_crossed_line_is_counted_and_told():
+def test_line_crossing_is_counted_and_published():
     bench = Bench(camera={"lines": {"gate": LineConfig.model_validate({"from": (0.45, 1), "to": (0.45, 0)})}})
     bench.sees = one_box_map((4.0, 16.0, 36.0, 48.0))
     bench.show(5)
@@ -431,19 +431,19 @@ class GatedBench(Bench):
         super().__init__(camera={"motion": {"sweep_s": 2.0}}, **more)
 
     @property
-    def asked(self):
+    def detector_runs(self):
         return len(self.detector.batch_sizes)
 
 
-def test_a_still_scene_is_swept_but_not_searched_frame_by_frame():
+def test_detector_only_sweeps_a_still_scene():
     bench = GatedBench()
     bench.sees = no_box_map()
     bench.show(60)  # 6 s
-    assert bench.asked == 3
+    assert bench.detector_runs == 3
     assert bench.counts.total == {"frames_gated camera=door": 57}
 
 
-def test_motion_asks_the_detector_at_once():
+def test_motion_runs_the_detector_at_once():
     bench = GatedBench()
     bench.sees = no_box_map()
     bench.show(5)
@@ -453,35 +453,35 @@ def test_motion_asks_the_detector_at_once():
     assert kinds(bench.show(2, moved)) == [("new", 1)]
 
 
-def test_an_undecided_object_keeps_the_detector_awake():
+def test_unsettled_object_keeps_the_detector_running():
     bench = GatedBench(max_looks=6)
     bench.index.hits = FAR
     bench.show(7)  # believed in the second frame, then six looks
-    assert (bench.asked, len(bench.embedder.batch_sizes)) == (7, 6)
+    assert (bench.detector_runs, len(bench.embedder.batch_sizes)) == (7, 6)
     bench.show(5)
-    assert bench.asked == 7
+    assert bench.detector_runs == 7
 
 
-def test_a_decided_object_that_stands_still_stays_and_is_rechecked_without_the_detector():
+def test_settled_object_at_rest_is_rechecked_without_the_detector():
     bench = GatedBench()
     assert kinds(bench.show(18)) == [("new", 1)]
-    assert bench.asked == 2
+    assert bench.detector_runs == 2
     assert len(bench.embedder.batch_sizes) > 2
     bench.index.hits = OTHER
     assert kinds(bench.show(30)) == [("update", 1)]
 
 
-def test_an_object_that_a_sweep_misses_keeps_the_detector_awake_until_it_has_ended():
+def test_object_missed_by_a_sweep_keeps_the_detector_running_to_its_end():
     bench = GatedBench()
     bench.show(10)
     bench.sees = no_box_map()
     assert kinds(bench.show(30)) == [("end", 1)]
-    asked = bench.asked
+    detector_runs = bench.detector_runs
     bench.show(5)
-    assert bench.asked == asked
+    assert bench.detector_runs == detector_runs
 
 
-def test_a_detector_that_failed_is_asked_again():
+def test_failed_detector_runs_again():
     bench = GatedBench()
     bench.detector.broken = True
     with pytest.raises(EngineError):
@@ -490,7 +490,7 @@ def test_a_detector_that_failed_is_asked_again():
     assert kinds(bench.show(3)) == [("new", 1)]
 
 
-def test_a_budget_is_kept_and_what_it_sheds_is_counted():
+def test_budget_is_kept_and_shed_embeddings_are_counted():
     bench = Bench(looks_per_s=2.0, max_looks=100)
     bench.index.hits = FAR  # never decided: wants a look in every frame
     bench.show(100)
@@ -505,10 +505,10 @@ def test_cameras_share_one_budget():
     recognition = RecognitionConfig(**RECOGNITION | {"looks_per_s": 1.0})
     pipeline = Pipeline(bench.pipeline.models, cameras, recognition, bench.counts, bench.clock)
     frames = [frame_at(n / 10, None, camera) for n in range(4) for camera in cameras]
-    assert sum(pipeline.process(frame).looks for frame in frames) == 1
+    assert sum(pipeline.process(frame).embedded for frame in frames) == 1
 
 
-def test_under_a_budget_a_blurred_sight_waits_for_a_sharper_one():
+def test_blurred_crop_waits_for_a_sharper_one_under_a_budget():
     bench = Bench(looks_per_s=100.0)
     bench.index.hits = FAR
     sharp = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
@@ -521,42 +521,48 @@ def test_under_a_budget_a_blurred_sight_waits_for_a_sharper_one():
     assert len(bench.embedder.batch_sizes) == 2
 
 
-def test_an_object_that_left_unknown_is_told_as_historical_when_a_gallery_brings_it():
+def test_departed_unknown_object_gets_a_historical_update():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(10)
     (end,) = bench.leave()
-    assert bench.pipeline.recall() == []
-    bench.pipeline.serve(replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
-    (update,) = bench.pipeline.recall()
+    assert bench.pipeline.reidentify() == []
+    bench.pipeline.swap_models(
+        replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)})
+    )
+    (update,) = bench.pipeline.reidentify()
     assert (update.type, update.track_id, update.historical) == ("update", 1, True)
     assert (update.decision.match.item_id, update.gallery) == ("c1", "gallery-2")
     assert (update.captured_at, update.box_rel) == (end.captured_at, end.box_rel)
-    assert bench.pipeline.recall() == []
+    assert bench.pipeline.reidentify() == []
 
 
-def test_an_object_that_leaves_before_the_new_gallery_saw_it_is_searched_all_the_same():
+def test_object_that_left_before_its_first_new_search_is_reidentified():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(10)
-    bench.pipeline.serve(replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    bench.pipeline.swap_models(
+        replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)})
+    )
     assert kinds(bench.leave()) == [("end", 1)]
-    assert [event.decision.match.item_id for event in bench.pipeline.recall()] == ["c1"]
+    assert [event.decision.match.item_id for event in bench.pipeline.reidentify()] == ["c1"]
 
 
-def test_an_object_in_view_is_told_live_by_the_new_gallery_and_not_recalled():
+def test_object_in_view_is_updated_live_and_not_reidentified():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(10)
-    bench.pipeline.serve(replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)}))
+    bench.pipeline.swap_models(
+        replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)})
+    )
     (update,) = bench.show(5)
     assert (update.type, update.historical) == ("update", False)
     bench.leave()
-    assert bench.pipeline.recall() == []
+    assert bench.pipeline.reidentify() == []
 
 
 @pytest.mark.parametrize("bench", [Bench, GatedBench])
-def test_a_camera_that_changes_its_resolution_keeps_its_objects(bench):
+def test_change_of_resolution_keeps_the_objects(bench):
     bench = bench()
     assert kinds(bench.show(10)) == [("new", 1)]
     assert bench.show(10, np.full((2 * SIZE, 2 * SIZE, 3), 128, np.uint8)) == []
@@ -564,7 +570,7 @@ def test_a_camera_that_changes_its_resolution_keeps_its_objects(bench):
     assert (end.track_id, end.box_rel) == (1, pytest.approx((0.25, 0.25, 0.75, 0.75)))
 
 
-def succeeded(bench, changed, **options):
+def next_bench(bench, changed, **options):
     """Another bench, whose pipeline takes over."""
     successor = Bench(**options)
     successor.now_s = bench.now_s
@@ -572,22 +578,22 @@ def succeeded(bench, changed, **options):
     return successor
 
 
-def test_tracks_live_on_in_a_pipeline_that_takes_over():
+def test_tracks_continue_in_the_next_pipeline():
     bench = Bench()
     bench.show(5)
-    successor = succeeded(bench, changed=())
+    successor = next_bench(bench, changed=())
     assert successor.show(5) == []  # neither ended nor told anew
     assert kinds(successor.leave()) == [("end", 1)]
 
 
-def test_a_camera_that_changed_starts_afresh_and_its_tracks_are_numbered_on():
+def test_changed_camera_starts_without_tracks_and_continues_ids():
     bench = Bench()
     bench.show(5)
     assert kinds(bench.pipeline.end_tracks("door")) == [("end", 1)]
-    assert kinds(succeeded(bench, changed=("door",), camera={"framing": "whole_frame"}).show(8)) == [("new", 2)]
+    assert kinds(next_bench(bench, changed=("door",), camera={"framing": "whole_frame"}).show(8)) == [("new", 2)]
 
 
-class OutlineBench(Bench):
+class SilhouetteBench(Bench):
     """The same with a localiser that sees a square, which is the outline of the second item."""
 
     def __init__(self, weight):
@@ -600,11 +606,11 @@ class OutlineBench(Bench):
         models = self.pipeline.models
         stages = replace(models.stages, localiser=Localiser(localiser_model(), self.localiser))
         silhouettes = {"carton": silhouettes_for(rule, rows)} if rule.counts else {}
-        self.pipeline.serve(replace(models, stages=stages, silhouettes=silhouettes))
+        self.pipeline.swap_models(replace(models, stages=stages, silhouettes=silhouettes))
 
 
-def test_an_outline_that_counts_decides_and_is_timed_and_counted():
-    bench = OutlineBench(weight=0.6)
+def test_silhouette_that_counts_decides_and_is_timed_and_counted():
+    bench = SilhouetteBench(weight=0.6)
     (event,) = bench.show(4)
     assert event.decision.match.item_id == "c2"
     assert event.decision.match.score == pytest.approx(0.4 * 0.4 + 0.6)
@@ -612,15 +618,15 @@ def test_an_outline_that_counts_decides_and_is_timed_and_counted():
     assert bench.counts.total["outlines camera=door"] == len(bench.localiser.batch_sizes) > 0
 
 
-def test_a_localiser_rests_where_no_outline_counts():
-    bench = OutlineBench(weight=0.0)
+def test_localiser_does_not_run_where_no_silhouette_counts():
+    bench = SilhouetteBench(weight=0.0)
     (event,) = bench.show(4)
     assert (event.decision.match.item_id, bench.localiser.batch_sizes) == ("c1", [])
     assert "localise" not in event.latency_ms
 
 
-def test_where_no_outline_is_found_the_vector_decides_and_the_miss_is_counted():
-    bench = OutlineBench(weight=0.6)
+def test_without_a_silhouette_the_vector_decides_and_a_miss_is_counted():
+    bench = SilhouetteBench(weight=0.6)
     bench.shown -= 20.0
     (event,) = bench.show(4)
     assert event.decision.match.item_id == "c1"
@@ -634,11 +640,11 @@ def taught_bench(**recognition):
     bench.sees = no_box_map()
     finder = colour_finder()
     taught_queries = (TaughtQuery("taught-0", (query_for(finder, RED),)),)
-    bench.pipeline.serve(replace(bench.pipeline.models, finder=finder, taught_queries=taught_queries))
+    bench.pipeline.swap_models(replace(bench.pipeline.models, finder=finder, taught_queries=taught_queries))
     return bench
 
 
-def test_a_taught_thing_that_the_detector_misses_is_tracked_and_told_where_that_is_asked_for():
+def test_taught_item_missed_by_the_detector_is_published_with_seek():
     scene = scene_with((RED, 16, 16, 32))
     bench = taught_bench(seek={"every_s": 0.2})
     (event,) = bench.show(20, scene)
@@ -648,7 +654,7 @@ def test_a_taught_thing_that_the_detector_misses_is_tracked_and_told_where_that_
     assert taught_bench().show(20, scene) == []
 
 
-def test_what_the_detector_sees_is_not_tracked_twice_when_it_is_sought_too():
+def test_taught_item_found_by_the_detector_is_not_tracked_twice():
     bench = taught_bench(seek={"every_s": 0.1})
     bench.sees = one_box_map(BOX)
     assert kinds(bench.show(20, scene_with((RED, 16, 16, 32)))) == [("new", 1)]

@@ -1,47 +1,177 @@
-"""Which looks are afforded."""
+"""When a track is due, and which tracks the budget allows."""
 
+import numpy as np
 import pytest
 
-from edge.recognition.scheduler import EmbedBudget, EmbedRequest, Priority, request_for
-from edge.recognition.track_evidence import TrackFeatures
+from edge.recognition.scheduler import (
+    EmbedBudget,
+    EmbedPolicy,
+    EmbedRequest,
+    Priority,
+    crop_quality,
+    crop_weight,
+    is_cut_off,
+    request_for,
+)
+from edge.recognition.track_features import TrackFeatures
+from edge.recognition.tracker import Track
 from edge.types import Decision, Match
 
-NEW, CLOSE, RECHECK = (EmbedRequest(need, 0.0) for need in Priority)
+POLICY = EmbedPolicy(min_looks=3, max_looks=5, look_interval_s=0.2, recheck_s=2.0)
+UNKNOWN = Decision(None, None, "unknown_item")
+NEW, CLOSE, RECHECK = (EmbedRequest(priority, 0.0) for priority in Priority)
+
+
+def match(probability=0.99, margin=0.3):
+    return Decision(None, Match("i", "I", 0.9, margin, probability), None)
+
+
+def track(box_px=(20, 20, 60, 60), *, age_s=10.0):
+    return Track(1, box_px, "object", 5, 0.0, age_s)
+
+
+def is_due(features, *, weight=1.0, now_s=10.0, shown=None):
+    return POLICY.is_due(features, shown or track(), weight, now_s)
+
+
+def test_track_never_embedded_is_due():
+    assert is_due(TrackFeatures())
+
+
+def embedded_at(features, until_s=10.0):
+    """Return when an object that is always in view is embedded."""
+    times = []
+    for hundredth in range(round(until_s * 100)):
+        if is_due(features, now_s=hundredth / 100):
+            features.count_embedding((20, 20, 60, 60), hundredth / 100)
+            times.append(hundredth / 100)
+    return times
+
+
+def test_unknown_track_is_embedded_at_growing_intervals():
+    assert embedded_at(TrackFeatures(decision=UNKNOWN), until_s=2.0) == pytest.approx(
+        [0.0, 0.2, 0.4, 0.8, 1.6], abs=0.02
+    )
+
+
+def test_interval_is_never_longer_than_the_recheck():
+    features = TrackFeatures(embed_count=4, first_embedded_s=1.0, last_embedded_s=8.0, decision=UNKNOWN)
+    patient = EmbedPolicy(min_looks=1, max_looks=99, look_interval_s=1.0, recheck_s=2.0)
+    assert not patient.is_due(features, track(), 1.0, 9.9)
+    assert patient.is_due(features, track(), 1.0, 10.0)
+
+
+def test_track_waits_for_the_recheck_after_max_looks():
+    features = TrackFeatures(embed_count=5, first_embedded_s=1.0, last_embedded_s=9.0, decision=UNKNOWN)
+    assert not is_due(features)
+    assert is_due(features, now_s=11.0)
+
+
+def test_confident_match_is_rechecked_at_growing_intervals():
+    times = embedded_at(TrackFeatures(decision=match()))
+    assert times == pytest.approx([0.0, 0.4, 1.6, 3.6, 5.6, 7.6, 9.6], abs=0.04)
+
+
+def test_cleared_features_are_due_and_keep_the_decisions():
+    features = TrackFeatures(decision=match(), published=match())
+    features.count_embedding((20, 20, 60, 60), 9.9)
+    features.add_probabilities(np.array([1.0, 0.0], np.float32), 1.0)
+    features.add_vector("carton", np.array([1.0, 0.0], np.float32), 1.0)
+    features.clear()
+    assert is_due(features)
+    assert features.decision == features.published == match()
+    np.testing.assert_allclose(features.add_probabilities(np.array([0.0, 1.0], np.float32), 1.0), [0, 1], atol=1e-5)
+    np.testing.assert_allclose(features.add_vector("carton", np.array([0.0, 1.0], np.float32), 1.0), [0, 1])
+
+
+@pytest.mark.parametrize(("probability", "margin"), [(0.94, 0.3), (0.99, 0.09)])
+def test_improbable_or_close_match_is_not_confident(probability, margin):
+    features = TrackFeatures(embed_count=1, last_embedded_s=9.79, decision=match(probability, margin))
+    assert not features.is_confident
+    assert is_due(features)
+
+
+def test_cut_off_object_waits_until_it_is_whole_or_for_a_while():
+    assert not is_due(TrackFeatures(), weight=0.2, shown=track(age_s=1.0))
+    assert is_due(TrackFeatures(), weight=0.2, shown=track(age_s=1.6))
+    assert is_due(TrackFeatures(), weight=1.0, shown=track(age_s=1.0))
+
+
+def test_decision_may_be_published_if_confident_or_after_min_looks():
+    assert not POLICY.may_publish(TrackFeatures(embed_count=2, decision=UNKNOWN))
+    assert POLICY.may_publish(TrackFeatures(embed_count=3, decision=UNKNOWN))
+    assert POLICY.may_publish(TrackFeatures(embed_count=1, decision=match()))
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 20, 60, 60), (20, 1.9, 60, 60), (20, 20, 100, 60), (20, 20, 60, 79), (3.5, 20, 93, 60)]
+)
+def test_box_at_a_border_is_cut_off_and_weighs_less(box):
+    assert is_cut_off(box, 100, 80)
+    assert crop_weight(track(box), 100, 80) == 0.2
+
+
+def test_box_inside_or_filling_the_frame_has_full_weight():
+    assert not is_cut_off((4, 4, 96, 76), 100, 80)
+    assert crop_weight(track((4, 4, 96, 76)), 100, 80) == 1.0
+    assert crop_weight(track((0, 0, 100, 80)), 100, 80) == 1.0
+
+
+def test_crop_quality_is_relative_to_the_best_crop():
+    features = TrackFeatures()
+    assert crop_quality(features, (0, 0, 40, 40), 100.0) == 1.0
+    assert crop_quality(features, (0, 0, 40, 40), 25.0) == 0.5
+    assert crop_quality(features, (0, 0, 20, 40), 100.0) == pytest.approx(0.5**0.5)
+    assert crop_quality(features, (0, 0, 80, 80), 400.0) == 1.0
+    assert crop_quality(features, (0, 0, 1, 1), 0.0) == 0.05
+
+
+def test_plain_object_has_full_quality():
+    assert crop_quality(TrackFeatures(), (0, 0, 40, 40), 0.0) == 1.0
+
+
+def test_poor_crop_waits_for_a_better_one_but_not_for_ever():
+    features = TrackFeatures(embed_count=1, last_embedded_s=10.0)
+    assert POLICY.awaits_better(features, track(), 0.4, 10.9)
+    assert not POLICY.awaits_better(features, track(), 0.4, 11.1)
+    assert not POLICY.awaits_better(features, track(), 0.6, 10.1)
 
 
 def decided(margin):
     return Decision(None, Match("i", "I", 0.9, margin, 0.9), None)
 
 
-def test_a_track_without_a_match_is_unrecognised_the_fewer_looks_the_sooner():
-    unknown = TrackFeatures(looks=2, decision=Decision(None, None, "unknown_item"))
+def test_unrecognised_tracks_with_fewer_embeddings_go_first():
+    unknown = TrackFeatures(embed_count=2, decision=Decision(None, None, "unknown_item"))
     fresh, tried = request_for(TrackFeatures(), 9.0, settled=False), request_for(unknown, 9.0, settled=False)
-    assert (fresh.need, tried.need) == (Priority.UNRECOGNISED, Priority.UNRECOGNISED)
+    assert (fresh.priority, tried.priority) == (Priority.UNRECOGNISED, Priority.UNRECOGNISED)
     assert fresh < tried
 
 
-def test_the_closer_the_call_the_sooner():
-    close, clearer = (request_for(TrackFeatures(looks=1, decision=decided(m)), 9.0, settled=False) for m in (0.02, 0.08))
-    assert close.need == Priority.CLOSE
-    assert tried_before(close, clearer)
+def test_smaller_margin_goes_first():
+    close, clearer = (
+        request_for(TrackFeatures(embed_count=1, decision=decided(m)), 9.0, settled=False) for m in (0.02, 0.08)
+    )
+    assert close.priority == Priority.CLOSE
+    assert is_before(close, clearer)
 
 
-def test_a_settled_track_is_only_rechecked_the_longest_unseen_first():
-    recent, old = (TrackFeatures(looks=9, last_look_s=at_s, decision=decided(0.3)) for at_s in (8.0, 1.0))
-    assert request_for(recent, 9.0, settled=True).need == Priority.RECHECK
-    assert tried_before(request_for(old, 9.0, settled=True), request_for(recent, 9.0, settled=True))
+def test_recheck_of_longest_ago_goes_first():
+    recent, old = (TrackFeatures(embed_count=9, last_embedded_s=at_s, decision=decided(0.3)) for at_s in (8.0, 1.0))
+    assert request_for(recent, 9.0, settled=True).priority == Priority.RECHECK
+    assert is_before(request_for(old, 9.0, settled=True), request_for(recent, 9.0, settled=True))
 
 
-def tried_before(a, b):
+def is_before(a, b):
     return sorted([b, a]) == [a, b] and a != b
 
 
-def test_what_is_unrecognised_goes_first_whatever_the_order():
+def test_unrecognised_tracks_go_first_in_any_order():
     budget = EmbedBudget(1.0)
     assert budget.allocate([RECHECK, CLOSE, NEW, NEW], 0.0) == [False, False, True, False]
 
 
-def test_looks_accrue_at_the_stated_rate_and_are_saved_for_a_second():
+def test_budget_refills_at_its_rate_up_to_one_second():
     budget = EmbedBudget(4.0)
     assert sum(budget.allocate([NEW] * 9, 0.0)) == 4
     assert sum(budget.allocate([NEW] * 9, 0.5)) == 2
@@ -49,25 +179,25 @@ def test_looks_accrue_at_the_stated_rate_and_are_saved_for_a_second():
 
 
 @pytest.mark.parametrize(("looks_per_s", "seconds"), [(0.5, 60), (7.0, 20)])
-def test_no_more_than_the_budget_is_spent_in_the_long_run(looks_per_s, seconds):
+def test_budget_is_not_exceeded_in_the_long_run(looks_per_s, seconds):
     budget = EmbedBudget(looks_per_s)
     spent = sum(sum(budget.allocate([NEW] * 3, frame / 15)) for frame in range(seconds * 15))
     assert looks_per_s * seconds - 1 <= spent <= looks_per_s * seconds + max(1.0, looks_per_s)
 
 
-def test_rechecks_leave_a_share_for_what_may_come_next():
+def test_rechecks_leave_a_share_of_the_budget():
     budget = EmbedBudget(9.0)
     assert sum(budget.allocate([RECHECK] * 9, 0.0)) == 5
     assert sum(budget.allocate([CLOSE] * 9, 0.0)) == 2
     assert sum(budget.allocate([NEW] * 9, 0.0)) == 2
 
 
-def test_rechecks_happen_even_with_the_smallest_budget():
+def test_rechecks_happen_with_the_smallest_budget():
     budget = EmbedBudget(0.1)
     assert budget.allocate([RECHECK], 0.0) == [True]
 
 
-def test_a_clock_that_steps_back_gives_nothing():
+def test_clock_that_steps_back_does_not_refill():
     budget = EmbedBudget(1.0)
     budget.allocate([NEW], 10.0)
     assert budget.allocate([NEW], 5.0) == [False]

@@ -25,20 +25,20 @@ class Film:
 
     def show(self, *detections):
         self.now_s += FRAME_S
-        step = self.tracker.step(BLANK, list(detections), self.now_s)
-        self.ids |= {track.track_id for track in step.seen}
-        self.ended += [track.track_id for track in step.ended]
-        return {track.track_id: track for track in step.seen}
+        update = self.tracker.update(BLANK, list(detections), self.now_s)
+        self.ids |= {track.track_id for track in update.detected}
+        self.ended += [track.track_id for track in update.ended]
+        return {track.track_id: track for track in update.detected}
 
 
-def test_an_unsure_box_begins_no_track_but_continues_one():
+def test_low_score_box_starts_no_track_but_continues_one():
     film = Film()
     assert film.show(seen(100, score=0.4)) == {}
     assert film.show(seen(100)).keys() == {1}
     assert film.show(seen(100, score=0.31))[1].hits == 2
 
 
-def test_three_still_boxes_stay_three_ids_through_flicker():
+def test_still_boxes_keep_their_ids_through_missed_detections():
     film, rng = Film(), np.random.default_rng(0)
     for _ in range(150):
         boxes = [seen(x + rng.normal(), 100 + rng.normal(), score=rng.uniform(0.3, 1)) for x in (50, 130, 210)]
@@ -48,7 +48,7 @@ def test_three_still_boxes_stay_three_ids_through_flicker():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_still_boxes_keep_their_ids_through_occlusion_shorter_than_the_gap(seed):
+def test_still_boxes_keep_their_ids_through_short_occlusions(seed):
     film, rng = Film(gap_s=1.0), np.random.default_rng(seed)
     for frame in range(90):
         hidden = 12 <= frame % 30 < 25  # 13 of 15 frames a second
@@ -58,14 +58,14 @@ def test_still_boxes_keep_their_ids_through_occlusion_shorter_than_the_gap(seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_box_hidden_right_after_it_appeared_comes_back_as_itself(seed):
+def test_box_hidden_right_after_it_appeared_keeps_its_id(seed):
     film, rng = Film(), np.random.default_rng(seed)
     for frame in range(30):
         film.show(*([] if 2 <= frame < 14 else [seen(50 + rng.normal(0, 2))]))
     assert film.ids == {1}
 
 
-def test_two_objects_that_pass_each_other_keep_their_ids():
+def test_objects_that_pass_each_other_keep_their_ids():
     film = Film()
     for frame in range(60):
         right, left = seen(20 + 6 * frame, 100), seen(380 - 6 * frame, 115)
@@ -76,7 +76,7 @@ def test_two_objects_that_pass_each_other_keep_their_ids():
     assert tracks[2].velocity[0] == pytest.approx(-90, abs=1)
 
 
-def test_two_objects_that_hide_each_other_while_passing_keep_their_ids():
+def test_objects_that_occlude_each_other_keep_their_ids():
     film = Film()
     for frame in range(60):
         right, left = seen(20 + 6 * frame, 100), seen(380 - 6 * frame, 115)
@@ -86,7 +86,7 @@ def test_two_objects_that_hide_each_other_while_passing_keep_their_ids():
     assert tracks[1].box_px == right.box_px
 
 
-def test_a_moving_object_is_found_again_where_it_must_be():
+def test_moving_object_is_found_again_where_predicted():
     film = Film()
     for frame in range(40):
         if not 15 <= frame < 25:  # two thirds of a second behind a post: 100 pixels
@@ -96,7 +96,7 @@ def test_a_moving_object_is_found_again_where_it_must_be():
     assert film.ids == {1}
 
 
-def test_a_gap_ends_a_track_once_and_its_id_is_never_used_again():
+def test_gap_ends_a_track_once_and_its_id_is_not_reused():
     film = Film(gap_s=1.0)
     film.show(seen(100))
     for _ in range(40):
@@ -106,7 +106,7 @@ def test_a_gap_ends_a_track_once_and_its_id_is_never_used_again():
     assert film.ended == [1]
 
 
-def test_finish_ends_everything_and_ids_go_on():
+def test_end_all_ends_every_track_and_ids_continue():
     film = Film()
     film.show(seen(0), seen(200))
     assert [track.track_id for track in film.tracker.end_all()] == [1, 2]
@@ -114,15 +114,19 @@ def test_finish_ends_everything_and_ids_go_on():
     assert film.show(seen(0)).keys() == {3}
 
 
-def test_a_track_tells_when_it_began_and_was_seen():
+def test_track_has_first_and_last_seen_times():
     film = Film()
     film.show(seen(0))
     film.show()
     track = film.show(seen(0))[1]
-    assert (track.first_seen_s, track.last_seen_s, track.hits) == (pytest.approx(FRAME_S), pytest.approx(3 * FRAME_S), 2)
+    assert (track.first_seen_s, track.last_seen_s, track.hits) == (
+        pytest.approx(FRAME_S),
+        pytest.approx(3 * FRAME_S),
+        2,
+    )
 
 
-def test_a_box_of_another_size_in_the_same_place_is_another_object():
+def test_box_of_another_size_in_the_same_place_is_another_track():
     film = Film()
     film.show(seen(100))
     assert film.show(seen(125, 125, size=10)).keys() == {2}
@@ -133,39 +137,39 @@ def picture(level):
 
 
 def show_all(tracker, levels, start_s=0.0):
-    return [tracker.step(picture(level), [], start_s + n / 10) for n, level in enumerate(levels)]
+    return [tracker.update(picture(level), [], start_s + n / 10) for n, level in enumerate(levels)]
 
 
-def ids(step):
-    return [track.track_id for track in step.seen], [track.track_id for track in step.ended]
+def ids(update):
+    return [track.track_id for track in update.detected], [track.track_id for track in update.ended]
 
 
-def test_a_still_picture_is_one_object_that_fills_the_frame():
+def test_still_whole_frame_is_one_track():
     steps = show_all(WholeFrameTracker(), [90, 90, 91])
-    assert [ids(step) for step in steps] == [([], []), ([1], []), ([1], [])]
-    assert steps[2].seen[0].box_px == (0, 0, 64, 48)
-    assert steps[2].seen[0].hits == 2
+    assert [ids(update) for update in steps] == [([], []), ([1], []), ([1], [])]
+    assert steps[2].detected[0].box_px == (0, 0, 64, 48)
+    assert steps[2].detected[0].hits == 2
 
 
-def test_a_changed_picture_ends_one_object_and_begins_another_once_it_holds_still():
+def test_changed_whole_frame_starts_a_track_once_it_holds_still():
     steps = show_all(WholeFrameTracker(), [90, 90, 150, 200, 200, 200])
-    assert [ids(step) for step in steps[2:]] == [([], [1]), ([], []), ([2], []), ([2], [])]
+    assert [ids(update) for update in steps[2:]] == [([], [1]), ([], []), ([2], []), ([2], [])]
 
 
-def test_a_hand_that_passes_without_changing_the_picture_ends_nothing():
+def test_brief_motion_in_a_whole_frame_ends_nothing():
     steps = show_all(WholeFrameTracker(), [90, 90, 98, 90, 90])
-    assert [ids(step) for step in steps[2:]] == [([], []), ([], []), ([1], [])]
+    assert [ids(update) for update in steps[2:]] == [([], []), ([], []), ([1], [])]
 
 
-def test_finish_ends_what_is_shown_and_the_same_picture_counts_anew():
+def test_end_all_of_a_whole_frame_starts_another_track():
     tracker = WholeFrameTracker()
     show_all(tracker, [90, 90])
     assert [track.track_id for track in tracker.end_all()] == [1]
     assert tracker.end_all() == []
-    assert [ids(step) for step in show_all(tracker, [90, 90], 1.0)] == [([], []), ([2], [])]
+    assert [ids(update) for update in show_all(tracker, [90, 90], 1.0)] == [([], []), ([2], [])]
 
 
-def test_a_track_too_young_for_a_velocity_moves_as_the_scene_does():
+def test_young_track_moves_with_the_camera():
     """A camera that pans: an object seen for one frame at the border is not taken for the next one to enter there."""
     film = Film(gap_s=2.0)
     for i in range(10):
@@ -176,24 +180,24 @@ def test_a_track_too_young_for_a_velocity_moves_as_the_scene_does():
     assert max(film.show(seen(500), seen(600), seen(1200))) != first
 
 
-def test_resting_tracks_are_held_where_they_were():
+def test_hold_keeps_tracks_where_they_were():
     film = Film(gap_s=1.0)
     before = film.show(seen(50), seen(200))
     assert film.tracker.is_at_rest
-    step = film.tracker.hold(film.now_s + 5.0)
-    assert [(track.track_id, track.box_px) for track in step.seen] == [(i, before[i].box_px) for i in (1, 2)]
-    assert [(track.hits, track.last_seen_s) for track in step.seen] == [(1, film.now_s + 5.0)] * 2
+    update = film.tracker.hold(film.now_s + 5.0)
+    assert [(track.track_id, track.box_px) for track in update.detected] == [(i, before[i].box_px) for i in (1, 2)]
+    assert [(track.hits, track.last_seen_s) for track in update.detected] == [(1, film.now_s + 5.0)] * 2
     assert film.tracker.is_at_rest
 
 
-def test_a_track_that_the_last_frame_did_not_show_does_not_rest():
+def test_undetected_track_is_not_at_rest():
     film = Film()
     film.show(seen(50), seen(200))
     film.show(seen(50))
     assert not film.tracker.is_at_rest
 
 
-def test_a_track_on_its_way_does_not_rest():
+def test_moving_track_is_not_at_rest():
     film = Film()
     film.show(seen(50))
     film.show(seen(58))

@@ -19,21 +19,21 @@ class Walk:
     """One object on its way, a second between two steps."""
 
     def __init__(self, zones=None, lines=None):
-        self.zones, self.stay, self.now_s = Zones(zones or {}, lines or {}), ZoneState(), 0.0
+        self.zones, self.state, self.now_s = Zones(zones or {}, lines or {}), ZoneState(), 0.0
 
     def to(self, *feet):
         crossed = []
         for x, y in feet:
-            crossed += self.zones.follow(self.stay, box_at(x, y), self.now_s)
+            crossed += self.zones.update(self.state, box_at(x, y), self.now_s)
             self.now_s += 1.0
         return [(one.line, one.direction) for one in crossed]
 
 
-def test_an_object_is_where_the_middle_of_its_lower_edge_is():
+def test_foot_point_is_the_middle_of_the_lower_edge():
     assert foot_of((0.2, 0.1, 0.4, 0.7)) == pytest.approx((0.3, 0.7))
 
 
-def test_a_point_is_in_a_polygon_of_any_shape():
+def test_point_is_in_a_polygon_of_any_shape():
     assert is_inside((0.5, 0.5), SQUARE)
     assert not is_inside((0.9, 0.5), SQUARE)
     assert is_inside((0.1, 0.5), L_SHAPE)
@@ -41,60 +41,60 @@ def test_a_point_is_in_a_polygon_of_any_shape():
     assert not is_inside((0.5, 0.5), L_SHAPE)
 
 
-def test_a_foot_on_the_border_of_the_picture_is_in_a_zone_that_reaches_there():
+def test_foot_on_the_frame_border_is_in_a_zone_up_to_there():
     walk = Walk({"all": ZoneConfig(polygon=((0, 0), (1, 0), (1, 1), (0, 1)))})
     walk.to((1.0, 1.0))
-    assert walk.stay.watched
+    assert walk.state.is_monitored
 
 
-def test_without_zones_everything_is_watched():
+def test_without_zones_every_object_is_monitored():
     walk = Walk()
     walk.to((0.5, 0.5))
-    assert walk.stay.watched
+    assert walk.state.is_monitored
 
 
-def test_with_an_include_zone_only_what_is_in_it_is_watched():
+def test_only_objects_in_an_include_zone_are_monitored():
     walk = Walk({"square": ZoneConfig(polygon=SQUARE)})
     walk.to((0.1, 0.1))
-    assert not walk.stay.watched
+    assert not walk.state.is_monitored
     walk.to((0.5, 0.5))
-    assert walk.stay.watched
+    assert walk.state.is_monitored
 
 
-def test_an_exclude_zone_wins():
+def test_exclude_zone_wins():
     walk = Walk({"all": ZoneConfig(polygon=SQUARE), "not": ZoneConfig(polygon=L_SHAPE, kind="exclude")})
     walk.to((0.5, 0.5))
-    assert walk.stay.watched
+    assert walk.state.is_monitored
     walk.to((0.2001, 0.8001))
-    assert not walk.stay.watched
+    assert not walk.state.is_monitored
 
 
-def test_an_object_has_stayed_only_after_the_dwell_time_without_a_break():
+def test_zone_counts_after_its_dwell_time_without_a_break():
     walk = Walk({"square": ZoneConfig(polygon=SQUARE, dwell_s=2.0)})
     walk.to((0.5, 0.5), (0.5, 0.5), (0.9, 0.9), (0.5, 0.5), (0.5, 0.5))
-    assert walk.stay.stayed == ()
+    assert walk.state.zones == ()
     walk.to((0.5, 0.5))
-    assert walk.stay.stayed == ("square",)
+    assert walk.state.zones == ("square",)
 
 
-def test_where_it_stayed_is_kept_when_it_goes_on():
+def test_zone_is_kept_after_the_object_leaves_it():
     walk = Walk({"square": ZoneConfig(polygon=SQUARE)})
     walk.to((0.5, 0.5), (0.9, 0.9), (0.5, 0.5))
-    assert walk.stay.stayed == ("square",)
+    assert walk.state.zones == ("square",)
 
 
-def test_left_and_right_are_those_of_who_looks_along_the_line():
+def test_left_and_right_are_as_seen_along_the_line():
     walk = Walk(lines={"gate": UPWARDS})
     assert walk.to((0.3, 0.5), (0.7, 0.5)) == [("gate", "left_to_right")]
     assert walk.to((0.3, 0.5)) == [("gate", "right_to_left")]
-    assert [one.direction for one in walk.stay.crossings] == ["left_to_right", "right_to_left"]
+    assert [one.direction for one in walk.state.crossings] == ["left_to_right", "right_to_left"]
 
 
-def test_past_the_ends_of_a_line_nothing_is_crossed():
+def test_passing_the_end_of_a_line_is_no_crossing():
     assert Walk(lines={"gate": UPWARDS}).to((0.3, 0.95), (0.7, 0.95)) == []
 
 
-def test_an_object_that_stands_on_a_line_does_not_cross_it_to_and_fro():
+def test_object_on_a_line_does_not_cross_back_and_forth():
     walk = Walk(lines={"gate": UPWARDS})
     assert walk.to((0.3, 0.5), *[(0.5 + sway, 0.5) for sway in (0.005, -0.005) * 5]) == []
     assert walk.to((0.7, 0.5)) == [("gate", "left_to_right")]
@@ -103,4 +103,4 @@ def test_an_object_that_stands_on_a_line_does_not_cross_it_to_and_fro():
 def test_only_the_newest_crossings_are_kept():
     walk = Walk(lines={"gate": UPWARDS})
     assert len(walk.to(*[(x, 0.5) for x in (0.3, 0.7) * 10])) == 19
-    assert len(walk.stay.crossings) == 8
+    assert len(walk.state.crossings) == 8

@@ -9,7 +9,7 @@ import pytest
 from edge.telemetry.metrics import Counters, StageTimer, notify_systemd, percentile, resident_bytes, watchdog_interval_s
 
 
-def test_labels_keep_causes_apart():
+def test_labels_distinguish_causes():
     counters = Counters()
     counters.add("frames_dropped", camera="door", reason="superseded")
     counters.add("frames_dropped", 2, reason="stale", camera="door")
@@ -24,7 +24,7 @@ def test_labels_keep_causes_apart():
     assert counters.total("never") == 0
 
 
-def test_counts_of_several_threads_are_all_there():
+def test_counters_are_thread_safe():
     counters = Counters()
 
     def count():
@@ -45,7 +45,7 @@ def test_percentiles_are_nearest_rank():
     assert percentile([7.0], 50) == 7.0
 
 
-def test_a_stage_remembers_its_latest_runs_only():
+def test_percentiles_cover_only_the_latest_runs():
     timer = StageTimer(window=10)
     for elapsed_ms in [1000.0] * 50 + [1.0] * 10:
         timer.add({"detect": elapsed_ms})
@@ -53,17 +53,17 @@ def test_a_stage_remembers_its_latest_runs_only():
     assert (times.count, times.p50_ms, times.p99_ms) == (60, 1.0, 1.0)
 
 
-def test_a_timer_without_runs_is_empty():
+def test_timer_without_runs_is_empty():
     assert StageTimer().snapshot() == {}
 
 
-def test_memory_of_this_process_is_known(tmp_path):
+def test_resident_memory_is_read(tmp_path):
     assert resident_bytes() > 1_000_000
     assert resident_bytes(tmp_path / "missing") is None
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_hears_that_we_are_ready(tmp_path, abstract):
+def test_systemd_is_notified(tmp_path, abstract):
     address = f"@finesight-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + address[1:] if abstract else address)
@@ -71,12 +71,12 @@ def test_systemd_hears_that_we_are_ready(tmp_path, abstract):
         assert manager.recv(100) == b"READY=1"
 
 
-def test_without_systemd_nothing_is_said(tmp_path):
+def test_without_systemd_nothing_is_sent(tmp_path):
     assert not notify_systemd("READY=1", {})
     assert not notify_systemd("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
 
 
-def test_the_watchdog_is_fed_twice_in_its_time():
+def test_watchdog_interval_is_half_the_timeout():
     assert watchdog_interval_s({"WATCHDOG_USEC": "30000000"}) == 15.0
     assert watchdog_interval_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}) is None
     assert watchdog_interval_s({}) is None

@@ -46,7 +46,7 @@ def faulty(root):
     return root
 
 
-def test_the_card_of_a_faulty_set_names_every_fault(tmp_path, capsys):
+def test_card_of_a_faulty_data_set_names_every_fault(tmp_path, capsys):
     root = tmp_path / "set"
     root.mkdir()
     assert main(["data", str(faulty(root)), "-o", str(tmp_path / "out")]) == 0
@@ -83,21 +83,21 @@ def test_boxes_and_sizes_that_do_not_fit_are_counted(tmp_path, capsys):
     assert card["splits"]["train"]["objects"] == 4
 
 
-def test_names_are_alike_whatever_the_case_spaces_and_hyphens():
+def test_names_that_differ_in_case_or_spacing_are_alike():
     assert alike_names(
         ["Golden Delicious", "golden_delicious", "golden-delicious", "Kiwi", "kiwi ", "Kiwano", "Kiwi"]
     ) == [["Golden Delicious", "golden-delicious", "golden_delicious"], ["Kiwi", "kiwi "]]
 
 
-def test_a_new_split_is_shown_before_it_is_trained_on(tmp_path, capsys):
+def test_data_command_previews_a_new_split(tmp_path, capsys):
     layouts.folders(tmp_path, ["jar/a", "jar/b", "jar/c", "jar/d"], 3)
     assert main(["data", str(tmp_path), "--split", "class_disjoint", "--val", "0.25"]) == 0
     assert {k: v["items"] for k, v in json.loads(capsys.readouterr().out)["splits"].items()} == {"train": 3, "val": 1}
     assert main(["data", str(tmp_path), "--split", "published"]) == 1
-    assert "expected cub, cars or sop" in capsys.readouterr().err
+    assert "only cub, cars and sop have one" in capsys.readouterr().err
 
 
-def test_pictures_that_look_the_same_stay_together_where_that_is_asked_for(tmp_path, capsys):
+def test_together_keeps_near_duplicates_in_one_split(tmp_path, capsys):
     for number in range(12):  # two items, six bursts of five shots each
         for shot in range(5):
             path = tmp_path / f"jar/{'ab'[number % 2]}/{number}-{shot}.png"
@@ -113,14 +113,14 @@ def test_pictures_that_look_the_same_stay_together_where_that_is_asked_for(tmp_p
     assert told[1]["splits"]["val"]["pictures"] == 20
 
 
-def test_training_runs_carry_a_card_and_a_model_finds_pairs_too(tmp_path, capsys, caplog):
+def test_training_writes_a_card_and_a_model_finds_duplicates(tmp_path, capsys, caplog):
     index = write_crops(tmp_path / "data")
     shutil.copy(tmp_path / "data/red-0-0.png", tmp_path / "data/red-0-5.png")  # of train and val
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "c")
     card = json.loads((tmp_path / "c/data_card.json").read_text())
     assert {split: counts["pictures"] for split, counts in card["splits"].items()} == {"train": 16, "val": 8}
     assert {"train | val"} == set(card["duplicates"]["leaks"])
-    assert "look the same" in caplog.text
+    assert "near duplicates" in caplog.text
     train_embedders(embedder_recipe(index, epochs=1, heads=["class"], one_per_category=True), tmp_path / "e")
     assert (
         {"jar"}
@@ -138,7 +138,7 @@ def test_training_runs_carry_a_card_and_a_model_finds_pairs_too(tmp_path, capsys
     assert "found a detector, expected a classifier or an embedder" in capsys.readouterr().err
 
 
-def test_a_file_in_two_splits_or_under_two_names_is_told(tmp_path, capsys):
+def test_file_in_two_splits_or_with_two_names_is_listed(tmp_path, capsys):
     picture(tmp_path / "a.png")
     rows = [("a.png", "train", "jar", "plum"), ("a.png", "val", "jar", "plum"), ("a.png", "train", "jar", "pear")]
     write_index(tmp_path, rows)
@@ -147,7 +147,7 @@ def test_a_file_in_two_splits_or_under_two_names_is_told(tmp_path, capsys):
     assert (pairs["pairs"], pairs["leaks"], pairs["contradictions"]) == (3, {"train | val": 2}, 2)
 
 
-def test_a_recipe_trains_on_boxes_of_any_layout(tmp_path):
+def test_recipe_trains_on_boxes_of_any_layout(tmp_path):
     for split in ("train", "val"):
         for number in range(4):
             picture(tmp_path / split / f"{number}.jpg", number + 9 * (split == "val"), 96, 64)
@@ -160,7 +160,7 @@ def test_a_recipe_trains_on_boxes_of_any_layout(tmp_path):
     assert json.loads((tmp_path / "e/data_card.json").read_text())["true_boxes"]
 
 
-def test_class_disjoint_validation_is_judged_among_itself(tmp_path):
+def test_class_disjoint_validation_is_matched_within_itself(tmp_path):
     layouts.folders(tmp_path / "set", [f"jar/{name}" for name in "abcdef"], 4)
     recipe = embedder_recipe(tmp_path / "set", heads=["class"])
     recipe = recipe.model_copy(
@@ -172,8 +172,10 @@ def test_class_disjoint_validation_is_judged_among_itself(tmp_path):
     assert "recall_1_train" not in card.metrics
 
 
-def test_an_embedder_says_which_class_has_too_few_pictures_for_pairs(tmp_path):
+def test_embedder_names_the_item_with_too_few_pictures(tmp_path):
     layouts.folders(tmp_path, ["jar/plum", "jar/pear"], 3)
     layouts.folders(tmp_path, ["jar/lone"], 1)
-    with pytest.raises(TrainError, match=r"too few pictures of lone \(1\), expected at least 2 each, for pairs"):
+    with pytest.raises(
+        TrainError, match=r"too few pictures of lone \(1\); each needs at least 2, because training uses pairs"
+    ):
         train_embedders(embedder_recipe(tmp_path), tmp_path / "run")

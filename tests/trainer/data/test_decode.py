@@ -50,7 +50,7 @@ def turned(kind: str) -> bytes:
         (encoded(WHOLE, "BMP"), (), 0.0),
     ],
 )
-def test_an_odd_picture_is_read_as_its_first_frame_in_rgb_and_named(tmp_path, data, oddities, off):
+def test_odd_picture_is_read_as_its_first_frame_in_rgb(tmp_path, data, oddities, off):
     path = tmp_path / "picture"
     path.write_bytes(data)
     image, facts = read_picture(path)
@@ -69,7 +69,7 @@ def test_16_bits_become_8(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_the_size_is_the_one_of_the_picture_turned_upright(tmp_path, kind):
+def test_size_is_that_of_the_upright_picture(tmp_path, kind):
     path = tmp_path / "turned"
     path.write_bytes(turned(kind))
     assert read_picture(path)[0].shape == (96, 64, 3)
@@ -79,7 +79,7 @@ def test_the_size_is_the_one_of_the_picture_turned_upright(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("kept", [0.05, 0.5, 0.95])
-def test_a_picture_that_is_cut_off_is_refused_by_name(tmp_path, kind, kept):
+def test_truncated_picture_is_rejected_by_name(tmp_path, kind, kept):
     noise = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8))
     data = encoded(noise, kind)
     path = tmp_path / "cut.bin"
@@ -88,7 +88,7 @@ def test_a_picture_that_is_cut_off_is_refused_by_name(tmp_path, kind, kept):
         read_picture(path)
 
 
-def test_a_missing_an_empty_and_a_mistaken_file_are_named(tmp_path):
+def test_missing_empty_and_wrong_files_are_named(tmp_path):
     for data in (None, b"", b"<html>not found</html>"):
         path = tmp_path / "a.jpg"
         path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ def blobs(tmp_path, seed: int):
     return read_image(picture(tmp_path / f"{seed}.png", seed, 160, 120))
 
 
-def test_copies_are_found_among_strangers(tmp_path):
+def test_altered_copies_are_found_among_other_pictures(tmp_path):
     strangers = [blobs(tmp_path, seed) for seed in range(40)]
     copies = [
         decode_image(encode_image(strangers[3], ".jpg", 60), "jpeg"),
@@ -26,7 +26,7 @@ def test_copies_are_found_among_strangers(tmp_path):
     assert bits.max() <= 4
 
 
-def test_the_same_shape_in_another_colour_is_another_picture(tmp_path):
+def test_same_shape_in_another_colour_is_no_duplicate(tmp_path):
     image = np.clip(blobs(tmp_path, 1).astype(int) - [0, 60, 60], 0, 255).astype(np.uint8)
     other = np.clip(blobs(tmp_path, 1).astype(int) - [60, 0, 60], 0, 255).astype(np.uint8)
     one, two = perceptual_hash(image), perceptual_hash(other)
@@ -35,7 +35,7 @@ def test_the_same_shape_in_another_colour_is_another_picture(tmp_path):
     assert near_duplicates([one, two], bits=64, colour=255.0)[0].tolist() == [[0, 1]]
 
 
-def test_the_hash_is_that_of_the_cosine_transform():
+def test_hash_follows_the_cosine_transform():
     x = np.arange(32)
     wave = 128 + 60 * np.cos(np.pi * (2 * x + 1) * 2 / 64)[None, :] + 20 * np.cos(np.pi * (2 * x + 1) / 64)[:, None]
     bits = perceptual_hash(np.repeat(wave[..., None], 3, axis=2).astype(np.uint8)).bits.reshape(8, 8)
@@ -44,7 +44,7 @@ def test_the_hash_is_that_of_the_cosine_transform():
     assert bits[0, 0]
 
 
-def test_pairs_across_blocks_are_those_of_plain_search():
+def test_blockwise_pairs_equal_those_of_plain_search():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(4300, 6)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -55,7 +55,7 @@ def test_pairs_across_blocks_are_those_of_plain_search():
     np.testing.assert_allclose(values, (vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(axis=1), atol=1e-5)
 
 
-def test_a_camera_that_stands_still_does_not_fill_the_memory(monkeypatch):
+def test_number_of_pairs_is_bounded(monkeypatch):
     monkeypatch.setattr(duplicates, "MOST_PAIRS", 1000)
     pairs, values = similar_pairs(np.ones((5000, 1), np.float32), 0.9)
     assert pairs.shape == (1000, 2)

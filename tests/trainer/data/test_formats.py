@@ -28,39 +28,39 @@ def test_one_level_of_folders_is_one_category(tmp_path):
     assert splits(samples) == {"train": 8, "val": 2}
 
 
-def test_folders_of_splits_are_no_classes(tmp_path):
+def test_folders_of_splits_are_not_classes(tmp_path):
     layouts.folders(tmp_path / "set/set", ["train/jar/plum", "valid/jar/plum", "test/jar/plum"], per_item=2)
     assert splits(read_samples(tmp_path / "set")) == {"train": 2, "val": 2, "test": 2}
     assert {("jar", "plum")} == {(s.category, s.item) for s in read_samples(tmp_path / "set")}
 
 
-def test_a_class_beside_splits_is_refused(tmp_path):
+def test_class_beside_splits_is_rejected(tmp_path):
     layouts.folders(tmp_path, ["train/plum", "val/plum", "pear"], per_item=1)
-    with pytest.raises(TrainError, match="pear: found beside a folder of training pictures"):
+    with pytest.raises(TrainError, match="pear: lies beside a folder of training pictures"):
         read_samples(tmp_path)
 
 
-def test_one_and_two_levels_mixed_are_refused(tmp_path):
+def test_mixed_folder_levels_are_rejected(tmp_path):
     layouts.folders(tmp_path, ["plum", "jar/pear"], per_item=1)
-    with pytest.raises(TrainError, match="pictures right in plum and folders in jar, expected one level"):
+    with pytest.raises(TrainError, match="plum holds pictures and jar holds folders; use one level"):
         read_samples(tmp_path)
 
 
-def test_files_that_are_nearly_pictures_are_told(tmp_path):
+def test_unsupported_picture_formats_are_noted(tmp_path):
     layouts.folders(tmp_path, ["plum"], per_item=1)
     (tmp_path / "plum/phone.HEIC").write_bytes(b"x")
     assert [n[len(str(tmp_path)) + 1 :][:28] for n in read_listing(tmp_path).notes] == ["plum: left out 1 files .heic"]
 
 
-def test_an_index_may_be_of_semicolons_and_names_the_row_that_is_short(tmp_path):
+def test_index_may_use_semicolons_and_names_a_short_row(tmp_path):
     (tmp_path / "index.csv").write_text("path;split;coarse;fine\na.png;train;jar;plum\n")
     assert [s.item for s in read_samples(tmp_path)] == ["plum"]
     (tmp_path / "index.csv").write_text("path,split,coarse,fine\na.png,train,jar,plum\nb.png,train,jar\n")
-    with pytest.raises(TrainError, match="row 2: found no fine"):
+    with pytest.raises(TrainError, match="row 2: fine is empty"):
         read_samples(tmp_path)
 
 
-def test_paths_of_an_index_may_start_one_folder_up(tmp_path):
+def test_index_paths_may_start_one_folder_up(tmp_path):
     picture(tmp_path / "set/a.png")
     (tmp_path / "set/index.csv").write_text("path,split,coarse,fine\nset/a.png,train,jar,plum\n")
     assert read_samples(tmp_path / "set")[0].path.is_file()
@@ -101,7 +101,7 @@ def test_coco_gives_scenes_and_crops(tmp_path, roboflow):
     assert "left out 1 boxes of crowds" in " ".join(read_listing(tmp_path).notes)
 
 
-def test_a_coco_annotation_of_an_unknown_category_or_picture_is_named(tmp_path):
+def test_coco_annotation_with_an_unknown_reference_is_named(tmp_path):
     path = write_scenes(tmp_path, 2)
     tree = json.loads(path.read_text())
     for key, text in (("category_id", "category 9"), ("image_id", "image 9")):
@@ -111,7 +111,7 @@ def test_a_coco_annotation_of_an_unknown_category_or_picture_is_named(tmp_path):
             read_scenes(path)
 
 
-def test_rpc_has_meta_categories_and_levels_of_clutter(tmp_path):
+def test_rpc_has_meta_categories_and_clutter_levels(tmp_path):
     names = {1: ("1_puffed_food", "puffed_food"), 2: ("2_drink", "drink")}
     for split in ("train", "val"):
         picture(tmp_path / f"{split}2019/a.jpg")
@@ -145,15 +145,15 @@ def test_voc_of_folders_and_of_image_sets(tmp_path):
     assert splits(read_samples(tmp_path / "b")) == {"train": 1, "val": 1}
 
 
-def test_voc_names_the_picture_that_is_missing_and_the_one_without_boxes(tmp_path):
+def test_voc_names_a_missing_picture_and_one_without_xml(tmp_path):
     picture(tmp_path / "y.jpg")
     picture(tmp_path / "z.jpg")
     layouts.voc(tmp_path / "z.xml", ("ace", 4, 2, 24, 12))
     assert "y.jpg: left out" in read_listing(tmp_path).notes[0]
     layouts.voc(tmp_path / "x.xml", ("ace", 4, 2, 24, 12))
-    assert "x.jpg: not found, expected the picture of x.xml" in read_listing(tmp_path).notes[0]
+    assert "x.jpg: not found; x.xml needs its picture" in read_listing(tmp_path).notes[0]
     (tmp_path / "z.jpg").unlink()
-    with pytest.raises(TrainError, match=r"x\.jpg: not found, expected the picture of x\.xml"):
+    with pytest.raises(TrainError, match=r"x\.jpg: not found; x\.xml needs its picture"):
         read_listing(tmp_path)
 
 
@@ -165,7 +165,7 @@ def yolo_set(root, label: str = "1 0.5 0.5 0.5 0.25\n"):
     return root
 
 
-def test_yolo_by_data_yaml_has_fractions_and_pictures_of_nothing(tmp_path):
+def test_yolo_with_data_yaml_and_a_picture_without_objects(tmp_path):
     yolo_set(tmp_path)
     (tmp_path / "data.yaml").write_text("names: {0: apple, 1: pear}\ntrain: ../images/train\nval: images/val\n")
     scenes, names = read_scenes(tmp_path, class_agnostic=False)
@@ -175,7 +175,7 @@ def test_yolo_by_data_yaml_has_fractions_and_pictures_of_nothing(tmp_path):
     assert scenes[0].labels.tolist() == [1]
 
 
-def test_yolo_by_classes_txt_and_outlines(tmp_path):
+def test_yolo_with_classes_txt_and_outlines(tmp_path):
     yolo_set(tmp_path, "0 0.25 0.25 0.5 0.25 0.5 0.75\n")
     (tmp_path / "classes.txt").write_text("apple\npear\n")
     assert read_scenes(tmp_path, splits=["train"])[0][0].boxes_px.tolist() == [[12, 8, 24, 24]]
@@ -189,16 +189,16 @@ def test_yolo_by_classes_txt_and_outlines(tmp_path):
         ("0 a b c d", "found .0 a b c d., expected numbers"),
     ],
 )
-def test_a_broken_line_of_yolo_is_named(tmp_path, line, message):
+def test_broken_yolo_line_is_named(tmp_path, line, message):
     yolo_set(tmp_path, f"0 .5 .5 .5 .5\n{line}\n")
     (tmp_path / "classes.txt").write_text("apple\npear\n")
     with pytest.raises(TrainError, match=rf"a\.txt: line 2: {message}"):
         read_scenes(tmp_path)
 
 
-def test_yolo_without_names_says_which_file_it_expected(tmp_path):
+def test_yolo_without_class_names_names_the_missing_file(tmp_path):
     yolo_set(tmp_path)
-    with pytest.raises(TrainError, match=r"classes\.txt: not found, expected it, obj\.names or data\.yaml"):
+    with pytest.raises(TrainError, match=r"classes\.txt: not found; add it, obj\.names or data\.yaml"):
         read_scenes(tmp_path)
 
 
@@ -209,7 +209,7 @@ def test_tagged_regions_are_fractions(tmp_path):
     assert read_scenes(tmp_path)[0][0].boxes_px.tolist() == [[12, 8, 36, 24]]
 
 
-def test_cub_splits_by_its_table_or_by_the_first_hundred_classes(tmp_path):
+def test_cub_splits_by_table_or_by_the_first_100_classes(tmp_path):
     layouts.cub(tmp_path / "CUB_200_2011")
     own = read_samples(tmp_path, cut_to_box=True)
     assert splits(own) == {"train": 51, "test": 51}
@@ -227,13 +227,13 @@ def test_cub_splits_by_its_table_or_by_the_first_hundred_classes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["images.txt", "classes.txt", "train_test_split.txt"])
-def test_cub_names_the_table_that_is_missing(tmp_path, name):
+def test_cub_names_the_missing_table(tmp_path, name):
     (layouts.cub(tmp_path, 3) / name).unlink()
     with pytest.raises(TrainError, match=rf"{name}: not found"):
         read_samples(tmp_path)
 
 
-def test_the_published_split_of_cars_is_of_the_merged_pictures(tmp_path):
+def test_published_cars_split_uses_the_merged_pictures(tmp_path):
     layouts.cars_merged(tmp_path)
     published = read_samples(tmp_path, split=Split(how="published", val=0.0), cut_to_box=True)
     assert splits(published) == {"train": 98, "test": 2}
@@ -242,7 +242,7 @@ def test_the_published_split_of_cars_is_of_the_merged_pictures(tmp_path):
     assert splits(read_samples(tmp_path)) == {"train": 50, "test": 50}
 
 
-def test_cars_of_the_devkit_may_be_nested(tmp_path):
+def test_cars_devkit_folders_may_be_nested(tmp_path):
     samples = read_samples(layouts.cars_devkit(tmp_path), cut_to_box=True)
     assert splits(samples) == {"train": 3, "test": 3}
     assert {(30, 20, 3)} == {image.shape for image in load_pictures(samples, None).images}
@@ -264,16 +264,16 @@ def test_cars_may_be_folders_of_classes(tmp_path):
     ]
 
 
-def test_a_file_that_is_no_matlab_file_is_named(tmp_path):
+def test_file_that_is_not_matlab_is_named(tmp_path):
     layouts.cars_devkit(tmp_path)
     whole = (tmp_path / "devkit/cars_meta.mat").read_bytes()
     for broken in (b"not a file of MATLAB" * 20, b"", whole[:100], whole[:200]):
         (tmp_path / "devkit/cars_meta.mat").write_bytes(broken)
-        with pytest.raises(TrainError, match=r"cars_meta\.mat: (no MATLAB file|cannot read)"):
+        with pytest.raises(TrainError, match=r"cars_meta\.mat: (not a MATLAB file|cannot read)"):
             read_samples(tmp_path)
 
 
-def test_online_products_have_super_classes_for_categories(tmp_path):
+def test_online_products_use_super_classes_as_categories(tmp_path):
     head = "image_id class_id super_class_id path\n"
     (tmp_path / "Ebay_train.txt").write_text(head + "1 1 1 bicycle_final/a.JPG\n")
     (tmp_path / "Ebay_test.txt").write_text(head + "2 9 2 coffee_maker_final/b.JPG\n")
@@ -287,25 +287,25 @@ def test_online_products_have_super_classes_for_categories(tmp_path):
         read_samples(tmp_path)
 
 
-def test_a_layout_may_be_told_and_a_wrong_one_says_what_it_missed(tmp_path):
+def test_given_layout_names_what_it_misses(tmp_path):
     index = write_crops(tmp_path)
     assert "index" == find_layout(index.parent) == find_layout(index)
     with pytest.raises(TrainError, match=r"images: not found, expected the folder of CUB's pictures"):
         read_samples(tmp_path, layout="cub")
-    with pytest.raises(TrainError, match="no layout with boxes, expected one of coco, voc"):
+    with pytest.raises(TrainError, match="no layout with boxes; known are coco, voc"):
         read_scenes(tmp_path)
     with pytest.raises(TrainError, match="absent: not found"):
         read_samples(tmp_path / "absent")
 
 
-def test_an_index_beside_scenes_is_passed_over_for_boxes(tmp_path):
+def test_index_beside_scenes_is_ignored_for_boxes(tmp_path):
     write_crops(tmp_path)
     write_scenes(tmp_path, 2)
     assert find_layout(tmp_path) == "index"
     assert len(read_scenes(tmp_path)[0]) == 2
 
 
-def test_boxes_outside_a_picture_are_clipped_or_left_out_and_named(tmp_path, caplog):
+def test_boxes_outside_a_picture_are_clipped_or_left_out(tmp_path, caplog):
     picture(tmp_path / "x.jpg")
     boxes = [(4, 2, 24, 12), (40, 20, 90, 90), (60, 2, 70, 12), (20, 20, 10, 10)]
     layouts.voc(tmp_path / "x.xml", *(("ace", *box) for box in boxes))
@@ -317,10 +317,10 @@ def test_boxes_outside_a_picture_are_clipped_or_left_out_and_named(tmp_path, cap
     crops = load_pictures(read_samples(tmp_path), None)
     assert [image.shape for image in crops.images] == [(10, 20, 3), (12, 8, 3)]
     assert (len(crops.skipped), len(crops.clipped)) == (2, 1)
-    assert "x.jpg: found box (60.0" in crops.skipped[0]
+    assert "x.jpg: box (60.0" in crops.skipped[0]
 
 
-def test_crops_of_one_scene_are_cut_with_the_margin_that_is_asked_for(tmp_path):
+def test_crops_of_one_scene_are_cut_with_the_given_margin(tmp_path):
     picture(tmp_path / "x.jpg")
     layouts.voc(tmp_path / "x.xml", ("ace", 10, 10, 30, 20))
     image = load_pictures(read_samples(tmp_path), None, margin=0.1).images[0]
@@ -329,7 +329,7 @@ def test_crops_of_one_scene_are_cut_with_the_margin_that_is_asked_for(tmp_path):
     assert image.dtype == np.uint8
 
 
-def test_xml_of_other_programs_is_no_voc(tmp_path):
+def test_xml_of_other_programs_is_not_voc(tmp_path):
     layouts.folders(tmp_path, ["jar/plum"], 1)
     (tmp_path / ".idea").mkdir()
     (tmp_path / ".idea/misc.xml").write_text("<project/>")
@@ -337,7 +337,7 @@ def test_xml_of_other_programs_is_no_voc(tmp_path):
     assert find_layout(tmp_path) == "folders"
 
 
-def test_scenes_may_be_divided_anew(tmp_path):
+def test_scenes_can_be_split_again(tmp_path):
     for number in range(10):
         picture(tmp_path / f"train/{number}.jpg", number)
         layouts.voc(tmp_path / f"train/{number}.xml", ("ace", 4, 2, 24, 12))

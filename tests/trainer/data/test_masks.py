@@ -52,7 +52,7 @@ def test_pictures_and_masks_are_read_by_split_and_shrunk_together(tmp_path):
     ],
     ids=["0 and 1", "16 bits", "cut-out", "colour"],
 )
-def test_masks_of_every_kind_are_one(tmp_path, mask):
+def test_masks_of_every_pixel_format_are_equal(tmp_path, mask):
     (found,) = load_masked(one(tmp_path, mask)).masks
     assert np.array_equal(found, square())
 
@@ -61,20 +61,20 @@ def test_masks_of_every_kind_are_one(tmp_path, mask):
     ("mask", "said"),
     [
         (square(0 + 40, 60), "found a mask of 60x40, expected 48x40 as p.png"),
-        (np.zeros((40, 48), np.uint8), "found an empty mask, 0.0% of the picture"),
-        (np.full((40, 48), 255, np.uint8), "found a mask of 100.0% of the picture"),
-        (255 - square(), "found an inverted mask, 100% of its border"),
+        (np.zeros((40, 48), np.uint8), "mask is empty: it covers 0.0% of the picture"),
+        (np.full((40, 48), 255, np.uint8), "mask covers 100.0% of the picture"),
+        (255 - square(), "mask is inverted: it covers 100% of the border"),
     ],
     ids=["size", "empty", "full", "inverted"],
 )
-def test_a_mask_that_can_teach_nothing_is_named(tmp_path, mask, said):
+def test_useless_mask_is_named(tmp_path, mask, said):
     with pytest.raises(TrainError, match="none of 1 masks can be used") as caught:
         load_masked(one(tmp_path, png(mask)))
     assert said in str(caught.value)
     assert "m.png" in str(caught.value)
 
 
-def test_one_bad_mask_among_good_ones_is_skipped_and_told(tmp_path, caplog):
+def test_bad_mask_among_good_ones_is_skipped_and_logged(tmp_path, caplog):
     listed = read_masked(write_masks(tmp_path))
     listed[3].mask.write_bytes(b"no picture")
     listed[5].path.unlink()
@@ -85,16 +85,16 @@ def test_one_bad_mask_among_good_ones_is_skipped_and_told(tmp_path, caplog):
     assert str(listed[5].path) in caplog.text
 
 
-def test_a_large_object_that_leaves_the_picture_is_not_taken_for_an_inverted_mask():
+def test_large_object_at_the_border_is_not_an_inverted_mask():
     mask = np.zeros((40, 40), np.uint8)
     mask[4:, :36] = 255
     assert fault_of(mask) is None
 
 
-def test_an_index_without_masks_says_what_it_lacks(tmp_path):
+def test_index_without_masks_names_what_it_lacks(tmp_path):
     (tmp_path / "index.csv").write_text("path,split\na.png,train\n")
     with pytest.raises(TrainError, match=r"expected also \['mask'\]"):
         read_masked(tmp_path / "index.csv")
     (tmp_path / "index.csv").write_text("path,mask,split\na.png,,train\n")
-    with pytest.raises(TrainError, match="found no mask in 1 rows"):
+    with pytest.raises(TrainError, match="none of its 1 rows has a mask"):
         read_masked(tmp_path / "index.csv")

@@ -35,7 +35,7 @@ def run(capsys, *arguments) -> dict:
     return json.loads(printed.out)
 
 
-def test_propose_edit_train_and_propose_anew(tmp_path, pictures, capsys):
+def test_propose_edit_train_and_propose_again(tmp_path, pictures, capsys):
     folder, out = tmp_path / "pictures", tmp_path / "labels"
     (folder / "broken.png").write_bytes(b"no picture")
     report = run(capsys, folder, "-o", out, "--batch", 5)
@@ -73,20 +73,20 @@ def test_propose_edit_train_and_propose_anew(tmp_path, pictures, capsys):
     torch.testing.assert_close(list(second.parameters()), list(first.parameters()))
 
 
-def test_only_a_detector_that_learned_here_from_enough_pictures_speaks_alone(tmp_path, pictures, capsys, monkeypatch):
+def test_only_a_detector_trained_here_on_enough_pictures_acts_alone(tmp_path, pictures, capsys, monkeypatch):
     folder, out = tmp_path / "pictures", tmp_path / "labels"
     train_detector(detector_recipe(pictures, epochs=1), tmp_path / "elsewhere")
     train_detector(detector_recipe(pictures, epochs=1), out / "detector-12")
     asked = []
     propose = label_command.propose_all
-    monkeypatch.setattr(label_command, "propose_all", lambda *given: asked.append(given[2].ask_cues) or propose(*given))
+    monkeypatch.setattr(label_command, "propose_all", lambda *given: asked.append(given[2].use_cues) or propose(*given))
     for enough, run_folder in ((24, tmp_path / "elsewhere"), (24, out / "detector-12"), (25, out / "detector-12")):
-        monkeypatch.setattr(label_command, "ENOUGH", enough)
+        monkeypatch.setattr(label_command, "DETECTOR_ALONE_FROM", enough)
         run(capsys, folder, "-o", out, "--detector", run_folder)
     assert asked == [True, False, True]
 
 
-def test_sub_folders_are_classes_and_labels_may_lie_among_the_pictures(tmp_path, capsys):
+def test_subfolders_are_classes_and_labels_may_lie_among_them(tmp_path, capsys):
     for name in ("red", "blue"):
         write_scenes(tmp_path / "all" / name, 2)
     out = tmp_path / "all/labels"
@@ -97,7 +97,7 @@ def test_sub_folders_are_classes_and_labels_may_lie_among_the_pictures(tmp_path,
     assert {image["file_name"].split("/")[1] for image in labels["images"]} == {"red", "blue"}
 
 
-def test_a_detector_of_another_build_is_no_start(tmp_path, pictures):
+def test_detector_of_another_architecture_is_rejected_as_start(tmp_path, pictures):
     recipe = detector_recipe(pictures, epochs=1)
     train_detector(recipe, tmp_path / "run")
     other = recipe.model_copy(update={"width": 24, "init_from": tmp_path / "run"})

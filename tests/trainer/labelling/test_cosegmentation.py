@@ -9,7 +9,7 @@ import torch
 from edge.errors import TrainError
 from edge.manifest import Preprocess
 from tests.trainer.toy import BACKBONE
-from trainer.labelling.cosegmentation import box_of_part, colocate, describer_of, salient
+from trainer.labelling.cosegmentation import box_of_map, colocalise, load_feature_extractor, scda_map
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import ModelCard, build_model, save_model
 
@@ -28,9 +28,9 @@ def features(rng, count: int, share: float, flip: float = 1.0) -> list[np.ndarra
 
 @pytest.mark.parametrize("flip", [1.0, -1.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_common_object_is_above_zero_and_a_picture_without_it_is_noise(seed, flip):
+def test_common_object_is_above_zero(seed, flip):
     maps = features(np.random.default_rng(seed), 12, 0.75, flip)
-    shown = [colocate(maps).show(one) for one in maps]
+    shown = [colocalise(maps).activation(one) for one in maps]
     for one in shown[:9]:
         assert one[3:6, 2:6].min() > 0.3
         assert one[:2].max() < 0.25
@@ -39,42 +39,42 @@ def test_the_common_object_is_above_zero_and_a_picture_without_it_is_noise(seed,
     assert max(one.max() for one in shown) == pytest.approx(1.0)
 
 
-def test_of_nothing_nothing_is_common():
-    assert colocate([]) is None
-    assert colocate([np.ones((1, 1, 4), np.float32)]) is None
+def test_too_few_descriptors_have_no_common_component():
+    assert colocalise([]) is None
+    assert colocalise([np.ones((1, 1, 4), np.float32)]) is None
 
 
-def test_scda_keeps_the_largest_part_only():
+def test_scda_keeps_only_the_largest_component():
     feature = np.zeros((6, 6, 3), np.float32)
     feature[1:4, 1:4] = 2.0
     feature[5, 5] = 9.0
-    kept = salient(feature)
+    kept = scda_map(feature)
     assert kept[5, 5] == 0
     assert (kept[1:4, 1:4] > 0).all()
     assert (kept > 0).sum() == 9
 
 
-def test_the_box_of_a_map_is_in_the_pictures_pixels():
+def test_box_of_a_map_is_in_picture_pixels():
     values = np.zeros((4, 4), np.float32)
     values[1:3, 1:3] = 1.0
-    assert box_of_part(values, 400, 200, 0.5) == pytest.approx((100, 50, 300, 150), abs=2)
-    assert box_of_part(np.zeros((4, 4), np.float32), 400, 200) is None
+    assert box_of_map(values, 400, 200, 0.5) == pytest.approx((100, 50, 300, 150), abs=2)
+    assert box_of_map(np.zeros((4, 4), np.float32), 400, 200) is None
 
 
-def test_a_run_describes_a_picture_without_the_border_of_its_canvas(tmp_path):
+def test_run_features_exclude_the_canvas_border(tmp_path):
     spec = Preprocess(width=64, height=64, resize="letterbox", interpolation="area", crop_margin=0.0)
     card = ModelCard(
         kind="detector", backbone=BACKBONE["name"], preprocess=spec, strides=[8, 16], width=8, labels=["x"]
     )
     save_model(tmp_path / "run", build_model(card), card)
-    describer = describer_of(tmp_path / "run", "not asked for")
-    rows, columns, _ = describer.describe(np.full((100, 200, 3), 90, np.uint8)).shape
+    extractor = load_feature_extractor(tmp_path / "run", "not asked for")
+    rows, columns, _ = extractor.extract(np.full((100, 200, 3), 90, np.uint8)).shape
     assert columns == 2 * rows == 28
     with pytest.raises(TrainError, match="expected a safetensors file or a run folder"):
-        describer_of(tmp_path / "absent", "mobilenetv2_100")
+        load_feature_extractor(tmp_path / "absent", "mobilenetv2_100")
 
 
-def test_weights_of_a_file_are_described_at_stride_16(tmp_path):
+def test_weights_from_a_file_give_features_at_stride_16(tmp_path):
     from safetensors.torch import save_file
 
     name = "mobilenetv2_035"
@@ -84,5 +84,5 @@ def test_weights_of_a_file_are_described_at_stride_16(tmp_path):
 
     weights = timm.create_model(name, pretrained=False).state_dict() | whole.state_dict()
     save_file({key: value.contiguous() for key, value in weights.items()}, tmp_path / "w.safetensors")
-    feature = describer_of(tmp_path / "w.safetensors", name, 0.5).describe(np.full((90, 90, 3), 90, np.uint8))
+    feature = load_feature_extractor(tmp_path / "w.safetensors", name, 0.5).extract(np.full((90, 90, 3), 90, np.uint8))
     assert feature.shape == (28, 28, 1280)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edge.errors import TrainError
-from trainer.labelling.imports import match_names, read_drawn
+from trainer.labelling.imports import match_names, read_annotations
 
 VOC = """<annotation><filename>a.jpg</filename><object><name>card</name><bndbox>
 <xmin>10</xmin><ymin>20</ymin><xmax>30</xmax><ymax>60</ymax></bndbox></object></annotation>"""
@@ -45,33 +45,33 @@ STUDIO = [
         ("studio.json", json.dumps(STUDIO), "in/a b.jpg"),
     ],
 )
-def test_the_same_box_is_read_from_every_format(tmp_path, name, text, picture):
+def test_same_box_is_read_from_every_format(tmp_path, name, text, picture):
     (tmp_path / name).write_text(text)
-    (box,) = read_drawn(tmp_path / name)[picture]
+    (box,) = read_annotations(tmp_path / name)[picture]
     assert (box.box_px, box.category, box.source) == ((10, 20, 30, 60), "card", "human")
 
 
-def test_a_folder_of_voc_files_is_read_and_pictures_without_boxes_count(tmp_path):
+def test_voc_folder_is_read_with_pictures_without_boxes(tmp_path):
     (tmp_path / "a.xml").write_text(VOC)
     (tmp_path / "b.xml").write_text("<annotation><filename>b.jpg</filename></annotation>")
-    assert {name: len(boxes) for name, boxes in read_drawn(tmp_path).items()} == {"a.jpg": 1, "b.jpg": 0}
+    assert {name: len(boxes) for name, boxes in read_annotations(tmp_path).items()} == {"a.jpg": 1, "b.jpg": 0}
 
 
 @pytest.mark.parametrize("text", ["", "7", '{"images": []}', '[{"data": {}}]', '{"images": [], "annotations": []}'])
-def test_what_is_none_of_them_is_refused(tmp_path, text):
+def test_unknown_annotation_format_is_rejected(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(TrainError, match=r"x\.json: neither COCO nor VOC nor Label Studio"):
-        read_drawn(tmp_path / "x.json")
+        read_annotations(tmp_path / "x.json")
 
 
-def test_an_empty_folder_and_an_absent_file_are_refused(tmp_path):
+def test_empty_folder_and_missing_file_are_rejected(tmp_path):
     with pytest.raises(TrainError, match="found no picture"):
-        read_drawn(tmp_path)
+        read_annotations(tmp_path)
     with pytest.raises(TrainError, match="cannot read"):
-        read_drawn(tmp_path / "absent.json")
+        read_annotations(tmp_path / "absent.json")
 
 
-def test_pictures_are_matched_by_path_or_by_their_only_file_name():
+def test_pictures_match_by_path_or_unique_file_name():
     known = ["../p/x/a.jpg", "../p/y/a.jpg", "../p/x/b.jpg"]
     assert match_names(["../p/x/a.jpg", "C:\\shot\\b.jpg"], known, "f") == {
         "../p/x/a.jpg": "../p/x/a.jpg",

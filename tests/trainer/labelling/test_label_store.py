@@ -9,7 +9,7 @@ import pytest
 
 from edge.errors import TrainError
 from trainer.data.dataset import read_scenes
-from trainer.labelling.label_store import EDITS_FILE, LABELS_FILE, Labelled, compare, open_book
+from trainer.labelling.label_store import EDITS_FILE, LABELS_FILE, LabelledPicture, compare_boxes, open_label_store
 from trainer.labelling.proposals import Proposal
 
 
@@ -18,68 +18,68 @@ def box(x0, y0, x1, y1, source="proposer", category="object") -> Proposal:
 
 
 def book_of(folder, count=3):
-    book = open_book(folder)
+    store = open_label_store(folder)
     for number in range(count):
-        book.propose(Labelled(f"{number}.png", 100, 80, (box(10, 10, 50, 50),), "proposed", number / 10, "weak box"))
-    book.save()
-    return book
+        store.propose(LabelledPicture(f"{number}.png", 100, 80, (box(10, 10, 50, 50),), "proposed", number / 10, "weak box"))
+    store.save()
+    return store
 
 
-def test_a_saved_book_is_read_back_as_it_was(tmp_path):
-    book = book_of(tmp_path)
-    assert open_book(tmp_path) == book
+def test_saved_store_is_read_back_unchanged(tmp_path):
+    store = book_of(tmp_path)
+    assert open_label_store(tmp_path) == store
 
 
-def test_an_edit_is_there_after_a_crash_before_saving(tmp_path):
+def test_edit_survives_a_crash_before_saving(tmp_path):
     book_of(tmp_path).confirm("1.png", [box(12, 10, 50, 50)])
-    after = open_book(tmp_path).pictures["1.png"]
+    after = open_label_store(tmp_path).pictures["1.png"]
     assert (after.state, after.boxes[0].box_px, after.boxes[0].source) == ("human", (12, 10, 50, 50), "human")
 
 
-def test_a_line_cut_off_by_a_crash_costs_nothing_but_itself(tmp_path):
-    book = book_of(tmp_path)
-    book.confirm("0.png", [])
+def test_truncated_line_loses_only_itself(tmp_path):
+    store = book_of(tmp_path)
+    store.confirm("0.png", [])
     with (tmp_path / EDITS_FILE).open("a") as file:
         file.write('{"picture": "1.png", "aft')
-    again = open_book(tmp_path)
+    again = open_label_store(tmp_path)
     again.confirm("2.png", [box(0, 0, 9, 9)])
-    states = {name: one.state for name, one in open_book(tmp_path).pictures.items()}
+    states = {name: one.state for name, one in open_label_store(tmp_path).pictures.items()}
     assert states == {"0.png": "human", "1.png": "proposed", "2.png": "human"}
 
 
-def test_two_who_edit_at_once_lose_nothing(tmp_path):
+def test_concurrent_edits_are_both_kept(tmp_path):
     book_of(tmp_path)
-    one, other = open_book(tmp_path), open_book(tmp_path)
+    one, other = open_label_store(tmp_path), open_label_store(tmp_path)
     one.confirm("0.png", [])
     other.confirm("1.png", [])
     one.save()
     other.save()
-    assert [waiting.name for waiting in open_book(tmp_path).queue()] == ["2.png"]
+    assert [waiting.name for waiting in open_label_store(tmp_path).queue()] == ["2.png"]
 
 
-def test_a_proposal_never_replaces_what_a_person_confirmed(tmp_path):
-    book = book_of(tmp_path)
-    book.confirm("0.png", [box(1, 2, 3, 4)])
-    book.propose(Labelled("0.png", 100, 80, (box(50, 50, 60, 60),)))
-    assert book.pictures["0.png"].boxes[0].box_px == (1, 2, 3, 4)
+def test_proposal_never_replaces_confirmed_boxes(tmp_path):
+    store = book_of(tmp_path)
+    store.confirm("0.png", [box(1, 2, 3, 4)])
+    store.propose(LabelledPicture("0.png", 100, 80, (box(50, 50, 60, 60),)))
+    assert store.pictures["0.png"].boxes[0].box_px == (1, 2, 3, 4)
 
 
-def test_the_queue_is_sorted_by_uncertainty_and_written(tmp_path):
-    book = book_of(tmp_path)
-    book.confirm("1.png", [])
-    book.save()
+def test_queue_is_sorted_by_uncertainty_and_written(tmp_path):
+    store = book_of(tmp_path)
+    store.confirm("1.png", [])
+    store.save()
     with (tmp_path / "queue.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["picture"] for row in rows] == ["2.png", "0.png"] == [one.name for one in book.queue()]
-    assert book.write_next(tmp_path / "next.json", 1) == 1
+    assert [row["picture"] for row in rows] == ["2.png", "0.png"] == [one.name for one in store.queue()]
+    assert store.write_batch(tmp_path / "next.json", 1) == 1
     assert [image["file_name"] for image in json.loads((tmp_path / "next.json").read_text())["images"]] == ["2.png"]
 
 
-def test_the_detectors_reader_takes_only_what_people_confirmed(tmp_path):
-    book = book_of(tmp_path, 12)
+def test_detector_trains_only_on_confirmed_pictures(tmp_path):
+    store = book_of(tmp_path, 12)
     for number in range(6):
-        book.confirm(f"{number}.png", [box(10, 10, 30, 40)])
-    book.save()
+        store.confirm(f"{number}.png", [box(10, 10, 30, 40)])
+    store.save()
     train, _ = read_scenes(tmp_path / LABELS_FILE, splits=["train"])
     val, _ = read_scenes(tmp_path / LABELS_FILE, splits=["val"])
     assert [scene.path.name for scene in train] == ["0.png", "1.png", "2.png", "3.png", "5.png"]
@@ -88,36 +88,36 @@ def test_the_detectors_reader_takes_only_what_people_confirmed(tmp_path):
     assert train[0].boxes_px.tolist() == [[10, 10, 30, 40]]
 
 
-def test_a_picture_that_is_edited_again_stays_in_its_split(tmp_path):
-    book = book_of(tmp_path, 6)
+def test_picture_edited_again_stays_in_its_split(tmp_path):
+    store = book_of(tmp_path, 6)
     for number in (0, 1, 2, 3, 4, 5, 0):
-        book.confirm(f"{number}.png", [box(10, 10, 30, 40)])
-    book.save()
+        store.confirm(f"{number}.png", [box(10, 10, 30, 40)])
+    store.save()
     assert [scene.path.name for scene in read_scenes(tmp_path / LABELS_FILE, splits=["val"])[0]] == ["4.png"]
-    assert book.confirmations == 7
+    assert store.confirmations == 7
 
 
-def test_an_edit_tells_what_was_kept_moved_added_and_removed():
+def test_edit_counts_kept_moved_added_and_removed_boxes():
     before = [box(0, 0, 10, 10), box(20, 0, 30, 10), box(40, 0, 50, 10)]
-    edit = compare(before, [box(0, 0, 10, 10), box(20, 0, 30, 5), box(70, 0, 80, 10)])
+    edit = compare_boxes(before, [box(0, 0, 10, 10), box(20, 0, 30, 5), box(70, 0, 80, 10)])
     assert edit.overlaps == pytest.approx((1.0, 0.5))
     assert (edit.untouched, edit.added, edit.removed) == (1, 1, 1)
 
 
-def test_boxes_over_the_rim_are_clipped_and_those_without_area_refused(tmp_path):
-    book = book_of(tmp_path)
-    book.confirm("0.png", [box(-5, 70, 120, 90)])
-    assert book.pictures["0.png"].boxes[0].box_px == (0, 70, 100, 80)
+def test_boxes_are_clipped_and_empty_ones_rejected(tmp_path):
+    store = book_of(tmp_path)
+    store.confirm("0.png", [box(-5, 70, 120, 90)])
+    assert store.pictures["0.png"].boxes[0].box_px == (0, 70, 100, 80)
     before = (tmp_path / EDITS_FILE).read_bytes()
     for wrong in (box(5, 5, 5, 9), box(200, 0, 300, 10), box(float("nan"), 0, 9, 9)):
         with pytest.raises(TrainError, match=r"1\.png: found a box"):
-            book.confirm("1.png", [wrong])
+            store.confirm("1.png", [wrong])
     with pytest.raises(TrainError, match=r"found no picture '9\.png'"):
-        book.confirm("9.png", [])
+        store.confirm("9.png", [])
     assert (tmp_path / EDITS_FILE).read_bytes() == before
 
 
-def test_labels_that_are_none_are_refused(tmp_path):
+def test_file_without_labels_is_rejected(tmp_path):
     (tmp_path / LABELS_FILE).write_text('{"images": 3}')
     with pytest.raises(TrainError, match=r"labels\.json: no labels"):
-        open_book(tmp_path)
+        open_label_store(tmp_path)

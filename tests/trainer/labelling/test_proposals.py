@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edge.inference.postprocess import iou_matrix
-from trainer.labelling.proposals import Priors, one_of_each_place, propose, settled
-from trainer.labelling.saliency_cues import cues_of
+from trainer.labelling.proposals import Priors, suppress_overlapping, propose, select_best
+from trainer.labelling.saliency_cues import compute_cues
 
 GROUND = (96, 110, 84)
 USUAL = Priors()
@@ -26,7 +26,7 @@ def overlaps(found, truth) -> np.ndarray:
 
 
 def sure(image, priors=USUAL, **more):
-    return settled(propose(image, priors, **more), priors)
+    return select_best(propose(image, priors, **more), priors)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def two_objects():
     return image, [(50, 40, 120, 140), (200, 110, 270, 200)]
 
 
-def test_two_objects_are_two_boxes_that_need_no_edit(two_objects):
+def test_two_objects_give_two_boxes_that_need_no_edit(two_objects):
     image, truth = two_objects
     found = sure(image)
     assert len(found) == 2
@@ -46,17 +46,17 @@ def test_two_objects_are_two_boxes_that_need_no_edit(two_objects):
     assert all(value >= 0 for one in found for value in one.reasons.values())
 
 
-def test_boxes_are_in_pixels_of_the_picture_however_large_it_is(two_objects):
+def test_boxes_are_in_pixels_of_a_picture_of_any_size(two_objects):
     image, truth = two_objects
     large = image.repeat(4, axis=0).repeat(4, axis=1)
     assert overlaps(sure(large), 4 * np.array(truth)).min() > 0.85
 
 
-def test_what_differs_in_texture_alone_stands_out_in_texture_alone():
+def test_texture_difference_appears_only_in_the_texture_cue():
     image = ground(noise=0.0)
     rng = np.random.default_rng(0)
     image[80:160, 100:200] = (np.array(GROUND) + rng.normal(0, 14, (80, 100, 1))).clip(0, 255).astype(np.uint8)
-    cues = cues_of(image)
+    cues = compute_cues(image)
     inside = np.zeros(image.shape[:2], bool)
     inside[90:150, 110:190] = True
     outside = np.ones_like(inside)
@@ -66,17 +66,17 @@ def test_what_differs_in_texture_alone_stands_out_in_texture_alone():
     assert overlaps(propose(image, Priors()), [(100, 80, 200, 160)])[0] > 0.7
 
 
-def test_a_plain_picture_holds_nothing():
+def test_plain_picture_gives_no_proposal():
     assert sure(np.full((200, 300, 3), 120, np.uint8)) == []
     assert sure(ground()) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 400), (400, 3)])
-def test_pictures_of_odd_shapes_are_looked_at(shape):
+def test_pictures_of_extreme_aspect_are_handled(shape):
     assert sure(np.full((*shape, 3), 90, np.uint8)) == []
 
 
-def test_what_a_person_says_leaves_boxes_out(two_objects):
+def test_priors_exclude_boxes(two_objects):
     image, truth = two_objects
     tall = sure(image, Priors(aspect=(0.5, 0.74)))
     assert overlaps(tall, truth).round(1).tolist() == [1.0, 0.0]
@@ -84,7 +84,7 @@ def test_what_a_person_says_leaves_boxes_out(two_objects):
     assert len(sure(image, Priors(count=1))) == 1
 
 
-def test_what_the_set_has_in_common_decides_between_two(two_objects):
+def test_common_map_decides_between_two_boxes(two_objects):
     image, truth = two_objects
     common = np.zeros((24, 32), np.float32)
     common[11:20, 20:27] = 1.0
@@ -92,6 +92,6 @@ def test_what_the_set_has_in_common_decides_between_two(two_objects):
     assert (other, named > 0.85) == (0.0, True)
 
 
-def test_of_boxes_in_one_place_the_best_is_kept():
+def test_best_of_overlapping_boxes_is_kept():
     boxes = np.array([[0, 0, 10, 10], [1, 1, 9, 9], [20, 0, 30, 10], [4, 4, 6, 6]], np.float32)
-    assert one_of_each_place(boxes, np.array([0.5, 0.9, 0.3, 0.2], np.float32)) == [1, 2]
+    assert suppress_overlapping(boxes, np.array([0.5, 0.9, 0.3, 0.2], np.float32)) == [1, 2]

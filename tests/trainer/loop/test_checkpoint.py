@@ -33,7 +33,9 @@ def test_run_resumes_after_a_full_disk_to_the_same_result(tmp_path, monkeypatch)
     train_classifier(recipe, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         fill_disk(patch, 6)  # card, checkpoint and table of the first epoch: a flush for each file and folder
-        with pytest.raises(TrainError, match=r"checkpoint.pt: cannot save epoch 2: .*No space left.*previous file is intact"):
+        with pytest.raises(
+            TrainError, match=r"checkpoint.pt: cannot save epoch 2: .*No space left.*previous file is intact"
+        ):
             train_classifier(recipe, tmp_path / "full")
     assert torch.load(tmp_path / "full" / CHECKPOINT_FILE, weights_only=True)["epoch"] == 1
     assert sorted(p.name for p in (tmp_path / "full").iterdir()) == [CHECKPOINT_FILE, "data_card.json", "metrics.csv"]

@@ -33,7 +33,7 @@ def test_cosine_softmax_of_one_right_angle():
     assert float(found) == pytest.approx(math.log(1 + math.exp(-4.0)), abs=1e-6)
 
 
-def test_decorrelation_adds_the_mean_absolute_cosine_of_centres():
+def test_decorrelation_adds_mean_absolute_cosine_of_centres():
     loss = CosineSoftmax(dim=2, classes=2, scale=4.0, decorrelation=0.1)
     loss.centres.data = unit(0, 120) * 5
     plain = CosineSoftmax(dim=2, classes=2, scale=4.0)
@@ -63,14 +63,14 @@ def test_hard_cross_entropy_counts_only_the_largest_logits():
         (2, lambda p: [p[0], p[1], -1.0]),  # not among them: -1
     ],
 )
-def test_the_gradient_of_the_hard_loss_is_that_of_the_paper(label, expected):
+def test_gradient_of_the_hard_loss_is_that_of_the_paper(label, expected):
     logits = torch.tensor([[2.0, 1.0, 0.0]], requires_grad=True)
     hard_cross_entropy(logits, torch.tensor([label]), 2).backward()
     p = torch.softmax(torch.tensor([2.0, 1.0]), dim=0).tolist()
     assert logits.grad[0].tolist() == pytest.approx(expected(p), abs=1e-6)
 
 
-def test_the_hard_loss_is_never_negative_and_tells_nothing_of_one_logit_when_right():
+def test_hard_loss_is_never_negative():
     right = torch.tensor([[3.0, 1.0]], requires_grad=True)
     loss = hard_cross_entropy(right, torch.tensor([0]), 1)
     loss.backward()
@@ -79,7 +79,7 @@ def test_the_hard_loss_is_never_negative_and_tells_nothing_of_one_logit_when_rig
     assert hard_cross_entropy(drawn, torch.arange(50) % 6, 3) >= 0
 
 
-def test_more_logits_than_classes_are_all_classes():
+def test_hardest_above_class_count_means_all_classes():
     logits = torch.tensor([[0.5, -1.0, 2.0]])
     assert float(hard_cross_entropy(logits, torch.tensor([1]), 9)) == pytest.approx(
         float(hard_cross_entropy(logits, torch.tensor([1]), None))
@@ -108,7 +108,7 @@ def test_shorter_dims_are_prefixes_with_the_same_centres():
     assert float(loss(vector, label).detach()) == pytest.approx(sum(by_length) / 3, abs=1e-6)
 
 
-def test_decorrelation_of_one_class_is_nothing():
+def test_decorrelation_of_one_class_is_zero():
     loss = CosineSoftmax(dim=2, classes=1, decorrelation=0.1)
     assert float(loss(unit(5), torch.tensor([0])).detach()) == pytest.approx(0.0, abs=1e-6)
 
@@ -137,7 +137,7 @@ def test_pair_losses_follow_the_pair_table():
     assert guarded["class"] == pytest.approx(literal["class"])
 
 
-def test_the_literal_outline_pushes_what_the_local_head_pulls():
+def test_literal_outline_head_pushes_what_the_local_head_pulls():
     """On one shared embedding the two are opposed: why each head has its own block, and an anchor."""
     labels = torch.tensor([0, 0])
     confused = unit(0, 50).requires_grad_()  # D = 0.36, inside both margins
@@ -151,7 +151,7 @@ def test_the_literal_outline_pushes_what_the_local_head_pulls():
 
 
 @pytest.mark.parametrize("mode", ["literal", "guarded"])
-def test_pairs_draw_the_same_item_nearer_and_push_another_away(mode):
+def test_pair_losses_pull_same_items_and_push_others(mode):
     angles = torch.tensor([0.0, 40.0, 70.0], requires_grad=True)
     turned = torch.stack([angles.deg2rad().cos(), angles.deg2rad().sin()], dim=1)
     far = {"class": unit(0, 90, 180), "local": unit(0, 90, 180), "outline": unit(0, 90, 180)}
@@ -163,7 +163,7 @@ def test_pairs_draw_the_same_item_nearer_and_push_another_away(mode):
     assert (of_outline[2] == 0) == (mode == "literal")  # no term between items
 
 
-def test_items_of_one_picture_have_no_pairs_to_pull():
+def test_items_with_one_picture_have_no_positive_pairs():
     vectors = {"class": unit(0, 90), "local": unit(0, 90), "outline": unit(0, 90)}
     losses = pair_losses(vectors, vectors, torch.tensor([0, 1]), "guarded")
     assert {head: float(value) for head, value in losses.items()} == {"class": 0.0, "local": 0.0, "outline": 0.0}
@@ -178,7 +178,7 @@ def test_cosine_distances_of_opposites_is_two():
     assert float(cosine_distances(unit(0, 180))[0, 1]) == pytest.approx(2.0)
 
 
-def test_giou_of_two_apart_squares():
+def test_giou_of_two_separate_squares():
     a, b = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([[2.0, 0.0, 3.0, 1.0]])
     iou, generalised = giou(a, b)
     assert float(iou) == 0.0
@@ -186,6 +186,6 @@ def test_giou_of_two_apart_squares():
     assert float(giou(a, a)[1]) == pytest.approx(1.0)
 
 
-def test_quality_focal_of_an_even_chance():
+def test_quality_focal_loss_at_probability_one_half():
     found = quality_focal(torch.zeros(1), torch.ones(1))
     assert float(found) == pytest.approx(0.25 * math.log(2), abs=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.losses.heat_map import HI, LEAST_CELLS, LO, Margins, double_margin, margins_of, pixel_l2
+from trainer.losses.heat_map import HI, LO, MIN_CELLS, Margins, double_margin, margins_of, pixel_l2
 
 
 def square():
@@ -14,20 +14,20 @@ def square():
     return coverage
 
 
-def test_double_margin_asks_for_no_more_than_its_margins():
+def test_double_margin_is_zero_within_its_margins():
     truth = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
     margins = Margins(torch.full((1, 2, 2), 0.8), torch.full((1, 2, 2), 0.3))
     assert double_margin(torch.tensor([[[0.8, 1.7], [0.3, -4.0]]]), truth, margins) == 0
     found = torch.tensor([[[0.6, 0.9], [0.5, 0.0]]])
-    assert double_margin(found, truth, margins).item() == pytest.approx((0.2**2 + 0.2**2) / LEAST_CELLS)
+    assert double_margin(found, truth, margins).item() == pytest.approx((0.2**2 + 0.2**2) / MIN_CELLS)
 
 
-def test_l2_is_the_sum_of_squares_per_cell_of_the_object():
+def test_pixel_l2_is_the_sum_of_squares_per_object_cell():
     truth, found = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), torch.tensor([[[0.5, 1.0], [0.0, 2.0]]])
-    assert pixel_l2(found, truth).item() == pytest.approx((0.25 + 4.0) / LEAST_CELLS)
+    assert pixel_l2(found, truth).item() == pytest.approx((0.25 + 4.0) / MIN_CELLS)
 
 
-def test_a_small_object_counts_as_much_as_a_large_one():
+def test_small_object_counts_as_much_as_a_large_one():
     """Both are missed altogether."""
     truth = torch.zeros(2, 16, 16)
     truth[0, :6, :6] = truth[1, :12, :12] = 1.0
@@ -39,14 +39,14 @@ def test_a_small_object_counts_as_much_as_a_large_one():
     assert losses[0] == pytest.approx(HI**2)
 
 
-def test_where_nothing_is_to_be_found_a_map_is_held_low():
+def test_map_without_object_is_pushed_low():
     nothing = torch.zeros(2, 4, 4)
     margins = margins_of(nothing, 0)
     assert double_margin(nothing + 0.29, nothing, margins) == 0
-    assert double_margin(nothing + 1.3, nothing, margins).item() == pytest.approx(16.0 / LEAST_CELLS)
+    assert double_margin(nothing + 1.3, nothing, margins).item() == pytest.approx(16.0 / MIN_CELLS)
 
 
-def test_a_cell_that_the_edge_runs_through_has_half_the_margins():
+def test_edge_cell_has_half_the_margins():
     coverage = square()
     coverage[:, 2, 2:6] = 0.6
     margins = margins_of(coverage, 0)
@@ -55,7 +55,7 @@ def test_a_cell_that_the_edge_runs_through_has_half_the_margins():
     assert (margins.hi[0, 4, 4], margins.lo[0, 0, 0]) == (pytest.approx(HI), pytest.approx(LO))
 
 
-def test_a_band_beside_the_edge_is_not_asked():
+def test_band_beside_the_edge_is_ignored():
     coverage = square()
     margins = margins_of(coverage, 1)
     truth = (coverage >= 0.5).float()

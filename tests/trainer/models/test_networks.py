@@ -41,7 +41,7 @@ def card(kind: str, **changes) -> ModelCard:
 
 
 @pytest.mark.parametrize("kind", ["detector", "classifier", "embedder"])
-def test_saved_and_loaded_model_answers_the_same(tmp_path, kind):
+def test_saved_and_loaded_model_gives_the_same_output(tmp_path, kind):
     torch.manual_seed(1)
     made = card(kind, grid=2)
     module = build_model(made).eval()
@@ -61,7 +61,7 @@ def test_card_survives_json():
     assert made == ModelCard.model_validate_json(made.model_dump_json())
 
 
-def test_detector_maps_are_what_the_device_decodes():
+def test_detector_maps_decode_on_the_device():
     maps = build_model(card("detector")).eval()(torch.rand(1, 3, 64, 96))
     assert [tuple(level.shape) for level in maps] == [(1, 5, 8, 12), (1, 5, 4, 6)]
     assert all((level[:, :4] >= 0).all() for level in maps)
@@ -69,7 +69,7 @@ def test_detector_maps_are_what_the_device_decodes():
     assert len(boxes) == len(scores) == 8 * 12 + 4 * 6
 
 
-def test_joint_vector_is_heads_in_order_each_of_equal_length():
+def test_joint_vector_is_the_heads_in_order_with_equal_norm():
     module = build_model(card("embedder")).eval()
     x = torch.rand(3, 3, 64, 96)
     joint, parts = module(x), module.parts(x)
@@ -78,7 +78,7 @@ def test_joint_vector_is_heads_in_order_each_of_equal_length():
     torch.testing.assert_close(joint[:, :8], parts["class"] / np.sqrt(2))
 
 
-def test_a_sum_is_one_part_of_unit_length_that_the_device_cannot_take_apart():
+def test_sum_of_heads_is_one_part_of_unit_length():
     made = card("embedder", joint="sum", heads=[Head(name="class", dim=8), Head(name="outline", dim=8)])
     module = build_model(made).eval()
     x = torch.rand(3, 3, 64, 96)
@@ -88,7 +88,7 @@ def test_a_sum_is_one_part_of_unit_length_that_the_device_cannot_take_apart():
     assert card("embedder").vector_parts == card("embedder").heads
 
 
-def test_a_head_sees_the_largest_of_each_channel_beside_the_average():
+def test_max_average_pool_sees_the_maximum_of_each_channel():
     made = card("embedder", width=0, strides=[16], heads=[Head(name="class", dim=8)], pool="max_average")
     module = build_model(made).eval()
     x = torch.rand(2, 3, 64, 96)
@@ -98,7 +98,7 @@ def test_a_head_sees_the_largest_of_each_channel_beside_the_average():
     torch.testing.assert_close(module(x), expected)
 
 
-def test_a_grey_network_answers_the_same_to_colours_of_one_lightness():
+def test_grey_network_ignores_colour():
     made = card("classifier", grey=True)
     module = build_model(made).eval()
     pixels = torch.rand(2, 3, 64, 96)
@@ -111,14 +111,14 @@ def test_a_grey_network_answers_the_same_to_colours_of_one_lightness():
     assert plain.state_dict().keys() == module.state_dict().keys()  # so that weights serve both
 
 
-def test_the_published_decision_module_has_two_hidden_layers_and_drops_after_the_first():
+def test_published_decision_module_has_two_hidden_layers():
     module = build_model(card("classifier", width=1024, further_widths=[512], dropout=0.5))
     shapes = [getattr(layer, "out_features", type(layer).__name__) for layer in module.decision]
     assert shapes == [1024, "ReLU", "Dropout", 512, "ReLU", 3]
     assert module.decision[2].p == 0.5
 
 
-def test_a_head_without_a_convolution_sees_the_pooled_trunk():
+def test_head_of_width_0_sees_the_pooled_trunk():
     module = build_model(card("embedder", width=0, strides=[], heads=[Head(name="class", dim=8)])).eval()
     assert not [name for name, _ in module.heads.named_parameters() if "block" in name]
     x = torch.rand(2, 3, 64, 96)
@@ -127,7 +127,7 @@ def test_a_head_without_a_convolution_sees_the_pooled_trunk():
     torch.testing.assert_close(module(x), expected)
 
 
-def test_a_grid_averages_cells_in_rows_and_overlaps_where_it_must():
+def test_pool_grid_averages_cells_that_may_overlap():
     feature = torch.arange(36.0).reshape(1, 1, 6, 6)
     expected = torch.nn.functional.adaptive_avg_pool2d(feature, 3).flatten(1)
     torch.testing.assert_close(pool_grid(feature, 3), expected)
@@ -139,23 +139,23 @@ def test_a_grid_averages_cells_in_rows_and_overlaps_where_it_must():
     ("name", "options"),
     [(SMALL, {}), ("mobilenetv4_conv_small", {}), ("mobilenetv2_100", {"output_stride": 16, "pad_type": ""})],
 )
-def test_a_trunk_at_stride_16_keeps_a_small_crop_at_six_cells(name, options):
+def test_trunk_at_stride_16_maps_a_96_px_crop_to_six_cells(name, options):
     trunk = create_trunk(name, [16], options=options).eval()
     assert (1, trunk.channels[0], 6, 6) == tuple(trunk(torch.rand(1, 3, 96, 96))[0].shape)
 
 
-def test_a_cut_trunk_carries_no_unused_blocks():
+def test_cut_trunk_has_no_unused_blocks():
     count = {tuple(s): sum(p.numel() for p in create_trunk(SMALL, s).parameters()) for s in ([16], [32])}
     assert count[(16,)] < count[(32,)] / 3
 
 
-def test_a_whole_trunk_ends_in_the_widening_convolution_that_a_cut_one_lacks():
+def test_whole_trunk_ends_in_the_widening_convolution():
     whole, cut = (create_trunk("mobilenetv2_050", strides).eval() for strides in (None, [32]))
     assert (whole.channels, whole.strides, cut.channels) == ([1280], [32], [160])
     assert whole(torch.rand(1, 3, 64, 96))[0].shape == (1, 1280, 2, 3)
 
 
-def test_a_held_trunk_keeps_its_first_stages_with_their_statistics():
+def test_frozen_stages_keep_weights_and_statistics():
     trunk = create_trunk("mobilenetv2_050")
     before = {key: value.clone() for key, value in trunk.state_dict().items()}
     trunk.train()
@@ -170,12 +170,12 @@ def test_a_held_trunk_keeps_its_first_stages_with_their_statistics():
 
 
 @pytest.mark.parametrize(("name", "stages"), [("mobilenetv2_050", 9), ("resnet18", 1)])
-def test_stages_that_are_not_there_cannot_be_frozen(name, stages):
+def test_freezing_missing_stages_is_an_error(name, stages):
     with pytest.raises(TrainError, match=f"frozen_stages is {stages}"):
         create_trunk(name).freeze(stages)
 
 
-def test_weights_of_a_path_are_taken_and_named_when_they_do_not_fit(tmp_path):
+def test_weights_file_is_loaded_strictly(tmp_path):
     import timm
 
     whole = timm.create_model(SMALL, num_classes=10)
@@ -191,20 +191,20 @@ def test_weights_of_a_path_are_taken_and_named_when_they_do_not_fit(tmp_path):
         create_trunk(SMALL, [16], str(tmp_path / "absent.safetensors"))
 
 
-def test_unknown_backbones_and_strides_are_named():
+def test_unknown_backbone_or_stride_is_an_error():
     with pytest.raises(TrainError, match="'no_such_net'"):
         create_trunk("no_such_net")
-    with pytest.raises(TrainError, match=r"found strides \[2, 4, 8, 16, 32\], expected \[64\]"):
+    with pytest.raises(TrainError, match=r"has strides \[2, 4, 8, 16, 32\]; backbone.strides \[64\]"):
         create_trunk(SMALL, [64])
 
 
 def test_load_refuses_weights_of_another_card(tmp_path):
     save_model(tmp_path, build_model(card("classifier")), card("classifier", labels=["a", "b"]))
-    with pytest.raises(TrainError, match=r"not the weights of model.json.*decision"):
+    with pytest.raises(TrainError, match=r"does not fit model.json.*decision"):
         load_model(tmp_path)
 
 
-def test_a_run_of_before_that_says_what_is_no_longer_asked_is_read_but_not_a_finder(tmp_path):
+def test_retired_card_keys_are_ignored_except_in_a_finder(tmp_path):
     save_model(tmp_path, build_model(card("classifier"), "none"), card("classifier"))
     path = tmp_path / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"map_threshold": 0.5}))
@@ -215,7 +215,7 @@ def test_a_run_of_before_that_says_what_is_no_longer_asked_is_read_but_not_a_fin
         load_model(tmp_path)
 
 
-def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
+def test_load_refuses_damaged_card_and_missing_files(tmp_path):
     with pytest.raises(TrainError, match=r"model.json: cannot read"):
         load_model(tmp_path)
     save_model(tmp_path, build_model(card("classifier")), card("classifier"))
@@ -230,7 +230,7 @@ def test_load_refuses_a_damaged_card_and_missing_files(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "changes"), [("detector", {}), ("finder", {}), ("finder", {"shared_trunk": False})])
-def test_held_statistics_are_those_of_fresh_heads_too(kind, changes):
+def test_freeze_bn_freezes_fresh_heads_too(kind, changes):
     """A finder's are those of its features and its conversion, and of the queries' trunk where it has one."""
     model = build_model(card(kind, **changes)).train()
     for part in freeze_parts(model, Backbone(name=SMALL, freeze_bn=True)):
@@ -242,7 +242,7 @@ def test_held_statistics_are_those_of_fresh_heads_too(kind, changes):
     assert fresh == {"detector": {"lateral", "smooth", "tower"}, "finder": {"represent", "conversion"} | two}[kind]
 
 
-def test_frozen_stages_of_a_finder_are_those_of_both_its_trunks():
+def test_finder_freezes_the_stages_of_both_trunks():
     model = build_model(card("finder", shared_trunk=False))
     freeze_parts(model, Backbone(name=SMALL, frozen_stages=1))
     still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge.finder.correlate import heat_maps, build_query
+from edge.finder.correlate import build_query, heat_maps
 from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
 from trainer.models.backbone import create_trunk
@@ -25,7 +25,7 @@ def small_finder(**changes):
     return Finder(trunk, **parts).eval()
 
 
-def test_a_batch_by_grouped_convolution_is_each_search_alone():
+def test_batched_correlation_equals_single_searches():
     torch.manual_seed(1)
     scene, values, weights = torch.randn(3, 4, 6, 9), torch.randn(3, 2, 4, 3, 3), torch.rand(3, 2, 3, 3)
     together = correlate(scene, values, weights)
@@ -34,7 +34,7 @@ def test_a_batch_by_grouped_convolution_is_each_search_alone():
         assert torch.allclose(together[i, k], alone[0, 0], atol=1e-6)
 
 
-def test_without_norms_it_is_the_published_sum_without_a_flip():
+def test_correlation_without_norms_is_the_published_sum():
     torch.manual_seed(2)
     scene, values = torch.randn(1, 2, 5, 5), torch.randn(1, 2, 3, 3)
     found = correlate(scene, values[:, None], torch.ones(1, 1, 3, 3), normalise=False)[0]
@@ -43,7 +43,7 @@ def test_without_norms_it_is_the_published_sum_without_a_flip():
     assert abs(found[0, 2, 1].item() - flipped) > 0.1
 
 
-def test_with_norms_a_map_is_a_cosine_whatever_the_length_of_scene_and_query():
+def test_correlation_with_norms_is_a_cosine():
     torch.manual_seed(3)
     scene, values, weights = torch.randn(2, 4, 6, 9), torch.randn(2, 1, 4, 3, 3), torch.rand(2, 1, 3, 3)
     found = correlate(scene, values, weights)
@@ -51,7 +51,7 @@ def test_with_norms_a_map_is_a_cosine_whatever_the_length_of_scene_and_query():
     assert torch.allclose(found, correlate(scene * 7, values * 0.2, weights), atol=1e-4)
 
 
-def test_the_stack_of_maps_is_the_devices():
+def test_heat_maps_equal_those_of_the_device():
     finder = small_finder()
     rng = np.random.default_rng(4)
     scene, query = (rng.normal(size=(8, 12, 20)).astype(np.float32) for _ in range(2))
@@ -62,7 +62,7 @@ def test_the_stack_of_maps_is_the_devices():
     assert np.abs(stacked - wanted).max() < 1e-5
 
 
-def test_pairs_are_searches_of_their_own():
+def test_pairs_are_separate_searches():
     finder = small_finder()
     scenes, queries, cells = torch.randn(2, 3, 96, 160), torch.randn(2, 3, 96, 160), torch.rand(2, 12, 20)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_pairs_are_searches_of_their_own():
     assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 
-def test_queries_may_have_a_trunk_of_their_own_and_the_conversion_no_guide():
+def test_separate_query_trunk_without_guide():
     apart = small_finder(query_trunk=create_trunk("mobilenetv4_conv_small_050", [8, 16]), guide=0)
     with torch.no_grad():
         found = apart(torch.randn(1, 3, 96, 160), torch.randn(1, 3, 96, 160), torch.rand(1, 12, 20))

@@ -31,20 +31,20 @@ def rough(share: np.ndarray) -> np.ndarray:
     return np.roll((share >= 0.5).astype(np.uint8) * 255, 2, axis=1)
 
 
-def test_the_trimap_is_unsure_along_the_edge_alone():
+def test_trimap_is_unknown_only_along_the_edge():
     mask = np.zeros((20, 20), np.uint8)
     mask[:, :10] = 255
     trimap = trimap_of(mask, 2)
     assert trimap[10].tolist() == [1.0] * 8 + [0.5] * 4 + [0.0] * 8
 
 
-def test_alpha_is_nearer_to_the_truth_than_the_mask_it_came_from():
+def test_refined_alpha_is_closer_to_the_truth_than_the_mask():
     picture, share = soft_disc()
     alpha = refine_alpha(picture, rough(share), 6) / 255.0
     assert np.abs(alpha - share).mean() < 0.3 * np.abs(rough(share) / 255.0 - share).mean()
 
 
-def test_a_cut_out_on_white_has_none_of_the_ground():
+def test_cut_out_on_white_shows_no_background():
     picture, share = soft_disc()
     cutout = cut_out(picture, rough(share))
     assert cutout.shape == (72, 72, 4)
@@ -55,7 +55,7 @@ def test_a_cut_out_on_white_has_none_of_the_ground():
     assert np.abs(white[edge] - expected).mean() < 25  # green shining through would make it 60 darker
 
 
-def test_a_mask_without_ground_is_refused():
+def test_mask_without_background_is_rejected():
     picture, _ = soft_disc()
     with pytest.raises(TrainError, match="100% sure object and 0% sure ground"):
         refine_alpha(picture, np.full((72, 72), 255, np.uint8), 3)
@@ -81,7 +81,7 @@ def localiser_of_red(folder, bias: float) -> None:
     save_model(folder, network, card)
 
 
-def test_pictures_are_cut_out_from_the_command_line(tmp_path, capsys):
+def test_cutout_command_writes_cut_outs(tmp_path, capsys):
     picture, share = soft_disc()
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(encode_image(picture, ".jpg", 98))
@@ -97,7 +97,7 @@ def test_pictures_are_cut_out_from_the_command_line(tmp_path, capsys):
     assert (read_image(tmp_path / "out/a.white.jpg")[:4, :4] > 250).all()
 
 
-def test_a_picture_in_which_nothing_is_found_says_so(tmp_path, capsys):
+def test_picture_without_an_object_is_reported(tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(encode_image(soft_disc()[0], ".jpg"))
     localiser_of_red(tmp_path / "run", -80.0)
     assert main(["cutout", "--localiser", str(tmp_path / "run"), "-o", str(tmp_path), str(tmp_path / "a.jpg")]) == 0

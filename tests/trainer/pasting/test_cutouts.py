@@ -48,7 +48,7 @@ def coco(tmp_path, **annotation):
     return tmp_path / "c.json"
 
 
-def test_a_cut_out_is_tight_feathered_and_without_its_old_ground():
+def test_cut_out_is_tight_feathered_and_without_background():
     image = picture(255)
     cut = cut_out(image, disc(17))  # a mask that takes a pixel of white along
     assert 34 <= cut.shape[1] <= 40
@@ -60,7 +60,7 @@ def test_a_cut_out_is_tight_feathered_and_without_its_old_ground():
     assert np.abs(straight - (30, 180, 60)).mean() < 25
 
 
-def test_alpha_a_mask_beside_and_a_plain_ground_are_found(tmp_path):
+def test_alpha_mask_file_and_plain_background_give_masks(tmp_path):
     rgba = np.dstack([cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR), disc().astype(np.uint8) * 255])
     (tmp_path / "alpha.png").write_bytes(cv2.imencode(".png", rgba)[1].tobytes())
     save(tmp_path / "beside.png", picture(), disc())
@@ -80,7 +80,7 @@ def test_alpha_a_mask_beside_and_a_plain_ground_are_found(tmp_path):
         (np.ones((HEIGHT + 4, WIDTH), np.bool_), "64x52, expected 64x48"),
     ],
 )
-def test_a_bad_mask_is_named_and_the_rest_goes_on(tmp_path, mask, said):
+def test_bad_mask_is_named_and_the_rest_is_used(tmp_path, mask, said):
     save(tmp_path / "bad.png", picture(), mask)
     save(tmp_path / "good.png", picture(), disc())
     taken = read_cutouts(tmp_path)
@@ -90,7 +90,7 @@ def test_a_bad_mask_is_named_and_the_rest_goes_on(tmp_path, mask, said):
     assert said in taken.skipped[0]
 
 
-def test_an_unreadable_picture_and_one_without_any_mask_are_named(tmp_path):
+def test_unreadable_picture_and_one_without_mask_are_named(tmp_path):
     save(tmp_path / "busy.png", picture())
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     save(tmp_path / "good.png", picture(), disc())
@@ -99,13 +99,13 @@ def test_an_unreadable_picture_and_one_without_any_mask_are_named(tmp_path):
     assert any("torn.png" in one for one in skipped)
 
 
-def test_nothing_to_cut_out_is_an_error_that_names_the_first(tmp_path):
+def test_no_cut_out_is_an_error_that_names_the_first(tmp_path):
     save(tmp_path / "busy.png", picture())
     with pytest.raises(TrainError, match=r"found nothing to cut out.*busy\.png"):
         read_cutouts(tmp_path)
 
 
-def test_categories_and_items_are_those_of_folders(tmp_path):
+def test_categories_and_items_come_from_folders(tmp_path):
     for name in ("pear", "lime"):
         save(tmp_path / "fruit" / name / "0.png", picture(255))
     assert {(one.category, one.item) for one in read_cutouts(tmp_path).found} == {("fruit", "pear"), ("fruit", "lime")}
@@ -119,12 +119,12 @@ def test_categories_and_items_are_those_of_folders(tmp_path):
         {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [24 * HEIGHT, 16 * HEIGHT, 24 * HEIGHT]}},
     ],
 )
-def test_objects_of_a_coco_file_are_cut_from_polygons_run_lengths_or_boxes(tmp_path, annotation):
+def test_coco_polygons_run_lengths_and_boxes_are_cut_out(tmp_path, annotation):
     taken = read_cutouts(coco(tmp_path, item_id="green", **annotation))
     assert [(one.category, one.item) for one in taken.found] == [("object", "green")]
 
 
-def test_a_mask_that_does_not_fill_its_box_is_not_used(tmp_path):
+def test_mask_that_does_not_fill_its_box_is_not_used(tmp_path):
     def corner(image_rgb, box_px):
         mask = np.zeros(image_rgb.shape[:2], np.bool_)
         mask[10:16, 18:26] = True
@@ -145,18 +145,18 @@ def test_a_mask_that_does_not_fill_its_box_is_not_used(tmp_path):
         {"bbox": [30, 20, -10, -10]},
     ],
 )
-def test_an_annotation_that_cannot_be_read_is_named(tmp_path, annotation):
+def test_unreadable_annotation_is_named(tmp_path, annotation):
     with pytest.raises(TrainError, match="annotation 5: found no mask that fits"):
         read_cutouts(coco(tmp_path, **annotation))
 
 
-def test_a_file_that_is_not_coco_is_refused(tmp_path):
+def test_file_that_is_not_coco_is_rejected(tmp_path):
     (tmp_path / "c.json").write_text('{"images": []}')
     with pytest.raises(TrainError, match="not COCO: KeyError"):
         read_cutouts(tmp_path / "c.json")
 
 
-def test_a_supercategory_is_the_category_and_the_category_the_item(tmp_path):
+def test_supercategory_is_category_and_category_is_item(tmp_path):
     path = coco(tmp_path)
     tree = json.loads(path.read_text())
     tree["categories"] = [{"id": 2, "name": "lime", "supercategory": "fruit"}]
@@ -165,20 +165,20 @@ def test_a_supercategory_is_the_category_and_the_category_the_item(tmp_path):
     assert (one.category, one.item) == ("fruit", "lime")
 
 
-def test_no_more_of_an_item_than_wanted(tmp_path):
+def test_number_of_cut_outs_per_item_is_limited(tmp_path):
     for item, count in (("pear", 3), ("lime", 1)):
         for number in range(count):
             save(tmp_path / "fruit" / item / f"{number}.png", picture(255))
     assert read_cutouts(tmp_path, per_item=2).count == {("fruit", "pear"): 2, ("fruit", "lime"): 1}
 
 
-def test_only_the_wanted_splits_are_cut(tmp_path):
+def test_only_the_wanted_splits_are_cut_out(tmp_path):
     for number in range(5):
         save(tmp_path / "fruit" / "pear" / f"{number}.png", picture(255))
     assert len(read_cutouts(tmp_path, splits=["val"]).found) == 1
 
 
-def test_boxes_of_other_layouts_are_cut_out_too(tmp_path):
+def test_boxes_of_other_layouts_are_cut_out(tmp_path):
     save(tmp_path / "train/a.png", picture())
     box = "<bndbox><xmin>16</xmin><ymin>8</ymin><xmax>48</xmax><ymax>40</ymax></bndbox>"
     tree = f"<annotation><filename>a.png</filename><object><name>green</name>{box}</object></annotation>"

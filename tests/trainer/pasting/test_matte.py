@@ -34,25 +34,25 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
 
 
-def test_a_flood_from_the_border_leaves_the_object_with_its_holes_filled():
+def test_flood_from_the_border_keeps_the_object_without_holes():
     image, truth = red_square()
     image[~truth] = 255
     assert iou(plain_ground(image), truth) > 0.95
 
 
-def test_a_ground_that_is_not_plain_has_no_mask():
+def test_background_that_is_not_plain_gives_no_mask():
     image = np.random.default_rng(1).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     assert plain_ground(image) is None
 
 
 @pytest.mark.parametrize("source", [grabcut, colour_model])
-def test_the_object_of_a_box_is_masked_whole(source):
+def test_object_in_a_box_is_masked_whole(source):
     image, truth = red_square()
     assert iou(source(image, BOX), truth) > 0.9
 
 
 @pytest.mark.parametrize("source", [grabcut, colour_model])
-def test_a_box_without_surroundings_has_no_mask(source):
+def test_box_without_surroundings_gives_no_mask(source):
     image, _ = red_square()
     assert source(image, (0.0, 0.0, 100.0, 90.0)) is None
     assert source(image, (20.0, 20.0, 22.0, 22.0)) is None
@@ -67,16 +67,16 @@ def test_a_box_without_surroundings_has_no_mask(source):
         (np.pad(np.zeros((10, 20), np.bool_), 5, constant_values=True), "inverted"),
     ],
 )
-def test_a_mask_that_cannot_be_right_is_told(mask, said):
+def test_wrong_mask_is_described(mask, said):
     assert said in flaw(mask, (20, 30, 3))
 
 
-def test_an_object_that_fills_its_picture_is_no_inverted_mask():
+def test_object_that_fills_its_picture_is_not_inverted():
     y, x = np.mgrid[-1:1:40j, -1:1:60j]
     assert flaw(np.abs(x) + np.abs(y) < 1.9, (40, 60, 3)) is None
 
 
-def test_masks_that_agree_are_kept_and_others_named():
+def test_agreeing_masks_are_kept_and_others_named():
     _, truth = red_square()
     half = truth.copy()
     half[:, 50:] = False
@@ -86,31 +86,31 @@ def test_masks_that_agree_are_kept_and_others_named():
 
 
 @pytest.mark.parametrize("share", [0.03, 0.95])
-def test_an_area_that_is_not_plausible_is_refused_though_both_agree(share):
+def test_implausible_area_is_rejected_even_if_both_agree(share):
     mask = np.zeros((90, 100), np.bool_)
     rows, columns = window(BOX, mask.shape)
     mask[rows.start : rows.start + round(share * (rows.stop - rows.start)), columns] = True
     assert disagreement(mask, mask, BOX) == "area"
 
 
-def test_box_agreement_is_the_overlap_with_the_masks_extent():
+def test_box_agreement_is_iou_with_the_masks_extent():
     _, truth = red_square()
     assert box_agreement(truth, (32, 22, 68, 58)) == pytest.approx(1.0)
     assert box_agreement(truth, (32, 22, 68, 94)) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_run_lengths_come_back_as_the_mask(seed):
+def test_rle_round_trip(seed):
     mask = np.random.default_rng(seed).random((7, 11)) < 0.5
     encoded = encode_rle(mask)
     assert sum(encoded["counts"]) == 77
     assert (decode_rle(encoded) == mask).all()
 
 
-def test_run_lengths_go_down_the_columns_and_begin_with_zeros():
+def test_rle_runs_down_columns_and_begins_with_zeros():
     mask = np.array([[True, False], [True, True]])
     assert encode_rle(mask) == {"size": [2, 2], "counts": [0, 2, 1, 1]}
 
 
-def test_run_lengths_that_do_not_fill_their_size_are_an_empty_mask():
+def test_rle_of_wrong_length_gives_an_empty_mask():
     assert not decode_rle({"size": [2, 2], "counts": [0, 9]}).any()

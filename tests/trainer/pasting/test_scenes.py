@@ -46,7 +46,7 @@ def files_of(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_masks_and_boxes_are_exactly_where_the_colour_is():
+def test_masks_and_boxes_match_the_pasted_colour():
     layout = Layout(160, 120, (1, 1), (0.4, 0.5), clutter=0, fit=0.0)
     found = Studio((square("lime"),), grey, layout, PLAIN).scene(3, 0)
     (one,) = found.objects
@@ -56,7 +56,7 @@ def test_masks_and_boxes_are_exactly_where_the_colour_is():
     assert np.abs(np.subtract(one.box_px, (x.min(), y.min(), x.max() + 1, y.max() + 1))).max() <= 1
 
 
-def test_what_covers_an_object_lessens_what_is_visible_of_it():
+def test_covering_object_lowers_the_visible_fraction():
     composer = Composer(grey(None, 60, 60), np.random.default_rng(0), Layout(60, 60, least_visible=0.0), PLAIN)
     composer.put(square("lime"), 60)
     composer.put(square("plum"), 30)
@@ -66,7 +66,7 @@ def test_what_covers_an_object_lessens_what_is_visible_of_it():
     assert not (lime.mask & plum.mask).any()
 
 
-def test_objects_are_placed_where_they_hide_little_of_others():
+def test_objects_are_placed_where_they_hide_little():
     layout = Layout(200, 200, (4, 4), (0.3, 0.3), clutter=0, least_visible=0.9)
     shown = [
         one.visible_fraction
@@ -76,7 +76,7 @@ def test_objects_are_placed_where_they_hide_little_of_others():
     assert np.mean(np.array(shown) > 0.85) > 0.9
 
 
-def test_the_same_seed_gives_the_same_bytes_for_any_number_of_processes(tmp_path):
+def test_same_seed_gives_the_same_bytes_for_any_worker_count(tmp_path):
     expand(studio(), tmp_path / "a", 3, seed=4)
     expand(studio(), tmp_path / "b", 3, seed=4, workers=2)
     expand(studio(), tmp_path / "c", 3, seed=5)
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes_for_any_number_of_processes(tmp_path
     assert files_of(tmp_path / "a") != files_of(tmp_path / "c")
 
 
-def test_the_trainings_read_what_is_written(tmp_path):
+def test_training_reads_the_written_scenes(tmp_path):
     done = expand(studio(), tmp_path, 20)
     scenes, names = read_scenes(done.scenes, None, ["train"], class_agnostic=False)
     assert len(scenes) == 18
@@ -109,7 +109,7 @@ def test_the_trainings_read_what_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["easy", "medium", "hard"])
-def test_a_checkout_has_the_kinds_and_pieces_of_its_level(name, tmp_path):
+def test_checkout_has_the_kinds_and_pieces_of_its_level(name, tmp_path):
     cutouts = tuple(Cutout(square("x").picture, "goods", f"item-{number}", "") for number in range(12))
     made = Studio(cutouts, drawn_counter, Layout(320, 240), PLAIN, name)
     tree = json.loads(expand(made, tmp_path, 6).scenes.read_text())
@@ -138,7 +138,7 @@ def test_labelled_photos_are_listed_among_the_scenes(tmp_path):
     assert not load_pictures(scenes, None).skipped
 
 
-def test_photos_that_cannot_be_read_are_no_grounds_and_named(tmp_path):
+def test_unreadable_background_photos_are_skipped_and_named(tmp_path):
     (tmp_path / "a.png").write_bytes(encode_image(np.full((50, 80, 3), 77, np.uint8), ".png"))
     (tmp_path / "b.jpg").write_bytes(b"no picture")
     ground, skipped = photo_ground(tmp_path)
@@ -150,7 +150,7 @@ def test_photos_that_cannot_be_read_are_no_grounds_and_named(tmp_path):
         photo_ground(tmp_path)
 
 
-def test_the_command_counts_what_it_made_and_skipped(tmp_path, capsys):
+def test_expand_command_counts_results_and_skipped(tmp_path, capsys):
     for name in ("lime", "plum"):
         folder = tmp_path / "in/fruit" / name
         folder.mkdir(parents=True)
@@ -174,7 +174,7 @@ def test_the_command_counts_what_it_made_and_skipped(tmp_path, capsys):
         ("--without", "rain", "'rain' is unknown"),
     ],
 )
-def test_a_wrong_option_is_one_line(tmp_path, capsys, option, value, said):
+def test_wrong_option_gives_one_line(tmp_path, capsys, option, value, said):
     folder = tmp_path / "in/a/b"
     folder.mkdir(parents=True)
     image = np.full((40, 40, 3), 255, np.uint8)

@@ -40,7 +40,7 @@ def make(folder, **changes) -> Tuning:
     return Tuning(recipe, studio, tuple(sorted(new.glob("*.png"))), **{"rounds": 2, "scenes": 2} | changes)
 
 
-def test_an_extracted_object_is_cut_out_again_at_its_size(tmp_path):
+def test_extracted_object_is_cut_out_again_at_its_size(tmp_path):
     scenes = write_scenes(tmp_path / "new", 8)
     counts = extract(found_in(scenes, 1.0), tmp_path / "cutouts/object/extracted")
     assert counts["kept"] >= 6
@@ -50,7 +50,7 @@ def test_an_extracted_object_is_cut_out_again_at_its_size(tmp_path):
     assert np.allclose(red, (230, 30, 30), atol=12)
 
 
-def test_no_mask_is_kept_when_the_sources_disagree(tmp_path):
+def test_mask_is_dropped_if_the_sources_disagree(tmp_path):
     def elsewhere(image_rgb, box_px):
         mask = np.zeros(image_rgb.shape[:2], np.bool_)
         mask[:8, :8] = True
@@ -61,12 +61,12 @@ def test_no_mask_is_kept_when_the_sources_disagree(tmp_path):
     assert not (tmp_path / "cutouts").exists()
 
 
-def test_a_box_that_holds_no_object_is_dropped(tmp_path):
+def test_box_without_an_object_is_dropped(tmp_path):
     flat = np.random.default_rng(0).integers(100, 140, (64, 96, 3)).astype(np.uint8)
     assert extract([(flat, (20.0, 20.0, 60.0, 50.0))], tmp_path / "cutouts")["kept"] == 0
 
 
-def test_rounds_go_on_from_what_the_round_before_kept(tmp_path):
+def test_rounds_continue_from_the_previous_extraction(tmp_path):
     tuning, out = make(tmp_path), tmp_path / "out"
     kept = extract(found_in(tmp_path / "new/scenes.json"), out / "round-0/cutouts/box/extracted")["kept"]
     (out / "round-0/round.json").write_text(json.dumps({"round": 0, "kept": kept}))
@@ -91,7 +91,7 @@ def command(folder, recipe, *more: str) -> list[str]:
     return ["self-tune", *given]
 
 
-def test_the_command_tells_its_rounds(tmp_path, capsys):
+def test_self_tune_command_reports_its_rounds(tmp_path, capsys):
     tuning = make(tmp_path)
     (tmp_path / "out/round-0").mkdir(parents=True)
     (tmp_path / "out/round-0/round.json").write_text('{"round": 0}')
@@ -99,7 +99,7 @@ def test_the_command_tells_its_rounds(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["rounds"] == [{"round": 0}]
 
 
-def test_the_command_refuses_other_recipes_and_folders_without_pictures(tmp_path, capsys):
+def test_self_tune_rejects_other_recipes_and_empty_folders(tmp_path, capsys):
     tuning = make(tmp_path)
     (tmp_path / "empty").mkdir()
     other = classifier_recipe(tmp_path / "index.csv")
@@ -111,7 +111,7 @@ def test_the_command_refuses_other_recipes_and_folders_without_pictures(tmp_path
         assert said in capsys.readouterr().err
 
 
-def test_a_detector_of_several_classes_is_refused(tmp_path):
+def test_detector_of_several_classes_is_rejected(tmp_path):
     tuning = make(tmp_path)
     several = tuning.recipe.scenes.model_copy(update={"class_agnostic": False})
     recipe = tuning.recipe.model_copy(update={"scenes": several})

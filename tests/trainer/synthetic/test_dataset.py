@@ -28,7 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write(tmp_path_factory.mktemp("synthetic"), 1).parent
 
 
-def test_every_picture_of_the_index_is_readable_and_every_picture_is_in_the_index(written: Path) -> None:
+def test_index_lists_every_picture_and_all_are_readable(written: Path) -> None:
     rows = list(csv.DictReader((written / "index.csv").read_text(encoding="utf-8").splitlines()))
     assert list(rows[0]) == ["path", "split", "category", "item", "label"]
     assert all(cv2.imread(str(written / row["path"])) is not None for row in rows)
@@ -56,7 +56,7 @@ def test_scenes_have_coco_boxes_inside_their_pictures(written: Path) -> None:
         assert one["item_id"].startswith(CATEGORIES[one["category_id"] - 1])
 
 
-def test_two_processes_write_what_one_writes(written: Path, tmp_path: Path) -> None:
+def test_two_processes_write_the_same_as_one(written: Path, tmp_path: Path) -> None:
     _write(tmp_path, 2)
     files = sorted(path.relative_to(written) for path in written.rglob("*.*"))
     assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.*"))
@@ -65,7 +65,7 @@ def test_two_processes_write_what_one_writes(written: Path, tmp_path: Path) -> N
         assert first == second, name
 
 
-def test_a_written_stream_has_its_truth_beside_it(tmp_path: Path) -> None:
+def test_stream_is_written_with_its_ground_truth(tmp_path: Path) -> None:
     truth = json.loads(write_stream(tmp_path / "s.mp4", 2, catalogue(), 160, 96, 5, 3).read_text(encoding="utf-8"))
     assert (truth["schema"], truth["fps"], truth["width"], truth["height"], truth["seed"]) == (1, 5, 160, 96, 2)
     video = cv2.VideoCapture(str(tmp_path / "s.mp4"))
@@ -75,7 +75,7 @@ def test_a_written_stream_has_its_truth_beside_it(tmp_path: Path) -> None:
     assert all(one["label"] for one in truth["objects"])
 
 
-def test_a_video_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_video_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         write_stream(tmp_path / "missing" / "s.mp4", 2, catalogue(), 160, 96, 5, 1)
 

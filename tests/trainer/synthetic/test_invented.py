@@ -13,7 +13,7 @@ from trainer.synthetic.dataset import write_dataset
 from trainer.synthetic.items import CATEGORIES, catalogue, invented, look_of
 
 
-def test_invented_items_look_like_no_other_and_are_the_same_each_time() -> None:
+def test_invented_items_are_unique_and_reproducible() -> None:
     made = invented(1, 30)
     assert made == invented(1, 30)
     assert Counter(item.category for item in made) == dict.fromkeys(CATEGORIES, 30)
@@ -22,18 +22,18 @@ def test_invented_items_look_like_no_other_and_are_the_same_each_time() -> None:
     assert len({item.item_id for item in made}) == len(made)
 
 
-def test_items_that_are_taken_are_not_invented_again() -> None:
+def test_taken_items_are_not_invented_again() -> None:
     first = invented(1, 30)
     again = invented(1, 30, taken=first)
     assert not {look_of(item) for item in again} & {look_of(item) for item in first}
 
 
-def test_more_than_can_be_told_apart_is_refused() -> None:
+def test_too_many_invented_items_are_rejected() -> None:
     with pytest.raises(TrainError, match="found 201 items of each category, expected 0 to 200"):
         invented(1, 201)
 
 
-def test_a_data_set_lists_invented_items_apart(tmp_path: Path) -> None:
+def test_data_set_lists_invented_items_in_their_own_split(tmp_path: Path) -> None:
     index = write_dataset(tmp_path, 3, 0, 4, 1, items=catalogue()[:1], invented_items=2, workers=1, progress=False)
     rows = list(csv.DictReader(index.read_text(encoding="utf-8").splitlines()))
     apart = [row for row in rows if row["split"] == "invented"]

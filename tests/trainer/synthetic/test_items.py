@@ -38,7 +38,7 @@ def _fingerprint() -> str:
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_each_category_has_a_dozen_items_with_ids_and_labels_of_their_own(category: str) -> None:
+def test_each_category_has_a_dozen_items_with_unique_ids(category: str) -> None:
     mine = [item for item in ITEMS if item.category == category]
     assert len(mine) >= 12
     assert len({item.label for item in mine}) == len({item.item_id for item in mine}) == len(mine)
@@ -76,7 +76,7 @@ def test_another_seed_gives_another_picture() -> None:
     assert first.shape != second.shape or (first != second).any()
 
 
-def test_an_object_is_cut_out_tightly_at_about_the_wanted_height() -> None:
+def test_object_is_rendered_tightly_at_the_wanted_height() -> None:
     for item in ITEMS[::7]:
         picture = render_object(item, np.random.default_rng(3), 100)
         shown = picture[..., 3] >= 24
@@ -98,7 +98,7 @@ def test_masks_of_a_scene_do_not_overlap() -> None:
     assert sum(one.mask.astype(int) for one in picture.objects).max() == 1
 
 
-def test_visible_fraction_is_one_for_an_object_alone_and_less_for_a_hidden_one() -> None:
+def test_visible_fraction_is_lower_for_a_hidden_object() -> None:
     fractions = [
         one.visible_fraction
         for seed in range(12)
@@ -108,7 +108,7 @@ def test_visible_fraction_is_one_for_an_object_alone_and_less_for_a_hidden_one()
     assert 0.12 <= min(fractions) < 0.9
 
 
-def test_a_catalogue_picture_is_white_around_the_item() -> None:
+def test_catalogue_picture_is_white_around_the_item() -> None:
     for item in ITEMS[::9]:
         image_rgb, mask = catalogue_picture(item, np.random.default_rng(1), 96)
         assert image_rgb.shape == (96, 96, 3)
@@ -117,12 +117,12 @@ def test_a_catalogue_picture_is_white_around_the_item() -> None:
         assert (image_rgb[-1] == 255).all()
 
 
-def test_a_crop_has_the_wanted_longest_side() -> None:
+def test_crop_has_the_wanted_longest_side() -> None:
     for item in ITEMS[::14]:
         assert max(crop(item, ITEMS, np.random.default_rng(2), 120).shape[:2]) == 120
 
 
-def test_a_stream_keeps_its_objects_apart_and_inside_the_frame() -> None:
+def test_stream_objects_stay_inside_the_frame() -> None:
     seen: dict[int, tuple[str, list[int]]] = {}
     for frame in stream(3, ITEMS, 160, 96, fps=5, seconds=6):
         assert frame.image_rgb.shape == (96, 160, 3)
@@ -140,7 +140,7 @@ def test_a_stream_keeps_its_objects_apart_and_inside_the_frame() -> None:
         assert frames[-1] - frames[0] < 5 * 4
 
 
-def test_the_same_seed_gives_the_same_stream() -> None:
+def test_same_seed_gives_the_same_stream() -> None:
     first, second = (
         hashlib.sha256(b"".join(frame.image_rgb.tobytes() for frame in stream(4, ITEMS, 160, 96, 3, 2))).hexdigest()
         for _ in range(2)

@@ -21,14 +21,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_masked(tmp_path_factory.mktemp("masked"), 3, 2, 2, 1, items=ITEMS, progress=False)
 
 
-def test_every_mask_can_be_learned_from(written: Path) -> None:
+def test_every_mask_is_usable(written: Path) -> None:
     pictures = load_masked(read_masked(written))
     assert pictures.skipped == []
     assert len(pictures.masks) >= len(ITEMS) * 3 + 2
     assert 0.2 < np.mean([(mask >= 128).mean() for mask in pictures.masks]) < 0.9
 
 
-def test_on_white_the_mask_is_what_is_not_white(written: Path) -> None:
+def test_mask_on_white_is_what_is_not_white(written: Path) -> None:
     looks = [sample for sample in read_masked(written) if "looks" in sample.path.parts]
     pictures = load_masked(looks)
     for image, mask in zip(pictures.images, pictures.masks, strict=True):
@@ -36,7 +36,7 @@ def test_on_white_the_mask_is_what_is_not_white(written: Path) -> None:
         assert (coloured & (mask >= 128)).sum() / (coloured | (mask >= 128)).sum() > 0.9
 
 
-def test_the_same_seed_gives_the_same_files(written: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_files(written: Path, tmp_path: Path) -> None:
     again = write_masked(tmp_path, 3, 2, 2, 1, items=ITEMS, progress=False)
     assert again.read_text() == written.read_text()
     row = next(iter(csv.DictReader(written.read_text().splitlines())))

@@ -1,4 +1,4 @@
-"""Compatible training: new vectors stay where the old gallery's are."""
+"""Backward-compatible training: new vectors stay near those of the old gallery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGER = {"batches_per_epoch": 8}
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):
-    """An embedder, and data with an item more than it learned."""
+    """An embedder, and data with one item more than it was trained on."""
     folder = tmp_path_factory.mktemp("old")
     train_embedders(embedder_recipe(write_crops(folder / "data"), epochs=4, heads=["class"], **LONGER), folder / "run")
     write_crops(folder / "more", items=3)
@@ -32,7 +32,7 @@ def angles(folder, other, index) -> np.ndarray:
     return (vectors[0] * vectors[1]).sum(axis=1)
 
 
-def test_a_compatible_embedder_stays_nearer_to_the_old_one_than_a_fine_tuned_one(old, tmp_path):
+def test_compatible_embedder_stays_nearer_to_the_old_one(old, tmp_path):
     index = old / "more" / "index.csv"
     for name, start in ("compatible", "compatible_with"), ("tuned", "init_from"):
         train_embedders(
@@ -45,11 +45,11 @@ def test_a_compatible_embedder_stays_nearer_to_the_old_one_than_a_fine_tuned_one
     assert float(last["loss_old_classes"]) < float(first["loss_old_classes"])
 
 
-def test_vectors_of_another_length_or_of_another_input_cannot_be_compared(old, tmp_path):
+def test_vectors_of_another_length_or_input_are_refused(old, tmp_path):
     index = old / "more" / "index.csv"
-    with pytest.raises(TrainError, match=r"compatible_with .*: found heads .*dim=8.*expected heads as in this recipe"):
+    with pytest.raises(TrainError, match=r"compatible_with .*: found heads .*dim=8.*set heads of the recipe to match"):
         train_embedders(embedder_recipe(index, dim=16, heads=["class"], compatible_with=old / "run"), tmp_path / "wide")
     larger = {"width": 48, "height": 48}
     recipe = embedder_recipe(index, input=larger, heads=["class"], compatible_with=old / "run")
-    with pytest.raises(TrainError, match="expected preprocess as in this recipe"):
+    with pytest.raises(TrainError, match="set preprocess of the recipe to match"):
         train_embedders(recipe, tmp_path / "large")

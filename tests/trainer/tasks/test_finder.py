@@ -1,4 +1,4 @@
-"""Training of the finder on a small world, from its scenes to what a device runs."""
+"""Training of the finder on a small world, from its scenes to the bundle that a device runs."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def trained(worlds, tmp_path_factory):
     return out
 
 
-def test_what_is_held_out_is_in_no_scene_and_no_query(worlds):
+def test_held_out_items_are_in_no_scene_and_no_query(worlds):
     shown = {item for world in worlds for scene in world.scenes for item in scene.items}
     asked = {item for world in worlds for item in world.cutouts}
     assert shown <= asked == {f"bottle-{n:02d}" for n in range(4)}
 
 
-def test_a_name_that_is_neither_item_nor_category_is_refused():
-    with pytest.raises(TrainError, match=r"found \['botle'\], expected synthetic items or categories"):
+def test_unknown_held_out_name_is_refused():
+    with pytest.raises(TrainError, match=r"\['botle'\] are neither synthetic items nor categories"):
         split_items(["botle"])
 
 
@@ -83,7 +83,7 @@ def test_every_scene_shows_enough_of_a_wanted_item():
         assert wanted.item_id in scene.searchable_items
 
 
-def test_a_search_knows_where_its_object_is(worlds):
+def test_search_covers_the_boxes_of_its_object(worlds):
     recipe = finder_recipe()
     spec = preprocess_of(recipe)
     search = sample_search(worlds[0], 0, recipe, spec, np.random.default_rng(0))
@@ -98,7 +98,7 @@ def test_a_search_knows_where_its_object_is(worlds):
     assert np.array_equal(search.query_rgb, again.query_rgb)
 
 
-def test_scenes_are_rendered_once_for_a_run_and_anew_for_another_world(worlds, tmp_path, monkeypatch):
+def test_scenes_are_cached_for_a_run_and_rendered_for_another(worlds, tmp_path, monkeypatch):
     few = {"scenes": 2, "val_scenes": 1, "looks": 1, "held_out": HELD_OUT}
     rendered = render_worlds(finder_recipe(world=few), tmp_path)
     monkeypatch.setattr(finder_world, "render_scenes", lambda *_: worlds[1].scenes)
@@ -112,7 +112,7 @@ def test_scenes_are_rendered_once_for_a_run_and_anew_for_another_world(worlds, t
     assert render_worlds(finder_recipe(world=few | {"seed": 1}), tmp_path)[0].scenes == worlds[1].scenes
 
 
-def test_two_of_an_item_that_touch_have_a_gap_between_them():
+def test_touching_objects_get_a_gap_in_the_mask():
     owner = np.zeros((40, 40), np.uint8)
     owner[10:30, 5:20], owner[10:30, 20:35] = 1, 2
     mask = _mask_with_gaps(owner)
@@ -120,7 +120,7 @@ def test_two_of_an_item_that_touch_have_a_gap_between_them():
     assert mask[20, 10] == mask[20, 30] == 1
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_model(worlds, trained, tmp_path, monkeypatch):
+def test_interrupted_run_resumes_to_the_same_model(worlds, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     recipe = finder_recipe(2)
     with pytest.raises(KeyboardInterrupt):
@@ -154,7 +154,7 @@ def test_training_lowers_the_loss(worlds, tmp_path, monkeypatch):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_a_training_that_holds_statistics_changes_none_of_them(worlds, trained, tmp_path, monkeypatch):
+def test_freeze_bn_keeps_all_statistics(worlds, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     train_finder(finder_recipe(backbone=BACKBONE | {"strides": [4, 8, 16], "freeze_bn": True}), tmp_path)
     for folder, settled in ((tmp_path, False), (trained, True)):
@@ -165,16 +165,16 @@ def test_a_training_that_holds_statistics_changes_none_of_them(worlds, trained, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"backbone": BACKBONE | {"strides": [8, 16]}}, r"found \[8, 16\], expected \[4, 8\] among them"),
-        ({"shape": {"query_px": [36]}}, r"found \[36\], expected multiples of the stride 8"),
+        ({"backbone": BACKBONE | {"strides": [8, 16]}}, r"strides is \[8, 16\]; shape needs \[4, 8\] among them"),
+        ({"shape": {"query_px": [36]}}, r"\[36\] are not multiples of the stride 8"),
         ({"shape": {"query_px": [96, 96]}}, "expected sizes that fit on 160x96 together"),
         ({"input": {"width": 160, "height": 80}}, "input is 160x80, expected multiples of 32"),
     ],
 )
-def test_a_recipe_that_does_not_fit_together_is_refused_before_anything_is_rendered(changes, told, tmp_path):
-    with pytest.raises(TrainError, match=told):
+def test_inconsistent_recipe_is_refused_before_rendering(changes, message, tmp_path):
+    with pytest.raises(TrainError, match=message):
         train_finder(finder_recipe(**changes), tmp_path)
 
 
@@ -186,7 +186,7 @@ def packed(trained, tmp_path_factory):
     return folder / "bundle"
 
 
-def test_a_device_loads_the_finder_of_its_bundle_only_where_it_is_asked_to_seek(packed, tmp_path, caplog):
+def test_device_loads_the_finder_only_with_seek_configured(packed, tmp_path, caplog):
     slot = slots.install_bundle(packed, tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     config = DeviceConfig(state_dir=tmp_path, cameras={"door": {"source": "rtsp://door"}})
@@ -196,17 +196,15 @@ def test_a_device_loads_the_finder_of_its_bundle_only_where_it_is_asked_to_seek(
     slot = slots.install_bundle(of_before(packed, tmp_path / "before"), tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
-    assert (
-        "has a finder of before the second look (ADR 0010): what the detector misses is not looked for" in caplog.text
-    )
+    assert "has a finder of an older format (ADR 0010): recognition.seek has no effect" in caplog.text
     slot = slots.install_bundle(DEMO / "bundle", tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
-    assert "has no finder: what the detector misses is not looked for" in caplog.text
+    assert "has no finder: recognition.seek has no effect" in caplog.text
 
 
 def of_before(packed, folder):
-    """The bundle as it was packed before finders looked twice."""
+    """The bundle as packed before finders verified their boxes."""
     shutil.copytree(packed, folder)
     tree = json.loads((folder / "bundle.json").read_text())
     tree["finder"]["map_threshold"] = 0.5
@@ -214,13 +212,13 @@ def of_before(packed, folder):
     return folder
 
 
-def test_a_finder_whose_threshold_is_of_another_score_is_not_opened(packed, tmp_path):
+def test_finder_with_an_old_map_threshold_is_refused(packed, tmp_path):
     bundle = read_bundle(of_before(packed, tmp_path / "before"))
     with pytest.raises(EngineError, match="found a finder with a map_threshold, expected one trained since"):
         open_finder(bundle.folder, bundle.manifest.finder)
 
 
-def test_the_device_computes_the_trainers_map(packed, trained, worlds):
+def test_device_computes_the_same_heat_map(packed, trained, worlds):
     manifest = read_bundle(packed).manifest
     assert sorted(e.path for e in manifest.files) == ["models/finder.conversion.onnx", "models/finder.fp32.onnx"]
     device, ours = open_finder(packed, manifest.finder), load_finder(trained)
@@ -228,20 +226,21 @@ def test_the_device_computes_the_trainers_map(packed, trained, worlds):
     look = worlds[1].cutouts["bottle-00"][0]
     picture, mask = np.ascontiguousarray(look[..., :3]), (look[..., 3] > 127).astype(np.uint8)
     maps = [
-        one.heat_map(one.scene_features(scene, Timings()), [one.make_query(picture, mask, Timings())], Timings()) for one in (device, ours)
+        one.heat_map(one.scene_features(scene, Timings()), [one.make_query(picture, mask, Timings())], Timings())
+        for one in (device, ours)
     ]
     assert np.abs(maps[0] - maps[1]).max() < 1e-5
     assert maps[0].std() > 1e-3
 
 
-def test_a_finder_with_two_trunks_is_trained_but_not_run_on_devices(worlds, tmp_path, monkeypatch):
+def test_finder_with_two_trunks_trains_but_does_not_run(worlds, tmp_path, monkeypatch):
     monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     train_finder(finder_recipe(shared_trunk=False, guide=0), tmp_path)
-    with pytest.raises(TrainError, match="found a finder with two trunks, expected one that shares its trunk"):
+    with pytest.raises(TrainError, match="this finder has two trunks"):
         load_finder(tmp_path)
 
 
-def test_the_command_finds_by_a_run(trained, worlds, tmp_path, capsys):
+def test_find_command_runs_a_trained_finder(trained, worlds, tmp_path, capsys):
     (tmp_path / "scene.png").write_bytes(encode_image(worlds[1].scenes[0].image_rgb, ".png"))
     query = np.full((150, 150, 3), 255, np.uint8)
     look = worlds[1].cutouts["bottle-00"][0]
@@ -253,7 +252,7 @@ def test_the_command_finds_by_a_run(trained, worlds, tmp_path, capsys):
     assert (tmp_path / "out/found.png").is_file()
 
 
-def test_thresholds_are_fitted_on_searches_for_what_is_not_there_too(worlds):
+def test_thresholds_are_fitted_on_absent_objects_too(worlds):
     recipe = finder_recipe()
     spec = preprocess_of(recipe)
     present = [sample_search(worlds[1], number, recipe, spec, np.random.default_rng(number)) for number in (0, 1)]

@@ -1,4 +1,4 @@
-"""A customer's categories from a base model: what it knows is carried over, the rest imprinted, others untouched."""
+"""Fine-tuning from a base model: known centres are kept, new ones imprinted, other categories untouched."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STILL = {"epochs": 1, "lr": 1e-12, "trunk_lr": 0.0, "ema": None, "device": "cpu"
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """Embedders of two categories with two items each, and data that has a third item of each."""
+    """Embedders of two categories with two items each, and data with a third item of each."""
     folder = tmp_path_factory.mktemp("base")
     train_embedders(embedder_recipe(write_crops(folder / "old"), one_per_category=True), folder / "base")
     write_crops(folder / "new", items=3)
@@ -34,14 +34,14 @@ def hashes(folder):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*.*"))}
 
 
-def test_centres_are_left_beside_the_model_by_head_and_item(base):
+def test_centres_are_saved_beside_the_model(base):
     centres = load_centres(base / "base" / "red")
     assert set(centres) == {"class", "local", "outline"}
     assert set(centres["class"]) == {"red-0", "red-1"}
     assert centres["local"]["red-0"].shape == (8,)
 
 
-def test_known_centres_are_carried_over_and_new_ones_are_the_mean_direction_of_their_pictures(base):
+def test_known_centres_are_kept_and_new_ones_imprinted(base):
     recipe = finetune_recipe(embedder_recipe(base / "new" / "index.csv"), None, ["red"])
     crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe))
     source, card = load_model(base / "base" / "red")
@@ -61,13 +61,13 @@ def test_known_centres_are_carried_over_and_new_ones_are_the_mean_direction_of_t
     assert torch.allclose(task.centres(task.module)["class"][2], expected, atol=1e-4)
 
 
-def test_mean_directions_weigh_every_picture_the_same():
+def test_mean_directions_weigh_every_picture_equally():
     vectors = torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
     found = mean_directions(vectors, torch.tensor([0, 0, 1]), 2)
     assert torch.allclose(found, torch.tensor([[0.5**0.5, 0.5**0.5], [0.0, 1.0]]))
 
 
-def test_the_command_trains_the_chosen_category_and_leaves_the_others_byte_for_byte(base, tmp_path, capsys):
+def test_command_trains_only_the_chosen_category(base, tmp_path, capsys):
     before = hashes(base / "base")
     recipe = embedder_recipe(base / "new" / "index.csv", optimiser=STILL)
     config = tmp_path / "recipe.yaml"
@@ -86,12 +86,12 @@ def test_the_command_trains_the_chosen_category_and_leaves_the_others_byte_for_b
     assert "green (0)" in capsys.readouterr().err
 
 
-def test_a_folder_of_runs_gives_the_categorys_own_and_a_run_gives_itself(base):
+def test_base_run_of_a_folder_of_runs_and_of_a_run(base):
     assert base_run_of(base / "base", "red") == base / "base" / "red"
     assert base_run_of(base / "base" / "red", "shampoo") == base / "base" / "red"
 
 
-def test_a_classifier_gives_its_trunk_and_an_embedder_of_another_shape_is_refused(base, tmp_path):
+def test_init_from_classifier_or_embedder_of_another_shape(base, tmp_path):
     index = base / "new" / "index.csv"
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "classifier")
     train_embedders(embedder_recipe(index, init_from=tmp_path / "classifier", optimiser=STILL), tmp_path / "run")
@@ -99,11 +99,11 @@ def test_a_classifier_gives_its_trunk_and_an_embedder_of_another_shape_is_refuse
     taken = load_model(tmp_path / "run")[0].trunk.state_dict()
     weights = [key for key in trunk if key.endswith("weight")]
     assert all(torch.allclose(trunk[key], taken[key], atol=1e-6) for key in weights)
-    with pytest.raises(TrainError, match="differs in heads, expected the shape"):
+    with pytest.raises(TrainError, match="differs from the recipe in heads"):
         train_embedders(embedder_recipe(index, init_from=base / "base" / "red", dim=16), tmp_path / "wide")
 
 
-def test_an_item_of_one_category_alone_may_be_added_to_a_category(base, tmp_path):
+def test_single_item_can_be_added_to_a_category(base, tmp_path):
     rows = [(f"{base}/new/red-{item}-{n}.png", "train", "red", f"red-{item}") for item in (1, 2) for n in range(4)]
     write_index(tmp_path, rows)
     recipe = embedder_recipe(tmp_path / "index.csv", init_from=base / "base" / "red", optimiser=STILL)

@@ -1,4 +1,4 @@
-"""The localiser: its network, its loss, and a training that learns and goes on where it was killed."""
+"""The localiser: its network, its loss, and a training that learns and resumes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from trainer.model_setup import preprocess_of
 from trainer.models.localiser_network import Localiser
 from trainer.models.networks import load_card, load_model
 from trainer.recipe import Augment
-from trainer.tasks.localiser import LocaliserTask, mask_loss, overlaps, train_localiser, true_masks
+from trainer.tasks.localiser import LocaliserTask, iou_of_masks, mask_loss, train_localiser, true_masks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_the_network_is_small_and_answers_at_half_its_inputs_size():
+def test_network_is_small_and_has_output_at_half_size():
     network = Localiser(12)
     assert sum(parameter.numel() for parameter in network.parameters()) < 500_000
     masks = network.all_masks(torch.zeros(2, 3, 64, 96))
@@ -29,7 +29,7 @@ def test_the_network_is_small_and_answers_at_half_its_inputs_size():
     assert torch.equal(network(x), network.all_masks(x)[0])
 
 
-def test_the_loss_is_least_where_the_mask_is_right():
+def test_mask_loss_is_least_for_the_true_mask():
     mask = torch.zeros(2, 1, 8, 8)
     mask[:, :, 2:6, 2:6] = 1.0
     right, wrong, empty = (20.0 * (logit - 0.5) for logit in (mask, 1.0 - mask, torch.zeros_like(mask)))
@@ -41,15 +41,15 @@ def test_the_loss_is_least_where_the_mask_is_right():
     assert float(mask_loss(logits, mask)) == pytest.approx(float(expected))
 
 
-def test_overlap_counts_cells():
+def test_iou_of_masks_counts_cells():
     logits = np.full((1, 1, 4, 4), -1.0, np.float32)
     logits[..., :2] = 1.0
     mask = np.zeros((1, 4, 4), bool)
     mask[..., 1:3] = True
-    assert overlaps(logits, mask).tolist() == [pytest.approx(4 / 12)]
+    assert iou_of_masks(logits, mask).tolist() == [pytest.approx(4 / 12)]
 
 
-def test_a_mask_is_varied_with_its_picture(tmp_path):
+def test_mask_is_augmented_with_its_picture(tmp_path):
     picture, mask = masked_picture(np.random.default_rng(3))
     spec = preprocess_of(localiser_recipe(tmp_path / "none.csv"))
     how = Augment(flip=True, rotate_deg=25.0, colour=0.0, blur=0.0, noise=0.0, erase=0.0)
@@ -59,7 +59,7 @@ def test_a_mask_is_varied_with_its_picture(tmp_path):
         assert (bright & (cover >= 128)).sum() / (bright | (cover >= 128)).sum() > 0.9
 
 
-def test_an_object_is_laid_on_another_picture(tmp_path):
+def test_object_is_pasted_on_another_picture(tmp_path):
     picture, mask = masked_picture(np.random.default_rng(3))
     spec = preprocess_of(localiser_recipe(tmp_path / "none.csv"))
     still = Augment(scale=(1.0, 1.0), shift=0.0, stretch=0.0, rotate_deg=0.0, perspective=0.0, colour=0.0, blur=0.0,
@@ -70,7 +70,7 @@ def test_an_object_is_laid_on_another_picture(tmp_path):
     assert np.abs(content[cover == 255].astype(int) - (230, 200, 40)).max() <= 60  # resized from a noisy neighbourhood
 
 
-def test_true_masks_lie_where_the_network_answers(tmp_path):
+def test_true_masks_have_the_size_of_the_output(tmp_path):
     picture, mask = masked_picture(np.random.default_rng(1))
     spec = preprocess_of(localiser_recipe(tmp_path / "none.csv"))
     (found,) = true_masks(MaskedPictures(images=[picture], masks=[mask]), spec)
@@ -79,7 +79,7 @@ def test_true_masks_lie_where_the_network_answers(tmp_path):
     assert found.mean() == pytest.approx((mask > 127).mean() * 0.8, abs=0.03)
 
 
-def test_it_learns_and_says_how_well(tmp_path):
+def test_localiser_learns_and_reports_its_iou(tmp_path):
     how = optimiser(16, 8) | {"lr": 2e-2, "ema": None}
     plain = {"scale": (0.9, 1.1), "blur": 0.0, "colour": 0.0, "erase": 0.0}
     recipe = localiser_recipe(write_masks(tmp_path / "data", 36), paste=0.0, seed=2, augment=plain, optimiser=how)
@@ -94,10 +94,10 @@ def test_it_learns_and_says_how_well(tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Stands for the death of the process."""
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     recipe = localiser_recipe(write_masks(tmp_path / "data"), epochs=3)
     train_localiser(recipe, tmp_path / "whole")
     begin = LocaliserTask.begin_epoch
@@ -116,14 +116,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     assert load_card(tmp_path / "broken").metrics == load_card(tmp_path / "whole").metrics
 
 
-def test_an_input_the_network_cannot_halve_often_enough_is_refused(tmp_path):
+def test_input_size_that_does_not_divide_is_refused(tmp_path):
     recipe = localiser_recipe(tmp_path / "none.csv", input={"width": 48, "height": 64})
     with pytest.raises(TrainError, match="input is 48x64, expected multiples of 32"):
         train_localiser(recipe, tmp_path)
 
 
-def test_splits_without_masks_are_named(tmp_path):
+def test_splits_without_masks_are_an_error(tmp_path):
     index = write_masks(tmp_path)
     recipe = localiser_recipe(index, data={"index": index, "train_splits": ["tune"]}, optimiser=optimiser(1))
-    with pytest.raises(TrainError, match=r"found no mask of splits \['tune'\]"):
+    with pytest.raises(TrainError, match=r"no mask belongs to the splits \['tune'\]"):
         train_localiser(recipe, tmp_path / "run")

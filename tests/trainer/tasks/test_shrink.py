@@ -1,4 +1,4 @@
-"""Smaller embedders cut out of a trained one answer what cutting the vectors answers."""
+"""A smaller embedder gives the truncated vectors of the whole one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def vectors_of(folder):
     ("names", "dim", "length"),
     [(["class", "outline"], None, 16), (None, 4, 12), (["local", "class"], 2, 4)],
 )
-def test_a_cut_embedder_gives_the_cut_vectors_of_the_whole(run, tmp_path, names, dim, length):
+def test_smaller_embedder_gives_the_truncated_vectors(run, tmp_path, names, dim, length):
     whole = run()
     cut = shrink_embedder(whole, tmp_path / "cut", names, dim)
     found = vectors_of(tmp_path / "cut")
@@ -48,11 +48,11 @@ def test_a_cut_embedder_gives_the_cut_vectors_of_the_whole(run, tmp_path, names,
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
 
 
-def test_a_card_says_which_lengths_are_left(run, tmp_path):
+def test_card_lists_the_remaining_lengths(run, tmp_path):
     assert shrink_embedder(run(), tmp_path / "cut", dim=4).shorter_dims == [2]
 
 
-def test_cut_vectors_of_numbers_one_can_check():
+def test_truncate_vectors_on_small_numbers():
     heads = [Head(name="class", dim=2), Head(name="outline", dim=2)]
     joint = np.array([[0.6, 0.8, 0.0, 1.0]], np.float32) / np.sqrt(2)
     np.testing.assert_allclose(truncate_vectors(joint, heads, ["outline"]), [[0.0, 1.0]], atol=1e-6)
@@ -60,27 +60,27 @@ def test_cut_vectors_of_numbers_one_can_check():
     np.testing.assert_allclose(truncate_vectors(joint, heads, ["class"], 1), [[1.0]], atol=1e-6)
 
 
-def test_a_length_it_was_not_trained_for_and_a_head_it_lacks_are_refused(run, tmp_path):
+def test_untrained_length_and_missing_head_are_refused(run, tmp_path):
     whole = run(heads=HEADS[:2])
-    with pytest.raises(TrainError, match=r"dim is 3, expected one it was trained for: \[2, 4, 8, 8\]"):
+    with pytest.raises(TrainError, match=r"dim is 3, expected one of \[2, 4, 8, 8\]"):
         shrink_embedder(whole, tmp_path / "cut", dim=3)
-    with pytest.raises(TrainError, match=r"found heads \['class', 'local'\], expected \['outline'\]"):
+    with pytest.raises(TrainError, match=r"has heads \['class', 'local'\]; \['outline'\]"):
         shrink_embedder(whole, tmp_path / "cut", ["outline"])
 
 
-def test_a_sum_is_cut_in_length_only(run, tmp_path):
+def test_sum_of_heads_can_only_be_truncated(run, tmp_path):
     whole = run(joint="sum")
-    with pytest.raises(TrainError, match="heads that are summed"):
+    with pytest.raises(TrainError, match="heads are summed"):
         shrink_embedder(whole, tmp_path / "cut", ["class"])
     shrink_embedder(whole, tmp_path / "cut", dim=4)
     assert vectors_of(tmp_path / "cut").shape == (3, 4)
 
 
-def test_only_an_embedder_is_cut(tmp_path):
+def test_only_an_embedder_can_be_shrunk(tmp_path):
     spec = Preprocess(width=64, height=64)
     card = ModelCard(
         kind="classifier", backbone="mobilenetv4_conv_small_050", preprocess=spec, strides=[16], width=4, labels=["a"]
     )
     save_model(tmp_path, build_model(card), card)
-    with pytest.raises(TrainError, match="found a classifier, expected an embedder"):
+    with pytest.raises(TrainError, match="this is a classifier; give the run folder of an embedder"):
         shrink_embedder(tmp_path, tmp_path / "cut")

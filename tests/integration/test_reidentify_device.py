@@ -1,4 +1,4 @@
-"""A running device tells what it saw earlier once a gallery holds it."""
+"""A running device re-identifies earlier objects once a new gallery holds them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.test_device import DEMO, ROOT, gather, recorded, subscrib
 
 
 def without(items: dict[str, str], folder: Path) -> Path:
-    """The demo's gallery without these items, by category."""
+    """Copy the demo gallery without these items; return its folder."""
     shutil.copytree(DEMO / "gallery", folder)
     (folder / "gallery.json").unlink()
     spaces = read_gallery(DEMO / "gallery").categories
@@ -32,7 +32,7 @@ def events_of(found):
     return [message for topic, message in found if topic == "shelf/events"]
 
 
-def test_what_left_unknown_is_told_as_historical_when_a_gallery_brings_it(tmp_path):
+def test_new_gallery_identifies_departed_objects_as_historical(tmp_path):
     state = tmp_path / "state"
     shown = json.loads((DEMO / "stream.json").read_text())["objects"]
     absent = {one["item_id"]: one["category"] for one in shown[:4]}
@@ -49,7 +49,7 @@ def test_what_left_unknown_is_told_as_historical_when_a_gallery_brings_it(tmp_pa
             )
             device.send_signal(signal.SIGTERM)
     before = {event["track_id"]: event for event in events_of(first)}
-    recalled = [event for event in events_of(later) if event["match"] and event["match"]["item"] in absent]
-    assert all(event["historical"] and event["type"] == "update" for event in recalled)
-    assert all(before[event["track_id"]]["captured_at"] == event["captured_at"] for event in recalled)
+    reidentified = [event for event in events_of(later) if event["match"] and event["match"]["item"] in absent]
+    assert all(event["historical"] and event["type"] == "update" for event in reidentified)
+    assert all(before[event["track_id"]]["captured_at"] == event["captured_at"] for event in reidentified)
     assert not absent.keys() & {event["match"]["item"] for event in before.values() if event["match"]}
