@@ -66,7 +66,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
         train, epochs = train_classifier, recipe.optimiser.epochs
     else:
         shown = min(recipe.classes_per_batch, ITEMS) * recipe.images_per_class
-        train, epochs, steps = train_embedders, recipe.own(name).optimiser.epochs, ITEMS * CROPS // shown
+        train, epochs, steps = train_embedders, recipe.for_category(name).optimiser.epochs, ITEMS * CROPS // shown
     step_s = time_steps(train, recipe)
     return {
         "step_cpu_ms": round(1e3 * step_s, 1),

@@ -29,13 +29,13 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from trainer.pasting.paste import Layout  # noqa: E402
+from trainer.pasting.paste import SceneLayout  # noqa: E402
 from trainer.recipe import DetectorRecipe  # noqa: E402
 
 SEEDS = (0, 1, 2)
 PHOTOS, FEW_PHOTOS = 20, 5  # of cards, with true boxes
 CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is left for validation; every photo is listed five times
-CARD_LAYOUT = Layout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # photos on end, cards lying in any direction
+CARD_LAYOUT = SceneLayout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # photos on end, cards lying in any direction
 CARD_STEPS, CARD_BATCH, CARD_PX = 312, 4, 192
 GROCERY_STEPS, GROCERY_PX = 60, 96
 RESULT = ROOT / "benchmarks/results/expansion.json"
@@ -174,19 +174,19 @@ def card_recipe(data: Path, seed: int, source: Path, probe: Path, steps_per_epoc
 def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str, Any]:
     """Two rounds: twenty photos with boxes and pastes, then also cut-outs from the other photos, their boxes unused."""
     from trainer.evaluation.evaluate_models import evaluate_detector
+    from trainer.pasting.background import photo_backgrounds
     from trainer.pasting.cutouts import read_cutouts
-    from trainer.pasting.ground import photo_ground
-    from trainer.pasting.scenes import Studio
-    from trainer.pasting.self_tuning import Tuning, self_tune
+    from trainer.pasting.scenes import SceneGenerator
+    from trainer.pasting.self_tuning.rounds import SelfTuning, self_tune
 
     all_scenes = read_cards(work, data)
     source = few_photos(work, all_scenes["train"], seed, PHOTOS)
     others = tuple(path for path, _ in other_photos(all_scenes["train"], source))
     listed = CARD_SCENES * 9 // 10 + PHOTOS * PHOTO_TIMES
     recipe = card_recipe(data, seed, source, all_scenes["probe"], listed // CARD_BATCH)
-    studio = Studio(tuple(read_cutouts(source).found), photo_ground(backgrounds)[0], CARD_LAYOUT)
+    generator = SceneGenerator(tuple(read_cutouts(source).found), photo_backgrounds(backgrounds)[0], CARD_LAYOUT)
     out = work / f"self-tuned-{seed}"
-    rounds = self_tune(Tuning(recipe, studio, others, 2, CARD_SCENES, PHOTO_TIMES, seed), out)
+    rounds = self_tune(SelfTuning(recipe, generator, others, 2, CARD_SCENES, PHOTO_TIMES, seed), out)
     scores = [evaluate_detector(out / f"round-{number}/detector", all_scenes["test"], None, "test") for number in (0, 1)]
     return {
         "map50": scores[1]["map50"],
@@ -271,20 +271,20 @@ def pasted(
     out: Path, source: Path, root: Path | None, splits: list[str] | None, seed: int, backgrounds: Path, kind: str
 ) -> dict[str, int]:
     """Expand a source, once."""
+    from trainer.pasting.background import drawn_background, photo_backgrounds
     from trainer.pasting.cutouts import read_cutouts
-    from trainer.pasting.ground import drawn_ground, photo_ground
-    from trainer.pasting.scenes import Studio, expand
+    from trainer.pasting.scenes import SceneGenerator, expand
 
     told = out / "cutouts.json"
     if told.exists():
         return dict(json.loads(told.read_text()))
     taken = read_cutouts(source, root, splits)
-    ground = drawn_ground if backgrounds.name == "plain" else photo_ground(backgrounds)[0]
+    background = drawn_background if backgrounds.name == "plain" else photo_backgrounds(backgrounds)[0]
     if kind == "cards":
-        made = Studio(tuple(taken.found), ground, CARD_LAYOUT)
+        made = SceneGenerator(tuple(taken.found), background, CARD_LAYOUT)
         expand(made, out, CARD_SCENES, seed, real=source, real_times=PHOTO_TIMES)
     else:  # seen from near, as the shop's photos are
-        expand(Studio(tuple(taken.found), ground, Layout(320, 320, (1, 3), (0.4, 0.95))), out, 300, seed)
+        expand(SceneGenerator(tuple(taken.found), background, SceneLayout(320, 320, (1, 3), (0.4, 0.95))), out, 300, seed)
     told.write_text(json.dumps({"cutouts": len(taken.found), "cutouts_skipped": len(taken.skipped)}))
     return dict(json.loads(told.read_text()))
 

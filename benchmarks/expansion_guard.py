@@ -13,8 +13,9 @@ import numpy as np
 from edge.inference.postprocess import iou_matrix
 from edge.types import FloatArray
 from trainer.models.networks import load_model
-from trainer.pasting.matte import box_agreement, colour_model, disagreement, grabcut
-from trainer.pasting.self_tuning import detected, grown
+from trainer.pasting.mask_sources import box_agreement, grabcut
+from trainer.pasting.self_tuning.agreement import colour_model, disagreement
+from trainer.pasting.self_tuning.rounds import detected_objects, grow_box
 
 PHOTOS = 40
 
@@ -33,8 +34,8 @@ def guard(detector: Path, photos: list[tuple[Path, FloatArray]]) -> dict[str, An
     module, card = load_model(detector)
     found: dict[str, list[tuple[float, float]]] = {}
     for path, truth in photos[:PHOTOS]:
-        for image_rgb, tight_px in detected(module, card, (path,), []):
-            box_px = grown(tight_px, image_rgb)
+        for image_rgb, tight_px in detected_objects(module, card, (path,), []):
+            box_px = grow_box(tight_px, image_rgb)
             mask = grabcut(image_rgb, box_px)
             reason = disagreement(mask, colour_model(image_rgb, box_px), box_px)
             boxed = float(iou_matrix(np.array([tight_px], np.float32), truth).max())

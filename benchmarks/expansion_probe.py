@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from edge.manifest import Preprocess
 from edge.types import Image
-from trainer.data.augment import canvases_to_input, pad, augment_crop
+from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.pictures import load_canvases, load_pictures
 from trainer.losses.classification_and_metric import CosineSoftmax
 from trainer.metrics import recall_at, similarity

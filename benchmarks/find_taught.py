@@ -103,14 +103,14 @@ def taught(items: list[str], folder: Path) -> tuple[LoadedModels, dict[str, str]
     for number, item in enumerate(items):
         rng = np.random.default_rng([number, 5])
         looks = [encode_image(catalogue_picture(known[item], rng)[0], ".jpg", 95) for _ in range(3)]
-        names[store.keep(f"taught {item}", known[item].category, looks, "2026-01-01T00:00:00Z").item_id] = item
+        names[store.save(f"taught {item}", known[item].category, looks, "2026-01-01T00:00:00Z").item_id] = item
     bare = replace(
         models,
         stages=replace(models.stages, detector=None),
         indexes={name: Without(index, frozenset(items)) for name, index in models.indexes.items()},
         finder=finder,
     )
-    return TaughtItems(store, lambda *_: False, Counters(), SEEK.looks).over(bare), names
+    return TaughtItems(store, lambda *_: False, Counters(), SEEK.looks).add_to(bare), names
 
 
 def watch(models: LoadedModels, counts: Counters) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def flat_recipe() -> EmbedderRecipe:
     demo = load_recipe(ROOT / "configs/train/demo-embedder.yaml")
     assert isinstance(demo, EmbedderRecipe)
     categories = read_bundle(BUNDLE, verify=False).manifest.classifier.labels
-    epochs = round(float(np.mean([demo.own(category).optimiser.epochs for category in categories])))
+    epochs = round(float(np.mean([demo.for_category(category).optimiser.epochs for category in categories])))
     return demo.model_copy(
         update={
             "one_per_category": False,

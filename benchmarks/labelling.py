@@ -105,8 +105,8 @@ SETS = {"cards_train": lambda: cards("train"), "cards_test": lambda: cards("test
 
 def one_set(name: str) -> None:
     """Every cue alone, all together, with DDT, with what a person may say."""
+    from benchmarks.map_boxes import box_of_map, scda_map
     from edge.imaging.image import read_image
-    from trainer.labelling.cosegmentation import box_of_map, scda_map
     from trainer.labelling.proposals import Priors, propose, select_best
     from trainer.labelling.regions import CUES
 
@@ -285,10 +285,10 @@ def boxes_of(tree: dict[str, list[dict]], identity: int) -> np.ndarray:
 def sightings() -> dict[Path, list]:
     """What cues and DDT saw in the photos of the label folder."""
     from trainer.labelling.cue_cache import CUE_CACHE_FILE
-    from trainer.labelling.label_store import proposal
+    from trainer.labelling.label_store import proposal_from_json
 
     lines = [json.loads(line) for line in (BOOK / CUE_CACHE_FILE).read_text().splitlines() if line]
-    return {(BOOK / line["picture"]).resolve(): [proposal(box) for box in line["seen"]] for line in lines}
+    return {(BOOK / line["picture"]).resolve(): [proposal_from_json(box) for box in line["seen"]] for line in lines}
 
 
 def test_sightings(paths: list[Path]) -> dict[Path, list]:
@@ -321,7 +321,9 @@ def fused(found: dict[Path, list], seen: dict[Path, list], *, alone: bool = Fals
     from trainer.labelling.proposals import Priors, select_best
 
     return {
-        path: rows([list(box.box_px) for box in select_best(seen[path] if alone else fuse(boxes, seen[path]), Priors())])
+        path: rows(
+            [list(box.box_px) for box in select_best(seen[path] if alone else fuse(boxes, seen[path]), Priors())]
+        )
         for path, boxes in found.items()
     }
 

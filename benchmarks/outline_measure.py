@@ -171,7 +171,7 @@ def mosaic(tiles: list[Image], across: int) -> Image:
 def masks_of_photos(work: Path, data: Path, ship: str) -> dict[str, Any]:
     """Overlap with cut-outs of three photos of cars; those were made by a model, not by people."""
     from edge.imaging.image import crop as cut
-    from trainer.pasting.cutout_command import cut_out, on_white
+    from trainer.pasting.cutout_command import matted_cutout, on_white
 
     localiser, rows, sheet = open_localiser(work, ship), {}, []
     for path in sorted((data / "cutouts").glob("*.jpg")):
@@ -197,7 +197,7 @@ def masks_of_photos(work: Path, data: Path, ship: str) -> dict[str, Any]:
             "iou": {n: round(iou(m >= 128, true >= 128), 4) for n, m in by.items()} if truth_path.exists() else None,
             "cpu_ms": {"guided_filter": round(ms[0], 1), "pymatting": round(ms[1], 1)},
         }
-        white = on_white(cut_out(picture, large))
+        white = on_white(matted_cutout(picture, large))
         sheet.append(np.hstack([tile(Crop(path.stem, picture, true), by, 192), resize(white, 192, 192, "area")]))
     if sheet:
         (work / "sheet-photos.png").write_bytes(encode_image(np.vstack(sheet), ".png"))

@@ -267,7 +267,7 @@ class Runtime:
         if self._file is None:
             return
         try:
-            self._file.keep(self.config.state_dir)
+            self._file.save_last_good(self.config.state_dir)
         except OSError as error:
             self.counters.add("configurations_not_kept")
             log.warning("%s: cannot keep the configuration for safe mode: %s", self.config.state_dir, error.strerror)

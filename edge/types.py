@@ -1,4 +1,4 @@
-"""The vocabulary of the runtime: values that more than one module speaks of."""
+"""The values that modules of the runtime share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TimeSource = Literal["rtcp", "arrival", "file"]
 
 @dataclass(frozen=True, slots=True)
 class CameraStatus:
-    """The state of a camera, and why."""
+    """The state of a camera, and the reason for it."""
 
     camera: str
     state: CameraState
@@ -47,10 +47,10 @@ class CameraStatus:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One decoded picture of one camera."""
+    """One decoded frame of one camera."""
 
     camera: str
-    index: int  # counts the frames this camera delivered, from 0, dropped ones included
+    index: int  # of the frames this camera delivered, from 0, dropped ones included
     image_rgb: Image
     captured_ns: int  # monotonic clock, for durations
     captured_at: float  # Unix seconds, for people
@@ -64,12 +64,12 @@ class Detection:
 
     box_px: Box  # in the source frame
     score: float  # 0..1
-    label: str  # the detector's own class; "object" from a class-agnostic one
+    label: str  # class of the detector; "object" from a class-agnostic one
 
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A meta-category and how sure the coarse classifier is of it."""
+    """A meta-category and its probability."""
 
     name: str
     score: float  # 0..1, calibrated probability
@@ -77,18 +77,18 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One gallery item near a query."""
+    """A gallery item near a query."""
 
     item_id: str
     label: str
-    # cosine similarity, -1..1; fused with the outlines' overlap where the category's rule says so
+    # cosine similarity, -1..1; fused with the overlap of silhouettes if the category's rule says so
     score: float
-    negative: bool = False  # an exemplar of what must not be named: it vetoes
+    negative: bool = False  # a negative exemplar: as the nearest, it makes the object unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The identity that was decided on."""
+    """The identity of an object."""
 
     item_id: str
     label: str
@@ -99,7 +99,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an object is, or why that is not known."""
+    """The identity of an object, or the reason why it is unknown."""
 
     category: Category | None
     match: Match | None
@@ -109,7 +109,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """An object went across a line; sides as seen from the line's start looking to its end."""
+    """An object crossed a line; left and right are as seen from the line's start looking to its end."""
 
     line: str
     direction: Literal["left_to_right", "right_to_left"]
@@ -117,7 +117,7 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a subscriber is told about one object of one camera."""
+    """A change of one object of one camera, as published."""
 
     event_id: str
     type: EventType
@@ -132,24 +132,24 @@ class Event:
     bundle: str  # bundle id
     gallery: str  # gallery generation id
     latency_ms: dict[str, float] = field(default_factory=dict)
-    zones: tuple[str, ...] = ()  # in which the object has stayed long enough
+    zones: tuple[str, ...] = ()  # in which the object has dwelt long enough
     crossings: tuple[Crossing, ...] = ()  # newest last
-    historical: bool = False  # told of an object that was seen earlier
+    historical: bool = False  # the object has left; another gallery has recognised it
 
 
 class Counts(Protocol):
-    """Where drops and sheds are counted."""
+    """Counts events by name and labels."""
 
     def add(self, name: str, amount: int = 1, /, **labels: str) -> None:
-        """Count something that happened."""
+        """Add to a counter."""
         ...
 
 
 class Engine(Protocol):
     """A loaded model: one batch of one input in, all outputs out; from any thread."""
 
-    where: str  # the model file, as errors name it
-    library: str  # what runs it, its version and settings: where this is another, the numbers may be
+    where: str  # the model file, for error messages
+    library: str  # the library, its version and settings: outputs may differ from one to another
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model.
@@ -158,6 +158,6 @@ class Engine(Protocol):
             batch: in the dtype and layout of the model's manifest entry.
 
         Raises:
-            EngineError: the engine refused the batch.
+            EngineError: the engine cannot run the batch.
         """
         ...

@@ -1,4 +1,4 @@
-"""`edge-sync`: publish a bundle and a gallery, pull them to a device folder, check a repository."""
+"""The `edge-sync` command: publish a bundle and a gallery, pull them to a device, check a repository."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         sequence=arguments.sequence,
     )
     answer = {"line": release.line, "release": release.sequence, "gallery": release.gallery.generation}
-    return _answer(answer, as_json=arguments.json)
+    return _print_values(answer, as_json=arguments.json)
 
 
 def _pull(arguments: argparse.Namespace) -> int:
@@ -43,20 +43,20 @@ def _pull(arguments: argparse.Namespace) -> int:
         verify_slot(arguments.state_dir, pulled.slot)
         activate(arguments.state_dir, pulled.slot, pulled.gallery)
         answer["serving"] = True
-    return _answer(answer, as_json=arguments.json)
+    return _print_values(answer, as_json=arguments.json)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from gallery_sync.repository import check
+    from gallery_sync.repository import check_repository
 
-    whole, problems = check(arguments.repo)
+    whole, problems = check_repository(arguments.repo)
     for problem in problems:
         print(problem, file=sys.stderr)
-    _answer({"whole": whole, "wrong": len(problems)}, as_json=arguments.json)
+    _print_values({"whole": whole, "wrong": len(problems)}, as_json=arguments.json)
     return 1 if problems else 0
 
 
-def _answer(values: dict[str, object], *, as_json: bool) -> int:
+def _print_values(values: dict[str, object], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(values))
     else:
@@ -66,41 +66,48 @@ def _answer(values: dict[str, object], *, as_json: bool) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edge-sync", description=__doc__)
+    """Return the parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="edge-sync", description="Publish bundles and galleries in a repository, and pull them to a device."
+    )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--verbose", action="store_true", help="log what is done")
+    parser.add_argument("--verbose", action="store_true", help="log every step")
     verbs = parser.add_subparsers(dest="verb", required=True)
 
-    publish = verbs.add_parser("publish", help="put a bundle and a gallery into a repository folder")
-    publish.add_argument("repo", type=Path, help="the repository folder")
-    publish.add_argument("--bundle", type=Path, required=True, help="a packed bundle folder")
-    publish.add_argument("--gallery", type=Path, required=True, help="a gallery generation folder")
-    publish.add_argument("--line", default="demo", help="the product line, one for a repository")
-    publish.add_argument("--sequence", type=int, help="of the release; one more than the last unless given")
+    publish = verbs.add_parser("publish", help="publish a bundle and a gallery in a repository folder")
+    publish.add_argument("repo", type=Path, help="repository folder")
+    publish.add_argument("--bundle", type=Path, required=True, help="bundle folder")
+    publish.add_argument("--gallery", type=Path, required=True, help="gallery folder")
+    publish.add_argument("--line", default="demo", help="product line; one repository has one line (default: demo)")
+    publish.add_argument(
+        "--sequence", type=int, help="sequence number of the release (default: one more than the last)"
+    )
     publish.set_defaults(act=_publish)
 
-    pull = verbs.add_parser("pull", help="make the newest release ready in a device folder")
-    pull.add_argument("url", help="the repository: http://, https:// or file://")
+    pull = verbs.add_parser("pull", help="download the newest release and stage it on a device")
+    pull.add_argument("url", help="repository URL: http://, https:// or file://")
     pull.add_argument(
         "--state-dir",
         type=Path,
         default=Path(os.environ.get("FINESIGHT_STATE_DIR", "/var/lib/finesight")),
-        help="the device folder",
+        help="state folder of the device (default: $FINESIGHT_STATE_DIR or /var/lib/finesight)",
     )
-    pull.add_argument("--activate", action="store_true", help="also switch to it")
-    pull.add_argument("--timeout-s", type=float, default=20.0, help="how long the server may stay silent")
+    pull.add_argument("--activate", action="store_true", help="also activate the release, after its golden probes pass")
+    pull.add_argument(
+        "--timeout-s", type=float, default=20.0, help="seconds without a byte before a download fails (default: 20)"
+    )
     pull.set_defaults(act=_pull)
 
-    check = verbs.add_parser("check", help="hash every object that the release leads to")
-    check.add_argument("repo", type=Path, help="the repository folder")
+    check = verbs.add_parser("check", help="hash every object of the release")
+    check.add_argument("repo", type=Path, help="repository folder")
     check.set_defaults(act=_check)
     for verb in (publish, pull, check):
-        verb.add_argument("--json", action="store_true", help="answer in JSON")
+        verb.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command: 0 done, 1 our error, 2 usage."""
+    """Run the command. Return 0 on success, 1 on an error (one line, no traceback), 2 on wrong usage."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if arguments.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"

@@ -1,11 +1,11 @@
-"""Objects on their way to the device: resumed, capped, retried a few times, and whole before they have their name.
+"""Downloads objects to a device: resumable, limited in size, with retries, and verified.
 
 Rules this module keeps:
-1. An object bears its name only after its SHA-256 was checked; until then it is `<sha256>.part`, which is kept and
-   continued by the next try, also after a restart.
-2. Never more bytes than promised are read, never more tries than allowed are made.
-3. A part that ends whole but wrong is dropped. If none of it came from an earlier try, the server's object is wrong
-   and no other try is made.
+1. An object gets its name only after its SHA-256 is verified. Until then it is `<sha256>.part`, which the next attempt
+   resumes, also after a restart.
+2. A download never reads more bytes than the object has, and never makes more attempts than allowed.
+3. A complete part with a wrong hash is deleted. If no byte of it came from an earlier attempt, the server's object is
+   wrong, and there is no further attempt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.durable import fsync_file, fsync_folder, file_mismatch
+from edge.durable import file_mismatch, fsync_file, fsync_folder
 from edge.errors import SyncError
 from gallery_sync.repository import ObjectRef, object_path
 from gallery_sync.transport import Body, InterruptedTransferError
@@ -28,26 +28,26 @@ _LONGEST_WAIT_S = 30.0
 
 
 class Transport(Protocol):
-    """Where the bytes come from."""
+    """Source of repository files."""
 
     base: str
 
     def get(self, path: str, offset: int) -> AbstractContextManager[Body]:
-        """Get a file from an offset; see HttpTransport."""
+        """Get a file from an offset, see HttpTransport."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often and how patiently."""
+    """Number of attempts and the wait between them."""
 
     attempts: int
     sleep: Callable[[float], None]  # seconds
-    chance: Callable[[], float]  # 0..1, spreads a fleet's tries
+    jitter: Callable[[], float]  # 0..1, so that devices do not all retry at once
 
     def wait(self, attempt: int) -> None:
-        """Wait after a failed attempt, counted from 0: twice as long each time."""
-        self.sleep(min(_LONGEST_WAIT_S, 2.0**attempt) * (0.5 + self.chance()))
+        """Wait after a failed attempt, counted from 0: twice as long each time, at most 30 s before jitter."""
+        self.sleep(min(_LONGEST_WAIT_S, 2.0**attempt) * (0.5 + self.jitter()))
 
 
 class Fetcher:
@@ -59,47 +59,47 @@ class Fetcher:
         self._retry = retry
         self.downloaded_bytes = 0
 
-    def small(self, path: str, limit_bytes: int) -> bytes:
+    def get_small(self, path: str, limit_bytes: int) -> bytes:
         """Get a small file whose hash is not known.
 
         Raises:
-            SyncError: not there, too large, or the tries are used up.
+            SyncError: the file is missing or too large, or every attempt failed.
         """
-        return self._retried(path, lambda: self._read(path, limit_bytes))
+        return self._with_retries(path, lambda: self._read(path, limit_bytes))
 
-    def object(self, ref: ObjectRef, name: str) -> Path:
-        """Get an object, verified, from the folder or the server.
+    def get_object(self, ref: ObjectRef, name: str) -> Path:
+        """Get a verified object from the folder or the server.
 
         Args:
-            ref: what to get.
-            name: for messages.
+            ref: the object.
+            name: its name in messages.
 
         Raises:
-            SyncError: not there, wrong, the disk refused, or the tries are used up.
+            SyncError: the object is missing or wrong, the disk failed, or every attempt failed.
         """
         final = self._folder / ref.sha256
         if final.is_file() and file_mismatch(final, ref.size, ref.sha256) is None:
             return final
         part = self._folder / f"{ref.sha256}.part"
         try:
-            self._retried(name, lambda: self._complete(ref, part, name))
+            self._with_retries(name, lambda: self._download(ref, part, name))
             fsync_file(part)
             part.replace(final)
             fsync_folder(self._folder)
-        except OSError as error:  # the transport maps its own: this is the disk
+        except OSError as error:  # the transport maps its own errors; this one is of the disk
             raise SyncError(f"{name}: cannot store {ref.size} bytes: {error.strerror or error}") from error
         return final
 
-    def _retried(self, name: str, act: Callable[[], bytes]) -> bytes:
+    def _with_retries(self, name: str, attempt_once: Callable[[], bytes]) -> bytes:
         for attempt in range(self._retry.attempts):
             try:
-                return act()
+                return attempt_once()
             except InterruptedTransferError as error:
                 if attempt + 1 == self._retry.attempts:
                     raise SyncError(f"{name}: gave up after {self._retry.attempts} attempts: {error}") from error
                 log.warning("%s: attempt %s of %s: %s", name, attempt + 1, self._retry.attempts, error)
                 self._retry.wait(attempt)
-        raise SyncError(f"{name}: found {self._retry.attempts} attempts allowed, expected at least 1")
+        raise SyncError(f"{name}: found {self._retry.attempts} attempts, expected at least 1")
 
     def _read(self, path: str, limit_bytes: int) -> bytes:
         data = bytearray()
@@ -111,7 +111,7 @@ class Fetcher:
         self.downloaded_bytes += len(data)
         return bytes(data)
 
-    def _complete(self, ref: ObjectRef, part: Path, name: str) -> bytes:
+    def _download(self, ref: ObjectRef, part: Path, name: str) -> bytes:
         had = part.stat().st_size if part.is_file() else 0
         if had < ref.size or ref.size == 0:
             self._append(ref, part, had, name)
@@ -120,7 +120,7 @@ class Fetcher:
             return b""
         part.unlink()
         if had:
-            raise InterruptedTransferError(f"continued a part that was not of this object: {wrong}")
+            raise InterruptedTransferError(f"the resumed part was not of this object: {wrong}")
         raise SyncError(f"{name}: {wrong.removeprefix(f'{part}: ')}")
 
     def _append(self, ref: ObjectRef, part: Path, had: int, name: str) -> None:

@@ -1,9 +1,9 @@
-"""Bring a release to a device: fetch what is missing, verify, install beside what serves, and note it as staged.
+"""Pulls a release to a device: downloads missing files, verifies them, and stages the release in the inactive slot.
 
 Rules this module keeps:
-1. What serves is never touched; switching is `edge.bundle.slots.activate`, a step of its own.
-2. A release older than one already staged is refused.
-3. What the device already holds is reused, by hash, and hashed again first.
+1. The active bundle and gallery never change; `edge.bundle.slots.activate` is a separate step.
+2. A release older than one already staged is rejected.
+3. Files that the device already has are reused, after their hash is verified again.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ _SMALL_BYTES = 4 << 20  # a release, a head or a manifest
 _LARGEST_BYTES = 8 << 30  # all objects of a release
 
 
-class Trust(Protocol):
-    """Decides whether a release may be believed."""
+class ReleaseVerifier(Protocol):
+    """Verifies a release."""
 
-    def check(self, release_json: bytes, where: str) -> Release:
-        """Give the release that the bytes hold, or raise SyncError."""
+    def verify(self, release_json: bytes, where: str) -> Release:
+        """Return the release in these bytes, or raise SyncError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
-    """What a pull made ready."""
+class PullResult:
+    """The result of a pull."""
 
     sequence: int  # of the release
     slot: str
     bundle_id: str
     gallery: str  # generation
     downloaded_bytes: int
-    serving: bool  # already: there is nothing to activate
+    serving: bool  # the release is already active
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Everything a release leads to."""
+    """A release with its parsed documents."""
 
     release: Release
     head: BundleHead
@@ -69,26 +69,26 @@ class _Plan:
     galleries: dict[str, GalleryHead]
 
     def objects(self) -> dict[str, ObjectRef]:
-        """The large objects, by where they belong in the assembled folder."""
+        """Return the large objects by their path in the assembled folder."""
         files = {f"bundle/{file.path}": ObjectRef(sha256=file.sha256, size=file.size) for file in self.manifest.files}
         return files | {f"gallery/{store_name(name)}": head.base for name, head in self.galleries.items()}
 
 
 @contextmanager
-def _alone(state_dir: Path) -> Iterator[None]:
+def _exclusive_lock(state_dir: Path) -> Iterator[None]:
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / "sync.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SyncError(f"{state_dir}: found another pull at work, expected none") from error
+            raise SyncError(f"{state_dir}: another pull is running; wait until it ends") from error
         yield
 
 
 def _small_object(fetcher: Fetcher, ref: ObjectRef, name: str) -> bytes:
     if ref.size > _SMALL_BYTES:
         raise SyncError(f"{name}: found {ref.size} bytes, expected at most {_SMALL_BYTES}")
-    return fetcher.object(ref, name).read_bytes()
+    return fetcher.get_object(ref, name).read_bytes()
 
 
 def _read_plan(fetcher: Fetcher, release: Release) -> _Plan:
@@ -104,11 +104,8 @@ def _read_plan(fetcher: Fetcher, release: Release) -> _Plan:
     for category, ref in release.gallery.heads.items():
         where = f"gallery head {category}"
         gallery = parse(GalleryHead, _small_object(fetcher, ref, where), where)
-        if gallery.category != category or gallery.segments:
-            raise SyncError(
-                f"{where}: found category {gallery.category!r} with {len(gallery.segments)} segments, "
-                f"expected {category!r} with none"
-            )
+        if gallery.category != category:
+            raise SyncError(f"{where}: found category {gallery.category!r}, expected {category!r}")
         galleries[category] = gallery
     found = generation_id({category: gallery.entry() for category, gallery in galleries.items()})
     if found != release.gallery.generation:
@@ -116,70 +113,70 @@ def _read_plan(fetcher: Fetcher, release: Release) -> _Plan:
     return _Plan(release, head, manifest_json, manifest, galleries)
 
 
-def _held(state_dir: Path) -> dict[str, Path]:
-    """Where files that the device already has lie, by the hash they should have."""
-    held: dict[str, Path] = {}
+def _local_files(state_dir: Path) -> dict[str, Path]:
+    """Return the paths of the files on the device, by the hash that they should have."""
+    local: dict[str, Path] = {}
     for slot in slots.SLOTS:
         try:
-            there = read_bundle(slots.slot_folder(state_dir, slot), verify=False)
+            bundle = read_bundle(slots.slot_folder(state_dir, slot), verify=False)
         except FinesightError:
             continue
-        held |= {file.sha256: there.path(file.path) for file in there.manifest.files}
+        local |= {file.sha256: bundle.path(file.path) for file in bundle.manifest.files}
     for folder in (state_dir / "gallery").glob("[0-9a-f]*"):
         try:
             gallery = read_gallery(folder, verify=False)
         except FinesightError:
             continue
-        held |= {entry.sha256: gallery.path(name) for name, entry in gallery.categories.items()}
-    return held
+        local |= {entry.sha256: gallery.path(name) for name, entry in gallery.categories.items()}
+    return local
 
 
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no hard links
         shutil.copyfile(source, target)
 
 
-def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free: Callable[[Path], int]) -> None:
-    """Lay out bundle and gallery as folders, of links to what is held or fetched."""
+def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free_bytes: Callable[[Path], int]) -> None:
+    """Assemble bundle and gallery as folders of hard links to local and downloaded files."""
     objects = plan.objects()
     wanted = {ref.sha256: ref for ref in objects.values()}
-    held = {sha256: path for sha256, path in _held(state_dir).items() if sha256 in wanted}
-    held = {sha256: path for sha256, path in held.items() if file_mismatch(path, wanted[sha256].size, sha256) is None}
+    local = {sha256: path for sha256, path in _local_files(state_dir).items() if sha256 in wanted}
+    local = {sha256: path for sha256, path in local.items() if file_mismatch(path, wanted[sha256].size, sha256) is None}
     total = sum(ref.size for ref in wanted.values())
-    needed = total + sum(ref.size for ref in wanted.values() if ref.sha256 not in held)
+    needed = total + sum(ref.size for ref in wanted.values() if ref.sha256 not in local)
     where = f"release {plan.release.sequence}"
     if total > _LARGEST_BYTES:
         raise SyncError(f"{where}: found {total} bytes, expected at most {_LARGEST_BYTES}")
-    if (found := free(state_dir)) < needed:
+    if (found := free_bytes(state_dir)) < needed:
         raise SyncError(f"{state_dir}: found {found} free bytes, expected {needed} for {where}")
     shutil.rmtree(target, ignore_errors=True)
     for path, ref in objects.items():
-        _link(held.get(ref.sha256) or fetcher.object(ref, path), target / path)
+        _link(local.get(ref.sha256) or fetcher.get_object(ref, path), target / path)
     for folder in ("bundle", "gallery"):
         (target / folder).mkdir(exist_ok=True)
     (target / "bundle" / MANIFEST_NAME).write_bytes(plan.manifest_json)
     write_gallery_index(target / "gallery", plan.release.gallery.created_at)
 
 
-def _check_floor(state_dir: Path, release: Release) -> None:
+def _check_not_older(state_dir: Path, release: Release) -> None:
     path = state_dir / "sync.json"
     try:
-        floor = int(json.loads(path.read_bytes())["sequence"])
+        last_sequence = int(json.loads(path.read_bytes())["sequence"])
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError) as error:
-        raise SyncError(f"{path}: found a damaged file, expected the sequence of the last release") from error
-    if release.sequence < floor:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise SyncError(f"{path} is damaged; delete it to allow any release") from error
+    if release.sequence < last_sequence:
         raise SyncError(
-            f"release: found sequence {release.sequence}, expected at least {floor}, which was staged before"
+            f"release: found sequence {release.sequence}, expected at least {last_sequence}, which was staged before"
         )
 
 
-def _drop_leftovers(cache: Path, plan: _Plan) -> None:
-    """Forget parts of releases that nobody wants any more."""
+def _remove_stale_parts(cache: Path, plan: _Plan) -> None:
+    """Delete parts of objects that this release does not need."""
     wanted = {ref.sha256 for ref in plan.objects().values()}
     for file in cache.glob("*.part"):
         if file.name.removesuffix(".part") not in wanted:
@@ -189,43 +186,43 @@ def _drop_leftovers(cache: Path, plan: _Plan) -> None:
 def pull(
     transport: Transport,
     state_dir: Path,
-    trust: Trust,
+    verifier: ReleaseVerifier,
     *,
-    retry: Retry = Retry(attempts=5, sleep=time.sleep, chance=random.random),  # noqa: B008 - frozen
-    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
-) -> Pulled:
-    """Make the newest release ready on this device.
+    retry: Retry = Retry(attempts=5, sleep=time.sleep, jitter=random.random),  # noqa: B008 - frozen
+    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+) -> PullResult:
+    """Download the newest release and stage it on this device.
 
     Args:
         transport: see `open_transport`.
-        state_dir: of the device.
-        trust: decides whether the release may be believed.
-        retry: how often and how patiently the network is tried.
-        free: free bytes at a folder.
+        state_dir: state folder of the device.
+        verifier: verifies the release.
+        retry: attempts and waits of a download.
+        free_bytes: free space of the file system of a folder.
 
     Raises:
         SyncError: the network, the repository or the disk failed.
-        BundleError: the bundle and the gallery are of different embedding spaces, or a pointer file is damaged.
+        BundleError: the embedding spaces of bundle and gallery differ, or a pointer file is damaged.
     """
     cache = state_dir / "cache" / "sync"
     try:
-        with _alone(state_dir):
+        with _exclusive_lock(state_dir):
             cache.mkdir(parents=True, exist_ok=True)
             fetcher = Fetcher(transport, cache, retry)
             where = f"{transport.base}/{RELEASE_NAME}"
-            release = trust.check(fetcher.small(RELEASE_NAME, _SMALL_BYTES), where)
-            _check_floor(state_dir, release)
+            release = verifier.verify(fetcher.get_small(RELEASE_NAME, _SMALL_BYTES), where)
+            _check_not_older(state_dir, release)
             plan = _read_plan(fetcher, release)
-            _drop_leftovers(cache, plan)
-            _assemble(plan, fetcher, state_dir, cache / "incoming", free)
+            _remove_stale_parts(cache, plan)
+            _assemble(plan, fetcher, state_dir, cache / "incoming", free_bytes)
             pulled = _install(plan, cache / "incoming", state_dir, fetcher.downloaded_bytes)
             shutil.rmtree(cache)
     except OSError as error:
-        raise SyncError(f"{state_dir}: the disk refused: {error.strerror or error}") from error
+        raise SyncError(f"{state_dir}: cannot read or write: {error.strerror or error}") from error
     return pulled
 
 
-def _install(plan: _Plan, incoming: Path, state_dir: Path, downloaded_bytes: int) -> Pulled:
+def _install(plan: _Plan, incoming: Path, state_dir: Path, downloaded_bytes: int) -> PullResult:
     slot = slots.install_bundle(incoming / "bundle", state_dir)
     generation = slots.install_gallery(incoming / "gallery", state_dir)
     now = read_active_pointer(state_dir)
@@ -234,4 +231,4 @@ def _install(plan: _Plan, incoming: Path, state_dir: Path, downloaded_bytes: int
         slots.stage(state_dir, slot, generation)
     write_durably(state_dir / "sync.json", json.dumps({"sequence": plan.release.sequence}).encode())
     log.info("release %s is ready: bundle %s, gallery %s", plan.release.sequence, plan.manifest.bundle_id, generation)
-    return Pulled(plan.release.sequence, slot, plan.manifest.bundle_id, generation, downloaded_bytes, serving)
+    return PullResult(plan.release.sequence, slot, plan.manifest.bundle_id, generation, downloaded_bytes, serving)

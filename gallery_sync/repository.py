@@ -1,18 +1,19 @@
-"""The repository folder: what lies where, and whether it is whole.
+"""The repository folder: its files, its JSON documents, and the check that it is complete.
 
-    release.json                        what a device should run now; the only file that a device reads by name
+    release.json                        the release that devices should run; the only file a device reads by name
     bundles/<line>.json                 the newest bundle head, for people and tools
-    galleries/<line>/<category>.json    the newest gallery heads, likewise
-    objects/<aa>/<sha256>               everything, immutable, named by its hash: heads, manifests, models, stores
+    galleries/<line>/<category>.json    the newest gallery heads, for people and tools
+    objects/<aa>/<sha256>               immutable files named by their hash: heads, manifests, models, stores
 
-Any web server, bucket or CDN serves it. A release names heads by hash, so that no mix of old and new can be read.
+Any web server, bucket or CDN can host it. A release names heads by hash, so a device never reads a mix of old and new.
+Readers ignore unknown fields.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,43 +27,42 @@ SCHEMA = 1
 RELEASE_NAME = "release.json"
 
 
-class _Tree(BaseModel):
+class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ObjectRef(_Tree):
-    """One immutable object."""
+class ObjectRef(_Document):
+    """Reference to one immutable object."""
 
     sha256: Sha256
     size: Annotated[int, Field(ge=0)]  # bytes
 
 
-class BundleHead(_Tree):
+class BundleHead(_Document):
     """The newest bundle of a line."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     line: Name
     bundle_id: str
     sequence: Annotated[int, Field(ge=0)]  # of the bundle
-    manifest: ObjectRef  # its bundle.json, which names all other objects
+    manifest: ObjectRef  # its bundle.json, which names all other objects of the bundle
 
 
-class GalleryHead(_Tree):
-    """The newest state of one category."""
+class GalleryHead(_Document):
+    """The newest gallery of one category."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     line: Name
     category: Name
     space_id: Sha256
     heads: list[Head]
-    sequence: Annotated[int, Field(ge=0)]  # grows with every change
+    sequence: Annotated[int, Field(ge=0)]  # increases with every change
     base: ObjectRef  # the store
     items: int
     vectors: int
-    segments: list[dict[str, Any]] = []  # changes since the base: reserved, always empty in this version
 
     def entry(self) -> CategoryEntry:
-        """The same, as a generation's index says it."""
+        """Return the category's entry in the index of a gallery generation."""
         return CategoryEntry(
             size=self.base.size,
             sha256=self.base.sha256,
@@ -73,32 +73,36 @@ class GalleryHead(_Tree):
         )
 
 
-class GalleryRelease(_Tree):
-    """A generation, by the heads of its categories."""
+class GalleryRelease(_Document):
+    """A gallery generation, as the heads of its categories."""
 
     generation: str
     created_at: str
     heads: dict[Name, ObjectRef]
 
 
-class Release(_Tree):
-    """What a device should run now: one bundle and one gallery generation, always together."""
+class Release(_Document):
+    """One bundle and one gallery generation that devices should run together."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     line: Name
-    sequence: Annotated[int, Field(ge=1)]  # never goes back
+    sequence: Annotated[int, Field(ge=1)]  # never decreases
     created_at: str  # ISO 8601, UTC
     bundle: ObjectRef  # a BundleHead
     gallery: GalleryRelease
 
 
-class Envelope(_Tree):
+class Envelope(_Document):
     """The content of release.json."""
 
     signed: Release
-    signatures: list[dict[str, Any]] = []  # over canonical(signed): reserved
 
 
+_NAMES: dict[type[BaseModel], str] = {
+    BundleHead: "bundle head",
+    GalleryHead: "gallery head",
+    Envelope: RELEASE_NAME,
+}
 _Parsed = TypeVar("_Parsed", bound=BaseModel)
 
 
@@ -106,36 +110,36 @@ def parse(kind: type[_Parsed], data: bytes, where: str) -> _Parsed:
     """Parse one of the documents above.
 
     Raises:
-        SyncError: not JSON, or not such a document.
+        SyncError: the bytes are not JSON, or not a document of this kind.
     """
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise SyncError(f"{where}: found no {kind.__name__}: {first_validation_error(error)}") from error
+        raise SyncError(f"{where}: not a valid {_NAMES[kind]}: {first_validation_error(error)}") from error
 
 
-def canonical(tree: BaseModel) -> bytes:
-    """The one way to write a document, so that equal content has equal bytes."""
+def canonical_json(tree: BaseModel) -> bytes:
+    """Return a document as canonical JSON, so that equal content has equal bytes."""
     return json.dumps(tree.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":")).encode()
 
 
 def object_path(sha256: str) -> str:
-    """Where an object lies, relative to the repository."""
+    """Return the path of an object in the repository."""
     return f"objects/{sha256[:2]}/{sha256}"
 
 
 def bundle_head_path(line: str) -> str:
-    """Where the newest bundle head of a line lies."""
+    """Return the path of the newest bundle head of a line."""
     return f"bundles/{line}.json"
 
 
 def gallery_head_path(line: str, category: str) -> str:
-    """Where the newest head of a category lies."""
+    """Return the path of the newest gallery head of a category."""
     return f"galleries/{line}/{category}.json"
 
 
 def read_release(repo: Path) -> Release | None:
-    """Read the release of a repository folder, None when nothing was published.
+    """Read the release of a repository folder; None if nothing was published.
 
     Raises:
         SyncError: the file is damaged or cannot be read.
@@ -146,26 +150,29 @@ def read_release(repo: Path) -> Release | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SyncError(f"{path}: cannot be read: {error.strerror}") from error
+        raise SyncError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def read_object(repo: Path, ref: ObjectRef) -> bytes:
-    """Read a small object, verified.
+    """Read a small object and verify its hash.
 
     Raises:
-        SyncError: missing or altered.
+        SyncError: the object is missing, changed or cannot be read.
     """
     path = repo / object_path(ref.sha256)
     if wrong := file_mismatch(path, ref.size, ref.sha256):
         raise SyncError(wrong)
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SyncError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def read_manifest(repo: Path, release: Release) -> Manifest:
-    """Read the bundle manifest that a release leads to.
+    """Read the bundle manifest of a release.
 
     Raises:
-        SyncError: an object on the way is missing, altered or no such document.
+        SyncError: the bundle head or the manifest is missing, changed or invalid.
     """
     head = parse(BundleHead, read_object(repo, release.bundle), "bundle head")
     try:
@@ -174,15 +181,15 @@ def read_manifest(repo: Path, release: Release) -> Manifest:
         raise SyncError(str(error)) from error
 
 
-def check(repo: Path) -> tuple[int, list[str]]:
-    """Hash every object that the release leads to: how many are whole, and what is wrong with the others.
+def check_repository(repo: Path) -> tuple[int, list[str]]:
+    """Hash every object of the release. Return how many are intact, and a message for each other one.
 
     Raises:
-        SyncError: there is no release, or what leads to the objects is damaged.
+        SyncError: there is no release, or a head or manifest is damaged.
     """
     release = read_release(repo)
     if release is None:
-        raise SyncError(f"{repo}: found no {RELEASE_NAME}, expected a repository")
+        raise SyncError(f"{repo} has no {RELEASE_NAME}; give a repository folder")
     wanted = [ObjectRef(sha256=file.sha256, size=file.size) for file in read_manifest(repo, release).files]
     heads = [parse(GalleryHead, read_object(repo, ref), name) for name, ref in release.gallery.heads.items()]
     wanted += [head.base for head in heads]

@@ -1,4 +1,4 @@
-"""The HTTP door: one GET from an offset, by http, https or from a folder."""
+"""Transports: read a repository file from an offset, over HTTP or from a folder. The only module that uses HTTP."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _WORTH_RETRYING = {408, 425, 429, 500, 502, 503, 504}
 
 
 class InterruptedTransferError(SyncError):
-    """The network failed in a way that another try may get past."""
+    """The network failed; another attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a server sends."""
+    """The body of a response."""
 
-    offset: int  # of the first byte; 0 where the server ignores ranges
+    offset: int  # of the first byte; 0 if the server ignores ranges
     chunks: Iterator[bytes]  # raises InterruptedTransferError
 
 
 class FolderTransport:
-    """Reads a repository folder that is mounted here."""
+    """Reads a repository from a local folder."""
 
     def __init__(self, folder: Path) -> None:
         self.base = str(folder)
@@ -44,12 +44,14 @@ class FolderTransport:
         """Read a file from an offset.
 
         Raises:
-            SyncError: there is no such file.
+            SyncError: the file cannot be read.
         """
         try:
             file = (self._folder / path).open("rb")
         except OSError as error:
-            raise SyncError(f"{self._folder / path}: cannot be read: {error.strerror}") from error
+            raise SyncError(f"{self._folder / path}: cannot read: {error.strerror}") from error
+        except ValueError as error:  # a NUL byte
+            raise SyncError(f"{str(self._folder / path)!r} is not a file name: {error}") from error
         with file:
             file.seek(offset)
             yield Body(offset, _chunks(file, path))
@@ -64,38 +66,40 @@ class HttpTransport:
 
     @contextmanager
     def get(self, path: str, offset: int) -> Iterator[Body]:
-        """Get a file from an offset, or from its start where the server will not.
+        """Get a file from an offset, or from its start if the server ignores ranges.
 
         Raises:
-            InterruptedTransferError: no connection, no bytes in time, or a server error.
-            SyncError: the server has no such file or answers nonsense.
+            InterruptedTransferError: no connection, a timeout, or a server error that may pass.
+            SyncError: another HTTP error, an invalid response, or an invalid URL.
         """
         url = f"{self.base}/{path}"
         headers = {"Accept-Encoding": "identity", "User-Agent": "finesight"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - open_transport checked the scheme
         try:
+            request = urllib.request.Request(url, headers=headers)  # noqa: S310 - open_transport checked the scheme
             response = urllib.request.urlopen(request, timeout=self._timeout_s)  # noqa: S310 - as above
         except urllib.error.HTTPError as error:
             error.close()
             kind = InterruptedTransferError if error.code in _WORTH_RETRYING else SyncError
             raise kind(f"{url}: found HTTP {error.code} {error.reason}, expected 200") from error
         except (OSError, http.client.HTTPException) as error:
-            raise InterruptedTransferError(f"{url}: no answer: {getattr(error, 'reason', error)}") from error
+            raise InterruptedTransferError(f"{url}: no response: {getattr(error, 'reason', error)}") from error
+        except ValueError as error:  # characters that a request cannot hold
+            raise SyncError(f"{url!r} is not a valid URL: {error}") from error
         with response:
             yield Body(_offset(response, offset, url), _chunks(response, url))
 
 
-def _offset(response: http.client.HTTPResponse, asked: int, url: str) -> int:
+def _offset(response: http.client.HTTPResponse, requested: int, url: str) -> int:
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
         raise SyncError(f"{url}: found content encoding {encoding!r}, expected none")
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         return 0
-    told = response.headers.get("Content-Range", "")
-    if not (match := re.match(r"bytes (\d+)-", told)) or int(match[1]) != asked:
-        raise SyncError(f"{url}: found content range {told!r}, expected one from byte {asked}")
-    return asked
+    content_range = response.headers.get("Content-Range", "")
+    if not (match := re.match(r"bytes ([0-9]{1,19})-", content_range)) or int(match[1]) != requested:
+        raise SyncError(f"{url}: found content range {content_range!r}, expected one from byte {requested}")
+    return requested
 
 
 def _chunks(stream: BinaryIO | http.client.HTTPResponse, where: str) -> Iterator[bytes]:
@@ -103,20 +107,23 @@ def _chunks(stream: BinaryIO | http.client.HTTPResponse, where: str) -> Iterator
         while chunk := stream.read(_CHUNK):
             yield chunk
     except (OSError, http.client.HTTPException) as error:
-        raise InterruptedTransferError(f"{where}: the transfer broke: {error}") from error
+        raise InterruptedTransferError(f"{where}: the transfer was interrupted: {error}") from error
 
 
 def open_transport(base_url: str, timeout_s: float = 20.0) -> FolderTransport | HttpTransport:
-    """Choose by the scheme of the address.
+    """Choose the transport by the scheme of the URL.
 
     Args:
         base_url: http://, https:// or file://.
-        timeout_s: without a byte.
+        timeout_s: longest time without a byte.
 
     Raises:
-        SyncError: another scheme.
+        SyncError: the URL is invalid or has another scheme.
     """
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+    except ValueError as error:
+        raise SyncError(f"{base_url!r} is not a valid URL: {error}") from error
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return FolderTransport(Path(url2pathname(parts.path)))
     if parts.scheme in ("http", "https") and parts.netloc:

@@ -1,4 +1,4 @@
-"""Whether a release may be believed: by its form alone in this version; signatures take this place later."""
+"""Verification of a release before a device uses it. This version checks the format only, not who signed it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from gallery_sync.repository import Envelope, Release, parse
 
 
 class HashesOnly:
-    """Believes whoever answers at the repository's address, and lets hashes guard everything below the release."""
+    """Trusts the server at the repository's address. Hashes verify everything that the release names."""
 
-    def check(self, release_json: bytes, where: str) -> Release:
-        """Give the release that the bytes hold.
+    def verify(self, release_json: bytes, where: str) -> Release:
+        """Return the release in these bytes.
 
         Raises:
-            SyncError: they hold none.
+            SyncError: the bytes are not a release.
         """
         return parse(Envelope, release_json, where).signed

@@ -34,7 +34,7 @@ class FakeTiming:
 
 
 class FakeSource:
-    """A frame source that plays a script: a Picture is returned, None is a read that timed out, an exception is raised."""
+    """A frame source that plays a script: a Picture is returned, None is a read timeout, an exception is raised."""
 
     def __init__(self, script: Iterable[Picture | Exception | None], clock: FakeTiming | None = None) -> None:
         self._script = iter(script)

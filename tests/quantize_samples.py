@@ -139,7 +139,7 @@ def network(kind: str) -> tuple[nn.Module, Spec]:
 
 
 def fit(net: Pooled, by_item: bool) -> None:
-    """ThresholdFit the last layer to the items or the categories by least squares, in outputs of plus and minus six."""
+    """Fit the last layer to the items or the categories by least squares, with targets of plus and minus 6."""
     rows, targets = [], []
     items = [item for category in CATEGORIES for item in ITEMS_OF[category]]
     for index, item in enumerate(items):

@@ -10,7 +10,8 @@ import sys
 
 from edge.errors import FinesightError, TrainError
 from trainer.options import build_parser
-from trainer.pasting.command import run_expand, run_self_tune
+from trainer.pasting.command import run_expand
+from trainer.pasting.self_tuning.command import run_self_tune
 
 
 def main(argv: list[str] | None = None) -> int:

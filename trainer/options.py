@@ -9,6 +9,7 @@ from typing import Any, get_args
 from edge.gallery.item_vectors import ENOUGH_PICTURES
 from edge.options import add_find_arguments
 from trainer.pasting.command import add_expand
+from trainer.pasting.self_tuning.command import add_self_tune
 from trainer.sample import Layout
 
 _TRAINED = {
@@ -31,19 +32,25 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_label(commands)
     add_expand(commands)
+    add_self_tune(commands)
     _add_training(commands)
     _add_shrink(commands)
     _add_embed(commands)
     _add_cutout(commands)
-    find = commands.add_parser("find", help="find the object of a query picture in a picture or video")
+    find = _add_command(commands, "find", "find the object of a query picture in a picture or video")
     find.add_argument("--model", type=Path, required=True, help="run folder of the finder")
     add_find_arguments(find)
     _add_evaluate(commands)
     return parser
 
 
+def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return parser
+
+
 def _add_synthesize(commands: Any) -> None:
-    synthesize = commands.add_parser("synthesize", help="render a synthetic data set, or a video with its ground truth")
+    synthesize = _add_command(commands, "synthesize", "render a synthetic data set, or a video with its ground truth")
     synthesize.add_argument(
         "-o", "--out", type=Path, required=True, help="folder to write; with --stream, the .mp4 file"
     )
@@ -68,7 +75,7 @@ def _add_synthesize(commands: Any) -> None:
 
 
 def _add_data(commands: Any) -> None:
-    data = commands.add_parser("data", help="check a data set and write its data card")
+    data = _add_command(commands, "data", "check a data set and write its data card")
     data.add_argument("path", type=Path, help="file or folder of the data set, in any supported layout")
     data.add_argument("--layout", choices=get_args(Layout), help="layout of the data set (default: detected)")
     data.add_argument(
@@ -99,9 +106,7 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_label(commands: Any) -> None:
-    label = commands.add_parser(
-        "label", help="propose boxes, import your corrections, train on them, and propose again"
-    )
+    label = _add_command(commands, "label", "propose boxes, import your corrections, train on them, and propose again")
     label.add_argument("pictures", type=Path, nargs="?", help="folder of pictures; each sub-folder, if any, is a class")
     label.add_argument(
         "-o", "--out", type=Path, required=True, help="label folder: labels, corrections, queue, contact sheets"
@@ -149,7 +154,7 @@ def _add_label(commands: Any) -> None:
 
 def _add_training(commands: Any) -> None:
     for name, what in _TRAINED.items():
-        train = commands.add_parser(name, help=what)
+        train = _add_command(commands, name, what)
         train.add_argument("-c", "--config", type=Path, required=True, help="recipe, a YAML file")
         train.add_argument(
             "-o", "--out", type=Path, required=True, help="run folder; resumes from its checkpoint if there is one"
@@ -170,7 +175,7 @@ def _add_training(commands: Any) -> None:
 
 
 def _add_embed(commands: Any) -> None:
-    embed = commands.add_parser("embed", help="embed catalogue pictures into a gallery for a bundle")
+    embed = _add_command(commands, "embed", "embed catalogue pictures into a gallery for a bundle")
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
     embed.add_argument("--data", type=Path, required=True, help="index.csv, or folder of category/item/picture")
     embed.add_argument(
@@ -193,7 +198,7 @@ def _add_embed(commands: Any) -> None:
 
 
 def _add_shrink(commands: Any) -> None:
-    shrink = commands.add_parser("shrink", help="make a smaller embedder from a trained one")
+    shrink = _add_command(commands, "shrink", "make a smaller embedder from a trained one")
     shrink.add_argument("run", type=Path, help="run folder of the trained embedder")
     shrink.add_argument("--heads", help="heads to keep, comma-separated (default: all)")
     shrink.add_argument(
@@ -203,14 +208,14 @@ def _add_shrink(commands: Any) -> None:
 
 
 def _add_cutout(commands: Any) -> None:
-    cutout = commands.add_parser("cutout", help="cut the object out of catalogue pictures, as RGBA and on white")
+    cutout = _add_command(commands, "cutout", "cut the object out of catalogue pictures, as RGBA and on white")
     cutout.add_argument("--localiser", type=Path, required=True, help="run folder of the localiser")
     cutout.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     cutout.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="pictures of one object each")
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", help="evaluate trained models, or a bundle, on held-out pictures")
+    evaluate = _add_command(commands, "evaluate", "evaluate trained models, or a bundle, on held-out pictures")
     evaluate.add_argument("--classifier", type=Path, help="run folder of the classifier")
     evaluate.add_argument(
         "--embedder", type=Path, action="append", default=[], help="run folder of an embedder; may be repeated"

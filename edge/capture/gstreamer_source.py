@@ -90,7 +90,7 @@ class GStreamerSource:
             self._frames += 1
             return self._picture(sample, arrived_ns)
         if self._error is not None:
-            # Kept as text: an exception refers to its stack frames, so to this object, and that cycle keeps sockets open.
+            # Kept as text: an exception refers to its stack frames, so to this object; that cycle keeps sockets open.
             raise CaptureError(self._error)
         if self._sink.is_eos():
             if not self._frames:

@@ -1,4 +1,4 @@
-"""A camera's address: parsed once, and printed without its secrets."""
+"""Parse the address of a camera, and print it without its secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from edge.errors import ConfigError
 
-Kind = Literal["rtsp", "v4l2", "file", "csi", "folder", "gstreamer"]
+SourceKind = Literal["rtsp", "v4l2", "file", "csi", "folder", "gstreamer"]
 
 _SCHEMES = "rtsp://, rtsps://, v4l2://, csi://, file://, folder:// or gst:"
 _KEYS = {
@@ -18,41 +18,41 @@ _KEYS = {
     "file": {"loop"},
     "folder": {"fps", "loop"},
 }
-# Cameras of many makers carry the password in the path or query instead: rtsp://host/user=admin&password=x&channel=1
+# Many makers put the password into the path or query instead: rtsp://host/user=admin&password=x&channel=1
 _SECRET_PAIR = re.compile(
     r"""(?ix) \b (user(?:name|-id)? | pass(?:word|wd)? | pwd | user-pw | proxy-pw | token | secret | key | auth)
     = ("[^"]*" | '[^']*' | [^&\s!/?]*)"""
 )
 _USERINFO = re.compile(r"""(?i)\b([a-z][a-z0-9+.-]*)://[^\s"'/?#]*@""")
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]\s]+)(?::(?P<port>\d{1,5}))?")
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a camera's pictures come from. Prints as `redacted`."""
+    """A camera's address. It prints as `redacted`."""
 
-    kind: Kind
+    kind: SourceKind
     location: str = field(repr=False)  # URL without credentials, path, device, sensor or pipeline
-    redacted: str  # what logs, errors and events may say
+    redacted: str  # for logs, errors and events
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    fps: float | None = None  # asked of a camera, or the pace of a folder
-    width: int | None = None  # asked of a camera, pixels
+    fps: float | None = None  # requested from a camera, or the pace of a folder
+    width: int | None = None  # requested from a camera, pixels
     height: int | None = None
     loop: bool = False
 
     def __str__(self) -> str:
-        """The form that may be printed."""
+        """The address without secrets."""
         return self.redacted
 
     @property
     def recorded(self) -> bool:
-        """Whether the pictures exist already: a file or a folder, not a camera."""
+        """Whether this is a file or a folder, not a camera."""
         return self.kind in {"file", "folder"}
 
     @property
     def url(self) -> str:
-        """The RTSP URL with its credentials, percent-encoded. Not for printing."""
+        """The RTSP URL with its credentials, percent-encoded. Never print it."""
         if self.user is None:
             return self.location
         scheme, rest = self.location.split("://", 1)
@@ -66,7 +66,7 @@ class Source:
         return url.hostname or "", url.port or (322 if url.scheme == "rtsps" else 554)
 
     def scrub(self, text: str) -> str:
-        """What a library said about this source, without the credentials it may quote."""
+        """Return a library's message about this source without the credentials it may quote."""
         for secret in (self.url, self.password, quote(self.password or "", safe="")):
             if secret and secret != self.location:
                 text = text.replace(secret, "***")
@@ -74,12 +74,12 @@ class Source:
 
 
 def redact(text: str) -> str:
-    """Hide credentials wherever URLs and pipelines carry them."""
+    """Return a text with the credentials in URLs and pipelines replaced by ***."""
     return _SECRET_PAIR.sub(r"\1=***", _USERINFO.sub(r"\1://***@", text))
 
 
 def parse_source(text: str) -> Source:
-    """Read a camera's address.
+    """Parse a camera's address.
 
     Args:
         text: `rtsp://user:password@host/path`, `v4l2:///dev/video0?width=1280&height=720&fps=30`, `csi://0`,
@@ -87,7 +87,7 @@ def parse_source(text: str) -> Source:
             `appsink name=sink`. A file or folder without the third slash is relative to the working directory.
 
     Raises:
-        ConfigError: no such scheme, a key it does not have, or a value that is none.
+        ConfigError: the scheme or a key is unknown, or a value is invalid.
     """
     if text.startswith("gst:"):
         return _parse_pipeline(text)
@@ -95,11 +95,11 @@ def parse_source(text: str) -> Source:
     if mark and scheme in {"rtsp", "rtsps"}:
         return _parse_rtsp(text, scheme, rest)
     if not mark or scheme not in _KEYS:
-        raise ConfigError(f"source {redact(text)!r}: found no known scheme, expected {_SCHEMES}")
+        raise ConfigError(f"source {redact(text)!r}: no known scheme; use {_SCHEMES}")
     path, _, query = rest.partition("?")
     location = unquote(path)
     if not location:
-        raise ConfigError(f"source {text!r}: found nothing after ://, expected a path or number")
+        raise ConfigError(f"source {text!r}: nothing follows ://; give a path or number")
     if scheme == "v4l2" and location.isdigit():
         location = f"/dev/video{location}"
     pairs = _parse_query(text, scheme, query)
@@ -132,26 +132,33 @@ def _parse_query(text: str, scheme: str, query: str) -> dict[str, float]:
 def _parse_pipeline(text: str) -> Source:
     pipeline = text.removeprefix("gst:").strip()
     if not re.search(r"\bappsink\b[^!]*\bname=sink\b[^!]*$", pipeline):
-        raise ConfigError(
-            f"source {redact(text)!r}: found another end, expected the pipeline to end in appsink name=sink"
-        )
+        raise ConfigError(f"source {redact(text)!r}: the pipeline must end in appsink name=sink")
     return Source(kind="gstreamer", location=pipeline, redacted=redact(text))
 
 
 def _parse_rtsp(text: str, scheme: str, rest: str) -> Source:
-    cut = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
-    # The last @ ends the credentials, so that a password may hold one.
-    userinfo, at, authority = rest[:cut].rpartition("@")
-    host = _AUTHORITY.fullmatch(authority)
-    if host is None or int(host["port"] or 0) > 65535:
-        # A password with a bare / lands here; everything up to its @ may be a secret.
+    end = min((index for index in map(rest.find, "/?#") if index >= 0), default=len(rest))
+    # The last @ ends the credentials, so that a password may contain one.
+    userinfo, at, authority = rest[:end].rpartition("@")
+    if not _is_host_and_port(authority):
+        # A password with a bare / leads here; everything up to its @ may be a secret.
         hidden = f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else text
-        raise ConfigError(f"source {redact(hidden)!r}: found no host:port, expected /, ? and # of a password as %XX")
+        raise ConfigError(f"source {redact(hidden)!r}: no valid host:port; write /, ? and # in a password as %XX")
     user, colon, password = userinfo.partition(":")
     return Source(
         kind="rtsp",
-        location=f"{scheme}://{authority}{rest[cut:]}",
-        redacted=redact(f"{scheme}://{'***@' if at else ''}{authority}{rest[cut:]}"),
+        location=f"{scheme}://{authority}{rest[end:]}",
+        redacted=redact(f"{scheme}://{'***@' if at else ''}{authority}{rest[end:]}"),
         user=unquote(user) if at else None,
         password=unquote(password) if colon else None,
     )
+
+
+def _is_host_and_port(authority: str) -> bool:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or int(match["port"] or 0) > 65535:
+        return False
+    try:
+        return bool(urlsplit(f"rtsp://{authority}").hostname)
+    except ValueError:  # an IPv6 address or host name that cannot exist
+        return False

@@ -1,4 +1,4 @@
-"""The file that a device is configured by, read again while it runs, and the copy of it that last ran well."""
+"""The device's configuration file, which is also read while the device runs, and the last good copy of it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from edge.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-GOOD = "config.good.yaml"  # in state_dir; as the file was, its ${variables} not filled in
+LAST_GOOD_FILE = "config.good.yaml"  # in state_dir; a copy of the file, without substituted ${variables}
 
 
 class ConfigFile:
-    """One YAML file; `problem` says why it cannot be used, None while it can."""
+    """One YAML file. `problem` says why it cannot be used; None if it can."""
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
-        """Nothing is read before `load`."""
+        """Remember the path; `load` reads the file."""
         self.problem: str | None = None
-        self.safe_mode = False  # whether the device was started from the copy
+        self.safe_mode = False  # whether the device runs with the last good copy
         self._path, self._environment = path, environment
-        self._text: str | None = None  # not yet kept
+        self._text: str | None = None  # loaded and not yet saved as the last good copy
 
     def load(self) -> DeviceConfig:
         """Read the file.
 
         Raises:
-            ConfigError: it is bad; remembered in `problem`.
+            ConfigError: the file is invalid; `problem` holds the message.
         """
         try:
             text = read_text(self._path)
@@ -43,38 +43,38 @@ class ConfigFile:
         return config
 
     def load_or_last_good(self, state_dir: Path) -> DeviceConfig:
-        """Read the file or, when it is bad, the copy that last ran well.
+        """Read the file or, if it is invalid, the last good copy.
 
         Raises:
-            ConfigError: both are bad, or there is no copy.
+            ConfigError: the file is invalid, and so is the copy, or there is no copy.
         """
         try:
             return self.load()
         except ConfigError as error:
-            good = state_dir / GOOD
+            copy = state_dir / LAST_GOOD_FILE
             try:
-                config = self._parse(read_text(good), good)
-            except ConfigError as worse:
-                raise ConfigError(f"{error}\nno safe mode: {worse}") from error
+                config = self._parse(read_text(copy), copy)
+            except ConfigError as copy_error:
+                raise ConfigError(f"{error}\nsafe mode is not possible: {copy_error}") from error
             self.safe_mode = True
-            log.error("%s; safe mode: running by %s", error, good)  # noqa: TRY400  the message says it all
+            log.error("%s; safe mode: running with %s", error, copy)  # noqa: TRY400  the message says it all
             return config
 
-    def keep(self, state_dir: Path) -> None:
-        """Remember durably that what was loaded last runs well.
+    def save_last_good(self, state_dir: Path) -> None:
+        """Save the last loaded text durably: the device runs well with it.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the copy cannot be written.
         """
         if self._text is not None:
-            write_durably(state_dir / GOOD, self._text.encode(), mode=0o600)  # a password may stand in it
+            write_durably(state_dir / LAST_GOOD_FILE, self._text.encode(), mode=0o600)  # it may contain a password
             self._text = None
 
-    def _parse(self, text: str, named: Path) -> DeviceConfig:
-        config = parse_config(text, named, self._path.parent, self._environment)
+    def _parse(self, text: str, path: Path) -> DeviceConfig:
+        config = parse_config(text, path, self._path.parent, self._environment)
         for name, camera in config.cameras.items():
             try:
                 parse_source(camera.source)
             except ConfigError as error:
-                raise ConfigError(f"{named}: cameras.{name}.source: {error}") from error
+                raise ConfigError(f"{path}: cameras.{name}.source: {error}") from error
         return config

@@ -1,4 +1,4 @@
-"""From the configuration that runs to another one: what is closed, opened and replaced, and what needs a restart."""
+"""Plan a reload of the configuration: which cameras to close and open, and what needs a restart."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pydantic import BaseModel
 
 from edge.config.schema import DeviceConfig
 
-_LIVE = ("cameras", "recognition")  # what can change between two frames
+_RELOADABLE = ("cameras", "recognition")  # can change between two frames
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done, while the other cameras go on."""
+class ReloadPlan:
+    """The changes to make while the unchanged cameras go on."""
 
-    config: DeviceConfig  # what the device runs by from now on
+    config: DeviceConfig  # runs from now on
     removed: tuple[str, ...]  # cameras
     added: tuple[str, ...]
-    changed: tuple[str, ...]  # closed, and opened anew
-    recognition: bool  # how often objects are looked at has changed
-    needs_restart: tuple[str, ...]  # key paths that differ and stay as they are until then
+    changed: tuple[str, ...]  # close, and open again
+    recognition: bool  # the recognition settings have changed
+    needs_restart: tuple[str, ...]  # key paths that differ and take effect only after a restart
 
     def summary(self) -> dict[str, Any]:
-        """For logs and replies."""
+        """Return the plan for logs and replies."""
         return {
             "removed": list(self.removed),
             "added": list(self.added),
@@ -34,21 +34,21 @@ class Plan:
         }
 
 
-def plan_reload(running: DeviceConfig, wanted: DeviceConfig) -> Plan:
-    """Compare two configurations."""
+def plan_reload(running: DeviceConfig, wanted: DeviceConfig) -> ReloadPlan:
+    """Compare the running configuration with a new one."""
     old, new = running.cameras, wanted.cameras
-    return Plan(
-        config=running.model_copy(update={key: getattr(wanted, key) for key in _LIVE}),
+    return ReloadPlan(
+        config=running.model_copy(update={key: getattr(wanted, key) for key in _RELOADABLE}),
         removed=tuple(name for name in old if name not in new),
         added=tuple(name for name in new if name not in old),
         changed=tuple(name for name in new if name in old and new[name] != old[name]),
         recognition=running.recognition != wanted.recognition,
-        needs_restart=tuple(_differences(running, wanted, _LIVE)),
+        needs_restart=tuple(_differences(running, wanted, _RELOADABLE)),
     )
 
 
 def _differences(old: BaseModel, new: BaseModel, ignored: tuple[str, ...] = ()) -> list[str]:
-    """The key paths whose values differ; the values themselves may be secrets."""
+    """Return the key paths whose values differ, without the values: they may be secrets."""
     found = []
     for key in type(old).model_fields:
         before, after = getattr(old, key), getattr(new, key)

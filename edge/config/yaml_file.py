@@ -1,4 +1,4 @@
-"""The YAML of a device's configuration, read into its typed tree. The YAML door."""
+"""Read a device's YAML file into the typed configuration. The only user of PyYAML on the device."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
 
     Args:
         path: the file. Relative paths in it are relative to its folder.
-        environment: where `${NAME}` and `${NAME:-default}` in values come from.
+        environment: values of `${NAME}` and `${NAME:-default}`.
 
     Raises:
-        ConfigError: names file and line, key path, what was found and what was expected.
+        ConfigError: names file and line, key path, the problem and what to do.
     """
     return parse_config(read_text(path), path, path.parent, environment)
 
@@ -38,27 +38,27 @@ def read_text(path: Path) -> str:
     """Read the file's text.
 
     Raises:
-        ConfigError: it cannot be read, or is no text.
+        ConfigError: the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: found bytes that are not UTF-8 at offset {error.start}") from error
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
 
 
 def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, str]) -> DeviceConfig:
-    """Read a device's YAML.
+    """Parse a device's YAML.
 
     Args:
         text: of the file.
-        path: how errors name it.
-        folder: what relative paths are relative to.
-        environment: where `${NAME}` and `${NAME:-default}` in values come from.
+        path: of the file, for error messages.
+        folder: that relative paths are relative to.
+        environment: values of `${NAME}` and `${NAME:-default}`.
 
     Raises:
-        ConfigError: names file and line, key path, what was found and what was expected.
+        ConfigError: names file and line, key path, the problem and what to do.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -70,22 +70,22 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
     if not isinstance(raw, dict) or root is None:
         raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
     document = _Document(path, root)
-    document.refuse_doubled_keys(root)
+    document.reject_duplicate_keys(root)
     try:
-        return DeviceConfig.model_validate(document.fill_in(raw, environment, []), context=folder)
+        return DeviceConfig.model_validate(document.substitute_variables(raw, environment, []), context=folder)
     except ValidationError as error:
         raise ConfigError("\n".join(document.describe(e) for e in error.errors())) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A YAML file, whose errors name the line."""
+    """A parsed YAML file, for error messages that name the line."""
 
     path: Path
     root: yaml.Node
 
-    def place(self, keys: list[str]) -> str:
-        """The line of the deepest node that a key path reaches, from 1, and the path."""
+    def locate(self, keys: list[str]) -> str:
+        """Return file and line of the deepest node on a key path, and the path."""
         node, line = self.root, self.root.start_mark.line + 1
         for key in keys:
             if not isinstance(node, yaml.MappingNode):
@@ -96,26 +96,26 @@ class _Document:
             line, node = found[0].start_mark.line + 1, found[1]
         return f"{self.path}:{line}: {'.'.join(keys) or '(top)'}"
 
-    def refuse_doubled_keys(self, node: yaml.Node) -> None:
-        """In YAML the last of two equal keys wins in silence: a camera that was copied and not renamed would vanish."""
+    def reject_duplicate_keys(self, node: yaml.Node) -> None:
+        """Raise ConfigError for a duplicate key: YAML silently keeps only the last one, so a copied camera would vanish."""
         if isinstance(node, yaml.SequenceNode):
             for item in node.value:
-                self.refuse_doubled_keys(item)
+                self.reject_duplicate_keys(item)
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
                 if key.value in seen:
                     where = f"{self.path}:{key.start_mark.line + 1}"
-                    raise ConfigError(f"{where}: found key {key.value!r} twice, expected it once")
+                    raise ConfigError(f"{where}: key {key.value!r} is there twice; remove or rename one")
                 seen.add(key.value)
-                self.refuse_doubled_keys(value)
+                self.reject_duplicate_keys(value)
 
-    def fill_in(self, value: Any, environment: Mapping[str, str], keys: list[str]) -> Any:
-        """A value with its variables filled in; `keys` is where it stands."""
+    def substitute_variables(self, value: Any, environment: Mapping[str, str], keys: list[str]) -> Any:
+        """Return a value with its `${variables}` replaced; `keys` is its key path."""
         if isinstance(value, dict):
-            return {k: self.fill_in(item, environment, [*keys, str(k)]) for k, item in value.items()}
+            return {k: self.substitute_variables(item, environment, [*keys, str(k)]) for k, item in value.items()}
         if isinstance(value, list):
-            return [self.fill_in(item, environment, [*keys, str(i)]) for i, item in enumerate(value)]
+            return [self.substitute_variables(item, environment, [*keys, str(i)]) for i, item in enumerate(value)]
         if not isinstance(value, str):
             return value
 
@@ -123,40 +123,42 @@ class _Document:
             name, default = match.group(1), match.group(2)
             found = environment.get(name, default)
             if found is None:
-                where = self.place(keys)
-                raise ConfigError(f"{where}: ${{{name}}}: found no such environment variable, expected it set")
+                where = self.locate(keys)
+                raise ConfigError(f"{where}: variable {name} is not set; set it or write ${{{name}:-default}}")
             return found
 
         return _VARIABLE.sub(replace, value)
 
     def describe(self, error: Any) -> str:
-        """One of pydantic's errors: where, what was found, what was expected."""
+        """Return one of pydantic's errors as a message that says where and what."""
         keys = [str(part) for part in error["loc"]]
-        where = self.place(keys)
+        where = self.locate(keys)
         if error["type"] == "extra_forbidden":
             valid = _valid_keys(keys[:-1])
             near = difflib.get_close_matches(keys[-1], valid, n=1)
-            hint = f"expected {near[0]!r}" if near else f"expected one of {valid}"
-            return f"{where}: found unknown key {keys[-1]!r}, {hint}"
+            hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
+            return f"{where}: unknown key {keys[-1]!r}; {hint}"
         if error["type"] == "missing":
-            return f"{where}: found no such key, expected it"
+            return f"{where}: this key is missing"
+        if error["type"] == "value_error":  # ours, from edge.config.schema
+            return f"{where}: {error['ctx']['error']}"
         return f"{where}: found {_printable(keys, error['input'])}: {error['msg']}"
 
 
 def _printable(keys: list[str], value: Any) -> str:
-    """A value as an error may show it: a password must not be printed back."""
+    """Return a value as an error message may show it, without passwords."""
     if not _SECRETS.isdisjoint(keys):
         return "***"
-    if isinstance(value, (dict, list)):  # may hold one deeper down
+    if isinstance(value, (dict, list)):  # may contain a password
         return "a mapping" if isinstance(value, dict) else "a list"
     return _LOGIN.sub("://***@", repr(value))[:80]
 
 
 def _valid_keys(keys: list[str]) -> list[str]:
-    """The keys that may stand below a key path."""
+    """Return the valid keys below a key path."""
     annotation: Any = DeviceConfig
     for key in keys:
-        if get_origin(annotation) is dict:  # the key is a name of the user's own: cameras.<name>
+        if get_origin(annotation) is dict:  # the key is a name that the user chose: cameras.<name>
             annotation = get_args(annotation)[1]
         else:
             fields = _fields(annotation)
@@ -165,7 +167,7 @@ def _valid_keys(keys: list[str]) -> list[str]:
 
 
 def _fields(annotation: Any) -> dict[str, FieldInfo]:
-    """The fields of a tree type, or of the one inside `Tree | None`."""
+    """Return the fields of a configuration type, or of the one in `Type | None`."""
     for kind in (annotation, *get_args(annotation)):
         if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
             return {field.alias or name: field for name, field in kind.model_fields.items()}

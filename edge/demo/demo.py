@@ -21,7 +21,7 @@ from edge.capture.frame_source import EndOfStream
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig, MqttConfig
-from edge.demo.score import TrackAnswer, Score, GroundTruth, last_answers, read_ground_truth, score
+from edge.demo.score import GroundTruth, Score, TrackAnswer, last_answers, read_ground_truth, score
 from edge.demo.subscriber import Subscriber
 from edge.gallery.generation import Gallery
 from edge.gallery.store import read_thumbnail
@@ -160,7 +160,9 @@ class _Printer(threading.Thread):
         )
 
 
-def _draw_contact_sheet(sheet: Path, video: str, config: DeviceConfig, truth: GroundTruth, answers: list[TrackAnswer], result: Score) -> None:
+def _draw_contact_sheet(
+    sheet: Path, video: str, config: DeviceConfig, truth: GroundTruth, answers: list[TrackAnswer], result: Score
+) -> None:
     """Draw each answered object beside its gallery picture."""
     frames = _frames(video, {round(a.pts_s * truth.fps) for a in answers})
     _, gallery = slots.read_active(config.state_dir)

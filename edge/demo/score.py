@@ -94,7 +94,7 @@ def read_ground_truth(path: Path) -> GroundTruth:
         return GroundTruth(float(raw["fps"]), int(raw["width"]), int(raw["height"]), objects, frames)
     except OSError as error:
         raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise CaptureError(f"{path}: not a ground truth of schema 1: {error!r}") from error
 
 

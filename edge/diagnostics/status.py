@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -32,14 +33,25 @@ def fetch(config: DeviceConfig, path: str) -> str:
     try:
         with opener.open(url, timeout=_TIMEOUT_S) as answer:
             text: str = answer.read().decode("utf-8", "replace")
-    except (OSError, urllib.error.URLError) as error:
-        raise FinesightError(f"{url}: no answer ({error}); start the device with `edge run`") from error
+    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split())  # may hold line breaks of another program
+        raise FinesightError(f"{url}: no answer ({reason}); start the device with `edge run`") from error
     return text
 
 
-def format_status(status: str) -> Iterator[str]:
-    """Return the lines that `edge status` prints, from the JSON of /status."""
-    report: dict[str, Any] = json.loads(status)
+def format_status(status: str) -> list[str]:
+    """Return the lines that `edge status` prints, from the JSON of /status.
+
+    Raises:
+        FinesightError: the text is not a health report.
+    """
+    try:
+        return list(_status_lines(json.loads(status)))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise FinesightError(f"/status: not a health report ({error!r}); check health.port") from error
+
+
+def _status_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{report.get('site', '')}/{report.get('device', '')}: {report['state']}"
     if "counters" not in report:  # still loading models
         return

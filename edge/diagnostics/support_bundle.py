@@ -39,7 +39,9 @@ _PACKAGES = (
     "pydantic",
     "PyGObject",
 )
-_SECRET_KEY = re.compile(r"""(?i)\b(\w*(?:password|passwd|token|secret)\w*["']?\s*:\s*)("[^"]*"|'[^']*'|[^\s,}#]+)""")
+_SECRET_KEY = re.compile(  # a key that names a secret, and its value as YAML or JSON writes it
+    r"""(?i)\b(\w*(?:password|passwd|token|secret)\w*["']?\s*:\s*)("(?:\\.|[^"\\])*"|'(?:''|[^'])*'|[^\s,}#]+)"""
+)
 _STATE_FILES = ("current", "staged", "slots/a/bundle.json", "slots/b/bundle.json")
 
 

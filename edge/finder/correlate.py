@@ -87,7 +87,7 @@ def query_positions(shape: FinderShape, spec: Preprocess) -> list[tuple[int, int
         x, row = x + step, max(row, y + step)
         if x - step + px > spec.width or y + px > spec.height:
             raise ValueError(
-                f"query_px: {shape.query_px} do not fit together on {spec.width}x{spec.height}; use smaller or fewer sizes"
+                f"query_px: {shape.query_px} do not fit on {spec.width}x{spec.height} together; use smaller ones"
             )
     return places
 

@@ -38,10 +38,10 @@ def connected_parts(
         levels: thresholds for a pixel.
         min_peak: parts with a lower peak are dropped.
     """
-    fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
+    fine = image.resize_map(heat, heat.shape[1] * stride, heat.shape[0] * stride)
     found: dict[Box, FoundBox] = {}
     for level in levels:
-        labels, boxes = image.components((fine >= level).astype(np.uint8))
+        labels, boxes = image.connected_components((fine >= level).astype(np.uint8))
         for number, (x0, y0, x1, y1) in enumerate(boxes, start=1):
             if min(x1 - x0, y1 - y0) < _MIN_SIDE_PX:
                 continue
@@ -55,10 +55,10 @@ def connected_parts(
 
 def resize_to_source(heat: FloatArray, placed: Placement, stride: int) -> FloatArray:
     """Resize a heat map to the source picture: (source height, source width)."""
-    fine = image.enlarge(heat, heat.shape[1] * stride, heat.shape[0] * stride)
+    fine = image.resize_map(heat, heat.shape[1] * stride, heat.shape[0] * stride)
     rows = max(1, min(fine.shape[0], round(placed.source_height * placed.scale_y)))
     columns = max(1, min(fine.shape[1], round(placed.source_width * placed.scale_x)))
-    return image.enlarge(fine[:rows, :columns], placed.source_width, placed.source_height)
+    return image.resize_map(fine[:rows, :columns], placed.source_width, placed.source_height)
 
 
 def colour_heat_map(heat: FloatArray) -> Image:

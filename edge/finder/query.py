@@ -27,7 +27,7 @@ def object_mask(image_rgb: Image, box_px: Box | None = None) -> Mask:
     """
     height, width = image_rgb.shape[:2]
     if box_px is None:
-        found = image.plain_ground_mask(image_rgb)
+        found = image.plain_background_mask(image_rgb)
         return np.ones((height, width), np.uint8) if found is None else found
     x0, y0, x1, y1 = (round(v) for v in box_px)
     mask = np.zeros((height, width), np.uint8)

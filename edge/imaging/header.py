@@ -43,39 +43,38 @@ def detect_format(data: bytes) -> PictureFormat | None:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def read_header(data: bytes, format: PictureFormat) -> PictureHeader:
+def read_header(data: bytes, picture_format: PictureFormat) -> PictureHeader:
     """Read the header of an encoded picture.
 
     Raises:
         PictureError: the data ends before the size, or the size is empty.
     """
     try:
-        width, height, is_complete = {"jpeg": _jpeg, "png": _png, "webp": _webp}[kind](data)
+        width, height, is_complete = {"jpeg": _jpeg, "png": _png, "webp": _webp}[picture_format](data)
     except (struct.error, IndexError):
-        found = f"{len(data)} bytes of a {kind} that end before its size"
-        raise PictureError("truncated", f"picture: found {found}, expected it to its end") from None
+        raise PictureError("truncated", f"the {picture_format} ends after {len(data)} bytes, before its size") from None
     if width < 1 or height < 1:
-        raise PictureError("broken", f"picture: found {width}x{height} pixels, expected at least 1x1")
-    return PictureHeader(kind, width, height, is_complete)
+        raise PictureError("broken", f"the {picture_format} has {width}x{height} pixels, expected at least 1x1")
+    return PictureHeader(picture_format, width, height, is_complete)
 
 
 def _jpeg(data: bytes) -> tuple[int, int, bool]:
-    """ITU T.81 B.1: segments of marker and length up to the first scan."""
-    at, size = 2, (0, 0)
+    """Read the segments of marker and length up to the first scan (ITU T.81 B.1)."""
+    position, size = 2, (0, 0)
     while True:
-        while data[at] != 0xFF:  # fill bytes of sloppy writers
-            at += 1
-        marker = data[at + 1]
-        at += 1 if marker == 0xFF else 2
+        while data[position] != 0xFF:  # fill bytes of sloppy encoders
+            position += 1
+        marker = data[position + 1]
+        position += 1 if marker == 0xFF else 2
         if marker == 0xFF or marker in _LONE_MARKERS:
             continue
         if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", data, at + 3)
+            height, width = struct.unpack_from(">HH", data, position + 3)
             size = (width, height)
-        (length,) = struct.unpack_from(">H", data, at)
-        at += length
-        if marker == _SCAN_MARKER:  # cameras append pictures and films: the end need not be the last two bytes
-            return *size, data.find(b"\xff\xd9", at) >= 0
+        (length,) = struct.unpack_from(">H", data, position)
+        position += length
+        if marker == _SCAN_MARKER:  # cameras append pictures and films: the end marker need not be the last two bytes
+            return *size, data.find(b"\xff\xd9", position) >= 0
 
 
 def _png(data: bytes) -> tuple[int, int, bool]:
@@ -84,7 +83,7 @@ def _png(data: bytes) -> tuple[int, int, bool]:
 
 
 def _webp(data: bytes) -> tuple[int, int, bool]:
-    """RFC 9649 2.4 to 2.7: the first chunk says the size, each kind in its own way."""
+    """Read the size from the first chunk, which each kind of WebP encodes differently (RFC 9649 2.4 to 2.7)."""
     (riff_bytes,) = struct.unpack_from("<I", data, 4)
     is_complete = len(data) >= riff_bytes + 8
     chunk = data[12:16]

@@ -1,4 +1,4 @@
-"""Pictures: decode, encode, crop, resize, draw. The OpenCV door for stills; RGB from here inward."""
+"""Decode, encode, crop, resize and draw pictures. The only user of OpenCV for stills; RGB everywhere else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.imaging.header import detect_format, read_header
 from edge.types import Box, FloatArray, Image, Mask
 
 MAX_PIXELS = 50_000_000
-PLAIN = 12  # grey levels of difference that a plain ground may have
+PLAIN = 12  # grey levels by which a plain background may vary
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 LIBRARY = f"opencv {cv2.__version__}"
@@ -27,10 +27,10 @@ def set_threads(count: int) -> None:
 
 
 def read_image(path: Path) -> Image:
-    """Read a picture, upright by its EXIF tag.
+    """Read a picture and rotate it upright by its EXIF tag.
 
     Raises:
-        CaptureError: missing, empty, not a picture or truncated beyond use.
+        CaptureError: the file is missing, empty, no picture, or cannot be decoded.
     """
     try:
         data = path.read_bytes()
@@ -43,39 +43,39 @@ def decode_image(data: bytes, where: str) -> Image:
     """Decode an encoded picture.
 
     Raises:
-        CaptureError: empty, not a picture, or larger than MAX_PIXELS: by its header, where it is one that we read.
+        CaptureError: the data is empty, no picture, or larger than MAX_PIXELS, by its header if we can read it.
     """
     return from_bgr(_decode(data, where, cv2.IMREAD_COLOR, "a picture"))
 
 
 def _decode(data: bytes, where: str, flags: int, expected: str) -> NDArray[Any]:
     if not data:
-        raise CaptureError(f"{where}: found 0 bytes, expected {expected}")
-    _refuse_too_large(_told_size(data), where)
+        raise CaptureError(f"{where}: empty; give {expected}")
+    _reject_too_large(_header_size(data), where)
     try:
         found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise CaptureError(f"{where}: cannot decode: {error}") from error
     if found is None:
-        told = f"{where}: found {len(data)} bytes that are no picture"
-        raise CaptureError(f"{told}, expected {expected}: JPEG, PNG, BMP, WebP or TIFF")
-    _refuse_too_large((found.shape[1], found.shape[0]), where)
+        problem = f"{where}: the {len(data)} bytes cannot be decoded"
+        raise CaptureError(f"{problem}; give {expected} as JPEG, PNG, BMP, WebP or TIFF")
+    _reject_too_large((found.shape[1], found.shape[0]), where)
     return np.asarray(found)
 
 
-def _told_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the header, before a decoder allocates them; 0 where only decoding tells."""
-    kind = detect_format(data)
-    if kind is None:
+def _header_size(data: bytes) -> tuple[int, int]:
+    """Return width and height by the header, before a decoder allocates them; 0 if only decoding tells."""
+    picture_format = detect_format(data)
+    if picture_format is None:
         return 0, 0
     try:
-        header = read_header(data, kind)
+        header = read_header(data, picture_format)
     except PictureError:
-        return 0, 0  # the decoder says what is wrong with it
+        return 0, 0  # the decoder will fail with the reason
     return header.width, header.height
 
 
-def _refuse_too_large(size: tuple[int, int], where: str) -> None:
+def _reject_too_large(size: tuple[int, int], where: str) -> None:
     if size[0] * size[1] > MAX_PIXELS:
         raise CaptureError(f"{where}: found {size[0]}x{size[1]} pixels, expected at most {MAX_PIXELS}")
 
@@ -106,12 +106,12 @@ def encode_cutout(cutout: NDArray[np.uint8]) -> bytes:
 
 
 def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
-    """Decode a mask, (h, w) uint8, 255 where the object is: the alpha of a picture that has one, else its grey.
+    """Decode a mask, (h, w) uint8, 255 where the object is, from the alpha channel if there is one, else from grey.
 
-    Grey of 0 and 1 alone counts as 0 and 255; 16 bits become 8.
+    A mask with only 0 and 1 is scaled to 0 and 255; 16 bits become 8.
 
     Raises:
-        CaptureError: empty, not a picture, or larger than MAX_PIXELS.
+        CaptureError: the data is empty, no picture, or larger than MAX_PIXELS.
     """
     found = _decode(data, where, cv2.IMREAD_UNCHANGED, "a mask")
     if found.dtype == np.uint16:
@@ -123,12 +123,12 @@ def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
 
 
 def from_bgr(image_bgr: Image) -> Image:
-    """BGR to RGB, contiguous."""
+    """Convert BGR to RGB, contiguous."""
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def crop(image_rgb: Image, box_px: Box, margin: float = 0.0) -> Image:
-    """Cut a box, grown by `margin` of its size on each side, clipped to the picture; a view, at least 1x1."""
+    """Cut out a box, grown by `margin` of its size on each side and clipped to the picture; a view, at least 1x1."""
     x0, y0, x1, y1 = box_px
     height, width = image_rgb.shape[:2]
     grow_x, grow_y = margin * (x1 - x0), margin * (y1 - y0)
@@ -140,49 +140,49 @@ def crop(image_rgb: Image, box_px: Box, margin: float = 0.0) -> Image:
 
 
 def trim(image_rgb: Image, margin: float) -> Image:
-    """Cut a picture of one object on a plain ground as a device would cut the object out of a scene.
+    """Crop a picture of one object on a plain background as a device crops the object from a scene.
 
     Args:
-        image_rgb: comes back whole when its border is not plain.
-        margin: by which the object's box grows, in its sizes.
+        image_rgb: returned uncropped if its border is not plain.
+        margin: growth of the object's box on each side, as a share of its size.
     """
-    stands_out = _off_plain_ground(image_rgb)
-    if stands_out is None:
+    foreground = _foreground(image_rgb)
+    if foreground is None:
         return image_rgb
-    y, x = np.nonzero(stands_out)
+    y, x = np.nonzero(foreground)
     return crop(image_rgb, (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)), margin)
 
 
-def plain_ground_mask(image_rgb: Image) -> Mask | None:
-    """The pixels of an object on a plain ground, holes filled: (h, w), 0 or 1; None where the ground is not plain."""
-    stands_out = _off_plain_ground(image_rgb)
-    if stands_out is None:
+def plain_background_mask(image_rgb: Image) -> Mask | None:
+    """Return the mask of an object on a plain background, holes filled: (h, w), 0 or 1; None on any other background."""
+    foreground = _foreground(image_rgb)
+    if foreground is None:
         return None
-    outlines, _ = cv2.findContours(stands_out.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(foreground.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros(image_rgb.shape[:2], np.uint8)
-    return np.asarray(cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED), np.uint8)
+    return np.asarray(cv2.drawContours(filled, contours, -1, 1, cv2.FILLED), np.uint8)
 
 
-def _off_plain_ground(image_rgb: Image) -> NDArray[np.bool_] | None:
-    """Which pixels differ from a plain ground; None when the border is not plain, or nothing does."""
+def _foreground(image_rgb: Image) -> NDArray[np.bool_] | None:
+    """Return which pixels differ from a plain background; None if the border is not plain, or no pixel differs."""
     border = np.concatenate([image_rgb[0], image_rgb[-1], image_rgb[:, 0], image_rgb[:, -1]]).astype(np.int16)
-    ground = np.median(border, axis=0)
-    if np.abs(border - ground).max(axis=1).mean() > PLAIN:
+    background = np.median(border, axis=0)
+    if np.abs(border - background).max(axis=1).mean() > PLAIN:
         return None
-    stands_out = np.asarray(np.abs(image_rgb - ground).max(axis=2) > 2 * PLAIN, np.bool_)
-    return stands_out if stands_out.any() else None
+    foreground = np.asarray(np.abs(image_rgb - background).max(axis=2) > 2 * PLAIN, np.bool_)
+    return foreground if foreground.any() else None
 
 
-def components(mask: Mask) -> tuple[NDArray[np.int32], list[Box]]:
-    """Connected parts of a mask, diagonals included: (h, w) with 0 or the number of the part, and the box of each."""
+def connected_components(mask: Mask) -> tuple[NDArray[np.int32], list[Box]]:
+    """Return the 8-connected components of a mask: (h, w) with 0 or the component's number, and the box of each."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     boxes = [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h, _ in stats[1:count]]
     return np.asarray(labels, np.int32), boxes
 
 
-def enlarge(heat: FloatArray, width: int, height: int) -> FloatArray:
-    """Scale a map of numbers to width x height, linearly."""
-    return np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+def resize_map(values: FloatArray, width: int, height: int) -> FloatArray:
+    """Scale an (h, w) map of numbers to width x height, linearly."""
+    return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["linear", "area"] = "linear") -> Image:
@@ -193,49 +193,49 @@ def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["li
 
 
 def augmented(image_rgb: Image, degrees: float, zoom: float, gain: float, *, mirrored: bool = False) -> Image:
-    """A picture turned, enlarged and brightened a little about its middle, or mirrored; of the same size."""
+    """Return a picture rotated, zoomed and brightened about its centre, or mirrored; of the same size."""
     height, width = image_rgb.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
-    turned = cv2.warpAffine(image_rgb, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
-    lit = cv2.convertScaleAbs(turned, alpha=gain)
-    return np.ascontiguousarray(lit[:, ::-1] if mirrored else lit, np.uint8)
+    rotated = cv2.warpAffine(image_rgb, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    brightened = cv2.convertScaleAbs(rotated, alpha=gain)
+    return np.ascontiguousarray(brightened[:, ::-1] if mirrored else brightened, np.uint8)
 
 
 def grey(image_rgb: Image) -> NDArray[np.float32]:
-    """The picture's brightness, (h, w), 0..1."""
+    """Return the grey picture, (h, w), 0..1."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image_rgb), cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
 
 
 def box_mean(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
-    """The mean of each pixel's square window of 2 * radius + 1; beyond the border it is mirrored."""
+    """Return the mean of each pixel's square window of 2 * radius + 1, with mirrored borders."""
     return np.asarray(cv2.blur(values, (2 * radius + 1, 2 * radius + 1)), np.float32)
 
 
 def scale_about(mask: NDArray[np.uint8], centre_px: tuple[float, float], scale: float, side: int) -> NDArray[np.uint8]:
-    """Scale an (h, w) mask about a point that comes to the middle of a square of that side; 0 outside the mask."""
+    """Scale an (h, w) mask and move `centre_px` to the middle of a `side` x `side` square; 0 outside the mask."""
     middle = (side - 1) / 2
     matrix = np.array([[scale, 0.0, middle - scale * centre_px[0]], [0.0, scale, middle - scale * centre_px[1]]])
     return np.asarray(cv2.warpAffine(mask, matrix, (side, side), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def reverse_channels(picture: Image) -> Image:
-    """RGB to BGR or back."""
+    """Convert RGB to BGR or back."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def split_channels(picture: Image) -> list[NDArray[np.uint8]]:
-    """The (height, width) planes of a picture: several times as fast as slicing."""
+    """Return the (height, width) planes of a picture: several times as fast as slicing."""
     return [np.asarray(plane, np.uint8) for plane in cv2.split(picture)]
 
 
 def sharpness(image_rgb: Image) -> float:
-    """Variance of the Laplacian of the grey picture: the usual focus measure; larger is sharper."""
+    """Return the variance of the Laplacian of the grey picture, the usual focus measure; larger is sharper."""
     grey = cv2.cvtColor(np.ascontiguousarray(image_rgb), cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
 def draw_box(image_rgb: Image, box_px: Box, colour_rgb: tuple[int, int, int], thickness: int = 2) -> None:
-    """Outline a box, in place."""
+    """Draw a box, in place."""
     x0, y0, x1, y1 = (round(v) for v in box_px)
     cv2.rectangle(image_rgb, (x0, y0), (x1 - 1, y1 - 1), colour_rgb, thickness, cv2.LINE_AA)
 
@@ -243,7 +243,7 @@ def draw_box(image_rgb: Image, box_px: Box, colour_rgb: tuple[int, int, int], th
 def draw_text(
     image_rgb: Image, text: str, at_px: tuple[int, int], colour_rgb: tuple[int, int, int], scale: float = 0.45
 ) -> None:
-    """Write text with its lower left corner at a point, over a dark edge so that it reads anywhere, in place."""
+    """Draw text with its lower left corner at a point and a dark edge for contrast, in place."""
     printable = text.encode("ascii", "replace").decode()
     for colour, thickness in ((0, 0, 0), 3), (colour_rgb, 1):
         cv2.putText(image_rgb, printable, at_px, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)

@@ -1,8 +1,8 @@
-"""The outline of an object: 64x64 bits that say where in its crop it is. Pure, but for the picture library's resizing.
+"""Silhouettes: where an object is in its crop, as 64x64 bits.
 
-The boundary features of fused similarity search (CMC 2023) with two additions: packed bits, so that a gallery keeps 512
-bytes a picture and an overlap is a count of bits; and an alignment by centroid and area, for cameras that do not keep
-their distance.
+The boundary features of fused similarity search (CMC 2023) with two additions. The bits are packed: a gallery stores
+512 bytes a picture, and an overlap is a bit count. Silhouettes can be aligned by centroid and area, for cameras whose
+distance to the object changes.
 """
 
 from __future__ import annotations
@@ -16,35 +16,39 @@ from edge.imaging import image
 
 SIDE = 64  # cells
 SIZE = SIDE * SIDE // 8  # bytes
-_LEAST = 0.01  # of the grid; less is no object
-_ALIGNED_SIDE = 32.0  # cells: the side of the square that an aligned outline has the area of; fits shapes of 4 to 1
+_MIN_AREA = 0.01  # of the grid; a smaller mask is no object
+_ALIGNED_SIDE = 32.0  # cells: an aligned silhouette has the area of a square of this side; shapes up to 4:1 fit
 
 Silhouette = NDArray[np.uint8]  # (SIZE,), rows from the top, eight cells a byte, the first in the highest bit
-_ONES = np.array([word.bit_count() for word in range(1 << 16)], np.uint8)  # numpy counts bits itself from 2.0 on only
+_BIT_COUNTS = np.array(
+    [word.bit_count() for word in range(1 << 16)], np.uint8
+)  # numpy has bitwise_count only from 2.0 on
 
 
 def silhouette_of(mask: NDArray[np.uint8], width: float, height: float) -> Silhouette | None:
-    """Lay a mask into the middle of the grid, its longer side as long as the grid's.
+    """Return the silhouette of a mask, centred in the grid, its longer side as long as the grid's.
 
     Args:
-        mask: (h, w), 0..255, of a whole crop; its resolution does not matter.
+        mask: (h, w), 0..255, of a whole crop; any resolution.
         width: of the crop, in any unit.
         height: of the crop, in the same unit.
 
     Returns:
-        the outline; None where the mask shows nothing.
+        The silhouette; None for an empty mask.
     """
     scale = SIDE / max(width, height)
-    wide, high = (max(1, min(SIDE, round(size * scale))) for size in (width, height))
-    top, left = (SIDE - high) // 2, (SIDE - wide) // 2
+    inner_width, inner_height = (max(1, min(SIDE, round(size * scale))) for size in (width, height))
+    top, left = (SIDE - inner_height) // 2, (SIDE - inner_width) // 2
     grid = np.zeros((SIDE, SIDE), np.bool_)
-    grid[top : top + high, left : left + wide] = image.resize(mask, wide, high, "area") >= 128
-    return np.packbits(grid) if grid.mean() >= _LEAST else None
+    grid[top : top + inner_height, left : left + inner_width] = (
+        image.resize(mask, inner_width, inner_height, "area") >= 128
+    )
+    return np.packbits(grid) if grid.mean() >= _MIN_AREA else None
 
 
-def align(outline: Silhouette) -> Silhouette:
-    """Move an outline's centroid to the middle and bring it to one area, whatever it had."""
-    grid = cells(outline)
+def align(silhouette: Silhouette) -> Silhouette:
+    """Return a silhouette moved to the middle by its centroid and scaled to the standard area."""
+    grid = cells(silhouette)
     y, x = np.nonzero(grid)
     scale = _ALIGNED_SIDE / math.sqrt(max(1, len(x)))
     centre = (float(x.mean()), float(y.mean())) if len(x) else (SIDE / 2, SIDE / 2)
@@ -52,14 +56,14 @@ def align(outline: Silhouette) -> Silhouette:
     return np.packbits(moved >= 128)
 
 
-def cells(outline: Silhouette) -> NDArray[np.bool_]:
-    """Unpack to (SIDE, SIDE)."""
-    return np.unpackbits(outline).reshape(SIDE, SIDE).astype(np.bool_)
+def cells(silhouette: Silhouette) -> NDArray[np.bool_]:
+    """Unpack a silhouette to (SIDE, SIDE) booleans."""
+    return np.unpackbits(silhouette).reshape(SIDE, SIDE).astype(np.bool_)
 
 
-def overlaps(outline: Silhouette, others: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Intersection over union of one outline with each of (n, SIZE): (n,), 0 where both are empty."""
-    asked, words = outline.view(np.uint16), np.ascontiguousarray(others).view(np.uint16)
-    both = _ONES[words & asked].sum(axis=1, dtype=np.int64)
-    either = _ONES[words | asked].sum(axis=1, dtype=np.int64)
+def overlaps(silhouette: Silhouette, others: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the intersection over union of one silhouette with each of (n, SIZE): (n,), 0 if both are empty."""
+    query, words = silhouette.view(np.uint16), np.ascontiguousarray(others).view(np.uint16)
+    both = _BIT_COUNTS[words & query].sum(axis=1, dtype=np.int64)
+    either = _BIT_COUNTS[words | query].sum(axis=1, dtype=np.int64)
     return np.asarray(both / np.maximum(either, 1), np.float32)

@@ -34,7 +34,9 @@ def choose_backend(requested: Backend) -> Backend:
         return "onnxruntime"
     module = {"onnxruntime-cuda": "onnxruntime"}.get(requested, requested)
     if importlib.util.find_spec(module) is None:
-        raise EngineError(f"engine {requested}: package {module!r} is not installed; run: {INSTALL_COMMANDS[requested]}")
+        raise EngineError(
+            f"engine {requested}: package {module!r} is not installed; run: {INSTALL_COMMANDS[requested]}"
+        )
     return requested
 
 

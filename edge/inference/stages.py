@@ -121,7 +121,9 @@ class Classifier:
         with timings.stage("classify"):
             logits, *raw_descriptors = _run_crops(self._engine, self.model, batch)
         with timings.stage("postprocess"):
-            descriptors = decode.unit_rows(raw_descriptors[0]) if raw_descriptors else np.zeros((len(boxes_px), 0), np.float32)
+            descriptors = (
+                decode.unit_rows(raw_descriptors[0]) if raw_descriptors else np.zeros((len(boxes_px), 0), np.float32)
+            )
             return ClassifierOutput(decode.softmax(logits, self.model.temperature), descriptors)
 
     def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
@@ -305,7 +307,9 @@ def load_stages(
     if manifest.detector is not None:
         batch_size = manifest.detector.max_batch if gains_from_batches(backend, threads) else 1
         detector = Detector(manifest.detector, open_model(manifest.detector)[1], batch_size)
-    classifier = Classifier(manifest.classifier, *open_with_fingerprint(manifest.classifier)) if manifest.classifier else None
+    classifier = (
+        Classifier(manifest.classifier, *open_with_fingerprint(manifest.classifier)) if manifest.classifier else None
+    )
     embedders = {}
     for model in manifest.embedders:
         engine, fingerprint = open_with_fingerprint(model)
@@ -313,7 +317,9 @@ def load_stages(
             fingerprint = hashlib.sha256(f"{fingerprint} {classifier.fingerprint}".encode()).hexdigest()
         embedder = Embedder(model, engine, fingerprint, classifier)
         embedders.update(dict.fromkeys(model.categories, embedder))
-    localiser = Localiser(manifest.localiser, *open_with_fingerprint(manifest.localiser)) if manifest.localiser else None
+    localiser = (
+        Localiser(manifest.localiser, *open_with_fingerprint(manifest.localiser)) if manifest.localiser else None
+    )
     stages = Stages(detector, classifier, embedders, localiser)
     _warm_up(stages)
     return stages

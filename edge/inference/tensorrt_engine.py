@@ -197,7 +197,9 @@ def _build(onnx: bytes, max_batch: int, where: str) -> bytes:
     for tensor in dynamic:
         batch, *row = tensor.shape
         if -1 in row:
-            raise EngineError(f"{where}: {tensor.name}: found shape {[batch, *row]}, expected only the batch to be dynamic")
+            raise EngineError(
+                f"{where}: {tensor.name}: found shape {[batch, *row]}, expected only the batch to be dynamic"
+            )
         profile.set_shape(tensor.name, (1, *row), (1, *row), (max_batch, *row))
     if dynamic and config.add_optimization_profile(profile) < 0:
         raise EngineError(f"{where}: TensorRT rejects batches of 1 to {max_batch}: {_logger().last_error}")

@@ -16,21 +16,25 @@ from edge.runtime import Runtime
 from edge.telemetry.metrics import Counters
 
 
-def open_kiosk(config: DeviceConfig, kiosk: KioskConfig, file: ConfigFile | None, stack: ExitStack) -> Runtime:
-    """Open the kiosk and the runtime, the cameras last; the stack closes them in reverse order.
+def open_kiosk(config: DeviceConfig, kiosk_config: KioskConfig, file: ConfigFile | None, stack: ExitStack) -> Runtime:
+    """Open the device's runtime and its kiosk; the stack closes them in reverse order.
 
     Raises:
         FinesightError: a part is unusable, or the address cannot be listened on.
     """
     counters = Counters()
-    store = TaughtStore(config.state_dir / "overlay", kiosk.max_taught)
+    store = TaughtStore(config.state_dir / "overlay", kiosk_config.max_taught)
     thumbnails = ItemThumbnails(config.state_dir, store)
     seek = config.recognition.seek or SeekConfig()
     taught_items = TaughtItems(store, thumbnails.has_item, counters, seek.looks)
     runtime = stack.enter_context(Runtime(config, file, taught_items.add_to, counters))
-    page = stack.enter_context(Kiosk(runtime, store, kiosk.camera, kiosk.looks, config.recognition.min_object_px))
+    kiosk = stack.enter_context(
+        Kiosk(runtime, store, kiosk_config.camera, kiosk_config.looks, config.recognition.min_object_px)
+    )
     uploader = None
-    if kiosk.upload_url is not None:
-        uploader = stack.enter_context(Uploader(store, http_put(kiosk.upload_url, kiosk.upload_token), counters))
-    stack.enter_context(KioskServer(kiosk, page, taught_items, thumbnails, counters, uploader))
+    if kiosk_config.upload_url is not None:
+        uploader = stack.enter_context(
+            Uploader(store, http_put(kiosk_config.upload_url, kiosk_config.upload_token), counters)
+        )
+    stack.enter_context(KioskServer(kiosk_config, kiosk, taught_items, thumbnails, counters, uploader))
     return runtime

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.errors import PictureError
-from edge.imaging.header import kind_of
+from edge.imaging.header import detect_format
 from edge.kiosk.auth import COOKIE, cookie_value, refusal_reason, token_matches
 from edge.telemetry.metrics import Counters
 
@@ -145,7 +145,7 @@ def picture_response(data: bytes | None, missing: str) -> Response:
     """Return a response with JPEG, PNG or WebP bytes; without bytes, a 404 error with the message `missing`."""
     if data is None:
         return error_response(404, "not_found", missing)
-    media_type = f"image/{kind_of(data) or 'jpeg'}"
+    media_type = f"image/{detect_format(data) or 'jpeg'}"
     return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=60"})
 
 

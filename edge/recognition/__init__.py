@@ -4,5 +4,5 @@ Owns detection, tracking, the choice of tracks to embed, gallery search, the ope
 camera, and the swap to a newly activated bundle and gallery. Never opens a camera, a socket or a broker connection, and
 never starts a model itself: engines and galleries arrive loaded.
 
-Start with `pipeline.py`, which follows a frame; then `camera_tracks.py`, `scheduler.py`, `track_features.py`, `events.py`.
+Read `pipeline.py` first: it follows one frame through the other modules.
 """

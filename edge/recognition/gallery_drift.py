@@ -1,7 +1,7 @@
 """Whether the gallery still fits what the cameras see: its age, and how the confidence of decisions drifts.
 
-A stale gallery gives confident wrong answers before anybody notices. So the probabilities of the latest objects' nearest
-items are compared with those of the first objects that were seen with this gallery, which are kept on the disk.
+A stale gallery gives confident wrong answers before anybody notices. So the probability of the nearest item is compared
+between the latest objects and the first objects that were seen with this gallery. The first are kept on the disk.
 """
 
 from __future__ import annotations

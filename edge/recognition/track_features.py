@@ -157,17 +157,17 @@ def _classify(
     """Return the categories to search for each track, and the classifier's descriptors, one row per track."""
     classifier = models.stages.classifier
     if classifier is None:  # the detector's label is the category; a single category needs no label
-        only = list(models.stages.embedders)
-        return [
-            [Category(one.track.label if one.track.label in only or len(only) != 1 else only[0], 1.0)]
-            for one in to_embed
-        ], None
+        known = list(models.stages.embedders)
+        labels = [one.track.label for one in to_embed]
+        names = [label if label in known or len(known) != 1 else known[0] for label in labels]
+        return [[Category(name, 1.0)] for name in names], None
     output = classifier.classify_with_features(image_rgb, [one.track.box_px for one in to_embed], timings)
     fused = [
         one.features.add_probabilities(row, one.weight) for one, row in zip(to_embed, output.probabilities, strict=True)
     ]
     return [
-        categories_to_search(classifier.rank_categories(row), models.category_threshold, models.stages.embedders) for row in fused
+        categories_to_search(classifier.rank_categories(row), models.category_threshold, models.stages.embedders)
+        for row in fused
     ], output.descriptors
 
 

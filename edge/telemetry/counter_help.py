@@ -1,4 +1,4 @@
-"""What each counter counts: the help text of `/metrics`, and of the reference page. A test compares it with the code."""
+"""What each counter counts: the help text of `/metrics` and of the reference page. A test checks it is complete."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "events_published": "Events that the broker acknowledged.",
         "events_refused": "Events that the broker refused (MQTT 5); they stay in the outbox.",
         "events_retried": "Events sent again because a connection ended before the broker acknowledged them.",
-        "frames_dropped": "Frames not recognised, by reason: superseded by a newer one, unreadable, frozen, obstructed, "
-        "or of a closed camera.",
+        "frames_dropped": "Frames not recognised, by reason: superseded by a newer one, unreadable, frozen, "
+        "obstructed, or of a closed camera.",
         "frames_failed": "Frames skipped because recognition raised an error; the log holds it.",
         "frames_gated": "Frames without a detector run because nothing moved.",
         "frames_recognised": "Frames that went through recognition.",

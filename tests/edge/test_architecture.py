@@ -1,4 +1,4 @@
-"""What the runtime may import."""
+"""The imports that the runtime may make."""
 
 import json
 import shutil
@@ -11,11 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVER_SIDE = ["torch", "torchvision", "timm", "onnx", "tuf", "matplotlib", "trainer", "quantize", "gallery_sync"]
-BY_CHOICE = ["amqtt", "gi", "openvino", "tensorrt", "cuda", "starlette", "uvicorn"]  # loaded only where asked for
+BY_CHOICE = ["amqtt", "gi", "openvino", "tensorrt", "cuda", "starlette", "uvicorn"]  # loaded only if configured
 
 
 def loaded_by(statement):
-    """The top-level modules that an interpreter of its own holds after a statement."""
+    """Return the top-level modules that a new interpreter has loaded after a statement."""
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

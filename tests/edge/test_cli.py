@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.cli import _VERBS, main
 from edge.options import build_parser
@@ -62,3 +66,11 @@ LINES = [
 def test_every_command_line_has_its_own_verb():
     assert [build_parser("info").parse_args(line.split()).verb for line in LINES] == list(_VERBS)
     assert len(set(_VERBS.values())) == len(LINES)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.text(max_size=12) | st.from_regex(r"[0-9]{1,5}x[0-9]{1,5}"))
+def test_any_size_is_parsed_or_a_usage_error(text):
+    with contextlib.suppress(SystemExit):
+        arguments = build_parser("info").parse_args(["bench", "--source", "x.mp4", f"--resize={text}"])
+        assert min(arguments.resize) > 0

@@ -1,6 +1,6 @@
-"""The wall clock is set forward or back by a year while a device runs: durations, order and what waits stay.
+"""Setting the wall clock forward or back by a year while a device runs changes no duration, order or queue.
 
-Capture's part of it is in tests/edge/capture/test_camera.py.
+Tests of cameras are in tests/edge/capture/test_camera.py.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ NOW = 1_700_000_000.0
 YEAR_S = 365 * 86_400.0
 JUMPS = pytest.mark.parametrize("jump_s", [YEAR_S, -YEAR_S], ids=["forward", "back"])
 
-# Whoever else needs the time measures a duration, and takes the monotonic clock.
+# Every other module that needs the time measures a duration, and uses the monotonic clock.
 WALL_CLOCK_READERS = {
-    "age_clock": "to find out when it was set",
+    "age_clock": "to notice when it is set",
     "bench": "captured_at",
-    "cameras": "since when a camera's state is what it is, for people",
-    "policy": "captured_at, and how far a camera's own clock is off",
+    "cameras": "when a camera's state changed, for people",
+    "policy": "captured_at, and the offset of a camera's own clock",
     "kiosk": "when an item was taught, for people",
     "outbox": "stamps of messages, whose ages are measured by the age clock",
-    "camera_probe": "how far a camera's clock is off",
+    "camera_probe": "the offset of a camera's clock",
     "recorder": "the name of a run's folder",
-    "runtime": "when a report was made",
-    "support_bundle": "times of packed files",
+    "runtime": "the time of a report",
+    "support_bundle": "the times of packed files",
 }
 
 
 def reads_the_wall_clock(tree):
-    """Whether a module names time.time or datetime.now."""
+    """Return whether a module names time.time or datetime.now."""
     wall = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "time.localtime", "time.gmtime"}
     return any(isinstance(node, ast.Attribute) and ast.unparse(node) in wall for node in ast.walk(tree))
 
@@ -51,7 +51,7 @@ def test_only_listed_modules_read_the_wall_clock():
 
 
 class Clocks:
-    """A wall clock that can be set, and time that passes."""
+    """A wall clock that can be set, and a monotonic one."""
 
     def __init__(self):
         self.wall_s, self.elapsed_s = NOW, 100.0
@@ -94,11 +94,11 @@ def test_outbox_still_drops_old_messages(tmp_path):
 @JUMPS
 @pytest.mark.parametrize("time_source", ["arrival", "rtcp"])
 def test_track_and_event_order_survive_a_clock_jump(jump_s, time_source):
-    """Also of a camera that tells its own time, when that is what jumps."""
+    """This holds for a camera's own clock, too."""
     bench, events = Bench(), []
     for number in range(1, 41):
         if number == 31:
-            bench.sees = no_box_map()  # it leaves
+            bench.detector_output = no_box_map()  # the object leaves
         at_s = number * 0.1
         bench.clock.now_ns = round((at_s + 0.025) * 1e9)
         captured_at = NOW + at_s + (jump_s if number > 10 else 0.0)
@@ -106,6 +106,6 @@ def test_track_and_event_order_survive_a_clock_jump(jump_s, time_source):
         events += bench.pipeline.process(frame).events
     assert kinds(events) == [("new", 1), ("end", 1)]
     payloads = [json.loads(event_payload(e, "shop", "till", "boot", seq)) for seq, e in enumerate(events)]
-    assert (payloads[0]["captured_at"] > payloads[1]["captured_at"]) == (jump_s < 0)  # what the clock said is told
+    assert (payloads[0]["captured_at"] > payloads[1]["captured_at"]) == (jump_s < 0)  # published as the clock showed it
     assert [(p["boot_id"], p["seq"], p["historical"]) for p in payloads] == [("boot", 0, False), ("boot", 1, False)]
     assert all(event.latency_ms["capture_to_decision"] == 25.0 for event in events[:1])

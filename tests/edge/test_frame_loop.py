@@ -1,4 +1,4 @@
-"""The frame path: what fails costs no more than itself."""
+"""The frame loop: a failure affects only its own frames."""
 
 import threading
 
@@ -16,11 +16,11 @@ from tests.fakes_engine import frame_at
 
 
 class Device:
-    """Two cameras of one device without a broker, over the scripted engines of a pipeline's bench."""
+    """Two cameras of one device without a broker, with the scripted engines of a pipeline bench."""
 
     def __init__(self, folder, outbox, counters):
         self.bench, self.outbox, self.stop = Bench(), outbox, threading.Event()
-        self.stop.set()  # so that no pause is waited for
+        self.stop.set()  # so that no test waits for a pause
         self.cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
         self.recognition = RecognitionConfig(min_looks=1, min_object_px=8)
         self.counters, self.timer = counters, StageTimer()

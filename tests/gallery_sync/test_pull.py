@@ -1,4 +1,4 @@
-"""Pulling to a device, over real HTTP on loopback, with faults."""
+"""Pulling to a device over HTTP on loopback, with injected faults."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from edge.errors import BundleError, SyncError
 from gallery_sync.cli import main
 from gallery_sync.fetch import Retry
 from gallery_sync.publish import publish
-from gallery_sync.pull import Pulled, pull
-from gallery_sync.repository import canonical, object_path, read_manifest, read_release
+from gallery_sync.pull import PullResult, pull
+from gallery_sync.repository import canonical_json, object_path, read_manifest, read_release
 from gallery_sync.transport import FolderTransport, HttpTransport, open_transport
 from gallery_sync.verify import HashesOnly
 from tests.power_cut import PowerCut
 from tests.store_samples import SPACE, make_bundle, make_gallery
 
-Fault = Callable[[BaseHTTPRequestHandler, bytes], bool]  # answers in its own way and says so
+Fault = Callable[[BaseHTTPRequestHandler, bytes], bool]  # answers itself and returns True, or returns False
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder with ranges; a fault answers in its place for the paths it is set for."""
+    """Serves a folder with ranges; a fault answers in its place for its paths."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
-        self.faults: dict[str, list[Fault]] = {}  # by path; each used once, the last for ever
+        self.faults: dict[str, list[Fault]] = {}  # by path; each is used once, the last one always
         self.asked: list[tuple[str, str]] = []  # path, range
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -72,7 +72,7 @@ def healthy(_handler: BaseHTTPRequestHandler, _data: bytes) -> bool:
 
 
 def answer(body: Callable[[bytes], bytes], status: int = 200, claim: int | None = None, **headers: str) -> Fault:
-    """A whole answer of its own, whatever range was asked for; `claim` is a false length."""
+    """Send a complete response, whatever range was requested; `claim` is a false length."""
 
     def act(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
         sent = body(data)
@@ -88,7 +88,7 @@ def answer(body: Callable[[bytes], bytes], status: int = 200, claim: int | None 
 
 
 def cut_after(count: int) -> Fault:
-    """Honours the range and breaks off after so many bytes."""
+    """Send the requested range, and close the connection after this many bytes."""
 
     def act(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
         start = int(re.sub(r"\D", "", handler.headers.get("Range", "0")) or 0)
@@ -105,15 +105,15 @@ def cut_after(count: int) -> Fault:
 
 
 def silent(handler: BaseHTTPRequestHandler, _data: bytes) -> bool:
-    """Says nothing until the client has gone."""
+    """Send nothing until the client disconnects."""
     handler.rfile.read(1)
     return True
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A repository at release 1: bundle `one`, three items."""
-    put(tmp_path, "one", 1, 3)
+    """Serve a repository at release 1: bundle `one`, three items."""
+    publish_release(tmp_path, "one", 1, 3)
     with Server(tmp_path / "repo") as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -122,7 +122,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         thread.join()
 
 
-def put(tmp_path: Path, bundle_id: str, sequence: int, items: int) -> None:
+def publish_release(tmp_path: Path, bundle_id: str, sequence: int, items: int) -> None:
     folder, gallery = (
         make_bundle(tmp_path / bundle_id, bundle_id, sequence),
         make_gallery(tmp_path / f"g{items}", items),
@@ -132,11 +132,11 @@ def put(tmp_path: Path, bundle_id: str, sequence: int, items: int) -> None:
 
 @pytest.fixture
 def device(tmp_path: Path, server: Server) -> Path:
-    """A device that serves release 1, while release 2 (bundle `two`, four items) is published."""
+    """A device with release 1 active, while release 2 (bundle `two`, four items) is published."""
     state_dir = tmp_path / "device"
     pull_from(server, state_dir)
     slots.activate(state_dir)
-    put(tmp_path, "two", 2, 4)
+    publish_release(tmp_path, "two", 2, 4)
     server.asked.clear()
     return state_dir
 
@@ -144,47 +144,47 @@ def device(tmp_path: Path, server: Server) -> Path:
 WAITS: list[float] = []
 
 
-def pull_from(server: Server, state_dir: Path, timeout_s: float = 5.0, free: int = 1 << 40) -> Pulled:
+def pull_from(server: Server, state_dir: Path, timeout_s: float = 5.0, free: int = 1 << 40) -> PullResult:
     WAITS.clear()
-    retry = Retry(attempts=4, sleep=WAITS.append, chance=lambda: 0.5)
-    return pull(HttpTransport(server.url, timeout_s), state_dir, HashesOnly(), retry=retry, free=lambda _: free)
+    retry = Retry(attempts=4, sleep=WAITS.append, jitter=lambda: 0.5)
+    return pull(HttpTransport(server.url, timeout_s), state_dir, HashesOnly(), retry=retry, free_bytes=lambda _: free)
 
 
-def serving(state_dir: Path) -> tuple[str, int]:
+def active(state_dir: Path) -> tuple[str, int]:
     held, gallery = slots.read_active(state_dir)
     return held.manifest.bundle_id, gallery.items
 
 
 def embedder_for(server: Server) -> str:
-    """The path of an object that only the newest release has: 9000 bytes."""
+    """The path of an object that only the newest release has."""
     manifest = read_manifest(server.folder, read_release(server.folder))
     return next(object_path(file.sha256) for file in manifest.files if file.path == "models/tyre.onnx")
 
 
-def test_a_pull_stages_and_does_not_switch(device, server):
+def test_pull_stages_without_activating(device, server):
     pulled = pull_from(server, device)
     assert (pulled.sequence, pulled.slot, pulled.bundle_id, pulled.serving) == (2, "b", "two", False)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
     slots.activate(device)
-    assert serving(device) == ("two", 4)
+    assert active(device) == ("two", 4)
     assert pull_from(server, device).serving
 
 
-def test_what_the_device_holds_is_not_fetched_again(device, server):
+def test_local_files_are_not_downloaded_again(device, server):
     pulled = pull_from(server, device)
     detector = (server.folder.parent / "one" / "detector.onnx").stat().st_size
     assert detector > pulled.downloaded_bytes / 2
     assert len([path for path, _ in server.asked if path.startswith("objects/")]) == 5  # two heads, manifest, two files
 
 
-def test_a_damaged_file_of_the_device_is_not_reused(device, server):
+def test_damaged_local_file_is_not_reused(device, server):
     (device / "slots" / "a" / "detector.onnx").write_bytes(b"x" * 81000)
     pull_from(server, device)
     slots.activate(device)
-    assert serving(device) == ("two", 4)
+    assert active(device) == ("two", 4)
 
 
-def test_a_broken_transfer_is_resumed_where_it_broke(device, server):
+def test_interrupted_download_is_resumed(device, server):
     path = embedder_for(server)
     server.faults[path] = [cut_after(1000), cut_after(500), healthy]
     pull_from(server, device)
@@ -192,35 +192,35 @@ def test_a_broken_transfer_is_resumed_where_it_broke(device, server):
     assert WAITS == [1.0, 2.0]
 
 
-def test_a_transfer_is_resumed_by_the_next_pull(device, server):
+def test_download_is_resumed_by_the_next_pull(device, server):
     path = embedder_for(server)
     server.faults[path] = [cut_after(1000), answer(bytes, 503)]
     with pytest.raises(SyncError, match=r"models/tyre\.onnx: gave up after 4 attempts: .*found HTTP 503"):
         pull_from(server, device)
     assert len(WAITS) == 3
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
     server.faults.clear()
     server.asked.clear()
     pull_from(server, device)
     assert (path, "bytes=1000-") in server.asked
     slots.activate(device)
-    assert serving(device) == ("two", 4)
+    assert active(device) == ("two", 4)
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start(device, server):
+def test_server_that_ignores_ranges_is_read_from_the_start(device, server):
     path = embedder_for(server)
     server.faults[path] = [cut_after(1000), answer(lambda data: data)]
     pull_from(server, device)
     slots.activate(device)
-    assert serving(device) == ("two", 4)
+    assert active(device) == ("two", 4)
 
 
-def test_a_part_of_something_else_is_dropped_and_fetched_anew(device, server):
+def test_part_of_another_object_is_deleted_and_downloaded_again(device, server):
     path = embedder_for(server)
     cache = device / "cache" / "sync"
     cache.mkdir(parents=True)
     (cache / f"{Path(path).name}.part").write_bytes(b"?" * 100)
-    (cache / f"{'0' * 64}.part").write_bytes(b"of a release that nobody wants any more")
+    (cache / f"{'0' * 64}.part").write_bytes(b"of an older release")
     pull_from(server, device)
     assert [asked for name, asked in server.asked if name == path] == ["bytes=100-", ""]
     assert not cache.exists()
@@ -244,62 +244,62 @@ ONE_ERROR = [
 
 
 @pytest.mark.parametrize(("faults", "message"), ONE_ERROR)
-def test_a_fault_is_one_error_and_the_device_serves_on(device, server, faults, message):
+def test_fault_is_one_error_and_the_active_release_stays(device, server, faults, message):
     server.faults[embedder_for(server)] = list(faults)
     with pytest.raises(SyncError, match=message) as caught:
         pull_from(server, device)
     assert "\n" not in str(caught.value)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
     assert read_staged_pointer(device) is None
     server.faults.clear()
     pull_from(server, device)  # once the fault is gone, so is the error
     slots.activate(device)
-    assert serving(device) == ("two", 4)
+    assert active(device) == ("two", 4)
 
 
-def test_a_silent_server_is_given_up(device, server):
+def test_pull_gives_up_on_a_silent_server(device, server):
     server.faults["release.json"] = [silent]
     with pytest.raises(SyncError, match=r"release\.json: gave up after 4 attempts: .*timed out"):
         pull_from(server, device, timeout_s=0.05)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
 
 
-def test_no_server_is_given_up(device):
-    retry = Retry(attempts=2, sleep=WAITS.append, chance=lambda: 0.5)
-    with pytest.raises(SyncError, match=r"gave up after 2 attempts: .*no answer: .*refused"):
+def test_pull_gives_up_without_a_server(device):
+    retry = Retry(attempts=2, sleep=WAITS.append, jitter=lambda: 0.5)
+    with pytest.raises(SyncError, match=r"gave up after 2 attempts: .*no response: .*refused"):
         pull(HttpTransport("http://127.0.0.1:9", 1.0), device, HashesOnly(), retry=retry)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
 
 
-def test_a_captive_portal_is_no_release(device, server):
+def test_captive_portal_is_not_a_release(device, server):
     server.faults["release.json"] = [answer(lambda _: b"<html>pay first</html>")]
-    with pytest.raises(SyncError, match=r"release\.json: found no Envelope: \(top\): Invalid JSON"):
+    with pytest.raises(SyncError, match=r"release\.json: not a valid release\.json: \(top\): Invalid JSON"):
         pull_from(server, device)
     server.faults["release.json"] = [answer(lambda _: b" " * 5_000_000)]
     with pytest.raises(SyncError, match=r"release\.json: found more than 4194304 bytes"):
         pull_from(server, device)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
 
 
-def test_too_little_space_is_said_before_anything_large_is_fetched(device, server):
+def test_too_little_space_is_an_error_before_large_downloads(device, server):
     with pytest.raises(SyncError, match=r"device: found 1000 free bytes, expected \d+ for release 2"):
         pull_from(server, device, free=1000)
     assert embedder_for(server) not in [path for path, _ in server.asked]
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
 
 
-def test_a_full_disk_is_one_error(device, server):
+def test_full_disk_is_one_error(device, server):
     part = device / "cache" / "sync" / f"{Path(embedder_for(server)).name}.part"
     part.parent.mkdir(parents=True)
     part.symlink_to("/dev/full")
     with pytest.raises(SyncError, match=r"models/tyre\.onnx: cannot store 8000 bytes: No space left on device"):
         pull_from(server, device)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
 
 
-def test_an_older_release_is_refused(device, server, tmp_path):
+def test_older_release_is_rejected(device, server, tmp_path):
     old = (server.folder / "release.json").read_bytes()
-    put(tmp_path, "three", 3, 5)
+    publish_release(tmp_path, "three", 3, 5)
     pull_from(server, device)
     (server.folder / "release.json").write_bytes(old)
     with pytest.raises(SyncError, match="found sequence 2, expected at least 3"):
@@ -312,20 +312,20 @@ def edit_release(server: Server, change: Callable[[dict], None]) -> None:
     (server.folder / "release.json").write_text(json.dumps(envelope))
 
 
-def test_a_category_that_leaves_its_folder_is_refused(device, server):
+def test_category_with_a_path_is_rejected(device, server):
     edit_release(server, lambda signed: signed["gallery"]["heads"].update({"../x": signed["bundle"]}))
-    with pytest.raises(SyncError, match=r"found no Envelope: .*should match pattern"):
+    with pytest.raises(SyncError, match=r"not a valid release\.json: .*should match pattern"):
         pull_from(server, device)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
 
 
-def test_heads_of_another_generation_are_refused(device, server):
+def test_heads_of_another_generation_are_rejected(device, server):
     edit_release(server, lambda signed: signed["gallery"].update(generation="0" * 16))
     with pytest.raises(SyncError, match=r"found heads of generation .*, expected 0000000000000000"):
         pull_from(server, device)
 
 
-def test_a_gallery_of_another_space_is_not_staged(device, server, tmp_path):
+def test_gallery_of_another_space_is_not_staged(device, server, tmp_path):
     other = publish(
         tmp_path / "repo2",
         make_bundle(tmp_path / "b2", "other", 9, space_id="b" * 64),
@@ -340,48 +340,48 @@ def test_a_gallery_of_another_space_is_not_staged(device, server, tmp_path):
             target = server.folder / object_path(sha256)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes((tmp_path / "repo2" / object_path(sha256)).read_bytes())
-    edit_release(server, lambda signed: signed.update(gallery=json.loads(canonical(other.gallery))))
+    edit_release(server, lambda signed: signed.update(gallery=json.loads(canonical_json(other.gallery))))
     with pytest.raises(BundleError, match=r"'tyre': found gallery .* in embedding space b"):
         pull_from(server, device)
-    assert serving(device) == ("one", 3)
+    assert active(device) == ("one", 3)
     assert read_staged_pointer(device) is None
 
 
-def test_a_bundle_that_can_search_the_gallery_of_the_one_before_is_pulled_beside_it(device, tmp_path):
+def test_bundle_compatible_with_the_old_gallery_is_pulled_with_it(device, tmp_path):
     newer = make_bundle(tmp_path / "b3", "three", 9, space_id="b" * 64, compatible=(SPACE,))
     publish(tmp_path / "repo3", newer, make_gallery(tmp_path / "g3", 5), line="demo", created_at="now", sequence=9)
     pulled = pull(open_transport((tmp_path / "repo3").as_uri()), device, HashesOnly())
     assert pulled.bundle_id == "three"
     slots.activate(device)
-    assert serving(device) == ("three", 5)
+    assert active(device) == ("three", 5)
 
 
-def test_a_repository_folder_is_pulled_without_a_server(tmp_path, device):
+def test_repository_folder_is_pulled_without_a_server(tmp_path, device):
     transport = open_transport((tmp_path / "repo").as_uri())
     assert isinstance(transport, FolderTransport)
     assert pull(transport, device, HashesOnly()).bundle_id == "two"
-    with pytest.raises(SyncError, match=r"missing/release\.json: cannot be read"):
+    with pytest.raises(SyncError, match=r"missing/release\.json: cannot read"):
         pull(open_transport((tmp_path / "missing").as_uri()), device, HashesOnly())
     with pytest.raises(SyncError, match="found scheme 'ftp', expected http, https or file"):
         open_transport("ftp://example/repo")
 
 
-def test_a_power_cut_at_any_moment_of_a_pull_leaves_the_device_serving(tmp_path, device):
+def test_power_cut_during_a_pull_keeps_the_active_release(tmp_path, device):
     transport = FolderTransport(tmp_path / "repo")
     n = 0
     while True:
         n += 7
         with PowerCut(n) as power, suppress(SyncError, BundleError):
             pull(transport, device, HashesOnly())
-        assert serving(device) == ("one", 3)
+        assert active(device) == ("one", 3)
         if not power.happened:
             break
     assert n > 20
     slots.activate(device)
-    assert serving(device) == ("two", 4)
+    assert active(device) == ("two", 4)
 
 
-def test_the_commands_publish_pull_and_check(tmp_path, capsys):
+def test_publish_pull_and_check_commands(tmp_path, capsys):
     folder, gallery = make_bundle(tmp_path / "one", "one"), make_gallery(tmp_path / "g")
     repo, device = tmp_path / "repo", tmp_path / "device"
     assert main(["publish", str(repo), "--bundle", str(folder), "--gallery", str(gallery), "--line", "demo"]) == 0
@@ -390,7 +390,7 @@ def test_the_commands_publish_pull_and_check(tmp_path, capsys):
     assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--json"]) == 0
     assert not json.loads(capsys.readouterr().out)["serving"]
     assert read_active_pointer(device) is None
-    assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 1  # its models are none
+    assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 1  # its models are not ONNX files
     assert read_active_pointer(device) is None
     assert "cannot load it" in capsys.readouterr().err
     assert main(["pull", "ftp://x", "--state-dir", str(device)]) == 1
@@ -399,7 +399,7 @@ def test_the_commands_publish_pull_and_check(tmp_path, capsys):
     assert main(["check", str(repo)]) == 1
 
 
-def test_what_is_pulled_is_activated_once_its_models_answer_their_probes(tmp_path):
+def test_pulled_release_is_activated_after_its_probes_pass(tmp_path):
     demo = Path(__file__).parents[2] / "demo"
     repo, device = tmp_path / "repo", tmp_path / "device"
     assert main(["publish", str(repo), "--bundle", str(demo / "bundle"), "--gallery", str(demo / "gallery")]) == 0

@@ -269,7 +269,7 @@ def test_config_typo_is_one_line_with_file_line_and_nearest_key(tmp_path):
     path.write_text("cameras:\n  door:\n    sorce: file:///x.mp4\n")
     done = edge("check", "-c", path)
     assert done.returncode == 1
-    assert f"{path}:3: cameras.door.sorce: found unknown key 'sorce', expected 'source'" in done.stderr
+    assert f"{path}:3: cameras.door.sorce: unknown key 'sorce'; did you mean 'source'?" in done.stderr
 
 
 def test_port_that_is_no_broker_only_delays_events(tmp_path):

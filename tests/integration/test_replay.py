@@ -34,7 +34,9 @@ def test_replay_gives_the_events_of_the_recording(tmp_path):
         try:
             messages = gather(subscriber.messages, lambda found: sum(m.get("type") == "end" for _, m in found) >= 5)
             camera.kill()  # a lost stream ends all tracks
-            messages += gather(subscriber.messages, lambda found: any(m.get("state") == "reconnecting" for _, m in found))
+            messages += gather(
+                subscriber.messages, lambda found: any(m.get("state") == "reconnecting" for _, m in found)
+            )
         finally:
             device.send_signal(signal.SIGTERM)
             _, log = device.communicate(timeout=20)

@@ -20,9 +20,9 @@ def test_quick_crops_are_smaller_but_device_input_stays(tmp_path):
     assert (quick.input.width, quick.input.height) == (96, 128)
     assert (quick.input.train_width, quick.input.train_height) == (64, 96)  # multiples of the stride, 16
     assert quick.optimiser.epochs == full.optimiser.epochs / 2
-    assert quick.own("car").optimiser.epochs == full.own("car").optimiser.epochs / 2
-    assert quick.own("car").input.train_width == 144
-    assert quick.own("bottle").optimiser.epochs == quick.optimiser.epochs
+    assert quick.for_category("car").optimiser.epochs == full.for_category("car").optimiser.epochs / 2
+    assert quick.for_category("car").input.train_width == 144
+    assert quick.for_category("bottle").optimiser.epochs == quick.optimiser.epochs
 
 
 def test_quick_keeps_the_training_size_of_a_recipe(tmp_path):

@@ -36,10 +36,10 @@ def write(folder: Path, text: str) -> Path:
         ("kind: poet", r"recipe.yaml: .*'poet'"),
         ("kind: finder\nshape: {kernal: 3}", r"recipe.yaml: shape.kernal: Extra inputs"),
         ("kind: embedder\ndata: {index: a.csv}\nheads: [local, outline]", r"heads are .*give class, and others"),
-        ("kind: embedder\ndata: {index: a.csv}\nheads: [class, class]", r"expected class and others, each once"),
-        ("kind: embedder\ndata: {index: a.csv}\ndim: 64\nshorter_dims: [16, 64]", r"found \[64\], expected less"),
+        ("kind: embedder\ndata: {index: a.csv}\nheads: [class, class]", r"give class, and others, each once"),
+        ("kind: embedder\ndata: {index: a.csv}\ndim: 64\nshorter_dims: [16, 64]", r"\[64\] are not less than dim 64"),
         ("kind: embedder\ndata: {index: a.csv}\nhdcl_hardest: 1", r"hdcl_hardest: .*greater than or equal to 2"),
-        ("- a list", r"found list, expected keys"),
+        ("- a list", r"holds a list; write keys"),
         ("kind: [", r"recipe.yaml: not valid YAML"),
     ],
 )

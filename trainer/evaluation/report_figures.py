@@ -12,7 +12,7 @@ _SIDE = 320
 
 
 def confusion_matrix(matrix: Mapping[str, Mapping[str, int]]) -> str:
-    """Draw a confusion matrix: rows are true categories, columns predicted ones, darker for a larger share of the row."""
+    """Draw a confusion matrix: true categories as rows, predicted ones as columns, shaded by the share of the row."""
     names = sorted({*matrix, *(predicted for row in matrix.values() for predicted in row)})
     cell = 26 if len(names) <= 20 else 13
     left = 9 + 7 * max(map(len, names))

@@ -1,4 +1,4 @@
-"""What is proposed in a picture by all proposers together, and how unsure that is."""
+"""Pre-label a picture: fuse the boxes of the cues and of a trained detector, and estimate how uncertain they are."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from trainer.labelling.proposals import Priors, Proposal, propose, select_best
 from trainer.models.networks import load_model
 from trainer.tasks.detector import find
 
-_SAME = 0.55  # overlap of a box of the detector and one of the cues that mean the same object
-_SURE = 0.3  # score of the cues from which their outline is taken
-_TRUST = 0.7  # part of the score that is the detector's
-# Confirmed pictures from which a detector that learned from them speaks alone. After 40 of playing cards 95 % of its
-# boxes need no edit and it finds 89 % of the true ones, joined with the cues 90 and 81 % (results/labelling.json).
+_SAME = 0.55  # overlap from which a box of the detector and one of the cues mean the same object
+_SURE = 0.3  # score from which a box of the cues replaces the detector's
+_TRUST = 0.7  # the detector's share of the fused score
+# Number of confirmed training pictures from which a detector proposes alone. After 40 pictures of playing cards, 95 %
+# of its boxes need no edit and it finds 89 % of the true ones; fused with the cues 90 and 81 %
+# (results/labelling.json).
 DETECTOR_ALONE_FROM = 40
 
 
 class TrainedDetector:
-    """A trained detector run as a proposer."""
+    """A trained detector that proposes boxes."""
 
     def __init__(self, run: Path) -> None:
-        """Load it.
+        """Load a detector.
 
         Raises:
-            TrainError: no detector's run folder.
+            TrainError: the folder is not the run of a detector.
         """
         self._module, self._card = load_model(run)
         if self._card.kind != "detector":
             raise TrainError(f"{run}: found a {self._card.kind}, expected a detector")
-        self.pictures = int(self._card.data.get("train", 0)) + int(self._card.data.get("val", 0))  # it learned from
+        self.pictures = int(self._card.data.get("train", 0)) + int(self._card.data.get("val", 0))  # it trained on
 
     def propose(self, image_rgb: Image) -> list[Proposal]:
         """Find objects, best first, down to a score of 0.05."""
@@ -50,78 +51,78 @@ class TrainedDetector:
 
 @dataclass(frozen=True, slots=True)
 class Prelabel:
-    """What one picture is proposed to hold."""
+    """The proposed boxes of one picture, and their uncertainty."""
 
     proposals: tuple[Proposal, ...]  # best first
     uncertainty: float  # 0..1
-    why: str  # it is uncertain
+    why: str  # reason of the uncertainty
 
 
 @dataclass(frozen=True, slots=True)
 class Proposers:
-    """Whoever may propose, beside the cues."""
+    """The proposers of boxes: the cues, and optionally a feature extractor and a detector."""
 
     priors: Priors
     extractor: FeatureExtractor | None = None
     detector: TrainedDetector | None = None
-    use_cues: bool = True  # beside the detector
+    use_cues: bool = True  # in addition to the detector
 
     def propose_from_cues(self, image_rgb: Image, common: CommonComponent | None = None) -> list[Proposal]:
-        """What cues see in a picture, best first, also what is no proposal.
+        """Return all boxes of the cues, best first, including those below the threshold.
 
         Args:
             image_rgb: of any size.
-            common: what its class has in common, where that was asked for.
+            common: what the pictures of its class have in common; None: ignore that.
         """
         shared = None
         if self.extractor is not None and common is not None:
             shared = common.activation(self.extractor.extract(image_rgb))
         return propose(image_rgb, self.priors, shared)
 
-    def prelabel(self, image_rgb: Image, seen: list[Proposal]) -> Prelabel:
-        """Propose boxes for a picture, by the detector where there is one, and what cues see where they are asked."""
+    def prelabel(self, image_rgb: Image, from_cues: list[Proposal]) -> Prelabel:
+        """Propose boxes for a picture, from the detector if there is one and from the cues if they are used."""
         if self.detector is None:
-            return select_proposals(seen, self.priors)
+            return select_proposals(from_cues, self.priors)
         found = self.detector.propose(image_rgb)
         if self.use_cues:
-            return select_proposals(fuse(found, seen), self.priors)
+            return select_proposals(fuse(found, from_cues), self.priors)
         boxes = np.array([box.box_px for box in found], np.float32).reshape(-1, 4)
         allowed = self.priors.allow(boxes, image_rgb.shape[1], image_rgb.shape[0])
         return select_proposals([box for box, may in zip(found, allowed, strict=True) if may], self.priors)
 
 
-def fuse(found: list[Proposal], seen: list[Proposal]) -> list[Proposal]:
-    """Join what a detector found with what cues see.
+def fuse(found: list[Proposal], from_cues: list[Proposal]) -> list[Proposal]:
+    """Fuse the boxes of a detector with those of the cues.
 
-    Each box is scored by the detector's word and by the cues', each lowered by how little their boxes overlap. A box of
-    the detector that cues see takes their outline, which lies nearer to the edge than a network's guess.
+    The score of a box combines the detector's and the cues' scores, each scaled by the overlap of their boxes. A box of
+    the detector that the cues confirm takes the cues' outline, which lies closer to the edge than a network's guess.
     """
-    boxes = [np.array([box.box_px for box in listed], np.float32).reshape(-1, 4) for listed in (found, seen)]
-    told, shown = (np.array([box.score for box in listed], np.float32) for listed in (found, seen))
-    overlap = iou_matrix(*boxes)  # found, seen
-    backing = overlap * shown
+    boxes = [np.array([box.box_px for box in listed], np.float32).reshape(-1, 4) for listed in (found, from_cues)]
+    model_scores, cue_scores = (np.array([box.score for box in listed], np.float32) for listed in (found, from_cues))
+    overlap = iou_matrix(*boxes)  # detector, cues
+    backing = overlap * cue_scores
     joined = []
     for i, box in enumerate(found):
         cues = float(backing[i].max(initial=0.0))
-        best = int(backing[i].argmax()) if len(seen) else -1
-        same = best >= 0 and overlap[i, best] >= _SAME and shown[best] >= _SURE
-        outline = seen[best].box_px if same else box.box_px
-        joined.append(_joined(replace(box, box_px=outline), box.score, cues))
-    for i, box in enumerate(seen):
-        joined.append(_joined(box, float((overlap[:, i] * told).max(initial=0.0)), box.score))
+        best = int(backing[i].argmax()) if len(from_cues) else -1
+        same = best >= 0 and overlap[i, best] >= _SAME and cue_scores[best] >= _SURE
+        outline = from_cues[best].box_px if same else box.box_px
+        joined.append(_with_fused_score(replace(box, box_px=outline), box.score, cues))
+    for i, box in enumerate(from_cues):
+        joined.append(_with_fused_score(box, float((overlap[:, i] * model_scores).max(initial=0.0)), box.score))
     return sorted(joined, key=lambda one: -one.score)
 
 
-def _joined(box: Proposal, model: float, cues: float) -> Proposal:
+def _with_fused_score(box: Proposal, model: float, cues: float) -> Proposal:
     score = _TRUST * model + (1.0 - _TRUST) * cues
     return replace(box, score=score, reasons=box.reasons | {"model": round(model, 3), "cues": round(cues, 3)})
 
 
 def select_proposals(listed: list[Proposal], priors: Priors) -> Prelabel:
-    """Keep the best of each place above the threshold, and say how unsure the picture is.
+    """Keep the best box of each place above the threshold, and estimate the uncertainty of the picture.
 
-    A picture without any proposal is as unsure as can be; else its least sure proposal and its best refused one, where
-    no proposal is, tell.
+    A picture without a proposal has uncertainty 1. Otherwise its weakest proposal, and its best rejected box in a place
+    without a proposal, decide.
     """
     kept = select_best(listed, priors)
     if not kept:

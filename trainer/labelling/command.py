@@ -1,4 +1,4 @@
-"""`edge-train label`: propose boxes, take edited ones back, train on them, propose anew."""
+"""The command `edge-train label`: propose boxes, import edited ones, train on them, propose again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 from edge.durable import sha256_of
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import IMAGE_SUFFIXES, encode_image, read_image
-from trainer.labelling.auto_label import DETECTOR_ALONE_FROM, TrainedDetector, Proposers
+from trainer.labelling.auto_label import DETECTOR_ALONE_FROM, Proposers, TrainedDetector
 from trainer.labelling.contact_sheet import cell, sheets
 from trainer.labelling.cosegmentation import CommonComponent, FeatureExtractor, colocalise, load_feature_extractor
 from trainer.labelling.cue_cache import CueCache
 from trainer.labelling.imports import match_names, read_annotations
-from trainer.labelling.label_store import LABELS_FILE, LabelStore, LabelledPicture, open_label_store
+from trainer.labelling.label_store import LABELS_FILE, LabelledPicture, LabelStore, open_label_store
 from trainer.labelling.proposals import Priors
 from trainer.models.networks import WEIGHTS_FILE
 from trainer.recipe import DetectorRecipe, load_recipe
@@ -27,32 +27,36 @@ from trainer.tasks.detector import train_detector
 
 log = logging.getLogger(__name__)
 
-NEXT_FILE = "next.json"  # what to edit next
-_SET = 200  # pictures of a class that its common map is found from
+NEXT_FILE = "next.json"  # the pictures to edit next
+_SET = 200  # pictures of a class from which its common component is computed
 
 
 @dataclass(frozen=True, slots=True)
 class ListedPicture:
-    """One picture of a folder."""
+    """One picture to label."""
 
     path: Path
     name: str  # relative to the label folder, as its files name it
-    category: str  # the sub-folder that it lies in; "object" where it lies in none
+    category: str  # the sub-folder that it lies in; "object" if it lies in none
 
 
 def list_pictures(root: Path, folder: Path) -> list[ListedPicture]:
-    """All pictures below a folder.
+    """List all pictures below a folder.
+
+    Args:
+        root: folder of pictures.
+        folder: label folder; pictures inside it, such as contact sheets, are ignored.
 
     Raises:
         TrainError: there are none.
     """
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise TrainError(f"{root}: found no picture, expected at least one")
+        raise TrainError(f"{root}: holds no picture")
     inner = folder.resolve()
     listed = []
     for path in paths:
-        if inner in path.resolve().parents:  # contact sheets, where labels are kept among the pictures
+        if inner in path.resolve().parents:
             continue
         below = path.relative_to(root).parts
         name = Path(os.path.relpath(path.resolve(), inner)).as_posix()
@@ -61,10 +65,10 @@ def list_pictures(root: Path, folder: Path) -> list[ListedPicture]:
 
 
 def propose_all(store: LabelStore, found: list[ListedPicture], proposers: Proposers, cache: CueCache) -> dict[str, int]:
-    """Propose boxes for every picture that nobody has confirmed.
+    """Propose boxes for every unconfirmed picture.
 
     Returns:
-        counts of pictures, proposed boxes, confirmed pictures that were left alone, and unreadable ones.
+        counts of pictures, proposed boxes, skipped confirmed pictures, and unreadable ones.
     """
     counts = {"pictures": 0, "boxes": 0, "confirmed": 0, "unreadable": 0}
     common: dict[str, CommonComponent | None] = {}
@@ -79,30 +83,30 @@ def propose_all(store: LabelStore, found: list[ListedPicture], proposers: Propos
             log.warning("skipped %s", error)
             counts["unreadable"] += 1
             continue
-        seen = cache.get(one.name, image) if proposers.use_cues else []
-        if seen is None:
+        from_cues = cache.get(one.name, image) if proposers.use_cues else []
+        if from_cues is None:
             if one.category not in common:
                 common[one.category] = _common(proposers.extractor, found, one.category)
-            seen = proposers.propose_from_cues(image, common[one.category])
-            cache.put(one.name, image, seen)
-        told = proposers.prelabel(image, seen)
+            from_cues = proposers.propose_from_cues(image, common[one.category])
+            cache.put(one.name, image, from_cues)
+        label = proposers.prelabel(image, from_cues)
         height, width = image.shape[:2]
-        boxes = tuple(replace(box, category=one.category) for box in told.proposals)
-        store.propose(LabelledPicture(one.name, width, height, boxes, "proposed", told.uncertainty, told.why))
+        boxes = tuple(replace(box, category=one.category) for box in label.proposals)
+        store.propose(LabelledPicture(one.name, width, height, boxes, "proposed", label.uncertainty, label.why))
         counts["pictures"] += 1
         counts["boxes"] += len(boxes)
     return counts
 
 
 def import_edited(store: LabelStore, source: Path) -> dict[str, object]:
-    """Take edited boxes; every picture of the file is confirmed.
+    """Import edited boxes and confirm every picture of the file.
 
     Returns:
-        what the edits changed: the boxes before them, how many needed no edit, mean overlap of those kept.
+        what the edits changed: proposed boxes, how many needed no edit, added, removed, mean overlap of the kept ones.
 
     Raises:
-        TrainError: unreadable, a picture that is not in the store, or a box outside of its picture; what came before
-            is kept.
+        TrainError: the file cannot be read, names an unknown picture, or has a box outside its picture. Pictures
+            confirmed before the error stay confirmed.
     """
     drawn = read_annotations(source)
     names = match_names(drawn, store.pictures, str(source))
@@ -119,31 +123,31 @@ def import_edited(store: LabelStore, source: Path) -> dict[str, object]:
 
 
 def train_round(store: LabelStore, recipe: Path, overrides: list[str], start: Path | None) -> Path:
-    """Train a detector on what people confirmed; the run folder is named by how often they did.
+    """Train a detector on the confirmed pictures; the run folder's name holds the number of confirmations.
 
     Args:
-        store: whose labels are written.
-        recipe: of a detector; its scenes are those of the store.
-        overrides: of the recipe.
-        start: run folder of an earlier round to go on from.
+        store: the labels, already saved.
+        recipe: recipe of a detector; its scenes are replaced by the store's.
+        overrides: KEY=VALUE overrides of the recipe.
+        start: run folder of an earlier round to start from; None: start from the recipe.
 
     Raises:
-        TrainError: fewer than five confirmed pictures, no detector's recipe, or training broke down.
+        TrainError: there are fewer than five confirmed pictures, the recipe is not a detector's, or training failed.
     """
     if len(store.edits) < 5:
-        raise TrainError(f"{store.folder}: found {len(store.edits)} confirmed pictures, expected at least five")
+        raise TrainError(f"{store.folder}: {len(store.edits)} pictures are confirmed; training needs at least five")
     labels = store.folder / LABELS_FILE
     given = [*overrides, f"scenes={{train: {str(labels.resolve())!r}}}"]
-    told = load_recipe(recipe, given if start is None else [*given, f"init_from={str(start.resolve())!r}"])
-    if not isinstance(told, DetectorRecipe):
-        raise TrainError(f"{recipe}: kind is {told.kind!r}, expected 'detector'")
+    loaded = load_recipe(recipe, given if start is None else [*given, f"init_from={str(start.resolve())!r}"])
+    if not isinstance(loaded, DetectorRecipe):
+        raise TrainError(f"{recipe}: kind is {loaded.kind!r}, expected 'detector'")
     run = store.folder / f"detector-{store.confirmations}"
-    train_detector(told, run)
+    train_detector(loaded, run)
     return run
 
 
 def draw_sheets(store: LabelStore) -> int:
-    """Write contact sheets, the most uncertain pictures first, confirmed ones last; gives how many."""
+    """Write contact sheets, the most uncertain pictures first and confirmed ones last; return the number of sheets."""
     for old in store.folder.glob("sheet-*.jpg"):
         old.unlink()
     confirmed = [one for one in store.pictures.values() if one.state == "human"]
@@ -155,7 +159,7 @@ def draw_sheets(store: LabelStore) -> int:
 
 
 def run_label(args: argparse.Namespace) -> dict[str, object]:
-    """Import, train, propose: whatever the arguments ask for, in that order."""
+    """Import, train and propose, in this order, as far as the arguments say."""
     store = open_label_store(args.out)
     report: dict[str, object] = {}
     if args.edited is not None:
@@ -170,8 +174,8 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
         own = None if detector is None else TrainedDetector(detector)
         proposers = Proposers(priors_of(args), extractor, own, use_cues=not _detector_alone(own, detector, args.out))
         found = list_pictures(args.pictures, args.out)
-        said = [proposers.priors, None if args.model is None else _digest(args.model), args.input_mean, len(found)]
-        report |= propose_all(store, found, proposers, CueCache(args.out, repr(said)))
+        settings = [proposers.priors, None if args.model is None else _digest(args.model), args.input_mean, len(found)]
+        report |= propose_all(store, found, proposers, CueCache(args.out, repr(settings)))
     store.save()
     report["to_edit"] = store.write_batch(args.out / NEXT_FILE, args.batch)
     report["waiting"] = len(store.queue())
@@ -180,14 +184,14 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _detector_alone(own: TrainedDetector | None, run: Path | None, folder: Path) -> bool:
-    """Whether a detector was trained here, on enough confirmed pictures; of another nobody knows what it knows."""
+    """Return whether the detector was trained in this label folder, on enough confirmed pictures."""
     if own is None or run is None:
         return False
     return run.resolve().parent == folder.resolve() and own.pictures >= DETECTOR_ALONE_FROM
 
 
 def priors_of(args: argparse.Namespace) -> Priors:
-    """What a person said of the objects."""
+    """Return the priors that the arguments give."""
     given = {"threshold": args.threshold, "count": args.count}
     if args.area is not None:
         given |= {"least": args.area[0], "most": args.area[1]}
@@ -209,7 +213,7 @@ def _common(extractor: FeatureExtractor | None, found: list[ListedPicture], cate
         try:
             features.append(extractor.extract(read_image(one.path)))
         except CaptureError:
-            continue  # told when its turn comes
+            continue  # propose_all reports it
     return colocalise(features)
 
 
@@ -218,4 +222,4 @@ def _cells(store: LabelStore, listed: list[LabelledPicture]) -> Iterator[np.ndar
         try:
             yield cell(read_image(store.folder / one.name), one)
         except CaptureError as error:
-            log.warning("not drawn: %s", error)
+            log.warning("left out of the contact sheets: %s", error)

@@ -1,4 +1,4 @@
-"""Contact sheets of pictures with their boxes, to be looked at."""
+"""Contact sheets of pictures with their boxes, for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLOURS = {"proposer": (240, 150, 20), "model": (30, 120, 240), "human": (40, 1
 
 
 def cell(image_rgb: Image, picture: LabelledPicture) -> Image:
-    """One picture, small, with its boxes in the colour of their source, their scores, and its uncertainty."""
+    """Draw one picture, small, with its boxes in the colour of their source, their scores, and its uncertainty."""
     scale = _CELL_PX / max(image_rgb.shape[:2])
     width, height = (max(1, round(size * scale)) for size in (image_rgb.shape[1], image_rgb.shape[0]))
     drawn = np.full((_CELL_PX + 14, _CELL_PX, 3), 60, np.uint8)
@@ -33,7 +33,7 @@ def cell(image_rgb: Image, picture: LabelledPicture) -> Image:
 
 
 def sheets(cells: Iterable[Image]) -> Iterator[Image]:
-    """Pages of thirty cells."""
+    """Lay cells out on pages of thirty."""
     waiting = iter(cells)
     while page := list(islice(waiting, _COLUMNS * _ROWS)):
         yield tile(page, _COLUMNS)

@@ -1,6 +1,6 @@
-"""What cues saw in each picture, kept beside the labels: later rounds, and runs after a kill, ask only what is new.
+"""A cache of the cues' proposals beside the labels, so that later rounds and restarted runs compute only new ones.
 
-It can be rebuilt and is no authority: a line that is damaged, or was made with other settings, counts as not there.
+It can be rebuilt: a damaged line, or one made with other settings, is ignored.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from pathlib import Path
 import edge
 from edge.errors import TrainError
 from edge.types import Image
-from trainer.labelling.label_store import proposal_to_json, proposal_from_json
+from trainer.labelling.label_store import proposal_from_json, proposal_to_json
 from trainer.labelling.proposals import Proposal
 
 CUE_CACHE_FILE = "sightings.jsonl"
 
 
 class CueCache:
-    """The sightings of one label folder."""
+    """The cache of one label folder."""
 
-    def __init__(self, folder: Path, said: str) -> None:
-        """Read what is kept.
+    def __init__(self, folder: Path, settings: str) -> None:
+        """Read the cache.
 
         Args:
-            folder: of the labels.
-            said: all that a sighting depends on beside the picture.
+            folder: label folder.
+            settings: everything but the picture that the proposals depend on.
         """
         self._path = folder / CUE_CACHE_FILE
-        self._said = hashlib.sha256(f"{edge.__version__} {said}".encode()).hexdigest()[:16]
+        self._settings = hashlib.sha256(f"{edge.__version__} {settings}".encode()).hexdigest()[:16]
         self._known: dict[tuple[str, str], list[Proposal]] = {}
         lines = self._path.read_text(errors="replace").splitlines() if self._path.exists() else []
         for line in lines:
@@ -37,19 +37,19 @@ class CueCache:
                 entry = json.loads(line)
                 self._known[entry["picture"], entry["of"]] = [proposal_from_json(box) for box in entry["seen"]]
             except (ValueError, KeyError, TypeError):
-                continue  # a run was killed while it wrote
+                continue  # a run was killed during the write
 
     def get(self, name: str, image_rgb: Image) -> list[Proposal] | None:
-        """What was seen in this very picture; None: it was not looked at."""
+        """Return the cached proposals of exactly this picture, or None."""
         return self._known.get((name, self._of(image_rgb)))
 
-    def put(self, name: str, image_rgb: Image, seen: list[Proposal]) -> None:
-        """Remember what was seen.
+    def put(self, name: str, image_rgb: Image, proposals: list[Proposal]) -> None:
+        """Add the proposals of a picture.
 
         Raises:
-            TrainError: the disk refused.
+            TrainError: the file cannot be written.
         """
-        entry = {"picture": name, "of": self._of(image_rgb), "seen": [proposal_to_json(box) for box in seen]}
+        entry = {"picture": name, "of": self._of(image_rgb), "seen": [proposal_to_json(box) for box in proposals]}
         try:
             with self._path.open("a") as file:
                 file.write("\n" * bool(file.tell()) + json.dumps(entry))
@@ -57,4 +57,4 @@ class CueCache:
             raise TrainError(f"{self._path}: cannot write: {error.strerror}") from error
 
     def _of(self, image_rgb: Image) -> str:
-        return hashlib.sha256(self._said.encode() + image_rgb.tobytes()).hexdigest()[:16]
+        return hashlib.sha256(self._settings.encode() + image_rgb.tobytes()).hexdigest()[:16]

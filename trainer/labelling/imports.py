@@ -1,4 +1,4 @@
-"""Boxes that people drew in other tools: COCO, Pascal VOC and Label Studio, read by picture."""
+"""Import of boxes that people drew in other tools: COCO, Pascal VOC and Label Studio."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Annotations = dict[str, list[Proposal]]  # by the picture's name in the file
 
 
 def read_annotations(source: Path) -> Annotations:
-    """Read boxes; every picture of the file counts as looked at, those without a box, too.
+    """Read the boxes of each picture; a picture without boxes counts as checked, too.
 
     Args:
-        source: COCO JSON; Label Studio JSON, with its box labels; a VOC XML, or a folder of them.
+        source: COCO JSON; Label Studio JSON with box labels; a VOC XML, or a folder of them.
 
     Raises:
-        TrainError: missing, or none of these.
+        TrainError: the file is missing, broken or of another format, or holds no picture.
     """
     try:
         if source.is_dir() or source.suffix.lower() == ".xml":
@@ -36,15 +36,15 @@ def read_annotations(source: Path) -> Annotations:
     except (ValueError, KeyError, TypeError, AttributeError, ET.ParseError) as error:
         raise TrainError(f"{source}: neither COCO nor VOC nor Label Studio: {type(error).__name__} {error}") from error
     if not drawn:
-        raise TrainError(f"{source}: found no picture, expected at least one")
+        raise TrainError(f"{source}: holds no picture")
     return drawn
 
 
-def match_names(drawn: Iterable[str], known: Iterable[str], where: str) -> dict[str, str]:
-    """Which known picture each drawn one is: of the same path, or else the only one of the same file name.
+def match_names(names: Iterable[str], known: Iterable[str], where: str) -> dict[str, str]:
+    """Match each name to a known picture: of the same path, or else the only one with the same file name.
 
     Raises:
-        TrainError: one is not known, or could be several.
+        TrainError: a name matches no known picture, or several.
     """
     known = list(known)
     exact = set(known)
@@ -52,10 +52,10 @@ def match_names(drawn: Iterable[str], known: Iterable[str], where: str) -> dict[
     for name in known:
         by_file.setdefault(PurePosixPath(name).name, []).append(name)
     matched = {}
-    for name in drawn:
+    for name in names:
         candidates = [name] if name in exact else by_file.get(PurePosixPath(name.replace("\\", "/")).name, [])
         if len(candidates) != 1:
-            raise TrainError(f"{where}: {name}: found {len(candidates)} pictures of that name, expected one")
+            raise TrainError(f"{where}: {name}: found {len(candidates)} pictures of that name, expected 1")
         matched[name] = candidates[0]
     return matched
 
@@ -66,7 +66,9 @@ def _coco(tree: dict[str, Any]) -> Annotations:
     drawn: Annotations = {name: [] for name in pictures.values()}
     for entry in tree["annotations"]:
         x, y, width, height = (float(v) for v in entry["bbox"])
-        drawn[pictures[entry["image_id"]]].append(_human_box((x, y, x + width, y + height), names[entry["category_id"]]))
+        drawn[pictures[entry["image_id"]]].append(
+            _human_box((x, y, x + width, y + height), names[entry["category_id"]])
+        )
     return drawn
 
 
@@ -82,7 +84,7 @@ def _voc(root: ET.Element) -> tuple[str, list[Proposal]]:
 
 
 def _task(task: dict[str, Any]) -> tuple[str, list[Proposal]]:
-    """One Label Studio task: boxes in per cent, of the newest annotation that was not cancelled."""
+    """Read one Label Studio task: boxes in per cent, from the newest annotation that was not cancelled."""
     kept = [one for one in task["annotations"] if not one.get("was_cancelled")]
     boxes = []
     for result in kept[-1]["result"] if kept else []:

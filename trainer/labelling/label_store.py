@@ -1,16 +1,16 @@
-"""The labels of a folder of pictures: what is proposed, what people confirmed, and what is to be looked at next.
+"""The labels of a folder of pictures: proposed boxes, boxes that people confirmed, and the queue of pictures to check.
 
 Files of a label folder:
   labels.json   COCO; images carry `state` (proposed or human), `split`, `uncertainty`, `why`; annotations carry
-                `source`, `score`, `reasons`. `edge-train detector` reads it as it is: what people confirmed is `train`,
-                but for every fifth, which is `val`; the rest is `unlabelled`.
-  edits.jsonl   one line for each picture that a person confirmed: boxes before and after. Never rewritten.
-  queue.csv     pictures that nobody has confirmed, the most uncertain first.
+                `source`, `score`, `reasons`. `edge-train detector` reads it as it is: every fifth confirmed picture is
+                `val`, the other confirmed ones are `train`, the rest is `unlabelled`.
+  edits.jsonl   one line for each confirmation of a picture: boxes before and after. Never rewritten.
+  queue.csv     unconfirmed pictures, the most uncertain first.
 
 Rules this module keeps:
-1. An edit is on the disk before `confirm` returns; `labels.json` may be older, and is brought up to date from it.
-2. What a person confirmed is never replaced by a proposal_from_json.
-3. Files but `edits.jsonl` are replaced whole; it is appended to, and a last line that a crash cut off is left out.
+1. An edit is on disk before `confirm` returns; `labels.json` may be older and is updated from the edits.
+2. A proposal never replaces what a person confirmed.
+3. Other files are replaced whole. `edits.jsonl` is appended to; a last line that a crash truncated is ignored.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from trainer.labelling.proposals import Proposal
 log = logging.getLogger(__name__)
 
 LABELS_FILE, EDITS_FILE, QUEUE_FILE = "labels.json", "edits.jsonl", "queue.csv"
-UNTOUCHED = 0.7  # overlap of a proposal_from_json with the true box that needs no edit
-_SAME = 0.1  # overlap from which a box was moved, not removed and another added
+UNTOUCHED = 0.7  # overlap of a proposal with the true box that needs no edit
+_SAME = 0.1  # overlap from which a box counts as moved, not as removed and another one added
 _VAL_EVERY = 5
 
 
@@ -58,64 +58,65 @@ class LabelledPicture:
 class Edit:
     """What a person changed in one picture."""
 
-    overlaps: tuple[float, ...]  # of each box that stayed or was moved, before with after
+    overlaps: tuple[float, ...]  # of each box that stayed or moved: overlap of before and after
     added: int
     removed: int
 
     @property
     def untouched(self) -> int:
-        """Proposals that needed no edit."""
+        """Return the number of proposals that needed no edit."""
         return sum(overlap >= UNTOUCHED for overlap in self.overlaps)
 
 
 @dataclass(slots=True)
 class LabelStore:
-    """The labels of one folder, in memory; what it writes is durable."""
+    """The labels of one folder, in memory; its writes are durable."""
 
     folder: Path
     pictures: dict[str, LabelledPicture] = field(default_factory=dict)
-    edits: dict[str, Edit] = field(default_factory=dict)  # the first of each picture: later ones edit no proposal_from_json
+    edits: dict[str, Edit] = field(default_factory=dict)  # the first of each picture: later ones edit no proposals
     confirmations: int = 0  # so far, those of the same picture included
 
     def queue(self) -> list[LabelledPicture]:
-        """Pictures that nobody has confirmed, the most uncertain first."""
+        """Return the unconfirmed pictures, the most uncertain first."""
         waiting = [one for one in self.pictures.values() if one.state == "proposed"]
         return sorted(waiting, key=lambda one: (-one.uncertainty, one.name))
 
     def propose(self, picture: LabelledPicture) -> None:
-        """Put a picture's proposals in the place of older ones, unless a person has confirmed it."""
+        """Replace a picture's proposals, unless a person has confirmed the picture."""
         known = self.pictures.get(picture.name)
         if known is None or known.state != "human":
             self.pictures[picture.name] = picture
 
     def confirm(self, name: str, boxes: list[Proposal]) -> Edit:
-        """Take the boxes of a person, none for a picture without objects; on the disk when this returns.
+        """Store the boxes that a person confirmed; they are on disk when this returns.
 
         Args:
             name: of a picture of this store.
-            boxes: all that the picture holds, in its pixels.
+            boxes: all objects of the picture, in its pixels; none for a picture without objects.
 
         Raises:
-            TrainError: no such picture, a box without area or outside of it, or the disk refused; nothing has changed.
+            TrainError: the picture is unknown, a box is empty or outside it, or the file cannot be written; nothing has
+                changed.
         """
         if name not in self.pictures:
-            raise TrainError(f"{self.folder}: found no picture {name!r}, expected one of its {len(self.pictures)}")
+            raise TrainError(f"{self.folder}: {name!r} is not one of its {len(self.pictures)} pictures")
         picture = self.pictures[name]
-        told = tuple(_clip_to_picture(box, picture) for box in boxes)
+        clipped = tuple(_clip_to_picture(box, picture) for box in boxes)
         line = {
             "picture": name,
             "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "before": [proposal_to_json(box) for box in picture.boxes],
-            "after": [proposal_to_json(box) for box in told],
+            "after": [proposal_to_json(box) for box in clipped],
         }
         _append(self.folder / EDITS_FILE, json.dumps(line))
         return self._apply(line)
 
     def save(self) -> None:
-        """Write `labels.json` and `queue.csv`, with whatever others have confirmed meanwhile.
+        """Write `labels.json` and `queue.csv`, with what other processes have confirmed meanwhile.
 
         Raises:
-            TrainError: the disk refused; the old files are untouched.
+            TrainError: the files cannot be written; the old ones are untouched.
         """
         self._replay()
         try:
@@ -125,7 +126,7 @@ class LabelStore:
             raise TrainError(f"{self.folder}: cannot write labels: {error.strerror}") from error
 
     def write_batch(self, path: Path, count: int) -> int:
-        """Write the first pictures of the queue as COCO, to be edited and imported; gives how many."""
+        """Write the first pictures of the queue as COCO, for editing and import; return how many."""
         first = self.queue()[:count]
         write_durably(path, json.dumps(self._coco(first)).encode())
         return len(first)
@@ -152,7 +153,9 @@ class LabelStore:
         names = sorted({box.category for one in listed for box in one.boxes} | {"object"})
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        position = {name: i for i, name in enumerate(self.edits)}  # by first edit: a picture stays in its split
+        position = {
+            name: i for i, name in enumerate(self.edits)
+        }  # in order of their first edit, so that a picture stays in its split
         for one in listed:
             split = "unlabelled"
             if one.name in position:
@@ -187,10 +190,10 @@ class LabelStore:
 
 
 def open_label_store(folder: Path) -> LabelStore:
-    """Read a label folder; an empty one is a store without pictures.
+    """Read a label folder; an empty or missing folder gives a store without pictures.
 
     Raises:
-        TrainError: `labels.json` or `edits.jsonl` is damaged; or the folder cannot be made.
+        TrainError: `labels.json` is damaged, or the folder cannot be made.
     """
     store = LabelStore(folder)
     path = folder / LABELS_FILE
@@ -202,18 +205,20 @@ def open_label_store(folder: Path) -> LabelStore:
         for entry in tree["annotations"]:
             boxes[entry["image_id"]].append(_annotation(entry, names[entry["category_id"]]))
         for image in tree["images"]:
-            told = {key: image[key] for key in ("width", "height", "state", "uncertainty", "why")}
-            store.pictures[image["file_name"]] = LabelledPicture(image["file_name"], boxes=tuple(boxes[image["id"]]), **told)
+            values = {key: image[key] for key in ("width", "height", "state", "uncertainty", "why")}
+            store.pictures[image["file_name"]] = LabelledPicture(
+                image["file_name"], boxes=tuple(boxes[image["id"]]), **values
+            )
     except OSError as error:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{path}: no labels: {type(error).__name__} {error}") from error
-    store._replay()  # noqa: SLF001 the one who opens it
+        raise TrainError(f"{path}: not a label file: {type(error).__name__} {error}") from error
+    store._replay()  # noqa: SLF001 same module
     return store
 
 
 def compare_boxes(before: list[Proposal], after: list[Proposal]) -> Edit:
-    """Match boxes before and after an edit, the best overlap first, each once."""
+    """Match the boxes before and after an edit, each once, the best overlap first."""
     sides = [np.array([box.box_px for box in listed], np.float32).reshape(-1, 4) for listed in (before, after)]
     overlap = iou_matrix(*sides)
     overlaps = []
@@ -229,14 +234,14 @@ def _clip_to_picture(box: Proposal, picture: LabelledPicture) -> Proposal:
     clipped = (max(0.0, x0), max(0.0, y0), min(float(picture.width), x1), min(float(picture.height), y1))
     if not (np.isfinite(box.box_px).all() and clipped[2] > clipped[0] and clipped[3] > clipped[1]):
         raise TrainError(
-            f"{picture.name}: found a box {list(box.box_px)}, expected one with area inside "
-            f"{picture.width}x{picture.height}"
+            f"{picture.name}: box {list(box.box_px)} lies outside the {picture.width}x{picture.height} picture or has "
+            "no area"
         )
     return replace(box, box_px=clipped, source="human", score=1.0)
 
 
 def proposal_to_json(box: Proposal) -> dict[str, Any]:
-    """A box as a line of JSON holds it."""
+    """Return a box as JSON values."""
     return {
         "box_px": [round(float(v), 2) for v in box.box_px],
         "score": round(box.score, 4),
@@ -247,7 +252,7 @@ def proposal_to_json(box: Proposal) -> dict[str, Any]:
 
 
 def proposal_from_json(entry: dict[str, Any]) -> Proposal:
-    """The box that `proposal_to_json` made a line of."""
+    """Return the box of the values that `proposal_to_json` made."""
     box_px: Box = tuple(entry["box_px"])
     return Proposal(box_px, entry["score"], entry["source"], entry["reasons"], entry["category"])
 
@@ -258,7 +263,7 @@ def _annotation(entry: dict[str, Any], category: str) -> Proposal:
 
 
 def _append(path: Path, line: str) -> None:
-    """Add one line, on the disk when this returns; after a line that a crash cut off, a new one begins."""
+    """Append one line, on disk when this returns; start a new line after one that a crash truncated."""
     try:
         torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
         with path.open("ab") as file:
@@ -279,7 +284,7 @@ def _read_edits(path: Path) -> list[dict[str, Any]]:
             edit = json.loads(line)
             edit["picture"], [proposal_from_json(box) for side in ("before", "after") for box in edit[side]]
         except (ValueError, KeyError, TypeError):
-            log.warning("%s: line %d is cut off or damaged and left out", path, number)
+            log.warning("%s: line %d is damaged and ignored", path, number)
             continue
         edits.append(edit)
     return edits

@@ -1,12 +1,12 @@
-"""Boxes proposed for one picture: regions of the cues, scored by agreement, the best of each place kept.
+"""Proposed boxes of one picture: regions of the cues, scored by agreement, the best of each place kept.
 
-The score is the fourth root of a product of five reasons, each 0..1, all told with the box:
+The score is the fourth root of a product of five reasons, each 0..1, which are stored with the box:
   edge       how much of the outline lies on a strong edge (edges wholly inside: Zitnick and Dollar 2014)
   solid      area over that of the convex hull
   contrast   colour inside the outline against just outside
-  deviation  how much more the inside deviates from the picture's ground than what is around it
+  deviation  how much more the inside deviates from the picture's background than its surroundings do
   agreement  mean over the cues of the best overlap with a region of that cue
-A region that only one threshold of one cue gives, a small one, and one cut off by the picture count less.
+A region counts less if only one threshold of one cue gives it, if it is small, or if the picture cuts it off.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from edge.types import Box, FloatArray, Image
 from trainer.labelling.regions import CUES, Region, find_regions
 from trainer.labelling.saliency_cues import Cues, compute_cues
 
-WORKING_PX = 320  # longer side of the picture that is looked at
-_STEADY = np.log(20.0)  # as many regions with nearly the same box say that it is no accident
+WORKING_PX = 320  # longer side of the picture that the cues work on
+_STEADY = np.log(20.0)  # with this many regions of nearly the same box, `steady` is 1
 _STRONG = 15.0  # levels per pixel of a strong edge
-_CONTRAST = 30.0  # distance in Lab that is as good as any
-_DEVIATION = 0.4
-_COMMON = 0.25  # mean of the set's common map inside a box that is as good as any
-_ALIKE, _MOST, _LEAST = 0.85, 60, 0.05  # overlap of boxes of which one will do, how many, and their least score
-_CLOSE, _PART = 0.35, 0.75  # overlap, and share of the smaller box inside the larger, of which one is dropped
+_CONTRAST = 30.0  # distance in Lab from which `contrast` is 1
+_DEVIATION = 0.4  # difference from which `deviation` is 1
+_COMMON = 0.25  # mean of the common map inside a box from which it lowers no score
+_ALIKE, _MOST, _LEAST = 0.85, 60, 0.05  # overlap of duplicate boxes, most boxes kept, and their least score
+_CLOSE, _PART = 0.35, 0.75  # one of two boxes is dropped at this overlap, or share of the smaller inside the larger
 
 Source = Literal["proposer", "model", "human"]
 
@@ -41,7 +41,7 @@ Source = Literal["proposer", "model", "human"]
 class Proposal:
     """One box that may hold an object."""
 
-    box_px: Box  # in the picture as it was given
+    box_px: Box  # in pixels of the given picture
     score: float  # 0..1
     source: Source
     reasons: dict[str, float] = field(default_factory=dict)
@@ -50,16 +50,16 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Priors:
-    """What a person may say of the objects beforehand; shares are of the picture."""
+    """What a person knows about the objects beforehand; shares are of the picture."""
 
     least: float = 0.004  # area of a box
     most: float = 0.7
     aspect: tuple[float, float] = (0.0, np.inf)  # width over height
-    count: int | None = None  # objects in each picture, at most
-    threshold: float = 0.55  # of the score; what is below is no proposal
+    count: int | None = None  # most objects in a picture
+    threshold: float = 0.55  # least score of a proposal
 
     def allow(self, boxes_px: FloatArray, width: int, height: int) -> NDArray[np.bool_]:
-        """Which boxes (n, 4) of a picture may be objects: (n,)."""
+        """Return which boxes (n, 4) of a picture may be objects: (n,)."""
         size = np.maximum(boxes_px[:, 2:] - boxes_px[:, :2], 1e-6)
         share, aspect = size.prod(axis=1) / (width * height), size[:, 0] / size[:, 1]
         shaped = (aspect >= self.aspect[0]) & (aspect <= self.aspect[1])
@@ -69,11 +69,11 @@ class Priors:
 def propose(
     image_rgb: Image, priors: Priors, common: FloatArray | None = None, using: Sequence[str] = CUES
 ) -> list[Proposal]:
-    """See what may be an object, best first: also what lies in one place, and what is below the priors' threshold.
+    """Propose boxes, best first, including boxes of one place and boxes below the threshold.
 
     Args:
         image_rgb: of any size.
-        priors: what a person said.
+        priors: what a person knows about the objects.
         common: (h, w) of any size, 0..1: how much each place shows what the pictures of a set have in common.
         using: the cues that may propose and agree.
     """
@@ -106,14 +106,14 @@ def propose(
 
 
 def select_best(listed: list[Proposal], priors: Priors) -> list[Proposal]:
-    """Of what may be objects the best of each place, above the threshold, as many as a picture may hold."""
+    """Return the best box of each place above the threshold, at most as many as the priors' count."""
     boxes = np.array([one.box_px for one in listed], np.float32).reshape(-1, 4)
     kept = suppress_overlapping(boxes, np.array([one.score for one in listed], np.float32))
     return [listed[i] for i in kept if listed[i].score >= priors.threshold][: priors.count]
 
 
 def suppress_overlapping(boxes_px: FloatArray, scores: FloatArray) -> list[int]:
-    """Indices of the best boxes: none overlaps a better one, lies in it or holds it; best first."""
+    """Return the indices of the best boxes, best first; none overlaps, lies in or contains a better one."""
     corners = np.minimum(boxes_px[:, None, 2:], boxes_px[None, :, 2:])
     shared = (corners - np.maximum(boxes_px[:, None, :2], boxes_px[None, :, :2])).clip(0).prod(axis=2)
     area = (boxes_px[:, 2:] - boxes_px[:, :2]).prod(axis=1)
@@ -139,7 +139,7 @@ def _reasons(cues: Cues, regions: list[Region], boxes: FloatArray, using: Sequen
     overlap = iou_matrix(boxes, boxes)
     cue = np.array([region.cue for region in regions])
     agreement = [overlap[:, cue == name].max(axis=1, initial=0.0) for name in using]
-    rows = np.array([_look(cues, region) for region in regions], np.float32)
+    rows = np.array([_region_reasons(cues, region) for region in regions], np.float32)
     size = boxes[:, 2:] - boxes[:, :2]
     named = dict(zip(("edge", "solid", "contrast", "deviation", "cut_off"), rows.T, strict=True))
     return named | {
@@ -149,8 +149,8 @@ def _reasons(cues: Cues, regions: list[Region], boxes: FloatArray, using: Sequen
     }
 
 
-def _look(cues: Cues, region: Region) -> tuple[float, float, float, float, float]:
-    """Edge, solid, contrast, deviation and cut-off of one region."""
+def _region_reasons(cues: Cues, region: Region) -> tuple[float, float, float, float, float]:
+    """Return edge, solid, contrast, deviation and cut-off of one region."""
     height, width = cues.colour.shape
     x, y = region.outline[:, 0].T
     inner = (x > 1) & (y > 1) & (x < width - 2) & (y < height - 2)

@@ -1,4 +1,4 @@
-"""Regions that may be objects: connected parts of the cues at several thresholds, each with what speaks for it."""
+"""Candidate regions: connected components of the cues at several thresholds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trainer.labelling.saliency_cues import Cues
 
 _LEVELS = {"colour": (0.12, 0.2, 0.3, 0.42, 0.55, 0.7), "texture": (0.25, 0.4, 0.55, 0.7), "saliency": (0.15, 0.3, 0.5)}
 CUES = ("colour", "texture", "saliency", "clusters", "edges")
-_OPENINGS = (0.0, 0.012, 0.03)  # of the shorter side: parts that only a neck joins come apart
+_OPENINGS = (0.0, 0.012, 0.03)  # of the shorter side: separates parts that only a narrow neck joins
 _CLUSTERS = (3, 5, 8)
 _CLOSINGS = (0.008, 0.02)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One connected part of one cue, its holes filled."""
+    """One connected component of one cue, its holes filled."""
 
     cue: str
     box_px: Box
@@ -30,7 +30,7 @@ class Region:
 
 
 def find_regions(cues: Cues, least: float, most: float) -> list[Region]:
-    """All regions with a box of `least` to `most` of the picture."""
+    """Return all regions whose box covers `least` to `most` of the picture."""
     height, width = cues.colour.shape
     found = []
     for cue, mask in _masks(cues):

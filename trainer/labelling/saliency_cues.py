@@ -1,6 +1,6 @@
 """Cues to where an object is, from one picture alone: colour deviation, texture change, edges, saliency.
 
-The border of the picture is taken for the ground: what deviates from it is an object (US 12,386,883, semi-automatic
+The border of the picture counts as background, and what deviates from it as an object (US 12,386,883, semi-automatic
 labelling by edges, texture changes and colour deviations). Saliency is the spectral residual (Hou and Zhang, 2007).
 """
 
@@ -14,32 +14,32 @@ from numpy.typing import NDArray
 
 from edge.types import FloatArray, Image
 
-_GROUNDS = 4  # colours that the border may have
-_LEAST_GROUND = 0.08  # of the border's pixels, for a colour to be one of the ground
-_RIM = 0.03  # of the shorter side: how wide the border is
+_GROUNDS = 4  # most colours of the background
+_LEAST_GROUND = 0.08  # share of the border's pixels that makes a colour part of the background
+_RIM = 0.03  # width of the border, of the shorter side
 _CODES = 10  # uniform, rotation-invariant local binary patterns of eight neighbours
 _RESIDUAL_SIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Cues:
-    """What one picture says, each (h, w) float32."""
+    """The cues of one picture, each (h, w) float32."""
 
     lab: FloatArray  # (h, w, 3), CIE L*a*b*
-    colour: FloatArray  # Mahalanobis distance to the nearest colour of the ground, 0..1
-    texture: FloatArray  # chi-squared distance of local binary patterns to the ground's, 0..1
+    colour: FloatArray  # Mahalanobis distance to the nearest colour of the background, 0..1
+    texture: FloatArray  # chi-squared distance of local binary patterns to the background's, 0..1
     saliency: FloatArray  # spectral residual, 0..1
     gradient: FloatArray  # largest of the three channels, in levels per pixel
     contours: NDArray[np.uint8]  # thin edges, 0 or 255
 
     @property
     def maps(self) -> dict[str, FloatArray]:
-        """Those that tell object from ground, by name."""
+        """Return the cues that separate objects from the background, by name."""
         return {"colour": self.colour, "texture": self.texture, "saliency": self.saliency}
 
 
 def compute_cues(image_rgb: Image) -> Cues:
-    """Compute all cues of a picture, some 320 px long."""
+    """Compute all cues of a picture about 320 px long."""
     lab = np.asarray(cv2.cvtColor(image_rgb.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB), np.float32)
     smooth = np.asarray(cv2.GaussianBlur(lab, (0, 0), 1.0), np.float32)
     gradient = _gradient(smooth)
@@ -64,7 +64,7 @@ def _colour(lab: FloatArray, rim: NDArray[np.bool_]) -> FloatArray:
         mine = border[owner[:, 0] == ground]
         if len(mine) < _LEAST_GROUND * len(border):
             continue
-        inverse = np.linalg.inv(np.cov(mine.T) + np.diag([16.0, 4.0, 4.0]))  # never surer than sensor noise allows
+        inverse = np.linalg.inv(np.cov(mine.T) + np.diag([16.0, 4.0, 4.0]))  # a floor for sensor noise
         off = lab - mine.mean(axis=0)
         nearest = np.minimum(nearest, np.einsum("hwc,cd,hwd->hw", off, inverse, off, optimize=True))
     return _unit(np.sqrt(nearest))
@@ -96,13 +96,12 @@ def _saliency(lab: FloatArray) -> FloatArray:
 
 def _gradient(lab: FloatArray) -> FloatArray:
     x, y = (cv2.Scharr(lab, cv2.CV_32F, *axis) / 32.0 for axis in ((1, 0), (0, 1)))
-    return np.asarray(
-        cv2.dilate(np.sqrt((x**2 + y**2).max(axis=2)), np.ones((3, 3))), np.float32
-    )  # outlines may be one off
+    # Dilated, because outlines may be off by one pixel.
+    return np.asarray(cv2.dilate(np.sqrt((x**2 + y**2).max(axis=2)), np.ones((3, 3))), np.float32)
 
 
 def _contours(lab: FloatArray) -> NDArray[np.uint8]:
-    """Canny over light and both colour axes, its thresholds from the picture's own gradients."""
+    """Run Canny on lightness and both colour axes, with thresholds from the picture's own gradients."""
     found = np.zeros(lab.shape[:2], np.uint8)
     for channel, gain in zip(cv2.split(lab), (2.55, 2.0, 2.0), strict=True):
         grey = np.clip(channel * gain + (128.0 if gain == 2.0 else 0.0), 0, 255).astype(np.uint8)
@@ -115,4 +114,4 @@ def _contours(lab: FloatArray) -> NDArray[np.uint8]:
 def _unit(values: FloatArray) -> FloatArray:
     """Scale so that the 2nd and 98th percentiles are 0 and 1."""
     low, high = np.quantile(values, [0.02, 0.98])
-    return np.clip((values - low) / max(1e-6, float(high - low)), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((values - low) / max(1e-6, float(high - low)), 0.0, 1.0), np.float32)

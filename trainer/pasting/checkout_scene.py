@@ -1,6 +1,6 @@
 """Checkout scenes from pictures of single products, after RPC (Wei et al. 2019): many products on a counter.
 
-The three levels have on average the kinds and pieces of RPC's own checkout photos, as its page's table counts them
+The three levels have the average kinds and pieces of RPC's own checkout photos, as the table on its page counts them
 (rpc-dataset.github.io): easy 3.81 and 7.15, medium 6.27 and 12.30, hard 8.87 and 17.35.
 """
 
@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.pasting.background import Background
 from trainer.pasting.cutouts import Cutout
-from trainer.pasting.distort import Chances
-from trainer.pasting.ground import Ground
-from trainer.pasting.paste import Composer, Layout
+from trainer.pasting.distort import DistortionProbabilities
+from trainer.pasting.paste import Composer, SceneLayout
 from trainer.synthetic.scene import Scene
 
 LevelName = Literal["easy", "medium", "hard"]
@@ -25,10 +25,10 @@ LevelName = Literal["easy", "medium", "hard"]
 class Level:
     """How crowded a counter is."""
 
-    kinds: tuple[int, int]  # of products, at least and at most
-    pieces: tuple[int, int]
-    least_visible: float  # of each product, where there is room
-    covered: float  # of the counter, about
+    kinds: tuple[int, int]  # number of different products, least and most
+    pieces: tuple[int, int]  # number of products, least and most
+    least_visible: float  # visible fraction of each product, if there is room
+    covered: float  # approximate share of the counter that products cover
 
 
 LEVELS: dict[LevelName, Level] = {
@@ -41,32 +41,32 @@ LEVELS: dict[LevelName, Level] = {
 def checkout_scene(
     rng: np.random.Generator,
     by_item: Sequence[Sequence[Cutout]],
-    ground: Ground,
-    layout: Layout,
-    chances: Chances,
+    background: Background,
+    layout: SceneLayout,
+    probabilities: DistortionProbabilities,
     level: Level,
 ) -> Scene:
-    """Lays products on a counter, in any direction, all of much the same scale.
+    """Lay products on a counter, in any direction and at a similar scale.
 
     Args:
-        rng: of all draws.
-        by_item: the cut-outs of each product; with fewer products than the level has kinds, all are used.
-        ground: the counter.
-        layout: its size; counts and sizes of objects are the level's.
-        chances: of distortions.
-        level: how crowded.
+        rng: source of randomness.
+        by_item: the cut-outs of each product; all products are used if there are fewer than the level's kinds.
+        background: the counter.
+        layout: size of the scene; the level decides the number and size of objects.
+        probabilities: of the distortions.
+        level: how crowded the counter is.
     """
-    arranged = Layout(
+    arranged = SceneLayout(
         layout.width_px, layout.height_px, turn_deg=180.0, least_visible=level.least_visible, fit=layout.fit
     )
     kinds = min(len(by_item), int(rng.integers(level.kinds[0], level.kinds[1] + 1)))
     pieces = max(kinds, int(rng.integers(level.pieces[0], level.pieces[1] + 1)))
     chosen = rng.permutation(len(by_item))[:kinds]
     bought = rng.permutation(np.concatenate([chosen, rng.choice(chosen, pieces - kinds)]))
-    composer = Composer(ground(rng, layout.width_px, layout.height_px), rng, arranged, chances)
+    composer = Composer(background(rng, layout.width_px, layout.height_px), rng, arranged, probabilities)
     # a product fills about half of its square
     side = np.sqrt(level.covered * layout.width_px * layout.height_px / pieces / 0.55)
     for kind in bought:
-        looks = by_item[int(kind)]
-        composer.put(looks[int(rng.integers(len(looks)))], float(side * np.clip(rng.lognormal(0, 0.15), 0.7, 1.4)))
+        views = by_item[int(kind)]
+        composer.paste(views[int(rng.integers(len(views)))], float(side * np.clip(rng.lognormal(0, 0.15), 0.7, 1.4)))
     return composer.finish()

@@ -1,4 +1,4 @@
-"""Run lengths: masks as COCO writes them uncompressed, column by column, the first run of zeros."""
+"""COCO's uncompressed run-length encoding of masks: column by column, starting with a run of zeros."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Mask = NDArray[np.bool_]
 
 
 def encode_rle(mask: Mask) -> dict[str, Any]:
-    """A (height, width) mask as COCO's `segmentation`."""
+    """Return a (height, width) mask as COCO's `segmentation`."""
     flat = mask.T.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()

@@ -1,4 +1,4 @@
-"""Cut-outs of catalogue pictures: find the object, refine its alpha, free it of the ground."""
+"""The command `edge-train cutout`: find the object in catalogue pictures, refine its alpha, remove the background."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trainer.data.masks import fault_of
 from trainer.models.localiser_network import STRIDE, Localiser
 from trainer.models.networks import ModelCard, load_model
 
-_BAND = 0.02  # of the longer side: what is decided anew to either side of the mask's edge
-_LONGEST_PX = 800  # larger pictures are shrunk: closed-form matting takes memory and time with the pixels
+_BAND = 0.02  # of the longer side: width to either side of the mask's edge where alpha is estimated
+_LONGEST_PX = 800  # larger pictures are shrunk: memory and time of closed-form matting grow with the pixels
 
 
-def locate(model: Localiser, card: ModelCard, image_rgb: Image) -> NDArray[np.uint8]:
-    """Where the object is in a picture: (h, w), 0..255, of the picture's size."""
+def predict_mask(model: Localiser, card: ModelCard, image_rgb: Image) -> NDArray[np.uint8]:
+    """Return the mask of the object in a picture: (h, w), 0..255, of the picture's size."""
     spec = card.preprocess
     canvas, placed = to_canvas(spec, image_rgb)
     logits = predict(model, canvas[None], spec)[0, 0]
@@ -32,37 +32,37 @@ def locate(model: Localiser, card: ModelCard, image_rgb: Image) -> NDArray[np.ui
     return resize(share[: max(1, high), : max(1, wide)], width, height)
 
 
-def cut_out(image_rgb: Image, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Refine a mask to alpha and free the object's colours: (h, w, 4) RGBA.
+def matted_cutout(image_rgb: Image, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Refine a mask to alpha and remove the background from the object's colours: (h, w, 4) RGBA.
 
     Raises:
-        TrainError: the mask shows no object before some ground.
+        TrainError: the mask has no certain object or no certain background.
     """
-    from trainer.pasting.matting import own_colours, refine_alpha
+    from trainer.pasting.matting import foreground_colours, refine_alpha
 
     alpha = refine_alpha(image_rgb, mask, max(2, round(_BAND * max(mask.shape))))
-    return np.dstack([own_colours(image_rgb, alpha), alpha])
+    return np.dstack([foreground_colours(image_rgb, alpha), alpha])
 
 
 def on_white(cutout: NDArray[np.uint8]) -> Image:
-    """Lay a cut-out, (h, w, 4), on white."""
+    """Lay a cut-out (h, w, 4) on white."""
     share = cutout[..., 3:].astype(np.float32) / 255.0
     return np.asarray(np.rint(255.0 + share * (cutout[..., :3].astype(np.float32) - 255.0)), np.uint8)
 
 
 def write_cutouts(run: Path, pictures: Sequence[Path], out: Path) -> dict[str, str]:
-    """Write `NAME.png` with alpha and `NAME.white.jpg` of each picture.
+    """Write `NAME.png` with alpha and `NAME.white.jpg` for each picture.
 
     Args:
-        run: folder of a localiser.
-        pictures: of one object each.
-        out: folder to write to, made when missing.
+        run: run folder of a localiser.
+        pictures: pictures of one object each.
+        out: folder to write to, made if missing.
 
     Returns:
-        why each picture that could not be cut out could not, by its path.
+        by path, why a picture was not cut out.
 
     Raises:
-        TrainError: the run is no localiser's, or pymatting is not installed.
+        TrainError: the run is not a localiser's.
     """
     model, card = load_model(run)
     if not isinstance(model, Localiser):
@@ -85,7 +85,7 @@ def _cut(model: Localiser, card: ModelCard, path: Path) -> NDArray[np.uint8]:
     shrink = min(1.0, _LONGEST_PX / max(picture.shape[:2]))
     if shrink < 1.0:
         picture = resize(picture, round(picture.shape[1] * shrink), round(picture.shape[0] * shrink), "area")
-    mask = locate(model, card, picture)
+    mask = predict_mask(model, card, picture)
     if fault := fault_of(mask):
         raise TrainError(f"{path}: {fault}")
-    return cut_out(picture, mask)
+    return matted_cutout(picture, mask)

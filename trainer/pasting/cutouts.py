@@ -1,6 +1,6 @@
-"""Cut-outs: objects without their ground, from RGBA pictures, masks beside pictures, plain grounds or boxes.
+"""Cut-outs: objects without their background, from RGBA pictures, mask files, plain backgrounds or boxes.
 
-Where the mask of a picture comes from, the first that applies:
+The first of these that applies gives the mask of a picture:
 
     picture.png with transparent pixels     its alpha
     picture.mask.png beside picture.*       white is the object
@@ -8,7 +8,7 @@ Where the mask of a picture comes from, the first that applies:
     a box of COCO, VOC, YOLO ..             the mask source, GrabCut by default
     a plain border                          a flood from the border
 
-A picture without any, or with a mask that cannot be right, is named, skipped and counted.
+A picture without a mask, or with a mask that cannot be right, is logged, skipped and counted.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from edge.imaging.image import IMAGE_SUFFIXES, read_image
 from edge.types import Box
 from trainer.data.dataset import read_samples
 from trainer.pasting.coco_rle import decode_rle
-from trainer.pasting.matte import Mask, MaskSource, box_agreement, flaw, grabcut, plain_ground
+from trainer.pasting.mask_sources import Mask, MaskSource, box_agreement, grabcut, mask_flaw, mask_on_plain_background
 from trainer.sample import ONE_CATEGORY, Sample
 
 log = logging.getLogger(__name__)
 
 Bytes = NDArray[np.uint8]
 LONGEST_PX = 512
-LEAST_BOX_AGREEMENT = 0.7  # IoU of a box with the extent of the mask found in it
+LEAST_BOX_AGREEMENT = 0.7  # IoU of a box with the bounding box of the mask found in it
 _SMALLEST_PX = 8
 _SUFFIX = ".mask.png"
 
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """One object without its ground."""
+    """One object without its background."""
 
     picture: Bytes  # (h, w, 4) RGBA, colours premultiplied by alpha, feathered, tight
     category: str
@@ -54,21 +54,21 @@ class Cutout:
 
 @dataclass(slots=True)
 class Cutouts:
-    """All that could be cut out."""
+    """The cut-outs of a collection."""
 
     found: list[Cutout] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)  # why each of the others could not
+    skipped: list[str] = field(default_factory=list)  # why each other object was not cut out
     count: Counter[tuple[str, str]] = field(default_factory=Counter)  # by category and item
 
     def skip(self, reason: str) -> None:
-        """Name and count what cannot be cut out."""
+        """Log and count an object that cannot be cut out."""
         log.warning("skipped %s", reason)
         self.skipped.append(reason)
 
 
 @dataclass(frozen=True, slots=True)
-class _Want:
-    """Which objects of a collection, and how."""
+class _Selection:
+    """Which objects of a collection to cut out, and how."""
 
     splits: Sequence[str] | None
     per_item: int | None
@@ -80,7 +80,7 @@ class _Want:
         return self.per_item is None or taken.count[sample.category, sample.item] < self.per_item
 
 
-_Piece = tuple[str, Bytes, Mask | None, Sample]
+_Candidate = tuple[str, Bytes, Mask | None, Sample]
 
 
 def read_cutouts(
@@ -91,45 +91,43 @@ def read_cutouts(
     per_item: int | None = None,
     masks: MaskSource = grabcut,
 ) -> Cutouts:
-    """Cuts out every object of a collection.
+    """Cut out every object of a collection.
 
     Args:
-        source: COCO JSON, a `supercategory` being the category and the category the item, where nothing else is said; a
-            data set as trainer.data.dataset.read_samples takes it; or a folder of pictures, each an item of its own of the
-            category `object`.
-        root: of the paths in a JSON or CSV; None: its folder.
-        splits: take only these.
-        per_item: at most so many of an item; None: all.
-        masks: for boxes without a segmentation.
+        source: COCO JSON, whose `supercategory` is the category and whose category is the item unless an annotation has
+            an `item_id`; a data set as trainer.data.dataset.read_samples takes it; or a folder of pictures, each its own
+            item of the category `object`.
+        root: folder of the paths in a JSON or CSV; None: its own folder.
+        splits: use only these; None: all.
+        per_item: most cut-outs of an item; None: all.
+        masks: mask source for boxes without a segmentation.
 
     Raises:
-        TrainError: unreadable, or nothing could be cut out; names the first that was skipped.
+        TrainError: the collection cannot be read, or nothing could be cut out; names the first skipped object.
     """
-    taken, want = Cutouts(), _Want(splits, per_item, masks)
+    taken, selection = Cutouts(), _Selection(splits, per_item, masks)
     reading = _of_coco if source.suffix == ".json" else _of_pictures
-    for where, image_rgb, mask, sample in reading(source, root, want, taken):
-        picture = None if mask is None or flaw(mask, image_rgb.shape) else cut_out(image_rgb, mask)
+    for where, image_rgb, mask, sample in reading(source, root, selection, taken):
+        picture = None if mask is None or mask_flaw(mask, image_rgb.shape) else cut_out(image_rgb, mask)
         if picture is not None and min(picture.shape[:2]) >= _SMALLEST_PX:
             taken.found.append(Cutout(picture, sample.category, sample.item, sample.label))
             taken.count[sample.category, sample.item] += 1
         elif picture is not None:
             size = f"{picture.shape[1]}x{picture.shape[0]}"
-            taken.skip(f"{where}: object is {size} pixels, expected {_SMALLEST_PX} or more")
+            taken.skip(f"{where}: object is {size} pixels; it needs {_SMALLEST_PX} or more on each side")
         elif mask is not None:
-            taken.skip(f"{where}: {flaw(mask, image_rgb.shape)}")
+            taken.skip(f"{where}: {mask_flaw(mask, image_rgb.shape)}")
         else:
-            taken.skip(
-                f"{where}: found no mask that fits, expected one given, a plain ground or a clear object in its box"
-            )
+            taken.skip(f"{where}: no mask: give one, a plain background, or a box around a clear object")
     if not taken.found:
-        first = f", the first: {taken.skipped[0]}" if taken.skipped else ""
-        raise TrainError(f"{source}: found nothing to cut out, expected pictures with masks{first}")
+        first = f"; the first: {taken.skipped[0]}" if taken.skipped else ""
+        raise TrainError(f"{source}: nothing can be cut out{first}")
     return taken
 
 
-def _of_pictures(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> Iterator[_Piece]:
+def _of_pictures(source: Path, root: Path | None, selection: _Selection, taken: Cutouts) -> Iterator[_Candidate]:
     for sample in _samples(source, root):
-        if sample.path.name.endswith(_SUFFIX) or not want.takes(sample.split, sample, taken):
+        if sample.path.name.endswith(_SUFFIX) or not selection.takes(sample.split, sample, taken):
             continue
         try:
             image_rgb = read_image(sample.path)
@@ -139,7 +137,9 @@ def _of_pictures(source: Path, root: Path | None, want: _Want, taken: Cutouts) -
             continue
         if mask is None:
             box_px = sample.box_px
-            mask = plain_ground(image_rgb) if box_px is None else _in_box(image_rgb, box_px, want.masks)
+            mask = (
+                mask_on_plain_background(image_rgb) if box_px is None else _in_box(image_rgb, box_px, selection.masks)
+            )
         yield str(sample.path), image_rgb, mask, sample
 
 
@@ -152,7 +152,7 @@ def _samples(source: Path, root: Path | None) -> list[Sample]:
 
 
 def _given_mask(path: Path) -> Mask | None:
-    """The alpha of a picture, or the mask beside it."""
+    """Return the mask file beside a picture, or its alpha, or None."""
     beside = path.with_name(path.stem + _SUFFIX)
     if beside.is_file():
         return np.asarray(read_image(beside).max(axis=2) >= 128)
@@ -165,8 +165,8 @@ def _given_mask(path: Path) -> Mask | None:
     return None if picture[..., 3].min() >= half else np.asarray(picture[..., 3] >= half)
 
 
-def _of_coco(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> Iterator[_Piece]:
-    tree, owned = read_coco(source)
+def _of_coco(source: Path, root: Path | None, selection: _Selection, taken: Cutouts) -> Iterator[_Candidate]:
+    tree, owned = read_coco_tree(source)
     names = {entry["id"]: (meta_category(entry), entry["name"]) for entry in tree["categories"]}
     for image in tree["images"]:
         path = (root or source.parent) / image["file_name"]
@@ -174,7 +174,7 @@ def _of_coco(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> It
         for entry in owned[image["id"]]:
             category, item = names[entry["category_id"]]
             sample = Sample(path, "train", category, str(entry.get("item_id", item)))
-            if want.takes(image.get("split"), sample, taken):
+            if selection.takes(image.get("split"), sample, taken):
                 pieces.append((entry, sample))
         if not pieces:
             continue
@@ -184,14 +184,19 @@ def _of_coco(source: Path, root: Path | None, want: _Want, taken: Cutouts) -> It
             taken.skip(str(error))
             continue
         for entry, sample in pieces:
-            yield f"{path}, annotation {entry.get('id')}", image_rgb, _segment(entry, image_rgb, want.masks), sample
+            yield (
+                f"{path}, annotation {entry.get('id')}",
+                image_rgb,
+                _segment(entry, image_rgb, selection.masks),
+                sample,
+            )
 
 
-def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str, Any]]]]:
-    """The tree of a COCO JSON, and the annotations of each image by its number.
+def read_coco_tree(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str, Any]]]]:
+    """Read a COCO JSON; return its tree, and the annotations by image id.
 
     Raises:
-        TrainError: unreadable, or not COCO.
+        TrainError: the file cannot be read or is not COCO.
     """
     try:
         tree = json.loads(path.read_text())
@@ -208,13 +213,13 @@ def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str, Any]
 
 
 def meta_category(entry: dict[str, Any]) -> str:
-    """The meta-category of a COCO category, as trainer.data.format_coco takes it: its `supercategory`, where it has one."""
+    """Return the meta-category of a COCO category: its `supercategory`, or `object`."""
     given = str(entry.get("supercategory") or "none")
     return ONE_CATEGORY if given == "none" else given
 
 
 def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask | None:
-    """The mask of an annotation; None where it has none that can be read, and none that fits its box is found."""
+    """Return the mask of an annotation; None if it has no readable one and none is found in its box."""
     given = entry.get("segmentation")
     try:
         if isinstance(given, dict) and isinstance(given.get("counts"), list):
@@ -235,9 +240,9 @@ def _in_box(image_rgb: Bytes, box_px: Box, masks: MaskSource) -> Mask | None:
 
 
 def cut_out(image_rgb: Bytes, mask: Mask) -> Bytes:
-    """Cuts an object out: tight (h, w, 4), premultiplied, feathered, its rim in its own colours.
+    """Cut an object out: tight (h, w, 4), premultiplied and feathered.
 
-    The rim of a mask holds colours of the old ground; they are replaced by the object's nearest ones.
+    The rim of a mask holds colours of the old background; the object's nearest colours replace them.
     """
     x, y, wide, high = cv2.boundingRect(mask.astype(np.uint8))
     part = np.pad(image_rgb[y : y + high, x : x + wide], ((2, 2), (2, 2), (0, 0)), mode="edge")

@@ -1,7 +1,7 @@
-"""Distortions of a cut-out: what differs between a clean picture of a thing and that thing in some photo.
+"""Distortions of a cut-out: the differences between a clean picture of an object and the object in a photo.
 
-Every function takes an RGBA picture whose colours are premultiplied by alpha, and gives another one. Those of a whole
-frame (noise, pillar-box, resolution) are in trainer.pasting.frame. The list is US 2018/0260664's.
+Every function takes an RGBA picture premultiplied by alpha and returns another one. Distortions of a whole frame
+(noise, pillar-box, resolution) are in trainer.pasting.frame. The list is that of US 2018/0260664.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Chances:
-    """How often each distortion happens, 0..1: of a cut-out, or of a frame."""
+class DistortionProbabilities:
+    """The probability of each distortion of a cut-out or a frame, 0..1."""
 
     affine: float = 1.0  # turn, shear, stretch and perspective
-    tear: float = 0.05  # a part is ripped off and shifted
+    tear: float = 0.05  # one part is torn off and shifted
     lens_blur: float = 0.15
     motion_blur: float = 0.12
     lighting: float = 0.7  # brighter to one side, in another light
     transparency: float = 0.06
-    segments: float = 0.12  # super-pixels dropped or darkened
-    noise: float = 0.7  # of a frame, as all below
+    segments: float = 0.12  # superpixels are dropped or darkened
+    noise: float = 0.7  # of a frame, like all below
     pillar_box: float = 0.06
     resolution: float = 0.2
     exposure: float = 0.8
 
-    def without(self, names: list[str]) -> Chances:
-        """The same, some of them never.
+    def without(self, names: list[str]) -> DistortionProbabilities:
+        """Return a copy in which some distortions never happen.
 
         Raises:
-            TrainError: one is no distortion.
+            TrainError: a name is not a distortion's.
         """
         known = [one.name for one in fields(self)]
         if unknown := [name for name in names if name not in known]:
-            raise TrainError(f"distortion {unknown[0]!r} is unknown, expected one of {', '.join(known)}")
+            raise TrainError(f"distortion {unknown[0]!r} is unknown; known are {', '.join(known)}")
         return replace(self, **dict.fromkeys(names, 0.0))
 
 
 def affine(picture: Bytes, rng: np.random.Generator, size_px: float, turn_deg: float) -> Bytes:
-    """Turns, shears, stretches and tilts a picture; its longer side was to be size_px before.
+    """Scale, turn, shear, stretch and tilt a picture.
 
     Args:
-        picture: as all here.
-        rng: of the draw.
-        size_px: scales it.
+        picture: RGBA, premultiplied.
+        rng: source of randomness.
+        size_px: longer side before the other distortions.
         turn_deg: largest turn to either side.
     """
     high, wide = picture.shape[:2]
@@ -67,7 +67,7 @@ def affine(picture: Bytes, rng: np.random.Generator, size_px: float, turn_deg: f
 
 
 def scaled(picture: Bytes, size_px: float) -> Bytes:
-    """The picture with its longer side about size_px."""
+    """Scale a picture until its longer side is about size_px."""
     high, wide = picture.shape[:2]
     scale = size_px / max(high, wide)
     size = (max(2, round(wide * scale)), max(2, round(high * scale)))
@@ -77,7 +77,7 @@ def scaled(picture: Bytes, size_px: float) -> Bytes:
 def _warped(picture: Bytes, corners: NDArray[np.float64], shaped: NDArray[np.float64], scale: float) -> Bytes:
     shaped = shaped - shaped.min(axis=0)
     size = np.ceil(shaped.max(axis=0)).astype(int).clip(2)
-    if scale < 0.6:  # shrunk before it is warped: linear interpolation would skip pixels
+    if scale < 0.6:  # shrink before the warp: linear interpolation would skip pixels
         small = scaled(picture, max(picture.shape[:2]) * scale * 1.2)
         corners = corners * np.divide(small.shape[1::-1], picture.shape[1::-1])
         picture = small
@@ -87,7 +87,7 @@ def _warped(picture: Bytes, corners: NDArray[np.float64], shaped: NDArray[np.flo
 
 
 def tear(picture: Bytes, rng: np.random.Generator) -> Bytes:
-    """Rips a picture along a jagged line and shifts one part."""
+    """Tear a picture along a jagged line and shift one part."""
     high, wide = picture.shape[:2]
     line = rng.uniform(0.3, 0.7) * high + np.cumsum(rng.normal(0, max(0.6, high * 0.01), wide))
     line += np.linspace(0, rng.uniform(-0.25, 0.25) * high, wide)
@@ -103,7 +103,7 @@ def tear(picture: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def lens_blur(picture: Bytes, rng: np.random.Generator) -> Bytes:
-    """Defocuses a picture by a disc, its rim included."""
+    """Defocus a picture with a disc, including its rim."""
     radius = rng.uniform(0.6, max(1.0, 0.015 * max(picture.shape[:2])))
     reach = int(np.ceil(radius)) + 1
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -112,7 +112,7 @@ def lens_blur(picture: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def motion_blur(picture: Bytes, rng: np.random.Generator) -> Bytes:
-    """Smears a picture along a line, its rim included."""
+    """Blur a picture along a line, including its rim."""
     length, angle = rng.uniform(2, max(3.0, 0.06 * max(picture.shape[:2]))), rng.uniform(0, np.pi)
     reach = int(np.ceil(length / 2)) + 1
     line = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
@@ -130,7 +130,7 @@ def _spread(picture: Bytes, kernel: NDArray[np.float32]) -> Bytes:
 
 
 def lighting(picture: Bytes, rng: np.random.Generator) -> Bytes:
-    """Lights a picture from one side, and in another colour."""
+    """Light a picture from one side and in another colour."""
     high, wide = picture.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
     x, y = np.linspace(-1, 1, wide, dtype=np.float32), np.linspace(-1, 1, high, dtype=np.float32)
@@ -139,13 +139,13 @@ def lighting(picture: Bytes, rng: np.random.Generator) -> Bytes:
     return _gained(picture, ramp[..., None] * gains.astype(np.float32))
 
 
-def fitted(picture: Bytes, around_rgb: Bytes, strength: float) -> Bytes:
-    """Brings a picture's light nearer to that of the place where it is pasted: its brightness and its cast.
+def match_lighting(picture: Bytes, around_rgb: Bytes, strength: float) -> Bytes:
+    """Match a picture's brightness and colour cast to the place where it is pasted.
 
     Args:
-        picture: as all here.
+        picture: RGBA, premultiplied.
         around_rgb: (h, w, 3) the place.
-        strength: 0 leaves it, 1 takes over all of the light.
+        strength: 0 changes nothing, 1 takes over the light of the place.
     """
     light = around_rgb.reshape(-1, 3).mean(axis=0) + 8.0
     grey = float(light.mean())
@@ -162,19 +162,19 @@ def _gained(picture: Bytes, gain: NDArray[np.float32]) -> Bytes:
 
 
 def transparency(picture: Bytes, rng: np.random.Generator) -> Bytes:
-    """Lets the ground show through."""
+    """Let the background show through."""
     return np.round(picture * np.float32(rng.uniform(0.65, 0.92))).astype(np.uint8)
 
 
-def distort(picture: Bytes, rng: np.random.Generator, chances: Chances) -> Bytes:
-    """All that happens to a cut-out once it has its size; each by its chance."""
+def distort(picture: Bytes, rng: np.random.Generator, probabilities: DistortionProbabilities) -> Bytes:
+    """Apply each distortion of a scaled cut-out with its probability."""
     steps = (
-        (chances.lighting, lighting),
-        (chances.segments, drop_segments),
-        (chances.tear, tear),
-        (chances.lens_blur, lens_blur),
-        (chances.motion_blur, motion_blur),
-        (chances.transparency, transparency),
+        (probabilities.lighting, lighting),
+        (probabilities.segments, drop_segments),
+        (probabilities.tear, tear),
+        (probabilities.lens_blur, lens_blur),
+        (probabilities.motion_blur, motion_blur),
+        (probabilities.transparency, transparency),
     )
     for chance, step in steps:
         if rng.random() < chance:

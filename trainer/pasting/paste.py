@@ -1,4 +1,4 @@
-"""Scenes composed of cut-outs on a ground: boxes, masks and how much of each object shows are known exactly."""
+"""Compose scenes of cut-outs on a background, with exact boxes, masks and visible fractions."""
 
 from __future__ import annotations
 
@@ -9,57 +9,59 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.pasting.background import Background
 from trainer.pasting.cutouts import Cutout
-from trainer.pasting.distort import Chances, affine, distort, fitted, scaled
-from trainer.pasting.frame import pillar_box, take
-from trainer.pasting.ground import Ground
+from trainer.pasting.distort import DistortionProbabilities, affine, distort, match_lighting, scaled
+from trainer.pasting.frame import pillar_box, simulate_camera
 from trainer.synthetic.clutter import clutter
 from trainer.synthetic.render import stamp
 from trainer.synthetic.scene import Scene, SceneObject, box_of
 
 Bytes = NDArray[np.uint8]
-_LEAST_LISTED = 0.12  # an object seen less than this is not listed
-_TRIES = 10  # places that are tried for each object
+_LEAST_LISTED = 0.12  # least visible fraction of a listed object
+_TRIES = 10  # places tried for each object
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SceneLayout:
     """How a scene is arranged."""
 
     width_px: int = 480
     height_px: int = 360
-    objects: tuple[int, int] = (1, 5)  # at least and at most
-    share: tuple[float, float] = (0.2, 0.65)  # an object's longer side, of the frame's shorter one
-    turn_deg: float = 25.0
-    clutter: int = 3  # things of no interest, at most
-    least_visible: float = 0.5  # what a later object leaves to be seen of each earlier one, where there is room
-    fit: float = 0.7  # how far an object's light is brought to that of its ground
+    objects: tuple[int, int] = (1, 5)  # number of objects, least and most
+    share: tuple[float, float] = (0.2, 0.65)  # an object's longer side, relative to the frame's shorter one
+    turn_deg: float = 25.0  # largest turn to either side
+    clutter: int = 3  # most clutter objects
+    least_visible: float = 0.5  # visible fraction that a later object leaves of earlier ones, if there is room
+    fit: float = 0.7  # how far an object's light is matched to its background, 0..1
 
 
 class Composer:
-    """A scene being composed from the back to the front."""
+    """Composes a scene from the back to the front."""
 
-    def __init__(self, image_rgb: Bytes, rng: np.random.Generator, layout: Layout, chances: Chances) -> None:
-        self.image_rgb, self._rng, self._layout, self._chances = image_rgb, rng, layout, chances
+    def __init__(
+        self, image_rgb: Bytes, rng: np.random.Generator, layout: SceneLayout, probabilities: DistortionProbabilities
+    ) -> None:
+        self.image_rgb, self._rng, self._layout, self._probabilities = image_rgb, rng, layout, probabilities
         self._owner: NDArray[np.uint16] = np.zeros(image_rgb.shape[:2], np.uint16)  # 0 nothing, n the n-th object
         self._placed: list[tuple[Cutout, int]] = []  # with the object's whole area
 
-    def put(self, cutout: Cutout, size_px: float) -> None:
-        """Pastes an object, its longer side about size_px, where it hides little of the others."""
+    def paste(self, cutout: Cutout, size_px: float) -> None:
+        """Paste an object, its longer side about size_px, where it hides little of the others."""
         picture, area = self._shaped(cutout.picture, size_px)
         self._lay(picture, len(self._placed) + 1)
         self._placed.append((cutout, area))
 
-    def put_clutter(self, picture: Bytes, size_px: float) -> None:
-        """Pastes a thing of no interest; it hides as any other does."""
+    def paste_clutter(self, picture: Bytes, size_px: float) -> None:
+        """Paste clutter; it hides objects, but is not listed."""
         self._lay(self._shaped(picture, size_px)[0], 0)
 
     def _shaped(self, picture: Bytes, size_px: float) -> tuple[Bytes, int]:
-        """The distorted picture, and the area it would show whole."""
-        turned = self._rng.random() < self._chances.affine
+        """Return the distorted picture, and the area that it would show if nothing hid it."""
+        turned = self._rng.random() < self._probabilities.affine
         picture = affine(picture, self._rng, size_px, self._layout.turn_deg) if turned else scaled(picture, size_px)
         area = int((picture[..., 3] >= 128).sum())
-        return distort(picture, self._rng, self._chances), area
+        return distort(picture, self._rng, self._probabilities), area
 
     def _lay(self, picture: Bytes, number: int) -> None:
         left, top = self._place(picture)
@@ -67,17 +69,17 @@ class Composer:
             slice(max(0, at), max(0, at) + size) for at, size in ((top, picture.shape[0]), (left, picture.shape[1]))
         )
         if self.image_rgb[rows, columns].size:
-            picture = fitted(picture, self.image_rgb[rows, columns], self._layout.fit)
+            picture = match_lighting(picture, self.image_rgb[rows, columns], self._layout.fit)
         self._shadow(picture, left, top)
         done = stamp(self.image_rgb, picture, left, top)
         if done is not None:
             self._owner[done[0], done[1]][done[2] >= 128] = number
 
     def _place(self, picture: Bytes) -> tuple[int, int]:
-        """Of some random places the first that hides no object too much, or the one that hides least."""
+        """Return the first random place that hides no object too much, or the place that hides least."""
         height, width = self._owner.shape
         high, wide = picture.shape[:2]
-        over = 0.2 if self._rng.random() < 0.15 else 0.0  # some leave the frame
+        over = 0.2 if self._rng.random() < 0.15 else 0.0  # some reach outside the frame
         best, least = (0, 0), np.inf
         for _ in range(_TRIES):
             left, top = (
@@ -92,7 +94,7 @@ class Composer:
         return best
 
     def _hidden(self, picture: Bytes, left: int, top: int) -> float:
-        """The largest share of any object that would no longer show."""
+        """Return the largest hidden fraction that any object would have."""
         y0, x0 = max(0, top), max(0, left)
         under = self._owner[y0 : top + picture.shape[0], x0 : left + picture.shape[1]]
         alpha = picture[y0 - top :, x0 - left :, 3][: under.shape[0], : under.shape[1]]
@@ -115,8 +117,8 @@ class Composer:
         stamp(self.image_rgb, room, left - 2 * reach + int(off[0]), top - 2 * reach + int(off[1]) + reach // 2)
 
     def finish(self) -> Scene:
-        """Photographs what was composed, and lists what can be seen."""
-        if self._rng.random() < self._chances.pillar_box:
+        """Simulate the camera, and list the visible objects."""
+        if self._rng.random() < self._probabilities.pillar_box:
             pillar_box(self.image_rgb, self._owner, self._rng)
         found = []
         for number, (cutout, area) in enumerate(self._placed, start=1):
@@ -124,40 +126,44 @@ class Composer:
             fraction = np.count_nonzero(mask) / max(1, area)
             if fraction >= _LEAST_LISTED:
                 found.append(SceneObject(cutout.item, cutout.category, box_of(mask), mask, min(1.0, float(fraction))))
-        return Scene(take(self.image_rgb, self._rng, self._chances), tuple(found))
+        return Scene(simulate_camera(self.image_rgb, self._rng, self._probabilities), tuple(found))
 
 
 def paste_scene(
-    rng: np.random.Generator, by_item: Sequence[Sequence[Cutout]], ground: Ground, layout: Layout, chances: Chances
+    rng: np.random.Generator,
+    by_item: Sequence[Sequence[Cutout]],
+    background: Background,
+    layout: SceneLayout,
+    probabilities: DistortionProbabilities,
 ) -> Scene:
-    """Composes a scene of random items, every item as likely as any other.
+    """Compose a scene of random items, each equally likely.
 
     Args:
-        rng: of all draws.
+        rng: source of randomness.
         by_item: the cut-outs of each item.
-        ground: what they are pasted on.
+        background: what they are pasted on.
         layout: sizes and counts.
-        chances: of distortions.
+        probabilities: of the distortions.
     """
-    composer = Composer(ground(rng, layout.width_px, layout.height_px), rng, layout, chances)
+    composer = Composer(background(rng, layout.width_px, layout.height_px), rng, layout, probabilities)
     short = min(layout.width_px, layout.height_px)
     for _ in range(int(rng.integers(layout.clutter + 1))):
-        composer.put_clutter(_litter(rng, by_item), short * rng.uniform(0.15, 0.4))
+        composer.paste_clutter(_litter(rng, by_item), short * rng.uniform(0.15, 0.4))
     for _ in range(int(rng.integers(layout.objects[0], layout.objects[1] + 1))):
-        looks = by_item[int(rng.integers(len(by_item)))]
+        views = by_item[int(rng.integers(len(by_item)))]
         size = np.exp(rng.uniform(*np.log(layout.share))) * short
-        composer.put(looks[int(rng.integers(len(looks)))], float(size))
+        composer.paste(views[int(rng.integers(len(views)))], float(size))
     if layout.clutter and rng.random() < 0.25:
-        composer.put_clutter(_litter(rng, by_item), short * rng.uniform(0.1, 0.25))
+        composer.paste_clutter(_litter(rng, by_item), short * rng.uniform(0.1, 0.25))
     return composer.finish()
 
 
 def _litter(rng: np.random.Generator, by_item: Sequence[Sequence[Cutout]]) -> Bytes:
-    """A drawn thing, or an unrecognisable scrap of some cut-out."""
+    """Return drawn clutter, or an unrecognisable piece of a cut-out."""
     if rng.random() < 0.5:
         return clutter(rng, 120.0)
-    looks = by_item[int(rng.integers(len(by_item)))]
-    picture = looks[int(rng.integers(len(looks)))].picture
+    views = by_item[int(rng.integers(len(by_item)))]
+    picture = views[int(rng.integers(len(views)))].picture
     high, wide = (max(4, round(size * rng.uniform(0.15, 0.3))) for size in picture.shape[:2])
     y, x = (int(rng.integers(size - part + 1)) for size, part in zip(picture.shape[:2], (high, wide), strict=True))
     return np.ascontiguousarray(picture[y : y + high, x : x + wide][..., [1, 2, 0, 3]])

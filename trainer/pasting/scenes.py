@@ -1,15 +1,15 @@
-"""Expansion of a data set: scenes pasted from cut-outs, written as the trainings read them.
+"""Expansion of a data set: write scenes pasted from cut-outs, in the form that training reads.
 
     scenes/00000.jpg ..          whole pictures
-    scenes.json                  COCO; categories as RPC has them, an item with its meta-category as `supercategory`;
-                                 of each object box, mask (`segmentation`, run lengths), `item_id`, `visible_fraction`;
-                                 of each image `split`, and of a checkout `level` and `counts` by item
+    scenes.json                  COCO; categories as in RPC: an item, with its meta-category as `supercategory`;
+                                 each object has box, mask (`segmentation`, run lengths), `item_id`, `visible_fraction`;
+                                 each image has `split`, and a checkout also `level` and `counts` by item
     crops/CATEGORY/ITEM/*.jpg    each object as a detector would cut it out
     catalogue/CATEGORY/ITEM/*.png  each cut-out on white
     index.csv                    path,split,category,item,label of crops and catalogue
-    sheet.png                    some scenes with their boxes, to be looked at
+    sheet.png                    some scenes with their boxes, for people
 
-Every scene depends on the seed and its own number alone, so the number of processes changes nothing.
+Every scene depends only on the seed and its own number, so the number of processes changes nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from tqdm import tqdm
 
 from edge.imaging.image import draw_box, encode_image, read_image, resize, set_threads
 from trainer.contact_sheet import tile
+from trainer.pasting.background import Background
 from trainer.pasting.checkout_scene import LEVELS, LevelName, checkout_scene
 from trainer.pasting.coco_rle import encode_rle
-from trainer.pasting.cutouts import Cutout, meta_category, read_coco
-from trainer.pasting.distort import Chances
-from trainer.pasting.ground import Ground
-from trainer.pasting.paste import Layout, paste_scene
+from trainer.pasting.cutouts import Cutout, meta_category, read_coco_tree
+from trainer.pasting.distort import DistortionProbabilities
+from trainer.pasting.paste import SceneLayout, paste_scene
 from trainer.synthetic.crop import cut
 from trainer.synthetic.render import stamp
 from trainer.synthetic.scene import Scene, SceneObject
@@ -46,35 +46,35 @@ log = logging.getLogger(__name__)
 
 SCENES_FILE, INDEX_FILE, SHEET_FILE = "scenes.json", "index.csv", "sheet.png"
 _VAL_EVERY = 10  # of the scenes, one is for validation
-_LEAST_CROP = 0.7  # of an object that shows, for its crop to be used, as of trainer.synthetic.crop
-_CROP_PX, _LOOK_PX = 256, 256  # longest side at most
+_LEAST_CROP = 0.7  # least visible fraction of an object whose crop is written, as in trainer.synthetic.crop
+_CROP_PX = 256  # longest side of a crop
 _ON_SHEET = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Studio:
-    """All that scenes are made of."""
+class SceneGenerator:
+    """Makes scenes from cut-outs, backgrounds and a layout."""
 
     cutouts: tuple[Cutout, ...]
-    ground: Ground
-    layout: Layout = field(default_factory=Layout)
-    chances: Chances = field(default_factory=Chances)
+    background: Background
+    layout: SceneLayout = field(default_factory=SceneLayout)
+    probabilities: DistortionProbabilities = field(default_factory=DistortionProbabilities)
     checkout: LevelName | None = None
 
     def by_item(self) -> list[list[Cutout]]:
-        """The cut-outs of each item, in the order of their names."""
+        """Return the cut-outs of each item, in the order of their names."""
         items: dict[tuple[str, str], list[Cutout]] = {}
         for one in self.cutouts:
             items.setdefault((one.category, one.item), []).append(one)
         return [items[key] for key in sorted(items)]
 
     def scene(self, seed: int, number: int) -> Scene:
-        """One scene; the same seed and number give the same one."""
+        """Make one scene; the same seed and number give the same one."""
         rng = np.random.default_rng([seed, number])
         items = self.by_item()
         if self.checkout is None:
-            return paste_scene(rng, items, self.ground, self.layout, self.chances)
-        return checkout_scene(rng, items, self.ground, self.layout, self.chances, LEVELS[self.checkout])
+            return paste_scene(rng, items, self.background, self.layout, self.probabilities)
+        return checkout_scene(rng, items, self.background, self.layout, self.probabilities, LEVELS[self.checkout])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Expansion:
 
 
 def expand(
-    studio: Studio,
+    generator: SceneGenerator,
     out: Path,
     scenes: int,
     seed: int = 0,
@@ -102,27 +102,27 @@ def expand(
     """Write a data set of pasted scenes.
 
     Args:
-        studio: what they are made of.
-        out: folder to write to, made when missing.
+        generator: makes the scenes.
+        out: folder to write to, made if missing.
         scenes: how many; every tenth is for validation.
         seed: the same seed gives the same bytes.
-        real: COCO JSON of photos whose boxes are known, listed in the written JSON too, of category names of its own.
-        real_root: of its file names; None: its folder.
-        real_times: how often each photo of its split `train` is listed: a few photos among many scenes count more so.
-        workers: processes; 1 works in this process.
+        real: COCO JSON of photos with boxes, listed in the written JSON, too, with their own category names.
+        real_root: folder of its file names; None: its own folder.
+        real_times: how often to list each photo of its split `train`, to give a few photos more weight.
+        workers: number of processes; 1 uses this process.
 
     Raises:
         TrainError: `real` cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
-    job = partial(_write_scene, studio, out, seed)
-    results = list(tqdm(_done(job, scenes, workers), total=scenes, desc="pasted scenes", unit="scene"))
-    tree = _coco([entry for entry, _ in results], studio)
+    job = partial(_write_scene, generator, out, seed)
+    results = list(tqdm(_results(job, scenes, workers), total=scenes, desc="pasted scenes", unit="scene"))
+    tree = _coco([entry for entry, _ in results], generator)
     if real is not None:
         _add_real(tree, real, real_root or real.parent, real_times)
     (out / SCENES_FILE).write_text(json.dumps(tree, separators=(",", ":")) + "\n", encoding="utf-8")
-    rows = [row for _, crops in results for row in crops] + _write_catalogue(studio.cutouts, out)
-    _write_index(out / INDEX_FILE, rows, studio.cutouts)
+    rows = [row for _, crops in results for row in crops] + _write_catalogue(generator.cutouts, out)
+    _write_index(out / INDEX_FILE, rows, generator.cutouts)
     (out / SHEET_FILE).write_bytes(encode_image(sheet(out, tree), ".png"))
     listed = len(tree["annotations"])
     log.info("wrote %s scenes with %s objects to %s", scenes, listed, out)
@@ -130,10 +130,10 @@ def expand(
     return Expansion(out / SCENES_FILE, out / INDEX_FILE, len(tree["images"]), listed, crops)
 
 
-Written = tuple[dict[str, Any], list[tuple[str, str, str, str]]]  # image with its objects; rows of the index
+Written = tuple[dict[str, Any], list[tuple[str, str, str, str]]]  # an image with its objects, and rows of the index
 
 
-def _done(job: partial[Written], scenes: int, workers: int) -> Iterator[Written]:
+def _results(job: partial[Written], scenes: int, workers: int) -> Iterator[Written]:
     if workers <= 1:
         yield from map(job, range(scenes))
         return
@@ -142,16 +142,16 @@ def _done(job: partial[Written], scenes: int, workers: int) -> Iterator[Written]
         yield from pool.map(job, range(scenes), chunksize=max(1, scenes // (4 * workers)))
 
 
-def _write_scene(studio: Studio, out: Path, seed: int, number: int) -> Written:
-    scene = studio.scene(seed, number)
+def _write_scene(generator: SceneGenerator, out: Path, seed: int, number: int) -> Written:
+    scene = generator.scene(seed, number)
     split = "val" if number % _VAL_EVERY == _VAL_EVERY - 1 else "train"
     name = f"scenes/{number:05d}.jpg"
     _save(out / name, scene.image_rgb)
     height, width = scene.image_rgb.shape[:2]
     image: dict[str, Any] = {"file_name": name, "width": width, "height": height, "split": split}
-    if studio.checkout is not None:
+    if generator.checkout is not None:
         counts = Counter(one.item_id for one in scene.objects)
-        image |= {"level": studio.checkout, "counts": dict(sorted(counts.items()))}
+        image |= {"level": generator.checkout, "counts": dict(sorted(counts.items()))}
     rng = np.random.default_rng([seed, number, 1])
     rows = []
     for place, one in enumerate(scene.objects):
@@ -177,9 +177,9 @@ def _annotation(one: SceneObject) -> dict[str, Any]:
     }
 
 
-def _coco(entries: Sequence[dict[str, Any]], studio: Studio) -> dict[str, Any]:
-    """Number images, objects and categories."""
-    pairs = sorted({(one.category, one.item) for one in studio.cutouts})
+def _coco(entries: Sequence[dict[str, Any]], generator: SceneGenerator) -> dict[str, Any]:
+    """Return the COCO tree, with numbered images, objects and categories."""
+    pairs = sorted({(one.category, one.item) for one in generator.cutouts})
     identity = {pair: number for number, pair in enumerate(pairs, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -196,8 +196,8 @@ def _coco(entries: Sequence[dict[str, Any]], studio: Studio) -> dict[str, Any]:
 
 
 def _add_real(tree: dict[str, Any], real: Path, root: Path, times: int) -> None:
-    """List photos with their boxes among the scenes; file names become absolute."""
-    other, owned = read_coco(real)
+    """Add photos with their boxes to the tree; their file names become absolute."""
+    other, owned = read_coco_tree(real)
     kinds = {entry["id"]: (meta_category(entry), entry["name"]) for entry in other["categories"]}
     identity = {(entry["supercategory"], entry["name"]): entry["id"] for entry in tree["categories"]}
     for image in other["images"]:
@@ -238,7 +238,7 @@ def _write_index(path: Path, rows: Sequence[tuple[str, str, str, str]], cutouts:
 
 
 def sheet(out: Path, tree: dict[str, Any], columns: int = 4, cell_px: int = 320) -> NDArray[np.uint8]:
-    """Some scenes of a written data set on one page, every other one with its boxes."""
+    """Draw some scenes of a written data set on one page, every other one with its boxes."""
     cells = []
     for image in [image for image in tree["images"] if image["file_name"].startswith("scenes/")][:_ON_SHEET]:
         picture = read_image(out / image["file_name"])
@@ -256,5 +256,5 @@ def _save(path: Path, image_rgb: NDArray[np.uint8]) -> None:
 
 
 def _safe(name: str) -> str:
-    """A name as a folder's."""
+    """Return a name that is safe for a folder."""
     return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip(". ") or "_"

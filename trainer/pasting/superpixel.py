@@ -1,4 +1,4 @@
-"""Super-pixels by mean-shift, and cut-outs that lose some of them: occlusion without an occluder."""
+"""Superpixels by mean-shift, and their removal from cut-outs: occlusion without an occluder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STEP = 5  # grey levels between neighbours of one segment
 
 
 def segments(image_rgb: Bytes) -> NDArray[np.int32]:
-    """Numbers the super-pixels of a picture from 1: mean-shift (Comaniciu & Meer 2002), then flat regions joined."""
+    """Number the superpixels of a picture from 1: mean-shift (Comaniciu & Meer 2002), then flat regions joined."""
     flat = cv2.pyrMeanShiftFiltering(np.ascontiguousarray(image_rgb), 8, 24)
     labels = np.zeros(flat.shape[:2], np.int32)
     taken = np.zeros((flat.shape[0] + 2, flat.shape[1] + 2), np.uint8)
@@ -28,7 +28,7 @@ def segments(image_rgb: Bytes) -> NDArray[np.int32]:
 
 
 def drop_segments(picture: Bytes, rng: np.random.Generator) -> Bytes:
-    """Removes or darkens a few super-pixels of a premultiplied RGBA picture, at most two fifths of it."""
+    """Remove or darken a few superpixels of a premultiplied RGBA picture, at most two fifths of it."""
     scale = min(1.0, _WORK_PX / max(picture.shape[:2]))
     size = (max(2, round(picture.shape[1] * scale)), max(2, round(picture.shape[0] * scale)))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

@@ -1,6 +1,6 @@
 "use strict";
 
-// The page shows what /v1/state says, and nothing it made up itself, but for one card: what was just learnt.
+// The page shows the state from /v1/state. One card is its own: the item that was just taught.
 const byId = (id) => document.getElementById(id);
 const cards = ["waiting", "hold_still", "answer", "unknown", "teaching", "learnt", "no_picture", "lost"];
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -19,13 +19,13 @@ const VERDICTS = {
   blurred: "I cannot see it clearly. Hold it still.",
   enough: "I have seen enough. Give it a name.",
 };
-const CONCERNS = {
-  few_looks: () => "I have few looks of it. Teach me more under the same name.",
-  same_pose: () => "All looks are alike. Turn it more, so that I know its other sides.",
-  near_another: (other) => "It is very like " + other.label + ". I may mix them up.",
+const WARNINGS = {
+  few_looks: () => "I have only a few pictures of it. Teach me more under the same name.",
+  same_pose: () => "All pictures show the same side. Turn it more next time.",
+  near_another: (other) => "It looks very much like " + other.label + ". I may confuse the two.",
 };
 let state = null;
-let learnt = null; // what /v1/taught answered, until it is read
+let learnt = null; // the answer of /v1/taught, until the person closes its card
 
 async function call(method, path, body) {
   const options = { method, headers: {} };
@@ -50,10 +50,10 @@ function setPicture(img, source) {
 }
 
 function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const created = document.createElement(tag);
+  if (className) created.className = className;
+  if (text !== undefined) created.textContent = text;
+  return created;
 }
 
 function listAlternatives(list, hits, category) {
@@ -63,8 +63,8 @@ function listAlternatives(list, hits, category) {
       const img = element("img");
       img.alt = "";
       setPicture(img, pictureOf(hit.item, category));
-      const alike = Math.max(0, Math.round(hit.score * 100)) + " % alike";
-      row.append(img, element("span", "label", hit.label), element("span", "alike", alike));
+      const similarity = Math.max(0, Math.round(hit.score * 100)) + " % similar";
+      row.append(img, element("span", "label", hit.label), element("span", "alike", similarity));
       return row;
     }),
   );
@@ -94,7 +94,7 @@ function showTeaching(teaching, categories) {
     const taken = number < teaching.looks;
     if (taken && !slot.firstChild) {
       const img = element("img");
-      img.alt = "Look " + (number + 1);
+      img.alt = "Picture " + (number + 1);
       img.src = "/v1/teaching/looks/" + number + "?" + Date.now();
       slot.append(img);
     } else if (!taken) slot.replaceChildren();
@@ -104,10 +104,10 @@ function showTeaching(teaching, categories) {
   if (select.options.length !== categories.length + 1) {
     select.replaceChildren(select.options[0], ...categories.map((name) => new Option(name, name)));
   }
-  mayLearn();
+  updateLearnButton();
 }
 
-const mayLearn = () => {
+const updateLearnButton = () => {
   const looks = state && state.teaching ? state.teaching.looks : 0;
   byId("learn").disabled = looks === 0 || byId("name").value.trim() === "";
 };
@@ -121,11 +121,11 @@ function show(next) {
   for (const id of cards) byId(id).hidden = id !== phase;
   byId("blind").hidden = next.phase !== "no_picture";
   byId("still").textContent =
-    next.phase === "no_picture" ? "" : next.still ? "Holds still" : "Moving";
+    next.phase === "no_picture" ? "" : next.still ? "Still" : "Moving";
   byId("invitation").textContent =
     next.hint === "kept_moving"
       ? "It kept moving. Hold it still, and ask again."
-      : "Hold it before the camera. I say what it is as soon as it holds still.";
+      : "Hold it in front of the camera. I say what it is as soon as it is still.";
   if (phase === "answer") showAnswer(next.answer);
   if (phase === "unknown") showUnknown(next.answer);
   if (phase === "teaching") {
@@ -174,24 +174,24 @@ async function followPicture() {
   }
 }
 
-async function touch(method, path) {
+async function sendAction(method, path) {
   try {
     const next = await call(method, path);
     if (next) show(next);
   } catch {
-    // the state loop says so when the device is gone
+    // followState shows that the device does not answer
   }
 }
 
 for (const button of document.querySelectorAll("[data-post], [data-delete]")) {
   const [method, path] = button.dataset.post ? ["POST", button.dataset.post] : ["DELETE", button.dataset.delete];
-  button.addEventListener("click", () => touch(method, path));
+  button.addEventListener("click", () => sendAction(method, path));
 }
 byId("again").addEventListener("click", () => {
   byId("looks").replaceChildren();
-  touch("POST", "/v1/teaching");
+  sendAction("POST", "/v1/teaching");
 });
-byId("name").addEventListener("input", mayLearn);
+byId("name").addEventListener("input", updateLearnButton);
 
 byId("teaching").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -205,31 +205,31 @@ byId("teaching").addEventListener("submit", async (event) => {
     byId("learnt-text").textContent =
       learnt.recognised === 0
         ? learnt.negative
-          ? "But I would still give it a name. Teach me more sides of it under the same name."
+          ? "But I would still name it. Teach me more sides of it under the same name."
           : "But I would not recognise it yet. Teach me more sides of it under the same name."
         : learnt.negative
-        ? "I do not name it from now on. Show it to me again to try."
-        : "I know it from now on. Show it to me again to try.";
-    const told = learnt.concerns.filter((one) => one.kind in CONCERNS);
-    byId("learnt-concerns").replaceChildren(...told.map((one) => element("li", "", CONCERNS[one.kind](one.other))));
-    byId("learnt-concerns").hidden = told.length === 0;
+        ? "From now on I do not name it. Show it to me again to try."
+        : "From now on I know it. Show it to me again to try.";
+    const warnings = learnt.concerns.filter((one) => one.kind in WARNINGS);
+    byId("learnt-concerns").replaceChildren(...warnings.map((one) => element("li", "", WARNINGS[one.kind](one.other))));
+    byId("learnt-concerns").hidden = warnings.length === 0;
     document.activeElement.blur();
     show(await call("GET", "/v1/state"));
   } catch (error) {
     byId("problem").textContent = "I could not learn it: " + error.message;
     byId("problem").hidden = false;
-    mayLearn();
+    updateLearnButton();
   }
 });
 
-async function readLearnt() {
+async function closeLearnt() {
   learnt = null;
   show(await call("GET", "/v1/state"));
 }
-byId("learnt-done").addEventListener("click", readLearnt);
+byId("learnt-done").addEventListener("click", closeLearnt);
 byId("undo").addEventListener("click", async () => {
-  await touch("DELETE", "/v1/taught/" + learnt.item);
-  await readLearnt();
+  await sendAction("DELETE", "/v1/taught/" + learnt.item);
+  await closeLearnt();
 });
 
 async function listTaught() {
@@ -248,7 +248,7 @@ async function listTaught() {
       forget.addEventListener("click", async () => {
         if (forget.textContent === "Forget") forget.textContent = "Really?";
         else {
-          await touch("DELETE", "/v1/taught/" + item.item);
+          await sendAction("DELETE", "/v1/taught/" + item.item);
           await listTaught();
         }
       });

@@ -202,9 +202,9 @@ def test_file_ends_with_offline():
 
 
 def test_unreadable_file_is_reported_once_and_not_retried():
-    bench = Bench(FILE, CaptureError("file:///x.mp4: found 0 bytes, expected a video"), pictures(3))
+    bench = Bench(FILE, CaptureError("file:///x.mp4: the file is empty"), pictures(3))
     assert bench.run() == ["offline"]
-    assert str(bench.camera.error) == "file:///x.mp4: found 0 bytes, expected a video"
+    assert str(bench.camera.error) == "file:///x.mp4: the file is empty"
     assert bench.clock.waits_s == []
 
 
@@ -229,7 +229,7 @@ def test_real_time_policy_paces_a_file():
 
 
 def test_unreadable_picture_is_counted_and_skipped():
-    bench = Bench(FILE, [a_picture(0.0), BadPictureError("b.jpg: found 0 bytes"), a_picture(1.0)])
+    bench = Bench(FILE, [a_picture(0.0), BadPictureError("b.jpg: empty; give a picture"), a_picture(1.0)])
     assert bench.run() == ["online", "offline"]
     assert bench.camera.dropped["unreadable"] == 1
     assert bench.camera.frames == 2

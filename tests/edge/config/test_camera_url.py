@@ -1,4 +1,4 @@
-"""A camera's address."""
+"""Addresses of cameras."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge.config.camera_url import Source, parse_source, redact
 from edge.errors import ConfigError
 
 
-def test_password_may_hold_an_at_sign():
+def test_password_may_contain_an_at_sign():
     source = parse_source("rtsp://admin:p@ss:w@10.0.0.5:8554/live?channel=1")
     assert (source.user, source.password) == ("admin", "p@ss:w")
     assert source.location == "rtsp://10.0.0.5:8554/live?channel=1"
@@ -26,14 +26,14 @@ def test_password_may_hold_an_at_sign():
         "gst:rtspsrc location=rtsp://cam user-pw=hunter2 ! decodebin ! appsink name=sink",
     ],
 )
-def test_nothing_that_prints_shows_a_password(text):
+def test_no_printed_form_shows_a_password(text):
     source = parse_source(text)
     for shown in (str(source), repr(source), f"{source}", source.scrub(f"cannot open {source.url}: {text}")):
         assert "hunter2" not in shown
     assert "***" in str(source)
 
 
-def test_errors_show_no_password_either():
+def test_errors_show_no_password():
     with pytest.raises(ConfigError) as error:
         parse_source("rtsp://admin:hunter2/part@cam/live")
     assert "hunter2" not in str(error.value)
@@ -42,7 +42,7 @@ def test_errors_show_no_password_either():
     assert "hunter2" not in str(error.value)
 
 
-def test_a_path_with_an_at_sign_is_no_password():
+def test_at_sign_in_the_path_ends_no_credentials():
     assert str(parse_source("rtsp://cam/live@1")) == "rtsp://cam/live@1"
 
 
@@ -51,7 +51,7 @@ def test_percent_encoded_credentials_are_decoded_once():
     assert (source.user, source.password) == ("user", "50%")
 
 
-def test_ipv6_hosts_are_hosts():
+def test_ipv6_host():
     assert parse_source("rtsp://u:p@[fe80::1]:554/live").location == "rtsp://[fe80::1]:554/live"
 
 
@@ -77,7 +77,7 @@ def test_ipv6_hosts_are_hosts():
         ("folder:///p/*.jpg?fps=2", Source("folder", "/p/*.jpg", "folder:///p/*.jpg?fps=2", fps=2)),
     ],
 )
-def test_addresses_are_read(text, expected):
+def test_addresses_are_parsed(text, expected):
     assert parse_source(text) == expected
 
 
@@ -85,16 +85,16 @@ def test_addresses_are_read(text, expected):
     ("text", "part"),
     [
         ("x.mp4", "no known scheme"),
-        ("file://", "nothing after ://"),
+        ("file://", "nothing follows ://"),
         ("file:///x.mp4?lop=1", "'lop'"),
         ("folder:///x?fps=fast", "fps='fast'"),
         ("folder:///x?fps=0", "fps='0'"),
-        ("rtsp://", "no host"),
-        ("rtsp://cam:99999/x", "no host"),
+        ("rtsp://", "no valid host"),
+        ("rtsp://cam:99999/x", "no valid host"),
         ("gst:videotestsrc ! fakesink", "appsink name=sink"),
     ],
 )
-def test_what_is_wrong_is_named(text, part):
+def test_error_names_the_problem(text, part):
     with pytest.raises(ConfigError, match=part.replace("?", r"\?")):
         parse_source(text)
 

@@ -1,8 +1,10 @@
+"""The configuration file and its last good copy."""
+
 from __future__ import annotations
 
 import pytest
 
-from edge.config.file import GOOD, ConfigFile
+from edge.config.file import LAST_GOOD_FILE, ConfigFile
 from edge.errors import ConfigError
 from tests.power_cut import PowerCut
 
@@ -28,35 +30,35 @@ def a_file(path):
     return ConfigFile(path, {"PASSWORD": "hunter2"})
 
 
-def test_what_ran_well_is_kept_as_it_was_written_and_private(path, state):
+def test_last_good_copy_is_verbatim_and_private(path, state):
     file = a_file(path)
     assert file.load().mqtt.password == "hunter2"
-    file.keep(state)
-    assert (state / GOOD).read_text() == GOOD_TEXT
-    assert (state / GOOD).stat().st_mode & 0o077 == 0
+    file.save_last_good(state)
+    assert (state / LAST_GOOD_FILE).read_text() == GOOD_TEXT
+    assert (state / LAST_GOOD_FILE).stat().st_mode & 0o077 == 0
 
 
-def test_a_bad_file_starts_from_the_last_good_one_and_says_so(path, state, caplog):
+def test_invalid_file_starts_safe_mode_with_the_last_good_copy(path, state, caplog):
     file = a_file(path)
     good = file.load()
-    file.keep(state)
+    file.save_last_good(state)
     path.write_text(GOOD_TEXT + "sitte: x\n")
     again = a_file(path)
     assert again.load_or_last_good(state) == good  # relative paths are still those of the file
     assert again.safe_mode
-    assert "found unknown key 'sitte'" in again.problem
-    assert "safe mode: running by" in caplog.text
+    assert "unknown key 'sitte'" in again.problem
+    assert "safe mode: running with" in caplog.text
 
 
-def test_a_good_file_is_not_safe_mode(path, state):
+def test_valid_file_is_not_safe_mode(path, state):
     file = a_file(path)
     file.load_or_last_good(state)
     assert (file.safe_mode, file.problem) == (False, None)
 
 
-def test_safe_mode_ends_when_the_file_is_mended(path, state):
+def test_safe_mode_ends_when_the_file_is_valid_again(path, state):
     a_file(path).load()
-    (state / GOOD).write_text(GOOD_TEXT)
+    (state / LAST_GOOD_FILE).write_text(GOOD_TEXT)
     path.write_text("nonsense")
     file = a_file(path)
     file.load_or_last_good(state)
@@ -65,39 +67,39 @@ def test_safe_mode_ends_when_the_file_is_mended(path, state):
     assert (file.safe_mode, file.problem) == (False, None)
 
 
-def test_without_a_good_one_the_bad_file_is_the_error(path, state):
+def test_invalid_file_without_a_copy_is_an_error(path, state):
     path.write_text("sitte: x\n")
-    with pytest.raises(ConfigError, match=r"found unknown key 'sitte'(.|\n)*no safe mode: .*cannot read"):
+    with pytest.raises(ConfigError, match=r"unknown key 'sitte'(.|\n)*safe mode is not possible: .*cannot read"):
         a_file(path).load_or_last_good(state)
 
 
-def test_the_last_good_one_is_not_kept_again(path, state):
-    (state / GOOD).write_text(GOOD_TEXT)
+def test_safe_mode_does_not_overwrite_the_copy(path, state):
+    (state / LAST_GOOD_FILE).write_text(GOOD_TEXT)
     path.write_text("nonsense")
     file = a_file(path)
     file.load_or_last_good(state)
-    file.keep(state)
-    assert (state / GOOD).read_text() == GOOD_TEXT
+    file.save_last_good(state)
+    assert (state / LAST_GOOD_FILE).read_text() == GOOD_TEXT
 
 
-def test_a_source_that_cannot_be_is_a_bad_file(path):
+def test_invalid_camera_source_is_a_config_error(path):
     path.write_text("cameras:\n  door: {source: 'rtps://u:hunter2@cam/1'}\n")
-    with pytest.raises(ConfigError, match=r"cameras\.door\.source: .*found no known scheme") as caught:
+    with pytest.raises(ConfigError, match=r"cameras\.door\.source: .*no known scheme") as caught:
         a_file(path).load()
     assert "hunter2" not in str(caught.value)
 
 
-def test_after_a_power_cut_the_old_or_the_new_one_is_there(path, state):
+def test_power_cut_leaves_the_old_or_the_new_copy(path, state):
     for n in range(1, 20):
-        (state / GOOD).write_text("old")
+        (state / LAST_GOOD_FILE).write_text("old")
         file = a_file(path)
         file.load()
         with PowerCut(n) as cut:
             try:
-                file.keep(state)
+                file.save_last_good(state)
             except OSError:
                 assert cut.happened
-        assert (state / GOOD).read_text() in {"old", GOOD_TEXT}
+        assert (state / LAST_GOOD_FILE).read_text() in {"old", GOOD_TEXT}
         if not cut.happened:
             return
-    pytest.fail("the write never ended")
+    pytest.fail("the write never completed")

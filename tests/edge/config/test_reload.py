@@ -1,3 +1,5 @@
+"""Plans for a reload of the configuration."""
+
 from __future__ import annotations
 
 import pytest
@@ -20,7 +22,7 @@ def wanted(**changes):
     return DeviceConfig.model_validate(RUNNING | changes)
 
 
-def test_the_same_configuration_changes_nothing(running):
+def test_same_configuration_changes_nothing(running):
     plan = plan_reload(running, wanted())
     assert plan.config == running
     assert (plan.removed, plan.added, plan.changed, plan.recognition, plan.needs_restart) == ((), (), (), False, ())
@@ -40,7 +42,7 @@ def test_recognition_changes_while_running(running):
     assert plan.needs_restart == ()
 
 
-def test_what_cannot_change_while_running_is_named_and_stays(running):
+def test_other_changes_need_a_restart_and_are_listed(running):
     new = wanted(site="shop", mqtt={"host": "other", "password": "hunter3"}, engine={"threads": 4}, health={})
     plan = plan_reload(running, new)
     assert plan.needs_restart == ("site", "mqtt.host", "mqtt.password", "engine.threads", "health")

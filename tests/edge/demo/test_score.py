@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.demo.score import TrackAnswer, last_answers, read_ground_truth, score
 from edge.errors import CaptureError
@@ -82,9 +86,29 @@ def test_answers_are_the_last_event_of_each_track():
     assert [(a.track_id, a.item_id) for a in answers] == [(1, "b"), (2, None)]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"frames": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        '{"frames": 3}',
+        '{"fps": 0, "frames": [], "objects": [{"object_id": 1, "category": "a", "item_id": "b"}]}',
+        '{"fps": 1, "width": 1e999, "height": 1, "frames": [], "objects": []}',
+        "[" * 100_000,
+    ],
+)
 def test_damaged_ground_truth_is_one_clear_error(tmp_path, content):
     path = tmp_path / "truth.json"
     path.write_text(content)
     with pytest.raises(CaptureError, match=r"truth\.json: not a ground truth"):
         read_ground_truth(path)
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.binary(max_size=60) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
+def test_any_bytes_are_a_ground_truth_or_our_error(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stream.json"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        with pytest.raises(CaptureError):
+            read_ground_truth(path)

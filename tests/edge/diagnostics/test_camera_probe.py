@@ -66,10 +66,10 @@ def test_folder_has_no_codec(tmp_path: Path):
 
 def test_empty_file_is_named(tmp_path: Path):
     (tmp_path / "empty.mp4").touch()
-    with pytest.raises(CaptureError, match=r"empty.mp4: found 0 bytes, expected a video"):
+    with pytest.raises(CaptureError, match=r"empty.mp4: the file is empty"):
         probe_file(f"file://{tmp_path / 'empty.mp4'}")
 
 
 def test_folder_sends_no_packets():
-    with pytest.raises(CaptureError, match="found a folder source, expected one that sends encoded video"):
+    with pytest.raises(CaptureError, match="folder sources send no encoded video"):
         PacketSource(parse_source("folder:///tmp"), CaptureOptions())

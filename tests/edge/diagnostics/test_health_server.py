@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.cli import main
@@ -217,3 +219,11 @@ def test_stale_gallery_is_reported_with_age_and_drift(server, tmp_path, capsys):
     config.write_text(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\nhealth: {{port: {server.port}}}\n")
     assert main(["status", "-c", str(config)]) == 0
     assert "gallery is stale: it is 36 days old, expected at most 30" in capsys.readouterr().out.splitlines()
+
+
+@settings(derandomize=True, max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=30) | st.sampled_from(["/healthz", "/readyz", "/status", "/metrics", "/"]))
+def test_any_path_gets_a_response(server, path):
+    status, _, body = server.respond(path)
+    assert status in {200, 404, 503}
+    assert body

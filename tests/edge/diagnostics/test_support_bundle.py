@@ -1,7 +1,10 @@
+import json
 import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.config.yaml_file import load_config
 from edge.diagnostics.support_bundle import pack_support, scrub, secrets_of
@@ -65,9 +68,27 @@ def test_missing_part_holds_the_reason(device: Path, tmp_path: Path):
         ("password: abc", "password: ***"),
         ("mqtt: {password: 'a b', port: 1}", "mqtt: {password: ***, port: 1}"),
         ('{"token": "abc"}', '{"token": ***}'),
+        (r'{"token": "a\"b"}', '{"token": ***}'),
+        ("token: 'it''s'", "token: ***"),
         ("rtsp://u:p@h/x", "rtsp://***@h/x"),
         ("no secret here", "no secret here"),
     ],
 )
 def test_anything_like_a_secret_is_hidden(text: str, scrubbed: str):
     assert scrub(text, []) == scrubbed
+
+
+ANY_TEXT = st.text(st.characters(exclude_characters="*"), max_size=30)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(ANY_TEXT, st.lists(ANY_TEXT.filter(bool), min_size=1, max_size=3), ANY_TEXT)
+def test_any_text_is_scrubbed_of_known_secrets(before, secrets, after):
+    scrubbed = scrub(before + after.join(secrets) + after, secrets)
+    assert not any(secret in scrubbed for secret in secrets)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.sampled_from(["password", "tls_key_passwd", "API_TOKEN", "secret"]), st.text(max_size=30))
+def test_any_secret_in_json_is_hidden(key, secret):
+    assert scrub(json.dumps({key: secret}), []) == f'{{"{key}": ***}}'

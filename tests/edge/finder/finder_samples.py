@@ -1,4 +1,4 @@
-"""A finder of colours over scripted engines: its trunk is the mean colour of a cell, its conversion the likest part."""
+"""A finder of colours with scripted engines: the trunk gives the mean colour of each cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge.telemetry.timing import Timings
 from tests.fakes_engine import SIZE, SPEC, ScriptedEngine
 
 SHAPE = FinderShape(stride=8, map_stride=4, query_px=[16, 24])
-GREY = 114  # the canvas's own: a cell of it is like nothing
+GREY = 114  # the fill of the canvas: its cells have similarity 0
 RED, BLUE = (230, 30, 30), (30, 30, 230)
 
 

@@ -1,4 +1,4 @@
-"""The numpy search layers against their definition, written out."""
+"""The numpy search layers, compared with their definition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPEC = Preprocess(width=160, height=96)
 SHAPE = FinderShape(query_px=[32, 48], stride=8, map_stride=4)
 
 
-def defined(scene, kernel):
+def by_definition(scene, kernel):
     """The patent's sum, cell by cell, over the weighted norms."""
     size = len(kernel.weights)
     out = np.zeros(scene.shape[1:])
@@ -44,15 +44,15 @@ def defined(scene, kernel):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_correlation_is_the_published_sum_without_a_flip_over_both_norms(masked):
+def test_correlation_is_the_published_formula(masked):
     rng = np.random.default_rng(0)
     scene = rng.normal(size=(2, 5, 6)).astype(np.float32)
     weights = rng.uniform(size=(3, 3)) if masked else np.ones((3, 3))
     kernel = Kernel(rng.normal(size=(2, 3, 3)).astype(np.float32), weights.astype(np.float32))
-    assert np.allclose(defined(scene, kernel), correlate(scene, [kernel])[0], atol=1e-5)
+    assert np.allclose(by_definition(scene, kernel), correlate(scene, [kernel])[0], atol=1e-5)
 
 
-def test_a_scene_answers_one_where_it_is_the_query_and_less_elsewhere():
+def test_correlation_is_one_where_the_scene_equals_the_query():
     rng = np.random.default_rng(1)
     scene = rng.normal(size=(8, 9, 12)).astype(np.float32)
     kernel = Kernel(scene[:, 3:6, 7:10], np.ones((3, 3), np.float32))
@@ -62,7 +62,7 @@ def test_a_scene_answers_one_where_it_is_the_query_and_less_elsewhere():
     assert np.sort(found.ravel())[-2] < 0.8
 
 
-def test_what_is_not_the_object_weighs_nothing_even_in_the_norm_of_the_scene():
+def test_cells_outside_the_object_have_no_weight():
     rng = np.random.default_rng(2)
     scene = rng.normal(size=(4, 7, 7)).astype(np.float32)
     weights = np.ones((3, 3), np.float32)
@@ -72,7 +72,7 @@ def test_what_is_not_the_object_weighs_nothing_even_in_the_norm_of_the_scene():
     assert correlate(scene, [kernel])[0][3, 3] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_query_is_painted_where_it_was_found_in_its_own_shape():
+def test_paint_draws_the_query_shape_where_it_was_found():
     found = np.zeros((2, 5, 6), np.float32)
     found[0, 2, 3] = 0.8
     found[1] = -0.5
@@ -85,22 +85,22 @@ def test_a_query_is_painted_where_it_was_found_in_its_own_shape():
     assert np.allclose(expected, painted)
 
 
-def test_matrices_keep_the_mean_and_a_ramp():
+def test_resize_matrices_keep_the_mean_and_a_ramp():
     assert np.allclose(pool_matrix(24, 7).sum(axis=1), 1)
     assert np.allclose(pool_matrix(6, 3) @ np.arange(6), [0.5, 2.5, 4.5])
     assert np.allclose(pool_matrix(5, 2) @ np.ones(5), 1)
     assert np.allclose((upsample_matrix(4, 8) @ np.arange(4))[1:-1], np.arange(0.25, 3, 0.5))
 
 
-def test_queries_lie_apart_on_one_canvas_and_too_many_are_refused():
+def test_query_positions_do_not_overlap_and_must_fit():
     places = query_positions(FinderShape(), Preprocess(width=320, height=192))
     assert places == [(0, 0), (48, 0), (112, 0), (208, 0)]
     assert query_positions(SHAPE, SPEC) == [(0, 0), (48, 0)]
-    with pytest.raises(ValueError, match=r"found \[96, 96\], expected sizes that fit on 160x96 together"):
+    with pytest.raises(ValueError, match=r"\[96, 96\] do not fit on 160x96 together"):
         query_positions(FinderShape(query_px=[96, 96]), SPEC)
 
 
-def test_every_pair_of_neighbouring_scales_makes_a_map_on_one_grid():
+def test_each_pair_of_neighbouring_scales_gives_a_map():
     rng = np.random.default_rng(3)
     representation = rng.normal(size=(4, 12, 20)).astype(np.float32)
     query = build_query(representation, np.ones((12, 20), np.float32), SHAPE, SPEC)

@@ -26,10 +26,10 @@ def write(path, picture):
     return path
 
 
-def test_a_picture_brings_boxes_a_heat_map_and_a_picture_with_only_the_object_lit(tmp_path, red):
+def test_picture_gives_boxes_heat_map_and_highlighted_picture(tmp_path, red):
     scene = write(tmp_path / "scene.png", scene_with((BLUE, 0, 0, 16), (RED, 24, 16, 40)))
-    told = find(colour_finder(), [QueryFile(red)], scene, tmp_path / "out")
-    (one,) = told["found"]
+    result = find(colour_finder(), [QueryFile(red)], scene, tmp_path / "out")
+    (one,) = result["found"]
     assert one["box_px"] == pytest.approx([24, 16, 64, 56], abs=4)
     assert one["score"] > 0.6
     lit, heat = read_image(tmp_path / "out/found.png"), read_image(tmp_path / "out/heat.png")
@@ -39,19 +39,19 @@ def test_a_picture_brings_boxes_a_heat_map_and_a_picture_with_only_the_object_li
     assert heat[4, 4].max() == 0
 
 
-def test_a_video_brings_boxes_of_every_frame_and_a_sheet(tmp_path, red):
+def test_video_gives_boxes_of_every_frame_and_a_sheet(tmp_path, red):
     video = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
     for number in range(4):
         squares = [(RED, 24, 24, 24)] if number >= 2 else []
         video.write(np.ascontiguousarray(scene_with(*squares)[..., ::-1]))
     video.release()
-    told = find(colour_finder(), [QueryFile(red)], tmp_path / "v.mp4", tmp_path / "out")
-    assert [len(frame["found"]) for frame in told["frames"]] == [0, 0, 1, 1]
-    assert [frame["frame"] for frame in told["frames"]] == [0, 1, 2, 3]
+    result = find(colour_finder(), [QueryFile(red)], tmp_path / "v.mp4", tmp_path / "out")
+    assert [len(frame["found"]) for frame in result["frames"]] == [0, 0, 1, 1]
+    assert [frame["frame"] for frame in result["frames"]] == [0, 1, 2, 3]
     assert read_image(tmp_path / "out/found.png").shape[1] > 64
 
 
-def test_a_query_is_named_with_its_box_or_its_mask(tmp_path, red):
+def test_query_may_have_a_box_or_a_mask(tmp_path, red):
     mask = np.zeros((40, 40, 3), np.uint8)
     mask[10:20, 10:30] = 255
     write(tmp_path / "mask.png", mask)
@@ -62,25 +62,27 @@ def test_a_query_is_named_with_its_box_or_its_mask(tmp_path, red):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("red.png@1,2,3", "found '1,2,3', expected x0,y0,x1,y1"), ("red.png@a,b,c,d", "found 'a,b,c,d', expected")],
+    ("name", "message"),
+    [("red.png@1,2,3", "'1,2,3' is not a box; give x0,y0,x1,y1"), ("red.png@a,b,c,d", "'a,b,c,d' is not a box")],
 )
-def test_a_box_that_is_none_is_named(name, told):
-    with pytest.raises(CaptureError, match=told):
+def test_malformed_box_is_rejected(name, message):
+    with pytest.raises(CaptureError, match=message):
         parse_queries([name])
 
 
-def test_a_mask_of_another_size_is_refused(tmp_path, red):
+def test_mask_of_another_size_is_rejected(tmp_path, red):
     write(tmp_path / "mask.png", np.full((10, 10, 3), 255, np.uint8))
-    with pytest.raises(CaptureError, match="found a mask 10x10 with 100 lit pixels, expected some, and the picture's"):
+    with pytest.raises(
+        CaptureError, match="the mask has 10x10 pixels, 100 of them white; give one of the picture's size"
+    ):
         read_query(QueryFile(red, mask=tmp_path / "mask.png"))
 
 
-def test_a_scene_that_is_not_there_is_named(tmp_path, red):
-    with pytest.raises(CaptureError, match=r"gone\.mp4: found no file, expected a picture or a video"):
+def test_missing_scene_is_rejected(tmp_path, red):
+    with pytest.raises(CaptureError, match=r"gone\.mp4: there is no such file; give a picture or a video"):
         find(colour_finder(), [QueryFile(red)], tmp_path / "gone.mp4", tmp_path)
 
 
-def test_a_bundle_without_a_finder_is_told(capsys):
+def test_bundle_without_a_finder_is_rejected(capsys):
     assert main(["find", "red.png", "scene.png", "--bundle", "demo/bundle"]) == 1
-    assert capsys.readouterr().err == "edge: demo/bundle: found no finder in it, expected one\n"
+    assert capsys.readouterr().err == "edge: demo/bundle: holds no finder; give a bundle that was packed with one\n"

@@ -19,7 +19,7 @@ def found(finder, scene, *colours):
     return finder.find_boxes(view, finder.heat_map(view, queries, Timings()), queries, Timings())
 
 
-def test_every_place_of_the_object_is_found_and_nothing_else():
+def test_every_instance_of_the_object_is_found():
     boxes = found(colour_finder(), scene_with((RED, 0, 8, 16), (BLUE, 40, 0, 24), (RED, 24, 40, 24)), RED)
     true_px = np.array([[0, 8, 16, 24], [24, 40, 48, 64]], np.float32)
     overlap = iou_matrix(np.array([one.box_px for one in boxes], np.float32), true_px)
@@ -27,16 +27,16 @@ def test_every_place_of_the_object_is_found_and_nothing_else():
     assert (overlap.max(axis=0) > 0.5).all()
 
 
-def test_what_is_not_there_is_not_found():
+def test_absent_object_is_not_found():
     assert found(colour_finder(), scene_with((BLUE, 40, 0, 24)), RED) == []
 
 
-def test_boxes_are_in_the_scenes_own_pixels():
+def test_boxes_are_in_scene_pixels():
     (one,) = found(colour_finder(), scene_with((RED, 160, 80, 120), size=320), RED)
     assert iou_matrix(np.array([one.box_px], np.float32), np.array([[160, 80, 280, 200]], np.float32))[0, 0] > 0.6
 
 
-def test_several_pictures_of_an_object_are_heeded_alike():
+def test_heat_map_is_the_mean_over_query_pictures():
     finder = colour_finder()
     view = finder.scene_features(scene_with((RED, 16, 16, 24)), Timings())
     heats = [finder.heat_map(view, [query_for(finder, c)], Timings()) for c in (RED, BLUE)]
@@ -44,7 +44,7 @@ def test_several_pictures_of_an_object_are_heeded_alike():
     assert np.allclose(both, (heats[0] + heats[1]) / 2, atol=1e-5)
 
 
-def test_a_part_that_cannot_reach_the_threshold_costs_no_run():
+def test_part_below_the_threshold_is_not_verified():
     trunk = ScriptedEngine(cell_colours)
     finder = Finder(finder_model(), trunk, colour_finder()._conversion)
     query = query_for(finder, RED)
@@ -56,7 +56,7 @@ def test_a_part_that_cannot_reach_the_threshold_costs_no_run():
         assert len(trunk.batch_sizes) - before == runs
 
 
-def test_a_trunk_of_another_shape_is_refused():
+def test_trunk_with_wrong_output_shape_is_rejected():
     finder = Finder(finder_model(channels=5), ScriptedEngine(cell_colours), ScriptedEngine(lambda maps: [maps[:, 0]]))
     with pytest.raises(EngineError, match=r"found outputs of shapes \[\(1, 3, 8, 8\)\], expected \[\(1, 5, 8, 8\)\]"):
         finder.scene_features(scene_with(), Timings())

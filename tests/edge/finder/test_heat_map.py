@@ -1,4 +1,4 @@
-"""From a heat map to boxes and pictures."""
+"""Boxes and pictures from a heat map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def heat_with(*parts):
     return heat
 
 
-def test_each_part_that_is_hot_enough_is_a_box_hottest_first():
+def test_connected_parts_are_boxes_hottest_first():
     heat = heat_with(
         (0.8, slice(1, 4), slice(1, 5)), (1.0, slice(8, 14), slice(10, 15)), (0.4, slice(8, 12), slice(0, 4))
     )
@@ -30,7 +30,7 @@ def test_each_part_that_is_hot_enough_is_a_box_hottest_first():
     assert [one.score for one in found] == pytest.approx([1.0, 0.8], abs=1e-3)
 
 
-def test_objects_that_touch_are_one_part_at_a_low_level_and_two_at_a_high_one():
+def test_touching_objects_separate_at_a_higher_level():
     heat = heat_with(
         (0.9, slice(4, 12), slice(1, 7)), (0.9, slice(4, 12), slice(9, 15)), (0.4, slice(4, 12), slice(7, 9))
     )
@@ -42,19 +42,19 @@ def test_objects_that_touch_are_one_part_at_a_low_level_and_two_at_a_high_one():
     ]
 
 
-def test_a_part_of_one_box_at_several_levels_is_told_once():
+def test_same_box_at_several_levels_is_returned_once():
     (found,) = connected_parts(np.ones((16, 16), np.float32), placement_of(SPEC, 64, 64), 4, [0.3, 0.5, 0.6])
     assert (found.box_px, found.score, found.level) == ((0, 0, 64, 64), 1.0, 0.3)
 
 
-def test_boxes_are_in_the_pixels_of_the_source_and_specks_and_doubts_are_left_out():
+def test_boxes_are_in_source_pixels_without_small_or_weak_parts():
     heat = heat_with((1.0, slice(0, 8), slice(0, 8)), (1.0, 12, 12))
     (found,) = connected_parts(heat, placement_of(SPEC, 640, 640), 4, [0.5], 0.6)
     assert found.box_px == pytest.approx((0, 0, 320, 320), abs=10)
     assert connected_parts(heat * 0.65, placement_of(SPEC, 64, 64), 4, [0.5], 0.7) == []
 
 
-def test_a_map_lies_on_the_source_where_the_letterbox_put_it():
+def test_resize_to_source_undoes_the_letterbox():
     heat = heat_with((1.0, slice(0, 4), slice(0, 16)))  # the upper half of a picture twice as wide as high
     fine = resize_to_source(heat, placement_of(SPEC, 128, 64), 4)
     assert fine.shape == (64, 128)
@@ -62,7 +62,7 @@ def test_a_map_lies_on_the_source_where_the_letterbox_put_it():
     assert fine[36:].max() < 0.1
 
 
-def test_only_what_was_found_stays_lit():
+def test_only_found_objects_are_highlighted():
     picture = np.full((4, 4, 3), 200, np.uint8)
     heat = np.zeros((4, 4), np.float32)
     heat[1, 2], heat[1, 1], heat[3, 3] = 0.9, 0.4, 0.9
@@ -71,5 +71,5 @@ def test_only_what_was_found_stays_lit():
     assert lit.max(axis=2).sum() == 200 + 15 * 50
 
 
-def test_the_map_as_a_picture_goes_from_black_to_white():
+def test_colours_go_from_black_to_white():
     assert colour_heat_map(np.array([[-1.0, 0.5, 2.0]], np.float32)).tolist() == [[[0, 0, 0], [255, 128, 0], [255] * 3]]

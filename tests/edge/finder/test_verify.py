@@ -1,4 +1,4 @@
-"""Parts of a heat map looked at again, by the mean colours of cells."""
+"""Verification of heat map parts, with a trunk of mean cell colours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHOLE = (0, 0, 24, 24)
 
 
 class Trunk:
-    """Mean colours, and how often they were asked for."""
+    """Mean cell colours; counts its runs."""
 
     def __init__(self):
         self.runs = 0
@@ -25,59 +25,59 @@ class Trunk:
         return cell_colours(canvas[None])[0][0]
 
 
-def looked(scene, boxes, colours=(RED,), peak=0.9, trunk=None):
-    looks = [query_for(colour_finder(), colour).verify_kernel for colour in colours]
+def verified(scene, boxes, colours=(RED,), peak=0.9, trunk=None):
+    kernels = [query_for(colour_finder(), colour).verify_kernel for colour in colours]
     parts = [FoundBox(tuple(map(float, box)), peak, 0.5) for box in boxes]
-    return verify_parts(trunk or Trunk(), scene, parts, looks, SHAPE, SPEC)
+    return verify_parts(trunk or Trunk(), scene, parts, kernels, SHAPE, SPEC)
 
 
-def test_of_two_parts_that_are_as_hot_the_one_that_looks_like_the_query_is_first():
+def test_part_similar_to_the_query_comes_first():
     scene = scene_with((BLUE, 0, 0, 24), (RED, 40, 40, 24))
-    first, second = looked(scene, [WHOLE, (40, 40, 64, 64)])
+    first, second = verified(scene, [WHOLE, (40, 40, 64, 64)])
     assert first.box_px == (40, 40, 64, 64)
     assert first.score == pytest.approx(0.9, abs=0.01)
-    assert second.score == 0.0  # opposite colours, and no score is below nothing
+    assert second.score == 0.0  # opposite colours; a score is never negative
 
 
-def test_the_likest_picture_of_a_query_counts():
+def test_most_similar_query_picture_counts():
     scene = scene_with((BLUE, 0, 0, 24))
-    assert looked(scene, [WHOLE], (RED, BLUE))[0].score == looked(scene, [WHOLE], (BLUE,))[0].score
+    assert verified(scene, [WHOLE], (RED, BLUE))[0].score == verified(scene, [WHOLE], (BLUE,))[0].score
 
 
-def test_a_box_that_fits_is_better_than_one_with_its_surroundings_and_only_it_is_kept():
+def test_fitting_box_beats_one_with_surroundings():
     scene = scene_with((RED, 16, 16, 24), (BLUE, 40, 16, 24))
-    (kept,) = looked(scene, [(8, 8, 64, 48), (16, 16, 40, 40)])
+    (kept,) = verified(scene, [(8, 8, 64, 48), (16, 16, 40, 40)])
     assert kept.box_px == (16, 16, 40, 40)
 
 
-def test_objects_side_by_side_are_both_kept():
+def test_adjacent_objects_are_both_kept():
     scene = scene_with((RED, 0, 16, 24), (RED, 24, 16, 24))
-    assert len(looked(scene, [(0, 16, 26, 40), (22, 16, 48, 40)])) == 2
+    assert len(verified(scene, [(0, 16, 26, 40), (22, 16, 48, 40)])) == 2
 
 
-def test_several_parts_share_a_run_of_the_trunk_and_each_is_seen_in_its_own_place():
+def test_parts_share_a_run_of_the_trunk():
     scene = scene_with((BLUE, 0, 0, 16), (RED, 24, 0, 16), (BLUE, 48, 0, 16), (RED, 0, 32, 16), (BLUE, 24, 32, 16))
     boxes = [(x, y, x + 16, y + 16) for x, y in ((0, 0), (24, 0), (48, 0), (0, 32), (24, 32))]
     trunk = Trunk()
-    found = looked(scene, boxes, trunk=trunk)
+    found = verified(scene, boxes, trunk=trunk)
     assert {one.box_px for one in found if one.score > 0.5} == {boxes[1], boxes[3]}
     assert trunk.runs == 1  # a canvas of 64 px has room for three times three of 16 px
 
 
-def test_nothing_is_run_for_no_part_and_no_more_than_the_most_are_looked_at():
+def test_number_of_verified_parts_is_limited():
     trunk = Trunk()
-    assert looked(scene_with(), [], trunk=trunk) == []
+    assert verified(scene_with(), [], trunk=trunk) == []
     assert trunk.runs == 0
     boxes = [(x, y, x + 8, y + 8) for y in range(0, 40, 8) for x in range(0, 40, 8)]
-    assert len(looked(scene_with((RED, 0, 0, 64)), boxes)) == MAX_PARTS < len(boxes)
+    assert len(verified(scene_with((RED, 0, 0, 64)), boxes)) == MAX_PARTS < len(boxes)
 
 
-def test_a_sliver_at_the_edge_of_the_picture_can_be_looked_at():
-    found = looked(scene_with((RED, 0, 0, 64)), [(63.6, 10.0, 64.0, 10.3)])
+def test_sliver_at_the_edge_can_be_verified():
+    found = verified(scene_with((RED, 0, 0, 64)), [(63.6, 10.0, 64.0, 10.3)])
     assert [one.box_px for one in found] == [(63.6, 10.0, 64.0, 10.3)]
 
 
-def test_cells_that_only_one_of_two_has_something_of_do_not_count():
+def test_similarity_ignores_cells_covered_by_one_kernel_only():
     values = np.array([[[1.0, 0.5]], [[0.0, 5.0]]], np.float32)
     other = np.array([[[1.0, -9.0]], [[0.0, 3.0]]], np.float32)
     one = Kernel(values, np.array([[1.0, 0.0]], np.float32))

@@ -11,21 +11,21 @@ def picture(colour: tuple[int, int, int], height: int = 60, width: int = 30) -> 
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def test_every_card_shows_what_was_seen_and_what_it_was_taken_for():
+def test_card_shows_the_crop_and_the_reference():
     sheet = contact_sheet([Card(picture((250, 0, 0)), picture((0, 0, 250)), "a", "b", is_right=True)] * 7, [])
     for colour in ((250, 0, 0), (0, 0, 250)):
         assert (sheet == colour).all(axis=2).sum() > 7 * 1000
 
 
-def test_a_wrong_answer_looks_other_than_a_right_one():
+def test_right_wrong_and_unknown_cards_look_different():
     right, wrong, unknown = (
-        contact_sheet([Card(picture((9, 9, 9)), None, "", "", is_right=verdict)], []) for verdict in (True, False, None)
+        contact_sheet([Card(picture((9, 9, 9)), None, "", "", is_right=is_right)], []) for is_right in (True, False, None)
     )
     assert not np.array_equal(right, wrong)
     assert not np.array_equal(wrong, unknown)
 
 
-def test_frames_stand_above_the_cards_and_any_shape_fits():
+def test_frames_are_above_the_cards_and_any_shape_fits():
     card = Card(picture((1, 2, 3), 10, 400), None, "long title " * 10, "", is_right=None)
     plain, framed = contact_sheet([card], []), contact_sheet([card], [picture((0, 250, 0), 90, 160)] * 3)
     assert framed.shape[0] > plain.shape[0]

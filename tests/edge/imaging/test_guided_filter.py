@@ -1,11 +1,11 @@
-"""The guided filter: where the picture has an edge, the mask gets it."""
+"""The guided filter: the mask takes the edges of the picture."""
 
 import numpy as np
 
 from edge.imaging.guided_filter import guided_filter, refine_mask
 
 
-def test_a_coarse_mask_takes_the_pictures_edge():
+def test_coarse_mask_takes_the_pictures_edge():
     guide = np.zeros((60, 60), np.float32)
     guide[:, 33:] = 1.0
     rough = np.zeros((60, 60), np.float32)
@@ -14,7 +14,7 @@ def test_a_coarse_mask_takes_the_pictures_edge():
     assert np.array_equal(refined[8:-8, 20:45] > 0.5, guide[8:-8, 20:45] > 0.5)
 
 
-def test_on_a_flat_picture_the_mask_is_averaged():
+def test_mask_of_a_flat_picture_is_averaged():
     mask = np.zeros((40, 40), np.float32)
     mask[20, 20] = 1.0
     refined = guided_filter(np.full((40, 40), 0.4, np.float32), mask, 2, 1e-3)
@@ -22,12 +22,12 @@ def test_on_a_flat_picture_the_mask_is_averaged():
     np.testing.assert_allclose(refined.sum(), 1.0, atol=1e-3)
 
 
-def test_a_mask_that_fits_stays():
+def test_matching_mask_is_unchanged():
     guide = np.random.default_rng(1).random((40, 40)).astype(np.float32)
     np.testing.assert_allclose(guided_filter(guide, guide, 3, 1e-6), guide, atol=1e-3)
 
 
-def test_a_mask_of_a_large_crop_is_refined_at_a_size_that_an_outline_can_show():
+def test_mask_of_a_large_crop_is_refined_at_reduced_size():
     crop = np.full((400, 800, 3), 40, np.uint8)
     crop[80:320, 220:600] = 220
     rough = np.zeros((20, 40), np.uint8)

@@ -1,4 +1,4 @@
-"""What encoded pictures say of themselves."""
+"""Headers of encoded pictures."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def encoded(kind: str, width: int = 83, height: int = 41, *options: int) -> byte
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (83, 41), (1200, 3)])
-def test_kind_and_size_are_read(kind, width, height):
+def test_format_and_size_are_read(kind, width, height):
     data = encoded(kind, width, height)
     header = read_header(data, detect_format(data))
-    assert (header.kind, header.width, header.height, header.is_complete) == (kind, width, height, True)
+    assert (header.format, header.width, header.height, header.is_complete) == (kind, width, height, True)
 
 
-def test_a_lossless_webp_and_a_progressive_jpeg_say_their_size():
+def test_size_of_lossless_webp_and_progressive_jpeg():
     lossless = encoded("webp", 300, 200, cv2.IMWRITE_WEBP_QUALITY, 101)
     progressive = encoded("jpeg", 300, 200, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     assert lossless[12:16] == b"VP8L"
@@ -37,7 +37,7 @@ def test_a_lossless_webp_and_a_progressive_jpeg_say_their_size():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_prefix_of_a_picture_is_short_or_refused_and_never_whole(kind):
+def test_no_prefix_of_a_picture_is_complete(kind):
     data = encoded(kind, 20, 10)
     for length in range(16, len(data) - 12):
         with contextlib.suppress(PictureError):
@@ -45,16 +45,16 @@ def test_every_prefix_of_a_picture_is_short_or_refused_and_never_whole(kind):
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(20), b"<html>", b"RIFF1234WAVE", bytes(100)])
-def test_anything_else_has_no_kind(data):
+def test_other_data_has_no_format(data):
     assert detect_format(data) is None
 
 
-def test_a_jpeg_of_endless_fill_bytes_ends():
+def test_jpeg_of_fill_bytes_is_truncated():
     with pytest.raises(PictureError) as caught:
         read_header(b"\xff\xd8" + b"\xff" * 100_000, "jpeg")
     assert caught.value.reason == "truncated"
 
 
-def test_a_segment_that_claims_no_length_ends():
+def test_jpeg_segments_of_length_zero_are_an_error():
     with pytest.raises(PictureError):
         read_header(b"\xff\xd8" + b"\xff\xe0\x00\x00" * 50_000, "jpeg")

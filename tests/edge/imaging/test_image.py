@@ -1,4 +1,4 @@
-"""Pictures."""
+"""Decoding, cropping, resizing and drawing of pictures."""
 
 import struct
 import zlib
@@ -17,24 +17,24 @@ def red_left_blue_right(width=16, height=8):
     return picture
 
 
-def test_png_comes_back_as_it_was_and_red_stays_red():
+def test_png_survives_a_round_trip_as_rgb():
     picture = red_left_blue_right()
     assert (image.decode_image(image.encode_image(picture, ".png"), "x") == picture).all()
 
 
-def test_jpeg_comes_back_nearly():
+def test_jpeg_nearly_survives_a_round_trip():
     grey = np.full((16, 16, 3), 90, np.uint8)
     assert image.decode_image(image.encode_image(grey, ".jpg"), "x") == pytest.approx(grey, abs=2)
 
 
-def test_a_grey_picture_and_one_with_alpha_become_rgb():
+def test_grey_and_rgba_pictures_become_rgb():
     cv2 = image.cv2
     for shape in ((4, 4), (4, 4, 4)):
         data = cv2.imencode(".png", np.full(shape, 77, np.uint8))[1].tobytes()
         assert image.decode_image(data, "x").shape == (4, 4, 3)
 
 
-def test_a_picture_is_turned_upright_by_its_exif_tag():
+def test_picture_is_rotated_upright_by_its_exif_tag():
     jpeg = image.encode_image(red_left_blue_right(32, 16), ".jpg")
     # one tag, 0x0112 orientation, type short, count 1, value 6: turn clockwise
     tiff = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
@@ -44,7 +44,7 @@ def test_a_picture_is_turned_upright_by_its_exif_tag():
     assert turned[2, 8, 0] > 200  # the left, red, is on top
 
 
-def test_a_file_is_read(tmp_path):
+def test_read_image(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(image.encode_image(red_left_blue_right(), ".png"))
     assert image.read_image(path).shape == (8, 16, 3)
@@ -53,30 +53,30 @@ def test_a_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "found 0 bytes, expected a picture"),
-        (b"not a picture", "found 13 bytes that are no picture"),
-        (b"\xff\xd8\xff\xe0", "found 4 bytes that are no picture"),
+        (b"", "empty; give a picture"),
+        (b"not a picture", "the 13 bytes cannot be decoded"),
+        (b"\xff\xd8\xff\xe0", "the 4 bytes cannot be decoded"),
     ],
 )
-def test_what_is_no_picture_is_a_capture_error_that_names_it(tmp_path, data, message):
+def test_error_names_a_file_that_is_no_picture(tmp_path, data, message):
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
     with pytest.raises(CaptureError, match=f"a.jpg: {message}"):
         image.read_image(path)
 
 
-def test_a_missing_file_is_a_capture_error(tmp_path):
+def test_missing_file_is_a_capture_error(tmp_path):
     with pytest.raises(CaptureError, match=r"none\.jpg: cannot read: No such file"):
         image.read_image(tmp_path / "none.jpg")
 
 
-def test_a_picture_of_too_many_pixels_is_refused(monkeypatch):
+def test_picture_with_too_many_pixels_is_rejected(monkeypatch):
     monkeypatch.setattr(image, "MAX_PIXELS", 100)
     with pytest.raises(CaptureError, match="found 16x8 pixels, expected at most 100"):
         image.decode_image(image.encode_image(red_left_blue_right(), ".png"), "x")
 
 
-def png_that_says(width, height):
+def png_claiming(width, height):
     """A PNG of a few bytes whose header claims any size."""
     data = bytearray(image.encode_image(red_left_blue_right(), ".png"))
     data[16:24] = struct.pack(">II", width, height)
@@ -84,23 +84,23 @@ def png_that_says(width, height):
     return bytes(data)
 
 
-def test_a_picture_that_says_it_is_too_large_is_refused_before_it_is_decoded(monkeypatch):
+def test_too_large_header_is_rejected_before_decoding(monkeypatch):
     def decode(*_):
         raise AssertionError("decoded")
 
     monkeypatch.setattr(image.cv2, "imdecode", decode)
     with pytest.raises(CaptureError, match=r"bomb\.png: found 30000x30000 pixels, expected at most 50000000"):
-        image.decode_image(png_that_says(30_000, 30_000), "bomb.png")
+        image.decode_image(png_claiming(30_000, 30_000), "bomb.png")
 
 
-def test_a_format_whose_header_we_do_not_read_is_measured_once_decoded(monkeypatch):
+def test_format_without_header_reader_is_checked_after_decoding(monkeypatch):
     monkeypatch.setattr(image, "MAX_PIXELS", 100)
     data = image.cv2.imencode(".bmp", red_left_blue_right())[1].tobytes()
     with pytest.raises(CaptureError, match="found 16x8 pixels, expected at most 100"):
         image.decode_image(data, "x")
 
 
-def test_a_crop_grows_by_its_margin_and_is_clipped():
+def test_crop_grows_by_its_margin_and_is_clipped():
     picture = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, 2)
     assert image.crop(picture, (2, 3, 6, 5)).shape == (2, 4, 3)
     assert image.crop(picture, (2, 3, 6, 5))[0, 0, 0] == 32
@@ -109,22 +109,22 @@ def test_a_crop_grows_by_its_margin_and_is_clipped():
 
 
 @pytest.mark.parametrize("box", [(20, 20, 30, 30), (-9, -9, -5, -5), (4, 4, 4, 4)])
-def test_a_crop_is_never_empty(box):
+def test_crop_is_never_empty(box):
     assert image.crop(np.zeros((10, 10, 3), np.uint8), box).size > 0
 
 
-def test_area_averages_when_shrinking_and_does_not_fail_when_growing():
+def test_area_interpolation_shrinks_and_grows():
     checks = (np.indices((8, 8)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None].repeat(3, 2)
     assert (image.resize(checks, 4, 4, "area") == 100).all()
     assert image.resize(checks, 16, 4, "area").shape == (4, 16, 3)
 
 
-def test_a_sharp_picture_is_sharper_than_a_flat_one():
+def test_sharpness_of_an_edge_exceeds_that_of_a_flat_picture():
     assert image.sharpness(np.full((8, 8, 3), 90, np.uint8)) == 0
     assert image.sharpness(red_left_blue_right()) > 0
 
 
-def test_drawing_marks_the_picture_in_place_and_survives_any_text():
+def test_drawing_changes_the_picture_in_place_and_accepts_any_text():
     picture = np.zeros((40, 80, 3), np.uint8)
     image.draw_box(picture, (10.2, 5, 30, 20), (255, 0, 0))
     assert picture[12, 10].tolist() == [255, 0, 0]
@@ -133,7 +133,7 @@ def test_drawing_marks_the_picture_in_place_and_survives_any_text():
     assert (picture != before).any()
 
 
-def test_a_picture_seen_otherwise_keeps_its_size_and_moves_what_it_shows():
+def test_augmented_picture_keeps_its_size():
     picture = np.full((40, 60, 3), 80, np.uint8)
     picture[5:15, 5:15] = 200
     mirrored = image.augmented(picture, 0.0, 1.0, 1.0, mirrored=True)

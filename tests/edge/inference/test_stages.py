@@ -97,7 +97,10 @@ def test_temperature_comes_from_the_manifest():
 
 def test_categories_are_ranked_best_first():
     classifier = Classifier(classifier_model(), ScriptedEngine(lambda _: []))
-    assert classifier.rank_categories(np.array([0.25, 0.75], np.float32)) == [Category("tyre", 0.75), Category("carton", 0.25)]
+    assert classifier.rank_categories(np.array([0.25, 0.75], np.float32)) == [
+        Category("tyre", 0.75),
+        Category("carton", 0.25),
+    ]
 
 
 def test_embeddings_keep_their_order_and_have_unit_length():

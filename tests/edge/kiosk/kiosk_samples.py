@@ -1,4 +1,4 @@
-"""A scripted pair of bundle and gallery, and pictures to be taught."""
+"""Scripted models with a gallery, and pictures to teach."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAR = [Hit("c1", "Oat flakes", 0.2)]
 
 
 def direction(batch: np.ndarray) -> list[np.ndarray]:
-    """An embedder that tells colours apart: the mean red, green and blue of each crop, as a unit row."""
+    """An embedder of colours: the mean red, green and blue of each crop, as a unit row."""
     means = batch.reshape(len(batch), -1, 3).astype(np.float32).mean(axis=1)
     rows = np.concatenate([means, np.ones((len(batch), 1), np.float32)], axis=1)
     return [rows / np.linalg.norm(rows, axis=1, keepdims=True)]
@@ -31,7 +31,7 @@ def scripted_models(
     fingerprint="",
     **embedder,
 ) -> LoadedModels:
-    """One category, `carton`, whose gallery answers NEAR unless told otherwise; of an fingerprint, if any is named."""
+    """Models with one category, `carton`, whose gallery answers NEAR unless `indexes` are given."""
     classifier = ScriptedEngine(lambda batch: [np.tile(np.log(odds), (len(batch), 1))])
     engine = ScriptedEngine(embed or direction)
     stages = Stages(

@@ -1,4 +1,4 @@
-"""The kiosk over HTTP, as openapi.json promises it."""
+"""The HTTP API of the kiosk, as specified in openapi.json."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOISE = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 
 
 
 class Desk:
-    """A kiosk that is served, and a client of it."""
+    """A kiosk with its server, and a client."""
 
     def __init__(self, folder, token=None, tls=None):
         self.store = TaughtStore(folder, 5)
@@ -39,9 +39,9 @@ class Desk:
         self.kiosk = Kiosk(self.device, self.store, "counter", 3, 8)
         self.woken = 0
         config = KioskConfig(camera="counter", port=0, token=token, tls=tls)
-        pictures = ItemThumbnails(folder, self.store)
-        overlay = TaughtItems(self.store, lambda *_: False, self.counters)
-        self.server = KioskServer(config, self.kiosk, overlay, pictures, self.counters, self)
+        thumbnails = ItemThumbnails(folder, self.store)
+        taught_items = TaughtItems(self.store, lambda *_: False, self.counters)
+        self.server = KioskServer(config, self.kiosk, taught_items, thumbnails, self.counters, self)
 
     def wake(self):
         self.woken += 1
@@ -55,7 +55,7 @@ class Desk:
         return response, data
 
     def json(self, method, path, body=None, **headers):
-        """Status and JSON, which must be what the contract says of that answer."""
+        """Status and JSON of a response, validated against the contract."""
         response, data = self.ask(method, path, body, **headers)
         answer = json.loads(data)
         jsonschema.validate(answer, schema_of(method, path, response.status))
@@ -64,10 +64,10 @@ class Desk:
 
 def schema_of(method, path, status):
     path = re.sub(r"^/v1/taught/.+", "/v1/taught/{item}", path.partition("?")[0])
-    promised = CONTRACT["paths"][path][method.lower()]["responses"][str(status)]
-    if "$ref" in promised:
-        promised = CONTRACT["components"]["responses"][promised["$ref"].rpartition("/")[2]]
-    return {**promised["content"]["application/json"]["schema"], "components": CONTRACT["components"]}
+    specified = CONTRACT["paths"][path][method.lower()]["responses"][str(status)]
+    if "$ref" in specified:
+        specified = CONTRACT["components"]["responses"][specified["$ref"].rpartition("/")[2]]
+    return {**specified["content"]["application/json"]["schema"], "components": CONTRACT["components"]}
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def teach_red(desk):
     return desk.json("POST", "/v1/taught", json.dumps({"label": "Red thing"}))
 
 
-def test_a_picture_is_looked_up(desk):
+def test_picture_is_looked_up(desk):
     status, answer = desk.json("POST", "/v1/lookup", jpeg(200, 20, 20), Content_Type="image/jpeg")
     assert status == 200
     assert (answer["match"], answer["reason"]) == (None, "unknown_item")
@@ -102,23 +102,28 @@ def test_a_picture_is_looked_up(desk):
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "reason"),
+    ("body", "status", "reason", "message"),
     [
-        (b"", 400, "empty"),
-        (b"<html>", 415, "not_a_picture"),
-        (NOISE[: len(NOISE) // 2], 400, "truncated"),
-        (NOISE[:300] + bytes(200) + NOISE[-2:], 400, "truncated"),
-        (b"\xff\xd8\xff\xc0\x00\x08\x08\x40\x00\x40\x00\x03\xff\xda\x00\x02\xff\xd9", 413, "too_large"),
+        (b"", 400, "empty", "the picture is empty; send"),
+        (b"<html>", 415, "not_a_picture", "send a JPEG, PNG or WebP"),
+        (NOISE[: len(NOISE) // 2], 400, "truncated", "send the whole file"),
+        (NOISE[:300] + bytes(200) + NOISE[-2:], 400, "truncated", "the jpeg ends after 502 bytes"),
+        (
+            b"\xff\xd8\xff\xc0\x00\x08\x08\x40\x00\x40\x00\x03\xff\xda\x00\x02\xff\xd9",
+            413,
+            "too_large",
+            "expected at most 25000000",
+        ),
     ],
 )
-def test_what_cannot_be_looked_up_is_one_clear_error_and_counted(desk, body, status, reason):
+def test_unusable_picture_is_one_counted_error(desk, body, status, reason, message):
     found, answer = desk.json("POST", "/v1/lookup", body)
     assert (found, answer["reason"]) == (status, reason)
-    assert "expected" in answer["error"]
+    assert message in answer["error"]
     assert desk.counters.total("lookups", result=reason) == 1
 
 
-def test_an_engine_that_fails_is_an_error_of_ours_and_the_next_picture_is_looked_up(desk, caplog):
+def test_engine_failure_is_status_500_and_recoverable(desk, caplog):
     engine = desk.device.models.stages.embedders["carton"]._engine
     engine.broken = True
     status, answer = desk.json("POST", "/v1/lookup", NOISE)
@@ -128,7 +133,7 @@ def test_an_engine_that_fails_is_an_error_of_ours_and_the_next_picture_is_looked
     assert desk.json("POST", "/v1/lookup", NOISE)[0] == 200
 
 
-def test_a_body_that_is_too_long_is_refused_by_what_it_claims_and_by_what_it_is(desk):
+def test_too_long_body_is_rejected_by_header_and_by_size(desk):
     assert desk.json("POST", "/v1/lookup", b"x", Content_Length=str(MAX_BODY_BYTES + 1))[0] == 413
     endless = (bytes(1_000_000) for _ in range(30))
     connection = http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=5)
@@ -136,14 +141,14 @@ def test_a_body_that_is_too_long_is_refused_by_what_it_claims_and_by_what_it_is(
         connection.request("POST", "/v1/lookup", endless, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
         assert connection.getresponse().status == 413
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the server hung up while it was still being sent to
+        pass  # the server closed the connection while the client was sending
     finally:
         connection.close()
     assert desk.counters.total("lookups", result="too_large") == 2
 
 
-def a_form(*names, picture=NOISE):
-    """As curl sends it; a field without a file name is no file."""
+def make_form(*names, picture=NOISE):
+    """A form as curl sends it; a field without a file name is not a file."""
     named = {name: f'form-data; name="{name}"' + (f'; filename="{name}"' if "." in name else "") for name in names}
     parts = [b"--edge\r\nContent-Disposition: %b\r\n\r\n%b\r\n" % (named[n].encode(), picture) for n in names]
     return b"".join(parts) + b"--edge--\r\n"
@@ -152,39 +157,39 @@ def a_form(*names, picture=NOISE):
 FORM = {"Content_Type": "multipart/form-data; boundary=edge"}
 
 
-def test_a_picture_in_a_form_is_looked_up(desk):
-    status, answer = desk.json("POST", "/v1/lookup", a_form("x.jpg"), **FORM)
+def test_picture_in_a_form_is_looked_up(desk):
+    status, answer = desk.json("POST", "/v1/lookup", make_form("x.jpg"), **FORM)
     assert (status, answer["reason"]) == (200, "unknown_item")
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "reason"),
+    ("body", "status", "reason", "message"),
     [
-        (a_form("note"), 400, "empty"),
-        (a_form("x.jpg", "y.jpg"), 400, "broken"),
-        (a_form("x.jpg")[:-8], 400, "truncated"),
-        (a_form("x.jpg", picture=b"<html>"), 415, "not_a_picture"),
-        (a_form("x.jpg", picture=NOISE + bytes(MAX_BODY_BYTES)), 413, "too_large"),
-        (NOISE, 400, "broken"),
+        (make_form("note"), 400, "empty", "found 0 files, expected 1"),
+        (make_form("x.jpg", "y.jpg"), 400, "broken", "found 2 files, expected 1"),
+        (make_form("x.jpg")[:-8], 400, "truncated", "without the last boundary"),
+        (make_form("x.jpg", picture=b"<html>"), 415, "not_a_picture", "send a JPEG, PNG or WebP"),
+        (make_form("x.jpg", picture=NOISE + bytes(MAX_BODY_BYTES)), 413, "too_large", "expected at most 20000000"),
+        (NOISE, 400, "broken", "does not begin with the boundary"),
     ],
 )
-def test_what_a_form_may_not_be_is_one_clear_error_and_counted(desk, body, status, reason):
+def test_unusable_form_is_one_counted_error(desk, body, status, reason, message):
     found, answer = desk.json("POST", "/v1/lookup", body, **FORM)
     assert (found, answer["reason"]) == (status, reason)
-    assert "expected" in answer["error"]
+    assert message in answer["error"]
     assert desk.counters.total("lookups", result=reason) == 1
 
 
-def test_a_form_that_is_too_long_is_refused_by_what_it_claims(desk):
+def test_too_long_form_is_rejected_by_header(desk):
     assert desk.json("POST", "/v1/lookup", b"x", Content_Length=str(MAX_BODY_BYTES + 100_000), **FORM)[0] == 413
 
 
-def test_another_content_type_is_refused(desk):
+def test_unsupported_content_type_is_rejected(desk):
     status, answer = desk.json("POST", "/v1/lookup", NOISE, Content_Type="text/html")
     assert (status, answer["reason"]) == (415, "not_a_picture")
 
 
-def test_the_page_and_its_parts_are_served_and_need_nobody_else(desk):
+def test_page_and_assets_need_no_other_host(desk):
     response, page = desk.ask("GET", "/")
     assert response.status == 200
     assert "default-src 'self'" in response.headers["Content-Security-Policy"]
@@ -196,14 +201,14 @@ def test_the_page_and_its_parts_are_served_and_need_nobody_else(desk):
     assert desk.ask("GET", "/static/../kiosk.py")[0].status == 404
 
 
-def test_the_contract_is_served_and_names_every_path(desk):
+def test_contract_is_served_and_names_every_path(desk):
     data = desk.ask("GET", "/openapi.json")[1]
     assert json.loads(data) == CONTRACT
     routes = {route.path.replace(":int", "") for route in desk.server._app().routes}
     assert {path for path in routes if path.startswith("/v1/")} == set(CONTRACT["paths"])
 
 
-def test_the_state_follows_what_is_seen_and_touched(desk):
+def test_state_follows_frames_and_actions(desk):
     show(desk.kiosk, SIDES[0], OATS)
     status, state = desk.json("GET", "/v1/state")
     assert (status, state["phase"], state["answer"]["match"]["label"]) == (200, "answer", "Oat flakes")
@@ -212,20 +217,20 @@ def test_the_state_follows_what_is_seen_and_touched(desk):
     assert desk.json("GET", f"/v1/state?after={state['version']}")[1]["phase"] == "hold_still"
 
 
-def test_a_thing_is_taught_listed_shown_looked_up_and_forgotten(desk):
-    status, lesson = teach_red(desk)
-    assert (status, lesson["label"], lesson["recognised"]) == (201, "Red thing", 1)
+def test_item_is_taught_listed_shown_looked_up_and_deleted(desk):
+    status, answer = teach_red(desk)
+    assert (status, answer["label"], answer["recognised"]) == (201, "Red thing", 1)
     assert desk.woken == 1
-    assert desk.json("GET", "/v1/taught")[1]["taught"][0]["item"] == lesson["item"]
-    assert desk.ask("GET", f"/v1/picture?item={lesson['item']}")[1][:2] == b"\xff\xd8"
-    found = desk.json("POST", "/v1/lookup", desk.store.look(desk.store.items()[0], 0))[1]
-    assert found["match"]["item"] == lesson["item"]
-    assert desk.ask("DELETE", f"/v1/taught/{lesson['item']}")[0].status == 204
-    assert desk.json("DELETE", f"/v1/taught/{lesson['item']}")[0] == 404
-    assert desk.json("GET", f"/v1/picture?item={lesson['item']}")[0] == 404
+    assert desk.json("GET", "/v1/taught")[1]["taught"][0]["item"] == answer["item"]
+    assert desk.ask("GET", f"/v1/picture?item={answer['item']}")[1][:2] == b"\xff\xd8"
+    found = desk.json("POST", "/v1/lookup", desk.store.picture(desk.store.items()[0], 0))[1]
+    assert found["match"]["item"] == answer["item"]
+    assert desk.ask("DELETE", f"/v1/taught/{answer['item']}")[0].status == 204
+    assert desk.json("DELETE", f"/v1/taught/{answer['item']}")[0] == 404
+    assert desk.json("GET", f"/v1/picture?item={answer['item']}")[0] == 404
 
 
-def test_looks_are_shown_while_they_are_taken(desk):
+def test_enrolment_pictures_are_served(desk):
     show(desk.kiosk, SIDES[0])
     assert desk.json("POST", "/v1/teaching")[1]["phase"] == "teaching"
     show(desk.kiosk, SIDES[0])
@@ -237,20 +242,20 @@ def test_looks_are_shown_while_they_are_taken(desk):
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'{"label": 3}', b'{"label": ""}', b'{"label": "x"}', b"x" * 20_000]
 )
-def test_a_lesson_without_a_name_or_looks_is_refused(desk, body):
+def test_teaching_without_a_name_or_pictures_is_rejected(desk, body):
     status, answer = desk.json("POST", "/v1/taught", body)
     assert (status, answer["reason"]) == (422, "not_taught")
     assert desk.counters.total("kiosk_refused", reason="not_taught") == 1
 
 
-def test_the_live_picture_is_a_jpeg_with_a_number(desk):
-    desk.kiosk.live()
+def test_live_picture_is_a_numbered_jpeg(desk):
+    desk.kiosk.live_picture()
     show(desk.kiosk, SIDES[0])
     response, data = desk.ask("GET", "/v1/live?after=0")
     assert (response.status, response.headers["X-Number"], data[:2]) == (200, "1", b"\xff\xd8")
 
 
-def test_without_the_token_nothing_is_told(locked):
+def test_every_path_needs_the_token(locked):
     for path in ("/", "/static/kiosk.js", "/v1/state", "/v1/live", "/openapi.json"):
         response, _ = locked.ask("GET", path)
         assert (path, response.status) == (path, 401)
@@ -259,7 +264,7 @@ def test_without_the_token_nothing_is_told(locked):
     assert locked.counters.total("kiosk_refused", reason="no_token") == 7
 
 
-def test_the_token_is_taken_once_for_a_cookie_that_scripts_cannot_read(locked):
+def test_token_in_the_url_is_exchanged_for_a_cookie(locked):
     response, _ = locked.ask("GET", "/?token=open%20sesame")
     assert (response.status, response.headers["Location"]) == (303, "/")
     cookie = response.headers["Set-Cookie"]
@@ -269,25 +274,25 @@ def test_the_token_is_taken_once_for_a_cookie_that_scripts_cannot_read(locked):
     assert locked.json("POST", "/v1/lookup", NOISE, Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
-def test_another_sites_page_is_refused(desk):
+def test_foreign_origin_and_host_are_refused(desk):
     assert desk.json("POST", "/v1/lookup", NOISE, Origin="http://evil.example")[0] == 403
     assert desk.json("POST", "/v1/lookup", NOISE, Host="evil.example")[0] == 403
     assert desk.counters.total("kiosk_refused", reason="wrong_origin") == 1
 
 
-def test_answers_are_not_held_back_by_nagles_wait(desk):
-    """asyncio turns it off for sockets that name their protocol; each answer took 40 ms longer before."""
+def test_nagle_delay_is_disabled(desk):
+    """asyncio disables it for sockets that name their protocol. Each answer took 40 ms longer with it."""
     assert desk.server._socket.proto == socket.IPPROTO_TCP
 
 
-def test_only_so_many_pictures_are_held_at_once(desk):
+def test_number_of_lookups_at_once_is_limited(desk):
     waiting = [http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=5) for _ in range(4)]
     for connection in waiting:  # the body never comes
         connection.putrequest("POST", "/v1/lookup")
         connection.putheader("Content-Length", "100")
         connection.endheaders()
     status = 200
-    while status != 503:  # the requests before may not have been read yet
+    while status != 503:  # the earlier requests may not have been read yet
         status, answer = desk.json("POST", "/v1/lookup", NOISE)
     assert answer["reason"] == "busy"
     for connection in waiting:
@@ -297,7 +302,7 @@ def test_only_so_many_pictures_are_held_at_once(desk):
     assert desk.counters.total("lookups", result="left") == 4
 
 
-def test_a_port_in_use_is_our_error(tmp_path):
+def test_port_in_use_is_a_config_error(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         config = KioskConfig(camera="c", port=other.getsockname()[1])
         desk = Desk.__new__(Desk)
@@ -305,12 +310,12 @@ def test_a_port_in_use_is_our_error(tmp_path):
             KioskServer(config, Kiosk(FakeDevice(TaughtStore(tmp_path, 1)), None, "c", 1, 8), None, None, desk)
 
 
-def test_a_thing_taught_as_negative_is_never_named_and_the_person_is_told_what_is_wrong_with_the_looks(desk):
+def test_negative_item_is_never_named(desk):
     show(desk.kiosk, SIDES[2])
     desk.json("POST", "/v1/teaching")
     show(desk.kiosk, SIDES[2])
-    status, lesson = desk.json("POST", "/v1/taught", json.dumps({"label": "Price tag", "negative": True}))
-    assert (status, lesson["negative"], lesson["recognised"], lesson["concerns"]) == (201, True, 1, [])
-    found = desk.json("POST", "/v1/lookup", desk.store.look(desk.store.items()[0], 0))[1]
+    status, answer = desk.json("POST", "/v1/taught", json.dumps({"label": "Price tag", "negative": True}))
+    assert (status, answer["negative"], answer["recognised"], answer["concerns"]) == (201, True, 1, [])
+    found = desk.json("POST", "/v1/lookup", desk.store.picture(desk.store.items()[0], 0))[1]
     assert (found["match"], found["reason"]) == (None, "unknown_item")
     assert teach_red(desk)[1]["concerns"] == [{"kind": "few_looks", "other": None}]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import CommandError
@@ -11,6 +11,7 @@ from edge.messaging.command import Command, correlation_id, read_command, read_s
 from tests.edge.messaging.test_payload import check
 
 CAMERAS = {"door": object(), "till": object()}
+ANY_INPUT = settings(derandomize=True, max_examples=100, deadline=None)
 
 
 def error_of(verb, payload):
@@ -47,6 +48,7 @@ def test_invalid_command_is_one_clear_error(verb, payload, error):
     assert error_of(verb, payload).startswith(error)
 
 
+@ANY_INPUT
 @given(st.text(max_size=30), st.binary(max_size=200) | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
 def test_every_command_gets_a_reply_that_fits_the_schema(verb, payload):
     payload = payload.encode() if isinstance(payload, str) else payload
@@ -77,3 +79,22 @@ def test_switch_accepts_only_on_and_off():
         read_switch("door", b"off", CAMERAS)
     with pytest.raises(CommandError, match="unknown camera 'roof'; use one of door, till"):
         read_switch("roof", b"ON", CAMERAS)
+
+
+@ANY_INPUT
+@given(st.sampled_from(["door", "till", "roof", ""]), st.binary(max_size=8) | st.sampled_from([b"ON", b"OFF"]))
+def test_any_switch_payload_is_a_command_or_our_error(camera, payload):
+    try:
+        command = read_switch(camera, payload, CAMERAS)
+    except CommandError:
+        assert camera not in CAMERAS or payload not in {b"ON", b"OFF"}
+    else:
+        assert (command.camera, command.verb == "camera/enable") == (camera, payload == b"ON")
+
+
+@ANY_INPUT
+@given(st.binary(max_size=100) | st.dictionaries(st.just("id"), st.integers() | st.text()).map(json.dumps))
+def test_any_payload_has_a_short_id_or_none(payload):
+    payload = payload.encode() if isinstance(payload, str) else payload
+    command_id = correlation_id(payload)
+    assert command_id is None or len(command_id) <= 128

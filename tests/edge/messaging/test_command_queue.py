@@ -1,10 +1,16 @@
 from __future__ import annotations
 
-import pytest
+import contextlib
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.errors import CommandError
 from edge.messaging.command import Command
 from edge.messaging.command_queue import CommandQueue
 from edge.messaging.connection import ReceivedMessage
+from edge.telemetry.metrics import Counters
 
 CAMERAS = {"door": object()}
 
@@ -63,3 +69,16 @@ def test_only_the_online_message_of_home_assistant_is_taken(command_queue):
     command_queue.on_message(message("homeassistant/status", b"offline"))
     command_queue.on_message(message("homeassistant/status", b"online", retained=True))
     assert [received.kind for received in command_queue.take_commands()] == ["home_assistant"]
+
+
+LEVELS = st.sampled_from(["cmd", "camera", "health", "reply", "door", "enabled", "set"]) | st.text(max_size=10)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.lists(LEVELS, max_size=4).map("/".join), st.booleans(), st.binary(max_size=50), st.booleans())
+def test_any_message_is_a_command_our_error_or_ignored(topic, own, payload, retained):
+    command_queue = CommandQueue("fs/shop/till", "homeassistant", Counters())
+    command_queue.on_message(message(f"fs/shop/till/{topic}" if own else topic, payload, retained=retained))
+    for received in command_queue.take_commands():
+        with contextlib.suppress(CommandError):
+            assert isinstance(received.command(CAMERAS), Command)

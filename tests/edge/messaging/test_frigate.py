@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edge.messaging.frigate import FrigateMirror
 from edge.types import Decision
 from tests.edge.messaging.test_payload import EVENT, KNOWN, check
@@ -46,3 +49,11 @@ def test_payload_is_short_valid_json_for_any_event():
     payload = FrigateMirror().payload(event)
     assert len(payload) < 8192
     check("frigate_event", payload)
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.text(), st.text(), st.floats(), st.tuples(*[st.floats()] * 4), st.sampled_from(["new", "update", "end"]))
+def test_any_event_fits_the_frigate_schema(name, label, score, box, kind):
+    decision = Decision(replace(KNOWN.category, name=name, score=score), replace(KNOWN.match, label=label), None)
+    event = replace(EVENT, type=kind, decision=decision, box_rel=box)
+    check("frigate_event", FrigateMirror().payload(event))

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.errors import OutboxError
 from edge.messaging.outbox import Outbox
+from edge.messaging.outbox_file import OutboxFile
 from edge.telemetry.metrics import Counters
 
 NOW = 1_700_000_000.0
+SQLITE_HEADER = b"SQLite format 3\0\x10\0\2\2\0\x40\x20\x20"
 
 
 @pytest.fixture
@@ -271,3 +277,13 @@ def test_listener_is_called_on_every_put(path):
         outbox.set_listener(lambda: calls.append(outbox.last_sequence))
         put(outbox, "a", "b")
     assert calls == [1, 2]
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.sampled_from([b"", SQLITE_HEADER[:16], SQLITE_HEADER]), st.binary(max_size=300))
+def test_any_bytes_open_as_an_outbox_or_raise_our_error(header, content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "outbox.sqlite"
+        path.write_bytes(header + content)
+        with contextlib.suppress(OutboxError):
+            OutboxFile(path).close()

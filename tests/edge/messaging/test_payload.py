@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.diagnostics.status import format_status
@@ -195,9 +195,7 @@ def test_health_and_status_report_a_compatible_gallery():
     message = check("health", payload)
     assert (message["gallery_space"], message["categories_compatible"]) == ("compatible", ["bottle", "can"])
     lines = "\n".join(format_status(payload.decode()))
-    assert (
-        "gallery: in an older, compatible embedding space; re-embed these categories: bottle, can" in lines
-    )
+    assert "gallery: in an older, compatible embedding space; re-embed these categories: bottle, can" in lines
 
 
 def test_birth_fits_its_schema():
@@ -209,3 +207,23 @@ def test_birth_fits_its_schema():
     assert message["cameras"] == {"door": {"framing": "detect"}, "till": {"framing": "whole_frame"}}
     assert (message["boot_id"], message["safe_mode"]) == ("boot", True)
     assert message["config_error"] == "device.yaml:3: bad"
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.lists(text | st.sampled_from(["#", "+", "a/b", "$SYS", ""]), min_size=5, max_size=5))
+def test_any_levels_give_a_valid_topic_or_our_error(levels):
+    try:
+        topic = topic_of(*levels)
+    except PublishError:
+        return
+    assert topic.split("/") == levels
+    assert not set("#+") & set(topic)
+    assert not topic.startswith("$")
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from([b"", b',"historical":false}', b',"historical":true}']))
+def test_mark_historical_accepts_any_bytes(start, end):
+    marked = mark_historical(start + end)
+    assert marked == mark_historical(marked)
+    assert marked == (start + b',"historical":true}' if end else mark_historical(start))

@@ -42,7 +42,7 @@ def test_activated_models_load_in_background_and_are_returned_once(tmp_path):
     activate(tmp_path, "two")
     reloader = ModelReloader(tmp_path, lambda: new if may_end.wait(DEADLINE_S) else None, counts)
     assert reloader.poll(old) is None
-    assert reloader.poll(old) is None  # still loading: the frame loop is not held up
+    assert reloader.poll(old) is None  # still loading: the frame loop does not wait
     may_end.set()
     loaded(reloader)
     assert reloader.poll(old) is new

@@ -1,4 +1,4 @@
-"""When the detector need not be asked."""
+"""When the detector need not run."""
 
 import numpy as np
 import pytest
@@ -11,47 +11,47 @@ GROUND = np.full((360, 640, 3), 100, np.uint8)
 
 
 class Film:
-    """Ten pictures a second; the detector sees those for which it is asked."""
+    """Ten frames per second; the detector runs on those that the gate wants."""
 
     def __init__(self, sweep_s=1000.0):
         self.gate, self.now_s = MotionGate(MotionConfig(sweep_s=sweep_s)), 0.0
 
-    def asks(self, picture, frames=1):
-        """In how many frames the detector is asked."""
+    def show(self, image_rgb, frames=1):
+        """Return on how many frames the detector runs."""
         detector_runs = 0
         for _ in range(frames):
             self.now_s += 0.1
-            if self.gate.is_detector_due(picture() if callable(picture) else picture, self.now_s):
+            if self.gate.is_detector_due(image_rgb() if callable(image_rgb) else image_rgb, self.now_s):
                 detector_runs += 1
                 self.gate.note_detection()
         return detector_runs
 
 
 def with_square(x, size=24, shade=160):
-    picture = GROUND.copy()
-    picture[100 : 100 + size, x : x + size] = shade
-    return picture
+    image_rgb = GROUND.copy()
+    image_rgb[100 : 100 + size, x : x + size] = shade
+    return image_rgb
 
 
 def test_detector_runs_on_the_first_frame():
-    assert Film().asks(GROUND, 50) == 1
+    assert Film().show(GROUND, 50) == 1
 
 
 def test_appearing_object_is_motion_and_a_still_one_is_not():
     film = Film()
-    film.asks(GROUND, 5)
-    assert film.asks(with_square(100), 50) == 1
+    film.show(GROUND, 5)
+    assert film.show(with_square(100), 50) == 1
 
 
 def test_slow_motion_adds_up():
     film, steps = Film(), iter(range(1000))
-    film.asks(with_square(100))
-    assert film.asks(lambda: with_square(100 + next(steps) // 10), 300) >= 3  # a pixel a second
+    film.show(with_square(100))
+    assert film.show(lambda: with_square(100 + next(steps) // 10), 300) >= 3  # one pixel per second
 
 
 def test_sensor_noise_is_no_motion():
     film, noisy = Film(), [np.clip(GROUND + RNG.normal(0, 8, GROUND.shape), 0, 255).astype(np.uint8) for _ in range(20)]
-    assert sum(film.asks(picture) for picture in noisy * 2) <= 3
+    assert sum(film.show(image_rgb) for image_rgb in noisy * 2) <= 3
 
 
 def test_flicker_is_learned_as_noise_for_its_place_only():
@@ -60,26 +60,26 @@ def test_flicker_is_learned_as_noise_for_its_place_only():
     def flickering():
         return with_square(300, shade=int(RNG.integers(98, 112)))
 
-    film.asks(flickering, 50)
-    assert film.asks(flickering, 50) <= 2
+    film.show(flickering, 50)
+    assert film.show(flickering, 50) <= 2
     both = flickering()
     both[100:124, 100:124] = 160
-    assert film.asks(both) == 1
+    assert film.show(both) == 1
 
 
-@pytest.mark.parametrize(("sweep_s", "asked"), [(1.0, 6), (2.5, 3)])
+@pytest.mark.parametrize(("sweep_s", "detector_runs"), [(1.0, 6), (2.5, 3)])
 def test_sweep_runs_the_detector_on_a_still_scene(sweep_s, detector_runs):
-    assert Film(sweep_s).asks(GROUND, 56) == detector_runs
+    assert Film(sweep_s).show(GROUND, 56) == detector_runs
 
 
 def test_detector_runs_when_the_clock_steps_back():
     film = Film()
-    film.asks(GROUND, 20)
+    film.show(GROUND, 20)
     film.now_s = -5.0
-    assert film.asks(GROUND) == 1
+    assert film.show(GROUND) == 1
 
 
 def test_change_of_resolution_is_no_motion():
     film = Film()
-    film.asks(GROUND, 5)
-    assert film.asks(GROUND[::2, ::2]) == 0
+    film.show(GROUND, 5)
+    assert film.show(GROUND[::2, ::2]) == 0

@@ -1,4 +1,4 @@
-"""Frames in, events out, over scripted engines."""
+"""Frames in, events out, with scripted engines."""
 
 import gc
 import weakref
@@ -42,12 +42,12 @@ BOX = (16.0, 16.0, 48.0, 48.0)
 
 
 class Bench:
-    """A pipeline of one camera whose every part a test can move."""
+    """A pipeline of one camera with fake parts that a test can change."""
 
     def __init__(self, *, camera=None, classifier=True, indexes=None, **recognition):
-        self.sees = one_box_map(BOX)
+        self.detector_output = one_box_map(BOX)
         self.odds = (9.0, 1.0)
-        self.detector = ScriptedEngine(lambda _: self.sees)
+        self.detector = ScriptedEngine(lambda _: self.detector_output)
         self.classifier = ScriptedEngine(lambda batch: [np.tile(np.log(self.odds), (len(batch), 1))])
         self.embedder = ScriptedEngine(lambda batch: [np.tile([1, 0, 0, 0], (len(batch), 1))])
         self.index = FixedIndex(NEAR)
@@ -73,8 +73,8 @@ class Bench:
             events += self.pipeline.process(frame_at(self.now_s, image_rgb)).events
         return events
 
-    def leave(self):
-        self.sees = no_box_map()
+    def show_nothing(self):
+        self.detector_output = no_box_map()
         return self.show(8)
 
 
@@ -91,24 +91,24 @@ def test_object_makes_exactly_one_new_event():
     assert event.decision.category.name == "carton"
     assert event.box_rel == pytest.approx((0.25, 0.25, 0.75, 0.75))
     assert (event.bundle, event.gallery, event.camera) == ("bundle-1", "gallery-1", "door")
-    assert event.captured_at == pytest.approx(0.2)  # the second frame: a track is believed from two detections
+    assert event.captured_at == pytest.approx(0.2)  # the second frame: two detections confirm a track
     assert event.latency_ms["capture_to_decision"] == 25.0
     assert {"detect", "classify", "embed", "search"} <= set(event.latency_ms)
 
 
 def test_confident_object_is_embedded_once_then_rechecked():
     bench = Bench()
-    bench.show(30)  # 2.9 s after the first look; rechecked soon, and then every second
+    bench.show(30)  # 2.9 s after the first embedding; rechecked soon, and then every second
     assert len(bench.embedder.batch_sizes) == 5
 
 
 def test_wrong_match_of_a_part_is_corrected_when_the_whole_shows():
     bench = Bench()
     bench.index.hits = OTHER
-    bench.sees = one_box_map((16.0, 16.0, 32.0, 48.0))
+    bench.detector_output = one_box_map((16.0, 16.0, 32.0, 48.0))
     (event,) = bench.show(20)
     assert event.decision.match.item_id == "c2"
-    bench.index.hits, bench.sees = NEAR, one_box_map(BOX)
+    bench.index.hits, bench.detector_output = NEAR, one_box_map(BOX)
     (event,) = bench.show(2)
     assert (event.type, event.decision.match.item_id) == ("update", "c1")
 
@@ -116,8 +116,8 @@ def test_wrong_match_of_a_part_is_corrected_when_the_whole_shows():
 def test_objects_in_view_are_embedded_again_after_a_swap():
     bench = Bench()
     bench.show(5)
-    successor = replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(OTHER)})
-    bench.pipeline.swap_models(successor)
+    following = replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(OTHER)})
+    bench.pipeline.swap_models(following)
     (event,) = bench.show(1)
     assert (event.type, event.decision.match.item_id, event.gallery) == ("update", "c2", "gallery-2")
 
@@ -139,14 +139,14 @@ def test_classifier_with_a_share_in_the_vector_runs_once_per_crop():
 def test_one_detection_does_not_confirm_a_track():
     bench = Bench()
     bench.show()
-    assert bench.leave() == []
+    assert bench.show_nothing() == []
     assert bench.counts.total == {"tracks_unannounced camera=door reason=not_looked_at": 1}
 
 
 def test_object_ends_once():
     bench = Bench()
     bench.show(5)
-    events = bench.leave()
+    events = bench.show_nothing()
     assert kinds(events) == [("end", 1)]
     assert events[0].decision.match.item_id == "c1"
     assert events[0].captured_at == pytest.approx(0.5)  # when it was last seen
@@ -160,7 +160,7 @@ def test_changed_match_is_one_update_and_the_end_repeats_it():
     events = bench.show(20)
     assert kinds(events) == [("update", 1)]
     assert events[0].decision.match.item_id == "c2"
-    assert [event.decision.match.item_id for event in bench.leave()] == ["c2"]
+    assert [event.decision.match.item_id for event in bench.show_nothing()] == ["c2"]
 
 
 def test_same_match_with_another_score_is_no_update():
@@ -173,7 +173,7 @@ def test_same_match_with_another_score_is_no_update():
 def test_unknown_object_is_published_after_enough_embeddings():
     bench = Bench()
     bench.index.hits = FAR
-    assert bench.show(3) == []  # two looks
+    assert bench.show(3) == []  # two embeddings
     events = bench.show()
     assert kinds(events) == [("new", 1)]
     assert (events[0].decision.match, events[0].decision.reason) == (None, "unknown_item")
@@ -183,7 +183,7 @@ def test_brief_unknown_track_is_counted_but_not_published():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(2)
-    assert bench.leave() == []
+    assert bench.show_nothing() == []
     assert bench.counts.total == {"tracks_unannounced camera=door reason=too_brief": 1}
 
 
@@ -206,7 +206,7 @@ def test_unlikely_category_is_unknown_category_and_searches_nothing():
 
 def test_two_close_categories_are_both_searched():
     bench = Bench()
-    bench.odds = (1.0, 1.5)  # tyre, which has no gallery, is the likelier
+    bench.odds = (1.0, 1.5)  # tyre, which has no gallery, is likelier
     (event,) = bench.show(10)
     assert event.decision.category.name == "carton"
     assert event.decision.match.item_id == "c1"
@@ -251,7 +251,7 @@ def test_crops_of_one_category_share_a_batch():
     maps = [one_box_map((4.0, y, 28.0, y + 20.0))[0] for y in (4.0, 36.0)]
     merged = maps[0].copy()
     merged[:, :, 5:] = maps[1][:, :, 5:]
-    bench.sees = [merged]
+    bench.detector_output = [merged]
     events = bench.show(12)
     assert kinds(events) == [("new", 1), ("new", 2)]
     assert bench.embedder.batch_sizes[0] == 2
@@ -282,13 +282,13 @@ def test_failing_model_leaves_the_pipeline_usable(part):
             bench.show()
     getattr(bench, part).broken = False
     assert kinds(bench.show(5)) == [("new", 1)]
-    assert kinds(bench.leave()) == [("end", 1)]
+    assert kinds(bench.show_nothing()) == [("end", 1)]
 
 
 def test_end_in_a_failed_frame_comes_with_the_next():
     bench = Bench()
     bench.show(5)
-    bench.sees = one_box_map((2.0, 4.0, 12.0, 14.0))  # the old object is gone, another is there
+    bench.detector_output = one_box_map((2.0, 4.0, 12.0, 14.0))  # the old object is gone, another appears
     bench.show()
     bench.embedder.broken = True
     for _ in range(6):
@@ -304,7 +304,7 @@ def test_object_seen_only_in_failed_frames_makes_no_event():
     bench.embedder.broken = True
     with pytest.raises(EngineError):
         bench.show()
-    assert bench.leave() == []
+    assert bench.show_nothing() == []
 
 
 def test_whole_frame_is_one_object_without_a_detector():
@@ -376,7 +376,7 @@ def test_no_frame_is_kept_alive():
 
 def test_event_ids_differ():
     bench = Bench()
-    events = bench.show(5) + bench.leave()
+    events = bench.show(5) + bench.show_nothing()
     assert len({event.event_id for event in events}) == 2
 
 
@@ -386,7 +386,7 @@ LOWER = ZoneConfig(polygon=((0, 0.5), (1, 0.5), (1, 1), (0, 1)))
 def test_object_outside_the_zones_is_neither_embedded_nor_published():
     upper = ZoneConfig(polygon=((0, 0), (1, 0), (1, 0.5), (0, 0.5)))
     bench = Bench(camera={"zones": {"upper": upper}})
-    assert bench.show(5) + bench.leave() == []
+    assert bench.show(5) + bench.show_nothing() == []
     assert bench.embedder.batch_sizes == []
     assert bench.counts.total == {
         "looks_shed camera=door reason=outside_zones": 4,
@@ -398,9 +398,9 @@ def test_object_in_an_excluded_zone_is_not_updated_until_its_end():
     left = ZoneConfig(polygon=((0, 0), (0.4, 0), (0.4, 1), (0, 1)), kind="exclude")
     bench = Bench(camera={"zones": {"left": left}})
     assert kinds(bench.show(5)) == [("new", 1)]
-    bench.index.hits, bench.sees = OTHER, one_box_map((4.0, 16.0, 36.0, 48.0))
+    bench.index.hits, bench.detector_output = OTHER, one_box_map((4.0, 16.0, 36.0, 48.0))
     assert bench.show(30) == []
-    (end,) = bench.leave()
+    (end,) = bench.show_nothing()
     assert (end.type, end.decision.match.item_id) == ("end", "c1")
 
 
@@ -410,22 +410,22 @@ def test_zone_is_published_after_its_dwell_time():
     assert (new.type, new.zones) == ("new", ())
     assert (update.type, update.zones) == ("update", ("lower",))
     assert update.captured_at - new.captured_at == pytest.approx(1.0)
-    assert bench.leave()[0].zones == ("lower",)
+    assert bench.show_nothing()[0].zones == ("lower",)
 
 
 def test_line_crossing_is_counted_and_published():
     bench = Bench(camera={"lines": {"gate": LineConfig.model_validate({"from": (0.45, 1), "to": (0.45, 0)})}})
-    bench.sees = one_box_map((4.0, 16.0, 36.0, 48.0))
+    bench.detector_output = one_box_map((4.0, 16.0, 36.0, 48.0))
     bench.show(5)
-    bench.sees = one_box_map(BOX)
+    bench.detector_output = one_box_map(BOX)
     bench.show(5)
     assert bench.counts.total["line_crossings camera=door direction=left_to_right line=gate"] == 1
-    (end,) = bench.leave()
+    (end,) = bench.show_nothing()
     assert [(one.line, one.direction) for one in end.crossings] == [("gate", "left_to_right")]
 
 
 class GatedBench(Bench):
-    """A camera whose detector is asked when something moves."""
+    """A camera whose detector runs when something moves."""
 
     def __init__(self, **more):
         super().__init__(camera={"motion": {"sweep_s": 2.0}}, **more)
@@ -437,7 +437,7 @@ class GatedBench(Bench):
 
 def test_detector_only_sweeps_a_still_scene():
     bench = GatedBench()
-    bench.sees = no_box_map()
+    bench.detector_output = no_box_map()
     bench.show(60)  # 6 s
     assert bench.detector_runs == 3
     assert bench.counts.total == {"frames_gated camera=door": 57}
@@ -445,9 +445,9 @@ def test_detector_only_sweeps_a_still_scene():
 
 def test_motion_runs_the_detector_at_once():
     bench = GatedBench()
-    bench.sees = no_box_map()
+    bench.detector_output = no_box_map()
     bench.show(5)
-    bench.sees = one_box_map(BOX)
+    bench.detector_output = one_box_map(BOX)
     moved = np.full((SIZE, SIZE, 3), 128, np.uint8)
     moved[16:48, 16:48] = 200
     assert kinds(bench.show(2, moved)) == [("new", 1)]
@@ -456,7 +456,7 @@ def test_motion_runs_the_detector_at_once():
 def test_unsettled_object_keeps_the_detector_running():
     bench = GatedBench(max_looks=6)
     bench.index.hits = FAR
-    bench.show(7)  # believed in the second frame, then six looks
+    bench.show(7)  # confirmed in the second frame, then six embeddings
     assert (bench.detector_runs, len(bench.embedder.batch_sizes)) == (7, 6)
     bench.show(5)
     assert bench.detector_runs == 7
@@ -474,7 +474,7 @@ def test_settled_object_at_rest_is_rechecked_without_the_detector():
 def test_object_missed_by_a_sweep_keeps_the_detector_running_to_its_end():
     bench = GatedBench()
     bench.show(10)
-    bench.sees = no_box_map()
+    bench.detector_output = no_box_map()
     assert kinds(bench.show(30)) == [("end", 1)]
     detector_runs = bench.detector_runs
     bench.show(5)
@@ -492,7 +492,7 @@ def test_failed_detector_runs_again():
 
 def test_budget_is_kept_and_shed_embeddings_are_counted():
     bench = Bench(looks_per_s=2.0, max_looks=100)
-    bench.index.hits = FAR  # never decided: wants a look in every frame
+    bench.index.hits = FAR  # never settled: due in every frame
     bench.show(100)
     looks = len(bench.embedder.batch_sizes)
     assert looks == pytest.approx(2.0 * 10, abs=2)
@@ -525,7 +525,7 @@ def test_departed_unknown_object_gets_a_historical_update():
     bench = Bench()
     bench.index.hits = FAR
     bench.show(10)
-    (end,) = bench.leave()
+    (end,) = bench.show_nothing()
     assert bench.pipeline.reidentify() == []
     bench.pipeline.swap_models(
         replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)})
@@ -544,7 +544,7 @@ def test_object_that_left_before_its_first_new_search_is_reidentified():
     bench.pipeline.swap_models(
         replace(bench.pipeline.models, gallery_id="gallery-2", indexes={"carton": FixedIndex(NEAR)})
     )
-    assert kinds(bench.leave()) == [("end", 1)]
+    assert kinds(bench.show_nothing()) == [("end", 1)]
     assert [event.decision.match.item_id for event in bench.pipeline.reidentify()] == ["c1"]
 
 
@@ -557,7 +557,7 @@ def test_object_in_view_is_updated_live_and_not_reidentified():
     )
     (update,) = bench.show(5)
     assert (update.type, update.historical) == ("update", False)
-    bench.leave()
+    bench.show_nothing()
     assert bench.pipeline.reidentify() == []
 
 
@@ -566,24 +566,24 @@ def test_change_of_resolution_keeps_the_objects(bench):
     bench = bench()
     assert kinds(bench.show(10)) == [("new", 1)]
     assert bench.show(10, np.full((2 * SIZE, 2 * SIZE, 3), 128, np.uint8)) == []
-    (end,) = bench.leave()
+    (end,) = bench.show_nothing()
     assert (end.track_id, end.box_rel) == (1, pytest.approx((0.25, 0.25, 0.75, 0.75)))
 
 
 def next_bench(bench, changed, **options):
-    """Another bench, whose pipeline takes over."""
-    successor = Bench(**options)
-    successor.now_s = bench.now_s
-    successor.pipeline.take_over(bench.pipeline, changed)
-    return successor
+    """Return another bench, whose pipeline takes over."""
+    following = Bench(**options)
+    following.now_s = bench.now_s
+    following.pipeline.take_over(bench.pipeline, changed)
+    return following
 
 
 def test_tracks_continue_in_the_next_pipeline():
     bench = Bench()
     bench.show(5)
-    successor = next_bench(bench, changed=())
-    assert successor.show(5) == []  # neither ended nor told anew
-    assert kinds(successor.leave()) == [("end", 1)]
+    following = next_bench(bench, changed=())
+    assert following.show(5) == []  # neither ended nor published again
+    assert kinds(following.show_nothing()) == [("end", 1)]
 
 
 def test_changed_camera_starts_without_tracks_and_continues_ids():
@@ -594,7 +594,7 @@ def test_changed_camera_starts_without_tracks_and_continues_ids():
 
 
 class SilhouetteBench(Bench):
-    """The same with a localiser that sees a square, which is the outline of the second item."""
+    """A bench with a localiser that sees a square, which is the silhouette of the second item."""
 
     def __init__(self, weight):
         super().__init__()
@@ -635,9 +635,9 @@ def test_without_a_silhouette_the_vector_decides_and_a_miss_is_counted():
 
 
 def taught_bench(**recognition):
-    """A bench whose detector sees nothing, and a red thing that was taught."""
+    """Return a bench whose detector sees nothing, with a red taught item."""
     bench = Bench(**recognition)
-    bench.sees = no_box_map()
+    bench.detector_output = no_box_map()
     finder = colour_finder()
     taught_queries = (TaughtQuery("taught-0", (query_for(finder, RED),)),)
     bench.pipeline.swap_models(replace(bench.pipeline.models, finder=finder, taught_queries=taught_queries))
@@ -656,6 +656,6 @@ def test_taught_item_missed_by_the_detector_is_published_with_seek():
 
 def test_taught_item_found_by_the_detector_is_not_tracked_twice():
     bench = taught_bench(seek={"every_s": 0.1})
-    bench.sees = one_box_map(BOX)
+    bench.detector_output = one_box_map(BOX)
     assert kinds(bench.show(20, scene_with((RED, 16, 16, 32)))) == [("new", 1)]
     assert bench.counts.total["boxes_sought camera=door"] == 0

@@ -1,4 +1,4 @@
-"""One picture in, one answer or one reason out."""
+"""One picture in, one match or one reason out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_classifier_with_a_share_in_the_vector_runs_once():
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_exif_rotation_is_applied(kind, pillow):
     exif = pillow.Exif()
-    exif[0x0112] = 6  # turned a quarter to the right
+    exif[0x0112] = 6  # rotated a quarter clockwise
     upright = decode_upload(save(pillow.fromarray(plain()), kind, exif=exif))
     assert upright.shape == (96, 64, 3)
     assert upright[2, 32, 2] > 150  # the blue edge is on top
@@ -117,7 +117,7 @@ def test_truncated_picture_is_rejected(suffix, share):
 
 
 def test_fifty_megapixels_are_rejected_by_the_header_alone():
-    """The file is not even a whole picture: nothing was decoded to find out."""
+    """The file is not even whole, so nothing of it was decoded."""
     body = struct.pack(">IIBBBBB", 8660, 5774, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + body
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -158,8 +158,6 @@ def test_silhouette_decides_where_it_counts():
     stages = replace(models.stages, localiser=Localiser(localiser_model(), engine))
     rows = {"c1": np.zeros((1, 512), np.uint8), "c2": silhouette_of(np.full((64, 96), 255, np.uint8), 96, 64)[None]}
     silhouettes = {"carton": silhouettes_for(SilhouetteRule(weight=0.9), rows)}
-    decision = recognise_image(
-        replace(models, stages=stages, silhouettes=silhouettes), plain(), 24, Timings()
-    )
+    decision = recognise_image(replace(models, stages=stages, silhouettes=silhouettes), plain(), 24, Timings())
     assert decision.match.item_id == "c2"
     assert engine.batch_sizes == [1]

@@ -1,4 +1,4 @@
-"""A camera that sends pictures of one pixel: nothing fails, and no event is made."""
+"""A camera that sends frames of one pixel: nothing fails, and no event is made."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def test_one_pixel_whole_frame_is_too_small():
     bench = Bench(camera={"framing": "whole_frame"})
     assert bench.show(5, PIXEL) == []
     shed = bench.counts.total["looks_shed camera=door reason=too_small"]
-    assert shed == 4  # the first has none before it to hold still against
+    assert shed == 4  # the first frame has no previous one to compare with
 
 
 def test_one_pixel_frames_are_obstructed():
     detector = TamperDetector(ViewConfig())
-    assert {view.update(PIXEL, second / 2).doubt for second in range(40)} == {"obstructed"}
+    assert {detector.update(PIXEL, second / 2).suspected for second in range(40)} == {"obstructed"}

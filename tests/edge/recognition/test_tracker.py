@@ -1,4 +1,4 @@
-"""Boxes to tracks."""
+"""Tracking boxes and whole frames."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def seen(x, y=100.0, *, size=60.0, score=0.9):
 
 
 class Film:
-    """Feeds a tracker frame by frame and keeps what it said."""
+    """Feeds a tracker frame by frame and records its output."""
 
     def __init__(self, gap_s=1.0):
         self.tracker = BoxTracker(gap_s)
@@ -170,7 +170,7 @@ def test_end_all_of_a_whole_frame_starts_another_track():
 
 
 def test_young_track_moves_with_the_camera():
-    """A camera that pans: an object seen for one frame at the border is not taken for the next one to enter there."""
+    """While a camera pans, an object seen once at the border is not matched to the next one that enters there."""
     film = Film(gap_s=2.0)
     for i in range(10):
         film.show(seen(900 - 20 * i), seen(1000 - 20 * i))

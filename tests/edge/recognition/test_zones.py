@@ -11,12 +11,12 @@ UPWARDS = LineConfig.model_validate({"from": (0.5, 0.9), "to": (0.5, 0.1)})
 
 
 def box_at(x, y):
-    """A box whose foot is there."""
+    """Return a box with its foot point there."""
     return (x - 0.1, y - 0.2, x + 0.1, y)
 
 
 class Walk:
-    """One object on its way, a second between two steps."""
+    """One object that moves, with a second between two positions."""
 
     def __init__(self, zones=None, lines=None):
         self.zones, self.state, self.now_s = Zones(zones or {}, lines or {}), ZoneState(), 0.0

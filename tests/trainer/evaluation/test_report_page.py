@@ -51,7 +51,7 @@ def test_rows_that_no_column_has_are_left_out():
 def test_markdown_holds_tables_and_confusions():
     text = render_markdown(REPORT, [("ale", "beer|stout", 3)])
     assert "4 pictures of split val against catalogue; 1 of 5 items left out as unknown; 1 pictures" in text
-    assert "| Category right (the coarse classifier's answer) | 50.0 % [25.0, 75.0] | n/a |" in text
+    assert "| Category right (the coarse classifier's prediction) | 50.0 % [25.0, 75.0] | n/a |" in text
     assert "| ale | beer/stout | 3 |" in text
     assert all(line.count("|") >= 3 for line in text.splitlines() if line.startswith("|"))
 

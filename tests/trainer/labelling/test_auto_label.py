@@ -34,7 +34,9 @@ def test_box_that_both_proposers_find_scores_higher():
 
 def test_box_of_cues_alone_only_raises_the_uncertainty():
     found = [box(0, 100, 1.0, "model")]
-    clear, unsure = (select_proposals(fuse(found, [box(0, 100, 1.0), *more]), PRIORS) for more in ([], [box(300, 400, 0.9)]))
+    clear, unsure = (
+        select_proposals(fuse(found, [box(0, 100, 1.0), *more]), PRIORS) for more in ([], [box(300, 400, 0.9)])
+    )
     assert [one.source for one in unsure.proposals] == ["model"]
     assert (unsure.why, unsure.uncertainty > clear.uncertainty == 0.0) == ("box nearly proposed", True)
 

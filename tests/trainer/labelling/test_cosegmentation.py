@@ -9,7 +9,7 @@ import torch
 from edge.errors import TrainError
 from edge.manifest import Preprocess
 from tests.trainer.toy import BACKBONE
-from trainer.labelling.cosegmentation import box_of_map, colocalise, load_feature_extractor, scda_map
+from trainer.labelling.cosegmentation import colocalise, load_feature_extractor
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import ModelCard, build_model, save_model
 
@@ -44,23 +44,6 @@ def test_too_few_descriptors_have_no_common_component():
     assert colocalise([np.ones((1, 1, 4), np.float32)]) is None
 
 
-def test_scda_keeps_only_the_largest_component():
-    feature = np.zeros((6, 6, 3), np.float32)
-    feature[1:4, 1:4] = 2.0
-    feature[5, 5] = 9.0
-    kept = scda_map(feature)
-    assert kept[5, 5] == 0
-    assert (kept[1:4, 1:4] > 0).all()
-    assert (kept > 0).sum() == 9
-
-
-def test_box_of_a_map_is_in_picture_pixels():
-    values = np.zeros((4, 4), np.float32)
-    values[1:3, 1:3] = 1.0
-    assert box_of_map(values, 400, 200, 0.5) == pytest.approx((100, 50, 300, 150), abs=2)
-    assert box_of_map(np.zeros((4, 4), np.float32), 400, 200) is None
-
-
 def test_run_features_exclude_the_canvas_border(tmp_path):
     spec = Preprocess(width=64, height=64, resize="letterbox", interpolation="area", crop_margin=0.0)
     card = ModelCard(
@@ -70,7 +53,7 @@ def test_run_features_exclude_the_canvas_border(tmp_path):
     extractor = load_feature_extractor(tmp_path / "run", "not asked for")
     rows, columns, _ = extractor.extract(np.full((100, 200, 3), 90, np.uint8)).shape
     assert columns == 2 * rows == 28
-    with pytest.raises(TrainError, match="expected a safetensors file or a run folder"):
+    with pytest.raises(TrainError, match="give a safetensors file or a run folder"):
         load_feature_extractor(tmp_path / "absent", "mobilenetv2_100")
 
 

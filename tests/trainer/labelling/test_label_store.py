@@ -20,7 +20,9 @@ def box(x0, y0, x1, y1, source="proposer", category="object") -> Proposal:
 def book_of(folder, count=3):
     store = open_label_store(folder)
     for number in range(count):
-        store.propose(LabelledPicture(f"{number}.png", 100, 80, (box(10, 10, 50, 50),), "proposed", number / 10, "weak box"))
+        store.propose(
+            LabelledPicture(f"{number}.png", 100, 80, (box(10, 10, 50, 50),), "proposed", number / 10, "weak box")
+        )
     store.save()
     return store
 

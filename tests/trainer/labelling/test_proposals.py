@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.inference.postprocess import iou_matrix
-from trainer.labelling.proposals import Priors, suppress_overlapping, propose, select_best
+from trainer.labelling.proposals import Priors, propose, select_best, suppress_overlapping
 from trainer.labelling.saliency_cues import compute_cues
 
 GROUND = (96, 110, 84)

@@ -12,8 +12,8 @@ from edge.imaging.image import decode_mask, encode_image, read_image
 from edge.manifest import Preprocess
 from trainer.cli import main
 from trainer.models.networks import ModelCard, build_model, save_model
-from trainer.pasting.cutout_command import cut_out, on_white
-from trainer.pasting.matting import refine_alpha, trimap_of
+from trainer.pasting.cutout_command import matted_cutout, on_white
+from trainer.pasting.matting import make_trimap, refine_alpha
 
 RED, GREEN = np.array((210, 40, 30)), np.array((40, 150, 60))
 
@@ -34,7 +34,7 @@ def rough(share: np.ndarray) -> np.ndarray:
 def test_trimap_is_unknown_only_along_the_edge():
     mask = np.zeros((20, 20), np.uint8)
     mask[:, :10] = 255
-    trimap = trimap_of(mask, 2)
+    trimap = make_trimap(mask, 2)
     assert trimap[10].tolist() == [1.0] * 8 + [0.5] * 4 + [0.0] * 8
 
 
@@ -46,7 +46,7 @@ def test_refined_alpha_is_closer_to_the_truth_than_the_mask():
 
 def test_cut_out_on_white_shows_no_background():
     picture, share = soft_disc()
-    cutout = cut_out(picture, rough(share))
+    cutout = matted_cutout(picture, rough(share))
     assert cutout.shape == (72, 72, 4)
     white = on_white(cutout)
     assert (white[0, 0] == 255).all()
@@ -89,8 +89,8 @@ def test_cutout_command_writes_cut_outs(tmp_path, capsys):
     localiser_of_red(tmp_path / "run", -20.0)
     pictures = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "bad.jpg")]
     assert main(["cutout", "--localiser", str(tmp_path / "run"), "-o", str(tmp_path / "out"), *pictures]) == 0
-    assert '"cut_out": 2' in (told := capsys.readouterr().out)
-    assert "bad.jpg: found 0 bytes" in told
+    assert '"matted_cutout": 2' in (told := capsys.readouterr().out)
+    assert "bad.jpg: empty" in told
     alpha = decode_mask((tmp_path / "out/a.png").read_bytes(), "a.png")
     assert np.abs(alpha / 255.0 - share).mean() < 0.05
     assert cv2.imread(str(tmp_path / "out/b.png"), cv2.IMREAD_UNCHANGED).shape == (72, 72, 4)

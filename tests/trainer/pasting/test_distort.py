@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import TrainError
 from trainer.pasting import distort as d
-from trainer.pasting.frame import pillar_box, take
+from trainer.pasting.frame import pillar_box, simulate_camera
 from trainer.pasting.superpixel import drop_segments, segments
 
 STEPS = [d.tear, d.lens_blur, d.motion_blur, d.lighting, d.transparency, drop_segments]
@@ -82,10 +82,10 @@ def test_dropped_superpixels_are_at_most_two_fifths():
 def test_pasted_picture_takes_on_the_light_of_its_place():
     warm, dark = np.full((4, 4, 3), (220, 180, 120), np.uint8), np.full((4, 4, 3), 25, np.uint8)
     grey = np.dstack([np.full((8, 8, 3), 120, np.uint8), np.full((8, 8), 255, np.uint8)])
-    red, _, blue = d.fitted(grey, warm, 1.0)[..., :3].reshape(-1, 3).mean(axis=0)
+    red, _, blue = d.match_lighting(grey, warm, 1.0)[..., :3].reshape(-1, 3).mean(axis=0)
     assert red > blue + 10
-    assert d.fitted(grey, dark, 1.0)[..., :3].mean() < 100
-    assert (d.fitted(grey, dark, 0.0) == grey).all()
+    assert d.match_lighting(grey, dark, 1.0)[..., :3].mean() < 100
+    assert (d.match_lighting(grey, dark, 0.0) == grey).all()
 
 
 def test_pixels_under_pillar_bars_belong_to_no_object():
@@ -98,10 +98,16 @@ def test_pixels_under_pillar_bars_belong_to_no_object():
 
 def test_camera_simulation_keeps_the_frame_size():
     image = rng().integers(0, 256, (30, 44, 3)).astype(np.uint8)
-    assert take(image, rng(1), d.Chances(resolution=1, noise=1, exposure=1)).shape == image.shape
-    assert (take(image, rng(1), d.Chances().without(["resolution", "noise", "exposure"])) == image).all()
+    assert (
+        simulate_camera(image, rng(1), d.DistortionProbabilities(resolution=1, noise=1, exposure=1)).shape
+        == image.shape
+    )
+    assert (
+        simulate_camera(image, rng(1), d.DistortionProbabilities().without(["resolution", "noise", "exposure"]))
+        == image
+    ).all()
 
 
 def test_unknown_distortion_is_rejected():
     with pytest.raises(TrainError, match="'tares' is unknown, expected one of affine, tear"):
-        d.Chances().without(["tares"])
+        d.DistortionProbabilities().without(["tares"])

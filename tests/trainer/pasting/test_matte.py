@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 from trainer.pasting.coco_rle import decode_rle, encode_rle
-from trainer.pasting.matte import (
-    box_agreement,
-    colour_model,
-    disagreement,
-    flaw,
-    grabcut,
-    plain_ground,
-    window,
-)
+from trainer.pasting.mask_sources import box_agreement, context_window, grabcut, mask_flaw, mask_on_plain_background
+from trainer.pasting.self_tuning.agreement import colour_model, disagreement
 
 BOX = (30.0, 20.0, 70.0, 60.0)
 
@@ -37,12 +30,12 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 def test_flood_from_the_border_keeps_the_object_without_holes():
     image, truth = red_square()
     image[~truth] = 255
-    assert iou(plain_ground(image), truth) > 0.95
+    assert iou(mask_on_plain_background(image), truth) > 0.95
 
 
 def test_background_that_is_not_plain_gives_no_mask():
     image = np.random.default_rng(1).integers(0, 256, (40, 40, 3)).astype(np.uint8)
-    assert plain_ground(image) is None
+    assert mask_on_plain_background(image) is None
 
 
 @pytest.mark.parametrize("source", [grabcut, colour_model])
@@ -68,12 +61,12 @@ def test_box_without_surroundings_gives_no_mask(source):
     ],
 )
 def test_wrong_mask_is_described(mask, said):
-    assert said in flaw(mask, (20, 30, 3))
+    assert said in mask_flaw(mask, (20, 30, 3))
 
 
 def test_object_that_fills_its_picture_is_not_inverted():
     y, x = np.mgrid[-1:1:40j, -1:1:60j]
-    assert flaw(np.abs(x) + np.abs(y) < 1.9, (40, 60, 3)) is None
+    assert mask_flaw(np.abs(x) + np.abs(y) < 1.9, (40, 60, 3)) is None
 
 
 def test_agreeing_masks_are_kept_and_others_named():
@@ -88,7 +81,7 @@ def test_agreeing_masks_are_kept_and_others_named():
 @pytest.mark.parametrize("share", [0.03, 0.95])
 def test_implausible_area_is_rejected_even_if_both_agree(share):
     mask = np.zeros((90, 100), np.bool_)
-    rows, columns = window(BOX, mask.shape)
+    rows, columns = context_window(BOX, mask.shape)
     mask[rows.start : rows.start + round(share * (rows.stop - rows.start)), columns] = True
     assert disagreement(mask, mask, BOX) == "area"
 

@@ -15,15 +15,15 @@ from tests.trainer.toy import write_scenes
 from trainer.cli import main
 from trainer.data.dataset import read_samples, read_scenes
 from trainer.data.pictures import load_pictures
+from trainer.pasting.background import drawn_background, drawn_counter, photo_backgrounds
 from trainer.pasting.checkout_scene import LEVELS
 from trainer.pasting.coco_rle import decode_rle
 from trainer.pasting.cutouts import Cutout
-from trainer.pasting.distort import Chances
-from trainer.pasting.ground import drawn_counter, drawn_ground, photo_ground
-from trainer.pasting.paste import Composer, Layout
-from trainer.pasting.scenes import Studio, expand
+from trainer.pasting.distort import DistortionProbabilities
+from trainer.pasting.paste import Composer, SceneLayout
+from trainer.pasting.scenes import SceneGenerator, expand
 
-PLAIN = Chances(**dict.fromkeys(Chances.__dataclass_fields__, 0.0))
+PLAIN = DistortionProbabilities(**dict.fromkeys(DistortionProbabilities.__dataclass_fields__, 0.0))
 COLOURS = {"lime": (40, 220, 40), "plum": (160, 30, 160), "sky": (40, 90, 230)}
 
 
@@ -37,9 +37,9 @@ def grey(rng, width, height):
     return np.full((height, width, 3), 128, np.uint8)
 
 
-def studio(**changes) -> Studio:
+def generator(**changes) -> SceneGenerator:
     cutouts = tuple(square(item) for item in COLOURS)
-    return Studio(cutouts, drawn_ground, **{"layout": Layout(160, 120)} | changes)
+    return SceneGenerator(cutouts, drawn_background, **{"layout": SceneLayout(160, 120)} | changes)
 
 
 def files_of(folder) -> dict[str, bytes]:
@@ -47,8 +47,8 @@ def files_of(folder) -> dict[str, bytes]:
 
 
 def test_masks_and_boxes_match_the_pasted_colour():
-    layout = Layout(160, 120, (1, 1), (0.4, 0.5), clutter=0, fit=0.0)
-    found = Studio((square("lime"),), grey, layout, PLAIN).scene(3, 0)
+    layout = SceneLayout(160, 120, (1, 1), (0.4, 0.5), clutter=0, fit=0.0)
+    found = SceneGenerator((square("lime"),), grey, layout, PLAIN).scene(3, 0)
     (one,) = found.objects
     green = (found.image_rgb[..., 1].astype(int) - found.image_rgb[..., 0]) > 100
     assert (one.mask == green).mean() > 0.999
@@ -57,9 +57,9 @@ def test_masks_and_boxes_match_the_pasted_colour():
 
 
 def test_covering_object_lowers_the_visible_fraction():
-    composer = Composer(grey(None, 60, 60), np.random.default_rng(0), Layout(60, 60, least_visible=0.0), PLAIN)
-    composer.put(square("lime"), 60)
-    composer.put(square("plum"), 30)
+    composer = Composer(grey(None, 60, 60), np.random.default_rng(0), SceneLayout(60, 60, least_visible=0.0), PLAIN)
+    composer.paste(square("lime"), 60)
+    composer.paste(square("plum"), 30)
     lime, plum = composer.finish().objects
     assert plum.visible_fraction == pytest.approx(1.0)
     assert lime.visible_fraction == pytest.approx(1 - plum.mask.sum() / 3600, abs=0.01)
@@ -67,25 +67,25 @@ def test_covering_object_lowers_the_visible_fraction():
 
 
 def test_objects_are_placed_where_they_hide_little():
-    layout = Layout(200, 200, (4, 4), (0.3, 0.3), clutter=0, least_visible=0.9)
+    layout = SceneLayout(200, 200, (4, 4), (0.3, 0.3), clutter=0, least_visible=0.9)
     shown = [
         one.visible_fraction
         for number in range(12)
-        for one in Studio((square("lime"),), grey, layout, PLAIN).scene(0, number).objects
+        for one in SceneGenerator((square("lime"),), grey, layout, PLAIN).scene(0, number).objects
     ]
     assert np.mean(np.array(shown) > 0.85) > 0.9
 
 
 def test_same_seed_gives_the_same_bytes_for_any_worker_count(tmp_path):
-    expand(studio(), tmp_path / "a", 3, seed=4)
-    expand(studio(), tmp_path / "b", 3, seed=4, workers=2)
-    expand(studio(), tmp_path / "c", 3, seed=5)
+    expand(generator(), tmp_path / "a", 3, seed=4)
+    expand(generator(), tmp_path / "b", 3, seed=4, workers=2)
+    expand(generator(), tmp_path / "c", 3, seed=5)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert files_of(tmp_path / "a") != files_of(tmp_path / "c")
 
 
 def test_training_reads_the_written_scenes(tmp_path):
-    done = expand(studio(), tmp_path, 20)
+    done = expand(generator(), tmp_path, 20)
     scenes, names = read_scenes(done.scenes, None, ["train"], class_agnostic=False)
     assert len(scenes) == 18
     assert names == ["sky", "lime", "plum"]
@@ -111,7 +111,7 @@ def test_training_reads_the_written_scenes(tmp_path):
 @pytest.mark.parametrize("name", ["easy", "medium", "hard"])
 def test_checkout_has_the_kinds_and_pieces_of_its_level(name, tmp_path):
     cutouts = tuple(Cutout(square("x").picture, "goods", f"item-{number}", "") for number in range(12))
-    made = Studio(cutouts, drawn_counter, Layout(320, 240), PLAIN, name)
+    made = SceneGenerator(cutouts, drawn_counter, SceneLayout(320, 240), PLAIN, name)
     tree = json.loads(expand(made, tmp_path, 6).scenes.read_text())
     level = LEVELS[name]
     for image in tree["images"]:
@@ -130,7 +130,7 @@ def test_levels_have_the_averages_of_rpc():
 
 def test_labelled_photos_are_listed_among_the_scenes(tmp_path):
     real = write_scenes(tmp_path / "real", 3)
-    done = expand(studio(), tmp_path / "out", 10, real=real, real_times=2)
+    done = expand(generator(), tmp_path / "out", 10, real=real, real_times=2)
     scenes, names = read_scenes(done.scenes, None, ["train"], class_agnostic=False)
     assert len(scenes) == 9 + 3 * 2
     assert names == ["sky", "lime", "plum", "box"]
@@ -141,13 +141,13 @@ def test_labelled_photos_are_listed_among_the_scenes(tmp_path):
 def test_unreadable_background_photos_are_skipped_and_named(tmp_path):
     (tmp_path / "a.png").write_bytes(encode_image(np.full((50, 80, 3), 77, np.uint8), ".png"))
     (tmp_path / "b.jpg").write_bytes(b"no picture")
-    ground, skipped = photo_ground(tmp_path)
+    background, skipped = photo_backgrounds(tmp_path)
     assert len(skipped) == 1
     assert "b.jpg" in skipped[0]
-    assert (ground(np.random.default_rng(0), 32, 24) == np.full((24, 32, 3), 77)).all()
+    assert (background(np.random.default_rng(0), 32, 24) == np.full((24, 32, 3), 77)).all()
     (tmp_path / "a.png").unlink()
     with pytest.raises(TrainError, match="found no photo that can be read"):
-        photo_ground(tmp_path)
+        photo_backgrounds(tmp_path)
 
 
 def test_expand_command_counts_results_and_skipped(tmp_path, capsys):

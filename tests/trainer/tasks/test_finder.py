@@ -169,7 +169,7 @@ def test_freeze_bn_keeps_all_statistics(worlds, trained, tmp_path, monkeypatch):
     [
         ({"backbone": BACKBONE | {"strides": [8, 16]}}, r"strides is \[8, 16\]; shape needs \[4, 8\] among them"),
         ({"shape": {"query_px": [36]}}, r"\[36\] are not multiples of the stride 8"),
-        ({"shape": {"query_px": [96, 96]}}, "expected sizes that fit on 160x96 together"),
+        ({"shape": {"query_px": [96, 96]}}, r"\[96, 96\] do not fit on 160x96 together"),
         ({"input": {"width": 160, "height": 80}}, "input is 160x80, expected multiples of 32"),
     ],
 )
@@ -214,7 +214,7 @@ def of_before(packed, folder):
 
 def test_finder_with_an_old_map_threshold_is_refused(packed, tmp_path):
     bundle = read_bundle(of_before(packed, tmp_path / "before"))
-    with pytest.raises(EngineError, match="found a finder with a map_threshold, expected one trained since"):
+    with pytest.raises(EngineError, match="the finder has a map_threshold: it is too old to run"):
         open_finder(bundle.folder, bundle.manifest.finder)
 
 

@@ -1,9 +1,9 @@
-"""Self-tuning: train a detector, cut objects out of new pictures by it, paste these into scenes, train again.
+"""The rounds of self-tuning: train a detector, cut objects out of new pictures with it, paste them, train again.
 
-Rules this module keeps (US 2018/0260664, with a guard of ours):
-1. An extracted mask is used only where two mask sources agree on it and its area is plausible: `matte.disagreement`.
-2. Every round starts from the cut-outs that were given and those the round before extracted; no error piles up.
-3. A round's `round.json` is written last: a run started again goes on after it.
+Rules this module keeps (US 2018/0260664, with the agreement guard added):
+1. An extracted mask is used only if two mask sources agree on it and its area is plausible, see `agreement`.
+2. Every round starts from the given cut-outs and those of the previous round, so errors do not accumulate.
+3. A round's `round.json` is written last; a restarted run continues after it.
 """
 
 from __future__ import annotations
@@ -25,45 +25,46 @@ from edge.inference.preprocess import to_canvas
 from edge.types import Box, Image
 from trainer.models.networks import ModelCard, load_model
 from trainer.pasting.cutouts import Cutout, read_cutouts
-from trainer.pasting.matte import Mask, MaskSource, colour_model, disagreement, grabcut, window
-from trainer.pasting.scenes import Studio, expand
+from trainer.pasting.mask_sources import Mask, MaskSource, context_window, grabcut
+from trainer.pasting.scenes import SceneGenerator, expand
+from trainer.pasting.self_tuning.agreement import colour_model, disagreement
 from trainer.recipe import DetectorRecipe
 from trainer.tasks.detector import find, train_detector
 
 log = logging.getLogger(__name__)
 
 ROUND_FILE, ROUNDS_FILE = "round.json", "rounds.json"
-_GROW = 0.08  # of a detector's box, on each side
-_EXTRACTED = "extracted"  # the item that cut-outs of unknown items belong to
+_GROW = 0.08  # how much a detector's box grows on each side
+_EXTRACTED = "extracted"  # item of the extracted cut-outs, whose real item is unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
-    """What a self-tuning is made of."""
+class SelfTuning:
+    """The settings of a self-tuning run."""
 
     recipe: DetectorRecipe  # its scenes are photos with true boxes, listed among the pasted ones
-    studio: Studio  # the cut-outs to begin with
+    generator: SceneGenerator  # holds the first cut-outs
     images: tuple[Path, ...]  # new pictures, without labels
     rounds: int = 2
     scenes: int = 200  # pasted in each round
     real_times: int = 1  # how often each photo with true boxes is listed
-    seed: int = 0  # of the pasted scenes; the recipe has that of the training
-    student: MaskSource = grabcut  # whose masks are kept
-    teacher: MaskSource = colour_model  # who must agree
+    seed: int = 0  # of the pasted scenes; the recipe holds the seed of the training
+    student: MaskSource = grabcut  # its masks are kept
+    teacher: MaskSource = colour_model  # must agree with the student
 
 
-def self_tune(tuning: Tuning, out: Path) -> list[dict[str, Any]]:
+def self_tune(tuning: SelfTuning, out: Path) -> list[dict[str, Any]]:
     """Run all rounds that are not done yet.
 
     Returns:
-        for each round: cut-outs used, metrics of its detector, boxes found in the new pictures, masks kept, and how
-        many were dropped for what; also written to `rounds.json`.
+        for each round: cut-outs used, metrics of its detector, boxes found in the new pictures, masks kept, and the
+        number of masks dropped for each reason; also written to `rounds.json`.
 
     Raises:
-        TrainError: training is impossible, or the detector is to tell several classes apart.
+        TrainError: training failed, or the recipe's detector has several classes.
     """
     if not tuning.recipe.scenes.class_agnostic:
-        raise TrainError("self-tuning: scenes.class_agnostic is false, expected true: extracted objects have no class")
+        raise TrainError("self-tuning: set scenes.class_agnostic to true; extracted objects have no class")
     done: list[dict[str, Any]] = []
     for number in range(tuning.rounds):
         folder = out / f"round-{number}"
@@ -83,11 +84,11 @@ def _kept_cutouts(folder: Path) -> list[Cutout]:
     return read_cutouts(folder).found if folder.is_dir() else []
 
 
-def _round(tuning: Tuning, number: int, folder: Path, extracted: list[Cutout]) -> dict[str, Any]:
+def _round(tuning: SelfTuning, number: int, folder: Path, extracted: list[Cutout]) -> dict[str, Any]:
     recipe, scenes = tuning.recipe, tuning.recipe.scenes
-    studio = replace(tuning.studio, cutouts=(*tuning.studio.cutouts, *extracted))
+    generator = replace(tuning.generator, cutouts=(*tuning.generator.cutouts, *extracted))
     made = expand(
-        studio,
+        generator,
         folder / "data",
         tuning.scenes,
         tuning.seed * 1000 + number,
@@ -102,7 +103,7 @@ def _round(tuning: Tuning, number: int, folder: Path, extracted: list[Cutout]) -
     found = _extract(tuning, folder)
     return {
         "round": number,
-        "cutouts": len(studio.cutouts),
+        "cutouts": len(generator.cutouts),
         "of_which_extracted": len(extracted),
         "scenes": made.images,
         "objects": made.objects,
@@ -112,7 +113,7 @@ def _round(tuning: Tuning, number: int, folder: Path, extracted: list[Cutout]) -
 
 
 def _absolute(scenes: Path) -> Path:
-    """The JSON with whole paths: a recipe's one root is that of its own photos."""
+    """Write a copy of the JSON with absolute paths, because the recipe's root is that of its own photos."""
     tree = json.loads(scenes.read_text())
     for image in tree["images"]:
         image["file_name"] = str((scenes.parent / image["file_name"]).resolve())
@@ -121,13 +122,13 @@ def _absolute(scenes: Path) -> Path:
     return path
 
 
-def _extract(tuning: Tuning, folder: Path) -> dict[str, Any]:
+def _extract(tuning: SelfTuning, folder: Path) -> dict[str, Any]:
     """Cut objects out of the new pictures into `cutouts/`."""
     module, card = load_model(folder / "detector")
-    category = min(one.category for one in tuning.studio.cutouts)
+    category = min(one.category for one in tuning.generator.cutouts)
     unread: list[str] = []
     target = folder / "cutouts" / category / _EXTRACTED
-    counts = extract(detected(module, card, tuning.images, unread), target, tuning.student, tuning.teacher)
+    counts = extract(detected_objects(module, card, tuning.images, unread), target, tuning.student, tuning.teacher)
     kept = counts.pop("kept", 0)
     return {
         "images": len(tuning.images) - len(unread),
@@ -141,20 +142,20 @@ def _extract(tuning: Tuning, folder: Path) -> dict[str, Any]:
 def extract(
     found: Iterable[tuple[Image, Box]], target: Path, student: MaskSource = grabcut, teacher: MaskSource = colour_model
 ) -> Counter[str]:
-    """Cut out what was found, where two mask sources agree: each as a picture with its mask beside it.
+    """Write each found object as a picture with its mask beside it, if two mask sources agree.
 
     Args:
         found: pictures and a box in each.
         target: folder to write to.
-        student: whose masks are kept.
-        teacher: who must agree.
+        student: its masks are kept.
+        teacher: must agree with the student.
 
     Returns:
-        how many were `kept`, and how many dropped for each reason.
+        how many masks were `kept`, and how many were dropped for each reason.
     """
     counts: Counter[str] = Counter()
     for place, (image_rgb, tight_px) in enumerate(found):
-        box_px = grown(tight_px, image_rgb)
+        box_px = grow_box(tight_px, image_rgb)
         mask = student(image_rgb, box_px)
         reason = disagreement(mask, teacher(image_rgb, box_px), box_px)
         counts[reason or "kept"] += 1
@@ -163,16 +164,18 @@ def extract(
     return counts
 
 
-def grown(box_px: Box, image_rgb: Image) -> Box:
-    """A little larger: what a detector's box cuts off would be taken for ground."""
+def grow_box(box_px: Box, image_rgb: Image) -> Box:
+    """Grow a box a little: what a detector's box cuts off would count as background."""
     x0, y0, x1, y1 = box_px
     grow_x, grow_y = _GROW * (x1 - x0), _GROW * (y1 - y0)
     high, wide = image_rgb.shape[:2]
     return max(0.0, x0 - grow_x), max(0.0, y0 - grow_y), min(float(wide), x1 + grow_x), min(float(high), y1 + grow_y)
 
 
-def detected(module: Any, card: ModelCard, images: tuple[Path, ...], unread: list[str]) -> Iterator[tuple[Image, Box]]:
-    """Each object that is found in the pictures, above the detector's own threshold."""
+def detected_objects(
+    module: Any, card: ModelCard, images: tuple[Path, ...], unread: list[str]
+) -> Iterator[tuple[Image, Box]]:
+    """Yield each object that the detector finds in the pictures, above its own threshold."""
     for path in images:
         try:
             image_rgb = read_image(path)
@@ -187,7 +190,7 @@ def detected(module: Any, card: ModelCard, images: tuple[Path, ...], unread: lis
 
 
 def _save(stem: Path, image_rgb: Image, mask: Mask, box_px: Box) -> None:
-    rows, columns = window(box_px, image_rgb.shape)
+    rows, columns = context_window(box_px, image_rgb.shape)
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".png").write_bytes(encode_image(np.ascontiguousarray(image_rgb[rows, columns]), ".png"))
     white = np.repeat(mask[rows, columns].astype(np.uint8)[..., None] * 255, 3, axis=2)

@@ -1,4 +1,4 @@
-"""Grounds to paste on: cuts of photos in a folder, or drawn places."""
+"""Backgrounds to paste on: cuts of photos in a folder, or drawn places."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from trainer.synthetic.background import Kind, backdrop, surface
 log = logging.getLogger(__name__)
 
 Bytes = NDArray[np.uint8]
-Ground = Callable[[np.random.Generator, int, int], Bytes]  # width and height to an own (height, width, 3) picture
+Background = Callable[[np.random.Generator, int, int], Bytes]  # width and height to a new (height, width, 3) picture
 
 
-def drawn_ground(rng: np.random.Generator, width: int, height: int) -> Bytes:
-    """A drawn shelf, table or texture."""
+def drawn_background(rng: np.random.Generator, width: int, height: int) -> Bytes:
+    """Draw a shelf, table or texture."""
     kinds: tuple[Kind, ...] = ("shelf", "table", "plain")
     return np.ascontiguousarray(backdrop(rng, kinds[int(rng.integers(3))], width, height)[0])
 
 
 def drawn_counter(rng: np.random.Generator, width: int, height: int) -> Bytes:
-    """A counter seen from above: light board, wood or a dark belt, brighter under its lamp."""
+    """Draw a counter seen from above: light board, wood or a dark belt, brighter under its lamp."""
     name = ("plaster", "plaster", "wood", "asphalt")[int(rng.integers(4))]
     image = cv2.GaussianBlur(surface(name, rng, width, height, zoom=float(rng.uniform(0.3, 0.7))), (0, 0), 1.0)
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
@@ -36,11 +36,11 @@ def drawn_counter(rng: np.random.Generator, width: int, height: int) -> Bytes:
     return np.asarray(np.clip(image * light[..., None], 0, 255), np.uint8)
 
 
-def photo_ground(folder: Path) -> tuple[Ground, list[str]]:
-    """Cuts of the photos below a folder; those that cannot be read are named in the second answer.
+def photo_backgrounds(folder: Path) -> tuple[Background, list[str]]:
+    """Return a source of cuts from the photos below a folder, and why some photos are skipped.
 
     Raises:
-        TrainError: none can be read.
+        TrainError: no photo can be read.
     """
     photos, skipped = [], []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
@@ -52,18 +52,18 @@ def photo_ground(folder: Path) -> tuple[Ground, list[str]]:
             continue
         photos.append(path)
     if not photos:
-        raise TrainError(f"{folder}: found no photo that can be read, expected some to paste on")
-    return PhotoGround(tuple(photos)), skipped
+        raise TrainError(f"{folder}: holds no readable photo to paste on")
+    return PhotoBackground(tuple(photos)), skipped
 
 
-class PhotoGround:
-    """A random part of a random photo, in the frame's proportions; pickled to workers with its paths alone."""
+class PhotoBackground:
+    """Cuts a random part out of a random photo, in the frame's proportions; pickles its paths alone."""
 
     def __init__(self, photos: tuple[Path, ...]) -> None:
         self._photos = photos
 
     def __call__(self, rng: np.random.Generator, width: int, height: int) -> Bytes:
-        """Cut one."""
+        """Return a random cut of this size."""
         photo = read_image(self._photos[int(rng.integers(len(self._photos)))])
         most = min(photo.shape[1] / width, photo.shape[0] / height)
         zoom = most * rng.uniform(0.55, 1.0)

@@ -12,12 +12,12 @@ from edge.errors import TrainError
 from edge.imaging.image import read_image
 from tests.trainer.toy import classifier_recipe, detector_recipe, write_scenes
 from trainer.cli import main
+from trainer.pasting.background import drawn_background
 from trainer.pasting.cutouts import read_cutouts
-from trainer.pasting.ground import drawn_ground
-from trainer.pasting.matte import colour_model
-from trainer.pasting.paste import Layout
-from trainer.pasting.scenes import Studio
-from trainer.pasting.self_tuning import Tuning, extract, self_tune
+from trainer.pasting.paste import SceneLayout
+from trainer.pasting.scenes import SceneGenerator
+from trainer.pasting.self_tuning.agreement import colour_model
+from trainer.pasting.self_tuning.rounds import SelfTuning, extract, self_tune
 
 
 def found_in(scenes, shift_px: float = 0.0):
@@ -29,15 +29,15 @@ def found_in(scenes, shift_px: float = 0.0):
         yield read_image(scenes.parent / f"{one['image_id']}.png"), box
 
 
-def make(folder, **changes) -> Tuning:
+def make(folder, **changes) -> SelfTuning:
     scenes = write_scenes(folder / "real", 4)
     new = write_scenes(folder / "new", 3).parent
     (new / "torn.png").write_bytes(b"nothing")
-    studio = Studio(
-        tuple(read_cutouts(scenes, masks=colour_model).found), drawn_ground, Layout(96, 64, (1, 1), clutter=0)
+    generator = SceneGenerator(
+        tuple(read_cutouts(scenes, masks=colour_model).found), drawn_background, SceneLayout(96, 64, (1, 1), clutter=0)
     )
     recipe = detector_recipe(scenes, epochs=1)
-    return Tuning(recipe, studio, tuple(sorted(new.glob("*.png"))), **{"rounds": 2, "scenes": 2} | changes)
+    return SelfTuning(recipe, generator, tuple(sorted(new.glob("*.png"))), **{"rounds": 2, "scenes": 2} | changes)
 
 
 def test_extracted_object_is_cut_out_again_at_its_size(tmp_path):
@@ -73,7 +73,7 @@ def test_rounds_continue_from_the_previous_extraction(tmp_path):
     rounds = self_tune(tuning, out)
     assert rounds[0] == {"round": 0, "kept": kept}
     assert not (out / "round-0/detector").exists()
-    assert kept == rounds[1]["of_which_extracted"] == rounds[1]["cutouts"] - len(tuning.studio.cutouts) >= 2
+    assert kept == rounds[1]["of_which_extracted"] == rounds[1]["cutouts"] - len(tuning.generator.cutouts) >= 2
     assert rounds[1]["scenes"] == 2 + 4
     assert {"map50", "map50_95"} <= set(rounds[1]["metrics"])
     assert rounds[1]["boxes"] == rounds[1]["kept"] + sum(rounds[1]["dropped"].values())
@@ -116,4 +116,4 @@ def test_detector_of_several_classes_is_rejected(tmp_path):
     several = tuning.recipe.scenes.model_copy(update={"class_agnostic": False})
     recipe = tuning.recipe.model_copy(update={"scenes": several})
     with pytest.raises(TrainError, match="class_agnostic is false, expected true"):
-        self_tune(Tuning(recipe, tuning.studio, ()), tmp_path / "out")
+        self_tune(SelfTuning(recipe, tuning.generator, ()), tmp_path / "out")

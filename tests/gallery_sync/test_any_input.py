@@ -1,0 +1,127 @@
+"""Any repository file, response or URL gives a value or an error of ours."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.errors import FinesightError
+from gallery_sync.pull import _check_not_older
+from gallery_sync.repository import (
+    BundleHead,
+    Envelope,
+    GalleryHead,
+    check_repository,
+    object_path,
+    parse,
+    read_release,
+)
+from gallery_sync.transport import FolderTransport, HttpTransport, _offset, open_transport
+
+ANY_INPUT = settings(derandomize=True, max_examples=100, deadline=None)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+HASHES = st.sampled_from(["a" * 64, "b" * 64])
+
+
+def document(**fields: st.SearchStrategy) -> st.SearchStrategy:
+    """A JSON object with these fields, of which any may be missing or hold any value."""
+    return VALUES | st.fixed_dictionaries({}, optional={name: field | VALUES for name, field in fields.items()})
+
+
+NUMBERS = st.integers(min_value=-1)
+NAMES = st.sampled_from(["demo", "tyre", "../x", ""])
+REFERENCES = document(sha256=HASHES, size=NUMBERS)
+HEADS = st.lists(document(name=NAMES, dim=NUMBERS), max_size=2)
+BUNDLE_HEADS = document(schema=st.just(1), line=NAMES, bundle_id=NAMES, sequence=NUMBERS, manifest=REFERENCES)
+GALLERY_HEADS = document(
+    schema=st.just(1), line=NAMES, category=NAMES, space_id=HASHES, heads=HEADS, sequence=NUMBERS, base=REFERENCES,
+    items=NUMBERS, vectors=NUMBERS,
+)  # fmt: skip
+GALLERIES = document(generation=NAMES, created_at=NAMES, heads=st.dictionaries(NAMES, REFERENCES, max_size=2))
+RELEASES = document(
+    schema=st.just(1), line=NAMES, sequence=NUMBERS, created_at=NAMES, bundle=REFERENCES, gallery=GALLERIES
+)
+
+
+@ANY_INPUT
+@given(st.binary(max_size=80), BUNDLE_HEADS, GALLERY_HEADS, document(signed=RELEASES))
+def test_any_document_is_parsed_or_our_error(noise, bundle_head, gallery_head, envelope):
+    for kind, tree in (BundleHead, bundle_head), (GalleryHead, gallery_head), (Envelope, envelope):
+        for data in (json.dumps(tree).encode(), noise):
+            with suppress(FinesightError):
+                parse(kind, data, "document")
+
+
+def whole_release(bundle: str, gallery: str) -> bytes:
+    release = {
+        "line": "demo", "sequence": 1, "created_at": "now", "bundle": {"sha256": bundle, "size": 1},
+        "gallery": {"generation": "g", "created_at": "now", "heads": {"tyre": {"sha256": gallery, "size": 1}}},
+    }  # fmt: skip
+    return json.dumps({"signed": release}).encode()
+
+
+@ANY_INPUT
+@given(st.binary(max_size=80) | st.builds(whole_release, HASHES, HASHES), st.binary(max_size=1))
+def test_any_repository_is_checked_or_our_error(release, content):
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "release.json").write_bytes(release)
+        path = Path(folder) / object_path("a" * 64)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        with suppress(FinesightError):
+            check_repository(Path(folder))
+
+
+@ANY_INPUT
+@given(st.binary(max_size=40) | document(sequence=NUMBERS).map(lambda tree: json.dumps(tree).encode()))
+def test_any_record_of_the_last_release_is_read_or_our_error(data):
+    release = parse(Envelope, whole_release("a" * 64, "b" * 64), "release").signed
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sync.json").write_bytes(data)
+        with suppress(FinesightError):
+            _check_not_older(Path(folder), release)
+
+
+@ANY_INPUT
+@given(st.text(max_size=40) | st.text(max_size=20).map("http://127.0.0.1:9/".__add__))
+def test_any_url_is_a_transport_or_our_error(url):
+    with suppress(FinesightError):
+        open_transport(url)
+
+
+@ANY_INPUT
+@given(st.text(max_size=30))
+def test_any_file_name_is_read_or_our_error(name):
+    with tempfile.TemporaryDirectory() as folder:
+        for transport in FolderTransport(Path(folder)), HttpTransport("http://127.0.0.1:9", 1.0):
+            with suppress(FinesightError), transport.get(name, 0) as body:
+                list(body.chunks)
+
+
+@ANY_INPUT
+@given(st.text(max_size=40) | st.from_regex(r"bytes \d+-\d*/\d*"), st.integers(0, 9))
+def test_any_content_range_is_an_offset_or_our_error(text, requested):
+    response = SimpleNamespace(headers={"Content-Range": text}, status=206)
+    with suppress(FinesightError):
+        assert _offset(response, requested, "url") == requested
+
+
+@pytest.mark.parametrize("text", ["bytes " + "9" * 5000 + "-", "bytes \u0663-"])
+def test_content_range_without_a_small_decimal_number_is_our_error(text):
+    with pytest.raises(FinesightError, match="found content range"):
+        _offset(SimpleNamespace(headers={"Content-Range": text}, status=206), 3, "url")
+
+
+def test_missing_release_is_none(tmp_path):
+    assert read_release(tmp_path) is None

@@ -1,0 +1,42 @@
+"""The command `edge-train self-tune`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge.errors import TrainError
+from trainer.pasting.command import add_scene_arguments, scene_generator_of
+
+
+def add_self_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the arguments of the command."""
+    tune = commands.add_parser("self-tune", help="train, cut objects out of new pictures, paste them, train again")
+    tune.add_argument(
+        "-c", "--config", type=Path, required=True, help="recipe of a detector, YAML; its scenes are used"
+    )
+    tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
+    tune.add_argument("--cutouts", type=Path, required=True, help="first cut-outs, as for expand")
+    tune.add_argument("--images", type=Path, required=True, help="folder of new pictures, without labels")
+    tune.add_argument("--rounds", type=int, default=2, help="rounds of training and extraction")
+    tune.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    add_scene_arguments(tune)
+
+
+def run_self_tune(args: argparse.Namespace) -> dict[str, object]:
+    """Run the rounds of training and extraction."""
+    from edge.imaging.image import IMAGE_SUFFIXES
+    from trainer.loop.training_loop import keep_freed_memory
+    from trainer.pasting.self_tuning.rounds import SelfTuning, self_tune
+    from trainer.recipe import DetectorRecipe, load_recipe
+
+    keep_freed_memory()
+    recipe = load_recipe(args.config, args.set)
+    if not isinstance(recipe, DetectorRecipe):
+        raise TrainError(f"{args.config}: kind is {recipe.kind!r}, expected 'detector'")
+    images = tuple(sorted(path for path in args.images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES))
+    if not images:
+        raise TrainError(f"{args.images}: holds no picture; give a folder of new pictures")
+    generator, skipped = scene_generator_of(args)
+    tuning = SelfTuning(recipe, generator, images, args.rounds, args.scenes, args.real_times, seed=args.seed)
+    return {"out": str(args.out), "rounds": self_tune(tuning, args.out), "skipped": len(skipped)}
