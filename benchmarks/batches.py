@@ -1,9 +1,9 @@
-"""What a batch gains: milliseconds per row of each model of the demo bundle, alone and together.
+"""Batching: milliseconds per row of each model of the demo bundle, by batch size.
 
     python benchmarks/batches.py
 
-Each model in the form that ships, on ONNX Runtime, with one thread and with two; medians, batch sizes taken in turn.
-Writes benchmarks/results/batches.json.
+Each model runs in the form that ships, on ONNX Runtime, with one thread and with two. Times are medians; batch sizes
+alternate. Writes benchmarks/results/batches.json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROUNDS = 200
 
 
 def main() -> None:
-    """Measure."""
+    """Measure every model and write the report."""
     from benchmarks import rig
     from edge.bundle.bundle import read_bundle
     from edge.inference.engine import open_engine
@@ -42,16 +42,16 @@ def main() -> None:
 
 
 def per_row_ms(engine: object, spec: object) -> dict[str, float]:
-    """Median time of a row in batches of each size."""
+    """Return the median time per row for each batch size."""
     rng = np.random.default_rng(0)
     batches = {n: rng.integers(0, 256, (n, spec.height, spec.width, 3)).astype(np.uint8) for n in SIZES}
     took_ms: dict[int, list[float]] = {n: [] for n in SIZES}
     for turn in range(ROUNDS + 5):
         for n, batch in batches.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             engine.run(batch)
             if turn >= 5:
-                took_ms[n].append(1000 * (time.perf_counter() - begun))
+                took_ms[n].append(1000 * (time.perf_counter() - started))
     return {str(n): round(statistics.median(times) / n, 3) for n, times in took_ms.items()}
 
 

@@ -1,10 +1,10 @@
-"""YOLOX-nano, tracker and recognition on a real video of bottles that are put on a table and taken off.
+"""YOLOX-nano, tracker and recognition on a real video of bottles that are put on a table and taken away.
 
-    python benchmarks/bottles.py        # after benchmarks/reproduce_demo.sh, whose models it borrows
+    python benchmarks/bottles.py        # after benchmarks/reproduce_demo.sh, whose models it uses
 
-Three bottles stand there; between 7 and 36 s each is taken away and put back, one of them twice: seven presences, so
-seven tracks are right. The coarse and fine models are the synthetic demo's, so that the right answer is "unknown".
-Needs ../shared/data or $FINESIGHT_DATA. Writes benchmarks/results/bottles.json.
+Three bottles stand on the table. Between 7 and 36 s each is taken away and put back, one of them twice, so seven tracks
+are correct. Classifier and embedders are those of the synthetic demo, so the correct answer is "unknown". Needs
+../shared/data or $FINESIGHT_DATA. Writes benchmarks/results/bottles.json.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ COCO_BOTTLE, COCO_CLASSES = 39, 80
 
 
 def main() -> None:
-    """Pack, measure at full speed, run in real time."""
+    """Pack a bundle, measure at full speed, then run in real time."""
     from benchmarks.grocery import machine, run
 
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     video = data / "video/bottle-detection.mp4"
     if not video.is_file():
-        sys.exit(f"{video}: found no file, expected the bottle video")
+        sys.exit(f"{video} is missing; set FINESIGHT_DATA to the folder that holds it")
     work, models = ROOT / "runs/bottles", ROOT / "runs/models"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def real_time(work: Path, video: Path) -> dict[str, object]:
-    """Run the device on the video as if it were a camera, and count what a subscriber is told."""
+    """Run a device on the video in real time, and count the events that a subscriber receives."""
     from edge.bundle import slots
     from edge.demo.subscriber import Subscriber
     from edge.messaging.settings import MqttSettings

@@ -1,12 +1,11 @@
-"""Several RTSP cameras on one device: latency from the camera to a subscriber, fairness, memory, processor time.
+"""Several RTSP cameras on one device: latency from camera to subscriber, fairness, memory and CPU time.
 
     python benchmarks/cameras.py                       # 1 camera 1280x720 at 15, then 8 cameras 640x360 at 5 frames/s
     python benchmarks/cameras.py --seconds 120
 
-Cameras play the demo's stream as H.264, encoded before, over RTSP on loopback. Latency is from the moment a camera's
-clock gives a picture (RTCP, or its arrival before the first sender report) to the subscriber's, on one machine's clock;
-the jitter buffer of the configuration (latency_ms, 100 by default) is inside where the camera's clock is known. Writes
-benchmarks/results/cameras.json.
+Cameras play the demo's stream as H.264, encoded in advance, over RTSP on loopback. Latency runs from the capture time
+of a picture (by RTCP, or its arrival before the first sender report) to the subscriber, on the clock of one machine.
+With RTCP it includes the configured jitter buffer (latency_ms, 100 by default). Writes benchmarks/results/cameras.json.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ WARM_UP_S = 10.0
 
 
 def main() -> None:
-    """Measure both settings."""
+    """Measure both set-ups and write the report."""
     from benchmarks import rig
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -44,7 +43,7 @@ def main() -> None:
 
 
 def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict[str, Any]:
-    """One setting."""
+    """Measure one set-up."""
     from benchmarks import rig
     from edge.demo.subscriber import Subscriber
     from edge.messaging.settings import MqttSettings
@@ -66,22 +65,24 @@ def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict
         config = rig.write_config(work, broker.port, cameras, health_port)
         process = stack.enter_context(rig.device(config, work / "device.log"))
         time.sleep(WARM_UP_S)
-        begin, before = time.time(), rig.vital_signs(process.pid)
+        started, before = time.time(), rig.resource_usage(process.pid)
         time.sleep(seconds)
-        after = rig.vital_signs(process.pid)
+        after = rig.resource_usage(process.pid)
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{health_port}/metrics", timeout=5).read().decode()
         received = []
         while not subscriber.messages.empty():
             received.append(subscriber.messages.get())
     latencies: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     offset = time.time() - time.monotonic()
-    told_at_end = 0
+    published_at_end = 0
     for message in received:
         event = json.loads(message.payload)
-        if event["type"] == "end" or datetime.fromisoformat(event["captured_at"]).timestamp() < begin:
+        if event["type"] == "end" or datetime.fromisoformat(event["captured_at"]).timestamp() < started:
             continue
-        if "capture_to_decision" not in event["latency_ms"]:  # of a track that left before it was told: told at its end
-            told_at_end += 1
+        if (
+            "capture_to_decision" not in event["latency_ms"]
+        ):  # the track left before its first event: it was published at its end
+            published_at_end += 1
             continue
         captured = datetime.fromisoformat(event["captured_at"]).timestamp()
         latencies[event["time_source"]][event["camera"]].append(1e3 * (message.received_ns / 1e9 + offset - captured))
@@ -94,7 +95,7 @@ def measure(count: int, width: int, height: int, fps: int, seconds: int) -> dict
             if source != "device"
         },
         "arrival_to_decision": rig.summary([ms for values in latencies["device"].values() for ms in values]),
-        "told_at_end": told_at_end,
+        "told_at_end": published_at_end,
         "frames": {
             key: {
                 line.partition('camera="')[2].partition('"')[0]: float(line.rpartition(" ")[2])

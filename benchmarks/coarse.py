@@ -1,11 +1,11 @@
-"""The published classifier beside the project's own: 43 categories of groceries, same trunk, pictures, epochs.
+"""The published classifier compared with the project's own: 43 categories of groceries, same trunk, pictures, epochs.
 
     python benchmarks/coarse.py                        # small pictures and few epochs: minutes on one core
-    python benchmarks/coarse.py --px 224 --epochs 100  # as published: SGD ends by itself
+    python benchmarks/coarse.py --px 224 --epochs 100  # as published: SGD stops early
 
 Rows: the project's recipe; the published one (configs/train/published-classifier.yaml); the published one in colour.
-All start from the same ImageNet MobileNetV2. A run that is killed goes on where it was. `test` is looked at by the last
-step only. Needs ../shared/data or $FINESIGHT_DATA. Writes benchmarks/results/coarse.json.
+All start from the same ImageNet MobileNetV2. An interrupted run resumes. Only the last step uses `test`. Needs
+../shared/data or $FINESIGHT_DATA. Writes benchmarks/results/coarse.json.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ RECIPES = {
 
 
 def main() -> None:
-    """Train what is not trained, judge all, write the table."""
+    """Train missing classifiers, evaluate all, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "runs/coarse")
     parser.add_argument("--px", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=4, help="at most")
+    parser.add_argument("--epochs", type=int, default=4, help="largest number of epochs")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -67,13 +67,13 @@ def main() -> None:
         out = arguments.work.resolve() / name.replace(", ", "-").replace(" ", "-")
         if not (out / "model.json").is_file():
             train_classifier(load_recipe(ROOT / recipe, shared + own), out)
-        rows.append({"recipe": name} | judge(out, data))
+        rows.append({"recipe": name} | evaluate(out, data))
         print(json.dumps(rows[-1]), flush=True)
         write(rows, arguments)
 
 
 def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Replace the table."""
+    """Write the table."""
     report = {
         "rows": rows,
         "px": arguments.px,
@@ -85,8 +85,8 @@ def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     (ROOT / "benchmarks/results/coarse.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def judge(run: Path, data: Path) -> dict[str, Any]:
-    """Accuracy on `val` and `test`, and what the training took."""
+def evaluate(run: Path, data: Path) -> dict[str, Any]:
+    """Return the accuracy on `val` and `test`, and the cost of the training."""
     model, card = load_model(run)
     history = list(csv.DictReader((run / "metrics.csv").open()))
     row: dict[str, Any] = {
@@ -97,12 +97,13 @@ def judge(run: Path, data: Path) -> dict[str, Any]:
     listed = read_samples(data / "grocery/index.csv", data)
     for split in ("val", "test"):
         samples, canvases, _ = load_canvases(choose(listed, [split]), card.preprocess)
-        named = [card.labels[i] for i in predict(model, canvases, card.preprocess).argmax(axis=1)]
-        right = np.array([name == sample.category for name, sample in zip(named, samples, strict=True)], np.float64)
+        predicted = [card.labels[i] for i in predict(model, canvases, card.preprocess).argmax(axis=1)]
+        pairs = zip(predicted, samples, strict=True)
+        correct = np.array([name == sample.category for name, sample in pairs], np.float64)
         row[split] = {
-            "accuracy": round(float(right.mean()), 4),
-            "interval": [round(v, 4) for v in bootstrap(right)],
-            "images": len(right),
+            "accuracy": round(float(correct.mean()), 4),
+            "interval": [round(v, 4) for v in bootstrap(correct)],
+            "images": len(correct),
         }
     return row
 

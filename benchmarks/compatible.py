@@ -1,11 +1,11 @@
-"""Whether a new embedder's vectors find their items in the old one's gallery, by how the new one was trained.
+"""Recall of a new embedder's vectors in the old embedder's gallery, by how the new one was trained.
 
-    python benchmarks/compatible.py --seed 0   # renders, trains four embedders, examines them; each seed
-    python benchmarks/compatible.py            # puts the seeds together
+    python benchmarks/compatible.py --seed 0   # renders data, trains four embedders, evaluates them; run for each seed
+    python benchmarks/compatible.py            # combines the seeds
 
-The old embedder knows 40 of 70 synthetic items by 16 crops each; the new one 55 by 32 crops each; 15 neither knows.
-Which ones, changes with the seed. A query is a crop that neither saw, searched among all 14 items of its category.
-Writes runs/compatible/ and benchmarks/results/compatible.json.
+The old embedder learns 40 of 70 synthetic items from 16 crops each, the new one 55 from 32 crops each; neither learns
+the other 15. The seed chooses the items. A query is a crop that neither saw, searched among all 14 items of its
+category. Writes runs/compatible/ and benchmarks/results/compatible.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 WORK = ROOT / "runs/compatible"
-CROPS, LOOKS, GALLERY_CROPS = 32, 6, 8  # of each item; the last: training crops in the gallery, beside the looks
+CROPS, LOOKS, GALLERY_CROPS = (
+    32,
+    6,
+    8,
+)  # of each item; the last: training crops in the gallery, besides the catalogue pictures
 FAMILIES = ((0, 5), (5, 5), (10, 4))  # first number and size of each family of a category
 EPOCHS = {"old": 20, "new": 12}  # 220 and 370 steps
 NEW = {
@@ -45,9 +49,9 @@ RECIPE = {
 
 
 def main() -> None:
-    """Measure one seed, or put those that were measured together."""
+    """Measure one seed, or combine the seeds that were measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, help="None: put together")
+    parser.add_argument("--seed", type=int, help="seed to measure; without it, combine the measured seeds")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         measure(arguments.seed)
@@ -56,7 +60,7 @@ def main() -> None:
 
 
 def parts_of(seed: int, items: list[str]) -> dict[str, str]:
-    """Which items only the new embedder learns, and which neither: one of each family, by turns."""
+    """Choose the items that only the new embedder learns, and those that neither learns: one of each family."""
     parts = dict.fromkeys(items, "old")
     for item in items:
         category, number = item.rsplit("-", 1)
@@ -69,7 +73,7 @@ def parts_of(seed: int, items: list[str]) -> dict[str, str]:
 
 
 def measure(seed: int) -> None:
-    """Train the old embedder and its successors, and search each one's queries in each one's gallery."""
+    """Train the old and the new embedders, and search the queries of each in the gallery of each."""
     from trainer.recipe import EmbedderRecipe
     from trainer.synthetic.dataset import write_dataset
     from trainer.tasks.embedder import train_embedders
@@ -93,22 +97,22 @@ def measure(seed: int) -> None:
             seed=seed,
             **{key: folder / value for key, value in changes.items()},
         )
-        unbroken, started = not (folder / name).exists(), time.process_time()
+        uninterrupted, started = not (folder / name).exists(), time.process_time()
         if not (folder / name / "model.json").exists():
             train_embedders(recipe, folder / name)
-        if unbroken:
+        if uninterrupted:
             (folder / name / "cpu_s").write_text(f"{time.process_time() - started:.1f}")
     timed = [path for name in ("old", *NEW) if (path := folder / name / "cpu_s").exists()]
-    took_s = {path.parent.name: float(path.read_text()) for path in timed}  # of trainings that were not broken off
-    result = {"seed": seed, "cpu_s": took_s, "found": examine(folder, data, rows, parts)}
+    took_s = {path.parent.name: float(path.read_text()) for path in timed}  # of uninterrupted trainings
+    result = {"seed": seed, "cpu_s": took_s, "found": evaluate(folder, data, rows, parts)}
     (folder / "result.json").write_text(json.dumps(result))
     print(json.dumps(summary([result]), indent=1))
 
 
-def examine(
+def evaluate(
     folder: Path, data: Path, rows: list[dict[str, str]], parts: dict[str, str]
 ) -> dict[str, dict[str, list[int]]]:
-    """By part and pair of embedders, whether each query's nearest gallery picture of its category is of its item."""
+    """Return by part and pair of embedders whether each query's nearest gallery picture is of its item."""
     from trainer.data.crops import predict
     from trainer.data.pictures import load_canvases
     from trainer.models.networks import load_model
@@ -120,20 +124,20 @@ def examine(
         return listed, canvases
 
     spec = load_model(folder / "old")[1].preprocess
-    queries, asked = read([row for row in rows if row["split"] in {"val", "test"}])
-    gallery, known = read(
+    queries, query_canvases = read([row for row in rows if row["split"] in {"val", "test"}])
+    gallery, gallery_canvases = read(
         [r for r in rows if r["split"] == "catalogue" or (r["split"] == "train" and _number(r) < GALLERY_CROPS)]
     )
     vectors = {
-        name: [predict(load_model(folder / name)[0], canvases, spec) for canvases in (asked, known)]
+        name: [predict(load_model(folder / name)[0], canvases, spec) for canvases in (query_canvases, gallery_canvases)]
         for name in ("old", *NEW)
     }
     pairs = {"old/old": ("old", "old")}
     pairs |= {f"{name}/{other}": (name, other) for name in NEW for other in ("old", name)}
     categories, items = (np.array([getattr(s, key) for s in gallery]) for key in ("category", "item"))
     found: dict[str, dict[str, list[int]]] = {part: {} for part in ("old", "added", "never")}
-    for title, (asker, holder) in pairs.items():
-        similar = vectors[asker][0] @ vectors[holder][1].T
+    for title, (query_embedder, gallery_embedder) in pairs.items():
+        similar = vectors[query_embedder][0] @ vectors[gallery_embedder][1].T
         for sample, row in zip(queries, similar, strict=True):
             nearest = items[np.where(categories == sample.category, row, -2.0).argmax()]
             found[parts[sample.item]].setdefault(title, []).append(int(nearest == sample.item))
@@ -141,7 +145,7 @@ def examine(
 
 
 def collect() -> None:
-    """Put the seeds together and write the report."""
+    """Combine the seeds and write the report."""
     from benchmarks import rig
 
     results = [json.loads(path.read_text()) for path in sorted(WORK.glob("seed-*/result.json"))]
@@ -149,7 +153,7 @@ def collect() -> None:
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Recall@1 by part of the items: mean over seeds, each seed, and whether new queries find more than old ones."""
+    """Return Recall@1 by part of the items: mean, each seed, and the change of new queries from old ones."""
     table: dict[str, Any] = {}
     for part, of in {"old": ["old"], "added": ["added"], "never": ["never"], "all": ["old", "added", "never"]}.items():
         found = {
@@ -178,7 +182,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def recall(by_seed: list[np.ndarray]) -> dict[str, Any]:
-    """Mean, its interval over all queries, and the mean of each seed."""
+    """Return the mean, its interval over all queries, and the mean of each seed."""
     every = np.concatenate(by_seed).astype(float)
     return {
         "mean": round(float(every.mean()), 4),
@@ -188,7 +192,7 @@ def recall(by_seed: list[np.ndarray]) -> dict[str, Any]:
 
 
 def interval(values: np.ndarray) -> list[float]:
-    """95 % bootstrap interval of the mean over queries."""
+    """Return the 95 % bootstrap interval of the mean over queries."""
     rng = np.random.default_rng(0)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(1000)]
     return [round(float(v), 4) for v in np.quantile(means, [0.025, 0.975])]

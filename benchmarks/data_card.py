@@ -1,9 +1,9 @@
-"""Data cards of the real sets, how fast they are made, and which copies of a picture the hash finds.
+"""Data cards of the real data sets, the time they take, and the altered copies that the perceptual hash finds.
 
-    python benchmarks/data_card.py [cards | speed | copies | model | search | split ...]  # all where none is named
+    python benchmarks/data_card.py [cards | speed | copies | model | search | split ...]  # default: all
 
-Needs the photos (../shared/data or $FINESIGHT_DATA). Writes its parts into benchmarks/results/data_card.json, the cards
-and pictures of pairs into runs/data.
+Needs the photos (../shared/data or $FINESIGHT_DATA). Writes its parts to benchmarks/results/data_card.json, and the
+cards and pictures of pairs to runs/data.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 RESULTS = ROOT / "benchmarks/results/data_card.json"
 PHOTOS, SEED = 200, 0
-MODEL_PX, LEAST = 96, 0.95  # of ImageNet's features
+MODEL_PX, LEAST = 96, 0.95  # input size and least cosine of ImageNet features
 
 
 def main() -> None:
-    """Examine, copy, time."""
+    """Run the parts and write the report after each."""
     from benchmarks.grocery import machine
 
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     if not (data / "grocery").is_dir():
-        sys.exit(f"{data}/grocery: found no folder, expected the photos")
+        sys.exit(f"{data}/grocery is missing; set FINESIGHT_DATA to the folder that holds it")
     parts = {"cards": cards, "speed": speed, "copies": copies, "model": model, "search": search, "split": split}
     report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in sys.argv[1:] or parts:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def cards(data: Path) -> dict[str, object]:
-    """What is found in the real sets."""
+    """Return the data cards of the real data sets."""
     from trainer.data.command import describe_data
 
     names = ("grocery", "playing_cards", "fruit_boxes")
@@ -50,21 +50,24 @@ def cards(data: Path) -> dict[str, object]:
 
 
 def split(data: Path) -> dict[str, object]:
-    """Pictures that look the same on both sides of a new stratified split, torn apart by chance and kept together."""
+    """Count near-duplicates on both sides of a stratified split, by chance and with duplicates kept together."""
     from trainer.data.command import describe_data
     from trainer.recipe import Split
 
     report: dict[str, object] = {"seed": SEED, "val": 0.2}
     for together in (False, True):
         how = Split(how="stratified", val=0.2, seed=SEED, together=together)
-        told = describe_data(data / "grocery", None, split=how)
-        pictures = {name: counts["pictures"] for name, counts in told["splits"].items()}
-        report["together" if together else "by_chance"] = {"leaks": told["duplicates"]["leaks"], "pictures": pictures}
+        described = describe_data(data / "grocery", None, split=how)
+        pictures = {name: counts["pictures"] for name, counts in described["splits"].items()}
+        report["together" if together else "by_chance"] = {
+            "leaks": described["duplicates"]["leaks"],
+            "pictures": pictures,
+        }
     return report
 
 
 def model(data: Path) -> dict[str, object]:
-    """Pairs of groceries by the features of ImageNet's MobileNetV2, which no grocery has trained."""
+    """Find pairs of groceries by the features of an ImageNet MobileNetV2 that was not trained on groceries."""
     import torch
 
     from edge.manifest import Preprocess
@@ -86,7 +89,7 @@ def model(data: Path) -> dict[str, object]:
 
 
 def speed(data: Path) -> dict[str, float]:
-    """Processor time of a picture: reading, decoding, hash."""
+    """Measure the CPU time per picture of reading, decoding and hashing."""
     from trainer.data.examine import examine_listing
     from trainer.data.formats import read_listing
 
@@ -101,10 +104,10 @@ def speed(data: Path) -> dict[str, float]:
 
 
 def copies(data: Path) -> dict[str, object]:
-    """Which share of altered copies is found among all the groceries, and which pairs of others come along."""
+    """Measure the share of altered copies found among all groceries, and the number of false pairs."""
     from edge.imaging.image import decode_image, encode_image, read_image, resize
     from trainer.data.dataset import read_samples
-    from trainer.data.duplicates import perceptual_hash, near_duplicates
+    from trainer.data.duplicates import near_duplicates, perceptual_hash
 
     def cut(image: np.ndarray, share: float) -> np.ndarray:
         y, x = (round(side * share / 2) for side in image.shape[:2])
@@ -133,7 +136,7 @@ def copies(data: Path) -> dict[str, object]:
 
 
 def search(_: Path) -> dict[str, float]:
-    """Seconds to search random hashes for pairs, by their number: as many as the groceries have, .. and RPC."""
+    """Measure the seconds to find pairs among random hashes; the largest number is the size of RPC."""
     from trainer.data.duplicates import similar_pairs
 
     report = {}

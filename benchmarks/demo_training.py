@@ -1,8 +1,8 @@
-"""How long the demo's models take to train, as they ship and with --quick: CPU time of some steps, times all of them.
+"""Training time of the demo's models, in full and with --quick: CPU time of some steps, scaled to all steps.
 
     python benchmarks/demo_training.py
 
-For a machine that has other work too: wall time would say how busy it is. Examinations are not counted.
+CPU time, because wall time depends on the other load of the machine. Evaluations are not counted.
 Renders a few pictures into runs/demo-training/. Writes benchmarks/results/demo_training.json.
 """
 
@@ -17,18 +17,18 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 WORK = ROOT / "runs/demo-training"
-STEPS, WARM = 8, 2  # timed, and before that
+STEPS, WARM = 8, 2  # timed steps, and warm-up steps
 SCENES, CROPS, ITEMS = 1600, 66, 14  # of the demo: to train on; of each item, looks included; of each category
 CROPS_HERE, SCENES_HERE = 10, 40
 MODELS = ("classifier", "detector", "bottle", "jar", "carton", "can", "car")
 
 
 class _EnoughError(Exception):
-    """All steps were timed."""
+    """Raised when all steps are timed."""
 
 
 def main() -> None:
-    """Time every model in both forms."""
+    """Time the full and the quick training of every model."""
     import torch
 
     from benchmarks import rig
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(name: str, *, quick: bool) -> dict[str, Any]:
-    """CPU seconds of a step, and of the whole training at the demo's size."""
+    """Return the CPU time of a step, and of the whole training at the demo's size."""
     from trainer.quick import shortened
     from trainer.recipe import ClassifierRecipe, DetectorRecipe, load_recipe
     from trainer.tasks.classifier import train_classifier
@@ -77,15 +77,15 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
 
 
 def time_steps(train: Any, recipe: Any) -> float:
-    """Mean CPU time of a step, the making of its pictures included."""
+    """Return the mean CPU time of a step, including the preparation of its pictures."""
     from trainer.loop.training_loop import _Epochs
 
-    began: list[float] = []
-    minimise = _Epochs._minimise  # noqa: SLF001  the one place where a step begins
+    starts: list[float] = []
+    minimise = _Epochs._minimise  # noqa: SLF001  a step begins only there
 
     def timed(self: Any, *arguments: Any) -> dict[str, float]:
-        began.append(time.process_time())
-        if len(began) > WARM + STEPS:
+        starts.append(time.process_time())
+        if len(starts) > WARM + STEPS:
             raise _EnoughError
         return minimise(self, *arguments)
 
@@ -94,10 +94,10 @@ def time_steps(train: Any, recipe: Any) -> float:
         with tempfile.TemporaryDirectory() as folder:
             train(recipe, Path(folder))
     except _EnoughError:
-        return (began[-1] - began[WARM]) / STEPS
+        return (starts[-1] - starts[WARM]) / STEPS
     finally:
         _Epochs._minimise = minimise  # noqa: SLF001
-    raise RuntimeError(f"found {len(began)} steps, expected more than {WARM + STEPS}")
+    raise RuntimeError(f"found {len(starts)} steps, expected more than {WARM + STEPS}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""ONNX Runtime beside OpenVINO, FP32 beside INT8, on every model of a bundle, in one run.
+"""ONNX Runtime compared with OpenVINO, and FP32 with INT8, on every model of a bundle.
 
     python benchmarks/engines.py [BUNDLE]        # default: demo/bundle, which holds both forms
 
-One thread, one picture, the engines in turn; the clock on the wall, for OpenVINO may compute in a thread of its own, so
-run it on a quiet machine. `differs` is the largest difference to ONNX Runtime's FP32 output over that output's largest
-value. Writes benchmarks/results/engines.json.
+One thread, one picture, alternating engines. The measure is wall time, because OpenVINO may compute in another thread,
+so run it on an idle machine. `differs` is the largest difference from ONNX Runtime's FP32 output, relative to the
+largest value of that output. Writes benchmarks/results/engines.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure every model and write the report."""
     from benchmarks.grocery import machine
     from edge.bundle.bundle import read_bundle
     from edge.inference.engine import open_engine

@@ -1,13 +1,14 @@
-"""Does synthetic expansion help: detector and recognition with and without pasted scenes, the same steps, three seeds.
+"""Synthetic expansion: detector and recognition with and without pasted scenes, equal steps, three seeds.
 
     python benchmarks/expansion.py              # into runs/expansion; finished trainings are not repeated
-    python benchmarks/expansion.py --minutes 5  # stops before a training that would begin later
+    python benchmarks/expansion.py --minutes 5  # starts no training after 5 minutes
 
-Cards: twenty photos of the playing cards' train folder (others for each seed), or five, against the same and scenes
-onto which their cards, cut from their true boxes, are pasted; mAP on the test folder; and how good the masks are that
-self-tuning would keep (expansion_guard.py). Groceries: an embedder that has seen catalogue pictures alone, varied as
-any, against the same pasted onto photos; Recall@1 of the photos of split `val` among the catalogue pictures; first as a
-linear map on frozen features (expansion_probe.py). Writes benchmarks/results/expansion.json after each training.
+Cards: a detector trained on twenty (or five) photos of the playing cards' train folder, against the same photos plus
+scenes with their cards, cut from true boxes, pasted in. Each seed has other photos; the score is mAP on the test
+folder. It also measures the masks that self-tuning would keep (expansion_guard.py). Groceries: an embedder trained on
+augmented catalogue pictures only, against the same pictures pasted onto photos; the score is Recall@1 of the photos of
+split `val` among the catalogue pictures. The same comparison runs first with a linear map on frozen features
+(expansion_probe.py). Writes benchmarks/results/expansion.json after each training.
 """
 
 from __future__ import annotations
@@ -34,27 +35,27 @@ from trainer.recipe import DetectorRecipe  # noqa: E402
 
 SEEDS = (0, 1, 2)
 PHOTOS, FEW_PHOTOS = 20, 5  # of cards, with true boxes
-CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is left for validation; every photo is listed five times
-CARD_LAYOUT = SceneLayout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # photos on end, cards lying in any direction
+CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is for validation; every photo is listed five times
+CARD_LAYOUT = SceneLayout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # portrait photos, cards in any direction
 CARD_STEPS, CARD_BATCH, CARD_PX = 312, 4, 192
 GROCERY_STEPS, GROCERY_PX = 60, 96
 RESULT = ROOT / "benchmarks/results/expansion.json"
 
 
 def main() -> None:
-    """Train what is missing, write what is known."""
+    """Run the missing trainings, and write the report after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after so many")
-    parser.add_argument("--only", default="", help="trainings whose name begins so")
-    parser.add_argument("--prepare", action="store_true", help="paste all scenes, train nothing")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no training after this many minutes")
+    parser.add_argument("--only", default="", help="run only trainings whose name starts with this")
+    parser.add_argument("--prepare", action="store_true", help="only paste the scenes")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/expansion")
     arguments = parser.parse_args()
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     for name in ("playing_cards/train", "grocery/iconic"):
         if not (data / name).is_dir():
-            sys.exit(f"{data / name}: found no folder, expected the photos")
+            sys.exit(f"{data / name} is missing; set FINESIGHT_DATA to the folder that holds it")
     work = arguments.work.resolve()
-    begun = time.monotonic()
+    first_started = time.monotonic()
     if arguments.prepare:
         prepare(work, data)
         return
@@ -62,8 +63,8 @@ def main() -> None:
         done = work / f"{name}-{seed}.json"
         if done.exists() or not name.startswith(arguments.only):
             continue
-        if time.monotonic() - begun > 60 * arguments.minutes:
-            print("stopped: not all trained yet")
+        if time.monotonic() - first_started > 60 * arguments.minutes:
+            print("time is up; run again to continue")
             break
         started = time.monotonic()
         found = step(seed)
@@ -73,8 +74,8 @@ def main() -> None:
 
 
 def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[str, Any]]]]:
-    """All trainings, seed by seed, the main comparisons first."""
-    rooms, shops = grounds(work, data)
+    """Return all trainings, seed by seed, the main comparisons first."""
+    rooms, shops = background_folders(work, data)
 
     def cards(backgrounds: Path | None, photos: int = PHOTOS) -> Callable[[int], dict[str, Any]]:
         return lambda seed: card_arm(work, data, seed, backgrounds, photos)
@@ -100,8 +101,8 @@ def plan(work: Path, data: Path) -> list[tuple[str, int, Callable[[int], dict[st
 
 
 def prepare(work: Path, data: Path) -> None:
-    """Paste all scenes."""
-    rooms, shops = grounds(work, data)
+    """Paste the scenes of every seed."""
+    rooms, shops = background_folders(work, data)
     for seed in SEEDS:
         for backgrounds in (shops, Path("plain")):
             card_scenes(work, read_cards(work, data)["train"], seed, backgrounds, PHOTOS)
@@ -110,19 +111,19 @@ def prepare(work: Path, data: Path) -> None:
 
 
 def card_scenes(work: Path, every: Path, seed: int, backgrounds: Path, photos: int) -> tuple[Path, dict[str, int]]:
-    """The folder of a seed's photos with pasted scenes, and what they were made of."""
+    """Return the folder of a seed's photos with pasted scenes, and the number of cut-outs."""
     folder = work / f"cards-{backgrounds.name}-{photos}-{seed}"
     return folder, pasted(folder, few_photos(work, every, seed, photos), None, None, seed, backgrounds, "cards")
 
 
 def grocery_scenes(work: Path, data: Path, seed: int, backgrounds: Path) -> tuple[Path, dict[str, int]]:
-    """The folder of a seed's pasted catalogue pictures, and what they were made of."""
+    """Return the folder of a seed's pasted catalogue pictures, and the number of cut-outs."""
     folder = work / f"groceries-{backgrounds.name}-{seed}"
     return folder, pasted(folder, data / "grocery/index.csv", data, ["iconic"], seed, backgrounds, "groceries")
 
 
-def grounds(work: Path, data: Path) -> tuple[Path, Path]:
-    """Folders of links: photos of rooms (those of the cards), and of a shop (of split train, their names not used)."""
+def background_folders(work: Path, data: Path) -> tuple[Path, Path]:
+    """Return folders of links to background photos: rooms (the card photos), and a shop (split train, unlabelled)."""
     rooms, shops = work / "rooms", work / "shops"
     for folder in (rooms, shops):
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ def grounds(work: Path, data: Path) -> tuple[Path, Path]:
 
 
 def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None, photos: int) -> dict[str, Any]:
-    """Train a detector from some photos; score it on the test folder."""
+    """Train a detector on some photos and score it on the test folder."""
     from trainer.evaluation.evaluate_models import evaluate_detector
     from trainer.tasks.detector import train_detector
 
@@ -159,7 +160,7 @@ def card_arm(work: Path, data: Path, seed: int, backgrounds: Path | None, photos
 
 
 def card_recipe(data: Path, seed: int, source: Path, probe: Path, steps_per_epoch: int) -> DetectorRecipe:
-    """The same network and number of steps for all."""
+    """Return the recipe: the same network and number of steps for all."""
     return DetectorRecipe(
         kind="detector",
         seed=seed,
@@ -172,7 +173,7 @@ def card_recipe(data: Path, seed: int, source: Path, probe: Path, steps_per_epoc
 
 
 def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str, Any]:
-    """Two rounds: twenty photos with boxes and pastes, then also cut-outs from the other photos, their boxes unused."""
+    """Train two rounds: twenty photos with pastes, then also cut-outs from the other photos without their boxes."""
     from trainer.evaluation.evaluate_models import evaluate_detector
     from trainer.pasting.background import photo_backgrounds
     from trainer.pasting.cutouts import read_cutouts
@@ -187,7 +188,9 @@ def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict
     generator = SceneGenerator(tuple(read_cutouts(source).found), photo_backgrounds(backgrounds)[0], CARD_LAYOUT)
     out = work / f"self-tuned-{seed}"
     rounds = self_tune(SelfTuning(recipe, generator, others, 2, CARD_SCENES, PHOTO_TIMES, seed), out)
-    scores = [evaluate_detector(out / f"round-{number}/detector", all_scenes["test"], None, "test") for number in (0, 1)]
+    scores = [
+        evaluate_detector(out / f"round-{number}/detector", all_scenes["test"], None, "test") for number in (0, 1)
+    ]
     return {
         "map50": scores[1]["map50"],
         "map50_95": scores[1]["map50_95"],
@@ -198,7 +201,7 @@ def self_tuned_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict
 
 
 def guard_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str, Any]:
-    """The masks that the detector of pasted scenes would give a next round, from photos it has not seen."""
+    """Measure the masks that the detector of pasted scenes would give the next round, on unseen photos."""
     from benchmarks.expansion_guard import guard
 
     every = read_cards(work, data)["train"]
@@ -207,7 +210,7 @@ def guard_arm(work: Path, data: Path, seed: int, backgrounds: Path) -> dict[str,
 
 
 def other_photos(every: Path, source: Path) -> list[tuple[Path, Any]]:
-    """The photos that are not among a seed's twenty, with their true boxes."""
+    """Return the photos that are not among a seed's twenty, with their true boxes."""
     from trainer.data.dataset import read_scenes
 
     used = {scene.path for scene in read_scenes(source)[0]}
@@ -215,7 +218,7 @@ def other_photos(every: Path, source: Path) -> list[tuple[Path, Any]]:
 
 
 def steps(out: Path, per_epoch: int) -> int:
-    """Steps that were really made."""
+    """Return the number of steps that were run."""
     return per_epoch * sum(1 for _ in csv.DictReader((out / "metrics.csv").open()))
 
 
@@ -234,13 +237,13 @@ def optimiser(epochs: float, batch: int, trunk_lr: float, lr: float) -> dict[str
 
 
 def read_cards(work: Path, data: Path) -> dict[str, Path]:
-    """The photos' boxes as COCO JSON; `probe` is one photo, as training wants something to examine on."""
+    """Write the boxes of the photos as COCO JSON; `probe` is one photo, because training needs validation."""
     from benchmarks.playing_cards import convert
 
     folder = work / "cards"
     convert(data / "playing_cards", folder)
     val, train = (json.loads((folder / f"{name}.json").read_text()) for name in ("val", "train"))
-    shift = 10_000  # of image numbers: both files count on their own
+    shift = 10_000  # of image ids: both files number theirs from the same start
     for image in val["images"]:
         image["id"] += shift
     for one in val["annotations"]:
@@ -252,7 +255,7 @@ def read_cards(work: Path, data: Path) -> dict[str, Path]:
 
 
 def few_photos(work: Path, every: Path, seed: int, photos: int) -> Path:
-    """Photos of the train folder, others for each seed."""
+    """Choose photos of the train folder, by seed."""
     path = work / f"photos-{photos}-{seed}.json"
     identities = [image["id"] for image in json.loads(every.read_text())["images"]]
     chosen = np.random.default_rng(seed).permutation(len(identities))[:photos]
@@ -270,27 +273,29 @@ def keep_images(source: Path, identities: list[int], out: Path) -> None:
 def pasted(
     out: Path, source: Path, root: Path | None, splits: list[str] | None, seed: int, backgrounds: Path, kind: str
 ) -> dict[str, int]:
-    """Expand a source, once."""
+    """Paste the scenes of a source, unless it is done; return the number of cut-outs."""
     from trainer.pasting.background import drawn_background, photo_backgrounds
     from trainer.pasting.cutouts import read_cutouts
     from trainer.pasting.scenes import SceneGenerator, expand
 
-    told = out / "cutouts.json"
-    if told.exists():
-        return dict(json.loads(told.read_text()))
+    record_path = out / "cutouts.json"
+    if record_path.exists():
+        return dict(json.loads(record_path.read_text()))
     taken = read_cutouts(source, root, splits)
     background = drawn_background if backgrounds.name == "plain" else photo_backgrounds(backgrounds)[0]
     if kind == "cards":
         made = SceneGenerator(tuple(taken.found), background, CARD_LAYOUT)
         expand(made, out, CARD_SCENES, seed, real=source, real_times=PHOTO_TIMES)
-    else:  # seen from near, as the shop's photos are
-        expand(SceneGenerator(tuple(taken.found), background, SceneLayout(320, 320, (1, 3), (0.4, 0.95))), out, 300, seed)
-    told.write_text(json.dumps({"cutouts": len(taken.found), "cutouts_skipped": len(taken.skipped)}))
-    return dict(json.loads(told.read_text()))
+    else:  # close up, as the photos of the shop are
+        expand(
+            SceneGenerator(tuple(taken.found), background, SceneLayout(320, 320, (1, 3), (0.4, 0.95))), out, 300, seed
+        )
+    record_path.write_text(json.dumps({"cutouts": len(taken.found), "cutouts_skipped": len(taken.skipped)}))
+    return dict(json.loads(record_path.read_text()))
 
 
 def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
-    """Train one embedder of all items from catalogue pictures; find the val photos among them."""
+    """Train one embedder of all items on catalogue pictures; search the val photos among them."""
     from trainer.recipe import EmbedderRecipe
     from trainer.tasks.embedder import train_embedders
 
@@ -319,7 +324,7 @@ def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> 
 
 
 def recall(out: Path, index: Path, data: Path) -> dict[str, float]:
-    """Find the photos of val among all 81 catalogue pictures, and among those of their own category."""
+    """Search the photos of val among all 81 catalogue pictures, and among those of their own category."""
     from benchmarks.expansion_probe import recalls
     from trainer.data.crops import predict
     from trainer.data.dataset import choose, read_samples
@@ -328,14 +333,14 @@ def recall(out: Path, index: Path, data: Path) -> dict[str, float]:
 
     model, card = load_model(out)
     samples = read_samples(index, data)
-    asked, canvases, _ = load_canvases(choose(samples, ["val"]), card.preprocess)
+    queries, canvases, _ = load_canvases(choose(samples, ["val"]), card.preprocess)
     known, known_canvases, _ = load_canvases(choose(samples, ["iconic"]), card.preprocess, ["iconic"])
     vectors = (predict(model, pictures, card.preprocess) for pictures in (canvases, known_canvases))
-    return recalls(*vectors, asked, known) | {"images": len(asked)}
+    return recalls(*vectors, queries, known) | {"images": len(queries)}
 
 
 def probe_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
-    """The same pictures for a linear map on frozen features."""
+    """Train a linear map on frozen features on the same pictures."""
     from benchmarks.expansion_probe import probe
     from trainer.data.dataset import choose, read_samples
 
@@ -350,7 +355,7 @@ def probe_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> di
 
 
 def write_grocery_index(folder: Path, index: Path, data: Path) -> Path:
-    """Catalogue pictures twice (a class needs two), pasted crops where there are any, and the photos of val."""
+    """Write an index of catalogue pictures, twice (a class needs two), pasted crops if any, and the photos of val."""
     header = ("path", "split", "category", "item")
     rows = []
     for row in csv.DictReader(index.open()):
@@ -367,7 +372,7 @@ def write_grocery_index(folder: Path, index: Path, data: Path) -> Path:
 
 
 def record(work: Path) -> None:
-    """Write mean and spread of what is known; arms whose trainings are not in the folder stay as they were."""
+    """Write mean and deviation of each arm; arms without trainings in the folder stay as they were."""
     from benchmarks.grocery import machine
 
     arms: dict[str, dict[str, Any]] = {}

@@ -1,6 +1,6 @@
-"""How good the masks are that self-tuning would keep: cut out of real photos by a trained detector's boxes.
+"""Quality of the masks that self-tuning would keep, cut out of real photos by a trained detector's boxes.
 
-A part of benchmarks/expansion.py: the photos' true boxes are used to judge only.
+Part of benchmarks/expansion.py. The true boxes of the photos are used for evaluation only.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PHOTOS = 40
 
 
 def guard(detector: Path, photos: list[tuple[Path, FloatArray]]) -> dict[str, Any]:
-    """Detect, mask, judge by the agreement guard; compare with true boxes.
+    """Detect objects, mask them, apply the agreement guard, and compare with true boxes.
 
     Args:
         detector: run folder.
         photos: with the true boxes of each, (n, 4).
 
     Returns:
-        for what was kept and for each reason to drop: how many, the mean IoU of the detector's box and of the mask's
+        for kept masks and for each reason to drop one: the count, the mean IoU of the detector's box and of the mask's
         extent with the nearest true box, and the share of masks whose extent has an IoU of 0.7 or more.
     """
     module, card = load_model(detector)

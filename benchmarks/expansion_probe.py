@@ -1,7 +1,6 @@
-"""Recognition with and without pasted crops on frozen ImageNet features: a linear map learned until it no longer moves.
+"""Recognition with and without pasted crops on frozen ImageNet features: a linear map trained to convergence.
 
-A part of benchmarks/expansion.py that needs seconds of training: what differs is the pictures alone, not how far the
-trunk has come.
+Part of benchmarks/expansion.py. It trains in seconds, and only the pictures differ, not the state of the trunk.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from trainer.sample import Sample
 SPEC = Preprocess(
     width=128, height=128, resize="letterbox", interpolation="area", crop_margin=0.0, mean=[0.5] * 3, std=[0.5] * 3
 )
-HOW = Augment(scale=(0.5, 1.3), shift=0.12, rotate_deg=20.0, flip=True, colour=0.3, erase=0.15)
+AUGMENT = Augment(scale=(0.5, 1.3), shift=0.12, rotate_deg=20.0, flip=True, colour=0.3, erase=0.15)
 VIEWS, STEPS, BATCH, DIM = 10, 800, 128, 256  # views of each item
 
 
-def probe(weights: Path, train: list[Sample], asked: list[Sample], known: list[Sample], seed: int) -> dict[str, Any]:
-    """Learn a map from views of the training pictures; find each asked picture among the known ones.
+def probe(weights: Path, train: list[Sample], queries: list[Sample], known: list[Sample], seed: int) -> dict[str, Any]:
+    """Train a map on views of the training pictures; search each query among the known pictures.
 
     Args:
         weights: of MobileNetV2.
-        train: catalogue pictures and, where there are any, pasted crops: half of an item's views are of these.
-        asked: photos.
+        train: catalogue pictures and pasted crops, if any; half of an item's views are then of pasted crops.
+        queries: photos.
         known: a catalogue picture of each item.
         seed: of views and map.
     """
@@ -47,20 +46,20 @@ def probe(weights: Path, train: list[Sample], asked: list[Sample], known: list[S
     items = sorted({sample.item for sample in known})
     contents, labels = views(train, items, seed)
     features = embed(trunk, pad(contents, SPEC))
-    asked, canvases, _ = load_canvases(asked, SPEC)
+    queries, canvases, _ = load_canvases(queries, SPEC)
     known, known_canvases, _ = load_canvases(known, SPEC, ["iconic", "catalogue"])
-    theirs, ours = embed(trunk, canvases), embed(trunk, known_canvases)
+    query_features, known_features = embed(trunk, canvases), embed(trunk, known_canvases)
     head = learn(features, torch.from_numpy(labels), len(items), seed)
-    found = {"views": len(labels), "steps": STEPS, "images": len(asked)}
+    found = {"views": len(labels), "steps": STEPS, "images": len(queries)}
     for name, mapped in (("", head), ("untuned_", nn.Identity())):
         with torch.no_grad():
-            vectors = [F.normalize(mapped(rows), dim=1).numpy() for rows in (theirs, ours)]
-        found |= {name + key: value for key, value in recalls(*vectors, asked, known).items()}
+            vectors = [F.normalize(mapped(rows), dim=1).numpy() for rows in (query_features, known_features)]
+        found |= {name + key: value for key, value in recalls(*vectors, queries, known).items()}
     return found
 
 
 def views(train: list[Sample], items: list[str], seed: int) -> tuple[list[Image], NDArray[np.int64]]:
-    """The same number of varied views of each item."""
+    """Return the same number of augmented views of each item."""
     rng = np.random.default_rng(seed)
     pictures = load_pictures(train, round(1.3 * SPEC.width), ["iconic", "catalogue"])
     contents, labels = [], []
@@ -70,14 +69,14 @@ def views(train: list[Sample], items: list[str], seed: int) -> tuple[list[Image]
         plain = [i for i in mine if i not in pasted]
         for number in range(VIEWS):
             pool = pasted if pasted and number % 2 else plain
-            contents.append(augment_crop(pictures.images[int(rng.choice(pool))], SPEC, HOW, rng))
+            contents.append(augment_crop(pictures.images[int(rng.choice(pool))], SPEC, AUGMENT, rng))
             labels.append(label)
     return contents, np.array(labels, np.int64)
 
 
 @torch.no_grad()
 def embed(trunk: nn.Module, canvases: NDArray[np.uint8]) -> Tensor:
-    """Pooled features of canvases, of unit length."""
+    """Return the pooled features of canvases, of unit length."""
     parts = [
         pool_grid(trunk(canvases_to_input(canvases[start : start + 64], SPEC))[-1], 1)
         for start in range(0, len(canvases), 64)
@@ -86,7 +85,7 @@ def embed(trunk: nn.Module, canvases: NDArray[np.uint8]) -> Tensor:
 
 
 def learn(features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Module:
-    """A linear map under the embedder's own loss, the step size falling to nothing."""
+    """Train a linear map with the embedder's own loss and a cosine schedule."""
     torch.manual_seed(seed)
     head, anchor = nn.Linear(features.shape[1], DIM, bias=False), CosineSoftmax(DIM, classes, 20.0)
     optimiser = torch.optim.AdamW([*head.parameters(), *anchor.parameters()], lr=2e-3, weight_decay=0.05)
@@ -103,12 +102,12 @@ def learn(features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Modul
 
 
 def recalls(
-    vectors: NDArray[np.float32], among: NDArray[np.float32], asked: list[Sample], known: list[Sample]
+    vectors: NDArray[np.float32], among: NDArray[np.float32], queries: list[Sample], known: list[Sample]
 ) -> dict[str, float]:
-    """Recall@1 and @5 among all known pictures, and Recall@1 among those of the true category."""
+    """Return Recall@1 and @5 among all known pictures, and Recall@1 among those of the true category."""
     similar = similarity(vectors, among)
-    items, known_items = [sample.item for sample in asked], [sample.item for sample in known]
-    same = np.array([[one.category == other.category for other in known] for one in asked])
+    items, known_items = [sample.item for sample in queries], [sample.item for sample in known]
+    same = np.array([[one.category == other.category for other in known] for one in queries])
     within = np.where(same, similar, np.float32(-2))
     return {
         "recall_1": float(recall_at(similar, items, known_items, 1).mean()),

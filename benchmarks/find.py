@@ -1,10 +1,10 @@
-"""Locate objects that were never trained: train finders on synthetic scenes, search for what they have not seen.
+"""Finders on objects that were not in training: train on synthetic scenes, search for held-out objects.
 
     python benchmarks/find.py                       # three seeds, into runs/find; finished steps are not repeated
     python benchmarks/find.py --only train --seed 0
     python benchmarks/find.py --only held_out_items --seed 0
 
-Each seed holds out every fifth item, and a whole category; neither is in any scene or query of training and validation.
+Each seed holds out every fifth item and a whole category. Neither is in any scene or query of training and validation.
 Needs the weights of ../shared/data or $FINESIGHT_DATA. Writes benchmarks/results/find.json.
 """
 
@@ -39,18 +39,20 @@ from trainer.metrics import Boxes, bootstrap, match_boxes  # noqa: E402
 
 DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 LEAST_VISIBLE = 0.35
-CATEGORIES = ("carton", "can", "jar")  # held out whole, by seed
+CATEGORIES = ("carton", "can", "jar")  # held-out category of each seed
 SCENES = 80  # of each kind
 KINDS = ("held_out_items", "held_out_category", "real_fruit", "real_cards")
 LOOKS = 3
-WORLD_SEED = 910_000  # of what is measured on; those of 900_000 were looked at while the second look was made
+WORLD_SEED = 910_000  # of the test scenes; those of 900_000 were used while the second pass was developed
 
 
 def main() -> None:
-    """Train and score each seed."""
+    """Train and evaluate each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, action="append", choices=range(len(CATEGORIES)))
-    parser.add_argument("--only", choices=["train", *KINDS], help="do this, and report what is there")
+    parser.add_argument(
+        "--only", choices=["train", *KINDS], help="run only this step, then report the available results"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / "runs/find")
     arguments = parser.parse_args()
     for seed in arguments.seed or range(len(CATEGORIES)):
@@ -61,13 +63,13 @@ def main() -> None:
             path = run / f"{kind}.json"
             if arguments.only in (None, kind) and not path.exists():
                 finder, difference = on_device(run)
-                found = judge(finder, cases_of(kind, seed)) | {"largest_difference_from_trainer": difference}
+                found = evaluate(finder, cases_of(kind, seed)) | {"largest_difference_from_trainer": difference}
                 path.write_text(json.dumps(found))
     report(arguments.work)
 
 
 def held_out(seed: int) -> tuple[list[str], str]:
-    """The items and the category that a seed leaves out."""
+    """Return the items and the category that a seed holds out."""
     from trainer.synthetic.items import catalogue
 
     category = CATEGORIES[seed]
@@ -77,7 +79,7 @@ def held_out(seed: int) -> tuple[list[str], str]:
 
 
 def train(seed: int, run: Path) -> None:
-    """One finder; goes on where it was stopped."""
+    """Train one finder; resume an interrupted training."""
     items, category = held_out(seed)
     settings = {
         "seed": seed,
@@ -94,17 +96,17 @@ def train(seed: int, run: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One search and its truth."""
+    """One search and its ground truth."""
 
     scene_rgb: Image
-    queries: list[tuple[Image, Mask]]  # pictures of the object, the first is used where one is asked for
-    true_px: FloatArray  # (n, 4), each place of the object; none where it is not there
-    others: int  # other objects of the kind that is searched among, in the scene
-    alike: bool = False  # one of them differs from the object in a detail only
+    queries: list[tuple[Image, Mask]]  # pictures of the object; a search by one picture uses the first
+    true_px: FloatArray  # (n, 4), boxes of the object; empty if it is absent
+    others: int  # number of other objects in the scene
+    has_lookalike: bool = False  # one of them differs from the object in a detail only
 
 
 def cases_of(kind: str, seed: int) -> list[Case]:
-    """What is searched."""
+    """Return the searches of one kind."""
     items, category = held_out(seed)
     if kind == "held_out_items":
         return synthetic_cases(items, seed, SCENES)
@@ -114,7 +116,7 @@ def cases_of(kind: str, seed: int) -> list[Case]:
 
 
 def on_device(run: Path) -> tuple[Finder, float]:
-    """The exported finder, and by how much at most its maps of ten scenes differ from the trainer's."""
+    """Return the exported finder, and the largest difference of its maps from the trainer's over ten scenes."""
     from quantize.export import export_fp32
     from quantize.network_spec import conversion_path
     from trainer.data.augment import canvases_to_input
@@ -138,7 +140,7 @@ def on_device(run: Path) -> tuple[Finder, float]:
 
 
 def synthetic_cases(wanted: list[str], seed: int, count: int) -> list[Case]:
-    """Scenes with one of the wanted items among all others; every fourth is searched for one that is not there."""
+    """Render scenes with one of the wanted items among all others; every fourth searches for an absent one."""
     from trainer.synthetic.items import catalogue
     from trainer.synthetic.scene import box_of
     from trainer.tasks.finder_scenes import render_cutouts, render_scenes, split_items
@@ -150,7 +152,7 @@ def synthetic_cases(wanted: list[str], seed: int, count: int) -> list[Case]:
     cases = []
     for number, scene in enumerate(render_scenes(chosen, catalogue(), count, (320, 192), WORLD_SEED + seed)):
         absent = sorted(set(looks) - set(scene.items))
-        there = [item for item in scene.sought if item in looks]
+        there = [item for item in scene.searchable_items if item in looks]
         pool = absent if number % 4 == 3 and absent else there
         item = pool[int(rng.integers(len(pool)))]
         owners = [] if pool is absent else scene.owners(item, LEAST_VISIBLE)
@@ -164,7 +166,7 @@ def synthetic_cases(wanted: list[str], seed: int, count: int) -> list[Case]:
 
 
 def fruit_cases() -> list[Case]:
-    """Each kind of fruit in each photo, searched by those of other photos."""
+    """Return a search for each kind of fruit in each photo, by pictures from other photos."""
     folder = DATA / "fruit_boxes"
     photos: list[tuple[Image, list[tuple[str, Box]]]] = []
     for entry in json.loads((folder / "boxes.json").read_text())["files"]:
@@ -182,12 +184,12 @@ def fruit_cases() -> list[Case]:
 
 
 def card_cases() -> list[Case]:
-    """Each rank in each test photo of playing cards, searched by cards of train photos."""
+    """Return a search for each rank in each test photo of playing cards, by cards of train photos."""
     return named_cases(card_photos("test"), card_photos("train"))
 
 
 def card_photos(split: str) -> list[tuple[Image, list[tuple[str, Box]]]]:
-    """Photos with the ranks and boxes of their cards."""
+    """Return photos with the ranks and boxes of their cards."""
     photos = []
     for xml in sorted((DATA / "playing_cards" / split).glob("*.xml")):
         photo, boxes = true_cards(xml)
@@ -206,7 +208,7 @@ def card_photos(split: str) -> list[tuple[Image, list[tuple[str, Box]]]]:
 def named_cases(
     scenes: list[tuple[Image, list[tuple[str, Box]]]], sources: list[tuple[Image, list[tuple[str, Box]]]]
 ) -> list[Case]:
-    """One case for each name in each scene, its queries drawn from other photos."""
+    """Return a case for each name in each scene, with queries from other photos."""
     rng = np.random.default_rng(0)
     cases = []
     for picture, boxes in scenes:
@@ -219,18 +221,18 @@ def named_cases(
     return cases
 
 
-def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
-    """Shares of searches whose best box is the object's, at IoU 0.5, and what is found where nothing is."""
+def evaluate(finder: Finder, cases: list[Case]) -> dict[str, Any]:
+    """Return the share of searches whose best box matches at IoU 0.5, and the false finds of absent objects."""
     model = finder.model
     rows: dict[str, list[float]] = {"one": [], "several": [], "chance": [], "iou": []}
-    alike, false_finds, found, truths, spent = [], [], [], [], []
+    lookalikes, false_finds, found, truths, spent = [], [], [], [], []
     for case in cases:
         timings = Timings()
         queries = [finder.make_query(*query, Timings()) for query in case.queries]
         view = finder.scene_features(case.scene_rgb, timings)
-        asked = {"one": (queries[:1], timings), "several": (queries, Timings())}
-        heats = {key: finder.heat_map(view, *how) for key, how in asked.items()}
-        all_boxes = {key: finder.find_boxes(view, heats[key], *how, min_score=0.0) for key, how in asked.items()}
+        searches = {"one": (queries[:1], timings), "several": (queries, Timings())}
+        heats = {key: finder.heat_map(view, *how) for key, how in searches.items()}
+        all_boxes = {key: finder.find_boxes(view, heats[key], *how, min_score=0.0) for key, how in searches.items()}
         spent.append(timings.stages_ms)
         if not len(case.true_px):
             false_finds.append(float(any(b.score >= model.score_threshold for b in all_boxes["several"])))
@@ -241,23 +243,23 @@ def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
             rows[key].append(float(best >= 0.5))
         rows["iou"].append(best)
         rows["chance"].append(len(case.true_px) / (len(case.true_px) + case.others))
-        alike.append(case.alike)
+        lookalikes.append(case.has_lookalike)
         kept = np.asarray([b.box_px for b in boxes if b.score >= model.score_threshold], np.float32).reshape(-1, 4)
         found.append(Boxes(kept, np.asarray([b.score for b in boxes if b.score >= model.score_threshold], np.float32)))
         truths.append(case.true_px)
-    several, kin = np.asarray(rows["several"]), np.asarray(alike, bool)
-    _, right = match_boxes(found, truths, 0.5)
+    several, with_lookalike = np.asarray(rows["several"]), np.asarray(lookalikes, bool)
+    _, matched = match_boxes(found, truths, 0.5)
     return {
         "searches": len(several),
         "located": share(several),
         "located_by_one_picture": share(rows["one"]),
-        "located_with_a_look_alike_in_the_scene": share(several[kin]) if kin.any() else None,
-        "located_without": share(several[~kin]) if kin.any() else None,
+        "located_with_a_look_alike_in_the_scene": share(several[with_lookalike]) if with_lookalike.any() else None,
+        "located_without": share(several[~with_lookalike]) if with_lookalike.any() else None,
         "a_random_object_would_be_right": round(float(np.mean(rows["chance"])), 4),
         "median_iou": round(float(np.median(rows["iou"])), 4),
         "instances": sum(len(one) for one in truths),
-        "instances_found_at_the_threshold": round(float(right.sum() / max(1, sum(len(one) for one in truths))), 4),
-        "boxes_at_the_threshold_that_are_right": round(float(right.mean()), 4) if len(right) else None,
+        "instances_found_at_the_threshold": round(float(matched.sum() / max(1, sum(len(one) for one in truths))), 4),
+        "boxes_at_the_threshold_that_are_right": round(float(matched.mean()), 4) if len(matched) else None,
         "searches_for_what_is_not_there": len(false_finds),
         "of_these_with_a_box": share(false_finds) if false_finds else None,
         "ms_by_one_picture": {
@@ -269,14 +271,14 @@ def judge(finder: Finder, cases: list[Case]) -> dict[str, Any]:
 
 
 def share(outcomes: Any) -> dict[str, Any]:
-    """A mean with n and the 95 % interval of a bootstrap over searches."""
+    """Return a mean with n and its 95 % bootstrap interval over searches."""
     values = np.asarray(outcomes, np.float64)
     low, high = bootstrap(values)
     return {"share": round(float(values.mean()), 4), "n": len(values), "interval": [round(low, 4), round(high, 4)]}
 
 
 def report(work: Path) -> None:
-    """All seeds that were scored, and their searches together."""
+    """Write the results of every evaluated seed, and of all searches pooled."""
     from benchmarks.grocery import machine
 
     runs = sorted(path.parent for path in work.glob("seed-*/model.json"))
@@ -284,26 +286,26 @@ def report(work: Path) -> None:
         run: {k: json.loads((run / f"{k}.json").read_text()) for k in KINDS if (run / f"{k}.json").exists()}
         for run in runs
     }
-    together = {}
+    pooled = {}
     for kind in KINDS:
         outcomes = [one[kind].pop("outcomes") for one in found.values() if kind in one]
         if outcomes:
-            together[kind] = share(np.concatenate(outcomes))
+            pooled[kind] = share(np.concatenate(outcomes))
     tree = {
         "date": date.today().isoformat(),  # noqa: DTZ011
         "machine": machine(),
-        "located_at_iou_50_by_three_pictures": together,
+        "located_at_iou_50_by_three_pictures": pooled,
         "seeds": [
             {"seed": run.name, "held_out": held_out(int(run.name[-1])), "training": training(run), **one}
             for run, one in found.items()
         ],
     }
-    print(json.dumps(together, indent=1))
+    print(json.dumps(pooled, indent=1))
     (ROOT / "benchmarks/results/find.json").write_text(json.dumps(tree, indent=1) + "\n")
 
 
 def training(run: Path) -> dict[str, Any]:
-    """How a finder was trained, and what it then did on new scenes of what it was trained on."""
+    """Return how a finder was trained, and its metrics on validation scenes."""
     card = json.loads((run / "model.json").read_text())
     keys = ("epochs", "batch", "lr", "precision")
     return {

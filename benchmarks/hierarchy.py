@@ -1,10 +1,10 @@
-"""Category, then its own embedder, against one flat embedder of the same size for all items: right answers and time.
+"""Hierarchical recognition (category, then its own embedder) against one flat embedder: accuracy and time.
 
-    python benchmarks/hierarchy.py        # after reproduce_demo.sh, whose runs and bundle it takes; trains the flat one
+    python benchmarks/hierarchy.py        # after reproduce_demo.sh; uses its runs and bundle, trains the flat embedder
 
-The flat embedder has the demo's recipe, starts from the same classifier's trunk, and learns all 70 items for as many
-steps as the five embedders together. All run as FP32 by the device's own stages on one thread, over the crops of the
-`test` split, which no training and no threshold has seen; the galleries hold `train` and `catalogue`. Writes
+The flat embedder has the demo's recipe and size, starts from the same classifier's trunk, and learns all 70 items for
+as many steps as the five embedders together. All run as FP32 through the device's own stages on one thread, on the
+crops of the `test` split, which no training and no threshold used. The galleries hold `train` and `catalogue`. Writes
 benchmarks/results/hierarchy.json.
 """
 
@@ -47,13 +47,13 @@ from trainer.tasks.embedder import train_embedders  # noqa: E402
 
 BUNDLE, FLAT = ROOT / "runs/bundle", ROOT / "runs/hierarchy/flat"
 GALLERY_SPLITS, QUERY_SPLIT = ("catalogue", "train"), "test"
-GATHERING = 0.5  # of both, as bundles have it
+GATHERING = 0.5  # of both galleries, as in bundles
 Answer = tuple[str, str]  # category and item
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One query, ready to be answered."""
+class Query:
+    """One query crop."""
 
     image_rgb: Image
     box_px: list[Box]
@@ -61,28 +61,30 @@ class Asked:
 
 
 def main() -> None:
-    """Train what is missing, ask both, write."""
+    """Train the flat embedder if missing, evaluate both, write the report."""
     set_threads(1)
     samples = read_samples(ROOT / "runs/synthetic/index.csv")
     recipe = flat_recipe()
     if not (FLAT / "model.json").is_file():
         train_embedders(recipe, FLAT)
-    queries = [asked(sample) for sample in samples if sample.split == QUERY_SPLIT]
+    queries = [read_query(sample) for sample in samples if sample.split == QUERY_SPLIT]
     known = [sample for sample in samples if sample.split in GALLERY_SPLITS]
-    ways = {"hierarchical": hierarchical(known), "flat": flat(known)}
-    rows, right = {}, {}
-    for name, answer in ways.items():
-        told = [answer(query) for query in queries]  # also warms it up
-        right[name] = np.asarray([item == query.sample.item for (_, item), query in zip(told, queries, strict=True)])
-        category = [found == query.sample.category for (found, _), query in zip(told, queries, strict=True)]
+    methods = {"hierarchical": hierarchical(known), "flat": flat(known)}
+    rows, correct = {}, {}
+    for name, answer in methods.items():
+        answers = [answer(query) for query in queries]  # also warms up
+        correct[name] = np.asarray(
+            [item == query.sample.item for (_, item), query in zip(answers, queries, strict=True)]
+        )
+        category = [found == query.sample.category for (found, _), query in zip(answers, queries, strict=True)]
         rows[name] = {
-            "item_right": share(right[name]),
+            "item_right": share(correct[name]),
             "category_right": round(float(np.mean(category)), 4),
-            "item_right_by_category": by_category(right[name], queries),
+            "item_right_by_category": by_category(correct[name], queries),
             "ms": milliseconds(answer, queries),
         }
         print(name, json.dumps(rows[name]), flush=True)
-    difference = right["hierarchical"].astype(float) - right["flat"]
+    difference = correct["hierarchical"].astype(float) - correct["flat"]
     report = {
         "queries": len(queries),
         "items": len({sample.item for sample in samples}),
@@ -98,7 +100,7 @@ def main() -> None:
 
 
 def flat_recipe() -> EmbedderRecipe:
-    """The demo's recipe for all categories at once, with the steps of its five embedders: pictures times epochs."""
+    """Return the demo's recipe for all categories, with the steps of its five embedders: pictures times epochs."""
     demo = load_recipe(ROOT / "configs/train/demo-embedder.yaml")
     assert isinstance(demo, EmbedderRecipe)
     categories = read_bundle(BUNDLE, verify=False).manifest.classifier.labels
@@ -113,8 +115,8 @@ def flat_recipe() -> EmbedderRecipe:
     )
 
 
-def hierarchical(known: Sequence[Sample]) -> Callable[[Asked], Answer]:
-    """Classify, embed by the embedders of the likely categories, search their galleries, decide; as a device does."""
+def hierarchical(known: Sequence[Sample]) -> Callable[[Query], Answer]:
+    """Recognise as a device: classify, embed for the likely categories, search their galleries, decide."""
     manifest = read_bundle(BUNDLE, verify=False).manifest
     stages = load_stages(BUNDLE, manifest, "onnxruntime", precision="fp32")
     rules = {
@@ -127,28 +129,28 @@ def hierarchical(known: Sequence[Sample]) -> Callable[[Asked], Answer]:
         listed[sample.category].append(sample)
     indexes = {name: index_of(stages.embedders[name], some) for name, some in listed.items()}
 
-    def answer(query: Asked) -> Answer:
+    def answer(query: Query) -> Answer:
         (scores,) = stages.classifier.classify(query.image_rgb, query.box_px, Timings())
         likely = categories_to_search(stages.classifier.rank_categories(scores), 0.0, stages.embedders)
         hits = {}
         for one in likely:
             vector = stages.embedders[one.name].embed(query.image_rgb, query.box_px, Timings())
             hits[one.name] = indexes[one.name].search(vector, 2)[0]
-        told = decide(likely, hits, rules)
-        return told.category.name, told.match.item_id
+        decision = decide(likely, hits, rules)
+        return decision.category.name, decision.match.item_id
 
     return answer
 
 
-def flat(known: Sequence[Sample]) -> Callable[[Asked], Answer]:
-    """Embed, search among all items."""
+def flat(known: Sequence[Sample]) -> Callable[[Query], Answer]:
+    """Recognise with one embedder and one gallery of all items."""
     onnx = ROOT / "runs/hierarchy/flat.fp32.onnx"
     spec = export_fp32(FLAT, onnx)
     embedder = Embedder(model_entry(spec, {"fp32": onnx.name}, "fp32", ""), open_engine(onnx))
     index = index_of(embedder, known)
     category_of = {sample.item: sample.category for sample in known}
 
-    def answer(query: Asked) -> Answer:
+    def answer(query: Query) -> Answer:
         item = index.search(embedder.embed(query.image_rgb, query.box_px, Timings()), 2)[0][0].item_id
         return category_of[item], item
 
@@ -156,7 +158,7 @@ def flat(known: Sequence[Sample]) -> Callable[[Asked], Answer]:
 
 
 def index_of(embedder: Embedder, known: Sequence[Sample]) -> ExactIndex:
-    """The gallery of some pictures, as a device searches it."""
+    """Return the index of some pictures, as a device searches it."""
     margin = embedder.model.preprocess.crop_margin
     vectors = []
     for sample in known:
@@ -170,41 +172,41 @@ def index_of(embedder: Embedder, known: Sequence[Sample]) -> ExactIndex:
     return ExactIndex(CategoryItems(ids, ids, ({},) * len(ids), rows, scales, row_item, tuple(embedder.model.heads)))
 
 
-def asked(sample: Sample) -> Asked:
-    """A query of a picture."""
+def read_query(sample: Sample) -> Query:
+    """Read the query of a sample."""
     picture = read_image(sample.path)
-    return Asked(picture, [whole(picture)], sample)
+    return Query(picture, [whole(picture)], sample)
 
 
 def whole(picture: Image) -> Box:
-    """All of a picture."""
+    """Return the box of a whole picture."""
     return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
 
 
-def milliseconds(answer: Callable[[Asked], Answer], queries: Sequence[Asked]) -> dict[str, float]:
-    """Of one query, preprocessing and search included."""
+def milliseconds(answer: Callable[[Query], Answer], queries: Sequence[Query]) -> dict[str, float]:
+    """Return the percentiles of the time per query, including preprocessing and search."""
     spent = []
     for query in queries[:: max(1, len(queries) // 300)]:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         answer(query)
-        spent.append((time.perf_counter() - begun) * 1e3)
+        spent.append((time.perf_counter() - started) * 1e3)
     return {"p50": round(float(np.median(spent)), 2), "p95": round(float(np.percentile(spent, 95)), 2)}
 
 
-def by_category(right: np.ndarray, queries: Sequence[Asked]) -> dict[str, float]:
-    """Shares of right answers."""
+def by_category(correct: np.ndarray, queries: Sequence[Query]) -> dict[str, float]:
+    """Return the accuracy of each category."""
     shown = np.asarray([query.sample.category for query in queries])
-    return {str(name): round(float(right[shown == name].mean()), 4) for name in np.unique(shown)}
+    return {str(name): round(float(correct[shown == name].mean()), 4) for name in np.unique(shown)}
 
 
 def share(values: Any) -> dict[str, Any]:
-    """A mean with the 95 % interval of a bootstrap over queries."""
+    """Return a mean with its 95 % bootstrap interval over queries."""
     low, high = bootstrap(np.asarray(values, np.float64))
     return {"mean": round(float(np.mean(values)), 4), "interval": [round(low, 4), round(high, 4)]}
 
 
 def parameters(run: Path) -> int:
-    """Of a trained network."""
+    """Return the number of parameters of a trained network."""
     return sum(one.numel() for one in load_model(run)[0].parameters())
 
 

@@ -1,18 +1,18 @@
-"""Labels almost for free: what proposers find without training, and what three rounds of editing and retraining gain.
+"""Assisted labelling: proposals without training, and the gain of three rounds of editing and retraining.
 
-    python benchmarks/labelling.py             # all, into runs/labelling; what is finished is not repeated
-    python benchmarks/labelling.py fruit_boxes # or proposals of one set: cards_train, cards_test, fruit_boxes
-    python benchmarks/labelling.py 1           # or the rounds, from the first on
-    python benchmarks/labelling.py measure     # or the measuring of the rounds alone
+    python benchmarks/labelling.py             # all steps, into runs/labelling; finished steps are not repeated
+    python benchmarks/labelling.py fruit_boxes # proposals of one data set: cards_train, cards_test, fruit_boxes
+    python benchmarks/labelling.py 1           # the rounds, from the first on
+    python benchmarks/labelling.py measure     # only the measurement of the rounds
 
-A *proposed box* needs no edit where it overlaps a true box, which no better one has taken, by 0.7. A *true box* is
-found where such a proposal exists. An edit of a round takes the true boxes of the twenty most uncertain pictures of
-playing_cards/train; what is left of that folder and all of playing_cards/test are then measured. Constants of the
-proposers were chosen on playing_cards/train; playing_cards/test and fruit_boxes were not looked at before.
+A *proposed box* needs no edit if it overlaps a true box by 0.7 that no better proposal has taken. A *true box* is found
+if such a proposal exists. The edit of a round inserts the true boxes of the twenty most uncertain pictures of
+playing_cards/train; the rest of that folder and all of playing_cards/test are then measured. The constants of the
+proposers were chosen on playing_cards/train; playing_cards/test and fruit_boxes were not used before.
 
-`rest_of_train` is what the command wrote in the round, `joined` the same detector joined with cues and DDT; `untrained`
-is cues and DDT on the same photos. That a detector of forty pictures speaks alone was chosen on rest_of_train, on an
-earlier run of these rounds.
+`rest_of_train` is the output of the command in the round, `joined` the same detector joined with cues and DDT,
+`untrained` cues and DDT on the same photos. The rule that a detector of forty pictures proposes alone was chosen on
+rest_of_train, in an earlier run of these rounds.
 
 Writes benchmarks/results/labelling.json. Needs ../shared/data or $FINESIGHT_DATA.
 """
@@ -37,41 +37,41 @@ WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 WORK, RESULT = ROOT / "runs/labelling", ROOT / "benchmarks/results/labelling.json"
 TRUNK = ["--model", str(WEIGHTS), "--input-mean", "0.5"]
 BOOK = WORK / "book"
-ROUNDS, STEPS = 3, (240, 180, 180)  # rounds, and optimiser steps of each; the later go on from the one before
+ROUNDS, STEPS = 3, (240, 180, 180)  # rounds and optimiser steps of each; later rounds continue the one before
 Truth = dict[Path, np.ndarray]  # (n, 4) boxes in pixels
 
 
 def main() -> None:
-    """Run the steps asked for."""
+    """Run the selected steps."""
     if not WEIGHTS.is_file():
-        sys.exit(f"{WEIGHTS}: found no file, expected the weights beside the photos")
+        sys.exit(f"{WEIGHTS} is missing; set FINESIGHT_DATA to the folder that holds it")
     for step in sys.argv[1:] or [*SETS, "1", "measure"]:
         if step in SETS:
-            one_set(step)
+            measure_set(step)
         elif step == "measure":
             for number in range(1, ROUNDS + 1):
                 measure_round(number)
         else:
             for number in range(int(step), ROUNDS + 1):
                 if not (BOOK / f"round-{number}.json").exists():
-                    one_round(number)
-    print(json.dumps(known(), indent=1))
+                    run_round(number)
+    print(json.dumps(results(), indent=1))
 
 
-def known() -> dict[str, object]:
+def results() -> dict[str, object]:
     return json.loads(RESULT.read_text()) if RESULT.exists() else {}
 
 
 def record(key: str, value: object) -> None:
-    report = known() | {key: value, "date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
+    report = results() | {key: value, "date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
     print(key, json.dumps(value), flush=True)
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def machine() -> str:
-    from benchmarks.grocery import machine as told
+    from benchmarks.grocery import machine as describe
 
-    return told()
+    return describe()
 
 
 def cards(split: str) -> Truth:
@@ -103,8 +103,8 @@ def rows(boxes: list[list[float]]) -> np.ndarray:
 SETS = {"cards_train": lambda: cards("train"), "cards_test": lambda: cards("test"), "fruit_boxes": fruit}
 
 
-def one_set(name: str) -> None:
-    """Every cue alone, all together, with DDT, with what a person may say."""
+def measure_set(name: str) -> None:
+    """Measure every cue alone, all cues, cues with DDT, and with priors from one example box."""
     from benchmarks.map_boxes import box_of_map, scda_map
     from edge.imaging.image import read_image
     from trainer.labelling.proposals import Priors, propose, select_best
@@ -113,20 +113,20 @@ def one_set(name: str) -> None:
     truth = SETS[name]()
     images = {path: read_image(path) for path in truth}
     example = example_priors(truth, images)
-    ways = {"cues and DDT": (Priors(), True, CUES), "cues": (Priors(), False, CUES)}
-    ways |= {f"{cue} alone": (Priors(), False, (cue,)) for cue in CUES}
-    ways |= {"cues and DDT, one example box": (example, True, CUES)}
-    for way, (priors, with_common, using) in ways.items():
-        if f"{name}: {way}" in known():
+    methods = {"cues and DDT": (Priors(), True, CUES), "cues": (Priors(), False, CUES)}
+    methods |= {f"{cue} alone": (Priors(), False, (cue,)) for cue in CUES}
+    methods |= {"cues and DDT, one example box": (example, True, CUES)}
+    for way, (priors, with_common, using) in methods.items():
+        if f"{name}: {way}" in results():
             continue
         shown, trunk_s, _ = common_maps(name, images) if with_common else ({}, 0.0, {})
         started = time.process_time()
         found = {path: propose(image, priors, shown.get(path), using) for path, image in images.items()}
         seconds = (time.process_time() - started) / len(truth) + trunk_s
         kept = {path: [list(box.box_px) for box in select_best(boxes, priors)] for path, boxes in found.items()}
-        told = {"pictures": len(truth)} | measure({path: rows(boxes) for path, boxes in kept.items()}, truth)
-        record(f"{name}: {way}", told | {"cpu_s_per_picture": round(seconds, 3)})
-    if f"{name}: SCDA box" in known():
+        row = {"pictures": len(truth)} | measure({path: rows(boxes) for path, boxes in kept.items()}, truth)
+        record(f"{name}: {way}", row | {"cpu_s_per_picture": round(seconds, 3)})
+    if f"{name}: SCDA box" in results():
         return
     shown, _, features = common_maps(name, images)
     for way, maps, level in (
@@ -140,7 +140,7 @@ def one_set(name: str) -> None:
 
 
 def common_maps(name: str, images: dict[Path, np.ndarray]) -> tuple[dict, float, dict]:
-    """DDT's map of each picture, processor seconds for each, and the feature maps; kept for the other ways."""
+    """Return the DDT map of each picture, the CPU seconds per picture, and the feature maps; cached in a file."""
     from trainer.labelling.cosegmentation import colocalise, load_feature_extractor
 
     path = WORK / f"{name}.pickle"
@@ -156,7 +156,7 @@ def common_maps(name: str, images: dict[Path, np.ndarray]) -> tuple[dict, float,
 
 
 def example_priors(truth: Truth, images: dict[Path, np.ndarray]) -> object:
-    """What the first true box of the first picture tells: the size within four times, the shape within twice."""
+    """Return priors from the first true box of the first picture: size within a factor of 4, shape of 2."""
     from trainer.labelling.proposals import Priors
 
     path = next(iter(truth))
@@ -166,16 +166,16 @@ def example_priors(truth: Truth, images: dict[Path, np.ndarray]) -> object:
 
 
 def measure(found: dict[Path, np.ndarray], truth: Truth) -> dict[str, object]:
-    """Boxes of each picture, best first, against the true ones."""
+    """Compare the boxes of each picture, best first, with the true boxes."""
     from edge.inference.postprocess import iou_matrix
 
     counts, overlaps = [], []
     for path, boxes in found.items():
         overlap = iou_matrix(boxes, truth[path]) if len(boxes) else np.zeros((0, len(truth[path])), np.float32)
         overlaps += overlap.max(axis=0, initial=0.0).tolist()
-        right = {iou: hits(overlap.copy(), iou) for iou in (0.7, 0.5)}
-        clean = float(right[0.7] == len(boxes) == len(truth[path]))
-        counts.append([right[0.7], right[0.5], len(boxes), len(truth[path]), clean])
+        matched = {iou: hits(overlap.copy(), iou) for iou in (0.7, 0.5)}
+        clean = float(matched[0.7] == len(boxes) == len(truth[path]))
+        counts.append([matched[0.7], matched[0.5], len(boxes), len(truth[path]), clean])
     table = np.array(counts)
     total = table.sum(axis=0)
     return {
@@ -190,17 +190,17 @@ def measure(found: dict[Path, np.ndarray], truth: Truth) -> dict[str, object]:
 
 
 def hits(overlap: np.ndarray, iou: float) -> int:
-    right = 0
-    for row in overlap:  # each a view: a true box taken is gone for the rest
+    matched = 0
+    for row in overlap:  # each row is a view: a true box is matched once
         best = int(row.argmax()) if len(row) else -1
         if best >= 0 and row[best] >= iou:
-            right += 1
+            matched += 1
             overlap[:, best] = -1.0
-    return right
+    return matched
 
 
 def ratio(table: np.ndarray, above: int, below: int) -> dict[str, object]:
-    """A share over all pictures, with the 95 % interval from pictures drawn again."""
+    """Return a share over all pictures, with its 95 % bootstrap interval over pictures."""
     drawn = np.random.default_rng(0).integers(len(table), size=(1000, len(table)))
     sums = table[drawn].sum(axis=1)
     low, high = np.quantile(sums[:, above] / np.maximum(sums[:, below], 1), [0.025, 0.975])
@@ -208,8 +208,8 @@ def ratio(table: np.ndarray, above: int, below: int) -> dict[str, object]:
     return {"share": round(float(share), 4), "interval": [round(float(low), 4), round(float(high), 4)]}
 
 
-def one_round(number: int) -> None:
-    """Edit the twenty most uncertain pictures, train on all edited ones, propose for the rest; by the command."""
+def run_round(number: int) -> None:
+    """Edit the twenty most uncertain pictures, train on all edited ones, and propose for the rest, by the command."""
     truth = {path.resolve(): boxes for path, boxes in cards("train").items()}
     where = [str(DATA / "playing_cards/train"), "-o", str(BOOK), *TRUNK]
     if not (BOOK / "labels.json").exists():
@@ -224,38 +224,38 @@ def one_round(number: int) -> None:
     if number > 1:
         command += ["--detector", str(BOOK / f"detector-{20 * (number - 1)}")]
     started, used = time.monotonic(), os.times()
-    told = label(command)
+    result = label(command)
     cpu_s = os.times().children_user + os.times().children_system - used.children_user - used.children_system
-    told |= {"steps": steps, "seconds": round(time.monotonic() - started, 1), "cpu_s": round(cpu_s, 1)}
-    told["labels"] = json.loads((BOOK / "labels.json").read_text())
-    (BOOK / f"round-{number}.json").write_text(json.dumps(told))
+    result |= {"steps": steps, "seconds": round(time.monotonic() - started, 1), "cpu_s": round(cpu_s, 1)}
+    result["labels"] = json.loads((BOOK / "labels.json").read_text())
+    (BOOK / f"round-{number}.json").write_text(json.dumps(result))
 
 
 def measure_round(number: int) -> None:
-    """What the round's detector, and it together with cues and DDT, propose for the rest and for the test photos."""
+    """Measure the proposals of a round's detector, with and without cues and DDT, on the rest and the test photos."""
     from edge.imaging.image import read_image
     from trainer.labelling.auto_label import DETECTOR_ALONE_FROM, TrainedDetector
 
     path = BOOK / f"round-{number}.json"
-    if f"round_{number}" in known() or not path.exists():
+    if f"round_{number}" in results() or not path.exists():
         return
-    told = json.loads(path.read_text())
-    tree = told["labels"]
+    result = json.loads(path.read_text())
+    tree = result["labels"]
     truth = {path.resolve(): boxes for path, boxes in cards("train").items()}
     rest = {(BOOK / i["file_name"]).resolve(): i["id"] for i in tree["images"] if i["state"] == "proposed"}
     listed = {path: boxes_of(tree, identity) for path, identity in rest.items()}
-    detector = TrainedDetector(Path(str(told["detector"])))
+    detector = TrainedDetector(Path(str(result["detector"])))
     seen = {path: detector.propose(read_image(path)) for path in [*rest, *cards("test")]}
     test = cards("test")
     photos = list(test)
-    value = {key: told[key] for key in ("steps", "seconds", "cpu_s", "edits")} | {
+    value = {key: result[key] for key in ("steps", "seconds", "cpu_s", "edits")} | {
         "speaks_alone": 20 * number >= DETECTOR_ALONE_FROM,
         "rest_of_train": {"pictures": len(rest)} | measure(listed, truth),
-        "rest_of_train, joined": measure(fused({path: seen[path] for path in rest}, sightings()), truth),
-        "rest_of_train, untrained": measure(fused({path: [] for path in rest}, sightings(), alone=True), truth),
+        "rest_of_train, joined": measure(fused({path: seen[path] for path in rest}, cue_proposals()), truth),
+        "rest_of_train, untrained": measure(fused({path: [] for path in rest}, cue_proposals(), untrained=True), truth),
         "test": {"pictures": len(test)}
-        | measure(proposed(detector, photos, test_sightings(photos), 20 * number < DETECTOR_ALONE_FROM), test),
-        "test, joined": measure(fused({path: seen[path] for path in photos}, test_sightings(photos)), test),
+        | measure(proposed(detector, photos, test_cue_proposals(photos), 20 * number < DETECTOR_ALONE_FROM), test),
+        "test, joined": measure(fused({path: seen[path] for path in photos}, test_cue_proposals(photos)), test),
     }
     record(f"round_{number}", value)
 
@@ -269,7 +269,7 @@ def label(arguments: list[str]) -> dict[str, object]:
 
 
 def edit(tree: dict[str, list[dict]], truth: Truth) -> dict[str, list[dict]]:
-    """What a person would make of proposals: the true boxes."""
+    """Return the edited labels: the true boxes."""
     annotations = []
     for image in tree["images"]:
         for x0, y0, x1, y1 in truth[(BOOK / image["file_name"]).resolve()].tolist():
@@ -282,8 +282,8 @@ def boxes_of(tree: dict[str, list[dict]], identity: int) -> np.ndarray:
     return rows([[x, y, x + width, y + height] for x, y, width, height in mine])
 
 
-def sightings() -> dict[Path, list]:
-    """What cues and DDT saw in the photos of the label folder."""
+def cue_proposals() -> dict[Path, list]:
+    """Read the proposals of cues and DDT for the photos of the label folder."""
     from trainer.labelling.cue_cache import CUE_CACHE_FILE
     from trainer.labelling.label_store import proposal_from_json
 
@@ -291,8 +291,8 @@ def sightings() -> dict[Path, list]:
     return {(BOOK / line["picture"]).resolve(): [proposal_from_json(box) for box in line["seen"]] for line in lines}
 
 
-def test_sightings(paths: list[Path]) -> dict[Path, list]:
-    """What they see in the test photos, kept for later rounds."""
+def test_cue_proposals(paths: list[Path]) -> dict[Path, list]:
+    """Return the proposals of cues and DDT for the test photos; cached in a file."""
     from edge.imaging.image import read_image
     from trainer.labelling.proposals import Priors, propose
 
@@ -305,24 +305,24 @@ def test_sightings(paths: list[Path]) -> dict[Path, list]:
 
 
 def proposed(detector: object, paths: list[Path], seen: dict[Path, list], use_cues: bool) -> dict[Path, np.ndarray]:
-    """What is proposed by a detector, and by the cues where they are asked."""
+    """Return the boxes that a detector proposes, with cues if `use_cues`."""
     from edge.imaging.image import read_image
     from trainer.labelling.auto_label import Proposers
     from trainer.labelling.proposals import Priors
 
     proposers = Proposers(Priors(), None, detector, use_cues)
-    told = {path: proposers.prelabel(read_image(path), seen[path]).proposals for path in paths}
-    return {path: rows([list(box.box_px) for box in boxes]) for path, boxes in told.items()}
+    result = {path: proposers.prelabel(read_image(path), seen[path]).proposals for path in paths}
+    return {path: rows([list(box.box_px) for box in boxes]) for path, boxes in result.items()}
 
 
-def fused(found: dict[Path, list], seen: dict[Path, list], *, alone: bool = False) -> dict[Path, np.ndarray]:
-    """What is proposed once detector, cues and DDT have had their say; or cues and DDT alone."""
+def fused(found: dict[Path, list], seen: dict[Path, list], *, untrained: bool = False) -> dict[Path, np.ndarray]:
+    """Return the proposals of detector, cues and DDT fused; `untrained`: of cues and DDT only."""
     from trainer.labelling.auto_label import fuse
     from trainer.labelling.proposals import Priors, select_best
 
     return {
         path: rows(
-            [list(box.box_px) for box in select_best(seen[path] if alone else fuse(boxes, seen[path]), Priors())]
+            [list(box.box_px) for box in select_best(seen[path] if untrained else fuse(boxes, seen[path]), Priors())]
         )
         for path, boxes in found.items()
     }

@@ -1,4 +1,4 @@
-"""How long a look-up over HTTP takes: a picture of one megapixel, JPEG, on a kiosk whose camera runs.
+"""Latency of a look-up over HTTP: a JPEG picture of one megapixel, on a kiosk with a running camera.
 
     python benchmarks/lookup.py [--requests 200]
 
@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 1152, 868  # one megapixel
 
 
 def main() -> None:
-    """Measure."""
+    """Measure the requests and write the report."""
     from benchmarks import rig
     from edge.capture.open_source import open_source
     from edge.config.camera_url import parse_source
@@ -53,13 +53,13 @@ def main() -> None:
         stack.enter_context(rig.device(config, work / "device.log"))
         for number in range(arguments.requests + 10):
             connection = _connect(kiosk_port)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             connection.request("POST", "/v1/lookup", picture, {"Content-Type": "image/jpeg"})
-            answer = connection.getresponse()
-            body = answer.read()
-            if number >= 10:  # warm
-                took_ms.append(1e3 * (time.perf_counter() - begun))
-                statuses[answer.status] += 1
+            response = connection.getresponse()
+            body = response.read()
+            if number >= 10:  # after the warm-up
+                took_ms.append(1e3 * (time.perf_counter() - started))
+                statuses[response.status] += 1
             connection.close()
     report = {
         "picture": f"{WIDTH}x{HEIGHT} JPEG, {len(picture)} bytes",
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _connect(port: int) -> http.client.HTTPConnection:
-    """A connection of its own for each request, as other programs make; waits for the kiosk to listen."""
+    """Open a new connection, as other programs do; wait until the kiosk listens."""
     deadline = time.monotonic() + 20
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

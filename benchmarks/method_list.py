@@ -1,4 +1,4 @@
-"""What benchmarks/methods.py compares: the rows of its table, and what they share."""
+"""The methods that benchmarks/methods.py compares, and their shared settings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from benchmarks.peer_losses import Peer
 
-EPOCHS = 6  # of a method that looks at each picture once; half of it where it looks at two
+EPOCHS = 6  # of a method with one pass over each picture; half with two
 DIM = 192  # of the joint vector of every trained method
 SHORTER = (12, 24, 48, 96)
 PICTURES = {"width": 64, "height": 64, "resize": "stretch", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 WHOLE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [16]}
-BACKBONE = WHOLE | {"frozen_stages": 1}  # the stem stays as the classifier learned it
+BACKBONE = WHOLE | {"frozen_stages": 1}  # the stem keeps the classifier's weights
 TEACHER = {"name": "mobilenetv2_100", "options": {"pad_type": ""}, "strides": [16]}
 MILD = {
     "scale": (0.87, 1.14), "shift": 0.07, "stretch": 0.08, "rotate_deg": 4.0, "perspective": 0.015, "colour": 0.15,
@@ -22,11 +22,11 @@ MILD = {
 
 @dataclass(frozen=True)
 class Method:
-    """One training, or none."""
+    """One method: a training, or vectors without training."""
 
-    changes: dict[str, Any] = field(default_factory=dict)  # of the embedder's recipe
-    looks: int = 1  # at each picture and epoch: 2 with region confusion
-    free: str | None = None  # a variant of Scda, or `average`: not trained
+    changes: dict[str, Any] = field(default_factory=dict)  # to the embedder's recipe
+    passes: int = 1  # over each picture and epoch: 2 with region confusion
+    untrained: str | None = None  # a variant of Scda, or `average`
     peer: Peer | None = None  # the loss of pytorch-metric-learning that replaces the project's losses
 
 
@@ -37,19 +37,19 @@ MFFG = {"heads": ["class", "local", "outline"], "dim": DIM // 3, "width": 64, "g
 ONE = MFFG | {"heads": ["class"], "dim": DIM}
 TWO = MFFG | {"dim": DIM // 2}
 METHODS = {
-    "untuned average": Method(free="average"),
-    "SCDA": Method(free="scda"),
-    "SCDA+": Method(free="scda+"),
-    "SCDA_flip+": Method(free="scda_flip+"),
+    "untuned average": Method(untrained="average"),
+    "SCDA": Method(untrained="scda"),
+    "SCDA+": Method(untrained="scda+"),
+    "SCDA_flip+": Method(untrained="scda_flip+"),
     "plain pooling, softmax": Method(PLAIN),
-    "MFFG guarded": Method(MFFG, looks=2),
-    "MFFG literal, as printed": Method(MFFG | {"mode": "literal", "anchor": 0.0}, looks=2),
-    "MFFG literal, anchored": Method(MFFG | {"mode": "literal"}, looks=2),
+    "MFFG guarded": Method(MFFG, passes=2),
+    "MFFG literal, as printed": Method(MFFG | {"mode": "literal", "anchor": 0.0}, passes=2),
+    "MFFG literal, anchored": Method(MFFG | {"mode": "literal"}, passes=2),
     "one head, softmax": Method(ONE | {"pairs": 0.0}),
     "one head, softmax and class pairs": Method(ONE),
-    "MFFG guarded, class+local": Method(TWO | {"heads": ["class", "local"]}, looks=2),
-    "MFFG guarded, class+outline": Method(TWO | {"heads": ["class", "outline"]}, looks=2),
-    "MFFG guarded, sum": Method(MFFG | {"dim": DIM, "joint": "sum"}, looks=2),
+    "MFFG guarded, class+local": Method(TWO | {"heads": ["class", "local"]}, passes=2),
+    "MFFG guarded, class+outline": Method(TWO | {"heads": ["class", "outline"]}, passes=2),
+    "MFFG guarded, sum": Method(MFFG | {"dim": DIM, "joint": "sum"}, passes=2),
     "[max;avg], softmax": Method(BOTH),
     "[max;avg], DGCRL": Method(BOTH | {"decorrelation": 0.1}),
     "[max;avg], HCL": Method(BOTH | HARD),
@@ -61,9 +61,9 @@ METHODS = {
     "plain pooling, distilled": Method(PLAIN | {"teacher": "teacher", "distil": 5.0}),
     "Matryoshka": Method(PLAIN | {"shorter_dims": SHORTER}),
     "MFFG literal, as printed, random start": Method(
-        MFFG | {"mode": "literal", "anchor": 0.0, "init_from": None, "backbone": WHOLE}, looks=2
+        MFFG | {"mode": "literal", "anchor": 0.0, "init_from": None, "backbone": WHOLE}, passes=2
     ),
     "plain pooling, softmax, twice as long": Method(PLAIN | {"optimiser": 2}),
-    "MFFG guarded, twice as long": Method(MFFG | {"optimiser": 2}, looks=2),
+    "MFFG guarded, twice as long": Method(MFFG | {"optimiser": 2}, passes=2),
 }
 CORE = [name for name in METHODS if name.startswith(("plain pooling, softmax", "MFFG", "one head"))][:6]

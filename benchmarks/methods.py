@@ -1,14 +1,15 @@
-"""Every embedding method in one table: same pictures, same small backbone, about the same compute, three seeds.
+"""All embedding methods in one table: same pictures, same small backbone, similar compute, three seeds.
 
-    python benchmarks/methods.py                # makes data, trains what is missing, writes the table; hours to minutes
-    python benchmarks/methods.py --for-s 300    # works for so long at most; a run that was begun is finished
-    python benchmarks/methods.py --table        # only writes the table of what is there
+    python benchmarks/methods.py                # renders data, trains what is missing, writes the table; hours
+    python benchmarks/methods.py --for-s 300    # starts no training after 300 s; a started one is finished
+    python benchmarks/methods.py --table        # only writes the table of the finished runs
 
-Twenty synthetic bottles and jars are learned, of each 40 crops; 8 others are never seen in training. `seen`: 20 new
-renders of each item among 10 of the training's. `unseen`: 50 renders of each item among 10 others of them. `auroc`:
-known from unknown objects by the similarity of the nearest of the 20 items. Every training starts from the trunk of one
-classifier of its seed and takes about the same CPU time: a method that looks at region-confusion images gets half the
-epochs. Writes benchmarks/results/methods.json. The teacher needs ImageNet weights in ../shared/data or $FINESIGHT_DATA.
+Training uses 20 synthetic bottles and jars, 40 crops each; 8 others are never in training. `seen`: 20 new renders of
+each item, searched among 10 of its training crops. `unseen`: 50 renders of each other item, searched among 10 others of
+it. `auroc`: known against unknown objects by the similarity of the nearest of the 20 items. Every training starts from
+the trunk of the classifier of its seed and takes about the same CPU time: a method with region-confusion images gets
+half the epochs. Writes benchmarks/results/methods.json. The teacher needs ImageNet weights in ../shared/data or
+$FINESIGHT_DATA.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import method_list as given  # noqa: E402
+from benchmarks import method_list  # noqa: E402
 from benchmarks.grocery import machine  # noqa: E402
 from benchmarks.peer_losses import PeerLoss  # noqa: E402
 from benchmarks.scda import Scda  # noqa: E402
@@ -59,10 +60,10 @@ Vectors = dict[str, np.ndarray]  # by set: seen_query, seen_gallery, unseen_quer
 
 
 def main() -> None:
-    """Make data, train, judge, write the table."""
+    """Make data, train, evaluate, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "runs/methods")
-    parser.add_argument("--for-s", type=float, default=float("inf"), help="begin no other run after so long")
+    parser.add_argument("--for-s", type=float, default=float("inf"), help="start no training after this many seconds")
     parser.add_argument("--table", action="store_true", help="only write the table")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
@@ -72,16 +73,18 @@ def main() -> None:
         torch.set_num_threads(1)
         make_data(work)
         end = time.monotonic() + arguments.for_s
-        first = [(seed, name) for seed in SEEDS for name in given.CORE]  # the rows that the recommendation rests on
-        for seed, name in [*first, *((seed, name) for seed in SEEDS for name in given.METHODS)]:
+        first = [
+            (seed, name) for seed in SEEDS for name in method_list.CORE
+        ]  # the rows that the recommended defaults are based on
+        for seed, name in [*first, *((seed, name) for seed in SEEDS for name in method_list.METHODS)]:
             if time.monotonic() > end:
-                sys.exit(f"{name}, seed {seed}: not begun, time is up")
-            judge_once(work, name, seed)
+                sys.exit(f"{name}, seed {seed}: not started, time is up")
+            evaluate_once(work, name, seed)
     write_table(work)
 
 
 def make_data(work: Path) -> None:
-    """Write the crops and an index of the learned and of the other items."""
+    """Write the crops, and one index for the seen and one for the unseen items."""
     if (work / "data/seen.csv").is_file():
         return
     index = write_dataset(work / "data", 7, 0, 40, 0, workers=1)
@@ -94,19 +97,19 @@ def make_data(work: Path) -> None:
 
 
 def group_of(item: str) -> str:
-    """Every third item is never seen in training, whatever its family."""
+    """Return the group of an item: every third is unseen, whatever its family."""
     return "unseen" if int(item[-2:]) % 3 == 2 else "seen"
 
 
-def judge_once(work: Path, name: str, seed: int) -> None:
+def evaluate_once(work: Path, name: str, seed: int) -> None:
     """Train a method with a seed and measure it, unless that is done."""
-    method, slug = given.METHODS[name], "".join(c if c.isalnum() else "-" for c in name)
+    method, slug = method_list.METHODS[name], "".join(c if c.isalnum() else "-" for c in name)
     done = work / "rows" / f"{slug}-{seed}.json"
     if done.is_file():
         return
     trunk = trained_trunk(work, seed)
-    if method.free:
-        card, vectors = untrained_vectors(work, trunk, method.free)
+    if method.untrained:
+        card, vectors = untrained_vectors(work, trunk, method.untrained)
     else:
         recipe = recipe_of(work, method, seed, trunk)
         started = time.process_time()
@@ -117,7 +120,7 @@ def judge_once(work: Path, name: str, seed: int) -> None:
         trained_s = time.process_time() - started
         vectors = embed(work, load_model(out)[0], card)
     row = {"method": name, "seed": seed, "parts": parts_of(work, name, card, vectors)}
-    if not method.free:
+    if not method.untrained:
         row |= {
             "train_cpu_s": round(trained_s, 1),
             "parameters": sum(p.numel() for p in load_model(out)[0].parameters()),
@@ -128,70 +131,70 @@ def judge_once(work: Path, name: str, seed: int) -> None:
 
 
 def trained_trunk(work: Path, seed: int) -> Path:
-    """The classifier of a seed, which every training of that seed starts from."""
+    """Train the classifier of a seed, from which every training of that seed starts."""
     out = work / f"trunk-{seed}"
     if not (out / "model.json").is_file():
         recipe = ClassifierRecipe(
             kind="classifier",
             seed=seed,
             data=seen(work),
-            input=given.PICTURES,
-            backbone=given.WHOLE,
-            augment=given.MILD,
+            input=method_list.PICTURES,
+            backbone=method_list.WHOLE,
+            augment=method_list.MILD,
             optimiser=schedule(20) | {"batch": 64, "lr": 4e-3},
         )
         train_classifier(recipe, out)
     return out
 
 
-def recipe_of(work: Path, method: given.Method, seed: int, trunk: Path) -> EmbedderRecipe:
-    """The recipe of a method, the same but for what the method is."""
+def recipe_of(work: Path, method: method_list.Method, seed: int, trunk: Path) -> EmbedderRecipe:
+    """Return the recipe of a method; everything else is the same for all."""
     changes = dict(method.changes)
     if "teacher" in changes:
         changes["teacher"] = trained_teacher(work)
-    changes["optimiser"] = schedule(changes.get("optimiser", 1) * given.EPOCHS // method.looks)
+    changes["optimiser"] = schedule(changes.get("optimiser", 1) * method_list.EPOCHS // method.passes)
     shared = {
         "data": seen(work),
-        "input": given.PICTURES,
-        "augment": given.MILD,
+        "input": method_list.PICTURES,
+        "augment": method_list.MILD,
         "init_from": trunk,
-        "backbone": given.BACKBONE,
+        "backbone": method_list.BACKBONE,
     }
     return EmbedderRecipe(kind="embedder", seed=seed, images_per_class=2, **(shared | changes))
 
 
 def trained_teacher(work: Path) -> Path:
-    """A larger network with vectors of another length, from ImageNet weights."""
+    """Train a larger network with vectors of another length, from ImageNet weights."""
     out = work / "teacher"
     if not (out / "model.json").is_file():
         weights = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")) / "weights"
-        pretrained = given.TEACHER | {"pretrained": str(weights / "mobilenetv2_100_in1k.safetensors")}
+        pretrained = method_list.TEACHER | {"pretrained": str(weights / "mobilenetv2_100_in1k.safetensors")}
         recipe = EmbedderRecipe(
             kind="embedder",
             data=seen(work),
-            input=given.PICTURES,
-            augment=given.MILD,
+            input=method_list.PICTURES,
+            augment=method_list.MILD,
             backbone=pretrained,
             images_per_class=2,
-            optimiser=schedule(given.EPOCHS) | {"trunk_lr": 0.3},
-            **(given.PLAIN | {"dim": 256}),
+            optimiser=schedule(method_list.EPOCHS) | {"trunk_lr": 0.3},
+            **(method_list.PLAIN | {"dim": 256}),
         )
         train_embedders(recipe, out)
     return out
 
 
 def seen(work: Path) -> dict[str, Any]:
-    """The data that is learned from; there is no validation, and nothing is chosen by it."""
+    """Return the training data; there is no validation, so nothing is selected on it."""
     return {"index": work / "data/seen.csv", "val_splits": [], "gallery_splits": []}
 
 
 def schedule(epochs: int) -> dict[str, Any]:
-    """How long."""
+    """Return the schedule of a training."""
     return {"epochs": epochs, "batch": 28, "lr": 2e-3, "evaluate_every": epochs, "device": "cpu", "threads": 1}
 
 
 class Average(torch.nn.Module):
-    """The average of a trunk's map, of unit length."""
+    """Average pool of a trunk's map, of unit length."""
 
     def __init__(self, trunk: torch.nn.Module) -> None:
         super().__init__()
@@ -203,7 +206,7 @@ class Average(torch.nn.Module):
 
 
 def untrained_vectors(work: Path, trunk: Path, variant: str) -> tuple[ModelCard, Vectors]:
-    """Vectors of the classifier's trunk as it is."""
+    """Return vectors of the classifier's trunk without further training."""
     network, card = load_model(trunk)
     if variant == "average":
         return card, embed(work, Average(network.trunk), card)
@@ -213,15 +216,15 @@ def untrained_vectors(work: Path, trunk: Path, variant: str) -> tuple[ModelCard,
 
 
 def embed(work: Path, module: torch.nn.Module, card: ModelCard) -> Vectors:
-    """Vectors of the four sets of pictures."""
+    """Return vectors of the four sets of pictures."""
     module.eval()
     return {name: predict(module, canvases, card.preprocess) for name, canvases in canvases_of(work).items()}
 
 
 @cache
 def canvases_of(work: Path) -> Vectors:
-    """The four sets of pictures as the network sees them."""
-    spec = Preprocess(**{key: given.PICTURES[key] for key in ("width", "height", "resize")}, interpolation="area")
+    """Return the four sets of pictures, preprocessed."""
+    spec = Preprocess(**{key: method_list.PICTURES[key] for key in ("width", "height", "resize")}, interpolation="area")
     canvases = {}
     for known in ("seen", "unseen"):
         for role in ("query", "gallery"):
@@ -232,7 +235,7 @@ def canvases_of(work: Path) -> Vectors:
 
 @cache
 def samples_of(work: Path, name: str) -> list[Sample]:
-    """The first ten of an item's training crops are the gallery; queries are others, of known items new ones."""
+    """Return the gallery (the first ten training crops of each item) or the queries (other crops)."""
     known, role = name.split("_")
     listed = read_samples(work / f"data/{known}.csv")
     if role == "gallery":
@@ -241,7 +244,7 @@ def samples_of(work: Path, name: str) -> list[Sample]:
 
 
 def parts_of(work: Path, name: str, card: ModelCard, vectors: Vectors) -> dict[str, dict[str, float]]:
-    """What the whole vector reaches, and what parts of it reach that a smaller variant would give."""
+    """Measure the whole vector, and the parts of it that a smaller variant would have."""
     parts = {"whole": measure(work, vectors)}
     cuts: dict[str, tuple[list[str], int | None]] = {}
     if name.startswith("MFFG guarded") and card.joint == "concat" and len(card.heads) == 3:
@@ -253,7 +256,7 @@ def parts_of(work: Path, name: str, card: ModelCard, vectors: Vectors) -> dict[s
             work, {k: v / np.linalg.norm(v, axis=1, keepdims=True) for k, v in summed.items()}
         )
     if name in {"Matryoshka", "plain pooling, softmax"}:
-        cuts |= {f"first {dim}": (["class"], dim) for dim in given.SHORTER}
+        cuts |= {f"first {dim}": (["class"], dim) for dim in method_list.SHORTER}
     heads: list[Head] = card.heads
     for key, (kept, dim) in cuts.items():
         parts[key] = measure(work, {k: truncate_vectors(v, heads, kept, dim) for k, v in vectors.items()})
@@ -261,7 +264,7 @@ def parts_of(work: Path, name: str, card: ModelCard, vectors: Vectors) -> dict[s
 
 
 def measure(work: Path, vectors: Vectors) -> dict[str, float]:
-    """Recall@1 and MAP@R of both groups of items, and the AUROC of known against unknown."""
+    """Return Recall@1 and MAP@R of both groups of items, and the AUROC of known against unknown."""
     row: dict[str, float] = {"dim": vectors["seen_query"].shape[1]}
     top = {}
     for known in ("seen", "unseen"):
@@ -278,10 +281,10 @@ def measure(work: Path, vectors: Vectors) -> dict[str, float]:
 
 
 def write_table(work: Path) -> None:
-    """Mean and spread over the seeds of every method and of every part of it."""
+    """Write mean and deviation over the seeds of every method and of every part of it."""
     rows = [json.loads(path.read_text()) for path in sorted((work / "rows").glob("*.json"))]
     table = []
-    for name in given.METHODS:
+    for name in method_list.METHODS:
         mine = [row for row in rows if row["method"] == name]
         for part in mine[0]["parts"] if mine else []:
             values = [row["parts"][part] for row in mine]
@@ -299,7 +302,7 @@ def write_table(work: Path) -> None:
     report = {
         "queries": {known: len(samples_of(work, f"{known}_query")) for known in ("seen", "unseen")},
         "items": {known: len({s.item for s in samples_of(work, f"{known}_query")}) for known in ("seen", "unseen")},
-        "epochs": {"one look": given.EPOCHS, "two looks": given.EPOCHS // 2},
+        "epochs": {"one look": method_list.EPOCHS, "two looks": method_list.EPOCHS // 2},
         "table": table, "date": date.today().isoformat(), "machine": machine(),  # noqa: DTZ011
     }  # fmt: skip
     (ROOT / "benchmarks/results/methods.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -1,13 +1,13 @@
-"""Unknown objects: a fifth of the items is left out of the gallery; what is identified, what is falsely accepted?
+"""Unknown objects: a fifth of the items is left out of the gallery; identification and false accepts are measured.
 
-    python benchmarks/openset.py                 # both worlds; vectors are kept in runs/openset
+    python benchmarks/openset.py                 # both data sets; vectors are cached in runs/openset
     python benchmarks/openset.py --only demo
-    python benchmarks/openset.py --split val     # a rehearsal: groceries of the split that rules are fitted on
+    python benchmarks/openset.py --split val     # a test run: groceries of the split that rules are fitted on
 
-Three draws of what is left out. Rules are fitted without the items that are left out: the bundle that is packed from
-what is known has never seen the unknown. Groceries need runs/grocery of benchmarks/grocery.py (--grocery) and its data;
-their embedder was trained on all 81 items, the left out ones too. The demo's world also renders items that no training
-saw: they are asked as unknown, then enrolled from five looks. Writes benchmarks/results/openset.json.
+The items are left out in three random draws. Rules are fitted without them, as for a bundle packed from the known
+items. Groceries need runs/grocery of benchmarks/grocery.py (--grocery) and its data; their embedder was trained on all
+81 items, including those left out. The demo also renders items that no training used: they are queried as unknown, then
+enrolled from five pictures. Writes benchmarks/results/openset.json.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from edge.recognition.loaded_models import LoadedModels  # noqa: E402
 from edge.recognition.recognise_image import extract_features  # noqa: E402
 from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Category, FloatArray, Hit, Image  # noqa: E402
-from quantize.fit_thresholds import ScoredCrop, fit, leave_items_out  # noqa: E402
+from quantize.fit_thresholds import ScoredCrop, fit_thresholds, leave_items_out  # noqa: E402
 from quantize.predictions import best_score_by_item  # noqa: E402
-from quantize.probes import Gallery  # noqa: E402
+from quantize.probes import GalleryVectors  # noqa: E402
 from trainer.evaluation.open_set import (  # noqa: E402
     QueryResult,
     calibration_error_of,
@@ -58,8 +58,8 @@ from trainer.evaluation.open_set import (  # noqa: E402
 SEEDS = (0, 1, 2)
 SHARE = 0.2
 NEW_ITEMS, LOOKS, QUERIES = 4, 5, 8  # of each category; of each new item
-FITTED_SEED, TAUGHT_SEED = 7, 6  # of new items to fit rules with, and of others to ask and to teach
-LEARNT_FROM = (1, 10)  # seed and count of those that an embedder may have learned from
+FITTED_SEED, TAUGHT_SEED = 7, 6  # of new items to fit rules on, and of others to query and to teach
+LEARNT_FROM = (1, 10)  # seed and count of the items that an embedder may have been trained on
 THRESHOLD = 0.5  # of the classifier, as shipped
 WITH_NEW = "fitted on new items, too, 5 % of the unknown"
 Rules = dict[str, OpenSet]
@@ -67,23 +67,23 @@ Rules = dict[str, OpenSet]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Crops to fit on, crops to ask, and the gallery they are asked against."""
+    """Crops to fit on, query crops, and the gallery they are searched in."""
 
     items: dict[str, list[str]]  # by category
     fitted: list[ScoredCrop]
-    asked: list[ScoredCrop]
+    queries: list[ScoredCrop]
     shipped: Rules
-    unheard: Sequence[ScoredCrop] = ()  # to fit on, too: of items that neither gallery nor training ever had
+    new: Sequence[ScoredCrop] = ()  # also to fit on: of items in neither gallery nor training
 
 
 def main() -> None:
-    """Measure both worlds."""
+    """Measure both data sets and write the report."""
     from benchmarks.grocery import machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["demo", "grocery"])
     parser.add_argument("--grocery", type=Path, default=ROOT / "runs/grocery")
-    parser.add_argument("--split", default="test", help="of the groceries that are asked")
+    parser.add_argument("--split", default="test", help="split of the groceries that are queried")
     arguments = parser.parse_args()
     set_threads(1)
     out = ROOT / "benchmarks/results/openset.json"
@@ -95,9 +95,9 @@ def main() -> None:
         cache = ROOT / f"runs/openset/{arguments.grocery.name}.npz"
         if not cache.is_file():
             embed_grocery(arguments.grocery, cache)
-        report["grocery"] = judged(grocery(cache, model, model.gathering, arguments.split))
-        as_they_are = judged(grocery(cache, model, 0.0, arguments.split))
-        del as_they_are["bundle as it ships"]  # whose rules are for galleries as it asks for them
+        report["grocery"] = evaluate(grocery(cache, model, model.gathering, arguments.split))
+        as_they_are = evaluate(grocery(cache, model, 0.0, arguments.split))
+        del as_they_are["bundle as it ships"]  # its rules are for galleries with its own gathering
         report["grocery, vectors not gathered"] = as_they_are
     report |= {"share_left_out": SHARE, "seeds": list(SEEDS), "machine": machine(), "date": date.today().isoformat()}  # noqa: DTZ011
     print(json.dumps(report, indent=1))
@@ -105,8 +105,8 @@ def main() -> None:
         out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def judged(world: World) -> dict[str, Any]:
-    """Every rule on the same draws: what ships today, what is fitted, and the fit that accepts 5 % of the unknown."""
+def evaluate(world: World) -> dict[str, Any]:
+    """Measure every rule on the same draws: as shipped, as fitted, and fitted to accept 5 % of unknown objects."""
     query_results: dict[str, list[list[QueryResult]]] = {}
     for seed in SEEDS:
         names = sorted({item for listed in world.items.values() for item in listed})
@@ -114,17 +114,17 @@ def judged(world: World) -> dict[str, Any]:
         known = {category: [item for item in listed if item not in left] for category, listed in world.items.items()}
         present = {category: listed for category, listed in known.items() if listed}
         mine = [without(crop, world.items, left) for crop in world.fitted if crop.item not in left]
-        answers = leave_items_out(mine, present)
-        unheard = [without(crop, world.items, left) for crop in world.unheard]
-        with_new = leave_items_out([*mine, *unheard], present)
+        predictions = leave_items_out(mine, present)
+        new = [without(crop, world.items, left) for crop in world.new]
+        with_new = leave_items_out([*mine, *new], present)
         for name, rules in (
             ("bundle as it ships", world.shipped),
-            ("fitted, as sure as answers at large", rules_of(fit(answers, list(world.items)))),
-            ("fitted, 5 % of the unknown", rules_of(fit(answers, list(world.items), 0.05))),
-            *([(WITH_NEW, rules_of(fit(with_new, list(world.items), 0.05)))] if world.unheard else []),
+            ("fitted, as sure as answers at large", rules_of(fit_thresholds(predictions, list(world.items)))),
+            ("fitted, 5 % of the unknown", rules_of(fit_thresholds(predictions, list(world.items), 0.05))),
+            *([(WITH_NEW, rules_of(fit_thresholds(with_new, list(world.items), 0.05)))] if world.new else []),
         ):
-            asked = [without(crop, world.items, left) for crop in world.asked]
-            query_results.setdefault(name, []).append([query_result(crop, known, rules, left) for crop in asked])
+            queries = [without(crop, world.items, left) for crop in world.queries]
+            query_results.setdefault(name, []).append([query_result(crop, known, rules, left) for crop in queries])
     return {name: table(draws) for name, draws in query_results.items()}
 
 
@@ -133,24 +133,24 @@ def rules_of(fits: dict[str, Any]) -> Rules:
 
 
 def without(crop: ScoredCrop, items: dict[str, list[str]], left: set[str]) -> ScoredCrop:
-    """A crop as it compares with the gallery that lacks some items."""
+    """Return the scores of a crop in a gallery without some items."""
     kept = {name: [i for i, item in enumerate(items[name]) if item not in left] for name in crop.scores}
     return replace(crop, scores={name: crop.scores[name][rows] for name, rows in kept.items() if rows})
 
 
 def query_result(crop: ScoredCrop, items: dict[str, list[str]], rules: Rules, left: set[str]) -> QueryResult:
-    """What a device answers, and how sure it is of the nearest item."""
+    """Return what a device predicts, and the probability of the nearest item."""
     hits = {}
     for name, scores in crop.scores.items():
         order = np.argsort(-scores, kind="stable")[:5]
         hits[name] = [Hit(items[name][i], items[name][i], float(scores[i])) for i in order]
-    told = decide(crop.categories, hits, rules, THRESHOLD)
+    decision = decide(crop.categories, hits, rules, THRESHOLD)
     anyway = {name: rule.model_copy(update={"threshold": -1.0}) for name, rule in rules.items()}
     nearest = decide(crop.categories, hits, anyway).match
     return QueryResult(
         crop.item,
         crop.item not in left and any(crop.item in listed for listed in items.values()),
-        told.match.item_id if told.match else None,
+        decision.match.item_id if decision.match else None,
         nearest.item_id if nearest else None,
         nearest.probability if nearest else float("-inf"),
         nearest.probability if nearest else None,
@@ -158,7 +158,7 @@ def query_result(crop: ScoredCrop, items: dict[str, list[str]], rules: Rules, le
 
 
 def table(draws: list[list[QueryResult]]) -> dict[str, Any]:
-    """Means over the draws, each one's own, and intervals by bootstrap over pictures."""
+    """Return means over the draws, each draw's value, and bootstrap intervals over pictures."""
     measures: dict[str, Callable[[Sequence[QueryResult]], float]] = {
         "identified": lambda some: share_of(some, known=True, outcome="identified"),
         "wrong": lambda some: share_of(some, known=True, outcome="wrong"),
@@ -192,8 +192,8 @@ def share_of(query_results: Sequence[QueryResult], *, known: bool, outcome: str)
     return float(np.mean(chosen)) if chosen else 0.0
 
 
-def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Image) -> ScoredCrop:
-    """What the models say of one crop."""
+def score_crop(stages: Stages, galleries: dict[str, GalleryVectors], item: str, picture: Image) -> ScoredCrop:
+    """Score one crop with the models."""
     box = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
     named = stages.classifier.rank_categories(stages.classifier.classify(picture, box, Timings())[0])
     categories = categories_to_search(named, THRESHOLD, stages.embedders)
@@ -207,7 +207,7 @@ def heard(stages: Stages, galleries: dict[str, Gallery], item: str, picture: Ima
 
 
 def grocery(cache: Path, model: EmbedderModel, gathering: float, split: str) -> World:
-    """Shop photos by the INT8 bundle; rules are fitted on `val`."""
+    """Return shop photos scored by the INT8 bundle; rules are fitted on `val`."""
     data = np.load(cache)
     labels, fine, splits = data["labels"].tolist(), data["fine"], data["split"]
     category_of = dict(zip(fine.tolist(), data["coarse"].tolist(), strict=True))
@@ -217,23 +217,25 @@ def grocery(cache: Path, model: EmbedderModel, gathering: float, split: str) -> 
     galleries = {}
     for name in items:
         rows = listed & (data["coarse"] == name)
-        galleries[name] = Gallery(shrink_to_centroid(vectors[rows], fine[rows].tolist(), gathering), tuple(fine[rows]))
+        galleries[name] = GalleryVectors(
+            shrink_to_centroid(vectors[rows], fine[rows].tolist(), gathering), tuple(fine[rows])
+        )
 
-    def ask(of: str) -> list[ScoredCrop]:
-        asked = []
+    def scored(of: str) -> list[ScoredCrop]:
+        crops = []
         for i in np.flatnonzero(splits == of):
             order = np.argsort(-data["probs"][i], kind="stable")
             ranked = [Category(labels[k], float(data["probs"][i][k])) for k in order]
             categories = categories_to_search(ranked, THRESHOLD, dict.fromkeys(items, 0))
             scores = {c.name: best_score_by_item(vectors[i], galleries[c.name], items[c.name]) for c in categories}
-            asked.append(ScoredCrop(str(fine[i]), categories, scores))
-        return asked
+            crops.append(ScoredCrop(str(fine[i]), categories, scores))
+        return crops
 
-    return World(items, ask("val"), ask(split), model.open_set)
+    return World(items, scored("val"), scored(split), model.open_set)
 
 
 def embed_grocery(work: Path, cache: Path) -> None:
-    """Classify and embed every photo once, by what ships."""
+    """Classify and embed every photo once, with the forms that ship."""
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     bundle = read_bundle(work / "bundle")
     stages = load_stages(bundle.folder, bundle.manifest, "onnxruntime")
@@ -252,7 +254,7 @@ def embed_grocery(work: Path, cache: Path) -> None:
 
 
 def demo() -> dict[str, Any]:
-    """Rendered crops that no training saw, by the shipped demo bundle; then items that no training saw."""
+    """Measure unseen rendered crops with the shipped demo bundle, then items that no training used."""
     from trainer.synthetic.items import catalogue
 
     bundle, generation = read_bundle(ROOT / "demo/bundle"), read_gallery(ROOT / "demo/gallery")
@@ -263,18 +265,20 @@ def demo() -> dict[str, Any]:
             held = read_category(generation.path(category), model.space_id, model.dim)
             rows = held.vectors_i8.astype(np.float32) * held.scales[:, None]
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            galleries[category] = Gallery(rows, tuple(held.item_ids[i] for i in held.row_item))
+            galleries[category] = GalleryVectors(rows, tuple(held.item_ids[i] for i in held.row_item))
     items = {category: sorted(set(gallery.items)) for category, gallery in galleries.items()}
     shipped = {name: rule for model in bundle.manifest.embedders for name, rule in model.open_set.items()}
-    unheard = [heard(stages, galleries, i.item_id, shot) for i in new_items(FITTED_SEED) for shot in shots(i, 5, 907)]
-    fitted = [heard(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 3, 901)]
-    asked = [heard(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 6, 902)]
-    report = judged(World(items, fitted, asked, shipped, unheard))
+    new = [score_crop(stages, galleries, i.item_id, shot) for i in new_items(FITTED_SEED) for shot in shots(i, 5, 907)]
+    fitted = [score_crop(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 3, 901)]
+    queries = [
+        score_crop(stages, galleries, item.item_id, shot) for item in catalogue() for shot in shots(item, 6, 902)
+    ]
+    report = evaluate(World(items, fitted, queries, shipped, new))
     rules = {
         "bundle as it ships": shipped,
-        "fitted, as sure as answers at large": rules_of(fit(leave_items_out(fitted, items), list(items))),
-        "fitted, 5 % of the unknown": rules_of(fit(leave_items_out(fitted, items), list(items), 0.05)),
-        WITH_NEW: rules_of(fit(leave_items_out(fitted + unheard, items), list(items), 0.05)),
+        "fitted, as sure as answers at large": rules_of(fit_thresholds(leave_items_out(fitted, items), list(items))),
+        "fitted, 5 % of the unknown": rules_of(fit_thresholds(leave_items_out(fitted, items), list(items), 0.05)),
+        WITH_NEW: rules_of(fit_thresholds(leave_items_out(fitted + new, items), list(items), 0.05)),
     }
     for name, rows_of in (("new_items", exemplars), ("new_items_views", np.concatenate)):
         report[name] = enrolment(models, galleries, rules, rows_of)
@@ -285,7 +289,7 @@ def demo() -> dict[str, Any]:
 
 
 def shots(item: Any, count: int, seed: int) -> list[Image]:
-    """Crops of an item, as a detector would cut them."""
+    """Render crops of an item, as a detector would cut them."""
     from trainer.synthetic.crop import crop
     from trainer.synthetic.items import catalogue
 
@@ -297,7 +301,7 @@ def shots(item: Any, count: int, seed: int) -> list[Image]:
 
 
 def new_items(seed: int) -> list[Any]:
-    """Items that no training saw, not even among those that were invented to learn from."""
+    """Return items that no training used, not even the items invented for training."""
     from trainer.synthetic.items import invented
 
     return invented(seed, NEW_ITEMS, taken=invented(*LEARNT_FROM))
@@ -305,17 +309,17 @@ def new_items(seed: int) -> list[Any]:
 
 def enrolment(
     models: LoadedModels,
-    galleries: dict[str, Gallery],
+    galleries: dict[str, GalleryVectors],
     rules: dict[str, Rules],
     rows_of: Callable[[list[FloatArray]], FloatArray],
 ) -> dict[str, Any]:
-    """New items asked before they are taught, and after each was taught from five looks; the others with all taught.
+    """Query new items before they are taught, and after each is taught from five pictures; the others with all taught.
 
     Args:
-        models: the demo's.
+        models: of the demo.
         galleries: of its items.
         rules: by name.
-        rows_of: what a thing is searched by, given of each look the vectors of its views.
+        rows_of: gives the gallery vectors of an item from the vectors of its views, by picture.
     """
     from trainer.synthetic.items import catalogue
 
@@ -326,13 +330,16 @@ def enrolment(
     nearest: list[bool] = []
     everything = dict(galleries)
 
-    def ask(held: dict[str, Gallery], item_id: str, picture: Image, told: dict[str, list[bool]]) -> QueryResult:
-        crop = heard(stages, held, item_id, picture)
+    def query(
+        held: dict[str, GalleryVectors], item_id: str, picture: Image, accepted: dict[str, list[bool]]
+    ) -> QueryResult:
+        crop = score_crop(stages, held, item_id, picture)
         items = {name: sorted(set(gallery.items)) for name, gallery in held.items()}
         for name, chosen in rules.items():
-            said = query_result(crop, items, chosen, set())
-            told[name].append(said.predicted_item is not None if held is galleries else said.predicted_item == item_id)
-        return said
+            result = query_result(crop, items, chosen, set())
+            predicted = result.predicted_item
+            accepted[name].append(predicted is not None if held is galleries else predicted == item_id)
+        return result
 
     for item in new_items(TAUGHT_SEED):
         vectors: dict[str, list[FloatArray]] = {}
@@ -340,14 +347,14 @@ def enrolment(
             for category in extract_features(models, picture, Timings(), also=item.category).vectors:
                 vectors.setdefault(category, []).append(embed_views(stages.embedders[category], picture))
         taught = {category: rows_of(looks) for category, looks in vectors.items()}
-        widened = with_rows(galleries, item.item_id, taught)
+        extended = with_rows(galleries, item.item_id, taught)
         everything = with_rows(everything, item.item_id, taught)
         for picture in shots(item, QUERIES, 906):
-            ask(galleries, item.item_id, picture, before)
-            nearest.append(ask(widened, item.item_id, picture, after).nearest == item.item_id)
+            query(galleries, item.item_id, picture, before)
+            nearest.append(query(extended, item.item_id, picture, after).nearest == item.item_id)
     for item in catalogue():
         for picture in shots(item, 3, 902):
-            ask(everything, item.item_id, picture, known)
+            query(everything, item.item_id, picture, known)
     from benchmarks.grocery import interval
 
     return {
@@ -363,10 +370,12 @@ def enrolment(
     }
 
 
-def with_rows(galleries: dict[str, Gallery], item_id: str, rows: dict[str, FloatArray]) -> dict[str, Gallery]:
-    """The galleries with one more item."""
+def with_rows(
+    galleries: dict[str, GalleryVectors], item_id: str, rows: dict[str, FloatArray]
+) -> dict[str, GalleryVectors]:
+    """Return the galleries with one more item."""
     more = {
-        category: Gallery(
+        category: GalleryVectors(
             np.concatenate([galleries[category].vectors, found]), galleries[category].items + (item_id,) * len(found)
         )
         for category, found in rows.items()

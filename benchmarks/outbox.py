@@ -1,4 +1,4 @@
-"""How fast events go into the outbox and through it to a broker.
+"""Throughput and latency of events into the outbox and through it to a broker.
 
 Run: python benchmarks/outbox.py [--out benchmarks/results/outbox.json]; needs mosquitto, for the real broker.
 """
@@ -26,12 +26,12 @@ from edge.telemetry.metrics import Counters, percentile, resident_bytes
 from edge.types import Category, Decision, Event, Hit, Match
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integration"))
-from mosquitto import Mosquitto  # the tests' own
+from mosquitto import Mosquitto  # of the tests
 
 TOPIC = "finesight/site/device/camera/events"
 
 
-def an_event(number: int) -> bytes:
+def sample_event(number: int) -> bytes:
     decision = Decision(
         Category("bottle", 0.98),
         Match("sku-000123", "Mineral water 0.5 l", 0.91, 0.2, 0.97),
@@ -47,21 +47,21 @@ def an_event(number: int) -> bytes:
 
 
 def time_puts(folder: Path, count: int, per_second: int | None) -> dict[str, float]:
-    """Put at a rate, or as fast as the disk follows; latency of the caller and rate to the last commit."""
+    """Put events at a rate, or as fast as possible; return the caller's latency and the rate to the last commit."""
     counters = Counters()
-    payload = an_event(0)
+    payload = sample_event(0)
     with Outbox(folder / f"puts-{per_second}.sqlite", counters, max_memory_bytes=1 << 30, max_bytes=1 << 30) as outbox:
         latencies_ms = []
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for number in range(count):
             if per_second is not None:
-                time.sleep(max(0.0, begun + number / per_second - time.perf_counter()))
+                time.sleep(max(0.0, started + number / per_second - time.perf_counter()))
             called = time.perf_counter()
             outbox.put(TOPIC, payload, 1, f"e{number}")
             latencies_ms.append((time.perf_counter() - called) * 1e3)
         if not outbox.flush(60.0):
-            raise SystemExit("the outbox did not follow")
-        elapsed_s = time.perf_counter() - begun
+            raise SystemExit("the outbox did not write all events within 60 s")
+        elapsed_s = time.perf_counter() - started
     latencies_ms.sort()
     return {
         "events": count,
@@ -74,7 +74,7 @@ def time_puts(folder: Path, count: int, per_second: int | None) -> dict[str, flo
 
 
 def time_publishing(folder: Path, name: str, host: str, port: int, count: int) -> dict[str, float]:
-    """Bring a backlog from the disk to a subscriber at QoS 1, then single live events, put to received."""
+    """Deliver stored events to a subscriber at QoS 1, then single live events; return rate and latency."""
     counters, arrived, wanted = Counters(), threading.Semaphore(0), threading.Event()
     times: dict[str, int] = {}
 
@@ -83,27 +83,27 @@ def time_publishing(folder: Path, name: str, host: str, port: int, count: int) -
         wanted.set()
         arrived.release()
 
-    # put faster than any disk follows: what waits for it must have room
+    # puts are faster than the disk, so waiting events need memory
     with Outbox(folder / f"{name}.sqlite", counters, max_memory_bytes=1 << 30) as outbox:
         for number in range(count):
-            outbox.put(TOPIC, an_event(number), 1, f"e{number}")
+            outbox.put(TOPIC, sample_event(number), 1, f"e{number}")
         outbox.flush(60.0)
         settings = MqttSettings("bench-out", host=host, port=port)
         with Subscriber(MqttSettings("bench-in", host=host, port=port), TOPIC, deliver):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             with Publisher(settings, outbox, counters, "finesight/site/device/available"):
                 for _ in range(count):
                     if not arrived.acquire(timeout=60.0):
-                        raise SystemExit(f"{name}: events are missing")
-                elapsed_s = time.perf_counter() - begun
+                        raise SystemExit(f"{name}: an event did not arrive within 60 s")
+                elapsed_s = time.perf_counter() - started
                 live_ms = []
                 for number in range(200):
-                    payload = an_event(number)
+                    payload = sample_event(number)
                     wanted.clear()
                     sent = time.perf_counter_ns()
                     outbox.put(TOPIC, payload, 1, f"live{number}")
                     if not wanted.wait(10.0):
-                        raise SystemExit(f"{name}: a live event is missing")
+                        raise SystemExit(f"{name}: a live event did not arrive within 10 s")
                     live_ms.append((times["last"] - sent) / 1e6)
                     time.sleep(0.01)
     live_ms.sort()
@@ -117,10 +117,13 @@ def time_publishing(folder: Path, name: str, host: str, port: int, count: int) -
 
 
 def time_embedded_start() -> dict[str, float]:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with EmbeddedBroker():
-        started_s = time.perf_counter() - begun
-    return {"start_ms": round(started_s * 1e3, 1), "stop_ms": round((time.perf_counter() - begun - started_s) * 1e3, 1)}
+        started_s = time.perf_counter() - started
+    return {
+        "start_ms": round(started_s * 1e3, 1),
+        "stop_ms": round((time.perf_counter() - started - started_s) * 1e3, 1),
+    }
 
 
 def machine() -> dict[str, object]:

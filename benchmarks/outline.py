@@ -1,10 +1,10 @@
-"""Localiser and outline: how well masks fit, what they cost, and where outlines find more items than vectors alone.
+"""Localiser and silhouettes: mask quality, cost, and the gain of silhouettes over vectors alone.
 
     python benchmarks/outline.py            # into runs/outline; finished steps are not repeated
     python benchmarks/outline.py measure    # one step of: data, train, render, quantise, measure
 
-The embedders are those of the shipped demo bundle. Weights are fitted on validation crops, numbers are of test crops of
-three seeds that nothing else saw. Photos: $FINESIGHT_DATA or ../shared/data; without them those rows are left out.
+The embedders are those of the shipped demo bundle. Weights are fitted on validation crops; the results are of test
+crops of three seeds used nowhere else. Photos: $FINESIGHT_DATA or ../shared/data; without them, their rows are omitted.
 Writes benchmarks/results/outline.json and, into runs/outline, contact sheets.
 """
 
@@ -27,7 +27,7 @@ STEPS = ("data", "train", "render", "quantise", "measure")
 
 
 def main() -> None:
-    """Do the steps that are asked for, by default all."""
+    """Run the selected steps, by default all."""
     for step in sys.argv[1:] or STEPS:
         print(f"== {step}", flush=True)
         {"data": data, "train": train, "render": render, "quantise": quantise, "measure": measure}[step]()
@@ -57,7 +57,7 @@ def render() -> None:
 
 
 def quantise() -> None:
-    """Export, quantise and compare, as `edge-quantize pack` does; writes the choice beside the models."""
+    """Export, quantise and compare, as `edge-quantize pack` does; write the choice beside the models."""
     from quantize.build import Policy, build_network
     from quantize.cli import _progress, _saturates
     from quantize.dataset import Data, read_index
@@ -101,15 +101,15 @@ def measure() -> None:
             **chosen,
         },
         "masks_of_crops": summary(
-            {n: _kept(f"crops-{n}", lambda n=n: masks_of_crops(WORK, chosen["ship"], n)) for n in names}
+            {n: _cached(f"crops-{n}", lambda n=n: masks_of_crops(WORK, chosen["ship"], n)) for n in names}
         ),
-        "masks_of_photos": _kept("photos", lambda: masks_of_photos(WORK, photos(), chosen["ship"])),
+        "masks_of_photos": _cached("photos", lambda: masks_of_photos(WORK, photos(), chosen["ship"])),
         "retrieval": {
-            name: _kept(f"retrieval-{name}", lambda n=name: retrieval(WORK, trained(bundle, n), chosen["ship"], n))
+            name: _cached(f"retrieval-{name}", lambda n=name: retrieval(WORK, trained(bundle, n), chosen["ship"], n))
             for name in names
         },
         "retrieval_by_untuned_features": {
-            name: _kept(f"untuned-{name}", lambda n=name: retrieval(WORK, untuned(weights), chosen["ship"], n))
+            name: _cached(f"untuned-{name}", lambda n=name: retrieval(WORK, untuned(weights), chosen["ship"], n))
             for name in (names if weights.exists() else [])
         },
         "rerank_cpu_ms": rerank_ms(),
@@ -117,13 +117,13 @@ def measure() -> None:
         "machine": machine(),
     }
     print(json.dumps(report, indent=1))
-    # intervals and seeds in one line each
+    # write intervals and seeds in one line each
     text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(report, indent=1))
     (ROOT / "benchmarks/results/outline.json").write_text(text + "\n")
 
 
-def _kept(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was measured before, or is now."""
+def _cached(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return a cached measurement, or measure and cache it."""
     path = WORK / f"measured-{name}.json"
     if not path.exists():
         path.write_text(json.dumps(compute()))
@@ -131,7 +131,7 @@ def _kept(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def epochs() -> int:
-    """Epochs that were trained: a run that was stopped has fewer than its recipe asks for."""
+    """Return the number of trained epochs; an interrupted run has fewer than its recipe."""
     return len((WORK / "localiser/metrics.csv").read_text().splitlines()) - 1
 
 

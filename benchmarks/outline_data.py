@@ -1,4 +1,4 @@
-"""The pictures of benchmarks/outline.py: synthetic ones with exact masks, and catalogue photos cut out of white."""
+"""Pictures of benchmarks/outline.py: synthetic ones with exact masks, and catalogue photos cut out of white."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 if TYPE_CHECKING:
     from trainer.synthetic.items import Item
 
-PHOTO_REPEATS = 5  # times that a catalogue photo is listed, for there are few
-_GROUND = 14  # grey levels by which white ground may differ
+PHOTO_REPEATS = 5  # times that a catalogue photo is listed, because there are few
+_BACKGROUND_TOLERANCE = 14  # grey levels
 
 
 def write_training_data(work: Path, data: Path, seed: int = 41) -> Path:
-    """Write `work/index.csv` of synthetic pictures and, where there are any, of catalogue photos."""
+    """Write `work/index.csv` of synthetic pictures and of catalogue photos, if there are any."""
     from trainer.synthetic.masked import write_masked
 
     if not (work / "synthetic/index.csv").exists():
@@ -35,7 +35,7 @@ def write_training_data(work: Path, data: Path, seed: int = 41) -> Path:
 
 
 def photo_cutouts(work: Path, data: Path) -> list[tuple[str, str, str, str, str]]:
-    """Cut groceries' catalogue photos out of their white ground; white cartons, which merge with it, are left out."""
+    """Cut catalogue photos of groceries out of their white background, except white cartons, which merge with it."""
     from edge.imaging.image import encode_image, encode_mask, read_image, trim
 
     if not (data / "grocery/index.csv").exists():
@@ -53,7 +53,7 @@ def photo_cutouts(work: Path, data: Path) -> list[tuple[str, str, str, str, str]
         framed = cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(255, 255, 255))
         ground = np.zeros((framed.shape[0] + 2, framed.shape[1] + 2), np.uint8)
         how = 8 | (255 << 8) | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY
-        cv2.floodFill(framed, ground, (0, 0), 0, (_GROUND,) * 3, (_GROUND,) * 3, how)
+        cv2.floodFill(framed, ground, (0, 0), 0, (_BACKGROUND_TOLERANCE,) * 3, (_BACKGROUND_TOLERANCE,) * 3, how)
         mask = np.asarray(cv2.morphologyEx(255 - ground[2:-2, 2:-2], cv2.MORPH_OPEN, np.ones((3, 3))), np.uint8)
         name = f"photos/{row['fine']}"
         (work / f"{name}.jpg").write_bytes(encode_image(picture, ".jpg"))
@@ -76,7 +76,7 @@ def render_retrieval(work: Path) -> None:
         if (folder / "done").exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        for number in range(GALLERY_LOOKS):  # the demo's own catalogue and training pictures: streams 3 and 2 of seed 1
+        for number in range(GALLERY_LOOKS):  # the demo's catalogue and training pictures: streams 3 and 2 of seed 1
             _save_look(folder / f"look-{number}", item, np.random.default_rng([1, 3, place, number]))
         parts = [("crop", 1, GALLERY_CROPS), ("val", VAL_SEED, VAL_CROPS)]
         parts += [(f"test{seed}", seed, TEST_CROPS) for seed in TEST_SEEDS]
@@ -97,7 +97,7 @@ def _save_crop(path: Path, item: Item, items: Sequence[Item], rng: np.random.Gen
 
 
 def _save_look(path: Path, item: Item, rng: np.random.Generator) -> None:
-    """A catalogue picture, cut as `edge-train embed` cuts it."""
+    """Write a catalogue picture, cropped as `edge-train embed` crops it."""
     from edge.imaging.image import crop, encode_image, encode_mask
     from trainer.synthetic.render import catalogue_picture
 

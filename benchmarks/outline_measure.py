@@ -1,4 +1,4 @@
-"""The measurements of benchmarks/outline.py."""
+"""Measurements of benchmarks/outline.py."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from trainer.models.backbone import create_trunk
 
 Mask = NDArray[np.uint8]
 GUIDE_RADIUS = 0.03  # of the longer side
-REFINED, SHOWN = 21, 10  # test crops of a category that are refined at their own size, and that are drawn
+REFINED, SHOWN = 21, 10  # test crops of a category that are refined at full size, and that are drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """One rendered picture."""
+    """One rendered picture and its exact mask."""
 
     item: str
     picture: Image
@@ -72,27 +72,27 @@ def iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     return float((found & true).sum() / max(1, (found | true).sum()))
 
 
-def grown(mask: Mask, picture: Image) -> Mask:
+def resized_to(mask: Mask, picture: Image) -> Mask:
     return resize(mask, picture.shape[1], picture.shape[0])
 
 
-def guided(mask: Mask, picture: Image) -> Mask:
-    """A mask refined by the guided filter as on the device, brought to the picture's size."""
-    return grown(refine_mask(picture, mask, GUIDE_RADIUS), picture)
+def refined(mask: Mask, picture: Image) -> Mask:
+    """Refine a mask with the guided filter, as on a device, and resize it to the picture."""
+    return resized_to(refine_mask(picture, mask, GUIDE_RADIUS), picture)
 
 
 def matted(mask: Mask, picture: Image) -> Mask:
-    """A mask of the picture's size, refined by closed-form matting."""
+    """Refine a mask of the picture's size with closed-form matting."""
     from trainer.pasting.matting import refine_alpha
 
     return refine_alpha(picture, mask, max(2, round(0.02 * max(mask.shape))))
 
 
 def timed(how: Callable[[], Any], spent_ms: list[float]) -> Any:
-    begun = time.process_time()
-    answer = how()
-    spent_ms.append((time.process_time() - begun) * 1e3)
-    return answer
+    started = time.process_time()
+    result = how()
+    spent_ms.append((time.process_time() - started) * 1e3)
+    return result
 
 
 def row(values: Sequence[float]) -> dict[str, object]:
@@ -101,10 +101,10 @@ def row(values: Sequence[float]) -> dict[str, object]:
 
 
 def masks_of_crops(work: Path, ship: str, category: str) -> dict[str, list[float]]:
-    """Overlap with the exact masks of held-out synthetic crops, and CPU milliseconds of one thread.
+    """Return the overlap with exact masks of held-out synthetic crops, and CPU milliseconds of one thread.
 
-    Keys: `at_mask`, of every crop at the network's resolution; and of some crops at their own size `full.*`, as
-    outlines of 64 x 64 cells `outline.*`, and `ms.*`.
+    Keys: `at_mask` of every crop at the network's resolution; of some crops `full.*` at full size, `outline.*` as
+    silhouettes of 64 x 64 cells, and `ms.*`.
     """
     localiser = open_localiser(work, ship)
     crops = [crop for seed in TEST_SEEDS for crop in crops_of(work, category, f"test{seed}")]
@@ -117,20 +117,22 @@ def masks_of_crops(work: Path, ship: str, category: str) -> dict[str, list[float
         values.setdefault("at_mask", []).append(iou(mask >= 128, true))
         if number not in chosen:
             continue
-        large = grown(mask, crop.picture)
+        large = resized_to(mask, crop.picture)
         by = {"network": large}
         ms: dict[str, list[float]] = {"network": [], "guided_filter": [], "pymatting": []}
         timed(lambda c=crop: localiser.silhouettes(c.picture, whole(c.picture), Timings()), ms["network"])
-        by["guided_filter"] = timed(lambda m=large, c=crop: guided(m, c.picture), ms["guided_filter"])
+        by["guided_filter"] = timed(lambda m=large, c=crop: refined(m, c.picture), ms["guided_filter"])
         by["pymatting"] = timed(lambda m=large, c=crop: matted(m, c.picture), ms["pymatting"])
         height, width = crop.mask.shape
         exact = silhouette_of(crop.mask, width, height)
         for name, found in by.items():
             values.setdefault(f"full.{name}", []).append(iou(found >= 128, crop.mask >= 128))
             values.setdefault(f"ms.{name}", []).append(ms[name][0])
-            outline = silhouette_of(found, width, height)
-            both = exact is not None and outline is not None
-            values.setdefault(f"outline.{name}", []).append(float(overlaps(exact, outline[None])[0]) if both else 0.0)
+            silhouette = silhouette_of(found, width, height)
+            both = exact is not None and silhouette is not None
+            values.setdefault(f"outline.{name}", []).append(
+                float(overlaps(exact, silhouette[None])[0]) if both else 0.0
+            )
         if len(sheet) < SHOWN:
             sheet.append(tile(crop, by))
     (work / f"sheet-{category}.png").write_bytes(encode_image(mosaic(sheet, 2), ".png"))
@@ -138,7 +140,7 @@ def masks_of_crops(work: Path, ship: str, category: str) -> dict[str, list[float
 
 
 def summary(by_category: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """Means with intervals of what masks_of_crops found in each category."""
+    """Return means with intervals of the results of masks_of_crops."""
     pooled = {
         key: [v for values in by_category.values() for v in values[key]] for key in next(iter(by_category.values()))
     }
@@ -157,7 +159,7 @@ def summary(by_category: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
 
 
 def tile(crop: Crop, by: dict[str, Mask], side: int = 96) -> Image:
-    """The picture, its true mask and each found one, side by side."""
+    """Draw the picture, its true mask and each predicted mask side by side."""
     masks = [np.repeat(mask[..., None], 3, axis=2) for mask in (crop.mask, *by.values())]
     return np.hstack([resize(picture, side, side, "area") for picture in (crop.picture, *masks)])
 
@@ -169,7 +171,7 @@ def mosaic(tiles: list[Image], across: int) -> Image:
 
 
 def masks_of_photos(work: Path, data: Path, ship: str) -> dict[str, Any]:
-    """Overlap with cut-outs of three photos of cars; those were made by a model, not by people."""
+    """Return the overlap with cut-outs of three photos of cars, which a model made, not people."""
     from edge.imaging.image import crop as cut
     from trainer.pasting.cutout_command import matted_cutout, on_white
 
@@ -187,9 +189,9 @@ def masks_of_photos(work: Path, data: Path, ship: str) -> dict[str, Any]:
         scale = min(1.0, 640 / max(picture.shape[:2]))
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
         picture = resize(picture, *size, "area")
-        large = grown(localiser.locate(picture, whole(picture), Timings())[0], picture)
+        large = resized_to(localiser.locate(picture, whole(picture), Timings())[0], picture)
         ms: list[float] = []
-        by = {"network": large, "guided_filter": timed(lambda m=large, p=picture: guided(m, p), ms)}
+        by = {"network": large, "guided_filter": timed(lambda m=large, p=picture: refined(m, p), ms)}
         by["pymatting"] = timed(lambda m=large, p=picture: matted(m, p), ms)
         true = resize(cut(truth, box, 0.1), *size, "area") if truth_path.exists() else np.zeros(size[::-1], np.uint8)
         rows[path.stem] = {
@@ -206,30 +208,30 @@ def masks_of_photos(work: Path, data: Path, ship: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Crops as vectors and outlines."""
+    """Vectors and silhouettes of crops."""
 
     items: list[str]
     vectors: NDArray[np.float32]
-    outlines: dict[str, list[Silhouette | None]]  # by where the mask comes from: true, predicted
+    silhouettes: dict[str, list[Silhouette | None]]  # by source of the mask: true, predicted
 
 
 Embed = Callable[[list[Image]], NDArray[np.float32]]
 
 
 def trained(bundle: Path, category: str) -> Embed:
-    """The demo's own embedder of a category."""
+    """Return the demo's embedder of a category."""
     manifest = parse_manifest((bundle / "bundle.json").read_text(), str(bundle))
     embedder = load_stages(bundle, manifest, "onnxruntime").embedders[category]
     return lambda pictures: np.stack([embedder.embed(p, whole(p), Timings())[0] for p in pictures])
 
 
 def untuned(weights: Path) -> Embed:
-    """Features that were not trained on these things, as in the publication: an ImageNet network's average pool."""
+    """Return features of an untrained embedder, as in the publication: the average pool of an ImageNet network."""
     spec = Preprocess(width=96, height=96, resize="letterbox", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     trunk = create_trunk("mobilenetv2_100", None, str(weights)).eval()
 
     class Pooled(nn.Module):
-        """Unit rows."""
+        """Average-pooled features of unit length."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -253,21 +255,21 @@ def describe(crops: list[Crop], embed: Embed, localiser: Localiser) -> Described
 def compare(queries: Described, gallery: Described, source: str) -> Similarities:
     return similarities(
         queries.vectors,
-        queries.outlines[source],
+        queries.silhouettes[source],
         queries.items,
         gallery.vectors,
-        gallery.outlines[source],
+        gallery.silhouettes[source],
         gallery.items,
     )
 
 
 def joined(one: Described, other: Described) -> Described:
-    outlines = {source: one.outlines[source] + other.outlines[source] for source in one.outlines}
-    return Described(one.items + other.items, np.concatenate([one.vectors, other.vectors]), outlines)
+    silhouettes = {source: one.silhouettes[source] + other.silhouettes[source] for source in one.silhouettes}
+    return Described(one.items + other.items, np.concatenate([one.vectors, other.vectors]), silhouettes)
 
 
 def retrieval(work: Path, embed: Embed, ship: str, category: str) -> dict[str, Any]:
-    """Recall@1 in one category by gallery, source of the masks and mode."""
+    """Return Recall@1 in one category by gallery, source of the masks and mode."""
     localiser = open_localiser(work, ship)
     looks, crops, val, *tests = (
         describe(crops_of(work, category, part), embed, localiser)
@@ -281,17 +283,17 @@ def retrieval(work: Path, embed: Embed, ship: str, category: str) -> dict[str, A
 
 
 def modes(gallery: Described, val: Described, tests: list[Described], source: str) -> dict[str, Any]:
-    """Recall@1 on the test crops of every mode, its weight fitted on validation; and what would ship."""
-    held_out, asked = compare(val, gallery, source), [compare(test, gallery, source) for test in tests]
-    before = [similar.right(OFF).astype(np.float64) for similar in asked]
+    """Return Recall@1 of every mode on the test crops, with weights fitted on validation, and the chosen rule."""
+    held_out, queries = compare(val, gallery, source), [compare(test, gallery, source) for test in tests]
+    before = [similar.is_correct(OFF).astype(np.float64) for similar in queries]
     rules: dict[str, SilhouetteRule] = {"cosine": OFF, "iou_only": SilhouetteRule(mode="iou_only")}
     rules |= {mode: fit_rule(held_out, (mode,)).best for mode in ("absolute", "aligned")}
     shipped = fit_rule(held_out)
     found = {}
     for name, rule in rules.items():
-        by_seed = [similar.right(rule).astype(np.float64) for similar in asked]
-        right, change = np.concatenate(by_seed), np.concatenate(by_seed) - np.concatenate(before)
-        found[name] = row(right.tolist()) | {
+        by_seed = [similar.is_correct(rule).astype(np.float64) for similar in queries]
+        correct, change = np.concatenate(by_seed), np.concatenate(by_seed) - np.concatenate(before)
+        found[name] = row(correct.tolist()) | {
             "seeds": [round(float(values.mean()), 4) for values in by_seed],
             "weight": 1.0 if rule.mode == "iou_only" else rule.weight,
             "gain": round(float(change.mean()), 4),
@@ -301,7 +303,7 @@ def modes(gallery: Described, val: Described, tests: list[Described], source: st
 
 
 def rerank_ms(pictures: int = 12, items: int = 20, runs: int = 200) -> float:
-    """Median CPU milliseconds of re-ranking the best 20 items of 12 pictures each."""
+    """Return the median CPU milliseconds of re-ranking the best 20 items with 12 pictures each."""
     generator = np.random.default_rng(0)
     known = {str(i): generator.integers(0, 256, (pictures, 512)).astype(np.uint8) for i in range(items)}
     ranked = silhouettes_for(SilhouetteRule(mode="aligned", weight=0.2), known)

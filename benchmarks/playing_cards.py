@@ -1,9 +1,9 @@
-"""Real boxes: train the project's own detector and a rank embedder on playing cards, score both on the test split.
+"""Real boxes: train the project's detector and a rank embedder on playing cards, and score both on the test split.
 
     python benchmarks/playing_cards.py      # into runs/cards; finished steps are not repeated
 
-Needs the playing-card photos (../shared/data/playing_cards or $FINESIGHT_DATA/playing_cards). Small data, so the
-interval is wide. Writes benchmarks/results/playing_cards.json.
+Needs the playing-card photos (../shared/data/playing_cards or $FINESIGHT_DATA/playing_cards). The data
+set is small, so the interval is wide. Writes benchmarks/results/playing_cards.json.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from xml.etree import ElementTree as ET
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 BIN = ROOT / ".venv/bin"
-VAL_EVERY = 6  # of the train photos, held out to choose on
+VAL_EVERY = 6  # every sixth train photo is for validation
 
 
 def main() -> None:
-    """Convert, train, score."""
+    """Convert the data, train, score."""
     from benchmarks.grocery import machine
 
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     if not (data / "playing_cards/train").is_dir():
-        sys.exit(f"{data}/playing_cards: found no folder, expected the playing-card photos")
+        sys.exit(f"{data}/playing_cards is missing; set FINESIGHT_DATA to the folder that holds it")
     work = ROOT / "runs/cards"
     convert(data / "playing_cards", work)
     recipes = ROOT / "benchmarks/recipes"
@@ -82,9 +82,9 @@ def convert(cards: Path, work: Path) -> None:
 
 
 def true_cards(xml: Path) -> tuple[Path, list[tuple[str, tuple[float, float, float, float]]]]:
-    """The photo that an annotation is of, and rank and box of each card in it."""
+    """Return the photo of an annotation file, and rank and box of each card in it."""
     photo = next(path for path in xml.parent.glob(f"{xml.stem}.*") if path.suffix.lower() != ".xml")
-    nodes = ET.parse(xml).getroot().findall("object")  # noqa: S314, a data set of our own choice
+    nodes = ET.parse(xml).getroot().findall("object")  # noqa: S314, a trusted data set
     sides = ("xmin", "ymin", "xmax", "ymax")
     return photo, [
         (node.findtext("name", ""), tuple(float(node.findtext(f"bndbox/{side}", "0")) for side in sides))
@@ -93,15 +93,15 @@ def true_cards(xml: Path) -> tuple[Path, list[tuple[str, tuple[float, float, flo
 
 
 def score(work: Path) -> dict[str, object]:
-    """mAP50 of the detector, rank top-1 of the embedder on true boxes, both on test."""
+    """Return the mAP50 of the detector and the rank accuracy of the embedder on true boxes, both on test."""
     report = work / "report.json"
     command = [BIN / "edge-train", "evaluate", "--query", "test", "--left-out", "0", "-o", report]
     command += ["--embedder", work / "embedder", "--data", work / "index.csv", "--gallery", "train"]
     command += ["--detector", work / "detector", "--scenes", work / "test.json"]
     subprocess.run([str(part) for part in command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    told = json.loads(report.read_text())
-    (column,) = told["columns"].values()
-    return {"detector": told["detector"], "ranks": column["retrieval"]}
+    evaluation = json.loads(report.read_text())
+    (column,) = evaluation["columns"].values()
+    return {"detector": evaluation["detector"], "ranks": column["retrieval"]}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Rebuild everything under demo/ from nothing but this project: render, train, quantise, pack, embed.
-# With progress bars; goes on where it was interrupted: delete runs/ to begin anew. Made the shipped files in 15 min 42 s
-# on two cores of an AMD EPYC with VNNI, with other work beside it (2026-11-27); another CPU rounds otherwise.
-# With --quick the trainings are shortened (trainer/quick.py), everything goes to runs/quick/, and demo/ stays as it is.
+# Rebuild everything under demo/ from this project only: render, train, quantise, pack, embed.
+# Shows progress bars and resumes an interrupted run; delete runs/ to start over. It made the shipped files in 15 min 42 s
+# on two cores of an AMD EPYC with VNNI, under other load (2026-11-27); another CPU rounds differently.
+# With --quick the trainings are shorter, everything is written to runs/quick/, and demo/ does not change.
 set -euo pipefail
 case "${1:-}" in
     "") export runs=runs quick="" ;;
@@ -21,16 +21,16 @@ mkdir -p demo "$runs"
 [ -n "$quick" ] || $bin/edge-train synthesize --stream -o demo/stream.mp4 --seed 22
 
 step "train the detector, the coarse classifier and the embedders, two at a time"
-# Networks as small as these gain little from a second thread: two trainings of one thread each are done sooner.
+# Networks this small gain little from a second thread: two trainings with one thread each finish sooner.
 train() {
     case "$1" in
         classifier | detector) set -- "$1" -c "configs/train/demo-$1.yaml" -o "$runs/$1" ;;
-        *) # an embedder, which begins with the classifier's trunk
+        *) # an embedder, which starts from the classifier's trunk
             until [ -e "$runs/classifier/model.json" ]; do [ ! -e "$runs/failed" ] || exit 255; sleep 1; done
             set -- embedder -c configs/train/demo-embedder.yaml -o "$runs/embedders" \
                 --base "$runs/classifier" --categories "$1" ;;
     esac
-    .venv/bin/edge-train "$@" $quick || { touch "$runs/failed"; exit 255; } # xargs then starts no other
+    .venv/bin/edge-train "$@" $quick || { touch "$runs/failed"; exit 255; } # xargs then starts no other job
 }
 export -f train
 rm -f "$runs/failed"

@@ -1,4 +1,4 @@
-"""RTSP cameras, a broker, a device and a subscriber on one machine, for the benchmarks of the runtime."""
+"""Helpers of the runtime benchmarks: an encoded clip, a running device, its resource use, the report file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEMO = ROOT / "demo"
 
 
 def encode_clip(folder: Path, width: int, height: int, fps: int, seconds: int) -> Path:
-    """The demo's stream, scaled, repeated until it is long enough, as H.264 with a key frame every two seconds."""
+    """Encode the demo's stream, scaled and repeated to the given length, as H.264 with a key frame every 2 s."""
     path = folder / f"clip-{width}x{height}-{fps}-{seconds}s.mp4"
     if path.exists():
         return path
@@ -53,7 +53,7 @@ def _play(line: str) -> None:
 
 
 def install_demo(state: Path) -> None:
-    """The demo's bundle and gallery, activated."""
+    """Install and activate the demo's bundle and gallery."""
     from edge.bundle import slots
 
     slot = slots.install_bundle(DEMO / "bundle", state)
@@ -61,7 +61,7 @@ def install_demo(state: Path) -> None:
 
 
 def write_config(folder: Path, broker_port: int, cameras: dict[str, str], health_port: int, more: str = "") -> Path:
-    """A device of these cameras: name -> URL."""
+    """Write the configuration of a device with these cameras, given as name to URL."""
     lines = [
         "site: bench",
         "device: rig",
@@ -79,7 +79,7 @@ def write_config(folder: Path, broker_port: int, cameras: dict[str, str], health
 
 @contextmanager
 def device(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A running `edge run`, ended politely."""
+    """Run `edge run`, and terminate it at the end."""
     with log.open("wb") as output:
         command = [sys.executable, "-m", "edge", "run", "-c", str(config)]
         process = subprocess.Popen(command, cwd=ROOT, stderr=output)
@@ -90,8 +90,8 @@ def device(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(30)
 
 
-def vital_signs(pid: int) -> dict[str, float]:
-    """Resident MiB, threads, open files and processor seconds of a process."""
+def resource_usage(pid: int) -> dict[str, float]:
+    """Return resident MiB, threads, open files and CPU seconds of a process."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return {
@@ -104,7 +104,7 @@ def vital_signs(pid: int) -> dict[str, float]:
 
 
 def slope_per_hour(samples: list[dict[str, float]], key: str) -> float:
-    """Least-squares slope of a vital sign."""
+    """Return the least-squares slope of a resource over time."""
     import numpy as np
 
     at_h = np.array([sample["at_s"] for sample in samples]) / 3600
@@ -112,7 +112,7 @@ def slope_per_hour(samples: list[dict[str, float]], key: str) -> float:
 
 
 def write_report(report: dict[str, Any], out: Path) -> None:
-    """Print what was measured, and keep it with machine and date."""
+    """Print a report and write it with machine and date."""
     from benchmarks.grocery import machine
 
     text = json.dumps(report | {"date": date.today().isoformat(), "machine": machine()}, indent=1)  # noqa: DTZ011
@@ -121,7 +121,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
 
 
 def summary(milliseconds: list[float]) -> dict[str, Any]:
-    """Count and percentiles."""
+    """Return count and percentiles."""
     from edge.telemetry.metrics import percentile
 
     ascending = sorted(milliseconds)

@@ -1,7 +1,7 @@
-"""Exact int8 search beside HNSW: latency, recall and build time by gallery size, to set `edge.gallery.search.CROSSOVER_ROWS`.
+"""Exact int8 search compared with HNSW by gallery size, to set `edge.gallery.search.CROSSOVER_ROWS`.
 
-One query at a time on one thread, ten items asked for. Recall is against float32 cosines before quantisation, on
-clustered unit vectors: a tight cluster of a few rows per item, as photographs of one product are.
+One query at a time on one thread, with ten results. Recall is against float32 cosines before quantisation. The data are
+clustered unit vectors: a tight cluster of a few rows per item, as photos of one product give.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _clustered(n: int, dim: int, seed: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _measured(index: ExactIndex | HnswIndex, queries: FloatArray, truth: list[list[str]]) -> tuple[float, float, float]:
-    """Give the median latency in microseconds, recall@1 and recall@10."""
+    """Return the median latency in microseconds, Recall@1 and Recall@10."""
     found, times = [], []
     for _ in range(3):
         found = []
@@ -57,7 +57,7 @@ def _measured(index: ExactIndex | HnswIndex, queries: FloatArray, truth: list[li
 
 
 def measure(n: int, dim: int) -> dict[str, float]:
-    """Measure both ways at one size."""
+    """Measure both indexes at one size."""
     rows, queries = _clustered(n, dim, seed=n + dim)
     vectors_i8, scales = quantise(rows)
     ids = tuple(str(i) for i in range(n))
@@ -84,7 +84,7 @@ def _cpuinfo() -> list[str]:
 
 
 def main() -> int:
-    """Print the table and write it."""
+    """Print the table and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 1000, 5000, 20_000, 50_000])
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 384])
@@ -107,7 +107,7 @@ def main() -> int:
         "machine": _machine(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": {name: version(name) for name in ("onnxruntime", "hnswlib", "numpy")},
-        "load_average": round(os.getloadavg()[0], 1),  # when done; well above 1: other work was running
+        "load_average": round(os.getloadavg()[0], 1),  # at the end; well above 1 means that other work was running
         "threads": 1,
         "k": K,
         "table": table,

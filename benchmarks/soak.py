@@ -1,11 +1,11 @@
-"""A device left alone with trouble: cameras that die, one that shows nothing new, a broker that restarts.
+"""Soak test with faults: cameras that die, a frozen camera, a broker that restarts.
 
     python benchmarks/soak.py --minutes 60
 
-Four RTSP cameras (640x360, 5 frames/s). Once a minute one of two is killed, for 5 s, and started again; the third plays
-on; the fourth shows one picture for ever, to be told as frozen. Every 5 minutes the broker is stopped for 10 s.
-Scored by a subscriber whose session the broker keeps: every track that was told as new must end, every id counts once.
-Writes benchmarks/results/soak.json.
+Four RTSP cameras (640x360, 5 frames/s). Once a minute one of the first two is killed for 5 s; the third keeps running;
+the fourth shows one picture only, which the device must report as frozen. Every 5 minutes the broker stops for 10 s. A
+subscriber with a persistent session scores the events: every track with a `new` event must end, and every id counts
+once. Writes benchmarks/results/soak.json.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ WARM_UP_S = 600.0
 SAMPLE_S = 5.0
 CAMERA_AWAY_S = 5.0
 BROKER_AWAY_S = 10.0
-CALM_AT_THE_END_S = 60.0  # everybody has to have time to come back
+CALM_AT_THE_END_S = 60.0  # without faults, so that everything can reconnect
 
 
 def main() -> None:
-    """Run, score, write."""
+    """Run the device, score the events, write the report."""
     from benchmarks import rig
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def soak(seconds: float) -> dict[str, Any]:
-    """Run a device for so long, and make trouble."""
+    """Run a device for this long, and inject faults."""
     from benchmarks import rig
     from edge.demo.subscriber import Subscriber
     from edge.messaging.settings import MqttSettings
@@ -68,11 +68,11 @@ def soak(seconds: float) -> dict[str, Any]:
         subscriber = stack.enter_context(Subscriber(settings, "finesight/bench/rig/#", resume=True))
         cameras = {name: server.url for name, server in servers.items()}
         config = rig.write_config(work, broker.port, cameras, free_port())
-        begun = time.monotonic()
-        next_kill, next_broker, victim = begun + 60, begun + 300, 0
-        calm_from = begun + seconds - CALM_AT_THE_END_S
+        started = time.monotonic()
+        next_kill, next_broker, victim = started + 60, started + 300, 0
+        calm_from = started + seconds - CALM_AT_THE_END_S
         with rig.device(config, work / "device.log") as process:
-            while time.monotonic() - begun < seconds:
+            while time.monotonic() - started < seconds:
                 time.sleep(SAMPLE_S)
                 if next_kill <= time.monotonic() < calm_from:
                     name = f"cam{victim % 2}"
@@ -86,9 +86,9 @@ def soak(seconds: float) -> dict[str, Any]:
                     time.sleep(BROKER_AWAY_S)
                     broker.start()
                     next_broker, broker_restarts = next_broker + 300, broker_restarts + 1
-                if time.monotonic() - begun > min(WARM_UP_S, seconds / 4):
-                    samples.append(rig.vital_signs(process.pid))
-        time.sleep(2.0)  # what the broker still holds for the subscriber
+                if time.monotonic() - started > min(WARM_UP_S, seconds / 4):
+                    samples.append(rig.resource_usage(process.pid))
+        time.sleep(2.0)  # the broker delivers queued messages
         messages = []
         while not subscriber.messages.empty():
             messages.append(subscriber.messages.get())
@@ -96,7 +96,7 @@ def soak(seconds: float) -> dict[str, Any]:
 
 
 def score(messages: list[Any], samples: list[dict[str, float]], restarts: list[tuple[str, float]]) -> dict[str, Any]:
-    """What a subscriber heard, against what a device owes."""
+    """Score the messages that the subscriber received, and the resource use of the device."""
     from benchmarks import rig
 
     events: dict[str, dict[str, Any]] = {}
@@ -114,14 +114,14 @@ def score(messages: list[Any], samples: list[dict[str, float]], restarts: list[t
             states.setdefault(camera, set()).add(state)
             if state == "online":
                 online.append((camera, datetime.fromisoformat(json.loads(message.payload)["since"]).timestamp()))
-    begun = {(e["camera"], e["track_id"]) for e in events.values() if e["type"] == "new"}
+    new_tracks = {(e["camera"], e["track_id"]) for e in events.values() if e["type"] == "new"}
     ended = {(e["camera"], e["track_id"]) for e in events.values() if e["type"] == "end"}
     waits = [min((at - back for name, at in online if name == camera and at > back), default=float("inf"))
              for camera, back in restarts]  # fmt: skip
     return {
         "events": len(events),
-        "tracks": len(begun),
-        "tracks_without_end": len(begun - ended),
+        "tracks": len(new_tracks),
+        "tracks_without_end": len(new_tracks - ended),
         "historical": sum(event["historical"] for event in events.values()),
         "ids_repeated": repeated,
         "camera_restarts": len(restarts),

@@ -290,8 +290,8 @@ class Manifest(_ManifestPart):
             margin = embedder.preprocess.crop_margin
             if head_dims and self.classifier and self.classifier.preprocess.crop_margin != margin:
                 raise ValueError(
-                    f"the embedder of {embedder.categories} uses the classifier's descriptor, so both must crop alike: "
-                    f"found crop_margin {margin}, expected {self.classifier.preprocess.crop_margin}"
+                    f"the embedder of {embedder.categories} uses the classifier's descriptor, so both need one "
+                    f"crop_margin: found crop_margin {margin}, expected {self.classifier.preprocess.crop_margin}"
                 )
         return self
 

@@ -22,7 +22,7 @@ def build_parser(log_level: str) -> argparse.ArgumentParser:
         "--log-level",
         default=log_level,
         choices=["debug", "info", "warning", "error"],
-        help="lowest level that is logged; default: %(default)s, from FINESIGHT_LOG",
+        help="lowest level that is logged; default: %(default)s (FINESIGHT_LOG sets it)",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_run(verbs)
@@ -57,7 +57,7 @@ def _add_operation(verbs: Any) -> None:
     _add_json(status)
 
     record = _verb(verbs, "record", "run, and keep the latest video of every camera for `edge replay`")
-    record.add_argument("--mib", type=int, default=256, help="size of the video kept per camera; default: %(default)s")
+    record.add_argument("--mib", type=int, default=256, help="MiB of video kept per camera; default: %(default)s")
     record.add_argument("--until-end", action="store_true", help="stop when every file has ended")
 
     replay = _verb(verbs, "replay", "recognise recorded video again and print its events as JSON lines")
@@ -66,7 +66,7 @@ def _add_operation(verbs: Any) -> None:
     check = _verb(verbs, "check", "load the configuration and the active bundle without opening a camera")
     check.add_argument("--probe", action="store_true", help="also open each camera and report what it really sends")
     check.add_argument(
-        "--seconds", type=float, default=5.0, help="how long --probe watches each camera; default: %(default)s"
+        "--seconds", type=float, default=5.0, help="seconds for which --probe watches each camera; default: %(default)s"
     )
 
     doctor = _plain_verb(verbs, "doctor", "check decoders, engines, broker, clock and disk")
@@ -186,5 +186,5 @@ def _size(text: str) -> tuple[int, int]:
     """Parse a size such as 1280x720."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a size such as 1280x720")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one such as 1280x720")
     return int(width), int(height)

@@ -247,12 +247,14 @@ def argument_row(action: argparse.Action) -> list[str]:
         value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
         name += f" {code(value)}"
     if action.option_strings:
-        shown = action.default not in (None, False, argparse.SUPPRESS, [])
+        shown = action.default is not False and action.default not in (None, argparse.SUPPRESS, [])
         default = "required" if action.required else code(action.default) if shown else ""
     else:
         default = "optional" if action.nargs in ("?", "*") else "required"
     text = (action.help or "") % {"default": action.default, "prog": ""} if action.help else ""
-    return [name, default, re.sub(r"[;,] default: \S+$|^default: \S+$", "", text)]
+    if default == code(action.default):  # the column says it
+        text = re.sub(r"[;,] default: \S+$|^default: \S+$", "", text)
+    return [name, default, text]
 
 
 def events_and_topics() -> str:

@@ -1,4 +1,4 @@
-"""A power cut at the n-th call that changes the disk: it and all later ones fail, and what was not flushed is torn."""
+"""Simulate a power cut: the n-th call that changes the disk and all later ones fail, and unflushed files are torn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _CHANGING = ("rename", "replace", "mkdir", "unlink", "rmdir", "fsync", "sendfile
 
 
 class PowerCutError(OSError):
-    """The power is off."""
+    """The simulated power is off."""
 
 
 @final
 class PowerCut:
-    """Cuts the power at the n-th change within the `with` block; `happened` says whether it came to that."""
+    """Cuts the power at the n-th change within the `with` block; `happened` tells whether there were so many."""
 
     def __init__(self, at: int) -> None:
         self.at = at

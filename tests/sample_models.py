@@ -1,4 +1,4 @@
-"""Small ONNX models for tests of the engines, written without the onnx package, which a device does not have."""
+"""Small ONNX models for engine tests, written without the onnx package, which devices do not have."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shapes_model(*row_shapes, batch="n", size=64) -> bytes:
     return _model("shapes", nodes, constants, [_value("image", UINT8, [batch, size, size, 3])], outputs)
 
 
-# The messages of onnx.proto, field by field, in the encoding of protocol buffers.
+# The messages of onnx.proto, field by field, in protocol buffer encoding.
 
 
 def _model(name, nodes, constants, inputs, outputs) -> bytes:

@@ -1,4 +1,4 @@
-"""Small bundles and galleries: whole in form, with stand-ins for the models."""
+"""Small valid bundles and galleries, with placeholder bytes for the models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unit_rows(n: int, dim: int = 12, seed: int = 0) -> np.ndarray:
 
 
 def compatible_with(space_id: str, category: str = "tyre") -> dict[str, object]:
-    """A declaration that galleries of another space may be searched."""
+    """A declaration that galleries of another space are compatible."""
     measured = {"old_old": 0.8, "new_old": 0.85, "new_new": 0.9, "queries": 200, "change_95": [0.01, 0.09]}
     return {"space_id": space_id, "category": category, "open_set": {"threshold": 0.42}, **measured}
 
@@ -30,7 +30,7 @@ def compatible_with(space_id: str, category: str = "tyre") -> dict[str, object]:
 def make_bundle(
     folder: Path, bundle_id: str, sequence: int = 1, space_id: str = SPACE, compatible: tuple[str, ...] = ()
 ) -> Path:
-    """One embedder for `tyre` and a file in a subfolder; the detector's bytes stay equal from bundle to bundle."""
+    """Write a bundle with an embedder for `tyre`; the detector's bytes are the same in every bundle."""
     contents = {
         "detector.onnx": b"detector " * 9000,
         "models/tyre.onnx": f"embedder of {bundle_id} ".encode() * 500,

@@ -56,49 +56,49 @@ def _add_synthesize(commands: Any) -> None:
     )
     synthesize.add_argument("--stream", action="store_true", help="render a video, with its ground truth beside it")
     synthesize.add_argument("--masks", action="store_true", help="render crops with true masks, to train a localiser")
-    synthesize.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    synthesize.add_argument("--seed", type=int, default=0, help="random seed; default: %(default)s")
     synthesize.add_argument(
-        "--scenes", type=int, default=2000, help="number of scenes with boxes (default: %(default)s)"
+        "--scenes", type=int, default=2000, help="number of scenes with boxes; default: %(default)s"
     )
     synthesize.add_argument(
-        "--crops-per-item", type=int, default=60, help="training crops of each item (default: %(default)s)"
+        "--crops-per-item", type=int, default=60, help="training crops of each item; default: %(default)s"
     )
     synthesize.add_argument(
         "--invented",
         type=int,
         default=0,
-        help="items of each category to add that no gallery holds (default: %(default)s)",
+        help="items of each category to add that no gallery holds; default: %(default)s",
     )
     synthesize.add_argument(
-        "--looks-per-item", type=int, default=6, help="catalogue pictures of each item (default: %(default)s)"
+        "--looks-per-item", type=int, default=6, help="catalogue pictures of each item; default: %(default)s"
     )
 
 
 def _add_data(commands: Any) -> None:
     data = _add_command(commands, "data", "check a data set and write its data card")
     data.add_argument("path", type=Path, help="file or folder of the data set, in any supported layout")
-    data.add_argument("--layout", choices=get_args(Layout), help="layout of the data set (default: detected)")
+    data.add_argument("--layout", choices=get_args(Layout), help="layout of the data set; default: detected")
     data.add_argument(
-        "--root", type=Path, help="folder that paths in an index or COCO JSON are relative to (default: detected)"
+        "--root", type=Path, help="folder that paths in an index or COCO JSON are relative to; default: detected"
     )
     data.add_argument(
         "--split",
         choices=["stratified", "class_disjoint", "published"],
-        help="split the data set in this way (default: keep its own splits)",
+        help="split the data set in this way; default: keep its own splits",
     )
     data.add_argument(
-        "--val", type=float, default=0.2, help="fraction that --split holds out for validation (default: %(default)s)"
+        "--val", type=float, default=0.2, help="fraction that --split holds out for validation; default: %(default)s"
     )
     data.add_argument(
-        "--test", type=float, default=0.0, help="fraction that --split holds out for testing (default: %(default)s)"
+        "--test", type=float, default=0.0, help="fraction that --split holds out for testing; default: %(default)s"
     )
-    data.add_argument("--seed", type=int, default=0, help="random seed of --split (default: %(default)s)")
+    data.add_argument("--seed", type=int, default=0, help="random seed of --split; default: %(default)s")
     data.add_argument(
         "--together", action="store_true", help="let --split keep pictures that look the same in one split"
     )
     data.add_argument("--model", type=Path, help="run folder of a classifier or embedder to find more duplicates with")
     data.add_argument(
-        "--least", type=float, default=0.97, help="cosine from which --model reports a duplicate (default: %(default)s)"
+        "--least", type=float, default=0.97, help="cosine from which --model reports a duplicate; default: %(default)s"
     )
     data.add_argument(
         "-o", "--out", type=Path, help="folder for the data card: JSON, Markdown and pictures of duplicates"
@@ -127,16 +127,16 @@ def _add_label(commands: Any) -> None:
         "--model", type=Path, help="weights or run folder to locate the common object of each class with (DDT)"
     )
     label.add_argument(
-        "--backbone", default="mobilenetv2_100", help="architecture of the weights in --model (default: %(default)s)"
+        "--backbone", default="mobilenetv2_100", help="architecture of the weights in --model; default: %(default)s"
     )
     label.add_argument(
-        "--input-mean", type=float, help="mean and standard deviation of the input of --model (default: as published)"
+        "--input-mean", type=float, help="mean and standard deviation of the input of --model; default: as published"
     )
     label.add_argument(
         "--batch",
         type=int,
         default=20,
-        help="number of pictures to correct next, written to next.json (default: %(default)s)",
+        help="number of pictures to correct next, written to next.json; default: %(default)s",
     )
     label.add_argument("--threshold", type=float, help="lowest score of a proposal")
     label.add_argument("--count", type=int, help="most objects in one picture")
@@ -179,10 +179,10 @@ def _add_embed(commands: Any) -> None:
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
     embed.add_argument("--data", type=Path, required=True, help="index.csv, or folder of category/item/picture")
     embed.add_argument(
-        "--root", type=Path, help="folder that paths in the index are relative to (default: its own folder)"
+        "--root", type=Path, help="folder that paths in the index are relative to; default: its own folder"
     )
     embed.add_argument(
-        "--split", default="catalogue", help="splits of the pictures to embed, comma-separated (default: %(default)s)"
+        "--split", default="catalogue", help="splits of the pictures to embed, comma-separated; default: %(default)s"
     )
     embed.add_argument(
         "--negative", help="split of negative pictures: an object that is nearest to one of them is not named"
@@ -192,7 +192,7 @@ def _add_embed(commands: Any) -> None:
         "--few",
         type=int,
         default=ENOUGH_PICTURES,
-        help="augment the views of items with fewer pictures than this; 0: never (default: %(default)s)",
+        help="augment the views of items with fewer pictures than this; 0: never; default: %(default)s",
     )
     embed.add_argument("-o", "--out", type=Path, required=True, help="folder for the gallery generation")
 
@@ -200,9 +200,9 @@ def _add_embed(commands: Any) -> None:
 def _add_shrink(commands: Any) -> None:
     shrink = _add_command(commands, "shrink", "make a smaller embedder from a trained one")
     shrink.add_argument("run", type=Path, help="run folder of the trained embedder")
-    shrink.add_argument("--heads", help="heads to keep, comma-separated (default: all)")
+    shrink.add_argument("--heads", help="heads to keep, comma-separated; default: all")
     shrink.add_argument(
-        "--dim", type=int, help="vector length of each head: one of the recipe's shorter_dims (default: unchanged)"
+        "--dim", type=int, help="vector length of each head: one of the recipe's shorter_dims; default: unchanged"
     )
     shrink.add_argument("-o", "--out", type=Path, required=True, help="run folder to write")
 
@@ -222,7 +222,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--bundle", type=Path, help="bundle folder; each of its precisions is one column")
     evaluate.add_argument(
-        "--bundle-gallery", type=Path, help="gallery of the bundle (default: embed the pictures of --gallery)"
+        "--bundle-gallery", type=Path, help="gallery of the bundle; default: embed the pictures of --gallery"
     )
     evaluate.add_argument(
         "--peer",
@@ -233,33 +233,33 @@ def _add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--data", type=Path, help="index.csv, or folder of category/item/picture")
     evaluate.add_argument(
-        "--root", type=Path, help="folder that paths in the index or scenes are relative to (default: their own folder)"
+        "--root", type=Path, help="folder that paths in the index or scenes are relative to; default: their own folder"
     )
     evaluate.add_argument("--detector", type=Path, help="run folder of the detector; needs --scenes")
     evaluate.add_argument("--scenes", type=Path, help="COCO JSON to evaluate the detector on")
-    evaluate.add_argument("--query", default="val", help="split of the pictures to recognise (default: %(default)s)")
+    evaluate.add_argument("--query", default="val", help="split of the pictures to recognise; default: %(default)s")
     evaluate.add_argument(
-        "--gallery", default="catalogue", help="splits of the gallery pictures, comma-separated (default: %(default)s)"
+        "--gallery", default="catalogue", help="splits of the gallery pictures, comma-separated; default: %(default)s"
     )
     evaluate.add_argument(
         "--plain",
         default="catalogue",
-        help="splits whose pictures show one object on a plain ground, comma-separated (default: %(default)s)",
+        help="splits whose pictures show one object on a plain ground, comma-separated; default: %(default)s",
     )
     evaluate.add_argument(
         "--left-out",
         type=float,
         default=0.2,
-        help="share of the items to leave out of the gallery (default: %(default)s)",
+        help="share of the items to leave out of the gallery; default: %(default)s",
     )
     evaluate.add_argument(
         "--checkout",
         type=int,
         default=0,
         metavar="SCENES",
-        help="also render this many scenes of each level and read their shopping lists (default: none)",
+        help="also render this many scenes of each level and read their shopping lists; default: none",
     )
     evaluate.add_argument(
-        "--seed", type=int, default=0, help="random seed of left-out items, intervals and scenes (default: %(default)s)"
+        "--seed", type=int, default=0, help="random seed of left-out items, intervals and scenes; default: %(default)s"
     )
     evaluate.add_argument("-o", "--out", type=Path, help="report file to write: .json, with .md and .html beside it")

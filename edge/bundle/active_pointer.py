@@ -12,7 +12,7 @@ from edge.errors import BundleError
 
 
 class ActivePointer(BaseModel):
-    """A bundle slot and a gallery generation, and the pair that was active before."""
+    """The active or staged bundle slot and gallery generation, and those that were active before."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -1,4 +1,4 @@
-"""Verify a bundle on this machine: run its golden probes through the engine that will serve it."""
+"""Verify a bundle on this machine: run its golden probes through the engine that will run it."""
 
 from __future__ import annotations
 

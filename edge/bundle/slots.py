@@ -4,7 +4,7 @@ Rules this module keeps:
 1. The active slot and generation are never written to. An installation fills the other slot, under a temporary name
    until it is complete.
 2. Nothing becomes active before it was verified.
-3. One pointer file switches bundle and gallery together. After a power cut it holds the old pair or the new one.
+3. One pointer file switches bundle and gallery together. After a power cut it names the old ones or the new ones.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
     """Read and verify the active bundle and gallery.
 
     Raises:
-        BundleError: nothing was activated, or the active pair is damaged; the message names the previous one.
+        BundleError: nothing was activated, or the active bundle or gallery is damaged; the message says how to recover.
     """
     active = read_active_pointer(state_dir)
     if active is None:

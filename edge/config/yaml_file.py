@@ -61,20 +61,30 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
         ConfigError: names file and line, key path, the problem and what to do.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        root, raw = _load(text, path)
+        if not isinstance(raw, dict) or root is None:
+            raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
+        document = _Document(path, root)
+        document.reject_duplicate_keys(root)
+        substituted = document.substitute_variables(raw, environment, [])
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply, or an alias contains itself") from error
+    try:
+        return DeviceConfig.model_validate(substituted, context=folder)
+    except ValidationError as error:
+        raise ConfigError("\n".join(document.describe(e) for e in error.errors())) from error
+
+
+def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
+    """Return the nodes of a YAML text, which know their lines, and its values."""
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict) or root is None:
-        raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
-    document = _Document(path, root)
-    document.reject_duplicate_keys(root)
-    try:
-        return DeviceConfig.model_validate(document.substitute_variables(raw, environment, []), context=folder)
-    except ValidationError as error:
-        raise ConfigError("\n".join(document.describe(e) for e in error.errors())) from error
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML does not catch those of 2026-13-01
+        raise ConfigError(f"{path}: YAML cannot convert a value ({error}); put text into quotes") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class _Document:
         return f"{self.path}:{line}: {'.'.join(keys) or '(top)'}"
 
     def reject_duplicate_keys(self, node: yaml.Node) -> None:
-        """Raise ConfigError for a duplicate key: YAML silently keeps only the last one, so a copied camera would vanish."""
+        """Raise ConfigError for a duplicate key. YAML silently keeps the last one, so a copied camera would vanish."""
         if isinstance(node, yaml.SequenceNode):
             for item in node.value:
                 self.reject_duplicate_keys(item)

@@ -47,9 +47,9 @@ def demo(config: DeviceConfig, assets: Path, sheet: Path) -> int:
         0 if at least 95 % of the objects were identified correctly and every event arrived, else 1.
 
     Raises:
-        FinesightError: an asset is missing or damaged, or the broker cannot be started.
+        FinesightError: an asset is missing or damaged, or the broker cannot be started_s.
     """
-    started = time.monotonic()
+    started_s = time.monotonic()
     # a separate device that every run creates afresh; other files in the configured folder stay
     config = config.model_copy(update={"state_dir": config.state_dir / "demo-device"})
     name, camera = next(iter(config.cameras.items()))
@@ -62,7 +62,7 @@ def demo(config: DeviceConfig, assets: Path, sheet: Path) -> int:
         topic = f"{root}/{config.site}/{config.device}/{name}/events"
         settings = replace(settings, client_id=f"finesight-demo-{secrets.token_hex(4)}")
         with Subscriber(settings, topic) as subscriber:
-            payloads, runtime = _run_device(connected, subscriber, started)
+            payloads, runtime = _run_device(connected, subscriber, started_s)
     answers = last_answers(payloads)
     result = score(truth, answers)
     _draw_contact_sheet(sheet, source.location, config, truth, answers, result)
@@ -89,10 +89,10 @@ def _broker(config: DeviceConfig) -> Iterator[DeviceConfig]:
         yield config
 
 
-def _run_device(config: DeviceConfig, subscriber: Subscriber, started: float) -> tuple[list[dict[str, Any]], Runtime]:
+def _run_device(config: DeviceConfig, subscriber: Subscriber, started_s: float) -> tuple[list[dict[str, Any]], Runtime]:
     """Run the device to the end of its stream, and print the events that the subscriber receives."""
     stop = threading.Event()
-    printer = _Printer(subscriber.messages, started)
+    printer = _Printer(subscriber.messages, started_s)
     with Runtime(config) as runtime:
         printer.start()
         runtime.run(stop, until_end=True)
@@ -106,10 +106,10 @@ class _Printer(threading.Thread):
 
     _ROW = "{:>6}  {:8} {:>5}  {:6}  {:8} {:28} {:>5}  {:>7}"
 
-    def __init__(self, messages: queue.SimpleQueue[ReceivedMessage], started: float) -> None:
+    def __init__(self, messages: queue.SimpleQueue[ReceivedMessage], started_s: float) -> None:
         super().__init__(name="printer", daemon=True)
         self._messages = messages
-        self._started = started
+        self._started_s = started_s
         self._payloads: dict[str, dict[str, Any]] = {}
         self._done = threading.Event()
         self.first_match_s: float | None = None
@@ -131,7 +131,7 @@ class _Printer(threading.Thread):
         self._done.set()
         self.join()
         if self.first_match_s is not None:
-            print(f"\nfirst match {self.first_match_s:.1f} s after the command started")
+            print(f"\nfirst match {self.first_match_s:.1f} s after the command started_s")
         return list(self._payloads.values())
 
     def _print_event(self, message: ReceivedMessage) -> None:
@@ -143,7 +143,7 @@ class _Printer(threading.Thread):
             return
         match = event["match"]
         if match and self.first_match_s is None:
-            self.first_match_s = time.monotonic() - self._started
+            self.first_match_s = time.monotonic() - self._started_s
         latency_ms = event["latency_ms"].get("capture_to_decision")
         print(
             self._ROW.format(

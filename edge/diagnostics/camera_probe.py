@@ -33,9 +33,7 @@ class CameraReport:
     rate_hz: float | None  # mean frame rate; None: too few frames, or a file, which is read as fast as possible
     longest_gap_s: float  # between two frames
     time_source: str
-    clock_offset_s: (
-        float | None
-    )  # clock of the camera minus ours, transmission included; None: the camera does not send it
+    clock_offset_s: float | None  # camera's clock minus ours, with transmission; None: the camera sends no clock
     codec: str | None  # None: the encoded video is not available
     group_of_pictures: float | None  # mean packets from one key frame to the next
     decode_ms: float  # processor time per frame
@@ -100,7 +98,7 @@ def probe_camera(
 def _watch(frame_source: FrameSource, source: Source, seconds: float) -> _Sample:
     first = _first_frame(frame_source, source)
     sample = _Sample(first, [first.arrived_ns], [first.image_rgb])
-    begun_s = time.process_time()
+    started_s = time.process_time()
     while (time.monotonic_ns() - first.arrived_ns) / 1e9 < seconds:
         try:
             frame = frame_source.read(_POLL_S)
@@ -112,7 +110,7 @@ def _watch(frame_source: FrameSource, source: Source, seconds: float) -> _Sample
         sample.arrivals_ns.append(frame.arrived_ns)
         if len(sample.images) < _MAX_IMAGES:
             sample.images.append(frame.image_rgb)
-    sample.processor_s = time.process_time() - begun_s
+    sample.processor_s = time.process_time() - started_s
     return sample
 
 
@@ -146,10 +144,10 @@ def _undecoded(source: Source, options: CaptureOptions, seconds: float) -> tuple
 
 def recognition_ms(pipeline: Pipeline, camera: str, frames: Sequence[Image]) -> float:
     """Return the mean processor time of recognising one of these frames, in milliseconds."""
-    begun_s = time.process_time()
+    started_s = time.process_time()
     for i, frame in enumerate(frames):
         pipeline.process(Frame(camera, i, frame, time.monotonic_ns(), time.time(), "arrival", None))
-    return 1e3 * (time.process_time() - begun_s) / len(frames)
+    return 1e3 * (time.process_time() - started_s) / len(frames)
 
 
 def rate_hz(arrivals_ns: Sequence[int]) -> float | None:

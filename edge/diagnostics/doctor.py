@@ -126,9 +126,9 @@ def disk(state_dir: Path) -> Finding:
     """Check the free space, and time a durable write."""
     probe = state_dir / f".doctor-{secrets.token_hex(4)}"
     try:
-        begun = time.monotonic()
+        started = time.monotonic()
         durable.write_durably(probe, b"x" * 4096)
-        elapsed_ms = 1e3 * (time.monotonic() - begun)
+        elapsed_ms = 1e3 * (time.monotonic() - started)
         probe.unlink()
         free = shutil.disk_usage(state_dir).free
     except (OSError, FinesightError) as error:
@@ -140,12 +140,12 @@ def disk(state_dir: Path) -> Finding:
 
 def models(config: DeviceConfig) -> Finding:
     """Load the active bundle and gallery, and run them once with the configured engine."""
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         loaded = load_active_models(config)
     except FinesightError as error:
         return Finding("bad", "bundle", str(error))
-    words = f"{loaded.bundle_id}, gallery {loaded.gallery_id}, ready in {time.monotonic() - begun:.1f} s"
+    words = f"{loaded.bundle_id}, gallery {loaded.gallery_id}, ready in {time.monotonic() - started:.1f} s"
     return Finding("good", "bundle", words)
 
 
@@ -156,9 +156,9 @@ def broker(config: DeviceConfig) -> Finding:
     # a different client id, so that the running device stays connected
     own = config.mqtt.model_copy(update={"client_id": None})
     settings = mqtt_settings(own, config.site, config.device)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         Connection(settings).close()
     except FinesightError as error:
         return Finding("bad", "broker", str(error))
-    return Finding("good", "broker", f"{settings.address} answers in {1e3 * (time.monotonic() - begun):.0f} ms")
+    return Finding("good", "broker", f"{settings.address} answers in {1e3 * (time.monotonic() - started):.0f} ms")

@@ -161,9 +161,8 @@ class Connection:
         if sock is None:
             raise self._failure(MQTTErrorCode.MQTT_ERR_NO_CONN)
         self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0))
-        buffered = (
-            isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-        )  # already decrypted, so select does not see it
+        # data already decrypted: select does not see it
+        buffered = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         ready = {key.fileobj: events for key, events in self._selector.select(0 if buffered else timeout_s)}
         if self._wake_receiver in ready:
             with contextlib.suppress(BlockingIOError):

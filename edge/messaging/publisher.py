@@ -183,7 +183,7 @@ class Publisher:
     def _run(self) -> None:
         failures = 0
         while self._stop_at is None:
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 self._run_connection()
             except PublishError as error:
@@ -192,7 +192,7 @@ class Publisher:
                 log.exception("broker %s: unexpected error in the publisher; reconnecting", self._settings.address)
                 self._counters.add("mqtt_errors")
             if self._stop_at is None:
-                failures = 1 if time.monotonic() - begun > _STABLE_S else failures + 1
+                failures = 1 if time.monotonic() - started > _STABLE_S else failures + 1
                 self._end_backoff.wait(backoff_s(self._settings, failures, self._rng))
 
     def _run_connection(self) -> None:

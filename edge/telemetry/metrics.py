@@ -184,9 +184,7 @@ class HealthReport:
     gallery_space: GallerySpace = "native"  # compatible: part of the gallery is not yet embedded by this bundle
     categories_compatible: tuple[str, ...] = ()  # that part
     evidence: Mapping[str, str] = field(default_factory=dict)  # camera name -> reason for its state
-    clock_offsets_s: Mapping[str, float] = field(
-        default_factory=dict
-    )  # clock of the camera minus ours, where it is known
+    clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where known
     clocks_off: tuple[str, ...] = ()  # cameras whose clock is too far off
     gallery_age_s: float | None = None  # since it was created; None: unknown
     gallery_drift: float | None = (

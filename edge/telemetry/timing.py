@@ -26,11 +26,11 @@ class Timings:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure the time inside the `with` block."""
-        begun_ns = time.perf_counter_ns()
+        started_ns = time.perf_counter_ns()
         try:
             yield
         finally:
-            self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (time.perf_counter_ns() - begun_ns) / 1e6
+            self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (time.perf_counter_ns() - started_ns) / 1e6
 
 
 ENGINE_STAGES = ("detect", "classify", "localise", "embed")  # time spent inside inference engines

@@ -39,7 +39,7 @@ def test_invalid_size_is_a_usage_error(size, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["bench", "--source", "x.mp4", "--resize", size])
     assert stop.value.code == 2
-    assert f"found {size!r}, expected a size such as 1280x720" in capsys.readouterr().err
+    assert f"{size!r} is not a size; give one such as 1280x720" in capsys.readouterr().err
 
 
 LINES = [

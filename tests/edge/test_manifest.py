@@ -4,6 +4,8 @@ import copy
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.errors import BundleError
 from edge.manifest import Head, Preprocess, embedding_space_id, parse_manifest
@@ -198,3 +200,49 @@ def test_weight_of_zero_needs_no_localiser():
     raw = good()
     raw["embedders"][0]["outline"] = {"carton": {"mode": "aligned", "weight": 0.0}}
     assert not parse(raw).embedders[0].outline["carton"].counts
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([SPACE, "fp32", "x.onnx"]),
+    lambda values: (
+        st.lists(values, max_size=4)
+        | st.dictionaries(st.sampled_from(sorted(GOOD)) | st.text(max_size=6), values, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+def places(tree, path=()):
+    """The path of every value in a JSON tree."""
+    yield path
+    children = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, child in children:
+        yield from places(child, (*path, key))
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.text(max_size=60) | JSON.map(json.dumps))
+def test_any_text_gives_a_manifest_or_a_bundle_error(text):
+    with pytest.raises(BundleError, match=r"^bundle\.json: "):
+        parse_manifest(text, "bundle.json")
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_changed_value_gives_a_manifest_or_a_bundle_error(data):
+    raw = {"tree": data.draw(st.sampled_from([good(), with_descriptor()]))}
+    *path, last = data.draw(st.sampled_from([("tree", *place) for place in places(raw["tree"])]))
+    parent = raw
+    for key in path:
+        parent = parent[key]
+    parent[last] = data.draw(JSON)
+    try:
+        manifest = parse(raw["tree"])
+    except BundleError:
+        return
+    assert parse_manifest(manifest.model_dump_json(by_alias=True), "again") == manifest

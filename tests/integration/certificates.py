@@ -1,11 +1,11 @@
-"""Certificate authorities of one test, made by the openssl command."""
+"""Certificate authorities for one test, created with the openssl command."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-_KINDS = """\
+_EXTENSIONS = """\
 [req]
 distinguished_name = name
 [name]
@@ -18,24 +18,24 @@ subjectAltName = IP:127.0.0.1
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 """
-_MAKE = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"]
+_CREATE = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"]
 
 
 class Authority:
-    """Signs certificates for 127.0.0.1; `certificate` is its own."""
+    """Signs certificates for 127.0.0.1; `certificate` is the authority's own."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
-        self._kinds = folder / "kinds.cnf"
-        self._kinds.write_text(_KINDS)
-        self.certificate, self._key = self._make(name, "authority")
+        self._config = folder / "extensions.cnf"
+        self._config.write_text(_EXTENSIONS)
+        self.certificate, self._key = self._create(name, "authority")
 
     def sign(self, name: str) -> tuple[Path, Path]:
-        """A certificate and its key."""
-        return self._make(name, "member", "-CA", self.certificate, "-CAkey", self._key)
+        """Create a certificate and its key."""
+        return self._create(name, "member", "-CA", self.certificate, "-CAkey", self._key)
 
-    def _make(self, name: str, kind: str, *signer: object) -> tuple[Path, Path]:
+    def _create(self, name: str, kind: str, *signer: object) -> tuple[Path, Path]:
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        files = ["-config", self._kinds, "-extensions", kind, "-out", certificate, "-keyout", key, *signer]
-        subprocess.run([*_MAKE, "-subj", f"/CN={name}", *files], check=True, capture_output=True)
+        files = ["-config", self._config, "-extensions", kind, "-out", certificate, "-keyout", key, *signer]
+        subprocess.run([*_CREATE, "-subj", f"/CN={name}", *files], check=True, capture_output=True)
         return certificate, key

@@ -1,4 +1,4 @@
-"""What a kiosk's camera sees in tests: a car that the demo gallery knows, then one that was taken out of it, turned."""
+"""The video of a kiosk's camera in tests: a car of the demo gallery, then views of one that was removed from it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _POSES = ((0, 1.0, 0), (4, 1.06, 12), (-4, 1.1, -10), (2, 1.16, 22), (-2, 1.0, -
 
 
 def probe(item_id: str) -> np.ndarray:
-    """The demo's picture of an item, as large as the camera's, BGR."""
+    """The demo's picture of an item at the camera's size, BGR."""
     manifest = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo")
     paths = {one.item_id: one.path for one in manifest.probes}
     return cv2.resize(cv2.imread(str(DEMO / "bundle" / paths[item_id])), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
 
 
 def poses(item_id: str) -> list[np.ndarray]:
-    """The item as a hand turns it."""
+    """Views of the item, as if somebody turned it by hand."""
     picture = probe(item_id)
     turned = []
     for degrees, zoom, brightness in _POSES:
@@ -40,7 +40,7 @@ def poses(item_id: str) -> list[np.ndarray]:
 
 
 def write_video(path: Path, known_s: float, poses_s: float, rounds: int) -> None:
-    """The known car, then the poses of the unknown one in turn."""
+    """Write a video: the known car, then the poses of the unknown one in turn."""
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
     shown = [(probe(KNOWN), known_s)] + [(pose, poses_s) for pose in poses(UNKNOWN)] * rounds
     for picture, seconds in shown:
@@ -50,7 +50,7 @@ def write_video(path: Path, known_s: float, poses_s: float, rounds: int) -> None
 
 
 def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
-    """The demo's bundle, with a gallery that lacks an item."""
+    """Install the demo's bundle with a gallery that lacks an item."""
     category = item_id.partition("-")[0]
     gallery = shutil.copytree(DEMO / "gallery", scratch / "gallery")
     model = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo").embedder_for(category)

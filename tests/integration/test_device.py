@@ -204,8 +204,8 @@ def test_events_without_a_broker_arrive_later_once_and_historical(tmp_path):
 
 def _all_ended(found: list[tuple[str, dict]]) -> bool:
     events = [m for topic, m in found if topic == "shelf/events"]
-    begun = {e["track_id"] for e in events if e["type"] == "new"}
-    return len(begun) > 20 and begun == {e["track_id"] for e in events if e["type"] == "end"}
+    started = {e["track_id"] for e in events if e["type"] == "new"}
+    return len(started) > 20 and started == {e["track_id"] for e in events if e["type"] == "end"}
 
 
 def test_empty_video_is_one_clear_error_and_the_device_goes_on(tmp_path):

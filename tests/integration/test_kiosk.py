@@ -1,4 +1,4 @@
-"""The kiosk as people use it: a device that runs, and a browser before it."""
+"""A running device with a kiosk, used through a browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def browser():
     chromium = shutil.which("chromium")
-    assert chromium, "found no chromium, expected Debian's package"
+    assert chromium, "chromium is not installed; install Debian's package"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
@@ -72,7 +72,7 @@ def _wait_until_served(port: int) -> None:
             time.sleep(0.05)
         else:
             return
-    pytest.fail(f"found nothing on port {port}, expected the kiosk")
+    pytest.fail(f"the kiosk does not answer on port {port}")
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, token: str | None = TOKEN) -> tuple[int, dict]:
@@ -85,8 +85,8 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, token: str
     return status, json.loads(data) if data else {}
 
 
-def shoot(page: Page, name: str) -> None:
-    """Keep a picture of the page where a person asked for one."""
+def screenshot(page: Page, name: str) -> None:
+    """Save screenshots if FINESIGHT_SHOTS names a folder."""
     if folder := os.environ.get("FINESIGHT_SHOTS"):
         for size, (width, height) in {"touch": (1280, 800), "phone": (390, 844)}.items():
             page.set_viewport_size({"width": width, "height": height})
@@ -94,7 +94,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def fits(page: Page) -> bool:
-    """Whether the page stands on a phone and on a kiosk without scrolling sideways."""
+    """Whether the page fits on a phone and on a kiosk without horizontal scrolling."""
     wide = []
     for width, height in ((390, 844), (1280, 800)):
         page.set_viewport_size({"width": width, "height": height})
@@ -102,18 +102,18 @@ def fits(page: Page) -> bool:
     return all(wide)
 
 
-def answer_what_is_known_and_ask_for_the_rest(page: Page) -> None:
+def check_answer_and_unknown(page: Page) -> None:
     expect(page.locator("#answer-label")).to_have_text(KNOWN_LABEL)
     expect(page.locator("#live")).to_have_js_property("naturalWidth", 960)
     expect(page.locator("#answer-picture")).not_to_have_js_property("naturalWidth", 0)
     assert fits(page)
-    shoot(page, "1-answer")
+    screenshot(page, "1-answer")
     expect(page.locator("#waiting")).to_be_visible()  # the known car is gone
-    shoot(page, "2-waiting")
+    screenshot(page, "2-waiting")
     page.get_by_role("button", name="What is this?").click()
     expect(page.get_by_role("heading", name="I don't know this")).to_be_visible()
     assert fits(page)
-    shoot(page, "3-unknown")
+    screenshot(page, "3-unknown")
 
 
 def teach(page: Page) -> None:
@@ -123,46 +123,46 @@ def teach(page: Page) -> None:
     expect(learn).to_be_disabled()
     page.get_by_label("Its name").fill(UNKNOWN_LABEL)
     assert fits(page)
-    shoot(page, "4-teaching")
+    screenshot(page, "4-teaching")
     learn.click()
     expect(page.locator("#learnt-label")).to_have_text(UNKNOWN_LABEL)
-    shoot(page, "5-learnt")
+    screenshot(page, "5-learnt")
 
 
-def know_what_was_taught(page: Page) -> None:
+def check_taught_item_is_recognised(page: Page) -> None:
     page.locator("#learnt-done").click()
     expect(page.locator("#answer-label")).to_have_text(UNKNOWN_LABEL)
     assert fits(page)
-    shoot(page, "6-recognised")
+    screenshot(page, "6-recognised")
     page.get_by_role("button", name="What I was taught here").click()
     expect(page.locator("#taught-items li")).to_have_count(1)
-    shoot(page, "7-taught")
+    screenshot(page, "7-taught")
     page.get_by_role("button", name="Close").click()
 
 
-def recognise_image(port: int, pose: int) -> dict:
+def look_up(port: int, pose: int) -> dict:
     status, answer = ask(port, "POST", "/v1/lookup", cv2.imencode(".jpg", poses(UNKNOWN)[pose])[1].tobytes())
     assert status == 200
     return answer
 
 
-def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path, browser):
+def test_kiosk_recognises_a_taught_item_until_the_gallery_has_it(tmp_path, browser):
     state, port = tmp_path / "state", free_port()
     install_without(UNKNOWN, state, tmp_path)
     write_video(tmp_path / "counter.mp4", known_s=12, poses_s=1.5, rounds=8)
     page = browser.new_page()
     page.set_default_timeout(30_000)
     expect.set_options(timeout=30_000)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page_errors: list[str] = []
+    page.on("pageerror", lambda error: page_errors.append(str(error)))
     with http_server(201) as (trainer, uploads), device(tmp_path, port, trainer):
         page.goto(f"http://127.0.0.1:{port}/?token={TOKEN}")
         assert "token" not in page.url
-        answer_what_is_known_and_ask_for_the_rest(page)
+        check_answer_and_unknown(page)
         teach(page)
-        item = recognise_image(port, 1)["match"]["item"]
-        know_what_was_taught(page)
-    expect(page.locator("#lost")).to_be_visible()  # and nothing of what was seen last
+        item = look_up(port, 1)["match"]["item"]
+        check_taught_item_is_recognised(page)
+    expect(page.locator("#lost")).to_be_visible()  # and the last picture is hidden
     expect(page.locator("#live")).to_be_hidden()
     assert [path for path, _, _ in uploads] == [f"/{item}.zip"]
 
@@ -171,20 +171,20 @@ def test_a_kiosk_answers_is_taught_and_knows_it_until_the_gallery_does(tmp_path,
         page.goto(f"http://127.0.0.1:{port}/")  # the browser kept its cookie
         expect(page.locator("#answer-label")).to_have_text(UNKNOWN_LABEL)
         expect(page.locator("#answer-category")).to_have_text("car")
-        assert recognise_image(port, 0)["match"]["item"] == item
+        assert look_up(port, 0)["match"]["item"] == item
 
         generation = slots.install_gallery(DEMO / "gallery", state)
         slots.activate(state, "a", generation)
         deadline = time.monotonic() + DEADLINE_S
-        while recognise_image(port, 0)["gallery"] != generation and time.monotonic() < deadline:
+        while look_up(port, 0)["gallery"] != generation and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert recognise_image(port, 0)["match"]["item"] == UNKNOWN
+        assert look_up(port, 0)["match"]["item"] == UNKNOWN
         assert ask(port, "GET", "/v1/taught")[1]["taught"][0]["retired"] == "same_name"
     page.close()
-    assert complaints == []
+    assert page_errors == []
 
 
-def test_check_names_the_page_and_a_missing_extra_is_one_line(tmp_path):
+def test_check_names_the_page_and_missing_extra_is_one_line(tmp_path):
     install_without(UNKNOWN, tmp_path / "state", tmp_path)
     config = tmp_path / "device.yaml"
     config.write_text(
@@ -204,4 +204,4 @@ def test_check_names_the_page_and_a_missing_extra_is_one_line(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == 'edge: kiosk: package \'uvicorn\' is not installed; run: pip install "finesight[kiosk]"\n'
+    assert done.stderr == "edge: kiosk: package 'uvicorn' is not installed; run: pip install \"finesight[kiosk]\"\n"

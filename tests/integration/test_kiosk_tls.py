@@ -1,4 +1,4 @@
-"""A kiosk behind its certificate, by real handshakes."""
+"""A kiosk with TLS, tested with real handshakes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def desk(tmp_path, ours):
 
 
 def ask(desk, authority, method, path, body=None):
-    """Ask as a client that trusts one authority."""
+    """Send a request as a client that trusts one authority."""
     trust = ssl.create_default_context(cafile=authority.certificate)
     connection = http.client.HTTPSConnection("127.0.0.1", desk.server.port, timeout=5, context=trust)
     try:
@@ -41,25 +41,25 @@ def ask(desk, authority, method, path, body=None):
         connection.close()
 
 
-def test_a_picture_is_looked_up_over_tls(desk, ours):
+def test_picture_is_looked_up_over_tls(desk, ours):
     response, data = ask(desk, ours, "POST", "/v1/lookup", NOISE)
     assert response.status == 200
     assert json.loads(data)["reason"] == "unknown_item"
 
 
-def test_the_cookie_is_for_tls_only(desk, ours):
+def test_cookie_is_secure(desk, ours):
     response, _ = ask(desk, ours, "GET", f"/?token={TOKEN.replace(' ', '%20')}")
     assert response.status == 303
     assert "Secure" in response.headers["Set-Cookie"]
 
 
-def test_who_trusts_another_authority_hangs_up_and_the_next_is_answered(desk, ours, tmp_path):
+def test_failed_handshake_does_not_affect_the_next_client(desk, ours, tmp_path):
     with pytest.raises(ssl.SSLCertVerificationError):
         ask(desk, Authority(tmp_path, "other"), "GET", "/v1/state")
     assert ask(desk, ours, "GET", "/v1/state")[0].status == 200
 
 
-def test_nothing_is_answered_in_the_clear(desk):
+def test_plain_http_is_not_answered(desk):
     connection = http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=5)
     connection.request("GET", "/", headers={"Authorization": f"Bearer {TOKEN}"})
     with pytest.raises((http.client.HTTPException, ConnectionError)):
@@ -67,14 +67,14 @@ def test_nothing_is_answered_in_the_clear(desk):
     connection.close()
 
 
-def test_a_key_that_does_not_fit_is_told(tmp_path, ours):
+def test_key_of_another_certificate_is_rejected(tmp_path, ours):
     certificate, _ = ours.sign("kiosk")
     _, key = ours.sign("other")
     with pytest.raises(ConfigError, match=r"kiosk\.tls: cannot load .*kiosk\.pem with .*other\.key: .*mismatch"):
         Desk(tmp_path / "state", TOKEN, TlsConfig(certificate=certificate, key=key))
 
 
-def test_a_key_with_a_pass_phrase_is_told_and_nobody_is_asked(tmp_path, ours):
+def test_key_with_a_pass_phrase_is_rejected_without_a_prompt(tmp_path, ours):
     certificate, key = ours.sign("kiosk")
     locked = tmp_path / "locked.key"
     command = ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked]
@@ -83,7 +83,7 @@ def test_a_key_with_a_pass_phrase_is_told_and_nobody_is_asked(tmp_path, ours):
         verify_tls(TlsConfig(certificate=certificate, key=locked))
 
 
-def test_a_file_that_is_no_certificate_is_told(tmp_path, ours):
+def test_file_that_is_not_a_certificate_is_rejected(tmp_path, ours):
     _, key = ours.sign("kiosk")
     (tmp_path / "noise.pem").write_text("no certificate")
     with pytest.raises(ConfigError, match=r"kiosk\.tls: cannot load .*noise\.pem"):

@@ -39,6 +39,7 @@ def write(folder: Path, text: str) -> Path:
         ("kind: embedder\ndata: {index: a.csv}\nheads: [class, class]", r"give class, and others, each once"),
         ("kind: embedder\ndata: {index: a.csv}\ndim: 64\nshorter_dims: [16, 64]", r"\[64\] are not less than dim 64"),
         ("kind: embedder\ndata: {index: a.csv}\nhdcl_hardest: 1", r"hdcl_hardest: .*greater than or equal to 2"),
+        ("kind: embedder\ndata: {index: a.csv}\npeer: triplet", r"peer: no longer a recipe key.*benchmarks/methods.py"),
         ("- a list", r"holds a list; write keys"),
         ("kind: [", r"recipe.yaml: not valid YAML"),
     ],

@@ -14,7 +14,7 @@ from edge.types import Image
 from trainer.labelling.cosegmentation import CommonComponent, FeatureExtractor
 from trainer.labelling.proposals import Priors, Proposal, propose, select_best
 from trainer.models.networks import load_model
-from trainer.tasks.detector import find
+from trainer.tasks.detector import detect
 
 _SAME = 0.55  # overlap from which a box of the detector and one of the cues mean the same object
 _SURE = 0.3  # score from which a box of the cues replaces the detector's
@@ -43,7 +43,7 @@ class TrainedDetector:
         """Find objects, best first, down to a score of 0.05."""
         spec = self._card.preprocess
         canvas, _ = to_canvas(spec, image_rgb)
-        found = find(self._module, [canvas], self._card)[0]
+        found = detect(self._module, [canvas], self._card)[0]
         place = placement_of(spec, image_rgb.shape[1], image_rgb.shape[0])
         boxes = [place.to_source(box_of(row)) for row in found.boxes_px]
         return [Proposal(box, float(score), "model") for box, score in zip(boxes, found.scores, strict=True)]

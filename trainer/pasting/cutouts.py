@@ -94,9 +94,9 @@ def read_cutouts(
     """Cut out every object of a collection.
 
     Args:
-        source: COCO JSON, whose `supercategory` is the category and whose category is the item unless an annotation has
-            an `item_id`; a data set as trainer.data.dataset.read_samples takes it; or a folder of pictures, each its own
-            item of the category `object`.
+        source: one of three kinds. In a COCO JSON, the `supercategory` is the category, and the category is the item
+            unless an annotation has an `item_id`. A data set as trainer.data.dataset.read_samples takes it. Or a folder
+            of pictures, each of which is its own item of the category `object`.
         root: folder of the paths in a JSON or CSV; None: its own folder.
         splits: use only these; None: all.
         per_item: most cut-outs of an item; None: all.

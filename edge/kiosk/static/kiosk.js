@@ -64,7 +64,7 @@ function listAlternatives(list, hits, category) {
       img.alt = "";
       setPicture(img, pictureOf(hit.item, category));
       const similarity = Math.max(0, Math.round(hit.score * 100)) + " % similar";
-      row.append(img, element("span", "label", hit.label), element("span", "alike", similarity));
+      row.append(img, element("span", "label", hit.label), element("span", "similarity", similarity));
       return row;
     }),
   );

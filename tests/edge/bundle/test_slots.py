@@ -9,9 +9,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.bundle import slots
-from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
+from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer, write_active_pointer
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.manifest import Head
 from tests.power_cut import PowerCut
@@ -325,3 +327,32 @@ def test_power_cut_tears_unflushed_files(tmp_path):
             (tmp_path / "file").rename(tmp_path / "other")
     assert power.happened
     assert (tmp_path / "file").read_bytes() == b"1234"
+
+
+VALUES = st.none() | st.integers() | st.text(max_size=20) | st.sampled_from(["a", "b", "c", "0" * 16])
+POINTERS = st.recursive(
+    st.dictionaries(st.sampled_from(["slot", "bundle_id", "gallery", "previous"]), VALUES),
+    lambda previous: st.fixed_dictionaries(
+        {
+            "slot": st.sampled_from("ab"),
+            "bundle_id": st.text(max_size=5),
+            "gallery": st.just("0" * 16),
+            "previous": previous,
+        }
+    ),
+    max_leaves=3,
+)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(content=st.binary(max_size=40) | POINTERS.map(lambda tree: json.dumps(tree).encode()))
+def test_any_pointer_file_gives_a_pointer_or_a_bundle_error(tmp_path_factory, content):
+    state_dir = tmp_path_factory.mktemp("pointer")
+    (state_dir / "current").write_bytes(content)
+    try:
+        pointer = read_active_pointer(state_dir)
+    except BundleError:
+        return
+    assert pointer.slot in slots.SLOTS
+    write_active_pointer(state_dir, pointer)
+    assert read_active_pointer(state_dir) == pointer

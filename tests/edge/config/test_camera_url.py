@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.config.camera_url import Source, parse_source, redact
 from edge.errors import ConfigError
@@ -101,3 +105,71 @@ def test_error_names_the_problem(text, part):
 
 def test_redact_leaves_plain_text_alone():
     assert redact("rtsp://cam/live is key to us") == "rtsp://cam/live is key to us"
+
+
+PARTS = [
+    "rtsp://",
+    "rtsps://",
+    "v4l2://",
+    "csi://",
+    "file://",
+    "folder://",
+    "gst:",
+    "user:pass@",
+    "@",
+    ":",
+    "/",
+    "?",
+    "#",
+]
+ODD = [
+    "[::1]",
+    "[.]",
+    "[",
+    "]",
+    "fps=",
+    "width=",
+    "nan",
+    "1e999",
+    "-1",
+    "&",
+    "loop=1",
+    "%zz",
+    "65536",
+    "\u0664",
+    "\u2100",
+    "\0",
+]
+ADDRESSES = st.lists(st.sampled_from([*PARTS, *ODD]) | st.text(max_size=6), max_size=12).map("".join)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(ADDRESSES)
+def test_any_text_gives_a_source_or_a_config_error(text):
+    with contextlib.suppress(ConfigError):
+        source = parse_source(text)
+        assert source.scrub(str(source)) == redact(str(source))
+        assert (source.kind == "rtsp") == bool(source.address[0] and source.url.startswith("rtsp"))
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(user=TEXTS, password=TEXTS | st.none(), port=st.integers(1, 65535), path=st.from_regex(r"[a-z0-9/?=.@]{0,12}"))
+def test_rtsp_address_survives_a_round_trip(user, password, port, path):
+    source = Source("rtsp", f"rtsp://cam:{port}/{path}", "", user=user, password=password)
+    parsed = parse_source(source.url)
+    assert (parsed.location, parsed.user, parsed.password) == (source.location, user, password)
+    assert parsed.address == ("cam", port)
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.from_regex(r"[A-Za-z0-9!$*+_-]{6,20}", fullmatch=True))
+def test_no_printed_form_shows_any_password(password):
+    source = parse_source(f"rtsp://admin:{password}@cam/live")
+    assert password not in f"{source} {source!r} {source.scrub(source.url)}"
+
+
+@pytest.mark.parametrize("host", ["[.]", "[::1", "\u2100", "cam:\u0664"])
+def test_host_that_cannot_exist_is_a_config_error(host):
+    with pytest.raises(ConfigError, match="no valid host:port"):
+        parse_source(f"rtsp://{host}/live")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.errors import GalleryError
-from edge.gallery.generation import read_gallery, write_gallery_index
-from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
+from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
+from edge.gallery.store import NAME, CategoryEntry, read_category, read_silhouettes, read_thumbnail
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import Head
 
@@ -220,3 +222,49 @@ def test_incomplete_silhouette_is_rejected(tmp_path):
 
 def test_shipped_gallery_has_no_silhouettes():
     assert read_silhouettes(Path(__file__).parents[3] / "demo/gallery/can.sqlite") == {}
+
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(max_size=10) | st.sampled_from([SPACE, "tyre", "../x"]),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
+    max_leaves=10,
+)
+ENTRY = {
+    "size": st.integers(),
+    "sha256": st.just(SPACE),
+    "space_id": st.just(SPACE),
+    "heads": st.lists(st.just({"name": "class", "dim": 8})),
+    "items": st.integers(),
+    "vectors": st.integers(),
+}
+INDEXES = st.fixed_dictionaries(
+    {
+        "schema": st.just(1) | VALUES,
+        "generation": st.text(max_size=16) | VALUES,
+        "created_at": st.text(max_size=20),
+        "categories": st.dictionaries(st.text(max_size=8), st.fixed_dictionaries(ENTRY) | VALUES, max_size=2),
+    }
+)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(index=st.binary(max_size=40) | VALUES | INDEXES)
+def test_any_index_gives_a_gallery_or_a_gallery_error(tmp_path_factory, index):
+    folder = tmp_path_factory.mktemp("index")
+    (folder / "gallery.json").write_bytes(index if isinstance(index, bytes) else json.dumps(index).encode())
+    for verify in (True, False):
+        with pytest.raises(GalleryError, match=r"gallery\.json: "):
+            read_gallery(folder, verify=verify)
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(name=st.from_regex(NAME, fullmatch=True).map(str.strip), entry=st.fixed_dictionaries(ENTRY))
+def test_any_intact_index_of_missing_stores_is_a_gallery_error(tmp_path_factory, name, entry):
+    folder = tmp_path_factory.mktemp("index")
+    parsed = CategoryEntry.model_validate(entry | {"size": abs(entry["size"])})
+    generation = generation_id({name: parsed})
+    index = {"schema": 1, "generation": generation, "created_at": "now", "categories": {name: parsed.model_dump()}}
+    (folder / "gallery.json").write_text(json.dumps(index))
+    assert read_gallery(folder, verify=False).generation == generation
+    with pytest.raises(GalleryError, match=r"\.sqlite: "):
+        read_gallery(folder)

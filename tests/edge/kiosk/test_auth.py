@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.kiosk.auth import COOKIE, cookie_value, refusal_reason
 
@@ -48,3 +50,18 @@ def test_foreign_origin_cannot_change_anything(token):
     assert reason_for({"origin": "null"}, cookies, changes=True, token=token) == "wrong_origin"
     assert reason_for(own, cookies, changes=True, token=token) is None
     assert reason_for({}, cookies, changes=True, token=token) is None
+
+
+LATIN = st.text(st.characters(max_codepoint=255), max_size=40)  # what a server makes of header bytes
+HEADERS = st.dictionaries(st.sampled_from(["host", "authorization", "origin"]), LATIN | st.just(f"Bearer {TOKEN}"))
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(headers=HEADERS, cookies=st.dictionaries(st.just(COOKIE), LATIN), changes=st.booleans())
+def test_any_headers_give_a_refusal_or_none(headers, cookies, changes):
+    without = refusal_reason(headers, cookies, changes=changes, token=None)
+    assert without in {None, "wrong_host", "wrong_origin"}
+    reason = refusal_reason(headers, cookies, changes=changes, token=TOKEN)
+    assert reason in {None, "no_token", "wrong_origin"}
+    knows_token = headers.get("authorization") == f"Bearer {TOKEN}"
+    assert (reason == "no_token") != knows_token

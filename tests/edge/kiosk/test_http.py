@@ -1,6 +1,8 @@
 """Multipart forms."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.errors import PictureError
 from edge.kiosk.http import file_from_form
@@ -66,3 +68,28 @@ def test_body_that_is_not_a_form_is_rejected():
 def test_truncated_form_is_rejected(cut):
     whole = make_form((FILE, b"jpeg"))
     assert rejection(whole[: len(whole) - 4 - cut]) in {"truncated", "broken"}
+
+
+LATIN = st.text(st.characters(max_codepoint=255), max_size=60)
+PIECES = st.sampled_from(
+    [b"--frontier", b"\r\n", b"\r\n\r\n", b"--", FILE, FIELD, b'"', b";", b"filename="]
+) | st.binary(max_size=20)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(body=st.lists(PIECES, max_size=20).map(b"".join), content_type=st.just(TYPE) | LATIN)
+def test_any_body_gives_a_file_or_a_picture_error(body, content_type):
+    try:
+        content = file_from_form(body, content_type, 1000)
+    except PictureError as error:
+        reason = error.reason
+    else:
+        reason = None
+        assert content in body
+    assert reason in {None, "broken", "empty", "truncated", "too_large"}
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(content=st.binary(max_size=200).filter(lambda data: b"--frontier" not in data))
+def test_any_file_content_round_trips(content):
+    assert file_from_form(make_form((FILE, content)), TYPE, 1000) == content

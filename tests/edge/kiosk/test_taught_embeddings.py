@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from edge.errors import TaughtItemsError
 from edge.kiosk.taught_embeddings import pack_cache, unpack_cache
@@ -54,3 +58,61 @@ def test_intact_file_with_a_wrong_header_is_rejected(header):
     body = len(header).to_bytes(4, "little") + header + bytes(8)
     with pytest.raises(TaughtItemsError, match="header"):
         unpack_cache(pack_cache({})[: -len(pack_cache({})) + 17] + hashlib.sha256(body).digest() + body, "file")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["float32", "uint8", "p"])
+    | st.text(max_size=5),
+    lambda values: st.lists(values, max_size=5) | st.dictionaries(st.text(max_size=4), values, max_size=3),
+    max_leaves=20,
+)
+ENTRY = st.tuples(
+    st.text(max_size=3), st.text(max_size=3), st.sampled_from(["float32", "uint8"]), st.lists(st.integers(), max_size=3)
+)
+ARRAYS = hnp.arrays(st.sampled_from([np.float32, np.uint8]), hnp.array_shapes(max_dims=3, max_side=4))
+
+
+def with_checksum(body):
+    magic = pack_cache({})[:17]
+    return magic + hashlib.sha256(body).digest() + body
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(header=JSON | st.lists(ENTRY, max_size=4), numbers=st.binary(max_size=64))
+def test_any_header_gives_a_cache_or_our_error(header, numbers):
+    text = json.dumps(header).encode()
+    try:
+        cache = unpack_cache(with_checksum(len(text).to_bytes(4, "little") + text + numbers), "file")
+    except TaughtItemsError:
+        return
+    assert all(array.dtype in (np.float32, np.uint8) for array in cache.values())
+
+
+@pytest.mark.parametrize("header", [b'[["p", "b", "uint8", [99999999999999999999]]]', b"[" * 100_000 + b"]" * 100_000])
+def test_huge_shape_or_nesting_is_our_error(header):
+    with pytest.raises(TaughtItemsError, match="header"):
+        unpack_cache(with_checksum(len(header).to_bytes(4, "little") + header), "file")
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(data=st.binary(max_size=100))
+def test_any_bytes_give_our_error(data):
+    for candidate in (data, with_checksum(data)[:49] + data, data + pack_cache({})):
+        try:
+            unpack_cache(candidate, "file")
+        except TaughtItemsError:
+            continue
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(cache=st.dictionaries(st.tuples(st.text(max_size=5), st.text(max_size=5)), ARRAYS, max_size=4))
+def test_any_cache_round_trips(cache):
+    found = unpack_cache(pack_cache(cache), "file")
+    assert found.keys() == cache.keys()
+    for key, array in cache.items():
+        assert (found[key].dtype, found[key].shape) == (array.dtype, array.shape)
+        assert found[key].tobytes() == array.tobytes()

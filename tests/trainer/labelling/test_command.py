@@ -101,12 +101,12 @@ def test_detector_of_another_architecture_is_rejected_as_start(tmp_path, picture
     recipe = detector_recipe(pictures, epochs=1)
     train_detector(recipe, tmp_path / "run")
     other = recipe.model_copy(update={"width": 24, "init_from": tmp_path / "run"})
-    with pytest.raises(TrainError, match="differs in width, expected a detector of this recipe"):
+    with pytest.raises(TrainError, match="differs from the recipe in width"):
         train_detector(other, tmp_path / "other")
 
 
 def test_training_needs_confirmed_pictures(tmp_path, pictures, capsys):
     assert main(["label", "-o", str(tmp_path / "labels"), "--train", "r.yaml"]) == 1
-    assert "found 0 confirmed pictures, expected at least five" in capsys.readouterr().err
+    assert "0 pictures are confirmed; training needs at least five" in capsys.readouterr().err
     assert main(["label", str(tmp_path / "labels"), "-o", str(tmp_path / "labels")]) == 1
-    assert "found no picture" in capsys.readouterr().err
+    assert "holds no picture" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_unknown_annotation_format_is_rejected(tmp_path, text):
 
 
 def test_empty_folder_and_missing_file_are_rejected(tmp_path):
-    with pytest.raises(TrainError, match="found no picture"):
+    with pytest.raises(TrainError, match="holds no picture"):
         read_annotations(tmp_path)
     with pytest.raises(TrainError, match="cannot read"):
         read_annotations(tmp_path / "absent.json")

@@ -254,7 +254,7 @@ def test_frozen_stages_keep_the_published_weights(tmp_path):
 
 def test_detector_needs_strides_and_no_training_size(tmp_path):
     scenes = write_scenes(tmp_path / "scenes")
-    with pytest.raises(TrainError, match="backbone.strides is missing"):
+    with pytest.raises(TrainError, match=r"backbone\.strides is missing"):
         train_detector(detector_recipe(scenes, backbone=BACKBONE | {"strides": None}), tmp_path / "out")
     with pytest.raises(TrainError, match="train_width"):
         train_detector(detector_recipe(scenes, input={"width": 96, "height": 64, "train_width": 64}), tmp_path / "out")

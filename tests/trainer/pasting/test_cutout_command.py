@@ -57,7 +57,7 @@ def test_cut_out_on_white_shows_no_background():
 
 def test_mask_without_background_is_rejected():
     picture, _ = soft_disc()
-    with pytest.raises(TrainError, match="100% sure object and 0% sure ground"):
+    with pytest.raises(TrainError, match="100% certain object and 0% certain background"):
         refine_alpha(picture, np.full((72, 72), 255, np.uint8), 3)
 
 
@@ -89,7 +89,7 @@ def test_cutout_command_writes_cut_outs(tmp_path, capsys):
     localiser_of_red(tmp_path / "run", -20.0)
     pictures = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "bad.jpg")]
     assert main(["cutout", "--localiser", str(tmp_path / "run"), "-o", str(tmp_path / "out"), *pictures]) == 0
-    assert '"matted_cutout": 2' in (told := capsys.readouterr().out)
+    assert '"cut_out": 2' in (told := capsys.readouterr().out)
     assert "bad.jpg: empty" in told
     alpha = decode_mask((tmp_path / "out/a.png").read_bytes(), "a.png")
     assert np.abs(alpha / 255.0 - share).mean() < 0.05
@@ -101,4 +101,4 @@ def test_picture_without_an_object_is_reported(tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(encode_image(soft_disc()[0], ".jpg"))
     localiser_of_red(tmp_path / "run", -80.0)
     assert main(["cutout", "--localiser", str(tmp_path / "run"), "-o", str(tmp_path), str(tmp_path / "a.jpg")]) == 0
-    assert "found an empty mask" in capsys.readouterr().out
+    assert "mask is empty" in capsys.readouterr().out

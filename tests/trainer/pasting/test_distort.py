@@ -109,5 +109,5 @@ def test_camera_simulation_keeps_the_frame_size():
 
 
 def test_unknown_distortion_is_rejected():
-    with pytest.raises(TrainError, match="'tares' is unknown, expected one of affine, tear"):
+    with pytest.raises(TrainError, match="'tares' is unknown; known are affine, tear"):
         d.DistortionProbabilities().without(["tares"])

@@ -146,7 +146,7 @@ def test_unreadable_background_photos_are_skipped_and_named(tmp_path):
     assert "b.jpg" in skipped[0]
     assert (background(np.random.default_rng(0), 32, 24) == np.full((24, 32, 3), 77)).all()
     (tmp_path / "a.png").unlink()
-    with pytest.raises(TrainError, match="found no photo that can be read"):
+    with pytest.raises(TrainError, match="holds no readable photo"):
         photo_backgrounds(tmp_path)
 
 
@@ -169,8 +169,8 @@ def test_expand_command_counts_results_and_skipped(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--size", "96", "--size 96: expected two numbers"),
-        ("--share", "0.9-0.2", "the first not the larger"),
+        ("--size", "96", "--size 96: give two numbers"),
+        ("--share", "0.9-0.2", "the smaller one first"),
         ("--without", "rain", "'rain' is unknown"),
     ],
 )

@@ -29,7 +29,7 @@ from trainer.pasting.mask_sources import Mask, MaskSource, context_window, grabc
 from trainer.pasting.scenes import SceneGenerator, expand
 from trainer.pasting.self_tuning.agreement import colour_model, disagreement
 from trainer.recipe import DetectorRecipe
-from trainer.tasks.detector import find, train_detector
+from trainer.tasks.detector import detect, train_detector
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def detected_objects(
             unread.append(str(error))
             continue
         canvas, placed = to_canvas(card.preprocess, image_rgb)
-        found = find(module, [canvas], card)[0]
+        found = detect(module, [canvas], card)[0]
         for box in found.boxes_px[found.scores >= card.score_threshold].tolist():
             yield image_rgb, placed.to_source(tuple(box))
 

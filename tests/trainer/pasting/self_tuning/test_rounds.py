@@ -115,5 +115,5 @@ def test_detector_of_several_classes_is_rejected(tmp_path):
     tuning = make(tmp_path)
     several = tuning.recipe.scenes.model_copy(update={"class_agnostic": False})
     recipe = tuning.recipe.model_copy(update={"scenes": several})
-    with pytest.raises(TrainError, match="class_agnostic is false, expected true"):
+    with pytest.raises(TrainError, match="set scenes.class_agnostic to true"):
         self_tune(SelfTuning(recipe, tuning.generator, ()), tmp_path / "out")
