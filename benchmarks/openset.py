@@ -302,9 +302,9 @@ def shots(item: Any, count: int, seed: int) -> list[Image]:
 
 def new_items(seed: int) -> list[Any]:
     """Return items that no training used, not even the items invented for training."""
-    from trainer.synthetic.items import invented
+    from trainer.synthetic.items import invent_items
 
-    return invented(seed, NEW_ITEMS, taken=invented(*LEARNT_FROM))
+    return invent_items(seed, NEW_ITEMS, taken=invent_items(*LEARNT_FROM))
 
 
 def enrolment(

@@ -192,8 +192,10 @@ class Pipeline:
     def _search_taught(self, frame: Frame, detections: list[Detection], timings: Timings) -> list[Detection]:
         """Return boxes of taught items that the detector missed."""
         finder, queries, search = self.models.finder, self.models.taught_queries, self._taught_search
+        if search is None or finder is None or not queries:
+            return []
         now_s = frame_time_s(frame)
-        if search is None or finder is None or not queries or not search.is_due(frame.camera, now_s):
+        if not search.is_due(frame.camera, now_s):
             return []
         with timings.stage("seek"):
             proposals = search.search(finder, queries, frame.camera, frame.image_rgb, now_s)

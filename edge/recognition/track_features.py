@@ -165,10 +165,9 @@ def _classify(
     fused = [
         one.features.add_probabilities(row, one.weight) for one, row in zip(to_embed, output.probabilities, strict=True)
     ]
-    return [
-        categories_to_search(classifier.rank_categories(row), models.category_threshold, models.stages.embedders)
-        for row in fused
-    ], output.descriptors
+    ranked = [classifier.rank_categories(row) for row in fused]
+    threshold, embedders = models.category_threshold, models.stages.embedders
+    return [categories_to_search(categories, threshold, embedders) for categories in ranked], output.descriptors
 
 
 def _locate(

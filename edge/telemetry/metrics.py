@@ -187,9 +187,7 @@ class HealthReport:
     clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where known
     clocks_off: tuple[str, ...] = ()  # cameras whose clock is too far off
     gallery_age_s: float | None = None  # since it was created; None: unknown
-    gallery_drift: float | None = (
-        None  # of the confidence of answers since it became active, 0..1; None: too few answers yet
-    )
+    gallery_drift: float | None = None  # of the confidence of answers since its activation, 0..1; None: too few answers
     gallery_stale: tuple[str, ...] = ()  # why it should be renewed
     safe_mode: bool = False  # started with the last good configuration, because the file was invalid
     config_error: str | None = None  # why the file is invalid

@@ -37,7 +37,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.faults: dict[str, list[Fault]] = {}  # by path; each is used once, the last one always
-        self.asked: list[tuple[str, str]] = []  # path, range
+        self.requests: list[tuple[str, str]] = []  # path, range
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.lstrip("/")
-        self.server.asked.append((path, self.headers.get("Range", "")))
+        self.server.requests.append((path, self.headers.get("Range", "")))
         file = self.server.folder / path
         data = file.read_bytes() if file.is_file() else b""
         faults = self.server.faults.get(path, [])
@@ -137,7 +137,7 @@ def device(tmp_path: Path, server: Server) -> Path:
     pull_from(server, state_dir)
     slots.activate(state_dir)
     publish_release(tmp_path, "two", 2, 4)
-    server.asked.clear()
+    server.requests.clear()
     return state_dir
 
 
@@ -174,7 +174,7 @@ def test_local_files_are_not_downloaded_again(device, server):
     pulled = pull_from(server, device)
     detector = (server.folder.parent / "one" / "detector.onnx").stat().st_size
     assert detector > pulled.downloaded_bytes / 2
-    assert len([path for path, _ in server.asked if path.startswith("objects/")]) == 5  # two heads, manifest, two files
+    assert len([path for path, _ in server.requests if path.startswith("objects/")]) == 5  # two heads, manifest, two files
 
 
 def test_damaged_local_file_is_not_reused(device, server):
@@ -188,7 +188,7 @@ def test_interrupted_download_is_resumed(device, server):
     path = embedder_for(server)
     server.faults[path] = [cut_after(1000), cut_after(500), healthy]
     pull_from(server, device)
-    assert [asked for name, asked in server.asked if name == path] == ["", "bytes=1000-", "bytes=1500-"]
+    assert [range_ for name, range_ in server.requests if name == path] == ["", "bytes=1000-", "bytes=1500-"]
     assert WAITS == [1.0, 2.0]
 
 
@@ -200,9 +200,9 @@ def test_download_is_resumed_by_the_next_pull(device, server):
     assert len(WAITS) == 3
     assert active(device) == ("one", 3)
     server.faults.clear()
-    server.asked.clear()
+    server.requests.clear()
     pull_from(server, device)
-    assert (path, "bytes=1000-") in server.asked
+    assert (path, "bytes=1000-") in server.requests
     slots.activate(device)
     assert active(device) == ("two", 4)
 
@@ -222,7 +222,7 @@ def test_part_of_another_object_is_deleted_and_downloaded_again(device, server):
     (cache / f"{Path(path).name}.part").write_bytes(b"?" * 100)
     (cache / f"{'0' * 64}.part").write_bytes(b"of an older release")
     pull_from(server, device)
-    assert [asked for name, asked in server.asked if name == path] == ["bytes=100-", ""]
+    assert [range_ for name, range_ in server.requests if name == path] == ["bytes=100-", ""]
     assert not cache.exists()
 
 
@@ -284,7 +284,7 @@ def test_captive_portal_is_not_a_release(device, server):
 def test_too_little_space_is_an_error_before_large_downloads(device, server):
     with pytest.raises(SyncError, match=r"device: found 1000 free bytes, expected \d+ for release 2"):
         pull_from(server, device, free=1000)
-    assert embedder_for(server) not in [path for path, _ in server.asked]
+    assert embedder_for(server) not in [path for path, _ in server.requests]
     assert active(device) == ("one", 3)
 
 

@@ -1,4 +1,4 @@
-"""Places to stand in: walls, shelves, tables, roads and plain textures, made from a few seeded surfaces."""
+"""Backgrounds of synthetic scenes: walls, shelves, tables, roads and plain textures, from a few seeded surfaces."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trainer.synthetic.motif import ellipse, polygon
 Bytes = NDArray[np.uint8]
 Kind = Literal["shelf", "table", "road", "plain"]
 
-_SIZE = (512, 768)  # of a stored surface
+_SIZE = (512, 768)  # height and width of a stored surface
 _VARIANTS = 4
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, int]) -> NDArray[np.float32]:
-    """Noise of 0..1 with about `cells` blobs down and across."""
+    """Return noise of about 0..1 with about `cells` blobs down and across."""
     grid = rng.random((max(2, cells[0]), max(2, cells[1])), dtype=np.float32)
-    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def _tinted(tone: NDArray[np.float32], colour: tuple[float, float, float]) -> Bytes:
@@ -41,7 +41,7 @@ def _grain(rng: np.random.Generator, fine: float, coarse: float) -> NDArray[np.f
         + coarse * (smooth_noise(rng, height, width, (5, 8)) - 0.5)
         + coarse * 0.5 * (smooth_noise(rng, height, width, (23, 34)) - 0.5)
     )
-    return tone + fine * (rng.random(_SIZE, dtype=np.float32) - 0.5)
+    return np.asarray(tone + fine * (rng.random(_SIZE, dtype=np.float32) - 0.5))
 
 
 def _plaster(rng: np.random.Generator) -> Bytes:
@@ -68,7 +68,7 @@ def _wood(rng: np.random.Generator) -> Bytes:
 
 
 def _masonry(rng: np.random.Generator) -> Bytes:
-    """Bricks or tiles."""
+    """Draw bricks or tiles."""
     image = _tinted(_grain(rng, 0.1, 0.15), _colour(rng, 150, 215, 0.05))
     tile = rng.random() < 0.5
     rows, columns = (8, 12) if tile else (16, 10)
@@ -81,11 +81,11 @@ def _masonry(rng: np.random.Generator) -> Bytes:
             x, y = column * wide + shift, row * high
             corners = [(x + 2, y + 2), (x + wide - 2, y + 2), (x + wide - 2, y + high - 2), (x + 2, y + high - 2)]
             polygon(image, corners, (int(red * tone), int(green * tone), int(blue * tone)))
-    return cv2.GaussianBlur(image, (5, 5), 1)
+    return np.asarray(cv2.GaussianBlur(image, (5, 5), 1))
 
 
 def _check(rng: np.random.Generator) -> Bytes:
-    """A woven tablecloth."""
+    """Draw a woven tablecloth."""
     first, second = _colour(rng, 190, 245, 0.05), _colour(rng, 60, 190, 0.6)
     step = int(rng.integers(20, 48))
     y, x = np.mgrid[0 : _SIZE[0], 0 : _SIZE[1]]
@@ -94,18 +94,18 @@ def _check(rng: np.random.Generator) -> Bytes:
 
 
 def _soft_lights(rng: np.random.Generator) -> Bytes:
-    """A room far out of focus."""
+    """Draw a room far out of focus."""
     image = np.empty((*_SIZE, 3), dtype=np.uint8)
     image[:] = _colour(rng, 40, 170, 0.3)
     for _ in range(60):
         place = (float(rng.uniform(0, _SIZE[1])), float(rng.uniform(0, _SIZE[0])))
         red, green, blue = (int(v) for v in _colour(rng, 40, 220, 0.3))
         ellipse(image, place, (float(rng.uniform(10, 90)), float(rng.uniform(10, 90))), (red, green, blue))
-    return cv2.GaussianBlur(image, (0, 0), 16)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 16))
 
 
 def _stock(rng: np.random.Generator) -> Bytes:
-    """Rows of unrecognisable packs, out of focus."""
+    """Draw rows of unrecognisable packs, out of focus."""
     image = np.empty((*_SIZE, 3), dtype=np.uint8)
     image[:] = (50, 46, 44)
     for row in range(4):
@@ -130,7 +130,7 @@ def _stock(rng: np.random.Generator) -> Bytes:
             )
             x += wide
         polygon(image, [(0, base - 10), (_SIZE[1], base - 10), (_SIZE[1], base), (0, base)], (190, 188, 184))
-    return cv2.GaussianBlur(image, (0, 0), 4.5)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 4.5))
 
 
 def _foliage(rng: np.random.Generator) -> Bytes:
@@ -146,11 +146,11 @@ def _foliage(rng: np.random.Generator) -> Bytes:
             (int(70 * tone), int(104 * tone), int(44 * tone)),
             float(rng.uniform(0, 180)),
         )
-    return cv2.GaussianBlur(image, (0, 0), 1.2)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.2))
 
 
 def _street(rng: np.random.Generator) -> Bytes:
-    """House fronts under a sky, a little out of focus."""
+    """Draw house fronts under a sky, a little out of focus."""
     height, width = _SIZE
     image = np.empty((*_SIZE, 3), dtype=np.uint8)
     image[:] = np.linspace((150, 190, 232), (228, 234, 238), height)[:, None, :].astype(np.uint8)
@@ -167,7 +167,7 @@ def _street(rng: np.random.Generator) -> Bytes:
                     image, [(wx, wy), (wx + 24, wy), (wx + 24, wy + 42), (wx, wy + 42)], (tone, tone + 8, tone + 18)
                 )
         x += wide
-    return cv2.GaussianBlur(image, (0, 0), 2.2)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 2.2))
 
 
 _SURFACES = {
@@ -183,7 +183,7 @@ def _surface(name: str, variant: int) -> Bytes:
 
 
 def surface(name: str, rng: np.random.Generator, width: int, height: int, zoom: float = 0.0) -> Bytes:
-    """A random cut of a surface, (height, width, 3), changed a little in colour."""
+    """Return a random cut of a surface, (height, width, 3), with a slightly changed colour."""
     image = _surface(name, int(rng.integers(_VARIANTS)))
     zoom = zoom or float(rng.uniform(0.6, 1.3))
     tall, wide = min(_SIZE[0], max(2, round(height * zoom))), min(_SIZE[1], max(2, round(width * zoom)))
@@ -193,11 +193,11 @@ def surface(name: str, rng: np.random.Generator, width: int, height: int, zoom: 
         cut = cut[:, ::-1]
     cut = cv2.resize(np.ascontiguousarray(cut), (width, height), interpolation=cv2.INTER_LINEAR)
     gain = rng.uniform(0.75, 1.15)
-    return cv2.multiply(cut, np.array([*(gain * (1 + rng.uniform(-0.1, 0.1)) for _ in range(3)), 1.0]))
+    return np.asarray(cv2.multiply(cut, np.array([*(gain * (1 + rng.uniform(-0.1, 0.1)) for _ in range(3)), 1.0])))
 
 
 def _floor(image: Bytes, ground: Bytes, top: int) -> None:
-    """Lays a ground texture in perspective below the row `top`."""
+    """Lay a ground texture in perspective below the row `top`, in place."""
     height, width = image.shape[:2]
     source = np.array(
         [[0, 0], [ground.shape[1], 0], [ground.shape[1], ground.shape[0]], [0, ground.shape[0]]], np.float32
@@ -208,7 +208,7 @@ def _floor(image: Bytes, ground: Bytes, top: int) -> None:
 
 
 def backdrop(rng: np.random.Generator, kind: Kind, width: int, height: int) -> tuple[Bytes, tuple[int, int]]:
-    """An empty place, and the range of rows on which the foot of an object may stand."""
+    """Return an empty place, and the range of rows on which an object may stand."""
     if kind == "plain":
         name = ("plaster", "wood", "masonry", "check", "lights", "foliage", "asphalt", "stock")[int(rng.integers(8))]
         return surface(name, rng, width, height), (round(height * 0.3), height + height // 12)
@@ -244,7 +244,7 @@ def backdrop(rng: np.random.Generator, kind: Kind, width: int, height: int) -> t
 
 
 def shelf_board(image: Bytes, top: int, thick: int, rng: np.random.Generator) -> None:
-    """Draws the front edge of a shelf with price tags, and its shadow on the wall above and below."""
+    """Draw the front edge of a shelf with price tags, and its shadow on the wall above and below."""
     height, width = image.shape[:2]
     tone = int(rng.integers(150, 235))
     image[top - max(1, thick // 3) : top + 1] = (tone - 30, tone - 32, tone - 38)

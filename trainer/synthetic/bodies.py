@@ -20,7 +20,7 @@ Points = tuple[tuple[float, float], ...]
 class Body:
     """A body style; lengths are in car heights, x from the rear, y down from the roof."""
 
-    outline: Points  # upper silhouette from the rear bumper over the roof to the front bumper
+    outline: Points  # upper silhouette, from the rear bumper over the roof to the front bumper
     belt: float  # y of the lower edge of the windows
     wheels: tuple[float, float, float]  # x of the rear and front axle, radius
     pillars: tuple[float, ...]  # x between windows and between doors
@@ -30,7 +30,7 @@ class Body:
 
     @property
     def length(self) -> float:
-        """Overall length in heights."""
+        """Return the overall length in heights."""
         return self.outline[-1][0]
 
 
@@ -46,7 +46,7 @@ BODIES = {
 
 
 def silhouette(body: Body) -> NDArray[np.uint8]:
-    """The body without its wheels."""
+    """Return the silhouette of the body without its wheels."""
     cover = np.zeros((UNIT, round(body.length * UNIT)), dtype=np.uint8)
     polygon(cover, np.array(body.outline) * UNIT, 255)
     return cover

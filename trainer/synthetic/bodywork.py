@@ -17,7 +17,7 @@ _DARK: Rgb = (18, 19, 22)
 
 
 def side_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
-    """The flat side view: (UNIT, length, 4) RGB and gloss, and its opacity."""
+    """Draw the flat side view: (UNIT, length, 4) RGB and gloss, and its opacity."""
     body = BODIES[item.outline]
     width = round(body.length * UNIT)
     art = np.zeros((UNIT, width, 4), dtype=np.uint8)
@@ -32,7 +32,7 @@ def side_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
 
 
 def _sheet_metal(art: Canvas, item: Item, body: Body) -> None:
-    """Sky on the shoulder, ground in the lower half, sill, door lines and handles."""
+    """Draw the sky's reflection on the shoulder, the ground's below, sill, door lines and handles."""
     y = np.arange(UNIT) / UNIT
     tone = np.interp(
         y, (0, body.belt, body.belt + 0.035, body.belt + 0.1, 0.62, 0.645, 0.8), (1.1, 1.08, 1.42, 1.0, 0.92, 0.7, 0.6)
@@ -120,7 +120,7 @@ def _lamp_y(body: Body) -> float:
 
 
 def _wheel(art: Canvas, cover: NDArray[np.uint8], item: Item, centre: tuple[float, float], radius: float) -> None:
-    """Arch, tyre and rim."""
+    """Draw arch, tyre and rim."""
     ellipse(art, centre, (radius * 1.16,) * 2, (*_DARK, 0))
     floor = np.zeros_like(cover)
     ellipse(floor, centre, (radius, radius), 255)
@@ -165,7 +165,7 @@ def _spoke(
 
 
 def front_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
-    """The flat front view, drawn 2 half-depths wide: (UNIT, width, 4) RGB and gloss, and its opacity."""
+    """Draw the flat front view, 2 half-depths wide: (UNIT, width, 4) RGB and gloss, and its opacity."""
     body = BODIES[item.outline]
     width = round(2 * body.half_depth * UNIT)
     art = np.zeros((UNIT, width, 4), dtype=np.uint8)
@@ -188,7 +188,7 @@ def front_art(item: Item) -> tuple[Canvas, NDArray[np.uint8]]:
 
 
 def _far_wheel(cover: NDArray[np.uint8], radius: float) -> None:
-    """Uncovers the part of the other front wheel that shows under the bumper."""
+    """Uncover the part of the other front wheel that shows under the bumper."""
     below = cover == 0
     ellipse(cover, (cover.shape[1] * 0.54, (0.98 - radius) * UNIT), (cover.shape[1] * 0.17, radius * UNIT), 255)
     cover[~below] = 255
@@ -280,5 +280,5 @@ def _grille(pen: _Front, item: Item, hood: float) -> None:
 
 
 def mix_gloss(colour: Rgb) -> tuple[int, int, int, int]:
-    """A body colour as bright pressed metal."""
+    """Return a body colour as bright pressed metal."""
     return (*mix(colour, (255, 255, 255), 0.25), _PAINT)

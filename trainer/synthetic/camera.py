@@ -1,4 +1,4 @@
-"""What a camera does to a picture: exposure, white balance, blur, noise and JPEG."""
+"""Camera simulation: exposure, white balance, blur, noise and JPEG."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ def _noise() -> NDArray[np.float32]:
 
 
 def tone_curve(image_rgb: Bytes, gains: tuple[float, float, float], gamma: float) -> Bytes:
-    """Applies white balance, exposure and gamma by table."""
+    """Apply white balance, exposure and gamma by table."""
     level = np.linspace(0, 1, 256) ** gamma * 255
     table = np.clip(np.round(level[:, None] * np.array(gains)), 0, 255).astype(np.uint8)
-    return cv2.LUT(image_rgb, table[None])
+    return np.asarray(cv2.LUT(image_rgb, table[None]))
 
 
 def add_noise(image_rgb: Bytes, rng: np.random.Generator, sigma: float) -> Bytes:
-    """Adds sensor noise; the pattern is cut from a stored field, so it costs little."""
+    """Add sensor noise; the pattern is cut from a stored field, so it costs little."""
     size = image_rgb.size
     start = int(rng.integers(max(1, _NOISE - size)))
     noise = np.resize(_noise()[start : start + size], size).reshape(image_rgb.shape)
-    return cv2.add(image_rgb, noise * np.float32(sigma), dtype=cv2.CV_8U)
+    return np.asarray(cv2.add(image_rgb, noise * np.float32(sigma), dtype=cv2.CV_8U))
 
 
 def jpeg(image_rgb: Bytes, quality: int) -> Bytes:
-    """Passes the image through JPEG; the channel order does not matter to a round trip's look, but is kept."""
+    """Pass the image through JPEG; the channels are swapped for OpenCV and back."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise ValueError(f"image of shape {image_rgb.shape}: JPEG encoder refused it")
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        raise ValueError(f"image of shape {image_rgb.shape}: the JPEG encoder failed")
+    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
 
 
 def photograph(image_rgb: Bytes, rng: np.random.Generator) -> Bytes:
-    """One photograph of a drawn world, with a random exposure, colour of light, focus and noise."""
+    """Photograph a drawn world with a random exposure, colour of light, focus and noise."""
     exposure, warmth, green = rng.uniform(0.7, 1.25), rng.normal(0, 0.06), rng.normal(0, 0.02)
     gains = (exposure * (1 + warmth), exposure * (1 + green), exposure * (1 - warmth))
     image_rgb = tone_curve(image_rgb, gains, float(rng.uniform(0.85, 1.2)))

@@ -1,4 +1,4 @@
-"""Cars: side and front views wrapped around a rounded plan."""
+"""Solids of cars: side and front views wrapped around a rounded plan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS, FACE = 256, 720  # FACE columns for each of the rear, side and front
 
 
 def car(item: Item) -> Solid:
-    """The solid of a car whose side faces a viewer at yaw 0 and whose front looks right."""
+    """Make the solid of a car whose side faces a viewer at yaw 0 and whose front points right."""
     body = BODIES[item.outline]
     rear_x, front_x = _extents(body)
     rows = (np.arange(ROWS) + 0.5) / ROWS
@@ -42,7 +42,7 @@ def car(item: Item) -> Solid:
 
 
 def _extents(body: Body) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the body begins and ends along x in every row; below the sill it stays as wide as there."""
+    """Return where the body begins and ends along x in every row; below the sill it keeps the sill's extent."""
     mask = cv2.resize(silhouette(body), (round(body.length * UNIT), ROWS), interpolation=cv2.INTER_AREA) > 100
     sill = int(np.flatnonzero(mask.any(axis=1))[-1])
     first = int(np.flatnonzero(mask.any(axis=1))[0])
@@ -56,14 +56,15 @@ def _extents(body: Body) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _unroll(art: Canvas | NDArray[np.uint8], start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Stretches each row of flat art between start and end (car heights) to FACE columns."""
+    """Stretch each row of flat art between start and end (car heights) to FACE columns."""
     across = (np.arange(FACE) + 0.5) / FACE
     columns = (start[:, None] + (end - start)[:, None] * across) * UNIT - 0.5
     lines = np.repeat((np.arange(ROWS) + 0.5)[:, None] * (UNIT / ROWS) - 0.5, FACE, axis=1)
-    return cv2.remap(
+    unrolled = cv2.remap(
         cv2.GaussianBlur(art, (3, 3), 0.8),
         columns.astype(np.float32),
         lines.astype(np.float32),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    return np.asarray(unrolled)

@@ -1,4 +1,4 @@
-"""Gable-top and brick cartons: folded board with a printed front, sides and roof."""
+"""Solids of gable-top and brick cartons: folded board with a printed front, sides and roof."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RIDGE, _EAVES = 0.075, 0.27  # of a gable top, from the top
 
 
 def carton(item: Item) -> Solid:
-    """The solid of a carton."""
+    """Make the solid of a carton."""
     wide, deep = _SIZES[item.outline]
     width = np.full(ROWS, wide, dtype=np.float32)
     depth = np.full(ROWS, deep, dtype=np.float32)
@@ -54,7 +54,7 @@ def _faces(skin: Canvas, item: Item, y0: int, size: tuple[float, float]) -> None
 
 
 def _straw(skin: Canvas) -> None:
-    """A striped straw in its clear sleeve, glued across the front."""
+    """Draw a striped straw in its clear sleeve, glued across the front."""
     x0, y0, x1, y1 = FACE + 36, ROWS - 20, FACE * 2 - 60, ROWS * 0.3
     stroke(skin, [(x0, y0), (x1, y1)], 46, (236, 240, 244, 200))
     stroke(skin, [(x0, y0), (x1, y1)], 22, (252, 252, 252, 120))
@@ -64,7 +64,7 @@ def _straw(skin: Canvas) -> None:
 
 
 def _side(item: Item, width: int, height: int) -> NDArray[np.uint8]:
-    """The narrow side: brand word, a table of facts and a bar code."""
+    """Draw the narrow side: brand word, a table of facts and a bar code."""
     palette = item.palette
     art = np.empty((height, width, 3), dtype=np.uint8)
     art[:] = palette.label
@@ -100,7 +100,7 @@ def _side(item: Item, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _roof(skin: Canvas, item: Item) -> None:
-    """The sealed ridge, the sloping roof, the folded gables, and a screw cap where there is one."""
+    """Draw the sealed ridge, the sloping roof, the folded gables, and a screw cap if the item has one."""
     palette = item.palette
     ridge, eaves = round(_RIDGE * ROWS), round(_EAVES * ROWS)
     skin[:eaves, :, :3] = palette.accent

@@ -1,4 +1,4 @@
-"""Things that are none of the items: mugs, balls, fruit, books, boxes, plants, cones and bushes."""
+"""Clutter, which belongs to no item: mugs, balls, fruit, books, boxes, plants, cones and bushes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OUTDOOR = ("cone", "bush", "bin", "post")
 
 
 def _shaded(canvas: Canvas) -> None:
-    """Rounds a flat drawing with light from the upper left."""
+    """Shade a flat drawing with light from the upper left, in place."""
     y, x = np.mgrid[0:_SIZE, 0:_SIZE] / _SIZE - 0.5
     canvas[..., :3] = np.clip(canvas[..., :3] * (1.05 - 0.45 * x - 0.3 * y)[..., None], 0, 255)
 
@@ -134,7 +134,7 @@ _DRAW = {
 
 @cache
 def _thing(name: str, variant: int) -> Bytes:
-    """Premultiplied picture of a thing."""
+    """Return the premultiplied picture of a thing."""
     rng = np.random.default_rng([len(name), ord(name[0]), ord(name[1]), variant])
     red, green, blue = (int(v) for v in rng.integers(40, 230, 3))
     canvas = np.zeros((_SIZE, _SIZE, 4), dtype=np.uint8)
@@ -145,7 +145,7 @@ def _thing(name: str, variant: int) -> Bytes:
 
 
 def clutter(rng: np.random.Generator, height_px: float, outdoor: bool = False) -> Bytes:
-    """A random thing about height_px tall, as (h, w, 4) RGBA premultiplied by alpha."""
+    """Return random clutter about height_px tall, as (h, w, 4) RGBA premultiplied by alpha."""
     names = _OUTDOOR if outdoor else _INDOOR
     picture = _thing(names[int(rng.integers(len(names)))], int(rng.integers(_VARIANTS)))
     scale = height_px / picture.shape[0]
@@ -154,4 +154,4 @@ def clutter(rng: np.random.Generator, height_px: float, outdoor: bool = False) -
     if rng.random() < 0.5:
         picture = np.ascontiguousarray(picture[:, ::-1])
     gain = float(rng.uniform(0.6, 1.0))
-    return cv2.multiply(picture, np.array([gain, gain, gain, 1.0]))
+    return np.asarray(cv2.multiply(picture, np.array([gain, gain, gain, 1.0])))

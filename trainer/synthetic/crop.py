@@ -1,4 +1,4 @@
-"""Crops of single objects, as a detector would cut them from a camera's frame."""
+"""Crops of single objects, as a detector would cut them out of a camera's frame."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.synthetic.items import Item
-from trainer.synthetic.scene import SceneObject, painted
+from trainer.synthetic.scene import SceneObject, photograph_item
 
 Bytes = NDArray[np.uint8]
-_MARGIN = 0.1  # of the object's box, as the runtime adds it
-_LEAST_VISIBLE = 0.7  # less is not used for training
+_MARGIN = 0.1  # of the object's box, as the device adds it
+_LEAST_VISIBLE = 0.7  # least visible fraction of an object used for training
 
 
 def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int) -> Bytes:
-    """Renders the item somewhere and cuts it out with a jittered box; the longest side is longest_px."""
+    """Render the item in some place and cut it out with a jittered box; the longest side is longest_px."""
     return masked_crop(item, neighbours, rng, longest_px)[0]
 
 
 def masked_crop(
     item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int
 ) -> tuple[Bytes, Bytes]:
-    """Renders the item as `crop` does: the picture, and the share of each pixel that is the object, 0..255."""
+    """Render the item as `crop` does; return the picture, and the object's share of each pixel, 0..255."""
     tall = int(np.clip(rng.lognormal(np.log(120), 0.32), 70, 230))
     if item.category == "car":
         tall = round(tall * 0.6)
-    image_rgb, found = painted(rng, item, neighbours, tall)
+    image_rgb, found = photograph_item(rng, item, neighbours, tall)
     while found.visible_fraction < _LEAST_VISIBLE:
-        image_rgb, found = painted(rng, item, neighbours, tall)
+        image_rgb, found = photograph_item(rng, item, neighbours, tall)
     return cut(image_rgb, found, rng, longest_px)
 
 
 def cut(image_rgb: Bytes, found: SceneObject, rng: np.random.Generator, longest_px: int) -> tuple[Bytes, Bytes]:
-    """Cuts an object and its mask out with a margin and the errors of a detector."""
+    """Cut an object and its mask out with a margin and a detector's errors."""
     height, width = image_rgb.shape[:2]
     x0, y0, x1, y1 = found.box_px
     wide, high = x1 - x0, y1 - y0

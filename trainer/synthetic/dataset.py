@@ -1,13 +1,13 @@
-"""Synthetic data sets on disk: scenes with boxes, crops per item, and a catalogue.
+"""Write synthetic data sets: scenes with boxes, crops of each item, and a catalogue.
 
     scenes/00000.jpg ..             whole pictures
     scenes.json                     COCO detection; images carry `split`, annotations `item_id` and `visible_fraction`
     crops/CATEGORY/ITEM/000.jpg     what a detector would cut out
-    catalogue/CATEGORY/ITEM/0.png   looks on white, from which a gallery is made
-    index.csv                       path,split,category,item; split is train, val, test or catalogue, or invented: items
-                                    that the gallery has not, to learn from
+    catalogue/CATEGORY/ITEM/0.png   pictures on white, from which a gallery is made
+    index.csv                       path,split,category,item; split is train, val, test, catalogue or invented; invented
+                                    items are for training and in no gallery
 
-Every file depends on the seed and its own name alone, so the number of processes changes nothing.
+Every file depends only on the seed and its own name, so the number of processes changes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from trainer.synthetic.crop import crop
-from trainer.synthetic.items import CATEGORIES, Item, catalogue, invented
+from trainer.synthetic.items import CATEGORIES, Item, catalogue, invent_items
 from trainer.synthetic.render import catalogue_picture
 from trainer.synthetic.scene import scene
 
@@ -45,7 +45,7 @@ class _Job:
     out: Path
     seed: int
     kind: int
-    names: tuple[int, ...]  # numbers of scenes, crops or looks
+    names: tuple[int, ...]  # numbers of scenes, crops or catalogue pictures
     items: tuple[Item, ...]
     item: Item | None = None
     place: int = -1  # of the item, which its random numbers depend on
@@ -65,24 +65,24 @@ def write_dataset(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Writes a data set; gives the path of its index.
+    """Write a data set; return the path of its index.
 
     Args:
-        out: folder to write to, made when missing.
+        out: folder to write to, made if missing.
         seed: the same seed gives the same files.
-        scenes: number of whole pictures; of every ten, one is for validation and one for test.
-        crops_per_item: training crops of each item; a quarter as many again for validation, and for test.
+        scenes: number of whole pictures; one of ten is for validation and one for test.
+        crops_per_item: training crops of each item; a quarter of that number each for validation and for test.
         gallery_looks: catalogue pictures of each item.
-        invented_items: of each category, how many items beside those, with a quarter of the training crops each.
-        items: which items, all when absent.
+        invented_items: number of invented items of each category, each with a quarter of the training crops.
+        items: which items; None: all.
         size_px: width and height of scenes.
-        workers: processes; 1 works in this process; all cores when absent.
+        workers: number of processes; 1 uses this process; None: one for each core.
         progress: whether to show a progress bar.
     """
     chosen = tuple(catalogue() if items is None else items)
     jobs = list(_jobs(Path(out), seed, chosen, (scenes, crops_per_item, gallery_looks), size_px))
     known = catalogue()
-    for number, item in enumerate(invented(seed, invented_items)):
+    for number, item in enumerate(invent_items(seed, invented_items)):
         names = tuple(range(max(1, crops_per_item // 4)))
         jobs.append(_Job(Path(out), seed, _CROPS, names, known, item, len(known) + number))
     total = sum(len(job.names) for job in jobs)
@@ -123,11 +123,11 @@ def _done(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, list[list[
 
 
 def _work(job: _Job) -> list[list[dict[str, object]]]:
-    """Writes the files of a job; gives the objects of each scene."""
+    """Write the files of a job; return the objects of each scene."""
     if job.kind == _SCENES:
         return [_scene_file(job, number) for number in job.names]
     if job.item is None:
-        raise ValueError("a job for crops or looks names no item")
+        raise ValueError("a job for crops or catalogue pictures names no item")
     for number in job.names:
         rng = np.random.default_rng([job.seed, job.kind, job.place, number])
         if job.kind == _CROPS:

@@ -1,7 +1,11 @@
-"""The synthetic items: what each sub-category of each meta-category is and how its neighbours differ.
+"""The synthetic items: the sub-categories of each meta-category, and invented items beside them.
 
-Within a family, colours are shared and only one thing changes: a local detail (graphic, layout, cap, grille, wheel) or
-the outline. So colour alone, or a glance at the overall shape, cannot tell neighbours apart.
+Within a family, items share colours and differ in one thing: a local detail (graphic, layout, cap, grille, wheel) or
+the outline. So neither colour alone nor the overall shape tells neighbours apart.
+
+Invented items combine parts and colours of a category's items, and no gallery has them. An embedder that trains only on
+the items of its gallery assigns whatever it sees to one of them. Invented items are additional training items, and
+others of them stand for unknown objects.
 """
 
 from __future__ import annotations
@@ -15,8 +19,10 @@ import numpy as np
 from edge.errors import TrainError
 
 Rgb = tuple[int, int, int]
+Appearance = tuple[object, ...]  # what distinguishes an item, without its name
 
 CATEGORIES = ("bottle", "jar", "carton", "can", "car")
+_MOST = 200  # invented items of each category; cartons have the fewest, 742 besides their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,7 @@ _ROWS: dict[str, tuple[tuple[str, Palette, str, str, str, str, str], ...]] = {
 
 @cache
 def catalogue() -> tuple[Item, ...]:
-    """All items, category by category, in a fixed order."""
+    """Return all items, category by category, in a fixed order."""
     return tuple(
         Item(f"{category}-{number:02d}", category, *row)
         for category in CATEGORIES
@@ -155,24 +161,20 @@ def catalogue() -> tuple[Item, ...]:
     )
 
 
-Look = tuple[object, ...]
-_MOST = 200  # of each category; cartons, the poorest, have 742 looks besides their own
-
-
-def invented(seed: int, per_category: int, taken: Collection[Item] = ()) -> list[Item]:
-    """New items, category by category, none of which looks like one of the catalogue.
+def invent_items(seed: int, per_category: int, taken: Collection[Item] = ()) -> list[Item]:
+    """Return new items, category by category, none of which looks like an item of the catalogue.
 
     Args:
         seed: the same seed invents the same items.
-        per_category: how many of each.
-        taken: other items that none of them may look like.
+        per_category: number of items of each category.
+        taken: other items that no new item may look like.
 
     Raises:
-        TrainError: more are asked for than can surely be put together.
+        TrainError: per_category is more than can surely be combined.
     """
     if not 0 <= per_category <= _MOST:
         raise TrainError(f"invented: found {per_category} items of each category, expected 0 to {_MOST}")
-    looks = {look_of(item) for item in (*catalogue(), *taken)}
+    looks = {appearance_of(item) for item in (*catalogue(), *taken)}
     made: list[Item] = []
     for place, category in enumerate(CATEGORIES):
         listed = [item for item in catalogue() if item.category == category]
@@ -189,13 +191,13 @@ def invented(seed: int, per_category: int, taken: Collection[Item] = ()) -> list
                 layout=layout.layout,
                 palette=colours.palette,
             )
-            if look_of(item) not in looks:
-                looks.add(look_of(item))
+            if appearance_of(item) not in looks:
+                looks.add(appearance_of(item))
                 made.append(item)
                 number += 1
     return made
 
 
-def look_of(item: Item) -> Look:
-    """What tells an item from others, without its name."""
+def appearance_of(item: Item) -> Appearance:
+    """Return what distinguishes an item from others, without its name."""
     return item.category, item.palette, item.outline, item.detail, item.graphic, item.layout

@@ -10,13 +10,13 @@ from trainer.synthetic.motif import Canvas, ellipse, lettering, motif, polygon, 
 
 
 def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
-    """The colour `share` of the way from first to second."""
+    """Return the colour `share` of the way from first to second."""
     blend = [round(a + (b - a) * share) for a, b in zip(first, second, strict=True)]
     return (blend[0], blend[1], blend[2])
 
 
 def label_art(item: Item, width: int, height: int, front: float) -> Canvas:
-    """Draws the label as it is printed flat, (height, width, 3); `front` pixels around the middle face the viewer."""
+    """Draw the label as printed flat, (height, width, 3); `front` pixels around the middle face the viewer."""
     canvas = np.empty((height, width, 3), dtype=np.uint8)
     canvas[:] = item.palette.label
     _GROUNDS[item.layout](canvas, item, front)
@@ -194,6 +194,6 @@ _GROUNDS = {
 
 
 def paste(skin: Canvas, art: Canvas, box: tuple[int, int, int, int]) -> None:
-    """Puts art, resized, into the pixel box (x0, y0, x1, y1) of a skin's colour channels."""
+    """Put art, resized, into the pixel box (x0, y0, x1, y1) of a skin's colour channels."""
     x0, y0, x1, y1 = box
     skin[y0:y1, x0:x1, :3] = cv2.resize(art, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)

@@ -1,12 +1,12 @@
-"""Synthetic pictures of single objects with their true masks on disk, for the localiser.
+"""Write synthetic pictures of single objects with their true masks, for the localiser.
 
     crops/ITEM/000.jpg     what a detector would cut out, some of it beside or behind other things
-    scenes/00000-0.jpg     an object of a whole scene, cut out in the same way
+    scenes/00000-0.jpg     an object of a whole scene, cut out the same way
     looks/ITEM/0.png       on white
     *.mask.png             beside each: grey, 255 where the object is, 0 where it is not
-    index.csv              path,mask,split,category,item; of every ten, one is val and one test
+    index.csv              path,mask,split,category,item; one of ten is val and one is test
 
-Every file depends on the seed and its own name alone.
+Every file depends only on the seed and its own name.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from trainer.synthetic.render import catalogue_picture
 from trainer.synthetic.scene import scene
 
 Bytes = NDArray[np.uint8]
-_SCENES, _CROPS, _LOOKS = 11, 12, 13  # streams of random numbers, none of them the data set's
-_LEAST_VISIBLE = 0.5  # of an object in a scene
+_SCENES, _CROPS, _LOOKS = 11, 12, 13  # streams of random numbers, different from those of `dataset`
+_LEAST_VISIBLE = 0.5  # least visible fraction of an object in a scene
 _SCENE_PX = (640, 384)
-_LONGEST_PX = (120, 200)  # of a picture
+_LONGEST_PX = (120, 200)  # range of a picture's longest side
 
 
 def write_masked(
@@ -42,15 +42,15 @@ def write_masked(
     items: Sequence[Item] | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write a data set of pictures with masks; give the path of its index.
+    """Write a data set of pictures with masks; return the path of its index.
 
     Args:
-        out: folder to write to, made when missing.
+        out: folder to write to, made if missing.
         seed: the same seed gives the same files.
-        scenes: whole pictures, of which every object that is half visible is cut out.
-        crops_per_item: pictures of each item before things.
+        scenes: number of scenes; every object that is at least half visible is cut out.
+        crops_per_item: pictures of each item in some place.
         looks_per_item: pictures of each item on white.
-        items: which items, all when absent.
+        items: which items; None: all.
         progress: whether to show a progress bar.
     """
     chosen = tuple(catalogue() if items is None else items)
@@ -92,7 +92,7 @@ def _crop(item: Item, neighbours: Sequence[Item], seed: int, number: int) -> tup
 
 
 def _look(item: Item, seed: int, number: int) -> tuple[Bytes, Bytes]:
-    """On white, cut as a device would cut it."""
+    """Render an item on white, cut as a device would cut it."""
     rng = np.random.default_rng([seed, _LOOKS, catalogue().index(item), number])
     picture, mask = catalogue_picture(item, rng)
     y, x = np.nonzero(mask)

@@ -1,4 +1,4 @@
-"""Flat motifs and lettering: the small pictures and words that are printed on labels."""
+"""Drawing on flat art: polygons and strokes, motifs of labels, and lettering."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trainer.synthetic.items import Rgb
 
 Canvas = NDArray[np.uint8]
 Colour = tuple[int, ...] | int  # one number for each channel of the canvas
-_SHIFT = 4  # sub-pixel bits of cv2 drawing
+_SHIFT = 4  # sub-pixel bits of OpenCV's drawing functions
 
 
 def polygon(canvas: Canvas, points: object, colour: Colour) -> None:
-    """Fills a polygon given in float pixels, anti-aliased."""
+    """Fill a polygon given in float pixels, anti-aliased."""
     fixed = np.round(np.asarray(points, dtype=np.float64) * (1 << _SHIFT)).astype(np.int32)
     cv2.fillPoly(canvas, [fixed], colour, cv2.LINE_AA, _SHIFT)
 
@@ -24,7 +24,7 @@ def polygon(canvas: Canvas, points: object, colour: Colour) -> None:
 def ellipse(
     canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], colour: Colour, angle: float = 0.0
 ) -> None:
-    """Fills an ellipse given in float pixels, anti-aliased."""
+    """Fill an ellipse given in float pixels, anti-aliased."""
     turn = np.linspace(0, 2 * np.pi, 49)[:-1]
     x, y = np.cos(turn) * radii[0], np.sin(turn) * radii[1]
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -32,7 +32,7 @@ def ellipse(
 
 
 def stroke(canvas: Canvas, points: object, width_px: float, colour: Colour) -> None:
-    """Draws an open polyline with round joints."""
+    """Draw an open polyline with round joints."""
     fixed = np.round(np.asarray(points, dtype=np.float64) * (1 << _SHIFT)).astype(np.int32)
     cv2.polylines(canvas, [fixed], False, colour, max(1, round(width_px)), cv2.LINE_AA, _SHIFT)
 
@@ -232,12 +232,12 @@ _MOTIFS: dict[str, Callable[[_Pen, Rgb, Rgb, Rgb], None]] = {
 
 
 def motif(canvas: Canvas, name: str, centre: tuple[float, float], radius: float, colours: tuple[Rgb, Rgb, Rgb]) -> None:
-    """Draws a motif in `colours` (ink, accent, ground behind it)."""
+    """Draw a motif in `colours`: ink, accent, and the ground behind it."""
     _MOTIFS[name](_Pen(canvas, centre, radius), *colours)
 
 
 def lettering(canvas: Canvas, text: str, box: tuple[float, float, float, float], colour: Rgb) -> None:
-    """Writes a word in bold so that it fills box (x0, y0, x1, y1) in pixels, keeping its aspect."""
+    """Write a word in bold so that it fills box (x0, y0, x1, y1) in pixels and keeps its aspect."""
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, 2.0, 9)
     ink = np.zeros((height + base + 20, width + 20), dtype=np.uint8)
     cv2.putText(ink, text, (10, height + 8), cv2.FONT_HERSHEY_DUPLEX, 2.0, 255, 9, cv2.LINE_AA)

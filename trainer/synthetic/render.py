@@ -1,4 +1,4 @@
-"""Pictures of single objects: a random view, pose and light of an item, cut out or on a clean background."""
+"""Pictures of single objects: an item in a random view, pose and light, cut out or on white."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _solid(item: Item) -> Solid:
 
 
 def random_view(item: Item, rng: np.random.Generator) -> View:
-    """A camera and light from which the item can be told apart from its neighbours."""
+    """Draw a camera and light from which the item can be distinguished from its neighbours."""
     if item.category == "car":
         yaw, pitch = rng.uniform(0.55, 1.02), rng.uniform(0.0, 0.05)
     else:
@@ -45,13 +45,13 @@ def random_view(item: Item, rng: np.random.Generator) -> View:
 
 
 def sprite(item: Item, view: View, height_px: float, warp: tuple[float, float, float] = (0.0, 1.0, 0.0)) -> Bytes:
-    """Draws an item about height_px tall: tight (h, w, 4) uint8 RGBA, colours premultiplied by alpha.
+    """Draw an item about height_px tall: tight (h, w, 4) uint8 RGBA, premultiplied by alpha.
 
     Args:
         item: what to draw.
         view: camera and light.
         height_px: wanted height of the picture.
-        warp: roll in radians, horizontal stretch, keystone (relative change of width from bottom to top).
+        warp: roll in radians, horizontal stretch, and keystone (relative change of width from bottom to top).
     """
     oversample = 1.7 if height_px < 150 else 1.35
     large = draw_solid(_solid(item), view, max(8, round(height_px * oversample)))
@@ -71,13 +71,13 @@ def sprite(item: Item, view: View, height_px: float, warp: tuple[float, float, f
 
 
 def trimmed(picture: Bytes) -> Bytes:
-    """The picture without empty margins."""
+    """Return the picture without empty margins."""
     x, y, w, h = cv2.boundingRect((picture[..., 3] >= 24).view(np.uint8))
     return picture[y : y + h, x : x + w]
 
 
 def random_sprite(item: Item, rng: np.random.Generator, height_px: float) -> Bytes:
-    """Draws an item in a random view, pose and light; colours premultiplied by alpha."""
+    """Draw an item in a random view, pose and light, premultiplied by alpha."""
     view = random_view(item, rng)
     warp = (float(rng.normal(0, 0.045)), float(rng.uniform(0.95, 1.05)), float(rng.uniform(-0.04, 0.04)))
     picture = sprite(item, view, height_px, warp)
@@ -88,23 +88,23 @@ def random_sprite(item: Item, rng: np.random.Generator, height_px: float) -> Byt
     alpha = picture[..., 3]
     picture = cv2.multiply(picture, np.array(gains))
     picture[..., :3] = np.minimum(picture[..., :3], alpha[..., None])
-    return picture
+    return np.asarray(picture)
 
 
-def straight(picture: Bytes) -> Bytes:
-    """Undoes the premultiplication by alpha."""
+def unpremultiply(picture: Bytes) -> Bytes:
+    """Undo the premultiplication by alpha."""
     alpha = picture[..., 3:].astype(np.float32)
     colour = picture[..., :3] * (255.0 / np.maximum(alpha, 1))
     return np.dstack([np.clip(np.round(colour), 0, 255).astype(np.uint8), picture[..., 3]])
 
 
 def render_object(item: Item, rng: np.random.Generator, height_px: int) -> Bytes:
-    """Draws an item in a random view, about height_px tall, as tight (h, w, 4) uint8 RGBA."""
-    return straight(random_sprite(item, rng, height_px))
+    """Draw an item in a random view, about height_px tall, as tight (h, w, 4) uint8 RGBA, not premultiplied."""
+    return unpremultiply(random_sprite(item, rng, height_px))
 
 
 def stamp(image_rgb: Bytes, picture: Bytes, left: int, top: int) -> tuple[slice, slice, Bytes] | None:
-    """Lays a premultiplied picture over the image; gives the rows, columns and alpha that fell inside, or None."""
+    """Lay a premultiplied picture over the image, in place; return the rows, columns and alpha inside it, or None."""
     height, width = image_rgb.shape[:2]
     y0, y1 = max(0, top), min(height, top + picture.shape[0])
     x0, x1 = max(0, left), min(width, left + picture.shape[1])
@@ -119,7 +119,7 @@ def stamp(image_rgb: Bytes, picture: Bytes, left: int, top: int) -> tuple[slice,
 
 
 def catalogue_picture(item: Item, rng: np.random.Generator, size_px: int = 256) -> tuple[Bytes, NDArray[np.bool_]]:
-    """Photographs an item for the gallery, on white: (size, size, 3) RGB and its (size, size) mask."""
+    """Draw an item on white for the gallery: (size, size, 3) RGB, and its (size, size) mask."""
     view = random_view(item, rng)
     view = replace(view, light=replace(view.light, fill=float(rng.uniform(0.6, 1.0))))
     view = replace(view, yaw=view.yaw * 0.8 if item.category != "car" else view.yaw, bend=0.0)

@@ -1,4 +1,4 @@
-"""Still scenes: items standing among clutter in some place, with exact masks and boxes of what can be seen."""
+"""Still scenes: items among clutter in some place, with exact masks and boxes of their visible parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.synthetic.render import random_sprite, stamp
 
 Bytes = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
-_LEAST_VISIBLE = 0.12  # an object seen less than this is not listed
+_LEAST_VISIBLE = 0.12  # least visible fraction of a listed object
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +29,19 @@ class SceneObject:
     category: str
     box_px: Box  # of the visible part: x0 y0 x1 y1, x1 and y1 exclusive
     mask: NDArray[np.bool_]  # (height, width), the visible part
-    visible_fraction: float  # share of the object's own pixels that are neither hidden nor outside the frame
+    visible_fraction: float  # share of the object's pixels that are neither hidden nor outside the frame
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A photograph and what is in it."""
+    """A photograph and the objects in it."""
 
     image_rgb: Bytes
     objects: tuple[SceneObject, ...]
 
 
 def box_of(mask: NDArray[np.bool_]) -> Box:
-    """The exact extent of a mask that is not empty."""
+    """Return the exact bounding box of a mask that is not empty."""
     x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
     return int(x), int(y), int(x + w), int(y + h)
 
@@ -49,11 +49,11 @@ def box_of(mask: NDArray[np.bool_]) -> Box:
 @cache
 def _blob() -> Bytes:
     y, x = np.mgrid[-1:1:48j, -1:1:96j]
-    return (np.clip(1 - np.hypot(x, y), 0, 1) ** 1.4 * 255).astype(np.uint8)
+    return np.asarray((np.clip(1 - np.hypot(x, y), 0, 1) ** 1.4 * 255).astype(np.uint8))
 
 
 def contact_shadow(image_rgb: Bytes, left: int, right: int, foot: int, strength: float) -> None:
-    """Darkens the ground where something stands."""
+    """Darken the ground where something stands, in place."""
     wide, high = max(4, round((right - left) * 1.2)), max(3, round((right - left) * 0.16))
     picture = np.zeros((high, wide, 4), dtype=np.uint8)
     picture[..., 3] = cv2.resize(_blob(), (wide, high)) * strength
@@ -61,9 +61,9 @@ def contact_shadow(image_rgb: Bytes, left: int, right: int, foot: int, strength:
 
 
 def scene(rng: np.random.Generator, items: Sequence[Item], width_px: int, height_px: int, count: int) -> Scene:
-    """Photographs about `count` random items in a random place.
+    """Photograph about `count` random items in a random place.
 
-    Cars stand on roads and packages on shelves and tables; both may also appear before a plain texture.
+    Cars stand on roads, and packages on shelves and tables; both may also appear on a plain texture.
     """
     first = items[int(rng.integers(len(items)))]
     outdoor = first.category == "car"
@@ -86,7 +86,7 @@ def scene(rng: np.random.Generator, items: Sequence[Item], width_px: int, height
 
 
 class _Canvas:
-    """A scene being painted from the back to the front."""
+    """Paints a scene from the back to the front."""
 
     def __init__(self, image_rgb: Bytes, rng: np.random.Generator, kind: Kind) -> None:
         self.image_rgb, self.rng, self.kind = image_rgb, rng, kind
@@ -116,7 +116,7 @@ class _Canvas:
             self.owner[place[0], place[1]][place[2] >= 128] = len(self.placed)
 
     def lay(self, picture: Bytes, foot: int, right: bool) -> None:
-        """Lays a picture that is not of interest at one side of the frame, half outside."""
+        """Lay a picture that belongs to no listed object at one side of the frame, half outside."""
         wide = picture.shape[1]
         left = round(self.owner.shape[1] - wide * 0.4) if right else round(-wide * 0.6)
         place = stamp(self.image_rgb, picture, left, foot - picture.shape[0])
@@ -138,7 +138,7 @@ class _Canvas:
             contact_shadow(self.image_rgb, left, right, foot, float(self.rng.uniform(0.35, 0.8)))
 
     def _free_place(self, wide: int, foot: int, tall: int) -> int:
-        """The least crowded of a few random columns; a little overlap and leaving the frame are allowed."""
+        """Return the least crowded of a few random columns; objects may overlap a little or leave the frame."""
         height, width = self.owner.shape
         over = round(wide * 0.25) if self.rng.random() < 0.2 else 0
         rows = slice(max(0, foot - tall), min(height, max(foot, 1)))
@@ -156,10 +156,10 @@ class _Canvas:
         return tuple(found)
 
 
-def painted(
+def photograph_item(
     rng: np.random.Generator, item: Item, neighbours: Sequence[Item], tall_px: int
 ) -> tuple[Bytes, SceneObject]:
-    """Photographs one item tall_px high, sometimes beside or partly behind others, in a frame not much larger."""
+    """Photograph one item tall_px high, sometimes beside or partly behind others, in a frame not much larger."""
     picture = random_sprite(item, rng, tall_px)
     high, wide = picture.shape[:2]
     height, width = round(high * rng.uniform(1.3, 1.7)), round(wide * rng.uniform(1.4, 2.0))
@@ -182,5 +182,5 @@ def painted(
         )
     found = canvas.objects(least=0.0)
     if not found:  # wholly hidden
-        return painted(rng, item, neighbours, tall_px)
+        return photograph_item(rng, item, neighbours, tall_px)
     return photograph(canvas.image_rgb, rng), found[0]

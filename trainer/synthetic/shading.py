@@ -1,4 +1,4 @@
-"""Light on a surface: diffuse shade, reflections of glass and metal, and the sheen of paint."""
+"""Shading of surfaces: diffuse light, reflections of glass and metal, and the sheen of paint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Light:
 
 
 def reflectance(surface: Surface, light: Light, right: Floats, up: Floats, gloss: Floats) -> tuple[Floats, Floats]:
-    """Factor and addition to a colour, from its normal (right, up, toward the camera) and gloss."""
+    """Return a factor and an addition for a colour, from its normal (right, up, toward the camera) and gloss."""
     toward = np.sqrt(np.clip(1 - right * right - up * up, 0, 1))
     size = float(np.hypot(light.side * 0.75, 0.832))
     direct = np.clip(right * (light.side * 0.75 / size) + up * (0.45 / size) + toward * (0.7 / size), 0, 1)
@@ -39,7 +39,7 @@ def reflectance(surface: Surface, light: Light, right: Floats, up: Floats, gloss
 
 
 def _mirror(surface: Surface, light: Light) -> tuple[Floats, Floats]:
-    """What a glossy body reflects, by the sideways component of its normal: (256,) streaks and body factor."""
+    """Return a glossy body's reflections by the sideways component of its normal: (256,) streaks and body factor."""
     right = np.linspace(-1, 1, 256)
     side = np.sign(light.side) if light.side else 1.0
     place = side * (0.5 + 0.25 * abs(light.side))

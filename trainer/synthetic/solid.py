@@ -1,7 +1,7 @@
-"""Solids with a printed skin, and how one looks from a given direction in a given light.
+"""Solids with a printed skin, and their rendering from a given direction in a given light.
 
 A solid is a stack of horizontal slices. All slices have one section (circle, box or rounded car plan), scaled and
-shifted per row, so a single renderer draws bottles, jars, cans, cartons and cars, their skins turned and foreshortened:
+shifted in each row. So one renderer draws bottles, jars, cans, cartons and cars, with skins turned and foreshortened:
 
     x: to the right of the solid's front, z: towards a viewer at yaw 0, y: down, all in units of the solid's height.
 
@@ -28,8 +28,8 @@ Indices = NDArray[np.intp]
 # box, plan: thirds of the columns are the -x face, the front (+z) and the +x face.
 Section = Literal["circle", "box", "plan"]
 
-_SLICES = 1024  # rows of the shape, so fine that none need be interpolated
-_ANGLES, _STEPS = 1081, 768  # resolution of the section tables, likewise
+_SLICES = 1024  # rows of the shape, enough to need no interpolation
+_ANGLES, _STEPS = 1081, 768  # resolution of the section tables, enough to need no interpolation
 _POWER = {"circle": 2.0, "box": 40.0, "plan": 4.5}  # of the superellipse |x|^p + |z|^p = 1
 
 
@@ -48,7 +48,7 @@ class Solid:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where the camera is and where the light comes from."""
+    """Position of the camera, and direction of the light."""
 
     yaw: float  # radians, positive shows the +x face
     pitch: float  # radians above the horizon
@@ -59,7 +59,7 @@ class View:
 def solid(
     section: Section, surface: Surface, shape: NDArray[np.floating], skin: Bytes, cover: Bytes, top: Bytes
 ) -> Solid:
-    """Makes a solid of shape (3, rows): half width along x, half depth along z and centre along x of each slice."""
+    """Make a solid of shape (3, rows): half width along x, half depth along z and centre along x of each slice."""
     rows = shape.shape[1]
     place = np.clip((np.arange(_SLICES) + 0.5) / _SLICES * rows - 0.5, 0, rows - 1)
     a, b, c = (np.interp(place, np.arange(rows), line) for line in shape)
@@ -78,7 +78,7 @@ def _pyramid(image: Bytes, levels: int = 4) -> tuple[Bytes, ...]:
 
 
 def draw_solid(thing: Solid, view: View, height_px: int) -> Bytes:
-    """Renders the solid about height_px tall as premultiplied (h, w, 4) uint8 RGBA."""
+    """Render the solid about height_px tall as premultiplied (h, w, 4) uint8 RGBA."""
     sin, cos = float(np.sin(view.yaw)), float(np.cos(view.yaw))
     lift, upright = float(np.sin(view.pitch)), float(np.cos(view.pitch))
     a, b, _ = thing.slices
@@ -104,11 +104,11 @@ def draw_solid(thing: Solid, view: View, height_px: int) -> Bytes:
         colour = cv2.merge(channels)
         _add_top(thing, view, colour, alpha, np.broadcast_to(xs, y.shape), ys, lift, scale)
         channels = list(cv2.split(colour))
-    return cv2.merge([*channels, alpha * 255]).round().astype(np.uint8)
+    return np.asarray(cv2.merge([*channels, alpha * 255]).round().astype(np.uint8))
 
 
 def _pixels(start: float, end: float, scale: float) -> Floats:
-    """Places of an even number of pixels that cover start to end with a small margin."""
+    """Return the places of an even number of pixels that cover start to end with a small margin."""
     count = (int((end - start) * scale) // 2 + 3) * 2
     return ((np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)) / scale + (start + end) / 2).astype(
         np.float32
@@ -117,7 +117,7 @@ def _pixels(start: float, end: float, scale: float) -> Floats:
 
 @cache
 def _sections(section: Section) -> tuple[Floats, ...]:
-    """Tables by (view angle -90..90, place across -1..1), flat: x, z, skin column, gradient along x, along z."""
+    """Return flat tables by (view angle -90..90, place across -1..1): x, z, skin column, gradient along x and z."""
     power = _POWER[section]
     turn = np.linspace(-np.pi, np.pi, 4001)
     x, z = np.sin(turn), np.cos(turn)
@@ -145,7 +145,7 @@ def _sections(section: Section) -> tuple[Floats, ...]:
 
 @cache
 def _support(section: Section) -> NDArray[np.float64]:
-    """How far the unit section reaches across, for each view angle of the tables."""
+    """Return how far the unit section reaches across, for each view angle of the tables."""
     power = _POWER[section]
     angle = np.radians(np.linspace(-90, 90, _ANGLES))
     dual = power / (power - 1)
@@ -154,7 +154,7 @@ def _support(section: Section) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What each slice contributes at one yaw."""
+    """The contribution of each slice at one yaw."""
 
     reach: tuple[float, float]  # leftmost and rightmost place of the picture
     extent: Floats  # half of the slice's width on the picture
@@ -174,7 +174,7 @@ def _rows_at(thing: Solid, sin: float, cos: float) -> _Rows:
 
 
 def _spots(rows: _Rows, xs: Floats, y: Floats) -> tuple[Indices, Indices, Floats, Floats]:
-    """For pixels that see height y: slice, index into the section tables, place across, and extent of the slice."""
+    """Return for pixels at height y: slice, index into the section tables, place across, and extent of the slice."""
     row = np.clip(y * _SLICES, 0, _SLICES - 1).astype(np.intp)
     extent = rows.extent.take(row)
     across = (xs - rows.middle.take(row)) / extent
@@ -183,7 +183,7 @@ def _spots(rows: _Rows, xs: Floats, y: Floats) -> tuple[Indices, Indices, Floats
 
 
 def _heights(thing: Solid, rows: _Rows, xs: Floats, ys: Floats, lift: float, upright: float) -> Floats:
-    """The height on the solid that each pixel sees, found by fixed point on a grid of half the resolution."""
+    """Return the height on the solid that each pixel sees, by fixed-point iteration on a grid of half resolution."""
     size = (xs.shape[1], ys.shape[0])
     if lift <= 0:
         return np.repeat(ys / upright, size[0], axis=1)
@@ -197,7 +197,7 @@ def _heights(thing: Solid, rows: _Rows, xs: Floats, ys: Floats, lift: float, upr
         row, spot, _, _ = _spots(rows, xs, y)
         along_x, along_z, shift = (line.take(row) for line in rows.depth)
         y = (ys - lift * (along_x * table_x.take(spot) + along_z * table_z.take(spot) + shift)) * (1 / upright)
-    return cv2.resize(y, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(y, size, interpolation=cv2.INTER_LINEAR))
 
 
 def _skin(thing: Solid, level: int, column: Floats, y: Floats) -> tuple[Bytes, Bytes]:
@@ -211,7 +211,7 @@ def _skin(thing: Solid, level: int, column: Floats, y: Floats) -> tuple[Bytes, B
 
 
 def _lit(thing: Solid, view: View, skin: Bytes, row: Indices, near: list[Floats]) -> list[Floats]:
-    """The skin's red, green and blue in the light of the view."""
+    """Return the skin's red, green and blue in the light of the view."""
     x, z, _, gx, gz = near
     per_a, per_b, grow_a, grow_b, shift = (line.take(row) for line in thing.normal)
     across, along = gx * per_a, gz * per_b
@@ -227,7 +227,7 @@ def _lit(thing: Solid, view: View, skin: Bytes, row: Indices, near: list[Floats]
 def _add_top(
     thing: Solid, view: View, colour: Floats, alpha: Floats, xs: Floats, ys: Floats, lift: float, scale: float
 ) -> None:
-    """Adds the top face, which a raised camera sees, to the picture."""
+    """Add the top face, which a raised camera sees, to the picture, in place."""
     turn = (float(np.sin(view.yaw)), float(np.cos(view.yaw)))
     a, b, c = (float(line[0]) for line in thing.slices)
     limit = int(np.searchsorted(ys[:, 0], lift * (a * abs(turn[0]) + b * turn[1] + abs(c))) + 2)

@@ -1,4 +1,4 @@
-"""A moving camera along a shelf, a table and a road, with ground truth for every frame."""
+"""A video of a camera that moves along a shelf, a table and a road, with ground truth for every frame."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from trainer.synthetic.solid import View
 log = logging.getLogger(__name__)
 
 Bytes = NDArray[np.uint8]
-_LEAST_VISIBLE = 0.05  # an object seen less than this in a frame is not listed for it
+_LEAST_VISIBLE = 0.05  # least visible fraction of a listed object
 _PARTS: tuple[tuple[Kind, float, float], ...] = (  # place, share of the time, speed in frame heights per second
     ("shelf", 0.4, 0.72),
     ("table", 0.28, 0.72),
     ("road", 0.32, 0.95),
 )
-_NEAR = 1.3  # how much faster things between camera and objects pass by
+_NEAR = 1.3  # how much faster clutter close to the camera passes by
 
 
 @dataclass(frozen=True, slots=True)
 class StreamObject:
-    """One physical object, as it appears in one frame."""
+    """One physical object as it appears in one frame."""
 
     object_id: int  # the same in all frames
     item_id: str
@@ -68,7 +68,7 @@ class _Standing:
 
 @dataclass(frozen=True, slots=True)
 class _World:
-    """Everything the camera passes."""
+    """Everything that the camera passes."""
 
     panorama: Bytes
     standing: tuple[_Standing, ...]
@@ -79,7 +79,7 @@ class _World:
 def stream(
     seed: int, items: Sequence[Item], width_px: int = 640, height_px: int = 360, fps: int = 15, seconds: float = 20
 ) -> Iterator[StreamFrame]:
-    """Films a world made from the seed, frame by frame."""
+    """Film a world made from the seed, frame by frame."""
     rng = np.random.default_rng([seed, 77])
     world = _world(rng, items, width_px, height_px, seconds)
     count = round(fps * seconds)
@@ -89,7 +89,7 @@ def stream(
     gains = [float(rng.uniform(0.92, 1.06)) for _ in range(3)]
     for index in range(count):
         camera = (float(path[index] + shake[index, 0]), float(height_px / 2 + shake[index, 1]), float(zoom[index]))
-        image_rgb, objects = _shot(world, camera, width_px, height_px)
+        image_rgb, objects = _frame_at(world, camera, width_px, height_px)
         speed = float(path[min(index + 1, count - 1)] - path[max(index - 1, 0)]) / 2
         reach = round(speed * 0.16 * (1 + 0.9 * np.sin(index / fps * 1.7)))
         if reach >= 2:
@@ -99,14 +99,14 @@ def stream(
 
 
 def _shake(rng: np.random.Generator, count: int, height: int) -> NDArray[np.float64]:
-    """Hand-held sway in pixels, (count, 2)."""
+    """Return the sway of a hand-held camera in pixels, (count, 2)."""
     raw = rng.normal(0, 1, (count + 40, 2))
     slow = cv2.GaussianBlur(raw, (1, 31), 5)
-    return (slow[20:-20] * 0.012 + cv2.GaussianBlur(raw, (1, 9), 1.2)[20:-20] * 0.0016) * height
+    return np.asarray((slow[20:-20] * 0.012 + cv2.GaussianBlur(raw, (1, 9), 1.2)[20:-20] * 0.0016) * height)
 
 
 def _path(world: _World, count: int, width: int) -> NDArray[np.float64]:
-    """Where the camera's middle is in each frame; speed changes smoothly between the parts."""
+    """Return the camera's middle in each frame; its speed changes smoothly between the parts."""
     when = np.cumsum([0.0, *(share for _, share, _ in _PARTS)])
     place = np.array(world.stops) + width / 2
     place[-1] -= width
@@ -146,7 +146,7 @@ def _world(rng: np.random.Generator, items: Sequence[Item], width: int, height: 
 
 
 def _strip(rng: np.random.Generator, kind: Kind, length: int, height: int) -> tuple[Bytes, float]:
-    """The background of one part, and the row on which things stand."""
+    """Return the background of one part, and the row on which objects stand."""
     names = {"shelf": ("plaster", "stock"), "table": ("masonry", "plaster", "lights"), "road": ("street", "foliage")}[
         kind
     ]
@@ -167,7 +167,7 @@ def _strip(rng: np.random.Generator, kind: Kind, length: int, height: int) -> tu
 
 
 def _endless(rng: np.random.Generator, name: str, length: int, height: int) -> Bytes:
-    """A surface and its mirror image, again and again."""
+    """Repeat a surface and its mirror image."""
     cut = surface(name, rng, 720, height, zoom=1.0)
     pair = np.concatenate([cut, cut[:, ::-1]], axis=1)
     return np.tile(pair, (1, -(-length // pair.shape[1]), 1))[:, :length].copy()
@@ -177,7 +177,7 @@ def _line_up(
     rng: np.random.Generator, items: Sequence[Item], kind: Kind, span: tuple[float, float], foot: float,
     height: int, first_id: int,
 ) -> list[_Standing]:  # fmt: skip
-    """Stands items in a row from one end of the span to the other, sometimes one partly before another."""
+    """Stand items in a row from one end of the span to the other; some overlap."""
     standing: list[_Standing] = []
     order: list[int] = []
     edge = span[0] + 0.12 * height
@@ -202,10 +202,10 @@ def _line_up(
         edge += wide + (-0.2 * wide if overlap else float(rng.uniform(0.1, 0.34)) * height)
 
 
-def _shot(
+def _frame_at(
     world: _World, camera: tuple[float, float, float], width: int, height: int
 ) -> tuple[Bytes, tuple[StreamObject, ...]]:
-    """What the camera (x, y, zoom) sees."""
+    """Draw what the camera (x, y, zoom) sees."""
     x, y, zoom = camera
     matrix = np.array([[zoom, 0, width / 2 - x * zoom], [0, zoom, height / 2 - y * zoom]])
     image_rgb = cv2.warpAffine(
@@ -217,7 +217,7 @@ def _shot(
         middle = (thing.x - x) * zoom + width / 2
         if not -height < middle < width + height:
             continue
-        picture = _seen(thing, x, zoom, height)
+        picture = _draw_standing(thing, x, zoom, height)
         left, top = round(middle - picture.shape[1] / 2), round((thing.foot - y) * zoom + height / 2) - picture.shape[0]
         contact_shadow(image_rgb, left, left + picture.shape[1], top + picture.shape[0], 0.6)
         place = stamp(image_rgb, picture, left, top)
@@ -232,8 +232,8 @@ def _shot(
     return image_rgb, tuple(_listed(owner, areas))
 
 
-def _seen(thing: _Standing, x: float, zoom: float, height: int) -> Bytes:
-    """Draws an object as it turns while the camera passes."""
+def _draw_standing(thing: _Standing, x: float, zoom: float, height: int) -> Bytes:
+    """Draw an object as it turns while the camera passes."""
     turn = float(np.arctan2(x - thing.x, 3.0 * height))
     car = thing.item.category == "car"
     yaw = thing.view.yaw + (-turn if thing.mirrored else turn)
@@ -254,7 +254,7 @@ def write_stream(
     path_mp4: Path, seed: int, items: Sequence[Item], width_px: int = 640, height_px: int = 360, fps: int = 15,
     seconds: float = 20,
 ) -> Path:  # fmt: skip
-    """Writes the stream as MPEG-4 video and its ground truth as JSON beside it; gives the path of the JSON."""
+    """Write the stream as MPEG-4 video and its ground truth as JSON beside it; return the path of the JSON."""
     labels = {item.item_id: item.label for item in items}
     writer = cv2.VideoWriter(str(path_mp4), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width_px, height_px))
     if not writer.isOpened():

@@ -1,4 +1,4 @@
-"""Bottles, jars and cans: profiles of revolution with closures, contents and wrapped labels."""
+"""Solids of bottles, jars and cans: profiles of revolution with closures, contents and wrapped labels."""
 
 # ruff: noqa: E501  an outline is read as one row
 
@@ -42,7 +42,7 @@ _CANS: dict[str, tuple[float, Points, tuple[float, float]]] = {
 
 
 def vessel(item: Item) -> Solid:
-    """The solid of a bottle, jar or can."""
+    """Make the solid of a bottle, jar or can."""
     shapes = {"bottle": _BOTTLES, "jar": _JARS, "can": _CANS}[item.category]
     closure, points, zone = shapes[item.outline]
     radius = _profile(points)
@@ -69,7 +69,7 @@ def _profile(points: Points) -> NDArray[np.float64]:
     height, radius = np.array(points).T
     rows = (np.arange(ROWS) + 0.5) / ROWS
     line = np.interp(rows, height, radius)
-    return cv2.GaussianBlur(line[:, None], (1, 61), 9, borderType=cv2.BORDER_REPLICATE)[:, 0]
+    return np.asarray(cv2.GaussianBlur(line[:, None], (1, 61), 9, borderType=cv2.BORDER_REPLICATE)[:, 0])
 
 
 def _fill(skin: Canvas, y0: float, y1: float, colour: Rgb, gloss: int) -> None:
@@ -77,7 +77,7 @@ def _fill(skin: Canvas, y0: float, y1: float, colour: Rgb, gloss: int) -> None:
 
 
 def _glass(skin: Canvas, cover: Canvas, item: Item, closure: float) -> None:
-    """Fills the body: empty glass above the level, then the contents."""
+    """Fill the body: empty glass above the level, then the contents."""
     body = item.palette.body
     level = closure + (0.11 if item.category == "bottle" else 0.045)
     _fill(skin, 0, level, mix(body, (238, 244, 244), 0.45), _GLASS)
@@ -112,7 +112,7 @@ def _glass(skin: Canvas, cover: Canvas, item: Item, closure: float) -> None:
 
 
 def _close(skin: Canvas, cover: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, closure: float) -> None:
-    """Draws the closure and gives the profile its shape."""
+    """Draw the closure and shape the profile for it."""
     end = round(closure * ROWS)
     neck = float(radius[end])
     accent, kind = item.palette.accent, item.detail
@@ -143,7 +143,7 @@ def _close(skin: Canvas, cover: Canvas, top: Canvas, radius: NDArray[np.float64]
 
 
 def _bare(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, end: int) -> None:
-    """A closure that needs no more than its colour: bevel and lower ring."""
+    """Draw a plain closure: bevel and lower ring."""
     del item
     bevel = max(2, end // 7)
     radius[:bevel] *= np.linspace(0.9, 1, bevel)
@@ -158,7 +158,7 @@ def _crown(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, e
 
 
 def _sport(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, end: int) -> None:
-    """A pull-up nozzle on a wide collar."""
+    """Draw a pull-up nozzle on a wide collar."""
     del item
     tip = round(end * 0.5)
     radius[:tip] = radius[tip] * 0.5
@@ -168,7 +168,7 @@ def _sport(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, e
 
 
 def _cloth(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, end: int) -> None:
-    """A gingham cover with a ruffle and a string."""
+    """Draw a gingham cover with a ruffle and a string."""
     hem = end + round(0.075 * ROWS)
     radius[:end] *= np.linspace(0.86, 1.0, end) ** 0.5
     radius[end:hem] = radius[end - 1] * np.linspace(0.96, 1.17, hem - end)
@@ -188,7 +188,7 @@ def _cloth(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, e
 
 
 def _clip(skin: Canvas, top: Canvas, radius: NDArray[np.float64], item: Item, end: int) -> None:
-    """A glass lid on an orange seal, held by a wire bail."""
+    """Draw a glass lid on an orange seal, held by a wire bail."""
     radius[: end // 3] *= np.sqrt(np.linspace(0.45, 1, end // 3))
     skin[end - 12 : end + 3] = (222, 92, 30, _PLASTIC)
     radius[end - 12 : end + 3] *= 1.07
@@ -221,7 +221,7 @@ def _metal(skin: Canvas) -> None:
 
 
 def _can_top(top: Canvas, item: Item) -> None:
-    """Draws the end of a can: rim, recessed panel, and a tab where it has one."""
+    """Draw the end of a can: rim, recessed panel, and a tab if it has one."""
     top[..., :3] = (214, 217, 222)
     ellipse(top, (96, 96), (84, 84), (150, 154, 160, 255))
     ellipse(top, (96, 98), (78, 78), (192, 196, 202, 255))
@@ -236,7 +236,7 @@ def _can_top(top: Canvas, item: Item) -> None:
 
 
 def _ribs(skin: Canvas, zone: tuple[float, float]) -> None:
-    """Shades the beads that are rolled into a food tin, through its paper label too."""
+    """Shade the beads that are rolled into a food tin, also through its paper label."""
     y = (np.arange(ROWS) + 0.5) / ROWS
     inside = (y > zone[0]) & (y < zone[1])
     wave = np.where(inside, 1 + 0.035 * np.sin(y * 2 * np.pi * 16), 1.0)
@@ -244,7 +244,7 @@ def _ribs(skin: Canvas, zone: tuple[float, float]) -> None:
 
 
 def _wrap(skin: Canvas, radius: NDArray[np.float64], item: Item, zone: tuple[float, float]) -> None:
-    """Wraps the label around the zone."""
+    """Wrap the label around the zone."""
     y0, y1 = round(zone[0] * ROWS), round(zone[1] * ROWS)
     wide = float(radius[y0:y1].mean())
     height = y1 - y0
@@ -274,7 +274,7 @@ def _wrap(skin: Canvas, radius: NDArray[np.float64], item: Item, zone: tuple[flo
 
 
 def _patch(shape: Canvas, layout: str) -> None:
-    """Fills the outline of a label patch: an arch for arch labels, else rounded corners."""
+    """Fill the outline of a label patch: an arch for arch labels, rounded corners for others."""
     height, width = shape.shape[:2]
     corner = height * 0.08
     if layout == "arch":

@@ -48,7 +48,7 @@ def test_reading_returns_what_was_written(tmp_path):
     assert read_silhouettes(tmp_path / "tyre.sqlite")["i1"].tobytes() == b"o" * 512
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path):
+def test_same_input_gives_the_same_bytes(tmp_path):
     assert write(tmp_path / "1").read_bytes() == write(tmp_path / "2").read_bytes()
 
 

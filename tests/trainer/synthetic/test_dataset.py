@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import pytest
 
-from trainer.contact_sheet import contact_sheet
 from trainer.synthetic.dataset import write_dataset
 from trainer.synthetic.items import CATEGORIES, catalogue
 from trainer.synthetic.stream import write_stream
@@ -78,9 +77,3 @@ def test_stream_is_written_with_its_ground_truth(tmp_path: Path) -> None:
 def test_unwritable_video_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         write_stream(tmp_path / "missing" / "s.mp4", 2, catalogue(), 160, 96, 5, 1)
-
-
-def test_a_contact_sheet_shows_every_item() -> None:
-    sheet = contact_sheet(ITEMS, columns=2, size_px=48)
-    assert sheet.shape[1] == 2 * (48 + 6) + 6
-    assert (sheet < 200).any()

@@ -1,40 +1,25 @@
-"""The synthetic world: the same seed gives the same bytes, and its ground truth is exact."""
+"""The synthetic items, and invented ones: distinct, and the same for one seed."""
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
+import csv
+from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trainer.synthetic.crop import crop
-from trainer.synthetic.items import CATEGORIES, catalogue
-from trainer.synthetic.render import catalogue_picture, render_object, sprite
-from trainer.synthetic.scene import scene
+from edge.errors import TrainError
+from trainer.synthetic.dataset import write_dataset
+from trainer.synthetic.items import CATEGORIES, appearance_of, catalogue, invent_items
+from trainer.synthetic.render import sprite
 from trainer.synthetic.shading import Light
 from trainer.synthetic.solid import View
-from trainer.synthetic.stream import stream
 
 ITEMS = catalogue()
 FRONT = View(yaw=0.0, pitch=0.08, light=Light(-0.5, fill=0.5, shine=1.0))
 QUARTER = View(yaw=0.75, pitch=0.02, light=Light(-0.5, fill=0.5, shine=1.0))
-
-FINGERPRINT = """
-import hashlib, numpy
-from trainer.synthetic.items import catalogue
-from trainer.synthetic.scene import scene
-picture = scene(numpy.random.default_rng(5), catalogue()[::9], 160, 96, 3)
-print(hashlib.sha256(picture.image_rgb.tobytes() + b"".join(o.mask.tobytes() for o in picture.objects)).hexdigest())
-"""
-
-
-def _fingerprint() -> str:
-    picture = scene(np.random.default_rng(5), ITEMS[::9], 160, 96, 3)
-    masks = b"".join(one.mask.tobytes() for one in picture.objects)
-    return hashlib.sha256(picture.image_rgb.tobytes() + masks).hexdigest()
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -62,87 +47,30 @@ def test_no_two_items_of_a_category_look_the_same(category: str) -> None:
         assert differs.sum() / shown.sum() > 0.015, (first, second)
 
 
-def test_same_seed_gives_the_same_scene_in_one_process() -> None:
-    assert _fingerprint() == _fingerprint()
+def test_invented_items_are_unique_and_reproducible() -> None:
+    made = invent_items(1, 30)
+    assert made == invent_items(1, 30)
+    assert Counter(item.category for item in made) == dict.fromkeys(CATEGORIES, 30)
+    looks = [appearance_of(item) for item in (*catalogue(), *made)]
+    assert len(set(looks)) == len(looks)
+    assert len({item.item_id for item in made}) == len(made)
 
 
-def test_same_seed_gives_the_same_scene_in_another_process() -> None:
-    done = subprocess.run([sys.executable, "-c", FINGERPRINT], capture_output=True, text=True, check=True)
-    assert _fingerprint() == done.stdout.strip()
+def test_taken_items_are_not_invented_again() -> None:
+    first = invent_items(1, 30)
+    again = invent_items(1, 30, taken=first)
+    assert not {appearance_of(item) for item in again} & {appearance_of(item) for item in first}
 
 
-def test_another_seed_gives_another_picture() -> None:
-    first, second = (render_object(ITEMS[0], np.random.default_rng(seed), 64) for seed in (1, 2))
-    assert first.shape != second.shape or (first != second).any()
+def test_too_many_invented_items_are_rejected() -> None:
+    with pytest.raises(TrainError, match="found 201 items of each category, expected 0 to 200"):
+        invent_items(1, 201)
 
 
-def test_object_is_rendered_tightly_at_the_wanted_height() -> None:
-    for item in ITEMS[::7]:
-        picture = render_object(item, np.random.default_rng(3), 100)
-        shown = picture[..., 3] >= 24
-        assert shown.any(axis=1)[[0, -1]].all()
-        assert shown.any(axis=0)[[0, -1]].all()
-        assert 80 <= picture.shape[0] <= 135
-
-
-def test_boxes_of_a_scene_are_the_extents_of_their_masks() -> None:
-    for seed in range(6):
-        picture = scene(np.random.default_rng(seed), ITEMS, 160, 96, 4)
-        for one in picture.objects:
-            rows, columns = np.flatnonzero(one.mask.any(axis=1)), np.flatnonzero(one.mask.any(axis=0))
-            assert one.box_px == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-
-
-def test_masks_of_a_scene_do_not_overlap() -> None:
-    picture = scene(np.random.default_rng(8), ITEMS, 160, 96, 6)
-    assert sum(one.mask.astype(int) for one in picture.objects).max() == 1
-
-
-def test_visible_fraction_is_lower_for_a_hidden_object() -> None:
-    fractions = [
-        one.visible_fraction
-        for seed in range(12)
-        for one in scene(np.random.default_rng(seed), ITEMS, 160, 96, 6).objects
-    ]
-    assert max(fractions) == 1.0
-    assert 0.12 <= min(fractions) < 0.9
-
-
-def test_catalogue_picture_is_white_around_the_item() -> None:
-    for item in ITEMS[::9]:
-        image_rgb, mask = catalogue_picture(item, np.random.default_rng(1), 96)
-        assert image_rgb.shape == (96, 96, 3)
-        assert 0.05 < mask.mean() < 0.8
-        assert (image_rgb[0] == 255).all()
-        assert (image_rgb[-1] == 255).all()
-
-
-def test_crop_has_the_wanted_longest_side() -> None:
-    for item in ITEMS[::14]:
-        assert max(crop(item, ITEMS, np.random.default_rng(2), 120).shape[:2]) == 120
-
-
-def test_stream_objects_stay_inside_the_frame() -> None:
-    seen: dict[int, tuple[str, list[int]]] = {}
-    for frame in stream(3, ITEMS, 160, 96, fps=5, seconds=6):
-        assert frame.image_rgb.shape == (96, 160, 3)
-        for one in frame.objects:
-            item_id, frames = seen.setdefault(one.object_id, (one.item_id, []))
-            frames.append(frame.index)
-            x0, y0, x1, y1 = one.box_px
-            assert item_id == one.item_id
-            assert 0 <= x0 < x1 <= 160
-            assert 0 <= y0 < y1 <= 96
-            assert 0 < one.visible_fraction <= 1
-    assert len(seen) >= 6
-    assert {"car"} < {item_id.split("-")[0] for item_id, _ in seen.values()}
-    for _, frames in seen.values():  # an object passes once
-        assert frames[-1] - frames[0] < 5 * 4
-
-
-def test_same_seed_gives_the_same_stream() -> None:
-    first, second = (
-        hashlib.sha256(b"".join(frame.image_rgb.tobytes() for frame in stream(4, ITEMS, 160, 96, 3, 2))).hexdigest()
-        for _ in range(2)
-    )
-    assert first == second
+def test_data_set_lists_invented_items_in_their_own_split(tmp_path: Path) -> None:
+    index = write_dataset(tmp_path, 3, 0, 4, 1, items=catalogue()[:1], invented_items=2, workers=1, progress=False)
+    rows = list(csv.DictReader(index.read_text(encoding="utf-8").splitlines()))
+    apart = [row for row in rows if row["split"] == "invented"]
+    assert Counter(row["category"] for row in apart) == dict.fromkeys(CATEGORIES, 2)
+    assert {row["item"] for row in apart}.isdisjoint(item.item_id for item in catalogue())
+    assert all((tmp_path / row["path"]).is_file() for row in apart)

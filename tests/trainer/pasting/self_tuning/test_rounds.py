@@ -105,7 +105,7 @@ def test_self_tune_rejects_other_recipes_and_empty_folders(tmp_path, capsys):
     other = classifier_recipe(tmp_path / "index.csv")
     for recipe, images, said in (
         (other, "new", "kind is 'classifier', expected 'detector'"),
-        (tuning.recipe, "empty", "empty: found no picture"),
+        (tuning.recipe, "empty", "empty: holds no picture"),
     ):
         assert main(command(tmp_path, recipe, "--images", str(tmp_path / images))) == 1
         assert said in capsys.readouterr().err
@@ -115,5 +115,5 @@ def test_detector_of_several_classes_is_rejected(tmp_path):
     tuning = make(tmp_path)
     several = tuning.recipe.scenes.model_copy(update={"class_agnostic": False})
     recipe = tuning.recipe.model_copy(update={"scenes": several})
-    with pytest.raises(TrainError, match="set scenes.class_agnostic to true"):
+    with pytest.raises(TrainError, match=r"set scenes\.class_agnostic to true"):
         self_tune(SelfTuning(recipe, tuning.generator, ()), tmp_path / "out")
