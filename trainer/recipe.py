@@ -342,7 +342,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         tree = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
         raise TrainError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise TrainError(f"{path} holds a {type(tree).__name__}; write keys and values")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from edge.errors import TrainError
 
+# What code raises that takes apart JSON, XML or YAML of an unexpected shape.
+BAD_DATA = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -24,10 +26,7 @@ def read_text(path: Path) -> str:
     Raises:
         TrainError: the file cannot be read, or has another encoding; names the line and how Latin-1 would read it.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    data = read_data(path)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
         raise TrainError(f"{path}: is UTF-16 or UTF-32 without a byte order mark; save it as UTF-8")
@@ -42,6 +41,39 @@ def read_text(path: Path) -> str:
             f"{path}: line {number}: byte 0x{data[error.start]:02x} is not UTF-8 "
             f"(as Latin-1 the line reads {line[:80]!r}); save the file as UTF-8"
         ) from None
+
+
+def read_data(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        TrainError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+    except ValueError as error:  # a name with a NUL, or one that the file system cannot encode
+        raise TrainError(f"{path}: cannot read: {error}") from error
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path that a data set names is a file; False for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def as_text(value: object) -> str:
+    """Return a value that must be text.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"found {value!r:.40}, expected text")
+    return value
 
 
 def read_lines(path: Path) -> list[str]:

@@ -24,7 +24,7 @@ def describe(source: Source, timeout_s: float) -> str:
     """
     with socket.create_connection(source.address, timeout=timeout_s) as connection:
         answer = _request(connection, source, 1, None)
-        challenge = _challenge(answer)
+        challenge = choose_challenge(answer)
         if challenge and source.user is not None:
             answer = _request(connection, source, 2, authorization(source, "DESCRIBE", challenge))
     return answer.partition("\r\n")[0]
@@ -48,7 +48,7 @@ def authorization(source: Source, method: str, challenge: str) -> str:
     return "Digest " + ", ".join(f'{key}="{value}"' for key, value in fields.items())
 
 
-def _challenge(answer: str) -> str | None:
+def choose_challenge(answer: str) -> str | None:
     """Return the challenge of a 401 to answer: Digest with MD5 if there is one, else Basic."""
     challenges = [
         line.partition(":")[2].strip() for line in answer.split("\r\n") if line.lower().startswith("www-authenticate:")

@@ -174,7 +174,8 @@ def test_local_files_are_not_downloaded_again(device, server):
     pulled = pull_from(server, device)
     detector = (server.folder.parent / "one" / "detector.onnx").stat().st_size
     assert detector > pulled.downloaded_bytes / 2
-    assert len([path for path, _ in server.requests if path.startswith("objects/")]) == 5  # two heads, manifest, two files
+    # two heads, the manifest and two files
+    assert len([path for path, _ in server.requests if path.startswith("objects/")]) == 5
 
 
 def test_damaged_local_file_is_not_reused(device, server):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge.errors import TrainError
+from edge.errors import FinesightError, TrainError
+from tests.trainer.damaged import damaged_bytes, few_examples
 from tests.trainer.data import layouts
 from tests.trainer.data.layouts import picture
 from trainer.data.dataset import read_samples, read_scenes
@@ -66,3 +70,11 @@ def test_xml_in_its_declared_encoding_is_read(tmp_path):
     (tmp_path / "a.xml").write_bytes(text.encode("latin-1"))
     with pytest.raises(TrainError, match=r"a\.xml: not XML in its declared encoding"):
         read_samples(tmp_path)
+
+
+@few_examples
+@given(data=st.one_of(st.binary(max_size=40), *(damaged_bytes(TABLE.encode(e)) for e in ("utf-8", "utf-16", "utf-32"))))
+def test_any_bytes_are_text_or_rejected(tmp_path, data):
+    (tmp_path / "a").write_bytes(data)
+    with contextlib.suppress(FinesightError):
+        assert isinstance(read_text(tmp_path / "a"), str)

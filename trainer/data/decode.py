@@ -54,11 +54,12 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
+    except ValueError as error:  # a name with a NUL, or one that the file system cannot encode
+        raise CaptureError(f"{path}: cannot read: {error}") from error
 
 
 def _reject_truncated(data: bytes, where: str) -> None:
     """Raise CaptureError for a truncated picture: some decoders fill in grey, which a network would learn."""
-
     kind = detect_format(data)
     if kind is None:
         return

@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.errors import TrainError
 from trainer.sample import ONE_CATEGORY, AnnotatedPicture, Listing, NamedBox, split_from_name
-from trainer.text_files import read_text, require_file
+from trainer.text_files import BAD_DATA, as_text, is_file, read_data, read_text, require_file
 
 _ROBOFLOW = "_annotations.coco.json"
 _RPC_SPLITS = ("train", "val", "test")
@@ -47,12 +47,12 @@ def read_coco(path: Path, root: Path | None) -> Listing:
 def coco_files(folder: Path) -> list[Path]:
     """Return the JSON files of a folder that look like COCO boxes."""
     files = sorted({*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob(f"*/{_ROBOFLOW}")})
-    return [file for file in files if looks_like_coco(file)]
+    return [file for file in files if is_file(file) and looks_like_coco(file)]
 
 
 def looks_like_coco(file: Path) -> bool:
     """Return whether a JSON file names images and annotations."""
-    data = file.read_bytes()
+    data = read_data(file)
     return b'"images"' in data and b'"annotations"' in data and b'"bbox"' in data
 
 
@@ -83,7 +83,7 @@ def _split_in(stem: str) -> str:
 def _tree(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise TrainError(f"{path}: not COCO: found a {type(tree).__name__}, expected images and annotations")
@@ -93,43 +93,49 @@ def _tree(path: Path) -> dict[str, Any]:
 def _root_of(path: Path, tree: dict[str, Any]) -> Path:
     """Return the folder that holds the first picture: beside the JSON, or beside the JSON's folder."""
     try:
-        name = tree["images"][0]["file_name"]
-    except (KeyError, IndexError, TypeError):
+        name = as_text(tree["images"][0]["file_name"])
+    except BAD_DATA:
         return path.parent
     year = path.stem.rpartition("_")[2]  # instances_val2017.json: val2017/
     places = [
         base / inner for base in (path.parent, path.parent.parent) for inner in ("", "images", year, f"images/{year}")
     ]
-    return next((place for place in places if (place / name).is_file()), path.parent)
+    return next((place for place in places if is_file(place / name)), path.parent)
 
 
 def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: Listing) -> None:
     """Add the pictures of one JSON; an image's own `split` overrides the file's."""
+    record = "categories"
     try:
         entries = sorted(tree.get("categories", []), key=lambda e: e["id"])
-        names = {entry["id"]: (entry["name"], _meta(entry)) for entry in entries}
+        names = {entry["id"]: (str(entry["name"]), _meta(entry)) for entry in entries}
         boxes: dict[Any, list[NamedBox]] = defaultdict(list)
+        record = "images"
         images = {image["id"] for image in tree["images"]}
         crowds = 0
-        for entry in tree["annotations"]:
+        record = "annotations"
+        for number, entry in enumerate(tree["annotations"], 1):
+            record = f"annotation {number}"
             if entry.get("iscrowd"):
                 crowds += 1
                 continue
             if entry["image_id"] not in images:
                 raise TrainError(f"{path}: an annotation refers to image {entry['image_id']}, which is not listed")
             boxes[entry["image_id"]].append(_named(entry, names, path))
-        listing.scenes += [
-            AnnotatedPicture(
-                root / image["file_name"],
-                image.get("split", split),
-                tuple(boxes[image["id"]]),
-                image.get("level", ""),
-                (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None,
+        for number, image in enumerate(tree["images"], 1):
+            record = f"image {number}"
+            sized = image.get("width") and image.get("height")
+            listing.scenes.append(
+                AnnotatedPicture(
+                    root / as_text(image["file_name"]),
+                    as_text(image.get("split", split)),
+                    tuple(boxes[image["id"]]),
+                    as_text(image.get("level", "")),
+                    (int(image["width"]), int(image["height"])) if sized else None,
+                )
             )
-            for image in tree["images"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
+    except BAD_DATA as error:
+        raise TrainError(f"{path}: {record}: not COCO: {type(error).__name__} {error}") from error
     if crowds:
         listing.notes.append(f"{path}: left out {crowds} boxes of crowds")
     listing.names += [name for name, _ in names.values() if name not in listing.names]

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.errors import TrainError
 from edge.imaging.image import IMAGE_SUFFIXES
 from trainer.sample import ONE_CATEGORY, Listing, Sample, default_split, split_from_name
-from trainer.text_files import read_text
+from trainer.text_files import is_file, read_text
 
 
 def read_index(table: Path, root: Path | None) -> Listing:
@@ -42,7 +42,7 @@ def read_index(table: Path, root: Path | None) -> Listing:
             raise TrainError(f"{table}: row {number}: {empty[0]} is empty")
     if root is None:
         places = (table.parent, table.parent.parent)
-        root = next((place for place in places if rows and (place / rows[0]["path"]).is_file()), table.parent)
+        root = next((place for place in places if rows and is_file(place / rows[0]["path"])), table.parent)
     samples = [
         Sample(root / row["path"], row["split"], row[category], row[item], row.get("label") or "") for row in rows
     ]

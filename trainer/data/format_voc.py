@@ -10,7 +10,7 @@ from edge.errors import TrainError
 from edge.types import Box
 from trainer.data.format_folders import pictures_in, subfolders
 from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
-from trainer.text_files import read_lines, require_file
+from trainer.text_files import is_file, read_data, read_lines, require_file
 
 _SETS = ("train", "val", "test")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -56,7 +56,7 @@ def looks_like_voc(folder: Path) -> bool:
     if (folder / "Annotations").is_dir():
         return True
     files = (file for place in [folder, *subfolders(folder)] for file in sorted(place.glob("*.xml"))[:1])
-    return any(b"annotation" in file.read_bytes().replace(b"\0", b"") for file in files)  # UTF-16 has zeros
+    return any(b"annotation" in read_data(file).replace(b"\0", b"") for file in files if is_file(file))  # UTF-16: zeros
 
 
 def _image_sets(folder: Path) -> dict[str, str]:
@@ -105,7 +105,10 @@ def _boxes(root: ET.Element, file: Path) -> tuple[NamedBox, ...]:
 
 def _size(root: ET.Element) -> tuple[int, int] | None:
     width, height = (root.findtext(f"size/{side}") or "" for side in ("width", "height"))
-    return (int(width), int(height)) if width.isdigit() and height.isdigit() and int(width) else None
+    try:
+        return (int(width), int(height)) if int(width) else None
+    except ValueError:
+        return None
 
 
 def _box(node: ET.Element) -> Box:

@@ -13,7 +13,7 @@ from trainer.data.decode import upright_size
 from trainer.data.format_folders import pictures_in
 from trainer.recipe import read_yaml
 from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
-from trainer.text_files import read_lines, read_text, require_file
+from trainer.text_files import BAD_DATA, as_text, is_file, read_data, read_lines, read_text, require_file
 
 _TAGS_FILE = "boxes.json"
 
@@ -51,26 +51,34 @@ def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
     tree = read_yaml(table)
     names = tree.get("names")
     if isinstance(names, dict):
-        names = [names[key] for key in sorted(names)]
+        try:
+            names = [names[key] for key in sorted(names)]
+        except TypeError as error:
+            raise TrainError(f"{table}: names: the keys must be numbers: {error}") from error
+
     if not isinstance(names, list) or not names:
         raise TrainError(f"{table}: found names {tree.get('names')!r:.80}, expected a list of class names")
     places: list[tuple[str, list[Path]]] = []
     for split in ("train", "val", "valid", "test"):
         given = tree.get(split) or []
-        listed = given if isinstance(given, list) else [given]
-        places += [(split_from_name(split), _listed(table, tree.get("path"), Path(one))) for one in listed]
+        for one in given if isinstance(given, list) else [given]:
+            try:
+                base, path = as_text(tree.get("path") or ""), Path(as_text(one))
+            except TypeError as error:
+                raise TrainError(f"{table}: path or {split}: {error}") from error
+            places.append((split_from_name(split), _listed(table, base, path)))
     return [str(name) for name in names], places
 
 
-def _listed(table: Path, base: Any, given: Path) -> list[Path]:
+def _listed(table: Path, base: str, given: Path) -> list[Path]:
     """Return the pictures of a folder, or of a text file that lists them.
 
     Exports name folders relative to their training script (`../train/images`), so this tries the path without `..`,
     too.
     """
     inner = Path(*[part for part in given.parts if part != ".."]) if not given.is_absolute() else given
-    tried = [table.parent / (base or "") / given, table.parent / given, table.parent / inner]
-    place = next((path for path in tried if path.exists()), None)
+    tried = [table.parent / base / given, table.parent / given, table.parent / inner]
+    place = next((path for path in tried if is_file(path) or path.is_dir()), None)
     if place is None:
         raise TrainError(f"{tried[0]}: not found; {table.name} names it as the folder or list of pictures")
     if place.is_dir():
@@ -100,7 +108,7 @@ def looks_like_yolo(folder: Path) -> bool:
 def _table_in(folder: Path) -> Path | None:
     """Return the YAML of a folder that names classes, or None."""
     files = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
-    return next((file for file in files if re.search(rb"(?m)^names\s*:", file.read_bytes())), None)
+    return next((file for file in files if is_file(file) and re.search(rb"(?m)^names\s*:", read_data(file))), None)
 
 
 def _label_file(picture: Path) -> Path:
@@ -110,15 +118,15 @@ def _label_file(picture: Path) -> Path:
         last = len(parts) - 1 - parts[::-1].index("images")
         parts[last] = "labels"
         file = Path(*parts) / f"{picture.stem}.txt"
-        if file.is_file():
+        if is_file(file):
             return file
-    return picture.with_suffix(".txt")
+    return picture.parent / f"{picture.stem}.txt"
 
 
 def _add(picture: Path, split: str, listing: Listing) -> None:
     file = _label_file(picture)
     boxes = []
-    if file.is_file():
+    if is_file(file):
         try:
             width, height = upright_size(picture)
         except CaptureError as error:
@@ -156,9 +164,11 @@ def read_tags(path: Path) -> Listing:
     """
     file = require_file(path / _TAGS_FILE if path.is_dir() else path, "the boxes of the pictures beside it")
     listing = Listing("tags")
+    record = "files"
     try:
         for number, entry in enumerate(json.loads(read_text(file))["files"]):
-            picture = file.parent / entry["filename"]
+            record = f"file {number + 1}"
+            picture = file.parent / as_text(entry["filename"])
             try:
                 size = upright_size(picture)
             except CaptureError as error:
@@ -167,12 +177,13 @@ def read_tags(path: Path) -> Listing:
             listing.scenes.append(
                 AnnotatedPicture(picture, default_split(number), tuple(_region(tag, size) for tag in entry["tags"]))
             )
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{file}: not a list of files with tags: {type(error).__name__} {error}") from error
+    except BAD_DATA as error:
+        raise TrainError(f"{file}: {record}: not a list of files with tags: {type(error).__name__} {error}") from error
     listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
     return listing
 
 
 def _region(tag: dict[str, Any], size_px: tuple[int, int]) -> NamedBox:
-    left, top = tag["left"] * size_px[0], tag["top"] * size_px[1]
-    return NamedBox((left, top, left + tag["width"] * size_px[0], top + tag["height"] * size_px[1]), tag["tag"])
+    left, top, width, height = (float(tag[side]) for side in ("left", "top", "width", "height"))
+    left, top, width, height = left * size_px[0], top * size_px[1], width * size_px[0], height * size_px[1]
+    return NamedBox((left, top, left + width, top + height), as_text(tag["tag"]))

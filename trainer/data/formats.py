@@ -13,6 +13,7 @@ from trainer.data.format_folders import innermost_folder, read_folders, read_ind
 from trainer.data.format_voc import looks_like_voc, read_voc
 from trainer.data.format_yolo import looks_like_yolo, read_tags, read_yolo
 from trainer.sample import Layout, Listing
+from trainer.text_files import is_file, read_data
 
 BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars")  # layouts with boxes
 _BY_SUFFIX: dict[str, Layout] = {".csv": "index", ".yaml": "yolo", ".yml": "yolo", ".mat": "cars"}
@@ -46,7 +47,7 @@ def _of_file(path: Path) -> Layout | None:
 
 
 def _is_tags(path: Path) -> bool:
-    data = path.read_bytes()
+    data = read_data(path)
     return b'"files"' in data and b'"tags"' in data and b'"annotations"' not in data
 
 
@@ -63,7 +64,7 @@ def _of_folder(folder: Path, *, boxed: bool) -> Layout | None:
         "cars": lambda: looks_like_cars(folder),
         "rpc": lambda: has(*(f"instances_{split}2019.json" for split in ("train", "val", "test"))),
         "coco": lambda: bool(coco_files(folder)),
-        "tags": lambda: has("boxes.json") and _is_tags(folder / "boxes.json"),
+        "tags": lambda: is_file(folder / "boxes.json") and _is_tags(folder / "boxes.json"),
         "voc": lambda: looks_like_voc(folder),
         "yolo": lambda: looks_like_yolo(folder),
         "folders": lambda: not boxed,

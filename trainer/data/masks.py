@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CaptureError, TrainError
-from edge.imaging.image import decode_mask, read_image
+from edge.imaging.image import decode_image, decode_mask
 from edge.types import Image
+from trainer.data.decode import read_bytes
 from trainer.data.pictures import shrink_to
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,10 @@ def read_masked(index: Path, root: Path | None = None) -> list[Masked]:
         raise TrainError(f"{index}: cannot read: {error}") from error
     found = set(rows[0]) if rows else set()
     if missing := {"path", "mask", "split"} - found:
-        raise TrainError(f"{index}: found columns {sorted(found)}, expected also {sorted(missing)}")
+        raise TrainError(f"{index}: found columns {sorted(map(str, found))}, expected also {sorted(missing)}")
+    for number, row in enumerate(rows, 1):
+        if row["mask"] and not (row["path"] and row["split"]):
+            raise TrainError(f"{index}: row {number}: path or split is empty")
     base = root or index.parent
     masked = [Masked(base / row["path"], base / row["mask"], row["split"]) for row in rows if row["mask"]]
     if not masked:
@@ -104,11 +108,8 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
 
 
 def _read(sample: Masked) -> tuple[Image, NDArray[np.uint8]]:
-    image = read_image(sample.path)
-    try:
-        mask = decode_mask(sample.mask.read_bytes(), str(sample.mask))
-    except OSError as error:
-        raise TrainError(f"{sample.mask}: cannot read: {error.strerror}") from error
+    image = decode_image(read_bytes(sample.path), str(sample.path))
+    mask = decode_mask(read_bytes(sample.mask), str(sample.mask))
     if mask.shape != image.shape[:2]:
         sizes = [f"{shape[1]}x{shape[0]}" for shape in (mask.shape, image.shape)]
         raise TrainError(f"{sample.mask}: found a mask of {sizes[0]}, expected {sizes[1]} as {sample.path.name}")

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from edge.errors import TrainError
 from trainer.labelling.proposals import Proposal
+from trainer.text_files import BAD_DATA, as_text
 
 Annotations = dict[str, list[Proposal]]  # by the picture's name in the file
 
@@ -33,7 +34,7 @@ def read_annotations(source: Path) -> Annotations:
             drawn = dict(map(_task, tree)) if isinstance(tree, list) else _coco(tree)
     except OSError as error:
         raise TrainError(f"{source}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, ET.ParseError) as error:
+    except (*BAD_DATA, ET.ParseError) as error:
         raise TrainError(f"{source}: neither COCO nor VOC nor Label Studio: {type(error).__name__} {error}") from error
     if not drawn:
         raise TrainError(f"{source}: holds no picture")
@@ -61,8 +62,8 @@ def match_names(names: Iterable[str], known: Iterable[str], where: str) -> dict[
 
 
 def _coco(tree: dict[str, Any]) -> Annotations:
-    names = {entry["id"]: entry["name"] for entry in tree["categories"]}
-    pictures = {image["id"]: image["file_name"] for image in tree["images"]}
+    names = {entry["id"]: str(entry["name"]) for entry in tree["categories"]}
+    pictures = {image["id"]: as_text(image["file_name"]) for image in tree["images"]}
     drawn: Annotations = {name: [] for name in pictures.values()}
     for entry in tree["annotations"]:
         x, y, width, height = (float(v) for v in entry["bbox"])
@@ -93,7 +94,7 @@ def _task(task: dict[str, Any]) -> tuple[str, list[Proposal]]:
         value, width, height = result["value"], result["original_width"] / 100, result["original_height"] / 100
         x0, y0 = value["x"] * width, value["y"] * height
         box = (x0, y0, x0 + value["width"] * width, y0 + value["height"] * height)
-        boxes.append(_human_box(box, value["rectanglelabels"][0]))
+        boxes.append(_human_box(box, as_text(value["rectanglelabels"][0])))
     return unquote(task["data"]["image"]).split("?d=")[-1], boxes
 
 

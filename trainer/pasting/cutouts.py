@@ -32,6 +32,7 @@ from trainer.data.dataset import read_samples
 from trainer.pasting.coco_rle import decode_rle
 from trainer.pasting.mask_sources import Mask, MaskSource, box_agreement, grabcut, mask_flaw, mask_on_plain_background
 from trainer.sample import ONE_CATEGORY, Sample
+from trainer.text_files import BAD_DATA, as_text
 
 log = logging.getLogger(__name__)
 
@@ -200,14 +201,16 @@ def read_coco_tree(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str,
     """
     try:
         tree = json.loads(path.read_text())
-        known = {entry["id"]: entry["name"] for entry in tree["categories"]}
-        owned: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"] if image["file_name"]}
+        known = {entry["id"]: as_text(entry["name"]) for entry in tree["categories"]}
+        owned: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"]}
+        for image in tree["images"]:
+            as_text(image["file_name"])
         for entry in tree["annotations"]:
             if len(entry["bbox"]) == 4 and known[entry["category_id"]]:
                 owned[entry["image_id"]].append(entry)
     except OSError as error:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except BAD_DATA as error:
         raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
     return tree, owned
 
@@ -229,7 +232,7 @@ def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask
             cv2.fillPoly(drawn, [np.round(np.reshape(part, (-1, 2))).astype(np.int32) for part in given], 1)
             return np.asarray(drawn > 0)
         x, y, wide, high = (float(side) for side in entry["bbox"])
-    except (ValueError, KeyError, TypeError):
+    except (*BAD_DATA, cv2.error, TrainError):
         return None
     return _in_box(image_rgb, (x, y, x + wide, y + high), masks)
 

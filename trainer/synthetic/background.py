@@ -90,7 +90,7 @@ def _check(rng: np.random.Generator) -> Bytes:
     step = int(rng.integers(20, 48))
     y, x = np.mgrid[0 : _SIZE[0], 0 : _SIZE[1]]
     share = ((x // step % 2) + (y // step % 2))[..., None] * 0.42
-    return np.clip(np.array(first) * (1 - share) + np.array(second) * share, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.array(first) * (1 - share) + np.array(second) * share, 0, 255).astype(np.uint8))
 
 
 def _soft_lights(rng: np.random.Generator) -> Bytes:

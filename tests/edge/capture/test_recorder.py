@@ -1,13 +1,10 @@
-import io
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from edge.capture.recorder import Recorder, begin_run, segments
-from edge.capture.recording import Packet, Recognised, Stream, StreamLost, encode_record, read_records
-from edge.errors import CaptureError
+from edge.capture.recording import Packet, Recognised, Stream, StreamLost, read_records
 from edge.telemetry.metrics import Counters
 from edge.types import Frame
 
@@ -31,28 +28,6 @@ def record(folder: Path, packets: list[Packet], *, max_bytes: int = 8 * 65536) -
         recorder.put(CAPS, one)
     recorder.close()
     return counters
-
-
-def test_records_survive_a_round_trip():
-    records = [Stream("door", CAPS), packet(1, key=True), Recognised(100, 3, 17, 1.5, "rtcp"), StreamLost(), packet(2)]
-    assert list(read_records(io.BytesIO(b"".join(map(encode_record, records))), "x")) == records
-
-
-def test_line_feed_in_a_packet_is_data():
-    tricky = Packet(0, 0, True, b'\n{"kind": "lost"}\n')
-    data = encode_record(tricky) + encode_record(StreamLost())
-    assert list(read_records(io.BytesIO(data), "x")) == [tricky, StreamLost()]
-
-
-@pytest.mark.parametrize("cut", [1, 5, 30])
-def test_last_record_truncated_by_a_power_cut_is_ignored(cut: int):
-    data = encode_record(Stream("door", CAPS)) + encode_record(packet(1, key=True))
-    assert list(read_records(io.BytesIO(data[:-cut]), "x")) == [Stream("door", CAPS)]
-
-
-def test_error_names_a_file_that_is_no_segment():
-    with pytest.raises(CaptureError, match=r"x\.ring: b'hello"):
-        list(read_records(io.BytesIO(b"hello\n"), "x.ring"))
 
 
 def test_every_segment_starts_with_a_stream_and_a_key_packet(tmp_path: Path):

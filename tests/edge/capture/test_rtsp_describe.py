@@ -6,8 +6,10 @@ import socket
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from edge.capture.rtsp_describe import authorization, describe
+from edge.capture.rtsp_describe import authorization, choose_challenge, describe
 from edge.config.camera_url import parse_source
 
 REFUSAL = "RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n{challenge}\r\n\r\n"
@@ -37,7 +39,7 @@ class FakeCamera:
         with connection:
             for answer in self._answers:
                 self.requests.append(connection.recv(4096).decode())
-                connection.sendall(answer.encode())
+                connection.sendall(answer.encode() if isinstance(answer, str) else answer)
 
 
 def test_accepted_credentials_reveal_the_real_answer():
@@ -74,3 +76,45 @@ def test_digest_response_follows_the_rfc():
 def test_silent_server_is_a_timeout():
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match="timed out"):
         describe(parse_source(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live"), 0.05)
+
+
+PIECES = [
+    "WWW-Authenticate: ",
+    "Basic ",
+    "Digest ",
+    "realm=",
+    "nonce=",
+    "algorithm=SHA-256",
+    '"',
+    ",",
+    "=",
+    " ",
+    "\r\n",
+    "\r",
+    "\n",
+]
+ANSWERS = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=15).map("".join)
+SOURCE = parse_source("rtsp://admin:se%20cret@cam/live")
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(ANSWERS)
+def test_any_answer_gives_one_authorization_header_or_none(answer):
+    challenge = choose_challenge("RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic\r\n" + answer)
+    header = authorization(SOURCE, "DESCRIBE", challenge)
+    assert header.startswith(("Basic ", "Digest "))
+    assert "se cret" not in header
+    assert choose_challenge(answer) is None or "www-authenticate:" in answer.lower()
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_of_a_server_give_its_first_line(answer):
+    with FakeCamera(answer.replace(b"401", b"") + b"\r\n\r\n") as camera:
+        line = describe(parse_source(f"rtsp://{camera.url}"), 2.0)
+    assert "\r\n" not in line
+
+
+def test_server_that_hangs_up_gives_an_empty_line():
+    with FakeCamera(b"") as camera:
+        assert describe(parse_source(f"rtsp://admin:secret@{camera.url}"), 2.0) == ""

@@ -144,3 +144,11 @@ def test_negative_item_gives_a_negative_hit(kind):
     assert (
         {hit.item_id for hit in hits[0] if hit.negative} == {"i3"} == {hit.item_id for hit in hits[1] if hit.negative}
     )
+
+
+@BOTH
+def test_proposed_rows_cover_k_items_within_the_row_count(kind):
+    owners = [0] * 5 + list(range(1, 296))  # 300 rows, at most 5 of one item
+    index = kind(items_of(unit_rows(300), owners), best_of=2)
+    assert [index._needed(k) for k in (1, 3, 4, 56, 57, 295)] == [32, 32, 36, 296, 300, 300]
+    assert [len(index._propose(unit_rows(1)[0], k)) for k in (1, 4, 295)] == [32, 36, 300]

@@ -19,7 +19,8 @@ def test_card_shows_the_crop_and_the_reference():
 
 def test_right_wrong_and_unknown_cards_look_different():
     right, wrong, unknown = (
-        contact_sheet([Card(picture((9, 9, 9)), None, "", "", is_right=is_right)], []) for is_right in (True, False, None)
+        contact_sheet([Card(picture((9, 9, 9)), None, "", "", is_right=is_right)], [])
+        for is_right in (True, False, None)
     )
     assert not np.array_equal(right, wrong)
     assert not np.array_equal(wrong, unknown)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.errors import PictureError
 from edge.imaging.header import detect_format, read_header
@@ -58,3 +61,43 @@ def test_jpeg_of_fill_bytes_is_truncated():
 def test_jpeg_segments_of_length_zero_are_an_error():
     with pytest.raises(PictureError):
         read_header(b"\xff\xd8" + b"\xff\xe0\x00\x00" * 50_000, "jpeg")
+
+
+STARTS = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "webp": b"RIFF\x10\0\0\0WEBP"}
+# what the readers look for: markers, chunks, lengths
+PIECES = st.sampled_from(
+    [
+        b"\xff\xc0\0\x11\x08",
+        b"\xff\xda",
+        b"\xff\xd9",
+        b"\xff\xe1\0\x04",
+        b"\xff",
+        b"IEND",
+        b"VP8 ",
+        b"VP8L",
+        b"VP8X",
+        bytes(4),
+    ]
+)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.sampled_from(list(STARTS)), st.lists(PIECES | st.binary(max_size=8), max_size=12).map(b"".join))
+def test_any_bytes_give_a_header_or_a_picture_error(picture_format, rest):
+    data = STARTS[picture_format] + rest
+    assert detect_format(data) == picture_format
+    with contextlib.suppress(PictureError):
+        header = read_header(data, picture_format)
+        assert header.format == picture_format
+        assert header.width >= 1
+        assert header.height >= 1
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.integers(1, 65535), st.integers(1, 65535))
+def test_any_size_survives_a_round_trip(width, height):
+    png = STARTS["png"] + struct.pack(">II", width, height)
+    jpeg = b"\xff\xd8\xff\xc0\0\x09\x08" + struct.pack(">HH", height, width) + bytes(2) + b"\xff\xda\0\x02"
+    for picture_format, data in (("png", png), ("jpeg", jpeg)):
+        header = read_header(data, picture_format)
+        assert (header.width, header.height, header.is_complete) == (width, height, False)

@@ -65,3 +65,22 @@ def test_each_message_is_returned_once(outbox, put):
         outbox.acknowledge([message.event_id for message in messages[:1]])
     sent += send_all(order, outbox, limit=200, acknowledge=False)
     assert sorted(sent) == sorted(f"e{number}" for number in range(120))
+
+
+def test_at_most_limit_messages_of_the_backlog_are_returned_at_once(outbox, put):
+    for number in range(5):
+        for event_id in (f"new{number}", f"end{number}", f"update{number}"):
+            put(event_id, priority_of(event_id[:-1]))
+    order, sizes = SendOrder(outbox, outbox.last_sequence), []
+    while messages := order.next_messages(3):
+        sizes.append(len(messages))
+        outbox.acknowledge([message.event_id for message in messages])
+    assert sizes == [3, 3, 3, 1, 3, 2]  # ten new and end events, then five updates
+
+
+def test_live_update_follows_urgent_messages_that_are_not_acknowledged(outbox, put):
+    put("old", 0)
+    order = SendOrder(outbox, outbox.last_sequence)
+    for event_id in ("end1", "end2", "live update"):
+        put(event_id, priority_of(event_id.rstrip("12").split()[-1]))
+    assert send_all(order, outbox, limit=2, acknowledge=False) == ["end1", "end2", "old", "live update"]

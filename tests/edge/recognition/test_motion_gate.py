@@ -83,3 +83,19 @@ def test_change_of_resolution_is_no_motion():
     film = Film()
     film.show(GROUND, 5)
     assert film.show(GROUND[::2, ::2]) == 0
+
+
+@pytest.mark.parametrize(("width", "height", "detector_runs"), [(4, 4, 0), (8, 4, 1), (4, 8, 1)])
+def test_change_of_two_compared_pixels_is_motion_and_of_one_is_not(width, height, detector_runs):
+    film, still = Film(), np.full((4 * 54, 4 * 96, 3), 100, np.uint8)  # a compared pixel is the mean of 4 x 4
+    film.show(still, 5)
+    moved = still.copy()
+    moved[40 : 40 + height, 80 : 80 + width] = 160
+    assert film.show(moved) == detector_runs
+
+
+@pytest.mark.parametrize(("change", "detector_runs"), [(6, 0), (7, 1), (-6, 0), (-7, 1)])
+def test_change_of_more_than_six_grey_levels_is_motion(change, detector_runs):
+    film = Film()
+    film.show(GROUND, 60)
+    assert film.show(with_square(100, size=48, shade=100 + change)) == detector_runs

@@ -494,9 +494,9 @@ def test_budget_is_kept_and_shed_embeddings_are_counted():
     bench = Bench(looks_per_s=2.0, max_looks=100)
     bench.index.hits = FAR  # never settled: due in every frame
     bench.show(100)
-    looks = len(bench.embedder.batch_sizes)
-    assert looks == pytest.approx(2.0 * 10, abs=2)
-    assert bench.counts.total == {"looks_shed camera=door reason=budget": 99 - looks}
+    embedded = len(bench.embedder.batch_sizes)
+    assert embedded == pytest.approx(2.0 * 10, abs=2)
+    assert bench.counts.total == {"looks_shed camera=door reason=budget": 99 - embedded}
 
 
 def test_cameras_share_one_budget():

@@ -62,8 +62,8 @@ def test_classifier_with_a_share_in_the_vector_runs_once():
     own = ScriptedEngine(lambda batch: [np.tile([1, 0, 0, 0], (len(batch), 1))])
     joint = Embedder(embedder_model(heads=heads, classifier_share=0.5), own, classifier=classifier)
     stages = replace(models.stages, classifier=classifier, embedders={"carton": joint})
-    look = extract_features(replace(models, stages=stages), np.zeros((SIZE, SIZE, 3), np.uint8), Timings())
-    np.testing.assert_allclose(look.vectors["carton"], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
+    features = extract_features(replace(models, stages=stages), np.zeros((SIZE, SIZE, 3), np.uint8), Timings())
+    np.testing.assert_allclose(features.vectors["carton"], [np.sqrt(0.5), 0, 0, 0, 0.5, 0.5], atol=1e-6)
     assert engine.batch_sizes == [1]
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge.errors import TrainError
+from edge.errors import FinesightError, TrainError
+from tests.trainer.damaged import damaged_json, damaged_text, few_examples, write
+from tests.trainer.data import layouts
 from trainer.labelling.imports import match_names, read_annotations
 
 VOC = """<annotation><filename>a.jpg</filename><object><name>card</name><bndbox>
@@ -80,3 +85,43 @@ def test_pictures_match_by_path_or_unique_file_name():
     for name, count in (("a.jpg", 2), ("c.jpg", 0)):
         with pytest.raises(TrainError, match=f"{name}: found {count} pictures"):
             match_names([name], known, "f")
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "a.png"}],
+    "annotations": [{"image_id": 1, "category_id": 3, "bbox": [4, 2, 20, 10]}],
+    "categories": [{"id": 3, "name": "cola"}],
+}
+TASK = {
+    "data": {"image": "/d/?d=a.png"},
+    "annotations": [
+        {
+            "was_cancelled": False,
+            "result": [
+                {
+                    "type": "rectanglelabels",
+                    "original_width": 48,
+                    "original_height": 32,
+                    "value": {"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0, "rectanglelabels": ["cola"]},
+                }
+            ],
+        }
+    ],
+}
+
+
+@few_examples
+@given(text=st.one_of(damaged_json(COCO), damaged_json([TASK]), st.just("[" * 9999)))
+def test_any_json_is_imported_or_rejected(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with contextlib.suppress(FinesightError):
+        drawn = read_annotations(tmp_path / "a.json")
+        match_names(drawn, drawn, "a.json")
+
+
+@few_examples
+@given(text=damaged_text(layouts.VOC.format(name="a", objects=layouts.OBJECT.format("ace", 4, 2, 24, 12))))
+def test_any_voc_xml_is_imported_or_rejected(tmp_path, text):
+    write(tmp_path / "a.xml", text)
+    with contextlib.suppress(FinesightError):
+        read_annotations(tmp_path / "a.xml")

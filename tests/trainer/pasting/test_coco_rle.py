@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edge.errors import FinesightError
+from tests.trainer.damaged import damaged_json, few_examples
 from trainer.pasting.coco_rle import decode_rle, encode_rle
 
 
@@ -23,3 +30,19 @@ def test_rle_runs_down_columns_and_begins_with_zeros():
 
 def test_rle_of_wrong_length_gives_an_empty_mask():
     assert not decode_rle({"size": [2, 2], "counts": [0, 9]}).any()
+
+
+@few_examples
+@given(data=st.data(), height=st.integers(1, 9), width=st.integers(1, 9))
+def test_rle_round_trip_of_any_mask(data, height, width):
+    bits = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    mask = np.array(bits).reshape(height, width)
+    assert (decode_rle(encode_rle(mask)) == mask).all()
+
+
+@few_examples
+@given(text=damaged_json({"size": [3, 4], "counts": [2, 5, 5]}))
+def test_any_rle_is_decoded_or_rejected(text):
+    segmentation = json.loads(text)
+    with contextlib.suppress(FinesightError):
+        assert decode_rle(segmentation).dtype == np.bool_
