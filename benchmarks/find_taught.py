@@ -37,7 +37,7 @@ from edge.kiosk.taught_items import TaughtItems  # noqa: E402
 from edge.kiosk.taught_store import TaughtStore  # noqa: E402
 from edge.messaging.payload import event_payload  # noqa: E402
 from edge.recognition.loaded_models import LoadedModels, Search  # noqa: E402
-from edge.telemetry.metrics import Counters  # noqa: E402
+from edge.telemetry.counters import Counters  # noqa: E402
 from edge.types import FloatArray, Frame, Hit  # noqa: E402
 
 DEMO = ROOT / "demo"

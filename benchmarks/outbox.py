@@ -22,7 +22,9 @@ from edge.messaging.outbox import Outbox
 from edge.messaging.payload import event_payload
 from edge.messaging.publisher import Publisher
 from edge.messaging.settings import MqttSettings
-from edge.telemetry.metrics import Counters, percentile, resident_bytes
+from edge.telemetry.counters import Counters
+from edge.telemetry.health_report import resident_bytes
+from edge.telemetry.timing import percentile
 from edge.types import Category, Decision, Event, Hit, Match
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integration"))

@@ -122,7 +122,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
 
 def summary(milliseconds: list[float]) -> dict[str, Any]:
     """Return count and percentiles."""
-    from edge.telemetry.metrics import percentile
+    from edge.telemetry.timing import percentile
 
     ascending = sorted(milliseconds)
     return {"count": len(ascending)} | {

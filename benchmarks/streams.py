@@ -70,7 +70,7 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
     from edge.demo.score import last_answers, read_ground_truth, score
     from edge.messaging.payload import event_payload
     from edge.recognition.pipeline import Pipeline
-    from edge.telemetry.metrics import Counters
+    from edge.telemetry.counters import Counters
     from edge.types import Frame
 
     config = load_config(ROOT / "configs/demo.yaml", {})

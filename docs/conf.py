@@ -1,4 +1,4 @@
-"""The documentation site: `make docs` builds it into build/site. It loads nothing from elsewhere, so it works offline."""
+"""The documentation site: `make docs` builds it into build/site. It loads nothing from elsewhere: it works offline."""
 
 project = "finesight"
 extensions = ["myst_parser"]

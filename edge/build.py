@@ -31,7 +31,7 @@ from edge.messaging.age_clock import AgeClock
 from edge.messaging.outbox import Outbox
 from edge.recognition.loaded_models import LoadedModels, Search
 from edge.recognition.pipeline import Pipeline
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 

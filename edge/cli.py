@@ -84,7 +84,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from edge.build import build_pipeline, load_active_models
     from edge.diagnostics.replay import replay
     from edge.messaging.payload import event_payload
-    from edge.telemetry.metrics import Counters
+    from edge.telemetry.counters import Counters
 
     config = _config(arguments)
     models = load_active_models(config)

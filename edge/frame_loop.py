@@ -11,7 +11,8 @@ from edge.errors import FinesightError
 from edge.messaging.device_publisher import DevicePublisher
 from edge.recognition.gallery_drift import GalleryDrift
 from edge.recognition.pipeline import FrameDetections, Pipeline, Result
-from edge.telemetry.metrics import Counters, StageTimer
+from edge.telemetry.counters import Counters
+from edge.telemetry.timing import StageTimer
 from edge.types import Event, Frame
 
 log = logging.getLogger(__name__)

@@ -31,16 +31,11 @@ from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
-from edge.telemetry.metrics import (
-    Counters,
-    HealthReport,
-    RuntimeState,
-    StageTimer,
-    notify_systemd,
-    resident_bytes,
-    watchdog_interval_s,
-)
+from edge.telemetry.counters import Counters
+from edge.telemetry.health_report import HealthReport, RuntimeState, resident_bytes
+from edge.telemetry.systemd import notify_systemd, watchdog_interval_s
 from edge.telemetry.temperature import is_throttling, read_temperatures
+from edge.telemetry.timing import StageTimer
 from edge.types import CameraState, Frame
 
 log = logging.getLogger(__name__)

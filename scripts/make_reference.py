@@ -318,7 +318,7 @@ def counters_in_code() -> dict[str, set[str]]:
 def metrics() -> str:
     """Prometheus metrics."""
     from edge.diagnostics import health_server
-    from edge.telemetry.counter_help import COUNTER_HELP
+    from edge.telemetry.counters import COUNTER_HELP
 
     labels = counters_in_code()
     rows = [
@@ -372,8 +372,8 @@ def bundle() -> str:
     return (
         "# Bundle\n\n"
         "A bundle is a folder: `bundle.json`, the manifest; `models/*.onnx`; `probes/*.png`, the golden probes. The "
-        "manifest lists every file with its size and SHA-256. It holds no code and no path outside the folder. Unknown keys are "
-        "ignored, so an older device reads a newer manifest.\n\n"
+        "manifest lists every file with its size and SHA-256. It holds no code and no path outside the "
+        "folder. Unknown keys are ignored, so an older device reads a newer manifest.\n\n"
         "`edge bundle verify FOLDER` checks every hash and runs the golden probes.\n\n"
         + model_sections(manifest.Manifest, manifest)
     )
@@ -388,8 +388,8 @@ def gallery() -> str:
     return (
         "# Gallery\n\n"
         "A gallery generation is a folder: `gallery.json`, the index, and one SQLite store per category. "
-        "The generation's name is the hash of its contents. A store names its embedding space; a device searches it only with an "
-        "embedder of the same space, or of a compatible one.\n\n"
+        "The generation's name is the hash of its contents. A store names its embedding space; a device searches "
+        "it only with an embedder of the same space, or of a compatible one.\n\n"
         "## Index\n\n"
         + table(
             ["key", "meaning"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge.messaging.outbox import Outbox
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 
 @pytest.fixture

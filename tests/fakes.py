@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.capture.frame_source import EndOfStream, Picture
 from edge.capture.policy import Timing
-from edge.telemetry.metrics import HealthReport
+from edge.telemetry.health_report import HealthReport
 
 
 class FakeTiming:

@@ -113,7 +113,7 @@ def test_reference_page_is_not_stale(name):
 
 
 def test_every_counter_has_a_help_text():
-    from edge.telemetry.counter_help import COUNTER_HELP
+    from edge.telemetry.counters import COUNTER_HELP
 
     assert set(make_reference.counters_in_code()) == set(COUNTER_HELP)
 

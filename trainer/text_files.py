@@ -65,6 +65,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def exists(path: Path) -> bool:
+    """Return whether a path that a data set names exists; False for a name that no file can have."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def as_text(value: object) -> str:
     """Return a value that must be text.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge.capture.recording import Packet, Recognised, Record, Stream, StreamLost, encode_record
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from edge.types import Frame
 
 log = logging.getLogger(__name__)

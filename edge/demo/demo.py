@@ -30,7 +30,7 @@ from edge.imaging.contact_sheet import Card, contact_sheet
 from edge.messaging.connection import ReceivedMessage
 from edge.messaging.settings import mqtt_settings
 from edge.runtime import Runtime
-from edge.telemetry.metrics import resident_bytes
+from edge.telemetry.health_report import resident_bytes
 from edge.types import Image
 
 log = logging.getLogger(__name__)

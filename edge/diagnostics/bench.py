@@ -17,8 +17,9 @@ from edge.errors import CaptureError
 from edge.imaging import image
 from edge.messaging.outbox import Outbox
 from edge.messaging.payload import event_payload, priority_of, topic_of
-from edge.telemetry.metrics import Counters, percentile, resident_bytes
-from edge.telemetry.timing import ENGINE_STAGES, Timings
+from edge.telemetry.counters import Counters
+from edge.telemetry.health_report import resident_bytes
+from edge.telemetry.timing import ENGINE_STAGES, Timings, percentile
 from edge.types import Frame
 
 _WARM_UP_FRAMES = 10

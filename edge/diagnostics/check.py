@@ -15,7 +15,7 @@ from edge.kiosk.auth import verify_tls
 from edge.messaging.settings import mqtt_settings, tls_context
 from edge.process import require_extra
 from edge.recognition.loaded_models import LoadedModels
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 
 def check(config: DeviceConfig, probe_s: float | None) -> bool:

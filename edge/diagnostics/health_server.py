@@ -23,7 +23,9 @@ from prometheus_client.registry import Collector
 
 from edge.errors import ConfigError
 from edge.messaging.payload import health_payload
-from edge.telemetry.metrics import Counters, HealthReport, RuntimeState, StageTimer
+from edge.telemetry.counters import COUNTER_HELP, Counters
+from edge.telemetry.health_report import HealthReport, RuntimeState
+from edge.telemetry.timing import StageTimer
 from edge.types import CameraState
 
 log = logging.getLogger(__name__)
@@ -157,7 +159,7 @@ def _counts(counters: Counters) -> Iterable[Metric]:
     families: dict[str, Metric] = {}
     for name, labels, count in counters.items():
         full = f"{_PREFIX}_{name}"
-        family = families.setdefault(name, Metric(full, f"{name.replace('_', ' ')} since the start.", "counter"))
+        family = families.setdefault(name, Metric(full, COUNTER_HELP.get(name, name), "counter"))
         family.add_sample(f"{full}_total", dict(labels), count)
     return families.values()
 

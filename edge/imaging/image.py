@@ -154,7 +154,7 @@ def trim(image_rgb: Image, margin: float) -> Image:
 
 
 def plain_background_mask(image_rgb: Image) -> Mask | None:
-    """Return the mask of an object on a plain background, holes filled: (h, w), 0 or 1; None on any other background."""
+    """Return the mask of an object on a plain background, without holes: (h, w), 0 or 1; None on other backgrounds."""
     foreground = _foreground(image_rgb)
     if foreground is None:
         return None

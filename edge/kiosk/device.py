@@ -13,7 +13,7 @@ from edge.kiosk.taught_store import TaughtStore
 from edge.kiosk.taught_upload import Uploader, http_put
 from edge.kiosk.thumbnails import ItemThumbnails
 from edge.runtime import Runtime
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 
 def open_kiosk(config: DeviceConfig, kiosk_config: KioskConfig, file: ConfigFile | None, stack: ExitStack) -> Runtime:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from edge.errors import PictureError
 from edge.imaging.header import detect_format
 from edge.kiosk.auth import COOKIE, cookie_value, refusal_reason, token_matches
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 MAX_BODY_BYTES = 20_000_000
 FORM = "multipart/form-data"

@@ -31,7 +31,7 @@ from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Result
 from edge.recognition.recognise_image import extract_features, recognise_image
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Frame, Image
 

@@ -42,7 +42,7 @@ from edge.kiosk.responses import enrolment_json, lookup_json, state_json, taught
 from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.thumbnails import ItemThumbnails
 from edge.recognition.recognise_image import decode_upload, recognise_image
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
 
 log = logging.getLogger(__name__)

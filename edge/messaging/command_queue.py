@@ -9,7 +9,7 @@ from typing import Literal
 
 from edge.messaging.command import REPLY, Command, correlation_id, read_command, read_switch
 from edge.messaging.connection import ReceivedMessage
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 _MAX_COMMANDS = 32  # waiting at once; more is a flood
 

@@ -25,7 +25,9 @@ from edge.messaging.outbox import Outbox
 from edge.messaging.payload import birth_payload, event_payload, health_payload, priority_of, status_payload, topic_of
 from edge.messaging.publisher import Publisher, Subscriptions
 from edge.messaging.settings import mqtt_settings
-from edge.telemetry.metrics import Counters, HealthReport, StageTimer
+from edge.telemetry.counters import Counters
+from edge.telemetry.health_report import HealthReport
+from edge.telemetry.timing import StageTimer
 from edge.types import CameraStatus, Event
 
 log = logging.getLogger(__name__)

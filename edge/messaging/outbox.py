@@ -22,7 +22,7 @@ from pathlib import Path
 from edge.errors import OutboxError
 from edge.messaging.outbox_file import DamagedFileError, FailingDiskError, OutboxFile, OutboxMessage, Totals, move_aside
 from edge.messaging.outbox_memory import OutboxMemory
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from edge.errors import PublishError
-from edge.telemetry.metrics import HealthReport
+from edge.telemetry.health_report import HealthReport
 from edge.types import CameraState, Event, EventType
 
 EVENT_SCHEMA = "finesight.event/1"

@@ -26,7 +26,7 @@ from edge.messaging.payload import availability_payload, mark_historical
 from edge.messaging.retained_queue import QueuedMessage, RetainedQueue
 from edge.messaging.send_order import SendOrder
 from edge.messaging.settings import MqttSettings, backoff_s
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 

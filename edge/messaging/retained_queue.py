@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 _MAX_ONCE = 256  # messages of put_once that wait
 

@@ -1,10 +1,19 @@
-"""Times of the stages of one frame."""
+"""Stage times: of one frame, and of the latest and all frames."""
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+
+ENGINE_STAGES = ("detect", "classify", "localise", "embed")  # time spent inside inference engines
+_BOUNDS_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, math.inf)
 
 
 class Timings:
@@ -33,4 +42,65 @@ class Timings:
             self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (time.perf_counter_ns() - started_ns) / 1e6
 
 
-ENGINE_STAGES = ("detect", "classify", "localise", "embed")  # time spent inside inference engines
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Durations of one stage, over its latest runs."""
+
+    count: int  # runs since the start
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageHistogram:
+    """The histogram of one stage since the start, as Prometheus counts it."""
+
+    cumulative: tuple[tuple[float, int], ...]  # (upper bound in seconds, runs up to it); the last bound is inf
+    sum_s: float
+
+
+class StageTimer:
+    """Durations by stage: percentiles of the latest runs, and a histogram of all runs."""
+
+    def __init__(self, window: int = 512) -> None:
+        self._window = window
+        self._lock = threading.Lock()
+        self._latest_ms: dict[str, deque[float]] = {}
+        self._buckets: dict[str, list[int]] = {}  # runs by the first bound not below them
+        self._sums_ms: dict[str, float] = {}
+
+    def add(self, stages_ms: Mapping[str, float]) -> None:
+        """Add the durations of one frame or one event, by stage."""
+        with self._lock:
+            for stage, elapsed_ms in stages_ms.items():
+                self._latest_ms.setdefault(stage, deque(maxlen=self._window)).append(elapsed_ms)
+                buckets = self._buckets.setdefault(stage, [0] * len(_BOUNDS_MS))
+                buckets[bisect_left(_BOUNDS_MS, elapsed_ms)] += 1
+                self._sums_ms[stage] = self._sums_ms.get(stage, 0.0) + elapsed_ms
+
+    def snapshot(self) -> dict[str, StageTimes]:
+        """Return the percentiles of every stage."""
+        with self._lock:
+            latest = {stage: sorted(values) for stage, values in self._latest_ms.items()}
+            counts = {stage: sum(buckets) for stage, buckets in self._buckets.items()}
+        return {
+            stage: StageTimes(counts[stage], *(round(percentile(values, p), 3) for p in (50, 95, 99)))
+            for stage, values in latest.items()
+        }
+
+    def histograms(self) -> dict[str, StageHistogram]:
+        """Return the histogram of every stage."""
+        with self._lock:
+            cumulative = {stage: list(accumulate(counts)) for stage, counts in self._buckets.items()}
+            sums_ms = dict(self._sums_ms)
+        bounds_s = [bound / 1e3 for bound in _BOUNDS_MS]
+        return {
+            stage: StageHistogram(tuple(zip(bounds_s, counts, strict=True)), sums_ms[stage] / 1e3)
+            for stage, counts in cumulative.items()
+        }
+
+
+def percentile(ascending: list[float], percent: float) -> float:
+    """Return the nearest-rank percentile of sorted, non-empty values."""
+    return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)]

@@ -10,7 +10,7 @@ from edge.frame_loop import FrameLoop
 from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.recognition.gallery_drift import GalleryDrift
 from edge.recognition.pipeline import Pipeline
-from edge.telemetry.metrics import StageTimer
+from edge.telemetry.timing import StageTimer
 from tests.edge.recognition.test_pipeline import Bench
 from tests.fakes_engine import frame_at
 

@@ -1,4 +1,4 @@
-"""Cameras at work in a test: started by name, watched by what they tell, stopped at the end."""
+"""Live cameras for tests: started by name, watched by their states, stopped at the end."""
 
 from __future__ import annotations
 
@@ -10,45 +10,49 @@ from edge.capture.camera import Camera
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 
-DOORS = ("opencv", "gstreamer")
-PATIENT_S = 20.0
+BACKENDS = ("opencv", "gstreamer")
+DEADLINE_S = 20.0
 
 
-class Seen:
-    """What cameras told, and a way to wait for it."""
+class StateLog:
+    """The states of cameras, and a way to wait for them."""
 
     def __init__(self):
         self.states = {}
         self._changed = threading.Condition()
 
-    def on_state(self, camera, state, evidence):
+    def on_state(self, camera, state, reason):
         with self._changed:
-            self.states.setdefault(camera, []).append((state, evidence))
+            self.states.setdefault(camera, []).append((state, reason))
             self._changed.notify_all()
 
     def wait_for(self, camera, *wanted):
-        """Until the states of a camera end in the wanted ones."""
+        """Wait until the states of a camera end in the wanted ones; return the last reason."""
 
-        def told():
-            return tuple(state for state, _ in self.states.get(camera, []))[-len(wanted) :] == wanted
+        def latest():
+            return tuple(state for state, _ in self.states.get(camera, []))[-len(wanted) :]
 
         with self._changed:
-            assert self._changed.wait_for(told, PATIENT_S), f"{camera}: expected {wanted}, found {self.states}"
+            assert self._changed.wait_for(lambda: latest() == wanted, DEADLINE_S), (
+                f"{camera}: expected {wanted}, found {self.states}"
+            )
         return self.states[camera][-1][1]
 
 
 @contextmanager
-def starting(seen, options, policy):
-    """Gives what starts a camera, by its own policy or this one; stops them all at the end."""
+def starting(state_log, options, policy):
+    """Yield a function that starts a camera, with its own policy or this one; stop all cameras at the end."""
     cameras = []
 
-    def start_camera(name, url, door, latest_frames, policy=policy):
+    def start_camera(name, url, backend, latest_frames, policy=policy):
         source = parse_source(url)
-        camera = Camera(name, source, partial(open_source, source, door, options), latest_frames, seen.on_state, policy)
+        camera = Camera(
+            name, source, partial(open_source, source, backend, options), latest_frames, state_log.on_state, policy
+        )
         cameras.append(camera)
         camera.start()
         return camera
 
     yield start_camera
-    stopped = [camera.stop(PATIENT_S) for camera in cameras]
+    stopped = [camera.stop(DEADLINE_S) for camera in cameras]
     assert all(stopped)

@@ -1,4 +1,4 @@
-"""Cameras over real RTSP, from a server that can be killed. Waits are on conditions, with a deadline."""
+"""Cameras over real RTSP, from a server that can be killed. Waits are for conditions, with a deadline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge.config.camera_url import parse_source
 from edge.diagnostics.camera_probe import probe_camera
 from edge.errors import CaptureError
 from edge.imaging.image import encode_image
-from tests.integration.live_cameras import DOORS, PATIENT_S, Seen, starting
+from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, starting
 from tests.integration.rtsp_server import RtspServer
 
 ORANGE = (224, 96, 16)
@@ -26,13 +26,13 @@ SOON = Policy(first_wait_s=0.05, longest_wait_s=0.2, reopen_after_s=6.0)
 
 
 @pytest.fixture
-def seen():
-    return Seen()
+def state_log():
+    return StateLog()
 
 
 @pytest.fixture
-def start(seen):
-    with starting(seen, QUICK, SOON) as start_camera:
+def start(state_log):
+    with starting(state_log, QUICK, SOON) as start_camera:
         yield start_camera
 
 
@@ -42,17 +42,17 @@ def orange():
         yield server
 
 
-def read_until_it_ends(door, most_reads=400):
+def read_until_it_ends(source, most_reads=400):
     pictures = []
     try:
         for _ in range(most_reads):
-            picture = door.read(0.25)
+            picture = source.read(0.25)
             if picture is not None:
                 pictures.append(picture)
     except EndOfStream:
         return pictures
     finally:
-        door.close()
+        source.close()
     raise AssertionError(f"found {len(pictures)} pictures and no end")
 
 
@@ -62,99 +62,99 @@ def dead_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_frames_have_the_right_size_and_colours(orange, start, seen, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frames_have_the_right_size_and_colours(orange, start, state_log, backend):
     """322 pixels are 966 bytes a row, which GStreamer pads to 968: a wrong stride would smear the colour."""
     latest_frames = LatestFrames()
-    camera = start("cam", orange.url, door, latest_frames)
-    evidence = seen.wait_for("cam", "online")
-    frame = latest_frames.take(PATIENT_S)
+    camera = start("cam", orange.url, backend, latest_frames)
+    reason = state_log.wait_for("cam", "online")
+    frame = latest_frames.take(DEADLINE_S)
     assert frame.image_rgb.shape == (242, 322, 3)
     assert np.abs(frame.image_rgb.astype(int) - ORANGE).max() <= 12
     assert frame.time_source in {"arrival", "rtcp"}
-    assert evidence.startswith(f"322x242 by {door}")
-    assert camera.decode_path.startswith(door)
+    assert reason.startswith(f"322x242 by {backend}")
+    assert camera.decode_path.startswith(backend)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_killed_camera_reconnects_when_it_is_back(start, seen, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_camera_reconnects_when_it_is_back(start, state_log, backend):
     latest_frames = LatestFrames()
     with RtspServer("colour:2040e0") as server:
-        camera = start("cam", server.url, door, latest_frames)
-        seen.wait_for("cam", "online")
+        camera = start("cam", server.url, backend, latest_frames)
+        state_log.wait_for("cam", "online")
         server.kill()
-        seen.wait_for("cam", "reconnecting", "offline")
+        state_log.wait_for("cam", "reconnecting", "offline")
         while latest_frames.take(0) is not None:
             pass
         frames = camera.frames
         server.start()
-        seen.wait_for("cam", "reconnecting", "offline", "online")
-        assert latest_frames.take(PATIENT_S).index >= frames
+        state_log.wait_for("cam", "reconnecting", "offline", "online")
+        assert latest_frames.take(DEADLINE_S).index >= frames
         assert camera.reconnects >= 3
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_dead_camera_leaves_the_other_alone(orange, start, seen, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dead_camera_does_not_affect_another(orange, start, state_log, backend):
     latest_frames = LatestFrames()
-    start("dead", f"rtsp://127.0.0.1:{dead_port()}/camera", door, latest_frames)
-    start("alive", orange.url, door, latest_frames)
-    evidence = seen.wait_for("dead", "reconnecting", "offline")
-    assert "connect" in evidence
-    seen.wait_for("alive", "online")
-    frames = [latest_frames.take(PATIENT_S) for _ in range(10)]
+    start("dead", f"rtsp://127.0.0.1:{dead_port()}/camera", backend, latest_frames)
+    start("alive", orange.url, backend, latest_frames)
+    reason = state_log.wait_for("dead", "reconnecting", "offline")
+    assert "connect" in reason
+    state_log.wait_for("alive", "online")
+    frames = [latest_frames.take(DEADLINE_S) for _ in range(10)]
     assert {frame.camera for frame in frames} == {"alive"}
-    assert [state for state, _ in seen.states["alive"]] == ["online"]
+    assert [state for state, _ in state_log.states["alive"]] == ["online"]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_slow_reader_always_gets_the_newest_frame(orange, start, seen, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_slow_reader_gets_the_newest_frame(orange, start, state_log, backend):
     latest_frames = LatestFrames()
-    camera = start("cam", orange.url, door, latest_frames)
-    first = latest_frames.take(PATIENT_S)
+    camera = start("cam", orange.url, backend, latest_frames)
+    first = latest_frames.take(DEADLINE_S)
     before = camera.dropped["superseded"]
     pause = threading.Event()
-    for _ in range(int(PATIENT_S / 0.02)):
+    for _ in range(int(DEADLINE_S / 0.02)):
         if camera.dropped["superseded"] >= before + 5:
             break
         pause.wait(0.02)
-    newest = latest_frames.take(PATIENT_S)
+    newest = latest_frames.take(DEADLINE_S)
     assert newest.index >= first.index + 6
     assert newest.captured_ns > first.captured_ns
     assert newest.index - first.index - 1 <= camera.dropped["superseded"]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_path_that_is_not_there_is_a_404(orange, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_missing_path_is_a_404(orange, backend):
     with pytest.raises(CaptureError, match="404"):
-        read_until_it_ends(open_source(parse_source(orange.url + "x"), door, QUICK))
+        read_until_it_ends(open_source(parse_source(orange.url + "x"), backend, QUICK))
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_dead_port_is_an_error_that_hides_the_password(door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_error_of_a_dead_port_hides_the_password(backend):
     url = f"rtsp://admin:hunter2@127.0.0.1:{dead_port()}/camera"
     with pytest.raises(CaptureError, match="connect") as error:
-        read_until_it_ends(open_source(parse_source(url), door, QUICK))
+        read_until_it_ends(open_source(parse_source(url), backend, QUICK))
     assert "hunter2" not in str(error.value)
     assert "***" in str(error.value)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_failed_openings_leave_no_sockets_behind(door):
-    """A camera that is away for a month is tried 80,000 times."""
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_failed_opens_leak_no_sockets(backend):
+    """A camera that is unreachable for a month is tried 80,000 times."""
     source = parse_source(f"rtsp://127.0.0.1:{dead_port()}/camera")
     open_files = []
     for _ in range(30):
         with pytest.raises(CaptureError):
-            read_until_it_ends(open_source(source, door, QUICK))
+            read_until_it_ends(open_source(source, backend, QUICK))
         open_files.append(len(list(Path("/proc/self/fd").iterdir())))
     assert open_files[-1] <= open_files[4] + 5
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_both_doors_read_the_same_video_to_its_end(tmp_path, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_both_backends_read_the_same_video_to_its_end(tmp_path, backend):
     """A video made here: 20 frames of red, 20 of green."""
     path = make_video(tmp_path)
-    pictures = read_until_it_ends(open_source(parse_source(f"file://{path}"), door))
+    pictures = read_until_it_ends(open_source(parse_source(f"file://{path}"), backend))
     assert len(pictures) == 40
     assert [round(picture.pts_s * 20) for picture in pictures] == list(range(40))
     for at, colour in ((10, (200, 30, 30)), (30, (30, 200, 30))):
@@ -162,22 +162,22 @@ def test_both_doors_read_the_same_video_to_its_end(tmp_path, door):
         assert pictures[at].image_rgb.flags.writeable
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_frame_of_a_video_reaches_the_reader(tmp_path, start, seen, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_frame_of_a_video_is_delivered(tmp_path, start, state_log, backend):
     source = f"file://{make_video(tmp_path)}"
     latest_frames = LatestFrames()
-    camera = start("cam", source, door, latest_frames, policy_for(parse_source(source), "every_frame"))
+    camera = start("cam", source, backend, latest_frames, policy_for(parse_source(source), "every_frame"))
     assert [frame.index for frame in latest_frames.frames()] == list(range(40))
     assert camera.reason == "end of stream after 40 frames"
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_bad_files_are_one_clear_error(tmp_path, door):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_error_names_a_bad_file(tmp_path, backend):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "noise.mp4").write_bytes(b"no video at all" * 100)
     for name in ("empty.mp4", "noise.mp4", "none.mp4"):
         with pytest.raises(CaptureError, match=name):
-            read_until_it_ends(open_source(parse_source(f"file://{tmp_path}/{name}"), door))
+            read_until_it_ends(open_source(parse_source(f"file://{tmp_path}/{name}"), backend))
 
 
 def test_photos_play_in_order_and_end(tmp_path):
@@ -193,18 +193,18 @@ def test_photos_play_in_order_and_end(tmp_path):
     assert len(pictures) >= 12
 
 
-def test_a_pipeline_of_ones_own_that_does_not_exist_is_an_error():
+def test_custom_pipeline_with_a_missing_element_is_an_error():
     with pytest.raises(CaptureError, match="nosuchelement"):
         open_source(parse_source("gst:nosuchelement ! appsink name=sink"))
 
 
-def test_a_pipeline_of_ones_own_is_read():
+def test_custom_pipeline_is_read():
     line = "videotestsrc num-buffers=5 ! videoconvert ! video/x-raw,format=RGB,width=50,height=40 ! appsink name=sink"
     pictures = read_until_it_ends(open_source(parse_source(f"gst:{line}")))
     assert [picture.image_rgb.shape for picture in pictures] == [(40, 50, 3)] * 5
 
 
-def test_a_camera_may_change_its_resolution():
+def test_stream_may_change_its_resolution():
     line = (
         "videotestsrc num-buffers=3 ! video/x-raw,width=50,height=40 ! concat name=both"
         " videotestsrc num-buffers=3 ! video/x-raw,width=31,height=20 ! both."
@@ -215,7 +215,7 @@ def test_a_camera_may_change_its_resolution():
 
 
 def make_video(folder):
-    """MPEG-4 Part 2 in MP4, which OpenCV writes by itself."""
+    """Write MPEG-4 Part 2 in MP4, which OpenCV can encode without other libraries."""
     import cv2
 
     path = folder / "two colours.mp4"
@@ -227,16 +227,16 @@ def make_video(folder):
     return path
 
 
-def test_a_probe_tells_what_a_camera_really_sends(orange):
-    seen = probe_camera(parse_source(orange.url), "gstreamer", QUICK, seconds=2.0)
-    assert (seen.codec, seen.width, seen.height) == ("h264", 322, 242)
-    assert seen.rate_hz == pytest.approx(15, rel=0.2)
-    assert seen.group_of_pictures is not None
-    assert "avdec_h264" in seen.decode_path
-    assert seen.load_cores > 0
+def test_probe_measures_what_a_camera_sends(orange):
+    report = probe_camera(parse_source(orange.url), "gstreamer", QUICK, seconds=2.0)
+    assert (report.codec, report.width, report.height) == ("h264", 322, 242)
+    assert report.rate_hz == pytest.approx(15, rel=0.2)
+    assert report.group_of_pictures is not None
+    assert "avdec_h264" in report.decode_path
+    assert report.load_cores > 0
 
 
-def test_a_probe_of_a_silent_port_says_so():
+def test_probe_of_a_silent_port_names_it():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera"
         with pytest.raises(CaptureError, match=r"127\.0\.0\.1"):

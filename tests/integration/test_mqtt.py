@@ -17,7 +17,7 @@ from edge.demo.broker import EmbeddedBroker
 from edge.demo.subscriber import Subscriber
 from edge.messaging.outbox import Outbox
 from edge.messaging.publisher import Publisher
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.mqtt_samples import AVAILABLE, ReceivedMessages, put, settings, until
 

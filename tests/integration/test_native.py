@@ -1,4 +1,4 @@
-"""C libraries that do not bear each other, in processes of their own."""
+"""C libraries that may conflict, each combination in its own process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def python(code, *arguments):
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_an_engine_loaded_after_gstreamer_refuses_a_broken_model_and_the_process_lives_on(backend, tmp_path):
+def test_engine_after_gstreamer_rejects_a_broken_model_cleanly(backend, tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     done = python(
@@ -33,15 +33,15 @@ from edge.errors import EngineError
 try:
     open_engine(Path(sys.argv[1]), sys.argv[2])
 except EngineError as error:
-    print("refused:", error)
+    print("rejected:", error)
 """,
         str(broken),
         backend,
     )
-    assert (done.returncode, done.stdout.startswith(f"refused: {broken}")) == (0, True), done.stderr
+    assert (done.returncode, done.stdout.startswith(f"rejected: {broken}")) == (0, True), done.stderr
 
 
-def test_loading_openvino_starts_nothing_that_reports_home():
+def test_loading_openvino_starts_no_telemetry():
     done = python("""
 import sys, threading
 import edge.inference.openvino_engine
@@ -50,5 +50,5 @@ print([name for name in sys.modules if name.startswith("openvino_telemetry.")], 
     assert done.stdout.strip() == "[] 1", done.stderr
 
 
-def test_heaps_are_limited_where_the_c_library_is_glibc():
+def test_heaps_are_limited_with_glibc():
     assert python("from edge.process import limit_heaps; print(limit_heaps())").stdout.strip() == "True"

@@ -1,4 +1,4 @@
-"""The OpenVINO door against the library itself and the shipped models."""
+"""The OpenVINO engine with the real library and the shipped models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def path(tmp_path):
     return path
 
 
-def test_a_model_answers_in_its_own_order_at_any_batch_size(path):
+def test_outputs_are_in_model_order_at_any_batch_size(path):
     engine = open_engine(path, "openvino")
     total, twice = engine.run(BATCH)
     assert total.tolist() == [[3, 12], [21, 30]]
@@ -34,41 +34,41 @@ def test_a_model_answers_in_its_own_order_at_any_batch_size(path):
     assert engine.run(BATCH[:1])[0].tolist() == [[3, 12]]
 
 
-def test_answers_outlive_the_next_run(path):
+def test_outputs_survive_the_next_run(path):
     engine = open_engine(path, "openvino")
     total = engine.run(BATCH)[0]
     engine.run(BATCH[::-1].copy())
     assert total.tolist() == [[3, 12], [21, 30]]
 
 
-def test_an_engine_runs_from_several_threads_and_answers_each_its_own():
+def test_engine_runs_from_several_threads():
     model = read_bundle(DEMO, verify=False).manifest.embedders[0]
     engine = open_engine(DEMO / model.files["fp32"], "openvino", max_batch=model.max_batch)
     spec = model.preprocess
     batches = [np.full((1, spec.height, spec.width, 3), 40 * n, np.uint8) for n in range(4)]
     alone = [engine.run(batch)[0] for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        together = [list(pool.map(lambda batch: engine.run(batch)[0], batches)) for _ in range(10)]
-    for answers in together:
+        concurrent = [list(pool.map(lambda batch: engine.run(batch)[0], batches)) for _ in range(10)]
+    for answers in concurrent:
         np.testing.assert_array_equal(answers, alone)
 
 
 @pytest.mark.parametrize("batch", [BATCH.astype(np.float32), BATCH[:, :, :2], BATCH[0]])
-def test_a_batch_that_does_not_fit_is_our_error_and_the_engine_runs_on(path, batch):
+def test_engine_runs_on_after_a_rejected_batch(path, batch):
     engine = open_engine(path, "openvino")
     with pytest.raises(EngineError, match=r"model\.onnx: found a .* batch of shape .*, expected uint8 \[\?,2,3\]"):
         engine.run(batch)
     assert len(engine.run(BATCH)) == 2
 
 
-def test_a_truncated_file_is_our_error_and_names_it(path):
+def test_error_names_a_truncated_file(path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(EngineError, match=r"model\.onnx: OpenVINO cannot load it: "):
         open_engine(path, "openvino")
 
 
 @pytest.mark.parametrize(("form", "least"), [("fp32", 0.999999), ("ort-u8", 0.97)])
-def test_shipped_models_answer_as_under_onnx_runtime(form, least):
+def test_shipped_models_agree_with_onnx_runtime(form, least):
     bundle = read_bundle(DEMO)
     for model in (bundle.manifest.classifier, *bundle.manifest.embedders):
         spec = model.preprocess
@@ -80,6 +80,6 @@ def test_shipped_models_answer_as_under_onnx_runtime(form, least):
         assert float((want * got).sum()) > least
 
 
-def test_the_shipped_bundle_loads_and_keeps_its_output_order():
+def test_shipped_bundle_loads():
     bundle = read_bundle(DEMO)
     assert load_stages(bundle.folder, bundle.manifest, "openvino").detector is not None

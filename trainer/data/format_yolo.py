@@ -13,7 +13,7 @@ from trainer.data.decode import upright_size
 from trainer.data.format_folders import pictures_in
 from trainer.recipe import read_yaml
 from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
-from trainer.text_files import BAD_DATA, as_text, is_file, read_data, read_lines, read_text, require_file
+from trainer.text_files import BAD_DATA, as_text, exists, is_file, read_data, read_lines, read_text, require_file
 
 _TAGS_FILE = "boxes.json"
 
@@ -78,7 +78,7 @@ def _listed(table: Path, base: str, given: Path) -> list[Path]:
     """
     inner = Path(*[part for part in given.parts if part != ".."]) if not given.is_absolute() else given
     tried = [table.parent / base / given, table.parent / given, table.parent / inner]
-    place = next((path for path in tried if is_file(path) or path.is_dir()), None)
+    place = next((path for path in tried if exists(path)), None)
     if place is None:
         raise TrainError(f"{tried[0]}: not found; {table.name} names it as the folder or list of pictures")
     if place.is_dir():

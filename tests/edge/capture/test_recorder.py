@@ -5,7 +5,7 @@ import numpy as np
 
 from edge.capture.recorder import Recorder, begin_run, segments
 from edge.capture.recording import Packet, Recognised, Stream, StreamLost, read_records
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from edge.types import Frame
 
 CAPS = "video/x-h264"

@@ -18,7 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge.cli import main
 from edge.diagnostics.health_server import HUNG_S, HealthServer
 from edge.errors import ConfigError
-from edge.telemetry.metrics import Counters, HealthReport, StageTimer
+from edge.telemetry.counters import Counters
+from edge.telemetry.health_report import HealthReport
+from edge.telemetry.timing import StageTimer
 from tests.fakes import health_report
 
 SCHEMA = Path(__file__).parents[3] / "docs/health.schema.json"

@@ -16,7 +16,7 @@ from edge.kiosk.taught_store import TaughtStore
 from edge.recognition.pipeline import Result, TrackedObject
 from edge.recognition.recognise_image import recognise_image
 from edge.recognition.tracker import Track
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
 from edge.types import Category, Decision, Match
 from tests.edge.kiosk.kiosk_samples import FAR, scripted_models

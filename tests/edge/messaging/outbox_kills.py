@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from edge.messaging.outbox import Outbox
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 _LIFE_S = 0.03  # longest life after the first report
 _DEADLINE_S = 20.0

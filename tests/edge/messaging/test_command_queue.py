@@ -10,7 +10,7 @@ from edge.errors import CommandError
 from edge.messaging.command import Command
 from edge.messaging.command_queue import CommandQueue
 from edge.messaging.connection import ReceivedMessage
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 CAMERAS = {"door": object()}
 

@@ -1,5 +1,5 @@
 from edge.messaging.device_publisher import STAGE, PublishLatency
-from edge.telemetry.metrics import StageTimer
+from edge.telemetry.timing import StageTimer
 
 
 def test_latency_is_measured_from_capture_to_acknowledgement():

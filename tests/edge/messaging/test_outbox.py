@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edge.errors import OutboxError
 from edge.messaging.outbox import Outbox
 from edge.messaging.outbox_file import OutboxFile
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 
 NOW = 1_700_000_000.0
 SQLITE_HEADER = b"SQLite format 3\0\x10\0\2\2\0\x40\x20\x20"
@@ -193,7 +193,7 @@ def test_impossible_folder_is_one_clear_error(tmp_path):
 def test_committed_messages_survive_a_kill(path):
     program = (
         "import sys, time, pathlib\n"
-        "from edge.messaging.outbox import Outbox; from edge.telemetry.metrics import Counters\n"
+        "from edge.messaging.outbox import Outbox; from edge.telemetry.counters import Counters\n"
         "outbox = Outbox(pathlib.Path(sys.argv[1]), Counters())\n"
         "for n in range(500): outbox.put('t/events', b'x' * 700, 1, f'e{n}')\n"
         "outbox.flush(); print('committed', flush=True); time.sleep(60)\n"
@@ -222,7 +222,7 @@ def test_messages_wait_in_memory_while_the_disk_is_full(path):
     """A file size limit stands in for a full disk: the same error, without filling a real disk."""
     program = """
 import pathlib, resource, sys
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from edge.messaging.outbox import Outbox
 counters = Counters()
 outbox = Outbox(pathlib.Path(sys.argv[1]), counters)
@@ -249,7 +249,7 @@ print(counters.total('outbox_disk_errors'))
 def test_disk_that_fails_from_the_start_counts_every_loss(path):
     program = """
 import pathlib, resource, sys
-from edge.telemetry.metrics import Counters
+from edge.telemetry.counters import Counters
 from edge.messaging.outbox import Outbox
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 counters = Counters()

@@ -21,7 +21,7 @@ from edge.messaging.payload import (
     status_payload,
     topic_of,
 )
-from edge.telemetry.metrics import StageTimes
+from edge.telemetry.timing import StageTimes
 from edge.types import Category, Crossing, Decision, Event, Hit, Match
 from tests.fakes import health_report
 

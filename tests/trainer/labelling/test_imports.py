@@ -87,11 +87,6 @@ def test_pictures_match_by_path_or_unique_file_name():
             match_names([name], known, "f")
 
 
-COCO = {
-    "images": [{"id": 1, "file_name": "a.png"}],
-    "annotations": [{"image_id": 1, "category_id": 3, "bbox": [4, 2, 20, 10]}],
-    "categories": [{"id": 3, "name": "cola"}],
-}
 TASK = {
     "data": {"image": "/d/?d=a.png"},
     "annotations": [

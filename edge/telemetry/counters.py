@@ -1,10 +1,53 @@
-"""What each counter counts: the help text of `/metrics` and of the reference page. A test checks it is complete."""
+"""Counters, and what each of them counts."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class Counters:
+    """Named counts that only grow; thread-safe.
+
+    Labels tell causes apart: `counters.add("frames_dropped", camera="door", reason="superseded")`. Label values come
+    from small closed sets; never a URL, an id or a message, which would leak secrets and grow without bound.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[_Key, int] = {}
+
+    def add(self, name: str, amount: int = 1, /, **labels: str) -> None:
+        """Add to a count."""
+        key = (name, tuple(sorted(labels.items())))
+        with self._lock:
+            self._counts[key] = self._counts.get(key, 0) + amount
+
+    def total(self, name: str, /, **labels: str) -> int:
+        """Return the sum of a name over all label sets that contain these labels."""
+        wanted = set(labels.items())
+        with self._lock:
+            return sum(n for (found, pairs), n in self._counts.items() if found == name and wanted <= set(pairs))
+
+    def items(self) -> list[tuple[str, tuple[tuple[str, str], ...], int]]:
+        """Return all counts as name, labels and count."""
+        with self._lock:
+            return [(name, labels, self._counts[name, labels]) for name, labels in sorted(self._counts)]
+
+    def snapshot(self) -> dict[str, int]:
+        """Return all counts, keyed as Prometheus writes them: `frames_dropped{camera="door",reason="superseded"}`."""
+        return {_prometheus_key((name, labels)): count for name, labels, count in self.items()}
+
+
+def _prometheus_key(key: _Key) -> str:
+    name, labels = key
+    return name + ("{" + ",".join(f'{label}="{value}"' for label, value in labels) + "}" if labels else "")
+
+
+# The help text of `/metrics` and of the reference page. A test checks it is complete.
 COUNTER_HELP: Mapping[str, str] = MappingProxyType(
     {
         "activations": "Newly activated bundles and galleries, by result: serving, or refused because loading failed.",

@@ -1,4 +1,4 @@
-"""Views that cannot be believed, over real H.264 and RTSP."""
+"""Frozen and obstructed cameras, over real H.264 and RTSP."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from tests.integration.mosquitto import Mosquitto
 from tests.integration.rtsp_server import RtspServer
 from tests.integration.test_device import DEMO, ROOT, gather, install, subscribe, write_config
 
-PATIENT_S = 100.0
+DEADLINE_S = 100.0
 
 
 def states_until(url, view, *wanted):
-    """The states that a camera tells until the last wanted one, and its drops."""
-    told, enough = [], threading.Event()
+    """Run a camera until it has gone through the wanted states; return its states and drops."""
+    states, enough = [], threading.Event()
 
-    def on_state(_camera, state, evidence):
-        told.append((state, evidence))
-        if [state for state, _ in told] == list(wanted):
+    def on_state(_camera, state, reason):
+        states.append((state, reason))
+        if [state for state, _ in states] == list(wanted):
             enough.set()
 
     source = parse_source(url)
-    door = partial(open_source, source, "opencv", CaptureOptions(open_timeout_s=5, read_timeout_s=2))
-    camera = Camera("cam", source, door, LatestFrames(), on_state, Policy(view=view))
+    open_frame_source = partial(open_source, source, "opencv", CaptureOptions(open_timeout_s=5, read_timeout_s=2))
+    camera = Camera("cam", source, open_frame_source, LatestFrames(), on_state, Policy(view=view))
     camera.start()
-    assert enough.wait(PATIENT_S), f"expected {wanted}, found {told}"
+    assert enough.wait(DEADLINE_S), f"expected {wanted}, found {states}"
     camera.stop()
-    return told, camera.dropped
+    return states, camera.dropped
 
 
 def photos(folder, count):
@@ -53,15 +53,15 @@ def photos(folder, count):
     return f"photos:{folder}"
 
 
-def test_a_camera_that_sends_one_picture_for_ever_is_frozen_until_it_sends_another(tmp_path):
-    with RtspServer(photos(tmp_path, 2), seconds=15, fps=10) as server:  # opening takes some of them
-        told, dropped = states_until(server.url, ViewConfig(frozen_after_s=5), "online", "frozen", "online")
-    assert told[1][1].startswith("nothing new for 5 s")
+def test_camera_is_frozen_until_it_sends_another_picture(tmp_path):
+    with RtspServer(photos(tmp_path, 2), seconds=15, fps=10) as server:  # opening takes some of the seconds
+        states, dropped = states_until(server.url, ViewConfig(frozen_after_s=5), "online", "frozen", "online")
+    assert states[1][1].startswith("nothing new for 5 s")
     assert dropped["frozen"] > 0
 
 
-def film_at_a_bit_rate(path, pictures, fps=8):
-    """A film of H.264 that keeps to a bit rate; one thread, so that the same pictures are the same film."""
+def film_at_constant_bitrate(path, pictures, fps=8):
+    """Write H.264 at a constant bit rate, on one thread so that the same pictures give the same film."""
     import gi
 
     gi.require_version("Gst", "1.0")
@@ -84,39 +84,39 @@ def film_at_a_bit_rate(path, pictures, fps=8):
     return path
 
 
-def verdicts_on(film):
-    """What a view says of each picture of a film, by the film's own time."""
-    view = TamperDetector(ViewConfig(frozen_after_s=8))
-    door = open_source(parse_source(f"file://{film}"), "gstreamer", CaptureOptions())
+def tamper_states_of(film):
+    """Return the tamper state after each picture of a film, by the film's own time."""
+    detector = TamperDetector(ViewConfig(frozen_after_s=8))
+    source = open_source(parse_source(f"file://{film}"), "gstreamer", CaptureOptions())
     found = []
     with contextlib.suppress(EndOfStream):
         while True:
-            picture = door.read(PATIENT_S)
-            found.append(view.update(picture.image_rgb, picture.pts_s))
-    door.close()
+            picture = source.read(DEADLINE_S)
+            found.append(detector.update(picture.image_rgb, picture.pts_s))
+    source.close()
     return found
 
 
-def test_a_frozen_camera_whose_encoder_keeps_to_a_bit_rate_is_frozen_and_a_still_scene_with_noise_is_not(tmp_path):
+def test_constant_bitrate_encoder_is_frozen_and_a_noisy_still_scene_is_not(tmp_path):
     rough = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     scene = resize(rough, 320, 240)
     noise = np.random.default_rng(1)
     still = (np.clip(scene + noise.normal(0, 1, scene.shape), 0, 255).astype(np.uint8) for _ in range(880))
-    frozen = verdicts_on(film_at_a_bit_rate(tmp_path / "frozen.mp4", [scene] * 880))
-    alive = verdicts_on(film_at_a_bit_rate(tmp_path / "still.mp4", still))
-    evidence = next(verdict.evidence for verdict in frozen if verdict.state == "frozen")
-    assert evidence.startswith("the same picture, encoded again and again, for ")
-    assert {verdict.state for verdict in alive} == {"online"}
+    frozen = tamper_states_of(film_at_constant_bitrate(tmp_path / "frozen.mp4", [scene] * 880))
+    moving = tamper_states_of(film_at_constant_bitrate(tmp_path / "still.mp4", still))
+    reason = next(tamper.reason for tamper in frozen if tamper.state == "frozen")
+    assert reason.startswith("the same picture, encoded again and again, for ")
+    assert {tamper.state for tamper in moving} == {"online"}
 
 
-def test_a_covered_camera_is_obstructed():
+def test_covered_camera_is_obstructed():
     with RtspServer("colour:101010") as server:
-        told, dropped = states_until(server.url, ViewConfig(obstructed_after_s=1), "online", "obstructed")
-    assert told[1][1].startswith("luma 1")
+        states, dropped = states_until(server.url, ViewConfig(obstructed_after_s=1), "online", "obstructed")
+    assert states[1][1].startswith("luma 1")
     assert dropped["obstructed"] >= 10
 
 
-def test_a_device_tells_an_obstructed_camera_and_no_events_of_it(tmp_path):
+def test_device_reports_an_obstructed_camera_without_events(tmp_path):
     install(tmp_path / "state")
     with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber, RtspServer("colour:808080") as server:
         config = write_config(tmp_path, broker.port, f"  cam: {{source: '{server.url}', backend: opencv}}\n")
@@ -129,7 +129,7 @@ def test_a_device_tells_an_obstructed_camera_and_no_events_of_it(tmp_path):
     assert not any(topic.endswith("events") for topic, _ in seen + late)
 
 
-def test_what_was_in_view_ends_when_the_lens_is_covered(tmp_path):
+def test_tracks_end_when_the_lens_is_covered(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     shown = open_source(parse_source(f"file://{DEMO / 'stream.mp4'}"), "opencv", CaptureOptions())

@@ -1,0 +1,55 @@
+"""The health report of a device, and the memory of its process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edge.telemetry.timing import StageTimes
+
+RuntimeState = Literal["starting", "running", "degraded", "stopping"]
+GallerySpace = Literal["native", "compatible"]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """The state of one device at one time, as sent on its health topic."""
+
+    site: str
+    device: str
+    boot_id: str
+    at: float  # Unix seconds
+    uptime_s: float
+    state: RuntimeState
+    cameras: Mapping[str, str]  # name -> CameraState
+    counters: Mapping[str, int]
+    stages: Mapping[str, StageTimes]
+    outbox_events: int
+    outbox_bytes: int
+    mqtt_connected: bool
+    mqtt_error: str | None = None  # the latest reason for having no connection; None while connected
+    resident_bytes: int | None = None
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)  # by sensor, where the kernel reports them
+    throttling: bool | None = None  # slowed down to keep cool; None: not reported by the kernel
+    versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
+    gallery_space: GallerySpace = "native"  # compatible: part of the gallery is not yet embedded by this bundle
+    categories_compatible: tuple[str, ...] = ()  # that part
+    evidence: Mapping[str, str] = field(default_factory=dict)  # camera name -> reason for its state
+    clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where known
+    clocks_off: tuple[str, ...] = ()  # cameras whose clock is too far off
+    gallery_age_s: float | None = None  # since it was created; None: unknown
+    gallery_drift: float | None = None  # of the confidence of answers since its activation, 0..1; None: too few answers
+    gallery_stale: tuple[str, ...] = ()  # why it should be renewed
+    safe_mode: bool = False  # started with the last good configuration, because the file was invalid
+    config_error: str | None = None  # why the file is invalid
+
+
+def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int | None:
+    """Return the resident memory of this process; None where the system does not report it."""
+    try:
+        return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None
