@@ -86,7 +86,7 @@ def encode_image(image_rgb: Image, suffix: Literal[".jpg", ".png"], quality: int
     ok, data = cv2.imencode(suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), options)
     if not ok:
         raise CaptureError(f"cannot encode a {image_rgb.shape} picture as {suffix}")
-    return data.tobytes()
+    return bytes(data)
 
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:
@@ -94,7 +94,7 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     ok, data = cv2.imencode(".png", mask)
     if not ok:
         raise CaptureError(f"cannot encode a {mask.shape} mask as .png")
-    return data.tobytes()
+    return bytes(data)
 
 
 def encode_cutout(cutout: NDArray[np.uint8]) -> bytes:
@@ -102,7 +102,7 @@ def encode_cutout(cutout: NDArray[np.uint8]) -> bytes:
     ok, data = cv2.imencode(".png", cv2.cvtColor(cutout, cv2.COLOR_RGBA2BGRA))
     if not ok:
         raise CaptureError(f"cannot encode a {cutout.shape} cut-out as .png")
-    return data.tobytes()
+    return bytes(data)
 
 
 def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
