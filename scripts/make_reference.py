@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    cells = [[placeholders_as_code(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells)]
     return "\n".join(lines) + "\n"
 
@@ -37,6 +37,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def code(value: object) -> str:
     """Return inline code."""
     return f"`{value}`"
+
+
+def placeholders_as_code(text: str) -> str:
+    """Return a text with patterns such as `cmd/<verb>` as inline code; Markdown takes a bare <verb> for HTML."""
+    parts = re.split(r"(`[^`]*`)", text)
+    parts[::2] = [re.sub(r"(?:[\w:./-]*<\w+>)+(?:[\w:./-]*\w)?", r"`\g<0>`", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def first_line(documented: object) -> str:
@@ -102,11 +109,11 @@ def structure_in_words(kind: str, schema: Json, names: dict[str, str]) -> str:
 def limits(schema: Json) -> str:
     """Say the range of a number or the length of a text."""
     parts = [
-        f" {word} {schema[key]:g}"
+        f"{word} {schema[key]:g}"
         for key, word in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
         if key in schema
     ]
-    return "".join(parts)
+    return f" {' and '.join(parts)}" if parts else ""
 
 
 def default_of(field: str, schema: Json, required: list[str]) -> str:
@@ -181,7 +188,8 @@ def schema_sections(name: str) -> str:
     ]
     title = schema["title"].removeprefix("finesight ").capitalize()
     fields = table(["field", "type", "always there", "meaning"], rows)
-    return f"## {title}\n\n{schema['description']}\n\nSchema: [`{name}`](../{name}).\n\n{fields}"
+    about = placeholders_as_code(schema["description"])
+    return f"## {title}\n\n{about}\n\nSchema: [`{name}`](../{name}).\n\n{fields}"
 
 
 # Pages
@@ -269,22 +277,18 @@ def events_and_topics() -> str:
         [
             code(f"{base}/<camera>/events"),
             "out, QoS 1",
-            "one JSON event per object and change of mind: [Event](#event)",
+            "one JSON event per object and change of the answer: [Event](#event)",
         ],
         [code(f"{base}/<camera>/status"), "out, retained", "state of a camera: [Camera status](#camera-status)"],
         [code(f"{base}/<camera>/enabled/state"), "out, retained", "`ON` or `OFF`"],
         [code(f"{base}/<camera>/enabled/set"), "in", "`ON` or `OFF`: switch a camera"],
         [code(f"{base}/available"), "out, retained", "`online`, `stopped`, or `offline` (the last will)"],
-        [code(f"{base}/birth"), "out, retained", "what the device is: [Device birth](#device-birth)"],
+        [code(f"{base}/birth"), "out, retained", "versions and cameras: [Device birth](#device-birth)"],
         [code(f"{base}/health"), "out", "every minute and on change: [Device health](#device-health)"],
         [code(f"{base}/cmd/<verb>"), "in", f"a [Command](#command); verbs: {verbs}"],
         [code(f"{base}/cmd/reply"), "out", "the [Reply](#reply) to a command, unless MQTT 5 names another topic"],
         [code("<prefix>/device/…/config"), "out, retained", "Home Assistant discovery, with `mqtt.home_assistant`"],
-        [
-            code("frigate/events"),
-            "out",
-            "with `mqtt.frigate_mirror`: [Event as Frigate tells it](#event-as-frigate-tells-it)",
-        ],
+        [code("frigate/events"), "out", "with `mqtt.frigate_mirror`: [Frigate event](#frigate-event)"],
     ]
     names = ("event", "status", "birth", "health", "command", "reply", "frigate_event")
     return (
