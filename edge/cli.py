@@ -225,8 +225,8 @@ def _bundle_list(arguments: argparse.Namespace) -> int:
 
     state_dir = _state_dir(arguments)
     result: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in slots.read_slots(state_dir)}
-    serving, staged = pointer.read_active_pointer(state_dir), pointer.read_staged_pointer(state_dir)
-    result["serving"] = serving.model_dump() if serving else None
+    active, staged = pointer.read_active_pointer(state_dir), pointer.read_staged_pointer(state_dir)
+    result["serving"] = active.model_dump() if active else None
     result["staged"] = staged.model_dump() if staged else None
     return _print_result(arguments, result)
 
@@ -257,8 +257,8 @@ def _bundle_activate(arguments: argparse.Namespace) -> int:
 
     state_dir = _state_dir(arguments)
     verify_slot(state_dir, arguments.bundle)
-    serving = slots.activate(state_dir, arguments.bundle, arguments.gallery)
-    return _print_result(arguments, {"serving": serving.model_dump()})
+    active = slots.activate(state_dir, arguments.bundle, arguments.gallery)
+    return _print_result(arguments, {"serving": active.model_dump()})
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:

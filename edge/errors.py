@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class FinesightError(Exception):
-    """Base of all our errors. Its text says which thing failed, why, and what to do."""
+    """The base of all finesight errors. The text says which thing failed, why, and what to do."""
 
 
 class ConfigError(FinesightError):

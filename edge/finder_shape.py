@@ -20,15 +20,13 @@ class FinderShape(BaseModel):
     query_px: list[Annotated[int, Field(ge=16)]] = [32, 48, 80, 112]  # longer sides of the query, one per scale
     kernel: Annotated[int, Field(ge=1)] = 3  # cells along each axis of a query's kernel
     reach: Annotated[int, Field(ge=0)] = 1  # how many scales above and below its own a query is searched at
-    parts: Annotated[int, Field(ge=0)] = (
-        5  # cells along each axis of a query to search one by one as well; 0: none
-    )
+    # cells along each axis of a query to search one by one as well; 0: none
+    parts: Annotated[int, Field(ge=0)] = 5
     paint: bool = True  # add a map per scene scale with the query's shape drawn where it was found
     # Thresholds of the heat map, low to high. Parts connected at a level are verified, see edge.finder.verify
     levels: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.3, 0.36, 0.43, 0.5, 0.6]
-    look_cells: Annotated[int, Field(ge=1)] = (
-        5  # cells along each axis when verification compares a part
-    )
+    # cells along each axis when verification compares a part
+    look_cells: Annotated[int, Field(ge=1)] = 5
 
     @property
     def verify_scale(self) -> int:

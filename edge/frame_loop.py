@@ -39,7 +39,7 @@ class FrameLoop:
         self._counters, self._timer = counters, timer
 
     def recognise(self, frames: list[Frame], stop: threading.Event) -> None:
-        """Recognise frames that were taken at once: one run of the detector, then frame by frame.
+        """Recognise frames taken together: run the detector once on all, then go frame by frame.
 
         Args:
             frames: of different cameras.
@@ -59,12 +59,12 @@ class FrameLoop:
             self._recognise_frame(frame, detections, stop)
 
     def reidentify(self) -> None:
-        """Search some of the objects that have left again, if another gallery has become active."""
+        """Search some of the departed objects again, if another gallery has become active."""
         try:
             self._publish(self.pipeline.reidentify())
         except FinesightError:
             self._counters.add("recalls_failed")
-            log.exception("cannot search an object that has left again")
+            log.exception("searching departed objects failed")
 
     def end_tracks(self, camera: str) -> None:
         """End every track of a camera."""

@@ -59,7 +59,7 @@ def require_extra(extra: str) -> None:
 
 
 class StateLock:
-    """A lock that lets one process use a state folder; the kernel releases it when the process ends, in any way."""
+    """A lock that lets one process use a state folder; the kernel releases it however the process ends."""
 
     def __init__(self, state_dir: Path) -> None:
         """Lock the folder.

@@ -166,7 +166,7 @@ class Runtime:
         return self._active_models.models
 
     def refresh_overlay(self) -> None:
-        """Add the overlay of now to the active models, for the next frame; from any thread."""
+        """Add the current overlay to the active models, from the next frame on; call it from any thread."""
         self._active_models.refresh_overlay()
 
     def camera_errors(self) -> dict[str, FinesightError]:

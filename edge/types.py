@@ -15,13 +15,13 @@ Box = tuple[float, float, float, float]  # x0 y0 x1 y1 in pixels, x1 and y1 excl
 
 EventType = Literal["new", "update", "end"]
 Reason = Literal[
-    "too_small",  # the picture is smaller than recognition.min_object_px
-    "blurred",  # reserved: nothing sends it today
-    "low_margin",  # two items are nearly as close as each other
+    "too_small",  # the object is smaller than recognition.min_object_px
+    "blurred",  # reserved; no device sends it today
+    "low_margin",  # two items are almost equally near
     "unknown_item",  # the nearest item of the category is too far away, or must not be named
     "unknown_category",  # no category is likely enough
     "gallery_empty",  # the gallery holds no item of the category
-    "not_looked_at",  # reserved: nothing sends it today
+    "not_looked_at",  # reserved; no device sends it today
 ]
 CameraState = Literal[
     "online",  # frames arrive

@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     pull.set_defaults(act=_pull)
 
-    check = verbs.add_parser("check", help="hash every object of the release")
+    check = verbs.add_parser("check", help="verify the hash of every object of the release")
     check.add_argument("repo", type=Path, help="repository folder")
     check.set_defaults(act=_check)
     for verb in (publish, pull, check):

@@ -33,7 +33,7 @@ class Transport(Protocol):
     base: str
 
     def get(self, path: str, offset: int) -> AbstractContextManager[Body]:
-        """Get a file from an offset, see HttpTransport."""
+        """Get a file from an offset, as HttpTransport does."""
         ...
 
 
@@ -99,7 +99,7 @@ class Fetcher:
                     raise SyncError(f"{name}: gave up after {self._retry.attempts} attempts: {error}") from error
                 log.warning("%s: attempt %s of %s: %s", name, attempt + 1, self._retry.attempts, error)
                 self._retry.wait(attempt)
-        raise SyncError(f"{name}: found {self._retry.attempts} attempts, expected at least 1")
+        raise SyncError(f"{name}: {self._retry.attempts} attempts are allowed; allow at least 1")
 
     def _read(self, path: str, limit_bytes: int) -> bytes:
         data = bytearray()
@@ -107,7 +107,7 @@ class Fetcher:
             for chunk in body.chunks:
                 data += chunk
                 if len(data) > limit_bytes:
-                    raise SyncError(f"{self._transport.base}/{path}: found more than {limit_bytes} bytes")
+                    raise SyncError(f"{self._transport.base}/{path}: larger than the limit of {limit_bytes} bytes; check the repository URL")
         self.downloaded_bytes += len(data)
         return bytes(data)
 
@@ -120,7 +120,7 @@ class Fetcher:
             return b""
         part.unlink()
         if had:
-            raise InterruptedTransferError(f"the resumed part was not of this object: {wrong}")
+            raise InterruptedTransferError(f"the partial download was of another object and is deleted: {wrong}")
         raise SyncError(f"{name}: {wrong.removeprefix(f'{part}: ')}")
 
     def _append(self, ref: ObjectRef, part: Path, had: int, name: str) -> None:
@@ -137,6 +137,6 @@ class Fetcher:
                 self.downloaded_bytes += len(chunk)
         if total > ref.size:
             part.unlink()
-            raise SyncError(f"{name}: found more than {ref.size} bytes, expected exactly that many")
+            raise SyncError(f"{name}: the server sent more than the expected {ref.size} bytes")
         if total < ref.size:
             raise InterruptedTransferError(f"found {total} bytes, expected {ref.size}")

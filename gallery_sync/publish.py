@@ -60,8 +60,8 @@ def _store_bundle(repo: Path, folder: Path, line: str, before: BundleHead | None
     ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     if before and before.manifest != ref and manifest.sequence <= before.sequence:
         raise SyncError(
-            f"bundle {manifest.bundle_id}: found sequence {manifest.sequence}, "
-            f"expected more than {before.sequence}, that of the published bundle {before.bundle_id}"
+            f"bundle {manifest.bundle_id} has sequence {manifest.sequence}, the published bundle {before.bundle_id} "
+            f"has {before.sequence}; pack it with a larger --sequence"
         )
     for entry in manifest.files:
         _store_file(repo, folder / entry.path, ObjectRef(sha256=entry.sha256, size=entry.size))
@@ -103,7 +103,7 @@ def _next_sequence(before: Release | None, line: str, sequence: int | None, repo
     if before.line != line:
         raise SyncError(f"{repo}: found line {before.line!r}, expected {line!r}; one repository has one line")
     if sequence is not None and sequence <= before.sequence:
-        raise SyncError(f"{repo}: found release sequence {sequence}, expected more than {before.sequence}")
+        raise SyncError(f"{repo}: release {before.sequence} is published; give a --sequence above it, not {sequence}")
     return before.sequence + 1 if sequence is None else sequence
 
 
@@ -122,9 +122,9 @@ def publish(
         repo: the repository folder; created if missing.
         bundle_folder: a packed bundle.
         gallery_folder: a gallery generation with its index.
-        line: product line; one repository has one.
+        line: product line; a repository has one line.
         created_at: ISO 8601, UTC.
-        sequence: of the release; None: one more than the last.
+        sequence: sequence number of the release; None: one more than the last.
 
     Raises:
         BundleError: the bundle is damaged, or its embedding space does not match the gallery.

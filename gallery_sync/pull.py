@@ -50,7 +50,7 @@ class ReleaseVerifier(Protocol):
 class PullResult:
     """The result of a pull."""
 
-    sequence: int  # of the release
+    sequence: int  # sequence number of the release
     slot: str
     bundle_id: str
     gallery: str  # generation
@@ -151,7 +151,7 @@ def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free
     if total > _LARGEST_BYTES:
         raise SyncError(f"{where}: found {total} bytes, expected at most {_LARGEST_BYTES}")
     if (found := free_bytes(state_dir)) < needed:
-        raise SyncError(f"{state_dir}: found {found} free bytes, expected {needed} for {where}")
+        raise SyncError(f"{state_dir}: {found} bytes are free, but {where} needs {needed}; free some space")
     shutil.rmtree(target, ignore_errors=True)
     for path, ref in objects.items():
         _link(local.get(ref.sha256) or fetcher.get_object(ref, path), target / path)
@@ -171,7 +171,7 @@ def _check_not_older(state_dir: Path, release: Release) -> None:
         raise SyncError(f"{path} is damaged; delete it to allow any release") from error
     if release.sequence < last_sequence:
         raise SyncError(
-            f"release: found sequence {release.sequence}, expected at least {last_sequence}, which was staged before"
+            f"release {release.sequence} is older than release {last_sequence}, which was staged before; publish a new one"
         )
 
 
@@ -194,11 +194,11 @@ def pull(
     """Download the newest release and stage it on this device.
 
     Args:
-        transport: see `open_transport`.
+        transport: source of the repository files, from `open_transport`.
         state_dir: state folder of the device.
         verifier: verifies the release.
         retry: attempts and waits of a download.
-        free_bytes: free space of the file system of a folder.
+        free_bytes: returns the free space of the file system of a folder.
 
     Raises:
         SyncError: the network, the repository or the disk failed.

@@ -44,7 +44,7 @@ class BundleHead(_Document):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     line: Name
     bundle_id: str
-    sequence: Annotated[int, Field(ge=0)]  # of the bundle
+    sequence: Annotated[int, Field(ge=0)]  # sequence number of the bundle
     manifest: ObjectRef  # its bundle.json, which names all other objects of the bundle
 
 

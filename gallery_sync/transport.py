@@ -28,7 +28,7 @@ class InterruptedTransferError(SyncError):
 class Body:
     """The body of a response."""
 
-    offset: int  # of the first byte; 0 if the server ignores ranges
+    offset: int  # offset of the first byte; 0 if the server ignores ranges
     chunks: Iterator[bytes]  # raises InterruptedTransferError
 
 
@@ -82,7 +82,7 @@ class HttpTransport:
         except urllib.error.HTTPError as error:
             error.close()
             kind = InterruptedTransferError if error.code in _WORTH_RETRYING else SyncError
-            raise kind(f"{url}: found HTTP {error.code} {error.reason}, expected 200") from error
+            raise kind(f"{url}: the server answered HTTP {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             raise InterruptedTransferError(f"{url}: no response: {getattr(error, 'reason', error)}") from error
         except ValueError as error:  # characters that a request cannot hold
@@ -93,7 +93,7 @@ class HttpTransport:
 
 def _offset(response: http.client.HTTPResponse, requested: int, url: str) -> int:
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-        raise SyncError(f"{url}: found content encoding {encoding!r}, expected none")
+        raise SyncError(f"{url}: the server sent content encoding {encoding!r}; turn compression off")
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         return 0
     content_range = response.headers.get("Content-Range", "")

@@ -6,7 +6,7 @@ from gallery_sync.repository import Envelope, Release, parse
 
 
 class HashesOnly:
-    """Trusts the server at the repository's address. Hashes verify everything that the release names."""
+    """Checks the format and trusts the repository's server. Hashes verify everything that the release names."""
 
     def verify(self, release_json: bytes, where: str) -> Release:
         """Return the release in these bytes.

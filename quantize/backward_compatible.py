@@ -27,7 +27,7 @@ from quantize.gates import MIN_IMAGES
 from quantize.predictions import best_score_by_item, items_of
 from quantize.probes import GalleryVectors
 
-TOLERANCE = 0.02  # of Recall@1
+TOLERANCE = 0.02  # largest allowed loss of Recall@1
 _DRAWS = 1000
 
 
@@ -39,11 +39,11 @@ class CrossSpaceRecall:
     new_old: float
     new_new: float
     queries: int
-    change_95: tuple[float, float]  # of new_old - old_old, by bootstrap over the queries
+    change_95: tuple[float, float]  # interval of new_old - old_old, by bootstrap over the queries
 
     @property
     def update_gain(self) -> float | None:
-        """Gain over old queries divided by the gain of embedding the gallery again; None if that gains nothing."""
+        """Return the share of the gain of a re-embedded gallery that new queries reach in the old one; None if no gain."""
         room = self.new_new - self.old_old
         return (self.new_old - self.old_old) / room if room > 0 else None
 
@@ -64,7 +64,7 @@ class CrossSpaceRecall:
 class CompatibilityResult:
     """Compatibility of one category with the galleries of one older bundle."""
 
-    bundle_id: str  # of the older bundle
+    bundle_id: str  # id of the older bundle
     category: str
     measured: CrossSpaceRecall
     declared: CompatibleGallery | None
@@ -91,15 +91,15 @@ def check_compatibility(
     Args:
         old: an older bundle, whose galleries are in use.
         new: the embedder to pack.
-        vectors: of the crops by the new embedder.
+        vectors: embeddings of the crops by the new embedder.
         crops: held-out queries and gallery crops.
-        tolerance: of Recall@1.
+        tolerance: largest allowed loss of Recall@1.
 
     Raises:
         EngineError: the older embedder cannot run.
     """
     found = []
-    stages: Stages | None = None  # of the older bundle
+    stages: Stages | None = None  # models of the older bundle, loaded when first needed
     for category in new.categories:
         before = old.manifest.embedder_for(category)
         if before is None or before.space_id == new.space_id:
@@ -165,7 +165,7 @@ def _fit_open_set(category: str, vectors: Vectors, crops: tuple[Sequence[Sample]
 
 
 def measure(old_old: BoolRow, new_old: BoolRow, new_new: BoolRow, seed: int = 0) -> CrossSpaceRecall:
-    """Compute Recall@1 of each pair from whether each query was found; the queries and their order are the same."""
+    """Compute Recall@1 of each pair. Each argument holds, for the same queries, whether the nearest item is right."""
     if not len(old_old):
         return CrossSpaceRecall(0.0, 0.0, 0.0, 0, (0.0, 0.0))
     change = new_old.astype(np.float64) - old_old
@@ -179,13 +179,13 @@ def measure(old_old: BoolRow, new_old: BoolRow, new_new: BoolRow, seed: int = 0)
 def reason_against(measured: CrossSpaceRecall, tolerance: float) -> str:
     """Return why galleries of the older space must not be searched; an empty string if they may."""
     if measured.queries < MIN_IMAGES:
-        return f"{measured.queries} held-out crops of items in the gallery, expected at least {MIN_IMAGES}"
+        return f"only {measured.queries} held-out crops show items of the gallery; {MIN_IMAGES} or more are needed"
     if measured.new_old <= measured.old_old:
         return (
-            f"Recall@1 {measured.new_old:.4f} in them, expected more than {measured.old_old:.4f}, "
-            "that of the old embedder"
+            f"Recall@1 {measured.new_old:.4f} in them is not above that of the old embedder, "
+            f"{measured.old_old:.4f}"
         )
     if measured.change_95[0] < -tolerance:
         low = f"{measured.change_95[0]:+.4f}"
-        return f"Recall@1 may change by {low} (95 % interval), expected no worse than {-tolerance:+.4f}"
+        return f"Recall@1 may change by {low} (95 % interval); the limit is {-tolerance:+.4f}"
     return ""

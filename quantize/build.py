@@ -25,7 +25,7 @@ from quantize.network_spec import MAX_BATCH, Spec, conversion_path, read_spec, s
 
 log = logging.getLogger(__name__)
 
-PERCENTILES = (100.0, 99.999, 99.99)  # of the activations; the one with outputs nearest to FP32 is kept
+PERCENTILES = (100.0, 99.999, 99.99)  # candidates for the activations; the one with outputs nearest to FP32 is kept
 _TRIAL_IMAGES = 24
 T = TypeVar("T")
 Progress = Callable[[Sequence[T], str], Iterable[T]]
@@ -46,7 +46,7 @@ class Policy:
 class Network:
     """A network with its forms and the form that was chosen."""
 
-    name: str  # in the bundle: detector, classifier, embedder-<category>
+    name: str  # its name in the bundle: detector, classifier, embedder-<category>
     spec: Spec
     forms: dict[Target, Path]
     ship: Target
@@ -256,7 +256,7 @@ def build_network(
     """Export, quantise and compare one network, and choose the form that ships.
 
     Args:
-        name: in the bundle.
+        name: name of the network in the bundle.
         source: a training run or an ONNX file.
         folder: where the files are written.
         data: pictures to calibrate and compare on.

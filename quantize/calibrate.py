@@ -38,10 +38,10 @@ class Histogram:
     """A histogram whose span doubles when a value exceeds it: one pass, constant memory."""
 
     def __init__(self) -> None:
-        self.low, self.high = np.inf, -np.inf  # of all values
+        self.low, self.high = np.inf, -np.inf  # lowest and highest of all values
         self._span = 0.0  # bins cover -span..span
         self._counts = np.zeros(BINS, np.int64)
-        self._sums: NDArray[np.float64] | None = None  # of each channel's mean
+        self._sums: NDArray[np.float64] | None = None  # sum of the means of each channel, over the pictures
         self._pictures = 0
 
     def add(self, values: FloatArray) -> None:
@@ -69,7 +69,7 @@ class Histogram:
 
     @property
     def channel_means(self) -> NDArray[np.float64] | None:
-        """Mean of each channel; None if the tensor is not a 4-D map."""
+        """Return the mean of each channel; None if the tensor is not a 4-D map."""
         return None if self._sums is None else self._sums / self._pictures
 
     def range(self, percentile: float) -> Range:

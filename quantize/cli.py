@@ -119,7 +119,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     )
     pack.add_argument("--fallback-fp32", action="store_true", help="pack FP32 for a model whose INT8 form fails a gate")
     pack.add_argument(
-        "--keep-both", action="store_true", help="also pack the form that does not ship, if it is accurate"
+        "--keep-both", action="store_true", help="also pack the other form of each model (FP32 or INT8), if it is accurate"
     )
     pack.add_argument("--no-probes", action="store_true", help="pack without golden probes")
     pack.add_argument(
@@ -139,7 +139,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         "--gathering",
         type=_from_0_to_1,
         metavar="SHARE",
-        help="how far devices move each gallery vector to the mean of its item, 0 (not) to 1 "
+        help="how far devices move each gallery vector towards the mean of its item, from 0 (not at all) to 1 "
         "(default: as in --base, else 0.5)",
     )
     pack.add_argument("--work", type=Path, help="folder to keep the exported and quantised models in")
@@ -150,7 +150,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="BUNDLE",
-        help="older bundle; declare its galleries searchable if the new embedder finds more in them; may repeat",
+        help="older bundle; declare its galleries searchable if Recall@1 in them improves; repeat for several",
     )
     pack.add_argument(
         "--compatible-tolerance",
@@ -163,21 +163,21 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
 def _between_0_and_1(text: str) -> float:
     share = float(text)
     if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a share between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and below 1")
     return share
 
 
 def _from_0_to_1(text: str) -> float:
     portion = float(text)
     if not 0 <= portion <= 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return portion
 
 
 def _from_0_below_1(text: str) -> float:
     part = float(text)
     if not 0 <= part < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a number from 0 to below 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to below 1")
     return part
 
 

@@ -17,9 +17,9 @@ def assign_embedding_spaces(
     """Set heads, classifier share and space id of each new embedder.
 
     Args:
-        models: of the bundle: first those of the new networks, in their order, then those of the base bundle.
+        models: models of the bundle: first the new networks, in their order, then the base bundle's.
         networks: the new networks.
-        provenance: of every model, by name.
+        provenance: provenance of every model, by name.
         share: weight of the classifier's descriptor in each cosine.
 
     Raises:

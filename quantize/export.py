@@ -46,8 +46,8 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold: bool 
     """Export a network, fold its normalisation, compare both with torch, and write the spec beside the file.
 
     Args:
-        network: in eval mode.
-        spec: of the network.
+        network: the network, in eval mode.
+        spec: spec of the network.
         out_onnx: the file to write.
         fold: fold the normalisation. A network that is never quantised gains nothing and stays exact without it.
 

@@ -56,7 +56,7 @@ class SilhouetteFit:
     queries: int
     without: float  # Recall@1 by the vectors alone
     best: SilhouetteRule  # the best candidate, whether it is used or not
-    gain: float  # of the best, in Recall@1
+    gain: float  # gain of the best candidate, in Recall@1
     error: float  # standard error of that gain
 
     def row(self) -> dict[str, object]:
@@ -96,11 +96,11 @@ def similarities(
 
     Args:
         queries: (n, dim), rows of unit length.
-        query_silhouettes: of each query, None if none was found.
-        query_items: of each query.
+        query_silhouettes: silhouette of each query; None if none was found.
+        query_items: item of each query.
         gallery: (m, dim), rows of unit length.
-        gallery_silhouettes: of each picture.
-        gallery_items: of each picture.
+        gallery_silhouettes: silhouette of each picture; None if none was found.
+        gallery_items: item of each picture.
     """
     items = sorted(set(gallery_items))
     rows_of = [np.nonzero(np.asarray(gallery_items) == item)[0] for item in items]

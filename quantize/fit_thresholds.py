@@ -27,8 +27,8 @@ from edge.manifest import OpenSet
 from edge.recognition.decision import decide
 from edge.types import Category, FloatArray, Hit
 
-SHARE_LEFT_OUT = 0.2  # of the items of the catalogue
-ROUNDS = 20  # of leaving items out; each crop is then unknown four times
+SHARE_LEFT_OUT = 0.2  # share of the catalogue items left out in a round
+ROUNDS = 20  # on average each crop is unknown in four of them
 MIN_PREDICTIONS = 20  # correct ones, and ones of unknown crops
 OPERATING_POINTS = (0.01, 0.05, 0.1)  # shares of accepted unknown objects; every bundle has a threshold for each
 _ACCEPT_ALL = OpenSet(threshold=-1.0)
@@ -41,7 +41,7 @@ class ScoredCrop:
     """One held-out crop and its scores by the packed models."""
 
     item: str  # the true item
-    categories: list[Category]  # to search, most likely first
+    categories: list[Category]  # categories to search, most likely first
     scores: Mapping[str, FloatArray]  # by category, the best cosine with each of its items, (items,)
 
 
@@ -50,11 +50,11 @@ class Predictions:
     """Predictions for crops while some items were left out; one row for each crop and round."""
 
     item: NDArray[np.str_]  # the true item
-    category: NDArray[np.str_]  # of the nearest item; "" if nothing was searched
+    category: NDArray[np.str_]  # category of the nearest item; "" if nothing was searched
     score: NDArray[np.float64]  # cosine with it
     correct: NDArray[np.bool_]
     known: NDArray[np.bool_]  # whether the gallery had the true item
-    weight: float = 1.0  # of a row: twenty rounds of one crop count as one observation
+    weight: float = 1.0  # weight of a row: twenty rounds of one crop count as one observation
 
     def select(self, rows: NDArray[np.bool_]) -> Predictions:
         """Return some of the rows."""
@@ -97,10 +97,10 @@ def leave_items_out(
 
     Args:
         crops: held-out crops.
-        items: of the gallery by category, in the order of `ScoredCrop.scores`.
+        items: items of the gallery by category, in the order of `ScoredCrop.scores`.
         rounds: number of random draws.
-        share: of the items that are left out.
-        seed: of the random draws.
+        share: share of the items that are left out.
+        seed: seed of the random draws.
     """
     rng = np.random.default_rng(seed)
     catalogue = sorted({item for names in items.values() for item in names})
@@ -143,8 +143,8 @@ def fit_thresholds(
     """Fit every category; use the manifest's defaults if there are too few predictions for all.
 
     Args:
-        predictions: from `leave_items_out`.
-        categories: to fit.
+        predictions: result of `leave_items_out`.
+        categories: categories to fit.
         false_accept: share of the unknown crops that may be accepted, over all categories; None: the threshold is the
             accuracy over all predictions.
     """
@@ -202,7 +202,7 @@ def _logit_accepting(unknown: Predictions, logits: NDArray[np.float64], share: f
         return -math.inf
     upper, top = np.quantile(reached, [0.75, 0.975])  # values far below do not describe the tail
     width = 1.06 * float(top - upper) / 1.286 * math.pow(len(np.unique(unknown.item)), -0.2)
-    width = max(1e-3, width * math.sqrt(3) / math.pi)  # of a logistic kernel
+    width = max(1e-3, width * math.sqrt(3) / math.pi)  # width of a logistic kernel
     low, high = float(reached.min()) - 40 * width, float(reached.max()) + 40 * width
     for _ in range(60):
         middle = (low + high) / 2
@@ -231,7 +231,7 @@ def _fit_logistic(predictions: Predictions, prior: tuple[float, float] | None = 
     """Fit slope and midpoint of the accuracy by score, with Newton's method on smoothed targets (Platt 1999).
 
     Args:
-        predictions: that reached a gallery.
+        predictions: predictions that reached a gallery.
         prior: slope and midpoint of a Gaussian prior; None: no prior.
     """
     score, correct, weight = predictions.score, predictions.correct, predictions.weight

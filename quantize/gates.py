@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 Verdict = Literal["pass", "insufficient data", "fail"]
-MIN_IMAGES = 30  # with fewer, a gate decides nothing
+MIN_IMAGES = 30  # with fewer pictures, a gate decides nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ LIMITS = MappingProxyType(
         "cosine_mean": Limit(at_least=True, value=0.99),
         "cosine_p1": Limit(at_least=True, value=0.96),
         "ap50_95": Limit(at_least=True, value=0.99),
-        "recall": Limit(at_least=True, value=0.99),  # at the operating threshold
+        "recall": Limit(at_least=True, value=0.99),  # recall at the operating threshold
         "matched_iou": Limit(at_least=True, value=0.95),  # median of boxes both find
         "agreement": Limit(at_least=True, value=0.97),  # FP32's boxes that INT8 finds; used without true boxes
         "mask_overlap": Limit(at_least=True, value=0.97),  # mean over crops, of INT8's mask with FP32's
@@ -55,7 +55,7 @@ class Gate:
 
     @property
     def holds(self) -> bool:
-        """Whether this gate lets INT8 ship: the limit is reached, on at least MIN_IMAGES pictures."""
+        """Return whether this gate lets INT8 ship: the limit is reached, on at least MIN_IMAGES pictures."""
         return self.verdict == "pass" or (
             self.verdict == "insufficient data" and self.images >= MIN_IMAGES and _reaches(self.value, self.limit)
         )

@@ -86,7 +86,7 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
     """Return the manifest entry of a network, without the values that packing fits.
 
     Args:
-        spec: of the network.
+        spec: spec of the network.
         files: path of each form in the bundle.
         ship: the form that was chosen.
         why: the reason for that choice.

@@ -61,7 +61,7 @@ _PROBE_POOL = 400  # crops to choose probes from
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """The bundle to pack."""
+    """Options of the bundle to pack."""
 
     bundle_id: str
     sequence: int
@@ -70,7 +70,7 @@ class PackOptions:
     with_probes: bool = True
     base: Path | None = None  # base bundle: its models are copied, byte for byte, unless a network replaces them
     compatible_with: tuple[Path, ...] = ()  # older bundles; their galleries are declared searchable if measured so
-    tolerance: float = TOLERANCE  # of Recall@1
+    tolerance: float = TOLERANCE  # largest allowed loss of Recall@1
     false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.fit_thresholds
     # Weight of the classifier's descriptor in each cosine; None: as in the base bundle, or 0.
     classifier_share: float | None = None
@@ -90,7 +90,7 @@ class _BundleContents:
     provenance: dict[str, Any] = field(default_factory=dict)
     waived: list[str] = field(default_factory=list)
     galleries: dict[str, GalleryVectors] = field(default_factory=dict)
-    silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category, where they have a weight
+    silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category; only categories whose silhouettes have a weight
 
 
 def pack(options: PackOptions, networks: Sequence[Network], data: Data) -> Manifest:

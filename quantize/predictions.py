@@ -57,9 +57,9 @@ def score_crops(
 
     Args:
         samples: held-out crops.
-        stages: of the bundle.
-        galleries: by category.
-        silhouettes: by category, where they have a weight in the score.
+        stages: loaded models of the bundle.
+        galleries: gallery of each category.
+        silhouettes: silhouettes of each category that uses them in the score.
 
     Raises:
         CaptureError: a crop cannot be read.

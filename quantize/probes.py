@@ -18,7 +18,7 @@ from quantize.dataset import Sample
 
 MIN_PROBES, MAX_PROBES = 8, 32
 MAX_SIDE_PX = 128
-_MIN_PROBABILITY = 0.6  # of the category
+_MIN_PROBABILITY = 0.6  # probability of the category
 _MIN_MARGIN = 0.02  # cosine, to the next item
 
 
@@ -80,7 +80,7 @@ def choose_probes(
     Args:
         samples: crops to choose from.
         stages: the packed models.
-        galleries: by category.
+        galleries: gallery of each category.
         kept: number of probes kept from the base bundle.
 
     Raises:

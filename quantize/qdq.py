@@ -41,11 +41,11 @@ class Fusion:
     int8: int
     fp32: int  # left in FP32, excluded ones included
     excluded: int  # kept in FP32 on purpose
-    operators: dict[str, int]  # of the optimised graph
+    operators: dict[str, int]  # number of each operator in the optimised graph
 
     @property
     def share(self) -> float:
-        """Share of the convolutions to be quantised that run as INT8."""
+        """Return the share of the convolutions to be quantised that run as INT8."""
         return self.int8 / max(1, self.int8 + self.fp32 - self.excluded)
 
 
@@ -94,7 +94,7 @@ def write_int8(
         ranges: range of each float activation, by name.
         means: mean of each channel of each map, by name.
         out: the file to write.
-        saturates: the result must also be exact on CPUs without an 8-bit dot product.
+        saturates: whether the result must also be exact on CPUs without an 8-bit dot product.
 
     Raises:
         QuantizeError: the graph cannot be quantised.

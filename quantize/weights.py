@@ -48,7 +48,7 @@ def scales(conv: ConvWeight, *, saturates: bool) -> NDArray[np.float32]:
 
     Args:
         conv: the convolution.
-        saturates: the CPU adds two products in 16 bits.
+        saturates: whether the CPU adds two products in 16 bits.
     """
     weight = conv.weight
     peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / _PEAK

@@ -6,7 +6,7 @@ import sys
 from importlib.abc import MetaPathFinder
 
 SERVER_ONLY = frozenset(
-    {"torch", "torchvision", "timm", "onnx", "PIL", "matplotlib", "scipy", "pymatting", "safetensors", "tqdm"}
+    {"torch", "torchvision", "timm", "onnx", "matplotlib", "scipy", "pymatting", "safetensors", "tqdm"}
     | {"trainer", "quantize", "gallery_sync"}
 )
 

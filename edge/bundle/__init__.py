@@ -1,7 +1,7 @@
 """Model bundles on a device: verification, the two slots, and the pointer to the active bundle and gallery.
 
 This room owns the folders `slots/` and `gallery/` and the files `current` and `staged` in the state directory. It never
-serves frames and never downloads anything.
+processes frames and never downloads anything.
 
 Read `slots` first.
 """

@@ -44,7 +44,7 @@ def write_active_pointer(state_dir: Path, pointer: ActivePointer) -> None:
     """Make a bundle and gallery active, and clear what was staged.
 
     Raises:
-        OSError: the disk refused.
+        OSError: the file cannot be written.
     """
     _write(state_dir / "current", pointer)
     (state_dir / "staged").unlink(missing_ok=True)
@@ -54,7 +54,7 @@ def write_staged_pointer(state_dir: Path, pointer: ActivePointer) -> None:
     """Stage a bundle and gallery for activation.
 
     Raises:
-        OSError: the disk refused.
+        OSError: the file cannot be written.
     """
     _write(state_dir / "staged", pointer)
 

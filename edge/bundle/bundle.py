@@ -81,5 +81,5 @@ def check_compatible(bundle: Bundle, gallery: Gallery) -> None:
             raise BundleError(
                 f"category {category!r}: found gallery {gallery.generation} in embedding space {entry.space_id} "
                 f"of {entry.dim} numbers, expected space {embedder.space_id} of {embedder.dim} "
-                f"of bundle {bundle.manifest.bundle_id}"
+                f"of bundle {bundle.manifest.bundle_id}; embed the gallery with this bundle's embedder"
             )

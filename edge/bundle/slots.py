@@ -58,7 +58,7 @@ def install_bundle(source: Path, state_dir: Path) -> str:
     """Copy a bundle into the inactive slot and return the slot that holds it.
 
     Raises:
-        BundleError: the bundle is damaged or incomplete, or the disk refused; the active slot is untouched.
+        BundleError: the bundle is damaged or incomplete, or the disk failed; the active slot is untouched.
     """
     manifest = read_bundle(source).manifest
     active = read_active_pointer(state_dir)
@@ -79,7 +79,7 @@ def install_gallery(source: Path, state_dir: Path) -> str:
 
     Raises:
         GalleryError: the gallery is damaged or incomplete.
-        BundleError: the disk refused.
+        BundleError: the disk failed.
     """
     gallery = read_gallery(source)
     final = gallery_folder(state_dir, gallery.generation)
@@ -112,7 +112,7 @@ def _map_disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BundleError(f"{what}: the disk refused: {error.strerror or error}") from error
+        raise BundleError(f"{what}: disk error: {error.strerror or error}") from error
 
 
 def read_bundle_and_gallery(state_dir: Path, slot: str, generation: str) -> tuple[Bundle, Gallery]:
@@ -154,7 +154,7 @@ def stage(state_dir: Path, slot: str, generation: str) -> ActivePointer:
     """Verify a bundle and gallery, and stage them: `activate` switches to them.
 
     Raises:
-        BundleError: the slot is damaged, or the disk refused.
+        BundleError: the slot is damaged, or the disk failed.
         GalleryError: the generation is damaged or missing.
     """
     pointer = _verified(state_dir, slot, generation)
@@ -182,7 +182,7 @@ def _slot_of(state_dir: Path, name: str) -> str:
 def _check_slot_holds(state_dir: Path, pointer: ActivePointer) -> None:
     installed = read_bundle(slot_folder(state_dir, pointer.slot), verify=False).manifest.bundle_id
     if installed != pointer.bundle_id:
-        raise BundleError(f"slot {pointer.slot}: found bundle {installed}, expected {pointer.bundle_id}")
+        raise BundleError(f"slot {pointer.slot}: found bundle {installed}, expected {pointer.bundle_id}; install that bundle again")
 
 
 def activate(state_dir: Path, slot: str | None = None, generation: str | None = None) -> ActivePointer:
@@ -194,7 +194,7 @@ def activate(state_dir: Path, slot: str | None = None, generation: str | None = 
         generation: of the gallery; None: the staged one, else the active one.
 
     Raises:
-        BundleError: nothing is staged, the slot is damaged, the embedding spaces differ, or the disk refused.
+        BundleError: nothing is staged, the slot is damaged, the embedding spaces differ, or the disk failed.
         GalleryError: the generation is damaged or missing.
     """
     if slot and generation:  # the pointer is not needed, so a damaged one does no harm

@@ -11,7 +11,7 @@ from edge.types import Image, TimeSource
 Codec = Literal["auto", "h264", "h265", "mjpeg"]
 
 
-class EndOfStream(Exception):  # noqa: N818, the end of a file is no error
+class EndOfStream(Exception):  # noqa: N818, the end of a file is not an error
     """The source has no more pictures."""
 
 

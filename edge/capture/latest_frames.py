@@ -49,7 +49,7 @@ class LatestFrames:
         return superseded
 
     def put_when_free(self, frame: Frame, stopping: Callable[[], bool]) -> bool:
-        """Put a frame once the previous one is taken; return False when stopping came first (see `wake`)."""
+        """Put a frame once the previous one is taken; return False if `stopping` returned true first (see `wake`)."""
         with self._changed:
             self._changed.wait_for(lambda: frame.camera not in self._slots or stopping())
             if stopping():

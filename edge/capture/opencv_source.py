@@ -27,7 +27,7 @@ class OpenCvSource:
         """Open the source.
 
         Raises:
-            CaptureError: the source is missing, empty, refused, no video, or of a kind that OpenCV does not read.
+            CaptureError: the source is missing, empty, refused, not a video, or of a kind that OpenCV does not read.
         """
         self._source = source
         self._frames = 0
@@ -76,7 +76,7 @@ class OpenCvSource:
         if self._source.recorded and self._frames:
             return EndOfStream()
         if self._source.recorded:
-            return CaptureError(f"{self._source}: no picture of it can be decoded; give a video")
+            return CaptureError(f"{self._source}: none of its pictures can be decoded; give a video")
         return CaptureError(
             f"{self._source}: the stream broke or was silent for {self._timeout_s:g} s after {self._frames} frames"
         )
@@ -91,7 +91,7 @@ def open_video(source: Source, options: CaptureOptions, *, decoded: bool = True)
         decoded: deliver pictures; False: the encoded packets of a file or an RTSP stream.
 
     Raises:
-        CaptureError: the source is missing, empty, refused, no video, or of a kind that OpenCV does not read.
+        CaptureError: the source is missing, empty, refused, not a video, or of a kind that OpenCV does not read.
     """
     _reject_unsupported(source, options)
     api, name = (cv2.CAP_V4L2, "V4L2") if source.kind == "v4l2" else (cv2.CAP_FFMPEG, "FFmpeg")
@@ -151,11 +151,11 @@ def _parameters(source: Source, options: CaptureOptions) -> list[int]:
 
 
 def _diagnose(source: Source, timeout_s: float) -> str:
-    """Find out why OpenCV cannot open a source: it does not say."""
+    """Find out why a source cannot be opened, because OpenCV gives no reason."""
     if source.kind == "file":
-        return f"FFmpeg cannot read these {Path(source.location).stat().st_size} bytes as a video"
+        return f"FFmpeg cannot read this file of {Path(source.location).stat().st_size} bytes as a video"
     if source.kind == "v4l2":
-        return "the device gives no video" if Path(source.location).exists() else "no such device"
+        return "the device delivers no video" if Path(source.location).exists() else "no such device"
     try:
         if source.location.startswith("rtsps:"):
             socket.create_connection(source.address, timeout=timeout_s).close()

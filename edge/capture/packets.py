@@ -31,7 +31,7 @@ class PacketSource:
         """Connect.
 
         Raises:
-            CaptureError: this is no file or RTSP source, or it cannot be opened.
+            CaptureError: this is not a file or an RTSP source, or it cannot be opened.
         """
         if source.kind not in {"file", "rtsp"}:
             raise CaptureError(f"{source}: {source.kind} sources send no encoded video")

@@ -65,7 +65,7 @@ class Backoff:
 
 
 def reachability_check(source: Source) -> Callable[[], bool] | None:
-    """Return a function that checks whether a source can be reached; None if only opening it tells.
+    """Return a function that checks whether a source can be reached; None if the only way is to open it.
 
     An RTSP camera can be reached when its port accepts a TCP connection, a V4L2 camera when its device file exists.
     """
@@ -79,6 +79,6 @@ def reachability_check(source: Source) -> Callable[[], bool] | None:
 def _accepts_connections(address: tuple[str, int]) -> bool:
     try:
         socket.create_connection(address, timeout=_CONNECT_TIMEOUT_S).close()
-    except (OSError, UnicodeError):  # UnicodeError: the name is no valid host name
+    except (OSError, UnicodeError):  # UnicodeError: the host name is invalid
         return False
     return True

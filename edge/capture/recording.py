@@ -85,7 +85,7 @@ def read_records(file: BinaryIO, where: str) -> Iterator[Record]:
     """Yield every complete record of a segment.
 
     Raises:
-        CaptureError: the file is no segment, or damaged before its end.
+        CaptureError: the file is not a segment, or is damaged before its end.
     """
     while line := file.readline():
         if not line.endswith(b"\n"):
@@ -93,7 +93,7 @@ def read_records(file: BinaryIO, where: str) -> Iterator[Record]:
         try:
             record = _read_record(line, file)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CaptureError(f"{where}: {line[:60]!r} is no record of a recording") from error
+            raise CaptureError(f"{where}: {line[:60]!r} is not a record of a recording") from error
         if record is None:
             return  # truncated by a power cut
         yield record

@@ -71,4 +71,4 @@ def _request(connection: socket.socket, source: Source, number: int, credentials
 
 
 def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()  # RFC 2069 knows no other
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()  # the only algorithm of RFC 2069

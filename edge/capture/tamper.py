@@ -7,8 +7,8 @@ Rules:
    frame. Motion always counts as new, however often it repeats: a clip played in a loop is not a frozen camera.
 3. An encoder that holds a bit rate encodes the same picture in ever new qualities. Now and then it repeats a quality,
    and then the whole picture is exactly as before. Noise does not bring a picture back unless the encoder removes the
-   noise. Such an encoder removes fine detail, too, so pictures without fine detail prove nothing.
-4. Blocks without detail prove nothing: clipped black or white, or a wall that the encoder sends as one colour.
+   noise. Such an encoder removes fine detail, too, so pictures without fine detail do not count.
+4. Blocks without detail do not count: clipped black or white, or a wall that the encoder sends as one colour.
 5. A few blocks near the upper or lower border may change in a frozen picture: a burnt-in clock. A larger one needs a
    mask.
 6. A camera is obstructed when its picture is plain, or has lost its edges compared with this camera's usual pictures.
@@ -43,7 +43,7 @@ _REMEMBERED = 64  # latest contents of a block
 _MOVED = 8.0  # mean grey levels of a block: more than an encoder changes one picture by
 _FINE = 2.0  # mean second difference of grey levels: an encoder that keeps this keeps noise
 _MIN_CHANGED = 0.5  # share of all blocks that must have fine detail and have changed when a picture comes back
-_MIN_REPEATS = 3  # needed as proof
+_MIN_REPEATS = 3  # exact repeats from which a picture counts as frozen
 _PICTURES = 4096  # remembered, as a number each: 17 minutes
 _CLOCK_BLOCKS = 4
 _CLOCK_ROWS = 2  # from the upper and from the lower border
@@ -206,8 +206,8 @@ class _RepeatDetector:
             self._since_s = min(self._since_s, first_s)
             self._until_s = now_s
             self._repeats += 1
-        proved = self._repeats >= _MIN_REPEATS and self._until_s - self._since_s >= self._after_s
-        return now_s - self._since_s if proved and now_s - self._until_s < self._after_s else None
+        has_repeated = self._repeats >= _MIN_REPEATS and self._until_s - self._since_s >= self._after_s
+        return now_s - self._since_s if has_repeated and now_s - self._until_s < self._after_s else None
 
     def _has_moved(self, samples: NDArray[np.uint8], reference: NDArray[np.int16]) -> bool:
         moved = self._watched & _differ(samples, reference)

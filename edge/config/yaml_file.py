@@ -63,12 +63,12 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
     try:
         root, raw = _load(text, path)
         if not isinstance(raw, dict) or root is None:
-            raise ConfigError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
+            raise ConfigError(f"{path}: this is not a mapping of keys; start the file with keys such as `site:` and `cameras:`")
         document = _Document(path, root)
         document.reject_duplicate_keys(root)
         substituted = document.substitute_variables(raw, environment, [])
     except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply, or an alias contains itself") from error
+        raise ConfigError(f"{path}: nested too deeply, or an alias contains itself; make the file simpler") from error
     try:
         return DeviceConfig.model_validate(substituted, context=folder)
     except ValidationError as error:
@@ -76,14 +76,14 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
 
 
 def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
-    """Return the nodes of a YAML text, which know their lines, and its values."""
+    """Return the nodes of a YAML text, which hold line numbers, and its values."""
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML does not catch those of 2026-13-01
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML does not catch the error of 2026-13-01
         raise ConfigError(f"{path}: YAML cannot convert a value ({error}); put text into quotes") from error
 
 
@@ -116,7 +116,7 @@ class _Document:
             for key, value in node.value:
                 if key.value in seen:
                     where = f"{self.path}:{key.start_mark.line + 1}"
-                    raise ConfigError(f"{where}: key {key.value!r} is there twice; remove or rename one")
+                    raise ConfigError(f"{where}: key {key.value!r} appears twice; remove or rename one")
                 seen.add(key.value)
                 self.reject_duplicate_keys(value)
 
@@ -149,7 +149,7 @@ class _Document:
             hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
             return f"{where}: unknown key {keys[-1]!r}; {hint}"
         if error["type"] == "missing":
-            return f"{where}: this key is missing"
+            return f"{where}: this key is missing; add it"
         if error["type"] == "value_error":  # ours, from edge.config.schema
             return f"{where}: {error['ctx']['error']}"
         return f"{where}: found {_printable(keys, error['input'])}: {error['msg']}"

@@ -47,7 +47,7 @@ def demo(config: DeviceConfig, assets: Path, sheet: Path) -> int:
         0 if at least 95 % of the objects were identified correctly and every event arrived, else 1.
 
     Raises:
-        FinesightError: an asset is missing or damaged, or the broker cannot be started_s.
+        FinesightError: an asset is missing or damaged, or the broker cannot be started.
     """
     started_s = time.monotonic()
     # a separate device that every run creates afresh; other files in the configured folder stay
@@ -131,7 +131,7 @@ class _Printer(threading.Thread):
         self._done.set()
         self.join()
         if self.first_match_s is not None:
-            print(f"\nfirst match {self.first_match_s:.1f} s after the command started_s")
+            print(f"\nfirst match {self.first_match_s:.1f} s after the command started")
         return list(self._payloads.values())
 
     def _print_event(self, message: ReceivedMessage) -> None:

@@ -33,7 +33,7 @@ class CameraReport:
     rate_hz: float | None  # mean frame rate; None: too few frames, or a file, which is read as fast as possible
     longest_gap_s: float  # between two frames
     time_source: str
-    clock_offset_s: float | None  # camera's clock minus ours, with transmission; None: the camera sends no clock
+    clock_offset_s: float | None  # camera's clock minus the device's, with transmission; None: the camera sends no clock
     codec: str | None  # None: the encoded video is not available
     group_of_pictures: float | None  # mean packets from one key frame to the next
     decode_ms: float  # processor time per frame
@@ -171,7 +171,7 @@ def format_report(report: CameraReport) -> list[str]:
     """Return the lines that `edge check --probe` prints."""
     rate = "as fast as it is read" if report.rate_hz is None else f"{report.rate_hz:.1f} frames/s"
     group = "longer than the watch" if report.group_of_pictures is None else f"{report.group_of_pictures:.0f} frames"
-    clock = "" if report.clock_offset_s is None else f", clock of the camera {report.clock_offset_s:+.3f} s from ours"
+    clock = "" if report.clock_offset_s is None else f", camera clock {report.clock_offset_s:+.3f} s from the device's"
     lines = [
         f"{report.width}x{report.height}, {rate}, longest gap {1e3 * report.longest_gap_s:.0f} ms",
         f"decoded by {report.decode_path}",

@@ -147,7 +147,7 @@ class _Families(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return every metric family with its current values."""
         yield from _counts(self._device.counters)
-        stages = HistogramMetricFamily(f"{_PREFIX}_stage_seconds", "Duration of each stage.", labels=["stage"])
+        stages = HistogramMetricFamily(f"{_PREFIX}_stage_seconds", "Seconds that each stage takes.", labels=["stage"])
         for stage, histogram in self._device.timer.histograms().items():
             buckets = [("+Inf" if isinf(bound_s) else str(bound_s), runs) for bound_s, runs in histogram.cumulative]
             stages.add_metric([stage], buckets, histogram.sum_s)
@@ -179,10 +179,10 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         ("gallery_age_seconds", "Seconds since the gallery was created.", report.gallery_age_s),
         (
             "gallery_drift",
-            "Drift of the confidence of answers since the gallery became active, 0..1.",
+            "Drift of the confidence of decisions since the gallery became active, 0..1.",
             report.gallery_drift,
         ),
-        ("gallery_stale", "1 while the gallery should be renewed.", float(bool(report.gallery_stale))),
+        ("gallery_stale", "1 while the gallery should be updated.", float(bool(report.gallery_stale))),
     ):
         if measured is not None:
             family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
@@ -198,7 +198,7 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         yield slowed
     offsets = GaugeMetricFamily(
         f"{_PREFIX}_camera_clock_offset_seconds",
-        "Clock of the camera minus ours, for cameras that send it.",
+        "Clock of the camera minus the device's, for cameras that send their time.",
         labels=["camera"],
     )
     for camera, offset_s in report.clock_offsets_s.items():

@@ -64,7 +64,7 @@ def _status_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"gallery is stale: {why}"
     for camera, state in sorted(report["cameras"].items()):
         off = camera in report.get("clocks_off", ())
-        clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from ours" if off else ""
+        clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from the device's" if off else ""
         yield f"camera {camera}: {state}{clock}"
     broker = "connected" if report["mqtt_connected"] else f"not connected ({report['mqtt_error'] or 'none configured'})"
     yield f"broker: {broker}; {report['outbox_events']} events wait"

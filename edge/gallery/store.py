@@ -139,7 +139,7 @@ def _check_rows(path: Path, rows: list[tuple[Any, Any, Any]], live: Container[st
         if item_id not in live:
             raise GalleryError(f"{path}: a vector belongs to {item_id!r}, which is not a live item")
         if not isinstance(vector, bytes) or len(vector) != dim or not any(vector):
-            raise GalleryError(f"{path}: item {item_id!r}: damaged vector, expected {dim} int8 numbers")
+            raise GalleryError(f"{path}: item {item_id!r}: damaged vector: it must hold {dim} int8 numbers")
         if not isinstance(scale, float) or not 0.0 < scale < float("inf"):
             raise GalleryError(f"{path}: item {item_id!r}: found scale {scale}, expected a positive number")
 
@@ -155,7 +155,7 @@ def read_silhouettes(path: Path) -> dict[str, NDArray[np.uint8]]:
         rows = store.execute(query).fetchall()
     for item_id, packed in rows:
         if not isinstance(packed, bytes) or not packed or len(packed) % SILHOUETTE_SIZE:
-            raise GalleryError(f"{path}: item {item_id!r}: damaged silhouettes, expected {SILHOUETTE_SIZE} bytes each")
+            raise GalleryError(f"{path}: item {item_id!r}: damaged silhouettes: each must have {SILHOUETTE_SIZE} bytes")
     return {item_id: np.frombuffer(packed, np.uint8).reshape(-1, SILHOUETTE_SIZE) for item_id, packed in rows}
 
 

@@ -43,7 +43,7 @@ def decode_image(data: bytes, where: str) -> Image:
     """Decode an encoded picture.
 
     Raises:
-        CaptureError: the data is empty, no picture, or larger than MAX_PIXELS, by its header if we can read it.
+        CaptureError: the data is empty, not a picture, or larger than MAX_PIXELS, by its header if that can be read.
     """
     return from_bgr(_decode(data, where, cv2.IMREAD_COLOR, "a picture"))
 
@@ -64,7 +64,7 @@ def _decode(data: bytes, where: str, flags: int, expected: str) -> NDArray[Any]:
 
 
 def _header_size(data: bytes) -> tuple[int, int]:
-    """Return width and height by the header, before a decoder allocates them; 0 if only decoding tells."""
+    """Return width and height by the header, before a decoder allocates them; 0 if it has no readable header."""
     picture_format = detect_format(data)
     if picture_format is None:
         return 0, 0

@@ -16,7 +16,7 @@ from edge.imaging import image
 
 SIDE = 64  # cells
 SIZE = SIDE * SIDE // 8  # bytes
-_MIN_AREA = 0.01  # of the grid; a smaller mask is no object
+_MIN_AREA = 0.01  # of the grid; a smaller mask is not an object
 _ALIGNED_SIDE = 32.0  # cells: an aligned silhouette has the area of a square of this side; shapes up to 4:1 fit
 
 Silhouette = NDArray[np.uint8]  # (SIZE,), rows from the top, eight cells a byte, the first in the highest bit

@@ -19,7 +19,7 @@ _IGNORED_KEYS = {"files", "ship", "why", "categories", "open_set", "compatible",
 
 
 def fingerprint_of(model: ClassifierModel | EmbedderModel | LocaliserModel, form_sha256: str, library: str) -> str:
-    """Name them: two of one origin answer a picture with the same bits.
+    """Return the fingerprint of a loaded model: with equal fingerprints, a picture gives the same bits.
 
     Args:
         model: the manifest's entry; an embedder's includes its space.

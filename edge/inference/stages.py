@@ -104,7 +104,7 @@ class Classifier:
         Args:
             model: the manifest's entry.
             engine: runs the model.
-            fingerprint: see edge.inference.fingerprint; if empty, nobody caches the model's outputs.
+            fingerprint: see edge.inference.fingerprint; if empty, the model's outputs are not cached.
         """
         self.model = model
         self.fingerprint = fingerprint
@@ -199,7 +199,7 @@ class Embedder:
             EngineError: the model has a `classifier_share` and there is no classifier.
         """
         if model.classifier_share and classifier is None:
-            raise EngineError(f"embedder of {model.categories}: needs the bundle's classifier, and the bundle has none")
+            raise EngineError(f"embedder of {model.categories}: needs a classifier, and the bundle has none; pack one into it")
         self.model = model
         self.fingerprint = fingerprint
         self._engine = engine

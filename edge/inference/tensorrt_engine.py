@@ -34,7 +34,7 @@ _DTYPES = {"FLOAT": "f4", "HALF": "f2", "INT8": "i1", "UINT8": "u1", "INT32": "i
 
 
 class _Logger(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
-    """Forwards TensorRT's messages to our log and keeps the newest error for our exceptions."""
+    """Forwards TensorRT's messages to the log and keeps the newest error for EngineError."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
@@ -99,7 +99,7 @@ class TensorRtEngine:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
-            raise EngineError(f"{self.where}: found inputs {inputs}, expected one")
+            raise EngineError(f"{self.where}: the model has {len(inputs)} inputs {inputs}; only one is supported")
         shape = tuple(self._engine.get_tensor_shape(inputs[0]))
         is_dynamic = shape[0] == -1
         largest = tuple(self._engine.get_tensor_profile_shape(inputs[0], 0)[2]) if is_dynamic else shape
@@ -113,7 +113,7 @@ class TensorRtEngine:
         kind = self._engine.get_tensor_dtype(name).name
         shape = tuple(self._context.get_tensor_shape(name))
         if kind not in _DTYPES or -1 in shape:
-            raise EngineError(f"{self.where}: {name}: found {kind} {list(shape)}, expected a known type and shape")
+            raise EngineError(f"{self.where}: {name}: type {kind} and shape {list(shape)} are not supported")
         dtype = np.dtype(_DTYPES[kind])
         tensor = _Tensor(name, dtype, self._stream.allocate(int(np.prod(shape)) * dtype.itemsize))
         self._require(self._context.set_tensor_address(name, tensor.pointer), f"the address of {name}")

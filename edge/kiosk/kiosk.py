@@ -139,11 +139,11 @@ class Kiosk:
         return self._live
 
     def ask(self) -> None:
-        """The person asks what the object is."""
+        """Start to answer what the object is: a person asked."""
         self._update_session(lambda session: kiosk_session.ask(session, time.monotonic()))
 
     def dismiss(self) -> None:
-        """The person dismisses the answer."""
+        """Hide the answer: the person dismissed it."""
         self._update_session(kiosk_session.dismiss)
 
     def start_enrolment(self) -> None:
@@ -173,7 +173,7 @@ class Kiosk:
             negative: whether the item must not be named; an object nearest to it is unknown.
 
         Raises:
-            TaughtItemsError: no picture, no name, no such category, too many items, or the disk refused.
+            TaughtItemsError: no picture, no name, no such category, too many items, or the disk failed.
         """
         if category is not None and category not in self.models.stages.embedders:
             known = sorted(self.models.stages.embedders)
@@ -200,7 +200,7 @@ class Kiosk:
         """Delete a taught item.
 
         Raises:
-            TaughtItemsError: there is no such item, or the disk refused.
+            TaughtItemsError: there is no such item, or the disk failed.
         """
         self.store.forget(item_id)
         self._device.counters.add("taught_forgotten")

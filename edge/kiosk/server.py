@@ -1,7 +1,7 @@
 """The HTTP server of the kiosk: its page, look-ups and teaching. With edge.kiosk.http the only user of starlette.
 
 The server has one thread of its own; models and disk run in its thread pool. Engines can run on any thread
-(edge.types.Engine), so a look-up does not wait for frames, and the frame path waits for one model run at max_bytes.
+(edge.types.Engine), so a look-up does not wait for frames, and the frame path waits for one model run at most.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class KioskServer:
 
     async def _enrolment_picture(self, request: Request) -> Response:
         number = request.path_params["number"]
-        return picture_response(self._kiosk.enrolment_picture(number), f"there is no look {number}")
+        return picture_response(self._kiosk.enrolment_picture(number), f"there is no picture {number}")
 
     def _action(self, act: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(_: Request) -> Response:

@@ -83,7 +83,7 @@ def embed_item(
     silhouettes: list[NDArray[np.uint8]] = []
     outputs: CachedEmbeddings = {}
     for number, data in enumerate(pictures):
-        picture = _TaughtPicture(data, f"{item.item_id} look {number}", cached)
+        picture = _TaughtPicture(data, f"{item.item_id} picture {number}", cached)
         names = categories_to_embed(models, candidate_categories(models, picture.probabilities(models)), item.category)
         for name in names:
             vectors.setdefault(name, []).append(picture.vectors(stages.embedders[name]))
@@ -129,7 +129,7 @@ class _TaughtPicture:
         return image.decode_image(self._data, self._where)
 
     def probabilities(self, models: LoadedModels) -> FloatArray | None:
-        """(labels,); None without a classifier."""
+        """The probabilities of the labels, (labels,); None without a classifier."""
         classifier = models.stages.classifier
         if classifier is None:
             return None
@@ -137,12 +137,12 @@ class _TaughtPicture:
         return self._output(classifier.fingerprint, shape, lambda p: classifier.classify(p, [_whole(p)], Timings())[0])
 
     def vectors(self, embedder: Embedder) -> FloatArray:
-        """(6, dim)."""
+        """The vectors of all views, (6, dim)."""
         shape = (1 + len(_VIEWS), embedder.model.dim)
         return self._output(_views_fingerprint(embedder), shape, lambda picture: embed_views(embedder, picture))
 
     def silhouette(self, models: LoadedModels) -> Silhouette:
-        """(silhouette.SIZE,), all zero if the localiser finds nothing."""
+        """The silhouette, (silhouette.SIZE,); all zero if the localiser finds nothing."""
         localiser = models.stages.localiser
         if localiser is None:
             return np.zeros(SIZE, np.uint8)

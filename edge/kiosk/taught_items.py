@@ -98,7 +98,7 @@ class TaughtItems:
             }
             for item_id in retired.keys() - self._retired.keys():
                 self._counts.add("taught_retired", reason=retired[item_id])
-                log.info("%s retires: the gallery has the %s", item_id, retired[item_id].replace("_", " "))
+                log.info("%s is no longer searched: the gallery has an item of the %s", item_id, retired[item_id].replace("_", " "))
             self._retired = retired
             self._prune({(item.item_id, item.revision) for item in embedded})
             live = {item: one for item, one in embedded.items() if item.item_id not in retired}
@@ -110,7 +110,7 @@ class TaughtItems:
 
     @property
     def retired(self) -> dict[str, str]:
-        """By item id, why an item is no longer searched."""
+        """Why items are no longer searched, by item id."""
         with self._lock:
             return dict(self._retired)
 
@@ -185,7 +185,7 @@ class TaughtItems:
         """Return the newest pictures of an item, each with the detector's box around its centre, if there is one."""
         pictures = []
         for number in range(max(0, item.looks - self._search_pictures), item.looks):
-            picture = image.decode_image(self._store.picture(item, number), f"{item.item_id} look {number}")
+            picture = image.decode_image(self._store.picture(item, number), f"{item.item_id} picture {number}")
             pictures.append((picture, _centre_box(models, picture)))
         return pictures
 

@@ -89,7 +89,7 @@ class TaughtStore:
             negative: whether the item must not be named; replaces the earlier value.
 
         Raises:
-            TaughtItemsError: no name, no picture, too many items, or the disk refused.
+            TaughtItemsError: no name, no picture, too many items, or the disk failed.
         """
         label = " ".join(label.split())
         if not label or len(label) > MAX_LABEL_CHARACTERS:
@@ -123,7 +123,7 @@ class TaughtStore:
         """Delete an item.
 
         Raises:
-            TaughtItemsError: there is no such item, or the disk refused.
+            TaughtItemsError: there is no such item, or the disk failed.
         """
         with self._lock:
             if item_id not in self._items:
@@ -134,7 +134,7 @@ class TaughtStore:
                 fsync_folder(self._folder)
                 shutil.rmtree(deleted)
             except OSError as error:
-                raise TaughtItemsError(f"{self._folder / item_id}: the disk refused: {error.strerror}") from error
+                raise TaughtItemsError(f"{self._folder / item_id}: disk error: {error.strerror}") from error
             del self._items[item_id]
 
     def picture(self, item: TaughtItem, number: int) -> bytes:
@@ -169,7 +169,7 @@ class TaughtStore:
         """Save the cached model outputs of an item.
 
         Raises:
-            TaughtItemsError: the data is too large, the disk refused, or the item was deleted meanwhile.
+            TaughtItemsError: the data is too large, the disk failed, or the item was deleted meanwhile.
         """
         path = self._folder / item.item_id / _CACHE
         if len(data) > _MAX_CACHE_BYTES:
@@ -198,7 +198,7 @@ class TaughtStore:
         """Record that this revision of an item is uploaded.
 
         Raises:
-            TaughtItemsError: the disk refused, or the item was deleted meanwhile.
+            TaughtItemsError: the disk failed, or the item was deleted meanwhile.
         """
         path = self._folder / item.item_id / _UPLOADED
         self._map_disk_errors(lambda: write_durably(path, str(item.revision).encode()), item)
@@ -230,7 +230,7 @@ class TaughtStore:
             write()
         except OSError as error:
             path = self._folder / item.item_id
-            raise TaughtItemsError(f"{path}: the disk refused: {error.strerror or error}") from error
+            raise TaughtItemsError(f"{path}: disk error: {error.strerror or error}") from error
 
     def _recover(self) -> None:
         """Restore what a power cut left renamed, and delete what it left half written."""

@@ -161,7 +161,7 @@ class Connection:
         if sock is None:
             raise self._failure(MQTTErrorCode.MQTT_ERR_NO_CONN)
         self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0))
-        # data already decrypted: select does not see it
+        # select does not report data that TLS has already decrypted
         buffered = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         ready = {key.fileobj: events for key, events in self._selector.select(0 if buffered else timeout_s)}
         if self._wake_receiver in ready:

@@ -57,7 +57,7 @@ class DevicePublisher:
         self._home_assistant = mqtt.home_assistant.prefix if mqtt and mqtt.home_assistant else None
         self._commands = mqtt is not None and mqtt.commands
         self._mirror = FrigateMirror() if mqtt and mqtt.frigate_mirror else None
-        self._removed: set[str] = set()  # cameras that Home Assistant may still know
+        self._removed: set[str] = set()  # cameras that Home Assistant may still list
         base = topic_of(self._root, self._site, self._device, None, "x").removesuffix("/x")
         self._command_queue = CommandQueue(base, self._home_assistant, counters)
         self.publisher: Publisher | None = None

@@ -186,7 +186,7 @@ class Outbox:
     def _open_at_start(self) -> OutboxFile | None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.open("ab").close()  # tells missing permission from a failing disk
+            self._path.open("ab").close()  # distinguishes missing permission from a failing disk
         except PermissionError as error:
             raise OutboxError(
                 f"outbox {self._path}: no permission to write; give the folder to the user of `edge`"

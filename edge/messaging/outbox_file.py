@@ -216,7 +216,7 @@ class OutboxFile:
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Turn SQLite errors into ours and roll back the interrupted transaction."""
+        """Turn SQLite errors into this module's and roll back the interrupted transaction."""
         try:
             yield
         except sqlite3.Error as error:

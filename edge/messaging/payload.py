@@ -71,7 +71,7 @@ def event_payload(event: Event, site: str, device: str, boot_id: str, seq: int, 
             "boot_id": _truncate(boot_id, text_length),
             "seq": seq,
         }
-        # tells a subscriber that texts or hits are missing; historical stays last, as mark_historical expects
+        # says that texts or hits are missing; historical stays last, as mark_historical expects
         shortened = {"shortened": True} if number else {}
         payload = _encode({**head, **fields, **shortened, "historical": historical or event.historical})
         if len(payload) <= MAX_EVENT_BYTES:

@@ -2,7 +2,7 @@
 
 Rules:
 1. A message leaves the outbox when the broker has acknowledged it, never before. Messages that a lost connection left
-   unacknowledged are sent again: a subscriber sees every id at least once, and keeps the first.
+   unacknowledged are sent again: a subscriber receives every id at least once, and keeps the first.
 2. A message put before the connection was made is sent flagged as historical; new and end events go before updates.
 3. The frame loop never waits for this thread.
 """
@@ -302,5 +302,5 @@ class Publisher:
         reason = "refused" if isinstance(error, RefusedError) else "unreachable"
         # a failure that repeats every half minute is one log line, not thousands
         log.log(logging.DEBUG if str(error) == self._error else logging.WARNING, "%s; events wait", error)
-        self._error = str(error)  # set before counting: whoever sees the count finds the reason
+        self._error = str(error)  # set before counting, so that the reason is there when the count is read
         self._counters.add("mqtt_failures", reason=reason)

@@ -53,7 +53,7 @@ class CameraTracks:
         self._size: tuple[int, int] | None = None  # height and width of the newest frame
 
     def needs_detector(self, frame: Frame, is_settled: Callable[[TrackFeatures], bool]) -> bool:
-        """Return whether the next frame may show anything but the known tracks where they were.
+        """Return whether the detector must run: something moved, or a track is unsettled or not at rest.
 
         Args:
             frame: the next.

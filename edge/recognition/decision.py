@@ -1,4 +1,4 @@
-"""Open-set decision: which item, or why none. The thresholds come from the bundle, where they were fitted."""
+"""Decide which item an object is, or why it is none of them (open set). The thresholds come from the bundle, where they were fitted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whether the gallery still fits what the cameras see: its age, and how the confidence of decisions drifts.
+"""Measure whether the gallery still fits the cameras' pictures: its age, and the drift of confidence.
 
-A stale gallery gives confident wrong answers before anybody notices. So the probability of the nearest item is compared
+A stale gallery gives confident wrong answers, which nobody notices at first. So the probability of the nearest item is compared
 between the latest objects and the first objects that were seen with this gallery. The first are kept on the disk.
 """
 

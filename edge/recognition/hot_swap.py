@@ -63,7 +63,7 @@ class ActiveModels:
         return True
 
     def refresh_overlay(self) -> None:
-        """Add the overlay of now to the active models, for the next frame; from any thread."""
+        """Add the current overlay to the active models, from the next frame on; call it from any thread."""
         while True:
             before = self.models
             refreshed = self._add_overlay(before)
@@ -106,7 +106,7 @@ class ModelReloader:
         if named != self._failed:
             self._failed = None  # if repaired and activated again, it may be tried again
         if named is not None and named not in (_ids_of(active), self._failed):
-            log.info("bundle %s, gallery %s was activated: loading it", *named)
+            log.info("bundle %s and gallery %s were activated; loading them", *named)
             self._thread = threading.Thread(target=self._try_load, args=(named,), name="model-reloader", daemon=True)
             self._thread.start()
         return None
@@ -127,7 +127,7 @@ class ModelReloader:
         except Exception as error:
             self._failed = named
             self._counts.add("activations", result="refused")
-            # our errors say which file and why; any other needs its traceback
+            # a FinesightError says which file and why; any other error needs its traceback
             is_ours = isinstance(error, FinesightError)
             log.error("%s; the active bundle and gallery stay", error, exc_info=not is_ours)  # noqa: TRY400
 

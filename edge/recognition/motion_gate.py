@@ -1,9 +1,9 @@
-"""Whether anything moved in a camera's frames since its detector last ran.
+"""Detect whether anything moved in a camera's frames since its detector last ran.
 
 Rules:
 1. The background is the newest frame that the detector ran on: slow motion adds up until it shows.
 2. Motion is a change above the noise of its place and above the mean noise of the frame. Noise is learned from frame to
-   frame, so that a flickering lamp is no motion.
+   frame, so that a flickering lamp does not count as motion.
 3. Without motion, the detector still runs once in `sweep_s`.
 """
 
@@ -26,7 +26,7 @@ _MIN_PIXELS = 2  # changed pixels of the compared image that are motion
 
 
 class MotionGate:
-    """Says when the detector of one camera need not run."""
+    """Decides when the detector of one camera need not run."""
 
     def __init__(self, config: MotionConfig) -> None:
         self._sweep_s = config.sweep_s

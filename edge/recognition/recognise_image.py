@@ -35,7 +35,7 @@ def decode_upload(data: bytes) -> Image:
         raise PictureError("empty", "the picture is empty; send a JPEG, PNG or WebP")
     kind = detect_format(data)
     if kind is None:
-        raise PictureError("not_a_picture", f"the {len(data)} bytes are no picture; send a JPEG, PNG or WebP")
+        raise PictureError("not_a_picture", f"the {len(data)} bytes are not a picture; send a JPEG, PNG or WebP")
     header = read_header(data, kind)
     if header.pixels > MAX_PIXELS:
         size = f"{header.width}x{header.height}"

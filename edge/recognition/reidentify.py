@@ -1,4 +1,4 @@
-"""Objects that have left: their fused features, without images, searched again when another gallery becomes active.
+"""Keep the features of objects that have left, and search them again when another gallery becomes active.
 
 Rules:
 1. The number of objects and their age are bounded; the oldest are dropped first.

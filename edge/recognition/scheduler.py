@@ -1,4 +1,4 @@
-"""Which tracks are embedded in a frame: those that are due by the policy, within the budget of the device.
+"""Choose the tracks to embed in a frame: those that are due by the policy, within the budget of the device.
 
 Rules:
 1. A track is embedded a few times soon after it appears, then ever more rarely, down to a recheck every `recheck_s`.
@@ -113,10 +113,10 @@ class EmbedPolicy:
         if features.embed_count < self.min_looks and not features.is_confident:
             return since_s >= self.look_interval_s  # neighbouring frames show the same
         if not self.is_settled(features):
-            # the next crop right after those that did not decide would not decide either
+            # the crop right after undecided ones would not decide either
             longer_s = self.look_interval_s * 2.0 ** (features.embed_count - self.min_looks + 1)
             return since_s >= min(self.recheck_s, longer_s)
-        # soon at first, for a first decision may be wrong, then ever more rarely
+        # soon at first, because a first decision may be wrong; then ever more rarely
         span_s = features.last_embedded_s - features.first_embedded_s
         return since_s >= min(self.recheck_s, max(2 * self.look_interval_s, 3 * span_s))
 
@@ -126,7 +126,7 @@ class EmbedPolicy:
 
     @staticmethod
     def awaits_better(features: TrackFeatures, track: Track, quality: float, now_s: float) -> bool:
-        """Return whether a crop is so poor, compared with earlier ones of the object, that the next is awaited."""
+        """Return whether to wait for a better crop, because this one is poor compared with earlier ones."""
         waited_s = now_s - (features.last_embedded_s if features.embed_count else track.first_seen_s)
         return quality < _POOR_QUALITY and waited_s < _POOR_WAIT_S
 

@@ -1,4 +1,4 @@
-"""Tracking: which detection of this frame is which object of the earlier ones.
+"""Track objects: match the detections of a frame to the objects of earlier frames.
 
 Rules:
 1. Tracks are matched to detections of high score first, the rest to those of low score (ByteTrack, Zhang et al. 2022).

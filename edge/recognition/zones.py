@@ -1,4 +1,4 @@
-"""Where an object is: in which zones of its camera's frame, for how long, and which lines it has crossed.
+"""Compute in which zones of a camera's frame an object is, for how long, and which lines it has crossed.
 
 Rules:
 1. An object stands at its foot point: the middle of its box's lower edge. Coordinates are fractions of the frame.

@@ -12,7 +12,7 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 class Counters:
     """Named counts that only grow; thread-safe.
 
-    Labels tell causes apart: `counters.add("frames_dropped", camera="door", reason="superseded")`. Label values come
+    Labels distinguish causes: `counters.add("frames_dropped", camera="door", reason="superseded")`. Label values come
     from small closed sets; never a URL, an id or a message, which would leak secrets and grow without bound.
     """
 
@@ -50,9 +50,9 @@ def _prometheus_key(key: _Key) -> str:
 # The help text of `/metrics` and of the reference page. A test checks it is complete.
 COUNTER_HELP: Mapping[str, str] = MappingProxyType(
     {
-        "activations": "Newly activated bundles and galleries, by result: serving, or refused because loading failed.",
-        "announcements_dropped": "Health messages that were not sent because the broker was away.",
-        "boxes_sought": "Boxes of taught items that the finder proposed beside the detector's.",
+        "activations": "Newly activated bundles and galleries, by result: serving (in use), or refused because loading failed.",
+        "announcements_dropped": "Health reports that were not sent because the broker was not connected.",
+        "boxes_sought": "Boxes of taught items that the finder added to the detector's.",
         "commands": "MQTT commands, by result: done or refused.",
         "commands_ignored": "MQTT commands that were ignored: retained, or too many at once.",
         "configurations_not_kept": "Times the copy of the last good configuration could not be written.",
@@ -70,9 +70,9 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "kiosk_failed": "Times the kiosk's recognition raised an error; the log holds it.",
         "kiosk_refused": "HTTP requests that the kiosk refused, by reason.",
         "line_crossings": "Objects that crossed a line, by direction.",
-        "looks": "Looks: times a tracked object was classified, embedded and searched.",
-        "looks_shed": "Looks not taken, by reason: too_small, outside_zones, poor_sight, or budget (looks_per_s).",
-        "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why not.",
+        "looks": "Looks (embeddings): times a tracked object was classified, embedded and searched.",
+        "looks_shed": "Looks that were skipped, by reason: too_small, outside_zones, poor_sight (a better crop is awaited), or budget.",
+        "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why there is none.",
         "messages_dropped": "Replies and Frigate messages that were not sent, by kind and reason.",
         "mqtt_attempts": "Attempts to connect to the broker.",
         "mqtt_connections": "First connections to the broker: 1 once it was reached.",
@@ -80,19 +80,19 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "mqtt_failures": "Connections that failed or ended, by reason: refused or unreachable.",
         "mqtt_reconnects": "Connections to the broker after the first.",
         "outbox_damaged": "Outbox files that were damaged and moved aside.",
-        "outbox_disk_errors": "Disk errors of the outbox, by direction.",
+        "outbox_disk_errors": "Disk errors of the outbox, during read or write.",
         "outbox_dropped": "Events dropped from the outbox, by reason and priority.",
         "outbox_duplicates": "Events put into the outbox twice; the second was ignored.",
         "outbox_stored": "Events written to the outbox file.",
         "outlines": "Crops in which a silhouette was found.",
         "outlines_missed": "Crops in which no silhouette was found.",
-        "recalls_failed": "Failed searches for departed objects in a newly activated gallery.",
+        "recalls_failed": "Failed attempts to search departed objects in a newly activated gallery.",
         "recordings_failed": "Recordings that stopped because of a disk error.",
         "records_dropped": "Encoded pictures that were not recorded because the disk was too slow.",
         "reloads": "Reloads of the configuration, by result: done or refused.",
         "subscriptions_refused": "Times the broker refused the subscription to commands.",
         "taught": "Items taught on this device.",
-        "taught_forgotten": "Taught items that were deleted on the page.",
+        "taught_forgotten": "Taught items that a person deleted.",
         "taught_made_lost": "Cached embeddings of taught items that were lost and computed again, by reason.",
         "taught_retired": "Taught items that are no longer searched, by reason.",
         "taught_unusable": "Taught items that could not be read or embedded.",

@@ -36,13 +36,13 @@ class HealthReport:
     throttling: bool | None = None  # slowed down to keep cool; None: not reported by the kernel
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
     gallery_space: GallerySpace = "native"  # compatible: part of the gallery is not yet embedded by this bundle
-    categories_compatible: tuple[str, ...] = ()  # that part
+    categories_compatible: tuple[str, ...] = ()  # the categories of that part
     evidence: Mapping[str, str] = field(default_factory=dict)  # camera name -> reason for its state
-    clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus ours, where known
+    clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus the device's, where known
     clocks_off: tuple[str, ...] = ()  # cameras whose clock is too far off
     gallery_age_s: float | None = None  # since it was created; None: unknown
-    gallery_drift: float | None = None  # of the confidence of answers since its activation, 0..1; None: too few answers
-    gallery_stale: tuple[str, ...] = ()  # why it should be renewed
+    gallery_drift: float | None = None  # of the confidence of answers since its activation, 0..1; None: too few objects
+    gallery_stale: tuple[str, ...] = ()  # why it should be updated
     safe_mode: bool = False  # started with the last good configuration, because the file was invalid
     config_error: str | None = None  # why the file is invalid
 

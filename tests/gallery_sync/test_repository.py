@@ -58,14 +58,14 @@ def test_only_a_changed_category_gets_a_new_head(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sequence": 1, "items": 4}, "found release sequence 1, expected more than 1"),
+        ({"sequence": 1, "items": 4}, "release 1 is published; give a --sequence above it, not 1"),
         (
             {"bundle_id": "two", "bundle_sequence": 1},
-            "bundle two: found sequence 1, expected more than 1, that of the pub",
+            "bundle two has sequence 1, the published bundle one has 1; pack it with a larger",
         ),
         (
             {"bundle_id": "two", "bundle_sequence": 0},
-            "bundle two: found sequence 0, expected more than 1, that of the pub",
+            "bundle two has sequence 0, the published bundle one has 1; pack it with a larger",
         ),
         ({"line": "other", "items": 4}, "found line 'demo', expected 'other'"),
     ],

@@ -245,7 +245,7 @@ def test_classifier_share_without_an_embedder_is_rejected(joint, networks, data,
 def test_share_out_of_range_is_a_usage_error(option, text, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["pack", "--id", "x", "--sequence", "1", "--out", str(tmp_path / "x"), f"{option}={text}"])
-    assert f"found {text}, expected a number from 0 to" in capsys.readouterr().err
+    assert f"{text} is not a number from 0 to" in capsys.readouterr().err
 
 
 def test_classifier_share_without_a_descriptor_is_rejected(networks, data, tmp_path):
