@@ -32,8 +32,13 @@ def main() -> None:
     from benchmarks import rig
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/cameras.json")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds of each set-up; default: %(default)s")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "benchmarks/results/cameras.json",
+        help="report to write; default: %(default)s",
+    )
     arguments = parser.parse_args()
     report: dict[str, Any] = {}
     for count, width, height, fps in ((1, 1280, 720, 15), (8, 640, 360, 5)):

@@ -45,10 +45,12 @@ RECIPES = {
 def main() -> None:
     """Train missing classifiers, evaluate all, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/coarse")
-    parser.add_argument("--px", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=4, help="largest number of epochs")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs/coarse", help="folder for data and results; default: %(default)s"
+    )
+    parser.add_argument("--px", type=int, default=96, help="side of the input in pixels; default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=4, help="largest number of epochs; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the trainings; default: %(default)s")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     keep_freed_memory()

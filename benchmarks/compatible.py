@@ -23,11 +23,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 WORK = ROOT / "runs/compatible"
-CROPS, LOOKS, GALLERY_CROPS = (
-    32,
-    6,
-    8,
-)  # of each item; the last: training crops in the gallery, besides the catalogue pictures
+# Numbers for each item; GALLERY_CROPS are training crops in the gallery, besides the catalogue pictures.
+CROPS, CATALOGUE_PICTURES, GALLERY_CROPS = 32, 6, 8
 FAMILIES = ((0, 5), (5, 5), (10, 4))  # first number and size of each family of a category
 EPOCHS = {"old": 20, "new": 12}  # 220 and 370 steps
 NEW = {
@@ -80,7 +77,7 @@ def measure(seed: int) -> None:
 
     data, folder = WORK / "data", WORK / f"seed-{seed}"
     if not (data / "index.csv").exists():
-        write_dataset(data, 5, scenes=0, crops_per_item=CROPS, gallery_looks=LOOKS)
+        write_dataset(data, 5, scenes=0, crops_per_item=CROPS, catalogue_pictures=CATALOGUE_PICTURES)
     rows = list(csv.DictReader((data / "index.csv").open()))
     parts = parts_of(seed, sorted({row["item"] for row in rows}))
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +100,7 @@ def measure(seed: int) -> None:
         if uninterrupted:
             (folder / name / "cpu_s").write_text(f"{time.process_time() - started:.1f}")
     timed = [path for name in ("old", *NEW) if (path := folder / name / "cpu_s").exists()]
-    took_s = {path.parent.name: float(path.read_text()) for path in timed}  # of uninterrupted trainings
+    took_s = {path.parent.name: float(path.read_text()) for path in timed}  # seconds of uninterrupted trainings
     result = {"seed": seed, "cpu_s": took_s, "found": evaluate(folder, data, rows, parts)}
     (folder / "result.json").write_text(json.dumps(result))
     print(json.dumps(summary([result]), indent=1))

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 WORK = ROOT / "runs/demo-training"
 STEPS, WARM = 8, 2  # timed steps, and warm-up steps
-SCENES, CROPS, ITEMS = 1600, 66, 14  # of the demo: to train on; of each item, looks included; of each category
+# Of the demo: training scenes, pictures of each item, items of each category.
+SCENES, CROPS, ITEMS = 1600, 66, 14
 CROPS_HERE, SCENES_HERE = 10, 40
 MODELS = ("classifier", "detector", "bottle", "jar", "carton", "can", "car")
 
@@ -38,7 +39,7 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     if not (WORK / "index.csv").exists():
-        write_dataset(WORK, 1, scenes=SCENES_HERE, crops_per_item=CROPS_HERE, gallery_looks=2, workers=1)
+        write_dataset(WORK, 1, scenes=SCENES_HERE, crops_per_item=CROPS_HERE, catalogue_pictures=2, workers=1)
     rows = {form: {name: measure(name, quick=form == "quick") for name in MODELS} for form in ("full", "quick")}
     totals = {form: round(sum(row["cpu_s"] for row in models.values())) for form, models in rows.items()}
     report = {"threads": 1, "timed_steps": STEPS, "cpu_s": totals, "models": rows}

@@ -34,7 +34,7 @@ from trainer.pasting.paste import SceneLayout  # noqa: E402
 from trainer.recipe import DetectorRecipe  # noqa: E402
 
 SEEDS = (0, 1, 2)
-PHOTOS, FEW_PHOTOS = 20, 5  # of cards, with true boxes
+PHOTOS, FEW_PHOTOS = 20, 5  # number of photos of cards with true boxes
 CARD_SCENES, PHOTO_TIMES = 120, 5  # a tenth of the scenes is for validation; every photo is listed five times
 CARD_LAYOUT = SceneLayout(384, 512, (1, 5), (0.25, 0.7), turn_deg=180.0)  # portrait photos, cards in any direction
 CARD_STEPS, CARD_BATCH, CARD_PX = 312, 4, 192
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no training after this many minutes")
     parser.add_argument("--only", default="", help="run only trainings whose name starts with this")
     parser.add_argument("--prepare", action="store_true", help="only paste the scenes")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/expansion")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs/expansion", help="folder for data and results; default: %(default)s"
+    )
     arguments = parser.parse_args()
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     for name in ("playing_cards/train", "grocery/iconic"):
@@ -243,7 +245,7 @@ def read_cards(work: Path, data: Path) -> dict[str, Path]:
     folder = work / "cards"
     convert(data / "playing_cards", folder)
     val, train = (json.loads((folder / f"{name}.json").read_text()) for name in ("val", "train"))
-    shift = 10_000  # of image ids: both files number theirs from the same start
+    shift = 10_000  # added to image ids, because both files number from the same start
     for image in val["images"]:
         image["id"] += shift
     for one in val["annotations"]:

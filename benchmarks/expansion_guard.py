@@ -25,7 +25,7 @@ def guard(detector: Path, photos: list[tuple[Path, FloatArray]]) -> dict[str, An
 
     Args:
         detector: run folder.
-        photos: with the true boxes of each, (n, 4).
+        photos: photos, and the true boxes of each, (n, 4).
 
     Returns:
         for kept masks and for each reason to drop one: the count, the mean IoU of the detector's box and of the mask's

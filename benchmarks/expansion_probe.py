@@ -36,11 +36,11 @@ def probe(weights: Path, train: list[Sample], queries: list[Sample], known: list
     """Train a map on views of the training pictures; search each query among the known pictures.
 
     Args:
-        weights: of MobileNetV2.
+        weights: file with the weights of MobileNetV2.
         train: catalogue pictures and pasted crops, if any; half of an item's views are then of pasted crops.
         queries: photos.
         known: a catalogue picture of each item.
-        seed: of views and map.
+        seed: seed of the views and the map.
     """
     trunk = create_trunk("mobilenetv2_100", None, str(weights), {"pad_type": ""}).eval()
     items = sorted({sample.item for sample in known})

@@ -40,20 +40,28 @@ from trainer.metrics import Boxes, bootstrap, match_boxes  # noqa: E402
 DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 LEAST_VISIBLE = 0.35
 CATEGORIES = ("carton", "can", "jar")  # held-out category of each seed
-SCENES = 80  # of each kind
+SCENES = 80  # number of scenes of each kind
 KINDS = ("held_out_items", "held_out_category", "real_fruit", "real_cards")
-LOOKS = 3
-WORLD_SEED = 910_000  # of the test scenes; those of 900_000 were used while the second pass was developed
+QUERY_PICTURES = 3
+WORLD_SEED = 910_000  # seed of the test scenes; 900_000 was used while the second pass was developed
 
 
 def main() -> None:
     """Train and evaluate each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, action="append", choices=range(len(CATEGORIES)))
+    parser.add_argument(
+        "--seed",
+        type=int,
+        action="append",
+        choices=range(len(CATEGORIES)),
+        help="seed to run; may be repeated; default: all",
+    )
     parser.add_argument(
         "--only", choices=["train", *KINDS], help="run only this step, then report the available results"
     )
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/find")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs/find", help="folder for data and results; default: %(default)s"
+    )
     arguments = parser.parse_args()
     for seed in arguments.seed or range(len(CATEGORIES)):
         run = arguments.work / f"seed-{seed}"
@@ -147,18 +155,18 @@ def synthetic_cases(wanted: list[str], seed: int, count: int) -> list[Case]:
 
     _, chosen = split_items(wanted)
     known = {item.item_id: item for item in catalogue()}
-    looks = render_cutouts(chosen, LOOKS, WORLD_SEED + seed)
+    cutouts = render_cutouts(chosen, QUERY_PICTURES, WORLD_SEED + seed)
     rng = np.random.default_rng(seed)
     cases = []
     for number, scene in enumerate(render_scenes(chosen, catalogue(), count, (320, 192), WORLD_SEED + seed)):
-        absent = sorted(set(looks) - set(scene.items))
-        there = [item for item in scene.searchable_items if item in looks]
+        absent = sorted(set(cutouts) - set(scene.items))
+        there = [item for item in scene.searchable_items if item in cutouts]
         pool = absent if number % 4 == 3 and absent else there
         item = pool[int(rng.integers(len(pool)))]
         owners = [] if pool is absent else scene.owners(item, LEAST_VISIBLE)
         boxes = [box_of(scene.owner == owner) for owner in owners]
         family = [known[other].palette for other in scene.items if other != item]
-        queries = [(np.ascontiguousarray(q[..., :3]), (q[..., 3] >= 128).astype(np.uint8)) for q in looks[item]]
+        queries = [(np.ascontiguousarray(q[..., :3]), (q[..., 3] >= 128).astype(np.uint8)) for q in cutouts[item]]
         others = sum(other != item for other in scene.items)
         true_px = np.asarray(boxes, np.float32).reshape(-1, 4)
         cases.append(Case(scene.image_rgb, queries, true_px, others, known[item].palette in family))
@@ -214,7 +222,7 @@ def named_cases(
     for picture, boxes in scenes:
         for name in sorted({name for name, _ in boxes}):
             pool = [(p, box) for p, rows in sources if p is not picture for other, box in rows if other == name]
-            drawn = [pool[int(i)] for i in rng.permutation(len(pool))[:LOOKS]]
+            drawn = [pool[int(i)] for i in rng.permutation(len(pool))[:QUERY_PICTURES]]
             queries = [(p, object_mask(p, box)) for p, box in drawn]
             true_px = np.asarray([box for other, box in boxes if other == name], np.float32)
             cases.append(Case(picture, queries, true_px, len(boxes) - len(true_px)))

@@ -102,8 +102,8 @@ def teach(items: list[str], folder: Path) -> tuple[LoadedModels, dict[str, str]]
     known = {item.item_id: item for item in catalogue()}
     for number, item in enumerate(items):
         rng = np.random.default_rng([number, 5])
-        looks = [encode_image(catalogue_picture(known[item], rng)[0], ".jpg", 95) for _ in range(3)]
-        names[store.save(f"taught {item}", known[item].category, looks, "2026-01-01T00:00:00Z").item_id] = item
+        pictures = [encode_image(catalogue_picture(known[item], rng)[0], ".jpg", 95) for _ in range(3)]
+        names[store.save(f"taught {item}", known[item].category, pictures, "2026-01-01T00:00:00Z").item_id] = item
     bare = replace(
         models,
         stages=replace(models.stages, detector=None),

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 BIN = ROOT / ".venv/bin"
 SECONDS_PER_PHOTO = 0.5
-CANVAS_PX = 640  # of the camera; the photos have 348 px or a little more
+CANVAS_PX = 640  # canvas of the camera; the photos have 348 px or a little more
 MOBILENET = "mobilenetv2_100"
 LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 # Teachers that keep their ImageNet weights train a decision module only.
@@ -44,7 +44,7 @@ KEPT = ("optimiser.epochs=8", "optimiser.trunk_lr=0", "backbone.freeze_bn=true",
 TAUGHT_EPOCHS = 30
 # A classifier of another network, distilled from the first one, whose descriptor is part of the vectors.
 BESIDE = ("optimiser.epochs=18", "augment.mixup=0.3", "descriptor_dim=256")
-CLASSIFIER_SHARE = 0.5  # of a cosine
+CLASSIFIER_SHARE = 0.5  # weight of the descriptor in each cosine
 Catalogue = list[tuple[str, str, np.ndarray]]
 TAUGHT_MIXUP = "augment.mixup=0.5"
 
@@ -52,17 +52,21 @@ TAUGHT_MIXUP = "augment.mixup=0.5"
 def main() -> None:
     """Run the selected steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", choices=[MOBILENET, *LITES], default=MOBILENET)
+    parser.add_argument(
+        "--backbone", choices=[MOBILENET, *LITES], default=MOBILENET, help="trunk; default: %(default)s"
+    )
     parser.add_argument(
         "--classifier", choices=LITES, help="network of the classifier, if it differs from the embedder's"
     )
     parser.add_argument("--teacher", type=Path, help="folder of another run to distil from")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/grocery")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs/grocery", help="folder for data and results; default: %(default)s"
+    )
     parser.add_argument(
         "--only", choices=["train", "pack", "play", "disk"], help="run only this step; disk: score without a camera"
     )
-    parser.add_argument("--split", default="test", help="split of the photos that are played")
-    parser.add_argument("--limit", type=int, default=0, help="play only this many photos; 0: all")
+    parser.add_argument("--split", default="test", help="split of the photos that are played; default: %(default)s")
+    parser.add_argument("--limit", type=int, default=0, help="play only this many photos; default: all")
     arguments = parser.parse_args()
     data = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
     index = data / "grocery/index.csv"

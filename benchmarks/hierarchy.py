@@ -47,7 +47,7 @@ from trainer.tasks.embedder import train_embedders  # noqa: E402
 
 BUNDLE, FLAT = ROOT / "runs/bundle", ROOT / "runs/hierarchy/flat"
 GALLERY_SPLITS, QUERY_SPLIT = ("catalogue", "train"), "test"
-GATHERING = 0.5  # of both galleries, as in bundles
+GATHERING = 0.5  # gathering of both galleries, as in bundles
 Answer = tuple[str, str]  # category and item
 
 

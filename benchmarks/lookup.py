@@ -32,7 +32,7 @@ def main() -> None:
     from tests.integration.rtsp_server import RtspServer
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--requests", type=int, default=200, help="number of requests; default: %(default)s")
     arguments = parser.parse_args()
     frame = open_source(parse_source(f"file://{rig.DEMO / 'stream.mp4'}")).read(5.0).image_rgb
     picture = encode_image(resize(frame, WIDTH, HEIGHT, "area"), ".jpg")

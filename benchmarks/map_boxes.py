@@ -30,8 +30,8 @@ def box_of_map(values: FloatArray, width: int, height: int, level: float = 0.0) 
 
     Args:
         values: (h, w), as `CommonComponent.activation` and `scda_map` give.
-        width: of the picture.
-        height: of the picture.
+        width: width of the picture.
+        height: height of the picture.
         level: share of the map's largest value that a place needs. The published 0 takes in all of the object and much
             around it, because a cell sees far beyond itself.
     """

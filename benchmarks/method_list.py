@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.peer_losses import Peer
 
-EPOCHS = 6  # of a method with one pass over each picture; half with two
-DIM = 192  # of the joint vector of every trained method
+EPOCHS = 6  # for a method with one pass over each picture; half with two
+DIM = 192  # length of the joint vector of every trained method
 SHORTER = (12, 24, 48, 96)
 PICTURES = {"width": 64, "height": 64, "resize": "stretch", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 WHOLE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [16]}
@@ -24,7 +24,7 @@ MILD = {
 class Method:
     """One method: a training, or vectors without training."""
 
-    changes: dict[str, Any] = field(default_factory=dict)  # to the embedder's recipe
+    changes: dict[str, Any] = field(default_factory=dict)  # changes to the embedder's recipe
     passes: int = 1  # over each picture and epoch: 2 with region confusion
     untrained: str | None = None  # a variant of Scda, or `average`
     peer: Peer | None = None  # the loss of pytorch-metric-learning that replaces the project's losses

@@ -62,7 +62,9 @@ Vectors = dict[str, np.ndarray]  # by set: seen_query, seen_gallery, unseen_quer
 def main() -> None:
     """Make data, train, evaluate, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/methods")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs/methods", help="folder for data and results; default: %(default)s"
+    )
     parser.add_argument("--for-s", type=float, default=float("inf"), help="start no training after this many seconds")
     parser.add_argument("--table", action="store_true", help="only write the table")
     arguments = parser.parse_args()

@@ -57,10 +57,10 @@ from trainer.evaluation.open_set import (  # noqa: E402
 
 SEEDS = (0, 1, 2)
 SHARE = 0.2
-NEW_ITEMS, LOOKS, QUERIES = 4, 5, 8  # of each category; of each new item
-FITTED_SEED, TAUGHT_SEED = 7, 6  # of new items to fit rules on, and of others to query and to teach
+NEW_ITEMS, TAUGHT_PICTURES, QUERIES = 4, 5, 8  # new items of each category; pictures and queries of each new item
+FITTED_SEED, TAUGHT_SEED = 7, 6  # seeds of new items to fit rules on, and of others to query and teach
 LEARNT_FROM = (1, 10)  # seed and count of the items that an embedder may have been trained on
-THRESHOLD = 0.5  # of the classifier, as shipped
+THRESHOLD = 0.5  # threshold of the classifier, as shipped
 WITH_NEW = "fitted on new items, too, 5 % of the unknown"
 Rules = dict[str, OpenSet]
 
@@ -73,7 +73,7 @@ class World:
     fitted: list[ScoredCrop]
     queries: list[ScoredCrop]
     shipped: Rules
-    new: Sequence[ScoredCrop] = ()  # also to fit on: of items in neither gallery nor training
+    new: Sequence[ScoredCrop] = ()  # more crops to fit on: of items in neither gallery nor training
 
 
 def main() -> None:
@@ -81,9 +81,14 @@ def main() -> None:
     from benchmarks.grocery import machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["demo", "grocery"])
-    parser.add_argument("--grocery", type=Path, default=ROOT / "runs/grocery")
-    parser.add_argument("--split", default="test", help="split of the groceries that are queried")
+    parser.add_argument("--only", choices=["demo", "grocery"], help="measure only this data set")
+    parser.add_argument(
+        "--grocery",
+        type=Path,
+        default=ROOT / "runs/grocery",
+        help="folder of benchmarks/grocery.py; default: %(default)s",
+    )
+    parser.add_argument("--split", default="test", help="split of the groceries that are queried; default: %(default)s")
     arguments = parser.parse_args()
     set_threads(1)
     out = ROOT / "benchmarks/results/openset.json"
@@ -283,7 +288,7 @@ def demo() -> dict[str, Any]:
     for name, rows_of in (("new_items", exemplars), ("new_items_views", np.concatenate)):
         report[name] = enrolment(models, galleries, rules, rows_of)
     report["new_items_looks_as_they_are"] = enrolment(
-        models, galleries, rules, lambda looks: np.stack([look[0] for look in looks])
+        models, galleries, rules, lambda pictures: np.stack([views[0] for views in pictures])
     )
     return report
 
@@ -316,9 +321,9 @@ def enrolment(
     """Query new items before they are taught, and after each is taught from five pictures; the others with all taught.
 
     Args:
-        models: of the demo.
-        galleries: of its items.
-        rules: by name.
+        models: models of the demo.
+        galleries: galleries of its items.
+        rules: rules to compare, by name.
         rows_of: gives the gallery vectors of an item from the vectors of its views, by picture.
     """
     from trainer.synthetic.items import catalogue
@@ -343,10 +348,10 @@ def enrolment(
 
     for item in new_items(TAUGHT_SEED):
         vectors: dict[str, list[FloatArray]] = {}
-        for picture in shots(item, LOOKS, 905):
+        for picture in shots(item, TAUGHT_PICTURES, 905):
             for category in extract_features(models, picture, Timings(), also=item.category).vectors:
                 vectors.setdefault(category, []).append(embed_views(stages.embedders[category], picture))
-        taught = {category: rows_of(looks) for category, looks in vectors.items()}
+        taught = {category: rows_of(rows) for category, rows in vectors.items()}
         extended = with_rows(galleries, item.item_id, taught)
         everything = with_rows(everything, item.item_id, taught)
         for picture in shots(item, QUERIES, 906):
@@ -359,7 +364,7 @@ def enrolment(
 
     return {
         "items": NEW_ITEMS * len(galleries),
-        "looks": LOOKS,
+        "looks": TAUGHT_PICTURES,
         "pictures": len(nearest),
         "nearest_is_right": {"mean": round(float(np.mean(nearest)), 4), "interval": interval(nearest)},
         "found": {name: {"mean": round(float(np.mean(v)), 4), "interval": interval(v)} for name, v in after.items()},

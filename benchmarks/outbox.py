@@ -142,8 +142,10 @@ def machine() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "outbox.json")
-    parser.add_argument("--events", type=int, default=10_000)
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "outbox.json", help="report to write"
+    )
+    parser.add_argument("--events", type=int, default=10_000, help="number of events; default: %(default)s")
     options = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -62,7 +62,7 @@ def photo_cutouts(work: Path, data: Path) -> list[tuple[str, str, str, str, str]
     return rows
 
 
-GALLERY_LOOKS, GALLERY_CROPS, VAL_CROPS, TEST_CROPS = 6, 6, 12, 8  # of each item
+CATALOGUE_PICTURES, GALLERY_CROPS, VAL_CROPS, TEST_CROPS = 6, 6, 12, 8  # numbers for each item
 VAL_SEED, TEST_SEEDS = 101, (201, 202, 203)  # the demo was trained on seed 1, the localiser on 41
 
 
@@ -76,8 +76,10 @@ def render_retrieval(work: Path) -> None:
         if (folder / "done").exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        for number in range(GALLERY_LOOKS):  # the demo's catalogue and training pictures: streams 3 and 2 of seed 1
-            _save_look(folder / f"look-{number}", item, np.random.default_rng([1, 3, place, number]))
+        for number in range(
+            CATALOGUE_PICTURES
+        ):  # the demo's catalogue and training pictures: streams 3 and 2 of seed 1
+            _save_catalogue_picture(folder / f"look-{number}", item, np.random.default_rng([1, 3, place, number]))
         parts = [("crop", 1, GALLERY_CROPS), ("val", VAL_SEED, VAL_CROPS)]
         parts += [(f"test{seed}", seed, TEST_CROPS) for seed in TEST_SEEDS]
         for part, seed, count in parts:
@@ -96,7 +98,7 @@ def _save_crop(path: Path, item: Item, items: Sequence[Item], rng: np.random.Gen
     path.with_suffix(".mask.png").write_bytes(encode_mask(mask))
 
 
-def _save_look(path: Path, item: Item, rng: np.random.Generator) -> None:
+def _save_catalogue_picture(path: Path, item: Item, rng: np.random.Generator) -> None:
     """Write a catalogue picture, cropped as `edge-train embed` crops it."""
     from edge.imaging.image import crop, encode_image, encode_mask
     from trainer.synthetic.render import catalogue_picture

@@ -31,7 +31,7 @@ from trainer.metrics import bootstrap
 from trainer.models.backbone import create_trunk
 
 Mask = NDArray[np.uint8]
-GUIDE_RADIUS = 0.03  # of the longer side
+GUIDE_RADIUS = 0.03  # share of the longer side
 REFINED, SHOWN = 21, 10  # test crops of a category that are refined at full size, and that are drawn
 
 
@@ -271,11 +271,11 @@ def joined(one: Described, other: Described) -> Described:
 def retrieval(work: Path, embed: Embed, ship: str, category: str) -> dict[str, Any]:
     """Return Recall@1 in one category by gallery, source of the masks and mode."""
     localiser = open_localiser(work, ship)
-    looks, crops, val, *tests = (
+    catalogue, crops, val, *tests = (
         describe(crops_of(work, category, part), embed, localiser)
         for part in ("look", "crop", "val", *(f"test{seed}" for seed in TEST_SEEDS))
     )
-    galleries = {"looks_and_crops": joined(looks, crops), "looks": looks}
+    galleries = {"looks_and_crops": joined(catalogue, crops), "looks": catalogue}
     return {
         name: {source: modes(gallery, val, tests, source) for source in ("true", "predicted")}
         for name, gallery in galleries.items()

@@ -22,7 +22,7 @@ def encode_clip(folder: Path, width: int, height: int, fps: int, seconds: int) -
     path = folder / f"clip-{width}x{height}-{fps}-{seconds}s.mp4"
     if path.exists():
         return path
-    shown_s = 20  # of the demo's stream
+    shown_s = 20  # length of the demo's stream
     parts = [
         f"filesrc location={DEMO / 'stream.mp4'} ! decodebin ! videoconvert ! videoscale ! videorate ! "
         f"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1 ! queue ! clips."

@@ -86,9 +86,10 @@ def _cpuinfo() -> list[str]:
 def main() -> int:
     """Print the table and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[100, 1000, 5000, 20_000, 50_000])
-    parser.add_argument("--dims", type=int, nargs="+", default=[128, 384])
-    parser.add_argument("--out", type=Path, default=RESULT)
+    sizes = [100, 1000, 5000, 20_000, 50_000]
+    parser.add_argument("--rows", type=int, nargs="+", default=sizes, help="gallery sizes; default: %(default)s")
+    parser.add_argument("--dims", type=int, nargs="+", default=[128, 384], help="vector lengths; default: %(default)s")
+    parser.add_argument("--out", type=Path, default=RESULT, help="report to write; default: %(default)s")
     args = parser.parse_args()
     table = []
     print(f"{'rows':>7} {'dim':>4} | {'exact us':>8} {'R@1':>6} {'R@10':>6} {'build s':>7} |", end="")

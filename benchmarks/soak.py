@@ -34,8 +34,10 @@ def main() -> None:
     from benchmarks import rig
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/soak.json")
+    parser.add_argument("--minutes", type=float, default=60, help="duration; default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks/results/soak.json", help="report to write; default: %(default)s"
+    )
     arguments = parser.parse_args()
     rig.write_report(soak(60 * arguments.minutes) | {"minutes": arguments.minutes}, arguments.out)
 

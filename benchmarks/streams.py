@@ -1,4 +1,4 @@
-"""Identified objects in synthetic test streams that were not used to set rules or recipes.
+"""Share of objects identified in synthetic test streams that were not used to set rules or recipes.
 
     python benchmarks/streams.py [ASSETS] [--seeds 51 52 53 54 55 56 57 58 59 60]      # default: demo/
 
@@ -26,8 +26,10 @@ def main() -> None:
     from benchmarks.grocery import interval, machine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("assets", type=Path, nargs="?", default=ROOT / "demo")
-    parser.add_argument("--seeds", type=int, nargs="+", default=UNSEEN)
+    parser.add_argument(
+        "assets", type=Path, nargs="?", default=ROOT / "demo", help="folder with bundle/ and gallery/; default: demo/"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=UNSEEN, help="seeds of the streams; default: 51 to 60")
     arguments = parser.parse_args()
     report: dict[str, object] = {}
     correct: list[int] = []
@@ -61,7 +63,7 @@ def rendered(seed: int) -> Path:
 
 
 def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], dict[str, int]]:
-    """Return the outcome and prediction of each clearly visible object, and the counts of sightings and embeddings."""
+    """Return outcome and prediction of each clearly visible object, and the numbers of true boxes and embeddings."""
     from edge.build import load_models
     from edge.capture.frame_source import CaptureOptions, EndOfStream
     from edge.capture.open_source import open_source
@@ -79,14 +81,14 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
     shown_ns = [0]  # stream time, which the embedding budget uses
     pipeline = Pipeline(models, {"stream": camera}, config.recognition, Counters(), lambda: shown_ns[0])
     source = open_source(parse_source(f"file://{video.resolve()}"), "auto", CaptureOptions())
-    payloads, looks = [], 0
+    payloads, embedded = [], 0
     try:
         for index in range(10**9):
             picture = source.read(5.0)
             shown_ns[0] = round(picture.pts_s * 1e9)
             frame = Frame("stream", index, picture.image_rgb, picture.arrived_ns, 0.0, "file", picture.pts_s)
             done = pipeline.process(frame)
-            looks += done.embedded
+            embedded += done.embedded
             payloads += [json.loads(event_payload(event, "bench", "bench", "b", index)) for event in done.events]
     except EndOfStream:
         source.close()
@@ -98,7 +100,7 @@ def recognise(assets: Path, video: Path) -> tuple[dict[int, tuple[str, str]], di
         number: (outcome, f"{truth.objects[number].item_id}, predicted {getattr(answers.get(number), 'item_id', None)}")
         for number, outcome in found.outcomes.items()
     }
-    return outcomes, {"sights": sum(len(boxes) for boxes in truth.frames), "looks": looks}
+    return outcomes, {"sights": sum(len(boxes) for boxes in truth.frames), "looks": embedded}
 
 
 if __name__ == "__main__":

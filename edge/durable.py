@@ -106,7 +106,7 @@ def file_mismatch(path: Path, size: int, sha256: str) -> str | None:
     try:
         if path.is_symlink() or not path.is_file():
             what = "is a link" if path.is_symlink() else "is not a file" if path.exists() else "does not exist"
-            return f"{path}: {what}; expected a regular file"
+            return f"{path}: {what}; it must be a regular file"
         if (found_size := path.stat().st_size) != size:
             return f"{path}: found {found_size} bytes, expected {size}"
         if (found := sha256_of(path)) != sha256:

@@ -31,7 +31,7 @@ def _inside_folder(path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts or "\\" in path or re.match(r"^[A-Za-z]:", path):
         raise ValueError(f"path {path!r} leaves the bundle folder; use a relative path inside it")
     if pure.suffix not in _ALLOWED_SUFFIXES:
-        raise ValueError(f"path {path!r} has suffix {pure.suffix!r}, expected one of {sorted(_ALLOWED_SUFFIXES)}")
+        raise ValueError(f"path {path!r} has suffix {pure.suffix!r}; use one of {sorted(_ALLOWED_SUFFIXES)}")
     return path
 
 
@@ -45,60 +45,60 @@ class _ManifestPart(BaseModel):
 class FileEntry(_ManifestPart):
     """One file of the bundle."""
 
-    path: RelativePath
+    path: RelativePath  # inside the bundle folder
     size: Annotated[int, Field(ge=0)]  # bytes
-    sha256: Sha256
+    sha256: Sha256  # of its content
 
 
 class Preprocess(_ManifestPart):
     """How a crop or frame becomes the model's input. Normalisation is part of the graph."""
 
     width: Annotated[int, Field(ge=1)]  # pixels
-    height: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]  # pixels
     resize: Literal["stretch", "letterbox"] = "stretch"  # letterbox: top-left aligned, rest filled
     fill: int = 114  # grey level of the letterbox border
     interpolation: Literal["linear", "area"] = "linear"  # area: averages when shrinking, linear when growing
-    layout: Literal["nhwc", "nchw"] = "nhwc"
+    layout: Literal["nhwc", "nchw"] = "nhwc"  # order of the axes
     dtype: Literal["uint8", "float32"] = "uint8"  # float32 carries 0..255
-    colour: Literal["rgb", "bgr"] = "rgb"
+    colour: Literal["rgb", "bgr"] = "rgb"  # order of the channels
     crop_margin: float = 0.0  # the box is enlarged by this fraction of its size on each side before cropping
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of pixels scaled to 0..1; for the record: the graph applies it
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of pixels scaled to 0..1; the graph applies it
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)  # standard deviation, like mean
 
 
 class Probe(_ManifestPart):
     """One golden crop and the answer that a healthy device gives."""
 
-    path: RelativePath
-    category: str
+    path: RelativePath  # picture of the crop
+    category: str  # expected category
     item_id: str  # the nearest item in the gallery used when packing
     embedding_i8: list[int]  # the joint vector times 127 over its largest component, rounded
 
 
 class _Model(_ManifestPart):
-    files: dict[Target, RelativePath]  # at least one
-    input_name: str
-    output_names: list[str]
-    preprocess: Preprocess
+    files: dict[Target, RelativePath]  # ONNX file of each form; at least one
+    input_name: str  # in the ONNX graph
+    output_names: list[str]  # in the ONNX graph, in order
+    preprocess: Preprocess  # how the input is prepared
     ship: Target = "ort-u8"  # the target chosen by accuracy and latency
     why: str = ""  # why this target was chosen
-    max_batch: Annotated[int, Field(ge=1)] = 1
+    max_batch: Annotated[int, Field(ge=1)] = 1  # most frames or crops in one run
 
     @model_validator(mode="after")
     def _ship_exists(self) -> _Model:
         if self.ship not in self.files:
-            raise ValueError(f"ship is {self.ship!r}, expected one of {sorted(self.files)}")
+            raise ValueError(f"ship is {self.ship!r}; choose one of {sorted(self.files)}")
         return self
 
 
 class DetectorModel(_Model):
     """Finds objects in a frame."""
 
-    decoder: Literal["ltrb", "yolox"]  # see edge.inference.postprocess
-    strides: list[int]
+    decoder: Literal["ltrb", "yolox"]  # form of the output: ltrb as in FCOS, yolox as in YOLOX
+    strides: list[int]  # input pixels per cell of each output level
     labels: list[str]  # ["object"] when class-agnostic
-    score_threshold: Annotated[float, Field(gt=0, lt=1)]  # the decoder takes its logit
-    iou_threshold: float = 0.6  # non-maximum suppression
+    score_threshold: Annotated[float, Field(gt=0, lt=1)]  # lowest score of a detection; the decoder compares its logit
+    iou_threshold: float = 0.6  # overlap from which non-maximum suppression drops a box
     keep_labels: list[str] | None = None  # report only these; None: all
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
@@ -111,9 +111,9 @@ class DetectorModel(_Model):
 
 
 class ClassifierModel(_Model):
-    """Classifies a crop into a meta-category."""
+    """Names the category of a crop."""
 
-    labels: list[str]
+    labels: list[str]  # categories, in the order of the output
     temperature: Annotated[float, Field(gt=0)] = 1.0  # logits are divided by it before softmax
     threshold: float = 0.5  # below it the answer is unknown_category, unless a match confirms the category
     descriptor_dim: Annotated[int, Field(ge=0)] = 0  # length of its descriptor output; 0: it has none
@@ -129,16 +129,16 @@ class Head(_ManifestPart):
 
     # sum: the sum of the first three, which cannot be separated; classifier: the classifier's descriptor
     name: Literal["class", "local", "outline", "sum", "classifier"]
-    dim: int
+    dim: int  # numbers of the part
 
 
 class OpenSet(_ManifestPart):
     """When the nearest item is accepted as a match."""
 
-    threshold: float = 0.5  # cosine similarity
+    threshold: float = 0.5  # lowest cosine similarity of a match
     slope: float = 20.0  # probability = sigmoid(slope * (score - midpoint))
-    midpoint: float = 0.5
-    min_margin: float = 0.0  # below it the answer is low_margin
+    midpoint: float = 0.5  # score at which the probability is one half
+    min_margin: float = 0.0  # least distance to the next item's score; below it the answer is low_margin
     false_accept: float | None = None  # target share of unknown objects accepted by `threshold`; None: not used
     operating_points: dict[str, float] = {}  # thresholds for other shares: {"0.01": 0.83, ...}
 
@@ -147,16 +147,15 @@ class CompatibleGallery(_ManifestPart):
     """A gallery space of an older embedder that this one's queries may search, measured when the bundle was packed."""
 
     space_id: Sha256  # of the older embedder
-    category: str
+    category: str  # of the gallery
     open_set: OpenSet  # for queries of this embedder against vectors of the older one
     old_old: Fraction  # Recall@1 of the older embedder in its own gallery
     new_old: Fraction  # Recall@1 of this embedder in the older gallery
     new_new: Fraction  # Recall@1 of this embedder in its own gallery
     queries: int  # number of queries measured
     change_95: tuple[float, float]  # 95 % interval of new_old - old_old
-    update_gain: float | None = (
-        None  # (new_old - old_old) / (new_new - old_old); 1: as good as re-embedding
-    )
+    # (new_old - old_old) / (new_new - old_old); 1: as good as re-embedding
+    update_gain: float | None = None
 
 
 class SilhouetteRule(_ManifestPart):
@@ -167,7 +166,7 @@ class SilhouetteRule(_ManifestPart):
 
     # absolute: as in the crop; aligned: independent of position and size; iou_only: overlap alone, as published
     mode: Literal["absolute", "aligned", "iou_only"] = "absolute"
-    weight: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the overlap; 0: silhouettes are not used
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.0  # weight of the overlap in the score; 0: not used
 
     @property
     def counts(self) -> bool:
@@ -191,10 +190,10 @@ class EmbedderModel(_Model):
     """Maps a crop of one of its categories to a unit vector."""
 
     categories: list[str]  # embedded by this model; usually one
-    heads: list[Head]
-    space_id: Sha256  # see embedding_space_id
+    heads: list[Head]  # parts of the joint vector, in order
+    space_id: Sha256  # hash of everything that determines the vectors
     open_set: dict[str, OpenSet] = {}  # by category
-    compatible: list[CompatibleGallery] = []
+    compatible: list[CompatibleGallery] = []  # older gallery spaces that it may search
     outline: dict[str, SilhouetteRule] = {}  # by category; other categories use vectors alone
     # Share of the classifier's descriptor in a cosine; above 0 the descriptor is the last part of the joint vector.
     classifier_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -222,11 +221,11 @@ class EmbedderModel(_Model):
 class FinderModel(_Model):
     """Finds the object of a query picture in a scene; `files` holds its trunk."""
 
-    shape: FinderShape
-    channels: Annotated[int, Field(ge=1)]  # of the representation
+    shape: FinderShape  # scales, grids and levels
+    channels: Annotated[int, Field(ge=1)]  # channels of the representation
     guide: Annotated[int, Field(ge=0)]  # channels of the scene that are input to the conversion, beside the heat maps
     conversion: RelativePath  # FP32 ONNX model: heat maps and guide in, one heat map out
-    score_threshold: float = 0.6  # of a box: peak of the heat map within it, times its similarity when verified
+    score_threshold: float = 0.6  # lowest score of a box: its peak in the heat map times its similarity
     # Only finders trained before the verification step have it. Their score means something else, so they are not run
     # (ADR 0010).
     map_threshold: float | None = None
@@ -243,18 +242,18 @@ class FinderModel(_Model):
 class Manifest(_ManifestPart):
     """A bundle: every model a device runs, and the probes that verify them."""
 
-    schema_version: Literal[1] = Field(alias="schema")
-    bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
+    schema_version: Literal[1] = Field(alias="schema")  # version of this format
+    bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]  # name of the bundle, unique
     sequence: Annotated[int, Field(ge=0)]  # a newer bundle has a larger one
     created_at: str  # ISO 8601, UTC
     runtimes: list[Target]  # targets that at least one file of every model can run on
-    files: list[FileEntry]
+    files: list[FileEntry]  # every file of the bundle but the manifest
     detector: DetectorModel | None = None  # None: for cameras with framing: whole_frame only
     classifier: ClassifierModel | None = None  # None: the detector's label is the category
-    embedders: list[EmbedderModel] = []
+    embedders: list[EmbedderModel] = []  # each category has one at most
     localiser: LocaliserModel | None = None  # None: silhouettes are not used
     finder: FinderModel | None = None  # None: objects that the detector misses are not searched for
-    probes: list[Probe] = []
+    probes: list[Probe] = []  # golden probes
     evaluation: dict[str, Any] = {}  # tables FP32 beside INT8, as measured when packed
     provenance: dict[str, Any] = {}  # seeds, data cards, tool versions
     waived: list[str] = []  # gates that failed and were waived by name

@@ -22,7 +22,7 @@ def build_parser(log_level: str) -> argparse.ArgumentParser:
         "--log-level",
         default=log_level,
         choices=["debug", "info", "warning", "error"],
-        help="lowest level that is logged; default: %(default)s (FINESIGHT_LOG sets it)",
+        help="lowest level that is logged; FINESIGHT_LOG changes the default; default: %(default)s",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_run(verbs)
@@ -44,7 +44,7 @@ def _add_run(verbs: Any) -> None:
         "--state-dir",
         type=Path,
         default=_STATE_DIR,
-        help="folder in which --safe looks for that configuration; default: %(default)s",
+        help="state folder in which --safe finds that configuration; default: %(default)s",
     )
     run.add_argument(
         "--until-end", action="store_true", help="stop when every file has ended and all events are delivered"
@@ -60,7 +60,7 @@ def _add_operation(verbs: Any) -> None:
     record.add_argument("--mib", type=int, default=256, help="MiB of video kept per camera; default: %(default)s")
     record.add_argument("--until-end", action="store_true", help="stop when every file has ended")
 
-    replay = _verb(verbs, "replay", "recognise recorded video again and print its events as JSON lines")
+    replay = _verb(verbs, "replay", "run recognition on recorded video again and print its events as JSON lines")
     replay.add_argument("folder", type=Path, help="recording of one run and camera: state_dir/ring/RUN/CAMERA")
 
     check = _verb(verbs, "check", "load the configuration and the active bundle without opening a camera")
@@ -91,12 +91,14 @@ def _add_tools(verbs: Any) -> None:
     bench = _verb(verbs, "bench", "measure the time of every stage on a video")
     bench.add_argument("--source", required=True, help="video file or source address")
     bench.add_argument("--resize", type=_size, metavar="WxH", help="scale frames to this size first, such as 1280x720")
-    bench.add_argument("--frames", type=int, default=0, help="stop after this many frames; default: 0, all")
+    bench.add_argument(
+        "--frames", type=int, default=0, help="stop after this many frames, 0 for all; default: %(default)s"
+    )
     bench.add_argument(
         "--framing",
         choices=["detect", "whole_frame"],
         default="detect",
-        help="detect objects, or take the whole frame as one; default: %(default)s",
+        help="detect objects, or take the whole frame as one object; default: %(default)s",
     )
     bench.add_argument("--bundle", type=Path, help="bundle folder to use instead of the active bundle")
     bench.add_argument("--gallery", type=Path, help="gallery folder to use instead of the active generation")
@@ -107,7 +109,7 @@ def _add_tools(verbs: Any) -> None:
         "--assets",
         type=Path,
         default=None,
-        help="folder with bundle/, gallery/, stream.mp4 and stream.json; default: the shipped one",
+        help="folder with bundle/, gallery/, stream.mp4 and stream.json; default: the shipped folder",
     )
     demo.add_argument(
         "--sheet",
@@ -127,7 +129,7 @@ def add_find_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "query",
         nargs="+",
-        help="picture of the object, on plain ground or filling it; or PICTURE@x0,y0,x1,y1 or PICTURE@MASK.png",
+        help="picture of the object on a plain background; PICTURE@x0,y0,x1,y1 or PICTURE@MASK.png marks the object",
     )
     parser.add_argument("scene", type=Path, help="picture or video to search")
     parser.add_argument(
@@ -142,7 +144,7 @@ def _add_bundle(verbs: Any) -> None:
     verify = _plain_verb(actions, "verify", "check every hash of a bundle folder and run its golden probes")
     verify.add_argument("folder", type=Path, help="bundle folder")
     verify.set_defaults(verb="bundle verify")
-    install = _state_verb(actions, "bundle install", "copy a bundle into the idle slot without activating it")
+    install = _state_verb(actions, "bundle install", "copy a bundle into the inactive slot without activating it")
     install.add_argument("folder", type=Path, help="bundle folder")
     install.add_argument("--gallery", type=Path, help="gallery folder to install with it")
     activate = _state_verb(actions, "bundle activate", "activate an installed bundle and gallery")
@@ -165,7 +167,7 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     """Add a verb of a configured device."""
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument(
-        "-c", "--config", type=Path, default=_CONFIG, help="configuration of the device; default: %(default)s"
+        "-c", "--config", type=Path, default=_CONFIG, help="configuration file of the device; default: %(default)s"
     )
     parser.set_defaults(verb=name)
     return parser

@@ -25,7 +25,7 @@ from quantize.network_spec import MAX_BATCH, Spec, conversion_path, read_spec, s
 
 log = logging.getLogger(__name__)
 
-PERCENTILES = (100.0, 99.999, 99.99)  # candidates for the activations; the one with outputs nearest to FP32 is kept
+PERCENTILES = (100.0, 99.999, 99.99)  # candidates; the one with outputs nearest to FP32 is kept
 _TRIAL_IMAGES = 24
 T = TypeVar("T")
 Progress = Callable[[Sequence[T], str], Iterable[T]]

@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the code: `make reference`. With --check, say which pages are stale and exit with 1."""
+"""Write docs/reference/ from the code: `make reference`. With --check, list the stale pages and exit with 1."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def comments_of(module: ModuleType) -> dict[str, dict[str, str]]:
 
 
 def type_in_words(schema: Json, names: dict[str, str]) -> str:
-    """Say what a JSON Schema allows. `names` links the types that have a section of their own."""
+    """Describe the values that a JSON Schema allows. `names` links the types that have a section of their own."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         return names.get(name, name)
@@ -96,7 +96,7 @@ def type_in_words(schema: Json, names: dict[str, str]) -> str:
 
 
 def structure_in_words(kind: str, schema: Json, names: dict[str, str]) -> str:
-    """Say what a list, a map, a number or a text may hold."""
+    """Describe a list, a map, a number or a text."""
     if kind == "array":
         items = schema.get("items", {})
         return f"list of {type_in_words(items, names)}" if items else "list"
@@ -107,7 +107,7 @@ def structure_in_words(kind: str, schema: Json, names: dict[str, str]) -> str:
 
 
 def limits(schema: Json) -> str:
-    """Say the range of a number or the length of a text."""
+    """Return the range of a number or the length of a text."""
     parts = [
         f"{word} {schema[key]:g}"
         for key, word in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
@@ -117,7 +117,7 @@ def limits(schema: Json) -> str:
 
 
 def default_of(field: str, schema: Json, required: list[str]) -> str:
-    """Say the default of a field."""
+    """Return the default of a field."""
     if field in required:
         return "required"
     if "default" not in schema:
@@ -201,8 +201,8 @@ def configuration() -> str:
 
     return (
         "# Configuration keys\n\n"
-        "A device reads one YAML file. It states only what differs from these defaults. An unknown key is an "
-        "error that names the line and the nearest valid key. Relative paths start at the file's folder. "
+        "A device reads one YAML file. Write only the keys that differ from these defaults. An unknown key is an "
+        "error that names the line and the nearest valid key. Relative paths are relative to the file's folder. "
         "`edge schema` prints the JSON Schema for your editor; `edge check -c FILE` checks a file.\n\n"
         "The file is a [DeviceConfig](#deviceconfig).\n\n" + model_sections(schema.DeviceConfig, schema)
     )
@@ -260,7 +260,7 @@ def argument_row(action: argparse.Action) -> list[str]:
     else:
         default = "optional" if action.nargs in ("?", "*") else "required"
     text = (action.help or "") % {"default": action.default, "prog": ""} if action.help else ""
-    if default == code(action.default):  # the column says it
+    if default == code(action.default):  # the default has its own column
         text = re.sub(r"[;,] default: \S+$|^default: \S+$", "", text)
     return [name, default, text]
 
@@ -335,7 +335,7 @@ def metrics() -> str:
     ]
     return (
         "# Metrics\n\n"
-        "With a `health:` section the device serves `/healthz` (200 while the frame loop turns), `/readyz` (200 "
+        "With a `health:` section the device serves `/healthz` (200 while the frame loop runs), `/readyz` (200 "
         "while it recognises), `/status` (the [health report](events-and-topics.md#device-health)) and `/metrics` for "
         "Prometheus. The health report on MQTT holds the same counters.\n\n## Gauges and histograms\n\n"
         + table(["name", "labels", "meaning"], gauges)
@@ -410,7 +410,8 @@ def gallery() -> str:
         + tables.rstrip()
         + "\n```\n\n`vector` holds int8; multiply by `scale` for the unit vector. `outline` holds the "
         "silhouette, 64x64 bits. "
-        f'`metadata` is JSON; `"{store.NEGATIVE}": true` marks an item that must not be named and vetoes.\n'
+        f'`metadata` is JSON; `"{store.NEGATIVE}": true` marks an item that must not be named: '
+        "an object nearest to it has no match.\n"
     )
 
 

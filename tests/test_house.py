@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,9 @@ def test_every_module_opens_with_a_docstring():
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert bare == []
+
+
+def test_import_contracts_hold():
+    lint = shutil.which("lint-imports", path=sysconfig.get_path("scripts")) or "lint-imports"
+    done = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -15,7 +15,7 @@ from trainer.pasting.self_tuning.command import run_self_tune
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return 0 when done, 1 after an error in one line; a usage mistake exits with 2."""
+    """Run the command. Return 0 on success, 1 on an error (one line, no traceback), 2 on wrong usage."""
     args = build_parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
@@ -144,7 +144,7 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
     negatives = [args.negative] if args.negative else []
     samples = [sample for split in [*args.split.split(","), *negatives] for sample in choose(listed, [split])]
     if not samples:
-        raise TrainError(f"{args.data}: no picture belongs to split {args.split!r}")
+        raise TrainError(f"{args.data}: no picture belongs to split {args.split!r}; check --split")
     done = embed_gallery(args.bundle, samples, args.out, negatives=negatives, per_item=args.per_item, few=args.few)
     return {
         "out": str(args.out),

@@ -10,7 +10,7 @@ from edge.types import Image
 
 
 def tile(pictures: Sequence[Image], columns: int, gap: int = 6) -> Image:
-    """Lays pictures of one size out in rows on white."""
+    """Lay out pictures of one size in rows on white."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     page = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, dtype=np.uint8)

@@ -13,11 +13,11 @@ def report_disk_errors(what: str, kept: str = "") -> Iterator[None]:
     """Raise TrainError for any OSError of the block.
 
     Args:
-        what: could not be done, for the message.
-        kept: what is still whole, added at the end of the message.
+        what: the step that failed, as the start of the message.
+        kept: the data that is still intact, added at the end of the message.
 
     Raises:
-        TrainError: the disk is full, or the path may not be written.
+        TrainError: the disk is full, or the path is not writable.
     """
     try:
         yield

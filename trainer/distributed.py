@@ -39,7 +39,7 @@ def require_single_process(what: str) -> None:
     """Check that this is the only process.
 
     Raises:
-        TrainError: there are more.
+        TrainError: torchrun started several.
     """
     if world_size() > 1:
         raise TrainError(
@@ -106,7 +106,7 @@ def rank_seed(*seeds: int) -> tuple[int, ...]:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Gather the rows (n / processes, ...) of all ranks, in order: (n, ...); gradients flow back to the own rows."""
+    """Gather the rows (n / processes, ...) of all ranks, in order: (n, ...). Each rank gets its own rows' gradients."""
     return rows if world_size() == 1 else _AllGather.apply(rows)
 
 

@@ -60,10 +60,10 @@ def embed_gallery(
         bundle: folder with `bundle.json`.
         samples: pictures of every item; the first picture of an item becomes its thumbnail.
         out: folder of the generation.
-        trimmed: splits whose pictures show one object on a plain ground, see edge.imaging.image.trim.
+        trimmed: splits whose pictures show one object on a plain background, see edge.imaging.image.trim.
         negatives: splits of negative pictures: an object that is nearest to one of their items is not named.
         per_item: most pictures of an item to use; None: all.
-        few: items of fewer pictures are also embedded turned and from near; 0: none.
+        few: items with fewer pictures also get augmented views, turned and closer; 0: never.
         thumbnail_px: longer side of the thumbnail.
         backend: inference engine.
         created_at: ISO 8601, UTC; None: now.
@@ -110,9 +110,9 @@ def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = E
     """Embed the pictures of an item for a gallery: (n, dim), rows of unit length.
 
     Args:
-        embedder: of the item's category.
+        embedder: embedder of the item's category.
         images_rgb: pictures of the item.
-        few: with fewer pictures, augmented views are embedded, too.
+        few: with fewer pictures, augmented views are embedded as well.
 
     Raises:
         EngineError: the model failed.

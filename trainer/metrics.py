@@ -191,7 +191,7 @@ def best_threshold(found: list[Boxes], truths: list[FloatArray]) -> tuple[float,
 
 
 def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
-    """Return the temperature with the least negative log likelihood (Guo et al. 2017), from 0.25 to 4."""
+    """Return the temperature with the smallest negative log-likelihood (Guo et al. 2017), from 0.25 to 4."""
     candidates = np.geomspace(0.25, 4.0, 65)
     rows = np.arange(len(labels))
     loss = [-np.log(softmax(logits, float(t))[rows, labels] + 1e-9).mean() for t in candidates]

@@ -66,7 +66,7 @@ def card_of(recipe: AnyRecipe, data: dict[str, Any], **own: Any) -> ModelCard:
     """Build the model card of a recipe, before training.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         data: summary of the training data.
         own: fields that only models of its kind have, or that differ from the recipe.
 

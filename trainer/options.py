@@ -67,7 +67,7 @@ def _add_synthesize(commands: Any) -> None:
         "--invented",
         type=int,
         default=0,
-        help="items of each category to add that no gallery holds; default: %(default)s",
+        help="invented items to add to each category, which no gallery holds; default: %(default)s",
     )
     synthesize.add_argument(
         "--looks-per-item", type=int, default=6, help="catalogue pictures of each item; default: %(default)s"
@@ -139,7 +139,7 @@ def _add_label(commands: Any) -> None:
         help="number of pictures to correct next, written to next.json; default: %(default)s",
     )
     label.add_argument("--threshold", type=float, help="lowest score of a proposal")
-    label.add_argument("--count", type=int, help="most objects in one picture")
+    label.add_argument("--count", type=int, help="largest number of objects in one picture")
     label.add_argument(
         "--area",
         type=float,
@@ -187,7 +187,7 @@ def _add_embed(commands: Any) -> None:
     embed.add_argument(
         "--negative", help="split of negative pictures: an object that is nearest to one of them is not named"
     )
-    embed.add_argument("--per-item", type=int, help="most pictures of an item to use")
+    embed.add_argument("--per-item", type=int, help="largest number of pictures to use for each item")
     embed.add_argument(
         "--few",
         type=int,
@@ -244,7 +244,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--plain",
         default="catalogue",
-        help="splits whose pictures show one object on a plain ground, comma-separated; default: %(default)s",
+        help="splits whose pictures show one object on a plain background, comma-separated; default: %(default)s",
     )
     evaluate.add_argument(
         "--left-out",

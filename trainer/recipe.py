@@ -46,7 +46,7 @@ class CropData(_Tree):
     cut_to_box: bool = False  # crop by the true boxes of CUB or Cars; objects of scenes are always cropped
     train_splits: list[str] = ["train"]
     val_splits: list[str] = ["val"]
-    gallery_splits: list[str] = ["catalogue"]  # pictures for the gallery: one object each, on a plain ground
+    gallery_splits: list[str] = ["catalogue"]  # pictures for the gallery: one object each, on a plain background
     categories: list[str] | None = None  # None: all
 
 
@@ -68,7 +68,7 @@ class MaskData(_Tree):
     """Pictures of single objects with their true masks."""
 
     index: Path  # a CSV with path, mask, split; a mask is grey, or the alpha of a cut-out
-    root: Path | None = None  # of the paths in the CSV; None: the CSV's folder
+    root: Path | None = None  # folder of the paths in the CSV; None: the CSV's folder
     train_splits: list[str] = ["train"]
     val_splits: list[str] = ["val"]
 
@@ -95,8 +95,8 @@ class Backbone(_Tree):
 
     name: str = "mobilenetv4_conv_small"
     pretrained: str = "hub"  # none, hub, or the path of a safetensors file
-    strides: list[int] | None = None  # of the maps to use; None: the last map of the whole network
-    options: dict[str, Any] = {}  # for timm: output_stride, pad_type
+    strides: list[int] | None = None  # strides of the maps to use; None: the last map of the whole network
+    options: dict[str, Any] = {}  # options for timm: output_stride, pad_type
     # Batch norm keeps its statistics in training, in heads, too; useful for short fine-tuning.
     freeze_bn: bool = False
     # First stages of the trunk that are not trained; the stem is the first. They process the most pixels, and their
@@ -108,8 +108,8 @@ class Augment(_Tree):
     """How training pictures are augmented."""
 
     scale: tuple[float, float] = (0.85, 1.2)  # size of the crop, in picture sizes; below 1 zooms in
-    shift: float = 0.08  # of the crop, in picture sizes, to either side
-    stretch: float = 0.05  # of width and height, independently
+    shift: float = 0.08  # shift of the crop to either side, in picture sizes
+    stretch: float = 0.05  # change of width and height, independently
     rotate_deg: float = 8.0
     perspective: float = 0.04  # corners move by this fraction of the size
     flip: bool = False  # left to right; off for pictures with text
@@ -124,15 +124,15 @@ class Optimiser(_Tree):
     """The optimiser, its schedule, and when to evaluate."""
 
     name: Literal["adamw", "sgd"] = "adamw"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd (Nesterov)
-    epochs: Annotated[int, Field(ge=1)] = 30  # at most
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # momentum of sgd (Nesterov)
+    epochs: Annotated[int, Field(ge=1)] = 30  # largest number, see stop_after
     batch: Annotated[int, Field(ge=2)] = 64
     lr: Annotated[float, Field(gt=0)] = 2e-3
     trunk_lr: Annotated[float, Field(ge=0)] = 1.0  # factor on lr for the trunk
     weight_decay: float = 0.02
     schedule: Literal["one_cycle", "cosine", "plateau"] = "one_cycle"
     warmup: Fraction = 0.1  # share of all steps; a plateau schedule has none
-    patience: Annotated[int, Field(ge=1)] = 5  # plateau: evaluations without a better value before the rate falls
+    patience: Annotated[int, Field(ge=1)] = 5  # plateau: evaluations without improvement before the rate falls
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau: factor on the rate
     ema: Annotated[float | None, Field(ge=0, lt=1)] = (
         0.99  # decay of the average of weights, which is saved; None: no average
@@ -144,7 +144,7 @@ class Optimiser(_Tree):
     # Stop after this many evaluations without a better one and save the best. None: never stop early, save the last.
     stop_after: Annotated[int | None, Field(ge=1)] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the trunk in training; auto: bf16 on a GPU, fp32 on a CPU
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # the trunk's, in training; auto: bf16 on a GPU, fp32 on a CPU
     threads: int | None = None  # None: the libraries' default
 
     @model_validator(mode="after")
@@ -229,7 +229,7 @@ class EmbedderRecipe(_Recipe):
     # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
     heads: list[Literal["class", "local", "outline"]] = ["class"]
     joint: Literal["concat", "sum"] = "concat"  # how the heads are joined into one vector
-    dim: Annotated[int, Field(ge=1)] = 192  # of each head
+    dim: Annotated[int, Field(ge=1)] = 192  # vector length of each head
     shorter_dims: list[
         Annotated[int, Field(ge=1)]
     ] = []  # shorter lengths of each head that must work, too (Matryoshka)
@@ -265,7 +265,7 @@ class EmbedderRecipe(_Recipe):
     @model_validator(mode="after")
     def _heads_fit(self) -> EmbedderRecipe:
         if "class" not in self.heads or len(set(self.heads)) != len(self.heads):
-            raise ValueError(f"heads are {self.heads}; give class, and others, each once")
+            raise ValueError(f"heads are {self.heads}; give class once, and each other head at most once")
         if wrong := [dim for dim in self.shorter_dims if dim >= self.dim]:
             raise ValueError(f"shorter_dims: {wrong} are not less than dim {self.dim}")
         return self
@@ -342,7 +342,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         tree = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
         raise TrainError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise TrainError(f"{path} holds a {type(tree).__name__}; write keys and values")

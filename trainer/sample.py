@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge.types import Box, FloatArray
 
 Layout = Literal["index", "folders", "coco", "voc", "yolo", "tags", "cub", "cars", "sop", "rpc"]
-ONE_CATEGORY = "object"  # of every item, where a data set has no meta-categories
+ONE_CATEGORY = "object"  # meta-category of every item in a data set without any
 VAL_EVERY = 5  # in a data set without splits, every fifth picture of an item is for validation
 
 
@@ -36,7 +36,7 @@ class DetectionSample:
     boxes_px: FloatArray  # (n, 4), x0 y0 x1 y1
     labels: NDArray[np.int64]  # (n,) class numbers
     split: str = ""  # empty: it belongs to every split
-    level: str = ""  # of clutter: easy, medium or hard; empty where the data set has none
+    level: str = ""  # amount of clutter: easy, medium or hard; empty where the data set has none
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from edge.errors import TrainError
 
-# What code raises that takes apart JSON, XML or YAML of an unexpected shape.
+# Errors that code may raise when it reads JSON, XML or YAML of an unexpected structure.
 BAD_DATA = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+_MARKS = (  # UTF-32 first: its byte order mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -74,13 +74,13 @@ def exists(path: Path) -> bool:
 
 
 def as_text(value: object) -> str:
-    """Return a value that must be text.
+    """Return the value if it is text.
 
     Raises:
         TypeError: it is not.
     """
     if not isinstance(value, str):
-        raise TypeError(f"found {value!r:.40}, expected text")
+        raise TypeError(f"{value!r:.40} is not text")
     return value
 
 
@@ -100,5 +100,5 @@ def require_file(path: Path, what: str) -> Path:
         TrainError: it does not exist.
     """
     if not path.exists():
-        raise TrainError(f"{path}: not found, expected {what}")
+        raise TrainError(f"{path}: not found; add {what}")
     return path

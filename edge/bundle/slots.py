@@ -182,7 +182,9 @@ def _slot_of(state_dir: Path, name: str) -> str:
 def _check_slot_holds(state_dir: Path, pointer: ActivePointer) -> None:
     installed = read_bundle(slot_folder(state_dir, pointer.slot), verify=False).manifest.bundle_id
     if installed != pointer.bundle_id:
-        raise BundleError(f"slot {pointer.slot}: found bundle {installed}, expected {pointer.bundle_id}; install that bundle again")
+        raise BundleError(
+            f"slot {pointer.slot}: found bundle {installed}, expected {pointer.bundle_id}; install that bundle again"
+        )
 
 
 def activate(state_dir: Path, slot: str | None = None, generation: str | None = None) -> ActivePointer:

@@ -58,7 +58,7 @@ class Camera:
             on_state: called with every change of state, in order.
             policy: pacing, timeouts and reconnect back-off.
             timing: clocks.
-            is_reachable: checks for the camera without opening it, in a second at most; None if the only way is to open it.
+            is_reachable: checks for the camera without opening it, in a second at most; None if it cannot.
         """
         self.name = name
         self.source = source

@@ -49,5 +49,5 @@ class ClockOffset:
         if offset_s is None or self.is_off == was_off:
             return None
         if self.is_off:
-            return f"its clock is {offset_s:+.1f} s from the device's, more than {_OFF_S:g} s; check the time service of both"
+            return f"its clock is {offset_s:+.1f} s from the device's, more than {_OFF_S:g} s; check both clocks"
         return f"its clock is back to {offset_s:+.1f} s from the device's"

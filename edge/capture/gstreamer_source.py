@@ -174,7 +174,9 @@ class PacketDecoder:
         self._source, self._sink = self._pipeline.get_by_name("source"), self._pipeline.get_by_name("sink")
         caps = Gst.Caps.from_string(stream.caps)
         if caps is None:
-            raise CaptureError(f"recording of {stream.camera}: {stream.caps[:60]!r} is not a valid GStreamer caps string")
+            raise CaptureError(
+                f"recording of {stream.camera}: {stream.caps[:60]!r} is not a valid GStreamer caps string"
+            )
         self._source.set_property("caps", caps)
         self._pipeline.set_state(Gst.State.PLAYING)
 

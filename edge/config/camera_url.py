@@ -118,13 +118,13 @@ def _parse_query(text: str, scheme: str, query: str) -> dict[str, float]:
     pairs: dict[str, float] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in _KEYS[scheme]:
-            raise ConfigError(f"source {text!r}: found key {key!r}, expected one of {sorted(_KEYS[scheme])}")
+            raise ConfigError(f"source {text!r}: unknown key {key!r}; use one of {sorted(_KEYS[scheme])}")
         try:
             number = float(value)
         except ValueError:
             number = -1.0
         if not 0 <= number < 1e5 or (number == 0 and key != "loop"):
-            raise ConfigError(f"source {text!r}: found {key}={value!r}, expected a number above 0")
+            raise ConfigError(f"source {text!r}: {key}={value!r} is not a number above 0")
         pairs[key] = number
     return pairs
 

@@ -1,6 +1,6 @@
 """The typed tree of a device's configuration.
 
-Defaults are in the types, with their units; the file states only differences. An unknown key is an error. While a
+Each field has its default and its unit here; the file states only differences. An unknown key is an error. While a
 file is read, the validation context is the folder that relative paths are relative to.
 """
 
@@ -38,35 +38,38 @@ class _Tree(BaseModel):
 class ViewConfig(_Tree):
     """When a camera counts as frozen or obstructed. Its pictures are then not recognised, and its state says why."""
 
-    # Frozen after this long without anything new. Choose more than the camera's longest key frame interval: an encoder
+    # Seconds without anything new until a camera is frozen. Choose more than its longest key frame interval: an encoder
     # may send a still scene as the same picture until the next key frame. None: never frozen
     frozen_after_s: Annotated[float, Field(ge=5, le=3600)] | None = 60.0
-    # Obstructed after this long covered, black or blurred; no such picture is recognised. None: never obstructed
+    # Seconds covered, black or blurred until a camera is obstructed. Such pictures are skipped from the first one on.
+    # None: never obstructed
     obstructed_after_s: Annotated[float, Field(ge=0.5, le=600)] | None = 3.0
-    mask: tuple[tuple[Share, Share, Share, Share], ...] = ()  # x0 y0 x1 y1 of what changes when frozen: a clock
+    # Areas to ignore, such as a burnt-in clock: x0 y0 x1 y1 as fractions of the picture
+    mask: tuple[tuple[Share, Share, Share, Share], ...] = ()
 
     @field_validator("mask")
     @classmethod
     def _mask_is_ordered(cls, mask: tuple[tuple[float, float, float, float], ...]) -> Any:
         for x0, y0, x1, y1 in mask:
             if x0 >= x1 or y0 >= y1:
-                raise ValueError(f"found {[x0, y0, x1, y1]}, expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
+                raise ValueError(f"{[x0, y0, x1, y1]} is not x0 y0 x1 y1 with x0 < x1 and y0 < y1")
         return mask
 
 
 class ZoneConfig(_Tree):
-    """A part of the picture. An object is in it if the middle of the lower edge of its box is."""
+    """A part of the picture. An object is in it if the middle of the lower edge of its box is in it."""
 
+    # 3 to 64 corners: x and y as fractions of the picture
     polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
-    kind: Literal["include", "exclude"] = "include"  # with include zones, only objects in one are recognised
-    dwell_s: Annotated[float, Field(ge=0)] = 0.0  # events name the zone once an object has stayed this long
+    kind: Literal["include", "exclude"] = "include"  # include: only objects in such a zone are recognised
+    dwell_s: Annotated[float, Field(ge=0)] = 0.0  # seconds that an object must stay before events name the zone
 
 
 class LineConfig(_Tree):
     """A line whose crossings are counted; left and right as seen from `from` looking towards `to`."""
 
-    start: Point = Field(alias="from")
-    end: Point = Field(alias="to")
+    start: Point = Field(alias="from")  # x and y as fractions of the picture
+    end: Point = Field(alias="to")  # x and y as fractions of the picture
 
     @model_validator(mode="after")
     def _has_a_direction(self) -> LineConfig:
@@ -78,28 +81,32 @@ class LineConfig(_Tree):
 class MotionConfig(_Tree):
     """The detector runs only while something moves, or while an object in view is undecided."""
 
-    sweep_s: Annotated[float, Field(gt=0, le=3600)] = 5.0  # the detector runs at least this often
+    sweep_s: Annotated[float, Field(gt=0, le=3600)] = 5.0  # seconds: the detector runs at least this often
 
 
 class CameraConfig(_Tree):
     """One camera, file or folder of pictures."""
 
-    # rtsp:// v4l2:// csi:// file:// folder:// or gst:<pipeline>; may contain a password
+    # Address: rtsp://, v4l2://, csi://, file://, folder:// or `gst:<pipeline>`; may contain a password
     source: Annotated[str, AfterValidator(_absolute_source)] = Field(repr=False)
+    # Library that reads it; auto chooses by address and device
     backend: Literal["auto", "opencv", "gstreamer"] = "auto"
-    enabled: bool = True
-    framing: Literal["detect", "whole_frame"] = "detect"  # whole_frame: the object fills the picture (kiosk)
-    pacing: Literal["real_time", "every_frame"] = "real_time"  # every_frame: files and folders only, drops nothing
-    rtsp_transport: Literal["tcp", "udp"] = "tcp"
-    latency_ms: Annotated[int, Field(ge=0, le=5000)] = 100  # jitter buffer of an RTSP camera
-    open_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
-    stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # stalled after this long without a frame
+    enabled: bool = True  # false: the camera starts switched off
+    framing: Literal["detect", "whole_frame"] = "detect"  # whole_frame: one object fills the picture (kiosk)
+    # every_frame: read a file or folder as fast as it is recognised, and drop nothing
+    pacing: Literal["real_time", "every_frame"] = "real_time"
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"  # udp loses packets where tcp waits for them; needs GStreamer
+    # Milliseconds of the jitter buffer of an RTSP camera; GStreamer only
+    latency_ms: Annotated[int, Field(ge=0, le=5000)] = 100
+    open_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0  # seconds after which opening it fails
+    stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # seconds without a frame until it is stalled
     # Mebibytes of the latest encoded video to keep for `edge replay`; GStreamer only
     record_mib: Annotated[int, Field(ge=0)] = 0
-    # None: the defaults for a camera; no checks for a file or folder, whose pictures have no sensor noise
+    # Detection of frozen and obstructed cameras. None: the defaults for a camera; off for a file or folder, whose
+    # pictures have no sensor noise
     view: ViewConfig | None = None
-    zones: Annotated[dict[Name, ZoneConfig], Field(max_length=16)] = {}
-    lines: Annotated[dict[Name, LineConfig], Field(max_length=16)] = {}
+    zones: Annotated[dict[Name, ZoneConfig], Field(max_length=16)] = {}  # at most 16; needs framing: detect
+    lines: Annotated[dict[Name, LineConfig], Field(max_length=16)] = {}  # at most 16; needs framing: detect
     motion: MotionConfig | None = None  # None: the detector runs on every picture
 
     @model_validator(mode="after")
@@ -113,26 +120,26 @@ class CameraConfig(_Tree):
 class HomeAssistantConfig(_Tree):
     """MQTT discovery of Home Assistant."""
 
-    prefix: Name = "homeassistant"  # first level of the discovery topics, as set in its MQTT integration
+    prefix: Name = "homeassistant"  # first level of the discovery topics, as set in Home Assistant's MQTT integration
 
 
 class MqttConfig(_Tree):
     """The broker that receives the events."""
 
-    host: str = "localhost"
-    port: Annotated[int, Field(ge=1, le=65535)] = 1883
-    username: str | None = None
-    password: str | None = Field(default=None, repr=False)
-    client_id: str | None = None  # default: site, device and a random part
+    host: str = "localhost"  # name or address of the broker
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883  # brokers usually listen for TLS on 8883
+    username: str | None = None  # None: connect without credentials
+    password: str | None = Field(default=None, repr=False)  # take it from the environment: ${NAME}
+    client_id: str | None = None  # None: site, device and a random part
     root: Name = "finesight"  # first level of every topic
-    version: Literal["3.1.1", "5"] = "3.1.1"
-    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
-    tls: bool = False
-    tls_ca: LocalPath | None = None  # trusted authorities; None: those of the system
-    tls_cert: LocalPath | None = None  # client certificate, for a broker that asks for one
-    tls_key: LocalPath | None = None  # key of tls_cert, without a pass phrase; None: tls_cert contains it
-    commands: bool = True  # accept cmd/<verb> and <camera>/enabled/set; the broker decides who may send them
-    home_assistant: HomeAssistantConfig | None = None  # None: no discovery
+    version: Literal["3.1.1", "5"] = "3.1.1"  # of the MQTT protocol
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30  # seconds of silence after which the device pings the broker
+    tls: bool = False  # encrypt the connection and check the broker's certificate
+    tls_ca: LocalPath | None = None  # PEM file of trusted authorities; None: those of the system
+    tls_cert: LocalPath | None = None  # PEM client certificate, for a broker that asks for one
+    tls_key: LocalPath | None = None  # PEM key of tls_cert, without a pass phrase; None: tls_cert contains it
+    commands: bool = True  # accept `cmd/<verb>` and `<camera>/enabled/set`; the broker decides who may send
+    home_assistant: HomeAssistantConfig | None = None  # None: no discovery message
     frigate_mirror: bool = False  # also publish to frigate/events, for automations written for Frigate
 
     @model_validator(mode="after")
@@ -148,82 +155,87 @@ class MqttConfig(_Tree):
 class EngineConfig(_Tree):
     """The library that runs the models."""
 
+    # auto: ONNX Runtime on the CPU. A back end that is not installed is an error
     backend: Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"] = "auto"
-    threads: Annotated[int, Field(ge=1, le=64)] = 1  # inside one model
-    precision: Literal["shipped", "int8", "fp32"] = "shipped"  # shipped: the faster one where the bundle was packed
+    threads: Annotated[int, Field(ge=1, le=64)] = 1  # CPU threads inside one model
+    # shipped: the form that was faster on the machine that packed the bundle
+    precision: Literal["shipped", "int8", "fp32"] = "shipped"
 
 
 class SeekConfig(_Tree):
     """The bundle's finder searches camera frames for taught items that the detector misses."""
 
-    every_s: Annotated[float, Field(gt=0)] = (
-        0.4  # between two searches of a camera; less than track_gap_s, or tracks end
-    )
-    items: Annotated[int, Field(ge=1, le=50)] = 3  # in one search; the others take turns
+    # seconds between two searches of a camera; must be less than track_gap_s, or tracks end in between
+    every_s: Annotated[float, Field(gt=0)] = 0.4
+    items: Annotated[int, Field(ge=1, le=50)] = 3  # taught items in one search; the items take turns
     looks: Annotated[int, Field(ge=1, le=8)] = 2  # pictures of each item to search with
 
 
 class RecognitionConfig(_Tree):
     """How often to embed a tracked object. The bundle defines what counts as a match."""
 
-    min_object_px: Annotated[int, Field(ge=4)] = 24  # shorter side of the box; smaller objects are too_small
+    min_object_px: Annotated[int, Field(ge=4)] = 24  # pixels of the box's shorter side; smaller objects are too_small
     min_looks: Annotated[int, Field(ge=1)] = 3  # embeddings of an unclear object before it is reported as unknown
-    max_looks: Annotated[int, Field(ge=1)] = 12  # embeddings of one object until it is decided
-    look_interval_s: Annotated[float, Field(ge=0)] = 0.1  # between the first embeddings of an object, then longer
-    recheck_s: Annotated[float, Field(gt=0)] = 3.0  # at the latest, a decided object is embedded again
-    # Embeddings of all objects of all cameras; None: no limit. With a limit, unrecognised objects go first, and a
+    max_looks: Annotated[int, Field(ge=1)] = 12  # embeddings of an unclear object; then only rechecks
+    # Seconds between the first embeddings of an object; later ones are rarer
+    look_interval_s: Annotated[float, Field(ge=0)] = 0.1
+    recheck_s: Annotated[float, Field(gt=0)] = 3.0  # seconds until an object in view is embedded again, at most
+    # Embeddings per second, over all cameras; None: no limit. With a limit, unrecognised objects go first, and a
     # blurred or small view of an object waits for a better one and counts less
     looks_per_s: Annotated[float, Field(gt=0)] | None = None
-    track_gap_s: Annotated[float, Field(gt=0)] = 1.0  # an object that is unseen this long has left
-    # Objects that have left are searched again in the next gallery; kept in memory, without pictures
-    recall_tracks: Annotated[int, Field(ge=0, le=100_000)] = 1000  # at most; 0: none
-    recall_age_s: Annotated[float, Field(gt=0)] = 24 * 3600.0  # since they left
-    # None: no search for items that the detector misses. Needs a bundle with a finder; switching it on needs a restart
+    track_gap_s: Annotated[float, Field(gt=0)] = 1.0  # seconds without a detection after which an object has left
+    # Departed objects to keep and to search again in the next gallery; in memory, without pictures. 0: none
+    recall_tracks: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    recall_age_s: Annotated[float, Field(gt=0)] = 24 * 3600.0  # seconds to keep a departed object
+    # Search for taught items that the detector misses. Needs a bundle with a finder; switching it on needs a restart.
+    # None: no search
     seek: SeekConfig | None = None
 
 
 class GalleryConfig(_Tree):
     """When a gallery is reported as stale. It still answers, but is confidently wrong about items it does not know."""
 
-    stale_after_days: Annotated[float, Field(gt=0)] | None = 30.0  # since it was built; None: never
-    # Largest allowed gap between two cumulative distributions: the probabilities of the answers for the latest 200
-    # objects, and for the first 200 with this gallery. Chance alone exceeds 0.2 once in 1,500 times. None: no limit
+    stale_after_days: Annotated[float, Field(gt=0)] | None = 30.0  # days since it was created; None: never
+    # Largest allowed gap between two cumulative distributions: the probabilities of the decisions on the latest 200
+    # objects, and on the first 200 with this gallery. Chance alone exceeds 0.2 once in 1,500 times. None: no limit
     drift: Annotated[float, Field(gt=0, le=1)] | None = 0.3
 
 
 class OutboxConfig(_Tree):
     """The queue of events that wait for the broker."""
 
-    max_bytes: Annotated[int, Field(ge=65536)] = 64 * 1024 * 1024
-    max_age_s: Annotated[float, Field(gt=0)] = 7 * 24 * 3600.0
+    max_bytes: Annotated[int, Field(ge=65536)] = 64 * 1024 * 1024  # on disk; when it is full, updates are dropped first
+    max_age_s: Annotated[float, Field(gt=0)] = 7 * 24 * 3600.0  # seconds; older events are dropped
 
 
 class HealthConfig(_Tree):
     """The HTTP server for health and metrics: /healthz, /readyz, /status, /metrics."""
 
-    host: str = "127.0.0.1"  # anybody who can reach another address can read camera names: there is no login
-    port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free port; the log names it
+    host: str = "127.0.0.1"  # address to listen on; there is no login, so anybody who reaches it can read camera names
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free port, which the log names
 
 
 class TlsConfig(_Tree):
     """The certificate of a server; both files are read when it starts."""
 
-    certificate: LocalPath  # PEM: its own, then the intermediate ones up to an authority that the clients trust
-    key: LocalPath  # PEM, the certificate's key, without a pass phrase
+    certificate: LocalPath  # PEM: the server's, then the intermediate ones up to an authority that the clients trust
+    key: LocalPath  # PEM: the private key of the certificate, without a pass phrase
 
 
 class KioskConfig(_Tree):
-    """The touch page and look-ups over HTTP."""
+    """The touch page, and the HTTP API that recognises pictures."""
 
     camera: Name  # people hold items in front of it; its framing must be whole_frame
-    host: str = "127.0.0.1"  # any other address needs a token
-    port: Annotated[int, Field(ge=0, le=65535)] = 8090  # 0: any free port; the log names it
-    token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)  # required from every client
+    host: str = "127.0.0.1"  # address to listen on; any but loopback needs a token
+    port: Annotated[int, Field(ge=0, le=65535)] = 8090  # 0: any free port, which the log names
+    # Secret that every client must send, at least 8 characters
+    token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)
     tls: TlsConfig | None = None  # None: plain http; anybody on the network path can read pictures and the token
     looks: Annotated[int, Field(ge=1, le=8)] = 4  # pictures to take of an item that is taught
-    max_taught: Annotated[int, Field(ge=1, le=1000)] = 200  # items; a start embeds every picture of each six times
-    upload_url: str | None = Field(default=None, repr=False)  # http(s); taught items are PUT to <upload_url>/<id>.zip
-    upload_token: str | None = Field(default=None, repr=False)  # sent as Authorization: Bearer
+    # Most taught items; a start embeds each of their pictures six times
+    max_taught: Annotated[int, Field(ge=1, le=1000)] = 200
+    upload_url: str | None = Field(default=None, repr=False)  # taught items are PUT to `<upload_url>/<id>.zip`
+    upload_token: str | None = Field(default=None, repr=False)  # sent as `Authorization: Bearer <upload_token>`
 
     @field_validator("upload_url")
     @classmethod
@@ -250,17 +262,18 @@ def is_loopback(host: str) -> bool:
 class DeviceConfig(_Tree):
     """The whole configuration of one device."""
 
-    site: Name = "site"
-    device: Name = "device"
+    site: Name = "site"  # second level of every topic; name of the place
+    device: Name = "device"  # third level of every topic; unique at the site
+    # Folder of bundle slots, galleries, taught items and the events that wait for the broker
     state_dir: LocalPath = Field(default=Path("/var/lib/finesight"), validate_default=True)
-    cameras: dict[Name, CameraConfig] = {}
+    cameras: dict[Name, CameraConfig] = {}  # by name; at least one must be enabled
     mqtt: MqttConfig | None = None  # None: events stay in the outbox; `edge demo` starts its own broker
-    engine: EngineConfig = EngineConfig()
-    recognition: RecognitionConfig = RecognitionConfig()
-    gallery: GalleryConfig = GalleryConfig()
-    outbox: OutboxConfig = OutboxConfig()
-    health: HealthConfig | None = None  # None: no server
-    kiosk: KioskConfig | None = None  # None: no server
+    engine: EngineConfig = EngineConfig()  # the library that runs the models
+    recognition: RecognitionConfig = RecognitionConfig()  # how often to embed tracked objects
+    gallery: GalleryConfig = GalleryConfig()  # when a gallery is reported as stale
+    outbox: OutboxConfig = OutboxConfig()  # bounds of the queue of events
+    health: HealthConfig | None = None  # None: no health server
+    kiosk: KioskConfig | None = None  # None: no kiosk
 
     @field_validator("cameras")
     @classmethod
@@ -279,5 +292,5 @@ class DeviceConfig(_Tree):
             usable = [name for name, camera in cameras.items() if camera.enabled and camera.framing == "whole_frame"]
             if kiosk.camera not in usable:
                 fix = f"choose one of {usable}" if usable else "set framing: whole_frame and enable it"
-                raise ValueError(f"camera {kiosk.camera!r} is no enabled camera with framing: whole_frame; {fix}")
+                raise ValueError(f"camera {kiosk.camera!r} is not an enabled camera with framing: whole_frame; {fix}")
         return kiosk

@@ -63,12 +63,16 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
     try:
         root, raw = _load(text, path)
         if not isinstance(raw, dict) or root is None:
-            raise ConfigError(f"{path}: this is not a mapping of keys; start the file with keys such as `site:` and `cameras:`")
+            raise ConfigError(
+                f"{path}: this is not a mapping of keys; start the file with keys such as `site:` and `cameras:`"
+            )
         document = _Document(path, root)
         document.reject_duplicate_keys(root)
         substituted = document.substitute_variables(raw, environment, [])
     except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply, or an alias contains itself; make the file simpler") from error
+        raise ConfigError(
+            f"{path}: nested too deeply, or an alias contains itself; remove levels or the alias"
+        ) from error
     try:
         return DeviceConfig.model_validate(substituted, context=folder)
     except ValidationError as error:
@@ -83,7 +87,12 @@ def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML does not catch the error of 2026-13-01
+    except (
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:  # PyYAML does not catch the error of 2026-13-01
         raise ConfigError(f"{path}: YAML cannot convert a value ({error}); put text into quotes") from error
 
 

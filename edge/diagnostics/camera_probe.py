@@ -33,7 +33,7 @@ class CameraReport:
     rate_hz: float | None  # mean frame rate; None: too few frames, or a file, which is read as fast as possible
     longest_gap_s: float  # between two frames
     time_source: str
-    clock_offset_s: float | None  # camera's clock minus the device's, with transmission; None: the camera sends no clock
+    clock_offset_s: float | None  # camera's minus device's, with transmission; None: the camera sends no time
     codec: str | None  # None: the encoded video is not available
     group_of_pictures: float | None  # mean packets from one key frame to the next
     decode_ms: float  # processor time per frame

@@ -80,7 +80,7 @@ class Index:
             raise GalleryError(f"found queries of shape {queries.shape}, expected (n, {self._dim})")
         lengths = np.linalg.norm(queries, axis=1, keepdims=True)
         if not np.all(np.isfinite(lengths) & (lengths > 0)):
-            raise GalleryError(f"found queries of length {lengths.ravel().tolist()}, expected finite unit rows")
+            raise GalleryError(f"queries have lengths {lengths.ravel().tolist()}; give finite vectors other than zero")
         unit: FloatArray = (queries / lengths).astype(np.float32)
         return unit
 

@@ -49,11 +49,11 @@ class CategoryEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     size: Annotated[int, Field(ge=0)]  # bytes of the store
-    sha256: Sha256
-    space_id: Sha256
-    heads: list[Head]
+    sha256: Sha256  # of the store
+    space_id: Sha256  # embedding space of the vectors
+    heads: list[Head]  # parts of a vector, in order
     items: int  # live items
-    vectors: int
+    vectors: int  # number of vectors
 
     @property
     def dim(self) -> int:

@@ -70,7 +70,9 @@ def choose_target(files: dict[Target, str], ship: Target, backend: Backend, prec
     for target in runs:
         if target in files:
             return target
-    raise EngineError(f"engine {backend}: found model forms {sorted(files)}, expected one of {list(runs)}")
+    raise EngineError(
+        f"engine {backend}: the bundle holds the forms {sorted(files)} of a model; it needs one of {list(runs)}"
+    )
 
 
 def open_engine(

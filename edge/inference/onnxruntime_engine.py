@@ -76,13 +76,13 @@ def _open(model: str | bytes, where: str, threads: int, device: str) -> OnnxRunt
     provider = PROVIDERS[device]
     if provider not in ort.get_available_providers():
         fix = f"; run: {INSTALL_COMMANDS['onnxruntime-cuda']}" if device == "cuda" else ""
-        raise EngineError(f"{where}: found providers {ort.get_available_providers()}, expected {provider}{fix}")
+        raise EngineError(f"{where}: ONNX Runtime offers {ort.get_available_providers()}, not {provider}{fix}")
     try:
         session = ort.InferenceSession(model, _options(threads), providers=[provider])
     except Exception as error:
         raise EngineError(f"{where}: ONNX Runtime cannot load it: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:  # ONNX Runtime falls back silently
-        raise EngineError(f"{where}: found provider {session.get_providers()[0]}, expected {provider}")
+        raise EngineError(f"{where}: ONNX Runtime uses {session.get_providers()[0]} instead of {provider}")
     return OnnxRuntimeEngine(session, where, threads)
 
 

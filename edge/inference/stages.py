@@ -199,7 +199,9 @@ class Embedder:
             EngineError: the model has a `classifier_share` and there is no classifier.
         """
         if model.classifier_share and classifier is None:
-            raise EngineError(f"embedder of {model.categories}: needs a classifier, and the bundle has none; pack one into it")
+            raise EngineError(
+                f"embedder of {model.categories}: needs a classifier, and the bundle has none; pack one into it"
+            )
         self.model = model
         self.fingerprint = fingerprint
         self._engine = engine

@@ -198,7 +198,7 @@ def _build(onnx: bytes, max_batch: int, where: str) -> bytes:
         batch, *row = tensor.shape
         if -1 in row:
             raise EngineError(
-                f"{where}: {tensor.name}: found shape {[batch, *row]}, expected only the batch to be dynamic"
+                f"{where}: {tensor.name}: only the batch may be dynamic, but the shape is {[batch, *row]}"
             )
         profile.set_shape(tensor.name, (1, *row), (1, *row), (max_batch, *row))
     if dynamic and config.add_optimization_profile(profile) < 0:

@@ -114,10 +114,10 @@ def file_from_form(body: bytes, content_type: str, max_bytes: int) -> bytes:
         if _FILE.search(_QUOTED.sub(b'""', header))
     ]
     if len(files) != 1:
-        raise PictureError("broken" if files else "empty", f"form: found {len(files)} files, expected 1")
+        raise PictureError("broken" if files else "empty", f"form: it holds {len(files)} files; send one")
     begin, end = files[0]
     if end - begin > max_bytes:
-        raise PictureError("too_large", f"form: found a file of {end - begin} bytes, expected at most {max_bytes}")
+        raise PictureError("too_large", f"form: the file has {end - begin} bytes; send at most {max_bytes}")
     return body[begin:end]
 
 

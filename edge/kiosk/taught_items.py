@@ -98,7 +98,11 @@ class TaughtItems:
             }
             for item_id in retired.keys() - self._retired.keys():
                 self._counts.add("taught_retired", reason=retired[item_id])
-                log.info("%s is no longer searched: the gallery has an item of the %s", item_id, retired[item_id].replace("_", " "))
+                log.info(
+                    "%s is no longer searched: the gallery has an item of the %s",
+                    item_id,
+                    retired[item_id].replace("_", " "),
+                )
             self._retired = retired
             self._prune({(item.item_id, item.revision) for item in embedded})
             live = {item: one for item, one in embedded.items() if item.item_id not in retired}

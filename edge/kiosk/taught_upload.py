@@ -45,7 +45,7 @@ def http_put(url: str, token: str | None) -> Put:
                 pass
         except urllib.error.HTTPError as error:
             error.close()
-            raise TaughtItemsError(f"upload of {name}: found HTTP status {error.code}, expected 2xx") from error
+            raise TaughtItemsError(f"upload of {name}: the server answered with HTTP status {error.code}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:  # no server, no HTTP, no URL
             raise TaughtItemsError(f"upload of {name}: {getattr(error, 'reason', type(error).__name__)}") from error
 

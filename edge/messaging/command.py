@@ -63,7 +63,7 @@ def read_switch(camera: str, payload: bytes, cameras: Mapping[str, object]) -> C
     if camera not in cameras:
         raise _unknown_camera(camera, cameras)
     if payload not in {b"ON", b"OFF"}:
-        raise CommandError(f"found {_short(payload[:40].decode(errors='replace'))}, expected ON or OFF")
+        raise CommandError(f"{_short(payload[:40].decode(errors='replace'))} is not a switch state; send ON or OFF")
     return Command("camera/enable" if payload == b"ON" else "camera/disable", camera)
 
 

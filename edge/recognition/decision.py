@@ -1,4 +1,7 @@
-"""Decide which item an object is, or why it is none of them (open set). The thresholds come from the bundle, where they were fitted."""
+"""Decide which item an object is, or why none: the open-set decision.
+
+The thresholds come from the bundle, where they were fitted.
+"""
 
 from __future__ import annotations
 

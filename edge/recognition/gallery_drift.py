@@ -1,6 +1,6 @@
 """Measure whether the gallery still fits the cameras' pictures: its age, and the drift of confidence.
 
-A stale gallery gives confident wrong answers, which nobody notices at first. So the probability of the nearest item is compared
+A stale gallery gives confident wrong answers, unnoticed at first. So the probability of the nearest item is compared
 between the latest objects and the first objects that were seen with this gallery. The first are kept on the disk.
 """
 
@@ -106,9 +106,9 @@ def staleness(
     """
     reasons = []
     if gallery_age_s is not None and max_days is not None and gallery_age_s > max_days * 86400:
-        reasons.append(f"it is {gallery_age_s / 86400:.0f} days old, expected at most {max_days:g}")
+        reasons.append(f"it is {gallery_age_s / 86400:.0f} days old, more than {max_days:g}")
     if drift is not None and max_drift is not None and drift > max_drift:
-        reasons.append(f"the confidence of decisions has drifted by {drift:.2f}, expected at most {max_drift:g}")
+        reasons.append(f"the confidence of decisions has drifted by {drift:.2f}, more than {max_drift:g}")
     return tuple(reasons)
 
 

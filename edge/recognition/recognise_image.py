@@ -39,7 +39,7 @@ def decode_upload(data: bytes) -> Image:
     header = read_header(data, kind)
     if header.pixels > MAX_PIXELS:
         size = f"{header.width}x{header.height}"
-        raise PictureError("too_large", f"picture: found {size} pixels, expected at most {MAX_PIXELS}")
+        raise PictureError("too_large", f"the picture has {size} pixels; send at most {MAX_PIXELS}")
     if not header.is_complete:
         raise PictureError("truncated", f"the {kind} is cut off after {len(data)} bytes; send the whole file")
     try:

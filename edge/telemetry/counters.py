@@ -50,7 +50,7 @@ def _prometheus_key(key: _Key) -> str:
 # The help text of `/metrics` and of the reference page. A test checks it is complete.
 COUNTER_HELP: Mapping[str, str] = MappingProxyType(
     {
-        "activations": "Newly activated bundles and galleries, by result: serving (in use), or refused because loading failed.",
+        "activations": "Newly activated bundles and galleries, by result: serving (in use), or refused (not loadable).",
         "announcements_dropped": "Health reports that were not sent because the broker was not connected.",
         "boxes_sought": "Boxes of taught items that the finder added to the detector's.",
         "commands": "MQTT commands, by result: done or refused.",
@@ -71,7 +71,7 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "kiosk_refused": "HTTP requests that the kiosk refused, by reason.",
         "line_crossings": "Objects that crossed a line, by direction.",
         "looks": "Looks (embeddings): times a tracked object was classified, embedded and searched.",
-        "looks_shed": "Looks that were skipped, by reason: too_small, outside_zones, poor_sight (a better crop is awaited), or budget.",
+        "looks_shed": "Looks skipped, by reason: too_small, outside_zones, poor_sight (poor crop), or budget.",
         "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why there is none.",
         "messages_dropped": "Replies and Frigate messages that were not sent, by kind and reason.",
         "mqtt_attempts": "Attempts to connect to the broker.",

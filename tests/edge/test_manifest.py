@@ -137,7 +137,7 @@ def test_category_in_two_embedders_is_rejected():
 def test_ship_target_must_have_a_file():
     raw = good()
     raw["classifier"]["ship"] = "ort-u8"
-    expected = "slots/a/bundle.json: classifier: Value error, ship is 'ort-u8', expected one of ['fp32']"
+    expected = "slots/a/bundle.json: classifier: Value error, ship is 'ort-u8'; choose one of ['fp32']"
     assert error_of(raw) == expected
 
 

@@ -1,4 +1,4 @@
-"""Any repository file, response or URL gives a value or an error of ours."""
+"""Any repository file, response or URL gives a value or a FinesightError."""
 
 from __future__ import annotations
 

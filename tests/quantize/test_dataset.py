@@ -67,7 +67,7 @@ def test_catalogue_picture_is_cropped_from_its_plain_background(tmp_path):
 
 
 def read_bytes(reader, data: bytes) -> None:
-    """Any file gives samples or an error of ours."""
+    """Any file gives samples or a QuantizeError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         path.write_bytes(data)

@@ -56,7 +56,7 @@ def test_error_is_one_line_and_exit_code_1(tmp_path, capsys):
     assert "absent.yaml: cannot read" in error
 
 
-def test_recipe_of_another_kind_is_refused(tmp_path, capsys):
+def test_recipe_of_another_kind_is_rejected(tmp_path, capsys):
     path = write_recipe(tmp_path / "r.yaml", classifier_recipe(tmp_path / "index.csv"))
     assert main(["embedder", "-c", path, "-o", str(tmp_path / "run")]) == 1
     assert "kind is 'classifier', expected 'embedder'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Galleries through a bundle: an embedder that answers with the mean colour stands for a trained one."""
+"""Galleries through a bundle, with an embedder that returns the mean colour instead of a trained one."""
 
 from __future__ import annotations
 

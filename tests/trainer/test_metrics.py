@@ -1,4 +1,4 @@
-"""The measures on cases small enough to count."""
+"""The metrics on cases small enough to count."""
 
 from __future__ import annotations
 

@@ -35,8 +35,11 @@ def write(folder: Path, text: str) -> Path:
         ("kind: classifier", r"recipe.yaml: data: Field required"),
         ("kind: poet", r"recipe.yaml: .*'poet'"),
         ("kind: finder\nshape: {kernal: 3}", r"recipe.yaml: shape.kernal: Extra inputs"),
-        ("kind: embedder\ndata: {index: a.csv}\nheads: [local, outline]", r"heads are .*give class, and others"),
-        ("kind: embedder\ndata: {index: a.csv}\nheads: [class, class]", r"give class, and others, each once"),
+        ("kind: embedder\ndata: {index: a.csv}\nheads: [local, outline]", r"heads are .*give class once"),
+        (
+            "kind: embedder\ndata: {index: a.csv}\nheads: [class, class]",
+            r"give class once, and each other head at most once",
+        ),
         ("kind: embedder\ndata: {index: a.csv}\ndim: 64\nshorter_dims: [16, 64]", r"\[64\] are not less than dim 64"),
         ("kind: embedder\ndata: {index: a.csv}\nhdcl_hardest: 1", r"hdcl_hardest: .*greater than or equal to 2"),
         ("kind: embedder\ndata: {index: a.csv}\npeer: triplet", r"peer: no longer a recipe key.*benchmarks/methods.py"),

@@ -36,7 +36,7 @@ def augment_masked(
     rng: np.random.Generator,
     under_rgb: Image | None = None,
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Augment a picture as `augment_crop` does, and its mask alike; lay the object on `under_rgb` if given."""
+    """Augment a picture as `augment_crop` does, and its mask in the same way. Lay the object on `under_rgb`, if any."""
     matrix, size = _random_cut(image_rgb, spec, how, rng)
     content, cover = _warped(image_rgb, matrix, size), _warped(mask, matrix, size)
     if under_rgb is not None:
@@ -83,7 +83,7 @@ def pad(contents: list[Image], spec: Preprocess) -> NDArray[np.uint8]:
 
 
 def confuse_regions(contents: list[Image], spec: Preprocess, blocks: int, neighbourhood: int, seed: int) -> list[Image]:
-    """Apply region confusion to the contents alone: a border among the blocks would give the outline away."""
+    """Apply region confusion to the contents only: a border among the blocks would reveal the outline."""
     full = np.stack([cv2.resize(content, (spec.width, spec.height)) for content in contents])
     x = torch.from_numpy(full).permute(0, 3, 1, 2).float()
     confused = region_confusion(x, blocks, neighbourhood, torch.Generator().manual_seed(seed))

@@ -27,7 +27,7 @@ def pair_batches(
         labels: (n,) item of each picture, 0 and up.
         classes: items of a batch; fewer if there are fewer.
         images: pictures of each item, without repetition if there are enough.
-        batches: how many.
+        batches: number of batches.
         rng: source of randomness.
         nearest: (items, items) for each item the others, most similar first. Half of each batch is then the
             neighbourhood of one item, so that the negatives are hard.

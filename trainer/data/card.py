@@ -155,7 +155,7 @@ def alike_names(names: Iterable[str]) -> list[list[str]]:
 
 
 def _items_in_several_categories(items: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return item names that occur in several categories; an embedder of all categories takes them for one item."""
+    """Return item names that occur in several categories; an embedder of all categories treats them as one item."""
     categories: dict[str, list[str]] = defaultdict(list)
     for category, item in items:
         categories[item].append(category)

@@ -40,8 +40,8 @@ def describe_data(
         root: see trainer.data.formats.read_listing.
         layout: None: detect it.
         split: how to split the pictures; None: as the data set does.
-        model: run folder of a classifier or embedder that looks for duplicates, too; None: only the hash does.
-        least: cosine from which the model takes two pictures for the same.
+        model: run folder of a classifier or embedder that finds more duplicates; None: use the hash only.
+        least: cosine from which the model treats two pictures as the same.
 
     Returns:
         the numbers of the card.

@@ -49,7 +49,7 @@ class Crops:
         return np.array([position[sample.category] for sample in samples], np.int64)
 
     def item_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
-        """Return the item of each sample as a number; -1 for an item that training has not."""
+        """Return the item of each sample as a number; -1 for an item that training lacks."""
         position = {name: i for i, name in enumerate(self.items)}
         return np.array([position.get(sample.item, -1) for sample in samples], np.int64)
 
@@ -84,7 +84,7 @@ class Crops:
         )
 
     def summary(self, source: CropData) -> dict[str, object]:
-        """Return what the model card says about the data."""
+        """Return the summary of the data for the model card."""
         return {
             "source": source.index.name,
             "categories": self.categories,
@@ -104,9 +104,9 @@ def load_crops(
 
     Args:
         source: the data set, and its splits and categories to use.
-        spec: of the network's input on the device.
-        train_spec: of its input in training; None: the same.
-        each_item: how many training pictures every item needs.
+        spec: preprocessing of the network's input on the device.
+        train_spec: preprocessing of its input in training; None: the same.
+        each_item: smallest number of training pictures that every item needs.
 
     Raises:
         TrainError: the data set is missing or unreadable, or a category or item has too few pictures.

@@ -43,7 +43,7 @@ def find_embedding_duplicates(listed: Sequence[Sample], folder: Path, least: flo
     """
     module, card = load_model(folder)
     if card.kind == "detector":
-        raise TrainError(f"{folder}: found a detector, expected a classifier or an embedder to compare pictures")
+        raise TrainError(f"{folder}: this is a detector; give the run folder of a classifier or embedder")
     comparable = [s for s in listed if not card.categories or s.category in card.categories]
     samples, canvases, _ = load_canvases(comparable, card.preprocess)
     vectors = predict(_Pooled(module) if card.kind == "classifier" else module, canvases, card.preprocess)

@@ -1,4 +1,4 @@
-"""Open every picture of a data set once: is it readable or odd, do its boxes fit, and what is its hash."""
+"""Open every picture of a data set once: check that it is readable and that its boxes fit, and hash it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Listed:
 
 @dataclass(frozen=True, slots=True)
 class _Examined:
-    """What opening the file showed."""
+    """The result of opening the file."""
 
     phash: PerceptualHash | None
     digest: str = ""

@@ -29,7 +29,7 @@ CARS_TRAIN_CLASSES = 98  # of 196
 _CATEGORY = "car"
 _MERGED = "cars_annos.mat"
 _DEVKIT = ("cars_train_annos.mat", "cars_test_annos_withlabels.mat")
-# What scipy raises for a truncated file, or one that is no MATLAB file. Changed bytes in the middle may crash it.
+# Errors of scipy for a truncated file, or one that is not a MATLAB file. Changed bytes in the middle may crash it.
 _BROKEN = (
     ArithmeticError,
     EOFError,
@@ -184,7 +184,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _names(tree: dict[str, Any], file: Path) -> list[str]:
     if "class_names" not in tree:
-        raise TrainError(f"{file}: found {_keys(tree)}, expected class_names")
+        raise TrainError(f"{file} has no class_names; it has {_keys(tree)}")
     return [str(name) for name in np.atleast_1d(tree["class_names"])]
 
 
@@ -192,7 +192,7 @@ def _rows(tree: dict[str, Any], file: Path, needed: tuple[str, ...]) -> Iterator
     rows = np.atleast_1d(tree.get("annotations", np.zeros(0)))
     needed = (*needed, "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
     if missing := set(needed) - set(rows.dtype.names or ()):
-        raise TrainError(f"{file}: found {rows.dtype.names or _keys(tree)}, expected also {sorted(missing)}")
+        raise TrainError(f"{file} lacks {sorted(missing)}; it has {rows.dtype.names or _keys(tree)}")
     yield from rows
 
 

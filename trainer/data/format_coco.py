@@ -86,7 +86,7 @@ def _tree(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise TrainError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, dict):
-        raise TrainError(f"{path}: not COCO: found a {type(tree).__name__}, expected images and annotations")
+        raise TrainError(f"{path}: not COCO: it holds a {type(tree).__name__}, not images and annotations")
     return tree
 
 

@@ -36,7 +36,7 @@ def read_index(table: Path, root: Path | None) -> Listing:
     item = "fine" if "fine" in found else "item"
     needed = ("path", "split", category, item)
     if missing := set(needed) - found:
-        raise TrainError(f"{table}: found columns {sorted(map(str, found))}, expected also {sorted(missing)}")
+        raise TrainError(f"{table} lacks the columns {sorted(missing)}; it has {sorted(map(str, found))}")
     for number, row in enumerate(rows, 1):
         if empty := [key for key in needed if not row[key]]:
             raise TrainError(f"{table}: row {number}: {empty[0]} is empty")
@@ -68,7 +68,7 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
         return listing
     for path, split in zip(inner, splits, strict=True):
         if not split:
-            raise TrainError(f"{path}: lies beside a folder of training pictures, where only folders of splits may be")
+            raise TrainError(f"{path}: lies beside a folder of training pictures; move it into the folder of a split")
         _walk(path, split, category, listing)
     return listing
 

@@ -57,7 +57,7 @@ def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
             raise TrainError(f"{table}: names: the keys must be numbers: {error}") from error
 
     if not isinstance(names, list) or not names:
-        raise TrainError(f"{table}: found names {tree.get('names')!r:.80}, expected a list of class names")
+        raise TrainError(f"{table}: names is {tree.get('names')!r:.80}; give a list of class names")
     places: list[tuple[str, list[Path]]] = []
     for split in ("train", "val", "valid", "test"):
         given = tree.get(split) or []
@@ -143,9 +143,9 @@ def _parse(line: str, where: str, names: list[str]) -> tuple[str, tuple[float, f
     try:
         number, *numbers = (float(part) for part in line.split())
     except ValueError:
-        raise TrainError(f"{where}: found {line[:60]!r}, expected numbers: class x y width height") from None
+        raise TrainError(f"{where}: {line[:60]!r} is not a line of numbers: class x y width height") from None
     if len(numbers) not in (4, 5) and (len(numbers) < 6 or len(numbers) % 2):  # 5: a score at the end
-        raise TrainError(f"{where}: found {len(numbers) + 1} numbers, expected class x y width height")
+        raise TrainError(f"{where}: found {len(numbers) + 1} numbers, expected 5: class x y width height")
     if not number.is_integer() or not 0 <= number < len(names):
         raise TrainError(f"{where}: found class {number:g}, expected 0 to {len(names) - 1}")
     name = names[int(number)]

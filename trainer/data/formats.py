@@ -90,7 +90,7 @@ def read_listing(
         boxed: the caller needs boxes.
 
     Raises:
-        TrainError: a file is missing or broken; names it.
+        TrainError: a file is missing or broken; the message names it.
     """
     layout = layout or find_layout(path, boxed=boxed)
     if not path.exists():

@@ -64,7 +64,7 @@ def read_masked(index: Path, root: Path | None = None) -> list[Masked]:
         raise TrainError(f"{index}: cannot read: {error}") from error
     found = set(rows[0]) if rows else set()
     if missing := {"path", "mask", "split"} - found:
-        raise TrainError(f"{index}: found columns {sorted(map(str, found))}, expected also {sorted(missing)}")
+        raise TrainError(f"{index} lacks the columns {sorted(missing)}; it has {sorted(map(str, found))}")
     for number, row in enumerate(rows, 1):
         if row["mask"] and not (row["path"] and row["split"]):
             raise TrainError(f"{index}: row {number}: path or split is empty")
@@ -84,11 +84,11 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
     """Decode pictures and masks once.
 
     Args:
-        samples: to read.
+        samples: samples to read.
         longest_px: shrink larger pictures until their longer side is this; None: shrink none.
 
     Raises:
-        TrainError: no mask can be used; says why not the first.
+        TrainError: no mask can be used; the message says why for the first one.
     """
     pictures = MaskedPictures()
     for sample in samples:
@@ -112,7 +112,9 @@ def _read(sample: Masked) -> tuple[Image, NDArray[np.uint8]]:
     mask = decode_mask(read_bytes(sample.mask), str(sample.mask))
     if mask.shape != image.shape[:2]:
         sizes = [f"{shape[1]}x{shape[0]}" for shape in (mask.shape, image.shape)]
-        raise TrainError(f"{sample.mask}: found a mask of {sizes[0]}, expected {sizes[1]} as {sample.path.name}")
+        raise TrainError(
+            f"{sample.mask}: found a mask of {sizes[0]}, expected {sizes[1]}, the size of {sample.path.name}"
+        )
     if fault := fault_of(mask):
         raise TrainError(f"{sample.mask}: {fault}")
     return image, mask

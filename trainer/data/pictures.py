@@ -124,7 +124,7 @@ def load_canvases(
 
     Args:
         samples: Sample or DetectionSample.
-        spec: of the network's input.
+        spec: preprocessing of the network's input.
         trimmed: splits whose pictures show one object on a plain background, see edge.imaging.image.trim.
 
     Returns:
@@ -143,7 +143,7 @@ def require_each(samples: Sequence[Sample], expected: Iterable[str], key: str, l
         samples: what was loaded.
         expected: categories or items to check.
         key: `category` or `item`.
-        least: how many pictures each needs.
+        least: smallest number of pictures that each needs.
         where: the data set and splits, for the message.
 
     Raises:

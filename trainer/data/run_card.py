@@ -82,7 +82,7 @@ def _write(out: Path, rows: list[Row], found: Findings) -> None:
         log.warning("%s: %s may be one class", found.source, ", ".join(names))
     for item, categories in card["shared_names"].items():
         log.warning(
-            "%s: %s is an item of %s; an embedder of them all takes it for one item",
+            "%s: %s is an item of %s; an embedder of all of them treats it as one item",
             found.source,
             item,
             ", ".join(categories),

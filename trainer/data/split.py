@@ -95,7 +95,7 @@ def assign_splits(stratum_of: dict[str, str], val: float, test: float, seed: int
         stratum_of: the stratum of each member.
         val: fraction of each stratum for validation.
         test: fraction of each stratum for test.
-        seed: of the draw.
+        seed: seed of the random draw.
     """
     if val + test >= 1.0:
         raise TrainError(f"split: val {val:g} and test {test:g} together must be less than 1")

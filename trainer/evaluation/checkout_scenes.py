@@ -46,7 +46,7 @@ class DetectedObject:
 
     box_px: Box
     score: float
-    categories: list[Category]  # to search
+    categories: list[Category]  # categories to search
     vectors: dict[str, FloatArray]  # by category
 
 
@@ -61,15 +61,15 @@ def render_scenes(level: str, count: int, seed: int, items: tuple[Item, ...]) ->
 def evaluate_checkout(
     bundle: Path, gallery: Path, count: int, seed: int, left_out: Collection[str], engine: EngineConfig
 ) -> dict[str, Any]:
-    """Read the shopping list of every scene and measure how right it is.
+    """Read the shopping list of every scene and measure its accuracy.
 
     Args:
         bundle: folder of a bundle with a detector.
         gallery: folder of its gallery generation.
         count: scenes of each level.
-        seed: of the scenes.
+        seed: seed of the scenes.
         left_out: items left out of the gallery for the outcomes; lists are read with the whole gallery.
-        engine: runs the bundle.
+        engine: settings of the engine that runs the bundle.
 
     Returns:
         by level: cAcc, ACD, mCCD, mCIoU, mAP, and the outcomes of known and unknown objects.
@@ -235,7 +235,7 @@ def checkout_accuracy(found: Counts, true: Counts) -> NDArray[np.float64]:
 
 
 def counting_distance(found: Counts, true: Counts) -> NDArray[np.float64]:
-    """Return for each picture how many objects its list is wrong by; the mean is ACD."""
+    """Return by how many objects the list of each picture is wrong; the mean is ACD."""
     return np.asarray(np.abs(found - true).sum(axis=1), np.float64)
 
 

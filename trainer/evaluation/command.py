@@ -1,4 +1,4 @@
-"""The command `edge-train evaluate`: evaluate chains on the same pictures; write JSON, Markdown and one HTML page."""
+"""The command `edge-train evaluate`: evaluate models on the same pictures; write JSON, Markdown and one HTML page."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _checkout(args: argparse.Namespace) -> dict[str, Any]:
                 args.bundle, args.bundle_gallery, args.checkout, args.seed, left, engine
             )
         except EngineError:
-            continue  # as above
+            continue  # the bundle lacks this precision of a model
     return tables or {
         "as shipped": evaluate_checkout(
             args.bundle, args.bundle_gallery, args.checkout, args.seed, left, EngineConfig(backend="onnxruntime")

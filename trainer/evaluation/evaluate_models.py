@@ -35,7 +35,7 @@ from trainer.tasks.detector import scene_canvases, validate_detector
 
 log = logging.getLogger(__name__)
 Table = dict[str, Any]
-Measures = dict[str, NDArray[np.float64]]  # by name, one value for each picture
+Measures = dict[str, NDArray[np.float64]]  # values of each picture, by name of the measure
 NEAREST = (1, 5, 10)
 
 
@@ -47,7 +47,7 @@ class EvaluationSet:
     skipped: list[str]  # pictures that cannot be read
     gallery: list[Sample]
     left_out: frozenset[str]  # items left out of the gallery, so that they are unknown
-    trimmed: tuple[str, ...] = ("catalogue",)  # splits whose pictures show one object on a plain ground
+    trimmed: tuple[str, ...] = ("catalogue",)  # splits whose pictures show one object on a plain background
     seed: int = 0
 
 
@@ -57,8 +57,8 @@ class Column:
 
     chain: ModelChain
     predictions: Predictions
-    closed_set: list[QueryResult]  # with the whole gallery
-    open_set: list[QueryResult]  # with some items left out of the gallery
+    closed_set: list[QueryResult]  # results with the whole gallery
+    open_set: list[QueryResult]  # results with some items left out of the gallery
     table: Table
 
 
@@ -72,8 +72,8 @@ def load_evaluation_set(
         root: folder that its paths are relative to.
         query: split of the pictures to recognise.
         gallery: splits of the gallery pictures, comma-separated.
-        share: of the items, to leave out of the gallery.
-        seed: of the draw.
+        share: share of the items to leave out of the gallery.
+        seed: seed of the random draw.
 
     Raises:
         TrainError: the data are missing, or a split has no picture.
@@ -82,7 +82,7 @@ def load_evaluation_set(
     queries, known = choose(samples, [query]), choose(samples, gallery.split(","))
     for split, found in (query, queries), (gallery, known):
         if not found:
-            raise TrainError(f"{index}: no picture belongs to split {split!r}")
+            raise TrainError(f"{index}: no picture belongs to split {split!r}; check --query and --gallery")
     readable, skipped = [], []
     for sample in queries:
         try:

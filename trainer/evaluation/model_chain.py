@@ -37,10 +37,10 @@ class ModelChain:
     """A classifier and embedders that are evaluated together: one column of the report."""
 
     name: str
-    labels: tuple[str, ...]  # categories of the classifier; empty: it is given the true category
+    labels: tuple[str, ...]  # categories of the classifier; empty: no classifier, the true category is used
     classify: BatchFunction | None  # images to (n, labels) probabilities
     embed: dict[str, BatchFunction]  # by category, images to (n, dim), rows of unit length
-    crop_margin: float = 0.0  # that a catalogue picture is trimmed to
+    crop_margin: float = 0.0  # margin around the object of a trimmed catalogue picture
     category_threshold: float = 0.0  # below it the category is unknown
     open_sets: dict[str, OpenSet] = field(default_factory=dict)
     calibrated: bool = False  # whether thresholds and probabilities were fitted
@@ -53,8 +53,8 @@ class ReferenceGallery:
     """The gallery of one category."""
 
     vectors: FloatArray  # (n, dim), rows of unit length
-    items: tuple[str, ...]  # of each row
-    picture: Callable[[str], Image | None]  # of an item, for the report
+    items: tuple[str, ...]  # item of each row
+    picture: Callable[[str], Image | None]  # returns the picture of an item, for the report
 
 
 def chain_of_runs(name: str, classifier: Path | None, embedders: Sequence[Path]) -> ModelChain:
@@ -224,7 +224,9 @@ def _thumbnail(path: Path, item: str) -> Image | None:
 
 def _require_kind(found: str, expected: str, folder: Path) -> None:
     if found != expected:
-        raise TrainError(f"{folder}: found a {found}, expected a{'n' * (expected[0] in 'aeiou')} {expected}")
+        raise TrainError(
+            f"{folder}: this is a {found}; give the run folder of a{'n' * (expected[0] in 'aeiou')} {expected}"
+        )
 
 
 def _whole(image: Image) -> tuple[float, float, float, float]:

@@ -20,7 +20,7 @@ class QueryResult:
     known: bool  # whether the gallery holds it
     predicted_item: str | None  # None: rejected as unknown
     nearest: str | None  # the most similar item; None: nothing was searched
-    score: float  # of the nearest item, larger is surer; -inf where there is none
+    score: float  # of the nearest item, larger is more certain; -inf where there is none
     probability: float | None = None  # calibrated, of the nearest item; None: not calibrated
 
     @property
@@ -35,7 +35,7 @@ def outcomes(results: Sequence[QueryResult], *, known: bool, missed: int = 0) ->
     """Return the share of each outcome among the pictures of known, or of unknown, items.
 
     Args:
-        results: of all query pictures.
+        results: results of all query pictures.
         known: whether to count the known or the unknown items.
         missed: objects that were in a scene but were not detected.
     """

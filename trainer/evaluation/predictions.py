@@ -25,10 +25,12 @@ class Predictions:
 
     queries: list[Sample]
     probabilities: FloatArray | None  # (queries, labels); None: no classifier, the true category is given
-    vectors: dict[str, dict[int, FloatArray]]  # by category, of those queries that were embedded for it
+    vectors: dict[
+        str, dict[int, FloatArray]
+    ]  # by category and number of the query; only queries embedded for the category
     references: Mapping[str, ReferenceGallery]  # by category
-    items: dict[str, list[str]]  # by category, in the order of scores
-    latency_ms: list[float]  # of the whole chain, picture by picture
+    items: dict[str, list[str]]  # items of each category, in the order of the scores
+    latency_ms: list[float]  # time of the whole chain, picture by picture
 
     def similar(self, category: str) -> tuple[list[int], FloatArray]:
         """Return the queries of a category, and their cosines with each row of its gallery."""
@@ -49,9 +51,9 @@ def predict_queries(
     """Classify every query and embed it: for its true category, and for those that a device would search.
 
     Args:
-        chain: to run.
-        queries: readable read_images.
-        references: its gallery.
+        chain: the models to run.
+        queries: pictures that can be read.
+        references: its gallery of each category.
         timed: number of queries that are run one by one to measure the latency.
 
     Raises:

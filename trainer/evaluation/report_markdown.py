@@ -12,7 +12,7 @@ def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str
     """Render the tables of a report.
 
     Args:
-        report: of trainer.evaluation.command.
+        report: the report of trainer.evaluation.command.
         confused: true item, item it was taken for, how often; most frequent first.
     """
     columns = report["columns"]

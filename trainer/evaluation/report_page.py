@@ -45,9 +45,9 @@ def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], maps
     """Render the whole page.
 
     Args:
-        report: of trainer.evaluation.command.
-        confusions: of the first column, most frequent first.
-        maps: of the first column, the categories to draw.
+        report: the report of trainer.evaluation.command.
+        confusions: confusions of the first column, most frequent first.
+        maps: embeddings of the first column, for the categories to draw.
     """
     about, columns = report["about"], report["columns"]
     title = f"Evaluation of {about['name']}"

@@ -36,7 +36,7 @@ class TrainedDetector:
         """
         self._module, self._card = load_model(run)
         if self._card.kind != "detector":
-            raise TrainError(f"{run}: found a {self._card.kind}, expected a detector")
+            raise TrainError(f"{run}: this is a {self._card.kind}; give the run folder of a detector")
         self.pictures = int(self._card.data.get("train", 0)) + int(self._card.data.get("val", 0))  # it trained on
 
     def propose(self, image_rgb: Image) -> list[Proposal]:
@@ -71,8 +71,8 @@ class Proposers:
         """Return all boxes of the cues, best first, including those below the threshold.
 
         Args:
-            image_rgb: of any size.
-            common: what the pictures of its class have in common; None: ignore that.
+            image_rgb: picture of any size.
+            common: common component of the pictures of its class; None: none is used.
         """
         shared = None
         if self.extractor is not None and common is not None:

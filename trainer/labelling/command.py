@@ -48,7 +48,7 @@ def list_pictures(root: Path, folder: Path) -> list[ListedPicture]:
         folder: label folder; pictures inside it, such as contact sheets, are ignored.
 
     Raises:
-        TrainError: there are none.
+        TrainError: there is no picture.
     """
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
@@ -159,7 +159,7 @@ def draw_sheets(store: LabelStore) -> int:
 
 
 def run_label(args: argparse.Namespace) -> dict[str, object]:
-    """Import, train and propose, in this order, as far as the arguments say."""
+    """Import, train and propose, in this order, as the arguments say."""
     store = open_label_store(args.out)
     report: dict[str, object] = {}
     if args.edited is not None:

@@ -66,11 +66,11 @@ def load_feature_extractor(source: Path, backbone: str, mean: float | None = Non
 
 @dataclass(frozen=True, slots=True)
 class CommonComponent:
-    """What the pictures of one class have in common: the first principal component of their descriptors."""
+    """The common component of the pictures of a class: the first principal component of their descriptors."""
 
     mean: FloatArray  # (c,)
     axis: FloatArray  # (c,), its sign such that the pictures' borders are below zero
-    largest: float  # projection of any cell
+    largest: float  # largest projection of a cell
 
     def activation(self, feature: FloatArray) -> FloatArray:
         """Map features (h, w, c) to (h, w), 0..1, above 0 on the common object; 0 everywhere means no such object."""
@@ -78,14 +78,14 @@ class CommonComponent:
 
 
 def colocalise(features: Iterable[FloatArray]) -> CommonComponent | None:
-    """Find what the pictures of a class have in common (DDT); return None for fewer than two descriptors.
+    """Compute the common component of the pictures of a class (DDT); None for fewer than two descriptors.
 
     Unlike the paper, this normalises descriptors to unit length: a pixel on a card then scores higher than one beside
     it in 93 % of all pairs, without it in 83 % (MobileNetV2, 99 photos of playing cards).
 
 
     Args:
-        features: (h, w, c) of each picture; h and w may differ.
+        features: feature map (h, w, c) of each picture; h and w may differ.
     """
     listed = [unit_rows(feature) for feature in features]
     rows = np.concatenate([one.reshape(-1, one.shape[2]) for one in listed]) if listed else np.zeros((0, 1), np.float32)

@@ -80,7 +80,7 @@ def _voc(root: ET.Element) -> tuple[str, list[Proposal]]:
         boxes.append(_human_box((x0, y0, x1, y1), node.findtext("name") or "object"))
     name = root.findtext("filename")
     if not name:
-        raise ValueError("found no filename")
+        raise ValueError("no filename")
     return name, boxes
 
 

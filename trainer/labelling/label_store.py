@@ -92,7 +92,7 @@ class LabelStore:
         """Store the boxes that a person confirmed; they are on disk when this returns.
 
         Args:
-            name: of a picture of this store.
+            name: name of a picture of this store.
             boxes: all objects of the picture, in its pixels; none for a picture without objects.
 
         Raises:
@@ -193,7 +193,7 @@ def open_label_store(folder: Path) -> LabelStore:
     """Read a label folder; an empty or missing folder gives a store without pictures.
 
     Raises:
-        TrainError: `labels.json` is damaged, or the folder cannot be made.
+        TrainError: `labels.json` is damaged, or the folder cannot be created.
     """
     store = LabelStore(folder)
     path = folder / LABELS_FILE

@@ -31,7 +31,11 @@ _STRONG = 15.0  # levels per pixel of a strong edge
 _CONTRAST = 30.0  # distance in Lab from which `contrast` is 1
 _DEVIATION = 0.4  # difference from which `deviation` is 1
 _COMMON = 0.25  # mean of the common map inside a box from which it lowers no score
-_ALIKE, _MOST, _LEAST = 0.85, 60, 0.05  # overlap of duplicate boxes, most boxes kept, and their least score
+_ALIKE, _MOST, _LEAST = (
+    0.85,
+    60,
+    0.05,
+)  # overlap of duplicate boxes, largest number of kept boxes, and their smallest score
 _CLOSE, _PART = 0.35, 0.75  # one of two boxes is dropped at this overlap, or share of the smaller inside the larger
 
 Source = Literal["proposer", "model", "human"]
@@ -55,8 +59,8 @@ class Priors:
     least: float = 0.004  # area of a box
     most: float = 0.7
     aspect: tuple[float, float] = (0.0, np.inf)  # width over height
-    count: int | None = None  # most objects in a picture
-    threshold: float = 0.55  # least score of a proposal
+    count: int | None = None  # largest number of objects in a picture
+    threshold: float = 0.55  # smallest score of a proposal
 
     def allow(self, boxes_px: FloatArray, width: int, height: int) -> NDArray[np.bool_]:
         """Return which boxes (n, 4) of a picture may be objects: (n,)."""
@@ -72,7 +76,7 @@ def propose(
     """Propose boxes, best first, including boxes of one place and boxes below the threshold.
 
     Args:
-        image_rgb: of any size.
+        image_rgb: picture of any size.
         priors: what a person knows about the objects.
         common: (h, w) of any size, 0..1: how much each place shows what the pictures of a set have in common.
         using: the cues that may propose and agree.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.types import FloatArray, Image
 
-_GROUNDS = 4  # most colours of the background
+_GROUNDS = 4  # largest number of colours of the background
 _LEAST_GROUND = 0.08  # share of the border's pixels that makes a colour part of the background
 _RIM = 0.03  # width of the border, of the shorter side
 _CODES = 10  # uniform, rotation-invariant local binary patterns of eight neighbours

@@ -25,7 +25,7 @@ class Progress:
     """The progress of a run."""
 
     epoch: int = 0  # finished epochs
-    rows: list[dict[str, float]] = field(default_factory=list)  # of metrics.csv, one per finished epoch
+    rows: list[dict[str, float]] = field(default_factory=list)  # rows of metrics.csv, one per finished epoch
 
 
 def save_checkpoint(
@@ -74,7 +74,7 @@ def load_best(out: Path, epoch: int, module: nn.Module) -> None:
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["module"])
-    except Exception as error:  # whatever unpickling raises on damage
+    except Exception as error:  # unpickling a damaged file may raise anything
         raise TrainError(f"{path}: cannot load the best weights: {type(error).__name__}: {error}") from error
     if saved["epoch"] != epoch:
         raise TrainError(f"{path}: found epoch {saved['epoch']}, expected epoch {epoch}")
@@ -100,7 +100,7 @@ def resume_checkpoint(
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         same = saved["recipe"] == recipe
-    except Exception as error:  # whatever unpickling raises on damage
+    except Exception as error:  # unpickling a damaged file may raise anything
         raise TrainError(f"{path}: cannot resume: {type(error).__name__}: {error}") from error
     if not same:
         raise TrainError(f"{path}: this checkpoint is of another recipe; choose an empty --out folder")

@@ -20,7 +20,7 @@ def learning_rate(settings: Optimiser, step: int, total: int, watched: Sequence[
     """Return the rate of one step of `total`.
 
     `one_cycle` and `cosine`: linear warm-up, then a cosine to nearly zero. `one_cycle` starts at a twenty-fifth of the
-    rate, `cosine` at zero. `plateau`: constant, times `decay` whenever `patience` evaluations brought nothing better.
+    rate, `cosine` at zero. `plateau`: constant, times `decay` after each `patience` evaluations without improvement.
 
     Args:
         settings: the schedule.
@@ -46,7 +46,7 @@ def watched_values(rows: Sequence[dict[str, float]], settings: Optimiser) -> lis
 
 
 def count_plateaus(watched: Sequence[float], patience: int) -> int:
-    """Count how often `patience` evaluations in a row brought nothing better; each plateau restarts the count."""
+    """Count how often `patience` evaluations in a row brought no improvement; each plateau restarts the count."""
     best, waited, count = -math.inf, 0, 0
     for value in watched:
         waited = 0 if value > best else waited + 1
@@ -64,7 +64,7 @@ class BestSoFar:
     evaluations_since: int = 0
 
     def should_stop(self, stop_after: int | None) -> bool:
-        """Return whether `stop_after` evaluations brought nothing better; never where it is None."""
+        """Return whether `stop_after` evaluations brought no improvement; False if it is None."""
         return stop_after is not None and self.evaluations_since >= stop_after
 
 
@@ -72,7 +72,7 @@ def best_so_far(rows: Sequence[dict[str, float]], watch: str | None) -> BestSoFa
     """Find the best evaluation among these epochs.
 
     Args:
-        rows: of metrics.csv; those that hold the metric were evaluated.
+        rows: rows of metrics.csv; those that hold the metric were evaluated.
         watch: better when larger, or smaller where it is a loss; None: the first of DEFAULT_WATCHED that was measured.
     """
     name = watch or next((name for name in DEFAULT_WATCHED if any(name in row for row in rows)), "")
@@ -94,6 +94,6 @@ def require_watched(metrics: dict[str, float], best: BestSoFar, watch: str | Non
     """
     if not best.epoch:
         raise TrainError(
-            f"optimiser.watch: found {sorted(metrics) or 'no validation pictures'} to watch, "
-            f"expected {watch or ' or '.join(DEFAULT_WATCHED)}"
+            f"optimiser.watch: {watch or ' or '.join(DEFAULT_WATCHED)} was not measured; "
+            + (f"set it to one of {sorted(metrics)}" if metrics else "there are no validation pictures")
         )

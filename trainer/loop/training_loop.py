@@ -42,7 +42,7 @@ class Batch:
     """The input of one training step."""
 
     tensors: dict[str, Tensor]  # `x`, the pictures; every other tensor has a row for each picture, or is a scalar
-    names: list[str]  # of the pictures
+    names: list[str]  # names of the pictures
 
 
 class Task(Protocol):
@@ -112,11 +112,11 @@ def fit(
     """Train until the last epoch or an early stop, resuming from the checkpoint in `out` if there is one.
 
     Args:
-        task: to train; its module is changed in place.
+        task: the task to train; its module is changed in place.
         settings: epochs, rates, averaging.
         out: run folder: checkpoint, metrics.csv, curves.png.
-        seed: of everything random.
-        recipe: as text; a checkpoint of another recipe is an error.
+        seed: seed of everything random.
+        recipe: the recipe as text; a checkpoint of another recipe is an error.
         frozen: parts that stay in eval mode.
 
     Returns:

@@ -80,7 +80,7 @@ def pair_losses(
     The literal outline head pushes apart what the local head pulls together and has no term between sub-categories.
 
     Args:
-        original: by head name, (n, dim) unit vectors of the originals.
+        original: unit vectors (n, dim) of the originals, by head name.
         confused: the same for their region-confusion images; a class head needs none.
         labels: (n,) sub-category indices.
         mode: `literal` as written, or `guarded`.

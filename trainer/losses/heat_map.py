@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MIN_CELLS = 32  # least size that a map's loss is divided by, so that tiny or absent objects do not dominate
+MIN_CELLS = 32  # smallest object size that a map's loss is divided by, so that tiny or absent objects do not dominate
 HI, LO = 0.8, 0.3  # the map should be above HI on the object and below LO elsewhere
 
 

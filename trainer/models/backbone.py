@@ -26,7 +26,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.before: nn.Module = nn.Identity()  # applied to the pictures first
         self.network = network
-        self.channels = channels  # of each map
+        self.channels = channels  # channels of each map
         self.strides = strides  # input pixels per cell of each map
         self.whole = whole
         self.training_dtype: torch.dtype | None = None  # number format in training; None: float32
@@ -100,12 +100,12 @@ def create_trunk(
     """Build a trunk.
 
     Args:
-        name: of a timm model that supports `features_only`.
-        strides: of the maps to return, in input pixels per cell; the deepest map of each stride. A trunk cut at 16
-            keeps a 96 px crop at 6x6 cells. None: the last map of the whole network, with the widening convolution that
-            MobileNetV2 ends in; a cut trunk lacks it. It helps when it is pretrained.
+        name: name of a timm model that supports `features_only`.
+        strides: strides of the maps to return, in input pixels per cell; the deepest map of each stride. A trunk cut
+            at 16 keeps a 96 px crop at 6x6 cells. None: the last map of the whole network, with the widening
+            convolution at the end of MobileNetV2, which a cut trunk lacks. It helps when it is pretrained.
         pretrained: `none`, `hub`, or the path of a safetensors file with the whole network's weights.
-        options: for timm: `output_stride` (dilates instead of striding), `pad_type`.
+        options: options for timm: `output_stride` (dilates instead of striding), `pad_type`.
 
     Raises:
         TrainError: the name or a stride is unknown, the hub is not reachable, or the weights do not fit.
@@ -126,7 +126,7 @@ def create_trunk(
         network = timm.create_model(
             name, pretrained=pretrained == "hub", features_only=True, out_indices=tuple(indices), **options
         )
-    except Exception as error:  # timm passes on whatever its download raises
+    except Exception as error:  # timm passes on any error of its download
         raise TrainError(f"backbone {name!r}: cannot download weights from the hub: {error}") from error
     _cut(network)
     if pretrained not in {"none", "hub"}:
@@ -138,7 +138,7 @@ def _whole_trunk(name: str, pretrained: str, options: dict[str, Any]) -> Trunk:
     try:
         network = timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, global_pool="", **options)
         stride = network.feature_info[-1]["reduction"]
-    except Exception as error:  # timm passes on whatever its download raises
+    except Exception as error:  # timm passes on any error of its download
         raise TrainError(f"backbone {name!r} with {options}: {error}") from error
     if pretrained not in {"none", "hub"}:
         _load_weights(network, name, Path(pretrained), options)

@@ -66,12 +66,12 @@ class ModelCard(BaseModel):
     seed: int = 0
     data: dict[str, Any] = {}  # training data: source, counts, skipped pictures
     metrics: dict[str, Any] = {}  # on the validation split
-    recipe: dict[str, Any] = {}  # as run
+    recipe: dict[str, Any] = {}  # the recipe as run
 
     @model_validator(mode="before")
     @classmethod
     def _drop_retired_keys(cls, tree: Any) -> Any:
-        """Drop the keys that cards of older runs hold; in a finder's card they are errors, as any unknown key."""
+        """Drop the retired keys of older cards. In a finder's card they are errors, like any unknown key."""
         if not isinstance(tree, dict) or tree.get("kind") == "finder":
             return tree
         return {key: value for key, value in tree.items() if key not in _RETIRED_KEYS}
@@ -126,7 +126,7 @@ class Detector(nn.Module):
         self.boxes = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in trunk.channels)
         self.scores = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in trunk.channels)
         for boxes, scores in zip(self.boxes, self.scores, strict=True):
-            nn.init.constant_(boxes.bias, 2.0)  # cells: starts inside the ReLU's living half
+            nn.init.constant_(boxes.bias, 2.0)  # in cells: starts where the ReLU is active
             nn.init.constant_(scores.bias, -math.log(99.0))  # one cell in a hundred is an object
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -175,7 +175,7 @@ class Classifier(nn.Module):
         """Set the descriptor to the principal components of the pooled trunk, which keep its distances best.
 
         Args:
-            pooled: of the training crops, (n, channels); n is at least the length of the descriptor.
+            pooled: pooled features of the training crops, (n, channels); n is at least the length of the descriptor.
         """
         assert self.descriptor is not None
         mean = pooled.mean(dim=0)

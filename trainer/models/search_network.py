@@ -115,13 +115,13 @@ class Finder(nn.Module):
         """Build the network.
 
         Args:
-            trunk: for scenes, and for queries where `query_trunk` is None.
-            query_trunk: for queries.
-            channels: of the representations.
+            trunk: trunk for scenes, and for queries if `query_trunk` is None.
+            query_trunk: trunk for queries; None: the trunk for scenes.
+            channels: channels of the representations.
             guide: channels of the scene that the conversion sees beside the heat maps; 0 is the published form.
-            width: channels of the conversion.
+            width: channels of the conversion network.
             shape: which scales are compared.
-            spec: of the scenes' canvas.
+            spec: preprocessing of the scenes.
         """
         super().__init__()
         self.shape, self.spec, self.guide = shape, spec, guide

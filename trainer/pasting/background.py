@@ -1,4 +1,4 @@
-"""Backgrounds to paste on: cuts of photos in a folder, or drawn places."""
+"""Backgrounds to paste on: crops of the photos in a folder, or drawn places."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def drawn_counter(rng: np.random.Generator, width: int, height: int) -> Bytes:
 
 
 def photo_backgrounds(folder: Path) -> tuple[Background, list[str]]:
-    """Return a source of cuts from the photos below a folder, and why some photos are skipped.
+    """Return a source of crops from the photos below a folder, and why some photos are skipped.
 
     Raises:
         TrainError: no photo can be read.
@@ -52,18 +52,18 @@ def photo_backgrounds(folder: Path) -> tuple[Background, list[str]]:
             continue
         photos.append(path)
     if not photos:
-        raise TrainError(f"{folder}: holds no readable photo to paste on")
+        raise TrainError(f"{folder}: holds no readable photo to paste on; give --backgrounds a folder of photos")
     return PhotoBackground(tuple(photos)), skipped
 
 
 class PhotoBackground:
-    """Cuts a random part out of a random photo, in the frame's proportions; pickles its paths alone."""
+    """Crops a random part of a random photo, with the frame's aspect ratio. Pickles only the paths."""
 
     def __init__(self, photos: tuple[Path, ...]) -> None:
         self._photos = photos
 
     def __call__(self, rng: np.random.Generator, width: int, height: int) -> Bytes:
-        """Return a random cut of this size."""
+        """Return a random crop of this size."""
         photo = read_image(self._photos[int(rng.integers(len(self._photos)))])
         most = min(photo.shape[1] / width, photo.shape[0] / height)
         zoom = most * rng.uniform(0.55, 1.0)

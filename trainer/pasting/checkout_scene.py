@@ -25,8 +25,8 @@ LevelName = Literal["easy", "medium", "hard"]
 class Level:
     """How crowded a counter is."""
 
-    kinds: tuple[int, int]  # number of different products, least and most
-    pieces: tuple[int, int]  # number of products, least and most
+    kinds: tuple[int, int]  # number of different products, smallest and largest
+    pieces: tuple[int, int]  # number of products, smallest and largest
     least_visible: float  # visible fraction of each product, if there is room
     covered: float  # approximate share of the counter that products cover
 
@@ -53,7 +53,7 @@ def checkout_scene(
         by_item: the cut-outs of each product; all products are used if there are fewer than the level's kinds.
         background: the counter.
         layout: size of the scene; the level decides the number and size of objects.
-        probabilities: of the distortions.
+        probabilities: probability of each distortion.
         level: how crowded the counter is.
     """
     arranged = SceneLayout(

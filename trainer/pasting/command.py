@@ -16,28 +16,53 @@ def add_expand(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "cutouts", type=Path, help="COCO JSON, index.csv, or folder of pictures; masks in or beside them"
     )
     paste.add_argument("--real", type=Path, help="COCO JSON of photos to list among the scenes")
-    paste.add_argument("--workers", type=int, default=1, help="processes")
+    paste.add_argument("--workers", type=int, default=1, help="number of processes; default: %(default)s")
     paste.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     add_scene_arguments(paste)
 
 
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say what scenes are made of."""
-    parser.add_argument("--root", type=Path, help="folder of the paths in a JSON or CSV of cut-outs; default: its own")
-    parser.add_argument("--split", help="use only cut-outs of these splits, separated by commas")
-    parser.add_argument("--per-item", type=int, help="most cut-outs of an item to use")
-    parser.add_argument("--scenes", type=int, default=500, help="number of scenes")
-    parser.add_argument("--backgrounds", default="plain", help="folder of photos, or plain: drawn backgrounds")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
-    parser.add_argument("--checkout", choices=["easy", "medium", "hard"], help="products on a counter, as in RPC")
-    parser.add_argument("--size", default="480x360", metavar="WxH", help="size of a scene in pixels")
-    parser.add_argument("--objects", default="1-5", metavar="LOW-HIGH", help="number of objects in a scene")
+    """Add the arguments that describe the scenes."""
     parser.add_argument(
-        "--share", default="0.2-0.65", metavar="LOW-HIGH", help="longer side of an object, as a fraction of the frame"
+        "--root",
+        type=Path,
+        help="folder that paths in a JSON or CSV of cut-outs are relative to; default: its own folder",
     )
-    parser.add_argument("--turn", type=float, default=25.0, metavar="DEGREES", help="largest turn to either side")
+    parser.add_argument("--split", help="use only cut-outs of these splits, separated by commas")
+    parser.add_argument("--per-item", type=int, help="largest number of cut-outs to use for each item")
+    parser.add_argument("--scenes", type=int, default=500, help="number of scenes; default: %(default)s")
+    parser.add_argument(
+        "--backgrounds", default="plain", help="folder of photos, or plain for drawn backgrounds; default: plain"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the scenes; default: %(default)s")
+    parser.add_argument(
+        "--checkout",
+        choices=["easy", "medium", "hard"],
+        help="lay products on a counter, as crowded as this level of RPC",
+    )
+    parser.add_argument(
+        "--size", default="480x360", metavar="WxH", help="size of a scene in pixels; default: %(default)s"
+    )
+    parser.add_argument(
+        "--objects", default="1-5", metavar="LOW-HIGH", help="number of objects in a scene; default: %(default)s"
+    )
+    parser.add_argument(
+        "--share",
+        default="0.2-0.65",
+        metavar="LOW-HIGH",
+        help="longer side of an object, as a fraction of the frame; default: %(default)s",
+    )
+    parser.add_argument(
+        "--turn",
+        type=float,
+        default=25.0,
+        metavar="DEGREES",
+        help="largest rotation to either side; default: %(default)s",
+    )
     parser.add_argument("--without", default="", metavar="NAMES", help="distortions to leave out, separated by commas")
-    parser.add_argument("--real-times", type=int, default=1, help="how often to list each labelled training photo")
+    parser.add_argument(
+        "--real-times", type=int, default=1, help="how often to list each labelled training photo; default: %(default)s"
+    )
 
 
 def run_expand(args: argparse.Namespace) -> dict[str, object]:

@@ -17,7 +17,7 @@ from trainer.data.masks import fault_of
 from trainer.models.localiser_network import STRIDE, Localiser
 from trainer.models.networks import ModelCard, load_model
 
-_BAND = 0.02  # of the longer side: width to either side of the mask's edge where alpha is estimated
+_BAND = 0.02  # share of the longer side: alpha is estimated this far to either side of the mask's edge
 _LONGEST_PX = 800  # larger pictures are shrunk: memory and time of closed-form matting grow with the pixels
 
 
@@ -59,14 +59,14 @@ def write_cutouts(run: Path, pictures: Sequence[Path], out: Path) -> dict[str, s
         out: folder to write to, made if missing.
 
     Returns:
-        by path, why a picture was not cut out.
+        the reason for each picture that was not cut out, by path.
 
     Raises:
         TrainError: the run is not a localiser's.
     """
     model, card = load_model(run)
     if not isinstance(model, Localiser):
-        raise TrainError(f"{run}: found a {card.kind}, expected a localiser")
+        raise TrainError(f"{run}: this is a {card.kind}; give the run folder of a localiser")
     out.mkdir(parents=True, exist_ok=True)
     failed = {}
     for path in pictures:

@@ -50,7 +50,7 @@ class Cutout:
     picture: Bytes  # (h, w, 4) RGBA, colours premultiplied by alpha, feathered, tight
     category: str
     item: str
-    label: str = ""  # of the item, for people
+    label: str = ""  # name of the item, for people
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ def read_cutouts(
             of pictures, each of which is its own item of the category `object`.
         root: folder of the paths in a JSON or CSV; None: its own folder.
         splits: use only these; None: all.
-        per_item: most cut-outs of an item; None: all.
+        per_item: largest number of cut-outs of an item; None: all.
         masks: mask source for boxes without a segmentation.
 
     Raises:

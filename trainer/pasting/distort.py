@@ -30,7 +30,7 @@ class DistortionProbabilities:
     lighting: float = 0.7  # brighter to one side, in another light
     transparency: float = 0.06
     segments: float = 0.12  # superpixels are dropped or darkened
-    noise: float = 0.7  # of a frame, like all below
+    noise: float = 0.7  # noise of the frame; all below concern the frame
     pillar_box: float = 0.06
     resolution: float = 0.2
     exposure: float = 0.8

@@ -104,7 +104,7 @@ def _main_parts(mask: Mask) -> Mask | None:
 def mask_flaw(mask: Mask, shape: tuple[int, ...]) -> str | None:
     """Return what is wrong with a given mask for a picture of (height, width, ..), or None."""
     if mask.shape != shape[:2]:
-        return f"mask is {mask.shape[1]}x{mask.shape[0]}, expected {shape[1]}x{shape[0]} as the picture"
+        return f"mask is {mask.shape[1]}x{mask.shape[0]}, expected {shape[1]}x{shape[0]}, the size of the picture"
     covered = float(mask.mean())
     if not mask.any():
         return "mask is empty"

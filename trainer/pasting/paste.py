@@ -18,7 +18,7 @@ from trainer.synthetic.render import stamp
 from trainer.synthetic.scene import Scene, SceneObject, box_of
 
 Bytes = NDArray[np.uint8]
-_LEAST_LISTED = 0.12  # least visible fraction of a listed object
+_LEAST_LISTED = 0.12  # smallest visible fraction of a listed object
 _TRIES = 10  # places tried for each object
 
 
@@ -28,10 +28,10 @@ class SceneLayout:
 
     width_px: int = 480
     height_px: int = 360
-    objects: tuple[int, int] = (1, 5)  # number of objects, least and most
+    objects: tuple[int, int] = (1, 5)  # number of objects, smallest and largest
     share: tuple[float, float] = (0.2, 0.65)  # an object's longer side, relative to the frame's shorter one
     turn_deg: float = 25.0  # largest turn to either side
-    clutter: int = 3  # most clutter objects
+    clutter: int = 3  # largest number of clutter objects
     least_visible: float = 0.5  # visible fraction that a later object leaves of earlier ones, if there is room
     fit: float = 0.7  # how far an object's light is matched to its background, 0..1
 
@@ -76,7 +76,7 @@ class Composer:
             self._owner[done[0], done[1]][done[2] >= 128] = number
 
     def _place(self, picture: Bytes) -> tuple[int, int]:
-        """Return the first random place that hides no object too much, or the place that hides least."""
+        """Return the first random place that hides no object too much, or the one that hides the least."""
         height, width = self._owner.shape
         high, wide = picture.shape[:2]
         over = 0.2 if self._rng.random() < 0.15 else 0.0  # some reach outside the frame
@@ -141,9 +141,9 @@ def paste_scene(
     Args:
         rng: source of randomness.
         by_item: the cut-outs of each item.
-        background: what they are pasted on.
+        background: source of the picture they are pasted on.
         layout: sizes and counts.
-        probabilities: of the distortions.
+        probabilities: probability of each distortion.
     """
     composer = Composer(background(rng, layout.width_px, layout.height_px), rng, layout, probabilities)
     short = min(layout.width_px, layout.height_px)

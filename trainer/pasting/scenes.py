@@ -45,8 +45,8 @@ from trainer.synthetic.scene import Scene, SceneObject
 log = logging.getLogger(__name__)
 
 SCENES_FILE, INDEX_FILE, SHEET_FILE = "scenes.json", "index.csv", "sheet.png"
-_VAL_EVERY = 10  # of the scenes, one is for validation
-_LEAST_CROP = 0.7  # least visible fraction of an object whose crop is written, as in trainer.synthetic.crop
+_VAL_EVERY = 10  # one scene in this many is for validation
+_LEAST_CROP = 0.7  # smallest visible fraction of an object whose crop is written, as in trainer.synthetic.crop
 _CROP_PX = 256  # longest side of a crop
 _ON_SHEET = 24
 
@@ -104,7 +104,7 @@ def expand(
     Args:
         generator: makes the scenes.
         out: folder to write to, made if missing.
-        scenes: how many; every tenth is for validation.
+        scenes: number of scenes; every tenth is for validation.
         seed: the same seed gives the same bytes.
         real: COCO JSON of photos with boxes, listed in the written JSON, too, with their own category names.
         real_root: folder of its file names; None: its own folder.

@@ -183,7 +183,7 @@ def _surface(name: str, variant: int) -> Bytes:
 
 
 def surface(name: str, rng: np.random.Generator, width: int, height: int, zoom: float = 0.0) -> Bytes:
-    """Return a random cut of a surface, (height, width, 3), with a slightly changed colour."""
+    """Return a random crop of a surface, (height, width, 3), with a slightly changed colour."""
     image = _surface(name, int(rng.integers(_VARIANTS)))
     zoom = zoom or float(rng.uniform(0.6, 1.3))
     tall, wide = min(_SIZE[0], max(2, round(height * zoom))), min(_SIZE[1], max(2, round(width * zoom)))

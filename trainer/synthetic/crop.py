@@ -13,7 +13,7 @@ from trainer.synthetic.scene import SceneObject, photograph_item
 
 Bytes = NDArray[np.uint8]
 _MARGIN = 0.1  # of the object's box, as the device adds it
-_LEAST_VISIBLE = 0.7  # least visible fraction of an object used for training
+_LEAST_VISIBLE = 0.7  # smallest visible fraction of an object used for training
 
 
 def crop(item: Item, neighbours: Sequence[Item], rng: np.random.Generator, longest_px: int) -> Bytes:

@@ -34,7 +34,7 @@ from trainer.synthetic.scene import scene
 
 log = logging.getLogger(__name__)
 
-_SCENES, _CROPS, _LOOKS = 1, 2, 3  # streams of random numbers
+_SCENES, _CROPS, _CATALOGUE = 1, 2, 3  # streams of random numbers
 _BATCH = 25
 
 
@@ -48,7 +48,7 @@ class _Job:
     names: tuple[int, ...]  # numbers of scenes, crops or catalogue pictures
     items: tuple[Item, ...]
     item: Item | None = None
-    place: int = -1  # of the item, which its random numbers depend on
+    place: int = -1  # number of the item, which its random numbers depend on
     size_px: tuple[int, int] = (320, 192)
 
 
@@ -57,7 +57,7 @@ def write_dataset(
     seed: int,
     scenes: int = 2000,
     crops_per_item: int = 60,
-    gallery_looks: int = 6,
+    catalogue_pictures: int = 6,
     *,
     invented_items: int = 0,
     items: Sequence[Item] | None = None,
@@ -72,7 +72,7 @@ def write_dataset(
         seed: the same seed gives the same files.
         scenes: number of whole pictures; one of ten is for validation and one for test.
         crops_per_item: training crops of each item; a quarter of that number each for validation and for test.
-        gallery_looks: catalogue pictures of each item.
+        catalogue_pictures: number of catalogue pictures of each item.
         invented_items: number of invented items of each category, each with a quarter of the training crops.
         items: which items; None: all.
         size_px: width and height of scenes.
@@ -80,7 +80,7 @@ def write_dataset(
         progress: whether to show a progress bar.
     """
     chosen = tuple(catalogue() if items is None else items)
-    jobs = list(_jobs(Path(out), seed, chosen, (scenes, crops_per_item, gallery_looks), size_px))
+    jobs = list(_jobs(Path(out), seed, chosen, (scenes, crops_per_item, catalogue_pictures), size_px))
     known = catalogue()
     for number, item in enumerate(invent_items(seed, invented_items)):
         names = tuple(range(max(1, crops_per_item // 4)))
@@ -100,7 +100,7 @@ def write_dataset(
 def _jobs(
     out: Path, seed: int, items: tuple[Item, ...], counts: tuple[int, int, int], size_px: tuple[int, int]
 ) -> Iterator[_Job]:
-    scenes, crops, looks = counts
+    scenes, crops, catalogue_pictures = counts
     for start in range(0, scenes, _BATCH):
         yield _Job(out, seed, _SCENES, tuple(range(start, min(scenes, start + _BATCH))), items, size_px=size_px)
     held_out = max(1, crops // 4) if crops else 0
@@ -108,8 +108,8 @@ def _jobs(
     for item in items:
         if crops:
             yield _Job(out, seed, _CROPS, tuple(range(crops + 2 * held_out)), items, item, known.index(item))
-        if looks:
-            yield _Job(out, seed, _LOOKS, tuple(range(looks)), items, item, known.index(item))
+        if catalogue_pictures:
+            yield _Job(out, seed, _CATALOGUE, tuple(range(catalogue_pictures)), items, item, known.index(item))
 
 
 def _done(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, list[list[dict[str, object]]]]]:
@@ -133,7 +133,7 @@ def _work(job: _Job) -> list[list[dict[str, object]]]:
         if job.kind == _CROPS:
             _save(job.out / _crop_path(job.item, number), crop(job.item, job.items, rng, int(rng.integers(150, 177))))
         else:
-            _save(job.out / _look_path(job.item, number), catalogue_picture(job.item, rng)[0])
+            _save(job.out / _catalogue_path(job.item, number), catalogue_picture(job.item, rng)[0])
     return []
 
 
@@ -162,7 +162,7 @@ def _crop_path(item: Item, number: int) -> str:
     return f"crops/{item.category}/{item.item_id}/{number:03d}.jpg"
 
 
-def _look_path(item: Item, number: int) -> str:
+def _catalogue_path(item: Item, number: int) -> str:
     return f"catalogue/{item.category}/{item.item_id}/{number}.png"
 
 
@@ -216,8 +216,8 @@ def _write_index(out: Path, jobs: Sequence[_Job]) -> Path:
             held_out = max(1, len(job.names) // 6)
             is_known = job.item in catalogue()
             for number in job.names:
-                if job.kind == _LOOKS:
-                    row = (_look_path(job.item, number), "catalogue")
+                if job.kind == _CATALOGUE:
+                    row = (_catalogue_path(job.item, number), "catalogue")
                 else:
                     split = _split(number, len(job.names) - 2 * held_out, held_out) if is_known else "invented"
                     row = (_crop_path(job.item, number), split)

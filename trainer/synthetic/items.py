@@ -4,8 +4,8 @@ Within a family, items share colours and differ in one thing: a local detail (gr
 the outline. So neither colour alone nor the overall shape tells neighbours apart.
 
 Invented items combine parts and colours of a category's items, and no gallery has them. An embedder that trains only on
-the items of its gallery assigns whatever it sees to one of them. Invented items are additional training items, and
-others of them stand for unknown objects.
+the items of its gallery assigns every object to one of them. So some invented items are additional training items, and
+others represent unknown objects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from edge.errors import TrainError
 
 Rgb = tuple[int, int, int]
-Appearance = tuple[object, ...]  # what distinguishes an item, without its name
+Appearance = tuple[object, ...]  # the properties that distinguish an item, without its name
 
 CATEGORIES = ("bottle", "jar", "carton", "can", "car")
 _MOST = 200  # invented items of each category; cartons have the fewest, 742 besides their own
@@ -170,11 +170,11 @@ def invent_items(seed: int, per_category: int, taken: Collection[Item] = ()) -> 
         taken: other items that no new item may look like.
 
     Raises:
-        TrainError: per_category is more than can surely be combined.
+        TrainError: per_category is larger than the number of combinations.
     """
     if not 0 <= per_category <= _MOST:
         raise TrainError(f"invented: found {per_category} items of each category, expected 0 to {_MOST}")
-    looks = {appearance_of(item) for item in (*catalogue(), *taken)}
+    appearances = {appearance_of(item) for item in (*catalogue(), *taken)}
     made: list[Item] = []
     for place, category in enumerate(CATEGORIES):
         listed = [item for item in catalogue() if item.category == category]
@@ -191,8 +191,8 @@ def invent_items(seed: int, per_category: int, taken: Collection[Item] = ()) -> 
                 layout=layout.layout,
                 palette=colours.palette,
             )
-            if appearance_of(item) not in looks:
-                looks.add(appearance_of(item))
+            if appearance_of(item) not in appearances:
+                appearances.add(appearance_of(item))
                 made.append(item)
                 number += 1
     return made

@@ -26,8 +26,8 @@ from trainer.synthetic.render import catalogue_picture
 from trainer.synthetic.scene import scene
 
 Bytes = NDArray[np.uint8]
-_SCENES, _CROPS, _LOOKS = 11, 12, 13  # streams of random numbers, different from those of `dataset`
-_LEAST_VISIBLE = 0.5  # least visible fraction of an object in a scene
+_SCENES, _CROPS, _ON_WHITE = 11, 12, 13  # streams of random numbers, different from those of `dataset`
+_LEAST_VISIBLE = 0.5  # smallest visible fraction of an object in a scene
 _SCENE_PX = (640, 384)
 _LONGEST_PX = (120, 200)  # range of a picture's longest side
 
@@ -67,7 +67,7 @@ def write_masked(
                 rows.append(_save(out, f"crops/{item.item_id}/{number:03d}.jpg", number, item, picture, mask))
                 bar.update()
             for number in range(looks_per_item):
-                picture, mask = _look(item, seed, number)
+                picture, mask = _on_white(item, seed, number)
                 rows.append(_save(out, f"looks/{item.item_id}/{number}.png", number, item, picture, mask))
                 bar.update()
     with (out / "index.csv").open("w", newline="", encoding="utf-8") as file:
@@ -91,9 +91,9 @@ def _crop(item: Item, neighbours: Sequence[Item], seed: int, number: int) -> tup
     return masked_crop(item, neighbours, rng, int(rng.integers(*_LONGEST_PX)))
 
 
-def _look(item: Item, seed: int, number: int) -> tuple[Bytes, Bytes]:
+def _on_white(item: Item, seed: int, number: int) -> tuple[Bytes, Bytes]:
     """Render an item on white, cut as a device would cut it."""
-    rng = np.random.default_rng([seed, _LOOKS, catalogue().index(item), number])
+    rng = np.random.default_rng([seed, _ON_WHITE, catalogue().index(item), number])
     picture, mask = catalogue_picture(item, rng)
     y, x = np.nonzero(mask)
     top, bottom, left, right = y.min(), y.max() + 1, x.min(), x.max() + 1

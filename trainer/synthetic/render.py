@@ -30,7 +30,7 @@ def _solid(item: Item) -> Solid:
 
 
 def random_view(item: Item, rng: np.random.Generator) -> View:
-    """Draw a camera and light from which the item can be distinguished from its neighbours."""
+    """Return a random camera and light that show the item's differences from its neighbours."""
     if item.category == "car":
         yaw, pitch = rng.uniform(0.55, 1.02), rng.uniform(0.0, 0.05)
     else:

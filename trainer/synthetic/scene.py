@@ -18,7 +18,7 @@ from trainer.synthetic.render import random_sprite, stamp
 
 Bytes = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
-_LEAST_VISIBLE = 0.12  # least visible fraction of a listed object
+_LEAST_VISIBLE = 0.12  # smallest visible fraction of a listed object
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SceneObject:
 
     item_id: str
     category: str
-    box_px: Box  # of the visible part: x0 y0 x1 y1, x1 and y1 exclusive
+    box_px: Box  # box of the visible part: x0 y0 x1 y1, x1 and y1 exclusive
     mask: NDArray[np.bool_]  # (height, width), the visible part
     visible_fraction: float  # share of the object's pixels that are neither hidden nor outside the frame
 

@@ -23,7 +23,7 @@ from trainer.synthetic.solid import View
 log = logging.getLogger(__name__)
 
 Bytes = NDArray[np.uint8]
-_LEAST_VISIBLE = 0.05  # least visible fraction of a listed object
+_LEAST_VISIBLE = 0.05  # smallest visible fraction of a listed object
 _PARTS: tuple[tuple[Kind, float, float], ...] = (  # place, share of the time, speed in frame heights per second
     ("shelf", 0.4, 0.72),
     ("table", 0.28, 0.72),
@@ -39,7 +39,7 @@ class StreamObject:
     object_id: int  # the same in all frames
     item_id: str
     category: str
-    box_px: Box  # of the visible part
+    box_px: Box  # box of the visible part
     visible_fraction: float  # share of its pixels that are neither hidden nor outside the frame
 
 
@@ -58,7 +58,7 @@ class _Standing:
 
     object_id: int
     item: Item
-    x: float  # of its middle, in world pixels
+    x: float  # centre, in world pixels
     foot: float
     tall: float
     view: View
@@ -79,7 +79,7 @@ class _World:
 def stream(
     seed: int, items: Sequence[Item], width_px: int = 640, height_px: int = 360, fps: int = 15, seconds: float = 20
 ) -> Iterator[StreamFrame]:
-    """Film a world made from the seed, frame by frame."""
+    """Yield the frames of a video of a world that the seed determines."""
     rng = np.random.default_rng([seed, 77])
     world = _world(rng, items, width_px, height_px, seconds)
     count = round(fps * seconds)
@@ -106,7 +106,7 @@ def _shake(rng: np.random.Generator, count: int, height: int) -> NDArray[np.floa
 
 
 def _path(world: _World, count: int, width: int) -> NDArray[np.float64]:
-    """Return the camera's middle in each frame; its speed changes smoothly between the parts."""
+    """Return the centre of the camera's view in each frame; its speed changes smoothly between the parts."""
     when = np.cumsum([0.0, *(share for _, share, _ in _PARTS)])
     place = np.array(world.stops) + width / 2
     place[-1] -= width

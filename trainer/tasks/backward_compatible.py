@@ -19,7 +19,7 @@ from trainer.models.networks import ModelCard, load_card
 from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.finetune import mean_directions
 
-SCALE = 16.0  # of the cosines to the old centres
+SCALE = 16.0  # factor on the cosines to the old centres
 _SAME = ("kind", "heads", "joint", "preprocess")
 
 
@@ -27,11 +27,11 @@ class OldEmbedder:
     """The embedder that made the galleries in the field."""
 
     def __init__(self, folder: Path, new_card: ModelCard, crops: Crops) -> None:
-        """Load it, and embed the training pictures with it.
+        """Load the old embedder, and embed the training pictures with it.
 
         Args:
-            folder: of its run.
-            new_card: of the embedder to train.
+            folder: its run folder.
+            new_card: card of the embedder to train.
             crops: training data of the new embedder.
 
         Raises:

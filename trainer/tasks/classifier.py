@@ -156,7 +156,9 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     spec = preprocess_of(recipe)
     crops = load_crops(recipe.data, spec, train_spec_of(recipe))
     if len(crops.categories) < 2:
-        raise TrainError(f"{recipe.data.index}: a classifier needs two or more categories, found {crops.categories}")
+        raise TrainError(
+            f"{recipe.data.index}: a classifier needs two or more categories; the data has {crops.categories}"
+        )
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     card = card_of(

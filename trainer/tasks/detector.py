@@ -37,7 +37,7 @@ class Cells:
 
     centres_px: FloatArray  # (cells, 2)
     strides_px: FloatArray  # (cells,)
-    reach_px: FloatArray  # (cells, 2): least and most distance to a side that the cell's map covers
+    reach_px: FloatArray  # (cells, 2): smallest and largest distance to a side that the cell's map covers
 
 
 def cells_of(spec: Preprocess, strides: list[int]) -> Cells:
@@ -57,9 +57,9 @@ def assign(cells: Cells, boxes_px: FloatArray, radius: float) -> NDArray[np.int6
     """Assign a box to each cell, -1 for background: centre sampling (FCOS v2), the smallest of several boxes.
 
     Args:
-        cells: of all maps.
+        cells: cells of all maps.
         boxes_px: (n, 4).
-        radius: around the box's centre, in cells.
+        radius: radius around the box's centre, in cells.
     """
     if not len(boxes_px):
         return np.full(len(cells.strides_px), -1, np.int64)
@@ -195,7 +195,7 @@ def init_weights(model: Detector, card: ModelCard, folder: Path) -> None:
     """Load the weights of another run.
 
     Raises:
-        TrainError: it has another shape.
+        TrainError: the run has another shape.
     """
     other, other_card = load_model(folder)
     shared = ("kind", "backbone", "backbone_options", "strides", "width", "preprocess", "labels")

@@ -17,7 +17,7 @@ from edge.errors import TrainError
 from trainer.distributed import gather_rows
 from trainer.models.networks import Classifier, ModelCard, Network, load_model
 
-TEMPERATURE = 1.0  # of the probabilities: teachers trained with label smoothing are soft already
+TEMPERATURE = 1.0  # temperature of the probabilities: teachers trained with label smoothing are soft already
 
 
 class Teacher:

@@ -127,7 +127,7 @@ class EmbedderTask:
         original = model.parts(tensors["x"])
         confused: dict[str, Tensor] = {}
         if self._uses_confusion:
-            with _keep_running_statistics(model):  # of the original pictures, which is what the device sees
+            with _keep_running_statistics(model):  # only original pictures count, because a device sees no others
                 confused = model.parts(tensors["confused"])
         joint = model.join(list(original.values()))
         if self.module.joint_loss is not None:
@@ -242,7 +242,7 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
     """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         out: run folder.
         joint_loss: a loss on the joint vector that replaces the losses of the recipe; None: the recipe's losses.
 
@@ -271,7 +271,9 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
 
 def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: JointLoss | None) -> ModelCard:
     if len(crops.items) < 2:
-        raise TrainError(f"{', '.join(crops.categories)}: an embedder needs two or more items, found {crops.items}")
+        raise TrainError(
+            f"{', '.join(crops.categories)}: an embedder needs two or more items; the data has {crops.items}"
+        )
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
     heads = [Head(name=name, dim=recipe.dim) for name in recipe.heads]

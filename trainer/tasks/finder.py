@@ -30,7 +30,7 @@ from trainer.models.search_network import Finder, RepresentationGenerator
 from trainer.recipe import Augment, FinderRecipe
 from trainer.tasks.finder_scenes import Search, World, render_worlds, sample_search
 
-_THRESHOLD_RANGE = (0.15, 0.8)  # bounds on the score threshold, whatever the validation scenes suggest
+_THRESHOLD_RANGE = (0.15, 0.8)  # hard bounds on the fitted score threshold
 _MIN_SCORE = 0.05
 
 

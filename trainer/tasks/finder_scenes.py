@@ -25,8 +25,8 @@ from trainer.synthetic.items import CATEGORIES, Item, catalogue
 from trainer.synthetic.render import render_object
 from trainer.synthetic.scene import box_of, scene
 
-_MIN_VISIBLE = 0.35  # least visible share of an object that is searched for
-_MIN_VISIBLE_QUERY = 0.8  # least visible share of an object that serves as a query
+_MIN_VISIBLE = 0.35  # smallest visible share of an object that is searched for
+_MIN_VISIBLE_QUERY = 0.8  # smallest visible share of an object used as a query
 _ITEMS_PER_SCENE = 5  # items that a scene is drawn from; some appear twice
 _GAP_PX = 7  # width of the gap between two touching objects of one item
 _CUTOUT_PX = 144  # height of a cut-out
@@ -61,14 +61,14 @@ class World:
     occurrences: dict[str, list[tuple[int, int]]]  # by item, scene and owner number of each object that can be a query
 
 
-def _index_occurrences(scenes: list[MaskedScene], looks: dict[str, list[NDArray[np.uint8]]]) -> World:
-    """List the occurrences of each item that can serve as queries."""
+def _index_occurrences(scenes: list[MaskedScene], cutouts: dict[str, list[NDArray[np.uint8]]]) -> World:
+    """List the occurrences of each item that can be queries."""
     occurrences: dict[str, list[tuple[int, int]]] = {}
     for number, one in enumerate(scenes):
         for owner, (item, share) in enumerate(zip(one.items, one.visible, strict=True), start=1):
             if share >= _MIN_VISIBLE_QUERY:
                 occurrences.setdefault(item, []).append((number, owner))
-    return World(scenes, looks, occurrences)
+    return World(scenes, cutouts, occurrences)
 
 
 def split_items(held_out: Sequence[str]) -> tuple[list[Item], list[Item]]:
@@ -97,7 +97,7 @@ def render_scenes(
         among: the other objects are drawn from these.
         count: number of scenes.
         size_px: width and height.
-        seed: of everything random.
+        seed: seed of everything random.
     """
     scenes: list[MaskedScene] = []
     wanted_ids = {item.item_id for item in items}
@@ -137,14 +137,14 @@ def render_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
     """Render the training and the validation world of a recipe: different scenes and cut-outs of the same items.
 
     Args:
-        recipe: sets the counts, and the held-out items.
+        recipe: recipe with the counts and the held-out items.
         folder: caches the scenes, for a run that resumes.
     """
     world = recipe.world
     kept, _ = split_items(world.held_out)
     size = (recipe.input.width, recipe.input.height)
     worlds = []
-    for name, seed, scenes, looks in (
+    for name, seed, scenes, per_item in (
         ("train", world.seed, world.scenes, world.looks),
         ("val", world.seed + 50_021, world.val_scenes, 3),
     ):
@@ -153,7 +153,7 @@ def render_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
         if rendered is None:
             rendered = render_scenes(kept, kept, scenes, size, seed)
             _save_scenes(path, key, rendered)
-        worlds.append(_index_occurrences(rendered, render_cutouts(kept, looks, seed)))
+        worlds.append(_index_occurrences(rendered, render_cutouts(kept, per_item, seed)))
     return worlds[0], worlds[1]
 
 
@@ -235,15 +235,15 @@ def _sample_query(world: World, item_id: str, elsewhere: int, rng: np.random.Gen
     """Sample a picture of an item and its mask: a cut-out, or an object of another scene, maybe with surroundings."""
     occurrences = [occurrence for occurrence in world.occurrences.get(item_id, []) if occurrence[0] != elsewhere]
     if not occurrences or rng.random() < 0.5:
-        looks = world.cutouts[item_id]
-        cutout = looks[int(rng.integers(len(looks)))]
+        cutouts = world.cutouts[item_id]
+        cutout = cutouts[int(rng.integers(len(cutouts)))]
         return np.ascontiguousarray(cutout[..., :3]), (cutout[..., 3] >= 128).astype(np.uint8)
     number, owner = occurrences[int(rng.integers(len(occurrences)))]
     seen = world.scenes[number]
     mask = (seen.owner == owner).astype(np.uint8)
     y, x = np.nonzero(mask)
     cut = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
-    if rng.random() < 0.4:  # as if only a box were known
+    if rng.random() < 0.4:  # a query that is known by its box only
         mask = np.ones_like(mask)
     return np.ascontiguousarray(seen.image_rgb[cut]), np.ascontiguousarray(mask[cut])
 

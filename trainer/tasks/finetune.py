@@ -35,9 +35,9 @@ def finetune_recipe(recipe: EmbedderRecipe, base: Path | None, categories: list[
     """Return the recipe changed to start from a base model and to train some categories only.
 
     Args:
-        recipe: as read.
+        recipe: the recipe as read from its file.
         base: run of an embedder, or folder of such runs by category; None: keep the recipe's `init_from`.
-        categories: to train one embedder for each; None: keep the recipe's categories.
+        categories: categories to train, one embedder for each; None: keep the recipe's categories.
     """
     changes: dict[str, object] = {} if base is None else {"init_from": base}
     if categories is not None:
@@ -58,10 +58,10 @@ def init_from_run(
 
     Args:
         folder: run of a classifier, for the trunk, or of an embedder of the same shape, for all.
-        model: to train; changed in place.
-        card: of the model.
-        centres: by head name, (items, dim); changed in place if the run is an embedder's.
-        crops: to imprint the centres of items that the run lacks.
+        model: the model to train; changed in place.
+        card: card of the model.
+        centres: centres (items, dim) by head name; changed in place if the run is an embedder's.
+        crops: training pictures that give the centres of items that the run lacks.
 
     Raises:
         TrainError: the run cannot be used, or has another shape.

@@ -129,7 +129,7 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     listed = read_masked(data.index, data.root)
     chosen = of_splits(listed, data.train_splits)
     if not chosen:
-        raise TrainError(f"{data.index}: no mask belongs to the splits {data.train_splits}")
+        raise TrainError(f"{data.index}: no mask belongs to the splits {data.train_splits}; check data.train_splits")
     train = load_masked(chosen, round(_HEADROOM * max(spec.width, spec.height)))
     val = load_masked(of_splits(listed, data.val_splits))
     torch.manual_seed(recipe.seed)

@@ -25,7 +25,7 @@ def truncate_vectors(
 
     Args:
         vectors: (n, dim of all heads), of the whole embedder or of its gallery.
-        heads: of the whole embedder, in order.
+        heads: heads of the whole embedder, in order.
         names: heads to keep, in any order; the order of `heads` stays.
         dim: numbers of each head to keep; None: all.
 

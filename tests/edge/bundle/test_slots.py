@@ -189,7 +189,7 @@ def damage_not_json(folder: Path) -> None:
 DAMAGES = [
     (damage_truncate, r"tyre\.onnx: found 100 bytes, expected \d+"),
     (damage_flip, r"tyre\.onnx: found SHA-256 .*, expected"),
-    (damage_missing, r"detector\.onnx: does not exist; expected a regular file"),
+    (damage_missing, r"detector\.onnx: does not exist; it must be a regular file"),
     (damage_link, r"detector\.onnx: is a link that leaves the bundle folder"),
     (damage_linked_folder, r"tyre\.onnx: is a link that leaves the bundle folder"),
     (damage_wrong_hash, rf"detector\.onnx: found SHA-256 .*, expected {'0' * 64}"),

@@ -41,7 +41,7 @@ def test_newer_frame_keeps_its_cameras_turn():
     assert taken(latest_frames) == [("a", 1), ("b", 0)]
 
 
-def test_take_several_serves_the_longest_waiting_first():
+def test_take_several_returns_the_longest_waiting_first():
     latest_frames = LatestFrames()
     for camera in "abc":
         latest_frames.put_newest(a_frame(camera, 0))

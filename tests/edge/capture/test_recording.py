@@ -90,10 +90,10 @@ def test_any_bytes_give_records_or_a_capture_error(lines):
 @pytest.mark.parametrize("size", [-5, 2**28 + 1, 10**30, None, "5", 1.5, []])
 def test_packet_of_impossible_size_is_a_capture_error(size):
     line = json.dumps({"kind": "packet", "pts_ns": 0, "arrived_ns": 0, "key": True, "bytes": size}).encode() + b"\n"
-    with pytest.raises(CaptureError, match="is no record of a recording"):
+    with pytest.raises(CaptureError, match="is not a record of a recording"):
         read(line + b"12345\n")
 
 
 def test_deeply_nested_json_is_a_capture_error():
-    with pytest.raises(CaptureError, match="is no record of a recording"):
+    with pytest.raises(CaptureError, match="is not a record of a recording"):
         read(b"[" * 100_000 + b"\n")

@@ -62,7 +62,7 @@ def test_all_errors_are_reported_at_once(tmp_path):
 
 def test_missing_key_is_named(tmp_path):
     text = "cameras:\n  front:\n    enabled: true\n"
-    assert error_of(tmp_path, text) == "device.yaml:2: cameras.front.source: this key is missing"
+    assert error_of(tmp_path, text) == "device.yaml:2: cameras.front.source: this key is missing; add it"
 
 
 def test_no_enabled_camera_is_an_error(tmp_path):
@@ -150,8 +150,8 @@ def test_configuration_does_not_print_a_password(tmp_path):
     ("text", "message"),
     [
         ("a: [1\n", "device.yaml:2: not YAML: "),
-        ("- a\n", "device.yaml: found list, expected a mapping of keys"),
-        ("", "device.yaml: found NoneType, expected a mapping of keys"),
+        ("- a\n", "device.yaml: this is not a mapping of keys"),
+        ("", "device.yaml: this is not a mapping of keys"),
         ("a: !!python/object:os.system x\n", "device.yaml:1: not YAML: "),
     ],
 )
@@ -176,13 +176,13 @@ def test_json_schema_has_every_section():
 def test_duplicate_key_is_rejected_with_its_line(tmp_path):
     path = tmp_path / "device.yaml"
     path.write_text("cameras:\n  door: {source: 'file:///a.mp4'}\n  door: {source: 'file:///b.mp4'}\n")
-    with pytest.raises(ConfigError, match=r"device\.yaml:3: key 'door' is there twice"):
+    with pytest.raises(ConfigError, match=r"device\.yaml:3: key 'door' appears twice"):
         load_config(path, {})
 
 
 def test_mask_with_swapped_sides_is_rejected(tmp_path):
     text = MINIMAL + "    view:\n      mask: [[0.5, 0, 0.2, 0.1]]\n"
-    assert "cameras.front.view.mask: found [0.5, 0.0, 0.2, 0.1], expected x0 y0 x1 y1" in error_of(tmp_path, text)
+    assert "cameras.front.view.mask: [0.5, 0.0, 0.2, 0.1] is not x0 y0 x1 y1" in error_of(tmp_path, text)
 
 
 def test_zones_and_lines_are_parsed(tmp_path):
@@ -244,7 +244,7 @@ def test_kiosk_on_the_network_needs_a_token(tmp_path):
 @pytest.mark.parametrize("camera", ["door", "nobody"])
 def test_kiosk_needs_a_whole_frame_camera(tmp_path, camera):
     found = error_of(tmp_path, KIOSK + f"{{camera: {camera}}}\n")
-    assert f"camera '{camera}' is no enabled camera with framing: whole_frame; choose one of ['till']" in found
+    assert f"camera '{camera}' is not an enabled camera with framing: whole_frame; choose one of ['till']" in found
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_k_of_zero_returns_nothing(kind):
 @BOTH
 @pytest.mark.parametrize("query", [np.zeros((1, 32), np.float32), np.full((1, 32), np.nan, np.float32)])
 def test_zero_or_nan_query_is_rejected(kind, query):
-    with pytest.raises(GalleryError, match="found queries of length"):
+    with pytest.raises(GalleryError, match="queries have lengths"):
         kind(items_of(unit_rows(3))).search(query, 1)
 
 

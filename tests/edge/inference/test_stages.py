@@ -137,7 +137,7 @@ def test_joint_cosine_weights_the_parts_by_their_shares():
 
 
 def test_embedder_with_classifier_share_needs_a_classifier():
-    with pytest.raises(EngineError, match="needs the bundle's classifier"):
+    with pytest.raises(EngineError, match="needs a classifier"):
         Embedder(embedder_model(**JOINT), ScriptedEngine(lambda _: []))
 
 

@@ -112,7 +112,7 @@ def test_picture_is_looked_up(desk):
             b"\xff\xd8\xff\xc0\x00\x08\x08\x40\x00\x40\x00\x03\xff\xda\x00\x02\xff\xd9",
             413,
             "too_large",
-            "expected at most 25000000",
+            "send at most 25000000",
         ),
     ],
 )
@@ -165,11 +165,11 @@ def test_picture_in_a_form_is_looked_up(desk):
 @pytest.mark.parametrize(
     ("body", "status", "reason", "message"),
     [
-        (make_form("note"), 400, "empty", "found 0 files, expected 1"),
-        (make_form("x.jpg", "y.jpg"), 400, "broken", "found 2 files, expected 1"),
+        (make_form("note"), 400, "empty", "it holds 0 files; send one"),
+        (make_form("x.jpg", "y.jpg"), 400, "broken", "it holds 2 files; send one"),
         (make_form("x.jpg")[:-8], 400, "truncated", "without the last boundary"),
         (make_form("x.jpg", picture=b"<html>"), 415, "not_a_picture", "send a JPEG, PNG or WebP"),
-        (make_form("x.jpg", picture=NOISE + bytes(MAX_BODY_BYTES)), 413, "too_large", "expected at most 20000000"),
+        (make_form("x.jpg", picture=NOISE + bytes(MAX_BODY_BYTES)), 413, "too_large", "send at most 20000000"),
         (NOISE, 400, "broken", "does not begin with the boundary"),
     ],
 )

@@ -594,7 +594,7 @@ def test_changed_camera_starts_without_tracks_and_continues_ids():
 
 
 class SilhouetteBench(Bench):
-    """A bench with a localiser that sees a square, which is the silhouette of the second item."""
+    """A bench with a localiser that finds a square, which is the silhouette of the second item."""
 
     def __init__(self, weight):
         super().__init__()
@@ -635,7 +635,7 @@ def test_without_a_silhouette_the_vector_decides_and_a_miss_is_counted():
 
 
 def taught_bench(**recognition):
-    """Return a bench whose detector sees nothing, with a red taught item."""
+    """Return a bench whose detector finds nothing, with a red taught item."""
     bench = Bench(**recognition)
     bench.detector_output = no_box_map()
     finder = colour_finder()

@@ -53,7 +53,7 @@ def test_unknown_object_is_found_in_a_gallery_that_holds_it():
     assert departed_objects.search(new_models, 6.0, 4) == []
 
 
-@pytest.mark.parametrize("hits", [HITS, [Hit("c2", "Corn flakes", 0.1)], []], ids=["same", "doubt", "empty"])
+@pytest.mark.parametrize("hits", [HITS, [Hit("c2", "Corn flakes", 0.1)], []], ids=["same", "far", "empty"])
 def test_identity_is_neither_repeated_nor_withdrawn(hits):
     assert reidentifier(KNOWN).search(models("new", hits), 5.0, 4) == []
 

@@ -1,4 +1,4 @@
-"""Miniatures of the layouts that data sets come in, with pictures that can be told apart."""
+"""Small data sets in every layout, with pictures that are clearly different."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def voc(path: Path, *objects: tuple) -> None:
 
 
 def cub(root: Path, classes: int = 102) -> Path:
-    """One picture of each class; every second one trains."""
+    """One picture of each class; every second one is for training."""
     tables: dict[str, list[str]] = {
         name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes", "classes")
     }

@@ -1,4 +1,4 @@
-"""The data card: what it counts, and what it names."""
+"""The data card: its counts, and the faults that it names."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_card_of_a_faulty_data_set_names_every_fault(tmp_path, capsys):
     root = tmp_path / "set"
     root.mkdir()
     assert main(["data", str(faulty(root)), "-o", str(tmp_path / "out")]) == 0
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     card = json.loads((tmp_path / "out/data_card.json").read_text())
     assert card["splits"]["train"] == {"pictures": 10, "objects": 10, "categories": 1, "items": 4}
     assert card["balance"]["train"]["items"] == {"jar/date": 1, "jar/fig": 2, "jar/red-plum": 2, "jar/Red Plum": 5}
-    assert ["jar/date"] == card["one_picture"] == told["one_picture"]
+    assert ["jar/date"] == card["one_picture"] == printed["one_picture"]
     assert card["alike_names"] == [["Red Plum", "red-plum"]]
-    assert 1 == card["unreadable"]["count"] == told["unreadable"]
+    assert 1 == card["unreadable"]["count"] == printed["unreadable"]
     assert "broken.png" in card["unreadable"]["first"][0]
     pairs = {(p["a"], p["b"]): p for p in card["duplicates"]["first"]}
     assert {("0.png", "leak.png"), ("1.png", "lie.png"), ("2.png", "copy.png")} == set(pairs)
@@ -103,14 +103,14 @@ def test_together_keeps_near_duplicates_in_one_split(tmp_path, capsys):
             path = tmp_path / f"jar/{'ab'[number % 2]}/{number}-{shot}.png"
             image = read_image(picture(path, number))
             path.write_bytes(encode_image(image[shot // 3 :], ".png"))
-    told = []
+    printed = []
     for more in ([], ["--together"]):
         assert main(["data", str(tmp_path), "--split", "stratified", "--val", "0.34", *more]) == 0
-        told.append(json.loads(capsys.readouterr().out))
-    assert told[0]["duplicates"]["leaks"]["train | val"] > 20
-    assert told[1]["duplicates"]["leaks"] == {}
-    assert told[1]["duplicates"]["groups"] == 12
-    assert told[1]["splits"]["val"]["pictures"] == 20
+        printed.append(json.loads(capsys.readouterr().out))
+    assert printed[0]["duplicates"]["leaks"]["train | val"] > 20
+    assert printed[1]["duplicates"]["leaks"] == {}
+    assert printed[1]["duplicates"]["groups"] == 12
+    assert printed[1]["splits"]["val"]["pictures"] == 20
 
 
 def test_training_writes_a_card_and_a_model_finds_duplicates(tmp_path, capsys, caplog):
@@ -135,7 +135,7 @@ def test_training_writes_a_card_and_a_model_finds_duplicates(tmp_path, capsys, c
         pairs = json.loads(capsys.readouterr().out)["embedding_duplicates"]
         assert pairs["leaks"]["train | val"] >= 1
     assert main(["data", str(index), "--model", str(tmp_path / "d")]) == 1
-    assert "found a detector, expected a classifier or an embedder" in capsys.readouterr().err
+    assert "this is a detector; give the run folder of a classifier or embedder" in capsys.readouterr().err
 
 
 def test_file_in_two_splits_or_with_two_names_is_listed(tmp_path, capsys):

@@ -55,7 +55,9 @@ def test_bn_statistics_come_from_pictures_at_the_devices_size(tmp_path):
     )
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten())
     module.eval()
-    assert recalibrate_bn(module, plain, 0, lambda m: 0.0) is module  # nothing to settle where both sizes are one
+    assert (
+        recalibrate_bn(module, plain, 0, lambda m: 0.0) is module
+    )  # nothing to recalibrate where both sizes are equal
     assert recalibrate_bn(module, small, 0, lambda m: float(m is module)) is module
     assert recalibrate_bn(module, small, 0, lambda m: float(m is not module)) is not module
     assert module[0].running_mean.tolist() == [0, 0, 0]

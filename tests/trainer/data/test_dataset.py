@@ -31,7 +31,7 @@ def test_index_columns_may_be_coarse_and_fine(tmp_path):
     (tmp_path / "index.csv").write_text("path,split,coarse,fine\na.png,train,jar,plum\n")
     assert [(s.category, s.item) for s in read_samples(tmp_path / "index.csv")] == [("jar", "plum")]
     (tmp_path / "index.csv").write_text("path,split,kind\na.png,train,jar\n")
-    with pytest.raises(TrainError, match=r"expected also \['category', 'item'\]"):
+    with pytest.raises(TrainError, match=r"lacks the columns \['category', 'item'\]"):
         read_samples(tmp_path / "index.csv")
 
 

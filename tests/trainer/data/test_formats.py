@@ -1,4 +1,4 @@
-"""Layouts: which one a path has, what its reader lists, and which file it misses."""
+"""Layouts: detection, the listing of each reader, and errors that name a missing file."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ def test_yolo_with_classes_txt_and_outlines(tmp_path):
     ("line", "message"),
     [
         ("7 .5 .5 .5 .5", "found class 7, expected 0 to 1"),
-        ("0 .5 .5 .5", "found 4 numbers, expected class x y width height"),
-        ("0 a b c d", "found .0 a b c d., expected numbers"),
+        ("0 .5 .5 .5", "found 4 numbers, expected 5: class x y width height"),
+        ("0 a b c d", ".0 a b c d. is not a line of numbers"),
     ],
 )
 def test_broken_yolo_line_is_named(tmp_path, line, message):
@@ -290,7 +290,7 @@ def test_online_products_use_super_classes_as_categories(tmp_path):
 def test_given_layout_names_what_it_misses(tmp_path):
     index = write_crops(tmp_path)
     assert "index" == find_layout(index.parent) == find_layout(index)
-    with pytest.raises(TrainError, match=r"images: not found, expected the folder of CUB's pictures"):
+    with pytest.raises(TrainError, match=r"images: not found; add the folder of CUB's pictures"):
         read_samples(tmp_path, layout="cub")
     with pytest.raises(TrainError, match="no layout with boxes; known are coco, voc"):
         read_scenes(tmp_path)

@@ -1,4 +1,4 @@
-"""True masks: what is read, and what is refused and named."""
+"""True masks: which ones are read, and which are rejected by name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_masks_of_every_pixel_format_are_equal(tmp_path, mask):
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        (square(0 + 40, 60), "found a mask of 60x40, expected 48x40 as p.png"),
+        (square(0 + 40, 60), "found a mask of 60x40, expected 48x40, the size of p.png"),
         (np.zeros((40, 48), np.uint8), "mask is empty: it covers 0.0% of the picture"),
         (np.full((40, 48), 255, np.uint8), "mask covers 100.0% of the picture"),
         (255 - square(), "mask is inverted: it covers 100% of the border"),
@@ -93,7 +93,7 @@ def test_large_object_at_the_border_is_not_an_inverted_mask():
 
 def test_index_without_masks_names_what_it_lacks(tmp_path):
     (tmp_path / "index.csv").write_text("path,split\na.png,train\n")
-    with pytest.raises(TrainError, match=r"expected also \['mask'\]"):
+    with pytest.raises(TrainError, match=r"lacks the columns \['mask'\]"):
         read_masked(tmp_path / "index.csv")
     (tmp_path / "index.csv").write_text("path,mask,split\na.png,,train\n")
     with pytest.raises(TrainError, match="none of its 1 rows has a mask"):

@@ -1,4 +1,4 @@
-"""Splits: seeded, even, disjoint where that is asked for."""
+"""Splits: seeded, even, and disjoint if the recipe says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkout evaluation: rendered scenes read by the demo's bundle; measures on lists short enough to check."""
+"""Checkout evaluation: the demo's bundle reads rendered scenes; measures are checked on short lists."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_demo_bundle_reads_lists_and_rejects_left_out_items():
             assert sum(level[sort].values()) == pytest.approx(1.0) or not any(level[sort].values())
 
 
-def test_bundle_without_detector_is_refused(tmp_path):
+def test_bundle_without_detector_is_rejected(tmp_path):
     import json
     import shutil
 

@@ -92,11 +92,11 @@ def test_confusion_names_true_item_and_nearest_item(evaluation_set):
     assert confusions(column.closed_set) == [("red-1", "red-0", 2)]
 
 
-def test_split_without_pictures_is_refused(tmp_path):
+def test_split_without_pictures_is_rejected(tmp_path):
     with pytest.raises(TrainError, match="no picture belongs to split 'test'"):
         load_evaluation_set(write_crops(tmp_path), None, "test", "train", share=0.2, seed=0)
 
 
-def test_peer_folder_without_models_is_refused(tmp_path):
+def test_peer_folder_without_models_is_rejected(tmp_path):
     with pytest.raises(TrainError, match="holds neither a bundle nor the run"):
         open_peer("theirs", str(tmp_path), [])

@@ -1,4 +1,4 @@
-"""A detector and cues together, and how unsure a picture is."""
+"""A detector and cues together, and the uncertainty of a picture."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_picture_without_a_proposal_is_the_most_uncertain():
 
 
 class Scripted:
-    """Stands for a detector."""
+    """A detector with fixed results."""
 
     def propose(self, image_rgb):
         return [box(0, 100, 0.9, "model")]
@@ -66,8 +66,8 @@ PICTURE = np.full((200, 400, 3), 120, np.uint8)
 @pytest.mark.parametrize("use_cues", [True, False])
 def test_detector_alone_is_not_fused_with_cues(use_cues):
     seen = [box(5, 100, 0.9)]
-    (told,) = Proposers(PRIORS, None, Scripted(), use_cues).prelabel(PICTURE, seen).proposals
-    assert told.box_px[0] == (5 if use_cues else 0)
+    (kept,) = Proposers(PRIORS, None, Scripted(), use_cues).prelabel(PICTURE, seen).proposals
+    assert kept.box_px[0] == (5 if use_cues else 0)
 
 
 def test_detector_alone_still_obeys_the_priors():

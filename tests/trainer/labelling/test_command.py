@@ -1,4 +1,4 @@
-"""The closed loop as a person runs it: propose, edit, import, train, propose anew."""
+"""The labelling loop as a person runs it: propose, edit, import, train, propose again."""
 
 from __future__ import annotations
 
@@ -77,20 +77,22 @@ def test_only_a_detector_trained_here_on_enough_pictures_acts_alone(tmp_path, pi
     folder, out = tmp_path / "pictures", tmp_path / "labels"
     train_detector(detector_recipe(pictures, epochs=1), tmp_path / "elsewhere")
     train_detector(detector_recipe(pictures, epochs=1), out / "detector-12")
-    asked = []
+    used_cues = []
     propose = label_command.propose_all
-    monkeypatch.setattr(label_command, "propose_all", lambda *given: asked.append(given[2].use_cues) or propose(*given))
+    monkeypatch.setattr(
+        label_command, "propose_all", lambda *given: used_cues.append(given[2].use_cues) or propose(*given)
+    )
     for enough, run_folder in ((24, tmp_path / "elsewhere"), (24, out / "detector-12"), (25, out / "detector-12")):
         monkeypatch.setattr(label_command, "DETECTOR_ALONE_FROM", enough)
         run(capsys, folder, "-o", out, "--detector", run_folder)
-    assert asked == [True, False, True]
+    assert used_cues == [True, False, True]
 
 
 def test_subfolders_are_classes_and_labels_may_lie_among_them(tmp_path, capsys):
     for name in ("red", "blue"):
         write_scenes(tmp_path / "all" / name, 2)
     out = tmp_path / "all/labels"
-    for _ in range(2):  # its own contact sheets are no pictures
+    for _ in range(2):  # its own contact sheets are not pictures to label
         assert run(capsys, tmp_path / "all", "-o", out)["pictures"] == 4
     labels = json.loads((out / "labels.json").read_text())
     assert {entry["name"] for entry in labels["categories"]} == {"blue", "object", "red"}

@@ -1,4 +1,4 @@
-"""What pictures have in common: found whichever way the component points, and not where it is missing."""
+"""The common object of pictures: found for either sign of the component, and not where it is missing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_run_features_exclude_the_canvas_border(tmp_path):
         kind="detector", backbone=BACKBONE["name"], preprocess=spec, strides=[8, 16], width=8, labels=["x"]
     )
     save_model(tmp_path / "run", build_model(card), card)
-    extractor = load_feature_extractor(tmp_path / "run", "not asked for")
+    extractor = load_feature_extractor(tmp_path / "run", "ignored")
     rows, columns, _ = extractor.extract(np.full((100, 200, 3), 90, np.uint8)).shape
     assert columns == 2 * rows == 28
     with pytest.raises(TrainError, match="give a safetensors file or a run folder"):

@@ -1,4 +1,4 @@
-"""What cues saw is remembered for the very same picture and settings, and for nothing else."""
+"""Cached proposals are used only for exactly the same picture and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of a folder: edits are kept whatever happens, people's boxes are never replaced, the queue is in order."""
+"""Labels of a folder: edits survive crashes, confirmed boxes are never replaced, the queue is sorted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes from one picture alone: by colour, by texture, with what a person says beforehand."""
+"""Boxes from one picture alone: by colour, by texture, and with the priors that a person gives."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_infinite_gradient_stops_before_the_weights_change(tmp_path, monkeypatch
     assert all(torch.isfinite(value).all() for value in saved["module"].values())
 
 
-def test_best_weights_of_another_epoch_or_damaged_are_refused(tmp_path):
+def test_best_weights_of_another_epoch_or_damaged_are_rejected(tmp_path):
     module = torch.nn.Linear(2, 2)
     save_best(tmp_path, 4, module)
     with pytest.raises(TrainError, match="found epoch 4, expected epoch 6"):

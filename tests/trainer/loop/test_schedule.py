@@ -89,11 +89,13 @@ def test_stopped_run_ships_best_weights_and_stays_stopped(tmp_path, monkeypatch)
 def test_missing_watched_metric_is_an_error(tmp_path):
     index = write_crops(tmp_path / "data")
     none = early_stopping_recipe(index, data={"index": index, "val_splits": ["elsewhere"]})
-    with pytest.raises(TrainError, match="found no validation pictures to watch"):
+    with pytest.raises(TrainError, match="there are no validation pictures"):
         train_classifier(none, tmp_path / "none")
     recipe = early_stopping_recipe(index)
     how = recipe.optimiser.model_copy(update={"watch": "map50"})
-    with pytest.raises(TrainError, match=r"found \['accuracy', 'item_accuracy', 'loss_val'\] to watch, expected map50"):
+    with pytest.raises(
+        TrainError, match=r"map50 was not measured; set it to one of \['accuracy', 'item_accuracy', 'loss_val'\]"
+    ):
         train_classifier(recipe.model_copy(update={"optimiser": how}), tmp_path / "other")
 
 

@@ -1,4 +1,4 @@
-"""The training loop: it learns, resumes exactly, and stops on a loss that is no number."""
+"""The training loop: it learns, resumes exactly, and stops on a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(out) -> list[dict[str, str]]:
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 def kill_in(monkeypatch, task_class, epoch: int) -> None:
@@ -107,7 +107,7 @@ def test_descriptor_does_not_change_the_training(tmp_path):
 
 
 @pytest.mark.parametrize(("dim", "fault"), [(25, "24 training pictures"), (33, "32 channels")])
-def test_descriptor_longer_than_the_data_is_refused(tmp_path, dim, fault):
+def test_descriptor_longer_than_the_data_is_rejected(tmp_path, dim, fault):
     index = write_crops(tmp_path / "data", per_item=9 if dim == 25 else 15)
     with pytest.raises(TrainError, match=f"found {fault}, expected at least descriptor_dim = {dim}"):
         train_classifier(classifier_recipe(index, descriptor_dim=dim), tmp_path / "run")
@@ -142,7 +142,7 @@ def test_embedders_start_from_the_trunk_of_the_classifier(tmp_path):
     assert all(torch.equal(source[key], taken[key]) for key in source)
 
 
-def test_trunk_of_another_shape_is_refused(tmp_path):
+def test_trunk_of_another_shape_is_rejected(tmp_path):
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "classifier")
     recipe = embedder_recipe(
@@ -166,7 +166,7 @@ def test_nan_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     assert torch.load(tmp_path / "run" / CHECKPOINT_FILE, weights_only=True)["epoch"] == 1
 
 
-def test_checkpoint_of_another_recipe_or_damaged_is_refused(tmp_path):
+def test_checkpoint_of_another_recipe_or_damaged_is_rejected(tmp_path):
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "run")
     with pytest.raises(TrainError, match="another recipe"):
@@ -294,9 +294,9 @@ def test_published_optimiser_learns(tmp_path):
     assert load_card(tmp_path / "run").further_widths == [8]
 
 
-def test_plateau_schedule_with_unmeasured_metric_is_refused(tmp_path):
+def test_plateau_schedule_with_unmeasured_metric_is_rejected(tmp_path):
     recipe = classifier_recipe(write_crops(tmp_path / "data"), optimiser=PUBLISHED | {"watch": "beauty"})
-    with pytest.raises(TrainError, match=r"found \['accuracy', .*\] to watch, expected beauty"):
+    with pytest.raises(TrainError, match=r"beauty was not measured; set it to one of \['accuracy', .*\]"):
         train_classifier(recipe, tmp_path / "run")
 
 
@@ -314,6 +314,6 @@ def test_every_form_of_embedder_learns(tmp_path, changes):
     card = train_embedders(embedder_recipe(index, epochs=6, **changes), tmp_path / "run")[0]
     rows = table(tmp_path / "run")
     assert all(f"recall_1_train_dim_{dim}" in card.metrics for dim in card.shorter_dims)
-    assert card.metrics["recall_1_train"] >= 0.75  # a guess is right once in four
+    assert card.metrics["recall_1_train"] >= 0.75  # a random guess is right once in four
     first, last = (sum(float(v) for k, v in row.items() if k.endswith("_anchor")) for row in (rows[0], rows[-1]))
     assert last < first

@@ -87,7 +87,7 @@ def test_hardest_above_class_count_means_all_classes():
 
 
 def test_minimising_hdcl_spreads_the_centres():
-    """The plus of Eq. 6: with the minus that Eq. 11 prints they would fall together."""
+    """The plus of Eq. 6: with the minus printed in Eq. 11 they would collapse."""
     loss = CosineSoftmax(dim=2, classes=2, scale=4.0, decorrelation=10.0)
     loss.hardest = 2
     loss.centres.data = unit(0, 40)
@@ -138,7 +138,7 @@ def test_pair_losses_follow_the_pair_table():
 
 
 def test_literal_outline_head_pushes_what_the_local_head_pulls():
-    """On one shared embedding the two are opposed: why each head has its own block, and an anchor."""
+    """On one shared embedding the two are opposed. So each head has its own block and an anchor."""
     labels = torch.tensor([0, 0])
     confused = unit(0, 50).requires_grad_()  # D = 0.36, inside both margins
     losses = pair_losses(
@@ -157,7 +157,9 @@ def test_pair_losses_pull_same_items_and_push_others(mode):
     far = {"class": unit(0, 90, 180), "local": unit(0, 90, 180), "outline": unit(0, 90, 180)}
     losses = pair_losses({"class": turned, "outline": turned}, far, torch.tensor([0, 0, 1]), mode)
     of_class = torch.autograd.grad(losses["class"], angles, retain_graph=True)[0]
-    assert of_class[0] < 0 < of_class[2] * -1  # descent turns the first on, towards its like, and the third away
+    assert (
+        of_class[0] < 0 < of_class[2] * -1
+    )  # descent turns the first vector towards the other of its item, and the third away
     of_outline = torch.autograd.grad(losses["outline"], angles)[0]
     assert of_outline[0] < 0
     assert (of_outline[2] == 0) == (mode == "literal")  # no term between items

@@ -28,7 +28,7 @@ def test_pixel_l2_is_the_sum_of_squares_per_object_cell():
 
 
 def test_small_object_counts_as_much_as_a_large_one():
-    """Both are missed altogether."""
+    """Neither object is found at all."""
     truth = torch.zeros(2, 16, 16)
     truth[0, :6, :6] = truth[1, :12, :12] = 1.0
     missed = torch.zeros(2, 16, 16)

@@ -198,7 +198,7 @@ def test_unknown_backbone_or_stride_is_an_error():
         create_trunk(SMALL, [64])
 
 
-def test_load_refuses_weights_of_another_card(tmp_path):
+def test_load_rejects_weights_of_another_card(tmp_path):
     save_model(tmp_path, build_model(card("classifier")), card("classifier", labels=["a", "b"]))
     with pytest.raises(TrainError, match=r"does not fit model.json.*decision"):
         load_model(tmp_path)
@@ -215,7 +215,7 @@ def test_retired_card_keys_are_ignored_except_in_a_finder(tmp_path):
         load_model(tmp_path)
 
 
-def test_load_refuses_damaged_card_and_missing_files(tmp_path):
+def test_load_rejects_damaged_card_and_missing_files(tmp_path):
     with pytest.raises(TrainError, match=r"model.json: cannot read"):
         load_model(tmp_path)
     save_model(tmp_path, build_model(card("classifier")), card("classifier"))
@@ -231,7 +231,7 @@ def test_load_refuses_damaged_card_and_missing_files(tmp_path):
 
 @pytest.mark.parametrize(("kind", "changes"), [("detector", {}), ("finder", {}), ("finder", {"shared_trunk": False})])
 def test_freeze_bn_freezes_fresh_heads_too(kind, changes):
-    """A finder's are those of its features and its conversion, and of the queries' trunk where it has one."""
+    """The new batch norms of a finder are in its features, its conversion, and its second trunk if it has one."""
     model = build_model(card(kind, **changes)).train()
     for part in freeze_parts(model, Backbone(name=SMALL, freeze_bn=True)):
         part.eval()

@@ -1,4 +1,4 @@
-"""Cut-outs: alpha refined along a rough mask's edge, and the ground gone."""
+"""Cut-outs: alpha refined along a rough mask's edge, and the background removed."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_cutout_command_writes_cut_outs(tmp_path, capsys):
     localiser_of_red(tmp_path / "run", -20.0)
     pictures = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "bad.jpg")]
     assert main(["cutout", "--localiser", str(tmp_path / "run"), "-o", str(tmp_path / "out"), *pictures]) == 0
-    assert '"cut_out": 2' in (told := capsys.readouterr().out)
-    assert "bad.jpg: empty" in told
+    assert '"cut_out": 2' in (output := capsys.readouterr().out)
+    assert "bad.jpg: empty" in output
     alpha = decode_mask((tmp_path / "out/a.png").read_bytes(), "a.png")
     assert np.abs(alpha / 255.0 - share).mean() < 0.05
     assert cv2.imread(str(tmp_path / "out/b.png"), cv2.IMREAD_UNCHANGED).shape == (72, 72, 4)

@@ -160,10 +160,10 @@ def test_expand_command_counts_results_and_skipped(tmp_path, capsys):
     (tmp_path / "in/fruit/plum/1.png").write_bytes(b"")
     command = ["expand", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--scenes", "3", "--size", "96x96"]
     assert main([*command, "--without", "tear,pillar_box"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["cutouts"], told["skipped"], told["images"]) == (2, 1, 3)
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["cutouts"], summary["skipped"], summary["images"]) == (2, 1, 3)
     rows = list(csv.DictReader((tmp_path / "out/index.csv").read_text().splitlines()))
-    assert told["crops"] == sum(row["path"].startswith("crops/") for row in rows) > 0
+    assert summary["crops"] == sum(row["path"].startswith("crops/") for row in rows) > 0
 
 
 @pytest.mark.parametrize(

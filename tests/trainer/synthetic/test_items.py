@@ -51,8 +51,8 @@ def test_invented_items_are_unique_and_reproducible() -> None:
     made = invent_items(1, 30)
     assert made == invent_items(1, 30)
     assert Counter(item.category for item in made) == dict.fromkeys(CATEGORIES, 30)
-    looks = [appearance_of(item) for item in (*catalogue(), *made)]
-    assert len(set(looks)) == len(looks)
+    appearances = [appearance_of(item) for item in (*catalogue(), *made)]
+    assert len(set(appearances)) == len(appearances)
     assert len({item.item_id for item in made}) == len(made)
 
 

@@ -29,8 +29,8 @@ def test_every_mask_is_usable(written: Path) -> None:
 
 
 def test_mask_on_white_is_what_is_not_white(written: Path) -> None:
-    looks = [sample for sample in read_masked(written) if "looks" in sample.path.parts]
-    pictures = load_masked(looks)
+    on_white = [sample for sample in read_masked(written) if "looks" in sample.path.parts]
+    pictures = load_masked(on_white)
     for image, mask in zip(pictures.images, pictures.masks, strict=True):
         coloured = image.min(axis=2) < 250
         assert (coloured & (mask >= 128)).sum() / (coloured | (mask >= 128)).sum() > 0.9

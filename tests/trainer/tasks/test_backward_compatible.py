@@ -45,7 +45,7 @@ def test_compatible_embedder_stays_nearer_to_the_old_one(old, tmp_path):
     assert float(last["loss_old_classes"]) < float(first["loss_old_classes"])
 
 
-def test_vectors_of_another_length_or_input_are_refused(old, tmp_path):
+def test_vectors_of_another_length_or_input_are_rejected(old, tmp_path):
     index = old / "more" / "index.csv"
     with pytest.raises(TrainError, match=r"compatible_with .*: found heads .*dim=8.*set heads of the recipe to match"):
         train_embedders(embedder_recipe(index, dim=16, heads=["class"], compatible_with=old / "run"), tmp_path / "wide")

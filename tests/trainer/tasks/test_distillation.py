@@ -110,7 +110,7 @@ def test_teacher_of_another_length_works_through_a_projection(tmp_path, pictures
         ({"backbone": BACKBONE, "input": {"width": 32, "height": 32, "mean": (0, 0, 0)}}, "mean and std"),
     ],
 )
-def test_teacher_with_another_input_is_refused(tmp_path, changes, named):
+def test_teacher_with_another_input_is_rejected(tmp_path, changes, named):
     index = write_crops(tmp_path / "data")
     train_embedders(embedder_recipe(index, epochs=1), tmp_path / "teacher")
     with pytest.raises(TrainError, match=f"differs from the recipe in {named}"):

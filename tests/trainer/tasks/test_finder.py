@@ -68,11 +68,11 @@ def trained(worlds, tmp_path_factory):
 
 def test_held_out_items_are_in_no_scene_and_no_query(worlds):
     shown = {item for world in worlds for scene in world.scenes for item in scene.items}
-    asked = {item for world in worlds for item in world.cutouts}
-    assert shown <= asked == {f"bottle-{n:02d}" for n in range(4)}
+    queried = {item for world in worlds for item in world.cutouts}
+    assert shown <= queried == {f"bottle-{n:02d}" for n in range(4)}
 
 
-def test_unknown_held_out_name_is_refused():
+def test_unknown_held_out_name_is_rejected():
     with pytest.raises(TrainError, match=r"\['botle'\] are neither synthetic items nor categories"):
         split_items(["botle"])
 
@@ -157,11 +157,11 @@ def test_training_lowers_the_loss(worlds, tmp_path, monkeypatch):
 def test_freeze_bn_keeps_all_statistics(worlds, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(finder_module, "render_worlds", lambda *_: worlds)
     train_finder(finder_recipe(backbone=BACKBONE | {"strides": [4, 8, 16], "freeze_bn": True}), tmp_path)
-    for folder, settled in ((tmp_path, False), (trained, True)):
+    for folder, updated in ((tmp_path, False), (trained, True)):
         weights = load_file(folder / "model.safetensors")
         means = {key: bool(value.any()) for key, value in weights.items() if key.endswith("running_mean")}
         assert {key.split(".")[0] for key in means} == {"represent", "conversion"}
-        assert set(means.values()) == {settled}
+        assert set(means.values()) == {updated}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_freeze_bn_keeps_all_statistics(worlds, trained, tmp_path, monkeypatch):
         ({"input": {"width": 160, "height": 80}}, "input is 160x80, expected multiples of 32"),
     ],
 )
-def test_inconsistent_recipe_is_refused_before_rendering(changes, message, tmp_path):
+def test_inconsistent_recipe_is_rejected_before_rendering(changes, message, tmp_path):
     with pytest.raises(TrainError, match=message):
         train_finder(finder_recipe(**changes), tmp_path)
 
@@ -193,7 +193,7 @@ def test_device_loads_the_finder_only_with_seek_configured(packed, tmp_path, cap
     assert load_active_models(config).finder is None
     seeking = config.model_copy(update={"recognition": RecognitionConfig(seek={})})
     assert load_active_models(seeking).finder is not None
-    slot = slots.install_bundle(of_before(packed, tmp_path / "before"), tmp_path)
+    slot = slots.install_bundle(with_old_finder(packed, tmp_path / "before"), tmp_path)
     slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
     assert "has a finder of an older format (ADR 0010): recognition.seek has no effect" in caplog.text
@@ -203,7 +203,7 @@ def test_device_loads_the_finder_only_with_seek_configured(packed, tmp_path, cap
     assert "has no finder: recognition.seek has no effect" in caplog.text
 
 
-def of_before(packed, folder):
+def with_old_finder(packed, folder):
     """The bundle as packed before finders verified their boxes."""
     shutil.copytree(packed, folder)
     tree = json.loads((folder / "bundle.json").read_text())
@@ -212,8 +212,8 @@ def of_before(packed, folder):
     return folder
 
 
-def test_finder_with_an_old_map_threshold_is_refused(packed, tmp_path):
-    bundle = read_bundle(of_before(packed, tmp_path / "before"))
+def test_finder_with_an_old_map_threshold_is_rejected(packed, tmp_path):
+    bundle = read_bundle(with_old_finder(packed, tmp_path / "before"))
     with pytest.raises(EngineError, match="the finder has a map_threshold: it is too old to run"):
         open_finder(bundle.folder, bundle.manifest.finder)
 
@@ -223,8 +223,8 @@ def test_device_computes_the_same_heat_map(packed, trained, worlds):
     assert sorted(e.path for e in manifest.files) == ["models/finder.conversion.onnx", "models/finder.fp32.onnx"]
     device, ours = open_finder(packed, manifest.finder), load_finder(trained)
     scene = worlds[1].scenes[0].image_rgb
-    look = worlds[1].cutouts["bottle-00"][0]
-    picture, mask = np.ascontiguousarray(look[..., :3]), (look[..., 3] > 127).astype(np.uint8)
+    cutout = worlds[1].cutouts["bottle-00"][0]
+    picture, mask = np.ascontiguousarray(cutout[..., :3]), (cutout[..., 3] > 127).astype(np.uint8)
     maps = [
         one.heat_map(one.scene_features(scene, Timings()), [one.make_query(picture, mask, Timings())], Timings())
         for one in (device, ours)
@@ -243,8 +243,8 @@ def test_finder_with_two_trunks_trains_but_does_not_run(worlds, tmp_path, monkey
 def test_find_command_runs_a_trained_finder(trained, worlds, tmp_path, capsys):
     (tmp_path / "scene.png").write_bytes(encode_image(worlds[1].scenes[0].image_rgb, ".png"))
     query = np.full((150, 150, 3), 255, np.uint8)
-    look = worlds[1].cutouts["bottle-00"][0]
-    query[: look.shape[0], 20 : 20 + look.shape[1]] = look[:150, ..., :3]
+    cutout = worlds[1].cutouts["bottle-00"][0]
+    query[: cutout.shape[0], 20 : 20 + cutout.shape[1]] = cutout[:150, ..., :3]
     (tmp_path / "query.png").write_bytes(encode_image(query, ".png"))
     line = ["find", str(tmp_path / "query.png"), str(tmp_path / "scene.png"), "--model", str(trained)]
     assert main([*line, "-o", str(tmp_path / "out")]) == 0

@@ -1,4 +1,4 @@
-"""Fine-tuning from a base model: known centres are kept, new ones imprinted, other categories untouched."""
+"""Fine-tuning from a base model: known centres are kept, new ones are imprinted, other categories stay."""
 
 from __future__ import annotations
 

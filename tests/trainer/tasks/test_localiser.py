@@ -94,7 +94,7 @@ def test_localiser_learns_and_reports_its_iou(tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for the death of the process."""
+    """Simulates the end of the process."""
 
 
 def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     assert load_card(tmp_path / "broken").metrics == load_card(tmp_path / "whole").metrics
 
 
-def test_input_size_that_does_not_divide_is_refused(tmp_path):
+def test_input_size_that_does_not_divide_is_rejected(tmp_path):
     recipe = localiser_recipe(tmp_path / "none.csv", input={"width": 48, "height": 64})
     with pytest.raises(TrainError, match="input is 48x64, expected multiples of 32"):
         train_localiser(recipe, tmp_path)

@@ -60,7 +60,7 @@ def test_truncate_vectors_on_small_numbers():
     np.testing.assert_allclose(truncate_vectors(joint, heads, ["class"], 1), [[1.0]], atol=1e-6)
 
 
-def test_untrained_length_and_missing_head_are_refused(run, tmp_path):
+def test_untrained_length_and_missing_head_are_rejected(run, tmp_path):
     whole = run(heads=HEADS[:2])
     with pytest.raises(TrainError, match=r"dim is 3, expected one of \[2, 4, 8, 8\]"):
         shrink_embedder(whole, tmp_path / "cut", dim=3)

@@ -13,12 +13,14 @@ def add_self_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     """Add the arguments of the command."""
     tune = commands.add_parser("self-tune", help="train, cut objects out of new pictures, paste them, train again")
     tune.add_argument(
-        "-c", "--config", type=Path, required=True, help="recipe of a detector, YAML; its scenes are used"
+        "-c", "--config", type=Path, required=True, help="recipe of a detector, a YAML file; its own scenes are added"
     )
-    tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key")
-    tune.add_argument("--cutouts", type=Path, required=True, help="first cut-outs, as for expand")
+    tune.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe; may be repeated"
+    )
+    tune.add_argument("--cutouts", type=Path, required=True, help="cut-outs of the first round, as for expand")
     tune.add_argument("--images", type=Path, required=True, help="folder of new pictures, without labels")
-    tune.add_argument("--rounds", type=int, default=2, help="rounds of training and extraction")
+    tune.add_argument("--rounds", type=int, default=2, help="rounds of training and extraction; default: %(default)s")
     tune.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     add_scene_arguments(tune)
 

@@ -48,7 +48,7 @@ class SelfTuning:
     rounds: int = 2
     scenes: int = 200  # pasted in each round
     real_times: int = 1  # how often each photo with true boxes is listed
-    seed: int = 0  # of the pasted scenes; the recipe holds the seed of the training
+    seed: int = 0  # seed of the pasted scenes; the recipe holds that of the training
     student: MaskSource = grabcut  # its masks are kept
     teacher: MaskSource = colour_model  # must agree with the student
 
