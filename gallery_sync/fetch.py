@@ -107,7 +107,8 @@ class Fetcher:
             for chunk in body.chunks:
                 data += chunk
                 if len(data) > limit_bytes:
-                    raise SyncError(f"{self._transport.base}/{path}: larger than the limit of {limit_bytes} bytes; check the repository URL")
+                    where = f"{self._transport.base}/{path}"
+                    raise SyncError(f"{where}: larger than the limit of {limit_bytes} bytes; check the URL")
         self.downloaded_bytes += len(data)
         return bytes(data)
 

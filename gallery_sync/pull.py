@@ -171,7 +171,7 @@ def _check_not_older(state_dir: Path, release: Release) -> None:
         raise SyncError(f"{path} is damaged; delete it to allow any release") from error
     if release.sequence < last_sequence:
         raise SyncError(
-            f"release {release.sequence} is older than release {last_sequence}, which was staged before; publish a new one"
+            f"release {release.sequence} is older than release {last_sequence}, staged before; publish a new one"
         )
 
 

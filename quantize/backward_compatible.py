@@ -43,7 +43,7 @@ class CrossSpaceRecall:
 
     @property
     def update_gain(self) -> float | None:
-        """Return the share of the gain of a re-embedded gallery that new queries reach in the old one; None if no gain."""
+        """Gain in the old gallery as a share of the gain in a re-embedded one; None if that gains nothing."""
         room = self.new_new - self.old_old
         return (self.new_old - self.old_old) / room if room > 0 else None
 
@@ -181,10 +181,7 @@ def reason_against(measured: CrossSpaceRecall, tolerance: float) -> str:
     if measured.queries < MIN_IMAGES:
         return f"only {measured.queries} held-out crops show items of the gallery; {MIN_IMAGES} or more are needed"
     if measured.new_old <= measured.old_old:
-        return (
-            f"Recall@1 {measured.new_old:.4f} in them is not above that of the old embedder, "
-            f"{measured.old_old:.4f}"
-        )
+        return f"Recall@1 {measured.new_old:.4f} in them is not above that of the old embedder, {measured.old_old:.4f}"
     if measured.change_95[0] < -tolerance:
         low = f"{measured.change_95[0]:+.4f}"
         return f"Recall@1 may change by {low} (95 % interval); the limit is {-tolerance:+.4f}"

@@ -119,7 +119,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     )
     pack.add_argument("--fallback-fp32", action="store_true", help="pack FP32 for a model whose INT8 form fails a gate")
     pack.add_argument(
-        "--keep-both", action="store_true", help="also pack the other form of each model (FP32 or INT8), if it is accurate"
+        "--keep-both", action="store_true", help="also pack the other form of each model, FP32 or INT8, if accurate"
     )
     pack.add_argument("--no-probes", action="store_true", help="pack without golden probes")
     pack.add_argument(

@@ -90,7 +90,7 @@ class _BundleContents:
     provenance: dict[str, Any] = field(default_factory=dict)
     waived: list[str] = field(default_factory=list)
     galleries: dict[str, GalleryVectors] = field(default_factory=dict)
-    silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category; only categories whose silhouettes have a weight
+    silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category, if weighted
 
 
 def pack(options: PackOptions, networks: Sequence[Network], data: Data) -> Manifest:
