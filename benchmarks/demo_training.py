@@ -34,7 +34,7 @@ def main() -> None:
 
     from benchmarks import rig
     from trainer.loop.training_loop import keep_freed_memory
-    from trainer.synthetic.dataset import write_dataset
+    from trainer.synthetic.write_dataset import write_dataset
 
     keep_freed_memory()
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from edge.manifest import Preprocess
 from edge.types import Image
 from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.pictures import load_canvases, load_pictures
-from trainer.losses.classification_and_metric import CosineSoftmax
+from trainer.losses.embedding_losses import CosineSoftmax
 from trainer.metrics import recall_at, similarity
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import pool_grid

@@ -48,10 +48,10 @@ from trainer.models.backbone import create_trunk  # noqa: E402
 from trainer.models.networks import ModelCard, load_model  # noqa: E402
 from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
 from trainer.sample import Sample  # noqa: E402
-from trainer.synthetic.dataset import write_dataset  # noqa: E402
+from trainer.synthetic.write_dataset import write_dataset  # noqa: E402
 from trainer.tasks.classifier import train_classifier  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
-from trainer.tasks.shrink import truncate_vectors  # noqa: E402
+from trainer.tasks.shrink_embedder import truncate_vectors  # noqa: E402
 
 SEEDS = (0, 1, 2)
 CATEGORIES = ("bottle", "jar")

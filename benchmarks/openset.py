@@ -44,9 +44,9 @@ from edge.recognition.loaded_models import LoadedModels  # noqa: E402
 from edge.recognition.recognise_image import extract_features  # noqa: E402
 from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Category, FloatArray, Hit, Image  # noqa: E402
+from quantize.choose_probes import GalleryVectors  # noqa: E402
 from quantize.fit_thresholds import ScoredCrop, fit_thresholds, leave_items_out  # noqa: E402
 from quantize.predictions import best_score_by_item  # noqa: E402
-from quantize.probes import GalleryVectors  # noqa: E402
 from trainer.evaluation.open_set import (  # noqa: E402
     QueryResult,
     calibration_error_of,

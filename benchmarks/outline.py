@@ -58,7 +58,7 @@ def render() -> None:
 
 def quantise() -> None:
     """Export, quantise and compare, as `edge-quantize pack` does; write the choice beside the models."""
-    from quantize.build import Policy, build_network
+    from quantize.build_network import Policy, build_network
     from quantize.cli import _progress, _saturates
     from quantize.dataset import Data, read_index
 

@@ -19,7 +19,7 @@ _BACKGROUND_TOLERANCE = 14  # grey levels
 
 def write_training_data(work: Path, data: Path, seed: int = 41) -> Path:
     """Write `work/index.csv` of synthetic pictures and of catalogue photos, if there are any."""
-    from trainer.synthetic.masked import write_masked
+    from trainer.synthetic.write_masked import write_masked
 
     if not (work / "synthetic/index.csv").exists():
         write_masked(work / "synthetic", seed, scenes=320, crops_per_item=16, looks_per_item=4)

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.outline_data import TEST_SEEDS
-from edge.gallery.rerank import silhouettes_for
 from edge.imaging.guided_filter import refine_mask
 from edge.imaging.image import decode_mask, encode_image, read_image, resize
-from edge.imaging.silhouette import Silhouette, overlaps, silhouette_of
 from edge.inference.engine import open_engine
 from edge.inference.preprocess import to_canvas
 from edge.inference.stages import Localiser, load_stages
 from edge.manifest import LocaliserModel, Preprocess, SilhouetteRule, parse_manifest
+from edge.silhouettes.rerank import silhouettes_for
+from edge.silhouettes.silhouette import overlaps, silhouette_of
 from edge.telemetry.timing import Timings
-from edge.types import Box, Hit, Image
+from edge.types import Box, Hit, Image, Silhouette
 from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
 from quantize.network_spec import model_entry, read_spec
 from trainer.data.crops import predict

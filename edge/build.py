@@ -13,16 +13,15 @@ from edge.capture.camera import Camera, OnState
 from edge.capture.frame_source import CaptureOptions, FrameSource
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
-from edge.capture.policy import policy_for
 from edge.capture.reconnect import reachability_check
 from edge.capture.recorder import Recorders
+from edge.capture.timeouts import policy_for
 from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError
 from edge.finder.finder import open_finder
 from edge.gallery.generation import Gallery, read_gallery
 from edge.gallery.item_vectors import shrink_items_to_centroid
-from edge.gallery.rerank import GallerySilhouettes, silhouettes_for
 from edge.gallery.search import build_index
 from edge.gallery.store import read_category, read_silhouettes
 from edge.inference.stages import load_stages
@@ -31,6 +30,7 @@ from edge.messaging.age_clock import AgeClock
 from edge.messaging.outbox import Outbox
 from edge.recognition.loaded_models import LoadedModels, Search
 from edge.recognition.pipeline import Pipeline
+from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from edge.errors import BundleError, ConfigError, FinesightError
 from edge.options import build_parser
 
 if TYPE_CHECKING:
-    from edge.config.file import ConfigFile
+    from edge.config.last_good import ConfigFile
     from edge.config.schema import DeviceConfig
     from edge.recognition.pipeline import Pipeline
 
@@ -63,7 +63,7 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from edge.config.file import ConfigFile
+    from edge.config.last_good import ConfigFile
 
     file = ConfigFile(arguments.config, os.environ)
     config = file.load_or_last_good(arguments.state_dir) if arguments.safe else file.load()
@@ -123,7 +123,7 @@ def _run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: boo
             from edge.process import require_extra
 
             require_extra("kiosk")
-            from edge.kiosk.device import open_kiosk
+            from edge.kiosk.open_kiosk import open_kiosk
 
             runtime = open_kiosk(config, config.kiosk, file, stack)
         if server is not None:
@@ -192,7 +192,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _find(arguments: argparse.Namespace) -> int:
     from edge.bundle.bundle import read_bundle
-    from edge.finder.find import find, parse_queries
+    from edge.finder.find_in_file import find, parse_queries
     from edge.finder.finder import open_finder
 
     bundle = read_bundle(arguments.bundle)

@@ -159,7 +159,7 @@ class CompatibleGallery(_ManifestPart):
 
 
 class SilhouetteRule(_ManifestPart):
-    """The weight of an object's silhouette beside its vector, see edge.gallery.rerank.
+    """The weight of an object's silhouette beside its vector, see edge.silhouettes.rerank.
 
     The score of such a category is the fused one, and the category's OpenSet applies to it.
     """

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # (h, w, 3), RGB
 Mask = NDArray[np.uint8]  # (h, w), 0 or 1
 FloatArray = NDArray[np.float32]
+Silhouette = NDArray[
+    np.uint8
+]  # (512,): 64x64 bits, rows from the top, eight cells a byte, the first in the highest bit
 Box = tuple[float, float, float, float]  # x0 y0 x1 y1 in pixels, x1 and y1 exclusive
 
 EventType = Literal["new", "update", "end"]

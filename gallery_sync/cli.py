@@ -35,7 +35,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     from edge.bundle.slots import activate
     from gallery_sync.pull import pull
     from gallery_sync.transport import open_transport
-    from gallery_sync.verify import HashesOnly
+    from gallery_sync.trust import HashesOnly
 
     pulled = pull(open_transport(arguments.url, arguments.timeout_s), arguments.state_dir, HashesOnly())
     answer = asdict(pulled)

@@ -29,7 +29,7 @@ from edge.errors import BundleError, FinesightError, SyncError
 from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
 from edge.gallery.store import store_name
 from edge.manifest import Manifest, parse_manifest
-from gallery_sync.fetch import Fetcher, Retry, Transport
+from gallery_sync.download import Fetcher, Retry, Transport
 from gallery_sync.repository import RELEASE_NAME, BundleHead, GalleryHead, ObjectRef, Release, parse
 
 log = logging.getLogger(__name__)

@@ -20,12 +20,12 @@ from edge.gallery.item_vectors import shrink_to_centroid
 from edge.inference.stages import Stages, load_stages
 from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
 from edge.types import Category, FloatArray
+from quantize.choose_probes import GalleryVectors
 from quantize.compare import BoolRow, Vectors, embed_samples, nearest_is_correct
 from quantize.dataset import Sample
 from quantize.fit_thresholds import ScoredCrop, fit_thresholds, leave_items_out
 from quantize.gates import MIN_IMAGES
 from quantize.predictions import best_score_by_item, items_of
-from quantize.probes import GalleryVectors
 
 TOLERANCE = 0.02  # largest allowed loss of Recall@1
 _DRAWS = 1000

@@ -234,9 +234,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
-    from quantize.build import quantize_network
+    from quantize.build_network import quantize_network
     from quantize.network_spec import read_spec, spec_path
-    from quantize.qdq import measure_fusion
+    from quantize.write_int8 import measure_fusion
 
     spec = read_spec(spec_path(arguments.fp32))
     data = _data(arguments)
@@ -255,7 +255,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from quantize.build import evaluate
+    from quantize.build_network import evaluate
     from quantize.network_spec import read_spec, spec_path
 
     spec = read_spec(spec_path(arguments.fp32))
@@ -272,7 +272,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from quantize.build import Policy, build_network
+    from quantize.build_network import Policy, build_network
     from quantize.pack import PackOptions, pack
 
     data = _data(arguments)
@@ -351,7 +351,7 @@ def _data(arguments: argparse.Namespace) -> Data:
 
 def _saturates(target_cpu: str) -> bool:
     from quantize.latency import cpu_info
-    from quantize.qdq import lacks_dot_product
+    from quantize.write_int8 import lacks_dot_product
 
     if target_cpu == "this":
         return lacks_dot_product(cpu_info())

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.imaging.image import read_image
-from edge.imaging.silhouette import Silhouette
 from edge.inference.engine import open_engine
 from edge.inference.postprocess import softmax
 from edge.inference.stages import Classifier, ClassifierOutput, Detector, Embedder, Localiser
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
 from edge.telemetry.timing import Timings
-from edge.types import Box, FloatArray, Image
+from edge.types import Box, FloatArray, Image, Silhouette
 from quantize.average_precision import Boxes, ap50_95, average_precision, match
 from quantize.dataset import Sample, Scene
 from quantize.gates import MIN_IMAGES, Gate, check_gate

@@ -7,7 +7,7 @@ from typing import Any
 
 from edge.errors import QuantizeError
 from edge.manifest import ClassifierModel, EmbedderModel, Head, embedding_space_id
-from quantize.build import Network
+from quantize.build_network import Network
 from quantize.network_spec import Model
 
 

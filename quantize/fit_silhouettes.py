@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.gallery.rerank import RERANKED
-from edge.imaging.silhouette import Silhouette, align, overlaps
 from edge.manifest import SilhouetteRule
-from edge.types import FloatArray
+from edge.silhouettes.rerank import RERANKED
+from edge.silhouettes.silhouette import align, overlaps
+from edge.types import FloatArray, Silhouette
 from quantize.dataset import Sample
 
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 13))  # candidates

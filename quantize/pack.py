@@ -23,7 +23,6 @@ from edge.bundle.golden_probes import run_probes
 from edge.durable import fsync_folder, fsync_tree, sha256_of
 from edge.errors import QuantizeError
 from edge.gallery.item_vectors import shrink_to_centroid
-from edge.gallery.rerank import GallerySilhouettes, silhouettes_for
 from edge.inference.stages import Stages, load_stages
 from edge.manifest import (
     ClassifierModel,
@@ -38,9 +37,11 @@ from edge.manifest import (
     Target,
     parse_manifest,
 )
+from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from quantize.backward_compatible import TOLERANCE, check_compatibility
 from quantize.base_bundle import kept_models
-from quantize.build import Network
+from quantize.build_network import Network
+from quantize.choose_probes import GalleryVectors, choose_probes, embedding_i8
 from quantize.compare import Vectors, embed_samples, silhouettes_of
 from quantize.dataset import Data, choose
 from quantize.embedding_spaces import assign_embedding_spaces
@@ -49,7 +50,6 @@ from quantize.fit_thresholds import fit_thresholds, leave_items_out
 from quantize.latency import cpu_name
 from quantize.network_spec import Model, conversion_path, model_entry
 from quantize.predictions import embed_galleries, items_of, score_crops
-from quantize.probes import GalleryVectors, choose_probes, embedding_i8
 
 log = logging.getLogger(__name__)
 

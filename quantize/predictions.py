@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.gallery.item_vectors import augment_views, shrink_to_centroid
-from edge.gallery.rerank import RERANKED, GallerySilhouettes
-from edge.imaging.silhouette import Silhouette
 from edge.inference.stages import Embedder, Stages
 from edge.recognition.decision import categories_to_search
+from edge.silhouettes.rerank import RERANKED, GallerySilhouettes
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, FloatArray, Hit, Image
+from edge.types import Box, Category, FloatArray, Hit, Image, Silhouette
+from quantize.choose_probes import GalleryVectors
 from quantize.dataset import Sample
 from quantize.fit_thresholds import ScoredCrop
-from quantize.probes import GalleryVectors
 
 
 def embed_galleries(samples: Sequence[Sample], stages: Stages) -> dict[str, GalleryVectors]:

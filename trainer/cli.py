@@ -120,10 +120,10 @@ def _data(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _synthesize(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.synthetic.dataset import write_dataset
     from trainer.synthetic.items import catalogue
-    from trainer.synthetic.masked import write_masked
     from trainer.synthetic.stream import write_stream
+    from trainer.synthetic.write_dataset import write_dataset
+    from trainer.synthetic.write_masked import write_masked
 
     if args.stream:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -156,14 +156,14 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _find(args: argparse.Namespace) -> dict[str, object]:
-    from edge.finder.find import find, parse_queries
+    from edge.finder.find_in_file import find, parse_queries
     from trainer.tasks.finder_torch import load_finder
 
     return find(load_finder(args.model), parse_queries(args.query), args.scene, args.out)
 
 
 def _shrink(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.tasks.shrink import shrink_embedder
+    from trainer.tasks.shrink_embedder import shrink_embedder
 
     card = shrink_embedder(args.run, args.out, args.heads.split(",") if args.heads else None, args.dim)
     return {"out": str(args.out), "heads": {head.name: head.dim for head in card.vector_parts}}

@@ -238,7 +238,7 @@ class EmbedderRecipe(_Recipe):
     )
     grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
     pool: Literal["average", "max_average"] = "average"  # max_average: also the maximum of each channel
-    # Negatives of the outline head, see trainer.losses.classification_and_metric.
+    # Negatives of the outline head, see trainer.losses.embedding_losses.
     mode: Literal["literal", "guarded"] = "guarded"
     classes_per_batch: Annotated[int, Field(ge=2)] = 14
     images_per_class: Annotated[int, Field(ge=2)] = 4

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import GalleryError
-from edge.gallery.search_graph import COUNT, QUERY, search_graph, search_query
+from edge.gallery.search_onnx import COUNT, QUERY, search_graph, search_query
 from edge.gallery.store import NEGATIVE, CategoryItems
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.types import FloatArray, Hit

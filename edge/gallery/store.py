@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge.durable import sha256_of
 from edge.errors import GalleryError
-from edge.imaging.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.manifest import Head, Sha256
+from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
 SCHEMA = 1
@@ -145,7 +145,7 @@ def _check_rows(path: Path, rows: list[tuple[Any, Any, Any]], live: Container[st
 
 
 def read_silhouettes(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """Read the silhouettes of the live items that have any: (n, 512) for each, see edge.imaging.silhouette.
+    """Read the silhouettes of the live items that have any: (n, 512) for each, see edge.silhouettes.silhouette.
 
     Raises:
         GalleryError: the store is damaged.

@@ -19,8 +19,8 @@ import numpy as np
 from edge.durable import fsync_file, fsync_folder
 from edge.errors import GalleryError
 from edge.gallery.store import NAME, SCHEMA, quantise, read_category, store_name
-from edge.imaging.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.manifest import Head
+from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
 _UNIT_TOLERANCE = 0.05  # an INT8 engine's rows are only nearly of unit length

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from edge.errors import EngineError
 from edge.imaging import image
 from edge.imaging.guided_filter import refine_mask
-from edge.imaging.silhouette import Silhouette, silhouette_of
 from edge.inference import postprocess as decode
 from edge.inference.engine import Backend, Precision, choose_backend, choose_target, gains_from_batches, open_engine
 from edge.inference.fingerprint import fingerprint_of
 from edge.inference.preprocess import Placement, to_batch, to_canvas
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel, Manifest, Preprocess
+from edge.silhouettes.silhouette import silhouette_of
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Detection, Engine, FloatArray, Image
+from edge.types import Box, Category, Detection, Engine, FloatArray, Image, Silhouette
 
 _MIN_BOX_PX = 2.0
 

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from edge.errors import TaughtItemsError
 from edge.imaging import image
-from edge.imaging.silhouette import SIZE, Silhouette
 from edge.inference.stages import Embedder
 from edge.kiosk.enrolment import exemplars
 from edge.kiosk.taught_store import TaughtItem
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.recognise_image import candidate_categories, categories_to_embed
+from edge.silhouettes.silhouette import SIZE
 from edge.telemetry.timing import Timings
-from edge.types import Box, FloatArray, Image
+from edge.types import Box, FloatArray, Image, Silhouette
 
 ModelOutput = NDArray[Any]  # float32 or uint8
 CachedEmbeddings = dict[tuple[str, str], ModelOutput]  # by SHA-256 of the picture, and fingerprint of the model

@@ -22,7 +22,6 @@ import numpy as np
 
 from edge.errors import FinesightError, TaughtItemsError
 from edge.finder.taught_search import TaughtQuery, make_taught_query
-from edge.gallery.rerank import GallerySilhouettes, silhouettes_for
 from edge.gallery.search import ExactIndex
 from edge.gallery.store import NEGATIVE, CategoryItems, quantise
 from edge.imaging import image
@@ -39,6 +38,7 @@ from edge.kiosk.taught_embeddings import (
 from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.manifest import OpenSet
 from edge.recognition.loaded_models import LoadedModels, Search
+from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from edge.telemetry.timing import Timings
 from edge.types import Box, Counts, FloatArray, Hit, Image
 

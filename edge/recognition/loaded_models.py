@@ -8,12 +8,11 @@ from typing import Protocol
 
 from edge.finder.finder import Finder
 from edge.finder.taught_search import TaughtQuery
-from edge.gallery.rerank import RERANKED, GallerySilhouettes
-from edge.imaging.silhouette import Silhouette
 from edge.inference.stages import Stages
 from edge.manifest import OpenSet
 from edge.recognition.decision import SEARCH_DEPTH, decide
-from edge.types import Category, Decision, FloatArray, Hit
+from edge.silhouettes.rerank import RERANKED, GallerySilhouettes
+from edge.types import Category, Decision, FloatArray, Hit, Silhouette
 
 
 class Search(Protocol):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from edge.errors import CaptureError, PictureError
 from edge.imaging import image
 from edge.imaging.header import detect_format, read_header
-from edge.imaging.silhouette import Silhouette
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Decision, FloatArray, Image
+from edge.types import Box, Category, Decision, FloatArray, Image, Silhouette
 
 MAX_PIXELS = 25_000_000  # 75 MB once decoded
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
-from edge.imaging.silhouette import Silhouette
 from edge.recognition.camera_tracks import TrackState
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.track_features import TrackFeatures
-from edge.types import Category, Decision, FloatArray
+from edge.types import Category, Decision, FloatArray, Silhouette
 
 
 @dataclass(frozen=True, slots=True)

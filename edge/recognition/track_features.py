@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.imaging.silhouette import Silhouette
 from edge.inference.postprocess import unit_rows
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.tracker import Track
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Decision, FloatArray, Hit, Image
+from edge.types import Box, Category, Decision, FloatArray, Hit, Image, Silhouette
 
 _OUTGROWN = 1.25  # a box this many times as wide or high as any embedded one shows more of the object than they did
 _CONFIDENT_PROBABILITY = 0.95

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.peer_losses import PeerLoss
 from edge.errors import TrainError
-from tests.trainer.losses.test_classification_and_metric import unit
+from tests.trainer.losses.test_embedding_losses import unit
 from tests.trainer.toy import embedder_recipe, write_crops
 from trainer.tasks.embedder import train_embedders
 

@@ -16,12 +16,12 @@ from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import BundleError, SyncError
 from gallery_sync.cli import main
-from gallery_sync.fetch import Retry
+from gallery_sync.download import Retry
 from gallery_sync.publish import publish
 from gallery_sync.pull import PullResult, pull
 from gallery_sync.repository import canonical_json, object_path, read_manifest, read_release
 from gallery_sync.transport import FolderTransport, HttpTransport, open_transport
-from gallery_sync.verify import HashesOnly
+from gallery_sync.trust import HashesOnly
 from tests.power_cut import PowerCut
 from tests.store_samples import SPACE, make_bundle, make_gallery
 

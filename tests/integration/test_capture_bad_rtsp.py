@@ -11,7 +11,7 @@ import pytest
 
 from edge.capture.frame_source import CaptureOptions
 from edge.capture.latest_frames import LatestFrames
-from edge.capture.policy import Policy
+from edge.capture.timeouts import Policy
 from tests.integration import rtsp_proxy
 from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, starting
 from tests.integration.rtsp_proxy import RtspProxy

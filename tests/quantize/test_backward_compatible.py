@@ -14,7 +14,7 @@ from edge.errors import BundleError, GalleryError
 from edge.manifest import Head
 from quantize import cli, pack
 from quantize.backward_compatible import CrossSpaceRecall, measure, reason_against
-from quantize.build import Policy, build_network
+from quantize.build_network import Policy, build_network
 from quantize.export import export_module
 from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
 from trainer.data.dataset import read_samples

@@ -7,7 +7,7 @@ from edge.bundle.golden_probes import run_probes
 from edge.errors import QuantizeError
 from edge.inference.stages import load_stages
 from quantize import cli, pack
-from quantize.build import Policy, build_network
+from quantize.build_network import Policy, build_network
 from quantize.network_spec import read_spec, spec_path, write_spec
 from tests.quantize_samples import network
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edge.gallery.rerank import RERANKED, silhouettes_for
-from edge.imaging.silhouette import SIDE
 from edge.manifest import SilhouetteRule
+from edge.silhouettes.rerank import RERANKED, silhouettes_for
+from edge.silhouettes.silhouette import SIDE
 from edge.types import Hit
 from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
 from quantize.predictions import rerank_scores

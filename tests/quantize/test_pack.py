@@ -13,8 +13,9 @@ from edge.errors import QuantizeError
 from edge.inference.stages import load_stages
 from edge.manifest import embedding_space_id, parse_manifest
 from edge.telemetry.timing import Timings
-from quantize import build, cli, pack
-from quantize.build import Policy, build_network
+from quantize import build_network as build
+from quantize import cli, pack
+from quantize.build_network import Policy, build_network
 from quantize.dataset import Data
 from quantize.network_spec import read_spec, spec_path
 

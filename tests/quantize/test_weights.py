@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from quantize import calibrate, qdq, weights
+from quantize import calibrate, weights
+from quantize import write_int8 as qdq
 
 
 def conv_model(weight, *, group=1, size=4):

@@ -17,9 +17,9 @@ from edge.config.schema import EngineConfig
 from edge.errors import TrainError
 from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
 from edge.imaging.image import decode_image, encode_image
-from edge.imaging.silhouette import cells
 from edge.inference.postprocess import unit_rows
 from edge.manifest import Head, Preprocess, embedding_space_id
+from edge.silhouettes.silhouette import cells
 from tests.trainer.toy import write_crops
 from trainer.data.dataset import read_samples
 from trainer.embed_gallery import embed_gallery

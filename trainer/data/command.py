@@ -13,7 +13,7 @@ from edge.errors import CaptureError, TrainError
 from edge.imaging.contact_sheet import Card, contact_sheet
 from edge.imaging.image import encode_image
 from edge.types import Image
-from trainer.data.card import CARD_FILE, make_card, shared_folder, summary, to_markdown
+from trainer.data.data_card import CARD_FILE, make_card, shared_folder, summary, to_markdown
 from trainer.data.dataset import samples_of
 from trainer.data.decode import read_picture
 from trainer.data.examine import examine_listing

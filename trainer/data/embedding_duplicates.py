@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from edge.errors import TrainError
-from trainer.data.card import Row, describe_pairs
 from trainer.data.crops import predict
+from trainer.data.data_card import Row, describe_pairs
 from trainer.data.duplicates import similar_pairs
 from trainer.data.pictures import load_canvases
 from trainer.models.networks import Classifier, load_model

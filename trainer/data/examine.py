@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from edge.errors import CaptureError
-from trainer.data.card import Findings, Row
+from trainer.data.data_card import Findings, Row
 from trainer.data.dataset import annotated_pictures, samples_of, split_pictures
 from trainer.data.decode import decode_picture, read_bytes
 from trainer.data.duplicates import PerceptualHash, perceptual_hash

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from edge.errors import TrainError
-from trainer.data.format_benchmarks import looks_like_cars, read_cars, read_cub, read_sop
 from trainer.data.format_coco import coco_files, read_coco, read_rpc
+from trainer.data.format_cub_sop_cars import looks_like_cars, read_cars, read_cub, read_sop
 from trainer.data.format_folders import innermost_folder, read_folders, read_index
 from trainer.data.format_voc import looks_like_voc, read_voc
 from trainer.data.format_yolo import looks_like_yolo, read_tags, read_yolo

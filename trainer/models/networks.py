@@ -25,8 +25,8 @@ from edge.manifest import Head, Preprocess
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
 from trainer.models.backbone import Trunk, create_trunk
+from trainer.models.finder_network import Finder
 from trainer.models.localiser_network import Localiser
-from trainer.models.search_network import Finder
 from trainer.recipe import Backbone
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
@@ -53,7 +53,7 @@ class ModelCard(BaseModel):
     grid: int = 1  # cells along each axis that an embedder head's fully-connected layer sees; 1: average
     pool: Literal["average", "max_average"] = "average"  # of an embedder's heads
     joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads are joined
-    shorter_dims: list[int] = []  # prefixes of each head's vector that work alone, see trainer.tasks.shrink
+    shorter_dims: list[int] = []  # prefixes of each head's vector that work alone, see trainer.tasks.shrink_embedder
     labels: list[str] = []  # classes of a detector, meta-categories of a classifier
     categories: list[str] = []  # of an embedder
     heads: list[Head] = []  # of an embedder, in the order of the joint vector

@@ -1,7 +1,7 @@
 """Distortions of a cut-out: the differences between a clean picture of an object and the object in a photo.
 
 Every function takes an RGBA picture premultiplied by alpha and returns another one. Distortions of a whole frame
-(noise, pillar-box, resolution) are in trainer.pasting.frame. The list is that of US 2018/0260664.
+(noise, pillar-box, resolution) are in trainer.pasting.distort_frame. The list is that of US 2018/0260664.
 """
 
 from __future__ import annotations

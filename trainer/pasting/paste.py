@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainer.pasting.background import Background
 from trainer.pasting.cutouts import Cutout
 from trainer.pasting.distort import DistortionProbabilities, affine, distort, match_lighting, scaled
-from trainer.pasting.frame import pillar_box, simulate_camera
+from trainer.pasting.distort_frame import pillar_box, simulate_camera
 from trainer.synthetic.clutter import clutter
 from trainer.synthetic.render import stamp
 from trainer.synthetic.scene import Scene, SceneObject, box_of

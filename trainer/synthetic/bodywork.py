@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from trainer.synthetic.bodies import BODIES, UNIT, Body, silhouette
 from trainer.synthetic.items import Item, Rgb
-from trainer.synthetic.label import mix
 from trainer.synthetic.motif import Canvas, ellipse, polygon, stroke
+from trainer.synthetic.printed_label import mix
 
 _PAINT, _GLASS, _RUBBER, _CHROME = 170, 255, 20, 240  # gloss
 _TYRE: Rgb = (26, 27, 29)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.synthetic.items import Item
-from trainer.synthetic.label import label_art, mix, paste
 from trainer.synthetic.motif import Canvas, ellipse, lettering, polygon, stroke
+from trainer.synthetic.printed_label import label_art, mix, paste
 from trainer.synthetic.solid import Solid, solid
 
 ROWS, FACE = 512, 320  # FACE columns for each of the -x, front and +x faces

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.synthetic.label import mix
 from trainer.synthetic.motif import Canvas, ellipse, polygon, stroke
+from trainer.synthetic.printed_label import mix
 from trainer.synthetic.render import trimmed
 
 Bytes = NDArray[np.uint8]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.synthetic.items import Item, Rgb
-from trainer.synthetic.label import label_art, mix, paste
 from trainer.synthetic.motif import Canvas, ellipse, polygon
+from trainer.synthetic.printed_label import label_art, mix, paste
 from trainer.synthetic.shading import Surface
 from trainer.synthetic.solid import Solid, solid
 

@@ -14,9 +14,9 @@ from edge.errors import TrainError
 from edge.inference.postprocess import softmax
 from trainer.data.batches import plain_batches
 from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
-from trainer.data.run_card import write_crops_card
+from trainer.data.run_data_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
-from trainer.losses.classification_and_metric import CosineSoftmax
+from trainer.losses.embedding_losses import CosineSoftmax
 from trainer.metrics import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
 from trainer.models.networks import Classifier, ModelCard, build_model, freeze_parts, pool_grid, save_model

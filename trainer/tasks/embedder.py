@@ -21,9 +21,9 @@ from edge.manifest import Head
 from trainer.data.augment import confuse_regions
 from trainer.data.batches import pair_batches
 from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
-from trainer.data.run_card import write_crops_card
+from trainer.data.run_data_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
-from trainer.losses.classification_and_metric import CosineSoftmax, pair_losses
+from trainer.losses.embedding_losses import CosineSoftmax, pair_losses
 from trainer.metrics import bootstrap, map_at_r, recall_at, similarity
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
 from trainer.models.networks import Embedder, ModelCard, build_model, freeze_parts, save_model
@@ -31,7 +31,7 @@ from trainer.recipe import EmbedderRecipe
 from trainer.tasks.backward_compatible import OldEmbedder
 from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.finetune import base_run_of, init_from_run, save_centres
-from trainer.tasks.shrink import truncate_vectors
+from trainer.tasks.shrink_embedder import truncate_vectors
 
 # Creates a loss on the joint vector from its length and the number of sub-categories.
 JointLoss = Callable[[int, int], nn.Module]

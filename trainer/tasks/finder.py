@@ -22,11 +22,11 @@ from trainer.data.augment import canvases_to_input
 from trainer.data.batches import plain_batches
 from trainer.distributed import require_single_process
 from trainer.loop.training_loop import Batch, fit
-from trainer.losses.heat_map import double_margin, margins_of, pixel_l2
+from trainer.losses.finder_losses import double_margin, margins_of, pixel_l2
 from trainer.metrics import Boxes, best_threshold, detection_map
 from trainer.model_setup import card_of, preprocess_of, strides_of
+from trainer.models.finder_network import Finder, RepresentationGenerator
 from trainer.models.networks import ModelCard, build_model, freeze_parts, save_model
-from trainer.models.search_network import Finder, RepresentationGenerator
 from trainer.recipe import Augment, FinderRecipe
 from trainer.tasks.finder_scenes import Search, World, render_worlds, sample_search
 

@@ -13,8 +13,8 @@ from edge.errors import TrainError
 from edge.finder.finder import Finder
 from edge.manifest import FinderModel, Preprocess
 from trainer.data.augment import canvases_to_input
+from trainer.models.finder_network import Finder as Network
 from trainer.models.networks import load_model
-from trainer.models.search_network import Finder as Network
 
 
 class _TorchEngine:

@@ -10,7 +10,7 @@ import pytest
 from edge.errors import GalleryError
 from edge.gallery import search
 from edge.gallery.search import ExactIndex, HnswIndex, build_index
-from edge.gallery.search_graph import COUNT, QUERY, search_graph, search_query
+from edge.gallery.search_onnx import COUNT, QUERY, search_graph, search_query
 from edge.gallery.store import CategoryItems, quantise
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 

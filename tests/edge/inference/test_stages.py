@@ -10,9 +10,9 @@ from edge.capture.frame_source import CaptureOptions
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 from edge.errors import EngineError
-from edge.imaging.silhouette import cells
 from edge.inference.stages import Classifier, Detector, Embedder, Localiser, load_stages
 from edge.manifest import Head, Manifest, Preprocess
+from edge.silhouettes.silhouette import cells
 from edge.telemetry.timing import Timings
 from edge.types import Category
 from tests.fakes_engine import (

@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.gallery.rerank import silhouettes_for
 from edge.imaging.image import encode_image
-from edge.imaging.silhouette import SIZE as SILHOUETTE_SIZE
-from edge.imaging.silhouette import cells
 from edge.inference.stages import Localiser
 from edge.kiosk.taught_embeddings import unpack_cache
 from edge.kiosk.taught_items import TaughtItems, WithTaught
 from edge.kiosk.taught_store import TaughtStore
 from edge.manifest import SilhouetteRule
 from edge.recognition.recognise_image import recognise_image
+from edge.silhouettes.rerank import silhouettes_for
+from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
+from edge.silhouettes.silhouette import cells
 from edge.telemetry.timing import Timings
 from edge.types import Hit
 from tests.edge.finder.finder_samples import colour_finder, scene_with

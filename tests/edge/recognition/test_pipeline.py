@@ -10,11 +10,11 @@ import pytest
 from edge.config.schema import CameraConfig, LineConfig, RecognitionConfig, ZoneConfig
 from edge.errors import EngineError
 from edge.finder.taught_search import TaughtQuery
-from edge.gallery.rerank import silhouettes_for
 from edge.inference.stages import Classifier, Detector, Embedder, Localiser, Stages
 from edge.manifest import Head, OpenSet, SilhouetteRule
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Pipeline
+from edge.silhouettes.rerank import silhouettes_for
 from edge.types import Hit
 from tests.edge.finder.finder_samples import RED, colour_finder, query_for, scene_with
 from tests.fakes_engine import (

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from edge.errors import PictureError
-from edge.gallery.rerank import silhouettes_for
-from edge.imaging.silhouette import silhouette_of
 from edge.inference.stages import Classifier, Embedder, Localiser
 from edge.manifest import Head, SilhouetteRule
 from edge.recognition.recognise_image import MAX_PIXELS, decode_upload, extract_features, recognise_image
+from edge.silhouettes.rerank import silhouettes_for
+from edge.silhouettes.silhouette import silhouette_of
 from edge.telemetry.timing import Timings
 from tests.edge.kiosk.kiosk_samples import NEAR, scripted_models
 from tests.fakes_engine import SIZE, ScriptedEngine, classifier_model, embedder_model, localiser_model

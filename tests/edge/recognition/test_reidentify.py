@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.gallery.rerank import silhouettes_for
 from edge.inference.stages import Embedder, Localiser, Stages
 from edge.manifest import OpenSet, SilhouetteRule
 from edge.recognition.camera_tracks import Observation, TrackState
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.reidentify import Reidentifier
 from edge.recognition.track_features import TrackFeatures
+from edge.silhouettes.rerank import silhouettes_for
 from edge.types import Category, Decision, Hit, Match
 from tests.fakes_engine import FixedIndex, ScriptedEngine, embedder_model, localiser_model
 

@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import TrainError
 from trainer.pasting import distort as d
-from trainer.pasting.frame import pillar_box, simulate_camera
+from trainer.pasting.distort_frame import pillar_box, simulate_camera
 from trainer.pasting.superpixel import drop_segments, segments
 
 STEPS = [d.tear, d.lens_blur, d.motion_blur, d.lighting, d.transparency, drop_segments]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from edge.errors import TrainError
-from trainer.synthetic.dataset import write_dataset
 from trainer.synthetic.items import CATEGORIES, appearance_of, catalogue, invent_items
 from trainer.synthetic.render import sprite
 from trainer.synthetic.shading import Light
 from trainer.synthetic.solid import View
+from trainer.synthetic.write_dataset import write_dataset
 
 ITEMS = catalogue()
 FRONT = View(yaw=0.0, pitch=0.08, light=Light(-0.5, fill=0.5, shine=1.0))

@@ -19,7 +19,7 @@ from edge.errors import EngineError, TrainError
 from edge.finder.finder import open_finder
 from edge.imaging.image import encode_image
 from edge.telemetry.timing import Timings
-from quantize.build import Policy, build_network
+from quantize.build_network import Policy, build_network
 from quantize.dataset import Data
 from quantize.pack import PackOptions, pack
 from tests.trainer.toy import BACKBONE, optimiser

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging.silhouette import Silhouette, align, overlaps
 from edge.manifest import SilhouetteRule
-from edge.types import Hit
+from edge.silhouettes.silhouette import align, overlaps
+from edge.types import Hit, Silhouette
 
 RERANKED = 20  # how many of the nearest items by vector are re-ranked by silhouette
 

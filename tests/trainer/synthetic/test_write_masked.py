@@ -11,7 +11,7 @@ import pytest
 from edge.imaging.image import read_image
 from trainer.data.masks import load_masked, read_masked
 from trainer.synthetic.items import catalogue
-from trainer.synthetic.masked import write_masked
+from trainer.synthetic.write_masked import write_masked
 
 ITEMS = catalogue()[::18]
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from edge.errors import QuantizeError
 from edge.manifest import Preprocess
-from quantize.build import export_or_copy
+from quantize.build_network import export_or_copy
 from quantize.network_spec import MAX_BATCH, Spec, write_spec
 
 SPEC = Spec(

@@ -9,7 +9,7 @@ import torch
 from edge.errors import TrainError
 from edge.manifest import Head, Preprocess
 from trainer.models.networks import ModelCard, build_model, load_model, save_model
-from trainer.tasks.shrink import shrink_embedder, truncate_vectors
+from trainer.tasks.shrink_embedder import shrink_embedder, truncate_vectors
 
 HEADS = [Head(name="class", dim=8), Head(name="local", dim=8), Head(name="outline", dim=8)]
 

@@ -20,7 +20,7 @@ from tests.trainer.toy import (
     write_scenes,
 )
 from trainer.cli import main
-from trainer.data.card import alike_names
+from trainer.data.data_card import alike_names
 from trainer.recipe import Split
 from trainer.tasks.classifier import train_classifier
 from trainer.tasks.detector import train_detector

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.losses.heat_map import HI, LO, MIN_CELLS, Margins, double_margin, margins_of, pixel_l2
+from trainer.losses.finder_losses import HI, LO, MIN_CELLS, Margins, double_margin, margins_of, pixel_l2
 
 
 def square():

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edge.durable import write_durably
 from edge.manifest import Preprocess
 from edge.types import Image
-from trainer.data.card import CARD_FILE, Findings, Row, make_card
 from trainer.data.crops import Crops
+from trainer.data.data_card import CARD_FILE, Findings, Row, make_card
 from trainer.data.duplicates import perceptual_hash
 from trainer.data.formats import find_layout
 from trainer.data.pictures import Pictures

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.losses.classification_and_metric import (
+from trainer.losses.embedding_losses import (
     CosineSoftmax,
     centre_correlation,
     cosine_distances,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edge.imaging.silhouette import SIDE, SIZE, align, cells, overlaps, silhouette_of
+from edge.silhouettes.silhouette import SIDE, SIZE, align, cells, overlaps, silhouette_of
 
 
 def disc(side: int, centre: tuple[float, float], radius: float) -> np.ndarray:

@@ -7,8 +7,9 @@ import pytest
 from edge.errors import QuantizeError
 from edge.imaging.image import encode_image, read_image
 from edge.inference.engine import open_engine
-from quantize import calibrate, qdq
-from quantize.build import quantize_network
+from quantize import calibrate
+from quantize import write_int8 as qdq
+from quantize.build_network import quantize_network
 from quantize.network_spec import read_spec, spec_path
 
 VNNI = "flags\t\t: fpu sse2 avx2 avx512_vnni"

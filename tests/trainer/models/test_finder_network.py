@@ -12,7 +12,7 @@ from edge.finder.correlate import build_query, heat_maps
 from edge.finder_shape import FinderShape
 from edge.manifest import Preprocess
 from trainer.models.backbone import create_trunk
-from trainer.models.search_network import Finder, correlate
+from trainer.models.finder_network import Finder, correlate
 
 SPEC = Preprocess(width=160, height=96)
 SHAPE = FinderShape(query_px=[32, 48], parts=3)

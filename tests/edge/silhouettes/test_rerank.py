@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edge.gallery.rerank import silhouettes_for
-from edge.imaging.silhouette import SIDE, align
 from edge.manifest import SilhouetteRule
+from edge.silhouettes.rerank import silhouettes_for
+from edge.silhouettes.silhouette import SIDE, align
 from edge.types import Hit
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from edge.cli import main
 from edge.errors import CaptureError
-from edge.finder.find import QueryFile, find, parse_queries, read_query
+from edge.finder.find_in_file import QueryFile, find, parse_queries, read_query
 from edge.imaging.image import encode_image, read_image
 from tests.edge.finder.finder_samples import BLUE, RED, colour_finder, scene_with
 

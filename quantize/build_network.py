@@ -17,7 +17,8 @@ from edge.durable import sha256_of
 from edge.errors import QuantizeError
 from edge.inference.engine import open_engine
 from edge.manifest import Target
-from quantize import calibrate, compare, qdq
+from quantize import calibrate, compare
+from quantize import write_int8 as qdq
 from quantize.dataset import Data
 from quantize.gates import Gate, check_measurement
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.imaging import image
+from edge.types import Silhouette
 
 SIDE = 64  # cells
 SIZE = SIDE * SIDE // 8  # bytes
 _MIN_AREA = 0.01  # of the grid; a smaller mask is not an object
 _ALIGNED_SIDE = 32.0  # cells: an aligned silhouette has the area of a square of this side; shapes up to 4:1 fit
 
-Silhouette = NDArray[np.uint8]  # (SIZE,), rows from the top, eight cells a byte, the first in the highest bit
 _BIT_COUNTS = np.array(
     [word.bit_count() for word in range(1 << 16)], np.uint8
 )  # numpy has bitwise_count only from 2.0 on

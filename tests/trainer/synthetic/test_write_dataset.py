@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from trainer.synthetic.dataset import write_dataset
 from trainer.synthetic.items import CATEGORIES, catalogue
 from trainer.synthetic.stream import write_stream
+from trainer.synthetic.write_dataset import write_dataset
 
 ITEMS = catalogue()[::18]
 
