@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 

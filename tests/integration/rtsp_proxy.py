@@ -1,4 +1,4 @@
-"""A bad line to a camera: a TCP proxy before an RTSP server that harms the stream on demand."""
+"""A bad network to a camera: a TCP proxy before an RTSP server that damages the stream on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENDER_REPORT = 200
 
 
 def cut_short(head: bytes, packet: bytes, _chance: random.Random) -> bytes:
-    """Half of the packet, and a head that says so."""
+    """Half of the packet, with a header of the right length."""
     half = packet[: max(1, len(packet) // 2)]
     return head[:2] + struct.pack(">H", len(half)) + half
 
@@ -35,7 +35,7 @@ def garble_some(head: bytes, packet: bytes, chance: random.Random) -> bytes:
 
 
 def break_off(head: bytes, packet: bytes, _chance: random.Random) -> bytes:
-    """Half of the packet, and a head that promises all of it: nothing after it is where it should be."""
+    """Half of the packet, and a header that promises all of it: everything after it is misplaced."""
     return head + packet[: len(packet) // 2]
 
 
@@ -52,7 +52,7 @@ def clock_ahead(seconds: int) -> Harm:
 
 
 class RtspProxy:
-    """Carries connections to a server on loopback, and harms what the server sends when it is told to."""
+    """Forwards connections to a server on loopback, and damages what the server sends when a test asks for it."""
 
     def __init__(self, server_port: int) -> None:
         self.whole_again = threading.Event()
