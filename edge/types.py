@@ -72,7 +72,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A meta-category and its probability."""
+    """A category and its probability."""
 
     name: str
     score: float  # 0..1, calibrated probability

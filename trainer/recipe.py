@@ -37,7 +37,7 @@ class Split(_Tree):
 
 
 class CropData(_Tree):
-    """Pictures of single objects, named by meta-category and sub-category."""
+    """Pictures of single objects, named by category and item."""
 
     index: Path  # a CSV with path, split, category (or coarse), item (or fine); or a data set of any other layout
     root: Path | None = None  # folder of the paths in the CSV; None: the CSV's folder
@@ -183,14 +183,14 @@ class DetectorRecipe(_Recipe):
 
 
 class ClassifierRecipe(_Recipe):
-    """Recipe of a classifier, which names the meta-category."""
+    """Recipe of a classifier, which names the category."""
 
     kind: Literal["classifier"]
     data: CropData
     width: int = 128  # first hidden layer of the decision module
     further_widths: list[Annotated[int, Field(ge=1)]] = []  # hidden layers after it
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # after the first
-    auxiliary_items: bool = True  # also train the trunk by a sub-category loss; its layer is not saved
+    auxiliary_items: bool = True  # also train the trunk by an item loss; its layer is not saved
     auxiliary_grid: Annotated[int, Field(ge=1)] = (
         3  # cells along each axis that this loss sees, so that it knows where a detail is
     )
@@ -210,7 +210,7 @@ class CategoryOverrides(_Tree):
 
 
 class EmbedderRecipe(_Recipe):
-    """Recipe of an embedder, which tells the sub-categories of one or several meta-categories apart."""
+    """Recipe of an embedder, which tells the items of one or several categories apart."""
 
     kind: Literal["embedder"]
     data: CropData

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge.types import Box, FloatArray
 
 Layout = Literal["index", "folders", "coco", "voc", "yolo", "tags", "cub", "cars", "sop", "rpc"]
-ONE_CATEGORY = "object"  # meta-category of every item in a data set without any
+ONE_CATEGORY = "object"  # category of every item in a data set without any
 VAL_EVERY = 5  # in a data set without splits, every fifth picture of an item is for validation
 
 

@@ -96,7 +96,7 @@ class ClassifierOutput:
 
 
 class Classifier:
-    """Classifies crops into meta-categories."""
+    """Classifies crops into categories."""
 
     def __init__(self, model: ClassifierModel, engine: Engine, fingerprint: str = "") -> None:
         """Wrap a loaded model.

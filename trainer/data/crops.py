@@ -33,7 +33,7 @@ class Crops:
     spec: Preprocess  # of the network's input on the device
     train_spec: Preprocess  # of its input in training
     categories: list[str]
-    items: list[str]  # sub-categories
+    items: list[str]
     train: list[Sample]
     images: list[Image]  # of `train`, in its order
     val: list[Sample]

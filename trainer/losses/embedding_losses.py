@@ -70,19 +70,19 @@ def pair_losses(
 ) -> dict[str, Tensor]:
     """Return the pairwise loss of each head: mean [D - m_p]+ of positives plus mean [m_n - D]+ of negatives.
 
-    O is an original, R its region-confusion image, i and j of one sub-category, k of another:
+    O is an original, R its region-confusion image, i and j of one item, k of another:
 
     | head    | pulls      | pushes                     |
     | class   | (O_i, O_j) | (O_i, O_k)                 |
     | local   | (R_i, R_j) | (O_i, O_k)                 |
     | outline | (O_i, O_j) | (R_i, R_j); guarded: also (O_i, O_k) |
 
-    The literal outline head pushes apart what the local head pulls together and has no term between sub-categories.
+    The literal outline head pushes apart what the local head pulls together and has no term between items.
 
     Args:
         original: unit vectors (n, dim) of the originals, by head name.
         confused: the same for their region-confusion images; a class head needs none.
-        labels: (n,) sub-category indices.
+        labels: (n,) item indices.
         mode: `literal` as written, or `guarded`.
     """
     same = labels[:, None] == labels[None, :]

@@ -54,7 +54,7 @@ class ModelCard(BaseModel):
     pool: Literal["average", "max_average"] = "average"  # of an embedder's heads
     joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads are joined
     shorter_dims: list[int] = []  # prefixes of each head's vector that work alone, see trainer.tasks.shrink_embedder
-    labels: list[str] = []  # classes of a detector, meta-categories of a classifier
+    labels: list[str] = []  # classes of a detector, categories of a classifier
     categories: list[str] = []  # of an embedder
     heads: list[Head] = []  # of an embedder, in the order of the joint vector
     finder: FinderShape | None = None

@@ -1,4 +1,4 @@
-"""The synthetic items: the sub-categories of each meta-category, and invented items beside them.
+"""The synthetic items: the items of each category, and invented items beside them.
 
 Within a family, items share colours and differ in one thing: a local detail (graphic, layout, cap, grille, wheel) or
 the outline. So neither colour alone nor the overall shape tells neighbours apart.
@@ -37,7 +37,7 @@ class Palette:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sub-category: the exact product or vehicle to be recognised."""
+    """One item: the exact product or vehicle to be recognised."""
 
     item_id: str  # bottle-03
     category: str  # one of CATEGORIES

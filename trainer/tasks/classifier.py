@@ -25,7 +25,7 @@ from trainer.tasks.distillation import TeacherEnsemble, mean_angle, softened_div
 
 
 class _TrainingModule(nn.Module):
-    """The classifier, and parts for training only: sub-category centres, and projections to the teachers' features."""
+    """The classifier, and parts for training only: item centres, and projections to the teachers' features."""
 
     def __init__(self, model: Classifier, items: int, grid: int, teachers: TeacherEnsemble) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _TrainingModule(nn.Module):
 
 
 class ClassifierTask:
-    """Cross-entropy over meta-categories; optionally also over sub-categories on the pooled trunk, and distillation."""
+    """Cross-entropy over categories; optionally also over items on the pooled trunk, and distillation."""
 
     def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, teachers: TeacherEnsemble) -> None:
         self.recipe, self.crops, self.teachers = recipe, crops, teachers

@@ -33,12 +33,12 @@ from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.finetune import base_run_of, init_from_run, save_centres
 from trainer.tasks.shrink_embedder import truncate_vectors
 
-# Creates a loss on the joint vector from its length and the number of sub-categories.
+# Creates a loss on the joint vector from its length and the number of items.
 JointLoss = Callable[[int, int], nn.Module]
 
 
 class _TrainingModule(nn.Module):
-    """The embedder, and parts for training only: sub-category centres of each head, a projection to the teacher."""
+    """The embedder, and parts for training only: item centres of each head, a projection to the teacher."""
 
     def __init__(
         self,
