@@ -10,12 +10,12 @@ from pathlib import Path
 from edge.bundle.bundle import Bundle, read_bundle
 from edge.bundle.slots import read_active
 from edge.capture.camera import Camera, OnState
+from edge.capture.camera_policy import policy_for
 from edge.capture.frame_source import CaptureOptions, FrameSource
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
 from edge.capture.reconnect import reachability_check
 from edge.capture.recorder import Recorders
-from edge.capture.timeouts import policy_for
 from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
 from edge.errors import FinesightError

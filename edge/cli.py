@@ -22,7 +22,7 @@ from edge.errors import BundleError, ConfigError, FinesightError
 from edge.options import build_parser
 
 if TYPE_CHECKING:
-    from edge.config.last_good import ConfigFile
+    from edge.config.config_file import ConfigFile
     from edge.config.schema import DeviceConfig
     from edge.recognition.pipeline import Pipeline
 
@@ -63,7 +63,7 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from edge.config.last_good import ConfigFile
+    from edge.config.config_file import ConfigFile
 
     file = ConfigFile(arguments.config, os.environ)
     config = file.load_or_last_good(arguments.state_dir) if arguments.safe else file.load()

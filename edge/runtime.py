@@ -20,7 +20,7 @@ from edge.build import build_camera, build_pipeline, load_active_models, open_ou
 from edge.capture.cameras import Cameras
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.recorder import Recorders
-from edge.config.last_good import ConfigFile
+from edge.config.config_file import ConfigFile
 from edge.config.reload import plan_reload
 from edge.config.schema import DeviceConfig
 from edge.errors import CommandError, ConfigError, FinesightError

@@ -81,30 +81,7 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         "--sequence", type=int, required=True, help="sequence number, larger than that of the bundle it replaces"
     )
     pack.add_argument("--out", type=Path, required=True, help="bundle folder to create")
-    detector = pack.add_mutually_exclusive_group()
-    detector.add_argument("--detector", type=Path, help="detector: a training run or an exported model")
-    detector.add_argument(
-        "--detector-onnx", type=Path, help="detector ONNX file from another source; needs --detector-spec"
-    )
-    pack.add_argument(
-        "--detector-spec",
-        type=Path,
-        help="spec of that detector: JSON with kind, output_names, preprocess, decoder, strides, labels",
-    )
-    pack.add_argument("--classifier", type=Path, help="classifier: a training run or an exported model")
-    pack.add_argument(
-        "--localiser",
-        type=Path,
-        help="localiser: a training run or an exported model; fits a weight for silhouettes in each category",
-    )
-    pack.add_argument(
-        "--embedder",
-        type=Path,
-        action="append",
-        default=[],
-        help="embedder of one or more categories: a training run or an exported model; repeat for several",
-    )
-    pack.add_argument("--finder", type=Path, help="finder: a training run; read NOTICE first")
+    _add_models(pack)
     _add_data(pack)
     _add_cpu(pack)
     _add_speedup(pack)
@@ -158,6 +135,33 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         default=0.02,
         help="largest loss of Recall@1 in those galleries that the 95 percent interval may include (default: 0.02)",
     )
+
+
+def _add_models(pack: argparse.ArgumentParser) -> None:
+    detector = pack.add_mutually_exclusive_group()
+    detector.add_argument("--detector", type=Path, help="detector: a training run or an exported model")
+    detector.add_argument(
+        "--detector-onnx", type=Path, help="detector ONNX file from another source; needs --detector-spec"
+    )
+    pack.add_argument(
+        "--detector-spec",
+        type=Path,
+        help="spec of that detector: JSON with kind, output_names, preprocess, decoder, strides, labels",
+    )
+    pack.add_argument("--classifier", type=Path, help="classifier: a training run or an exported model")
+    pack.add_argument(
+        "--localiser",
+        type=Path,
+        help="localiser: a training run or an exported model; fits a weight for silhouettes in each category",
+    )
+    pack.add_argument(
+        "--embedder",
+        type=Path,
+        action="append",
+        default=[],
+        help="embedder of one or more categories: a training run or an exported model; repeat for several",
+    )
+    pack.add_argument("--finder", type=Path, help="finder: a training run; read NOTICE first")
 
 
 def _between_0_and_1(text: str) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from edge.capture.camera_policy import Timing
 from edge.capture.frame_source import EndOfStream, Picture
-from edge.capture.timeouts import Timing
 from edge.telemetry.health_report import HealthReport
 
 

@@ -17,12 +17,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from edge.capture.camera_policy import Policy, Timing
 from edge.capture.clock_offset import ClockOffset
 from edge.capture.frame_source import BadPictureError, EndOfStream, FrameSource, Picture
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.reconnect import Backoff
 from edge.capture.tamper import TamperDetector
-from edge.capture.timeouts import Policy, Timing
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.types import CameraState, Frame

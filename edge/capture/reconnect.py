@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from edge.capture.timeouts import Policy, Timing
+from edge.capture.camera_policy import Policy, Timing
 from edge.config.camera_url import Source
 
 _CONNECT_TIMEOUT_S = 1.0

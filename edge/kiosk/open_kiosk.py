@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from edge.config.last_good import ConfigFile
+from edge.config.config_file import ConfigFile
 from edge.config.schema import DeviceConfig, KioskConfig, SeekConfig
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.server import KioskServer

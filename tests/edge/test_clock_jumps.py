@@ -29,7 +29,7 @@ WALL_CLOCK_READERS = {
     "age_clock": "to notice when it is set",
     "bench": "captured_at",
     "cameras": "when a camera's state changed, for people",
-    "timeouts": "captured_at, and the offset of a camera's own clock",
+    "camera_policy": "captured_at, and the offset of a camera's own clock",
     "kiosk": "when an item was taught, for people",
     "outbox": "stamps of messages, whose ages are measured by the age clock",
     "camera_probe": "the offset of a camera's clock",

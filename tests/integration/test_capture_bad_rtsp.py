@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge.capture.camera_policy import Policy
 from edge.capture.frame_source import CaptureOptions
 from edge.capture.latest_frames import LatestFrames
-from edge.capture.timeouts import Policy
 from tests.integration import rtsp_proxy
 from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, starting
 from tests.integration.rtsp_proxy import RtspProxy

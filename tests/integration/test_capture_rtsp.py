@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.capture.camera_policy import Policy, policy_for
 from edge.capture.frame_source import CaptureOptions, EndOfStream
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
-from edge.capture.timeouts import Policy, policy_for
 from edge.config.camera_url import parse_source
 from edge.diagnostics.camera_probe import probe_camera
 from edge.errors import CaptureError

@@ -12,11 +12,11 @@ from functools import partial
 import numpy as np
 
 from edge.capture.camera import Camera
+from edge.capture.camera_policy import Policy
 from edge.capture.frame_source import CaptureOptions, EndOfStream
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
 from edge.capture.tamper import TamperDetector
-from edge.capture.timeouts import Policy
 from edge.config.camera_url import parse_source
 from edge.config.schema import ViewConfig
 from edge.imaging.image import encode_image, resize

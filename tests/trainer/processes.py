@@ -12,7 +12,8 @@ import torch
 from edge.manifest import Head, Preprocess
 from tests.trainer.toy import BACKBONE, INPUT, classifier_recipe, embedder_recipe
 from trainer import distributed
-from trainer.losses.embedding_losses import CosineSoftmax, giou, pair_losses, quality_focal
+from trainer.losses.detector_losses import giou, quality_focal
+from trainer.losses.embedding_losses import CosineSoftmax, pair_losses
 from trainer.models.backbone import Trunk, training_mode
 from trainer.models.networks import ModelCard, build_model
 from trainer.tasks.classifier import train_classifier

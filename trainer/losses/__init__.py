@@ -1,5 +1,5 @@
 """The losses room: loss functions as plain torch code, with their sources.
 
 It holds formulas only: no networks, no data, no files.
-Read classification_and_metric.py first; heat_map.py holds the losses of the finder.
+Read embedding_losses.py first; detector_losses.py and finder_losses.py hold those of detector and finder.
 """

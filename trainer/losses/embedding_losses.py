@@ -1,9 +1,8 @@
-"""The losses of the classifier, the embedder and the detector.
+"""The losses of the classifier and the embedder.
 
 Sources: Norm-Scale cosine softmax and HDCL: "Hard decorrelated centralized loss", Neurocomputing 2021 (the minus before
 lambda in its Eq. 11 is a misprint of the plus of Eq. 6). Pairwise losses: US 12,386,883 (see NOTICE): "minimise the
-mean positive distance, maximise the mean negative one"; the second is unbounded, so both get a hinge. Quality focal
-loss: Li et al. 2020. GIoU: Rezatofighi et al. 2019.
+mean positive distance, maximise the mean negative one"; the second is unbounded, so both get a hinge.
 """
 
 from __future__ import annotations
@@ -120,18 +119,3 @@ def push(distances: Tensor, pairs: Tensor) -> Tensor:
 
 def _mean_active(values: Tensor) -> Tensor:
     return values.sum() / (values > 0).sum().clamp(min=1)
-
-
-def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
-    """Return the sum of the quality focal loss: |quality - p|^beta times cross-entropy to a soft target in 0..1."""
-    gap = (quality - logits.sigmoid()).abs().pow(beta)
-    return (gap * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
-
-
-def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the plain and generalised IoU of paired boxes (n, 4), x0 y0 x1 y1."""
-    overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
-    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
-    union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - overlap
-    iou = overlap / union.clamp(min=1e-9)
-    return iou, iou - (hull - union) / hull.clamp(min=1e-9)

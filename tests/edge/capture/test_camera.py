@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edge.capture.camera import Camera
+from edge.capture.camera_policy import Policy, policy_for
 from edge.capture.frame_source import BadPictureError, CaptureOptions, EndOfStream, Picture
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import choose_backend, open_source
-from edge.capture.timeouts import Policy, policy_for
 from edge.config.camera_url import parse_source
 from edge.config.schema import ViewConfig
 from edge.errors import CaptureError

@@ -11,12 +11,10 @@ from trainer.losses.embedding_losses import (
     CosineSoftmax,
     centre_correlation,
     cosine_distances,
-    giou,
     hard_cross_entropy,
     pair_losses,
     pull,
     push,
-    quality_focal,
 )
 
 
@@ -178,16 +176,3 @@ def test_class_head_alone_needs_no_confused_images():
 
 def test_cosine_distances_of_opposites_is_two():
     assert float(cosine_distances(unit(0, 180))[0, 1]) == pytest.approx(2.0)
-
-
-def test_giou_of_two_separate_squares():
-    a, b = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([[2.0, 0.0, 3.0, 1.0]])
-    iou, generalised = giou(a, b)
-    assert float(iou) == 0.0
-    assert float(generalised) == pytest.approx(-1 / 3)  # hull 3, union 2
-    assert float(giou(a, a)[1]) == pytest.approx(1.0)
-
-
-def test_quality_focal_loss_at_probability_one_half():
-    found = quality_focal(torch.zeros(1), torch.ones(1))
-    assert float(found) == pytest.approx(0.25 * math.log(2), abs=1e-6)

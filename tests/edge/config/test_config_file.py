@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.config.last_good import LAST_GOOD_FILE, ConfigFile
+from edge.config.config_file import LAST_GOOD_FILE, ConfigFile
 from edge.errors import ConfigError
 from tests.power_cut import PowerCut
 
