@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge.errors import FinesightError
 from edge.imaging.image import set_threads
+from edge.process import install_hint
 from quantize.dataset import Data
 from quantize.gates import LIMITS
 
@@ -30,6 +31,11 @@ def main(argv: list[str] | None = None) -> int:
         return verb(arguments)
     except FinesightError as error:
         print(f"edge-quantize: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (hint := install_hint(error, "quantize")) is None:
+            raise
+        print(f"edge-quantize: {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -9,6 +9,7 @@ import os
 import sys
 
 from edge.errors import FinesightError, TrainError
+from edge.process import install_hint
 from trainer.options import build_parser
 from trainer.pasting.command import run_expand
 from trainer.pasting.self_tuning.command import run_self_tune
@@ -25,6 +26,11 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(result, indent=1))
     except FinesightError as error:
         print(f"edge-train: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (hint := install_hint(error, "trainer")) is None:
+            raise
+        print(f"edge-train: {hint}", file=sys.stderr)
         return 1
     return 0
 
