@@ -308,12 +308,12 @@ def counters_in_code() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add"):
                 continue
-            if not ast.unparse(node.func.value).endswith(("counters", "counts")) or not node.args:
+            if not node.args:
                 continue
             first = node.args[0]
             choices = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
             for choice in choices:
-                if isinstance(choice, ast.Constant):
+                if isinstance(choice, ast.Constant) and isinstance(choice.value, str):
                     labels = {keyword.arg for keyword in node.keywords if keyword.arg}
                     found.setdefault(choice.value, set()).update(labels)
     return found

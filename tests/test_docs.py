@@ -66,8 +66,11 @@ def test_commands_of_a_page_run_as_printed(page, checkout, environment):
     assert done.returncode == 0, f"{page.name}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-def test_readme_prints_commands():
-    assert len(script_of(ROOT / "README.md").splitlines()) >= 5
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name != "how-to" and p.name != "index.md"], ids=lambda p: p.name
+)
+def test_readme_and_tutorials_print_commands(page):
+    assert len(script_of(page).splitlines()) >= 2
 
 
 def test_readme_is_at_most_120_lines():
@@ -121,13 +124,9 @@ def test_every_counter_has_a_help_text():
 def test_make_targets_of_the_documents_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     texts = "".join(path.read_text(encoding="utf-8") for path in [*PAGES, *OUTSIDE_THE_SITE])
-    for target in set(re.findall(r"`?make ([a-z-]+)", texts.replace("make sure", ""))) & {
-        "demo",
-        "test",
-        "check",
-        "docs",
-    }:
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    named = set(re.findall(r"(?:`|^|^\$ )make ([a-z][a-z-]*)", texts, flags=re.MULTILINE))
+    assert {"demo", "test", "check", "docs"} <= named
+    assert named - set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE)) == set()
 
 
 @pytest.mark.parametrize("command", ["edge", "edge-train", "edge-quantize", "edge-sync"])
@@ -136,6 +135,30 @@ def test_every_command_answers_help(command):
     done = subprocess.run([found, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("usage:")
+
+
+@pytest.mark.parametrize(
+    ("package", "program", "arguments", "command"),
+    [
+        (
+            "torch",
+            "trainer",
+            ["detector", "-c", "configs/train/demo-detector.yaml", "-o", "runs/x"],
+            "finesight[trainer]",
+        ),
+        ("scipy", "trainer", ["data", "demo"], "finesight[trainer]"),
+        ("tqdm", "trainer", ["synthesize", "-o", "runs/x"], "finesight[trainer]"),
+        ("onnx", "quantize", ["quantize", "a.onnx", "b.onnx", "--index", "c.csv"], "finesight[quantize]"),
+    ],
+)
+def test_command_without_its_extra_says_what_to_install(package, program, arguments, command):
+    code = f"import sys; sys.modules[{package!r}] = None; from {program}.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f"package '{package}' is not installed" in done.stderr
+    assert command in done.stderr
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)

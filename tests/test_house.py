@@ -28,6 +28,11 @@ def test_room_opens_with_one_docstring(room):
     assert [ast.unparse(node) for node in body[1:] if not ast.unparse(node).startswith("__version__")] == []
 
 
+def test_every_folder_of_modules_is_a_room():
+    folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert sorted(name_of(folder) for folder in folders - set(ROOMS)) == []
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=name_of)
 def test_room_is_small_enough_to_see_whole(room):
     modules = [path for path in room.glob("*.py") if path.name != "__init__.py"]

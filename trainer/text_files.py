@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from edge.errors import TrainError
+from edge.errors import FinesightError, TrainError
 
 # Errors that code may raise when it reads JSON, XML or YAML of an unexpected structure.
 BAD_DATA = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -43,18 +43,22 @@ def read_text(path: Path) -> str:
         ) from None
 
 
-def read_data(path: Path) -> bytes:
+def read_data(path: Path, kind: type[FinesightError] = TrainError) -> bytes:
     """Read a file.
 
+    Args:
+        path: the file.
+        kind: class of the error to raise.
+
     Raises:
-        TrainError: it cannot be read.
+        FinesightError: it cannot be read; of the given class.
     """
     try:
         return path.read_bytes()
     except OSError as error:
-        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
+        raise kind(f"{path}: cannot read: {error.strerror}") from error
     except ValueError as error:  # a name with a NUL, or one that the file system cannot encode
-        raise TrainError(f"{path}: cannot read: {error}") from error
+        raise kind(f"{path}: cannot read: {error}") from error
 
 
 def is_file(path: Path) -> bool:

@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ class TaughtQuery:
     queries: tuple[Query, ...]  # from some of its pictures
 
 
-def make_taught_query(finder: Finder, item_id: str, pictures: Sequence[tuple[Image, Box | None]]) -> TaughtQuery:
+def make_taught_query(finder: Finder, item_id: str, pictures: Iterable[tuple[Image, Box | None]]) -> TaughtQuery:
     """Compute the queries of a taught item.
 
     Args:

@@ -3,5 +3,5 @@
 This room owns the HTTP server, the page's state, and the taught items: their pictures, embeddings and upload. It never
 holds up the frame path, and never changes the gallery that was sent to the device.
 
-Read `kiosk` first, then `taught_items`; `device` connects the parts.
+Read `kiosk` first, then `taught_items`; `open_kiosk` connects the parts.
 """

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -185,13 +185,11 @@ class TaughtItems:
                 self._queries[key] = None
         return self._queries[key]
 
-    def _boxed_pictures(self, item: TaughtItem, models: LoadedModels) -> list[tuple[Image, Box | None]]:
-        """Return the newest pictures of an item, each with the detector's box around its centre, if there is one."""
-        pictures = []
+    def _boxed_pictures(self, item: TaughtItem, models: LoadedModels) -> Iterator[tuple[Image, Box | None]]:
+        """Yield the newest pictures of an item, each with the detector's box around its centre, if there is one."""
         for number in range(max(0, item.looks - self._search_pictures), item.looks):
             picture = image.decode_image(self._store.picture(item, number), f"{item.item_id} picture {number}")
-            pictures.append((picture, _centre_box(models, picture)))
-        return pictures
+            yield picture, _centre_box(models, picture)
 
     def _why_retired(self, item: TaughtItem, embeddings: ItemEmbeddings, base: LoadedModels) -> str | None:
         for category, rows in embeddings.vectors.items():

@@ -1,7 +1,7 @@
 """Upload taught items for training: PUT each one to a URL, and retry until the server accepts it.
 
-The only user of urllib. An item whose upload fails stays on the device. The next try comes after a jittered delay that
-doubles up to ten minutes. Nothing else waits for an upload.
+An item whose upload fails stays on the device. The next try comes after a jittered delay that doubles up to ten
+minutes. Nothing else waits for an upload.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 IMAGES = st.fixed_dictionaries({}, optional={"id": VALUES, "file_name": VALUES, "split": VALUES})
+CELLS = st.sampled_from(["a.png", "train", "catalogue", "", '"', "a\0"]) | st.text(max_size=4)
+ROWS = st.lists(st.lists(CELLS, min_size=3, max_size=5).map(",".join), max_size=3).map("\n".join)
 ANNOTATIONS = st.fixed_dictionaries({}, optional={"image_id": VALUES, "bbox": VALUES | st.lists(VALUES, min_size=4)})
 
 
@@ -83,7 +85,7 @@ def test_any_bytes_are_a_data_set_or_our_error(data):
 
 
 @ANY_INPUT
-@given(st.text("path,split;category\n\r\"'\0 item", max_size=80))
+@given(st.text("path,split;category\n\r\"'\0 item", max_size=80) | ROWS)
 def test_any_index_text_is_samples_or_our_error(text):
     read_bytes(read_index, b"path,split,category,item\n" + text.encode())
     read_bytes(read_index, text.encode())

@@ -10,6 +10,7 @@ from edge.errors import CaptureError, PictureError
 from edge.imaging.header import detect_format, read_header
 from edge.imaging.image import decode_image
 from edge.types import Image
+from trainer.text_files import read_data
 
 _TIFF_MARKS = {b"II*\0": "<", b"MM\0*": ">"}
 _SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
@@ -50,12 +51,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         CaptureError: it cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
-    except ValueError as error:  # a name with a NUL, or one that the file system cannot encode
-        raise CaptureError(f"{path}: cannot read: {error}") from error
+    return read_data(path, CaptureError)
 
 
 def _reject_truncated(data: bytes, where: str) -> None:

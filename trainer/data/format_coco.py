@@ -128,9 +128,9 @@ def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: List
             listing.scenes.append(
                 AnnotatedPicture(
                     root / as_text(image["file_name"]),
-                    as_text(image.get("split", split)),
+                    split if image.get("split") is None else as_text(image["split"]),
                     tuple(boxes[image["id"]]),
-                    as_text(image.get("level", "")),
+                    str(image.get("level") or ""),
                     (int(image["width"]), int(image["height"])) if sized else None,
                 )
             )

@@ -106,9 +106,10 @@ def _boxes(root: ET.Element, file: Path) -> tuple[NamedBox, ...]:
 def _size(root: ET.Element) -> tuple[int, int] | None:
     width, height = (root.findtext(f"size/{side}") or "" for side in ("width", "height"))
     try:
-        return (int(width), int(height)) if int(width) else None
+        size = int(width), int(height)
     except ValueError:
         return None
+    return size if min(size) > 0 else None
 
 
 def _box(node: ET.Element) -> Box:

@@ -201,7 +201,9 @@ def read_coco_tree(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str,
     """
     try:
         tree = json.loads(path.read_text())
-        known = {entry["id"]: as_text(entry["name"]) for entry in tree["categories"]}
+        for entry in tree["categories"]:
+            entry["name"] = str(entry["name"])  # some files number their categories
+        known = {entry["id"]: entry["name"] for entry in tree["categories"]}
         owned: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"]}
         for image in tree["images"]:
             as_text(image["file_name"])

@@ -65,6 +65,7 @@ def check(text: str) -> None:
 @given(st.lists(st.sampled_from([*MARKS, *TAGS, *VALUES]) | st.text(max_size=5), max_size=20).map("".join))
 def test_any_text_gives_a_configuration_or_a_config_error(text):
     check(text)
+    check(f"cameras: {{door: {{source: 'rtsp://h/a'}}}}\n{text}")
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

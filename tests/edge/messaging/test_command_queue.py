@@ -75,7 +75,12 @@ LEVELS = st.sampled_from(["cmd", "camera", "health", "reply", "door", "enabled",
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
-@given(st.lists(LEVELS, max_size=4).map("/".join), st.booleans(), st.binary(max_size=50), st.booleans())
+@given(
+    st.lists(LEVELS, max_size=4).map("/".join) | st.sampled_from(["door/enabled/set", "cmd/health"]),
+    st.booleans(),
+    st.binary(max_size=50) | st.sampled_from([b"ON", b"{}"]),
+    st.booleans(),
+)
 def test_any_message_is_a_command_our_error_or_ignored(topic, own, payload, retained):
     command_queue = CommandQueue("fs/shop/till", "homeassistant", Counters())
     command_queue.on_message(message(f"fs/shop/till/{topic}" if own else topic, payload, retained=retained))
