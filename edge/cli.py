@@ -120,7 +120,7 @@ def _run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: boo
         if config.kiosk is None:
             runtime = stack.enter_context(Runtime(config, file))
         else:
-            from edge.process import require_extra
+            from edge.extras import require_extra
 
             require_extra("kiosk")
             from edge.kiosk.open_kiosk import open_kiosk

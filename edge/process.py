@@ -1,10 +1,9 @@
-"""Set-up of the `edge` process: C library settings, optional packages, and the lock of the state folder."""
+"""Set-up of the `edge` process: C library settings, and the lock of the state folder."""
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import importlib.util
 import os
 from pathlib import Path
 
@@ -12,25 +11,6 @@ from edge.errors import ConfigError
 
 _M_ARENA_MAX = -8  # of mallopt(3), glibc
 _HEAPS = 2
-_EXTRA_PACKAGES = {"kiosk": ("starlette", "uvicorn")}
-INSTALL_COMMANDS = {  # by extra or engine
-    "kiosk": 'pip install "finesight[kiosk]"',
-    "gstreamer": 'pip install "finesight[gstreamer]"',
-    "openvino": 'pip install "finesight[openvino]"',
-    "trainer": 'pip install "finesight[trainer]"',
-    "quantize": 'pip install "finesight[quantize]"',
-    "matting": 'pip install "finesight[matting]"',
-    "onnxruntime": "pip install onnxruntime",
-    "onnxruntime-cuda": "pip uninstall --yes onnxruntime && pip install onnxruntime-gpu",
-    "tensorrt": "pip install tensorrt cuda-python",
-}
-
-
-_SERVER_EXTRAS = {  # extras that bring a package
-    **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib", "scipy"), ("trainer",)),
-    **dict.fromkeys(("onnx", "tqdm"), ("trainer", "quantize")),
-    "pymatting": ("matting",),
-}
 
 
 def bind_unwinder() -> None:
@@ -55,27 +35,6 @@ def limit_heaps() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(_M_ARENA_MAX, _HEAPS) == 1
-
-
-def require_extra(extra: str) -> None:
-    """Check that the packages of an extra are installed.
-
-    Raises:
-        ConfigError: one is missing.
-    """
-    for package in _EXTRA_PACKAGES[extra]:
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{extra}: package {package!r} is not installed; run: {INSTALL_COMMANDS[extra]}")
-
-
-def install_hint(error: ModuleNotFoundError, preferred_extra: str) -> str | None:
-    """Say how to install the package that an import did not find; None if no server extra brings it."""
-    package = (error.name or "").partition(".")[0]
-    extras = _SERVER_EXTRAS.get(package)
-    if extras is None:
-        return None
-    extra = preferred_extra if preferred_extra in extras else extras[0]
-    return f"package {package!r} is not installed; run: {INSTALL_COMMANDS[extra]}"
 
 
 class StateLock:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from edge.errors import FinesightError
+from edge.extras import install_hint
 from edge.imaging.image import set_threads
-from edge.process import install_hint
 from quantize.dataset import Data
 from quantize.gates import LIMITS
 

@@ -9,7 +9,7 @@ import os
 import sys
 
 from edge.errors import FinesightError, TrainError
-from edge.process import install_hint
+from edge.extras import install_hint
 from trainer.options import build_parser
 from trainer.pasting.command import run_expand
 from trainer.pasting.self_tuning.command import run_self_tune

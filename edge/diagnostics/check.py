@@ -11,9 +11,9 @@ from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig
 from edge.diagnostics.camera_probe import format_report, probe_camera, recognition_ms
 from edge.errors import CaptureError
+from edge.extras import require_extra
 from edge.kiosk.auth import verify_tls
 from edge.messaging.settings import mqtt_settings, tls_context
-from edge.process import require_extra
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.counters import Counters
 

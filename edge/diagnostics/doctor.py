@@ -19,9 +19,9 @@ from edge.build import load_active_models
 from edge.capture.gstreamer_pipeline import HARDWARE, hardware_present
 from edge.config.schema import DeviceConfig
 from edge.errors import CaptureError, FinesightError
+from edge.extras import INSTALL_COMMANDS
 from edge.messaging.connection import Connection
 from edge.messaging.settings import mqtt_settings
-from edge.process import INSTALL_COMMANDS
 from edge.telemetry.temperature import read_temperatures
 
 FindingVerdict = Literal["good", "note", "bad"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from edge.errors import EngineError
+from edge.extras import INSTALL_COMMANDS
 from edge.manifest import Target
-from edge.process import INSTALL_COMMANDS
 from edge.types import Engine
 
 Precision = Literal["shipped", "int8", "fp32"]

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.errors import EngineError
-from edge.process import INSTALL_COMMANDS
+from edge.extras import INSTALL_COMMANDS
 
 log = logging.getLogger(__name__)
 
