@@ -110,10 +110,10 @@ def evaluate(
     folder: Path, data: Path, rows: list[dict[str, str]], parts: dict[str, str]
 ) -> dict[str, dict[str, list[int]]]:
     """Return by part and pair of embedders whether each query's nearest gallery picture is of its item."""
+    from dataset_formats.records import Sample
     from trainer.data.crops import predict
     from trainer.data.pictures import load_canvases
     from trainer.models.networks import load_model
-    from trainer.sample import Sample
 
     def read(chosen: list[dict[str, str]]) -> tuple[list[Sample], np.ndarray]:
         samples = [Sample(data / row["path"], row["split"], row["category"], row["item"]) for row in chosen]

@@ -90,8 +90,8 @@ def model(data: Path) -> dict[str, object]:
 
 def speed(data: Path) -> dict[str, float]:
     """Measure the CPU time per picture of reading, decoding and hashing."""
+    from dataset_formats.layouts import read_listing
     from trainer.data.examine import examine_listing
-    from trainer.data.formats import read_listing
 
     listing = read_listing(data / "grocery")
     started, used = time.perf_counter(), time.process_time()

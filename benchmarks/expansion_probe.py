@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dataset_formats.records import Sample
 from edge.manifest import Preprocess
 from edge.types import Image
 from trainer.data.augment import augment_crop, canvases_to_input, pad
@@ -23,7 +24,6 @@ from trainer.metrics import recall_at, similarity
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import pool_grid
 from trainer.recipe import Augment
-from trainer.sample import Sample
 
 SPEC = Preprocess(
     width=128, height=128, resize="letterbox", interpolation="area", crop_margin=0.0, mean=[0.5] * 3, std=[0.5] * 3

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
+from dataset_formats.records import Sample  # noqa: E402
 from edge.bundle.bundle import read_bundle  # noqa: E402
 from edge.gallery.item_vectors import shrink_to_centroid  # noqa: E402
 from edge.gallery.search import ExactIndex  # noqa: E402
@@ -42,7 +43,6 @@ from trainer.data.dataset import read_samples  # noqa: E402
 from trainer.metrics import bootstrap  # noqa: E402
 from trainer.models.networks import load_model  # noqa: E402
 from trainer.recipe import EmbedderRecipe, load_recipe  # noqa: E402
-from trainer.sample import Sample  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 
 BUNDLE, FLAT = ROOT / "runs/bundle", ROOT / "runs/hierarchy/flat"

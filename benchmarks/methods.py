@@ -37,6 +37,7 @@ from benchmarks import method_list  # noqa: E402
 from benchmarks.grocery import machine  # noqa: E402
 from benchmarks.peer_losses import PeerLoss  # noqa: E402
 from benchmarks.scda import Scda  # noqa: E402
+from dataset_formats.records import Sample  # noqa: E402
 from edge.inference.preprocess import to_canvas  # noqa: E402
 from edge.manifest import Head, Preprocess  # noqa: E402
 from trainer.data.crops import predict  # noqa: E402
@@ -47,7 +48,6 @@ from trainer.metrics import map_at_r, recall_at, similarity  # noqa: E402
 from trainer.models.backbone import create_trunk  # noqa: E402
 from trainer.models.networks import ModelCard, load_model  # noqa: E402
 from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
-from trainer.sample import Sample  # noqa: E402
 from trainer.synthetic.write_dataset import write_dataset  # noqa: E402
 from trainer.tasks.classifier import train_classifier  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402

@@ -13,8 +13,9 @@ FinesightError
 │   └── RefusedError   the broker refused the connection or subscription
 ├── CommandError       a command received over MQTT
 ├── SyncError          a repository, a download or a device folder
+├── DataError          data sets and annotation files
 ├── QuantizeError      export, calibration, gates, packing
-└── TrainError         data sets, recipes, checkpoints
+└── TrainError         recipes, training, checkpoints
 """
 
 from __future__ import annotations
@@ -81,12 +82,16 @@ class SyncError(FinesightError):
     """A repository or device folder cannot be read, verified or switched."""
 
 
+class DataError(FinesightError):
+    """A data set or an annotation file cannot be read or written."""
+
+
 class QuantizeError(FinesightError):
     """A model cannot be exported, quantised or packed."""
 
 
 class TrainError(FinesightError):
-    """A data set, recipe or checkpoint is unusable."""
+    """A recipe, a training run or a checkpoint is unusable."""
 
 
 def first_validation_error(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ def main() -> None:
     """Print the table."""
     root = Path(__file__).parent.parent
     long: list[str] = []
-    for package in ("edge", "gallery_sync", "quantize", "trainer", "tests", "benchmarks"):
+    for package in ("dataset_formats", "edge", "gallery_sync", "quantize", "trainer", "tests", "benchmarks"):
         files = sorted((root / package).rglob("*.py"))
         lines = 0
         for file in files:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("edge", "gallery_sync", "quantize", "trainer")
+PACKAGES = ("dataset_formats", "edge", "gallery_sync", "quantize", "trainer")
 ROOMS = sorted(path.parent for package in PACKAGES for path in (ROOT / package).rglob("__init__.py"))
 MODULES_A_ROOM = 20  # about; quantize stays flat up to 25
 NAME_LENGTH = 70

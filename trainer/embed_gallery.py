@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_formats.records import Sample
 from edge.errors import BundleError, TrainError
 from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views
@@ -23,7 +24,6 @@ from edge.manifest import Manifest, parse_manifest
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
 from trainer.data.pictures import load_pictures
-from trainer.sample import Sample
 
 log = logging.getLogger(__name__)
 

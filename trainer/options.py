@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
+from dataset_formats.records import Layout
 from edge.gallery.item_vectors import ENOUGH_PICTURES
 from edge.options import add_find_arguments
 from trainer.pasting.command import add_expand
 from trainer.pasting.self_tuning.command import add_self_tune
-from trainer.sample import Layout
 
 _TRAINED = {
     "detector": "train a detector, which finds objects in a frame",

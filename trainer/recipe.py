@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from edge.errors import TrainError
+from dataset_formats.records import Layout
+from dataset_formats.text_files import read_text
+from edge.errors import DataError, TrainError
 from edge.finder_shape import FinderShape
-from trainer.sample import Layout
-from trainer.text_files import read_text
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LEAST_VISIBLE = 0.25
@@ -342,6 +342,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         tree = yaml.safe_load(read_text(path))
+    except DataError as error:
+        raise TrainError(str(error)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
         raise TrainError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):

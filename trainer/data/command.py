@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dataset_formats.decode import read_picture
+from dataset_formats.layouts import read_listing
+from dataset_formats.records import Layout
 from edge.durable import write_durably
 from edge.errors import CaptureError, TrainError
 from edge.imaging.contact_sheet import Card, contact_sheet
@@ -15,11 +18,8 @@ from edge.imaging.image import encode_image
 from edge.types import Image
 from trainer.data.data_card import CARD_FILE, make_card, shared_folder, summary, to_markdown
 from trainer.data.dataset import samples_of
-from trainer.data.decode import read_picture
 from trainer.data.examine import examine_listing
-from trainer.data.formats import read_listing
 from trainer.recipe import Split
-from trainer.sample import Layout
 
 
 def describe_data(
@@ -37,7 +37,7 @@ def describe_data(
     Args:
         path: a data set of any layout.
         out: folder for data_card.json, data_card.md and sheets of duplicate pairs; None: write nothing.
-        root: see trainer.data.formats.read_listing.
+        root: see dataset_formats.layouts.read_listing.
         layout: None: detect it.
         split: how to split the pictures; None: as the data set does.
         model: run folder of a classifier or embedder that finds more duplicates; None: use the hash only.

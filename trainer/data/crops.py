@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dataset_formats.records import Sample
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import Image
@@ -19,7 +20,6 @@ from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.dataset import choose, read_samples
 from trainer.data.pictures import load_canvases, load_pictures, require_each
 from trainer.recipe import Augment, CropData
-from trainer.sample import Sample
 
 Module = TypeVar("Module", bound=nn.Module)
 _STATISTICS = 1280  # pictures from which batch norm's statistics are recomputed

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.records import Layout
 from trainer.data.duplicates import NEAR_BITS, NEAR_COLOUR, PerceptualHash, connected_groups, near_duplicates
-from trainer.sample import Layout
 
 CARD_FILE = "data_card.json"
 SCHEMA = 1
@@ -24,7 +24,8 @@ _LISTS = {
     "unreadable": "Unreadable pictures",
     "boxes_outside": "Boxes that reach outside their picture (clipped)",
     "boxes_empty": "Boxes outside their picture or without area (left out)",
-    "notes": "Left out by the reader",
+    "left_out": "Left out by the reader",
+    "noticed": "Noticed by the reader",
 }
 _LISTED = 1000  # pairs, files and names of each kind that a card lists at most; it counts all
 
@@ -51,7 +52,8 @@ class Findings:
     boxes_outside: list[str] = field(default_factory=list)  # clipped
     boxes_empty: list[str] = field(default_factory=list)  # left out
     oddities: dict[str, list[str]] = field(default_factory=dict)  # files by oddity: 16 bit, CMYK, animated, …
-    notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # by the reader: which record, and why
+    noticed: list[str] = field(default_factory=list)  # by the reader: read, but deserves a look
 
 
 def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
@@ -79,7 +81,8 @@ def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
         "boxes_outside": _count_and_first(found.boxes_outside, base),
         "boxes_empty": _count_and_first(found.boxes_empty, base),
         "oddities": {kind: _count_and_first(files, base) for kind, files in sorted(found.oddities.items())},
-        "notes": _count_and_first(found.notes, base),
+        "left_out": _count_and_first(found.left_out, base),
+        "noticed": _count_and_first(found.noticed, base),
         "duplicates": describe_pairs(read, pairs, [f"{b} bits" for b in bits.tolist()], base)
         | {"rule": f"at most {NEAR_BITS} of 64 hash bits and {NEAR_COLOUR:g} grey levels apart"},
     }
@@ -206,7 +209,7 @@ def describe_pairs(
 
 def summary(card: dict[str, Any]) -> dict[str, Any]:
     """Return the numbers of a card, without its lists."""
-    counted = {key: card[key]["count"] for key in ("unreadable", "boxes_outside", "boxes_empty", "notes")}
+    counted = {key: card[key]["count"] for key in ("unreadable", "boxes_outside", "boxes_empty", "left_out", "noticed")}
     alike = {key: card[key] for key in ("source", "layout", "pictures", "splits", "true_boxes", "alike_names")}
     pairs = {kind: _numbers(card[kind]) for kind in ("duplicates", "embedding_duplicates") if kind in card}
     oddities = {kind: files["count"] for kind, files in card["oddities"].items()}

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_formats.layouts import read_listing
+from dataset_formats.records import AnnotatedPicture, Layout, Listing, NamedBox, Sample, default_split, report
 from edge.errors import TrainError
+from trainer.data.detection_sample import DetectionSample
 from trainer.data.duplicates import near_duplicate_of
-from trainer.data.formats import read_listing
 from trainer.data.split import resplit, resplit_pictures
 from trainer.recipe import Split
-from trainer.sample import AnnotatedPicture, DetectionSample, Layout, Listing, NamedBox, Sample, default_split
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def read_samples(
     """List the pictures of single objects of a data set; every box of a scene is one.
 
     Args:
-        source: a data set of any layout, see trainer.data.formats. A CSV has the columns path, split, category (or
+        source: a data set of any layout, see dataset_formats.layouts. A CSV has the columns path, split, category (or
             coarse), item (or fine) and optionally label. In a data set without splits, every fifth picture of an item
             is `val`.
         root: folder of the paths in a CSV or COCO JSON; None: its own folder.
@@ -42,7 +43,7 @@ def read_samples(
         TrainError: the data set is missing or empty, or a file or column is missing.
     """
     listing = read_listing(source, root, layout, published=split is not None and split.how == "published")
-    _log_notes(listing)
+    _log_report(listing, source)
     samples = samples_of(listing, split, cut_to_box=cut_to_box)
     if not samples:
         raise TrainError(f"{source}: holds no picture; give an index.csv, folders category/item/picture, or boxes")
@@ -60,9 +61,9 @@ def samples_of(listing: Listing, split: Split | None = None, *, cut_to_box: bool
     return resplit(samples, split, near_duplicate_of(s.path for s in samples) if split.together else None)
 
 
-def _log_notes(listing: Listing) -> None:
-    for note in listing.notes:
-        log.warning("%s", note)
+def _log_report(listing: Listing, source: Path) -> None:
+    for line in report(listing, source):
+        log.warning("%s", line)
 
 
 def choose(samples: Iterable[Sample], splits: Sequence[str], categories: Sequence[str] | None = None) -> list[Sample]:
@@ -99,7 +100,7 @@ def read_scenes(
     """
     published = split is not None and split.how == "published"
     listing = read_listing(path, root, layout, published=published, boxed=True)
-    _log_notes(listing)
+    _log_report(listing, path)
     names = ["object"] if class_agnostic else class_names(listing)
     position = {name: 0 if class_agnostic else i for i, name in enumerate(class_names(listing))}
     scenes = []

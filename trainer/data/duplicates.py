@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.decode import read_picture
 from edge.errors import CaptureError
 from edge.imaging.image import resize
 from edge.types import FloatArray, Image
-from trainer.data.decode import read_picture
 
 # On 4,282 photos of groceries, pairs within these limits showed the same object or pile from nearly the same view. The
 # exceptions were catalogue pictures of variants of one carton on white.

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from dataset_formats.records import Sample
 from edge.errors import TrainError
 from trainer.data.crops import predict
 from trainer.data.data_card import Row, describe_pairs
 from trainer.data.duplicates import similar_pairs
 from trainer.data.pictures import load_canvases
 from trainer.models.networks import Classifier, load_model
-from trainer.sample import Sample
 
 
 class _Pooled(nn.Module):

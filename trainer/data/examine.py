@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from dataset_formats.decode import decode_picture, read_bytes
+from dataset_formats.records import Listing, NamedBox, default_split
 from edge.errors import CaptureError
 from trainer.data.data_card import Findings, Row
 from trainer.data.dataset import annotated_pictures, samples_of, split_pictures
-from trainer.data.decode import decode_picture, read_bytes
 from trainer.data.duplicates import PerceptualHash, perceptual_hash
 from trainer.data.pictures import clip_boxes
 from trainer.recipe import Split
-from trainer.sample import Listing, NamedBox, default_split
 
 _CHUNK = 16  # pictures that a thread takes at once
 
@@ -61,7 +61,13 @@ def examine_listing(
     Returns:
         a row for each picture, and what else was found.
     """
-    found = Findings(source, listing.layout, true_boxes=bool(listing.scenes), notes=list(listing.notes))
+    found = Findings(
+        source,
+        listing.layout,
+        true_boxes=bool(listing.scenes),
+        left_out=list(listing.left_out),
+        noticed=list(listing.noticed),
+    )
     listed = list(_listed_files(listing, split))
     rows = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:

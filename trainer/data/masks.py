@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.decode import read_bytes
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import decode_image, decode_mask
 from edge.types import Image
-from trainer.data.decode import read_bytes
 from trainer.data.pictures import shrink_to
 
 log = logging.getLogger(__name__)

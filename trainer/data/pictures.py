@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.decode import read_picture
+from dataset_formats.records import Sample
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import crop, resize, trim
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
-from trainer.data.decode import read_picture
-from trainer.sample import DetectionSample, Sample
+from trainer.data.detection_sample import DetectionSample
 
 log = logging.getLogger(__name__)
 

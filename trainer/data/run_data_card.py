@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.layouts import find_layout
+from dataset_formats.records import Layout, Sample
 from edge.durable import write_durably
 from edge.manifest import Preprocess
 from edge.types import Image
 from trainer.data.crops import Crops
 from trainer.data.data_card import CARD_FILE, Findings, Row, make_card
 from trainer.data.duplicates import perceptual_hash
-from trainer.data.formats import find_layout
 from trainer.data.pictures import Pictures
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
 from trainer.recipe import CropData, SceneData
-from trainer.sample import Layout, Sample
 
 log = logging.getLogger(__name__)
 

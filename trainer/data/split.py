@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from dataset_formats.records import AnnotatedPicture, Sample
 from edge.errors import TrainError
 from trainer.recipe import Split
-from trainer.sample import AnnotatedPicture, Sample
 
 _LEAST = 3  # members that a stratum needs to be in several splits
 

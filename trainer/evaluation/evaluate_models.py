@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.records import Sample
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import read_image
 from trainer.data.dataset import choose, read_samples, read_scenes
@@ -30,7 +31,6 @@ from trainer.evaluation.predictions import Predictions, predict_queries, query_r
 from trainer.metrics import average_precision_at, bootstrap, map_at_r, per_class, precision_at, r_precision, recall_at
 from trainer.models.networks import load_model
 from trainer.recipe import LEAST_VISIBLE
-from trainer.sample import Sample
 from trainer.tasks.detector import scene_canvases, validate_detector
 
 log = logging.getLogger(__name__)

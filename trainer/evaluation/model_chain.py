@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from dataset_formats.records import Sample
 from edge.bundle.bundle import read_bundle
 from edge.errors import TrainError
 from edge.gallery.generation import read_gallery
@@ -26,7 +27,6 @@ from edge.types import FloatArray, Image
 from trainer.data.crops import predict
 from trainer.models.backbone import create_trunk, published_mean_std
 from trainer.models.networks import load_card, load_model
-from trainer.sample import Sample
 
 _CHUNK = 64  # pictures in memory at a time
 BatchFunction = Callable[[Sequence[Image]], FloatArray]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.records import Sample
 from edge.manifest import OpenSet
 from edge.recognition.decision import SEARCHED_BESIDE, SEARCHED_BESIDE_RATIO, categories_to_search, decide
 from edge.types import Category, FloatArray, Hit, Image
 from trainer.evaluation.model_chain import ModelChain, ReferenceGallery, read_images
 from trainer.evaluation.open_set import QueryResult
-from trainer.sample import Sample
 
 _ANY = OpenSet(threshold=-1.0, slope=1.0, midpoint=0.0)  # every nearest item counts
 

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
+from dataset_formats.text_files import BAD_DATA, as_text
 from edge.errors import TrainError
 from trainer.labelling.proposals import Proposal
-from trainer.text_files import BAD_DATA, as_text
 
 Annotations = dict[str, list[Proposal]]  # by the picture's name in the file
 

@@ -25,14 +25,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.coco_rle import decode_rle
+from dataset_formats.records import ONE_CATEGORY, Sample
+from dataset_formats.text_files import BAD_DATA, as_text
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import IMAGE_SUFFIXES, read_image
 from edge.types import Box
 from trainer.data.dataset import read_samples
-from trainer.pasting.coco_rle import decode_rle
 from trainer.pasting.mask_sources import Mask, MaskSource, box_agreement, grabcut, mask_flaw, mask_on_plain_background
-from trainer.sample import ONE_CATEGORY, Sample
-from trainer.text_files import BAD_DATA, as_text
 
 log = logging.getLogger(__name__)
 

@@ -30,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dataset_formats.coco_rle import encode_rle
 from edge.imaging.image import draw_box, encode_image, read_image, resize, set_threads
 from trainer.contact_sheet import tile
 from trainer.pasting.background import Background
 from trainer.pasting.checkout_scene import LEVELS, LevelName, checkout_scene
-from trainer.pasting.coco_rle import encode_rle
 from trainer.pasting.cutouts import Cutout, meta_category, read_coco_tree
 from trainer.pasting.distort import DistortionProbabilities
 from trainer.pasting.paste import SceneLayout, paste_scene

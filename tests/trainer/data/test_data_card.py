@@ -9,8 +9,8 @@ import pytest
 
 from edge.errors import TrainError
 from edge.imaging.image import encode_image, read_image
-from tests.trainer.data import layouts
-from tests.trainer.data.layouts import picture
+from tests.dataset_formats import samples as layouts
+from tests.dataset_formats.samples import picture
 from tests.trainer.toy import (
     classifier_recipe,
     detector_recipe,

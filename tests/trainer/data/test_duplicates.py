@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge.imaging.image import decode_image, encode_image, read_image, resize
-from tests.trainer.data.layouts import picture
+from tests.dataset_formats.samples import picture
 from trainer.data import duplicates
 from trainer.data.duplicates import connected_groups, near_duplicates, perceptual_hash, similar_pairs
 

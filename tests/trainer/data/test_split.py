@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dataset_formats.records import AnnotatedPicture, NamedBox, Sample
 from edge.errors import TrainError
 from trainer.data.split import assign_splits, resplit, resplit_pictures
 from trainer.recipe import Split
-from trainer.sample import AnnotatedPicture, NamedBox, Sample
 
 
 def samples(items: dict[str, int], category: str = "jar") -> list[Sample]:

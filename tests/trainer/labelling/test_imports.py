@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import FinesightError, TrainError
+from tests.dataset_formats import samples as layouts
 from tests.trainer.damaged import damaged_json, damaged_text, few_examples, write
-from tests.trainer.data import layouts
 from trainer.labelling.imports import match_names, read_annotations
 
 VOC = """<annotation><filename>a.jpg</filename><object><name>card</name><bndbox>

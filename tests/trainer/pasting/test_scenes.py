@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from dataset_formats.coco_rle import decode_rle
 from edge.errors import TrainError
 from edge.imaging.image import encode_image, read_image
 from tests.trainer.toy import write_scenes
@@ -17,7 +18,6 @@ from trainer.data.dataset import read_samples, read_scenes
 from trainer.data.pictures import load_pictures
 from trainer.pasting.background import drawn_background, drawn_counter, photo_backgrounds
 from trainer.pasting.checkout_scene import LEVELS
-from trainer.pasting.coco_rle import decode_rle
 from trainer.pasting.cutouts import Cutout
 from trainer.pasting.distort import DistortionProbabilities
 from trainer.pasting.paste import Composer, SceneLayout

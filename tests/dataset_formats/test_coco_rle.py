@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataset_formats.coco_rle import decode_rle, encode_rle
 from edge.errors import FinesightError
 from tests.trainer.damaged import damaged_json, few_examples
-from trainer.pasting.coco_rle import decode_rle, encode_rle
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from dataset_formats.decode import picture_info, read_picture, upright_size
 from edge.errors import CaptureError
-from trainer.data.decode import picture_info, read_picture, upright_size
 
 RAMP = np.dstack([np.tile(np.linspace(0, 255, 96), (64, 1)), np.full((64, 96, 2), 60)]).astype(np.uint8)
 WHOLE = Pillow.fromarray(RAMP)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import TrainError
-from trainer.text_files import BAD_DATA
+from dataset_formats.text_files import BAD_DATA
+from edge.errors import DataError
 
 Mask = NDArray[np.bool_]
 _MOST_PX = 1 << 28
@@ -26,15 +26,15 @@ def decode_rle(segmentation: dict[str, Any]) -> Mask:
     """Return the mask of a COCO `segmentation`; empty if its runs do not fill its size.
 
     Raises:
-        TrainError: it has no size, no list of run lengths, or is larger than any picture.
+        DataError: it has no size, no list of run lengths, or is larger than any picture.
     """
     try:
         height, width = (int(side) for side in segmentation["size"])
         counts = np.asarray(segmentation["counts"], np.int64)
     except BAD_DATA as error:
-        raise TrainError(f"segmentation: {type(error).__name__} {error}") from error
+        raise DataError(f"segmentation: {type(error).__name__} {error}") from error
     if height < 0 or width < 0 or height * width > _MOST_PX or counts.ndim != 1:
-        raise TrainError(f"segmentation: size {width}x{height} or its run lengths are impossible")
+        raise DataError(f"segmentation: size {width}x{height} or its run lengths are impossible")
     if (counts < 0).any() or (counts > height * width).any() or counts.sum() != height * width:
         return np.zeros((height, width), np.bool_)
     values = np.arange(len(counts)) % 2 == 1

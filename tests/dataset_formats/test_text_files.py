@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import FinesightError, TrainError
+from dataset_formats.text_files import read_text
+from edge.errors import DataError, FinesightError
+from tests.dataset_formats import samples as layouts
+from tests.dataset_formats.samples import picture
 from tests.trainer.damaged import damaged_bytes, few_examples
-from tests.trainer.data import layouts
-from tests.trainer.data.layouts import picture
 from trainer.data.dataset import read_samples, read_scenes
 from trainer.recipe import load_recipe
-from trainer.text_files import read_text
 
 TABLE = "path,split,category,item\na.png,train,fromage,Gruyère\nb.png,train,fromage,Äpple\n"
 
@@ -33,20 +33,20 @@ def test_utf_16_of_either_byte_order_is_read(tmp_path):
 
 def test_latin_1_is_rejected_with_line_and_text(tmp_path):
     (tmp_path / "index.csv").write_bytes(TABLE.encode("latin-1"))
-    with pytest.raises(TrainError, match=r"index\.csv: line 2: byte 0xe8 .* reads 'a\.png,train,fromage,Gruyère'"):
+    with pytest.raises(DataError, match=r"index\.csv: line 2: byte 0xe8 .* reads 'a\.png,train,fromage,Gruyère'"):
         read_samples(tmp_path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_without_a_byte_order_mark_is_rejected(tmp_path, encoding):
     (tmp_path / "index.csv").write_bytes(TABLE.encode(encoding))
-    with pytest.raises(TrainError, match="UTF-16 or UTF-32 without a byte order mark"):
+    with pytest.raises(DataError, match="UTF-16 or UTF-32 without a byte order mark"):
         read_samples(tmp_path)
 
 
 def test_broken_utf_16_is_rejected(tmp_path):
     (tmp_path / "a").write_bytes("ab".encode("utf-16")[:-1])
-    with pytest.raises(TrainError, match="is broken utf-16"):
+    with pytest.raises(DataError, match="is broken utf-16"):
         read_text(tmp_path / "a")
 
 
@@ -68,7 +68,7 @@ def test_xml_in_its_declared_encoding_is_read(tmp_path):
         (tmp_path / "a.xml").write_bytes(data)
         assert [s.item for s in read_samples(tmp_path)] == ["Gruyère"]
     (tmp_path / "a.xml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(TrainError, match=r"a\.xml: not XML in its declared encoding"):
+    with pytest.raises(DataError, match=r"a\.xml: not XML in its declared encoding"):
         read_samples(tmp_path)
 
 

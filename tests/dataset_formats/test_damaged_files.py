@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataset_formats.decode import decode_picture, upright_size
+from dataset_formats.layouts import find_layout
 from edge.errors import FinesightError
 from edge.imaging.image import encode_image, read_image
+from tests.dataset_formats import samples as layouts
+from tests.dataset_formats.samples import picture
 from tests.trainer.damaged import damaged_bytes, damaged_json, damaged_text, few_examples, write
-from tests.trainer.data import layouts
-from tests.trainer.data.layouts import picture
 from trainer.data.dataset import read_samples, read_scenes
-from trainer.data.decode import decode_picture, upright_size
-from trainer.data.formats import find_layout
 from trainer.data.masks import load_masked, read_masked
 
 COCO = {

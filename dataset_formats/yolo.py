@@ -1,21 +1,23 @@
-"""Boxes as fractions of the picture: YOLO's text files, and the JSON of tagged regions that Custom Vision exports."""
+"""YOLO: a text file for each picture, with boxes as fractions of it."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from edge.errors import CaptureError, TrainError
-from trainer.data.decode import upright_size
-from trainer.data.format_folders import pictures_in
-from trainer.recipe import read_yaml
-from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
-from trainer.text_files import BAD_DATA, as_text, exists, is_file, read_data, read_lines, read_text, require_file
-
-_TAGS_FILE = "boxes.json"
+from dataset_formats.decode import upright_size
+from dataset_formats.folders import pictures_in
+from dataset_formats.records import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
+from dataset_formats.text_files import (
+    as_text,
+    exists,
+    is_file,
+    read_data,
+    read_lines,
+    read_yaml,
+)
+from edge.errors import CaptureError, DataError
 
 
 def read_yolo(path: Path) -> Listing:
@@ -28,7 +30,7 @@ def read_yolo(path: Path) -> Listing:
             obj.names and the pictures, in it or in `images`, with text files beside them or in `labels`.
 
     Raises:
-        TrainError: a file is missing, or a line is broken or names an unknown class.
+        DataError: a file is missing, or a line is broken or names an unknown class.
     """
     listing = Listing("yolo")
     table = path if path.is_file() else _table_in(path)
@@ -40,7 +42,7 @@ def read_yolo(path: Path) -> Listing:
         for picture in pictures:
             _add(picture, split, listing)
     if not listing.scenes:
-        raise TrainError(f"{path}: holds no picture where train, val or images point")
+        raise DataError(f"{path}: holds no picture where train, val or images point")
     if not any(scene.split for scene in listing.scenes):
         listing.scenes = [replace(one, split=default_split(number)) for number, one in enumerate(listing.scenes)]
     return listing
@@ -54,10 +56,10 @@ def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
         try:
             names = [names[key] for key in sorted(names)]
         except TypeError as error:
-            raise TrainError(f"{table}: names: the keys must be numbers: {error}") from error
+            raise DataError(f"{table}: names: the keys must be numbers: {error}") from error
 
     if not isinstance(names, list) or not names:
-        raise TrainError(f"{table}: names is {tree.get('names')!r:.80}; give a list of class names")
+        raise DataError(f"{table}: names is {tree.get('names')!r:.80}; give a list of class names")
     places: list[tuple[str, list[Path]]] = []
     for split in ("train", "val", "valid", "test"):
         given = tree.get(split) or []
@@ -65,7 +67,7 @@ def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
             try:
                 base, path = as_text(tree.get("path") or ""), Path(as_text(one))
             except TypeError as error:
-                raise TrainError(f"{table}: path or {split}: {error}") from error
+                raise DataError(f"{table}: path or {split}: {error}") from error
             places.append((split_from_name(split), _listed(table, base, path)))
     return [str(name) for name in names], places
 
@@ -80,7 +82,7 @@ def _listed(table: Path, base: str, given: Path) -> list[Path]:
     tried = [table.parent / base / given, table.parent / given, table.parent / inner]
     place = next((path for path in tried if exists(path)), None)
     if place is None:
-        raise TrainError(f"{tried[0]}: not found; {table.name} names it as the folder or list of pictures")
+        raise DataError(f"{tried[0]}: not found; {table.name} names it as the folder or list of pictures")
     if place.is_dir():
         return pictures_in(place if pictures_in(place) or not (place / "images").is_dir() else place / "images")
     return [(place.parent / line) if not Path(line).is_absolute() else Path(line) for line in read_lines(place)]
@@ -91,7 +93,7 @@ def _plain(folder: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
     found = [folder / inner for inner in ("classes.txt", "labels/classes.txt", "obj.names", "images/classes.txt")]
     names = next((path for path in found if path.is_file()), None)
     if names is None:
-        raise TrainError(f"{folder / 'classes.txt'}: not found; add it, obj.names or data.yaml to name the classes")
+        raise DataError(f"{folder / 'classes.txt'}: not found; add it, obj.names or data.yaml to name the classes")
     images = folder / "images" if (folder / "images").is_dir() else folder
     splits = [path for path in sorted(images.iterdir()) if path.is_dir() and split_from_name(path.name)]
     places = [(split_from_name(path.name), pictures_in(path)) for path in splits]
@@ -130,7 +132,7 @@ def _add(picture: Path, split: str, listing: Listing) -> None:
         try:
             width, height = upright_size(picture)
         except CaptureError as error:
-            listing.notes.append(f"left out {error}")
+            listing.left_out.append(f"left out {error}")
             return
         for number, line in enumerate(read_lines(file), 1):
             name, (x0, y0, x1, y1) = _parse(line, f"{file}: line {number}", listing.names)
@@ -143,47 +145,14 @@ def _parse(line: str, where: str, names: list[str]) -> tuple[str, tuple[float, f
     try:
         number, *numbers = (float(part) for part in line.split())
     except ValueError:
-        raise TrainError(f"{where}: {line[:60]!r} is not a line of numbers: class x y width height") from None
+        raise DataError(f"{where}: {line[:60]!r} is not a line of numbers: class x y width height") from None
     if len(numbers) not in (4, 5) and (len(numbers) < 6 or len(numbers) % 2):  # 5: a score at the end
-        raise TrainError(f"{where}: found {len(numbers) + 1} numbers, expected 5: class x y width height")
+        raise DataError(f"{where}: found {len(numbers) + 1} numbers, expected 5: class x y width height")
     if not number.is_integer() or not 0 <= number < len(names):
-        raise TrainError(f"{where}: found class {number:g}, expected 0 to {len(names) - 1}")
+        raise DataError(f"{where}: found class {number:g}, expected 0 to {len(names) - 1}")
     name = names[int(number)]
     if len(numbers) > 5:
         across, down = numbers[::2], numbers[1::2]
         return name, (min(across), min(down), max(across), max(down))
     x, y, width, height = numbers[:4]
     return name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-
-
-def read_tags(path: Path) -> Listing:
-    """Read `boxes.json`: files with a filename and tags, each with tag, left, top, width, height as fractions.
-
-    Raises:
-        TrainError: the file cannot be read, or has another form.
-    """
-    file = require_file(path / _TAGS_FILE if path.is_dir() else path, "the boxes of the pictures beside it")
-    listing = Listing("tags")
-    record = "files"
-    try:
-        for number, entry in enumerate(json.loads(read_text(file))["files"]):
-            record = f"file {number + 1}"
-            picture = file.parent / as_text(entry["filename"])
-            try:
-                size = upright_size(picture)
-            except CaptureError as error:
-                listing.notes.append(f"left out {error}")
-                continue
-            listing.scenes.append(
-                AnnotatedPicture(picture, default_split(number), tuple(_region(tag, size) for tag in entry["tags"]))
-            )
-    except BAD_DATA as error:
-        raise TrainError(f"{file}: {record}: not a list of files with tags: {type(error).__name__} {error}") from error
-    listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
-    return listing
-
-
-def _region(tag: dict[str, Any], size_px: tuple[int, int]) -> NamedBox:
-    left, top, width, height = (float(tag[side]) for side in ("left", "top", "width", "height"))
-    left, top, width, height = left * size_px[0], top * size_px[1], width * size_px[0], height * size_px[1]
-    return NamedBox((left, top, left + width, top + height), as_text(tag["tag"]))

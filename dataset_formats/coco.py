@@ -12,9 +12,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from edge.errors import TrainError
-from trainer.sample import ONE_CATEGORY, AnnotatedPicture, Listing, NamedBox, split_from_name
-from trainer.text_files import BAD_DATA, as_text, is_file, read_data, read_text, require_file
+from dataset_formats.records import ONE_CATEGORY, AnnotatedPicture, Listing, NamedBox, split_from_name
+from dataset_formats.text_files import BAD_DATA, as_text, is_file, read_data, read_text, require_file
+from edge.errors import DataError
 
 _ROBOFLOW = "_annotations.coco.json"
 _RPC_SPLITS = ("train", "val", "test")
@@ -28,7 +28,7 @@ def read_coco(path: Path, root: Path | None) -> Listing:
         root: folder of the file names; None: where the pictures are, the JSON's folder first.
 
     Raises:
-        TrainError: a file cannot be read or is not COCO.
+        DataError: a file cannot be read or is not COCO.
     """
     listing = Listing("coco")
     if path.is_file():
@@ -40,7 +40,7 @@ def read_coco(path: Path, root: Path | None) -> Listing:
         tree = _tree(file)
         _add(file, tree, root or _root_of(file, tree), split, listing)
     if not listing.scenes:
-        raise TrainError(f"{path}: holds no JSON with images and annotations, neither in it nor in annotations/")
+        raise DataError(f"{path}: holds no JSON with images and annotations, neither in it nor in annotations/")
     return listing
 
 
@@ -60,18 +60,18 @@ def read_rpc(folder: Path) -> Listing:
     """Read the retail product checkout set: instances_{train,val,test}2019.json beside {train,val,test}2019.
 
     Raises:
-        TrainError: all of these files are missing, or one lacks its pictures.
+        DataError: all of these files are missing, or one lacks its pictures.
     """
     listing = Listing("rpc")
     files = {split: folder / f"instances_{split}2019.json" for split in _RPC_SPLITS}
     if not any(file.is_file() for file in files.values()):
-        raise TrainError(f"{files['train']}: not found; RPC needs its annotations")
+        raise DataError(f"{files['train']}: not found; RPC needs its annotations")
     for split, file in files.items():
         if file.is_file():
             pictures = require_file(folder / f"{split}2019", f"the folder of RPC's {split} pictures")
             _add(file, _tree(file), pictures, split, listing)
         else:
-            listing.notes.append(f"{file}: not found; RPC is read without its {split} split")
+            listing.left_out.append(f"{file}: not found; RPC is read without its {split} split")
     return listing
 
 
@@ -84,9 +84,9 @@ def _tree(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise TrainError(f"{path}: not JSON: {error}") from error
+        raise DataError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, dict):
-        raise TrainError(f"{path}: not COCO: it holds a {type(tree).__name__}, not images and annotations")
+        raise DataError(f"{path}: not COCO: it holds a {type(tree).__name__}, not images and annotations")
     return tree
 
 
@@ -120,7 +120,7 @@ def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: List
                 crowds += 1
                 continue
             if entry["image_id"] not in images:
-                raise TrainError(f"{path}: an annotation refers to image {entry['image_id']}, which is not listed")
+                raise DataError(f"{path}: an annotation refers to image {entry['image_id']}, which is not listed")
             boxes[entry["image_id"]].append(_named(entry, names, path))
         for number, image in enumerate(tree["images"], 1):
             record = f"image {number}"
@@ -135,9 +135,9 @@ def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: List
                 )
             )
     except BAD_DATA as error:
-        raise TrainError(f"{path}: {record}: not COCO: {type(error).__name__} {error}") from error
+        raise DataError(f"{path}: {record}: not COCO: {type(error).__name__} {error}") from error
     if crowds:
-        listing.notes.append(f"{path}: left out {crowds} boxes of crowds")
+        listing.left_out.append(f"{path}: left out {crowds} boxes of crowds")
     listing.names += [name for name, _ in names.values() if name not in listing.names]
 
 
@@ -150,6 +150,6 @@ def _named(entry: dict[str, Any], names: dict[Any, tuple[str, str]], path: Path)
     x, y, width, height = (float(value) for value in entry["bbox"])
     number = entry["category_id"]
     if names and number not in names:
-        raise TrainError(f"{path}: an annotation refers to category {number}; listed are {sorted(names)[:9]}")
+        raise DataError(f"{path}: an annotation refers to category {number}; listed are {sorted(names)[:9]}")
     item, category = names.get(number, (ONE_CATEGORY, ONE_CATEGORY))
     return NamedBox((x, y, x + width, y + height), item, category, float(entry.get("visible_fraction", 1.0)))

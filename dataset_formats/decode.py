@@ -6,11 +6,11 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset_formats.text_files import read_data
 from edge.errors import CaptureError, PictureError
 from edge.imaging.header import detect_format, read_header
 from edge.imaging.image import decode_image
 from edge.types import Image
-from trainer.text_files import read_data
 
 _TIFF_MARKS = {b"II*\0": "<", b"MM\0*": ">"}
 _SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height

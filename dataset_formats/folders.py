@@ -1,52 +1,14 @@
-"""Data sets of single objects: a folder for each class, or a CSV index."""
+"""Data sets of single objects: a folder for each class."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter
 from pathlib import Path
 
-from edge.errors import TrainError
+from dataset_formats.records import ONE_CATEGORY, Listing, Sample, default_split, split_from_name
+from edge.errors import DataError
 from edge.imaging.image import IMAGE_SUFFIXES
-from trainer.sample import ONE_CATEGORY, Listing, Sample, default_split, split_from_name
-from trainer.text_files import is_file, read_text
-
-
-def read_index(table: Path, root: Path | None) -> Listing:
-    """Read a CSV with columns path, split, category (or coarse), item (or fine), optionally label.
-
-    Args:
-        table: the CSV, or the folder of an `index.csv`; columns are separated by comma, semicolon or tab.
-        root: folder of its paths; None: its own folder, or the one above if the first picture is there.
-
-    Raises:
-        TrainError: the file cannot be read, or a column or value is missing.
-    """
-    table = table / "index.csv" if table.is_dir() else table
-    text = read_text(table)
-    header = text.partition("\n")[0]
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)))
-    except csv.Error as error:
-        raise TrainError(f"{table}: cannot read: {error}") from error
-    found = set(rows[0]) if rows else set()
-    category = "coarse" if "coarse" in found else "category"
-    item = "fine" if "fine" in found else "item"
-    needed = ("path", "split", category, item)
-    if missing := set(needed) - found:
-        raise TrainError(f"{table} lacks the columns {sorted(missing)}; it has {sorted(map(str, found))}")
-    for number, row in enumerate(rows, 1):
-        if empty := [key for key in needed if not row[key]]:
-            raise TrainError(f"{table}: row {number}: {empty[0]} is empty")
-    if root is None:
-        places = (table.parent, table.parent.parent)
-        root = next((place for place in places if rows and is_file(place / rows[0]["path"])), table.parent)
-    samples = [
-        Sample(root / row["path"], row["split"], row[category], row[item], row.get("label") or "") for row in rows
-    ]
-    return Listing("index", samples)
 
 
 def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
@@ -57,7 +19,7 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
         category: of all items, if there is one level.
 
     Raises:
-        TrainError: an item has no pictures, one and two levels are mixed, or classes lie beside splits.
+        DataError: an item has no pictures, one and two levels are mixed, or classes lie beside splits.
     """
     folder = innermost_folder(folder)
     inner = subfolders(folder)
@@ -68,7 +30,7 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
         return listing
     for path, split in zip(inner, splits, strict=True):
         if not split:
-            raise TrainError(f"{path}: lies beside a folder of training pictures; move it into the folder of a split")
+            raise DataError(f"{path}: lies beside a folder of training pictures; move it into the folder of a split")
         _walk(path, split, category, listing)
     return listing
 
@@ -102,16 +64,16 @@ def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
     flat = [path for path in subfolders(folder) if pictures_in(path)]
     deep = [path for path in subfolders(folder) if subfolders(path)]
     if flat and deep:
-        raise TrainError(
+        raise DataError(
             f"{folder}: {flat[0].name} holds pictures and {deep[0].name} holds folders; use one level (class/picture) "
             "or two (category/item/picture)"
         )
     items = [item for path in deep for item in subfolders(path)] if deep else subfolders(folder)
     for item in items:
         pictures = pictures_in(item)
-        listing.notes += _others(item)
+        listing.left_out += _others(item)
         if not pictures:
-            raise TrainError(f"{item}: holds no picture; every item needs one")
+            raise DataError(f"{item}: holds no picture; every item needs one")
         for number, path in enumerate(pictures):
             of = item.parent.name if deep else category
             listing.samples.append(Sample(path, split or default_split(number), of, item.name))

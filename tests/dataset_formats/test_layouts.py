@@ -8,12 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from edge.errors import TrainError
-from tests.trainer.data import layouts
-from tests.trainer.data.layouts import picture
+from dataset_formats.layouts import find_layout, read_listing
+from edge.errors import DataError
+from tests.dataset_formats import samples as layouts
+from tests.dataset_formats.samples import picture
 from tests.trainer.toy import write_crops, write_scenes
 from trainer.data.dataset import read_samples, read_scenes
-from trainer.data.formats import find_layout, read_listing
 from trainer.data.pictures import load_pictures
 from trainer.recipe import Split
 
@@ -36,27 +36,29 @@ def test_folders_of_splits_are_not_classes(tmp_path):
 
 def test_class_beside_splits_is_rejected(tmp_path):
     layouts.folders(tmp_path, ["train/plum", "val/plum", "pear"], per_item=1)
-    with pytest.raises(TrainError, match="pear: lies beside a folder of training pictures"):
+    with pytest.raises(DataError, match="pear: lies beside a folder of training pictures"):
         read_samples(tmp_path)
 
 
 def test_mixed_folder_levels_are_rejected(tmp_path):
     layouts.folders(tmp_path, ["plum", "jar/pear"], per_item=1)
-    with pytest.raises(TrainError, match="plum holds pictures and jar holds folders; use one level"):
+    with pytest.raises(DataError, match="plum holds pictures and jar holds folders; use one level"):
         read_samples(tmp_path)
 
 
 def test_unsupported_picture_formats_are_noted(tmp_path):
     layouts.folders(tmp_path, ["plum"], per_item=1)
     (tmp_path / "plum/phone.HEIC").write_bytes(b"x")
-    assert [n[len(str(tmp_path)) + 1 :][:28] for n in read_listing(tmp_path).notes] == ["plum: left out 1 files .heic"]
+    assert [n[len(str(tmp_path)) + 1 :][:28] for n in read_listing(tmp_path).left_out] == [
+        "plum: left out 1 files .heic"
+    ]
 
 
 def test_index_may_use_semicolons_and_names_a_short_row(tmp_path):
     (tmp_path / "index.csv").write_text("path;split;coarse;fine\na.png;train;jar;plum\n")
     assert [s.item for s in read_samples(tmp_path)] == ["plum"]
     (tmp_path / "index.csv").write_text("path,split,coarse,fine\na.png,train,jar,plum\nb.png,train,jar\n")
-    with pytest.raises(TrainError, match="row 2: fine is empty"):
+    with pytest.raises(DataError, match="row 2: fine is empty"):
         read_samples(tmp_path)
 
 
@@ -98,7 +100,7 @@ def test_coco_gives_scenes_and_crops(tmp_path, roboflow):
         ("val", "can", "cola"),
     ]
     assert [image.shape for image in load_pictures(samples, None).images] == [(10, 20, 3), (10, 20, 3), (10, 10, 3)]
-    assert "left out 1 boxes of crowds" in " ".join(read_listing(tmp_path).notes)
+    assert "left out 1 boxes of crowds" in " ".join(read_listing(tmp_path).left_out)
 
 
 def test_coco_annotation_with_an_unknown_reference_is_named(tmp_path):
@@ -107,7 +109,7 @@ def test_coco_annotation_with_an_unknown_reference_is_named(tmp_path):
     for key, text in (("category_id", "category 9"), ("image_id", "image 9")):
         broken = tree | {"annotations": [tree["annotations"][0] | {key: 9}]}
         path.write_text(json.dumps(broken))
-        with pytest.raises(TrainError, match=text):
+        with pytest.raises(DataError, match=text):
             read_scenes(path)
 
 
@@ -123,10 +125,10 @@ def test_rpc_has_meta_categories_and_clutter_levels(tmp_path):
         ("val", "drink", "2_drink"),
     ]
     assert [scene.level for scene in read_scenes(tmp_path, splits=["val"])[0]] == ["easy"]
-    assert "instances_test2019.json: not found" in read_listing(tmp_path).notes[0]
+    assert "instances_test2019.json: not found" in read_listing(tmp_path).left_out[0]
     (tmp_path / "val2019/a.jpg").unlink()
     (tmp_path / "val2019").rmdir()
-    with pytest.raises(TrainError, match="val2019: not found"):
+    with pytest.raises(DataError, match="val2019: not found"):
         read_listing(tmp_path)
 
 
@@ -149,11 +151,11 @@ def test_voc_names_a_missing_picture_and_one_without_xml(tmp_path):
     picture(tmp_path / "y.jpg")
     picture(tmp_path / "z.jpg")
     layouts.voc(tmp_path / "z.xml", ("ace", 4, 2, 24, 12))
-    assert "y.jpg: left out" in read_listing(tmp_path).notes[0]
+    assert "y.jpg: has no XML" in read_listing(tmp_path).left_out[0]
     layouts.voc(tmp_path / "x.xml", ("ace", 4, 2, 24, 12))
-    assert "x.jpg: not found; x.xml needs its picture" in read_listing(tmp_path).notes[0]
+    assert "x.jpg: not found; x.xml needs its picture" in read_listing(tmp_path).left_out[0]
     (tmp_path / "z.jpg").unlink()
-    with pytest.raises(TrainError, match=r"x\.jpg: not found; x\.xml needs its picture"):
+    with pytest.raises(DataError, match=r"x\.jpg: not found; x\.xml needs its picture"):
         read_listing(tmp_path)
 
 
@@ -192,13 +194,13 @@ def test_yolo_with_classes_txt_and_outlines(tmp_path):
 def test_broken_yolo_line_is_named(tmp_path, line, message):
     yolo_set(tmp_path, f"0 .5 .5 .5 .5\n{line}\n")
     (tmp_path / "classes.txt").write_text("apple\npear\n")
-    with pytest.raises(TrainError, match=rf"a\.txt: line 2: {message}"):
+    with pytest.raises(DataError, match=rf"a\.txt: line 2: {message}"):
         read_scenes(tmp_path)
 
 
 def test_yolo_without_class_names_names_the_missing_file(tmp_path):
     yolo_set(tmp_path)
-    with pytest.raises(TrainError, match=r"classes\.txt: not found; add it, obj\.names or data\.yaml"):
+    with pytest.raises(DataError, match=r"classes\.txt: not found; add it, obj\.names or data\.yaml"):
         read_scenes(tmp_path)
 
 
@@ -229,7 +231,7 @@ def test_cub_splits_by_table_or_by_the_first_100_classes(tmp_path):
 @pytest.mark.parametrize("name", ["images.txt", "classes.txt", "train_test_split.txt"])
 def test_cub_names_the_missing_table(tmp_path, name):
     (layouts.cub(tmp_path, 3) / name).unlink()
-    with pytest.raises(TrainError, match=rf"{name}: not found"):
+    with pytest.raises(DataError, match=rf"{name}: not found"):
         read_samples(tmp_path)
 
 
@@ -246,12 +248,12 @@ def test_cars_devkit_folders_may_be_nested(tmp_path):
     samples = read_samples(layouts.cars_devkit(tmp_path), cut_to_box=True)
     assert splits(samples) == {"train": 3, "test": 3}
     assert {(30, 20, 3)} == {image.shape for image in load_pictures(samples, None).images}
-    with pytest.raises(TrainError, match=r"cars_annos\.mat: not found"):
+    with pytest.raises(DataError, match=r"cars_annos\.mat: not found"):
         read_samples(tmp_path, split=Split(how="published"))
     (tmp_path / "devkit/cars_test_annos_withlabels.mat").unlink()
-    assert "cars_test_annos_withlabels.mat: not found" in read_listing(tmp_path).notes[0]
+    assert "cars_test_annos_withlabels.mat: not found" in read_listing(tmp_path).left_out[0]
     (tmp_path / "devkit/cars_meta.mat").unlink()
-    with pytest.raises(TrainError, match=r"cars_meta\.mat: not found"):
+    with pytest.raises(DataError, match=r"cars_meta\.mat: not found"):
         read_samples(tmp_path)
 
 
@@ -269,7 +271,7 @@ def test_file_that_is_not_matlab_is_named(tmp_path):
     whole = (tmp_path / "devkit/cars_meta.mat").read_bytes()
     for broken in (b"not a file of MATLAB" * 20, b"", whole[:100], whole[:200]):
         (tmp_path / "devkit/cars_meta.mat").write_bytes(broken)
-        with pytest.raises(TrainError, match=r"cars_meta\.mat: (not a MATLAB file|cannot read)"):
+        with pytest.raises(DataError, match=r"cars_meta\.mat: (not a MATLAB file|cannot read)"):
             read_samples(tmp_path)
 
 
@@ -283,18 +285,18 @@ def test_online_products_use_super_classes_as_categories(tmp_path):
         ("test", "coffee_maker", "9"),
     ]
     (tmp_path / "Ebay_test.txt").unlink()
-    with pytest.raises(TrainError, match=r"Ebay_test\.txt: not found"):
+    with pytest.raises(DataError, match=r"Ebay_test\.txt: not found"):
         read_samples(tmp_path)
 
 
 def test_given_layout_names_what_it_misses(tmp_path):
     index = write_crops(tmp_path)
     assert "index" == find_layout(index.parent) == find_layout(index)
-    with pytest.raises(TrainError, match=r"images: not found; add the folder of CUB's pictures"):
+    with pytest.raises(DataError, match=r"images: not found; add the folder of CUB's pictures"):
         read_samples(tmp_path, layout="cub")
-    with pytest.raises(TrainError, match="no layout with boxes; known are coco, voc"):
+    with pytest.raises(DataError, match="no layout with boxes; known are coco, voc"):
         read_scenes(tmp_path)
-    with pytest.raises(TrainError, match="absent: not found"):
+    with pytest.raises(DataError, match="absent: not found"):
         read_samples(tmp_path / "absent")
 
 
@@ -341,7 +343,7 @@ def test_scenes_can_be_split_again(tmp_path):
     for number in range(10):
         picture(tmp_path / f"train/{number}.jpg", number)
         layouts.voc(tmp_path / f"train/{number}.xml", ("ace", 4, 2, 24, 12))
-    with pytest.raises(TrainError, match=r"no image of the splits \['val'\]"):
+    with pytest.raises(DataError, match=r"no image of the splits \['val'\]"):
         read_scenes(tmp_path, splits=["val"])
     how = Split(how="stratified", val=0.3)
     train, val = ({s.path for s in read_scenes(tmp_path, splits=[split], split=how)[0]} for split in ("train", "val"))

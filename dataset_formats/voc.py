@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from edge.errors import TrainError
+from dataset_formats.folders import pictures_in, subfolders
+from dataset_formats.records import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
+from dataset_formats.text_files import is_file, read_data, read_lines, require_file
+from edge.errors import DataError
 from edge.types import Box
-from trainer.data.format_folders import pictures_in, subfolders
-from trainer.sample import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
-from trainer.text_files import is_file, read_data, read_lines, require_file
 
 _SETS = ("train", "val", "test")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -26,7 +26,7 @@ def read_voc(folder: Path) -> Listing:
         folder: holds Annotations and JPEGImages; or XML files beside the pictures, in it or in folders of splits.
 
     Raises:
-        TrainError: there is no XML, one is broken, or none has its picture.
+        DataError: there is no XML, one is broken, or none has its picture.
     """
     listing = Listing("voc")
     if (folder / "Annotations").is_dir():
@@ -34,15 +34,15 @@ def read_voc(folder: Path) -> Listing:
         of = _image_sets(folder / "ImageSets" / "Main")
         _add(folder / "Annotations", pictures, of, listing)
         if of:
-            listing.notes += [f"{s.path}: is in no list of ImageSets/Main" for s in listing.scenes if not s.split]
+            listing.left_out += [f"{s.path}: is in no list of ImageSets/Main" for s in listing.scenes if not s.split]
             listing.scenes = [scene for scene in listing.scenes if scene.split]
     else:
         for place in [folder, *subfolders(folder)]:
             _add(place, place, {}, listing, split_from_name(place.name) if place != folder else "")
     if not listing.scenes:
-        raise TrainError(
-            listing.notes[0]
-            if listing.notes
+        raise DataError(
+            listing.left_out[0]
+            if listing.left_out
             else f"{folder}: holds no XML, neither in Annotations/ nor beside pictures"
         )
     if not any(scene.split for scene in listing.scenes):
@@ -77,30 +77,30 @@ def _add(annotations: Path, pictures: Path, split_of: dict[str, str], listing: L
     for file in files:
         picture = by_stem.get(file.stem.lower())
         if picture is None:
-            listing.notes.append(f"{pictures / file.stem}.jpg: not found; {file.name} needs its picture")
+            listing.left_out.append(f"{pictures / file.stem}.jpg: not found; {file.name} needs its picture")
             continue
         root = _parse(file)
         listing.scenes.append(
             AnnotatedPicture(picture, split_of.get(file.stem, split), _boxes(root, file), declared_size_px=_size(root))
         )
     stems = {file.stem.lower() for file in files}
-    listing.notes += [f"{path}: left out, because it has no XML" for stem, path in by_stem.items() if stem not in stems]
+    listing.left_out += [f"{path}: has no XML" for stem, path in by_stem.items() if stem not in stems]
 
 
 def _parse(file: Path) -> ET.Element:
     try:
         return ET.parse(file).getroot()  # noqa: S314, expat refuses bombs; a data set is its owner's choice
     except OSError as error:
-        raise TrainError(f"{file}: cannot read: {error.strerror}") from error
+        raise DataError(f"{file}: cannot read: {error.strerror}") from error
     except (ET.ParseError, ValueError, LookupError) as error:
-        raise TrainError(f"{file}: not XML in its declared encoding: {error}") from error
+        raise DataError(f"{file}: not XML in its declared encoding: {error}") from error
 
 
 def _boxes(root: ET.Element, file: Path) -> tuple[NamedBox, ...]:
     try:
         return tuple(NamedBox(_box(node), _name(node, file)) for node in root.iter("object"))
     except ValueError as error:
-        raise TrainError(f"{file}: a box side is not a number: {error}") from error
+        raise DataError(f"{file}: a box side is not a number: {error}") from error
 
 
 def _size(root: ET.Element) -> tuple[int, int] | None:
@@ -120,5 +120,5 @@ def _box(node: ET.Element) -> Box:
 def _name(node: ET.Element, file: Path) -> str:
     name = (node.findtext("name") or "").strip()
     if not name:
-        raise TrainError(f"{file}: an object has no name")
+        raise DataError(f"{file}: an object has no name")
     return name

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from edge.errors import TrainError
-from trainer.data.format_coco import coco_files, read_coco, read_rpc
-from trainer.data.format_cub_sop_cars import looks_like_cars, read_cars, read_cub, read_sop
-from trainer.data.format_folders import innermost_folder, read_folders, read_index
-from trainer.data.format_voc import looks_like_voc, read_voc
-from trainer.data.format_yolo import looks_like_yolo, read_tags, read_yolo
-from trainer.sample import Layout, Listing
-from trainer.text_files import is_file, read_data
+from dataset_formats.cars import looks_like_cars, read_cars
+from dataset_formats.coco import coco_files, read_coco, read_rpc
+from dataset_formats.cub import read_cub
+from dataset_formats.folders import innermost_folder, read_folders
+from dataset_formats.index import read_index
+from dataset_formats.records import Layout, Listing
+from dataset_formats.sop import read_sop
+from dataset_formats.tags import read_tags
+from dataset_formats.text_files import is_file, read_data
+from dataset_formats.voc import looks_like_voc, read_voc
+from dataset_formats.yolo import looks_like_yolo, read_yolo
+from edge.errors import DataError
 
 BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars")  # layouts with boxes
 _BY_SUFFIX: dict[str, Layout] = {".csv": "index", ".yaml": "yolo", ".yml": "yolo", ".mat": "cars"}
@@ -27,13 +31,13 @@ def find_layout(path: Path, *, boxed: bool = False) -> Layout:
         boxed: consider only layouts with boxes, and ignore an index beside them.
 
     Raises:
-        TrainError: the path does not exist, or its layout is unknown.
+        DataError: the path does not exist, or its layout is unknown.
     """
     if not path.exists():
-        raise TrainError(f"{path}: not found; give a data set")
+        raise DataError(f"{path}: not found; give a data set")
     found = _of_folder(path, boxed=boxed) if path.is_dir() else _of_file(path)
     if found is None or (boxed and found not in BOXED):
-        raise TrainError(
+        raise DataError(
             f"{path}: has {'no layout with boxes' if boxed else 'no known layout'}; known are "
             f"{', '.join(BOXED if boxed else get_args(Layout))}"
         )
@@ -90,15 +94,15 @@ def read_listing(
         boxed: the caller needs boxes.
 
     Raises:
-        TrainError: a file is missing or broken; the message names it.
+        DataError: a file is missing or broken; the message names it.
     """
     layout = layout or find_layout(path, boxed=boxed)
     if not path.exists():
-        raise TrainError(f"{path}: not found; give a data set of layout {layout}")
+        raise DataError(f"{path}: not found; give a data set of layout {layout}")
     if published and layout not in ("cub", "cars", "sop"):
-        raise TrainError(f"{path}: layout {layout} has no published split; only cub, cars and sop have one")
+        raise DataError(f"{path}: layout {layout} has no published split; only cub, cars and sop have one")
     if root is not None and layout not in ("index", "coco"):
-        raise TrainError(f"{path}: layout {layout} takes no root; only index and coco take one")
+        raise DataError(f"{path}: layout {layout} takes no root; only index and coco take one")
     folder = path if path.is_dir() else path.parent
     readers: dict[Layout, Callable[[], Listing]] = {
         "index": lambda: read_index(path, root),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
-from edge.errors import FinesightError, TrainError
+import yaml
+
+from edge.errors import DataError, FinesightError
 
 # Errors that code may raise when it reads JSON, XML or YAML of an unexpected structure.
 BAD_DATA = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -24,26 +28,56 @@ def read_text(path: Path) -> str:
     Other encodings are not guessed: a wrong guess would silently rename classes.
 
     Raises:
-        TrainError: the file cannot be read, or has another encoding; names the line and how Latin-1 would read it.
+        DataError: the file cannot be read, or has another encoding; names the line and how Latin-1 would read it.
     """
     data = read_data(path)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
-        raise TrainError(f"{path}: is UTF-16 or UTF-32 without a byte order mark; save it as UTF-8")
+        raise DataError(f"{path}: is UTF-16 or UTF-32 without a byte order mark; save it as UTF-8")
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
-            raise TrainError(f"{path}: is broken {encoding} ({error.reason}); save it as UTF-8") from None
+            raise DataError(f"{path}: is broken {encoding} ({error.reason}); save it as UTF-8") from None
         number = data.count(b"\n", 0, error.start) + 1
         line = data.splitlines()[number - 1].strip().decode("latin-1")
-        raise TrainError(
+        raise DataError(
             f"{path}: line {number}: byte 0x{data[error.start]:02x} is not UTF-8 "
             f"(as Latin-1 the line reads {line[:80]!r}); save the file as UTF-8"
         ) from None
 
 
-def read_data(path: Path, kind: type[FinesightError] = TrainError) -> bytes:
+def read_json(path: Path) -> Any:
+    """Read a JSON file of any Unicode encoding.
+
+    Raises:
+        DataError: the file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {str(error) or 'nested too deeply'}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose values are all text: a class named `no`, `1.0` or `12:30` stays what was written.
+
+    Raises:
+        DataError: the file cannot be read, or is not a YAML mapping.
+    """
+    text = read_text(path)
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # aliases of aliases fill the memory
+            raise DataError(f"{path}: has aliases (*name); write their values out")
+        tree = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 it builds text, lists and mappings only
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not YAML: {str(error) or 'nested too deeply'}") from error
+    if not isinstance(tree, dict):
+        raise DataError(f"{path}: holds a {type(tree).__name__}, expected a mapping with names")
+    return tree
+
+
+def read_data(path: Path, kind: type[FinesightError] = DataError) -> bytes:
     """Read a file.
 
     Args:
@@ -92,7 +126,7 @@ def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file that are not blank, stripped.
 
     Raises:
-        TrainError: see read_text.
+        DataError: see read_text.
     """
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
@@ -101,8 +135,8 @@ def require_file(path: Path, what: str) -> Path:
     """Return a path of a data set after checking that it exists.
 
     Raises:
-        TrainError: it does not exist.
+        DataError: it does not exist.
     """
     if not path.exists():
-        raise TrainError(f"{path}: not found; add {what}")
+        raise DataError(f"{path}: not found; add {what}")
     return path

@@ -1,0 +1,133 @@
+"""Which picture a name means: names that other tools wrote, matched to the pictures that are here.
+
+A name matches the picture of the same path. Failing that, it matches the picture with the same file name that shares
+the most folders at its end, if there is only one: tools write paths of other machines, with other separators, letter
+case or Unicode form. A position or a part of a name never matches.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dataset_formats.text_files import is_file
+from edge.imaging.image import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The pictures that names stand for."""
+
+    found: dict[str, str]  # by name
+    problems: dict[str, str]  # why each other name matches nothing, by name
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """Return the folders and file name of a path that any system wrote: no drive, `.`, `..` or empty parts."""
+    parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return tuple(parts[1:] if parts and parts[0].endswith(":") else parts)
+
+
+def _key(parts: Iterable[str]) -> tuple[str, ...]:
+    """Return parts in one Unicode form (macOS decomposes accents) and one letter case."""
+    return tuple(unicodedata.normalize("NFC", part).casefold() for part in parts)
+
+
+class NameIndex:
+    """Known pictures by name."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._known = dict.fromkeys(known)
+        self._by_file: dict[str, list[str]] = defaultdict(list)
+        for name in self._known:
+            if key := _key(parts_of(name)):
+                self._by_file[key[-1]].append(name)
+
+    def match(self, name: str) -> list[str]:
+        """Return the known pictures that a name may mean, the best ones only; one is a match."""
+        if name in self._known:
+            return [name]
+        wanted = _key(parts_of(name))
+        if not wanted:
+            return []
+        shared: dict[int, list[str]] = defaultdict(list)
+        for candidate in self._by_file.get(wanted[-1], []):
+            shared[_common_tail(wanted, _key(parts_of(candidate)))].append(candidate)
+        best = shared[max(shared)] if shared else []
+        exact = [one for one in best if parts_of(one)[-1] == parts_of(name)[-1]]  # a.jpg beside A.JPG
+        return exact if len(exact) == 1 else best
+
+
+def match_names(names: Iterable[str], known: Iterable[str]) -> Matches:
+    """Match names to known pictures, each picture to one name at most.
+
+    If several names of different paths mean one picture, the one with its exact path keeps it, or else none does.
+    """
+    index = NameIndex(known)
+    taken: dict[str, list[str]] = defaultdict(list)
+    problems: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        candidates = index.match(name)
+        if len(candidates) == 1:
+            taken[candidates[0]].append(name)
+        else:
+            several = f"{len(candidates)} pictures have this name: {', '.join(candidates[:3])}"
+            problems[name] = several if candidates else "no picture has this name"
+    found: dict[str, str] = {}
+    for picture, claims in taken.items():
+        exact = [name for name in claims if parts_of(name) == parts_of(picture)]
+        keeps = exact if len(exact) == 1 else claims if len(claims) == 1 else []
+        found |= dict.fromkeys(keeps, picture)
+        problems |= {name: f"{len(claims)} names mean {picture}" for name in claims if name not in keeps}
+    return Matches(found, problems)
+
+
+def _common_tail(first: Sequence[str], second: Sequence[str]) -> int:
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
+@dataclass(slots=True)
+class PictureFinder:
+    """Finds the files of the pictures that an annotation file names."""
+
+    places: Sequence[Path]  # folders that the names may be relative to, the likeliest first
+    below: Path  # folder to search whole for a name that is in none of the places
+    _index: NameIndex | None = field(default=None, init=False)
+
+    def find(self, name: str) -> Path | str:
+        """Return the file of a picture, or why there is none."""
+        inner = Path(*parts_of(name)) if parts_of(name) else None
+        if inner is None:
+            return "the name is empty"
+        for place in self.places:
+            if is_file(place / inner):
+                return place / inner
+        if Path(name).is_absolute() and is_file(Path(name)):
+            return Path(name)
+        if self._index is None:
+            self._index = NameIndex(_pictures_below(self.below))
+        candidates = self._index.match(name)
+        if len(candidates) == 1:
+            return self.below / candidates[0]
+        if candidates:
+            return f"{len(candidates)} pictures below {self.below} have this name: {', '.join(candidates[:3])}"
+        return f"not found in {self.places[0] if self.places else self.below}, nor by its name below {self.below}"
+
+
+def _pictures_below(folder: Path) -> list[str]:
+    """Return the paths of all pictures below a folder, relative to it."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if one[0] != "." and one != "__MACOSX")
+        inner = os.path.relpath(place, folder)
+        found += [
+            os.path.normpath(os.path.join(inner, name))  # noqa: PTH118 no object for each file
+            for name in sorted(files)
+            if name.lower().endswith(IMAGE_SUFFIXES) and name[:2] != "._"
+        ]
+    return found
