@@ -20,7 +20,7 @@ from edge.types import Image
 from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.pictures import load_canvases, load_pictures
 from trainer.losses.embedding_losses import CosineSoftmax
-from trainer.metrics import recall_at, similarity
+from trainer.metrics import rank, recall_at, similarity
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import pool_grid
 from trainer.recipe import Augment
@@ -109,8 +109,9 @@ def recalls(
     items, known_items = [sample.item for sample in queries], [sample.item for sample in known]
     same = np.array([[one.category == other.category for other in known] for one in queries])
     within = np.where(same, similar, np.float32(-2))
+    ranked = rank(similar, items, known_items)
     return {
-        "recall_1": float(recall_at(similar, items, known_items, 1).mean()),
-        "recall_5": float(recall_at(similar, items, known_items, 5).mean()),
-        "recall_1_in_true_category": float(recall_at(within, items, known_items, 1).mean()),
+        "recall_1": float(recall_at(ranked, 1).mean()),
+        "recall_5": float(recall_at(ranked, 5).mean()),
+        "recall_1_in_true_category": float(recall_at(rank(within, items, known_items), 1).mean()),
     }

@@ -285,7 +285,7 @@ def boxes_of(tree: dict[str, list[dict]], identity: int) -> np.ndarray:
 def cue_proposals() -> dict[Path, list]:
     """Read the proposals of cues and DDT for the photos of the label folder."""
     from trainer.labelling.cue_cache import CUE_CACHE_FILE
-    from trainer.labelling.label_store import proposal_from_json
+    from trainer.labelling.label_file import proposal_from_json
 
     lines = [json.loads(line) for line in (BOOK / CUE_CACHE_FILE).read_text().splitlines() if line]
     return {(BOOK / line["picture"]).resolve(): [proposal_from_json(box) for box in line["seen"]] for line in lines}

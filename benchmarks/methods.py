@@ -44,7 +44,7 @@ from trainer.data.crops import predict  # noqa: E402
 from trainer.data.dataset import read_samples  # noqa: E402
 from trainer.data.pictures import load_pictures  # noqa: E402
 from trainer.loop.training_loop import keep_freed_memory  # noqa: E402
-from trainer.metrics import map_at_r, recall_at, similarity  # noqa: E402
+from trainer.metrics import map_at_r, rank, recall_at, similarity  # noqa: E402
 from trainer.models.backbone import create_trunk  # noqa: E402
 from trainer.models.networks import ModelCard, load_model  # noqa: E402
 from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
@@ -273,8 +273,9 @@ def measure(work: Path, vectors: Vectors) -> dict[str, float]:
         query, gallery = f"{known}_query", f"{known}_gallery"
         similar = similarity(vectors[query], vectors[gallery])
         items, others = ([s.item for s in samples_of(work, name)] for name in (query, gallery))
-        row[f"{known}_recall_1"] = float(recall_at(similar, items, others, 1).mean())
-        row[f"{known}_map_r"] = float(map_at_r(similar, items, others).mean())
+        ranked = rank(similar, items, others)
+        row[f"{known}_recall_1"] = float(recall_at(ranked, 1).mean())
+        row[f"{known}_map_r"] = float(map_at_r(ranked).mean())
         top[known] = similarity(vectors[query], vectors["seen_gallery"]).max(axis=1)
     order = np.searchsorted(np.sort(top["unseen"]), top["seen"], side="left")
     ties = np.searchsorted(np.sort(top["unseen"]), top["seen"], side="right") - order

@@ -60,11 +60,11 @@ def quantise() -> None:
     """Export, quantise and compare, as `edge-quantize pack` does; write the choice beside the models."""
     from quantize.build_network import Policy, build_network
     from quantize.cli import _progress, _saturates
-    from quantize.dataset import Data, read_index
+    from quantize.dataset import Data, read_samples
 
     folder = WORK / "models"
     folder.mkdir(exist_ok=True)
-    samples = Data([s for s in read_index(WORK / "index.csv") if "/synthetic/" in str(s.path)], [])
+    samples = Data([s for s in read_samples(WORK / "index.csv")[0] if "/synthetic/" in str(s.path)], [])
     policy = Policy(fallback_fp32=True, saturates=_saturates("this"))
     network = build_network("localiser", WORK / "localiser", folder, samples, policy, _progress)
     chosen = {"ship": network.ship, "why": network.why, "evaluation": network.evaluation}

@@ -1,46 +1,40 @@
 """Stanford Cars (Krause et al. 2013), 196 cars with boxes.
 
 Its class-disjoint protocol covers all 16,185 pictures with the class numbers of cars_annos.mat, whose `car_ims` merges
-the devkit's two folders. This module is the only one that imports scipy, which reads MATLAB files.
+the devkit's two folders.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.io
-
 from dataset_formats.folders import innermost_folder, read_folders
-from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import require_file
+from dataset_formats.matlab_file import read_matlab
+from dataset_formats.records import Listing, Sample, box_of_sides
+from dataset_formats.text_files import is_file, require_file
 from edge.errors import DataError
 
 CARS_TRAIN_CLASSES = 98  # of 196
 _CATEGORY = "car"
 _MERGED = "cars_annos.mat"
 _DEVKIT = ("cars_train_annos.mat", "cars_test_annos_withlabels.mat")
-# Errors of scipy for a truncated file, or one that is not a MATLAB file. Changed bytes in the middle may crash it.
-_BROKEN = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    NameError,
-    NotImplementedError,
-    TypeError,
-    ValueError,
-    scipy.io.matlab.MatReadError,
-    zlib.error,
-)
 _PLACES = ("", "devkit", "car_devkit", "car_devkit/devkit", "cars_devkit", "cars_devkit/devkit")
+_SIDES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
 def looks_like_cars(folder: Path) -> bool:
     """Return whether a folder holds annotations of Stanford Cars."""
     return any(_find(folder, name) is not None for name in (_MERGED, *_DEVKIT, "cars_test_annos.mat"))
+
+
+def find_cars(file: Path) -> Path:
+    """Return the folder of the data set that one of its MATLAB files belongs to: its own, or one above."""
+    return next(
+        (folder for folder in file.parents[:3] if (folder / "car_ims").is_dir() or (folder / "cars_train").is_dir()),
+        file.parent,
+    )
 
 
 def read_cars(folder: Path, *, published: bool = False) -> Listing:
@@ -52,18 +46,23 @@ def read_cars(folder: Path, *, published: bool = False) -> Listing:
         published: train on the first 98 classes and test on the others; False: split by the annotations.
 
     Raises:
-        DataError: a file or folder is missing or broken.
+        DataError: a file or folder is missing or broken, or no picture can be used.
     """
     merged = _find(folder, _MERGED)
     if published and merged is None:
         raise DataError(f"{folder / _MERGED}: not found; the published class-disjoint split needs it")
     if merged is not None and (published or (folder / "car_ims").is_dir()):
-        return _read_merged(folder, merged, published=published)
-    if not looks_like_cars(folder):
+        listing = _read_merged(folder, merged, published=published)
+    elif looks_like_cars(folder):
+        listing = _read_devkit(folder)
+    else:
         listing = read_folders(folder, _CATEGORY)
         listing.layout = "cars"
-        return listing
-    return _read_devkit(folder)
+    if not listing.samples:
+        raise DataError(
+            f"{folder}: no picture can be used; the first: {[*listing.left_out, 'its tables are empty'][0]}"
+        )
+    return listing
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -72,12 +71,15 @@ def _find(folder: Path, name: str) -> Path | None:
 
 def _read_merged(folder: Path, file: Path, *, published: bool) -> Listing:
     require_file(folder / "car_ims", f"the folder of the pictures of {_MERGED}")
-    tree = _load(file)
+    tree = read_matlab(file, "class_names", "annotations")
     names = _names(tree, file)
     listing = Listing("cars")
-    for row in _rows(tree, file, ("relative_im_path", "class", "test")):
-        train = int(row["class"]) <= CARS_TRAIN_CLASSES if published else not int(row["test"])
-        listing.samples.append(_sample(folder / str(row["relative_im_path"]), row, names, file, train=train))
+    for row in _rows(tree, file, ("relative_im_path", "class", "test"), listing):
+        if published:
+            split = "train" if _number(row["class"]) <= CARS_TRAIN_CLASSES else "test"
+        else:
+            split = {0: "train", 1: "test"}.get(_number(row["test"]), "")
+        _add(folder / row["relative_im_path"], row, names, file, split, listing)
     return listing
 
 
@@ -86,7 +88,7 @@ def _read_devkit(folder: Path) -> Listing:
     meta = _find(folder, "cars_meta.mat")
     if meta is None:
         raise DataError(f"{folder / 'devkit/cars_meta.mat'}: not found; it names the classes")
-    names = _names(_load(meta), meta)
+    names = _names(read_matlab(meta, "class_names"), meta)
     listing = Listing("cars")
     for split, name in zip(("train", "test"), _DEVKIT, strict=True):
         file = _find(folder, name)
@@ -94,42 +96,58 @@ def _read_devkit(folder: Path) -> Listing:
             listing.left_out.append(f"{folder / 'devkit' / name}: not found; Cars is read without its {split} split")
             continue
         pictures = innermost_folder(require_file(folder / f"cars_{split}", f"the folder of the pictures of {name}"))
-        for row in _rows(_load(file), file, ("fname", "class")):
-            listing.samples.append(_sample(pictures / str(row["fname"]), row, names, file, train=split == "train"))
+        for row in _rows(read_matlab(file, "annotations"), file, ("fname", "class"), listing):
+            _add(pictures / row["fname"], row, names, file, split, listing)
     return listing
 
 
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        return dict(scipy.io.loadmat(file, squeeze_me=True))
-    except OSError as error:
-        raise DataError(f"{file}: cannot read: {error.strerror or error}") from error
-    except _BROKEN as error:
-        raise DataError(f"{file}: not a MATLAB file: {error}") from error
-
-
 def _names(tree: dict[str, Any], file: Path) -> list[str]:
-    if "class_names" not in tree:
-        raise DataError(f"{file} has no class_names; it has {_keys(tree)}")
-    return [str(name) for name in np.atleast_1d(tree["class_names"])]
+    names = tree.get("class_names")
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{file} has no class_names; copy it again")
+    return names
 
 
-def _rows(tree: dict[str, Any], file: Path, needed: tuple[str, ...]) -> Iterator[Any]:
-    rows = np.atleast_1d(tree.get("annotations", np.zeros(0)))
-    needed = (*needed, "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
-    if missing := set(needed) - set(rows.dtype.names or ()):
-        raise DataError(f"{file} lacks {sorted(missing)}; it has {rows.dtype.names or _keys(tree)}")
-    yield from rows
+def _rows(tree: dict[str, Any], file: Path, needed: tuple[str, ...], listing: Listing) -> list[dict[str, Any]]:
+    """Return the rows of the annotations that name a picture of their own; the first needed column names it."""
+    found = tree.get("annotations")
+    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    if missing := {*needed, *_SIDES}.difference(*rows[:1]):
+        raise DataError(f"{file} lacks {sorted(missing)}; it has {sorted(rows[0]) if rows else 'no annotations'}")
+    times = Counter(str(row[needed[0]]) for row in rows)
+    kept = []
+    for number, row in enumerate(rows, 1):
+        name = row[needed[0]]
+        if not isinstance(name, str) or not name:
+            listing.left_out.append(f"{file}: annotation {number}: names no picture")
+        elif times[name] > 1:
+            listing.left_out.append(f"{file}: annotation {number}: {times[name]} rows name {name}; keep the right one")
+        else:
+            kept.append(row)
+    return kept
 
 
-def _keys(tree: dict[str, Any]) -> list[str]:
-    return sorted(key for key in tree if not key.startswith("__"))
+def _number(value: Any) -> int:
+    """Return a whole number; -1 for anything else."""
+    return int(value) if isinstance(value, (bool, int, float)) and float(value).is_integer() else -1
 
 
-def _sample(path: Path, row: Any, names: list[str], file: Path, *, train: bool) -> Sample:
-    number = int(row["class"])
+def _add(path: Path, row: dict[str, Any], names: list[str], file: Path, split: str, listing: Listing) -> None:
+    number, box = _number(row["class"]), box_of_sides([row[side] for side in _SIDES])
     if not 1 <= number <= len(names):
-        raise DataError(f"{file}: {path.name}: found class {number}, expected 1 to {len(names)}")
-    x0, y0, x1, y1 = (float(row[f"bbox_{side}"]) for side in ("x1", "y1", "x2", "y2"))
-    box = (x0 - 1, y0 - 1, x1, y1)  # MATLAB counts pixels from 1
-    return Sample(path, "train" if train else "test", _CATEGORY, names[number - 1], names[number - 1], box)
+        why = f"found class {row['class']}, expected 1 to {len(names)}"
+    elif box is None:
+        why = f"found the box {[row[side] for side in _SIDES]}, expected x1 y1 x2 y2 of an area"
+    elif not split:
+        why = f"found {row['test']!r} for test, expected 0 or 1"
+    elif not is_file(path):
+        why = "not found; extract it again"
+    else:
+        x0, y0, x1, y1 = box
+        item = names[number - 1]
+        listing.samples.append(
+            Sample(path, split, _CATEGORY, item, item, (x0 - 1, y0 - 1, x1, y1))
+        )  # MATLAB's first is 1
+        return
+    listing.left_out.append(f"{file}: {path}: {why}")

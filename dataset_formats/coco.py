@@ -1,155 +1,229 @@
-"""COCO boxes: one JSON, the folders of COCO and of Roboflow, and the retail product checkout set (RPC).
-
-RPC: Wei et al. 2019, "RPC: A Large-Scale Retail Product Checkout Dataset". It trains on single products, and validates
-and tests on checkout scenes of three levels of clutter.
-"""
+"""COCO boxes: a JSON, the folders of COCO, CVAT and Roboflow; and pictures with boxes, written as COCO."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections import defaultdict
+import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataset_formats.records import ONE_CATEGORY, AnnotatedPicture, Listing, NamedBox, split_from_name
-from dataset_formats.text_files import BAD_DATA, as_text, is_file, read_data, read_text, require_file
+from dataset_formats.coco_json.locate import Locator, splits_in
+from dataset_formats.coco_json.merge import Part, both, merge_parts
+from dataset_formats.coco_json.tree import annotations_of, holds_boxes
+from dataset_formats.records import (
+    ONE_CATEGORY,
+    AnnotatedPicture,
+    Annotation,
+    Annotations,
+    Listing,
+    NamedBox,
+    in_bulk,
+    printable,
+    split_from_name,
+)
+from dataset_formats.text_files import is_file, read_data, read_json, read_text
+from edge.durable import write_durably
 from edge.errors import DataError
 
 _ROBOFLOW = "_annotations.coco.json"
-_RPC_SPLITS = ("train", "val", "test")
+_KEYS = ('"images"', '"annotations"', '"bbox"')
 
 
-def read_coco(path: Path, root: Path | None) -> Listing:
+def parse_coco(path: Path) -> Annotations:
+    """Read one COCO JSON: its pictures by the names that it writes; outlines are kept.
+
+    Raises:
+        DataError: the file cannot be read or is not COCO with boxes.
+    """
+    return annotations_of(read_json(path), path)
+
+
+def read_coco(path: Path, root: Path | None, *, outlines: bool = False) -> Listing:
     """Read a COCO JSON, or all COCO JSONs of a folder.
 
     Args:
         path: a JSON; or a folder with JSONs in it, in `annotations` or in a folder for each split.
         root: folder of the file names; None: where the pictures are, the JSON's folder first.
+        outlines: keep `segmentation`; it takes much memory.
 
     Raises:
-        DataError: a file cannot be read or is not COCO.
+        DataError: a file cannot be read or is not COCO with boxes, or no picture is left.
     """
-    listing = Listing("coco")
+    listing, locator = Listing("coco"), Locator(root)
     if path.is_file():
-        tree = _tree(path)
-        _add(path, tree, root or _root_of(path, tree), "", listing)
-        return listing
-    for file in coco_files(path):
-        split = split_from_name(file.parent.name) if file.name == _ROBOFLOW else _split_in(file.stem)
-        tree = _tree(file)
-        _add(file, tree, root or _root_of(file, tree), split, listing)
+        parts = [found_part(path, annotations_of(read_json(path), path, outlines=outlines), locator, "")]
+    else:
+        parts = list(_parts(path, locator, listing, outlines=outlines))
+    merge_parts(parts, listing)
     if not listing.scenes:
-        raise DataError(f"{path}: holds no JSON with images and annotations, neither in it nor in annotations/")
+        first = f"; the first record left out: {listing.left_out[0]}" if listing.left_out else ""
+        what = "picture that can be used" if parts else "JSON with images and annotations, in it or in annotations/"
+        raise DataError(printable(f"{path}: holds no {what}{first}"))
     return listing
 
 
 def coco_files(folder: Path) -> list[Path]:
-    """Return the JSON files of a folder that look like COCO boxes."""
-    files = sorted({*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob(f"*/{_ROBOFLOW}")})
-    return [file for file in files if is_file(file) and looks_like_coco(file)]
+    """Return the JSON files of a folder that hold COCO boxes."""
+    return [file for file in _candidates(folder) if looks_like_coco(file)]
+
+
+def holds_coco(folder: Path) -> bool:
+    """Return whether a folder has a JSON with COCO boxes; quicker than `coco_files`."""
+    return any(looks_like_coco(file) for file in _candidates(folder))
 
 
 def looks_like_coco(file: Path) -> bool:
-    """Return whether a JSON file names images and annotations."""
-    data = read_data(file)
-    return b'"images"' in data and b'"annotations"' in data and b'"bbox"' in data
+    """Return whether a JSON holds images and annotations with boxes, or would if it were not damaged."""
+    try:
+        text = read_text(file)
+        return _KEYS[0] in text and holds_boxes(json.loads(text))
+    except (DataError, ValueError, RecursionError):  # reading it says what is wrong
+        data = read_data(file)
+        return all(key.encode() in data for key in _KEYS)
 
 
-def read_rpc(folder: Path) -> Listing:
-    """Read the retail product checkout set: instances_{train,val,test}2019.json beside {train,val,test}2019.
+def found_part(file: Path, read: Annotations, locator: Locator, split: str) -> Part:
+    """Return the contents of one file with its pictures found; a missing picture is left out, named.
+
+    Args:
+        file: the JSON.
+        read: its contents.
+        locator: finds its pictures.
+        split: of its pictures; an image's own `split` overrides it.
+    """
+    located = locator.locate(file, [one.name for one in read.pictures])
+    part, twice = Part(file, read), []
+    for one in read.pictures:
+        if (path := located.found.get(one.name)) is None:
+            read.left_out.append(printable(f"{file}: image {one.name}: {located.missing[one.name]}"))
+            continue
+        picture = AnnotatedPicture(path, one.split or split, one.boxes, one.level, one.declared_size_px)
+        known = part.pictures.get(path)
+        part.pictures[path] = picture if known is None else both(known, picture)
+        if one.times > 1:
+            part.times[path] = one.times
+        if known is not None:
+            twice.append(printable(one.name))
+    read.noticed += [
+        printable(f"{file}: {line}")
+        for line in (
+            *in_bulk("pictures were found by the end of their names", located.elsewhere),
+            *in_bulk("names mean the picture of another name; their boxes are put together", twice),
+        )
+    ]
+    return part
+
+
+def _parts(folder: Path, locator: Locator, listing: Listing, *, outlines: bool) -> Iterator[Part]:
+    """Yield the files of a folder that hold boxes, and name the others that describe pictures."""
+    for file in _candidates(folder):
+        try:
+            text = read_text(file)
+            tree = json.loads(text) if _KEYS[0] in text else None
+            if not isinstance(tree, dict) or not isinstance(tree.get("images"), list):
+                continue
+            if not holds_boxes(tree):
+                listing.left_out.append(printable(f"{file}: it describes pictures, but has no boxes"))
+                continue
+            read = annotations_of(tree, file, outlines=outlines)
+        except DataError as error:
+            listing.left_out.append(str(error))
+            continue
+        except (ValueError, RecursionError) as error:
+            listing.left_out.append(printable(f"{file}: not JSON: {str(error) or 'nested too deeply'}"))
+            continue
+        del text, tree
+        splits = splits_in(file.stem)
+        if len(splits) > 1:
+            read.noticed.append(printable(f"{file}: its name has several splits, {', '.join(sorted(splits))}"))
+        split = splits.pop() if len(splits) == 1 else "" if splits else _split_of_folder(file, folder)
+        part = found_part(file, read, locator, split)
+        part.of_several_splits = "trainval" in file.stem.casefold()
+        yield part
+
+
+def _split_of_folder(file: Path, folder: Path) -> str:
+    return "" if file.parent == folder else split_from_name(file.parent.name)
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Return the JSONs that may be COCO: in a folder, in its `annotations`, and in a folder for each split."""
+    found: list[Path] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                inner = folder / entry.name
+                if not entry.is_dir():
+                    found.append(inner)
+                elif entry.name.casefold() == "annotations" or split_from_name(entry.name):
+                    found += inner.iterdir()
+                else:
+                    found.append(inner / _ROBOFLOW)
+    except OSError as error:
+        raise DataError(printable(f"{folder}: cannot list: {error.strerror}")) from error
+    jsons = (file for file in found if file.suffix.lower() == ".json" and file.name[:2] != "._")
+    return sorted(file for file in jsons if is_file(file))
+
+
+def write_coco(
+    pictures: Sequence[Annotation], names: Sequence[str], path: Path, answered: Collection[str] | None = None
+) -> None:
+    """Write pictures with their boxes as one COCO JSON, on disk when this returns.
+
+    Args:
+        pictures: with the names to write.
+        names: class names, in order; those of boxes that are missing here follow.
+        path: the file to replace.
+        answered: names of the pictures whose boxes a person drew or confirmed: `state` is `human`, else `proposed`;
+            None: no `state`.
 
     Raises:
-        DataError: all of these files are missing, or one lacks its pictures.
+        DataError: the file cannot be written.
     """
-    listing = Listing("rpc")
-    files = {split: folder / f"instances_{split}2019.json" for split in _RPC_SPLITS}
-    if not any(file.is_file() for file in files.values()):
-        raise DataError(f"{files['train']}: not found; RPC needs its annotations")
-    for split, file in files.items():
-        if file.is_file():
-            pictures = require_file(folder / f"{split}2019", f"the folder of RPC's {split} pictures")
-            _add(file, _tree(file), pictures, split, listing)
-        else:
-            listing.left_out.append(f"{file}: not found; RPC is read without its {split} split")
-    return listing
-
-
-def _split_in(stem: str) -> str:
-    found = re.search(r"train|val|test", stem.lower())
-    return found.group() if found else ""
-
-
-def _tree(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise DataError(f"{path}: not COCO: it holds a {type(tree).__name__}, not images and annotations")
-    return tree
-
-
-def _root_of(path: Path, tree: dict[str, Any]) -> Path:
-    """Return the folder that holds the first picture: beside the JSON, or beside the JSON's folder."""
-    try:
-        name = as_text(tree["images"][0]["file_name"])
-    except BAD_DATA:
-        return path.parent
-    year = path.stem.rpartition("_")[2]  # instances_val2017.json: val2017/
-    places = [
-        base / inner for base in (path.parent, path.parent.parent) for inner in ("", "images", year, f"images/{year}")
-    ]
-    return next((place for place in places if is_file(place / name)), path.parent)
-
-
-def _add(path: Path, tree: dict[str, Any], root: Path, split: str, listing: Listing) -> None:
-    """Add the pictures of one JSON; an image's own `split` overrides the file's."""
-    record = "categories"
-    try:
-        entries = sorted(tree.get("categories", []), key=lambda e: e["id"])
-        names = {entry["id"]: (str(entry["name"]), _meta(entry)) for entry in entries}
-        boxes: dict[Any, list[NamedBox]] = defaultdict(list)
-        record = "images"
-        images = {image["id"] for image in tree["images"]}
-        crowds = 0
-        record = "annotations"
-        for number, entry in enumerate(tree["annotations"], 1):
-            record = f"annotation {number}"
-            if entry.get("iscrowd"):
-                crowds += 1
-                continue
-            if entry["image_id"] not in images:
-                raise DataError(f"{path}: an annotation refers to image {entry['image_id']}, which is not listed")
-            boxes[entry["image_id"]].append(_named(entry, names, path))
-        for number, image in enumerate(tree["images"], 1):
-            record = f"image {number}"
-            sized = image.get("width") and image.get("height")
-            listing.scenes.append(
-                AnnotatedPicture(
-                    root / as_text(image["file_name"]),
-                    split if image.get("split") is None else as_text(image["split"]),
-                    tuple(boxes[image["id"]]),
-                    str(image.get("level") or ""),
-                    (int(image["width"]), int(image["height"])) if sized else None,
-                )
+    kinds = dict.fromkeys((box.item, box.category) for one in pictures for box in one.boxes)
+    unused = [(name, ONE_CATEGORY) for name in names if name not in {item for item, _ in kinds}]
+    position = {name: number for number, name in enumerate(names)}
+    ordered = sorted([*kinds, *unused], key=lambda kind: position.get(kind[0], len(position)))
+    identity = {kind: number for number, kind in enumerate(ordered, 1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, one in enumerate(pictures, 1):
+        state = {} if answered is None else {"state": "human" if one.name in answered else "proposed"}
+        images.append({"id": number} | image_record(one) | state)
+        for box in one.boxes:
+            kind = identity[box.item, box.category]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": kind} | annotation_record(box)
             )
-    except BAD_DATA as error:
-        raise DataError(f"{path}: {record}: not COCO: {type(error).__name__} {error}") from error
-    if crowds:
-        listing.left_out.append(f"{path}: left out {crowds} boxes of crowds")
-    listing.names += [name for name, _ in names.values() if name not in listing.names]
+    categories = [
+        {"id": number, "name": name} | ({} if category == ONE_CATEGORY else {"supercategory": category})
+        for (name, category), number in identity.items()
+    ]
+    tree = {"images": images, "annotations": annotations, "categories": categories}
+    try:
+        write_durably(path, (json.dumps(tree, separators=(",", ":")) + "\n").encode())
+    except OSError as error:
+        raise DataError(printable(f"{path}: cannot write: {error.strerror}")) from error
 
 
-def _meta(category: dict[str, Any]) -> str:
-    meta = str(category.get("supercategory") or "none")
-    return ONE_CATEGORY if meta.lower() == "none" else meta
+def image_record(one: Annotation) -> dict[str, Any]:
+    """Return an entry of COCO's `images`, without its id."""
+    width, height = one.declared_size_px or (None, None)
+    about = {"file_name": one.name, "width": width, "height": height, "split": one.split, "level": one.level}
+    return {key: value for key, value in about.items() if value not in (None, "")}
 
 
-def _named(entry: dict[str, Any], names: dict[Any, tuple[str, str]], path: Path) -> NamedBox:
-    x, y, width, height = (float(value) for value in entry["bbox"])
-    number = entry["category_id"]
-    if names and number not in names:
-        raise DataError(f"{path}: an annotation refers to category {number}; listed are {sorted(names)[:9]}")
-    item, category = names.get(number, (ONE_CATEGORY, ONE_CATEGORY))
-    return NamedBox((x, y, x + width, y + height), item, category, float(entry.get("visible_fraction", 1.0)))
+def annotation_record(box: NamedBox) -> dict[str, Any]:
+    """Return an entry of COCO's `annotations`, without its ids."""
+    x0, y0, x1, y1 = box.box_px
+    about = {
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": (x1 - x0) * (y1 - y0),
+        "iscrowd": 0,
+        "segmentation": box.outline,
+        "visible_fraction": None if box.visible >= 1.0 else box.visible,
+        "score": box.score,
+        "item_id": box.item_id or None,
+    }
+    return {key: value for key, value in about.items() if value is not None}

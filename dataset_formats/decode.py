@@ -1,21 +1,27 @@
-"""Decode pictures of data sets, reject truncated ones, and read size and oddities from their headers."""
+"""Decode pictures of data sets, refuse damaged ones, and read size and oddities from their headers.
+
+Colour profiles are not applied: a device does not apply them either.
+"""
 
 from __future__ import annotations
 
-import struct
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset_formats import heif
 from dataset_formats.text_files import read_data
 from edge.errors import CaptureError, PictureError
+from edge.imaging import tiff
+from edge.imaging.formats import container_format, read_size
 from edge.imaging.header import detect_format, read_header
-from edge.imaging.image import decode_image
+from edge.imaging.image import IMAGE_SUFFIXES, decode_image
 from edge.types import Image
 
-_TIFF_MARKS = {b"II*\0": "<", b"MM\0*": ">"}
+PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".ppm", *heif.readable_suffixes())  # of what can be read here
 _SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274  # tags of TIFF 6.0
 _CMYK = 5  # value of TIFF's PhotometricInterpretation
+_UNCOMPRESSED = 1  # value of TIFF's Compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +36,32 @@ def read_picture(path: Path) -> tuple[Image, PictureInfo]:
     """Decode a picture: 8 bits, RGB, upright, the first frame of an animation.
 
     Raises:
-        CaptureError: missing, empty, not a picture, or truncated.
+        CaptureError: missing, empty, not a picture, too large, truncated or damaged.
     """
     return decode_picture(read_bytes(path), str(path))
+
+
+def read_image(path: Path) -> Image:
+    """Decode a picture as read_picture does; of more formats than a device reads.
+
+    Raises:
+        CaptureError: as read_picture.
+    """
+    return read_picture(path)[0]
 
 
 def decode_picture(data: bytes, where: str) -> tuple[Image, PictureInfo]:
     """Decode a picture, see read_picture.
 
     Raises:
-        CaptureError: empty, not a picture, or truncated.
+        CaptureError: as read_picture.
     """
-    _reject_truncated(data, where)
-    return decode_image(data, where), picture_info(data)
+    if container_format(data):
+        return heif.decode(data, where), PictureInfo(*heif.look_at(data, where))
+    image = decode_image(data, where)
+    if tiff.is_tiff(data):
+        _check_compressed_tiff(data, where)
+    return image, picture_info(data)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -54,17 +73,20 @@ def read_bytes(path: Path) -> bytes:
     return read_data(path, CaptureError)
 
 
-def _reject_truncated(data: bytes, where: str) -> None:
-    """Raise CaptureError for a truncated picture: some decoders fill in grey, which a network would learn."""
-    kind = detect_format(data)
-    if kind is None:
+def _check_compressed_tiff(data: bytes, where: str) -> None:
+    """Raise PictureError for a TIFF whose compressed data is damaged: OpenCV only prints that."""
+    if tiff.read_directory(data).first_values.get(tiff.COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
         return
     try:
-        whole = read_header(data, kind).is_complete
-    except PictureError:
-        whole = False
-    if not whole:
-        raise CaptureError(f"{where}: {kind} is truncated after {len(data)} bytes; copy the file again")
+        from PIL.TiffImagePlugin import TiffImageFile
+    except ImportError:
+        return
+    try:
+        TiffImageFile(io.BytesIO(data)).load()
+    except OSError as error:
+        raise PictureError("broken", f"{where}: the TIFF is damaged ({error}); give the whole file") from error
+    except Exception:  # noqa: BLE001  Pillow reads fewer kinds of TIFF than OpenCV
+        return
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -74,14 +96,13 @@ def upright_size(path: Path) -> tuple[int, int]:
         CaptureError: as read_picture.
     """
     data = read_bytes(path)
+    if container_format(data):
+        return heif.look_at(data, str(path))[0]
     try:
-        size = picture_info(data).size_px
+        stored = read_size(data)
+        return picture_info(data).size_px or stored
     except PictureError as error:
-        raise CaptureError(f"{path}: {error}") from error
-    if size is None:
-        picture = decode_image(data, str(path))
-        return picture.shape[1], picture.shape[0]
-    return size
+        raise PictureError(error.reason, f"{path}: {error}") from error
 
 
 def picture_info(data: bytes) -> PictureInfo:
@@ -93,7 +114,7 @@ def picture_info(data: bytes) -> PictureInfo:
     if data[:6] in (b"GIF87a", b"GIF89a"):
         frames = data.count(b"\x21\xf9\x04")  # graphic control extensions: one before each frame
         return PictureInfo(None, ("animated",) if frames > 1 else ())
-    if data[:4] in _TIFF_MARKS:
+    if tiff.is_tiff(data):
         return _tiff(data)
     kind = detect_format(data)
     if kind is None:
@@ -134,37 +155,14 @@ def _orientation(data: bytes, kind: str) -> int:
     exif = data[at + skipped :]
     exif = exif[6:] if exif[:6] == b"Exif\0\0" else exif  # some writers repeat JPEG's mark in a WebP
     try:
-        return _tags(exif)[0].get(_ORIENTATION, 1)
-    except (struct.error, KeyError):
+        return tiff.read_directory(exif).first_values.get(tiff.ORIENTATION, 1)
+    except PictureError:
         return 1
 
 
-def _tags(tiff: bytes) -> tuple[dict[int, int], int]:
-    """Return the short and long values of a TIFF's first directory by tag, and the offset of the next directory."""
-    order = _TIFF_MARKS[tiff[:4]]
-    (at,) = struct.unpack_from(order + "I", tiff, 4)
-    (count,) = struct.unpack_from(order + "H", tiff, at)
-    values: dict[int, int] = {}
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
-        tag, kind, number = struct.unpack_from(order + "HHI", tiff, entry)
-        form = {3: "H", 4: "I"}.get(kind)
-        if form is None:
-            continue
-        place = entry + 8
-        if number * struct.calcsize(form) > 4:  # the values are stored elsewhere; read the first one
-            (place,) = struct.unpack_from(order + "I", tiff, entry + 8)
-        (values[tag],) = struct.unpack_from(order + form, tiff, place)
-    (following,) = struct.unpack_from(order + "I", tiff, at + 2 + 12 * count)
-    return values, following
-
-
 def _tiff(data: bytes) -> PictureInfo:
-    try:
-        tags, following = _tags(data)
-    except struct.error:
-        raise PictureError("truncated", f"picture: tiff is truncated after {len(data)} bytes") from None
-
-    size = (tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0))
-    oddities = ["16 bit"] * (tags.get(_BITS) == 16) + ["CMYK"] * (tags.get(_PHOTOMETRIC) == _CMYK)
-    oddities += ["several pages"] * bool(following)
-    return PictureInfo(size[::-1] if tags.get(_ORIENTATION, 1) in _SIDEWAYS else size, tuple(oddities))
+    directory = tiff.read_directory(data)
+    tags, size = directory.first_values, directory.size
+    oddities = ["16 bit"] * (tags.get(tiff.BITS) == 16) + ["CMYK"] * (tags.get(tiff.PHOTOMETRIC) == _CMYK)
+    oddities += ["several pages"] * bool(directory.following)
+    return PictureInfo(size[::-1] if tags.get(tiff.ORIENTATION, 1) in _SIDEWAYS else size, tuple(oddities))

@@ -3,85 +3,204 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataset_formats.records import ONE_CATEGORY, Listing, Sample, default_split, split_from_name
+from dataset_formats.decode import PICTURE_SUFFIXES
+from dataset_formats.records import ONE_CATEGORY, Listing, Sample, default_split, printable, split_from_name
 from edge.errors import DataError
-from edge.imaging.image import IMAGE_SUFFIXES
+
+_IGNORED = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"])
+_OTHER_PICTURES = frozenset(
+    ["avif", "dng", "heic", "heif", "jfif", "jp2", "jpe", "jxl", "mov", "mp4", "pgm", "psd", "svg"]
+)
+
+
+@dataclass(slots=True)
+class Contents:
+    """What lies directly in a folder, without hidden files and those of file managers."""
+
+    path: Path
+    folders: list[Path] = field(default_factory=list)  # sorted, as are the pictures
+    pictures: list[Path] = field(default_factory=list)  # their suffix decides
+    left_out: list[str] = field(default_factory=list)  # which picture or folder cannot be read, and why
+
+
+@dataclass(slots=True)
+class _Class:
+    """A folder of pictures, or of items."""
+
+    split: str
+    contents: Contents
+    items: list[Contents]
 
 
 def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
     """Read folders of class/picture or category/item/picture, inside folders train, val and test or not.
+
+    The level with more pictures decides; pictures of another level are left out, as are folders beside splits.
 
     Args:
         folder: may hold a single folder of its own name, as archives do.
         category: of all items, if there is one level.
 
     Raises:
-        DataError: an item has no pictures, one and two levels are mixed, or classes lie beside splits.
+        DataError: no picture is where a class or item would have it.
     """
     folder = innermost_folder(folder)
-    inner = subfolders(folder)
-    splits = [split_from_name(path.name) for path in inner]
     listing = Listing("folders")
-    if "train" not in splits:
-        _walk(folder, "", category, listing)
-        return listing
-    for path, split in zip(inner, splits, strict=True):
-        if not split:
-            raise DataError(f"{path}: lies beside a folder of training pictures; move it into the folder of a split")
-        _walk(path, split, category, listing)
+    classes = [
+        _Class(split, contents_of(path), [])
+        for split, top in _tops(folder, listing)
+        for path in _classes_of(top, listing)
+    ]
+    for one in classes:
+        one.items = [contents_of(path) for path in one.contents.folders]
+    flat = sum(len(one.contents.pictures) for one in classes)
+    deep = sum(len(item.pictures) for one in classes for item in one.items)
+    has_items = deep >= flat and any(one.items for one in classes)
+    for one in classes:
+        if has_items:
+            _add_category(one, listing)
+        else:
+            _add_pictures(one.contents, one.split, category, listing)
+    if not listing.samples:
+        first = f"; the first that is left out: {listing.left_out[0]}" if listing.left_out else ""
+        raise DataError(f"{printable(folder)}: holds no picture in class/picture or category/item/picture{first}")
     return listing
 
 
 def innermost_folder(folder: Path) -> Path:
     """Skip folders that hold nothing but one folder of the same name; return the innermost."""
-    while [path.name for path in subfolders(folder)] == [folder.name] and not pictures_in(folder):
+    while True:
+        contents = contents_of(folder)
+        if contents.pictures or [path.name for path in contents.folders] != [folder.name]:
+            return folder
         folder = folder / folder.name
-    return folder
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted, without hidden ones."""
-    with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and e.name[0] != "." and e.name != "__MACOSX")
+    """Return the folders in a folder, see contents_of."""
+    return contents_of(folder).folders
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures in a folder, sorted; their suffix decides."""
-    names = (name for name in _names(folder) if name.lower().endswith(IMAGE_SUFFIXES) and name[:2] != "._")
-    return sorted(folder / name for name in names)
+    """Return the pictures in a folder, see contents_of."""
+    return contents_of(folder).pictures
 
 
-def _names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:  # no object for each file
-        return [entry.name for entry in entries]
+def contents_of(folder: Path) -> Contents:
+    """List a folder; say which pictures and folders in it cannot be read."""
+    contents = Contents(folder)
+    try:
+        with os.scandir(folder) as entries:  # no object for each file
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        contents.left_out.append(printable(f"{folder}: cannot read: {error.strerror}"))
+        return contents
+    for entry in found:
+        name = entry.name.casefold()
+        suffix = name.rpartition(".")[2]
+        is_picture = name.endswith(PICTURE_SUFFIXES)
+        is_folder = _is(entry.is_dir)
+        if name[0] == "." or name in _IGNORED or not (is_folder or is_picture or suffix in _OTHER_PICTURES):
+            continue
+        if why := _why_unread(entry, is_folder=is_folder, is_picture=is_picture):
+            contents.left_out.append(printable(f"{folder / entry.name}: {why}"))
+        else:
+            (contents.folders if is_folder else contents.pictures).append(folder / entry.name)
+    return contents
 
 
-def _walk(folder: Path, split: str, category: str, listing: Listing) -> None:
-    """Add the pictures of one split."""
-    flat = [path for path in subfolders(folder) if pictures_in(path)]
-    deep = [path for path in subfolders(folder) if subfolders(path)]
-    if flat and deep:
-        raise DataError(
-            f"{folder}: {flat[0].name} holds pictures and {deep[0].name} holds folders; use one level (class/picture) "
-            "or two (category/item/picture)"
-        )
-    items = [item for path in deep for item in subfolders(path)] if deep else subfolders(folder)
-    for item in items:
-        pictures = pictures_in(item)
-        listing.left_out += _others(item)
-        if not pictures:
-            raise DataError(f"{item}: holds no picture; every item needs one")
-        for number, path in enumerate(pictures):
-            of = item.parent.name if deep else category
-            listing.samples.append(Sample(path, split or default_split(number), of, item.name))
+def _why_unread(entry: os.DirEntry[str], *, is_folder: bool, is_picture: bool) -> str:
+    """Return why a picture or folder cannot be read; empty if it can."""
+    if is_folder and entry.is_symlink() and _holds(entry.path):
+        return "is a link to a folder that holds it; remove it"
+    if not is_folder and not _is(entry.is_file):
+        return "is a broken link, or no file; copy the picture here"
+    if not is_folder and not is_picture:
+        extra = ", or install finesight[heic]" if entry.name.lower().endswith((".heic", ".heif")) else ""
+        return f"is of no format that is read here ({', '.join(PICTURE_SUFFIXES)}); convert it{extra}"
+    return "" if entry.name.isascii() or entry.name == printable(entry.name) else "its name is not UTF-8; rename it"
 
 
-def _others(folder: Path) -> list[str]:
-    """Return notes about files that are pictures, but of a format that is not read."""
-    suffixes = Counter(name.lower().rpartition(".")[2] for name in _names(folder) if "." in name)
-    ignored = {suffix: n for suffix, n in suffixes.items() if suffix in {"gif", "heic", "heif", "avif", "jp2"}}
-    expected = ", ".join(IMAGE_SUFFIXES)
-    return [f"{folder}: left out {n} files .{suffix}; pictures are {expected}" for suffix, n in ignored.items()]
+def _is(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except OSError:  # links that lead to each other
+        return False
+
+
+def _holds(link: str) -> bool:
+    """Return whether a link leads to one of the folders above it."""
+    above = Path(link).absolute().parents
+    return os.path.realpath(link) in {os.path.realpath(one) for one in above}
+
+
+def _tops(folder: Path, listing: Listing) -> list[tuple[str, Contents]]:
+    """Return the folders of splits, or the folder itself, which is of no split."""
+    contents = contents_of(folder)
+    splits = {path: split_from_name(path.name) for path in contents.folders}
+    if not _are_splits(splits):
+        return [("", contents)]
+    listing.left_out += contents.left_out
+    listing.left_out += [f"{path}: lies beside the folders of splits; move it into one" for path in contents.pictures]
+    listing.left_out += [
+        f"{path}: lies beside the folders of splits, with {_count_below(path)} pictures; move it into one"
+        for path, split in splits.items()
+        if not split
+    ]
+    for split in sorted({split for split in splits.values() if split}):
+        same = [path.name for path, of in splits.items() if of == split]
+        if len(same) > 1:
+            listing.noticed.append(f"{folder}: {', '.join(same)} are all the split {split}")
+    return [(split, contents_of(path)) for path, split in splits.items() if split]
+
+
+def _are_splits(splits: Mapping[Path, str]) -> bool:
+    """Return whether folders are splits: all of them are named so, or several, or one that has folders of classes.
+
+    A class may be named `train`, among others.
+    """
+    named = {split: path for path, split in splits.items() if split}
+    if not named or len(named) > 1 or all(splits.values()):
+        return bool(named)
+    return "train" in named and bool(subfolders(named["train"]))
+
+
+def _classes_of(top: Contents, listing: Listing) -> list[Path]:
+    listing.left_out += top.left_out
+    listing.left_out += [f"{path}: lies beside the folders of classes; move it into one" for path in top.pictures]
+    return top.folders
+
+
+def _add_category(one: _Class, listing: Listing) -> None:
+    """Add category/item/picture."""
+    listing.left_out += one.contents.left_out
+    listing.left_out += [
+        f"{path}: lies beside the folders of items; move it into one" for path in one.contents.pictures
+    ]
+    if not one.items and not one.contents.pictures:
+        listing.left_out.append(f"{one.contents.path}: holds no item; remove it or add one")
+    for item in one.items:
+        _add_pictures(item, one.split, one.contents.path.name, listing)
+
+
+def _add_pictures(item: Contents, split: str, category: str, listing: Listing) -> None:
+    listing.left_out += item.left_out
+    listing.left_out += [
+        f"{path}: lies inside an item, with {_count_below(path)} pictures; use one level (class/picture) or two "
+        "(category/item/picture)"
+        for path in item.folders
+    ]
+    if not item.pictures:
+        listing.left_out.append(f"{item.path}: holds no picture; every item needs one")
+    listing.samples += [
+        Sample(path, split or default_split(number), category, item.path.name)
+        for number, path in enumerate(item.pictures)
+    ]
+
+
+def _count_below(folder: Path) -> int:
+    return sum(name.lower().endswith(PICTURE_SUFFIXES) for _, _, files in os.walk(folder) for name in files)

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from dataset_formats.cars import looks_like_cars, read_cars
-from dataset_formats.coco import coco_files, read_coco, read_rpc
+from dataset_formats.cars import find_cars, looks_like_cars, read_cars
+from dataset_formats.coco import holds_coco, read_coco
 from dataset_formats.cub import read_cub
+from dataset_formats.cvat import looks_like_cvat, read_cvat
 from dataset_formats.folders import innermost_folder, read_folders
-from dataset_formats.index import read_index
-from dataset_formats.records import Layout, Listing
+from dataset_formats.index import INDEX_FILE, read_index
+from dataset_formats.label_studio import looks_like_label_studio, read_label_studio
+from dataset_formats.records import Layout, Listing, drop_repeated_boxes, printable
+from dataset_formats.rpc import read_rpc
 from dataset_formats.sop import read_sop
-from dataset_formats.tags import read_tags
-from dataset_formats.text_files import is_file, read_data
+from dataset_formats.tags import looks_like_tags, read_tags
+from dataset_formats.text_files import exists, is_file
 from dataset_formats.voc import looks_like_voc, read_voc
+from dataset_formats.xml_files import root_tag
 from dataset_formats.yolo import looks_like_yolo, read_yolo
 from edge.errors import DataError
 
-BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars")  # layouts with boxes
-_BY_SUFFIX: dict[str, Layout] = {".csv": "index", ".yaml": "yolo", ".yml": "yolo", ".mat": "cars"}
+BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars", "label_studio", "cvat")  # have boxes
+_ROOTED: tuple[Layout, ...] = ("index", "coco", "label_studio", "cvat")  # take the folder of their pictures
+_PUBLISHED: tuple[Layout, ...] = ("cub", "cars", "sop")  # have a published split
+_OF_ONE_SET: tuple[Layout, ...] = ("cub", "cars", "sop", "rpc")  # nothing else has their files
+_BY_SUFFIX: dict[str, Layout] = {
+    ".csv": "index",
+    ".tsv": "index",
+    ".yaml": "yolo",
+    ".yml": "yolo",
+    ".data": "yolo",
+    ".mat": "cars",
+}
+_TRIED = 100  # JSON files of a folder that are opened to find tasks of Label Studio
 
 
 def find_layout(path: Path, *, boxed: bool = False) -> Layout:
-    """Detect the layout of a data set from the names of its files.
+    """Detect the layout of a data set from its files: their names, their root tags and the structure of their JSON.
 
     Args:
         path: file or folder.
@@ -33,47 +50,70 @@ def find_layout(path: Path, *, boxed: bool = False) -> Layout:
     Raises:
         DataError: the path does not exist, or its layout is unknown.
     """
-    if not path.exists():
+    return _fitting(path, boxed=boxed)[0]
+
+
+def _fitting(path: Path, *, boxed: bool) -> list[Layout]:
+    """Return the layouts that fit, the one to read first.
+
+    Raises:
+        DataError: see find_layout.
+    """
+    if not exists(path):
         raise DataError(f"{path}: not found; give a data set")
-    found = _of_folder(path, boxed=boxed) if path.is_dir() else _of_file(path)
-    if found is None or (boxed and found not in BOXED):
+    fitting = [one for one in (_of_folder(path) if path.is_dir() else _of_file(path)) if one in BOXED or not boxed]
+    if not fitting:
         raise DataError(
             f"{path}: has {'no layout with boxes' if boxed else 'no known layout'}; known are "
             f"{', '.join(BOXED if boxed else get_args(Layout))}"
         )
-    return found
+    return fitting
 
 
-def _of_file(path: Path) -> Layout | None:
-    if path.suffix == ".json":
-        return "tags" if _is_tags(path) else "coco"
-    return _BY_SUFFIX.get(path.suffix.lower())
+def _of_file(path: Path) -> list[Layout]:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return ["label_studio" if looks_like_label_studio(path) else "tags" if looks_like_tags(path) else "coco"]
+    if suffix == ".xml":
+        by_root: dict[str, Layout] = {"annotations": "cvat", "annotation": "voc"}
+        return [by_root[tag] for tag in [root_tag(path)] if tag in by_root]
+    return [_BY_SUFFIX[suffix]] if suffix in _BY_SUFFIX else []
 
 
-def _is_tags(path: Path) -> bool:
-    data = read_data(path)
-    return b'"files"' in data and b'"tags"' in data and b'"annotations"' not in data
-
-
-def _of_folder(folder: Path, *, boxed: bool) -> Layout | None:
-    """Return the first layout that fits, or None; layouts with unmistakable file names come first."""
+def _of_folder(folder: Path) -> list[Layout]:
+    """Return the layouts that fit a folder; those with unmistakable file names come first, plain folders last."""
 
     def has(*names: str) -> bool:
         return any((folder / name).exists() for name in names)
 
     tests: dict[Layout, Callable[[], bool]] = {
-        "index": lambda: has("index.csv") and not boxed,
+        "index": lambda: has(INDEX_FILE),
         "cub": lambda: has("image_class_labels.txt", "CUB_200_2011"),
         "sop": lambda: has("Ebay_train.txt", "Ebay_test.txt", "Stanford_Online_Products"),
         "cars": lambda: looks_like_cars(folder),
         "rpc": lambda: has(*(f"instances_{split}2019.json" for split in ("train", "val", "test"))),
-        "coco": lambda: bool(coco_files(folder)),
-        "tags": lambda: is_file(folder / "boxes.json") and _is_tags(folder / "boxes.json"),
+        "coco": lambda: holds_coco(folder),
+        "tags": lambda: looks_like_tags(folder),
+        "label_studio": lambda: any(_tasks_in(folder)),
+        "cvat": lambda: looks_like_cvat(folder),
         "voc": lambda: looks_like_voc(folder),
         "yolo": lambda: looks_like_yolo(folder),
-        "folders": lambda: not boxed,
     }
-    return next((layout for layout, fits in tests.items() if fits()), None)
+    fitting = []
+    for layout, fits in tests.items():
+        with suppress(DataError):  # a file that cannot be read is no sign of a layout
+            fitting += [layout] if fits() else []
+    return [*fitting, "folders"]
+
+
+def _tasks_in(folder: Path) -> Iterator[Path]:
+    """Yield the JSON files of a folder that list tasks of Label Studio."""
+    for file in islice(sorted(folder.glob("*.json")), _TRIED):
+        if is_file(file):
+            with file.open("rb") as opened:
+                is_list = opened.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+            if is_list and looks_like_label_studio(file):
+                yield file
 
 
 def read_listing(
@@ -88,32 +128,64 @@ def read_listing(
 
     Args:
         path: file or folder.
-        root: folder of the paths in an index or COCO JSON; None: as the reader finds it.
+        root: folder of the paths in an index, COCO, Label Studio or CVAT file; None: as the reader finds it.
         layout: None: detect it.
         published: split by the published class-disjoint protocol (CUB, Cars; SOP's own splits are such).
         boxed: the caller needs boxes.
 
     Raises:
-        DataError: a file is missing or broken; the message names it.
+        DataError: a file is missing or broken, or no record can be used; the message names it.
     """
-    layout = layout or find_layout(path, boxed=boxed)
-    if not path.exists():
+    fitting = [layout] if layout else _fitting(path, boxed=boxed)
+    layout = fitting[0]
+    if not exists(path):
         raise DataError(f"{path}: not found; give a data set of layout {layout}")
-    if published and layout not in ("cub", "cars", "sop"):
+    if published and layout not in _PUBLISHED:
         raise DataError(f"{path}: layout {layout} has no published split; only cub, cars and sop have one")
-    if root is not None and layout not in ("index", "coco"):
-        raise DataError(f"{path}: layout {layout} takes no root; only index and coco take one")
+    if root is not None and layout not in _ROOTED:
+        raise DataError(f"{path}: layout {layout} takes no root; only {', '.join(_ROOTED)} take one")
+    listing = _read(path, root, layout, published=published)
+    listing.scenes, repeated = drop_repeated_boxes(listing.scenes)
+    others = [one for one in fitting[1:] if one != "folders"]
+    if others and layout not in _OF_ONE_SET:
+        listing.noticed.append(f"{path}: was read as {layout}; {', '.join(others)} fits, too: choose with --layout")
+    listing.noticed = [printable(line) for line in (*listing.noticed, *repeated)]
+    listing.left_out = [printable(line) for line in listing.left_out]
+    return listing
+
+
+def _read(path: Path, root: Path | None, layout: Layout, *, published: bool) -> Listing:
     folder = path if path.is_dir() else path.parent
     readers: dict[Layout, Callable[[], Listing]] = {
         "index": lambda: read_index(path, root),
         "folders": lambda: read_folders(folder),
         "coco": lambda: read_coco(path, root),
-        "voc": lambda: read_voc(innermost_folder(folder)),
+        "voc": lambda: _read_voc(path),
         "yolo": lambda: read_yolo(path),
         "tags": lambda: read_tags(path),
         "cub": lambda: read_cub(folder, published=published),
-        "cars": lambda: read_cars(folder, published=published),
+        "cars": lambda: read_cars(path if path.is_dir() else find_cars(path), published=published),
         "sop": lambda: read_sop(folder),
         "rpc": lambda: read_rpc(folder),
+        "label_studio": lambda: _read_tasks(path, root),
+        "cvat": lambda: read_cvat(path, root),
     }
     return readers[layout]()
+
+
+def _read_voc(path: Path) -> Listing:
+    if path.is_file():
+        raise DataError(f"{path}: is Pascal VOC of one picture; give the folder of all XML files and pictures")
+    return read_voc(innermost_folder(path))
+
+
+def _read_tasks(path: Path, root: Path | None) -> Listing:
+    """Read an export of Label Studio, or the first one of a folder; name the others."""
+    if path.is_file():
+        return read_label_studio(path, root)
+    files = list(_tasks_in(path))
+    if not files:
+        raise DataError(f"{path}: holds no JSON file with tasks of Label Studio; give the file")
+    listing = read_label_studio(files[0], root)
+    listing.left_out += [f"{file}: {files[0].name} was read; give this file to read it" for file in files[1:]]
+    return listing

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dataset_formats.decode import PICTURE_SUFFIXES
 from dataset_formats.text_files import is_file
-from edge.imaging.image import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +39,35 @@ def _key(parts: Iterable[str]) -> tuple[str, ...]:
 
 
 class NameIndex:
-    """Known pictures by name."""
+    """Known pictures by name; a look-up takes the same time however many pictures have the same file name."""
 
     def __init__(self, known: Iterable[str]) -> None:
         self._known = dict.fromkeys(known)
-        self._by_file: dict[str, list[str]] = defaultdict(list)
-        for name in self._known:
-            if key := _key(parts_of(name)):
-                self._by_file[key[-1]].append(name)
+        keys = ((_key(parts_of(name))[::-1], name) for name in self._known)  # from the file name up
+        self._sorted = sorted(key for key in keys if key[0])
+        self._matched: dict[tuple[tuple[str, ...], str], list[str]] = {}
 
     def match(self, name: str) -> list[str]:
         """Return the known pictures that a name may mean, the best ones only; one is a match."""
         if name in self._known:
             return [name]
-        wanted = _key(parts_of(name))
-        if not wanted:
+        wanted = _key(parts_of(name))[::-1]
+        at = bisect_left(self._sorted, (wanted, ""))
+        shared = max((_common_head(wanted, key) for key, _ in self._sorted[max(0, at - 1) : at + 1]), default=0)
+        if not shared:
             return []
-        shared: dict[int, list[str]] = defaultdict(list)
-        for candidate in self._by_file.get(wanted[-1], []):
-            shared[_common_tail(wanted, _key(parts_of(candidate)))].append(candidate)
-        best = shared[max(shared)] if shared else []
-        exact = [one for one in best if parts_of(one)[-1] == parts_of(name)[-1]]  # a.jpg beside A.JPG
+        head, file = wanted[:shared], parts_of(name)[-1]
+        if (head, file) not in self._matched:
+            self._matched[head, file] = self._with_head(head, file)
+        return self._matched[head, file]
+
+    def _with_head(self, head: tuple[str, ...], file: str) -> list[str]:
+        def head_of(key: tuple[tuple[str, ...], str]) -> tuple[str, ...]:
+            return key[0][: len(head)]
+
+        first = bisect_left(self._sorted, head, key=head_of)
+        best = [name for _, name in self._sorted[first : bisect_right(self._sorted, head, first, key=head_of)]]
+        exact = [one for one in best if parts_of(one)[-1] == file]  # a.jpg beside A.JPG
         return exact if len(exact) == 1 else best
 
 
@@ -86,8 +95,8 @@ def match_names(names: Iterable[str], known: Iterable[str]) -> Matches:
     return Matches(found, problems)
 
 
-def _common_tail(first: Sequence[str], second: Sequence[str]) -> int:
-    pairs = zip(reversed(first), reversed(second), strict=False)
+def _common_head(first: Sequence[str], second: Sequence[str]) -> int:
+    pairs = zip(first, second, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
@@ -128,6 +137,6 @@ def _pictures_below(folder: Path) -> list[str]:
         found += [
             os.path.normpath(os.path.join(inner, name))  # noqa: PTH118 no object for each file
             for name in sorted(files)
-            if name.lower().endswith(IMAGE_SUFFIXES) and name[:2] != "._"
+            if name.lower().endswith(PICTURE_SUFFIXES) and name[:2] != "._"
         ]
     return found

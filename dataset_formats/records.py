@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from edge.types import Box
 
@@ -37,6 +39,7 @@ class NamedBox:
     visible: float = 1.0  # fraction of the object that is not hidden
     score: float | None = None  # of a proposal; None: a person drew it, or the data set gives no score
     outline: Any = None  # COCO's `segmentation` as written, where the data set has one
+    item_id: str = ""  # finer than the item, where the data set has both (COCO's `item_id`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Annotation:
     split: str = ""
     level: str = ""
     declared_size_px: tuple[int, int] | None = None
+    times: int = 1  # how often the file lists it on purpose, to give it more weight
 
 
 @dataclass(slots=True)
@@ -104,11 +108,66 @@ def default_split(number: int) -> str:
     return "val" if number % VAL_EVERY == VAL_EVERY - 1 else "train"
 
 
-def report(listing: Listing | Annotations, source: object, first: int = 5) -> list[str]:
+def printable(text: object) -> str:
+    """Return a text that can be printed; it shows the bytes of a file name that is not UTF-8."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def in_bulk(what: str, examples: Collection[object], first: int = 3) -> list[str]:
+    """Return one line with the count and the first examples of what happened often; no line if it never did."""
+    if not examples:
+        return []
+    more = ", …" if len(examples) > first else ""
+    return [f"{what}: {len(examples)} ({', '.join(str(one) for one in list(examples)[:first])}{more})"]
+
+
+class Reported(Protocol):
+    """What a reader read: it says what it left out and what it noticed."""
+
+    left_out: list[str]
+    noticed: list[str]
+
+
+def report(listing: Reported, source: object, first: int = 5) -> list[str]:
     """Return lines that say what a reader left out and noticed: the counts, and the first few of each."""
     lines = []
     for what, texts in (("left out", listing.left_out), ("noticed", listing.noticed)):
         if texts:
             more = f", and {len(texts) - first} more; edge-train data lists them" if len(texts) > first else ""
-            lines.append(f"{source}: {what} {len(texts)}: {'; '.join(texts[:first])}{more}")
+            lines.append(printable(f"{source}: {what} {len(texts)}: {'; '.join(texts[:first])}{more}"))
     return lines
+
+
+_Boxed = TypeVar("_Boxed", AnnotatedPicture, Annotation)
+
+
+def drop_repeated_boxes(pictures: Iterable[_Boxed]) -> tuple[list[_Boxed], list[str]]:
+    """Keep one of the boxes of a picture that have the same sides and the same name; return what was noticed."""
+    kept, repeated = [], []
+    for picture in pictures:
+        boxes: dict[object, NamedBox] = {}
+        for box in picture.boxes:
+            boxes.setdefault((box.box_px, box.item, box.category, box.item_id), box)
+        if len(boxes) < len(picture.boxes):
+            repeated.append(f"{picture.path if isinstance(picture, AnnotatedPicture) else picture.name}")
+            picture = replace(picture, boxes=tuple(boxes.values()))  # noqa: PLW2901 the same picture
+        kept.append(picture)
+    return kept, in_bulk("pictures that list one box twice; each was read once", repeated)
+
+
+def box_of_sides(values: Sequence[Any]) -> Box | None:
+    """Return x0 y0 x1 y1 as floats; None unless these are four finite numbers around an area."""
+    try:
+        x0, y0, x1, y1 = (float(value) for value in values)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 and all(map(math.isfinite, (x0, y0, x1, y1))) else None
+
+
+def box_of_size(values: Sequence[Any]) -> Box | None:
+    """Return x0 y0 x1 y1 from x, y, width and height; None unless these are four finite numbers of an area."""
+    try:
+        x, y, width, height = (float(value) for value in values)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return box_of_sides((x, y, x + width, y + height))

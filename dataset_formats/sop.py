@@ -9,35 +9,78 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import read_lines, require_file
+from dataset_formats.records import Listing, Sample, in_bulk
+from dataset_formats.text_files import is_file, read_text, require_file
 from edge.errors import DataError
 
-_SOP_COLUMNS = ["image_id", "class_id", "super_class_id", "path"]
+_COLUMNS = ["image_id", "class_id", "super_class_id", "path"]
 
 
 def read_sop(folder: Path) -> Listing:
     """Read Stanford Online Products: Ebay_train.txt and Ebay_test.txt, which share no class.
 
     Raises:
-        DataError: a table is missing or has other columns.
+        DataError: a table is missing or has other columns, or no picture can be used.
     """
     if not (folder / "Ebay_train.txt").is_file() and (folder / "Stanford_Online_Products").is_dir():
         folder = folder / "Stanford_Online_Products"
     listing = Listing("sop")
-    folders: dict[str, set[str]] = defaultdict(set)  # by super-class: one folder, which has its name
+    rows: dict[Path, dict[tuple[str, ...], str]] = defaultdict(dict)  # by picture: each thing said, and where
+    line_of: dict[str, str] = {}
+    repeated = []
     for split in ("train", "test"):
-        file = require_file(folder / f"Ebay_{split}.txt", "the table of the products of one split")
-        header, *lines = read_lines(file) or [""]
-        if header.split() != _SOP_COLUMNS:
-            raise DataError(f"{file}: found columns {header.split()}, expected {_SOP_COLUMNS}")
-        for number, line in enumerate(lines, 2):
-            columns = line.split()
-            if len(columns) != len(_SOP_COLUMNS):
-                raise DataError(f"{file}: line {number}: found {len(columns)} columns, expected {len(_SOP_COLUMNS)}")
-            path = folder / columns[3]
-            folders[columns[2]].add(path.parent.name.removesuffix("_final"))
-            listing.samples.append(Sample(path, split, columns[2], columns[1]))
+        file = folder / f"Ebay_{split}.txt"
+        for number, columns in _rows(file, listing):
+            image, item, category, name = columns
+            where = f"{file}: line {number}"
+            if image in line_of:
+                repeated.append(f"image_id {image} in {where} and {line_of[image]}")
+            line_of.setdefault(image, where)
+            rows[folder / name].setdefault((split, category, item), where)
+    listing.noticed += in_bulk("ids of several rows; the paths decide", repeated)
+    for path, said in rows.items():
+        if len(said) > 1:
+            listing.left_out += [
+                f"{where}: {path}: other rows give it another class or split" for where in said.values()
+            ]
+        elif not is_file(path):
+            listing.left_out.append(f"{next(iter(said.values()))}: {path}: not found; extract it again")
+        else:
+            ((split, category, item),) = said
+            listing.samples.append(Sample(path, split, category, item))
+    if not listing.samples:
+        raise DataError(
+            f"{folder}: no picture can be used; the first: {[*listing.left_out, 'its tables are empty'][0]}"
+        )
+    splits: dict[str, set[str]] = defaultdict(set)
+    for sample in listing.samples:
+        splits[sample.item].add(sample.split)
+    listing.noticed += in_bulk("classes in both splits", [item for item, of in splits.items() if len(of) > 1])
+    return _with_category_names(listing)
+
+
+def _rows(file: Path, listing: Listing) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table with their line numbers; leave out broken ones."""
+    lines = read_text(require_file(file, "the table of the products of one split")).split("\n")
+    if lines[0].split() != _COLUMNS:
+        raise DataError(f"{file}: found columns {lines[0].split()[:9]}, expected {_COLUMNS}")
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        columns = line.split(maxsplit=3)
+        if len(columns) == len(_COLUMNS) and all(one.isdecimal() for one in columns[:3]):
+            rows.append((number, [*columns[:3], columns[3].strip()]))
+        elif columns:
+            listing.left_out.append(
+                f"{file}: line {number}: found {line.strip()[:60]!r}, expected three ids and a path"
+            )
+    return rows
+
+
+def _with_category_names(listing: Listing) -> Listing:
+    """Name each super-class as the one folder of its pictures is named."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for sample in listing.samples:
+        folders[sample.category].add(sample.path.parent.name.removesuffix("_final"))
     names = {number: found.pop() if len(found) == 1 else f"super-class {number}" for number, found in folders.items()}
     listing.samples = [replace(sample, category=names[sample.category]) for sample in listing.samples]
     return listing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edge.errors import DataError, FinesightError
 
 # Errors that code may raise when it reads JSON, XML or YAML of an unexpected structure.
 BAD_DATA = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_DEEPEST = 50  # nesting of brackets in YAML
 _MARKS = (  # UTF-32 first: its byte order mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -20,6 +22,18 @@ _MARKS = (  # UTF-32 first: its byte order mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+class _Texts(yaml.BaseLoader):
+    """Builds text, lists and mappings, and refuses a key that is there twice: YAML's parser keeps the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build one mapping."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        key, times = Counter(keys).most_common(1)[0] if keys else ("", 0)
+        if times > 1:
+            raise ValueError(f"line {node.start_mark.line + 1}: a mapping has the key {key} {times} times; keep one")
+        return super().construct_mapping(node, deep)
 
 
 def read_text(path: Path) -> str:
@@ -40,7 +54,7 @@ def read_text(path: Path) -> str:
         if encoding != "utf-8":
             raise DataError(f"{path}: is broken {encoding} ({error.reason}); save it as UTF-8") from None
         number = data.count(b"\n", 0, error.start) + 1
-        line = data.splitlines()[number - 1].strip().decode("latin-1")
+        line = data.split(b"\n")[number - 1].strip().decode("latin-1")
         raise DataError(
             f"{path}: line {number}: byte 0x{data[error.start]:02x} is not UTF-8 "
             f"(as Latin-1 the line reads {line[:80]!r}); save the file as UTF-8"
@@ -67,9 +81,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # aliases of aliases fill the memory
-            raise DataError(f"{path}: has aliases (*name); write their values out")
-        tree = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 it builds text, lists and mappings only
+        depth = 0  # of brackets: the time to scan grows with its square
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.AliasToken):  # aliases of aliases fill the memory
+                raise DataError(f"{path}: has aliases (*name); write their values out")
+            depth += isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
+            depth -= isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken)
+            if depth > _DEEPEST:
+                raise DataError(f"{path}: not YAML: nested too deeply")
+        tree = yaml.load(text, Loader=_Texts)  # noqa: S506 it builds text, lists and mappings only
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not YAML: {str(error) or 'nested too deeply'}") from error
     if not isinstance(tree, dict):

@@ -2,157 +2,214 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from dataset_formats.decode import upright_size
-from dataset_formats.folders import pictures_in
-from dataset_formats.records import AnnotatedPicture, Listing, NamedBox, default_split, split_from_name
-from dataset_formats.text_files import (
-    as_text,
-    exists,
-    is_file,
-    read_data,
-    read_lines,
-    read_yaml,
+from dataset_formats.folders import innermost_folder
+from dataset_formats.picture_names import parts_of
+from dataset_formats.records import (
+    AnnotatedPicture,
+    Annotation,
+    Listing,
+    NamedBox,
+    default_split,
+    drop_repeated_boxes,
+    in_bulk,
+    printable,
 )
+from dataset_formats.text_files import read_text
+from dataset_formats.yolo_labels import match_labels
+from dataset_formats.yolo_lines import Forms, Line, Tally, parse_lines
+from dataset_formats.yolo_sets import Description, describe, descriptions_in, merged_names, name_files
 from edge.errors import CaptureError, DataError
 
 
 def read_yolo(path: Path) -> Listing:
     """Read YOLO boxes: a line `class x y width height` for each object, centre and size as fractions of the picture.
 
-    A line with more numbers is an outline; its bounding box is used. A picture without a text file shows no object.
+    Outlines, four corners and keypoints are read as upright boxes, and counted. A picture without a text file shows no
+    object. A picture whose lines were all left out is left out itself.
 
     Args:
-        path: data.yaml (names, train, val, test, optionally path) or its folder; or a folder with classes.txt or
-            obj.names and the pictures, in it or in `images`, with text files beside them or in `labels`.
+        path: data.yaml (names, train, val, test, optionally path), Darknet's and CVAT's obj.data, or a folder with
+            either; or a folder with classes.txt or obj.names and the pictures, in it or in `images`, with text files
+            beside them or in `labels`.
 
     Raises:
-        DataError: a file is missing, or a line is broken or names an unknown class.
+        DataError: there are no class names, no pictures, no text files, or no picture that can be read.
     """
     listing = Listing("yolo")
-    table = path if path.is_file() else _table_in(path)
-    if table is not None:
-        listing.names, places = _table(table)
-    else:
-        listing.names, places = _plain(path)
-    for split, pictures in places:
-        for picture in pictures:
-            _add(picture, split, listing)
+    try:
+        description = describe(path)
+        _read(description, listing)
+    except OSError as error:
+        raise DataError(printable(f"{path}: cannot read: {error}")) from error
+    except DataError as error:
+        raise DataError(printable(error)) from error
+    places = description.places
+    listing.left_out = [printable(text) for text in (*places.left_out, *listing.left_out)]
+    listing.noticed = [printable(text) for text in (*places.noticed, *listing.noticed)]
     if not listing.scenes:
-        raise DataError(f"{path}: holds no picture where train, val or images point")
-    if not any(scene.split for scene in listing.scenes):
-        listing.scenes = [replace(one, split=default_split(number)) for number, one in enumerate(listing.scenes)]
+        raise DataError(f"{printable(path)}: no picture was read: {'; '.join(listing.left_out[:3])}")
     return listing
 
 
-def _table(table: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
-    """Return class names and the pictures of each split from a data.yaml."""
-    tree = read_yaml(table)
-    names = tree.get("names")
-    if isinstance(names, dict):
-        try:
-            names = [names[key] for key in sorted(names)]
-        except TypeError as error:
-            raise DataError(f"{table}: names: the keys must be numbers: {error}") from error
-
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{table}: names is {tree.get('names')!r:.80}; give a list of class names")
-    places: list[tuple[str, list[Path]]] = []
-    for split in ("train", "val", "valid", "test"):
-        given = tree.get(split) or []
-        for one in given if isinstance(given, list) else [given]:
-            try:
-                base, path = as_text(tree.get("path") or ""), Path(as_text(one))
-            except TypeError as error:
-                raise DataError(f"{table}: path or {split}: {error}") from error
-            places.append((split_from_name(split), _listed(table, base, path)))
-    return [str(name) for name in names], places
-
-
-def _listed(table: Path, base: str, given: Path) -> list[Path]:
-    """Return the pictures of a folder, or of a text file that lists them.
-
-    Exports name folders relative to their training script (`../train/images`), so this tries the path without `..`,
-    too.
-    """
-    inner = Path(*[part for part in given.parts if part != ".."]) if not given.is_absolute() else given
-    tried = [table.parent / base / given, table.parent / given, table.parent / inner]
-    place = next((path for path in tried if exists(path)), None)
-    if place is None:
-        raise DataError(f"{tried[0]}: not found; {table.name} names it as the folder or list of pictures")
-    if place.is_dir():
-        return pictures_in(place if pictures_in(place) or not (place / "images").is_dir() else place / "images")
-    return [(place.parent / line) if not Path(line).is_absolute() else Path(line) for line in read_lines(place)]
-
-
-def _plain(folder: Path) -> tuple[list[str], list[tuple[str, list[Path]]]]:
-    """Return class names and the pictures of each split of a folder without a data.yaml."""
-    found = [folder / inner for inner in ("classes.txt", "labels/classes.txt", "obj.names", "images/classes.txt")]
-    names = next((path for path in found if path.is_file()), None)
-    if names is None:
-        raise DataError(f"{folder / 'classes.txt'}: not found; add it, obj.names or data.yaml to name the classes")
-    images = folder / "images" if (folder / "images").is_dir() else folder
-    splits = [path for path in sorted(images.iterdir()) if path.is_dir() and split_from_name(path.name)]
-    places = [(split_from_name(path.name), pictures_in(path)) for path in splits]
-    return read_lines(names), places or [("", pictures_in(images))]
-
-
 def looks_like_yolo(folder: Path) -> bool:
-    """Return whether a folder has a data.yaml, or names of classes, or a folder of labels."""
-    if _table_in(folder) is not None:
-        return True
-    return (folder / "labels").is_dir() or any((folder / name).is_file() for name in ("classes.txt", "obj.names"))
+    """Return whether a folder has a data.yaml or an obj.data, or names of classes, or a folder of labels."""
+    folder = innermost_folder(folder)
+    return (folder / "labels").is_dir() or bool(descriptions_in(folder) or name_files(folder))
 
 
-def _table_in(folder: Path) -> Path | None:
-    """Return the YAML of a folder that names classes, or None."""
-    files = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
-    return next((file for file in files if is_file(file) and re.search(rb"(?m)^names\s*:", read_data(file))), None)
+def _read(description: Description, listing: Listing) -> None:
+    places = description.places
+    pictures = places.finish(description.source)
+    if description.owns_folder:
+        places.notice_others()
+    listing.names, repeated = merged_names(description.names)
+    listing.noticed += [f"{description.source}: {text}" for text in repeated]
+    no_labels = {*places.lists, *name_files(places.root)}
+    labels = match_labels([picture for picture, _ in pictures], places.root, no_labels)
+    if not labels.file_of and not labels.contested:
+        raise DataError(
+            f"{description.source}: none of the {len(pictures)} pictures has a text file, as {pictures[0][0]}; put "
+            "labels/a.txt beside images/a.jpg, or a.txt beside a.jpg"
+        )
+    boxes = _all_boxes(labels.file_of, description, listing)
+    for file, several in labels.contested.items():
+        listing.left_out += [f"{one}: {file} may belong to {len(several)} pictures; rename them" for one in several]
+    described = {*labels.file_of, *(one for several in labels.contested.values() for one in several)}
+    plain = dict.fromkeys(picture for picture, _ in pictures if picture not in described)
+    listing.noticed += in_bulk("pictures without a text file, which show no object by YOLO's convention", plain)
+    listing.noticed += in_bulk("text files that belong to no picture that was read", labels.unused)
+    scenes = [
+        AnnotatedPicture(picture, split, boxes.get(picture, ()))
+        for picture, split in pictures
+        if picture in boxes or picture in plain
+    ]
+    if not any(scene.split for scene in scenes):
+        scenes = [replace(one, split=default_split(number)) for number, one in enumerate(scenes)]
+    listing.scenes, repeated = drop_repeated_boxes(scenes)
+    listing.noticed += repeated
 
 
-def _label_file(picture: Path) -> Path:
-    """Return the text file of a picture: in `labels` if the picture is in `images`, or beside it."""
-    parts = list(picture.parts[:-1])
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        parts[last] = "labels"
-        file = Path(*parts) / f"{picture.stem}.txt"
-        if is_file(file):
-            return file
-    return picture.parent / f"{picture.stem}.txt"
-
-
-def _add(picture: Path, split: str, listing: Listing) -> None:
-    file = _label_file(picture)
-    boxes = []
-    if is_file(file):
+def _all_boxes(
+    file_of: dict[Path, Path], description: Description, listing: Listing
+) -> dict[Path, tuple[NamedBox, ...]]:
+    """Return the boxes of the pictures that have a text file, without pictures that lost all of their lines."""
+    forms = Forms(description.keypoint_numbers)
+    lines_of: dict[Path, list[Line]] = {}
+    used: set[int] = set()
+    for picture, file in file_of.items():
         try:
-            width, height = upright_size(picture)
-        except CaptureError as error:
-            listing.left_out.append(f"left out {error}")
-            return
-        for number, line in enumerate(read_lines(file), 1):
-            name, (x0, y0, x1, y1) = _parse(line, f"{file}: line {number}", listing.names)
-            boxes.append(NamedBox((x0 * width, y0 * height, x1 * width, y1 * height), name))
-    listing.scenes.append(AnnotatedPicture(picture, split, tuple(boxes)))
+            lines, problems, ids = parse_lines(read_text(file), description.names)
+        except DataError as error:
+            listing.left_out.append(f"{error}; its picture {picture.name} was left out")
+            continue
+        listing.left_out += [f"{file}: {problem}" for problem in problems]
+        if problems and not lines:
+            listing.left_out.append(_lost_all(picture, file))
+            continue
+        lines_of[picture] = lines
+        forms.add(lines)
+        used |= ids
+    if 0 in description.names and 0 not in used and max(description.names) + 1 in used:
+        listing.noticed.append(
+            f"{description.source}: class 0 is never used, and class {max(description.names) + 1} has no name: if the "
+            "ids count from 1, all names are wrong by one"
+        )
+    tally = Tally()
+    found = {
+        picture: _boxes(picture, file_of[picture], lines, forms, description.names, listing, tally)
+        for picture, lines in lines_of.items()
+    }
+    listing.noticed += tally.report()
+    return {picture: boxes for picture, boxes in found.items() if boxes is not None}
 
 
-def _parse(line: str, where: str, names: list[str]) -> tuple[str, tuple[float, float, float, float]]:
-    """Return the class name and the box as fractions x0, y0, x1, y1."""
+def _boxes(
+    picture: Path,
+    file: Path,
+    lines: Sequence[Line],
+    forms: Forms,
+    names: dict[int, str],
+    listing: Listing,
+    tally: Tally,
+) -> tuple[NamedBox, ...] | None:
+    """Return the boxes of one picture; None if its size is unknown or no line is left."""
+    if not lines:
+        return ()
     try:
-        number, *numbers = (float(part) for part in line.split())
-    except ValueError:
-        raise DataError(f"{where}: {line[:60]!r} is not a line of numbers: class x y width height") from None
-    if len(numbers) not in (4, 5) and (len(numbers) < 6 or len(numbers) % 2):  # 5: a score at the end
-        raise DataError(f"{where}: found {len(numbers) + 1} numbers, expected 5: class x y width height")
-    if not number.is_integer() or not 0 <= number < len(names):
-        raise DataError(f"{where}: found class {number:g}, expected 0 to {len(names) - 1}")
-    name = names[int(number)]
-    if len(numbers) > 5:
-        across, down = numbers[::2], numbers[1::2]
-        return name, (min(across), min(down), max(across), max(down))
-    x, y, width, height = numbers[:4]
-    return name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        width, height = upright_size(picture)
+    except CaptureError as error:
+        listing.left_out.append(str(error))
+        return None
+    boxes = []
+    for line in lines:
+        try:
+            found = forms.read(line)
+        except ValueError as error:
+            listing.left_out.append(f"{file}: line {line.number}: {error}")
+            continue
+        tally.add(found, f"{file}: line {line.number}")
+        x0, y0, x1, y1 = found.box
+        box = (x0 * width, y0 * height, x1 * width, y1 * height)
+        boxes.append(NamedBox(box, names[line.class_id], score=found.score))
+    if not boxes:
+        listing.left_out.append(_lost_all(picture, file))
+        return None
+    return tuple(boxes)
+
+
+def _lost_all(picture: Path, file: Path) -> str:
+    return f"{picture}: all lines of {file.name} were left out, and so was the picture; correct the lines"
+
+
+def write_yolo(pictures: Sequence[Annotation], names: Sequence[str], folder: Path) -> None:
+    """Write `labels/`, the lists `train.txt` and so on, and a data.yaml; the pictures belong into `images/`.
+
+    Fractions have eight decimals: a box that is read again differs by at most 1e-8 of the picture's width and height.
+    A picture without a split gets one as readers give it. Scores are not written: training tools refuse such lines.
+
+    Args:
+        pictures: with declared_size_px; names may have folders.
+        names: class names; their order gives the class ids.
+        folder: made if it is not there.
+
+    Raises:
+        DataError: a picture has no size, two pictures would have one text file, a box has another name, or a file
+            cannot be written.
+    """
+    ids = {name: number for number, name in reversed(list(enumerate(names)))}
+    texts: dict[Path, str] = {}
+    lists: dict[str, list[str]] = {}
+    for number, one in enumerate(pictures):
+        inner = Path(*parts_of(one.name))
+        file = folder / "labels" / inner.parent / f"{inner.stem}.txt"
+        if not inner.name or one.declared_size_px is None or min(one.declared_size_px) <= 0:
+            raise DataError(f"{printable(one.name)!r}: has no name or no size; YOLO's boxes are fractions of the size")
+        if file in texts:
+            raise DataError(f"{printable(file)}: is the text file of several pictures; rename one")
+        unknown = [box.item for box in one.boxes if box.item not in ids]
+        if unknown:
+            raise DataError(f"{printable(one.name)}: {unknown[0]} is not a class; names are {', '.join(names[:5])}")
+        texts[file] = "".join(_line(box, ids[box.item], one.declared_size_px) for box in one.boxes)
+        lists.setdefault(one.split or default_split(number), []).append(f"./images/{inner.as_posix()}\n")
+    table = {split: f"{split}.txt" for split in lists} | {"names": dict(enumerate(names))}
+    texts |= {folder / f"{split}.txt": "".join(lines) for split, lines in lists.items()}
+    texts[folder / "data.yaml"] = yaml.safe_dump({"path": "."} | table, allow_unicode=True, sort_keys=False)
+    try:
+        for file, text in texts.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:  # a name that is not UTF-8
+        raise DataError(printable(f"{file}: cannot write: {error}")) from error
+
+
+def _line(box: NamedBox, class_id: int, size_px: tuple[int, int]) -> str:
+    (x0, y0, x1, y1), (width, height) = box.box_px, size_px
+    values = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
+    return f"{class_id} {' '.join(f'{value:.8f}' for value in values)}\n"

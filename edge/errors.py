@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 class FinesightError(Exception):
     """The base of all finesight errors. The text says which thing failed, why, and what to do."""
 
+    def __str__(self) -> str:
+        """Return the text, printable also if it names a file whose name is not UTF-8."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 class ConfigError(FinesightError):
     """A configuration file is wrong."""

@@ -14,6 +14,7 @@ INSTALL_COMMANDS = {  # by extra or engine
     "trainer": 'pip install "finesight[trainer]"',
     "quantize": 'pip install "finesight[quantize]"',
     "matting": 'pip install "finesight[matting]"',
+    "heic": 'pip install "finesight[heic]"',
     "onnxruntime": "pip install onnxruntime",
     "onnxruntime-cuda": "pip uninstall --yes onnxruntime && pip install onnxruntime-gpu",
     "tensorrt": "pip install tensorrt cuda-python",

@@ -75,6 +75,20 @@ class Probe(_ManifestPart):
     embedding_i8: list[int]  # the joint vector times 127 over its largest component, rounded
 
 
+class SceneProbe(_ManifestPart):
+    """One golden picture and objects that the detector of a healthy device finds in it."""
+
+    path: RelativePath  # the whole picture
+    boxes_px: list[tuple[float, float, float, float]]  # x0 y0 x1 y1 of the objects that the packed detector is sure of
+    labels: list[str]  # of these boxes, in order
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> SceneProbe:
+        if len(self.labels) != len(self.boxes_px):
+            raise ValueError(f"found {len(self.labels)} labels, expected {len(self.boxes_px)}, one for each box")
+        return self
+
+
 class _Model(_ManifestPart):
     files: dict[Target, RelativePath]  # ONNX file of each form; at least one
     input_name: str  # in the ONNX graph
@@ -98,8 +112,8 @@ class DetectorModel(_Model):
     strides: list[int]  # input pixels per cell of each output level
     labels: list[str]  # ["object"] when class-agnostic
     score_threshold: Annotated[float, Field(gt=0, lt=1)]  # lowest score of a detection; the decoder compares its logit
-    iou_threshold: float = 0.6  # overlap from which non-maximum suppression drops a box
-    keep_labels: list[str] | None = None  # report only these; None: all
+    iou_threshold: float = 0.6  # overlap from which a better box of any reported label suppresses a box
+    keep_labels: list[str] | None = None  # report only these; boxes of others suppress nothing; None: all
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the output shapes for a batch, in order, as the decoder expects them."""
@@ -253,7 +267,8 @@ class Manifest(_ManifestPart):
     embedders: list[EmbedderModel] = []  # each category has one at most
     localiser: LocaliserModel | None = None  # None: silhouettes are not used
     finder: FinderModel | None = None  # None: objects that the detector misses are not searched for
-    probes: list[Probe] = []  # golden probes
+    probes: list[Probe] = []  # golden probes of the classifier and embedders
+    scene_probes: list[SceneProbe] = []  # golden probes of the detector
     evaluation: dict[str, Any] = {}  # tables FP32 beside INT8, as measured when packed
     provenance: dict[str, Any] = {}  # seeds, data cards, tool versions
     waived: list[str] = []  # gates that failed and were waived by name
@@ -264,7 +279,8 @@ class Manifest(_ManifestPart):
         models: list[_Model] = [*self.embedders]
         single = (self.detector, self.classifier, self.localiser, self.finder)
         models += [model for model in single if model is not None]
-        used = {path for model in models for path in model.files.values()} | {probe.path for probe in self.probes}
+        used = {path for model in models for path in model.files.values()}
+        used |= {probe.path for probe in self.probes} | {probe.path for probe in self.scene_probes}
         used |= {self.finder.conversion} if self.finder is not None else set()
         if missing := sorted(used - listed):
             raise ValueError(f"files does not list {missing}; list every file that a model or probe names")

@@ -22,9 +22,9 @@ from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
 from edge.types import Category, FloatArray
 from quantize.choose_probes import GalleryVectors
 from quantize.compare import BoolRow, Vectors, embed_samples, nearest_is_correct
-from quantize.dataset import Sample
 from quantize.fit_thresholds import ScoredCrop, fit_thresholds, leave_items_out
 from quantize.gates import MIN_IMAGES
+from quantize.pictures import Sample
 from quantize.predictions import best_score_by_item, items_of
 
 TOLERANCE = 0.02  # largest allowed loss of Recall@1

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
 from edge.durable import sha256_of
 from edge.errors import QuantizeError
@@ -22,7 +21,9 @@ from quantize import write_int8 as qdq
 from quantize.dataset import Data
 from quantize.gates import Gate, check_measurement
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
-from quantize.network_spec import MAX_BATCH, Spec, conversion_path, read_spec, spec_path, write_spec
+from quantize.network_spec import Spec, conversion_path, model_entry, read_spec, spec_path, write_spec
+from quantize.onnx_file import check_fits, fixed_batch, has_external_weights, largest_batch, read_onnx
+from quantize.pictures import Picture
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,12 @@ class Network:
 def export_or_copy(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
     """Write a network as FP32 ONNX: export a training run, or copy an ONNX file that has a spec beside it.
 
+    The weights of an ONNX file are put into the copy. A spec without `input_name` means the model's own name.
+
     Raises:
         TrainError: the training run cannot be loaded.
-        QuantizeError: the network cannot be exported, or has no spec.
+        QuantizeError: the network cannot be exported or read, has no spec, or is not what its spec says.
+        EngineError: ONNX Runtime cannot run it.
     """
     if source.is_dir():
         from quantize.export import export_fp32
@@ -74,28 +78,28 @@ def export_or_copy(source: Path, fp32: Path, spec_file: Path | None = None) -> S
         raise QuantizeError(
             f"{source} is not a training run or an ONNX file; give a run folder or an exported .onnx model"
         )
+    model = read_onnx(source)
     spec = read_spec(spec_file or spec_path(source))
-    spec = spec.model_copy(update={"max_batch": _fixed_batch_size(source) or MAX_BATCH})
-    if source.resolve() != fp32.resolve():
-        shutil.copyfile(source, fp32)
-        if spec.kind == "finder":
-            shutil.copyfile(conversion_path(source), conversion_path(fp32))
+    if "input_name" not in spec.model_fields_set:
+        spec = spec.model_copy(update={"input_name": model.graph.input[0].name})
+    if has_external_weights(source):
+        onnx.save(model, str(fp32))
+    elif source.resolve() != fp32.resolve():
+        shutil.copyfile(source, fp32)  # byte for byte: its hash names the embedding space
+    if spec.kind == "finder" and source.resolve() != fp32.resolve():
+        shutil.copyfile(conversion_path(source), conversion_path(fp32))
+    entry = model_entry(spec, {"fp32": fp32.name}, "fp32", "", "conversion.onnx")
+    check_fits(fp32, entry, source)
+    most = fixed_batch(model) or largest_batch(fp32, entry)
+    if most == 1 and not fixed_batch(model):
+        log.warning("%s: does not run batches, although its input says so; packed for one picture at a time", source)
+    spec = spec.model_copy(update={"max_batch": most})
     write_spec(fp32, spec)
     return spec
 
 
-def _fixed_batch_size(source: Path) -> int | None:
-    """Return the batch size that an ONNX file is fixed to; None if it is dynamic."""
-    try:
-        first = onnx.load(str(source), load_external_data=False).graph.input[0]
-    except (DecodeError, IndexError) as error:
-        raise QuantizeError(f"{source}: not an ONNX file with a graph input: {error}") from error
-    shape = first.type.tensor_type.shape.dim
-    return shape[0].dim_value or None if shape else None
-
-
 def quantize_network(
-    spec: Spec, fp32: Path, pictures: Sequence[Path], out: Path, *, saturates: bool, progress: Progress[Path]
+    spec: Spec, fp32: Path, pictures: Sequence[Picture], out: Path, *, saturates: bool, progress: Progress[Picture]
 ) -> dict[str, Any]:
     """Write the INT8 form of a network.
 
@@ -130,7 +134,7 @@ def quantize_network(
     }
 
 
-def _quantisation_error(spec: Spec, fp32: Path, int8: Path, pictures: Sequence[Path]) -> float:
+def _quantisation_error(spec: Spec, fp32: Path, int8: Path, pictures: Sequence[Picture]) -> float:
     """Return the RMS difference of the outputs relative to FP32's RMS, averaged over outputs and pictures."""
     engines = [open_engine(path, "onnxruntime") for path in (fp32, int8)]
     errors = []
@@ -152,14 +156,16 @@ def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.C
         scenes = data.scenes_for(data.held_out_split)
         if not scenes:
             raise QuantizeError(
-                f"detector: there are no scenes of split {data.held_out_split!r} to compare on; check --held-out-split"
+                f"detector: there are no scenes of split {data.held_out_split!r} to compare on; check "
+                f"--held-out-split; there are the splits {data.splits(spec.kind)}"
             )
         forms = [compare.detected_boxes(spec, path, scenes) for path in (fp32, int8)]
         return compare.compare_detectors(forms[0], forms[1], scenes, spec.score_threshold)
     held_out = data.held_out_crops(spec)
     if not held_out:
         raise QuantizeError(
-            f"{spec.kind}: there are no crops of split {data.held_out_split!r} to compare on; check --held-out-split"
+            f"{spec.kind}: there are no crops of split {data.held_out_split!r} to compare on; check --held-out-split; "
+            f"there are the splits {data.splits(spec.kind)}"
         )
     if spec.kind == "classifier":
         outputs = [compare.classifier_outputs(spec, path, held_out) for path in (fp32, int8)]
@@ -186,8 +192,10 @@ def evaluate(spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float)
     """
     comparison = compare_network(spec, fp32, int8, data)
     fusion = qdq.measure_fusion(int8)
-    examples = data.scenes_for(data.held_out_split)[:1] if spec.kind == "detector" else data.held_out_crops(spec)[:1]
-    batch = next(calibrate.preprocessed_batches([examples[0].path], spec.preprocess))
+    examples: Sequence[Picture] = (
+        data.scenes_for(data.held_out_split) if spec.kind == "detector" else data.held_out_crops(spec)
+    )
+    batch = next(calibrate.preprocessed_batches(examples[:1], spec.preprocess))
     fp32_ms, int8_ms = interleaved_ms([open_engine(path, "onnxruntime") for path in (fp32, int8)], batch)
     gates = [
         *comparison.gates,
@@ -251,13 +259,13 @@ def build_network(
     folder: Path,
     data: Data,
     policy: Policy,
-    progress: Progress[Path],
+    progress: Progress[Picture],
     spec_file: Path | None = None,
 ) -> Network:
     """Export, quantise and compare one network, and choose the form that ships.
 
     Args:
-        name: name of the network in the bundle.
+        name: name of the network in the bundle: its kind, for embedders with `-` and more.
         source: a training run or an ONNX file.
         folder: where the files are written.
         data: pictures to calibrate and compare on.
@@ -271,15 +279,18 @@ def build_network(
     """
     fp32 = folder / f"{name}.fp32.onnx"
     spec = export_or_copy(source, fp32, spec_file)
+    if spec.kind != name.partition("-")[0]:
+        raise QuantizeError(f"{source}: is a {spec.kind}; give it with --{spec.kind}")
     if spec.kind == "embedder" and not spec.categories:
-        spec = spec.model_copy(update={"categories": sorted({s.category for s in data.samples})})
+        spec = spec.model_copy(update={"categories": data.categories()})
     provenance: dict[str, Any] = {"fp32_sha256": sha256_of(fp32), "training": spec.record}
     if spec.kind == "finder":
         return Network(name, spec, {"fp32": fp32}, "fp32", "finders run in FP32", {}, provenance)
     if policy.precision == "fp32":
         return Network(name, spec, {"fp32": fp32}, "fp32", "requested", {}, provenance)
-    crops = [s.path for s in data.calibration_crops(spec)]
-    pictures = [s.path for s in data.scenes_for(data.calibration_split)] if spec.kind == "detector" else crops
+    pictures: Sequence[Picture] = (
+        data.scenes_for(data.calibration_split) if spec.kind == "detector" else data.calibration_crops(spec)
+    )
     if not pictures:
         why = f"no pictures of split {data.calibration_split!r} to calibrate INT8 on"
         return Network(name, spec, {"fp32": fp32}, "fp32", why, {}, provenance)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from edge.durable import sha256_of
 from edge.errors import QuantizeError
-from edge.imaging.image import read_image
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import Preprocess
 from edge.types import FloatArray
+from quantize.pictures import Picture
 
 BINS = 2048
 
@@ -83,25 +83,27 @@ class Histogram:
         return Range(min(max(float(low), self.low), 0.0), max(min(float(high), self.high), 0.0))
 
 
-def calibration_digest(paths: Sequence[Path], preprocess: Preprocess) -> str:
-    """Return the SHA-256 over the preprocessing and the contents of the files, in order.
+def calibration_digest(pictures: Sequence[Picture], preprocess: Preprocess) -> str:
+    """Return the SHA-256 over the preprocessing, the contents of the files and the boxes in them, in order.
 
     Raises:
         QuantizeError: a file cannot be read.
     """
     whole = hashlib.sha256(preprocess.model_dump_json().encode())
-    for path in paths:
+    for picture in pictures:
         try:
-            whole.update(bytes.fromhex(sha256_of(path)))
+            whole.update(bytes.fromhex(sha256_of(picture.path)))
         except OSError as error:
-            raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
+            raise QuantizeError(f"{picture.path}: cannot read: {error.strerror}") from error
+        if picture.box_px is not None:
+            whole.update(repr(picture.box_px).encode())
     return whole.hexdigest()
 
 
-def preprocessed_batches(paths: Iterable[Path], preprocess: Preprocess) -> Iterator[NDArray[np.generic]]:
-    """Yield each picture as a batch of one, with the device's own preprocessing."""
-    for path in paths:
-        canvas, _ = to_canvas(preprocess, read_image(path))
+def preprocessed_batches(pictures: Iterable[Picture], preprocess: Preprocess) -> Iterator[NDArray[np.generic]]:
+    """Yield each picture as a batch of one, cut and preprocessed as on the device."""
+    for picture in pictures:
+        canvas, _ = to_canvas(preprocess, picture.crop(preprocess.crop_margin))
         yield to_batch(preprocess, [canvas])
 
 

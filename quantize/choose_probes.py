@@ -1,4 +1,8 @@
-"""Golden probes: small crops that the packed models predict correctly with a margin. Devices run them again."""
+"""Golden probes, which devices run again.
+
+Crops that the packed models predict correctly with a margin, and scenes with objects that the packed detector is sure
+of. The detector's labels need not be those of the scenes: it may come from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,20 @@ import numpy as np
 
 from edge.errors import QuantizeError
 from edge.imaging.image import encode_image, resize
-from edge.inference.postprocess import unit_rows
-from edge.inference.stages import Stages
+from edge.inference.postprocess import iou_matrix, unit_rows
+from edge.inference.stages import Detector, Stages
 from edge.telemetry.timing import Timings
-from edge.types import Box, FloatArray, Image
-from quantize.dataset import Sample
+from edge.types import Box, Detection, FloatArray, Image
+from quantize.pictures import Sample, Scene
 
 MIN_PROBES, MAX_PROBES = 8, 32
 MAX_SIDE_PX = 128
 _MIN_PROBABILITY = 0.6  # probability of the category
 _MIN_MARGIN = 0.02  # cosine, to the next item
+MAX_SCENE_PROBES = 4
+_MIN_SURE_SCORE = 0.15  # by how much the score of an object is above the detector's threshold
+_MIN_SURE_OVERLAP = 0.8  # of the box by each form; more than a device demands
+_MIN_SURE_SIDE_PX = 16  # in the probe: another engine's box of a smaller object may overlap too little
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,19 @@ class GalleryVectors:
     items: tuple[str, ...]
 
 
-def shrink(picture: Image) -> Image:
-    """Shrink a crop so that its longer side is at most MAX_SIDE_PX."""
+@dataclass(frozen=True, slots=True)
+class SceneProbeCandidate:
+    """A scene as it would be packed, and what the packed detector surely finds in it."""
+
+    scene: Scene
+    png: bytes
+    sure: tuple[Detection, ...]
+
+
+def shrink(picture: Image, longest_px: int = MAX_SIDE_PX) -> Image:
+    """Shrink a picture so that its longer side is at most `longest_px`."""
     height, width = picture.shape[:2]
-    scale = MAX_SIDE_PX / max(height, width)
+    scale = longest_px / max(height, width)
     if scale >= 1:
         return picture
     return resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), "area")
@@ -99,9 +116,51 @@ def choose_probes(
     if len(chosen) < MIN_PROBES - kept:
         raise QuantizeError(
             f"probes: {len(chosen)} of {len(samples)} held-out crops are predicted correctly with a margin, "
-            f"expected at least {MIN_PROBES - kept}; give more crops, or pack with --no-probes"
+            f"expected at least {MIN_PROBES - kept}; give more held-out crops of items that the gallery has, or pack "
+            "with --no-probes"
         )
     return chosen[: max(MIN_PROBES, MAX_PROBES - kept)]
+
+
+def choose_scene_probes(scenes: Sequence[Scene], detectors: Sequence[Detector]) -> list[SceneProbeCandidate]:
+    """Choose the scenes with the objects of highest score, at most MAX_SCENE_PROBES.
+
+    Args:
+        scenes: held-out scenes to choose from; their true boxes do not matter.
+        detectors: every form of the detector, the one that ships first: a device may run another form.
+
+    Raises:
+        CaptureError: a scene cannot be read.
+        EngineError: a form of the detector cannot run.
+    """
+    spec = detectors[0].model.preprocess
+    found = []
+    for scene in scenes:
+        picture = shrink(scene.crop(0.0), max(spec.width, spec.height))
+        first, *others = (_sure(detector, picture) for detector in detectors)
+        if sure := tuple(one for one in first if all(_overlap(one, other) >= _MIN_SURE_OVERLAP for other in others)):
+            found.append((sure[0].score, SceneProbeCandidate(scene, encode_image(picture, ".png"), sure)))
+    found.sort(key=lambda one: (-one[0], one[1].scene.name))
+    return [candidate for _, candidate in found[:MAX_SCENE_PROBES]]
+
+
+def _sure(detector: Detector, picture: Image) -> list[Detection]:
+    """Return the objects of a picture that the detector is sure of, best first."""
+    least = detector.model.score_threshold + _MIN_SURE_SCORE
+    found = detector.detect([picture], Timings())[0]
+    return [one for one in found if one.score >= least and _shorter_side_px(one) >= _MIN_SURE_SIDE_PX]
+
+
+def _shorter_side_px(found: Detection) -> float:
+    x0, y0, x1, y1 = found.box_px
+    return min(x1 - x0, y1 - y0)
+
+
+def _overlap(one: Detection, others: Sequence[Detection]) -> float:
+    """Return the overlap of an object with the nearest of its label."""
+    boxes = [other.box_px for other in others if other.label == one.label]
+    overlap = iou_matrix(np.asarray([one.box_px], np.float32), np.asarray(boxes, np.float32).reshape(-1, 4))
+    return float(overlap.max(initial=0.0))
 
 
 def _items_in_turn(ordered: list[ProbeCandidate]) -> list[ProbeCandidate]:

@@ -7,7 +7,8 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import FinesightError
@@ -15,6 +16,9 @@ from edge.extras import install_hint
 from edge.imaging.image import set_threads
 from quantize.dataset import Data
 from quantize.gates import LIMITS
+from quantize.pictures import Picture
+
+log = logging.getLogger(__name__)
 
 TARGET_CPUS = ("this", "dot-product", "any")
 
@@ -170,6 +174,10 @@ def _add_models(pack: argparse.ArgumentParser) -> None:
     pack.add_argument("--finder", type=Path, help="finder: a training run; read NOTICE first")
 
 
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
 def _between_0_and_1(text: str) -> float:
     share = float(text)
     if not 0 < share < 1:
@@ -192,21 +200,31 @@ def _from_0_below_1(text: str) -> float:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--index", type=Path, help="CSV of crops with columns path, split, category, item")
     parser.add_argument(
-        "--root", type=Path, help="folder that paths are relative to (default: the folder of the index or scenes file)"
+        "--index", type=Path, help="data set of crops: a CSV with columns path, split, category, item, or any layout"
     )
     parser.add_argument(
-        "--scenes", type=Path, help="COCO-style JSON of frames and boxes, to calibrate and compare a detector"
+        "--root",
+        type=Path,
+        help="folder of the paths in a CSV or COCO JSON (default: the folder of the index or scenes file)",
     )
-    parser.add_argument("--calibration-split", default="train", help="split to calibrate on (default: train)")
-    parser.add_argument("--held-out-split", default="val", help="split to compare on (default: val)")
     parser.add_argument(
-        "--gallery-splits", default="catalogue", help="comma-separated splits of reference crops (default: catalogue)"
+        "--scenes",
+        type=Path,
+        help="data set of whole pictures with boxes, COCO JSON or another layout: to calibrate, compare and probe a "
+        "detector, and for other models if there is no --index",
+    )
+    parser.add_argument("--calibration-split", help="split to calibrate on (default: train)")
+    parser.add_argument("--held-out-split", help="split to compare on (default: val)")
+    parser.add_argument(
+        "--gallery-splits",
+        type=_names,
+        help="comma-separated splits of reference crops (default: catalogue, or train in a data set without it)",
     )
     parser.add_argument(
         "--plain-splits",
-        default="catalogue",
+        type=_names,
+        default=["catalogue"],
         help="comma-separated splits of one object on a plain background, which is cropped first (default: catalogue)",
     )
     parser.add_argument(
@@ -244,32 +262,31 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
-    from quantize.build_network import quantize_network
-    from quantize.network_spec import read_spec, spec_path
+    from quantize.build_network import export_or_copy, quantize_network
     from quantize.write_int8 import measure_fusion
 
-    spec = read_spec(spec_path(arguments.fp32))
-    data = _data(arguments)
-    pictures = data.scenes_for(data.calibration_split) if spec.kind == "detector" else data.calibration_crops(spec)
-    done = quantize_network(
-        spec,
-        arguments.fp32,
-        [picture.path for picture in pictures],
-        arguments.out,
-        saturates=_saturates(arguments.target_cpu),
-        progress=_progress,
-    )
+    with _data(arguments) as data, _scratch() as folder:
+        fp32 = folder / "network.fp32.onnx"
+        spec = export_or_copy(arguments.fp32, fp32)
+        pictures = data.scenes_for(data.calibration_split) if spec.kind == "detector" else data.calibration_crops(spec)
+        done = quantize_network(
+            spec, fp32, pictures, arguments.out, saturates=_saturates(arguments.target_cpu), progress=_progress
+        )
     fusion = measure_fusion(arguments.out)
     print(f"{arguments.out}: {fusion.int8} INT8 and {fusion.fp32} FP32 convolutions, {json.dumps(done)}")
     return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from quantize.build_network import evaluate
-    from quantize.network_spec import read_spec, spec_path
+    from quantize.build_network import evaluate, export_or_copy
+    from quantize.network_spec import model_entry
+    from quantize.onnx_file import check_fits
 
-    spec = read_spec(spec_path(arguments.fp32))
-    table, gates = evaluate(spec, arguments.fp32, arguments.int8, _data(arguments), arguments.min_speedup)
+    with _data(arguments) as data, _scratch() as folder:
+        fp32 = folder / "network.fp32.onnx"
+        spec = export_or_copy(arguments.fp32, fp32)
+        check_fits(arguments.int8, model_entry(spec, {"fp32": fp32.name}, "fp32", "", "unused.onnx"), arguments.int8)
+        table, gates = evaluate(spec, fp32, arguments.int8, data, arguments.min_speedup)
     if arguments.json:
         print(json.dumps(table, indent=1))
     else:
@@ -285,7 +302,6 @@ def _pack(arguments: argparse.Namespace) -> int:
     from quantize.build_network import Policy, build_network
     from quantize.pack import PackOptions, pack
 
-    data = _data(arguments)
     policy = Policy(
         precision=arguments.precision,
         min_speedup=arguments.min_speedup,
@@ -306,8 +322,8 @@ def _pack(arguments: argparse.Namespace) -> int:
         classifier_share=arguments.classifier_share,
         gathering=arguments.gathering,
     )
-    with tempfile.TemporaryDirectory(prefix="finesight-pack-") as scratch:
-        work = arguments.work or Path(scratch)
+    with _data(arguments) as data, _scratch() as scratch:
+        work = arguments.work or scratch
         work.mkdir(parents=True, exist_ok=True)
         networks = [
             build_network(name, source, work, data, policy, _progress, spec_file)
@@ -323,7 +339,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     size = sum(entry.size for entry in manifest.files)
     print(
         f"{arguments.out}: bundle {manifest.bundle_id}, {len(manifest.files)} files, {size} bytes, "
-        f"{len(manifest.probes)} probes"
+        f"{len(manifest.probes) + len(manifest.scene_probes)} probes"
     )
     return 0
 
@@ -343,20 +359,30 @@ def _sources(arguments: argparse.Namespace) -> Iterable[tuple[str, Path, Path | 
         yield f"embedder-{label if names.count(name) == 1 else number}", source, None
 
 
-def _data(arguments: argparse.Namespace) -> Data:
-    from quantize.dataset import read_index, read_scenes
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="finesight-pack-") as folder:
+        yield Path(folder)
 
-    return Data(
-        samples=read_index(arguments.index, arguments.root, arguments.plain_splits.split(","))
-        if arguments.index
-        else [],
-        scenes=read_scenes(arguments.scenes, arguments.root) if arguments.scenes else [],
-        calibration_split=arguments.calibration_split,
-        held_out_split=arguments.held_out_split,
-        gallery_splits=tuple(arguments.gallery_splits.split(",")),
-        calibration_images=arguments.calibration_images,
-        held_out_images=arguments.held_out_images,
+
+@contextmanager
+def _data(arguments: argparse.Namespace) -> Iterator[Data]:
+    """Read the data sets; in the end, say which of the chosen pictures could not be read."""
+    from quantize.dataset import Splits, read_data
+
+    data = read_data(
+        arguments.index,
+        arguments.scenes,
+        arguments.root,
+        Splits(arguments.calibration_split, arguments.held_out_split, arguments.gallery_splits, arguments.plain_splits),
+        arguments.calibration_images,
+        arguments.held_out_images,
     )
+    try:
+        yield data
+    finally:
+        for line in data.unreadable():
+            log.warning("%s", line)
 
 
 def _saturates(target_cpu: str) -> bool:
@@ -368,10 +394,10 @@ def _saturates(target_cpu: str) -> bool:
     return target_cpu == "any"
 
 
-def _progress(pictures: Sequence[Path], what: str) -> Iterable[Path]:
+def _progress(pictures: Sequence[Picture], what: str) -> Iterable[Picture]:
     from tqdm import tqdm
 
-    bar: Iterable[Path] = tqdm(pictures, desc=what, unit="image", leave=False, disable=None)
+    bar: Iterable[Picture] = tqdm(pictures, desc=what, unit="image", leave=False, disable=None)
     return bar
 
 

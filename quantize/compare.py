@@ -10,7 +10,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging.image import read_image
 from edge.inference.engine import open_engine
 from edge.inference.postprocess import softmax
 from edge.inference.stages import Classifier, ClassifierOutput, Detector, Embedder, Localiser
@@ -18,9 +17,9 @@ from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Localis
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image, Silhouette
 from quantize.average_precision import Boxes, ap50_95, average_precision, match
-from quantize.dataset import Sample, Scene
 from quantize.gates import MIN_IMAGES, Gate, check_gate
 from quantize.network_spec import Spec, model_entry
+from quantize.pictures import Sample, Scene
 
 AP_SCORE = 0.05  # boxes below it do not change the average precision
 BoolRow = NDArray[np.bool_]
@@ -92,7 +91,7 @@ def detected_boxes(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxe
     stage = Detector(cast("DetectorModel", model), open_engine(path, "onnxruntime"))
     found = []
     for scene in scenes:
-        (detections,) = stage.detect([read_image(scene.path)], Timings())
+        (detections,) = stage.detect([scene.crop(0.0)], Timings())
         boxes = np.asarray([d.box_px for d in detections], np.float32).reshape(-1, 4)
         found.append((boxes, np.asarray([d.score for d in detections], np.float32)))
     return found

@@ -1,194 +1,290 @@
-"""Readers of the data sets that quantize uses: labelled crops in `index.csv`, scenes with boxes in COCO-style JSON."""
+"""The data sets that quantize uses, of any layout, and the choice of pictures for each purpose."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-from collections import defaultdict
+import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dataset_formats.layouts import read_listing
+from dataset_formats.objects import annotated_pictures, single_objects
+from dataset_formats.records import Listing, printable, report, split_from_name
 from edge.errors import QuantizeError
-from edge.imaging.image import read_image, trim
-from edge.types import FloatArray, Image
 from quantize.network_spec import Spec
+from quantize.pictures import PictureCheck, Sample, Scene, in_turns, of_splits, shuffled
 
-_MAX_BOX_PX = 1e6
-_ALIASES = {"category": ("category", "coarse"), "item": ("item", "fine")}
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One labelled crop."""
-
-    path: Path
-    name: str  # path as written in the index
-    split: str
-    category: str
-    item: str
-    plain: bool = False  # one object on a plain background; `crop` cuts it out
-
-    def crop(self, margin: float) -> Image:
-        """Return the picture as a device would crop it.
-
-        Args:
-            margin: how much a box grows, as a fraction of its size.
-
-        Raises:
-            CaptureError: the picture cannot be read.
-        """
-        picture = read_image(self.path)
-        return trim(picture, margin) if self.plain else picture
+CATALOGUE = "catalogue"
+_TRAIN = "train"
+_EXAMPLES = 5  # records that a summary names
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """One frame and its true boxes."""
+class Splits:
+    """The splits to use, as a person asked for them; None: the default."""
 
-    path: Path
-    name: str
-    split: str  # "" if the file gives none
-    boxes_px: FloatArray  # (n, 4) x0 y0 x1 y1
+    calibration: str | None = None  # default: train
+    held_out: str | None = None  # default: val
+    gallery: Sequence[str] | None = None  # default: catalogue, or train in a data set without it
+    plain: Sequence[str] = (CATALOGUE,)  # pictures of one object on a plain background
 
 
-def read_index(path: Path, root: Path | None = None, plain_splits: Collection[str] = ("catalogue",)) -> list[Sample]:
-    """Read a CSV with columns path, split, category (or coarse), item (or fine).
+def read_samples(
+    path: Path, root: Path | None = None, plain: Collection[str] = (CATALOGUE,)
+) -> tuple[list[Sample], Listing]:
+    """List the crops of a data set of any layout; every box of a scene is one.
 
     Args:
-        path: the CSV.
-        root: folder that its paths are relative to; default: the folder of the CSV.
-        plain_splits: splits whose pictures show one object on a plain background.
+        path: file or folder.
+        root: folder of the paths in an index or COCO JSON; None: as the reader finds it.
+        plain: splits whose pictures show one object on a plain background.
 
     Raises:
-        QuantizeError: the CSV cannot be read, lacks a column, or has no rows.
+        DataError: the data set cannot be read.
+        QuantizeError: it holds no picture of an object.
     """
-    root = root or path.parent
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except OSError as error:
-        raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, csv.Error) as error:
-        raise QuantizeError(f"{path}: not a UTF-8 CSV file: {error}") from error
-    if not rows:
-        raise QuantizeError(f"{path} has no rows; list one crop in each row")
-    header = list(reader.fieldnames or ())
-    columns = {}
-    for wanted in ("path", "split", "category", "item"):
-        found = [name for name in _ALIASES.get(wanted, (wanted,)) if name in header]
-        if not found:
-            raise QuantizeError(f"{path} has no column {wanted!r}; it has {', '.join(header)}")
-        columns[wanted] = found[0]
-    for number, row in enumerate(rows, start=1):
-        if empty := [name for name in columns.values() if row[name] is None]:
-            raise QuantizeError(f"{path}: row {number} has no value in column {empty[0]!r}")
-    return [
-        Sample(
-            root / row["path"],
-            row["path"],
-            row["split"],
-            row[columns["category"]],
-            row[columns["item"]],
-            row["split"] in plain_splits,
+    listing = read_listing(path, root)
+    samples = _samples(listing, _base(path, root), plain)
+    if not samples:
+        raise QuantizeError(
+            f"{path}: holds no picture of an object; give an index.csv, folders category/item, or boxes"
         )
-        for row in rows
-    ]
+    return samples, listing
 
 
-def read_scenes(path: Path, root: Path | None = None) -> list[Scene]:
-    """Read COCO-style boxes: `images` (id, file_name, split if any), `annotations` (image_id, bbox: x y width height).
+def _samples(listing: Listing, base: Path, plain: Collection[str], *, cut_to_box: bool = False) -> list[Sample]:
+    samples = []
+    for one in single_objects(listing, cut_to_box=cut_to_box):
+        name = _name(one.path, base)
+        if one.box_px is not None:
+            name += f" {','.join(f'{side:g}' for side in one.box_px)}"
+        is_plain = one.box_px is None and one.split in plain
+        samples.append(Sample(one.path, name, one.split, one.category, one.item, is_plain, one.box_px))
+    return samples
+
+
+def read_scenes(path: Path, root: Path | None = None) -> tuple[list[Scene], Listing]:
+    """List the whole pictures with boxes of a data set of any layout that has boxes.
+
+    Args:
+        path: file or folder.
+        root: folder of the file names in COCO JSON; None: as the reader finds it.
 
     Raises:
-        QuantizeError: the file cannot be read, or is not COCO-style JSON.
+        DataError: the data set cannot be read, or has no boxes.
+        QuantizeError: it holds no picture.
     """
-    root = root or path.parent
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        boxes: dict[object, list[list[float]]] = defaultdict(list)
-        for annotation in data["annotations"]:
-            boxes[annotation["image_id"]].append(_corners(annotation["bbox"]))
-        return [
-            Scene(
-                root / picture["file_name"],
-                picture["file_name"],
-                str(picture.get("split", "")),
-                np.asarray(boxes[picture["id"]], np.float32).reshape(-1, 4),
-            )
-            for picture in data["images"]
-        ]
-    except OSError as error:
-        raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise QuantizeError(f"{path}: not COCO-style JSON with images and annotations: {error!r}") from error
+    listing = read_listing(path, root, boxed=True)
+    base = _base(path, root)
+    scenes = [
+        Scene(
+            one.path,
+            _name(one.path, base),
+            one.split,
+            np.asarray([box.box_px for box in one.boxes], np.float32).reshape(-1, 4),
+        )
+        for one in annotated_pictures(listing)
+    ]
+    if not scenes:
+        raise QuantizeError(f"{path}: holds no picture; give a data set with boxes")
+    return scenes, listing
 
 
-def _corners(bbox: Sequence[float]) -> list[float]:
-    x, y, width, height = bbox
-    if not all(abs(value) <= _MAX_BOX_PX for value in bbox):
-        raise ValueError(f"bbox {bbox} is not in pixels")
-    return [x, y, x + width, y + height]
+def _base(path: Path, root: Path | None) -> Path:
+    return (root or (path if path.is_dir() else path.parent)).absolute()
 
 
-def of_splits(samples: Sequence[Sample], splits: Collection[str]) -> list[Sample]:
-    """Return the samples of these splits."""
-    return [sample for sample in samples if sample.split in splits]
-
-
-def choose(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Choose samples evenly over the categories. The choice does not depend on their order in the index."""
-    by_category: dict[str, list[Sample]] = defaultdict(list)
-    for sample in sorted(samples, key=lambda s: hashlib.sha256(s.name.encode()).digest()):
-        by_category[sample.category].append(sample)
-    chosen: list[Sample] = []
-    for round_ in range(max((len(group) for group in by_category.values()), default=0)):
-        chosen += [by_category[name][round_] for name in sorted(by_category) if round_ < len(by_category[name])]
-    return chosen[:count]
-
-
-def choose_scenes(scenes: Sequence[Scene], count: int) -> list[Scene]:
-    """Choose scenes. The choice does not depend on their order."""
-    return sorted(scenes, key=lambda s: hashlib.sha256(s.name.encode()).digest())[:count]
-
-
-def _of_categories(samples: list[Sample], spec: Spec) -> list[Sample]:
-    return [s for s in samples if spec.kind != "embedder" or s.category in spec.categories]
+def _name(path: Path, base: Path) -> str:
+    """Return a picture's path as the data set writes it, whatever folder of this machine it is in."""
+    name = str(path if path.is_absolute() else path.absolute())
+    for folder in (base, base.parent):
+        start = f"{folder}/" if folder != folder.parent else "/"
+        if name.startswith(start):
+            return name[len(start) :]
+    return name
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The pictures that calibration, comparison and galleries use."""
+    """The pictures that calibration, comparison, galleries and probes use."""
 
     samples: list[Sample]
     scenes: list[Scene]
-    calibration_split: str = "train"
+    calibration_split: str = _TRAIN
     held_out_split: str = "val"
-    gallery_splits: tuple[str, ...] = ("catalogue",)
+    gallery_splits: tuple[str, ...] = (CATALOGUE,)
     calibration_images: int = 200
     held_out_images: int = 1000
+    scene_crops: list[Sample] = field(default_factory=list)  # objects of the scenes, for models without samples
+    listings: dict[str, Listing] = field(default_factory=dict)  # what was read, by command-line option
+    check: PictureCheck = field(default_factory=PictureCheck)
+
+    def crops_for(self, spec: Spec) -> list[Sample]:
+        """Return the crops that a network is for: of the index; if it has none, the objects of the scenes."""
+        own = [s for s in self.samples if spec.kind != "embedder" or s.category in spec.categories]
+        if own or spec.kind == "localiser":
+            return own or self.scene_crops
+        known = spec.labels if spec.kind == "classifier" else spec.categories
+        return [s for s in self.scene_crops if s.category in known]
+
+    def categories(self) -> list[str]:
+        """Return the categories of all crops."""
+        return sorted({sample.category for sample in self.samples or self.scene_crops})
 
     def calibration_crops(self, spec: Spec) -> list[Sample]:
-        """Return the calibration crops, evenly over the categories."""
-        return choose(_of_categories(of_splits(self.samples, {self.calibration_split}), spec), self.calibration_images)
+        """Return the calibration crops, evenly over the categories.
+
+        Raises:
+            QuantizeError: none of them can be read.
+        """
+        crops = in_turns(of_splits(self.crops_for(spec), {self.calibration_split}))
+        return self.check.first(crops, self.calibration_images, f"pictures of split {self.calibration_split!r}")
 
     def held_out_crops(self, spec: Spec) -> list[Sample]:
-        """Return the crops that neither training nor calibration used."""
-        return choose(_of_categories(of_splits(self.samples, {self.held_out_split}), spec), self.held_out_images)
+        """Return the crops that neither training nor calibration used.
+
+        Raises:
+            QuantizeError: none of them can be read.
+        """
+        crops = in_turns(of_splits(self.crops_for(spec), {self.held_out_split}))
+        return self.check.first(crops, self.held_out_images, f"pictures of split {self.held_out_split!r}")
 
     def gallery_crops(self, spec: Spec) -> list[Sample]:
-        """Return the reference crops of the embedder's categories."""
-        return _of_categories(of_splits(self.samples, self.gallery_splits), spec)
+        """Return the reference crops of the embedder's categories.
+
+        Raises:
+            QuantizeError: none of them can be read.
+        """
+        crops = of_splits(self.crops_for(spec), self.gallery_splits)
+        return self.check.first(crops, len(crops), f"pictures of the splits {', '.join(self.gallery_splits)}")
+
+    def probe_crops(self, categories: Collection[str], count: int) -> list[Sample]:
+        """Return held-out crops of these categories: of the index; if it has none, objects of the scenes."""
+        for samples in (self.samples, self.scene_crops):
+            held_out = [s for s in of_splits(samples, {self.held_out_split}) if s.category in categories]
+            if held_out:
+                return self.check.first(in_turns(held_out), count, f"pictures of split {self.held_out_split!r}")
+        return []
 
     def scenes_for(self, split: str) -> list[Scene]:
-        """Return the scenes of a split; without splits in the file, the first calibrate and the rest are held out."""
-        named = [scene for scene in self.scenes if scene.split == split]
+        """Return the scenes of a split; without splits in the file, the first calibrate and the rest are held out.
+
+        Raises:
+            QuantizeError: none of them can be read.
+        """
+        calibrates = split == self.calibration_split
+        count = self.calibration_images if calibrates else self.held_out_images
         if any(scene.split for scene in self.scenes):
-            count = self.calibration_images if split == self.calibration_split else self.held_out_images
-            return choose_scenes(named, count)
-        shuffled = choose_scenes(self.scenes, len(self.scenes))
-        cut = min(self.calibration_images, len(shuffled) // 2)
-        return shuffled[:cut] if split == self.calibration_split else shuffled[cut:][: self.held_out_images]
+            chosen = shuffled(scene for scene in self.scenes if scene.split == split)
+        else:
+            ordered = shuffled(self.scenes)
+            cut = min(self.calibration_images, len(ordered) // 2)
+            chosen = ordered[:cut] if calibrates else ordered[cut:]
+        return self.check.first(chosen, count, f"scenes of split {split!r}")
+
+    def splits(self, kind: str) -> str:
+        """Return the splits that there are for a kind of network, for messages."""
+        there = {one.split for one in (self.scenes if kind == "detector" else self.samples or self.scene_crops)}
+        return ", ".join(sorted(filter(None, there))) or "none"
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was left out and noticed, with counts and examples, as the manifest stores it."""
+        lists = {name: (one.left_out, one.noticed) for name, one in self.listings.items()}
+        lists["pictures"] = (list(self.check.left_out), [])
+        return {
+            name: {
+                "left_out": len(left_out),
+                "noticed": len(noticed),
+                "examples": [printable(text) for text in (*left_out[:_EXAMPLES], *noticed[:_EXAMPLES])],
+            }
+            for name, (left_out, noticed) in lists.items()
+        }
+
+    def unreadable(self) -> list[str]:
+        """Return a line about the chosen pictures that could not be used; none if all could."""
+        why = list(self.check.left_out)
+        more = f", and {len(why) - _EXAMPLES} more" if len(why) > _EXAMPLES else ""
+        return [f"pictures: left out {len(why)}: {'; '.join(why[:_EXAMPLES])}{more}"] if why else []
+
+
+def read_data(
+    index: Path | None,
+    scenes: Path | None,
+    root: Path | None = None,
+    splits: Splits | None = None,
+    calibration_images: int = 200,
+    held_out_images: int = 1000,
+) -> Data:
+    """Read the data sets of a command, and log what was left out and noticed.
+
+    Args:
+        index: data set of crops.
+        scenes: data set of whole pictures with boxes.
+        root: folder of the paths in an index or COCO JSON; None: as the reader finds it.
+        splits: which splits to use for what.
+        calibration_images: most pictures to calibrate on.
+        held_out_images: most pictures to compare on.
+
+    Raises:
+        DataError: a data set cannot be read.
+        QuantizeError: a data set holds no picture, or lacks a split that was asked for.
+    """
+    splits = splits or Splits()
+    listings: dict[str, Listing] = {}
+    samples: list[Sample] = []
+    frames: list[Scene] = []
+    scene_crops: list[Sample] = []
+    if index is not None:
+        samples, listings["index"] = read_samples(index, root, splits.plain)
+    if scenes is not None:
+        frames, listings["scenes"] = read_scenes(scenes, root)
+        scene_crops = _samples(listings["scenes"], _base(scenes, root), (), cut_to_box=True)
+    for option, source in (("index", index), ("scenes", scenes)):
+        for line in report(listings[option], source) if option in listings else []:
+            log.warning("%s", line)
+    crops = {sample.split for sample in samples or scene_crops}
+    there = crops | {scene.split for scene in frames}
+    held_out = _asked_for(splits.held_out, there, "--held-out-split") or "val"
+    gallery = tuple(_asked_for(one, there, "--gallery-splits") or "" for one in splits.gallery or ())
+    if not gallery:
+        gallery = (CATALOGUE,) if CATALOGUE in crops or not samples else (_TRAIN,)
+        if gallery != (CATALOGUE,):
+            log.warning("there is no split %r; the gallery is split %r (--gallery-splits)", CATALOGUE, _TRAIN)
+    if held_out in gallery:
+        log.warning(
+            "split %r is held out and in the gallery, so each picture finds itself: accuracy and thresholds mean "
+            "nothing; give another --held-out-split or --gallery-splits",
+            held_out,
+        )
+    return Data(
+        samples,
+        frames,
+        _asked_for(splits.calibration, there, "--calibration-split") or _TRAIN,
+        held_out,
+        gallery,
+        calibration_images,
+        held_out_images,
+        scene_crops,
+        listings,
+    )
+
+
+def _asked_for(split: str | None, there: Collection[str], option: str) -> str | None:
+    """Return the split that a person asked for, as the data sets name it; None if nobody asked.
+
+    Raises:
+        QuantizeError: the data sets have splits, but not this one.
+    """
+    if split is None:
+        return None
+    split = split.strip()
+    named = sorted(filter(None, there))
+    for name in (split, split_from_name(split)):
+        if name in there or (name and not named):
+            return name
+    raise QuantizeError(f"{option} {split}: there is no such split; there are {', '.join(named)}")

@@ -17,7 +17,7 @@ from edge.manifest import SilhouetteRule
 from edge.silhouettes.rerank import RERANKED
 from edge.silhouettes.silhouette import align, overlaps
 from edge.types import FloatArray, Silhouette
-from quantize.dataset import Sample
+from quantize.pictures import Sample
 
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 13))  # candidates
 OFF = SilhouetteRule()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,9 +76,9 @@ def read_spec(path: Path) -> Spec:
         QuantizeError: the file is missing or is not a spec.
     """
     try:
-        return Spec.model_validate_json(path.read_bytes())
+        return Spec.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
-        raise QuantizeError(f"{path}: cannot read: {error.strerror}") from error
+        raise QuantizeError(f"{path}: cannot read the spec of the ONNX file: {error.strerror}") from error
     except ValidationError as error:
         raise QuantizeError(f"{path}: {first_validation_error(error)}") from error
 
@@ -93,8 +94,15 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
         conversion: path of a finder's conversion network in the bundle.
 
     Raises:
-        QuantizeError: the spec lacks what its kind needs.
+        QuantizeError: the spec lacks what its kind needs, or a value is out of its range.
     """
+    try:
+        return _model_entry(spec, files, ship, why, conversion)
+    except ValidationError as error:
+        raise QuantizeError(f"{spec.kind}: the spec's {first_validation_error(error)}") from error
+
+
+def _model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, conversion: str | None) -> Model:
     shared: dict[str, Any] = {
         "files": files,
         "input_name": spec.input_name,

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle.bundle import Bundle, read_bundle
-from edge.bundle.golden_probes import run_probes
 from edge.durable import fsync_folder, fsync_tree, sha256_of
 from edge.errors import QuantizeError
 from edge.gallery.item_vectors import shrink_to_centroid
-from edge.inference.stages import Stages, load_stages
+from edge.inference.engine import open_engine
+from edge.inference.stages import Detector, Stages, load_stages
 from edge.manifest import (
     ClassifierModel,
     DetectorModel,
@@ -32,7 +32,6 @@ from edge.manifest import (
     FinderModel,
     LocaliserModel,
     Manifest,
-    Probe,
     SilhouetteRule,
     Target,
     parse_manifest,
@@ -41,14 +40,16 @@ from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from quantize.backward_compatible import TOLERANCE, check_compatibility
 from quantize.base_bundle import kept_models
 from quantize.build_network import Network
-from quantize.choose_probes import GalleryVectors, choose_probes, embedding_i8
+from quantize.choose_probes import GalleryVectors
 from quantize.compare import Vectors, embed_samples, silhouettes_of
-from quantize.dataset import Data, choose
+from quantize.dataset import Data
 from quantize.embedding_spaces import assign_embedding_spaces
 from quantize.fit_silhouettes import fit_rule, silhouettes_by_item, similarities
 from quantize.fit_thresholds import fit_thresholds, leave_items_out
 from quantize.latency import cpu_name
 from quantize.network_spec import Model, conversion_path, model_entry
+from quantize.onnx_file import check_fits
+from quantize.pack_probes import PackedProbes
 from quantize.predictions import embed_galleries, items_of, score_crops
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,6 @@ log = logging.getLogger(__name__)
 MANIFEST = "bundle.json"
 _TOOLS = ("finesight", "numpy", "onnx", "onnxruntime", "torch", "timm")
 DEFAULT_GATHERING = 0.5
-_PROBE_POOL = 400  # crops to choose probes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,11 @@ class _BundleContents:
     """The contents of a bundle while it is packed."""
 
     folder: Path
+    probes: PackedProbes
     models: list[Model] = field(default_factory=list)
-    probes: list[Probe] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)  # what the readers of the data sets left out and noticed
     waived: list[str] = field(default_factory=list)
     galleries: dict[str, GalleryVectors] = field(default_factory=dict)
     silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category, if weighted
@@ -134,16 +135,11 @@ def require_gates(networks: Sequence[Network]) -> None:
 
 
 def _write_contents(options: PackOptions, networks: Sequence[Network], data: Data, folder: Path) -> Manifest:
-    contents = _BundleContents(folder)
+    contents = _BundleContents(folder, PackedProbes(folder))
     (folder / "models").mkdir()
     older = [read_bundle(path) for path in options.compatible_with]
     base = None if options.base is None else read_bundle(options.base)
-    before = [] if base is None else base.manifest.embedders
-    share, gathering = options.classifier_share, options.gathering
-    if share is None:
-        share = max((one.classifier_share for one in before), default=0.0)
-    if gathering is None:
-        gathering = max((one.gathering for one in before), default=DEFAULT_GATHERING)
+    share, gathering = _share_and_gathering(options, base)
     for network in networks:
         entry = _copy_forms(network, folder, keep_both=options.keep_both)
         if isinstance(entry, EmbedderModel):
@@ -162,17 +158,39 @@ def _write_contents(options: PackOptions, networks: Sequence[Network], data: Dat
     _fit_thresholds(contents, stages, networks, data, options.false_accept)
     if older:
         _declare_compatible(older, contents, stages, networks, data, options.tolerance)
-    manifest = _manifest(options, contents)
+    contents.probes.drop_failing(stages)  # those of the base bundle
     if options.with_probes:
-        _write_probes(contents, stages, data)
-        manifest = _manifest(options, contents)
-        failed = [result for result in run_probes(folder, manifest.probes, stages) if not result.passed]
+        contents.probes.add(stages, _detectors(stages, networks), contents.galleries, data)
+        failed = [result for result in contents.probes.run(stages) if not result.passed]
         if failed:
             raise QuantizeError(f"probes: {len(failed)} gave another result when run again, first {failed[0]}")
+    contents.data = data.summary()
+    manifest = _manifest(options, contents)
     text = manifest.model_dump_json(by_alias=True, indent=1)
     parse_manifest(text, str(folder / MANIFEST))
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest
+
+
+def _detectors(stages: Stages, networks: Sequence[Network]) -> list[Detector]:
+    """Return every form of a new detector, the one that ships first."""
+    for network in networks:
+        if network.spec.kind == "detector" and stages.detector is not None:
+            others = [path for form, path in network.forms.items() if form != network.ship]
+            model = stages.detector.model
+            return [stages.detector, *(Detector(model, open_engine(path, "onnxruntime")) for path in others)]
+    return []
+
+
+def _share_and_gathering(options: PackOptions, base: Bundle | None) -> tuple[float, float]:
+    """Return the options' values; where they give none, those of the base bundle."""
+    before = [] if base is None else base.manifest.embedders
+    share, gathering = options.classifier_share, options.gathering
+    if share is None:
+        share = max((one.classifier_share for one in before), default=0.0)
+    if gathering is None:
+        gathering = max((one.gathering for one in before), default=DEFAULT_GATHERING)
+    return share, gathering
 
 
 def _copy_forms(network: Network, folder: Path, *, keep_both: bool) -> Model:
@@ -192,7 +210,10 @@ def _copy_forms(network: Network, folder: Path, *, keep_both: bool) -> Model:
 
 
 def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:
-    """Copy the models of the base bundle that no network replaces, with their evaluation and probes."""
+    """Copy the models of the base bundle that no network replaces, with their evaluation and probes.
+
+    Probes of a model that is replaced are not copied: the new model gives other answers.
+    """
     for kept in kept_models(base.manifest, contents.models):
         further = [kept.model.conversion] if isinstance(kept.model, FinderModel) else []
         for path in (*kept.model.files.values(), *further):
@@ -201,17 +222,13 @@ def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:
                     f"{path} is also in base bundle {base.manifest.bundle_id}; give the new network another name"
                 )
             shutil.copyfile(base.path(path), contents.folder / path)
+        for path in kept.model.files.values():
+            check_fits(contents.folder / path, kept.model, base.path(path))
         contents.models.append(kept.model)
         contents.evaluation[kept.name] = kept.evaluation
         contents.provenance[kept.name] = kept.provenance
         contents.waived += kept.waived
-    categories = {c for model in contents.models if isinstance(model, EmbedderModel) for c in model.categories}
-    for probe in base.manifest.probes:
-        if probe.category in categories - set(contents.galleries):
-            path = f"probes/{base.manifest.bundle_id}-{Path(probe.path).name}"
-            (contents.folder / "probes").mkdir(exist_ok=True)
-            shutil.copyfile(base.path(probe.path), contents.folder / path)
-            contents.probes.append(probe.model_copy(update={"path": path}))
+        contents.probes.copy_from(base, kept.model)
 
 
 def _fit_thresholds(
@@ -298,28 +315,6 @@ def _declare_compatible(
             contents.evaluation[network.name]["compatible"] = rows
 
 
-def _write_probes(contents: _BundleContents, stages: Stages, data: Data) -> None:
-    kept = [result.probe for result in run_probes(contents.folder, contents.probes, stages) if result.passed]
-    for probe in contents.probes:
-        if probe not in kept:  # a new classifier may predict another category
-            (contents.folder / probe.path).unlink()
-    contents.probes = kept
-    held_out = [s for s in data.samples if s.split == data.held_out_split and s.category in contents.galleries]
-    (contents.folder / "probes").mkdir(exist_ok=True)
-    pool = choose(held_out, _PROBE_POOL)
-    for number, candidate in enumerate(choose_probes(pool, stages, contents.galleries, len(kept))):
-        path = f"probes/{number:02}.png"
-        (contents.folder / path).write_bytes(candidate.png)
-        contents.probes.append(
-            Probe(
-                path=path,
-                category=candidate.sample.category,
-                item_id=candidate.sample.item,
-                embedding_i8=embedding_i8(candidate.vector),
-            )
-        )
-
-
 def _manifest(options: PackOptions, contents: _BundleContents) -> Manifest:
     text = {
         "schema": 1,
@@ -333,12 +328,14 @@ def _manifest(options: PackOptions, contents: _BundleContents) -> Manifest:
         "localiser": _single(contents.models, LocaliserModel),
         "finder": _single(contents.models, FinderModel),
         "embedders": [model.model_dump() for model in contents.models if isinstance(model, EmbedderModel)],
-        "probes": [probe.model_dump() for probe in contents.probes],
+        "probes": [probe.model_dump() for probe in contents.probes.crops],
+        "scene_probes": [probe.model_dump() for probe in contents.probes.scenes],
         "evaluation": contents.evaluation,
         "provenance": {
             "tools": dict(_versions()),
             "cpu": cpu_name(),
             "models": contents.provenance,
+            "data": contents.data,
         },
         "waived": contents.waived,
     }

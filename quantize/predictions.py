@@ -13,8 +13,8 @@ from edge.silhouettes.rerank import RERANKED, GallerySilhouettes
 from edge.telemetry.timing import Timings
 from edge.types import Box, Category, FloatArray, Hit, Image, Silhouette
 from quantize.choose_probes import GalleryVectors
-from quantize.dataset import Sample
 from quantize.fit_thresholds import ScoredCrop
+from quantize.pictures import Sample
 
 
 def embed_galleries(samples: Sequence[Sample], stages: Stages) -> dict[str, GalleryVectors]:

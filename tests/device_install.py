@@ -6,7 +6,7 @@ import sys
 from importlib.abc import MetaPathFinder
 
 SERVER_ONLY = frozenset(
-    {"torch", "torchvision", "timm", "onnx", "matplotlib", "scipy", "pymatting", "safetensors", "tqdm"}
+    {"torch", "torchvision", "timm", "onnx", "matplotlib", "scipy", "pymatting", "safetensors", "tqdm", "pillow_heif"}
     | {"dataset_formats", "gallery_sync", "quantize", "trainer"}
 )
 

@@ -14,6 +14,8 @@ from trainer.options import build_parser
 from trainer.pasting.command import run_expand
 from trainer.pasting.self_tuning.command import run_self_tune
 
+log = logging.getLogger(__name__)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Return 0 on success, 1 on an error (one line, no traceback), 2 on wrong usage."""
@@ -143,18 +145,27 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _embed(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.data.dataset import choose, read_samples
+    from trainer.data.asked_splits import choose_asked, choose_references
+    from trainer.data.dataset import read_samples
     from trainer.embed_gallery import embed_gallery
 
     listed = read_samples(args.data, args.root)
-    negatives = [args.negative] if args.negative else []
-    samples = [sample for split in [*args.split.split(","), *negatives] for sample in choose(listed, [split])]
-    if not samples:
-        raise TrainError(f"{args.data}: no picture belongs to split {args.split!r}; check --split")
-    done = embed_gallery(args.bundle, samples, args.out, negatives=negatives, per_item=args.per_item, few=args.few)
+    chosen = choose_references(listed, args.split, args.data)
+    if chosen.why:
+        log.warning("%s: %s", args.data, chosen.why)
+    never = choose_asked(listed, args.negative, args.data, "--negative") if args.negative else None
+    done = embed_gallery(
+        args.bundle,
+        [*chosen.samples, *(never.samples if never else ())],
+        args.out,
+        negatives=never.splits if never else (),
+        per_item=args.per_item,
+        few=args.few,
+    )
     return {
         "out": str(args.out),
         "generation": done.gallery.generation,
+        "splits": list(chosen.splits),
         "items": done.gallery.items,
         "pictures": done.pictures,
         "skipped": len(done.skipped),

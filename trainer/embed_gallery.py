@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_formats.records import Sample
+from dataset_formats.records import Sample, printable
 from edge.errors import BundleError, TrainError
 from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views
@@ -54,7 +54,8 @@ def embed_gallery(
 ) -> EmbeddedGallery:
     """Embed pictures and write a gallery generation: one store per category, with thumbnails.
 
-    With a localiser in the bundle, the gallery also holds the silhouette of each picture.
+    An item without a readable picture is left out, and its pictures are in `skipped`. With a localiser in the bundle,
+    the gallery also holds the silhouette of each picture.
 
     Args:
         bundle: folder with `bundle.json`.
@@ -69,7 +70,7 @@ def embed_gallery(
         created_at: ISO 8601, UTC; None: now.
 
     Raises:
-        TrainError: no picture of a category or item can be read, or the bundle has no embedder for a category.
+        TrainError: no picture of a category can be read, or the bundle has no embedder for a category.
         BundleError, EngineError, GalleryError: bundle, engine or gallery cannot be used.
     """
     manifest = _read_manifest(bundle)
@@ -85,23 +86,32 @@ def embed_gallery(
         if model is None:
             raise BundleError(f"{bundle}: the manifest has no embedder for {category!r}")
         with GalleryWriter(out, category, model.space_id, model.heads) as writer:
+            written = 0
             for item, listed in sorted(items.items()):
-                loaded = load_pictures(listed[:per_item], None, trimmed, model.preprocess.crop_margin)
+                try:
+                    loaded = load_pictures(listed[:per_item], None, trimmed, model.preprocess.crop_margin)
+                except TrainError as error:  # the others may be readable
+                    log.warning("%s/%s: left out of the gallery: %s", category, item, error)
+                    skipped += [str(sample.path) for sample in listed[:per_item]]
+                    continue
                 is_negative = listed[0].split in negatives
                 silhouettes = (
                     [_silhouette(stages.localiser, image) for image in loaded.images] if stages.localiser else []
                 )
                 writer.add(
-                    item,
-                    listed[0].label or item,
+                    printable(item),
+                    printable(listed[0].label or item),
                     embed_pictures(stages.embedders[category], loaded.images, few),
                     metadata={NEGATIVE: True} if is_negative else None,
                     thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
                     silhouettes=b"".join(silhouettes) or None,
                 )
+                written += 1
                 pictures += len(loaded.images)
                 skipped += loaded.skipped
-        log.info("%s: %d items", category, len(items))
+            if not written:
+                raise TrainError(f"{category}: no picture of any item can be read; the first: {skipped[-1]}")
+        log.info("%s: %d items", category, written)
     created_at = created_at or datetime.now(timezone.utc).isoformat(timespec="seconds")
     return EmbeddedGallery(write_gallery_index(out, created_at), pictures, skipped)
 

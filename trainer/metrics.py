@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from edge.inference.postprocess import decode_ltrb, iou_matrix, non_maximum_suppression, softmax
 from edge.types import FloatArray
 
+_DRAWN = 2**22  # most values of bootstrap draws in memory at a time
 Names = NDArray[np.str_] | Sequence[str]
+Items = Names | NDArray[np.int64]  # names, or numbers that stand for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,79 +30,95 @@ def similarity(queries: FloatArray, gallery: FloatArray) -> FloatArray:
     return np.asarray(queries @ gallery.T, np.float32)
 
 
-def _ranked(similar: FloatArray, query_items: Names, gallery_items: Names, same_set: bool) -> NDArray[np.bool_]:
-    """Return whether each gallery row, best first, is of the query's item; with `same_set`, without the query."""
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The nearest gallery rows of each query, best first; of equally near rows, the first."""
+
+    hits: NDArray[np.bool_]  # (queries, ranks): whether the row is of the query's item
+    relevant: NDArray[np.int64]  # (queries,): R, the number of searched rows of its item
+    searched: NDArray[np.int64]  # (queries,): the number of searched rows
+
+
+def rank(
+    similar: FloatArray,
+    query_items: Items,
+    gallery_items: Items,
+    *,
+    same_set: bool = False,
+    nearest: int | None = None,
+) -> Ranked:
+    """Rank the gallery for each query.
+
+    Args:
+        similar: (queries, gallery) cosines; -inf or NaN: the row is not searched, such as the query's own picture.
+        query_items: items of the rows.
+        gallery_items: items of the columns.
+        same_set: whether queries and gallery are the same list; then no query finds itself.
+        nearest: number of ranks that count; None: all. The R nearest always count, too.
+    """
+    similar = np.where(np.isnan(similar), np.float32(-np.inf), similar)
     if same_set:
-        similar = similar.copy()
         np.fill_diagonal(similar, -np.inf)
-    order = np.argsort(-similar, axis=1, kind="stable")[:, : similar.shape[1] - int(same_set)]
-    return np.asarray(np.asarray(gallery_items)[order] == np.asarray(query_items)[:, None], np.bool_)
+    searched = similar > -np.inf
+    of_item = (np.asarray(gallery_items) == np.asarray(query_items)[:, None]) & searched
+    relevant = of_item.sum(axis=1)
+    most = max(nearest, int(relevant.max(initial=0))) if nearest is not None else similar.shape[1]
+    hits = np.take_along_axis(of_item, _nearest_rows(similar, min(most, similar.shape[1])), axis=1)
+    return Ranked(hits, relevant.astype(np.int64), searched.sum(axis=1).astype(np.int64))
 
 
-def recall_at(
-    similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
-) -> NDArray[np.float64]:
+def _nearest_rows(similar: FloatArray, count: int) -> NDArray[np.int64]:
+    """Return the columns of the largest values of each row, (rows, count), best first, without sorting all of them."""
+    columns = similar.shape[1]
+    if 4 * count >= columns:
+        return np.argsort(-similar, axis=1, kind="stable")[:, :count]
+    chosen = np.empty((len(similar), count), np.int64)
+    for place, row in enumerate(similar):
+        among = np.flatnonzero(row >= np.partition(row, columns - count)[columns - count])
+        chosen[place] = among[np.argsort(-row[among], kind="stable")[:count]]
+    return chosen
+
+
+def recall_at(ranked: Ranked, k: int) -> NDArray[np.float64]:
     """Return 1 for each query with its item among the k nearest, else 0; the mean is Recall@k."""
-    return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].any(axis=1), np.float64)
+    return np.asarray(ranked.hits[:, :k].any(axis=1), np.float64)
 
 
-def map_at_r(
-    similar: FloatArray, query_items: Names, gallery_items: Names, *, same_set: bool = False
-) -> NDArray[np.float64]:
+def map_at_r(ranked: Ranked) -> NDArray[np.float64]:
     """Return MAP@R of each query: the precision summed over the hits among its R nearest, divided by R.
 
     R is the number of gallery pictures of its item (Musgrave et al. 2020). A query whose item is not in the gallery
     counts 0.
     """
-    hits = _ranked(similar, query_items, gallery_items, same_set)
-    total = hits.sum(axis=1)
-    within = np.arange(hits.shape[1])[None, :] < total[:, None]
+    hits = ranked.hits
+    within = np.arange(hits.shape[1])[None, :] < ranked.relevant[:, None]
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
-    return np.asarray((precision * hits * within).sum(axis=1) / np.maximum(total, 1), np.float64)
+    return np.asarray((precision * hits * within).sum(axis=1) / np.maximum(ranked.relevant, 1), np.float64)
 
 
-def precision_at(
-    similar: FloatArray, query_items: Names, gallery_items: Names, k: int, *, same_set: bool = False
-) -> NDArray[np.float64]:
+def precision_at(ranked: Ranked, k: int) -> NDArray[np.float64]:
     """Return the share of each query's item among the k nearest; the mean is Precision@k."""
-    return np.asarray(_ranked(similar, query_items, gallery_items, same_set)[:, :k].mean(axis=1), np.float64)
+    return np.asarray(ranked.hits[:, :k].sum(axis=1) / np.clip(ranked.searched, 1, k), np.float64)
 
 
-def r_precision(
-    similar: FloatArray, query_items: Names, gallery_items: Names, *, same_set: bool = False
-) -> NDArray[np.float64]:
+def r_precision(ranked: Ranked) -> NDArray[np.float64]:
     """Return the share of each query's item among its R nearest, for an item of R gallery pictures; 0 if R is 0."""
-    hits = _ranked(similar, query_items, gallery_items, same_set)
-    total = hits.sum(axis=1)
-    within = np.arange(hits.shape[1])[None, :] < total[:, None]
-    return np.asarray((hits & within).sum(axis=1) / np.maximum(total, 1), np.float64)
+    within = np.arange(ranked.hits.shape[1])[None, :] < ranked.relevant[:, None]
+    return np.asarray((ranked.hits & within).sum(axis=1) / np.maximum(ranked.relevant, 1), np.float64)
 
 
-def average_precision_at(
-    similar: FloatArray,
-    query_items: Names,
-    gallery_items: Names,
-    k: int,
-    *,
-    per: Literal["hits", "possible"],
-    same_set: bool = False,
-) -> NDArray[np.float64]:
+def average_precision_at(ranked: Ranked, k: int, *, per: Literal["hits", "possible"]) -> NDArray[np.float64]:
     """Return for each query the average precision at the hits among its k nearest; the mean is mAP@k.
 
     Args:
-        similar: (queries, gallery) cosines.
-        query_items: items of the rows.
-        gallery_items: items of the columns.
+        ranked: the gallery, ranked for each query.
         k: number of nearest rows that count.
         per: `hits` divides by the hits among the k, as HDCL's tables do (so that mAP@k may be above Precision@k);
             `possible` divides by the hits there could be, min(R, k). They differ: name the one you quote.
-        same_set: whether queries and gallery are the same pictures.
     """
-    hits = _ranked(similar, query_items, gallery_items, same_set)
-    total = hits.sum(axis=1)
-    hits = hits[:, :k]
+    hits = ranked.hits[:, :k]
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
-    divisor = hits.sum(axis=1) if per == "hits" else np.minimum(total, k)
+    divisor = hits.sum(axis=1) if per == "hits" else np.minimum(ranked.relevant, k)
     return np.asarray((precision * hits).sum(axis=1) / np.maximum(divisor, 1), np.float64)
 
 
@@ -122,7 +140,9 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0, draws: int = 1000) -> 
     if not len(values):
         return (0.0, 0.0)
     rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    step = max(1, _DRAWN // len(values))
+    blocks = [min(step, draws - start) for start in range(0, draws, step)]
+    means = np.concatenate([values[rng.integers(len(values), size=(n, len(values)))].mean(axis=1) for n in blocks])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 

@@ -112,8 +112,14 @@ def _add_label(commands: Any) -> None:
         "-o", "--out", type=Path, required=True, help="label folder: labels, corrections, queue, contact sheets"
     )
     label.add_argument(
-        "--import", dest="edited", type=Path, help="corrected boxes to import: COCO, VOC or Label Studio"
+        "--import", dest="edited", type=Path, help="corrected boxes to import: COCO, VOC, CVAT or Label Studio"
     )
+    label.add_argument(
+        "--export",
+        choices=["coco", "voc", "yolo", "cvat", "label-studio"],
+        help="write all boxes, proposed and confirmed, to --to in this format",
+    )
+    label.add_argument("--to", type=Path, help="file that --export writes; for voc and yolo, a folder")
     label.add_argument(
         "--train", type=Path, metavar="RECIPE", help="train a detector by this recipe on the confirmed boxes"
     )
@@ -177,12 +183,13 @@ def _add_training(commands: Any) -> None:
 def _add_embed(commands: Any) -> None:
     embed = _add_command(commands, "embed", "embed catalogue pictures into a gallery for a bundle")
     embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
-    embed.add_argument("--data", type=Path, required=True, help="index.csv, or folder of category/item/picture")
+    embed.add_argument("--data", type=Path, required=True, help="data set of any layout, such as an index.csv")
     embed.add_argument(
         "--root", type=Path, help="folder that paths in the index are relative to; default: its own folder"
     )
     embed.add_argument(
-        "--split", default="catalogue", help="splits of the pictures to embed, comma-separated; default: %(default)s"
+        "--split",
+        help="splits of the pictures to embed, comma-separated; default: catalogue, else train",
     )
     embed.add_argument(
         "--negative", help="split of negative pictures: an object that is nearest to one of them is not named"
@@ -231,15 +238,19 @@ def _add_evaluate(commands: Any) -> None:
         metavar="NAME=WHERE",
         help="another column: a bundle, a run, a folder of runs, or BACKBONE@WEIGHTS[@PIXELS] for an untuned trunk",
     )
-    evaluate.add_argument("--data", type=Path, help="index.csv, or folder of category/item/picture")
+    evaluate.add_argument("--data", type=Path, help="data set of any layout, such as an index.csv")
     evaluate.add_argument(
         "--root", type=Path, help="folder that paths in the index or scenes are relative to; default: their own folder"
     )
     evaluate.add_argument("--detector", type=Path, help="run folder of the detector; needs --scenes")
-    evaluate.add_argument("--scenes", type=Path, help="COCO JSON to evaluate the detector on")
-    evaluate.add_argument("--query", default="val", help="split of the pictures to recognise; default: %(default)s")
+    evaluate.add_argument("--scenes", type=Path, help="data set with boxes to evaluate the detector on")
     evaluate.add_argument(
-        "--gallery", default="catalogue", help="splits of the gallery pictures, comma-separated; default: %(default)s"
+        "--query", help="splits of the pictures to recognise, comma-separated; default: val, else test"
+    )
+    evaluate.add_argument(
+        "--gallery",
+        help="splits of the gallery pictures, comma-separated; default: catalogue, else train, else the queries "
+        "themselves; a query's own picture is never an answer",
     )
     evaluate.add_argument(
         "--plain",

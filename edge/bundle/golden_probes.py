@@ -13,13 +13,14 @@ from edge.bundle.slots import read_slots, slot_folder
 from edge.errors import BundleError
 from edge.imaging.image import read_image
 from edge.inference.engine import Backend
-from edge.inference.postprocess import unit_rows
+from edge.inference.postprocess import iou_matrix, unit_rows
 from edge.inference.stages import Stages, load_stages
-from edge.manifest import Probe
+from edge.manifest import Probe, SceneProbe
 from edge.telemetry.timing import Timings
 from edge.types import Box
 
 MIN_COSINE = 0.97  # between this machine's embedding of a probe and the packed one
+MIN_OVERLAP = 0.7  # intersection over union of this machine's box and the packed one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,27 @@ class ProbeResult:
         return f"{self.probe.path}: {status}, category {self.category}, cosine {self.cosine:.4f}"
 
 
+@dataclass(frozen=True, slots=True)
+class SceneProbeResult:
+    """The result of one probe of the detector."""
+
+    probe: SceneProbe
+    overlaps: tuple[float, ...]  # of each packed box with this machine's best box of its label; 0: none
+
+    @property
+    def passed(self) -> bool:
+        """Whether this machine finds what the machine found that packed the bundle."""
+        return all(overlap >= MIN_OVERLAP for overlap in self.overlaps)
+
+    def __str__(self) -> str:
+        status = "ok" if self.passed else "FAILED"
+        found = sum(overlap >= MIN_OVERLAP for overlap in self.overlaps)
+        return f"{self.probe.path}: {status}, {found} of {len(self.overlaps)} objects found"
+
+
+ProbeResults = list[ProbeResult | SceneProbeResult]
+
+
 def run_probes(folder: Path, probes: list[Probe], stages: Stages) -> list[ProbeResult]:
     """Run probes through loaded models."""
     results = []
@@ -56,7 +78,20 @@ def run_probes(folder: Path, probes: list[Probe], stages: Stages) -> list[ProbeR
     return results
 
 
-def verify_bundle(folder: Path, backend: Backend = "auto") -> list[ProbeResult]:
+def run_scene_probes(folder: Path, probes: list[SceneProbe], stages: Stages) -> list[SceneProbeResult]:
+    """Run probes of the detector through loaded models; without a detector, none passes."""
+    results = []
+    for probe in probes:
+        found = stages.detector.detect([read_image(folder / probe.path)], Timings())[0] if stages.detector else []
+        boxes = np.asarray([one.box_px for one in found], np.float32).reshape(-1, 4)
+        overlap = iou_matrix(np.asarray(probe.boxes_px, np.float32).reshape(-1, 4), boxes)
+        same = np.asarray([[label == one.label for one in found] for label in probe.labels], np.bool_)
+        best = np.where(same.reshape(overlap.shape), overlap, 0.0).max(axis=1, initial=0.0)
+        results.append(SceneProbeResult(probe, tuple(float(one) for one in best)))
+    return results
+
+
+def verify_bundle(folder: Path, backend: Backend = "auto") -> ProbeResults:
     """Check every hash of a bundle and run every probe.
 
     Raises:
@@ -64,7 +99,11 @@ def verify_bundle(folder: Path, backend: Backend = "auto") -> list[ProbeResult]:
         EngineError: a model cannot be loaded or run on this machine.
     """
     bundle = read_bundle(folder)
-    results = run_probes(folder, bundle.manifest.probes, load_stages(folder, bundle.manifest, backend))
+    manifest, stages = bundle.manifest, load_stages(folder, bundle.manifest, backend)
+    results: ProbeResults = [
+        *run_probes(folder, manifest.probes, stages),
+        *run_scene_probes(folder, manifest.scene_probes, stages),
+    ]
     if failed := [result for result in results if not result.passed]:
         raise BundleError(
             f"{folder}: {len(failed)} of {len(results)} probes failed on this machine; do not activate this bundle; "

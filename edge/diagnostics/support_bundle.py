@@ -35,6 +35,7 @@ _PACKAGES = (
     "onnxruntime",
     "openvino",
     "hnswlib",
+    "simplejpeg",
     "paho-mqtt",
     "pydantic",
     "PyGObject",

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import CaptureError, PictureError
-from edge.imaging.header import detect_format, read_header
+from edge.imaging.damage import intact
+from edge.imaging.formats import read_size
 from edge.types import Box, FloatArray, Image, Mask
 
 MAX_PIXELS = 50_000_000
@@ -30,7 +31,7 @@ def read_image(path: Path) -> Image:
     """Read a picture and rotate it upright by its EXIF tag.
 
     Raises:
-        CaptureError: the file is missing, empty, no picture, or cannot be decoded.
+        CaptureError: the file is missing, empty, no picture, truncated or damaged.
     """
     try:
         data = path.read_bytes()
@@ -40,44 +41,35 @@ def read_image(path: Path) -> Image:
 
 
 def decode_image(data: bytes, where: str) -> Image:
-    """Decode an encoded picture.
+    """Decode an encoded picture: JPEG, PNG, WebP, BMP, TIFF, GIF or PNM; of an animation the first frame.
 
     Raises:
-        CaptureError: the data is empty, not a picture, or larger than MAX_PIXELS, by its header if that can be read.
+        PictureError: the data is empty, of another format, larger than MAX_PIXELS by its header, truncated or damaged.
     """
     return from_bgr(_decode(data, where, cv2.IMREAD_COLOR, "a picture"))
 
 
 def _decode(data: bytes, where: str, flags: int, expected: str) -> NDArray[Any]:
     if not data:
-        raise CaptureError(f"{where}: empty; give {expected}")
-    _reject_too_large(_header_size(data), where)
+        raise PictureError("empty", f"{where}: empty; give {expected}")
     try:
+        _reject_too_large(read_size(data))
+        data = intact(data)
         found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except PictureError as error:
+        advice = "; give the whole file" if error.reason in {"truncated", "broken"} else ""
+        raise PictureError(error.reason, f"{where}: {error}{advice}") from None
     except cv2.error as error:
-        raise CaptureError(f"{where}: cannot decode: {error}") from error
+        raise PictureError("broken", f"{where}: cannot decode: {' '.join(str(error).split())}") from error
     if found is None:
         problem = f"{where}: the {len(data)} bytes cannot be decoded"
-        raise CaptureError(f"{problem}; give {expected} as JPEG, PNG, BMP, WebP or TIFF")
-    _reject_too_large((found.shape[1], found.shape[0]), where)
+        raise PictureError("broken", f"{problem}; give {expected} as JPEG, PNG, BMP, WebP or TIFF")
     return np.asarray(found)
 
 
-def _header_size(data: bytes) -> tuple[int, int]:
-    """Return width and height by the header, before a decoder allocates them; 0 if it has no readable header."""
-    picture_format = detect_format(data)
-    if picture_format is None:
-        return 0, 0
-    try:
-        header = read_header(data, picture_format)
-    except PictureError:
-        return 0, 0  # the decoder will fail with the reason
-    return header.width, header.height
-
-
-def _reject_too_large(size: tuple[int, int], where: str) -> None:
+def _reject_too_large(size: tuple[int, int]) -> None:
     if size[0] * size[1] > MAX_PIXELS:
-        raise CaptureError(f"{where}: found {size[0]}x{size[1]} pixels, expected at most {MAX_PIXELS}")
+        raise PictureError("too_large", f"found {size[0]}x{size[1]} pixels, expected at most {MAX_PIXELS}")
 
 
 def encode_image(image_rgb: Image, suffix: Literal[".jpg", ".png"], quality: int = 90) -> bytes:
@@ -111,7 +103,7 @@ def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
     A mask with only 0 and 1 is scaled to 0 and 255; 16 bits become 8.
 
     Raises:
-        CaptureError: the data is empty, no picture, or larger than MAX_PIXELS.
+        PictureError: as decode_image.
     """
     found = _decode(data, where, cv2.IMREAD_UNCHANGED, "a mask")
     if found.dtype == np.uint16:

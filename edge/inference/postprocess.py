@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from edge.types import Box, FloatArray
 
+_EQUAL_IOU = 1.0 - 1e-6  # equal boxes overlap more than this
+
 
 def decode_ltrb(
     maps: list[FloatArray], strides: list[int], score_threshold: float
@@ -98,7 +100,17 @@ def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
 def non_maximum_suppression(
     boxes: FloatArray, scores: FloatArray, iou_threshold: float, limit: int = 100
 ) -> NDArray[np.int64]:
-    """Return the indices of the boxes to keep, best first: greedy, class-agnostic."""
+    """Return the indices of the boxes to keep, best first: greedy, whatever the classes of the boxes.
+
+    Equal boxes are one object, even at a threshold of 1. Drop the boxes that nobody wants before: they would suppress.
+
+    Args:
+        boxes: (n, 4), in pixels.
+        scores: (n,).
+        iou_threshold: a box that overlaps a better one by more than this is dropped.
+        limit: most boxes to keep.
+    """
+    iou_threshold = min(iou_threshold, _EQUAL_IOU)
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
     while len(order) and len(kept) < limit:

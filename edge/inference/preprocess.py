@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge.imaging import image
 from edge.manifest import Preprocess
-from edge.types import Box, Image
+from edge.types import Box, FloatArray, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,19 @@ class Placement:
             min(max(x1 / self.scale_x, 0.0), float(self.source_width)),
             min(max(y1 / self.scale_y, 0.0), float(self.source_height)),
         )
+
+    def visible_sides_px(self, boxes_in: FloatArray) -> FloatArray:
+        """Return width and height in source pixels of the part of each box that lies in the picture.
+
+        Args:
+            boxes_in: (n, 4) in input pixels.
+
+        Returns:
+            (n, 2), negative where a box lies outside the picture.
+        """
+        scale = np.array([self.scale_x, self.scale_y], np.float32)
+        limit = np.array([self.source_width, self.source_height], np.float32) * scale
+        return np.asarray((np.minimum(boxes_in[:, 2:], limit) - np.maximum(boxes_in[:, :2], 0.0)) / scale, np.float32)
 
 
 def placement_of(spec: Preprocess, source_width: int, source_height: int) -> Placement:

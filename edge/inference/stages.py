@@ -39,6 +39,8 @@ class Detector:
         self.model = model
         self.batch_size = batch_size
         self._engine = engine
+        keep = model.keep_labels
+        self._wanted = None if keep is None else np.array([label in keep for label in model.labels], np.bool_)
 
     def detect(self, images_rgb: Sequence[Image], timings: Timings) -> list[list[Detection]]:
         """Find the objects of each frame, best first.
@@ -72,19 +74,16 @@ class Detector:
             boxes, scores, classes = decode.decode_yolox(
                 outputs[0], model.strides, model.preprocess.width, model.preprocess.height, model.score_threshold
             )
+        reported = (placed.visible_sides_px(boxes) >= _MIN_BOX_PX).all(axis=1)
+        if self._wanted is not None:
+            reported &= self._wanted[classes]
+        # A box that is not reported must neither suppress another one nor count towards the limit.
+        boxes, scores, classes = boxes[reported], scores[reported], classes[reported]
         kept = decode.non_maximum_suppression(boxes, scores, model.iou_threshold)
-        found = [
+        return [
             Detection(placed.to_source(decode.box_of(boxes[i])), float(scores[i]), model.labels[classes[i]])
             for i in kept
         ]
-        return [d for d in found if _is_visible(d.box_px) and self._is_wanted(d.label)]
-
-    def _is_wanted(self, label: str) -> bool:
-        return self.model.keep_labels is None or label in self.model.keep_labels
-
-
-def _is_visible(box_px: Box) -> bool:
-    return box_px[2] - box_px[0] >= _MIN_BOX_PX and box_px[3] - box_px[1] >= _MIN_BOX_PX
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge.errors import CaptureError, PictureError
+from edge.errors import PictureError
 from edge.imaging import image
+from edge.imaging.formats import unread_format
 from edge.imaging.header import detect_format, read_header
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
@@ -34,17 +35,13 @@ def decode_upload(data: bytes) -> Image:
         raise PictureError("empty", "the picture is empty; send a JPEG, PNG or WebP")
     kind = detect_format(data)
     if kind is None:
-        raise PictureError("not_a_picture", f"the {len(data)} bytes are not a picture; send a JPEG, PNG or WebP")
+        what = unread_format(data) or f"the {len(data)} bytes"
+        raise PictureError("not_a_picture", f"{what} cannot be read here; send a JPEG, PNG or WebP")
     header = read_header(data, kind)
     if header.pixels > MAX_PIXELS:
         size = f"{header.width}x{header.height}"
         raise PictureError("too_large", f"the picture has {size} pixels; send at most {MAX_PIXELS}")
-    if not header.is_complete:
-        raise PictureError("truncated", f"the {kind} is cut off after {len(data)} bytes; send the whole file")
-    try:
-        return image.decode_image(data, "picture")
-    except CaptureError as error:
-        raise PictureError("broken", str(error)) from error
+    return image.decode_image(data, "picture")
 
 
 def extract_features(

@@ -53,18 +53,20 @@ def voc(path: Path, *objects: tuple) -> None:
 
 
 def cub(root: Path, classes: int = 102) -> Path:
-    """One picture of each class; every second one is for training."""
+    """One picture of each class, all alike; every second one is for training."""
+    data = picture(root / "images/001.Bird_1/a.jpg").read_bytes()
     tables: dict[str, list[str]] = {
         name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes", "classes")
     }
     for number in range(1, classes + 1):
         name = f"{number:03d}.Bird_{number}"
+        (root / "images" / name).mkdir(exist_ok=True)
+        (root / "images" / name / "a.jpg").write_bytes(data)
         tables["images"].append(f"{number} {name}/a.jpg")
         tables["image_class_labels"].append(f"{number} {number}")
         tables["train_test_split"].append(f"{number} {number % 2}")
         tables["bounding_boxes"].append(f"{number} 4.0 2.0 20.0 10.0")
         tables["classes"].append(f"{number} {name}")
-    (root / "images").mkdir(parents=True)
     for name, lines in tables.items():
         (root / f"{name}.txt").write_text("\n".join(lines) + "\n")
     return root
@@ -85,9 +87,21 @@ def class_names(count: int) -> np.ndarray:
     return names
 
 
+def sop(root: Path, train: list[str], test: list[str]) -> Path:
+    """Rows `image_id class_id super_class_id path`, with a picture for each path that is given."""
+    for split, rows in (("train", train), ("test", test)):
+        for row in rows:
+            if row.split()[3:]:
+                picture(root / row.split()[3])
+        (root / f"Ebay_{split}.txt").write_text("\n".join(["image_id class_id super_class_id path", *rows]) + "\n")
+    return root
+
+
 def cars_merged(root: Path, classes: int = 100) -> Path:
     rows = [(2, 3, 20, 30, n, f"car_ims/{n:06d}.jpg", n % 2) for n in range(1, classes + 1)]
-    (root / "car_ims").mkdir(parents=True)
+    data = picture(root / "car_ims/000001.jpg").read_bytes()
+    for row in rows:
+        (root / row[5]).write_bytes(data)
     table = cars_table(rows, "relative_im_path", "test")
     scipy.io.savemat(root / "cars_annos.mat", {"annotations": table, "class_names": class_names(classes)})
     return root

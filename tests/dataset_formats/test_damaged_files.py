@@ -7,7 +7,7 @@ import json
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_formats.decode import decode_picture, upright_size
@@ -100,6 +100,8 @@ def test_any_yolo_yaml_is_read_or_rejected(tmp_path, table, listed):
 @few_examples
 @given(text=damaged_text(INDEX))
 def test_any_csv_index_is_read_or_rejected(tmp_path, text):
+    for number, name in enumerate(("a.png", "b.png")):
+        picture(tmp_path / name, number)
     write(tmp_path / "index.csv", text)
     read(tmp_path)
     write(tmp_path / "masks.csv", text.replace("category", "mask"))
@@ -122,9 +124,19 @@ def test_any_cub_table_is_read_or_rejected(tmp_path, data, name):
 @few_examples
 @given(text=damaged_text(SOP))
 def test_any_sop_table_is_read_or_rejected(tmp_path, text):
-    (tmp_path / "Ebay_test.txt").write_text(SOP)
+    layouts.sop(tmp_path, SOP.splitlines()[1:], [])
     write(tmp_path / "Ebay_train.txt", text)
     read(tmp_path)
+
+
+@settings(few_examples, max_examples=6)  # each takes half a second: another process reads the file
+@given(data=st.data())
+def test_any_matlab_file_is_read_or_rejected(tmp_path, data):
+    shutil.rmtree(tmp_path / "cars", ignore_errors=True)
+    file = layouts.cars_merged(tmp_path / "cars", 3) / "cars_annos.mat"
+    file.write_bytes(data.draw(damaged_bytes(file.read_bytes())))
+    with contextlib.suppress(FinesightError):
+        read_samples(tmp_path / "cars")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])

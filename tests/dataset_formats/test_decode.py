@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from dataset_formats.decode import picture_info, read_picture, upright_size
-from edge.errors import CaptureError
+from dataset_formats.decode import decode_picture, picture_info, read_picture, upright_size
+from edge.errors import CaptureError, PictureError
 
 RAMP = np.dstack([np.tile(np.linspace(0, 255, 96), (64, 1)), np.full((64, 96, 2), 60)]).astype(np.uint8)
 WHOLE = Pillow.fromarray(RAMP)
@@ -98,3 +98,38 @@ def test_missing_empty_and_wrong_files_are_named(tmp_path):
             read_picture(path)
         with pytest.raises(CaptureError, match=r"a\.jpg: "):
             upright_size(path)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+def test_tiff_that_does_not_decompress_is_broken(compression):
+    noise = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8))
+    data = encoded(noise, "TIFF", compression=compression)
+    middle = len(data) // 2
+    with pytest.raises(PictureError) as caught:
+        decode_picture(data[:middle] + bytes(64) + data[middle + 64 :], "a.tif")
+    assert caught.value.reason == "broken"
+
+
+def test_jpeg_of_four_colours_with_an_end_marker_after_the_cut_is_named():
+    data = encoded(WHOLE.convert("CMYK"), "JPEG", quality=95)
+    with pytest.raises(PictureError, match=r"^a\.jpg: the jpeg is damaged"):
+        decode_picture(data[: len(data) * 2 // 3] + b"\xff\xd9", "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jp2", "jxl", "dng"])
+def test_picture_to_convert_first_is_named(tmp_path, suffix):
+    dng = b"II*\0\x08\0\0\0\x01\0" + bytes.fromhex("12c60100040000000104000000000000")
+    starts = {"jp2": b"\0\0\0\x0cjP  \r\n\x87\n", "jxl": b"\0\0\0\x0cJXL \r\n\x87\n", "dng": dng}
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(starts[suffix] + bytes(100))
+    for read in (read_picture, upright_size):
+        with pytest.raises(PictureError, match=r"is not read; convert it to JPEG or PNG") as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+def test_picture_whose_name_is_no_utf8_is_named_in_print(tmp_path):
+    path = tmp_path / "caf\udce9.jpg"
+    with pytest.raises(CaptureError) as caught:
+        read_picture(path)
+    assert b"caf\\udce9.jpg: cannot read" in str(caught.value).encode()

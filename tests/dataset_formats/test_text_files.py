@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_formats.text_files import read_text
+from dataset_formats.text_files import read_text, read_yaml
 from edge.errors import DataError, FinesightError
 from tests.dataset_formats import samples as layouts
 from tests.dataset_formats.samples import picture
@@ -20,21 +20,15 @@ from trainer.recipe import load_recipe
 TABLE = "path,split,category,item\na.png,train,fromage,Gruyère\nb.png,train,fromage,Äpple\n"
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_index_in_any_unicode_encoding_is_read(tmp_path, encoding):
-    (tmp_path / "index.csv").write_bytes(TABLE.encode(encoding))
-    assert [s.item for s in read_samples(tmp_path)] == ["Gruyère", "Äpple"]
-
-
 def test_utf_16_of_either_byte_order_is_read(tmp_path):
     (tmp_path / "a").write_bytes(codecs.BOM_UTF16_BE + TABLE.encode("utf-16-be"))
     assert read_text(tmp_path / "a") == TABLE
 
 
 def test_latin_1_is_rejected_with_line_and_text(tmp_path):
-    (tmp_path / "index.csv").write_bytes(TABLE.encode("latin-1"))
-    with pytest.raises(DataError, match=r"index\.csv: line 2: byte 0xe8 .* reads 'a\.png,train,fromage,Gruyère'"):
-        read_samples(tmp_path)
+    (tmp_path / "a").write_bytes(TABLE.encode("latin-1"))
+    with pytest.raises(DataError, match=r"a: line 2: byte 0xe8 .* reads 'a\.png,train,fromage,Gruyère'"):
+        read_text(tmp_path / "a")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
@@ -78,3 +72,9 @@ def test_any_bytes_are_text_or_rejected(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     with contextlib.suppress(FinesightError):
         assert isinstance(read_text(tmp_path / "a"), str)
+
+
+def test_deeply_nested_yaml_is_refused_at_once(tmp_path):
+    (tmp_path / "a.yaml").write_text("names: " + "[" * 100_000)
+    with pytest.raises(DataError, match="not YAML: nested too deeply"):
+        read_yaml(tmp_path / "a.yaml")

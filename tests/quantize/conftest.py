@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from edge.imaging.image import encode_image
-from quantize.dataset import Data, read_index, read_scenes
-from quantize.export import export_module
-from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
+from quantize.dataset import Data, read_samples, read_scenes
 
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write crops of six items in three splits, and their index."""
+    from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of  # needs torch
+
     folder = tmp_path_factory.mktemp("data")
     rows = []
     for split, count, first_seed in ("train", 4, 0), ("val", 12, 100), ("catalogue", 2, 300):
@@ -32,6 +32,8 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write_scenes(folder: Path) -> None:
+    from tests.quantize_samples import crop_of
+
     images, annotations = [], []
     for number in range(40):
         generator = np.random.default_rng(number)
@@ -46,12 +48,17 @@ def _write_scenes(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def data(data_folder: Path) -> Data:
-    return Data(read_index(data_folder / "index.csv"), read_scenes(data_folder / "scenes.json"), calibration_images=24)
+    samples, _ = read_samples(data_folder / "index.csv")
+    scenes, _ = read_scenes(data_folder / "scenes.json")
+    return Data(samples, scenes, calibration_images=24)
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Export FP32 ONNX files by kind, each with its spec beside it."""
+    from quantize.export import export_module
+    from tests.quantize_samples import network
+
     folder = tmp_path_factory.mktemp("exported")
     paths = {}
     for kind in ("detector", "classifier", "describing", "embedder", "localiser"):

@@ -9,9 +9,9 @@ from edge.inference.stages import ClassifierOutput
 from quantize.average_precision import ap50_95, average_precision, match
 from quantize.build_network import Policy, choose_form
 from quantize.compare import Vectors, compare_classifiers, compare_detectors, compare_embedders
-from quantize.dataset import Sample, Scene
 from quantize.gates import LIMITS, Gate, check_gate, check_measurement
 from quantize.latency import interleaved_ms
+from quantize.pictures import Sample, Scene
 from tests.fakes_engine import ScriptedEngine
 
 LABELS = ("box", "can")

@@ -1,103 +1,242 @@
-"""Reading data sets."""
+"""Data sets for quantize: which pictures are read, chosen, cut and left out."""
 
 import json
-import tempfile
-from contextlib import suppress
-from pathlib import Path
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from edge.errors import FinesightError, QuantizeError
-from edge.imaging.image import encode_image
-from quantize.dataset import Sample, choose, read_index, read_scenes
+from edge.errors import DataError, QuantizeError
+from edge.imaging.image import encode_image, read_image
+from quantize.dataset import Data, Splits, read_data, read_samples, read_scenes
+from quantize.pictures import in_turns
+from tests.dataset_formats.samples import folders, picture
+from tests.onnx_samples import detector_spec, embedder_spec
 
-ANY_INPUT = settings(derandomize=True, max_examples=100, deadline=None)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-IMAGES = st.fixed_dictionaries({}, optional={"id": VALUES, "file_name": VALUES, "split": VALUES})
-CELLS = st.sampled_from(["a.png", "train", "catalogue", "", '"', "a\0"]) | st.text(max_size=4)
-ROWS = st.lists(st.lists(CELLS, min_size=3, max_size=5).map(",".join), max_size=3).map("\n".join)
-ANNOTATIONS = st.fixed_dictionaries({}, optional={"image_id": VALUES, "bbox": VALUES | st.lists(VALUES, min_size=4)})
+CLASSIFIER = detector_spec(kind="classifier", labels=["box", "can"])
 
 
-def test_coarse_and_fine_columns_are_category_and_item(tmp_path):
-    (tmp_path / "index.csv").write_text("path,split,fine,coarse,family\na/b.jpg,train,Royal-Gala,Apple,Fruit\n")
-    (sample,) = read_index(tmp_path / "index.csv")
-    assert (sample.category, sample.item, sample.path) == ("Apple", "Royal-Gala", tmp_path / "a/b.jpg")
+def index(folder, rows, header="path,split,category,item"):
+    """Write an index, and a picture for each row that has none."""
+    (folder / "index.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    for number, row in enumerate(rows):
+        path = folder / row.split(",")[0]
+        if not path.exists():
+            picture(path, number)
+    return folder / "index.csv"
 
 
-def test_missing_column_is_named(tmp_path):
-    (tmp_path / "index.csv").write_text("path,item\na.jpg,x\n")
-    with pytest.raises(QuantizeError, match="has no column 'split'"):
-        read_index(tmp_path / "index.csv")
+def coco(folder, splits, boxes=((4, 4, 20, 20),), **category):
+    """Write a COCO JSON with one picture for each split, each with the same boxes."""
+    images, annotations = [], []
+    for number, split in enumerate(splits):
+        picture(folder / f"q/{number}.png", number)
+        images.append({"id": number, "file_name": f"q/{number}.png"} | ({"split": split} if split else {}))
+        annotations += [{"image_id": number, "category_id": 1, "bbox": list(box)} for box in boxes]
+    categories = [{"id": 1, "name": "red", "supercategory": "box"} | category]
+    tree = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "s.json").write_text(json.dumps(tree))
+    return folder / "s.json"
 
 
-def test_boxes_are_returned_as_corners(tmp_path):
-    (tmp_path / "s.json").write_text(
-        '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}'
+def ten_crops(folder):
+    return index(folder, [f"p/{c}-{i}.png,train,{c},x{i % 2}" for c in ("box", "can") for i in range(5)])
+
+
+def test_choice_of_crops_is_that_of_earlier_versions(tmp_path):
+    samples, _ = read_samples(ten_crops(tmp_path))
+    assert [one.name for one in in_turns(samples)[:6]] == [
+        "p/box-4.png", "p/can-1.png", "p/box-3.png", "p/can-2.png", "p/box-1.png", "p/can-0.png"
+    ]  # fmt: skip
+    assert in_turns(samples) == in_turns(samples[::-1])
+
+
+def test_choice_of_scenes_is_that_of_earlier_versions(tmp_path):
+    data = read_data(None, coco(tmp_path, [""] * 6), calibration_images=3)
+    names = [[scene.name for scene in data.scenes_for(split)] for split in ("train", "val")]
+    assert names == [["q/2.png", "q/4.png", "q/1.png"], ["q/0.png", "q/5.png", "q/3.png"]]
+
+
+def test_choice_does_not_depend_on_folder_root_or_working_folder(tmp_path, monkeypatch):
+    first, second = tmp_path / "a", tmp_path / "other/place"
+    ten_crops(first.parent)
+    shutil.copytree(tmp_path / "p", second / "p")
+    shutil.copy(tmp_path / "index.csv", second / "index.csv")
+    monkeypatch.chdir(second.parent)
+    orders = [
+        [one.name for one in in_turns(read_samples(*where)[0])]
+        for where in ((tmp_path / "index.csv",), (second / "index.csv",), (tmp_path / "index.csv", second))
+    ]
+    relative = type(tmp_path)("place/index.csv")
+    orders += [[one.name for one in in_turns(read_samples(relative)[0])]]
+    assert [order == orders[0] for order in orders] == [True] * 4
+
+
+def test_folders_are_categories_and_items(tmp_path):
+    samples, _ = read_samples(folders(tmp_path, ["can/cola", "can/tea"]))
+    assert {(s.category, s.item) for s in samples} == {("can", "cola"), ("can", "tea")}
+    assert [s.split for s in samples].count("val") == 2
+
+
+def test_semicolons_and_a_byte_order_mark_are_read(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "index.csv").write_bytes(
+        'path;split;category;item\na.png;train;can;"Cola; 0,5 l"\n'.encode("utf-8-sig")
     )
-    (scene,) = read_scenes(tmp_path / "s.json")
-    assert scene.boxes_px.tolist() == [[1, 2, 4, 6]]
+    (sample,) = read_samples(tmp_path / "index.csv")[0]
+    assert sample.item == "Cola; 0,5 l"
 
 
-def test_scenes_of_another_format_are_rejected(tmp_path):
-    (tmp_path / "s.json").write_text("[]")
-    with pytest.raises(QuantizeError, match="COCO"):
-        read_scenes(tmp_path / "s.json")
+def test_windows_1252_is_refused_with_its_line(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "index.csv").write_bytes("path,split,category,item\na.png,train,can,Käse\n".encode("cp1252"))
+    with pytest.raises(DataError, match="line 2: byte 0xe4 is not UTF-8"):
+        read_samples(tmp_path / "index.csv")
 
 
-def test_choice_is_even_over_categories_whatever_the_order(tmp_path):
-    samples = [Sample(tmp_path, f"{c}{i}", "train", c, "x") for c, count in (("a", 50), ("b", 5)) for i in range(count)]
-    chosen = choose(samples, 10)
-    assert sorted(s.category for s in chosen) == ["a"] * 5 + ["b"] * 5
-    assert chosen == choose(samples[::-1], 10)
+def test_boxes_of_a_coco_folder_are_crops_cut_with_the_margin(tmp_path):
+    coco(tmp_path, ["train"], boxes=[(10, 8, 20, 10)])
+    samples, _ = read_samples(tmp_path)
+    assert [(s.category, s.item, s.split) for s in samples] == [("box", "red", "train")]
+    whole = read_image(tmp_path / "q/0.png")
+    np.testing.assert_array_equal(samples[0].crop(0.1), whole[7:19, 8:32])
+
+
+def test_two_boxes_of_a_picture_have_names_of_their_own(tmp_path):
+    samples, _ = read_samples(coco(tmp_path, ["train"], boxes=[(1, 1, 9, 9), (20, 1, 9, 9)]))
+    assert len({sample.name for sample in samples}) == 2
+
+
+def test_crowds_are_no_objects(tmp_path):
+    path = coco(tmp_path, ["train"], boxes=[(1, 1, 9, 9), (0, 0, 40, 30)])
+    tree = json.loads(path.read_text())
+    tree["annotations"][1]["iscrowd"] = 1
+    path.write_text(json.dumps(tree))
+    (scene,) = read_scenes(path)[0]
+    assert scene.boxes_px.tolist() == [[1, 1, 10, 10]]
 
 
 def test_catalogue_picture_is_cropped_from_its_plain_background(tmp_path):
-    picture = np.full((100, 100, 3), 255, np.uint8)
-    picture[40:60, 30:50] = 10
-    (tmp_path / "a.png").write_bytes(encode_image(picture, ".png"))
-    (tmp_path / "index.csv").write_text("path,split,category,item\na.png,catalogue,box,x\n")
-    (sample,) = read_index(tmp_path / "index.csv")
+    image = np.full((100, 100, 3), 255, np.uint8)
+    image[40:60, 30:50] = 10
+    (tmp_path / "a.png").write_bytes(encode_image(image, ".png"))
+    (sample,) = read_samples(index(tmp_path, ["a.png,catalogue,box,x"]))[0]
     assert sample.crop(0.1).shape == (24, 24, 3)
+    (kept,) = read_samples(tmp_path / "index.csv", None, [])[0]
+    assert kept.crop(0.1).shape == (100, 100, 3)
 
 
-def read_bytes(reader, data: bytes) -> None:
-    """Any file gives samples or a QuantizeError."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file"
-        path.write_bytes(data)
-        with suppress(FinesightError):
-            reader(path)
+def broken(path):
+    path.write_bytes(path.read_bytes()[:60])
 
 
-@ANY_INPUT
-@given(st.binary(max_size=200))
-def test_any_bytes_are_a_data_set_or_our_error(data):
-    read_bytes(read_index, data)
-    read_bytes(read_scenes, data)
+def test_unreadable_pictures_are_replaced_named_and_counted(tmp_path):
+    whole = read_data(ten_crops(tmp_path), None, calibration_images=4)
+    expected = [one.name for one in whole.calibration_crops(CLASSIFIER)]
+    broken(tmp_path / expected[0])
+    (tmp_path / expected[1]).unlink()
+    data = read_data(tmp_path / "index.csv", None, calibration_images=4)
+    found = [one.name for one in data.calibration_crops(CLASSIFIER)]
+    assert len(found) == 4
+    assert [name for name in expected if name in found] == expected[2:]
+    counted = data.summary()["pictures"]["left_out"] + data.summary()["index"]["left_out"]
+    assert counted == 2
+    assert expected[0] in data.unreadable()[0]
 
 
-@ANY_INPUT
-@given(st.text("path,split;category\n\r\"'\0 item", max_size=80) | ROWS)
-def test_any_index_text_is_samples_or_our_error(text):
-    read_bytes(read_index, b"path,split,category,item\n" + text.encode())
-    read_bytes(read_index, text.encode())
+def test_unreadable_scenes_are_left_out(tmp_path):
+    path = coco(tmp_path, ["val", "val"])
+    broken(tmp_path / "q/1.png")
+    data = read_data(None, path)
+    assert [scene.name for scene in data.scenes_for("val")] == ["q/0.png"]
+    assert "q/1.png" in data.unreadable()[0]
 
 
-@ANY_INPUT
-@given(st.lists(IMAGES | VALUES, max_size=3) | VALUES, st.lists(ANNOTATIONS | VALUES, max_size=3) | VALUES)
-def test_any_coco_json_is_scenes_or_our_error(images, annotations):
-    read_bytes(read_scenes, json.dumps({"images": images, "annotations": annotations}).encode())
+def test_no_readable_picture_is_one_error(tmp_path):
+    path = index(tmp_path, ["a.png,train,box,x", "b.png,train,box,x"])
+    for name in ("a.png", "b.png"):
+        broken(tmp_path / name)
+    with pytest.raises(QuantizeError, match=r"none of the 2 pictures of split 'train' can be read; the first: .*png"):
+        read_data(path, None).calibration_crops(CLASSIFIER)
 
 
-def test_index_row_with_a_missing_value_is_named(tmp_path):
-    (tmp_path / "index.csv").write_text("path,split,category,item\na.png,train,box,x\nb.png,train\n")
-    with pytest.raises(QuantizeError, match="row 2 has no value in column 'category'"):
-        read_index(tmp_path / "index.csv")
+def test_box_outside_its_picture_is_left_out_and_named(tmp_path):
+    data = read_data(coco(tmp_path, ["train"], boxes=[(1, 1, 9, 9), (500, 1, 9, 9)]), None)
+    assert len(data.calibration_crops(CLASSIFIER)) == 1
+    assert "box (500.0, 1.0, 509.0, 10.0) lies outside the 48x32 picture" in data.unreadable()[0]
+
+
+def test_boxes_of_a_scene_are_clipped_to_their_picture(tmp_path):
+    (scene,) = read_data(None, coco(tmp_path, ["val"], boxes=[(40, 20, 30, 30)])).scenes_for("val")
+    assert scene.boxes_px.tolist() == [[40, 20, 48, 32]]
+
+
+def test_gallery_is_the_catalogue_where_there_is_one(tmp_path):
+    path = index(tmp_path, ["a.png,train,box,x", "b.png,catalogue,box,x"])
+    assert read_data(path, None).gallery_splits == ("catalogue",)
+
+
+def test_gallery_is_the_training_pictures_where_there_is_no_catalogue(tmp_path, caplog):
+    data = read_data(ten_crops(tmp_path), None)
+    assert len(data.gallery_crops(embedder_spec(categories=["box"]))) == 5
+    assert "there is no split 'catalogue'; the gallery is split 'train'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "option"),
+    [
+        (Splits(calibration="tran"), "--calibration-split tran"),
+        (Splits(held_out="tran"), "--held-out-split tran"),
+        (Splits(gallery=["train", "tran"]), "--gallery-splits tran"),
+    ],
+)
+def test_absent_split_that_was_asked_for_is_an_error_with_those_there_are(tmp_path, asked, option):
+    path = index(tmp_path, ["a.png,train,box,x", "b.png,val,box,x"])
+    with pytest.raises(QuantizeError, match=rf"{option}: there is no such split; there are train, val"):
+        read_data(path, None, None, asked)
+
+
+def test_split_may_be_asked_for_by_another_of_its_names(tmp_path):
+    path = index(tmp_path, ["a.png,train,box,x", "b.png,val,box,x"])
+    assert read_data(path, None, None, Splits(held_out="Validation")).held_out_split == "val"
+
+
+def test_held_out_pictures_in_the_gallery_are_noticed(tmp_path, caplog):
+    path = index(tmp_path, ["a.png,train,box,x", "b.png,val,box,x"])
+    read_data(path, None, None, Splits(gallery=["train", "val"]))
+    assert "each picture finds itself" in caplog.text
+
+
+def test_objects_of_scenes_serve_models_without_an_index(tmp_path):
+    data = read_data(None, coco(tmp_path, ["train", "val"]))
+    assert [s.item for s in data.held_out_crops(embedder_spec(categories=["box"]))] == ["red"]
+    assert data.held_out_crops(embedder_spec(categories=["car"])) == []
+    assert data.categories() == ["box"]
+
+
+def test_objects_of_scenes_are_not_added_to_an_index(tmp_path):
+    data = read_data(ten_crops(tmp_path), coco(tmp_path, ["train", "val"]))
+    assert {s.name for s in data.calibration_crops(CLASSIFIER)} == {s.name for s in data.samples}
+
+
+def test_commands_print_what_was_left_out(tmp_path, caplog):
+    read_data(index(tmp_path, ["a.png,train,box,x", "a.png,train,,x"]), None)
+    assert "left out 1" in caplog.text
+
+
+def test_counts_are_in_the_summary_with_examples(tmp_path):
+    data = read_data(index(tmp_path, ["a.png,train,box,x", "a.png,train,,x"]), None)
+    summary = data.summary()["index"]
+    assert summary["left_out"] == 1
+    assert "line 3" in summary["examples"][0]
+
+
+def test_order_takes_any_name():
+    data = Data([], [])
+    assert data.categories() == []
+    from quantize.pictures import Sample
+
+    samples = [Sample(None, name, "train", "box", "x") for name in ("a", "\udcff", "é")]
+    assert len(in_turns(samples)) == 3
+    assert in_turns([replace(one, split="val") for one in samples])[0].name == in_turns(samples)[0].name

@@ -11,6 +11,7 @@ from edge.inference.engine import open_engine
 from edge.manifest import Head, Preprocess
 from quantize.build_network import quantize_network
 from quantize.export import CameraInput, export_fp32
+from quantize.pictures import Sample
 from quantize.write_int8 import measure_fusion
 from trainer.models.networks import ClassifierWithDescriptor, ModelCard, build_model, load_model, save_model
 
@@ -38,8 +39,8 @@ def test_every_form_of_network_is_exported_and_quantised(tmp_path, form):
     pictures = []
     for i in range(12):
         picture = np.clip(rng.normal(rng.uniform(60, 190, 3), 40, (64, 64, 3)), 0, 255).astype(np.uint8)
-        pictures.append(tmp_path / f"{i}.png")
-        pictures[-1].write_bytes(encode_image(picture, ".png"))
+        pictures.append(Sample(tmp_path / f"{i}.png", f"{i}.png", "train", "box", "red"))
+        pictures[-1].path.write_bytes(encode_image(picture, ".png"))
     batch = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     with torch.no_grad():
         expected = CameraInput(load_model(tmp_path / "run")[0], spec).eval()(torch.from_numpy(batch)).numpy()

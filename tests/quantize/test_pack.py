@@ -140,7 +140,7 @@ def test_existing_folder_is_not_overwritten(networks, data, tmp_path):
 
 def test_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
     blind = Data(data.samples, [], held_out_split="nothing")
-    with pytest.raises(QuantizeError, match="probes: 0 of"):
+    with pytest.raises(QuantizeError, match="probes: there are none"):
         pack.pack(pack.PackOptions("six", 6, tmp_path / "six"), networks, blind)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,5 +1,7 @@
 """Calibration and the INT8 graph."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +13,7 @@ from quantize import calibrate
 from quantize import write_int8 as qdq
 from quantize.build_network import quantize_network
 from quantize.network_spec import read_spec, spec_path
+from quantize.pictures import Sample
 
 VNNI = "flags\t\t: fpu sse2 avx2 avx512_vnni"
 AVX2 = "model name : x\nflags\t\t: fpu sse2 avx2"
@@ -24,7 +27,7 @@ def quiet(pictures, what):
 @pytest.fixture
 def int8(exported, data, tmp_path):
     spec = read_spec(spec_path(exported["classifier"]))
-    pictures = [s.path for s in data.calibration_crops(spec)]
+    pictures = data.calibration_crops(spec)
     record = quantize_network(
         spec, exported["classifier"], pictures, tmp_path / "int8.onnx", saturates=True, progress=quiet
     )
@@ -74,12 +77,14 @@ def test_digest_depends_on_pixels_and_preprocessing(exported, tmp_path):
     picture = np.full((8, 8, 3), 90, np.uint8)
     path = tmp_path / "picture.png"
     path.write_bytes(encode_image(picture, ".png"))
-    before = calibrate.calibration_digest([path], spec)
-    assert before == calibrate.calibration_digest([path], spec)
-    assert before != calibrate.calibration_digest([path], spec.model_copy(update={"fill": 0}))
+    sample = Sample(path, "picture.png", "train", "box", "red")
+    before = calibrate.calibration_digest([sample], spec)
+    assert before == calibrate.calibration_digest([sample], spec)
+    assert before != calibrate.calibration_digest([sample], spec.model_copy(update={"fill": 0}))
+    assert before != calibrate.calibration_digest([replace(sample, box_px=(0.0, 0.0, 4.0, 4.0))], spec)
     picture[3, 3, 0] = 91
     path.write_bytes(encode_image(picture, ".png"))
-    assert before != calibrate.calibration_digest([path], spec)
+    assert before != calibrate.calibration_digest([sample], spec)
 
 
 def test_missing_calibration_pictures_are_an_error(exported):

@@ -98,6 +98,20 @@ def test_items_of_few_pictures_get_augmented_views(tmp_path, few, rows):
     assert len(read_category(done.gallery.path("red"), space, 3).row_item) == rows
 
 
+def test_item_without_a_readable_picture_is_left_out_and_named(tmp_path, caplog):
+    samples = [s for s in read_samples(write_crops(tmp_path / "data")) if s.category == "red"]
+    space = write_bundle(tmp_path / "bundle", ["red", "blue"])
+    torn = [sample for sample in samples if sample.item == "red-0"]
+    for sample in torn:
+        sample.path.write_bytes(sample.path.read_bytes()[:50])
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+    assert read_category(done.gallery.path("red"), space, 3).item_ids == ("red-1",)
+    assert len(done.skipped) == len(torn)
+    assert "red/red-0: left out of the gallery: none of 6 pictures can be read" in caplog.text
+    with pytest.raises(TrainError, match="red: no picture of any item can be read"):
+        embed_gallery(tmp_path / "bundle", torn, tmp_path / "other")
+
+
 def test_gallery_does_not_depend_on_gathering(tmp_path):
     samples = read_samples(write_crops(tmp_path / "data"))
     generations = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 
 from dataset_formats.decode import read_picture
 from dataset_formats.layouts import read_listing
-from dataset_formats.records import Layout
+from dataset_formats.records import Layout, printable
 from edge.durable import write_durably
 from edge.errors import CaptureError, TrainError
 from edge.imaging.contact_sheet import Card, contact_sheet
 from edge.imaging.image import encode_image
 from edge.types import Image
-from trainer.data.data_card import CARD_FILE, make_card, shared_folder, summary, to_markdown
+from trainer.data.data_card import CARD_FILE, make_card, shared_folder, summary, to_json, to_markdown
 from trainer.data.dataset import samples_of
 from trainer.data.examine import examine_listing
 from trainer.recipe import Split
@@ -47,7 +46,8 @@ def describe_data(
         the numbers of the card.
 
     Raises:
-        TrainError: the data set has no picture, or the model is a detector.
+        DataError: the data set cannot be read.
+        TrainError: it has no picture, or the model is a detector.
     """
     started = time.monotonic()
     listing = read_listing(path, root, layout, published=split is not None and split.how == "published")
@@ -68,8 +68,8 @@ def describe_data(
 
 def _write(out: Path, card: dict[str, Any], base: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    write_durably(out / CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False).encode())
-    write_durably(out / "data_card.md", to_markdown(card).encode())
+    write_durably(out / CARD_FILE, to_json(card))
+    write_durably(out / "data_card.md", to_markdown(card))
     for kind in ("duplicates", "embedding_duplicates"):
         sheet = pair_sheet(card.get(kind, {}).get("first", []), base)
         if sheet is not None:
@@ -90,4 +90,4 @@ def pair_sheet(pairs: Sequence[dict[str, Any]], base: Path, most: int = 60) -> I
 
 
 def _tail(path: str) -> str:
-    return path[-32:]
+    return printable(path[-32:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -24,6 +25,7 @@ _LISTS = {
     "unreadable": "Unreadable pictures",
     "boxes_outside": "Boxes that reach outside their picture (clipped)",
     "boxes_empty": "Boxes outside their picture or without area (left out)",
+    "read": "Read",
     "left_out": "Left out by the reader",
     "noticed": "Noticed by the reader",
 }
@@ -70,6 +72,7 @@ def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
         "source": found.source,
         "layout": found.layout,
         "pictures": len(rows),
+        "read": _count_and_first([_described(row) for row in read], base),
         "true_boxes": found.true_boxes,
         "splits": {split: _counts([row for row in rows if row.split == split]) for split in _splits(rows)},
         "balance": {split: _balance([row for row in rows if row.split == split]) for split in _splits(rows)},
@@ -81,26 +84,33 @@ def make_card(rows: Sequence[Row], found: Findings) -> dict[str, Any]:
         "boxes_outside": _count_and_first(found.boxes_outside, base),
         "boxes_empty": _count_and_first(found.boxes_empty, base),
         "oddities": {kind: _count_and_first(files, base) for kind, files in sorted(found.oddities.items())},
-        "left_out": _count_and_first(found.left_out, base),
-        "noticed": _count_and_first(found.noticed, base),
+        "left_out": _count_and_first(found.left_out, base, None),
+        "noticed": _count_and_first(found.noticed, base, None),
         "duplicates": describe_pairs(read, pairs, [f"{b} bits" for b in bits.tolist()], base)
         | {"rule": f"at most {NEAR_BITS} of 64 hash bits and {NEAR_COLOUR:g} grey levels apart"},
     }
 
 
 def shared_folder(rows: Sequence[Row]) -> str:
-    """Return the deepest folder that holds all pictures, with a slash at its end; cards name files relative to it."""
+    """Return the deepest folder that holds all pictures, with a slash at its end; empty if none does."""
     folders = {str(row.path.parent) for row in rows}
-    return os.path.commonpath(folders) + os.sep if folders else ""
+    if len({os.path.isabs(one) for one in folders}) != 1:  # noqa: PTH117 no object for each file
+        return ""
+    return str(Path(os.path.commonpath(folders), "_"))[:-1]
+
+
+def _described(row: Row) -> str:
+    objects = ", ".join("/".join(one) for one in row.objects)
+    return f"{row.path}: {row.split}: {objects or 'no object'}"
 
 
 def _splits(rows: Sequence[Row]) -> list[str]:
     return sorted({row.split for row in rows})
 
 
-def _count_and_first(texts: list[str], base: str) -> dict[str, Any]:
-    """Return the count of texts and the first of them, without the shared folder."""
-    return {"count": len(texts), "first": [text.replace(base, "") for text in texts[:_LISTED]]}
+def _count_and_first(texts: Sequence[str], base: str, most: int | None = _LISTED) -> dict[str, Any]:
+    """Return the count of texts and the first of them (None: all), without the shared folder at their start."""
+    return {"count": len(texts), "first": [text.removeprefix(base) for text in texts[:most]]}
 
 
 def _counts(rows: Sequence[Row]) -> dict[str, int]:
@@ -189,8 +199,8 @@ def describe_pairs(
         leaks[" | ".join(sorted((a.split, b.split)))] += is_leak
         listed.append(
             {
-                "a": str(a.path).replace(base, ""),
-                "b": str(b.path).replace(base, ""),
+                "a": str(a.path).removeprefix(base),
+                "b": str(b.path).removeprefix(base),
                 "near": "same file" if is_exact else near,
                 "leak": is_leak,
                 "contradicts": contradicts,
@@ -209,7 +219,7 @@ def describe_pairs(
 
 def summary(card: dict[str, Any]) -> dict[str, Any]:
     """Return the numbers of a card, without its lists."""
-    counted = {key: card[key]["count"] for key in ("unreadable", "boxes_outside", "boxes_empty", "left_out", "noticed")}
+    counted = {key: card[key]["count"] for key in _LISTS}
     alike = {key: card[key] for key in ("source", "layout", "pictures", "splits", "true_boxes", "alike_names")}
     pairs = {kind: _numbers(card[kind]) for kind in ("duplicates", "embedding_duplicates") if kind in card}
     oddities = {kind: files["count"] for kind, files in card["oddities"].items()}
@@ -220,8 +230,13 @@ def _numbers(pairs: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in pairs.items() if key != "first"}
 
 
-def to_markdown(card: dict[str, Any]) -> str:
-    """Return the card as a Markdown page."""
+def to_json(card: dict[str, Any]) -> bytes:
+    """Return the card as a JSON file; a name that is not UTF-8 is escaped."""
+    return json.dumps(card, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def to_markdown(card: dict[str, Any]) -> bytes:
+    """Return the card as a Markdown page; a name that is not UTF-8 is escaped."""
     lines = [f"# Data card: {card['source']}", "", f"Layout {card['layout']}, {card['pictures']} pictures."]
     if card["true_boxes"]:
         lines += ["Objects are cut out by boxes that people drew."]
@@ -250,7 +265,7 @@ def to_markdown(card: dict[str, Any]) -> str:
     lines += _list("Item names used in several categories", shared)
     for split, names in card["not_in_train"].items():
         lines += _list(f"Items of {split} without training pictures", names)
-    return "\n".join(lines) + "\n"
+    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _list(title: str, texts: Sequence[str], count: int | None = None) -> list[str]:
@@ -258,7 +273,7 @@ def _list(title: str, texts: Sequence[str], count: int | None = None) -> list[st
     if not count:
         return []
     more = [f"* … and {count - _LINES} more"] if count > _LINES else []
-    return [f"## {title}: {count}", "", *(f"* {text}" for text in texts[:_LINES]), *more, ""]
+    return [f"## {title}: {count}", "", *(f"* {' '.join(text.splitlines())}" for text in texts[:_LINES]), *more, ""]
 
 
 def _pairs(title: str, pairs: dict[str, Any]) -> list[str]:

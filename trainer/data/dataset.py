@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dataset_formats.layouts import read_listing
-from dataset_formats.records import AnnotatedPicture, Layout, Listing, NamedBox, Sample, default_split, report
+from dataset_formats.objects import annotated_pictures, single_objects
+from dataset_formats.records import AnnotatedPicture, Layout, Listing, Sample, in_bulk, printable, report
 from edge.errors import TrainError
 from trainer.data.detection_sample import DetectionSample
 from trainer.data.duplicates import near_duplicate_of
@@ -40,10 +40,12 @@ def read_samples(
         cut_to_box: use the boxes of a data set that has them beside pictures of single objects.
 
     Raises:
-        TrainError: the data set is missing or empty, or a file or column is missing.
+        DataError: the data set is missing, or a file or column is.
+        TrainError: it holds no picture of an object.
     """
     listing = read_listing(source, root, layout, published=split is not None and split.how == "published")
-    _log_report(listing, source)
+    for line in report(listing, source):
+        log.warning("%s", line)
     samples = samples_of(listing, split, cut_to_box=cut_to_box)
     if not samples:
         raise TrainError(f"{source}: holds no picture; give an index.csv, folders category/item/picture, or boxes")
@@ -52,18 +54,10 @@ def read_samples(
 
 def samples_of(listing: Listing, split: Split | None = None, *, cut_to_box: bool = False) -> list[Sample]:
     """Return the pictures of single objects of a listing, split again if `split` is given."""
-    samples = [sample if cut_to_box else replace(sample, box_px=None) for sample in listing.samples]
-    for number, scene in enumerate(listing.scenes):
-        of = scene.split or default_split(number)
-        samples += [Sample(scene.path, of, box.category, box.item, box_px=box.box_px) for box in scene.boxes]
+    samples = single_objects(listing, cut_to_box=cut_to_box)
     if split is None:
         return samples
     return resplit(samples, split, near_duplicate_of(s.path for s in samples) if split.together else None)
-
-
-def _log_report(listing: Listing, source: Path) -> None:
-    for line in report(listing, source):
-        log.warning("%s", line)
 
 
 def choose(samples: Iterable[Sample], splits: Sequence[str], categories: Sequence[str] | None = None) -> list[Sample]:
@@ -88,7 +82,7 @@ def read_scenes(
         root: folder of a JSON's file names; None: where the pictures are.
         splits: take only pictures of these splits, or of no split; None: all.
         class_agnostic: make every object an `object`.
-        least_visible: leave out annotations with a smaller `visible_fraction`.
+        least_visible: leave out annotations with a smaller `visible_fraction`, and pictures that have no others.
         layout: None: detect it.
         split: how to split the pictures; None: as the data set does.
 
@@ -96,23 +90,31 @@ def read_scenes(
         the scenes, and the class names: `["object"]` if class-agnostic.
 
     Raises:
-        TrainError: the data set cannot be read, has another layout, or has no picture of these splits.
+        DataError: the data set cannot be read, or has another layout.
+        TrainError: it has no picture of these splits.
     """
     published = split is not None and split.how == "published"
     listing = read_listing(path, root, layout, published=published, boxed=True)
-    _log_report(listing, path)
+    for line in report(listing, path):
+        log.warning("%s", line)
     names = ["object"] if class_agnostic else class_names(listing)
-    position = {name: 0 if class_agnostic else i for i, name in enumerate(class_names(listing))}
-    scenes = []
+    position = {} if class_agnostic else {name: i for i, name in enumerate(names)}
+    scenes, hidden = [], []
     for one in split_pictures(annotated_pictures(listing), split):
         if splits is not None and one.split and one.split not in splits:
             continue
         visible = [box for box in one.boxes if box.visible >= least_visible]
+        if one.boxes and not visible:  # it shows something: no background
+            hidden.append(one.path)
+            continue
         boxes = np.asarray([box.box_px for box in visible], np.float32).reshape(-1, 4)
-        labels = np.asarray([position.get(box.item, 0) for box in visible], np.int64)
+        labels = np.asarray([0 if class_agnostic else position[box.item] for box in visible], np.int64)
         scenes.append(DetectionSample(one.path, boxes, labels, one.split, one.level))
+    for line in in_bulk(f"{path}: left out pictures that show only hidden objects", hidden):
+        log.warning("%s", printable(line))
     if not scenes:
-        raise TrainError(f"{path}: holds no image of the splits {splits}")
+        there = sorted({one.split for one in annotated_pictures(listing) if one.split})
+        raise TrainError(f"{path}: holds no image of the splits {splits}; there are {there}")
     return scenes, names
 
 
@@ -123,17 +125,7 @@ def split_pictures(scenes: list[AnnotatedPicture], split: Split | None) -> list[
     return resplit_pictures(scenes, split, near_duplicate_of(s.path for s in scenes) if split.together else None)
 
 
-def annotated_pictures(listing: Listing) -> list[AnnotatedPicture]:
-    """Return the whole pictures with boxes of a listing; a picture of a single object has one box."""
-    if listing.scenes:
-        return listing.scenes
-    return [
-        AnnotatedPicture(s.path, s.split, (NamedBox(s.box_px, s.item, s.category),))
-        for s in listing.samples
-        if s.box_px is not None
-    ]
-
-
 def class_names(listing: Listing) -> list[str]:
-    """Return the class names of the boxes, in the data set's own order."""
-    return listing.names or sorted({sample.item for sample in listing.samples})
+    """Return the class names of the boxes, in the data set's own order; names that it does not list come last."""
+    found = {box.item for scene in annotated_pictures(listing) for box in scene.boxes}
+    return [*listing.names, *sorted(found.difference(listing.names))]

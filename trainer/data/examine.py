@@ -13,12 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset_formats.decode import decode_picture, read_bytes
+from dataset_formats.objects import annotated_pictures, clip_boxes
 from dataset_formats.records import Listing, NamedBox, default_split
 from edge.errors import CaptureError
 from trainer.data.data_card import Findings, Row
-from trainer.data.dataset import annotated_pictures, samples_of, split_pictures
+from trainer.data.dataset import samples_of, split_pictures
 from trainer.data.duplicates import PerceptualHash, perceptual_hash
-from trainer.data.pictures import clip_boxes
 from trainer.recipe import Split
 
 _CHUNK = 16  # pictures that a thread takes at once

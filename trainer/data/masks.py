@@ -7,7 +7,6 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_formats.decode import read_bytes
-from edge.errors import CaptureError, TrainError
-from edge.imaging.image import decode_image, decode_mask
+from dataset_formats.csv_table import read_table
+from dataset_formats.decode import read_bytes, read_image
+from dataset_formats.index import complete_rows, find_pictures, root_of, split_of
+from dataset_formats.records import report
+from edge.errors import CaptureError, DataError, TrainError
+from edge.imaging.image import decode_mask
 from edge.types import Image
 from trainer.data.pictures import shrink_to
 
@@ -48,30 +50,33 @@ class MaskedPictures:
 
 
 def read_masked(index: Path, root: Path | None = None) -> list[Masked]:
-    """List the pictures that have a mask.
+    """List the pictures that have a mask; log what is left out.
 
     Args:
         index: a CSV with columns path, mask, split; a row with an empty mask is ignored.
         root: folder of its paths; None: its own folder.
 
     Raises:
-        TrainError: the file cannot be read, or has no such columns or no mask.
+        DataError: the file cannot be read, or has no such columns or no mask.
     """
-    try:
-        with index.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainError(f"{index}: cannot read: {error}") from error
-    found = set(rows[0]) if rows else set()
-    if missing := {"path", "mask", "split"} - found:
-        raise TrainError(f"{index} lacks the columns {sorted(missing)}; it has {sorted(map(str, found))}")
-    for number, row in enumerate(rows, 1):
-        if row["mask"] and not (row["path"] and row["split"]):
-            raise TrainError(f"{index}: row {number}: path or split is empty")
-    base = root or index.parent
-    masked = [Masked(base / row["path"], base / row["mask"], row["split"]) for row in rows if row["mask"]]
+    table = read_table(index)
+    table.require("path", "mask", "split")
+    count = len(table.rows)
+    with_mask = [row for row in table.rows if row[1]["mask"]]
+    rows = complete_rows(table, with_mask, ("path", "split"))
+    base = root or root_of(table, "path")
+    there = {line: (values, path) for line, values, path in find_pictures(table, rows, "path", base)}
+    rows = [(line, values) for line, (values, _) in there.items()]
+    masked = [
+        Masked(there[line][1], mask, split_of(values["split"]))
+        for line, values, mask in find_pictures(table, rows, "mask", base)
+    ]
+    for line in report(table, index):
+        log.warning("%s", line)
     if not masked:
-        raise TrainError(f"{index}: none of its {len(rows)} rows has a mask")
+        raise DataError(
+            f"{index}: none of its {count} rows has a mask" if count and not with_mask else table.why_empty()
+        )
     return masked
 
 
@@ -108,7 +113,7 @@ def load_masked(samples: Sequence[Masked], longest_px: int | None = None) -> Mas
 
 
 def _read(sample: Masked) -> tuple[Image, NDArray[np.uint8]]:
-    image = decode_image(read_bytes(sample.path), str(sample.path))
+    image = read_image(sample.path)
     mask = decode_mask(read_bytes(sample.mask), str(sample.mask))
     if mask.shape != image.shape[:2]:
         sizes = [f"{shape[1]}x{shape[0]}" for shape in (mask.shape, image.shape)]

@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_formats.decode import read_picture
+from dataset_formats.objects import clip_boxes
 from dataset_formats.records import Sample
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import crop, resize, trim
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
-from edge.types import FloatArray, Image
+from edge.types import Image
 from trainer.data.detection_sample import DetectionSample
 
 log = logging.getLogger(__name__)
-
-_SLACK_PX = 1.5  # tolerates rounding, and annotators that count pixels from 1
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ def load_pictures(
         fitted = _clip_to_picture(sample, read[sample.path], pictures)
         if fitted is None:
             continue
-        image, shrink = shrink_to(_cut_out_object(fitted, read[sample.path], trimmed, margin), longest_px)
+        image, shrink = shrink_to(cut_out_object(fitted, read[sample.path], trimmed, margin), longest_px)
         pictures.samples.append(fitted)
         pictures.images.append(image)
         pictures.scales.append(shrink)
@@ -81,7 +80,7 @@ def shrink_to(picture: NDArray[np.uint8], longest_px: int | None) -> tuple[NDArr
     return resize(picture, width, height, "area"), shrink
 
 
-def _cut_out_object(sample: Any, image: Image, trimmed: Sequence[str], margin: float) -> Image:
+def cut_out_object(sample: Any, image: Image, trimmed: Sequence[str], margin: float) -> Image:
     """Return the part of a picture that training uses."""
     if isinstance(sample, DetectionSample):
         return image
@@ -96,7 +95,7 @@ def _skip(pictures: Pictures, why: str) -> None:
 
 
 def _clip_to_picture(sample: Any, image: Image, pictures: Pictures) -> Any:
-    """Return the sample with its boxes clipped to the picture; None if no part of its only box is inside."""
+    """Return the sample with its boxes clipped to the picture; None if no part of any of them is inside."""
     height, width = image.shape[:2]
     if isinstance(sample, DetectionSample):
         fitted = clip_boxes(sample.boxes_px, width, height)
@@ -106,6 +105,9 @@ def _clip_to_picture(sample: Any, image: Image, pictures: Pictures) -> Any:
                 log.warning("%s", text)
                 pictures.clipped.append(text)
         kept = ~fitted.empty
+        if len(kept) and not kept.any():  # it shows something: no background
+            _skip(pictures, f"{sample.path}: none of its boxes is inside the picture; correct them")
+            return None
         return replace(sample, boxes_px=fitted.boxes_px[kept], labels=sample.labels[kept])
     if sample.box_px is None:
         return sample
@@ -155,23 +157,3 @@ def require_each(samples: Sequence[Sample], expected: Iterable[str], key: str, l
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         why = ", because training uses pairs" if least > 1 else ""
         raise TrainError(f"{where}: too few pictures of {', '.join(few[:5])}{more}; each needs at least {least}{why}")
-
-
-@dataclass(frozen=True, slots=True)
-class ClippedBoxes:
-    """Boxes clipped to their picture."""
-
-    boxes_px: FloatArray  # (n, 4), all of the given boxes
-    outside: NDArray[np.bool_]  # (n,) reached outside the picture by more than rounding
-    empty: NDArray[np.bool_]  # (n,) less than a pixel is left: outside, inverted or without area
-
-
-def clip_boxes(boxes_px: FloatArray, width: int, height: int) -> ClippedBoxes:
-    """Clip (n, 4) boxes x0 y0 x1 y1 to a picture."""
-    limit = np.array([width, height, width, height], np.float32)
-    boxes = np.asarray(boxes_px, np.float32).reshape(-1, 4)
-    clipped = np.clip(boxes, 0.0, limit)
-    outside = ((boxes < -_SLACK_PX) | (boxes > limit + _SLACK_PX)).any(axis=1)
-    broken = ~np.isfinite(boxes).all(axis=1)
-    empty = broken | (clipped[:, 2] - clipped[:, 0] < 1.0) | (clipped[:, 3] - clipped[:, 1] < 1.0)
-    return ClippedBoxes(np.nan_to_num(clipped), outside & ~empty, empty)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from edge.durable import write_durably
 from edge.manifest import Preprocess
 from edge.types import Image
 from trainer.data.crops import Crops
-from trainer.data.data_card import CARD_FILE, Findings, Row, make_card
+from trainer.data.data_card import CARD_FILE, Findings, Row, make_card, to_json
 from trainer.data.duplicates import perceptual_hash
 from trainer.data.pictures import Pictures
 from trainer.disk_errors import report_disk_errors
@@ -89,4 +88,4 @@ def _write(out: Path, rows: list[Row], found: Findings) -> None:
         )
     with report_disk_errors(f"{out}: cannot write the data card"):
         out.mkdir(parents=True, exist_ok=True)
-        write_durably(out / CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False).encode())
+        write_durably(out / CARD_FILE, to_json(card))

@@ -13,27 +13,23 @@ from typing import Any
 
 import numpy as np
 
+from dataset_formats.records import Sample
 from edge.config.schema import EngineConfig
 from edge.errors import CaptureError, EngineError, TrainError
-from edge.imaging.image import read_image, set_threads
+from edge.imaging.image import set_threads
 from edge.types import Image
-from trainer.evaluation.evaluate_models import (
-    Column,
-    EvaluationSet,
-    confusions,
-    evaluate_chain,
-    evaluate_detector,
-    load_evaluation_set,
-)
+from trainer.evaluation.evaluate_models import Column, confusions, evaluate_chain, evaluate_detector
+from trainer.evaluation.evaluation_set import EvaluationSet, load_evaluation_set
 from trainer.evaluation.model_chain import (
     ModelChain,
-    ReferenceGallery,
     chain_of_bundle,
     chain_of_runs,
     embed_references,
     open_peer,
+    read_images,
     read_references,
 )
+from trainer.evaluation.reference_gallery import ReferenceGallery
 from trainer.evaluation.report_markdown import render_markdown
 from trainer.evaluation.report_page import CategoryEmbeddings, Confusion, render_page
 
@@ -52,7 +48,13 @@ def run_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     evaluation_set, columns = None, []
     if args.data is not None:
         evaluation_set = load_evaluation_set(
-            args.data, args.root, args.query, args.gallery, share=args.left_out, seed=args.seed
+            args.data,
+            args.root,
+            args.query,
+            args.gallery,
+            share=args.left_out,
+            seed=args.seed,
+            trimmed=args.plain.split(","),
         )
         columns = _columns(args, evaluation_set)
     report: dict[str, Any] = {
@@ -73,7 +75,7 @@ def _columns(args: argparse.Namespace, evaluation_set: EvaluationSet) -> list[Co
     """Evaluate every chain on the same pictures: each precision of the bundle, the runs, the peers."""
     columns = []
     for chain, gallery in _chains(args, evaluation_set):
-        references = gallery or embed_references(chain, evaluation_set.gallery, args.plain.split(","))
+        references = gallery or embed_references(chain, evaluation_set)
         columns.append(evaluate_chain(chain, references, evaluation_set))
     return columns
 
@@ -130,15 +132,22 @@ def _checkout(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _about(args: argparse.Namespace, evaluation_set: EvaluationSet | None) -> dict[str, Any]:
-    peers = f" (peers: {args.gallery})" if args.peer else ""
+    query, gallery = args.query or "val", args.gallery or "catalogue"
+    if evaluation_set:
+        query, gallery = ",".join(evaluation_set.query_splits), ",".join(evaluation_set.gallery_splits)
+    peers = f" (peers: {gallery})" if args.peer else ""
     named = args.bundle or (args.embedder[0] if args.embedder else args.detector)
     return {
         "name": named.name if named else "nothing",
         "data": str((args.data or args.scenes or Path("rendered scenes")).name),
-        "query": args.query,
-        "gallery": f"the bundle's gallery{peers}" if args.bundle_gallery else args.gallery,
+        "query": query,
+        "gallery": f"the bundle's gallery{peers}" if args.bundle_gallery else gallery,
+        "protocol": evaluation_set.protocol if evaluation_set else "",
+        "queries_in_gallery": evaluation_set.own if evaluation_set else 0,
         "images": len(evaluation_set.queries) if evaluation_set else 0,
         "unreadable": len(evaluation_set.skipped) if evaluation_set else 0,
+        "unreadable_gallery": len(evaluation_set.gallery_skipped) if evaluation_set else 0,
+        "noticed": evaluation_set.noticed if evaluation_set else [],
         "items": len({sample.item for sample in evaluation_set.gallery}) if evaluation_set else 0,
         "items_left_out": len(evaluation_set.left_out) if evaluation_set else 0,
         "left_out": sorted(evaluation_set.left_out) if evaluation_set else [],
@@ -163,24 +172,29 @@ def _write(
 ) -> None:
     out: Path = args.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    _write_text(out.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
     worst = confusions(columns[0].closed_set)[:_WORST_CONFUSIONS] if columns else []
-    out.with_suffix(".md").write_text(render_markdown(report, worst), encoding="utf-8")
+    _write_text(out.with_suffix(".md"), render_markdown(report, worst))
     shown = [_confusion(columns[0], evaluation_set, *pair) for pair in worst] if evaluation_set else []
     maps = _embedding_maps(columns[0]) if columns else []
-    out.with_suffix(".html").write_text(render_page(report, shown, maps), encoding="utf-8")
+    _write_text(out.with_suffix(".html"), render_page(report, shown, maps))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no UTF-8
 
 
 def _confusion(column: Column, evaluation_set: EvaluationSet, shown: str, nearest: str, times: int) -> Confusion:
     pairs = zip(evaluation_set.queries, column.closed_set, strict=True)
+    margin = column.chain.crop_margin
     query = next(sample for sample, result in pairs if result.true_item == shown and result.nearest == nearest)
-    reference = next(r for r in column.predictions.references.values() if nearest in r.items)
-    return Confusion(shown, nearest, times, _read_or_none(query.path), reference.picture(nearest))
+    reference = next(r for r in column.predictions.references.values() if nearest in r.names)
+    return Confusion(shown, nearest, times, _read_or_none(query, evaluation_set, margin), reference.picture(nearest))
 
 
-def _read_or_none(path: Path) -> Image | None:
+def _read_or_none(sample: Sample, evaluation_set: EvaluationSet, margin: float) -> Image | None:
     try:
-        return read_image(path)
+        return next(read_images([sample], evaluation_set.trimmed, margin))[0]
     except CaptureError:
         return None
 

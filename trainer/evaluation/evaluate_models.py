@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_formats.records import Sample
-from edge.errors import CaptureError, TrainError
-from edge.imaging.image import read_image
-from trainer.data.dataset import choose, read_samples, read_scenes
+from edge.errors import TrainError
+from edge.types import FloatArray
+from trainer.data.asked_splits import asked_splits
+from trainer.data.dataset import read_scenes
 from trainer.data.pictures import load_pictures
-from trainer.evaluation.model_chain import ModelChain, ReferenceGallery
+from trainer.evaluation.evaluation_set import EvaluationSet
+from trainer.evaluation.model_chain import ModelChain
 from trainer.evaluation.open_set import (
     FALSE_ACCEPT_RATES,
     QueryResult,
@@ -28,27 +29,16 @@ from trainer.evaluation.open_set import (
     separation,
 )
 from trainer.evaluation.predictions import Predictions, predict_queries, query_results
-from trainer.metrics import average_precision_at, bootstrap, map_at_r, per_class, precision_at, r_precision, recall_at
+from trainer.evaluation.reference_gallery import ReferenceGallery
+from trainer.evaluation.retrieval import RECALL_AT, retrieve
+from trainer.metrics import bootstrap, per_class
 from trainer.models.networks import load_model
 from trainer.recipe import LEAST_VISIBLE
 from trainer.tasks.detector import scene_canvases, validate_detector
 
 log = logging.getLogger(__name__)
 Table = dict[str, Any]
-Measures = dict[str, NDArray[np.float64]]  # values of each picture, by name of the measure
-NEAREST = (1, 5, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSet:
-    """The pictures that every chain is evaluated on."""
-
-    queries: list[Sample]
-    skipped: list[str]  # pictures that cannot be read
-    gallery: list[Sample]
-    left_out: frozenset[str]  # items left out of the gallery, so that they are unknown
-    trimmed: tuple[str, ...] = ("catalogue",)  # splits whose pictures show one object on a plain background
-    seed: int = 0
+_TWIN = 0.999  # least cosine of a query and a stored vector of, perhaps, the same picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +52,6 @@ class Column:
     table: Table
 
 
-def load_evaluation_set(
-    index: Path, root: Path | None, query: str, gallery: str, *, share: float, seed: int
-) -> EvaluationSet:
-    """Choose the query pictures, the gallery pictures, and the items to leave out.
-
-    Args:
-        index: data set, see trainer.data.dataset.read_samples.
-        root: folder that its paths are relative to.
-        query: split of the pictures to recognise.
-        gallery: splits of the gallery pictures, comma-separated.
-        share: share of the items to leave out of the gallery.
-        seed: seed of the random draw.
-
-    Raises:
-        TrainError: the data are missing, or a split has no picture.
-    """
-    samples = read_samples(index, root)
-    queries, known = choose(samples, [query]), choose(samples, gallery.split(","))
-    for split, found in (query, queries), (gallery, known):
-        if not found:
-            raise TrainError(f"{index}: no picture belongs to split {split!r}; check --query and --gallery")
-    readable, skipped = [], []
-    for sample in queries:
-        try:
-            read_image(sample.path)
-            readable.append(sample)
-        except CaptureError as error:
-            log.warning("skipped %s", error)
-            skipped.append(str(error))
-    catalogue = sorted({sample.item for sample in known})
-    count = min(round(share * len(catalogue)), len(catalogue) - 1)
-    left = np.random.default_rng(seed).choice(catalogue, count, replace=False).tolist()
-    return EvaluationSet(readable, skipped, known, frozenset(left), seed=seed)
-
-
 def evaluate_chain(
     chain: ModelChain, references: Mapping[str, ReferenceGallery], evaluation_set: EvaluationSet
 ) -> Column:
@@ -106,28 +61,42 @@ def evaluate_chain(
         CaptureError: a picture cannot be read.
         EngineError: a model cannot run.
     """
-    predictions = predict_queries(chain, evaluation_set.queries, references)
+    predictions = predict_queries(chain, evaluation_set, references)
     closed_set = query_results(predictions, chain, set())
     open_set = query_results(predictions, chain, set(evaluation_set.left_out))
-    table: Table = {"categories": {}}
+    stored = any(reference.ids is None for reference in references.values())
+    table: Table = {"protocol": "stored gallery" if stored else evaluation_set.protocol, "categories": {}}
     if predictions.probabilities is not None:
         table["coarse"] = _coarse(predictions, chain, evaluation_set.seed)
     pooled: dict[str, list[NDArray[np.float64]]] = {}
-    for category in references:
-        rows, measures = _retrieval(predictions, category)
-        if not rows:
+    fewest, twins = {}, {}
+    for category, reference in references.items():
+        rows, vectors = predictions.of_category(category)
+        found = retrieve(
+            reference, vectors, [predictions.queries[i].item for i in rows], predictions.query_ids[np.array(rows, int)]
+        )
+        twins[category] = _count_twins(reference, vectors)
+        if not found.measures:
             continue
-        nearest_right = np.array([closed_set[i].nearest == closed_set[i].true_item for i in rows], np.float64)
+        fewest[category] = found.fewest
+        results = [closed_set[rows[place]] for place in found.kept]
+        nearest_right = np.array([one.nearest == one.true_item for one in results], np.float64)
         table["categories"][category] = {
-            **{name: _measure(values, evaluation_set.seed) for name, values in measures.items()},
+            **{name: _measure(values, evaluation_set.seed) for name, values in found.measures.items()},
             "top_1_through_the_chain": _measure(nearest_right, evaluation_set.seed),
-            "items": len(predictions.items[category]),
+            "items": len(reference.names),
+            "without_a_match": len(rows) - len(found.kept),
         }
-        for name, values in measures.items():
+        for name, values in found.measures.items():
             pooled.setdefault(name, []).append(values)
     table["retrieval"] = {name: _measure(np.concatenate(parts), evaluation_set.seed) for name, parts in pooled.items()}
-    right = np.array([one.nearest == one.true_item for one in closed_set], np.float64)
-    table["end_to_end"] = {"top_1": _measure(right, evaluation_set.seed)}
+    known = [one for one in closed_set if one.known]
+    right = np.array([one.nearest == one.true_item for one in known], np.float64)
+    table["end_to_end"] = {"top_1": _measure(right, evaluation_set.seed)} if known else {}
+    table["without_a_match"] = len(closed_set) - len(known)
+    table["noticed"] = _noticed(fewest, twins, closed_set)
+    for line in table["noticed"]:
+        log.warning("%s: %s", chain.name, line)
     table["open_world"] = _open_world(chain, closed_set, open_set, evaluation_set)
     table["latency_ms"] = {f"p{p}": float(np.percentile(predictions.latency_ms, p)) for p in (50, 95)}
     return Column(chain, predictions, closed_set, open_set, table)
@@ -139,8 +108,17 @@ def confusions(query_results: Sequence[QueryResult]) -> list[tuple[str, str, int
     return [(true_item, nearest or "", times) for (true_item, nearest), times in wrong.most_common()]
 
 
-def evaluate_detector(folder: Path, scenes: Path, root: Path | None, split: str) -> Table:
+def evaluate_detector(folder: Path, scenes: Path, root: Path | None, asked: str | None) -> Table:
     """Measure a detector on every scene of a split: mAP50, mAP50-95, best F1.
+
+    All labels count as one. Crowds, which COCO ignores, and objects that are mostly hidden are no true boxes: a
+    detection on one counts as false, so that a detector scores no higher than by COCO's protocol.
+
+    Args:
+        folder: run folder of the detector.
+        scenes: data set with boxes.
+        root: folder that its paths are relative to.
+        asked: splits, comma-separated; None: `val`, else `test`. A data set without splits is used as a whole.
 
     Raises:
         TrainError: model or data are missing or cannot be used.
@@ -148,25 +126,57 @@ def evaluate_detector(folder: Path, scenes: Path, root: Path | None, split: str)
     module, card = load_model(folder)
     if card.kind != "detector":
         raise TrainError(f"{folder}: this is a {card.kind}; give the run folder of a detector")
-    listed, _ = read_scenes(scenes, root, [split], least_visible=LEAST_VISIBLE)
-    return dict(validate_detector(module, scene_canvases(load_pictures(listed, None), card.preprocess), card))
+    listed, _ = read_scenes(scenes, root, least_visible=LEAST_VISIBLE)
+    present = [scene.split for scene in listed if scene.split]
+    if present:
+        asked = asked or ("test" if "val" not in present and "test" in present else "val")
+        splits = asked_splits(asked, present, scenes, "--query")
+        listed = [scene for scene in listed if not scene.split or scene.split in splits]
+    pictures = load_pictures(listed, None)
+    measured = validate_detector(module, scene_canvases(pictures, card.preprocess), card)
+    return {**measured, "unreadable": float(len(pictures.skipped))}
 
 
-def _retrieval(predictions: Predictions, category: str) -> tuple[list[int], Measures]:
-    """Return the retrieval measures in the gallery of the true category, and the queries whose item it holds."""
-    rows, similar = predictions.similar(category)
-    listed = set(predictions.items[category])
-    kept = [place for place, i in enumerate(rows) if predictions.queries[i].item in listed]
-    rows = [rows[place] for place in kept]
-    if not rows:
-        return [], {}
-    search = (similar[kept], [predictions.queries[i].item for i in rows], predictions.references[category].items)
-    measures = {f"recall_at_{k}": recall_at(*search, k) for k in NEAREST}
-    for k in NEAREST[1:]:
-        measures[f"precision_at_{k}"] = precision_at(*search, k)
-        measures[f"map_at_{k}_per_hits"] = average_precision_at(*search, k, per="hits")
-        measures[f"map_at_{k}_per_possible"] = average_precision_at(*search, k, per="possible")
-    return rows, measures | {"map_at_r": map_at_r(*search), "r_precision": r_precision(*search)}
+def _count_twins(reference: ReferenceGallery, vectors: FloatArray) -> int:
+    """Count the queries that seem to be in a gallery that does not say what its pictures are."""
+    if reference.ids is not None or not len(vectors):
+        return 0
+    stored = reference.vectors if reference.unshrunk is None else reference.unshrunk
+    nearest = [(vectors[chunk] @ stored.T).max(axis=1) for chunk in reference.chunks(len(vectors))]
+    return int((np.concatenate(nearest) >= _TWIN).sum())
+
+
+def _noticed(fewest: Mapping[str, int], twins: Mapping[str, int], results: Sequence[QueryResult]) -> list[str]:
+    """Return what deserves a look.
+
+    Args:
+        fewest: by category, the fewest pictures that a query was searched among.
+        twins: by category, the queries that seem to be in a stored gallery.
+        results: results with the whole gallery.
+    """
+    lines = []
+    if small := {name: count for name, count in fewest.items() if count < max(RECALL_AT)}:
+        lines.append(
+            f"Recall@K up to K = {max(RECALL_AT)} is capped at the number of gallery pictures that a query is searched "
+            f"among: {_listed(small)}"
+        )
+    if any(twins.values()):
+        lines.append(
+            "query pictures seem to be in the stored gallery, too, which does not name its pictures: "
+            f"{_listed(twins)}; without --bundle-gallery, a query's own picture is no answer"
+        )
+    if alone := sum(not one.known for one in results):
+        lines.append(
+            f"{alone} of {len(results)} query pictures have no other picture of their item in the gallery; they are "
+            "left out of the shares of right items"
+        )
+    return lines
+
+
+def _listed(counts: Mapping[str, int], first: int = 5) -> str:
+    shown = [f"{name} {count}" for name, count in counts.items() if count][:first]
+    more = sum(count > 0 for count in counts.values()) - len(shown)
+    return ", ".join(shown) + (f", and {more} more categories" if more else "")
 
 
 def _coarse(predictions: Predictions, chain: ModelChain, seed: int) -> Table:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from dataset_formats.decode import read_picture
 from dataset_formats.records import Sample
 from edge.bundle.bundle import read_bundle
 from edge.errors import TrainError
 from edge.gallery.generation import read_gallery
 from edge.gallery.item_vectors import shrink_items_to_centroid, shrink_to_centroid
-from edge.gallery.store import read_category, read_thumbnail
-from edge.imaging.image import decode_image, read_image, trim
+from edge.gallery.store import CategoryItems, read_category, read_thumbnail
+from edge.imaging.image import decode_image
 from edge.inference.engine import Precision
 from edge.inference.postprocess import softmax, unit_rows
 from edge.inference.preprocess import to_canvas
@@ -25,6 +26,9 @@ from edge.manifest import OpenSet, Preprocess
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Image
 from trainer.data.crops import predict
+from trainer.data.pictures import cut_out_object
+from trainer.evaluation.evaluation_set import EvaluationSet
+from trainer.evaluation.reference_gallery import ReferenceGallery
 from trainer.models.backbone import create_trunk, published_mean_std
 from trainer.models.networks import load_card, load_model
 
@@ -46,15 +50,6 @@ class ModelChain:
     calibrated: bool = False  # whether thresholds and probabilities were fitted
     # By category, how far a gallery is shrunk to its centroids, see edge.gallery.item_vectors.
     gathering: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceGallery:
-    """The gallery of one category."""
-
-    vectors: FloatArray  # (n, dim), rows of unit length
-    items: tuple[str, ...]  # item of each row
-    picture: Callable[[str], Image | None]  # returns the picture of an item, for the report
 
 
 def chain_of_runs(name: str, classifier: Path | None, embedders: Sequence[Path]) -> ModelChain:
@@ -139,24 +134,32 @@ def open_peer(name: str, where: str, categories: Sequence[str]) -> ModelChain:
     return chain_of_runs(name, next((run for run, kind in kinds.items() if kind == "classifier"), None), embedders)
 
 
-def embed_references(
-    chain: ModelChain, samples: Sequence[Sample], trimmed: Sequence[str]
-) -> dict[str, ReferenceGallery]:
-    """Embed pictures as galleries by category; pictures of the splits `trimmed` are cut to their object.
+def embed_references(chain: ModelChain, evaluation_set: EvaluationSet) -> dict[str, ReferenceGallery]:
+    """Embed the gallery pictures by category.
 
     Raises:
-        CaptureError: a picture cannot be read.
+        CaptureError: a picture cannot be read any more.
+        EngineError: a model cannot run.
     """
     galleries = {}
+    trimmed, margin = evaluation_set.trimmed, chain.crop_margin
+    categories = np.array([sample.category for sample in evaluation_set.gallery])
     for category, embed_batch in chain.embed.items():
-        chosen = [sample for sample in samples if sample.category == category]
+        chosen = [sample for sample in evaluation_set.gallery if sample.category == category]
         if not chosen:
             continue
-        first = {sample.item: sample.path for sample in reversed(chosen)}
-        rows = [embed_batch(images) for images in read_images(chosen, trimmed, chain.crop_margin)]
+        first = {sample.item: sample for sample in reversed(chosen)}
+        vectors = np.concatenate([embed_batch(images) for images in read_images(chosen, trimmed, margin)])
         items = tuple(sample.item for sample in chosen)
-        vectors = shrink_to_centroid(np.concatenate(rows), items, chain.gathering.get(category, 0.0))
-        galleries[category] = ReferenceGallery(vectors, items, partial(_read_first, first))
+        gathering = chain.gathering.get(category, 0.0)
+        galleries[category] = ReferenceGallery(
+            shrink_to_centroid(vectors, items, gathering),
+            items,
+            partial(_read_first, first, trimmed, margin),
+            evaluation_set.gallery_ids[categories == category],
+            vectors if gathering else None,
+            gathering,
+        )
     return galleries
 
 
@@ -174,19 +177,31 @@ def read_references(chain: ModelChain, bundle: Path, gallery: Path) -> dict[str,
         if model is None or category not in generation.categories:
             continue
         path = generation.path(category)
-        stored = shrink_items_to_centroid(read_category(path, model.space_id, model.dim), model.gathering)
-        vectors = unit_rows(stored.vectors_i8.astype(np.float32) * stored.scales[:, None])
+        stored = read_category(path, model.space_id, model.dim)
+        if not len(stored.row_item):
+            continue
+        shrunk = shrink_items_to_centroid(stored, model.gathering)
         items = tuple(stored.item_ids[i] for i in stored.row_item)
-        galleries[category] = ReferenceGallery(vectors, items, partial(_thumbnail, path))
+        galleries[category] = ReferenceGallery(
+            _vectors_of(shrunk), items, partial(_thumbnail, path), unshrunk=_vectors_of(stored)
+        )
     return galleries
 
 
 def read_images(samples: Sequence[Sample], trimmed: Sequence[str], margin: float) -> Iterator[list[Image]]:
-    """Read the pictures of samples, a few at a time."""
+    """Read the objects of samples, a few at a time: cut to their box, or trimmed in the splits `trimmed`.
+
+    Raises:
+        CaptureError: a picture cannot be read.
+    """
     for start in range(0, len(samples), _CHUNK):
-        chunk = samples[start : start + _CHUNK]
-        read = [(sample.split, read_image(sample.path)) for sample in chunk]
-        yield [trim(image, margin) if split in trimmed else image for split, image in read]
+        pictures: dict[Path, Image] = {}  # holds the latest picture: the crops of one picture follow each other
+        images = []
+        for sample in samples[start : start + _CHUNK]:
+            if sample.path not in pictures:
+                pictures = {sample.path: read_picture(sample.path)[0]}
+            images.append(cut_out_object(sample, pictures[sample.path], trimmed, margin))
+        yield images
 
 
 class _Pooled(nn.Module):
@@ -213,8 +228,12 @@ def _embed_whole(stage: Embedder, image: Image) -> FloatArray:
     return np.asarray(stage.embed(image, [_whole(image)], Timings())[0], np.float32)
 
 
-def _read_first(paths: dict[str, Path], item: str) -> Image:
-    return read_image(paths[item])
+def _read_first(samples: dict[str, Sample], trimmed: Sequence[str], margin: float, item: str) -> Image:
+    return next(read_images([samples[item]], trimmed, margin))[0]
+
+
+def _vectors_of(stored: CategoryItems) -> FloatArray:
+    return unit_rows(stored.vectors_i8.astype(np.float32) * stored.scales[:, None])
 
 
 def _thumbnail(path: Path, item: str) -> Image | None:

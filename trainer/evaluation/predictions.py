@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataset_formats.records import Sample
 from edge.manifest import OpenSet
 from edge.recognition.decision import SEARCHED_BESIDE, SEARCHED_BESIDE_RATIO, categories_to_search, decide
 from edge.types import Category, FloatArray, Hit, Image
-from trainer.evaluation.model_chain import ModelChain, ReferenceGallery, read_images
+from trainer.evaluation.evaluation_set import EvaluationSet
+from trainer.evaluation.model_chain import ModelChain, read_images
 from trainer.evaluation.open_set import QueryResult
+from trainer.evaluation.reference_gallery import Ids, ReferenceGallery
 
+_NEAREST_ITEMS = 5  # of a category, that a decision is made from
 _ANY = OpenSet(threshold=-1.0, slope=1.0, midpoint=0.0)  # every nearest item counts
 
 
@@ -24,47 +26,42 @@ class Predictions:
     """The predictions of one chain."""
 
     queries: list[Sample]
+    query_ids: Ids  # (queries,) which picture each query is
     probabilities: FloatArray | None  # (queries, labels); None: no classifier, the true category is given
     vectors: dict[
         str, dict[int, FloatArray]
     ]  # by category and number of the query; only queries embedded for the category
     references: Mapping[str, ReferenceGallery]  # by category
-    items: dict[str, list[str]]  # items of each category, in the order of the scores
     latency_ms: list[float]  # time of the whole chain, picture by picture
 
-    def similar(self, category: str) -> tuple[list[int], FloatArray]:
-        """Return the queries of a category, and their cosines with each row of its gallery."""
-        rows = [
-            i
-            for i, query in enumerate(self.queries)
-            if query.category == category and i in self.vectors.get(category, {})
-        ]
-        reference = self.references.get(category)
-        if reference is None or not rows:
-            return [], np.zeros((0, 0), np.float32)
-        return rows, np.stack([self.vectors[category][i] for i in rows]) @ reference.vectors.T
+    def of_category(self, category: str) -> tuple[list[int], FloatArray]:
+        """Return the numbers of the queries of a category, and their vectors."""
+        found = self.vectors.get(category, {})
+        rows = [i for i in found if self.queries[i].category == category]
+        return rows, np.stack([found[i] for i in rows]) if rows else np.zeros((0, 0), np.float32)
 
 
 def predict_queries(
-    chain: ModelChain, queries: Sequence[Sample], references: Mapping[str, ReferenceGallery], timed: int = 30
+    chain: ModelChain, evaluation_set: EvaluationSet, references: Mapping[str, ReferenceGallery], timed: int = 30
 ) -> Predictions:
     """Classify every query and embed it: for its true category, and for those that a device would search.
 
     Args:
         chain: the models to run.
-        queries: pictures that can be read.
+        evaluation_set: its queries are run.
         references: its gallery of each category.
         timed: number of queries that are run one by one to measure the latency.
 
     Raises:
-        CaptureError: a picture cannot be read.
+        CaptureError: a picture cannot be read any more.
         EngineError: a model cannot run.
     """
+    queries = evaluation_set.queries
     probabilities = []
     vectors: dict[str, dict[int, FloatArray]] = {category: {} for category in chain.embed}
     latency_ms: list[float] = []
     start = 0
-    for images in read_images(queries, (), 0.0):
+    for images in read_images(queries, evaluation_set.trimmed, chain.crop_margin):
         rows = range(start, start + len(images))
         start += len(images)
         rows_of_chunk = chain.classify(images) if chain.classify else None
@@ -84,25 +81,20 @@ def predict_queries(
                     vectors[category][i] = vector
         if len(latency_ms) < timed:
             latency_ms += [_chain_ms(chain, image, references) for image in images[: timed - len(latency_ms)]]
-    items = {category: sorted(set(reference.items)) for category, reference in references.items()}
     table = np.concatenate(probabilities) if probabilities else None
-    return Predictions(list(queries), table, vectors, references, items, latency_ms)
+    return Predictions(list(queries), evaluation_set.query_ids, table, vectors, references, latency_ms)
 
 
 def query_results(predictions: Predictions, chain: ModelChain, left_out: set[str]) -> list[QueryResult]:
-    """Decide every query as a device would, with some items left out of the gallery."""
+    """Decide every query as a device would, with some items left out of the gallery, and without its own picture."""
     results = []
-    listed = {item for names in predictions.items.values() for item in names} - left_out
-    best = {category: _best_by_item(predictions, category) for category in predictions.references}
+    nearest_items = {category: _nearest_items(predictions, category, left_out) for category in predictions.references}
     for number, query in enumerate(predictions.queries):
         categories, everything = _categories(predictions, chain, number)
-        hits = {}
-        for category in everything:
-            scores = best.get(category.name, {}).get(number)
-            if scores is not None:
-                names = predictions.items[category.name]
-                near = [i for i in np.argsort(-scores, kind="stable")[: len(left_out) + 6] if names[i] not in left_out]
-                hits[category.name] = [Hit(names[i], names[i], float(scores[i])) for i in near[:5]]
+        found = {category.name: nearest_items.get(category.name, {}).get(number) for category in everything}
+        hits = {name: listed for name, listed in found.items() if listed is not None}
+        picture = int(predictions.query_ids[number])
+        shown = any(reference.shows(query.item, picture) for reference in predictions.references.values())
         shipped = decide(categories, hits, chain.open_sets, chain.category_threshold)
         rules = {
             name: rule.model_copy(update={"threshold": -1.0, "min_margin": 0.0})
@@ -113,7 +105,7 @@ def query_results(predictions: Predictions, chain: ModelChain, left_out: set[str
         results.append(
             QueryResult(
                 query.item,
-                query.item in listed,
+                shown and query.item not in left_out,
                 shipped.match.item_id if shipped.match else None,
                 nearest.item_id if nearest else None,
                 (nearest.probability if chain.calibrated else nearest.score) if nearest else float("-inf"),
@@ -139,16 +131,20 @@ def _likely_categories(row: FloatArray, labels: Sequence[str]) -> set[str]:
     return {labels[i] for i in order if row[i] >= SEARCHED_BESIDE_RATIO * row[order[0]]}
 
 
-def _best_by_item(predictions: Predictions, category: str) -> dict[int, FloatArray]:
-    """Return for each query that was embedded for a category the best cosine with each of its items."""
-    found, reference = predictions.vectors.get(category, {}), predictions.references[category]
-    if not found:
-        return {}
-    similar = np.stack(list(found.values())) @ reference.vectors.T
-    of_row = np.searchsorted(predictions.items[category], reference.items)
-    best: NDArray[np.float32] = np.full((len(found), len(predictions.items[category])), -1.0, np.float32)
-    np.maximum.at(best.T, of_row, similar.T)
-    return dict(zip(found, best, strict=True))
+def _nearest_items(predictions: Predictions, category: str, left_out: set[str]) -> dict[int, list[Hit]]:
+    """Return the nearest items of a category, best first, for each query that was embedded for it."""
+    reference, of_query = predictions.references[category], predictions.vectors.get(category, {})
+    rows = np.fromiter(of_query, np.int64, len(of_query))
+    vectors = np.stack(list(of_query.values())) if of_query else np.zeros((0, 0), np.float32)
+    dropped = np.array([name in left_out for name in reference.names], np.bool_)
+    found = {}
+    for chunk in reference.chunks(len(rows)):
+        best = reference.best_by_item(reference.similar(vectors[chunk], predictions.query_ids[rows[chunk]]))
+        best[:, dropped] = -np.inf
+        for number, scores in zip(rows[chunk].tolist(), best, strict=True):
+            near = [i for i in np.argsort(-scores, kind="stable")[:_NEAREST_ITEMS] if scores[i] > -np.inf]
+            found[number] = [Hit(reference.names[i], reference.names[i], float(scores[i])) for i in near]
+    return found
 
 
 def _chain_ms(chain: ModelChain, image: Image, references: Mapping[str, ReferenceGallery]) -> float:

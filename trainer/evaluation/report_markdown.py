@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.evaluation.report_tables import CATEGORY_MEASURES, Row, cell, checkout_rows, summary_rows
+from trainer.evaluation.report_tables import CATEGORY_MEASURES, Row, cell, checkout_rows, noticed_lines, summary_rows
 
 
 def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> str:
@@ -19,6 +19,7 @@ def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str
     lines = [f"# Evaluation: {report['about']['data']}", "", about_line(report["about"]), ""]
     if columns:
         lines += _table(["", *columns], summary_rows(columns))
+        lines += ["", *(f"* {line}" for line in noticed)] if (noticed := noticed_lines(report)) else []
         first = next(iter(columns))
         lines += ["", f"## By category, {first}", ""]
         heads = ["", *(title for title, _, _ in CATEGORY_MEASURES)]
@@ -43,6 +44,8 @@ def about_line(about: Mapping[str, Any]) -> str:
         f"; {about['items_left_out']} of {about['items']} items left out as unknown" if about["items_left_out"] else ""
     )
     unread = f"; {about['unreadable']} pictures could not be read" if about["unreadable"] else ""
+    if about.get("queries_in_gallery"):
+        left += f"; {about['protocol']}: {about['queries_in_gallery']} of the pictures are in the gallery, too"
     return (
         f"{about['images']} pictures of split {about['query']} against {about['gallery']}{left}{unread}; "
         f"seed {about['seed']}; 95 % intervals by bootstrap over pictures; {about['machine']}; {about['date']}."

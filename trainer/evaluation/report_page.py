@@ -15,7 +15,15 @@ from edge.imaging.image import encode_image, resize
 from edge.types import Image
 from trainer.evaluation.report_figures import confusion_matrix, embedding_map, principal_plane, reliability_plot
 from trainer.evaluation.report_markdown import about_line
-from trainer.evaluation.report_tables import ABSENT, CATEGORY_MEASURES, Row, cell, checkout_rows, summary_rows
+from trainer.evaluation.report_tables import (
+    ABSENT,
+    CATEGORY_MEASURES,
+    Row,
+    cell,
+    checkout_rows,
+    noticed_lines,
+    summary_rows,
+)
 
 _PICTURE_PX = 160
 
@@ -54,7 +62,9 @@ def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], maps
     body = [f"<h1>{escape(title)}</h1>", f"<p class=about>{escape(about_line(about))}</p>"]
     if columns:
         body.append(_headline(next(iter(columns.values()))))
-        body.append(_section("All measures", _table(["", *columns], summary_rows(columns)), _SUMMARY))
+        table = _table(["", *columns], summary_rows(columns))
+        table += "".join(f"<p>{escape(line)}</p>" for line in noticed_lines(report))
+        body.append(_section("All measures", table, _SUMMARY))
         body += _first_column_sections(next(iter(columns)), next(iter(columns.values())), confusions, maps)
     for name, levels in report["checkout"].items():
         table = _table(["", *levels], checkout_rows(levels))

@@ -24,7 +24,12 @@ _MEASURES = (
     ("Category right", "coarse.accuracy", "share", "the coarse classifier's prediction"),
     ("Item right, through the chain", "end_to_end.top_1", "share", "nearest item, predicted category, whole gallery"),
     ("Recall@1", "retrieval.recall_at_1", "share", "in the true category"),
+    ("Recall@2", "retrieval.recall_at_2", "share", ""),
+    ("Recall@4", "retrieval.recall_at_4", "share", ""),
     ("Recall@5", "retrieval.recall_at_5", "share", ""),
+    ("Recall@8", "retrieval.recall_at_8", "share", ""),
+    ("Recall@16", "retrieval.recall_at_16", "share", ""),
+    ("Recall@32", "retrieval.recall_at_32", "share", ""),
     ("Precision@5", "retrieval.precision_at_5", "share", ""),
     ("mAP@5 per hit", "retrieval.map_at_5_per_hits", "share", "divided by the hits among the five"),
     ("mAP@5 per possible hit", "retrieval.map_at_5_per_possible", "share", "divided by min(R, 5)"),
@@ -41,6 +46,7 @@ _MEASURES = (
     ("Expected calibration error", "open_world.expected_calibration_error", "number", "all pictures, items left out"),
     ("One crop, median", "latency_ms.p50", "ms", "processor time to classify, embed, search"),
     ("One crop, 95th percentile", "latency_ms.p95", "ms", ""),
+    ("Queries without a match", "without_a_match", "count", "no other picture of their item: in no share above"),
 )
 _CHECKOUT = (
     ("Lists wholly right, cAcc", "cAcc", "share", "higher is better"),
@@ -68,6 +74,12 @@ CATEGORY_MEASURES = (
 def summary_rows(columns: Mapping[str, Table]) -> list[Row]:
     """Return accuracy, calibration and latency of every column, without measures that no column has."""
     return _rows(_MEASURES, list(columns.values()))
+
+
+def noticed_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return what deserves a look: about the pictures, then about each column."""
+    lines = list(report["about"].get("noticed", []))
+    return lines + [f"{name}: {line}" for name, table in report["columns"].items() for line in table.get("noticed", [])]
 
 
 def checkout_rows(levels: Mapping[str, Table]) -> list[Row]:

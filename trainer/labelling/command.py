@@ -11,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_formats.decode import PICTURE_SUFFIXES, read_image
 from edge.durable import sha256_of
 from edge.errors import CaptureError, TrainError
-from edge.imaging.image import IMAGE_SUFFIXES, encode_image, read_image
+from edge.imaging.image import encode_image
 from trainer.labelling.auto_label import DETECTOR_ALONE_FROM, Proposers, TrainedDetector
 from trainer.labelling.contact_sheet import cell, sheets
 from trainer.labelling.cosegmentation import CommonComponent, FeatureExtractor, colocalise, load_feature_extractor
 from trainer.labelling.cue_cache import CueCache
-from trainer.labelling.imports import match_names, read_annotations
-from trainer.labelling.label_store import LABELS_FILE, LabelledPicture, LabelStore, open_label_store
+from trainer.labelling.exports import export_labels
+from trainer.labelling.imports import import_edited
+from trainer.labelling.label_file import LabelledPicture
+from trainer.labelling.label_store import LABELS_FILE, NEXT_FILE, LabelStore, open_label_store
 from trainer.labelling.proposals import Priors
 from trainer.models.networks import WEIGHTS_FILE
 from trainer.recipe import DetectorRecipe, load_recipe
@@ -27,7 +30,6 @@ from trainer.tasks.detector import train_detector
 
 log = logging.getLogger(__name__)
 
-NEXT_FILE = "next.json"  # the pictures to edit next
 _SET = 200  # pictures of a class from which its common component is computed
 
 
@@ -50,7 +52,7 @@ def list_pictures(root: Path, folder: Path) -> list[ListedPicture]:
     Raises:
         TrainError: there is no picture.
     """
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise TrainError(f"{root}: holds no picture")
     inner = folder.resolve()
@@ -98,30 +100,6 @@ def propose_all(store: LabelStore, found: list[ListedPicture], proposers: Propos
     return counts
 
 
-def import_edited(store: LabelStore, source: Path) -> dict[str, object]:
-    """Import edited boxes and confirm every picture of the file.
-
-    Returns:
-        what the edits changed: proposed boxes, how many needed no edit, added, removed, mean overlap of the kept ones.
-
-    Raises:
-        TrainError: the file cannot be read, names an unknown picture, or has a box outside its picture. Pictures
-            confirmed before the error stay confirmed.
-    """
-    drawn = read_annotations(source)
-    names = match_names(drawn, store.pictures, str(source))
-    edits = [store.confirm(names[name], boxes) for name, boxes in drawn.items()]
-    overlaps = [overlap for edit in edits for overlap in edit.overlaps]
-    return {
-        "pictures": len(edits),
-        "proposed": len(overlaps) + sum(edit.removed for edit in edits),
-        "untouched": sum(edit.untouched for edit in edits),
-        "added": sum(edit.added for edit in edits),
-        "removed": sum(edit.removed for edit in edits),
-        "mean_overlap": round(float(np.mean(overlaps)), 4) if overlaps else None,
-    }
-
-
 def train_round(store: LabelStore, recipe: Path, overrides: list[str], start: Path | None) -> Path:
     """Train a detector on the confirmed pictures; the run folder's name holds the number of confirmations.
 
@@ -159,11 +137,18 @@ def draw_sheets(store: LabelStore) -> int:
 
 
 def run_label(args: argparse.Namespace) -> dict[str, object]:
-    """Import, train and propose, in this order, as the arguments say."""
+    """Import, train, propose and export, in this order, as the arguments say.
+
+    Raises:
+        TrainError: see import_edited, train_round and export_labels; or --export and --to are not given together.
+        DataError: a file cannot be read or written.
+    """
+    if (args.export is None) != (args.to is None):
+        raise TrainError("--export and --to: found one, expected both or none")
     store = open_label_store(args.out)
     report: dict[str, object] = {}
     if args.edited is not None:
-        report["edits"] = import_edited(store, args.edited)
+        report["edits"] = import_edited(store, args.edited).report()
         store.save()
     detector = args.detector
     if args.train is not None:
@@ -180,6 +165,8 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
     report["to_edit"] = store.write_batch(args.out / NEXT_FILE, args.batch)
     report["waiting"] = len(store.queue())
     report["sheets"] = draw_sheets(store)
+    if args.export is not None:
+        report["exported"] = export_labels(store, args.export, args.to)
     return report
 
 

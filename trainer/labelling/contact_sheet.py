@@ -10,7 +10,7 @@ import numpy as np
 from edge.imaging.image import draw_box, draw_text, resize
 from edge.types import Image
 from trainer.contact_sheet import tile
-from trainer.labelling.label_store import LabelledPicture
+from trainer.labelling.label_file import LabelledPicture
 
 _CELL_PX = 224
 _COLUMNS, _ROWS = 6, 5

@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 
 import edge
+from dataset_formats.text_files import BAD_DATA
 from edge.errors import TrainError
 from edge.types import Image
-from trainer.labelling.label_store import proposal_from_json, proposal_to_json
+from trainer.labelling.label_file import proposal_from_json, proposal_to_json
 from trainer.labelling.proposals import Proposal
 
 CUE_CACHE_FILE = "sightings.jsonl"
@@ -36,7 +37,7 @@ class CueCache:
             try:
                 entry = json.loads(line)
                 self._known[entry["picture"], entry["of"]] = [proposal_from_json(box) for box in entry["seen"]]
-            except (ValueError, KeyError, TypeError):
+            except BAD_DATA:
                 continue  # a run was killed during the write
 
     def get(self, name: str, image_rgb: Image) -> list[Proposal] | None:

@@ -1,102 +1,177 @@
-"""Import of boxes that people drew in other tools: COCO, Pascal VOC and Label Studio."""
+"""Import of boxes that people drew in other tools: COCO, Pascal VOC, CVAT and Label Studio."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import unquote
-from xml.etree import ElementTree as ET
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from dataset_formats.text_files import BAD_DATA, as_text
-from edge.errors import TrainError
+import numpy as np
+
+from dataset_formats.coco import parse_coco
+from dataset_formats.cvat import looks_like_cvat, parse_cvat
+from dataset_formats.exported_names import ExportedNames, match_exported
+from dataset_formats.label_studio import SizeOf, parse_label_studio
+from dataset_formats.label_studio_tasks import is_label_studio
+from dataset_formats.records import Annotation, Annotations, in_bulk, printable
+from dataset_formats.text_files import read_data, read_json
+from dataset_formats.voc import parse_voc
+from edge.errors import DataError
+from trainer.labelling.label_file import LabelledPicture, clip_to_picture
+from trainer.labelling.label_store import Edit, LabelStore
 from trainer.labelling.proposals import Proposal
 
-Annotations = dict[str, list[Proposal]]  # by the picture's name in the file
+log = logging.getLogger(__name__)
+
+KNOWN = "COCO, Pascal VOC, CVAT for images 1.1, or Label Studio JSON or JSON-MIN"
+_SAME_SHAPE = 0.01  # share by which the ratio of width to height of a resized picture may differ
+_SLACK_PX = 1.5  # by which boxes of tools reach outside a picture
 
 
-def read_annotations(source: Path) -> Annotations:
-    """Read the boxes of each picture; a picture without boxes counts as checked, too.
+@dataclass(slots=True)
+class Imported:
+    """What an import did."""
+
+    left_out: list[str]  # which record, and why
+    noticed: list[str]
+    edits: list[Edit] = field(default_factory=list)
+    boxes: int = 0  # confirmed
+    resized: list[str] = field(default_factory=list)  # pictures that were annotated in another size
+    cut: list[str] = field(default_factory=list)  # pictures with boxes that reached outside
+
+    def boxes_in(self, picture: LabelledPicture, one: Annotation) -> list[Proposal] | None:
+        """Return what a person drew in a picture, in its pixels; None, and it is named, if nothing can be used."""
+        scale = _scale(one.declared_size_px, picture)
+        here = f"{picture.width} x {picture.height}"
+        if scale is None:
+            there = "{} x {}".format(*one.declared_size_px or ())
+            self.left_out.append(
+                f"{one.name}: was annotated as {there}, and {picture.name} is {here}; annotate that one"
+            )
+            return None
+        kept = []
+        for box in one.boxes:
+            x0, y0, x1, y1 = box.box_px
+            scaled = (x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1])
+            drawn = Proposal(scaled, 1.0, "human", {}, box.item)
+            if clip_to_picture(drawn, picture) is not None:
+                kept.append(drawn)
+                continue
+            sides = ", ".join(f"{side:.6g}" for side in scaled)
+            told = f"box {sides} of {box.item!r:.40} lies outside the {here} picture or has no area; draw it again"
+            self.left_out.append(f"{one.name}: {told}")
+        if one.boxes and not kept:
+            self.left_out.append(f"{one.name}: none of its {len(one.boxes)} boxes can be used, so that it is no answer")
+            return None
+        self.resized += [one.name] * (scale != (1.0, 1.0))
+        self.cut += [one.name] * any(_reaches_outside(box, picture) for box in kept)
+        return kept
+
+    def report(self) -> dict[str, object]:
+        """Return counts, and what the edits changed: mean overlap is that of the boxes that stayed or moved."""
+        overlaps = [overlap for edit in self.edits for overlap in edit.overlaps]
+        return {
+            "pictures": len(self.edits),
+            "boxes": self.boxes,
+            "left_out": len(self.left_out),
+            "noticed": len(self.noticed),
+            "proposed": len(overlaps) + sum(edit.removed for edit in self.edits),
+            "untouched": sum(edit.untouched for edit in self.edits),
+            "added": sum(edit.added for edit in self.edits),
+            "removed": sum(edit.removed for edit in self.edits),
+            "mean_overlap": round(float(np.mean(overlaps)), 4) if overlaps else None,
+        }
+
+
+def read_annotations(source: Path, size_of: SizeOf = lambda _: None) -> Annotations:
+    """Read the boxes of each picture; the format is detected from the contents.
 
     Args:
-        source: COCO JSON; Label Studio JSON with box labels; a VOC XML, or a folder of them.
+        source: a JSON or XML file; a folder of VOC files, or one that holds a single JSON or XML file.
+        size_of: width and height of the picture that a name means, for files that do not state it.
 
     Raises:
-        TrainError: the file is missing, broken or of another format, or holds no picture.
+        DataError: the file is missing, broken or of another format.
     """
-    try:
-        if source.is_dir() or source.suffix.lower() == ".xml":
-            files = sorted(source.glob("*.xml")) if source.is_dir() else [source]
-            drawn = dict(_voc(ET.parse(file).getroot()) for file in files)  # noqa: S314 expat refuses entity bombs
+    if source.is_dir():
+        files = sorted([*source.glob("*.json"), *source.glob("annotations/*.json"), *source.glob("*.xml")])
+        if len(files) == 1 and not _is_xml(files[0]):
+            source = files[0]
+        elif len(files) == 1 and looks_like_cvat(files[0]):
+            return parse_cvat(files[0])
+        elif any(file.suffix == ".json" for file in files):
+            raise DataError(f"{source}: holds several annotation files ({files[0].name}, {files[1].name}); give one")
         else:
-            tree = json.loads(source.read_text())
-            drawn = dict(map(_task, tree)) if isinstance(tree, list) else _coco(tree)
-    except OSError as error:
-        raise TrainError(f"{source}: cannot read: {error.strerror}") from error
-    except (*BAD_DATA, ET.ParseError) as error:
-        raise TrainError(f"{source}: neither COCO nor VOC nor Label Studio: {type(error).__name__} {error}") from error
-    if not drawn:
-        raise TrainError(f"{source}: holds no picture")
-    return drawn
+            return parse_voc(source)
+    if _is_xml(source):
+        return parse_cvat(source) if looks_like_cvat(source) else parse_voc(source)
+    if read_data(source)[:2] == b"PK":
+        raise DataError(f"{source}: is a ZIP archive; unpack it first")
+    try:
+        tree = read_json(source)
+    except DataError as error:
+        raise DataError(f"{error}; export {KNOWN} (not CSV, TSV, YOLO or CoNLL)") from error
+    if isinstance(tree, dict) and "images" in tree:
+        return parse_coco(source)
+    if is_label_studio(tree):
+        return parse_label_studio(source, size_of)
+    raise DataError(f"{source}: is JSON of an unknown structure; export {KNOWN}")
 
 
-def match_names(names: Iterable[str], known: Iterable[str], where: str) -> dict[str, str]:
-    """Match each name to a known picture: of the same path, or else the only one with the same file name.
+def import_edited(store: LabelStore, source: Path) -> Imported:
+    """Import edited boxes, and confirm the pictures of the file that somebody answered for.
+
+    A record that cannot be used is left out and named in the log; the others are imported.
 
     Raises:
-        TrainError: a name matches no known picture, or several.
+        DataError: the file cannot be read, or confirms no picture.
+        TrainError: an edit cannot be written. Pictures confirmed before the error stay confirmed.
     """
-    known = list(known)
-    exact = set(known)
-    by_file: dict[str, list[str]] = {}
-    for name in known:
-        by_file.setdefault(PurePosixPath(name).name, []).append(name)
-    matched = {}
-    for name in names:
-        candidates = [name] if name in exact else by_file.get(PurePosixPath(name.replace("\\", "/")).name, [])
-        if len(candidates) != 1:
-            raise TrainError(f"{where}: {name}: found {len(candidates)} pictures of that name, expected 1")
-        matched[name] = candidates[0]
-    return matched
+    names = ExportedNames(store.pictures)
+
+    def size_of(name: str) -> tuple[int, int] | None:
+        found = [store.pictures[one] for one in names.match(name)]
+        return (found[0].width, found[0].height) if len(found) == 1 else None
+
+    read = read_annotations(source, size_of)
+    done = Imported(read.left_out, read.noticed)
+    matches = match_exported((one.name for one in read.pictures), names)
+    done.left_out += [f"{name}: {problem}" for name, problem in matches.problems.items()]
+    times = Counter(one.name for one in read.pictures)
+    done.left_out += [f"{name}: {n} records name it; keep one" for name, n in times.items() if n > 1]
+    for one in read.pictures:
+        if one.name in matches.found and times[one.name] == 1:
+            picture = store.pictures[matches.found[one.name]]
+            boxes = done.boxes_in(picture, one)
+            if boxes is not None:
+                done.edits.append(store.confirm(picture.name, boxes))
+                done.boxes += len(boxes)
+    done.noticed += in_bulk("pictures whose boxes were scaled, as they were annotated in another size", done.resized)
+    done.noticed += in_bulk("pictures whose boxes were cut at their edge", done.cut)
+    told = [printable(line).removeprefix(f"{source}: ") for line in (*done.left_out, *done.noticed)]
+    for line in told:
+        log.warning("%s: %s", source, line)
+    if not done.edits:
+        first = f"{len(done.left_out)} records were left out; the first: {told[0]}" if done.left_out else "it has none"
+        raise DataError(f"{source}: confirms no picture: {first}")
+    return done
 
 
-def _coco(tree: dict[str, Any]) -> Annotations:
-    names = {entry["id"]: str(entry["name"]) for entry in tree["categories"]}
-    pictures = {image["id"]: as_text(image["file_name"]) for image in tree["images"]}
-    drawn: Annotations = {name: [] for name in pictures.values()}
-    for entry in tree["annotations"]:
-        x, y, width, height = (float(v) for v in entry["bbox"])
-        drawn[pictures[entry["image_id"]]].append(
-            _human_box((x, y, x + width, y + height), names[entry["category_id"]])
-        )
-    return drawn
+def _is_xml(source: Path) -> bool:
+    head = read_data(source)[:200].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")  # marks of any encoding
+    return head.startswith(b"<")
 
 
-def _voc(root: ET.Element) -> tuple[str, list[Proposal]]:
-    boxes = []
-    for node in root.findall("object"):
-        x0, y0, x1, y1 = (float(node.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
-        boxes.append(_human_box((x0, y0, x1, y1), node.findtext("name") or "object"))
-    name = root.findtext("filename")
-    if not name:
-        raise ValueError("no filename")
-    return name, boxes
+def _scale(size_px: tuple[int, int] | None, picture: LabelledPicture) -> tuple[float, float] | None:
+    """Return the factors from the annotated size to that of the picture; None if the two have different shapes."""
+    if size_px is None or min(size_px) < 1 or size_px == (picture.width, picture.height):
+        return 1.0, 1.0
+    across, down = picture.width / size_px[0], picture.height / size_px[1]
+    rounding = 1 / min(*size_px, picture.width, picture.height)
+    return (across, down) if abs(across / down - 1) <= _SAME_SHAPE + rounding else None
 
 
-def _task(task: dict[str, Any]) -> tuple[str, list[Proposal]]:
-    """Read one Label Studio task: boxes in per cent, from the newest annotation that was not cancelled."""
-    kept = [one for one in task["annotations"] if not one.get("was_cancelled")]
-    boxes = []
-    for result in kept[-1]["result"] if kept else []:
-        if result["type"] != "rectanglelabels":
-            continue
-        value, width, height = result["value"], result["original_width"] / 100, result["original_height"] / 100
-        x0, y0 = value["x"] * width, value["y"] * height
-        box = (x0, y0, x0 + value["width"] * width, y0 + value["height"] * height)
-        boxes.append(_human_box(box, as_text(value["rectanglelabels"][0])))
-    return unquote(task["data"]["image"]).split("?d=")[-1], boxes
-
-
-def _human_box(box_px: tuple[float, float, float, float], category: str) -> Proposal:
-    return Proposal(box_px, 1.0, "human", {}, category)
+def _reaches_outside(box: Proposal, picture: LabelledPicture) -> bool:
+    x0, y0, x1, y1 = box.box_px
+    return min(x0, y0, picture.width - x1, picture.height - y1) < -_SLACK_PX

@@ -23,35 +23,32 @@ import os
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from dataset_formats.text_files import BAD_DATA, as_text
 from edge.durable import fsync_folder, write_durably
 from edge.errors import TrainError
 from edge.inference.postprocess import iou_matrix
-from edge.types import Box
+from trainer.labelling.label_file import (
+    LabelledPicture,
+    clip_to_picture,
+    labels_from_json,
+    labels_to_json,
+    proposal_from_json,
+    proposal_to_json,
+)
 from trainer.labelling.proposals import Proposal
 
 log = logging.getLogger(__name__)
 
 LABELS_FILE, EDITS_FILE, QUEUE_FILE = "labels.json", "edits.jsonl", "queue.csv"
+NEXT_FILE = "next.json"  # the pictures to edit next
+OWN_FILES = (LABELS_FILE, EDITS_FILE, QUEUE_FILE, NEXT_FILE)
 UNTOUCHED = 0.7  # overlap of a proposal with the true box that needs no edit
 _SAME = 0.1  # overlap from which a box counts as moved, not as removed and another one added
 _VAL_EVERY = 5
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledPicture:
-    """One picture and its boxes."""
-
-    name: str  # its path, relative to the label folder
-    width: int
-    height: int
-    boxes: tuple[Proposal, ...] = ()
-    state: Literal["proposed", "human"] = "proposed"
-    uncertainty: float = 1.0
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,15 @@ class LabelStore:
         if name not in self.pictures:
             raise TrainError(f"{self.folder}: {name!r} is not one of its {len(self.pictures)} pictures")
         picture = self.pictures[name]
-        clipped = tuple(_clip_to_picture(box, picture) for box in boxes)
+        clipped = []
+        for box in boxes:
+            inside = clip_to_picture(box, picture)
+            if inside is None:
+                raise TrainError(
+                    f"{name}: box {list(box.box_px)} lies outside the {picture.width}x{picture.height} picture or has "
+                    "no area"
+                )
+            clipped.append(inside)
         line = {
             "picture": name,
             "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -120,15 +125,17 @@ class LabelStore:
         """
         self._replay()
         try:
-            write_durably(self.folder / LABELS_FILE, json.dumps(self._coco(list(self.pictures.values()))).encode())
-            write_durably(self.folder / QUEUE_FILE, self._queue_table().encode())
+            write_durably(
+                self.folder / LABELS_FILE, json.dumps(labels_to_json(self.pictures.values(), self.splits())).encode()
+            )
+            write_durably(self.folder / QUEUE_FILE, self._queue_table().encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise TrainError(f"{self.folder}: cannot write labels: {error.strerror}") from error
 
     def write_batch(self, path: Path, count: int) -> int:
         """Write the first pictures of the queue as COCO, for editing and import; return how many."""
         first = self.queue()[:count]
-        write_durably(path, json.dumps(self._coco(first)).encode())
+        write_durably(path, json.dumps(labels_to_json(first, self.splits())).encode())
         return len(first)
 
     def _apply(self, line: dict[str, Any]) -> Edit:
@@ -149,37 +156,12 @@ class LabelStore:
             if line["picture"] in self.pictures:
                 self._apply(line)
 
-    def _coco(self, listed: list[LabelledPicture]) -> dict[str, Any]:
-        names = sorted({box.category for one in listed for box in one.boxes} | {"object"})
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        position = {
-            name: i for i, name in enumerate(self.edits)
-        }  # in order of their first edit, so that a picture stays in its split
-        for one in listed:
-            split = "unlabelled"
-            if one.name in position:
-                split = "val" if position[one.name] % _VAL_EVERY == _VAL_EVERY - 1 else "train"
-            about = {"state": one.state, "split": split, "uncertainty": one.uncertainty, "why": one.why}
-            size = {"width": one.width, "height": one.height}
-            images.append({"id": len(images) + 1, "file_name": one.name} | size | about)
-            for box in one.boxes:
-                x0, y0, x1, y1 = (round(v, 2) for v in box.box_px)
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": len(images),
-                        "category_id": names.index(box.category) + 1,
-                        "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
-                        "area": round((x1 - x0) * (y1 - y0), 2),
-                        "iscrowd": 0,
-                        "score": round(box.score, 4),
-                        "source": box.source,
-                        "reasons": box.reasons,
-                    }
-                )
-        categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
-        return {"images": images, "annotations": annotations, "categories": categories}
+    def splits(self) -> dict[str, str]:
+        """Return the split of each confirmed picture, by the order of first edits, so that a picture stays in its."""
+        return {
+            name: "val" if position % _VAL_EVERY == _VAL_EVERY - 1 else "train"
+            for position, name in enumerate(self.edits)
+        }
 
     def _queue_table(self) -> str:
         table = io.StringIO()
@@ -192,26 +174,20 @@ class LabelStore:
 def open_label_store(folder: Path) -> LabelStore:
     """Read a label folder; an empty or missing folder gives a store without pictures.
 
+    A damaged picture or box is left out, and named in the log.
+
     Raises:
-        TrainError: `labels.json` is damaged, or the folder cannot be created.
+        TrainError: `labels.json` is no label file, or the folder cannot be created.
     """
     store = LabelStore(folder)
     path = folder / LABELS_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tree = json.loads(path.read_text()) if path.exists() else {"images": [], "annotations": [], "categories": []}
-        names = {entry["id"]: entry["name"] for entry in tree["categories"]}
-        boxes: dict[int, list[Proposal]] = {image["id"]: [] for image in tree["images"]}
-        for entry in tree["annotations"]:
-            boxes[entry["image_id"]].append(_annotation(entry, names[entry["category_id"]]))
-        for image in tree["images"]:
-            values = {key: image[key] for key in ("width", "height", "state", "uncertainty", "why")}
-            store.pictures[image["file_name"]] = LabelledPicture(
-                image["file_name"], boxes=tuple(boxes[image["id"]]), **values
-            )
+        if path.exists():
+            store.pictures |= labels_from_json(json.loads(path.read_bytes()), path)
     except OSError as error:
         raise TrainError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except BAD_DATA as error:
         raise TrainError(f"{path}: not a label file: {type(error).__name__} {error}") from error
     store._replay()  # noqa: SLF001 same module
     return store
@@ -227,39 +203,6 @@ def compare_boxes(before: list[Proposal], after: list[Proposal]) -> Edit:
         overlaps.append(float(overlap[row, column]))
         overlap[row, :], overlap[:, column] = -1.0, -1.0
     return Edit(tuple(overlaps), len(after) - len(overlaps), len(before) - len(overlaps))
-
-
-def _clip_to_picture(box: Proposal, picture: LabelledPicture) -> Proposal:
-    x0, y0, x1, y1 = box.box_px
-    clipped = (max(0.0, x0), max(0.0, y0), min(float(picture.width), x1), min(float(picture.height), y1))
-    if not (np.isfinite(box.box_px).all() and clipped[2] > clipped[0] and clipped[3] > clipped[1]):
-        raise TrainError(
-            f"{picture.name}: box {list(box.box_px)} lies outside the {picture.width}x{picture.height} picture or has "
-            "no area"
-        )
-    return replace(box, box_px=clipped, source="human", score=1.0)
-
-
-def proposal_to_json(box: Proposal) -> dict[str, Any]:
-    """Return a box as JSON values."""
-    return {
-        "box_px": [round(float(v), 2) for v in box.box_px],
-        "score": round(box.score, 4),
-        "source": box.source,
-        "category": box.category,
-        "reasons": box.reasons,
-    }
-
-
-def proposal_from_json(entry: dict[str, Any]) -> Proposal:
-    """Return the box of the values that `proposal_to_json` made."""
-    box_px: Box = tuple(entry["box_px"])
-    return Proposal(box_px, entry["score"], entry["source"], entry["reasons"], entry["category"])
-
-
-def _annotation(entry: dict[str, Any], category: str) -> Proposal:
-    x, y, width, height = entry["bbox"]
-    return Proposal((x, y, x + width, y + height), entry["score"], entry["source"], entry["reasons"], category)
 
 
 def _append(path: Path, line: str) -> None:
@@ -279,11 +222,13 @@ def _read_edits(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     edits = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line:
+            continue
         try:
             edit = json.loads(line)
-            edit["picture"], [proposal_from_json(box) for side in ("before", "after") for box in edit[side]]
-        except (ValueError, KeyError, TypeError):
+            as_text(edit["picture"]), [proposal_from_json(box) for side in ("before", "after") for box in edit[side]]
+        except BAD_DATA:
             log.warning("%s: line %d is damaged and ignored", path, number)
             continue
         edits.append(edit)

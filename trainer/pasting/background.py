@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.decode import PICTURE_SUFFIXES, read_image
 from edge.errors import CaptureError, TrainError
-from edge.imaging.image import IMAGE_SUFFIXES, read_image
 from trainer.synthetic.background import Kind, backdrop, surface
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def photo_backgrounds(folder: Path) -> tuple[Background, list[str]]:
         TrainError: no photo can be read.
     """
     photos, skipped = [], []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES):
         try:
             read_image(path)
         except CaptureError as error:

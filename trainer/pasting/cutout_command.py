@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.decode import read_image
 from edge.errors import CaptureError, TrainError
-from edge.imaging.image import encode_cutout, encode_image, read_image, resize
+from edge.imaging.image import encode_cutout, encode_image, resize
 from edge.inference.preprocess import to_canvas
 from edge.types import Image
 from trainer.data.crops import predict

@@ -4,7 +4,7 @@ The first of these that applies gives the mask of a picture:
 
     picture.png with transparent pixels     its alpha
     picture.mask.png beside picture.*       white is the object
-    COCO `segmentation`                     polygons or uncompressed run lengths
+    COCO `segmentation`                     polygons or run lengths
     a box of COCO, VOC, YOLO ..             the mask source, GrabCut by default
     a plain border                          a flood from the border
 
@@ -13,23 +13,22 @@ A picture without a mask, or with a mask that cannot be right, is logged, skippe
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.coco import read_coco
 from dataset_formats.coco_rle import decode_rle
-from dataset_formats.records import ONE_CATEGORY, Sample
-from dataset_formats.text_files import BAD_DATA, as_text
-from edge.errors import CaptureError, TrainError
-from edge.imaging.image import IMAGE_SUFFIXES, read_image
+from dataset_formats.decode import PICTURE_SUFFIXES, read_image, read_picture
+from dataset_formats.records import ONE_CATEGORY, NamedBox, Sample, report
+from dataset_formats.text_files import BAD_DATA
+from edge.errors import CaptureError, DataError, TrainError
 from edge.types import Box
 from trainer.data.dataset import read_samples
 from trainer.pasting.mask_sources import Mask, MaskSource, box_agreement, grabcut, mask_flaw, mask_on_plain_background
@@ -98,13 +97,14 @@ def read_cutouts(
         source: one of three kinds. In a COCO JSON, the `supercategory` is the category, and the category is the item
             unless an annotation has an `item_id`. A data set as trainer.data.dataset.read_samples takes it. Or a folder
             of pictures, each of which is its own item of the category `object`.
-        root: folder of the paths in a JSON or CSV; None: its own folder.
+        root: folder of the paths in a JSON or CSV; None: where the pictures are.
         splits: use only these; None: all.
         per_item: largest number of cut-outs of an item; None: all.
         masks: mask source for boxes without a segmentation.
 
     Raises:
-        TrainError: the collection cannot be read, or nothing could be cut out; names the first skipped object.
+        DataError: the collection cannot be read.
+        TrainError: nothing could be cut out; names the first skipped object.
     """
     taken, selection = Cutouts(), _Selection(splits, per_item, masks)
     reading = _of_coco if source.suffix == ".json" else _of_pictures
@@ -131,7 +131,7 @@ def _of_pictures(source: Path, root: Path | None, selection: _Selection, taken: 
         if sample.path.name.endswith(_SUFFIX) or not selection.takes(sample.split, sample, taken):
             continue
         try:
-            image_rgb = read_image(sample.path)
+            image_rgb = read_picture(sample.path)[0]
             mask = _given_mask(sample.path)
         except CaptureError as error:
             taken.skip(str(error))
@@ -146,7 +146,7 @@ def _of_pictures(source: Path, root: Path | None, selection: _Selection, taken: 
 
 def _samples(source: Path, root: Path | None) -> list[Sample]:
     if source.is_dir() and not (source / "index.csv").is_file():
-        flat = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        flat = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
         if flat:
             return [Sample(path, "train", ONE_CATEGORY, path.name.split(".")[0]) for path in flat]
     return read_samples(source, root)
@@ -167,76 +167,41 @@ def _given_mask(path: Path) -> Mask | None:
 
 
 def _of_coco(source: Path, root: Path | None, selection: _Selection, taken: Cutouts) -> Iterator[_Candidate]:
-    tree, owned = read_coco_tree(source)
-    names = {entry["id"]: (meta_category(entry), entry["name"]) for entry in tree["categories"]}
-    for image in tree["images"]:
-        path = (root or source.parent) / image["file_name"]
+    listing = read_coco(source, root, outlines=True)
+    for line in report(listing, source):
+        log.warning("%s", line)
+    taken.skipped += listing.left_out
+    for picture in listing.scenes:
         pieces = []
-        for entry in owned[image["id"]]:
-            category, item = names[entry["category_id"]]
-            sample = Sample(path, "train", category, str(entry.get("item_id", item)))
-            if selection.takes(image.get("split"), sample, taken):
-                pieces.append((entry, sample))
+        for box in picture.boxes:
+            sample = Sample(picture.path, "train", box.category, box.item_id or box.item)
+            if selection.takes(picture.split or None, sample, taken):
+                pieces.append((box, sample))
         if not pieces:
             continue
         try:
-            image_rgb = read_image(path)
+            image_rgb = read_picture(picture.path)[0]
         except CaptureError as error:
             taken.skip(str(error))
             continue
-        for entry, sample in pieces:
-            yield (
-                f"{path}, annotation {entry.get('id')}",
-                image_rgb,
-                _segment(entry, image_rgb, selection.masks),
-                sample,
-            )
+        for box, sample in pieces:
+            x, y = box.box_px[:2]
+            where = f"{picture.path}, {sample.item} at {x:g},{y:g}"
+            yield where, image_rgb, _segment(box, image_rgb, selection.masks), sample
 
 
-def read_coco_tree(path: Path) -> tuple[dict[str, Any], dict[Any, list[dict[str, Any]]]]:
-    """Read a COCO JSON; return its tree, and the annotations by image id.
-
-    Raises:
-        TrainError: the file cannot be read or is not COCO.
-    """
+def _segment(box: NamedBox, image_rgb: Bytes, masks: MaskSource) -> Mask | None:
+    """Return the mask of an annotated object; None if its outline is unreadable, or nothing is found in its box."""
     try:
-        tree = json.loads(path.read_text())
-        for entry in tree["categories"]:
-            entry["name"] = str(entry["name"])  # some files number their categories
-        known = {entry["id"]: entry["name"] for entry in tree["categories"]}
-        owned: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"]}
-        for image in tree["images"]:
-            as_text(image["file_name"])
-        for entry in tree["annotations"]:
-            if len(entry["bbox"]) == 4 and known[entry["category_id"]]:
-                owned[entry["image_id"]].append(entry)
-    except OSError as error:
-        raise TrainError(f"{path}: cannot read: {error.strerror}") from error
-    except BAD_DATA as error:
-        raise TrainError(f"{path}: not COCO: {type(error).__name__} {error}") from error
-    return tree, owned
-
-
-def meta_category(entry: dict[str, Any]) -> str:
-    """Return the meta-category of a COCO category: its `supercategory`, or `object`."""
-    given = str(entry.get("supercategory") or "none")
-    return ONE_CATEGORY if given == "none" else given
-
-
-def _segment(entry: dict[str, Any], image_rgb: Bytes, masks: MaskSource) -> Mask | None:
-    """Return the mask of an annotation; None if it has no readable one and none is found in its box."""
-    given = entry.get("segmentation")
-    try:
-        if isinstance(given, dict) and isinstance(given.get("counts"), list):
-            return decode_rle(given)
-        if isinstance(given, list) and given:
+        if isinstance(box.outline, dict):
+            return decode_rle(box.outline)
+        if isinstance(box.outline, list):
             drawn = np.zeros(image_rgb.shape[:2], np.uint8)
-            cv2.fillPoly(drawn, [np.round(np.reshape(part, (-1, 2))).astype(np.int32) for part in given], 1)
+            cv2.fillPoly(drawn, [np.round(np.reshape(part, (-1, 2))).astype(np.int32) for part in box.outline], 1)
             return np.asarray(drawn > 0)
-        x, y, wide, high = (float(side) for side in entry["bbox"])
-    except (*BAD_DATA, cv2.error, TrainError):
+    except (*BAD_DATA, cv2.error, DataError):
         return None
-    return _in_box(image_rgb, (x, y, x + wide, y + high), masks)
+    return _in_box(image_rgb, box.box_px, masks)
 
 
 def _in_box(image_rgb: Bytes, box_px: Box, masks: MaskSource) -> Mask | None:

@@ -3,7 +3,8 @@
     scenes/00000.jpg ..          whole pictures
     scenes.json                  COCO; categories as in RPC: an item, with its meta-category as `supercategory`;
                                  each object has box, mask (`segmentation`, run lengths), `item_id`, `visible_fraction`;
-                                 each image has `split`, and a checkout also `level` and `counts` by item
+                                 each image has `split`, and a checkout also `level` and `counts` by item;
+                                 a photo that is listed again for more weight is `repeated`
     crops/CATEGORY/ITEM/*.jpg    each object as a detector would cut it out
     catalogue/CATEGORY/ITEM/*.png  each cut-out on white
     index.csv                    path,split,category,item,label of crops and catalogue
@@ -30,12 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dataset_formats.coco import annotation_record, image_record, read_coco
 from dataset_formats.coco_rle import encode_rle
+from dataset_formats.records import Annotation, report
 from edge.imaging.image import draw_box, encode_image, read_image, resize, set_threads
 from trainer.contact_sheet import tile
 from trainer.pasting.background import Background
 from trainer.pasting.checkout_scene import LEVELS, LevelName, checkout_scene
-from trainer.pasting.cutouts import Cutout, meta_category, read_coco_tree
+from trainer.pasting.cutouts import Cutout
 from trainer.pasting.distort import DistortionProbabilities
 from trainer.pasting.paste import SceneLayout, paste_scene
 from trainer.synthetic.crop import cut
@@ -107,19 +110,19 @@ def expand(
         scenes: number of scenes; every tenth is for validation.
         seed: the same seed gives the same bytes.
         real: COCO JSON of photos with boxes, listed in the written JSON, too, with their own category names.
-        real_root: folder of its file names; None: its own folder.
+        real_root: folder of its file names; None: where the photos are.
         real_times: how often to list each photo of its split `train`, to give a few photos more weight.
         workers: number of processes; 1 uses this process.
 
     Raises:
-        TrainError: `real` cannot be read.
+        DataError: `real` cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
     job = partial(_write_scene, generator, out, seed)
     results = list(tqdm(_results(job, scenes, workers), total=scenes, desc="pasted scenes", unit="scene"))
     tree = _coco([entry for entry, _ in results], generator)
     if real is not None:
-        _add_real(tree, real, real_root or real.parent, real_times)
+        _add_real(tree, real, real_root, real_times)
     (out / SCENES_FILE).write_text(json.dumps(tree, separators=(",", ":")) + "\n", encoding="utf-8")
     rows = [row for _, crops in results for row in crops] + _write_catalogue(generator.cutouts, out)
     _write_index(out / INDEX_FILE, rows, generator.cutouts)
@@ -195,20 +198,23 @@ def _coco(entries: Sequence[dict[str, Any]], generator: SceneGenerator) -> dict[
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _add_real(tree: dict[str, Any], real: Path, root: Path, times: int) -> None:
+def _add_real(tree: dict[str, Any], real: Path, root: Path | None, times: int) -> None:
     """Add photos with their boxes to the tree; their file names become absolute."""
-    other, owned = read_coco_tree(real)
-    kinds = {entry["id"]: (meta_category(entry), entry["name"]) for entry in other["categories"]}
+    listing = read_coco(real, root, outlines=True)
+    for line in report(listing, real):
+        log.warning("%s", line)
     identity = {(entry["supercategory"], entry["name"]): entry["id"] for entry in tree["categories"]}
-    for image in other["images"]:
-        for _ in range(times if image.get("split", "train") == "train" else 1):
+    for photo in listing.scenes:
+        kinds = [identity.setdefault((box.category, box.item), len(identity) + 1) for box in photo.boxes]
+        split = photo.split or "train"
+        name = str(photo.path.resolve())
+        about = image_record(Annotation(name, photo.boxes, split, photo.level, photo.declared_size_px))
+        for copy in range(times if split == "train" else 1):
             number = len(tree["images"])
-            path = (root / image["file_name"]).resolve()
-            tree["images"].append({"split": "train", **image, "id": number, "file_name": str(path)})
-            for one in owned[image["id"]]:
-                category = identity.setdefault(kinds[one["category_id"]], len(identity) + 1)
-                changed = {"id": len(tree["annotations"]) + 1, "image_id": number, "category_id": category}
-                tree["annotations"].append(one | changed)
+            tree["images"].append({"id": number} | about | ({"repeated": 1} if copy else {}))
+            for kind, box in zip(kinds, photo.boxes, strict=True):
+                place = {"id": len(tree["annotations"]) + 1, "image_id": number, "category_id": kind}
+                tree["annotations"].append(place | annotation_record(box))
     tree["categories"] = [
         {"id": number, "name": item, "supercategory": meta} for (meta, item), number in identity.items()
     ]

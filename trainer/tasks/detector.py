@@ -161,10 +161,10 @@ class SceneCanvases:
 
 
 def scene_canvases(pictures: Pictures, spec: Preprocess) -> SceneCanvases:
-    """Preprocess scenes and their boxes as on the device."""
+    """Preprocess scenes and their boxes as on the device; equal boxes, of whatever classes, are one object."""
     placed = [to_canvas(spec, image) for image in pictures.images]
     boxes = [
-        scene.boxes_px * np.array([place.scale_x, place.scale_y] * 2, np.float32)
+        np.unique(scene.boxes_px, axis=0) * np.array([place.scale_x, place.scale_y] * 2, np.float32)
         for scene, (_, place) in zip(pictures.samples, placed, strict=True)
     ]
     return SceneCanvases([canvas for canvas, _ in placed], boxes)

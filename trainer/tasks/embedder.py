@@ -24,7 +24,7 @@ from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
 from trainer.data.run_data_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.embedding_losses import CosineSoftmax, pair_losses
-from trainer.metrics import bootstrap, map_at_r, recall_at, similarity
+from trainer.metrics import bootstrap, map_at_r, rank, recall_at, similarity
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
 from trainer.models.networks import Embedder, ModelCard, build_model, freeze_parts, save_model
 from trainer.recipe import EmbedderRecipe
@@ -200,22 +200,15 @@ def validate_embedder(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.fl
     items = [sample.item for sample in crops.val]
     train_items = [sample.item for sample in crops.train]
     if not set(items) & set(train_items):  # a class-disjoint split: no training crop shows these items
-        among = similarity(queries, queries)
-        return {
-            "recall_1_val": recall_at(among, items, items, 1, same_set=True),
-            "map_r_val": map_at_r(among, items, items, same_set=True),
-        }
+        ranked = rank(similarity(queries, queries), items, items, same_set=True)
+        return {"recall_1_val": recall_at(ranked, 1), "map_r_val": map_at_r(ranked)}
     train_canvases = crops.train_canvases()
-    among = similarity(queries, predict(model, train_canvases, crops.spec))
-    values = {
-        "recall_1_train": recall_at(among, items, train_items, 1),
-        "map_r_train": map_at_r(among, items, train_items),
-    }
+    ranked = rank(similarity(queries, predict(model, train_canvases, crops.spec)), items, train_items)
+    values = {"recall_1_train": recall_at(ranked, 1), "map_r_train": map_at_r(ranked)}
     if crops.gallery:
         among = similarity(queries, predict(model, crops.gallery_canvases, crops.spec))
-        gallery_items = [sample.item for sample in crops.gallery]
-        values["recall_1_gallery"] = recall_at(among, items, gallery_items, 1)
-        values["recall_5_gallery"] = recall_at(among, items, gallery_items, 5)
+        ranked = rank(among, items, [sample.item for sample in crops.gallery])
+        values["recall_1_gallery"], values["recall_5_gallery"] = recall_at(ranked, 1), recall_at(ranked, 5)
     return values
 
 
@@ -234,7 +227,7 @@ def _validate_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[s
     values = {}
     for dim in card.shorter_dims:
         cut = (truncate_vectors(vectors, card.vector_parts, names, dim) for vectors in (queries, among))
-        values[f"recall_1_train_dim_{dim}"] = recall_at(similarity(*cut), items, known, 1)
+        values[f"recall_1_train_dim_{dim}"] = recall_at(rank(similarity(*cut), items, known), 1)
     return values
 
 

@@ -33,6 +33,15 @@ def test_box_outside_the_picture_is_clipped():
     assert placement.to_source((-3, -3, 32, 16)) == (0, 0, 40, 40)
 
 
+def test_visible_sides_are_those_of_the_clipped_box_in_source_pixels():
+    placement = placement_of(spec(resize="letterbox"), 80, 40)  # fills the input: 0.4 input pixels per pixel
+    boxes = np.array([[-4, 4, 8, 8], [28, 12, 40, 40], [4, 20, 8, 24], [np.nan, 0, 8, 8]], np.float32)
+    visible = placement.visible_sides_px(boxes)
+    assert visible[:2] == pytest.approx(np.array([[20, 10], [10, 10]]))
+    assert visible[2, 1] < 0
+    assert np.isnan(visible[3, 0])
+
+
 sides = st.integers(1, 2000)
 share = st.floats(0, 1)
 

@@ -54,6 +54,74 @@ def test_boxes_outside_the_picture_or_of_other_classes_are_dropped():
     assert Detector(unwanted, engine).detect([GREY], Timings()) == [[]]
 
 
+def ltrb_engine(labels: int, *found) -> ScriptedEngine:
+    """The output of an `ltrb` detector of stride 8: a box in input pixels, a label number and a score for each cell."""
+    level = np.zeros((1, 4 + labels, SIZE // 8, SIZE // 8), np.float32)
+    level[0, 4:] = -20.0
+    for (x, y), (x0, y0, x1, y1), label, score in found:
+        level[0, :4, y, x] = np.array([(x + 0.5) * 8 - x0, (y + 0.5) * 8 - y0, x1 - (x + 0.5) * 8, y1 - (y + 0.5) * 8])
+        level[0, :4, y, x] /= 8
+        level[0, 4 + label, y, x] = np.log(score / (1 - score))
+    return ScriptedEngine(lambda _: [level])
+
+
+def yolox_engine(labels: int, stride: int, *found) -> ScriptedEngine:
+    """The output of a `yolox` detector of one stride: as ltrb_engine."""
+    side = SIZE // stride
+    rows = np.zeros((1, side * side, 5 + labels), np.float32)
+    for (x, y), (x0, y0, x1, y1), label, score in found:
+        centre = [(x0 + x1) / 2 / stride - x, (y0 + y1) / 2 / stride - y]
+        rows[0, y * side + x, :5] = [*centre, np.log((x1 - x0) / stride), np.log((y1 - y0) / stride), 1.0]
+        rows[0, y * side + x, 5 + label] = score
+    return ScriptedEngine(lambda _: [rows])
+
+
+SQUARE = np.zeros((SIZE, SIZE, 3), np.uint8)
+TWO = {"labels": ["person", "car"], "strides": [8]}
+SAME_PLACE = (((1, 1), (4, 4, 36, 36), 0, 0.9), ((2, 2), (4, 4, 36, 37), 1, 0.6))  # a person, then a car
+
+
+@pytest.mark.parametrize(
+    ("decoder", "engine"), [("ltrb", ltrb_engine(2, *SAME_PLACE)), ("yolox", yolox_engine(2, 8, *SAME_PLACE))]
+)
+@pytest.mark.parametrize(("keep", "labels"), [(["car"], ["car"]), (["person"], ["person"]), (None, ["person"])])
+def test_unwanted_label_suppresses_no_wanted_box(decoder, engine, keep, labels):
+    detector = Detector(detector_model(**TWO, decoder=decoder, keep_labels=keep), engine)
+    assert [found.label for found in detector.detect([SQUARE], Timings())[0]] == labels
+
+
+def test_unwanted_boxes_do_not_count_towards_the_limit():
+    crowd = [((x, y), (4 * x, 4 * y, 4 * x + 3, 4 * y + 3), 0, 0.9) for y in range(15) for x in range(16)]
+    engine = yolox_engine(2, 4, *crowd, ((8, 15), (20, 60, 40, 64), 1, 0.5))
+    model = {"labels": ["person", "car"], "strides": [4], "decoder": "yolox"}
+    everyone = Detector(detector_model(**model), engine).detect([SQUARE], Timings())[0]
+    assert [found.label for found in everyone] == ["person"] * 100
+    wanted = Detector(detector_model(**model, keep_labels=["car"]), engine).detect([SQUARE], Timings())[0]
+    assert [found.label for found in wanted] == ["car"]
+
+
+def test_box_in_the_letterbox_border_does_not_count_towards_the_limit():
+    border = [((x, y), (4 * x, 4 * y, 4 * x + 3, 4 * y + 3), 0, 0.9) for y in range(8, 16) for x in range(16)]
+    engine = yolox_engine(1, 4, *border, ((4, 4), (8, 8, 24, 24), 0, 0.5))
+    detector = Detector(detector_model(strides=[4], decoder="yolox"), engine)
+    assert [found.score for found in detector.detect([GREY], Timings())[0]] == [0.5]
+
+
+@pytest.mark.parametrize("iou_threshold", [0.6, 1.0])
+@pytest.mark.parametrize("second", [0, 1])
+def test_object_told_twice_is_one_detection(second, iou_threshold):
+    box = (4, 4, 36, 36)
+    engine = ltrb_engine(2, ((1, 1), box, 0, 0.9), ((2, 2), box, second, 0.8))
+    detector = Detector(detector_model(**TWO, iou_threshold=iou_threshold), engine)
+    assert [found.label for found in detector.detect([SQUARE], Timings())[0]] == ["person"]
+
+
+def test_box_that_is_no_number_is_dropped_and_suppresses_nothing():
+    engine = ltrb_engine(1, ((1, 1), (np.nan, 4, 36, 36), 0, 0.9), ((2, 2), (4, 4, 36, 36), 0, 0.5))
+    (found,) = Detector(detector_model(), engine).detect([SQUARE], Timings())[0]
+    assert found.box_px == pytest.approx((4, 4, 36, 36))
+
+
 def test_frames_of_several_cameras_share_a_batch():
     maps = [no_box_map()[0], one_box_map((8, 8, 24, 20))[0], one_box_map((16, 16, 48, 48))[0]]
     rows = iter(maps)

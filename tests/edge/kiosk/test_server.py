@@ -106,7 +106,14 @@ def test_picture_is_looked_up(desk):
     [
         (b"", 400, "empty", "the picture is empty; send"),
         (b"<html>", 415, "not_a_picture", "send a JPEG, PNG or WebP"),
-        (NOISE[: len(NOISE) // 2], 400, "truncated", "send the whole file"),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500),
+            415,
+            "not_a_picture",
+            "HEIC cannot be read here; send a JPEG",
+        ),
+        (NOISE[: len(NOISE) // 2] + NOISE[-2:], 400, "truncated", "give the whole file"),
+        (NOISE[: len(NOISE) // 2], 400, "truncated", "give the whole file"),
         (NOISE[:300] + bytes(200) + NOISE[-2:], 400, "truncated", "the jpeg ends after 502 bytes"),
         (
             b"\xff\xd8\xff\xc0\x00\x08\x08\x40\x00\x40\x00\x03\xff\xda\x00\x02\xff\xd9",

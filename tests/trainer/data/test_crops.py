@@ -19,7 +19,7 @@ SPEC = Preprocess(width=32, height=48, resize="letterbox", interpolation="area",
 def test_unreadable_picture_is_named_skipped_and_counted(tmp_path, caplog):
     index = write_crops(tmp_path)
     (tmp_path / "red-0-0.png").write_bytes(b"no picture")
-    (tmp_path / "red-1-5.png").unlink()
+    (tmp_path / "red-1-5.png").write_bytes(b"")
     crops = load_crops(CropData(index=index), SPEC)
     assert 2 == len(crops.skipped) == crops.summary(CropData(index=index))["skipped"]
     assert "red-0-0.png" in caplog.text

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.errors import TrainError
@@ -20,7 +23,9 @@ from tests.trainer.toy import (
     write_scenes,
 )
 from trainer.cli import main
-from trainer.data.data_card import alike_names
+from trainer.data.command import pair_sheet
+from trainer.data.data_card import Findings, Row, alike_names, make_card, shared_folder, to_json, to_markdown
+from trainer.data.duplicates import perceptual_hash
 from trainer.recipe import Split
 from trainer.tasks.classifier import train_classifier
 from trainer.tasks.detector import train_detector
@@ -67,6 +72,57 @@ def test_card_of_a_faulty_data_set_names_every_fault(tmp_path, capsys):
     assert "* 0.png = leak.png (same file) **leak**" in page
     assert "* Red Plum, red-plum" in page
     assert (tmp_path / "out/duplicates.png").stat().st_size > 1000
+
+
+def test_card_lists_what_was_read_left_out_and_noticed(tmp_path, capsys):
+    root = tmp_path / "set"
+    for number in range(2):
+        picture(root / f"{number}.png", number)
+    rows = [("0.png", "train", "jar", "plum"), ("1.png", "train", "jar", "fig"), ("1.png", "train", "jar", "fig")]
+    write_index(root, [*rows, *((f"gone-{number}.png", "val", "jar", "fig") for number in range(30))])
+    assert main(["data", str(root), "-o", str(tmp_path / "out")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {key: printed[key] for key in ("read", "left_out", "noticed")} == {"read": 2, "left_out": 30, "noticed": 1}
+    card = json.loads((tmp_path / "out/data_card.json").read_text())
+    assert card["read"]["first"] == ["0.png: train: jar/plum", "1.png: train: jar/fig"]
+    assert card["left_out"]["first"][29].startswith("index.csv: line 34: gone-29.png: not found in ")
+    assert card["noticed"]["first"] == ["index.csv: rows that repeat another; read once: 1 (line 4)"]
+    page = (tmp_path / "out/data_card.md").read_text()
+    for title in ("## Read: 2", "## Left out by the reader: 30", "* … and 10 more", "## Noticed by the reader: 1"):
+        assert title in page
+
+
+def test_base_folder_is_removed_at_the_start_of_a_name_only(tmp_path):
+    base = f"{tmp_path}/"
+    rows = [Row(tmp_path / f"copy{tmp_path}/{name}.png", "train", ()) for name in "ab"]
+    found = Findings("set", noticed=[f"{base}x.csv: {base}y.csv"])
+    card = make_card([*rows, Row(tmp_path / "c.png", "train", ())], found)
+    assert card["noticed"]["first"] == [f"x.csv: {base}y.csv"]
+
+
+def test_relative_and_absolute_paths_share_no_folder():
+    rows = [Row(Path("/data/a.png"), "train", ()), Row(Path("data/a.png"), "train", ())]
+    assert shared_folder(rows) == ""
+    assert shared_folder(rows[:1]) == "/data/"
+    assert shared_folder([Row(Path("/a.png"), "train", ())]) == "/"
+    assert shared_folder([Row(Path("a.png"), "train", ())]) == ""
+
+
+def test_pair_whose_name_is_not_utf_8_can_be_drawn(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    picture(tmp_path / name)
+    pair = {"a": name, "b": name, "near": "same file", "contradicts": False, "leak": True}
+    assert pair_sheet([pair], tmp_path) is not None
+
+
+def test_names_that_are_not_utf_8_or_have_line_ends_can_be_written():
+    odd = os.fsdecode(b"caf\xe9")
+    rows = [Row(Path(f"/data/{odd}.png"), "train", (("jar", odd),), perceptual_hash(np.zeros((9, 9, 3), np.uint8)))]
+    card = make_card(rows, Findings("set", left_out=[f"{odd}: gone"], noticed=["one\nline"]))
+    assert json.loads(to_json(card))["read"]["first"] == [f"{odd}.png: train: jar/{odd}"]
+    page = to_markdown(card).decode()
+    assert "* caf\\udce9: gone" in page
+    assert "* one line" in page
 
 
 def test_boxes_and_sizes_that_do_not_fit_are_counted(tmp_path, capsys):

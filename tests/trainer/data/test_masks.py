@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import TrainError
+from edge.errors import DataError, TrainError
 from edge.imaging.image import encode_image
 from tests.trainer.toy import masked_picture, write_masks
 from trainer.data.masks import fault_of, load_masked, of_splits, read_masked
@@ -93,8 +93,28 @@ def test_large_object_at_the_border_is_not_an_inverted_mask():
 
 def test_index_without_masks_names_what_it_lacks(tmp_path):
     (tmp_path / "index.csv").write_text("path,split\na.png,train\n")
-    with pytest.raises(TrainError, match=r"lacks the columns \['mask'\]"):
+    with pytest.raises(DataError, match=r"lacks the columns \['mask'\]"):
         read_masked(tmp_path / "index.csv")
     (tmp_path / "index.csv").write_text("path,mask,split\na.png,,train\n")
-    with pytest.raises(TrainError, match="none of its 1 rows has a mask"):
+    with pytest.raises(DataError, match="none of its 1 rows has a mask"):
         read_masked(tmp_path / "index.csv")
+    (tmp_path / "index.csv").write_text("path,mask,split\na.png,m.png,train\n")
+    with pytest.raises(DataError, match=r"none of 1 rows can be used; the first: .*line 2: a\.png: not found"):
+        read_masked(tmp_path / "index.csv")
+
+
+@pytest.mark.parametrize("row", ["gone.png,m.png,train", "p.png,gone.png,train", "p.png,m.png,", "p.png,m.png,train,x"])
+def test_row_that_cannot_be_used_is_left_out_and_logged(tmp_path, caplog, row):
+    one(tmp_path, png(square()))
+    (tmp_path / "index.csv").write_text(f"path,mask,split\n{row}\np.png,m.png,train\np.png,,val\n")
+    with caplog.at_level(logging.WARNING):
+        assert [masked.split for masked in read_masked(tmp_path / "index.csv")] == ["train"]
+    assert "index.csv: left out 1: " in caplog.text
+    assert "line 2: " in caplog.text
+
+
+def test_index_of_masks_is_read_as_any_other_index(tmp_path):
+    one(tmp_path, png(square()))
+    (tmp_path / "index.csv").write_bytes("Path;Mask;Split\r\n.\\p.png; C:\\x\\m.png ;Validation\r\n".encode("utf-16"))
+    (masked,) = read_masked(tmp_path / "index.csv")
+    assert (masked.path, masked.mask, masked.split) == (tmp_path / "p.png", tmp_path / "m.png", "val")

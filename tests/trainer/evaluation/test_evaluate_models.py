@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from edge.errors import TrainError
-from edge.manifest import OpenSet
-from tests.trainer.toy import write_crops
-from trainer.evaluation.evaluate_models import confusions, evaluate_chain, load_evaluation_set
+from edge.manifest import OpenSet, Preprocess
+from tests.trainer.toy import write_crops, write_scenes
+from trainer.data.detection_sample import DetectionSample
+from trainer.data.pictures import Pictures
+from trainer.evaluation import evaluate_models
+from trainer.evaluation.evaluate_models import confusions, evaluate_chain, evaluate_detector
+from trainer.evaluation.evaluation_set import load_evaluation_set
 from trainer.evaluation.model_chain import ModelChain, embed_references, open_peer
 from trainer.evaluation.predictions import query_results
+from trainer.tasks.detector import scene_canvases
 
 
 def by_place(images):
@@ -40,7 +49,7 @@ def column(evaluation_set):
     perfect = ModelChain(
         "perfect", ("blue", "red"), by_colour, {"red": by_place, "blue": by_place}, 0.0, 0.5, rules, calibrated=True
     )
-    return evaluate_chain(perfect, embed_references(perfect, evaluation_set.gallery, ()), evaluation_set)
+    return evaluate_chain(perfect, embed_references(perfect, evaluation_set), evaluation_set)
 
 
 def test_the_same_items_are_left_out_for_the_same_seed(evaluation_set, tmp_path):
@@ -78,7 +87,7 @@ def test_item_the_gallery_never_held_is_unknown(column):
 
 def test_without_a_classifier_the_true_category_is_searched(evaluation_set):
     given = ModelChain("given", (), None, {"red": by_place, "blue": by_place})
-    table = evaluate_chain(given, embed_references(given, evaluation_set.gallery, ()), evaluation_set).table
+    table = evaluate_chain(given, embed_references(given, evaluation_set), evaluation_set).table
     assert "coarse" not in table
     assert table["end_to_end"]["top_1"]["mean"] == 1.0
     assert "at_shipped_thresholds" not in table["open_world"]
@@ -88,7 +97,7 @@ def test_confusion_names_true_item_and_nearest_item(evaluation_set):
     blind = ModelChain(
         "blind", (), None, {"red": lambda images: np.tile(np.eye(1, 2, dtype=np.float32), (len(images), 1))}
     )
-    column = evaluate_chain(blind, embed_references(blind, evaluation_set.gallery, ()), evaluation_set)
+    column = evaluate_chain(blind, embed_references(blind, evaluation_set), evaluation_set)
     assert confusions(column.closed_set) == [("red-1", "red-0", 2)]
 
 
@@ -100,3 +109,54 @@ def test_split_without_pictures_is_rejected(tmp_path):
 def test_peer_folder_without_models_is_rejected(tmp_path):
     with pytest.raises(TrainError, match="holds neither a bundle nor the run"):
         open_peer("theirs", str(tmp_path), [])
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    """A detector whose evaluation returns the number of scenes."""
+    card = SimpleNamespace(kind="detector", preprocess=Preprocess(width=96, height=64))
+    monkeypatch.setattr(evaluate_models, "load_model", lambda folder: (None, card))
+    monkeypatch.setattr(
+        evaluate_models, "validate_detector", lambda module, scenes, card: {"images": len(scenes.canvases)}
+    )
+
+
+def write_split_scenes(folder, *splits):
+    path = write_scenes(folder, len(splits))
+    tree = json.loads(path.read_text())
+    for image, split in zip(tree["images"], splits, strict=True):
+        image.update({"split": split} if split else {})
+    path.write_text(json.dumps(tree))
+    return path
+
+
+@pytest.mark.usefixtures("detector")
+@pytest.mark.parametrize(
+    ("splits", "asked", "images"),
+    [
+        (("train", "val", "val"), None, 2),
+        (("train", "test"), None, 1),
+        (("train", "val", "test"), "val,test", 2),
+        (("", ""), None, 2),
+    ],
+)
+def test_detector_is_evaluated_on_the_scenes_of_the_splits(tmp_path, splits, asked, images):
+    table = evaluate_detector(tmp_path, write_split_scenes(tmp_path, *splits), None, asked)
+    assert table == {"images": images, "unreadable": 0}
+
+
+@pytest.mark.usefixtures("detector")
+def test_detector_evaluation_names_absent_splits_and_counts_torn_scenes(tmp_path, caplog):
+    path = write_split_scenes(tmp_path, "val", "val", "train")
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:-9])
+    assert evaluate_detector(tmp_path, path, None, None) == {"images": 1, "unreadable": 1}
+    assert "1.png" in caplog.text
+    with pytest.raises(TrainError, match=r"'test'; there are train \(1 pictures\), val \(2 pictures\)"):
+        evaluate_detector(tmp_path, path, None, "test")
+
+
+def test_equal_true_boxes_are_one_object():
+    boxes = np.array([[8, 8, 20, 20], [0, 0, 8, 8], [8, 8, 20, 20]], np.float32)
+    scene = DetectionSample(Path("a.png"), boxes, np.array([0, 1, 2]))
+    placed = scene_canvases(Pictures([scene], [np.zeros((32, 48, 3), np.uint8)]), Preprocess(width=96, height=64))
+    assert placed.boxes[0].tolist() == [[0, 0, 16, 16], [16, 16, 40, 40]]

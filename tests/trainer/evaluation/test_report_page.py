@@ -30,6 +30,7 @@ TABLE = {
 ABOUT = {
     "name": "<shop>", "data": "index.csv", "query": "val", "gallery": "catalogue", "images": 4, "unreadable": 1,
     "items": 5, "items_left_out": 1, "seed": 3, "machine": "a CPU", "date": "2026-01-02",
+    "protocol": "leave-one-out", "queries_in_gallery": 3, "noticed": ["a <copy>"],
 }  # fmt: skip
 REPORT = {"about": ABOUT, "columns": {"ours": TABLE, "theirs": {}}, "checkout": {"INT8": {"easy": {"cAcc": 0.25}}}}
 
@@ -50,7 +51,9 @@ def test_rows_that_no_column_has_are_left_out():
 
 def test_markdown_holds_tables_and_confusions():
     text = render_markdown(REPORT, [("ale", "beer|stout", 3)])
-    assert "4 pictures of split val against catalogue; 1 of 5 items left out as unknown; 1 pictures" in text
+    assert "4 pictures of split val against catalogue; 1 of 5 items left out as unknown; leave-one-out: 3 of" in text
+    assert "the gallery, too; 1 pictures could not be read" in text
+    assert "* a <copy>" in text
     assert "| Category right (the coarse classifier's prediction) | 50.0 % [25.0, 75.0] | n/a |" in text
     assert "| ale | beer/stout | 3 |" in text
     assert all(line.count("|") >= 3 for line in text.splitlines() if line.startswith("|"))
@@ -66,6 +69,7 @@ def test_page_loads_nothing_and_escapes_names():
     assert "<script" not in page
     assert "&lt;shop&gt;" in page
     assert "&lt;b&gt;" in page
+    assert "<p>a &lt;copy&gt;</p>" in page
     assert page.count("data:image/jpeg;base64,") == 1
     assert "no picture" in page
     assert page.count('class="ring"') == 1

@@ -8,8 +8,10 @@ import json
 import pytest
 
 from edge.errors import TrainError
+from tests.dataset_formats import samples
 from trainer.data.dataset import read_scenes
-from trainer.labelling.label_store import EDITS_FILE, LABELS_FILE, LabelledPicture, compare_boxes, open_label_store
+from trainer.labelling.label_file import LabelledPicture
+from trainer.labelling.label_store import EDITS_FILE, LABELS_FILE, compare_boxes, open_label_store
 from trainer.labelling.proposals import Proposal
 
 
@@ -79,6 +81,8 @@ def test_queue_is_sorted_by_uncertainty_and_written(tmp_path):
 
 def test_detector_trains_only_on_confirmed_pictures(tmp_path):
     store = book_of(tmp_path, 12)
+    for number in range(12):
+        samples.picture(tmp_path / f"{number}.png", number, 100, 80)
     for number in range(6):
         store.confirm(f"{number}.png", [box(10, 10, 30, 40)])
     store.save()
@@ -92,6 +96,8 @@ def test_detector_trains_only_on_confirmed_pictures(tmp_path):
 
 def test_picture_edited_again_stays_in_its_split(tmp_path):
     store = book_of(tmp_path, 6)
+    for number in range(6):
+        samples.picture(tmp_path / f"{number}.png", number, 100, 80)
     for number in (0, 1, 2, 3, 4, 5, 0):
         store.confirm(f"{number}.png", [box(10, 10, 30, 40)])
     store.save()
@@ -119,7 +125,53 @@ def test_boxes_are_clipped_and_empty_ones_rejected(tmp_path):
     assert (tmp_path / EDITS_FILE).read_bytes() == before
 
 
-def test_file_without_labels_is_rejected(tmp_path):
-    (tmp_path / LABELS_FILE).write_text('{"images": 3}')
+@pytest.mark.parametrize("text", ['{"images": 3}', "{", "7", "[]", "{}"])
+def test_file_without_labels_is_rejected(tmp_path, text):
+    (tmp_path / LABELS_FILE).write_text(text)
     with pytest.raises(TrainError, match=r"labels\.json: not a label file"):
         open_label_store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "changed", "left"),
+    [
+        ("images", 1, {"width": "100"}, ["0.png", "2.png"]),
+        ("images", 1, {"state": "perhaps"}, ["0.png", "2.png"]),
+        ("images", 1, {"uncertainty": None}, ["0.png", "2.png"]),
+        ("images", 1, {"id": []}, ["0.png", "2.png"]),
+        ("annotations", 1, {"bbox": [1, 2, float("nan"), 4]}, ["0.png", "1.png", "2.png"]),
+        ("annotations", 1, {"bbox": [1, 2]}, ["0.png", "1.png", "2.png"]),
+        ("annotations", 1, {"source": "nobody"}, ["0.png", "1.png", "2.png"]),
+        ("annotations", 1, {"category_id": 77}, ["0.png", "1.png", "2.png"]),
+        ("annotations", 1, {"reasons": 3}, ["0.png", "1.png", "2.png"]),
+    ],
+)
+def test_damaged_record_loses_only_itself(tmp_path, caplog, key, number, changed, left):
+    book_of(tmp_path)
+    tree = json.loads((tmp_path / LABELS_FILE).read_text())
+    tree[key][number] |= changed
+    (tmp_path / LABELS_FILE).write_text(json.dumps(tree))
+    store = open_label_store(tmp_path)
+    assert list(store.pictures) == left
+    assert [len(store.pictures[name].boxes) for name in ("0.png", "2.png")] == [1, 1]
+    assert f"left out {key[:-1]} 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\xff\xfe{", b'{"picture": 3, "before": [], "after": []}', b'{"picture": "0.png"}', b"[]"]
+)
+def test_damaged_edit_loses_only_itself(tmp_path, caplog, damage):
+    book_of(tmp_path).confirm("1.png", [])
+    with (tmp_path / EDITS_FILE).open("ab") as file:
+        file.write(damage + b"\n")
+    open_label_store(tmp_path).confirm("2.png", [])
+    assert [waiting.name for waiting in open_label_store(tmp_path).queue()] == ["0.png"]
+    assert "line 2 is damaged" in caplog.text
+
+
+def test_name_that_is_no_utf8_is_saved_and_read(tmp_path):
+    store = open_label_store(tmp_path)
+    store.propose(LabelledPicture("caf\udce9.jpg", 100, 80, (box(10, 10, 50, 50),)))
+    store.save()
+    assert list(open_label_store(tmp_path).pictures) == ["caf\udce9.jpg"]
+    assert "caf\\udce9.jpg" in (tmp_path / "queue.csv").read_text()

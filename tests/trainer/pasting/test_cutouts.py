@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import TrainError
+from edge.errors import DataError, TrainError
 from edge.imaging.image import encode_image
 from trainer.pasting.cutouts import cut_out, read_cutouts
 
@@ -116,7 +116,9 @@ def test_categories_and_items_come_from_folders(tmp_path):
     [
         {},
         {"segmentation": [[16, 24, 32, 8, 48, 24, 32, 40]]},
+        {"segmentation": [[]]},
         {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [24 * HEIGHT, 16 * HEIGHT, 24 * HEIGHT]}},
+        {"segmentation": {"size": [HEIGHT, WIDTH], "counts": "PT1Ph0PT1"}},  # the same runs, compressed
     ],
 )
 def test_coco_polygons_run_lengths_and_boxes_are_cut_out(tmp_path, annotation):
@@ -130,29 +132,53 @@ def test_mask_that_does_not_fill_its_box_is_not_used(tmp_path):
         mask[10:16, 18:26] = True
         return mask
 
-    with pytest.raises(TrainError, match="annotation 5: no mask"):
+    with pytest.raises(TrainError, match="disc at 16,8: no mask"):
         read_cutouts(coco(tmp_path), masks=corner)
+
+
+@pytest.mark.parametrize(
+    "segmentation", [[[1, 2, 3]], {"counts": [4]}, {"size": [HEIGHT, WIDTH], "counts": "not coco"}]
+)
+def test_object_with_an_unreadable_outline_is_named(tmp_path, segmentation):
+    with pytest.raises(TrainError, match="disc at 16,8: no mask"):
+        read_cutouts(coco(tmp_path, segmentation=segmentation))
 
 
 @pytest.mark.parametrize(
     "annotation",
     [
-        {"segmentation": [[1, 2, 3]]},
-        {"segmentation": {"counts": [4]}},
         {"bbox": [16, 8, "wide", 32]},
         {"bbox": [16, 8, float("nan"), 32]},
-        {"bbox": [900, 900, 32, 32]},
+        {"bbox": [-900, -900, 32, 32]},
         {"bbox": [30, 20, -10, -10]},
     ],
 )
 def test_unreadable_annotation_is_named(tmp_path, annotation):
-    with pytest.raises(TrainError, match="annotation 5: no mask"):
+    with pytest.raises(DataError, match="annotation 5: its b"):
         read_cutouts(coco(tmp_path, **annotation))
+
+
+def test_crowd_is_not_cut_out_and_is_counted(tmp_path):
+    path = coco(tmp_path)
+    tree = json.loads(path.read_text())
+    tree["annotations"].append(tree["annotations"][0] | {"id": 6, "bbox": [15, 7, 34, 34], "iscrowd": 1})
+    path.write_text(json.dumps(tree))
+    taken = read_cutouts(path)
+    assert len(taken.found) == 1
+    assert taken.skipped == [f"{path}: left out 1 boxes of crowds"]
+
+
+def test_missing_picture_of_a_coco_json_is_skipped_and_named(tmp_path):
+    path = coco(tmp_path)
+    tree = json.loads(path.read_text())
+    tree["images"].append({"id": 2, "file_name": "gone.png"})
+    path.write_text(json.dumps(tree))
+    assert "image gone.png: not found" in " ".join(read_cutouts(path).skipped)
 
 
 def test_file_that_is_not_coco_is_rejected(tmp_path):
     (tmp_path / "c.json").write_text('{"images": []}')
-    with pytest.raises(TrainError, match="not COCO: KeyError"):
+    with pytest.raises(DataError, match="not COCO: it has no list `annotations`"):
         read_cutouts(tmp_path / "c.json")
 
 

@@ -138,6 +138,19 @@ def test_labelled_photos_are_listed_among_the_scenes(tmp_path):
     assert not load_pictures(scenes, None).skipped
 
 
+def test_photo_keeps_its_mask_item_and_split(tmp_path):
+    real = write_scenes(tmp_path / "real", 2)
+    tree = json.loads(real.read_text())
+    tree["annotations"][0] |= {"item_id": "red", "segmentation": [[1, 1, 9, 1, 9, 9]], "visible_fraction": 0.5}
+    tree["images"][1]["split"] = "val"
+    real.write_text(json.dumps(tree))
+    written = json.loads(expand(generator(), tmp_path / "out", 1, real=real, real_times=3).scenes.read_text())
+    assert [one.get("split") for one in written["images"][1:]] == ["train"] * 3 + ["val"]
+    photo = next(one for one in written["annotations"] if one["image_id"] == written["images"][1]["id"])
+    assert (photo["item_id"], photo["segmentation"]) == ("red", [[1, 1, 9, 1, 9, 9]])
+    assert photo["visible_fraction"] == 0.5
+
+
 def test_unreadable_background_photos_are_skipped_and_named(tmp_path):
     (tmp_path / "a.png").write_bytes(encode_image(np.full((50, 80, 3), 77, np.uint8), ".png"))
     (tmp_path / "b.jpg").write_bytes(b"no picture")

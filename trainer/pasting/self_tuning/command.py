@@ -27,7 +27,7 @@ def add_self_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run_self_tune(args: argparse.Namespace) -> dict[str, object]:
     """Run the rounds of training and extraction."""
-    from edge.imaging.image import IMAGE_SUFFIXES
+    from dataset_formats.decode import PICTURE_SUFFIXES
     from trainer.loop.training_loop import keep_freed_memory
     from trainer.pasting.self_tuning.rounds import SelfTuning, self_tune
     from trainer.recipe import DetectorRecipe, load_recipe
@@ -36,7 +36,7 @@ def run_self_tune(args: argparse.Namespace) -> dict[str, object]:
     recipe = load_recipe(args.config, args.set)
     if not isinstance(recipe, DetectorRecipe):
         raise TrainError(f"{args.config}: kind is {recipe.kind!r}, expected 'detector'")
-    images = tuple(sorted(path for path in args.images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES))
+    images = tuple(sorted(path for path in args.images.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES))
     if not images:
         raise TrainError(f"{args.images}: holds no picture; give a folder of new pictures")
     generator, skipped = scene_generator_of(args)

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from dataset_formats.decode import read_image
 from edge.durable import write_durably
 from edge.errors import CaptureError, TrainError
-from edge.imaging.image import encode_image, read_image
+from edge.imaging.image import encode_image
 from edge.inference.preprocess import to_canvas
 from edge.types import Box, Image
 from trainer.models.networks import ModelCard, load_model

@@ -1,0 +1,164 @@
+"""CVAT XML 1.1: one file for many pictures, or for the frames of a video."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from dataset_formats.cvat_records import CvatReader
+from dataset_formats.picture_names import PictureFinder
+from dataset_formats.records import AnnotatedPicture, Annotation, Annotations, Listing, printable
+from dataset_formats.text_files import is_file
+from dataset_formats.xml_files import escaped, read_children, root_tag, written
+from dataset_formats.xml_values import settle_splits
+from edge.errors import DataError
+from edge.imaging.image import IMAGE_SUFFIXES
+
+_FILE = "annotations.xml"
+_FIRST = 20  # XML files of a folder to look at
+
+
+def parse_cvat(path: Path) -> Annotations:
+    """Read an XML file, before anybody looks for the pictures.
+
+    Outlines, ellipses, masks and rotated boxes are read as the box around them; other shapes are not read. The frames
+    of a video are named `frame_000000`, as CVAT names them; only those are read in which a person placed an object.
+
+    Args:
+        path: the XML, or a folder with annotations.xml.
+
+    Raises:
+        DataError: the file is not CVAT XML.
+    """
+    files = _files(path)
+    if len(files) > 1:
+        raise DataError(f"{path}: holds {len(files)} CVAT files ({files[0].name}, {files[1].name}, …); give one")
+    reader = CvatReader(files[0])
+    for node in read_children(files[0], "annotations"):
+        reader.add(node)
+    return reader.finish()
+
+
+def looks_like_cvat(path: Path) -> bool:
+    """Return whether a file is CVAT XML, or a folder holds one."""
+    return any(root_tag(file) == "annotations" for file in _files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the XML that a path stands for; of a folder, annotations.xml, or else every CVAT XML in it."""
+    if not path.is_dir():
+        return [path]
+    usual = [path / _FILE, path / "annotations" / _FILE]
+    if found := next((file for file in usual if is_file(file)), None):
+        return [found]
+    others = sorted(path.glob("*.xml"))
+    if not any(root_tag(file) == "annotations" for file in others[:_FIRST]):  # VOC has one for each picture
+        return usual[:1]
+    return [file for file in others if root_tag(file) == "annotations"]
+
+
+def read_cvat(path: Path, root: Path | None) -> Listing:
+    """Read the boxes of CVAT XML.
+
+    Splits come from the subset of each picture; without any, every fifth picture is for validation.
+
+    Args:
+        path: the XML, or its folder.
+        root: folder of the pictures; None: the folder of the XML, or `images` in it.
+
+    Raises:
+        DataError: a file is not CVAT XML, or none of its pictures is found.
+    """
+    listing = Listing("cvat")
+    claims: dict[Path, list[tuple[str, Annotation]]] = defaultdict(list)
+    for file in _files(path):
+        found = parse_cvat(file)
+        pictures = _Pictures(file, root)
+        listing.names += [name for name in found.names if name not in listing.names]
+        listing.left_out += found.left_out
+        listing.noticed += found.noticed
+        for one in found.pictures:
+            picture = pictures.find(one.name)
+            if isinstance(picture, str):
+                listing.left_out.append(f"{file}: {one.name}: {picture}")
+            else:
+                claims[picture].append((f"{file}: {one.name}", one))
+    for picture, given in claims.items():
+        if len(given) == 1:
+            one = given[0][1]
+            listing.scenes.append(AnnotatedPicture(picture, one.split, one.boxes, "", one.declared_size_px))
+        else:
+            listing.left_out += [f"{what}: {len(given)} images name {picture}; keep one" for what, _ in given]
+    settle_splits(listing)
+    listing.left_out, listing.noticed = ([printable(t) for t in texts] for texts in (listing.left_out, listing.noticed))
+    if not listing.scenes:
+        raise DataError(next(iter(listing.left_out), f"{path}: holds no image; export it with its images"))
+    return listing
+
+
+class _Pictures:
+    """The pictures that one file may name."""
+
+    def __init__(self, file: Path, root: Path | None) -> None:
+        above = file.parent.parent if file.parent.name.casefold() == "annotations" else file.parent
+        base = root or above
+        self._finder = PictureFinder([base, base / "images", *([] if root else [file.parent])], base)
+        self._suffixes: list[str] | None = None
+
+    def find(self, name: str) -> Path | str:
+        """Return a picture, or why there is none; CVAT names the frames of a video without suffix."""
+        found = self._finder.find(name)
+        if isinstance(found, Path) or name.lower().endswith(IMAGE_SUFFIXES):
+            return found
+        if self._suffixes is None:
+            files = (file.lower() for _, _, files in os.walk(self._finder.below) for file in files)
+            here = {os.path.splitext(file)[1] for file in files}  # noqa: PTH122 no object for each file
+            self._suffixes = [suffix for suffix in IMAGE_SUFFIXES if suffix in here]
+        spelled = (self._finder.find(name + suffix) for suffix in self._suffixes)
+        others = list(dict.fromkeys(one for one in spelled if isinstance(one, Path)))
+        if len(others) > 1:
+            return f"{len(others)} pictures have this name: {', '.join(str(one) for one in others)}; keep one"
+        return others[0] if others else found
+
+
+def write_cvat(pictures: Sequence[Annotation], names: Sequence[str], path: Path) -> None:
+    """Write CVAT for images 1.1. Reading it gives the same boxes, names and sizes, to the last digit.
+
+    Args:
+        pictures: with the names and boxes to write; boxes with a score are marked as drawn by a model. Blanks around
+            the name of a class are lost.
+        names: of the classes, in their order; other classes of the boxes come after them.
+        path: the XML to write; its folder is made if missing.
+
+    Raises:
+        DataError: a name has a character that XML cannot hold, or the file cannot be written.
+    """
+    classes = dict.fromkeys([*names, *(box.item for one in pictures for box in one.boxes)])
+    labels = [f"<label><name>{escaped(name, 'the class')}</name><attributes></attributes></label>" for name in classes]
+    lines = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        "<annotations>",
+        "  <version>1.1</version>",
+        f"  <meta><task><size>{len(pictures)}</size><mode>annotation</mode><labels>",
+        *(f"    {label}" for label in labels),
+        "  </labels></task></meta>",
+    ]
+    for number, one in enumerate(pictures):
+        size = one.declared_size_px
+        sides = f' width="{size[0]}" height="{size[1]}"' if size else ""
+        subset = f' subset="{escaped(one.split, "the split")}"' if one.split else ""
+        lines.append(f'  <image id="{number}" name="{escaped(one.name, "the picture")}"{subset}{sides}>')
+        for box in one.boxes:
+            corners = zip(("xtl", "ytl", "xbr", "ybr"), box.box_px, strict=True)
+            at = " ".join(f'{side}="{written(value)}"' for side, value in corners)
+            source = "manual" if box.score is None else "auto"
+            label = escaped(box.item, "the class")
+            lines.append(f'    <box label="{label}" source="{source}" occluded="0" {at} z_order="0"></box>')
+        lines.append("  </image>")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([*lines, "</annotations>", ""]), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot write: {error.strerror}") from error

@@ -1,0 +1,145 @@
+"""What one XML file of Pascal VOC says about its picture."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from dataset_formats.records import Annotation, NamedBox, printable
+from dataset_formats.xml_files import read_children
+from dataset_formats.xml_values import (
+    Notices,
+    box_around,
+    box_around_rotated,
+    box_with_area,
+    is_yes,
+    number,
+    size_or_none,
+)
+from edge.errors import DataError
+from edge.types import Box
+
+_FLAGS = ("difficult", "truncated", "occluded")  # of objects that are read all the same
+_CORNER = re.compile(r"([xy])\d+")
+
+
+@dataclass(slots=True)
+class VocReader:
+    """Reads XML files, and keeps what it left out and noticed."""
+
+    left_out: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # the files that are not VOC; in `left_out`, too
+    notices: Notices = field(default_factory=Notices)
+
+    def read(self, file: Path, inner: str) -> Annotation | None:
+        """Return what a file says about its picture; None if it is not VOC, or lost all of its objects.
+
+        Args:
+            file: the XML.
+            inner: the picture's name where the file states none.
+        """
+        one = _Contents(file)
+        try:
+            for node in read_children(file, "annotation"):
+                one.add(node)
+        except DataError as error:
+            self.refused.append(printable(error))
+            self.left_out.append(printable(error))
+            return None
+        self.left_out += one.problems
+        for what, example in one.notes:
+            self.notices.add(what, example)
+        if one.answers and not one.boxes:
+            self.left_out.append(printable(f"{file}: none of its objects can be read; left out its picture"))
+            return None
+        return Annotation(one.name or inner, tuple(one.boxes), declared_size_px=one.size_px)
+
+
+@dataclass(slots=True)
+class _Contents:
+    """The children of one root, as far as they were read."""
+
+    file: Path
+    name: str = ""
+    size_px: tuple[int, int] | None = None
+    boxes: list[NamedBox] = field(default_factory=list)
+    objects: int = 0  # in the file
+    answers: int = 0  # of them, those that should have a box
+    problems: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, node: ET.Element) -> None:
+        """Read one child of the root."""
+        if node.tag == "filename":
+            self.name = (node.text or "").strip()
+        elif node.tag == "size":
+            self.size_px = size_or_none(node.findtext("width"), node.findtext("height"))
+        elif node.tag == "object":
+            self.objects += 1
+            self._add_object(node)
+        elif node.find(".//object") is not None:
+            self.answers += 1
+            line = f"{self.file}: <{node.tag:.40}> holds objects; make them children of <annotation>"
+            self.problems.append(printable(line))
+
+    def _add_object(self, node: ET.Element) -> None:
+        name = (node.findtext("name") or "").strip()
+        where = f"{self.file.name} object {self.objects}"
+        if is_yes(node.findtext("deleted")):  # LabelMe keeps what a person deleted
+            self.notes.append(("deleted objects, not read", where))
+            return
+        self.answers += 1
+        try:
+            box, told = _box(node, name)
+            score = node.findtext("confidence")
+            self.boxes.append(NamedBox(box, name, score=None if score is None else number(score, "confidence")))
+        except ValueError as error:
+            shown = f"object {self.objects}" + (f" ({name:.40})" if name else "")
+            self.problems.append(printable(f"{self.file}: {shown}: {error}"))
+            return
+        flags = [f"{flag} objects, read like the others" for flag in _FLAGS if is_yes(node.findtext(flag))]
+        self.notes += [(what, where) for what in (told, *flags) if what]
+
+
+def _box(node: ET.Element, name: str) -> tuple[Box, str]:
+    """Return the box of an object, and what deserves a look.
+
+    Raises:
+        ValueError: it has no name, or no box, several or a broken one.
+    """
+    if not name:
+        raise ValueError("has no name; add it")
+    for tag, told in (
+        ("bndbox", ""),
+        ("robndbox", "rotated boxes, read as the box around them"),
+        ("polygon", "outlines without a box, read as the box around them"),
+    ):
+        found = node.findall(tag)
+        if len(found) > 1:
+            raise ValueError(f"has {len(found)} {tag}; keep one")
+        if found:
+            return _READ[tag](found[0]), told
+    raise ValueError("has no bndbox; draw it again")
+
+
+def _upright(node: ET.Element) -> Box:
+    x0, y0, x1, y1 = (number(node.findtext(side), side) for side in ("xmin", "ymin", "xmax", "ymax"))
+    return box_with_area(x0, y0, x1, y1)
+
+
+def _rotated(node: ET.Element) -> Box:
+    x, y, width, height, angle_rad = (number(node.findtext(side), side) for side in ("cx", "cy", "w", "h", "angle"))
+    return box_around_rotated(x, y, width, height, angle_rad)
+
+
+def _outlined(node: ET.Element) -> Box:
+    """Return the box around `<pt><x/><y/></pt>` (LabelMe) or `<x1/><y1/><x2/>…` (Roboflow)."""
+    pairs = [(side.tag, side) for point in node if point.tag in ("pt", "point") for side in point]
+    pairs += [(found.group(1), side) for side in node if (found := _CORNER.fullmatch(side.tag))]
+    across, down = ([number(side.text, axis) for tag, side in pairs if tag == axis] for axis in "xy")
+    return box_around(across, down)
+
+
+_READ = {"bndbox": _upright, "robndbox": _rotated, "polygon": _outlined}

@@ -1,0 +1,100 @@
+"""The splits that a command asks for: an absent one is an error that lists those there are, never an empty choice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_formats.records import Sample, split_from_name
+from edge.errors import TrainError
+from trainer.data.dataset import choose
+
+CATALOGUE = "catalogue"  # the split of reference pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The samples of some splits."""
+
+    samples: list[Sample]  # split by split, in the order of the names
+    splits: tuple[str, ...]
+    why: str = ""  # why these splits, where nobody asked for them and it is not the usual choice
+
+
+def asked_splits(names: str, present: Sequence[str], source: Path, option: str) -> tuple[str, ...]:
+    """Return the splits that comma-separated names stand for; `Validation` stands for `val`, too.
+
+    Args:
+        names: as a person wrote them.
+        present: the split of each picture.
+        source: the data set, for the message.
+        option: where the names were given, for the message.
+
+    Raises:
+        TrainError: the data set has no such split; the message lists those it has.
+    """
+    counts = Counter(present)
+    found = {}
+    for name in dict.fromkeys(part.strip() for part in names.split(",")):
+        split = name if name in counts else split_from_name(name)
+        if split not in counts:
+            listed = ", ".join(f"{one} ({count} pictures)" for one, count in sorted(counts.items()))
+            raise TrainError(f"{source}: no picture belongs to split {name!r}; there are {listed}; check {option}")
+        found[split] = name
+    return tuple(found)
+
+
+def choose_asked(samples: Sequence[Sample], names: str, source: Path, option: str) -> Chosen:
+    """Return the samples of the splits that a command asks for.
+
+    Raises:
+        TrainError: the data set has no such split; the message lists those it has.
+    """
+    splits = asked_splits(names, [sample.split for sample in samples], source, option)
+    return Chosen([sample for split in splits for sample in choose(samples, [split])], splits)
+
+
+def choose_queries(samples: Sequence[Sample], asked: str | None, source: Path) -> Chosen:
+    """Return the pictures to recognise: those asked for, else `val`, else `test`.
+
+    Raises:
+        TrainError: the data set has no such split.
+    """
+    if asked is None and not _has(samples, "val") and _has(samples, "test"):
+        return Chosen(choose(samples, ["test"]), ("test",), "there is no split 'val': 'test' holds the queries")
+    return choose_asked(samples, asked or "val", source, "--query")
+
+
+def choose_gallery(samples: Sequence[Sample], asked: str | None, queries: Chosen, source: Path) -> Chosen:
+    """Return the pictures to find: those asked for, else `catalogue`, else `train`, else the queries themselves.
+
+    `train` is no gallery for queries that show other items: in a class-disjoint split the queries are searched among
+    each other.
+
+    Raises:
+        TrainError: the data set has no such split.
+    """
+    if asked is not None or _has(samples, CATALOGUE):
+        return choose_asked(samples, asked or CATALOGUE, source, "--gallery")
+    training = choose(samples, ["train"])
+    if {(s.category, s.item) for s in training} & {(s.category, s.item) for s in queries.samples}:
+        return Chosen(training, ("train",), f"there is no split {CATALOGUE!r}: 'train' is the gallery")
+    why = f"there is no split {CATALOGUE!r}, and 'train' shows none of the items: the queries are the gallery"
+    return Chosen(queries.samples, queries.splits, why)
+
+
+def choose_references(samples: Sequence[Sample], asked: str | None, source: Path) -> Chosen:
+    """Return the pictures to embed: those asked for, else `catalogue`, else `train`.
+
+    Raises:
+        TrainError: the data set has no such split.
+    """
+    if asked is None and not _has(samples, CATALOGUE) and _has(samples, "train"):
+        return Chosen(choose(samples, ["train"]), ("train",), f"there is no split {CATALOGUE!r}: 'train' is embedded")
+    return choose_asked(samples, asked or CATALOGUE, source, "--split")
+
+
+def _has(samples: Sequence[Sample], split: str) -> bool:
+    return any(sample.split == split for sample in samples)
