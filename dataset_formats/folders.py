@@ -13,7 +13,7 @@ from edge.errors import DataError
 
 _IGNORED = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"])
 _OTHER_PICTURES = frozenset(
-    ["avif", "dng", "heic", "heif", "jfif", "jp2", "jpe", "jxl", "mov", "mp4", "pgm", "psd", "svg"]
+    ["avif", "dng", "heic", "heif", "hif", "jfif", "jp2", "jpe", "jxl", "mov", "mp4", "pgm", "psd", "svg"]
 )
 
 
@@ -120,7 +120,7 @@ def _why_unread(entry: os.DirEntry[str], *, is_folder: bool, is_picture: bool) -
     if not is_folder and not _is(entry.is_file):
         return "is a broken link, or no file; copy the picture here"
     if not is_folder and not is_picture:
-        extra = ", or install finesight[heic]" if entry.name.lower().endswith((".heic", ".heif")) else ""
+        extra = ", or install finesight[heic]" if entry.name.lower().endswith((".heic", ".heif", ".hif")) else ""
         return f"is of no format that is read here ({', '.join(PICTURE_SUFFIXES)}); convert it{extra}"
     return "" if entry.name.isascii() or entry.name == printable(entry.name) else "its name is not UTF-8; rename it"
 

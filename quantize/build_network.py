@@ -280,7 +280,7 @@ def build_network(
     fp32 = folder / f"{name}.fp32.onnx"
     spec = export_or_copy(source, fp32, spec_file)
     if spec.kind != name.partition("-")[0]:
-        raise QuantizeError(f"{source}: is a {spec.kind}; give it with --{spec.kind}")
+        raise QuantizeError(f"{source}: its kind is {spec.kind}; give it with --{spec.kind}")
     if spec.kind == "embedder" and not spec.categories:
         spec = spec.model_copy(update={"categories": data.categories()})
     provenance: dict[str, Any] = {"fp32_sha256": sha256_of(fp32), "training": spec.record}

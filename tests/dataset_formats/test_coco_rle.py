@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset_formats.coco_rle import decode_rle, encode_rle
-from edge.errors import FinesightError
+from edge.errors import DataError, FinesightError
 from tests.trainer.damaged import damaged_json, few_examples
 
 
@@ -32,6 +32,22 @@ def test_rle_of_wrong_length_gives_an_empty_mask():
     assert not decode_rle({"size": [2, 2], "counts": [0, 9]}).any()
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [("PT1Ph0PT1", [1152, 768, 1152]), ("04", [0, 4]), ("0222", [0, 2, 2, 4])],
+)
+def test_compressed_runs_are_numbers_from_the_fourth_on_differences(text, counts):
+    side = (1, sum(counts))
+    masks = [decode_rle({"size": side, "counts": one}) for one in (text, counts)]
+    assert (masks[0] == masks[1]).all()
+
+
+@pytest.mark.parametrize("text", ["P", "é", "\0", "o" * 40])
+def test_text_that_is_no_runs_is_rejected(text):
+    with pytest.raises(DataError, match="segmentation"):
+        decode_rle({"size": [2, 2], "counts": text})
+
+
 @few_examples
 @given(data=st.data(), height=st.integers(1, 9), width=st.integers(1, 9))
 def test_rle_round_trip_of_any_mask(data, height, width):
@@ -41,7 +57,7 @@ def test_rle_round_trip_of_any_mask(data, height, width):
 
 
 @few_examples
-@given(text=damaged_json({"size": [3, 4], "counts": [2, 5, 5]}))
+@given(text=damaged_json({"size": [3, 4], "counts": [2, 5, 5]}) | damaged_json({"size": [3, 4], "counts": "255"}))
 def test_any_rle_is_decoded_or_rejected(text):
     segmentation = json.loads(text)
     with contextlib.suppress(FinesightError):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from dataset_formats import heif
 from dataset_formats.decode import PICTURE_SUFFIXES, decode_picture, read_image, upright_size
 from edge.errors import CaptureError, PictureError
+from tests.trainer.damaged import damaged_bytes, few_examples
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
@@ -132,3 +136,11 @@ def test_suffixes_are_those_of_installed_packages(monkeypatch):
     assert {".heic", ".heif", ".avif", ".jpg"} <= set(PICTURE_SUFFIXES)
     monkeypatch.setattr(heif.importlib.util, "find_spec", lambda _: None)
     assert heif.readable_suffixes() == ()
+
+
+@few_examples
+@given(data=st.data(), whole=st.sampled_from([heic(), avif()]))
+def test_any_bytes_are_read_or_refused(data, whole):
+    damaged = data.draw(damaged_bytes(whole))
+    with contextlib.suppress(CaptureError):
+        decode_picture(damaged, "a")

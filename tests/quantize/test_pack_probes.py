@@ -120,7 +120,7 @@ def test_no_probe_at_all_is_an_error_that_says_which_data_to_give(networks, tmp_
 
 def test_network_of_another_kind_is_refused(networks, crops, tmp_path, capsys):
     assert packed(tmp_path / "b", "--classifier", networks / "embedder.onnx", "--index", crops)[0] == 1
-    assert "is a embedder; give it with --embedder" in capsys.readouterr().err
+    assert "its kind is embedder; give it with --embedder" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

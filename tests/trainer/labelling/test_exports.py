@@ -68,7 +68,7 @@ def named(boxes: tuple[Proposal, ...] | list[Proposal]) -> list[tuple]:
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc", "cvat", "label-studio"])
-@settings(few_examples, max_examples=40)
+@settings(few_examples, max_examples=25)
 @given(boxes=stores())
 def test_exported_boxes_are_imported_again(kind, boxes):
     with tempfile.TemporaryDirectory() as place:
@@ -84,7 +84,7 @@ def test_exported_boxes_are_imported_again(kind, boxes):
         }
 
 
-@settings(few_examples, max_examples=40)
+@settings(few_examples, max_examples=25)
 @given(boxes=stores())
 def test_boxes_exported_to_yolo_are_read_again(boxes):
     with tempfile.TemporaryDirectory() as place:
