@@ -8,21 +8,21 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from dataset_formats.cars import find_cars, looks_like_cars, read_cars
-from dataset_formats.coco import holds_coco, read_coco
-from dataset_formats.cub import read_cub
-from dataset_formats.cvat import looks_like_cvat, read_cvat
+from dataset_formats.coco.reader import holds_coco, read_coco
+from dataset_formats.coco.rpc import read_rpc
+from dataset_formats.cvat.reader import looks_like_cvat, read_cvat
 from dataset_formats.folders import innermost_folder, read_folders
 from dataset_formats.index import INDEX_FILE, read_index
-from dataset_formats.label_studio import looks_like_label_studio, read_label_studio
+from dataset_formats.label_studio.reader import looks_like_label_studio, read_label_studio
+from dataset_formats.published.cars import find_cars, looks_like_cars, read_cars
+from dataset_formats.published.cub import read_cub
+from dataset_formats.published.sop import read_sop
 from dataset_formats.records import Layout, Listing, drop_repeated_boxes, printable
-from dataset_formats.rpc import read_rpc
-from dataset_formats.sop import read_sop
 from dataset_formats.tags import looks_like_tags, read_tags
 from dataset_formats.text_files import exists, is_file
-from dataset_formats.voc import looks_like_voc, read_voc
+from dataset_formats.voc.reader import looks_like_voc, read_voc
 from dataset_formats.xml_files import root_tag
-from dataset_formats.yolo import looks_like_yolo, read_yolo
+from dataset_formats.yolo.reader import looks_like_yolo, read_yolo
 from edge.errors import DataError
 
 BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars", "label_studio", "cvat")  # have boxes

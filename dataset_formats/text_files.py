@@ -73,6 +73,12 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not JSON: {str(error) or 'nested too deeply'}") from error
 
 
+def yaml_text(tree: dict[str, Any]) -> str:
+    """Return values as YAML, keys in the given order."""
+    text: str = yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
+    return text
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose values are all text: a class named `no`, `1.0` or `12:30` stays what was written.
 

@@ -44,6 +44,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise QuantizeError(f"{path}: not an ONNX file, or truncated; export or copy it again") from None
     if not model.graph.input or not model.graph.output or not model.graph.node:
         raise QuantizeError(f"{path}: not an ONNX file with inputs and outputs, or truncated; export or copy it again")
+    if not all(isinstance(one.name, str) for one in (*model.graph.input, *model.graph.output)):
+        raise QuantizeError(f"{path}: the names of its inputs and outputs are not UTF-8; export or copy it again")
     _embed_weights(model, path)
     return model
 
@@ -107,7 +109,7 @@ def _embed_weights(model: onnx.ModelProto, path: Path) -> None:
 def _place(tensor: onnx.TensorProto, path: Path) -> tuple[Path, int, int]:
     """Return file, offset and length in bytes of an external tensor."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
+    location = str(entries.get("location", ""))  # protocol buffers give bytes where it is not UTF-8
     inner = PurePosixPath(location.replace("\\", "/"))
     folder = path.parent.resolve()
     file = folder / inner
@@ -138,7 +140,7 @@ def _place(tensor: onnx.TensorProto, path: Path) -> tuple[Path, int, int]:
 
 def _is_packed(tensor: onnx.TensorProto) -> bool:
     """Return whether several numbers share a byte."""
-    return any(bits in onnx.TensorProto.DataType.Name(tensor.data_type) for bits in ("INT4", "INT2", "FLOAT4"))
+    return any(bits in _dtype_name(tensor.data_type) for bits in ("int4", "int2", "float4"))
 
 
 def check_fits(path: Path, model: Model, where: object) -> None:
@@ -180,13 +182,18 @@ def _check_input(value: onnx.ValueInfoProto, model: Model, where: object) -> Non
     expected = [rows, *sides, 3] if spec.layout == "nhwc" else [rows, 3, *sides]
     fits = len(found) == 4 and all(not isinstance(a, int) or a == b for a, b in zip(found, expected, strict=True))
     if tensor.elem_type != _DTYPES[spec.dtype] or not fits:
-        dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
         raise QuantizeError(
-            f"{where}: the model's input {value.name!r} is {'float32' if dtype == 'float' else dtype} {found}, but its "
+            f"{where}: the model's input {value.name!r} is {_dtype_name(tensor.elem_type)} {found}, but its "
             f"spec says {spec.dtype} {expected} (preprocess: dtype, layout {spec.layout}, height, width)"
         )
     if isinstance(rows, int) and rows != 1:
         raise QuantizeError(f"{where}: the model takes batches of {rows} only; export it with a batch size of 1")
+
+
+def _dtype_name(elem_type: int) -> str:
+    known: dict[int, str] = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    name = known.get(elem_type, f"type {elem_type}")
+    return "float32" if name == "float" else name
 
 
 def _run(path: Path, model: Model, rows: int) -> list[NDArray[np.generic]]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from dataset_formats import matlab_file
-from dataset_formats.cars import read_cars
-from dataset_formats.matlab_file import read_matlab
+from dataset_formats.published import matlab_file
+from dataset_formats.published.cars import read_cars
+from dataset_formats.published.matlab_file import read_matlab
 from edge.errors import DataError
 from tests.dataset_formats.samples import cars_devkit, cars_merged, cars_table, class_names, folders, picture
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_formats.coco import parse_coco, write_coco
+from dataset_formats.coco.reader import parse_coco, write_coco
 from dataset_formats.records import ONE_CATEGORY, Annotation, NamedBox
 from edge.errors import DataError
 from tests.trainer.damaged import few_examples

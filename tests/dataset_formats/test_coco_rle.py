@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_formats.coco_rle import decode_rle, encode_rle
+from dataset_formats.coco.rle import decode_rle, encode_rle
 from edge.errors import DataError, FinesightError
 from tests.trainer.damaged import damaged_json, few_examples
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from dataset_formats.cub import read_cub
+from dataset_formats.published.cub import read_cub
 from edge.errors import DataError
 from tests.dataset_formats.samples import cub
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_formats.cvat import looks_like_cvat, parse_cvat, read_cvat, write_cvat
+from dataset_formats.cvat.reader import looks_like_cvat, parse_cvat, read_cvat, write_cvat
 from dataset_formats.records import Annotation, NamedBox
 from edge.errors import DataError, FinesightError
 from tests.dataset_formats.samples import picture

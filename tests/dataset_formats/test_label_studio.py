@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_formats.label_studio import (
+from dataset_formats.label_studio.reader import (
     looks_like_label_studio,
     parse_label_studio,
     read_label_studio,
@@ -292,6 +292,16 @@ def test_pictures_of_a_listing_are_found(tmp_path):
     listing = read_label_studio(tmp_path / "export.json", tmp_path / "pictures")
     assert [(scene.path, len(scene.boxes), scene.split) for scene in listing.scenes] == [(picture, 1, "train")]
     assert "b.jpg: not found" in listing.left_out[0]
+
+
+def test_two_names_of_one_picture_are_left_out_of_a_listing(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        samples.picture(tmp_path / name)
+    names = ["/data/upload/3/1a2b3c4d-a.jpg", "/data/upload/3/5e6f7a8b-a.jpg", "b.jpg"]
+    (tmp_path / "export.json").write_text(json.dumps([task(answer(result()), image=name) for name in names]))
+    listing = read_label_studio(tmp_path / "export.json", None)
+    assert [scene.path.name for scene in listing.scenes] == ["b.jpg"]
+    assert "2 names mean" in listing.left_out[0]
 
 
 def test_listing_without_any_picture_is_rejected(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataset_formats.sop import read_sop
+from dataset_formats.published.sop import read_sop
 from edge.errors import DataError
 from tests.dataset_formats.samples import sop
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset_formats.records import Annotation, NamedBox
-from dataset_formats.voc import looks_like_voc, parse_voc, read_voc, write_voc
+from dataset_formats.voc.reader import looks_like_voc, parse_voc, read_voc, write_voc
 from edge.errors import DataError
 from tests.dataset_formats.samples import OBJECT, picture, voc
 from tests.trainer.damaged import few_examples

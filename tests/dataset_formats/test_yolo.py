@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dataset_formats.layouts import find_layout
 from dataset_formats.records import Annotation, NamedBox
-from dataset_formats.yolo import looks_like_yolo, read_yolo, write_yolo
+from dataset_formats.yolo.reader import looks_like_yolo, read_yolo, write_yolo
 from edge.errors import DataError
 from tests.dataset_formats.samples import picture
 from tests.trainer.damaged import few_examples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataset_formats.yolo_lines import Forms, Tally, parse_lines
+from dataset_formats.yolo.lines import Forms, Tally, parse_lines
 
 NAMES = {0: "cola", 1: "milk", 7: "tea"}
 BOX = "0 .5 .5 .2 .4"

@@ -1,8 +1,12 @@
 """ONNX files from anywhere: external weights are put inside, and a spec that does not fit is refused."""
 
+from contextlib import suppress
+
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from edge.errors import EngineError, QuantizeError
@@ -105,6 +109,20 @@ def test_every_truncated_model_is_our_error(model, tmp_path):
         model.write_bytes(whole[:length])
         with pytest.raises((QuantizeError, EngineError), match=r"model"):
             copied(model, tmp_path)
+
+
+@settings(
+    derandomize=True, max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=4))
+def test_any_damaged_model_is_read_or_our_error(model, changes):
+    samples.move_weights(samples.detector(model))
+    damaged = bytearray(model.read_bytes())
+    for where, value in changes:
+        damaged[int(where * len(damaged))] = value
+    model.write_bytes(damaged)
+    with suppress(QuantizeError):
+        onnx_file.read_onnx(model)
 
 
 def test_missing_file_is_named(tmp_path):

@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from dataset_formats.coco import write_coco
-from dataset_formats.cvat import write_cvat
+from dataset_formats.coco.reader import write_coco
+from dataset_formats.cvat.reader import write_cvat
 from dataset_formats.exported_names import ExportedNames
-from dataset_formats.label_studio import write_label_studio
+from dataset_formats.label_studio.reader import write_label_studio
 from dataset_formats.records import Annotation, NamedBox
-from dataset_formats.voc import write_voc
-from dataset_formats.yolo import write_yolo
+from dataset_formats.voc.reader import write_voc
+from dataset_formats.yolo.reader import write_yolo
 from edge.durable import write_durably
 from edge.errors import DataError, TrainError
 from trainer.labelling.label_file import LabelledPicture

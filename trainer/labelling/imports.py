@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_formats.coco import parse_coco
-from dataset_formats.cvat import looks_like_cvat, parse_cvat
+from dataset_formats.coco.reader import parse_coco
+from dataset_formats.cvat.reader import looks_like_cvat, parse_cvat
 from dataset_formats.exported_names import ExportedNames, match_exported
-from dataset_formats.label_studio import SizeOf, parse_label_studio
-from dataset_formats.label_studio_tasks import is_label_studio
+from dataset_formats.label_studio.reader import SizeOf, parse_label_studio
+from dataset_formats.label_studio.tasks import is_label_studio
 from dataset_formats.records import Annotation, Annotations, in_bulk, printable
 from dataset_formats.text_files import read_data, read_json
-from dataset_formats.voc import parse_voc
+from dataset_formats.voc.reader import parse_voc
 from edge.errors import DataError
 from trainer.labelling.label_file import LabelledPicture, clip_to_picture
 from trainer.labelling.label_store import Edit, LabelStore

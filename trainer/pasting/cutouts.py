@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_formats.coco import read_coco
-from dataset_formats.coco_rle import decode_rle
+from dataset_formats.coco.reader import read_coco
+from dataset_formats.coco.rle import decode_rle
 from dataset_formats.decode import PICTURE_SUFFIXES, read_image, read_picture
 from dataset_formats.records import ONE_CATEGORY, NamedBox, Sample, report
 from dataset_formats.text_files import BAD_DATA

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dataset_formats.coco import annotation_record, image_record, read_coco
-from dataset_formats.coco_rle import encode_rle
+from dataset_formats.coco.reader import annotation_record, image_record, read_coco
+from dataset_formats.coco.rle import encode_rle
 from dataset_formats.records import Annotation, report
 from edge.imaging.image import draw_box, encode_image, read_image, resize, set_threads
 from trainer.contact_sheet import tile

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_formats.yolo import read_yolo
+from dataset_formats.yolo.reader import read_yolo
 from edge.errors import TrainError
 from tests.dataset_formats import samples
 from tests.trainer.damaged import few_examples

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dataset_formats.coco_rle import decode_rle
+from dataset_formats.coco.rle import decode_rle
 from edge.errors import TrainError
 from edge.imaging.image import encode_image, read_image
 from tests.trainer.toy import write_scenes

@@ -25,7 +25,7 @@ def read_matlab(file: Path, *names: str) -> dict[str, Any]:
     Raises:
         DataError: the file cannot be read, is damaged, or needs too much memory or time.
     """
-    command = [sys.executable, "-m", "dataset_formats.matlab_file", str(MEMORY_MIB), str(file), *names]
+    command = [sys.executable, "-m", "dataset_formats.published.matlab_file", str(MEMORY_MIB), str(file), *names]
     places = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
     try:

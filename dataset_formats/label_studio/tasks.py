@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from dataset_formats.exported_names import is_picture_name, path_in_url
-from dataset_formats.label_studio_regions import is_shape, type_in_value
+from dataset_formats.label_studio.regions import is_shape, type_in_value
 from dataset_formats.text_files import BAD_DATA
 
 _TASK_KEYS = ("annotations", "completions", "predictions", "drafts")  # completions: before 2021

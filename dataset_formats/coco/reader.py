@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataset_formats.coco_json.locate import Locator, splits_in
-from dataset_formats.coco_json.merge import Part, both, merge_parts
-from dataset_formats.coco_json.tree import annotations_of, holds_boxes
+from dataset_formats.coco.locate import Locator, splits_in
+from dataset_formats.coco.merge import Part, both, merge_parts
+from dataset_formats.coco.tree import annotations_of, holds_boxes
 from dataset_formats.records import (
     ONE_CATEGORY,
     AnnotatedPicture,

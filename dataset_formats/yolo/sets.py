@@ -11,8 +11,8 @@ from typing import Any
 from dataset_formats.folders import innermost_folder, subfolders
 from dataset_formats.records import split_from_name
 from dataset_formats.text_files import is_file, read_data, read_text, read_yaml
-from dataset_formats.yolo_lines import split_lines
-from dataset_formats.yolo_places import Places, pictures_below, split_of
+from dataset_formats.yolo.lines import split_lines
+from dataset_formats.yolo.places import Places, pictures_below, split_of
 from edge.errors import DataError
 from edge.imaging.image import IMAGE_SUFFIXES
 

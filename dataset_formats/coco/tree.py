@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dataset_formats.coco_json.values import (
+from dataset_formats.coco.values import (
     ById,
     Class,
     Notes,

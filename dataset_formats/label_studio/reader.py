@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from dataset_formats.decode import upright_size
 from dataset_formats.exported_names import other_spellings
-from dataset_formats.label_studio_regions import read_results
-from dataset_formats.label_studio_tasks import (
+from dataset_formats.label_studio.regions import read_results
+from dataset_formats.label_studio.tasks import (
     Task,
     in_order,
     is_answer,
@@ -102,13 +102,20 @@ def read_label_studio(path: Path, root: Path | None) -> Listing:
 
     parsed = parse_label_studio(path, size_of)
     listing = Listing("label_studio", names=parsed.names, left_out=parsed.left_out, noticed=parsed.noticed)
-    for number, one in enumerate(parsed.pictures):
+    claims: dict[Path, list[Annotation]] = defaultdict(list)
+    for one in parsed.pictures:
         place = find(one.name)
         if isinstance(place, Path):
-            split = default_split(number)
-            listing.scenes.append(AnnotatedPicture(place, split, one.boxes, declared_size_px=one.declared_size_px))
+            claims[place].append(one)
         else:
-            listing.left_out.append(f"{path}: {one.name}: {place}; add the picture")
+            listing.left_out.append(printable(f"{path}: {one.name}: {place}; add the picture"))
+    for number, (place, given) in enumerate(claims.items()):
+        if len(given) > 1:
+            named = ", ".join(one.name for one in given[:3])
+            listing.left_out.append(printable(f"{path}: {len(given)} names mean {place} ({named}); keep one"))
+            continue
+        size_px = given[0].declared_size_px
+        listing.scenes.append(AnnotatedPicture(place, default_split(number), given[0].boxes, declared_size_px=size_px))
     if not listing.scenes:
         raise DataError(listing.left_out[0] if listing.left_out else f"{path}: holds no task")
     return listing

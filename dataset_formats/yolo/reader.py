@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from dataset_formats.decode import upright_size
 from dataset_formats.folders import innermost_folder
 from dataset_formats.picture_names import parts_of
@@ -21,10 +19,10 @@ from dataset_formats.records import (
     in_bulk,
     printable,
 )
-from dataset_formats.text_files import read_text
-from dataset_formats.yolo_labels import match_labels
-from dataset_formats.yolo_lines import Forms, Line, Tally, parse_lines
-from dataset_formats.yolo_sets import Description, describe, descriptions_in, merged_names, name_files
+from dataset_formats.text_files import read_text, yaml_text
+from dataset_formats.yolo.labels import match_labels
+from dataset_formats.yolo.lines import Forms, Line, Tally, parse_lines
+from dataset_formats.yolo.sets import Description, describe, descriptions_in, merged_names, name_files
 from edge.errors import CaptureError, DataError
 
 
@@ -200,7 +198,7 @@ def write_yolo(pictures: Sequence[Annotation], names: Sequence[str], folder: Pat
         lists.setdefault(one.split or default_split(number), []).append(f"./images/{inner.as_posix()}\n")
     table = {split: f"{split}.txt" for split in lists} | {"names": dict(enumerate(names))}
     texts |= {folder / f"{split}.txt": "".join(lines) for split, lines in lists.items()}
-    texts[folder / "data.yaml"] = yaml.safe_dump({"path": "."} | table, allow_unicode=True, sort_keys=False)
+    texts[folder / "data.yaml"] = yaml_text({"path": "."} | table)
     try:
         for file, text in texts.items():
             file.parent.mkdir(parents=True, exist_ok=True)

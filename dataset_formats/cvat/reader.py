@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset_formats.cvat_records import CvatReader
+from dataset_formats.cvat.records import CvatReader
 from dataset_formats.picture_names import PictureFinder
 from dataset_formats.records import AnnotatedPicture, Annotation, Annotations, Listing, printable
 from dataset_formats.text_files import is_file

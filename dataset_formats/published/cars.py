@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_formats.folders import innermost_folder, read_folders
-from dataset_formats.matlab_file import read_matlab
+from dataset_formats.published.matlab_file import read_matlab
 from dataset_formats.records import Listing, Sample, box_of_sides
 from dataset_formats.text_files import is_file, require_file
 from edge.errors import DataError

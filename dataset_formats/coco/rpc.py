@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataset_formats.coco import found_part, parse_coco
-from dataset_formats.coco_json.locate import Locator
-from dataset_formats.coco_json.merge import merge_parts
+from dataset_formats.coco.locate import Locator
+from dataset_formats.coco.merge import merge_parts
+from dataset_formats.coco.reader import found_part, parse_coco
 from dataset_formats.records import Listing
 from dataset_formats.text_files import require_file
 from edge.errors import DataError

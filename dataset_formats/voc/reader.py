@@ -18,8 +18,8 @@ from dataset_formats.records import (
     drop_repeated_boxes,
     printable,
 )
-from dataset_formats.voc_places import Place, find_places, split_of_folders, splits_of, xml_below
-from dataset_formats.voc_records import VocReader
+from dataset_formats.voc.places import Place, find_places, split_of_folders, splits_of, xml_below
+from dataset_formats.voc.records import VocReader
 from dataset_formats.xml_files import escaped, root_tag, written
 from dataset_formats.xml_values import settle_splits
 from edge.errors import DataError
