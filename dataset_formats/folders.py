@@ -10,6 +10,7 @@ from pathlib import Path
 from dataset_formats.decode import PICTURE_SUFFIXES
 from dataset_formats.records import ONE_CATEGORY, Listing, Sample, default_split, printable, split_from_name
 from edge.errors import DataError
+from edge.extras import install_command
 
 _IGNORED = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"])
 _OTHER_PICTURES = frozenset(
@@ -120,7 +121,7 @@ def _why_unread(entry: os.DirEntry[str], *, is_folder: bool, is_picture: bool) -
     if not is_folder and not _is(entry.is_file):
         return "is a broken link, or no file; copy the picture here"
     if not is_folder and not is_picture:
-        extra = ", or install finesight[heic]" if entry.name.lower().endswith((".heic", ".heif", ".hif")) else ""
+        extra = f", or run: {install_command('heic')}" if entry.name.lower().endswith((".heic", ".heif", ".hif")) else ""
         return f"is of no format that is read here ({', '.join(PICTURE_SUFFIXES)}); convert it{extra}"
     return "" if entry.name.isascii() or entry.name == printable(entry.name) else "its name is not UTF-8; rename it"
 

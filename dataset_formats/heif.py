@@ -14,7 +14,7 @@ import numpy as np
 
 from dataset_formats.text_files import BAD_DATA
 from edge.errors import CaptureError, PictureError
-from edge.extras import INSTALL_COMMANDS
+from edge.extras import install_command
 from edge.imaging.formats import container_format
 from edge.imaging.image import MAX_PIXELS
 from edge.types import Image
@@ -76,7 +76,7 @@ def _open(data: bytes, where: str) -> Any:
     package = _package(str(kind))
     if package is None:
         extra = "heic" if kind == "HEIC" else "trainer"
-        raise CaptureError(f"{where}: to read {kind}, run: {INSTALL_COMMANDS[extra]}; or convert it to JPEG")
+        raise CaptureError(f"{where}: to read {kind}, run: {install_command(extra)}; or convert it to JPEG")
     try:
         file = io.BytesIO(data)
         picture = package.open_heif(file) if kind == "HEIC" else package.AvifImageFile(file)

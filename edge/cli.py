@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import BundleError, ConfigError, FinesightError
+from edge.extras import install_hint
 from edge.options import build_parser
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         return _VERBS[arguments.verb](arguments)
     except FinesightError as error:
         print(f"edge: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (hint := install_hint(error, "demo")) is None:
+            raise
+        print(f"edge: {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -183,11 +189,23 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from edge.config.yaml_file import load_config
     from edge.demo.demo import demo
+    from edge.shipped.examples import shipped
 
-    config = _config(arguments)
-    assets = arguments.assets or Path(__file__).parent.parent / "demo"
-    return demo(config, assets, arguments.sheet)
+    file = arguments.config or shipped("configs") / "demo.yaml"
+    config = load_config(file, os.environ)
+    if arguments.config is None:  # the shipped folder may be read-only
+        config = config.model_copy(update={"state_dir": Path("build/demo").absolute()})
+    return demo(config, arguments.assets or shipped("demo"), arguments.sheet)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from edge.shipped.examples import copy_examples
+
+    written, kept = copy_examples(arguments.folder)
+    print(f"{arguments.folder}: {written} files written, {kept} kept as they were")
+    return 0
 
 
 def _find(arguments: argparse.Namespace) -> int:
@@ -286,6 +304,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "support-bundle": _support,
     "bench": _bench,
     "demo": _demo,
+    "init": _init,
     "find": _find,
     "schema": _schema,
     "bundle list": _bundle_list,

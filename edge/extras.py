@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
+from pathlib import Path
 
 from edge.errors import ConfigError
 
 _EXTRA_PACKAGES = {"kiosk": ("starlette", "uvicorn")}
-INSTALL_COMMANDS = {  # by extra or engine
-    "kiosk": 'pip install "finesight[kiosk]"',
-    "gstreamer": 'pip install "finesight[gstreamer]"',
-    "openvino": 'pip install "finesight[openvino]"',
-    "trainer": 'pip install "finesight[trainer]"',
-    "quantize": 'pip install "finesight[quantize]"',
-    "matting": 'pip install "finesight[matting]"',
-    "heic": 'pip install "finesight[heic]"',
-    "onnxruntime": "pip install onnxruntime",
-    "onnxruntime-cuda": "pip uninstall --yes onnxruntime && pip install onnxruntime-gpu",
-    "tensorrt": "pip install tensorrt cuda-python",
-}
-_SERVER_EXTRAS = {  # extras that bring a package
+_EXTRAS_OF_PACKAGE = {  # extras that bring an importable package
+    "amqtt": ("demo",),
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib", "scipy"), ("trainer",)),
-    **dict.fromkeys(("onnx", "tqdm"), ("trainer", "quantize")),
+    **dict.fromkeys(("onnx", "tqdm", "PIL"), ("trainer", "quantize")),
     "pymatting": ("matting",),
 }
+_EXTRA_OF_ENGINE = {"onnxruntime-cuda": "gpu", "openvino": "openvino", "tensorrt": "tensorrt"}
+
+
+def install_command(extra_or_engine: str) -> str:
+    """Return the command that installs what an extra or an engine needs, for the pip of this environment."""
+    pip = _pip(sys.prefix)
+    if extra_or_engine == "onnxruntime":
+        return f"{pip} install onnxruntime"
+    extra = _EXTRA_OF_ENGINE.get(extra_or_engine, extra_or_engine)
+    command = f'{pip} install "finesight[{extra}]"'
+    # onnxruntime and onnxruntime-gpu write the same files: the one that is installed last works
+    return f"{command} && {pip} install --force-reinstall --no-deps onnxruntime-gpu" if extra == "gpu" else command
+
+
+def _pip(prefix: str) -> str:
+    """Return what to type for the pip of an environment: its path, unless the shell finds it first on the PATH."""
+    own = Path(prefix, "bin", "pip")
+    first = next((Path(folder, "pip") for folder in os.get_exec_path() if Path(folder, "pip").exists()), None)
+    if first == own:
+        return "pip"
+    return str(own) if os.access(prefix, os.W_OK) else f"sudo {own}"
 
 
 def require_extra(extra: str) -> None:
@@ -34,14 +47,14 @@ def require_extra(extra: str) -> None:
     """
     for package in _EXTRA_PACKAGES[extra]:
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{extra}: package {package!r} is not installed; run: {INSTALL_COMMANDS[extra]}")
+            raise ConfigError(f"{extra}: package {package!r} is not installed; run: {install_command(extra)}")
 
 
 def install_hint(error: ModuleNotFoundError, preferred_extra: str) -> str | None:
-    """Say how to install the package that an import did not find; None if no server extra brings it."""
+    """Say how to install the package that an import did not find; None if no extra brings it."""
     package = (error.name or "").partition(".")[0]
-    extras = _SERVER_EXTRAS.get(package)
+    extras = _EXTRAS_OF_PACKAGE.get(package)
     if extras is None:
         return None
     extra = preferred_extra if preferred_extra in extras else extras[0]
-    return f"package {package!r} is not installed; run: {INSTALL_COMMANDS[extra]}"
+    return f"package {package!r} is not installed; run: {install_command(extra)}"

@@ -104,7 +104,13 @@ def _add_tools(verbs: Any) -> None:
     bench.add_argument("--gallery", type=Path, help="gallery folder to use instead of the active generation")
     _add_json(bench)
 
-    demo = _verb(verbs, "demo", "run the shipped synthetic stream and score the events that a subscriber receives")
+    demo = _plain_verb(
+        verbs, "demo", "run the shipped synthetic stream and score the events that a subscriber receives"
+    )
+    demo.add_argument(
+        "-c", "--config", type=Path, help="configuration file; default: the shipped one, with its state in build/demo"
+    )
+    demo.set_defaults(verb="demo")
     demo.add_argument(
         "--assets",
         type=Path,
@@ -117,6 +123,10 @@ def _add_tools(verbs: Any) -> None:
         default=Path("build/demo/contact-sheet.png"),
         help="contact sheet to write; default: %(default)s",
     )
+
+    init = _plain_verb(verbs, "init", "copy the example configurations, the systemd units and the demo into a folder")
+    init.add_argument("folder", type=Path, help="folder to fill; files that exist in it stay as they are")
+    init.set_defaults(verb="init")
 
     find = _plain_verb(verbs, "find", "find the object of a query picture in a picture or video")
     find.add_argument("--bundle", type=Path, required=True, help="bundle folder that holds a finder")

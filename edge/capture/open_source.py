@@ -9,7 +9,7 @@ from edge.capture.gstreamer_pipeline import hardware_present
 from edge.capture.recording import OnPacket
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
-from edge.extras import INSTALL_COMMANDS
+from edge.extras import install_command
 from edge.imaging.image import IMAGE_SUFFIXES
 
 Backend = Literal["auto", "opencv", "gstreamer"]
@@ -34,7 +34,7 @@ def choose_backend(
     needs_gstreamer = source.kind in {"csi", "gstreamer"} or (source.kind == "rtsp" and options.transport == "udp")
     if requested == "gstreamer" or (requested == "auto" and needs_gstreamer):
         if present is None:
-            raise CaptureError(f"{source}: needs GStreamer with PyGObject; run: {INSTALL_COMMANDS['gstreamer']}")
+            raise CaptureError(f"{source}: needs GStreamer with PyGObject; run: {install_command('gstreamer')}")
         return "gstreamer"
     if requested == "opencv" or present is None:
         return "opencv"

@@ -19,7 +19,7 @@ from edge.build import load_active_models
 from edge.capture.gstreamer_pipeline import HARDWARE, hardware_present
 from edge.config.schema import DeviceConfig
 from edge.errors import CaptureError, FinesightError
-from edge.extras import INSTALL_COMMANDS
+from edge.extras import install_command
 from edge.messaging.connection import Connection
 from edge.messaging.settings import mqtt_settings
 from edge.telemetry.temperature import read_temperatures
@@ -77,7 +77,7 @@ def engines() -> Iterator[Finding]:
     """Check which libraries that run models are installed."""
     for name in _ENGINES:
         if importlib.util.find_spec(name) is None:
-            yield Finding("note", f"engine {name}", f"not installed; run: {INSTALL_COMMANDS[name]}")
+            yield Finding("note", f"engine {name}", f"not installed; run: {install_command(name)}")
             continue
         try:
             version = importlib.metadata.version(name)

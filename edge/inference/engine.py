@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge.errors import EngineError
-from edge.extras import INSTALL_COMMANDS
+from edge.extras import install_command
 from edge.manifest import Target
 from edge.types import Engine
 
@@ -34,9 +34,7 @@ def choose_backend(requested: Backend) -> Backend:
         return "onnxruntime"
     module = {"onnxruntime-cuda": "onnxruntime"}.get(requested, requested)
     if importlib.util.find_spec(module) is None:
-        raise EngineError(
-            f"engine {requested}: package {module!r} is not installed; run: {INSTALL_COMMANDS[requested]}"
-        )
+        raise EngineError(f"engine {requested}: package {module!r} is not installed; run: {install_command(requested)}")
     return requested
 
 

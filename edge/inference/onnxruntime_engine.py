@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.errors import EngineError
-from edge.extras import INSTALL_COMMANDS
+from edge.extras import install_command
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _first_line(error: Exception) -> str:
 def _open(model: str | bytes, where: str, threads: int, device: str) -> OnnxRuntimeEngine:
     provider = PROVIDERS[device]
     if provider not in ort.get_available_providers():
-        fix = f"; run: {INSTALL_COMMANDS['onnxruntime-cuda']}" if device == "cuda" else ""
+        fix = f"; run: {install_command('onnxruntime-cuda')}" if device == "cuda" else ""
         raise EngineError(f"{where}: ONNX Runtime offers {ort.get_available_providers()}, not {provider}{fix}")
     try:
         session = ort.InferenceSession(model, _options(threads), providers=[provider])

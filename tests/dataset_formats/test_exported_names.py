@@ -41,7 +41,7 @@ def test_picture_of_the_whole_name_comes_before_that_without_a_prefix():
     assert ExportedNames(known).match("1a2b3c4d-a.jpg") == ["1a2b3c4d-a.jpg"]
 
 
-def test_names_of_several_pictures_and_pictures_of_several_names_are_problems():
+def test_ambiguous_names_and_pictures_are_problems():
     names = ["1a2b3c4d-a.jpg", "1a2b3c4d-q.v2.png", "5e6f7a8b-q.v2.png", "z.jpg"]
     matches = match_exported(names, ExportedNames(KNOWN))
     assert matches.found == {}

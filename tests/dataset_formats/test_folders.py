@@ -125,8 +125,9 @@ def test_heic_is_left_out_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PICTURE_SUFFIXES", (".png",))
     folders(tmp_path, ["plum"], per_item=1)
     (tmp_path / "plum/phone.HEIC").write_bytes(b"x")
+    monkeypatch.setattr(module, "install_command", lambda extra: f"pip install {extra}")
     assert named(read_folders(tmp_path), tmp_path) == [
-        "plum/phone.HEIC: is of no format that is read here (.png); convert it, or install finesight[heic]"
+        "plum/phone.HEIC: is of no format that is read here (.png); convert it, or run: pip install heic"
     ]
 
 

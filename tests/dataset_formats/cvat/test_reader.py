@@ -12,7 +12,7 @@ from dataset_formats.cvat.reader import looks_like_cvat, parse_cvat, read_cvat, 
 from dataset_formats.records import Annotation, NamedBox
 from edge.errors import DataError, FinesightError
 from tests.dataset_formats.samples import picture
-from tests.dataset_formats.test_voc import drawn, names, plain, sizes
+from tests.dataset_formats.voc.test_reader import drawn, names, plain, sizes
 from tests.trainer.damaged import damaged_text, few_examples, write
 
 CAN = '<box label="can" source="manual" occluded="0" xtl="4" ytl="2" xbr="24" ybr="12" z_order="0"></box>'

@@ -544,7 +544,7 @@ def test_written_boxes_are_read_again(tmp_path, monkeypatch, encoded, pictures):
         file.parent.mkdir(parents=True)
         file.write_bytes(encoded)
     sizes = {(tmp_path / "out/images" / one.name): one.declared_size_px for one in pictures}
-    monkeypatch.setattr("dataset_formats.yolo.upright_size", sizes.__getitem__)
+    monkeypatch.setattr("dataset_formats.yolo.reader.upright_size", sizes.__getitem__)
     listing = read_yolo(tmp_path / "out")
     assert (listing.names, listing.left_out) == (["no", "1.0", "a: b"], [])
     read = {scene.path: scene for scene in listing.scenes}

@@ -10,8 +10,8 @@ import pytest
 from dataset_formats.coco.reader import coco_files, holds_coco, looks_like_coco, read_coco
 from dataset_formats.coco.rpc import read_rpc
 from edge.errors import DataError
+from tests.dataset_formats.coco.test_reader import BOX, CATEGORIES, IMAGE, write
 from tests.dataset_formats.samples import picture
-from tests.dataset_formats.test_coco import BOX, CATEGORIES, IMAGE, write
 
 
 def pictures(root, *names) -> None:

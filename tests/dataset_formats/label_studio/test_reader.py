@@ -247,7 +247,7 @@ def test_json_min_of_two_annotators_is_told(tmp_path):
     assert "a.jpg (2)" in read.noticed[0]
 
 
-def test_json_min_without_boxes_is_an_answer_only_if_nothing_else_was_chosen(tmp_path):
+def test_json_min_without_boxes_answers_only_if_it_has_no_other_value(tmp_path):
     entry = {"id": 1, "annotation_id": 1, "annotator": 2, "lead_time": 3.5}
     read = parse(tmp_path, entry | {"image": "a.jpg"}, entry | {"image": "b.jpg", "id": 2, "choice": "good"})
     assert [(one.name, one.boxes) for one in read.pictures] == [("a.jpg", ())]
