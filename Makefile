@@ -1,10 +1,13 @@
 # Each target sets up what it needs; the second run is quick.
-.PHONY: demo check test test-fast docs reference format setup-device setup-check setup-test setup-docs
+.PHONY: demo install-device check test test-fast docs reference format setup-device setup-check setup-test setup-docs
 
 P ?= edge
 
 demo: setup-device  ## the main job, on the shipped synthetic camera
 	.venv/bin/edge demo -c configs/demo.yaml
+
+install-device:  ## this machine as a device, with services of systemd; OPTIONS="--extras kiosk"
+	sudo scripts/install-device $(OPTIONS)
 
 check: setup-check  ## formatting, lint, types, import contracts
 	scripts/check

@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from urllib.parse import parse_qs, unquote
 
-from dataset_formats.picture_names import Matches, NameIndex, parts_of
-from edge.imaging.image import IMAGE_SUFFIXES
+from dataset_formats.picture_names import NameIndex, is_picture_name, parts_of
 
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio puts this before the name of an uploaded file
 _PREFIX = 9  # characters of it
@@ -41,11 +40,6 @@ def path_in_url(written: str) -> str:
     elif not path.startswith("/data/upload/"):
         return written
     return unquote(path, errors="surrogateescape")
-
-
-def is_picture_name(name: str) -> bool:
-    """Return whether a name ends like that of a picture."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def other_spellings(name: str) -> list[str]:
@@ -86,30 +80,6 @@ class ExportedNames:
             if found:
                 return found
         return []
-
-
-def match_exported(names: Iterable[str], pictures: ExportedNames) -> Matches:
-    """Match names that tools wrote to known pictures, each picture to one name at most.
-
-    If several names mean one picture, the one with its exact path keeps it, or else none does.
-    """
-    claims: dict[str, list[str]] = defaultdict(list)
-    problems: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        found = pictures.match(name)
-        if len(found) == 1:
-            claims[found[0]].append(name)
-        else:
-            several = f"{len(found)} pictures have this name: {', '.join(found[:3])}; keep the folder in the name"
-            problems[name] = several if found else "no picture has this name"
-    kept: dict[str, str] = {}
-    for picture, given in claims.items():
-        exact = [name for name in given if parts_of(name) == parts_of(picture)]
-        keeps = exact if len(exact) == 1 else given if len(given) == 1 else []
-        kept |= dict.fromkeys(keeps, picture)
-        told = f"{len(given)} names mean {picture} ({', '.join(given[:3])}); keep one"
-        problems |= {name: told for name in given if name not in keeps}
-    return Matches(kept, problems)
 
 
 def _before_upload(path: str) -> str:

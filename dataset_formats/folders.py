@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataset_formats.decode import PICTURE_SUFFIXES
-from dataset_formats.records import ONE_CATEGORY, Listing, Sample, default_split, printable, split_from_name
+from dataset_formats.notices import in_bulk, printable
+from dataset_formats.records import ONE_CATEGORY, Listing, Sample
+from dataset_formats.splits import default_split, split_from_name
 from edge.errors import DataError
 from edge.extras import install_command
 
 _IGNORED = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"])
-_OTHER_PICTURES = frozenset(
-    ["avif", "dng", "heic", "heif", "hif", "jfif", "jp2", "jpe", "jxl", "mov", "mp4", "pgm", "psd", "svg"]
+_OTHER_PICTURES = re.compile(
+    r"arw|avif|cr[23]|dng|hei[cf]|hif|jfif|jp2|jpe|jxl|mov|mp4|nef|orf|p[bgn]m|psd|raf|raw|rw2|svg"
 )
+_RECORDS = re.compile(r"7z|csv|gz|json|jsonl|mat|ndjson|parquet|rar|tar|tfrecord|tsv|txt|xlsx?|xml|ya?ml|zip")
+_ABOUT = ("licence", "license", "readme")  # files for people
 
 
 @dataclass(slots=True)
@@ -26,6 +31,7 @@ class Contents:
     folders: list[Path] = field(default_factory=list)  # sorted, as are the pictures
     pictures: list[Path] = field(default_factory=list)  # their suffix decides
     left_out: list[str] = field(default_factory=list)  # which picture or folder cannot be read, and why
+    records: list[Path] = field(default_factory=list)  # files that may say more about the pictures: JSON, XML, CSV, ...
 
 
 @dataclass(slots=True)
@@ -49,13 +55,10 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
     Raises:
         DataError: no picture is where a class or item would have it.
     """
-    folder = innermost_folder(folder)
+    whole = _whole(innermost_folder(folder))
     listing = Listing("folders")
-    classes = [
-        _Class(split, contents_of(path), [])
-        for split, top in _tops(folder, listing)
-        for path in _classes_of(top, listing)
-    ]
+    tops = _tops(whole, listing)
+    classes = [_Class(split, contents_of(path), []) for split, top in tops for path in _classes_of(top, listing)]
     for one in classes:
         one.items = [contents_of(path) for path in one.contents.folders]
     flat = sum(len(one.contents.pictures) for one in classes)
@@ -66,9 +69,19 @@ def read_folders(folder: Path, category: str = ONE_CATEGORY) -> Listing:
             _add_category(one, listing)
         else:
             _add_pictures(one.contents, one.split, category, listing)
+    items = [item for one in classes for item in one.items]
+    seen = {one.path: one for one in (whole, *(top for _, top in tops), *(one.contents for one in classes), *items)}
+    seen |= {path: contents_of(path) for path in whole.folders if path not in seen}
+    unread = [path for contents in seen.values() for path in contents.records]
     if not listing.samples:
         first = f"; the first that is left out: {listing.left_out[0]}" if listing.left_out else ""
-        raise DataError(f"{printable(folder)}: holds no picture in class/picture or category/item/picture{first}")
+        if unread:
+            first = f"; {unread[0].name} is of no known layout: give COCO, VOC, CVAT, or YOLO with its classes.txt"
+        raise DataError(printable(f"{whole.path}: holds no picture in class/picture or category/item/picture{first}"))
+    names = dict.fromkeys(name for one in listing.samples for name in (one.category, one.item))
+    like_splits = [name for name in names if split_from_name(name)]
+    listing.noticed += in_bulk("classes that are called like a split", like_splits)
+    listing.noticed += in_bulk("files of no known layout, not read; only folders name the classes", unread)
     return listing
 
 
@@ -81,14 +94,19 @@ def innermost_folder(folder: Path) -> Path:
         folder = folder / folder.name
 
 
+def _whole(folder: Path) -> Contents:
+    """Return what lies in a folder, or in the only folder in it if that holds the splits."""
+    contents = contents_of(folder)
+    if len(contents.folders) == 1 and not contents.pictures:
+        inner = contents_of(contents.folders[0])
+        if _are_splits({path: split_from_name(path.name) for path in inner.folders}):
+            return inner
+    return contents
+
+
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder, see contents_of."""
     return contents_of(folder).folders
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures in a folder, see contents_of."""
-    return contents_of(folder).pictures
 
 
 def contents_of(folder: Path) -> Contents:
@@ -105,7 +123,9 @@ def contents_of(folder: Path) -> Contents:
         suffix = name.rpartition(".")[2]
         is_picture = name.endswith(PICTURE_SUFFIXES)
         is_folder = _is(entry.is_dir)
-        if name[0] == "." or name in _IGNORED or not (is_folder or is_picture or suffix in _OTHER_PICTURES):
+        if name[0] != "." and _RECORDS.fullmatch(suffix) and not is_folder and not name.startswith(_ABOUT):
+            contents.records.append(folder / entry.name)
+        if name[0] == "." or name in _IGNORED or not (is_folder or is_picture or _OTHER_PICTURES.fullmatch(suffix)):
             continue
         if why := _why_unread(entry, is_folder=is_folder, is_picture=is_picture):
             contents.left_out.append(printable(f"{folder / entry.name}: {why}"))
@@ -121,7 +141,7 @@ def _why_unread(entry: os.DirEntry[str], *, is_folder: bool, is_picture: bool) -
     if not is_folder and not _is(entry.is_file):
         return "is a broken link, or no file; copy the picture here"
     if not is_folder and not is_picture:
-        extra = f", or run: {install_command('heic')}" if entry.name.lower().endswith((".heic", ".heif", ".hif")) else ""
+        extra = f", or run: {install_command('heic')}" if re.search("[.](hei[cf]|hif)$", entry.name.lower()) else ""
         return f"is of no format that is read here ({', '.join(PICTURE_SUFFIXES)}); convert it{extra}"
     return "" if entry.name.isascii() or entry.name == printable(entry.name) else "its name is not UTF-8; rename it"
 
@@ -139,10 +159,11 @@ def _holds(link: str) -> bool:
     return os.path.realpath(link) in {os.path.realpath(one) for one in above}
 
 
-def _tops(folder: Path, listing: Listing) -> list[tuple[str, Contents]]:
+def _tops(contents: Contents, listing: Listing) -> list[tuple[str, Contents]]:
     """Return the folders of splits, or the folder itself, which is of no split."""
-    contents = contents_of(folder)
     splits = {path: split_from_name(path.name) for path in contents.folders}
+    if any(splits.values()):  # a folder without pictures, such as `annotations`, is no class
+        splits = {path: split for path, split in splits.items() if split or _count_below(path)}
     if not _are_splits(splits):
         return [("", contents)]
     listing.left_out += contents.left_out
@@ -155,7 +176,7 @@ def _tops(folder: Path, listing: Listing) -> list[tuple[str, Contents]]:
     for split in sorted({split for split in splits.values() if split}):
         same = [path.name for path, of in splits.items() if of == split]
         if len(same) > 1:
-            listing.noticed.append(f"{folder}: {', '.join(same)} are all the split {split}")
+            listing.noticed.append(f"{contents.path}: {', '.join(same)} are all the split {split}")
     return [(split, contents_of(path)) for path, split in splits.items() if split]
 
 

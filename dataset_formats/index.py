@@ -8,8 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dataset_formats.csv_table import Row, Table, read_table
+from dataset_formats.notices import in_bulk
 from dataset_formats.picture_names import PictureFinder, parts_of
-from dataset_formats.records import Listing, Sample, default_split, in_bulk, split_from_name
+from dataset_formats.records import Listing, Sample
+from dataset_formats.splits import default_split, split_from_name
 from dataset_formats.text_files import is_file
 from edge.errors import DataError
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
+from unicodedata import normalize
 
 from dataset_formats.coco.reader import holds_coco, read_coco
 from dataset_formats.coco.rpc import read_rpc
 from dataset_formats.cvat.reader import looks_like_cvat, read_cvat
-from dataset_formats.folders import innermost_folder, read_folders
+from dataset_formats.folders import contents_of, innermost_folder, read_folders
 from dataset_formats.index import INDEX_FILE, read_index
 from dataset_formats.label_studio.reader import looks_like_label_studio, read_label_studio
+from dataset_formats.notices import in_bulk, printable
 from dataset_formats.published.cars import find_cars, looks_like_cars, read_cars
 from dataset_formats.published.cub import read_cub
 from dataset_formats.published.sop import read_sop
-from dataset_formats.records import Layout, Listing, drop_repeated_boxes, printable
+from dataset_formats.records import Layout, Listing, NamedBox, Sample
 from dataset_formats.tags import looks_like_tags, read_tags
 from dataset_formats.text_files import exists, is_file
 from dataset_formats.voc.reader import looks_like_voc, read_voc
@@ -37,6 +40,9 @@ _BY_SUFFIX: dict[str, Layout] = {
     ".data": "yolo",
     ".mat": "cars",
 }
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xls", ".xlsx", ".ods")
+_Named = TypeVar("_Named", Sample, NamedBox)
+_INNER = 10  # folders in a folder that may be data sets of their own
 _TRIED = 100  # JSON files of a folder that are opened to find tasks of Label Studio
 
 
@@ -62,12 +68,23 @@ def _fitting(path: Path, *, boxed: bool) -> list[Layout]:
     if not exists(path):
         raise DataError(f"{path}: not found; give a data set")
     fitting = [one for one in (_of_folder(path) if path.is_dir() else _of_file(path)) if one in BOXED or not boxed]
+    if fitting == ["folders"] and (inner := next(_inner_sets(path), None)):
+        raise DataError(f"{path}: has no layout, but {inner} in it has; give that folder, or choose --layout folders")
+    if not fitting and path.suffix.lower() in _PACKED:
+        raise DataError(f"{path}: is an archive or a workbook; unpack it, or save it as CSV UTF-8")
     if not fitting:
         raise DataError(
             f"{path}: has {'no layout with boxes' if boxed else 'no known layout'}; known are "
             f"{', '.join(BOXED if boxed else get_args(Layout))}"
         )
     return fitting
+
+
+def _inner_sets(folder: Path) -> Iterator[Path]:
+    """Yield the first folders in a folder that are data sets with files that say so."""
+    for inner in contents_of(folder).folders[:_INNER]:
+        if _of_folder(inner) != ["folders"]:
+            yield inner
 
 
 def _of_file(path: Path) -> list[Layout]:
@@ -145,13 +162,32 @@ def read_listing(
     if root is not None and layout not in _ROOTED:
         raise DataError(f"{path}: layout {layout} takes no root; only {', '.join(_ROOTED)} take one")
     listing = _read(path, root, layout, published=published)
-    listing.scenes, repeated = drop_repeated_boxes(listing.scenes)
+    _compose_names(listing)
     others = [one for one in fitting[1:] if one != "folders"]
     if others and layout not in _OF_ONE_SET:
         listing.noticed.append(f"{path}: was read as {layout}; {', '.join(others)} fits, too: choose with --layout")
-    listing.noticed = [printable(line) for line in (*listing.noticed, *repeated)]
+    listing.noticed = [printable(line) for line in listing.noticed]
     listing.left_out = [printable(line) for line in listing.left_out]
     return listing
+
+
+def _compose_names(listing: Listing) -> None:
+    """Write class names in one Unicode form: macOS decomposes accents, and both spellings are one class."""
+    boxes = [box for scene in listing.scenes for box in scene.boxes]
+    named: list[Sample | NamedBox] = [*listing.samples, *boxes]
+    names = {name for one in named for name in (one.category, one.item)}
+    composed = {name: normalize("NFC", name) for name in sorted(names.union(listing.names))}
+    composed = {name: other for name, other in composed.items() if name != other}
+    if not composed:
+        return
+
+    def one_form(one: _Named) -> _Named:
+        return replace(one, category=composed.get(one.category, one.category), item=composed.get(one.item, one.item))
+
+    listing.samples = list(map(one_form, listing.samples))
+    listing.scenes = [replace(scene, boxes=tuple(map(one_form, scene.boxes))) for scene in listing.scenes]
+    listing.names = list(dict.fromkeys(composed.get(name, name) for name in listing.names))
+    listing.noticed += in_bulk("class names whose accents are written as letters of their own, now composed", composed)
 
 
 def _read(path: Path, root: Path | None, layout: Layout, *, published: bool) -> Listing:

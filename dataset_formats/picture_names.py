@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from dataset_formats.decode import PICTURE_SUFFIXES
 from dataset_formats.text_files import is_file
@@ -33,9 +34,26 @@ def parts_of(name: str) -> tuple[str, ...]:
     return tuple(parts[1:] if parts and parts[0].endswith(":") else parts)
 
 
-def _key(parts: Iterable[str]) -> tuple[str, ...]:
-    """Return parts in one Unicode form (macOS decomposes accents) and one letter case."""
-    return tuple(unicodedata.normalize("NFC", part).casefold() for part in parts)
+def is_picture_name(name: str) -> bool:
+    """Return whether a name ends like that of a picture that can be read here."""
+    return name.lower().endswith(PICTURE_SUFFIXES)
+
+
+def name_key(name: str) -> str:
+    """Return a name in one Unicode form (macOS decomposes accents) and one letter case."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _key(name: str) -> tuple[str, ...]:
+    """Return the parts of a path from the file name up, each as its key."""
+    return tuple(map(name_key, reversed(parts_of(name))))
+
+
+class Index(Protocol):
+    """Finds known pictures by name."""
+
+    def match(self, name: str) -> list[str]:
+        """Return the known pictures that a name may mean, the best ones only; one is a match."""
 
 
 class NameIndex:
@@ -43,7 +61,7 @@ class NameIndex:
 
     def __init__(self, known: Iterable[str]) -> None:
         self._known = dict.fromkeys(known)
-        keys = ((_key(parts_of(name))[::-1], name) for name in self._known)  # from the file name up
+        keys = ((_key(name), name) for name in self._known)
         self._sorted = sorted(key for key in keys if key[0])
         self._matched: dict[tuple[tuple[str, ...], str], list[str]] = {}
 
@@ -51,7 +69,7 @@ class NameIndex:
         """Return the known pictures that a name may mean, the best ones only; one is a match."""
         if name in self._known:
             return [name]
-        wanted = _key(parts_of(name))[::-1]
+        wanted = _key(name)
         at = bisect_left(self._sorted, (wanted, ""))
         shared = max((_common_head(wanted, key) for key, _ in self._sorted[max(0, at - 1) : at + 1]), default=0)
         if not shared:
@@ -71,12 +89,11 @@ class NameIndex:
         return exact if len(exact) == 1 else best
 
 
-def match_names(names: Iterable[str], known: Iterable[str]) -> Matches:
+def match_names(names: Iterable[str], index: Index) -> Matches:
     """Match names to known pictures, each picture to one name at most.
 
     If several names of different paths mean one picture, the one with its exact path keeps it, or else none does.
     """
-    index = NameIndex(known)
     taken: dict[str, list[str]] = defaultdict(list)
     problems: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -84,14 +101,15 @@ def match_names(names: Iterable[str], known: Iterable[str]) -> Matches:
         if len(candidates) == 1:
             taken[candidates[0]].append(name)
         else:
-            several = f"{len(candidates)} pictures have this name: {', '.join(candidates[:3])}"
+            several = f"{len(candidates)} pictures have this name: {', '.join(candidates[:3])}; keep the folder in it"
             problems[name] = several if candidates else "no picture has this name"
     found: dict[str, str] = {}
     for picture, claims in taken.items():
         exact = [name for name in claims if parts_of(name) == parts_of(picture)]
         keeps = exact if len(exact) == 1 else claims if len(claims) == 1 else []
         found |= dict.fromkeys(keeps, picture)
-        problems |= {name: f"{len(claims)} names mean {picture}" for name in claims if name not in keeps}
+        why = f"{len(claims)} names mean {picture} ({', '.join(claims[:3])}); keep one"
+        problems |= {name: why for name in claims if name not in keeps}
     return Matches(found, problems)
 
 
@@ -137,6 +155,6 @@ def _pictures_below(folder: Path) -> list[str]:
         found += [
             os.path.normpath(os.path.join(inner, name))  # noqa: PTH118 no object for each file
             for name in sorted(files)
-            if name.lower().endswith(PICTURE_SUFFIXES) and name[:2] != "._"
+            if is_picture_name(name) and name[:2] != "._"
         ]
     return found

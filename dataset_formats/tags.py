@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from dataset_formats.decode import upright_size
+from dataset_formats.listings import class_names, finish, settle_splits
+from dataset_formats.notices import Notices, lost_all
 from dataset_formats.picture_names import PictureFinder
-from dataset_formats.records import (
-    AnnotatedPicture,
-    Listing,
-    NamedBox,
-    default_split,
-    drop_repeated_boxes,
-    in_bulk,
-    printable,
-)
+from dataset_formats.records import AnnotatedPicture, Listing, NamedBox
 from dataset_formats.text_files import BAD_DATA, as_text, read_json, require_file
+from dataset_formats.values import finite
 from edge.errors import CaptureError, DataError
 
 _TAGS_FILE = "boxes.json"
+_SIDES = ("left", "top", "width", "height")
 _FARTHEST = 2.0  # a fraction beyond it is a pixel
 
 
@@ -48,52 +44,44 @@ def read_tags(path: Path) -> Listing:
     entries = tree.get("files") if isinstance(tree, dict) else None
     if not isinstance(entries, list):
         raise DataError(f"{file}: has no list `files` of pictures with tags; give Custom Vision's export")
-    listing = Listing("tags")
+    notices = Notices(file)
     finder = PictureFinder([file.parent], file.parent)
-    numeric: Counter[str] = Counter()
     found: dict[Path, list[tuple[NamedBox, ...]]] = defaultdict(list)
     for number, entry in enumerate(entries, 1):
-        where = f"{file}: file {number}"
+        where = f"file {number}"
         try:
             picture = finder.find(as_text(entry["filename"]))
             if not isinstance(picture, Path):
-                listing.left_out.append(f"{where}: {entry['filename']}: {picture}; add the picture")
+                notices.leave_out(f"{where}: {entry['filename']}", f"{picture}; add the picture")
                 continue
-            boxes = _boxes(entry["tags"], upright_size(picture), f"{where}: {picture.name}", listing, numeric)
+            boxes = _boxes(entry["tags"], upright_size(picture), f"{where}: {picture.name}", notices)
         except CaptureError as error:
-            listing.left_out.append(str(error))
+            notices.left_out.append(str(error))
         except BAD_DATA as error:
-            listing.left_out.append(f"{where}: expected a filename and tags: {type(error).__name__} {error}")
+            notices.leave_out(where, f"expected a filename and tags: {type(error).__name__} {error}")
         else:
             if boxes is not None:
                 found[picture].append(boxes)
-    _add(found, file, listing)
-    listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
-    listing.noticed += in_bulk(f"{file}: tags that are numbers; they were read as text", list(numeric))
-    listing.left_out = [printable(text) for text in listing.left_out]
-    listing.noticed = [printable(text) for text in listing.noticed]
-    if not listing.scenes:
-        raise DataError(f"{file}: no picture was read: {'; '.join(listing.left_out[:3]) or 'it lists none'}")
-    return listing
+    scenes = _scenes(found, notices)
+    listing = Listing("tags", [], scenes, class_names(scenes), notices.left_out, notices.noticed())
+    settle_splits(listing)
+    return finish(listing, file, "lists no picture; add some")
 
 
-def _add(found: dict[Path, list[tuple[NamedBox, ...]]], file: Path, listing: Listing) -> None:
-    """Add the pictures; one that is listed twice needs the same boxes each time."""
-    scenes: list[AnnotatedPicture] = []
+def _scenes(found: dict[Path, list[tuple[NamedBox, ...]]], notices: Notices) -> list[AnnotatedPicture]:
+    """Return the pictures; one that is listed twice needs the same boxes each time."""
+    scenes = []
     for picture, lists in found.items():
         if any(set(boxes) != set(lists[0]) for boxes in lists):
-            listing.left_out.append(f"{file}: {picture.name}: is listed {len(lists)} times with other tags; keep one")
-        else:
-            scenes.append(AnnotatedPicture(picture, default_split(len(scenes)), lists[0]))
-    twice = [scene.path.name for scene in scenes if len(found[scene.path]) > 1]
-    listing.noticed += in_bulk(f"{file}: pictures listed several times with the same tags", twice)
-    listing.scenes, repeated = drop_repeated_boxes(scenes)
-    listing.noticed += repeated
+            notices.leave_out(picture.name, f"is listed {len(lists)} times with other tags; keep one")
+            continue
+        scenes.append(AnnotatedPicture(picture, "", lists[0]))
+        if len(lists) > 1:
+            notices.notice("pictures listed several times with the same tags", picture.name)
+    return scenes
 
 
-def _boxes(
-    tags: list[Any], size_px: tuple[int, int], where: str, listing: Listing, numeric: Counter[str]
-) -> tuple[NamedBox, ...] | None:
+def _boxes(tags: list[Any], size_px: tuple[int, int], where: str, notices: Notices) -> tuple[NamedBox, ...] | None:
     """Return the boxes of one picture; None if all of its tags were left out.
 
     Raises:
@@ -105,12 +93,13 @@ def _boxes(
     for number, tag in enumerate(tags, 1):
         try:
             boxes.append(_region(tag, size_px))
-            numeric.update([boxes[-1].item] if not isinstance(tag["tag"], str) else [])
+            if not isinstance(tag["tag"], str):
+                notices.notice("tags that are numbers; they were read as text", boxes[-1].item)
         except BAD_DATA as error:
             why = f"has no {error}" if isinstance(error, KeyError) else error
-            listing.left_out.append(f"{where}: tag {number}: {why}; draw it again")
+            notices.leave_out(f"{where}: tag {number}", f"{why}; draw it again")
     if tags and not boxes:
-        listing.left_out.append(f"{where}: all of its tags were left out, and so was the picture; correct them")
+        notices.leave_out(where, lost_all("tags"))
         return None
     return tuple(boxes)
 
@@ -126,11 +115,11 @@ def _region(tag: dict[str, Any], size_px: tuple[int, int]) -> NamedBox:
         raise ValueError(f"{name!r:.40} is not a name")
     if any(tag.get(key) for key in ("angle", "rotation")):
         raise ValueError("it is rotated, and only upright boxes are read")
-    left, top, width, height = (float(tag[side]) for side in ("left", "top", "width", "height"))
-    if not all(math.isfinite(one) and abs(one) <= _FARTHEST for one in (left, top, width, height)):
-        raise ValueError(
-            f"left, top, width, height are {left:g}, {top:g}, {width:g}, {height:g}, which are no fractions"
-        )
+    sides = [finite(tag[side]) for side in _SIDES]
+    left, top, width, height = (math.inf if side is None else side for side in sides)
+    if max(map(abs, (left, top, width, height))) > _FARTHEST:
+        given = ", ".join(f"{tag[side]!s:.20}" for side in _SIDES)
+        raise ValueError(f"{', '.join(_SIDES)} are {given}, which are no fractions")
     if min(width, height) <= 0 or max(left, top) >= 1 or min(left + width, top + height) <= 0:
         raise ValueError("its region is empty or outside the picture")
     box = (left * size_px[0], top * size_px[1], (left + width) * size_px[0], (top + height) * size_px[1])

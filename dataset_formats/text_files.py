@@ -10,12 +10,14 @@ from typing import Any
 
 import yaml
 
+from dataset_formats.notices import printable
+from edge.durable import write_durably
 from edge.errors import DataError, FinesightError
 
 # Errors that code may raise when it reads JSON, XML or YAML of an unexpected structure.
 BAD_DATA = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _DEEPEST = 50  # nesting of brackets in YAML
-_MARKS = (  # UTF-32 first: its byte order mark begins with that of UTF-16
+BYTE_ORDER_MARKS = (  # UTF-32 first: its byte order mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -45,7 +47,9 @@ def read_text(path: Path) -> str:
         DataError: the file cannot be read, or has another encoding; names the line and how Latin-1 would read it.
     """
     data = read_data(path)
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    if data.startswith(b"PK\x03\x04"):
+        raise DataError(f"{path}: is a ZIP archive or an Excel workbook; unpack it, or save it as CSV UTF-8")
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
         raise DataError(f"{path}: is UTF-16 or UTF-32 without a byte order mark; save it as UTF-8")
     try:
@@ -97,7 +101,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
                 raise DataError(f"{path}: not YAML: nested too deeply")
         tree = yaml.load(text, Loader=_Texts)  # noqa: S506 it builds text, lists and mappings only
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not YAML: {str(error) or 'nested too deeply'}") from error
+        raise DataError(f"{path}: not YAML: {' '.join(str(error).split()) or 'nested too deeply'}") from error
     if not isinstance(tree, dict):
         raise DataError(f"{path}: holds a {type(tree).__name__}, expected a mapping with names")
     return tree
@@ -119,6 +123,27 @@ def read_data(path: Path, kind: type[FinesightError] = DataError) -> bytes:
         raise kind(f"{path}: cannot read: {error.strerror}") from error
     except ValueError as error:  # a name with a NUL, or one that the file system cannot encode
         raise kind(f"{path}: cannot read: {error}") from error
+
+
+def write_text(path: Path, text: str, *, durably: bool = False) -> None:
+    """Write a text file as UTF-8.
+
+    Args:
+        path: the file to replace.
+        text: its contents.
+        durably: on disk when this returns, or unchanged; into a folder that is there.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    try:
+        if durably:
+            write_durably(path, text.encode())
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+    except (OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
+        raise DataError(printable(f"{path}: cannot write: {getattr(error, 'strerror', error)}")) from error
 
 
 def is_file(path: Path) -> bool:

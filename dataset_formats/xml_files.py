@@ -11,19 +11,15 @@ from typing import Any
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from dataset_formats.records import printable
-from dataset_formats.text_files import is_file
+from dataset_formats.notices import printable
+from dataset_formats.text_files import BYTE_ORDER_MARKS, is_file
 from edge.errors import DataError
 
 _CHUNK_BYTES = 1 << 18
 _MAX_CHILD_BYTES = 1 << 24  # of one child of the root, such as a picture with all of its outlines
 _MAX_DEPTH = 64
 _FAMILIES = (  # how a file begins, and the encoding that reads its declaration
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    *BYTE_ORDER_MARKS,
     ("<".encode("utf-32-le"), "utf-32-le"),
     ("<".encode("utf-32-be"), "utf-32-be"),
     ("<".encode("utf-16-le"), "utf-16-le"),

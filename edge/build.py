@@ -13,7 +13,7 @@ from edge.capture.camera import Camera, OnState
 from edge.capture.camera_policy import policy_for
 from edge.capture.frame_source import CaptureOptions, FrameSource
 from edge.capture.latest_frames import LatestFrames
-from edge.capture.open_source import open_source
+from edge.capture.open_source import SourceOpener
 from edge.capture.reconnect import reachability_check
 from edge.capture.recorder import Recorders
 from edge.config.camera_url import parse_source
@@ -118,17 +118,25 @@ def capture_options(camera: CameraConfig) -> CaptureOptions:
 
 
 def build_camera(
-    latest_frames: LatestFrames, recorders: Recorders, name: str, config: CameraConfig, on_state: OnState
+    latest_frames: LatestFrames,
+    recorders: Recorders,
+    counters: Counters,
+    name: str,
+    config: CameraConfig,
+    on_state: OnState,
 ) -> Camera:
     """Return a camera that puts its frames into `latest_frames` and, if configured, records its video."""
     source, options = parse_source(config.source), capture_options(config)
     recorder = recorders.recorder_for(name, config.record_mib * 2**20) if config.record_mib else None
+    opener = SourceOpener(
+        source, config.backend, options, lambda: counters.add("cameras_without_gstreamer", camera=name)
+    )
 
     def open_frame_source() -> FrameSource:
         if recorder is None:
-            return open_source(source, config.backend, options)
+            return opener.open()
         recorder.connected()
-        return open_source(source, config.backend, options, recorder.put)
+        return opener.open(recorder.put)
 
     policy = policy_for(source, config.pacing, config.stall_timeout_s, config.view)
     return Camera(

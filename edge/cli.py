@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import BundleError, ConfigError, FinesightError
-from edge.extras import install_hint
 from edge.options import build_parser
 
 if TYPE_CHECKING:
@@ -38,11 +37,6 @@ def main(argv: list[str] | None = None) -> int:
         return _VERBS[arguments.verb](arguments)
     except FinesightError as error:
         print(f"edge: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if (hint := install_hint(error, "demo")) is None:
-            raise
-        print(f"edge: {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -135,6 +129,9 @@ def _run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: boo
         if server is not None:
             server.attach(runtime)
         runtime.run(stop, until_end=until_end, reload=reload)
+        errors = runtime.camera_errors()
+    if until_end and errors:
+        raise next(iter(errors.values()))
     return 0
 
 
@@ -191,12 +188,15 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from edge.config.yaml_file import load_config
     from edge.demo.demo import demo
+    from edge.extras import require_extra
     from edge.shipped.examples import shipped
 
     file = arguments.config or shipped("configs") / "demo.yaml"
     config = load_config(file, os.environ)
     if arguments.config is None:  # the shipped folder may be read-only
         config = config.model_copy(update={"state_dir": Path("build/demo").absolute()})
+    if config.mqtt is None:  # it starts its own broker
+        require_extra("demo")
     return demo(config, arguments.assets or shipped("demo"), arguments.sheet)
 
 

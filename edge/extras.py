@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from edge.errors import ConfigError
 
-_EXTRA_PACKAGES = {"kiosk": ("starlette", "uvicorn")}
-_EXTRAS_OF_PACKAGE = {  # extras that bring an importable package
-    "amqtt": ("demo",),
+_EXTRA_PACKAGES = {"demo": ("amqtt",), "kiosk": ("starlette", "uvicorn")}
+_EXTRAS_OF_PACKAGE = {  # of the server: extras that bring an importable package
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib", "scipy"), ("trainer",)),
     **dict.fromkeys(("onnx", "tqdm", "PIL"), ("trainer", "quantize")),
     "pymatting": ("matting",),
@@ -33,8 +33,7 @@ def install_command(extra_or_engine: str) -> str:
 def _pip(prefix: str) -> str:
     """Return what to type for the pip of an environment: its path, unless the shell finds it first on the PATH."""
     own = Path(prefix, "bin", "pip")
-    first = next((Path(folder, "pip") for folder in os.get_exec_path() if Path(folder, "pip").exists()), None)
-    if first == own:
+    if shutil.which("pip") == str(own):
         return "pip"
     return str(own) if os.access(prefix, os.W_OK) else f"sudo {own}"
 
@@ -51,7 +50,7 @@ def require_extra(extra: str) -> None:
 
 
 def install_hint(error: ModuleNotFoundError, preferred_extra: str) -> str | None:
-    """Say how to install the package that an import did not find; None if no extra brings it."""
+    """Say how to install the package that an import did not find; None if no extra of the server brings it."""
     package = (error.name or "").partition(".")[0]
     extras = _EXTRAS_OF_PACKAGE.get(package)
     if extras is None:

@@ -92,7 +92,7 @@ class Runtime:
             timer=self.timer,
         )
         self.observers = self._frame_loop.observers
-        build = partial(build_camera, self._latest_frames, self._recorders)
+        build = partial(build_camera, self._latest_frames, self._recorders, self.counters)
         self._cameras = Cameras(build, self._latest_frames, config.cameras)
 
     def __enter__(self) -> Runtime:  # noqa: PYI034  Self is not in Python 3.10

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from dataset_formats.layouts import read_listing
-from dataset_formats.objects import annotated_pictures, single_objects
-from dataset_formats.records import Listing, printable, report, split_from_name
+from dataset_formats.listings import annotated_pictures, single_objects
+from dataset_formats.notices import printable, report
+from dataset_formats.records import Listing
+from dataset_formats.splits import split_from_name
 from edge.errors import QuantizeError
 from quantize.network_spec import Spec
 from quantize.pictures import PictureCheck, Sample, Scene, in_turns, of_splits, shuffled

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from dataset_formats.boxes import clip_boxes
 from dataset_formats.decode import read_picture
-from dataset_formats.objects import clip_boxes
-from dataset_formats.records import printable
+from dataset_formats.notices import printable
 from edge.errors import CaptureError, QuantizeError
 from edge.imaging.image import crop, trim
 from edge.types import Box, FloatArray, Image

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_formats.records import Sample, printable
+from dataset_formats.notices import printable
+from dataset_formats.records import Sample
 from edge.errors import BundleError, TrainError
 from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views

@@ -97,8 +97,9 @@ class Backbone(_Tree):
     pretrained: str = "hub"  # none, hub, or the path of a safetensors file
     strides: list[int] | None = None  # strides of the maps to use; None: the last map of the whole network
     options: dict[str, Any] = {}  # options for timm: output_stride, pad_type
-    # Batch norm keeps its statistics in training, in heads, too; useful for short fine-tuning.
-    freeze_bn: bool = False
+    # Batch norm keeps its statistics in training, in heads, too; useful for short fine-tuning. None: in embedders that
+    # start from published weights.
+    freeze_bn: bool | None = None
     # First stages of the trunk that are not trained; the stem is the first. They process the most pixels, and their
     # features suit any picture.
     frozen_stages: Annotated[int, Field(ge=0)] = 0
@@ -202,18 +203,52 @@ class ClassifierRecipe(_Recipe):
     descriptor_dim: Annotated[int, Field(ge=0)] = 0
 
 
+class EmbedderInput(Input):
+    """The input of an embedder: a crop fills it, so that no cell sees a border."""
+
+    resize: Literal["letterbox", "stretch"] = "stretch"
+
+
+class EmbedderAugment(Augment):
+    """How an embedder's training pictures are augmented: mostly by cutting a part out."""
+
+    scale: tuple[float, float] = (0.65, 1.0)
+    shift: float = 0.12
+    stretch: float = 0.1
+    rotate_deg: float = 5.0
+    perspective: float = 0.02
+    flip: bool = True
+    blur: Fraction = 0.1
+    erase: Fraction = 0.0
+
+
+class EmbedderOptimiser(Optimiser):
+    """The optimiser of an embedder, for fine-tuning published weights."""
+
+    batch: Annotated[int, Field(ge=2)] = 32
+    lr: Annotated[float, Field(gt=0)] = 6e-4
+    warmup: Fraction = 0.3
+
+
 class CategoryOverrides(_Tree):
     """Overrides for the embedder of one category."""
 
-    input: Input | None = None  # for objects of another shape
+    input: EmbedderInput | None = None  # for objects of another shape
     epochs: Annotated[int | None, Field(ge=1)] = None  # for a category that is harder or easier to learn
 
 
 class EmbedderRecipe(_Recipe):
-    """Recipe of an embedder, which tells the items of one or several categories apart."""
+    """Recipe of an embedder, which tells the items of one or several categories apart.
+
+    The defaults fine-tune a whole trunk from published weights. benchmarks/yardstick.py compares them with a plain
+    fine-tuning on data sets that differ.
+    """
 
     kind: Literal["embedder"]
     data: CropData
+    input: EmbedderInput = EmbedderInput()
+    augment: EmbedderAugment = EmbedderAugment()
+    optimiser: EmbedderOptimiser = EmbedderOptimiser()
     one_per_category: bool = False  # train one embedder for each category, into a folder of its name
     each: dict[str, CategoryOverrides] = {}  # overrides by category
     # A classifier's run folder, for the trunk; or an embedder's of the same shape, for trunk, heads and centres, or a
@@ -229,22 +264,26 @@ class EmbedderRecipe(_Recipe):
     # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
     heads: list[Literal["class", "local", "outline"]] = ["class"]
     joint: Literal["concat", "sum"] = "concat"  # how the heads are joined into one vector
-    dim: Annotated[int, Field(ge=1)] = 192  # vector length of each head
+    dim: Annotated[int, Field(ge=1)] = 256  # vector length of each head
     shorter_dims: list[
         Annotated[int, Field(ge=1)]
     ] = []  # shorter lengths of each head that must work, too (Matryoshka)
-    width: Annotated[int, Field(ge=0)] = (
-        128  # channels of each head's convolution; 0: none, for one head on a whole trunk
-    )
-    grid: Annotated[int, Field(ge=1)] = 3  # cells along each axis that a head's fully-connected layer sees
+    # Channels of each head's convolution. 0: none, for one head on a whole trunk. A cut trunk needs some, such as 128.
+    width: Annotated[int, Field(ge=0)] = 0
+    # Cells along each axis that a head's fully-connected layer sees; 1: the average. 3 suits a cut trunk.
+    grid: Annotated[int, Field(ge=1)] = 1
     pool: Literal["average", "max_average"] = "average"  # max_average: also the maximum of each channel
     # Negatives of the outline head, see trainer.losses.embedding_losses.
     mode: Literal["literal", "guarded"] = "guarded"
+    # Batches for pairwise losses; the softmax alone shows every picture once an epoch, `optimiser.batch` at a time.
     classes_per_batch: Annotated[int, Field(ge=2)] = 14
     images_per_class: Annotated[int, Field(ge=2)] = 4
-    batches_per_epoch: int | None = None  # None: enough to show every picture once
-    scale: float = 16.0  # alpha of the cosine softmax
-    decorrelation: float = 0.1  # lambda of the centres
+    batches_per_epoch: Annotated[int | None, Field(ge=1)] = None  # None: as many pictures as there are
+    scale: float = 20.0  # alpha of the cosine softmax
+    label_smoothing: Fraction = 0.05
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2  # of the unit vectors, before the softmax
+    centre_lr: Annotated[float, Field(ge=0)] = 100.0  # factor on lr for the centres, whose numbers start at about one
+    decorrelation: float = 0.0  # lambda of the centres
     anchor: float = 1.0  # weight of the cosine softmax; 0 trains on the pairs alone, which collapses from scratch
     pairs: float = 0.0  # weight of the pairwise losses at full ramp
     pair_ramp: tuple[Fraction, Fraction] = (0.3, 0.6)  # share of the training over which they are ramped in
@@ -275,6 +314,17 @@ class EmbedderRecipe(_Recipe):
         own = self.each.get(category, CategoryOverrides())
         optimiser = self.optimiser.model_copy(update={"epochs": own.epochs or self.optimiser.epochs})
         return self.model_copy(update={"input": own.input or self.input, "optimiser": optimiser})
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Return whether the batches hold several pictures of each item, for pairwise losses."""
+        return self.pairs > 0 or self.anchor == 0
+
+    @property
+    def freezes_bn(self) -> bool:
+        """Return whether batch norm keeps its statistics, which training would move away from the published weights."""
+        given = self.backbone.freeze_bn
+        return self.backbone.pretrained != "none" if given is None else given
 
     @property
     def uses_region_confusion(self) -> bool:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from dataset_formats.picture_names import PictureFinder, parts_of
-from dataset_formats.records import split_from_name
+from dataset_formats.exported_names import path_in_url
+from dataset_formats.picture_names import PictureFinder, name_key, parts_of
+from dataset_formats.splits import splits_named
 
 _WORDS = re.compile(r"[\W_]+")
 _TRIED = 32  # names that are tried in each folder, to find out where the pictures are
@@ -50,7 +50,7 @@ class Locator:
         claims: dict[Path, list[str]] = defaultdict(list)
         for name in names:
             path = _as_written([self._root or file.parent, *places], name) or self._by_its_end(
-                name, below, set() if has_hits else splits, certain=has_hits
+                name, below, set() if has_hits else splits, certain=has_hits and "://" not in name
             )
             if isinstance(path, str):
                 located.missing[name] = path
@@ -61,7 +61,7 @@ class Locator:
             kept = given if len(given) == 1 else exact
             located.found |= dict.fromkeys(kept, path)
             located.elsewhere += [name for name in kept if name not in exact]
-            located.missing |= {name: f"{len(given)} names mean {path}" for name in given if name not in kept}
+            located.missing |= {name: f"{len(given)} names mean {path}; keep one" for name in given if name not in kept}
         return located
 
     def _places(self, file: Path, names: Sequence[str]) -> tuple[list[Path], Path, bool]:
@@ -88,7 +88,7 @@ class Locator:
             splits: of the file; empty: it states none.
             certain: the names are relative to this folder; one with a folder means no picture of another folder.
         """
-        path = self._finders.setdefault(below, PictureFinder((), below)).find(name)
+        path = self._finders.setdefault(below, PictureFinder((), below)).find(path_in_url(name))
         if isinstance(path, str):
             return path
         if certain and not _is_foreign(name) and not _ends_with(path, name):
@@ -99,16 +99,16 @@ class Locator:
 
 def splits_in(stem: str) -> set[str]:
     """Return the splits that a file's name states, as whole words: `latest` states none."""
-    return {split_from_name(token) for token in _WORDS.split(stem)} - {""}
+    return set(splits_named(_WORDS.split(stem)))
 
 
 def _splits_of_folders(path: Path, below: Path) -> set[str]:
-    return {split_from_name(part) for part in path.relative_to(below).parts[:-1]} - {""}
+    return set(splits_named(path.relative_to(below).parts[:-1]))
 
 
 def _as_written(places: Sequence[Path], name: str) -> Path | None:
     """Return the picture of a name in the first of some folders that has it."""
-    spellings = dict.fromkeys((name, "/".join(parts_of(name))))  # as it is, and without drive and other separators
+    spellings = dict.fromkeys((name, "/".join(parts_of(path_in_url(name)))))  # as it is; without drive, with slashes
     for place in places:
         for spelling in spellings:
             path = os.path.normpath(os.path.join(place, spelling))  # noqa: PTH118 no objects for those that are missing
@@ -119,15 +119,11 @@ def _as_written(places: Sequence[Path], name: str) -> Path | None:
 
 def _is_foreign(name: str) -> bool:
     """Return whether a name is a path of another machine, whose folders mean nothing here."""
-    return PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).drive)
+    return PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).drive) or ".." in PureWindowsPath(name).parts
 
 
 def _ends_with(path: Path, name: str) -> bool:
     """Return whether a path ends as a name does, in any letter case and Unicode form."""
-    parts = parts_of(name)
+    parts = parts_of(path_in_url(name))
     tail = path.parts[-len(parts) :]
-    return tail == parts or _key(tail) == _key(parts)
-
-
-def _key(parts: Sequence[str]) -> list[str]:
-    return [unicodedata.normalize("NFC", part).casefold() for part in parts]
+    return tail == parts or list(map(name_key, tail)) == list(map(name_key, parts))

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dataset_formats.records import AnnotatedPicture, Annotations, Listing, in_bulk, printable
+from dataset_formats.notices import in_bulk
+from dataset_formats.records import AnnotatedPicture, Annotations, Listing, NamedBox
 
 _OBJECTS = "instances"  # COCO's task of boxes around objects
 
@@ -64,7 +65,7 @@ def _without_repeats(parts: Sequence[Part], listing: Listing) -> list[Part]:
             for path in part.pictures:
                 holders[path] = [one for one in holders[path] if one is not part]
             why = f"its pictures and boxes are in {', '.join(list(others)[:3])} as well"
-            listing.left_out.append(printable(f"{part.file}: {why}"))
+            listing.left_out.append(f"{part.file}: {why}")
     return [part for part in parts if part not in dropped]
 
 
@@ -90,7 +91,7 @@ def _without_other_tasks(parts: Sequence[Part], listing: Listing) -> list[Part]:
             kept.append(part)
         else:
             why = f"it is another task for pictures of {main.file.name}; to read it, give this file"
-            listing.left_out.append(printable(f"{part.file}: {why}"))
+            listing.left_out.append(f"{part.file}: {why}")
     return kept
 
 
@@ -118,8 +119,8 @@ def _unite(parts: Sequence[Part], listing: Listing) -> None:
             listing.scenes.append(picture)
     times = {path: count for part in parts for path, count in part.times.items()}
     listing.scenes = [scene for scene in listing.scenes for _ in range(times.get(scene.path, 1))]
-    listing.noticed += in_bulk("pictures are described by several files; they have the boxes of all of them", several)
-    listing.noticed += in_bulk("pictures are in several splits", leaks)
+    listing.noticed += in_bulk("pictures that several files describe; they have the boxes of all", several)
+    listing.noticed += in_bulk("pictures in several splits; results on them look too good", leaks)
 
 
 def _pictures(parts: Sequence[Part]) -> Iterator[AnnotatedPicture]:
@@ -129,12 +130,13 @@ def _pictures(parts: Sequence[Part]) -> Iterator[AnnotatedPicture]:
 
 def both(first: AnnotatedPicture, second: AnnotatedPicture) -> AnnotatedPicture:
     """Return a picture with the boxes of two descriptions of it, each once."""
-    boxes = {(box.box_px, box.item, box.category): box for box in (*second.boxes, *first.boxes)}
-    ordered = dict.fromkeys((box.box_px, box.item, box.category) for box in (*first.boxes, *second.boxes))
+    boxes: dict[Any, NamedBox] = {}
+    for box in (*first.boxes, *second.boxes):
+        boxes.setdefault((box.box_px, box.item, box.category), box)
     return replace(
         first,
         split=first.split or second.split,
-        boxes=tuple(boxes[key] for key in ordered),
+        boxes=tuple(boxes.values()),
         level=first.level or second.level,
         declared_size_px=first.declared_size_px or second.declared_size_px,
     )

@@ -11,19 +11,11 @@ from typing import Any
 from dataset_formats.coco.locate import Locator, splits_in
 from dataset_formats.coco.merge import Part, both, merge_parts
 from dataset_formats.coco.tree import annotations_of, holds_boxes
-from dataset_formats.records import (
-    ONE_CATEGORY,
-    AnnotatedPicture,
-    Annotation,
-    Annotations,
-    Listing,
-    NamedBox,
-    in_bulk,
-    printable,
-    split_from_name,
-)
-from dataset_formats.text_files import is_file, read_data, read_json, read_text
-from edge.durable import write_durably
+from dataset_formats.listings import finish
+from dataset_formats.notices import in_bulk, printable
+from dataset_formats.records import ONE_CATEGORY, AnnotatedPicture, Annotation, Annotations, Listing, NamedBox
+from dataset_formats.splits import split_from_name
+from dataset_formats.text_files import is_file, read_data, read_json, read_text, write_text
 from edge.errors import DataError
 
 _ROBOFLOW = "_annotations.coco.json"
@@ -56,20 +48,15 @@ def read_coco(path: Path, root: Path | None, *, outlines: bool = False) -> Listi
     else:
         parts = list(_parts(path, locator, listing, outlines=outlines))
     merge_parts(parts, listing)
-    if not listing.scenes:
-        first = f"; the first record left out: {listing.left_out[0]}" if listing.left_out else ""
-        what = "picture that can be used" if parts else "JSON with images and annotations, in it or in annotations/"
+    if not parts:
+        first = f"; the first that is left out: {listing.left_out[0]}" if listing.left_out else ""
+        what = "JSON with images and annotations, in it or in annotations/"
         raise DataError(printable(f"{path}: holds no {what}{first}"))
-    return listing
-
-
-def coco_files(folder: Path) -> list[Path]:
-    """Return the JSON files of a folder that hold COCO boxes."""
-    return [file for file in _candidates(folder) if looks_like_coco(file)]
+    return finish(listing, path, "lists no picture; add some")
 
 
 def holds_coco(folder: Path) -> bool:
-    """Return whether a folder has a JSON with COCO boxes; quicker than `coco_files`."""
+    """Return whether a folder has a JSON with COCO boxes."""
     return any(looks_like_coco(file) for file in _candidates(folder))
 
 
@@ -96,7 +83,7 @@ def found_part(file: Path, read: Annotations, locator: Locator, split: str) -> P
     part, twice = Part(file, read), []
     for one in read.pictures:
         if (path := located.found.get(one.name)) is None:
-            read.left_out.append(printable(f"{file}: image {one.name}: {located.missing[one.name]}"))
+            read.left_out.append(f"{file}: image {one.name}: {located.missing[one.name]}")
             continue
         picture = AnnotatedPicture(path, one.split or split, one.boxes, one.level, one.declared_size_px)
         known = part.pictures.get(path)
@@ -104,14 +91,11 @@ def found_part(file: Path, read: Annotations, locator: Locator, split: str) -> P
         if one.times > 1:
             part.times[path] = one.times
         if known is not None:
-            twice.append(printable(one.name))
-    read.noticed += [
-        printable(f"{file}: {line}")
-        for line in (
-            *in_bulk("pictures were found by the end of their names", located.elsewhere),
-            *in_bulk("names mean the picture of another name; their boxes are put together", twice),
-        )
-    ]
+            twice.append(one.name)
+    read.noticed += in_bulk(f"{file}: pictures found by the end of their path", located.elsewhere)
+    read.noticed += in_bulk(
+        f"{file}: names that mean the picture of another name; their boxes were put together", twice
+    )
     return part
 
 
@@ -124,19 +108,19 @@ def _parts(folder: Path, locator: Locator, listing: Listing, *, outlines: bool) 
             if not isinstance(tree, dict) or not isinstance(tree.get("images"), list):
                 continue
             if not holds_boxes(tree):
-                listing.left_out.append(printable(f"{file}: it describes pictures, but has no boxes"))
+                listing.left_out.append(f"{file}: it describes pictures, but has no boxes")
                 continue
             read = annotations_of(tree, file, outlines=outlines)
         except DataError as error:
             listing.left_out.append(str(error))
             continue
         except (ValueError, RecursionError) as error:
-            listing.left_out.append(printable(f"{file}: not JSON: {str(error) or 'nested too deeply'}"))
+            listing.left_out.append(f"{file}: not JSON: {str(error) or 'nested too deeply'}")
             continue
         del text, tree
         splits = splits_in(file.stem)
         if len(splits) > 1:
-            read.noticed.append(printable(f"{file}: its name has several splits, {', '.join(sorted(splits))}"))
+            read.noticed.append(f"{file}: its name has several splits, {', '.join(sorted(splits))}")
         split = splits.pop() if len(splits) == 1 else "" if splits else _split_of_folder(file, folder)
         part = found_part(file, read, locator, split)
         part.of_several_splits = "trainval" in file.stem.casefold()
@@ -201,10 +185,7 @@ def write_coco(
         for (name, category), number in identity.items()
     ]
     tree = {"images": images, "annotations": annotations, "categories": categories}
-    try:
-        write_durably(path, (json.dumps(tree, separators=(",", ":")) + "\n").encode())
-    except OSError as error:
-        raise DataError(printable(f"{path}: cannot write: {error.strerror}")) from error
+    write_text(path, json.dumps(tree, separators=(",", ":")) + "\n", durably=True)
 
 
 def image_record(one: Annotation) -> dict[str, Any]:

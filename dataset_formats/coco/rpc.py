@@ -10,6 +10,7 @@ from pathlib import Path
 from dataset_formats.coco.locate import Locator
 from dataset_formats.coco.merge import merge_parts
 from dataset_formats.coco.reader import found_part, parse_coco
+from dataset_formats.listings import finish
 from dataset_formats.records import Listing
 from dataset_formats.text_files import require_file
 from edge.errors import DataError
@@ -35,4 +36,4 @@ def read_rpc(folder: Path) -> Listing:
         else:
             listing.left_out.append(f"{file}: not found; RPC is read without its {split} split")
     merge_parts(parts, listing)
-    return listing
+    return finish(listing, folder, "lists no picture; extract it again")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from dataset_formats.records import ONE_CATEGORY, in_bulk, printable
+import numpy as np
+
+from dataset_formats.boxes import box_of_sides, turned
+from dataset_formats.coco.rle import decode_rle
+from dataset_formats.notices import Notices, printable
+from dataset_formats.records import ONE_CATEGORY
+from dataset_formats.values import finite
+from edge.errors import DataError
 from edge.types import Box
 
 T = TypeVar("T")
 _MAX_PX = 1e6
-_NUMBERS = (int, float, str)  # as JSON has them; true is none
 _TURNED = ("rotation", "angle", "theta")
 _NOT_SET = ("", "0", "false", "no", "none")
 
@@ -24,32 +29,6 @@ class Class:
 
     name: str
     category: str  # its `supercategory`
-
-
-@dataclass(slots=True)
-class Notes:
-    """What a reader of one file left out and noticed."""
-
-    where: Path
-    left_out: list[str] = field(default_factory=list)
-    crowds: Counter[str] = field(default_factory=Counter)  # regions that are no boxes of objects, by kind
-    _noticed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def leave_out(self, record: str, why: str) -> None:
-        """Name a record that is left out."""
-        self.left_out.append(printable(f"{self.where}: {record}: {why}"))
-
-    def notice(self, what: str, record: str) -> None:
-        """Count a record that was read, but deserves a look."""
-        self._noticed[what].append(record)
-
-    def noticed(self) -> list[str]:
-        """Return one line for each kind of thing that was noticed."""
-        return [
-            printable(f"{self.where}: {line}")
-            for what, records in self._noticed.items()
-            for line in in_bulk(what, records)
-        ]
 
 
 class ById(Generic[T]):
@@ -80,17 +59,6 @@ def shown(value: object) -> str:
     return printable(f"{value!s:.80}" if isinstance(value, str | int | float) else type(value).__name__)
 
 
-def number_of(value: Any) -> float | None:
-    """Return a finite number, also one written as text; None for anything else."""
-    if type(value) not in _NUMBERS:
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and not (isinstance(value, str) and "_" in value) else None
-
-
 def identity_of(value: Any) -> int | str | None:
     """Return an id: whole numbers and texts are ids; None for anything else."""
     if type(value) is int:
@@ -112,18 +80,18 @@ def name_of(value: Any) -> str:
     return printable(value).strip()
 
 
-def class_of(entry: dict[str, Any], notes: Notes) -> Class | None:
+def class_of(entry: dict[str, Any], notes: Notices) -> Class | None:
     """Return the class of an entry of `categories`; None if it has no name."""
     name = name_of(entry.get("name"))
     if not name:
         return None
     if entry["name"] != name:
-        notes.notice("class names were numbers or had blanks around them", name)
+        notes.notice("class names that were numbers or had blanks around them", name)
     category = name_of(entry.get("supercategory"))
     return Class(name, ONE_CATEGORY if category.casefold() in ("", "none") else category)
 
 
-def box_of(entry: dict[str, Any], size_px: tuple[int, int] | None, record: str, notes: Notes) -> Box | str:
+def box_of(entry: dict[str, Any], size_px: tuple[int, int] | None, record: str, notes: Notices) -> Box | str:
     """Return the box of an annotation, or why it has none.
 
     Args:
@@ -133,9 +101,12 @@ def box_of(entry: dict[str, Any], size_px: tuple[int, int] | None, record: str, 
         notes: takes what deserves a look.
     """
     bbox = entry.get("bbox")
+    if not bbox and (around := box_around_outline(outline_of(entry))):
+        notes.notice("outlines without a box, read as the box around them", record)
+        bbox = [around[0], around[1], around[2] - around[0], around[3] - around[1]]
     if not isinstance(bbox, list) or len(bbox) != 4:
         return _no_box(bbox)
-    numbers = [number_of(value) for value in bbox]
+    numbers = [finite(value) for value in bbox]
     x, y, width, height = (math.nan if one is None else one for one in numbers)
     if None in numbers:
         why = "holds a value that is no finite number"
@@ -164,35 +135,28 @@ def _listed(bbox: list[Any]) -> str:
     return f"[{', '.join(shown(one) for one in bbox[:6])}]"
 
 
-def _turned(box_px: Box, entry: dict[str, Any], record: str, notes: Notes) -> Box:
+def _turned(box_px: Box, entry: dict[str, Any], record: str, notes: Notices) -> Box:
     """Return the box around a rotated one: CVAT writes the box before its rotation, and the angle beside it."""
     attributes = entry.get("attributes")
     if not attributes and entry.keys().isdisjoint(_TURNED):
         return box_px
     written = attributes.get("rotation") if isinstance(attributes, dict) else None
-    angle = number_of(written) or 0.0
-    elsewhere = next((key for key in _TURNED if number_of(entry.get(key))), None)
+    angle = finite(written) or 0.0
+    elsewhere = next((key for key in _TURNED if finite(entry.get(key))), None)
     if elsewhere:
-        notes.notice(f"annotations state `{elsewhere}`; their bbox is read as the box around the object", record)
-    if written is not None and number_of(written) is None:
-        notes.notice("annotations have a rotation that is no number; it was not used", record)
+        notes.notice(f"annotations with `{elsewhere}`; their bbox was read as the box around the object", record)
+    if written is not None and finite(written) is None:
+        notes.notice("annotations with a rotation that is no number; it was not used", record)
     if not angle % 360:
         return box_px
     if outline_of(entry):
-        notes.notice("annotations have a rotation and an outline; their bbox is read as the box around it", record)
+        notes.notice("annotations with a rotation and an outline; their bbox was read as the box around it", record)
         return box_px
-    notes.notice("rotated boxes were replaced by the box around them", record)
-    sine, cosine = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
-    x0, y0, x1, y1 = box_px
-    half_x, half_y = (
-        ((x1 - x0) * cosine + (y1 - y0) * sine) / 2,
-        ((x1 - x0) * sine + (y1 - y0) * cosine) / 2,
-    )
-    middle_x, middle_y = (x0 + x1) / 2, (y0 + y1) / 2
-    return middle_x - half_x, middle_y - half_y, middle_x + half_x, middle_y + half_y
+    notes.notice("rotated boxes, read as the box around them", record)
+    return turned(box_px, angle)
 
 
-def _inside(box_px: Box, size_px: tuple[int, int] | None, record: str, notes: Notes) -> Box | str:
+def _inside(box_px: Box, size_px: tuple[int, int] | None, record: str, notes: Notices) -> Box | str:
     """Return the box if a part of it can be inside its picture, or why not."""
     width, height = size_px or (math.inf, math.inf)
     x0, y0, x1, y1 = box_px
@@ -200,7 +164,7 @@ def _inside(box_px: Box, size_px: tuple[int, int] | None, record: str, notes: No
         stated = f" of {size_px[0]}x{size_px[1]} pixels" if size_px else ""
         return f"its box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] lies outside the picture{stated}"
     if min(x0, y0) < -1 or x1 > width + 1 or y1 > height + 1:
-        notes.notice("boxes reach outside the size that their picture declares", record)
+        notes.notice("boxes that reach outside the size that their picture declares", record)
     return box_px
 
 
@@ -210,13 +174,30 @@ def outline_of(entry: dict[str, Any]) -> Any:
     return outline if outline and (not isinstance(outline, list) or any(outline)) else None
 
 
-def fraction_of(entry: dict[str, Any], record: str, notes: Notes) -> float:
+def box_around_outline(outline: Any) -> Box | None:
+    """Return the box around a `segmentation`, polygons or a mask as run lengths; None if it cannot be read."""
+    if isinstance(outline, dict):
+        try:
+            mask = decode_rle(outline)
+        except DataError:
+            return None
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
+        return (columns[0], rows[0], columns[-1] + 1.0, rows[-1] + 1.0) if columns else None
+    polygons = outline if isinstance(outline, list) and all(isinstance(one, list) for one in outline) else []
+    sides = [[finite(value) for one in polygons for value in one[first::2]] for first in (0, 1)]
+    across, down = ([side for side in line if side is not None] for line in sides)
+    if not across or len(across) != len(down) or [len(line) for line in sides] != [len(across), len(down)]:
+        return None
+    return box_of_sides((min(across), min(down), max(across), max(down)))
+
+
+def fraction_of(entry: dict[str, Any], record: str, notes: Notices) -> float:
     """Return the `visible_fraction` of an annotation; 1 if it has none that can be right."""
     written = entry.get("visible_fraction")
     if written is None:
         return 1.0
-    fraction = number_of(written)
+    fraction = finite(written)
     if fraction is None or not 0 <= fraction <= 1:
-        notes.notice("annotations have a `visible_fraction` that is not between 0 and 1; 1 was used", record)
+        notes.notice("annotations with a `visible_fraction` that is not between 0 and 1; 1 was used", record)
         return 1.0
     return fraction

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_formats.cvat.records import CvatReader
-from dataset_formats.picture_names import PictureFinder
-from dataset_formats.records import AnnotatedPicture, Annotation, Annotations, Listing, printable
-from dataset_formats.text_files import is_file
+from dataset_formats.decode import PICTURE_SUFFIXES
+from dataset_formats.listings import add_scenes, finish, settle_splits
+from dataset_formats.picture_names import PictureFinder, is_picture_name
+from dataset_formats.records import Annotation, Annotations, Listing
+from dataset_formats.text_files import is_file, write_text
 from dataset_formats.xml_files import escaped, read_children, root_tag, written
-from dataset_formats.xml_values import settle_splits
 from edge.errors import DataError
-from edge.imaging.image import IMAGE_SUFFIXES
 
 _FILE = "annotations.xml"
 _FIRST = 20  # XML files of a folder to look at
@@ -72,30 +71,17 @@ def read_cvat(path: Path, root: Path | None) -> Listing:
         DataError: a file is not CVAT XML, or none of its pictures is found.
     """
     listing = Listing("cvat")
-    claims: dict[Path, list[tuple[str, Annotation]]] = defaultdict(list)
+    found: list[tuple[str, Annotation, Path | str]] = []
     for file in _files(path):
-        found = parse_cvat(file)
+        read = parse_cvat(file)
         pictures = _Pictures(file, root)
-        listing.names += [name for name in found.names if name not in listing.names]
-        listing.left_out += found.left_out
-        listing.noticed += found.noticed
-        for one in found.pictures:
-            picture = pictures.find(one.name)
-            if isinstance(picture, str):
-                listing.left_out.append(f"{file}: {one.name}: {picture}")
-            else:
-                claims[picture].append((f"{file}: {one.name}", one))
-    for picture, given in claims.items():
-        if len(given) == 1:
-            one = given[0][1]
-            listing.scenes.append(AnnotatedPicture(picture, one.split, one.boxes, "", one.declared_size_px))
-        else:
-            listing.left_out += [f"{what}: {len(given)} images name {picture}; keep one" for what, _ in given]
+        listing.names += [name for name in read.names if name not in listing.names]
+        listing.left_out += read.left_out
+        listing.noticed += read.noticed
+        found += [(f"{file}: {one.name}", one, pictures.find(one.name)) for one in read.pictures]
+    add_scenes(listing, found)
     settle_splits(listing)
-    listing.left_out, listing.noticed = ([printable(t) for t in texts] for texts in (listing.left_out, listing.noticed))
-    if not listing.scenes:
-        raise DataError(next(iter(listing.left_out), f"{path}: holds no image; export it with its images"))
-    return listing
+    return finish(listing, path, "holds no image; export it with its images")
 
 
 class _Pictures:
@@ -110,12 +96,12 @@ class _Pictures:
     def find(self, name: str) -> Path | str:
         """Return a picture, or why there is none; CVAT names the frames of a video without suffix."""
         found = self._finder.find(name)
-        if isinstance(found, Path) or name.lower().endswith(IMAGE_SUFFIXES):
+        if isinstance(found, Path) or is_picture_name(name):
             return found
         if self._suffixes is None:
             files = (file.lower() for _, _, files in os.walk(self._finder.below) for file in files)
             here = {os.path.splitext(file)[1] for file in files}  # noqa: PTH122 no object for each file
-            self._suffixes = [suffix for suffix in IMAGE_SUFFIXES if suffix in here]
+            self._suffixes = [suffix for suffix in PICTURE_SUFFIXES if suffix in here]
         spelled = (self._finder.find(name + suffix) for suffix in self._suffixes)
         others = list(dict.fromkeys(one for one in spelled if isinstance(one, Path)))
         if len(others) > 1:
@@ -157,8 +143,4 @@ def write_cvat(pictures: Sequence[Annotation], names: Sequence[str], path: Path)
             label = escaped(box.item, "the class")
             lines.append(f'    <box label="{label}" source="{source}" occluded="0" {at} z_order="0"></box>')
         lines.append("  </image>")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join([*lines, "</annotations>", ""]), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror}") from error
+    write_text(path, "\n".join([*lines, "</annotations>", ""]))

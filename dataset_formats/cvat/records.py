@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,17 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from dataset_formats.records import Annotation, Annotations, NamedBox, drop_repeated_boxes, printable, split_from_name
-from dataset_formats.xml_values import (
-    Notices,
-    box_around,
-    box_around_rotated,
-    box_with_area,
-    is_yes,
-    number,
-    size_or_none,
-    whole_number,
-)
+from dataset_formats.boxes import box_around, box_around_ellipse, box_with_area, turned
+from dataset_formats.listings import drop_repeated_boxes
+from dataset_formats.notices import Notices, lost_all
+from dataset_formats.records import Annotation, Annotations, NamedBox
+from dataset_formats.splits import split_from_name
+from dataset_formats.values import is_yes, number, size_or_none, whole_number
 from edge.types import Box
 
 
@@ -42,8 +36,7 @@ class CvatReader:
         self.file = file
         self._images: dict[str, list[Annotation]] = defaultdict(list)
         self._names: dict[str, None] = {}
-        self._left_out: list[str] = []
-        self._notices = Notices()
+        self._notices = Notices(file)
         self._attributes: set[str] = set()
         self._frames: dict[int, _Shapes] = defaultdict(_Shapes)
         self._unseen: dict[int, int] = defaultdict(int)  # change of the number of objects without a box, by frame
@@ -64,82 +57,79 @@ class CvatReader:
         elif node.tag == "track":
             self._add_track(node)
         elif node.tag != "version":
-            self._notices.add(f"<{node.tag:.40}>, not read", self.file.name)
+            self._notices.notice(f"<{node.tag:.40}>, not read", self.file.name)
 
     def finish(self) -> Annotations:
         """Return all that was read."""
         self._add_frames()
-        found = Annotations(left_out=self._left_out)
+        found = Annotations(left_out=self._notices.left_out)
         for name, several in self._images.items():
             if all(one == several[0] for one in several):
                 found.pictures.append(several[0])
                 if len(several) > 1:
-                    self._notices.add("images that are listed again with the same shapes", name)
+                    self._notices.notice("images that are listed again with the same shapes", name)
             else:
-                self._leave_out(name, f"is listed {len(several)} times with different shapes; keep one")
+                self._notices.leave_out(name, f"is listed {len(several)} times with different shapes; keep one")
         found.pictures, repeated = drop_repeated_boxes(found.pictures)
         found.names = list(self._names | dict.fromkeys(box.item for one in found.pictures for box in one.boxes))
-        found.noticed = [*self._notices.lines(), *repeated]
+        found.noticed = [*self._notices.noticed(), *repeated]
         return found
-
-    def _leave_out(self, record: str, why: str) -> None:
-        self._left_out.append(printable(f"{self.file}: {record}: {why}"))
 
     def _add_image(self, node: ET.Element) -> None:
         self._count += 1
         name = node.get("name", "")
         if not name.strip():
-            self._leave_out(f"image {self._count}", "has no name; add it")
+            self._notices.leave_out(f"image {self._count}", "has no name; add it")
             return
         shapes = _Shapes(split=self._split(node))
         visible = [(count, shape) for count, shape in enumerate(node, 1) if not is_yes(shape.get("outside"))]
         for count, shape in visible:
             self._add_shape(shape, shape.get("label"), f"{name}: {shape.tag:.40} {count}", shapes)
         if not visible:
-            self._notices.add("images without a shape, read as pictures without an object", name)
+            self._notices.notice("images without a shape, read as pictures without an object", name)
         self._keep(name, shapes, size_or_none(node.get("width"), node.get("height")))
 
     def _split(self, node: ET.Element) -> str:
         subset = node.get("subset", "").strip()
         split = split_from_name(subset)
         if subset and not split and subset.casefold() != "default":
-            self._notices.add(f"subset {subset:.40} is no split", node.get("name", "a track"))
+            self._notices.notice(f"subset {subset:.40} is no split", node.get("name", "a track"))
         return split
 
     def _keep(self, name: str, shapes: _Shapes, size_px: tuple[int, int] | None) -> None:
         if shapes.boxes or not (shapes.broken or shapes.unread):
             self._images[name].append(Annotation(name, tuple(shapes.boxes), shapes.split, declared_size_px=size_px))
         elif shapes.broken:
-            self._leave_out(name, "none of its shapes can be read; left out")
+            self._notices.leave_out(name, lost_all("shapes"))
         else:
-            self._leave_out(name, f"has only {', '.join(shapes.unread)}, which are not read; draw boxes")
+            self._notices.leave_out(name, f"has only {', '.join(shapes.unread)}, which are not read; draw boxes")
 
     def _add_shape(self, shape: ET.Element, label: str | None, where: str, shapes: _Shapes) -> None:
         """Read one shape."""
         if shape.tag not in _READ:
             shapes.unread[shape.tag[:40]] = None
-            self._notices.add(f"{shape.tag:.40} shapes, not read", where)
+            self._notices.notice(f"{shape.tag:.40} shapes, not read", where)
             return
         try:
-            named, told = _named_box(shape, (label or "").strip())
+            named, notice = _named_box(shape, (label or "").strip())
         except ValueError as error:
             shapes.broken += 1
-            self._leave_out(where, str(error))
+            self._notices.leave_out(where, str(error))
             return
         shapes.boxes.append(named)
-        self._tell(shape, told, where)
+        self._tell(shape, notice, where)
 
-    def _tell(self, shape: ET.Element, told: str, where: str) -> None:
-        if told:
-            self._notices.add(told, where)
+    def _tell(self, shape: ET.Element, notice: str, where: str) -> None:
+        if notice:
+            self._notices.notice(notice, where)
         if is_yes(shape.get("occluded")):
-            self._notices.add("occluded objects, read like the others", where)
+            self._notices.notice("occluded objects, read like the others", where)
         if shape.get("source", "manual") not in ("manual", "file"):
-            self._notices.add("objects that a model drew or helped to draw", where)
+            self._notices.notice("objects that a model drew or helped to draw", where)
         for attribute in shape.iterfind("attribute"):
             if (name := attribute.get("name", "")) not in self._attributes:
                 self._attributes.add(name)
-                self._notices.add("attributes of objects, not read", name)
+                self._notices.notice("attributes of objects, not read", name)
 
     def _add_track(self, node: ET.Element) -> None:
         """Read the shapes of one object of a video, by frame."""
@@ -154,7 +144,7 @@ class CvatReader:
             try:
                 frame = whole_number(shape.get("frame"), "frame")
             except ValueError as error:
-                self._leave_out(track, str(error))
+                self._notices.leave_out(track, str(error))
                 continue
             is_visible = not is_yes(shape.get("outside"))
             if is_visible:
@@ -172,7 +162,7 @@ class CvatReader:
     def _add_frames(self) -> None:
         """Keep the frames with all of their objects; between, CVAT moves boxes by itself."""
         if len(self._tasks) > 1:
-            self._leave_out(
+            self._notices.leave_out(
                 "tracks", f"belong to {len(self._tasks)} videos, whose frames share names; export each alone"
             )
             return
@@ -185,9 +175,9 @@ class CvatReader:
                 following = next(changes, None)
             name = f"frame_{frame:06d}"
             if not shapes.is_key:
-                self._notices.add("frames without a keyframe, not read", name)
+                self._notices.notice("frames without a keyframe, not read", name)
             elif unseen:
-                self._leave_out(name, f"{unseen} objects that are visible have no box here; export all frames")
+                self._notices.leave_out(name, f"{unseen} objects that are visible have no box here; export all frames")
             else:
                 self._keep(name, shapes, self._frame_size_px)
 
@@ -200,14 +190,12 @@ def _named_box(shape: ET.Element, label: str) -> tuple[NamedBox, str]:
     """
     if not label:
         raise ValueError("has no label; add it")
-    read, told = _READ[shape.tag]
+    read, notice = _READ[shape.tag]
     box = read(shape)
     rotation_deg = number(shape.get("rotation") or "0", "rotation")
     if shape.tag == "box" and rotation_deg:
-        x0, y0, x1, y1 = box
-        told = "rotated boxes, read as the box around them"
-        box = box_around_rotated((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, math.radians(rotation_deg))
-    return NamedBox(box, label), told
+        box, notice = turned(box, rotation_deg), "rotated boxes, read as the box around them"
+    return NamedBox(box, label), notice
 
 
 def _values(shape: ET.Element, names: str) -> Iterator[float]:
@@ -228,12 +216,7 @@ def _polygon(shape: ET.Element) -> Box:
 
 def _ellipse(shape: ET.Element) -> Box:
     x, y, across, down = _values(shape, "cx cy rx ry")
-    if min(across, down) <= 0:
-        raise ValueError(f"radii are {across:g} and {down:g}; draw it again")
-    angle_rad = math.radians(number(shape.get("rotation") or "0", "rotation"))
-    cos, sin = math.cos(angle_rad), math.sin(angle_rad)
-    half_width, half_height = math.hypot(across * cos, down * sin), math.hypot(across * sin, down * cos)
-    return x - half_width, y - half_height, x + half_width, y + half_height
+    return box_around_ellipse(x, y, across, down, number(shape.get("rotation") or "0", "rotation"))
 
 
 def _mask(shape: ET.Element) -> Box:

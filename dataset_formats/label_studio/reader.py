@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,27 +23,15 @@ from dataset_formats.label_studio.tasks import (
     picture_of,
     tasks_in,
 )
+from dataset_formats.listings import add_scenes, class_names, drop_repeated_boxes, finish, settle_splits
+from dataset_formats.notices import Notices, lost_all, printable
 from dataset_formats.picture_names import PictureFinder
-from dataset_formats.records import (
-    AnnotatedPicture,
-    Annotation,
-    Annotations,
-    Listing,
-    NamedBox,
-    default_split,
-    drop_repeated_boxes,
-    in_bulk,
-    printable,
-)
-from dataset_formats.text_files import read_json
-from edge.durable import write_durably
+from dataset_formats.records import Annotation, Annotations, Listing, NamedBox
+from dataset_formats.text_files import read_json, write_text
 from edge.errors import CaptureError, DataError
 
 SizeOf = Callable[[str], tuple[int, int] | None]  # width and height of the picture that a name means
 LOCAL_FILES = "/data/local-files/?d="  # before a path below Label Studio's folder of local files
-_OF_TASKS = ("annotations", "completions", "predictions", "drafts")  # completions: before 2021
-_OF_MIN = ("annotation_id", "annotator")
-_NOT_OUTPUTS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
 
 
 def parse_label_studio(path: Path, size_of: SizeOf = lambda _: None) -> Annotations:
@@ -62,7 +50,7 @@ def parse_label_studio(path: Path, size_of: SizeOf = lambda _: None) -> Annotati
     tree = read_json(path)
     if not is_label_studio(tree):
         raise DataError(f"{path}: not an export of Label Studio: no list of tasks; export JSON or JSON-MIN")
-    return _Reader(str(path), size_of).read(tree)
+    return _Reader(path, Notices(path), size_of).read(tree)
 
 
 def looks_like_label_studio(path: Path) -> bool:
@@ -102,23 +90,9 @@ def read_label_studio(path: Path, root: Path | None) -> Listing:
 
     parsed = parse_label_studio(path, size_of)
     listing = Listing("label_studio", names=parsed.names, left_out=parsed.left_out, noticed=parsed.noticed)
-    claims: dict[Path, list[Annotation]] = defaultdict(list)
-    for one in parsed.pictures:
-        place = find(one.name)
-        if isinstance(place, Path):
-            claims[place].append(one)
-        else:
-            listing.left_out.append(printable(f"{path}: {one.name}: {place}; add the picture"))
-    for number, (place, given) in enumerate(claims.items()):
-        if len(given) > 1:
-            named = ", ".join(one.name for one in given[:3])
-            listing.left_out.append(printable(f"{path}: {len(given)} names mean {place} ({named}); keep one"))
-            continue
-        size_px = given[0].declared_size_px
-        listing.scenes.append(AnnotatedPicture(place, default_split(number), given[0].boxes, declared_size_px=size_px))
-    if not listing.scenes:
-        raise DataError(listing.left_out[0] if listing.left_out else f"{path}: holds no task")
-    return listing
+    add_scenes(listing, ((f"{path}: {one.name}", one, find(one.name)) for one in parsed.pictures))
+    settle_splits(listing)
+    return finish(listing, path, "holds no task; export one with pictures")
 
 
 def write_label_studio(pictures: Sequence[Annotation], path: Path, answered: Collection[str] = ()) -> None:
@@ -146,10 +120,7 @@ def write_label_studio(pictures: Sequence[Annotation], path: Path, answered: Col
             mean = {"score": round(sum(scores) / len(scores), 4)} if scores else {}
             parts = {"predictions": [about | {"model_version": "edge-train label"} | mean]}
         tasks.append({"id": number, "data": {"image": LOCAL_FILES + quote(os.fsencode(one.name))}} | parts)
-    try:
-        write_durably(path, json.dumps(tasks, indent=1).encode())
-    except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror}") from error
+    write_text(path, json.dumps(tasks, indent=1), durably=True)
 
 
 def _result(number: int, picture: Annotation, box: NamedBox) -> dict[str, Any]:
@@ -169,33 +140,34 @@ def _result(number: int, picture: Annotation, box: NamedBox) -> dict[str, Any]:
 class _Reader:
     """Reads tasks into annotations, and counts what deserves a look."""
 
-    file: str
+    file: Path
+    notices: Notices
     size_of: SizeOf
-    found: Annotations = field(default_factory=Annotations)
-    unanswered: list[str] = field(default_factory=list)  # pictures
-    reasons: Counter[str] = field(default_factory=Counter)  # why they are unanswered
-    several: list[str] = field(default_factory=list)  # pictures with more than one answer
-    unread: Counter[str] = field(default_factory=Counter)
-    noticed: Counter[str] = field(default_factory=Counter)
+    found: list[Annotation] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)  # results by type
+    around: Counter[str] = field(default_factory=Counter)  # shapes that are no upright box, by kind
 
     def read(self, tree: Any) -> Annotations:
         """Read all tasks."""
         by_picture: dict[str, list[Task]] = defaultdict(list)
         for task in tasks_in(tree):
             if isinstance(task, str):
-                self.found.left_out.append(f"{self.file}: {task}")
+                self.notices.leave_out(*task.split(": ", 1))  # which one, and why
                 continue
             try:
                 by_picture[picture_of(task)].append(task)
             except ValueError as error:
-                self.found.left_out.append(f"{self.file}: {task.where}: {error}")
+                self.notices.leave_out(task.where, str(error))
         for picture, tasks in by_picture.items():
             self._read_picture(picture, tasks)
-        self.found.names = sorted({box.item for one in self.found.pictures for box in one.boxes})
-        self.found.pictures, repeated = drop_repeated_boxes(self.found.pictures)
-        self.found.left_out = [printable(line) for line in self.found.left_out]
-        self.found.noticed = [printable(f"{self.file}: {line}") for line in (*self._told(), *repeated)]
-        return self.found
+        found, repeated = drop_repeated_boxes(self.found)
+        noticed = [*self.notices.noticed(), *repeated]
+        for what, counts in (
+            ("results of types that are not read", self.unread),
+            ("shapes, read as the box around them", self.around),
+        ):
+            noticed += [printable(f"{self.file}: {what}: {_counts(counts)}")] if counts else []
+        return Annotations(found, class_names(found), self.notices.left_out, noticed)
 
     def _read_picture(self, picture: str, tasks: list[Task]) -> None:
         """Read the best answer of one picture; tasks of the same picture are as several answers of one task."""
@@ -209,39 +181,30 @@ class _Reader:
         if drawn.size_px is None:
             drawn = read_results(answers[0]["result"], self.size_of(picture))
         self.unread.update(drawn.unread)
-        self.noticed.update(drawn.noticed)
-        self.found.left_out += [f"{self.file}: {where}: {line}" for line in drawn.left_out]
+        self.around.update(drawn.around)
+        for line in drawn.left_out:
+            self.notices.leave_out(where, line)
         if answers[0]["result"] and not drawn.boxes:
-            told = f"none of its {len(answers[0]['result'])} results can be read, so that it is no answer"
-            self.found.left_out.append(f"{self.file}: {where}: {picture}: {told}")
+            self.notices.leave_out(f"{where}: {picture}", lost_all("results"))
             return
         if len(answers) > 1:
-            self.several.append(f"{picture} ({len(answers)})")
-        self.found.pictures.append(Annotation(picture, tuple(drawn.boxes), declared_size_px=drawn.size_px))
+            what = "pictures with several annotations, of which the ground truth was read, or else the newest"
+            self.notices.notice(what, f"{picture} ({len(answers)})")
+        self.found.append(Annotation(picture, tuple(drawn.boxes), declared_size_px=drawn.size_px))
 
     def _leave_unanswered(self, picture: str, where: str, tasks: list[Task], finished: list[Any]) -> None:
         types: Counter[str] = sum((read_results(one["result"], None).unread for one in finished), Counter())
         if finished:
             self.unread.update(types)
-            reason, told = "only other types", f"has only results of {_counts(types)}; draw boxes"
+            reason, why = "only other types", f"has only results of {_counts(types)}; draw boxes"
         elif any(isinstance(one, dict) and one.get("was_cancelled") for task in tasks for one in task.annotations):
-            reason, told = "skipped", "was skipped; annotate it"
+            reason, why = "skipped", "was skipped; annotate it"
         elif any(task.proposed for task in tasks):
-            reason, told = "only predictions or drafts", "has only predictions or drafts; submit it"
+            reason, why = "only predictions or drafts", "has only predictions or drafts; submit it"
         else:
-            reason, told = "never annotated", "was never annotated; annotate it"
-        self.unanswered.append(picture)
-        self.reasons[reason] += 1
-        self.found.left_out.append(f"{self.file}: {where}: {picture}: {told}")
-
-    def _told(self) -> Iterator[str]:
-        yield from in_bulk(f"pictures without an answer ({_counts(self.reasons)})", self.unanswered)
-        taken = "pictures with several annotations, of which the ground truth was read, or else the newest"
-        yield from in_bulk(taken, self.several)
-        if self.unread:
-            yield f"results of types that are not read: {_counts(self.unread)}"
-        if self.noticed:
-            yield f"read as the upright box around: {_counts(self.noticed)}"
+            reason, why = "never annotated", "was never annotated; annotate it"
+        self.notices.notice(f"pictures without an answer, {reason}", picture)
+        self.notices.leave_out(f"{where}: {picture}", why)
 
 
 def _counts(counter: Counter[str]) -> str:

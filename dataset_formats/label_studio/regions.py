@@ -7,8 +7,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from dataset_formats.records import NamedBox, printable
+from dataset_formats.boxes import box_around, box_around_ellipse, box_of_sides
+from dataset_formats.notices import printable
+from dataset_formats.records import NamedBox
 from dataset_formats.text_files import BAD_DATA
+from dataset_formats.values import finite
 from edge.types import Box
 
 _SHAPE_OF = {f"{shape}{ending}": shape for shape in ("rectangle", "polygon", "ellipse") for ending in ("", "labels")}
@@ -28,7 +31,7 @@ class Drawn:
     boxes: list[NamedBox] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # which result, and why
     unread: Counter[str] = field(default_factory=Counter)  # results by their type, if no box can be read from the type
-    noticed: Counter[str] = field(default_factory=Counter)  # boxes by what deserves a look
+    around: Counter[str] = field(default_factory=Counter)  # boxes around other shapes, by the shape
     size_px: tuple[int, int] | None = None  # width and height of the picture that was annotated
 
 
@@ -77,14 +80,14 @@ def _read_region(name: str, group: list[dict[str, Any]], drawn: Drawn) -> None:
         drawn.unread.update(_type(one)[:40] for one in others)
     for shape in shapes:
         try:
-            box, oddity = _box(_shape(shape) or "rectangle", shape, drawn.size_px)
+            box, around = _box(_shape(shape) or "rectangle", shape, drawn.size_px)
             drawn.boxes.append(NamedBox(box, _only(_own_labels(shape) or labels)))
         except BAD_DATA as error:
-            told = f"has no {error.args[0]}" if isinstance(error, KeyError) else f"{error}"
-            drawn.left_out.append(f"result {name[:40]}: {told}")
+            why = f"has no {error.args[0]}" if isinstance(error, KeyError) else f"{error}"
+            drawn.left_out.append(f"result {name[:40]}: {why}")
             continue
-        if oddity:
-            drawn.noticed[oddity] += 1
+        if around:
+            drawn.around[around] += 1
 
 
 def _parts(group: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str], list[dict[str, Any]]]:
@@ -120,7 +123,8 @@ def _own_labels(result: dict[str, Any]) -> list[str]:
         return []
     given = value.get(_type(result), [])
     found = given if isinstance(given, list) else [given]
-    return list(dict.fromkeys(one.strip() for one in found if isinstance(one, str) and one.strip()))
+    texts = (f"{one}".strip() for one in found if isinstance(one, str | int | float) and not isinstance(one, bool))
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def _is_labelled_place(result: dict[str, Any]) -> bool:
@@ -138,13 +142,14 @@ def _size(result: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = None if isinstance(value, str) else finite(value)
+    if number is None:
         raise ValueError(f"{value!r:.20} is not a number; draw the region again")
-    return float(value)
+    return number
 
 
 def _box(kind: str, result: dict[str, Any], size_px: tuple[int, int] | None) -> tuple[Box, str]:
-    """Return the box in pixels around a region, and what about the region deserves a look; empty: nothing.
+    """Return the box in pixels around a region, and what the region is; empty: an upright box.
 
     Raises:
         BAD_DATA: the region is broken.
@@ -159,44 +164,44 @@ def _box(kind: str, result: dict[str, Any], size_px: tuple[int, int] | None) -> 
     missing = [key for key in _KEYS[kind] if key not in value]
     if missing:
         raise ValueError(f"has no {', '.join(missing)} ({'a brush mask' if 'rle' in value else 'broken'}); draw a box")
-    points, turned = _POINTS[kind](value, size_px[0] / 100, size_px[1] / 100)
-    across, down = zip(*points, strict=True)
-    box = (min(across), min(down), max(across), max(down))
-    if not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
+    box = _BOX_OF[kind](value, size_px[0] / 100, size_px[1] / 100)
+    if box_of_sides(box) is None:
         raise ValueError("has no area; draw it again")
-    return box, kind if kind != "rectangle" else "rotated rectangle" if turned else ""
+    if kind == "rectangle":
+        return box, "rotated rectangle" if _rotation_deg(value) else ""
+    return box, kind
 
 
-def _rectangle(value: dict[str, Any], scale_x: float, scale_y: float) -> tuple[list[tuple[float, float]], bool]:
-    """Return the corners in pixels: the rectangle is turned around its upper left corner, clockwise."""
+def _rotation_deg(value: dict[str, Any]) -> float:
+    return _number(value.get("rotation") or 0) % 360
+
+
+def _rectangle(value: dict[str, Any], scale_x: float, scale_y: float) -> Box:
+    """Return the box around a rectangle, which is turned around its upper left corner, clockwise."""
     x, y, width, height = (_number(value[key]) for key in _KEYS["rectangle"])
     if width <= 0 or height <= 0:
         raise ValueError("has no area; draw it again")
-    angle = _number(value.get("rotation") or 0) % 360
-    if not angle:  # as written: no rounding by sine and cosine
-        return [(x * scale_x, y * scale_y), ((x + width) * scale_x, (y + height) * scale_y)], False
+    angle_deg = _rotation_deg(value)
+    if not angle_deg:  # as written: no rounding by sine and cosine
+        return x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y
     x, y, width, height = x * scale_x, y * scale_y, width * scale_x, height * scale_y
-    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
     corners = ((0.0, 0.0), (width, 0.0), (0.0, height), (width, height))
-    return [(x + across * cos - down * sin, y + across * sin + down * cos) for across, down in corners], True
+    xs = [x + right * cos - down * sin for right, down in corners]
+    ys = [y + right * sin + down * cos for right, down in corners]
+    return box_around(xs, ys)
 
 
-def _ellipse(value: dict[str, Any], scale_x: float, scale_y: float) -> tuple[list[tuple[float, float]], bool]:
-    """Return two opposite corners in pixels of the box around an ellipse, turned around its centre."""
+def _ellipse(value: dict[str, Any], scale_x: float, scale_y: float) -> Box:
     x, y, radius_x, radius_y = (_number(value[key]) for key in _KEYS["ellipse"])
-    angle = math.radians(_number(value.get("rotation") or 0))
-    cos, sin = math.cos(angle), math.sin(angle)
-    half_x = math.hypot(radius_x * scale_x * cos, radius_y * scale_y * sin)
-    half_y = math.hypot(radius_x * scale_x * sin, radius_y * scale_y * cos)
-    x, y = x * scale_x, y * scale_y
-    return [(x - half_x, y - half_y), (x + half_x, y + half_y)], False
+    return box_around_ellipse(x * scale_x, y * scale_y, radius_x * scale_x, radius_y * scale_y, _rotation_deg(value))
 
 
-def _polygon(value: dict[str, Any], scale_x: float, scale_y: float) -> tuple[list[tuple[float, float]], bool]:
+def _polygon(value: dict[str, Any], scale_x: float, scale_y: float) -> Box:
     points = [(_number(x) * scale_x, _number(y) * scale_y) for x, y in value["points"]]
     if len(points) < 3:
         raise ValueError(f"has {len(points)} points; draw it again")
-    return points, False
+    return box_around([x for x, _ in points], [y for _, y in points])
 
 
-_POINTS = {"rectangle": _rectangle, "ellipse": _ellipse, "polygon": _polygon}
+_BOX_OF = {"rectangle": _rectangle, "ellipse": _ellipse, "polygon": _polygon}

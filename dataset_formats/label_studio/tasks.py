@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from dataset_formats.exported_names import is_picture_name, path_in_url
+from dataset_formats.exported_names import path_in_url
 from dataset_formats.label_studio.regions import is_shape, type_in_value
+from dataset_formats.picture_names import is_picture_name
 from dataset_formats.text_files import BAD_DATA
 
 _TASK_KEYS = ("annotations", "completions", "predictions", "drafts")  # completions: before 2021
@@ -31,7 +32,9 @@ def is_label_studio(tree: Any) -> bool:
     """Return whether the contents of a JSON file are tasks of Label Studio."""
     if isinstance(tree, dict):
         return _is_stored(tree) or isinstance(tree.get("data"), dict)
-    return isinstance(tree, list) and any(isinstance(one, dict) and (_is_task(one) or _is_min(one)) for one in tree)
+    return isinstance(tree, list) and any(
+        isinstance(one, dict) and (isinstance(one.get("data"), dict) or _is_min(one)) for one in tree
+    )
 
 
 def tasks_in(tree: Any) -> Iterator[Task | str]:
@@ -70,7 +73,8 @@ def picture_of(task: Task) -> str:
         raise ValueError("holds its picture itself, without a name; import pictures by file or URL")
     named = {key: text for key, text in texts.items() if is_picture_name(text)}
     named = named or {key: text for key, text in texts.items() if key == "image" or len(texts) == 1}
-    listed = next((key for key, value in task.data.items() if isinstance(value, list) and _pictures(value)), None)
+    lists = ((key, value) for key, value in task.data.items() if isinstance(value, list))
+    listed = next((key for key, values in lists if any(map(_is_of_picture, values))), None)
     files = {text.replace("\\", "/").rpartition("/")[2] for text in named.values()}
     if len(files) > 1 or listed is not None:
         raise ValueError(f"has several pictures ({', '.join(sorted(named)) or listed}); make a task for each")
@@ -143,10 +147,6 @@ def _answer(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _is_of_picture(value: Any) -> bool:
     return isinstance(value, str) and is_picture_name(path_in_url(value))
-
-
-def _pictures(values: list[Any]) -> bool:
-    return any(isinstance(value, str) and is_picture_name(path_in_url(value)) for value in values)
 
 
 def _time(annotation: dict[str, Any]) -> float:

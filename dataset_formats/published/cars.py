@@ -10,9 +10,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from dataset_formats.boxes import box_of_sides
 from dataset_formats.folders import innermost_folder, read_folders
+from dataset_formats.listings import finish
 from dataset_formats.published.matlab_file import read_matlab
-from dataset_formats.records import Listing, Sample, box_of_sides
+from dataset_formats.records import Listing, Sample
 from dataset_formats.text_files import is_file, require_file
 from edge.errors import DataError
 
@@ -58,11 +60,7 @@ def read_cars(folder: Path, *, published: bool = False) -> Listing:
     else:
         listing = read_folders(folder, _CATEGORY)
         listing.layout = "cars"
-    if not listing.samples:
-        raise DataError(
-            f"{folder}: no picture can be used; the first: {[*listing.left_out, 'its tables are empty'][0]}"
-        )
-    return listing
+    return finish(listing, folder, "its tables are empty; extract them again")
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -146,8 +144,7 @@ def _add(path: Path, row: dict[str, Any], names: list[str], file: Path, split: s
     else:
         x0, y0, x1, y1 = box
         item = names[number - 1]
-        listing.samples.append(
-            Sample(path, split, _CATEGORY, item, item, (x0 - 1, y0 - 1, x1, y1))
-        )  # MATLAB's first is 1
+        box = (x0 - 1, y0 - 1, x1, y1)  # MATLAB's first pixel is 1
+        listing.samples.append(Sample(path, split, _CATEGORY, item, item, box))
         return
     listing.left_out.append(f"{file}: {path}: {why}")

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_formats.records import Listing, Sample, box_of_size, in_bulk
+from dataset_formats.boxes import box_of_size
+from dataset_formats.listings import finish
+from dataset_formats.notices import in_bulk
+from dataset_formats.records import Listing, Sample
 from dataset_formats.text_files import is_file, read_text, require_file
-from edge.errors import DataError
 
 CUB_TRAIN_CLASSES = 100  # of 200, in the class-disjoint protocol of Song et al. 2016
 
@@ -59,9 +61,7 @@ def read_cub(folder: Path, *, published: bool = False) -> Listing:
     for number in tables.classes:
         if number not in tables.paths:
             listing.left_out.append(f"{folder / 'image_class_labels.txt'}: image {number}: is not in images.txt")
-    if not listing.samples:
-        raise DataError(f"{folder}: no picture can be used; the first: {[*listing.left_out, 'images.txt is empty'][0]}")
-    return listing
+    return finish(listing, folder, "its tables are empty; extract them again")
 
 
 def _sample(number: str, tables: _Tables, pictures: Path) -> Sample | str:

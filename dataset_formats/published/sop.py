@@ -9,7 +9,9 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from dataset_formats.records import Listing, Sample, in_bulk
+from dataset_formats.listings import finish
+from dataset_formats.notices import in_bulk
+from dataset_formats.records import Listing, Sample
 from dataset_formats.text_files import is_file, read_text, require_file
 from edge.errors import DataError
 
@@ -48,10 +50,7 @@ def read_sop(folder: Path) -> Listing:
         else:
             ((split, category, item),) = said
             listing.samples.append(Sample(path, split, category, item))
-    if not listing.samples:
-        raise DataError(
-            f"{folder}: no picture can be used; the first: {[*listing.left_out, 'its tables are empty'][0]}"
-        )
+    finish(listing, folder, "its tables are empty; extract them again")
     splits: dict[str, set[str]] = defaultdict(set)
     for sample in listing.samples:
         splits[sample.item].add(sample.split)

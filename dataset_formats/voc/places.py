@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset_formats.decode import PICTURE_SUFFIXES
 from dataset_formats.folders import subfolders
+from dataset_formats.notices import in_bulk
 from dataset_formats.picture_names import NameIndex
-from dataset_formats.records import in_bulk, split_from_name
+from dataset_formats.splits import split_from_name, splits_named
 from dataset_formats.text_files import is_file, read_lines
 from edge.errors import DataError
-from edge.imaging.image import IMAGE_SUFFIXES
 
 _ANNOTATIONS = {"annotations", "annotation", "annos", "anno", "xmls", "xml", "labels"}
 _PICTURES = {"jpegimages", "images", "image", "imgs", "img", "pictures", "photos"}
@@ -35,7 +36,7 @@ class Place:
         """Return the pictures by path without suffix, relative to their folder."""
         found: dict[str, list[Path]] = defaultdict(list)
         for folder in self.folders:
-            for inner, path in _files(folder, IMAGE_SUFFIXES, _NO_PICTURES, is_flat=self.is_flat).items():
+            for inner, path in _files(folder, PICTURE_SUFFIXES, _NO_PICTURES, is_flat=self.is_flat).items():
                 found[inner].extend(path)
         return found
 
@@ -54,17 +55,14 @@ def _find(folder: Path, seen: set[str], depth: int) -> Iterator[Place]:
     if real in seen:  # a link to a folder that was read
         return
     seen.add(real)
-    try:
-        inner = subfolders(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot read: {error.strerror}") from error
+    inner = subfolders(folder)
     pictures = [one for one in inner if one.name.casefold() in _PICTURES]
     named = {one: xml_below(one) for one in inner if one.name.casefold() in _ANNOTATIONS}
     named = {one: xml for one, xml in named.items() if xml}
     for one, xml in named.items():
         yield Place(folder, xml, pictures or [folder, one], is_flat=False)
     if loose := xml_below(folder, is_flat=True):
-        beside = bool(_files(folder, IMAGE_SUFFIXES, is_flat=True))
+        beside = bool(_files(folder, PICTURE_SUFFIXES, is_flat=True))
         yield Place(folder, loose, [folder] if beside or not pictures else pictures, is_flat=beside)
     for one in inner if depth < _DEPTH else ():
         if one not in named and not (named and one in pictures):
@@ -160,7 +158,7 @@ def _stem(line: str, index: NameIndex) -> str:
     spellings = [line, parts[0]] if parts[-1] in ("-1", "0", "1") and len(parts) > 1 else [line]
     for spelling in spellings:
         stem, _, suffix = spelling.rpartition(".")
-        for one in (spelling, stem if f".{suffix.lower()}" in (*IMAGE_SUFFIXES, ".xml") else ""):
+        for one in (spelling, stem if f".{suffix.lower()}" in (*PICTURE_SUFFIXES, ".xml") else ""):
             if one and len(found := index.match(one)) == 1:
                 return found[0]
     return ""
@@ -169,4 +167,4 @@ def _stem(line: str, index: NameIndex) -> str:
 def split_of_folders(*paths: Iterable[str]) -> str:
     """Return the split of the innermost folder that is named for one; empty if none is."""
     names = [name for parts in paths for name in parts]
-    return next((split for name in reversed(names) if (split := split_from_name(name))), "")
+    return next(iter(splits_named(reversed(names))), "")

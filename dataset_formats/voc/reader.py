@@ -8,22 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
-from dataset_formats.picture_names import NameIndex, parts_of
-from dataset_formats.records import (
-    AnnotatedPicture,
-    Annotation,
-    Annotations,
-    Listing,
-    NamedBox,
-    drop_repeated_boxes,
-    printable,
-)
+from dataset_formats.listings import class_names, drop_repeated_boxes, finish, settle_splits
+from dataset_formats.notices import printable
+from dataset_formats.picture_names import NameIndex, is_picture_name, parts_of
+from dataset_formats.records import AnnotatedPicture, Annotation, Annotations, Listing
+from dataset_formats.text_files import write_text
 from dataset_formats.voc.places import Place, find_places, split_of_folders, splits_of, xml_below
 from dataset_formats.voc.records import VocReader
 from dataset_formats.xml_files import escaped, root_tag, written
-from dataset_formats.xml_values import settle_splits
 from edge.errors import DataError
-from edge.imaging.image import IMAGE_SUFFIXES
 
 _FIRST = 100  # XML files of a folder to look at
 
@@ -47,14 +40,14 @@ def parse_voc(path: Path) -> Annotations:
             named[one.name].append((inner, one))
     if len(reader.refused) == len(files):
         raise DataError(reader.refused[0])
-    found = Annotations(left_out=reader.left_out, noticed=reader.notices.lines())
+    found = Annotations(left_out=reader.notices.left_out, noticed=reader.notices.noticed())
     for name, claims in named.items():
         kept, lost = _of_one_name(name, claims)
         found.pictures += kept
         found.left_out += [printable(f"{files[one]}: another XML names {name}, too; keep one") for one in lost]
     found.pictures, repeated = drop_repeated_boxes(found.pictures)
     found.noticed += repeated
-    found.names = sorted({box.item for one in found.pictures for box in one.boxes})
+    found.names = class_names(found.pictures)
     return found
 
 
@@ -90,23 +83,19 @@ def read_voc(folder: Path) -> Listing:
     for place in find_places(folder):
         finders.append(_Finder(place))
         _read_place(folder, finders[-1], reader, listing, claims)
-    for picture, given in claims.items():
+    for path, given in claims.items():
         best = [one for one in given if one.rank == min(other.rank for other in given)]
         keeps = best if len(best) == 1 else []
-        listing.scenes += [AnnotatedPicture(picture, c.split, c.boxes, declared_size_px=c.size_px) for c in keeps]
-        reader.left_out += [
-            f"{c.file}: another XML describes {picture}, too; keep one" for c in given if c not in keeps
-        ]
+        listing.scenes += [one.picture for one in keeps]
+        others = [one for one in given if one not in keeps]
+        reader.notices.left_out += [f"{c.file}: another XML describes {path}, too; keep one" for c in others]
     touched = {path for finder in finders for path in finder.touched}
     pictures = dict.fromkeys(path for finder in finders for paths in finder.by_stem.values() for path in paths)
-    listing.left_out += [*reader.left_out, *(f"{path}: has no XML" for path in pictures if path not in touched)]
+    listing.left_out += [*reader.notices.left_out, *(f"{path}: has no XML" for path in pictures if path not in touched)]
+    listing.noticed += reader.notices.noticed()
+    listing.names = class_names(listing.scenes)
     settle_splits(listing)
-    listing.left_out = [printable(line) for line in listing.left_out]
-    if not listing.scenes:
-        raise DataError(next(iter(listing.left_out), f"{folder}: holds no XML, in Annotations/ or beside pictures"))
-    listing.names = sorted({box.item for scene in listing.scenes for box in scene.boxes})
-    listing.noticed = [printable(line) for line in (*listing.noticed, *reader.notices.lines())]
-    return listing
+    return finish(listing, folder, "holds no XML, in Annotations/ or beside pictures")
 
 
 def looks_like_voc(folder: Path) -> bool:
@@ -125,9 +114,7 @@ class _Claim:
 
     file: Path
     rank: int  # how its picture was found: 0 by the same name, 1 in other letter case, 2 by `filename`
-    split: str
-    boxes: tuple[NamedBox, ...]
-    size_px: tuple[int, int] | None
+    picture: AnnotatedPicture
 
 
 def _read_place(
@@ -145,19 +132,18 @@ def _read_place(
         if one is None:
             continue
         if isinstance(found, str):
-            reader.left_out.append(found)
+            reader.notices.left_out.append(found)
             continue
         if rank == 2:
-            reader.notices.add("pictures found by `filename`, not by the name of the XML", file.name)
+            reader.notices.notice("pictures found by `filename`, not by the name of the XML", file.name)
         elif parts_of(one.name)[-1:] != (found.name,) and finder.has(one.name):
-            reader.notices.add(
-                "XML whose `filename` is another picture; that of the XML's own name was taken", file.name
-            )
+            reader.notices.notice("XML whose `filename` is another picture; that of its own name was taken", file.name)
         if splits is None:
             split = split_of_folders((*above, *inner.split("/")[:-1]), finder.folders_of(found))
         else:
             split = splits.of[inner]
-        claims[found].append(_Claim(file, rank, split, one.boxes, one.declared_size_px))
+        picture = AnnotatedPicture(found, split, one.boxes, declared_size_px=one.declared_size_px)
+        claims[found].append(_Claim(file, rank, picture))
 
 
 class _Finder:
@@ -224,18 +210,13 @@ def write_voc(pictures: Sequence[Annotation], folder: Path) -> None:
         taken.add(chosen.casefold())
         texts[chosen] = _xml(one)
     for inner, text in texts.items():
-        file = folder / f"{inner}.xml"
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise DataError(f"{file}: cannot write: {error.strerror}") from error
+        write_text(folder / f"{inner}.xml", text)
 
 
 def _stem(name: str) -> str:
     """Return a path without the suffix of a picture."""
     last = parts_of(name)[-1] if parts_of(name) else ""
-    return name[: name.rindex(".")] if last.lower().endswith(IMAGE_SUFFIXES) else name
+    return name[: name.rindex(".")] if is_picture_name(last) else name
 
 
 def _xml(one: Annotation) -> str:

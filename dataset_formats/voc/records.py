@@ -7,21 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from dataset_formats.records import Annotation, NamedBox, printable
+from dataset_formats.boxes import box_around, box_around_rotated, box_with_area, turned
+from dataset_formats.notices import Notices, lost_all, printable
+from dataset_formats.records import Annotation, NamedBox
+from dataset_formats.values import is_yes, number, size_or_none
 from dataset_formats.xml_files import read_children
-from dataset_formats.xml_values import (
-    Notices,
-    box_around,
-    box_around_rotated,
-    box_with_area,
-    is_yes,
-    number,
-    size_or_none,
-)
 from edge.errors import DataError
 from edge.types import Box
 
 _FLAGS = ("difficult", "truncated", "occluded")  # of objects that are read all the same
+_ROTATED = "rotated boxes, read as the box around them"
 _CORNER = re.compile(r"([xy])\d+")
 
 
@@ -29,8 +24,7 @@ _CORNER = re.compile(r"([xy])\d+")
 class VocReader:
     """Reads XML files, and keeps what it left out and noticed."""
 
-    left_out: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)  # the files that are not VOC; in `left_out`, too
+    refused: list[str] = field(default_factory=list)  # the files that are not VOC; `notices` has left them out, too
     notices: Notices = field(default_factory=Notices)
 
     def read(self, file: Path, inner: str) -> Annotation | None:
@@ -40,19 +34,19 @@ class VocReader:
             file: the XML.
             inner: the picture's name where the file states none.
         """
-        one = _Contents(file)
+        one = _Contents(file, Notices(file))
         try:
             for node in read_children(file, "annotation"):
                 one.add(node)
         except DataError as error:
             self.refused.append(printable(error))
-            self.left_out.append(printable(error))
+            self.notices.left_out.append(self.refused[-1])
             return None
-        self.left_out += one.problems
-        for what, example in one.notes:
-            self.notices.add(what, example)
+        self.notices.left_out += one.notices.left_out
+        for what, example in one.noticed:
+            self.notices.notice(what, example)
         if one.answers and not one.boxes:
-            self.left_out.append(printable(f"{file}: none of its objects can be read; left out its picture"))
+            self.notices.leave_out(f"{file}", lost_all("objects"))
             return None
         return Annotation(one.name or inner, tuple(one.boxes), declared_size_px=one.size_px)
 
@@ -62,13 +56,13 @@ class _Contents:
     """The children of one root, as far as they were read."""
 
     file: Path
+    notices: Notices
     name: str = ""
     size_px: tuple[int, int] | None = None
     boxes: list[NamedBox] = field(default_factory=list)
     objects: int = 0  # in the file
     answers: int = 0  # of them, those that should have a box
-    problems: list[str] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
+    noticed: list[tuple[str, str]] = field(default_factory=list)  # what, and which object
 
     def add(self, node: ET.Element) -> None:
         """Read one child of the root."""
@@ -81,26 +75,26 @@ class _Contents:
             self._add_object(node)
         elif node.find(".//object") is not None:
             self.answers += 1
-            line = f"{self.file}: <{node.tag:.40}> holds objects; make them children of <annotation>"
-            self.problems.append(printable(line))
+            self.notices.leave_out(f"<{node.tag:.40}>", "holds objects; make them children of <annotation>")
 
     def _add_object(self, node: ET.Element) -> None:
         name = (node.findtext("name") or "").strip()
         where = f"{self.file.name} object {self.objects}"
         if is_yes(node.findtext("deleted")):  # LabelMe keeps what a person deleted
-            self.notes.append(("deleted objects, not read", where))
+            self.noticed.append(("deleted objects, not read", where))
             return
         self.answers += 1
         try:
-            box, told = _box(node, name)
+            box, notice = _box(node, name)
             score = node.findtext("confidence")
             self.boxes.append(NamedBox(box, name, score=None if score is None else number(score, "confidence")))
         except ValueError as error:
             shown = f"object {self.objects}" + (f" ({name:.40})" if name else "")
-            self.problems.append(printable(f"{self.file}: {shown}: {error}"))
+            self.notices.leave_out(shown, str(error))
             return
         flags = [f"{flag} objects, read like the others" for flag in _FLAGS if is_yes(node.findtext(flag))]
-        self.notes += [(what, where) for what in (told, *flags) if what]
+        scored = "" if score is None else "boxes with a score, as a model proposes them"
+        self.noticed += [(what, where) for what in (notice, scored, *flags) if what]
 
 
 def _box(node: ET.Element, name: str) -> tuple[Box, str]:
@@ -111,17 +105,25 @@ def _box(node: ET.Element, name: str) -> tuple[Box, str]:
     """
     if not name:
         raise ValueError("has no name; add it")
-    for tag, told in (
+    for tag, notice in (
         ("bndbox", ""),
-        ("robndbox", "rotated boxes, read as the box around them"),
+        ("robndbox", _ROTATED),
         ("polygon", "outlines without a box, read as the box around them"),
     ):
         found = node.findall(tag)
         if len(found) > 1:
             raise ValueError(f"has {len(found)} {tag}; keep one")
         if found:
-            return _READ[tag](found[0]), told
+            box = _READ[tag](found[0])
+            angle_deg = _angle_deg(node) if tag == "bndbox" else 0.0
+            return (turned(box, angle_deg), _ROTATED) if angle_deg % 360 else (box, notice)
     raise ValueError("has no bndbox; draw it again")
+
+
+def _angle_deg(node: ET.Element) -> float:
+    """Return the angle that CVAT writes beside the box that it turns."""
+    attributes = {one.findtext("name"): one.findtext("value") for one in node.iterfind("attributes/attribute")}
+    return number(attributes.get("rotation") or "0", "rotation")
 
 
 def _upright(node: ET.Element) -> Box:

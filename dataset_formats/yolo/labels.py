@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from dataset_formats.picture_names import name_key
 
 _IMAGES = ("images", "jpegimages")
 _LABELS = ("labels", "Labels", "LABELS")
@@ -41,7 +42,7 @@ class _Folder:
         found = defaultdict(list)
         for stem, file in self.files.items():
             if file not in used:
-                found[_key(stem)].append(file)
+                found[name_key(stem)].append(file)
         return found
 
 
@@ -72,7 +73,7 @@ def match_labels(pictures: Sequence[Path], root: Path, no_labels: Collection[Pat
             claims[file].setdefault(os.path.normpath(picture), []).append(picture)
     others = {one: folder.in_other_spelling(claims.keys()) for one, folder in folders.items()} if without else {}
     for picture, parent, stem in without:
-        lists = (others[folder.path].get(_key(stem), []) for folder in places[parent])
+        lists = (others[folder.path].get(name_key(stem), []) for folder in places[parent])
         files = next((files for files in lists if len(files) == 1), [])
         for file in files:
             claims[file].setdefault(os.path.normpath(picture), []).append(picture)
@@ -99,10 +100,6 @@ def _places(parent: Path, root: Path) -> Iterator[Path]:
     yield parent / "labels"
     if parent.is_relative_to(root):
         yield root / "labels" / parent.relative_to(root)
-
-
-def _key(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _text_files(folders: Mapping[str, _Folder]) -> Iterator[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from dataset_formats.boxes import box_around
 from edge.types import Box
 
 FEW = 0.1  # share of lines that may contradict the form of all others
@@ -21,7 +22,7 @@ _NUMBERS = re.compile(r"[-+.0-9eE\s]+", re.ASCII)
 _COMMAS = re.compile(r"[-+.,0-9eE\s]+", re.ASCII)
 _LINE_ENDS = re.compile(r"\r\n|\n|\r")  # str.splitlines knows more, which would shift the numbers of lines
 _EXPECTED = "expected 5: class x y width height"
-_KINDS = {
+KINDS = {  # what a line is, if it is not a plain box
     "score": "lines that end in a confidence; the boxes are predictions",
     "track": "lines that end in a track id; it was not used",
     "either": "lines that end in 0 or 1, a confidence or a track id; it was not used",
@@ -46,7 +47,7 @@ class Found:
 
     box: Box  # x0 y0 x1 y1 as fractions of the picture
     score: float | None
-    kinds: tuple[str, ...]  # what is unusual about the line: keys of _KINDS
+    kinds: tuple[str, ...]  # what is unusual about the line: keys of KINDS
 
 
 def split_lines(text: str) -> list[str]:
@@ -222,11 +223,7 @@ def _box(values: Sequence[float], score: float | None = None, kinds: tuple[str, 
 
 def _outline(values: Sequence[float], score: float | None = None, kinds: tuple[str, ...] = ()) -> Found:
     _require_fractions(values)
-    across, down = values[::2], values[1::2]
-    box = (min(across), min(down), max(across), max(down))
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise ValueError("the outline has no area; draw it again")
-    return _inside(box, score, (*kinds, "corners" if len(values) == 8 else "outline"))
+    return _inside(box_around(values[::2], values[1::2]), score, (*kinds, "corners" if len(values) == 8 else "outline"))
 
 
 def _require_fractions(values: Sequence[float]) -> None:
@@ -241,26 +238,3 @@ def _inside(box: Box, score: float | None, kinds: tuple[str, ...]) -> Found:
     if min(box[2], box[3]) <= 0 or max(box[0], box[1]) >= 1:
         raise ValueError("the box lies outside the picture")
     return Found(box, score, kinds)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts lines of each unusual kind, and remembers the first ones."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, found: Found, where: str) -> None:
-        """Count one line."""
-        for kind in found.kinds:
-            self.counts[kind] += 1
-            if len(self.examples[kind]) < 3:
-                self.examples[kind].append(where)
-
-    def report(self) -> list[str]:
-        """Return a line for each kind."""
-        return [
-            f"{what}: {count} ({', '.join(self.examples[kind])}{', …' if count > 3 else ''})"
-            for kind, what in _KINDS.items()
-            if (count := self.counts[kind])
-        ]

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataset_formats.folders import contents_of
-from dataset_formats.picture_names import match_names, parts_of
-from dataset_formats.records import default_split, in_bulk, split_from_name
+from dataset_formats.notices import in_bulk
+from dataset_formats.picture_names import NameIndex, is_picture_name, match_names, parts_of
+from dataset_formats.splits import default_split, split_from_name
 from dataset_formats.text_files import exists, is_file, read_lines
 from edge.errors import DataError
-from edge.imaging.image import IMAGE_SUFFIXES
 
 _OF_CVAT = re.compile(r"obj_(.+)_data", re.IGNORECASE)  # folder of the pictures of one split
 
@@ -59,7 +59,7 @@ class Places:
             self.left_out.append(f"{where}: {given[:120]} holds the folder of the data set; name a folder in it")
         elif place.is_dir():
             self.pictures += [(picture, split) for picture in pictures_below(place, self.left_out)]
-        elif place.suffix.lower() in IMAGE_SUFFIXES:
+        elif is_picture_name(place.name):
             self.pictures.append((place, split))
         elif is_file(place):
             self.add_list(place, split, base)
@@ -131,7 +131,7 @@ class Places:
         taken = {os.path.normpath(picture) for picture, _ in self.pictures}
         below = {os.path.relpath(one, self.root): one for one in pictures_below(self.root, [])}
         free = {name: one for name, one in below.items() if os.path.normpath(one) not in taken}
-        matches = match_names([name for _, _, name in self._lost], free)
+        matches = match_names([name for _, _, name in self._lost], NameIndex(free))
         for split, file, name in self._lost:
             found = matches.found.get(name)
             problem = matches.problems.get(name, "")

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from dataset_formats.decode import upright_size
 from dataset_formats.folders import innermost_folder
+from dataset_formats.listings import finish, settle_splits
+from dataset_formats.notices import Notices, in_bulk, lost_all, printable
 from dataset_formats.picture_names import parts_of
-from dataset_formats.records import (
-    AnnotatedPicture,
-    Annotation,
-    Listing,
-    NamedBox,
-    default_split,
-    drop_repeated_boxes,
-    in_bulk,
-    printable,
-)
-from dataset_formats.text_files import read_text, yaml_text
+from dataset_formats.records import AnnotatedPicture, Annotation, Listing, NamedBox
+from dataset_formats.splits import default_split
+from dataset_formats.text_files import read_text, write_text, yaml_text
 from dataset_formats.yolo.labels import match_labels
-from dataset_formats.yolo.lines import Forms, Line, Tally, parse_lines
+from dataset_formats.yolo.lines import KINDS, Forms, Line, parse_lines
 from dataset_formats.yolo.sets import Description, describe, descriptions_in, merged_names, name_files
 from edge.errors import CaptureError, DataError
 
@@ -49,11 +42,9 @@ def read_yolo(path: Path) -> Listing:
     except DataError as error:
         raise DataError(printable(error)) from error
     places = description.places
-    listing.left_out = [printable(text) for text in (*places.left_out, *listing.left_out)]
-    listing.noticed = [printable(text) for text in (*places.noticed, *listing.noticed)]
-    if not listing.scenes:
-        raise DataError(f"{printable(path)}: no picture was read: {'; '.join(listing.left_out[:3])}")
-    return listing
+    listing.left_out = [*places.left_out, *listing.left_out]
+    listing.noticed = [*places.noticed, *listing.noticed]
+    return finish(listing, path, "lists no picture; add some")
 
 
 def looks_like_yolo(folder: Path) -> bool:
@@ -83,15 +74,12 @@ def _read(description: Description, listing: Listing) -> None:
     plain = dict.fromkeys(picture for picture, _ in pictures if picture not in described)
     listing.noticed += in_bulk("pictures without a text file, which show no object by YOLO's convention", plain)
     listing.noticed += in_bulk("text files that belong to no picture that was read", labels.unused)
-    scenes = [
+    listing.scenes = [
         AnnotatedPicture(picture, split, boxes.get(picture, ()))
         for picture, split in pictures
         if picture in boxes or picture in plain
     ]
-    if not any(scene.split for scene in scenes):
-        scenes = [replace(one, split=default_split(number)) for number, one in enumerate(scenes)]
-    listing.scenes, repeated = drop_repeated_boxes(scenes)
-    listing.noticed += repeated
+    settle_splits(listing)
 
 
 def _all_boxes(
@@ -99,17 +87,18 @@ def _all_boxes(
 ) -> dict[Path, tuple[NamedBox, ...]]:
     """Return the boxes of the pictures that have a text file, without pictures that lost all of their lines."""
     forms = Forms(description.keypoint_numbers)
+    notices = Notices()
     lines_of: dict[Path, list[Line]] = {}
     used: set[int] = set()
     for picture, file in file_of.items():
         try:
             lines, problems, ids = parse_lines(read_text(file), description.names)
         except DataError as error:
-            listing.left_out.append(f"{error}; its picture {picture.name} was left out")
+            notices.left_out.append(f"{error}; its picture {picture.name} was left out")
             continue
-        listing.left_out += [f"{file}: {problem}" for problem in problems]
+        notices.left_out += [f"{file}: {problem}" for problem in problems]
         if problems and not lines:
-            listing.left_out.append(_lost_all(picture, file))
+            notices.leave_out(f"{picture}", lost_all(f"lines in {file.name}"))
             continue
         lines_of[picture] = lines
         forms.add(lines)
@@ -119,12 +108,12 @@ def _all_boxes(
             f"{description.source}: class 0 is never used, and class {max(description.names) + 1} has no name: if the "
             "ids count from 1, all names are wrong by one"
         )
-    tally = Tally()
     found = {
-        picture: _boxes(picture, file_of[picture], lines, forms, description.names, listing, tally)
+        picture: _boxes(picture, file_of[picture], lines, forms, description.names, notices)
         for picture, lines in lines_of.items()
     }
-    listing.noticed += tally.report()
+    listing.left_out += notices.left_out
+    listing.noticed += notices.noticed()
     return {picture: boxes for picture, boxes in found.items() if boxes is not None}
 
 
@@ -134,8 +123,7 @@ def _boxes(
     lines: Sequence[Line],
     forms: Forms,
     names: dict[int, str],
-    listing: Listing,
-    tally: Tally,
+    notices: Notices,
 ) -> tuple[NamedBox, ...] | None:
     """Return the boxes of one picture; None if its size is unknown or no line is left."""
     if not lines:
@@ -143,27 +131,25 @@ def _boxes(
     try:
         width, height = upright_size(picture)
     except CaptureError as error:
-        listing.left_out.append(str(error))
+        notices.left_out.append(str(error))
         return None
     boxes = []
     for line in lines:
+        where = f"{file}: line {line.number}"
         try:
             found = forms.read(line)
         except ValueError as error:
-            listing.left_out.append(f"{file}: line {line.number}: {error}")
+            notices.leave_out(where, str(error))
             continue
-        tally.add(found, f"{file}: line {line.number}")
+        for kind in found.kinds:
+            notices.notice(KINDS[kind], where)
         x0, y0, x1, y1 = found.box
         box = (x0 * width, y0 * height, x1 * width, y1 * height)
         boxes.append(NamedBox(box, names[line.class_id], score=found.score))
     if not boxes:
-        listing.left_out.append(_lost_all(picture, file))
+        notices.leave_out(f"{picture}", lost_all(f"lines in {file.name}"))
         return None
     return tuple(boxes)
-
-
-def _lost_all(picture: Path, file: Path) -> str:
-    return f"{picture}: all lines of {file.name} were left out, and so was the picture; correct the lines"
 
 
 def write_yolo(pictures: Sequence[Annotation], names: Sequence[str], folder: Path) -> None:
@@ -199,12 +185,8 @@ def write_yolo(pictures: Sequence[Annotation], names: Sequence[str], folder: Pat
     table = {split: f"{split}.txt" for split in lists} | {"names": dict(enumerate(names))}
     texts |= {folder / f"{split}.txt": "".join(lines) for split, lines in lists.items()}
     texts[folder / "data.yaml"] = yaml_text({"path": "."} | table)
-    try:
-        for file, text in texts.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-    except (OSError, ValueError) as error:  # a name that is not UTF-8
-        raise DataError(printable(f"{file}: cannot write: {error}")) from error
+    for file, text in texts.items():
+        write_text(file, text)
 
 
 def _line(box: NamedBox, class_id: int, size_px: tuple[int, int]) -> str:

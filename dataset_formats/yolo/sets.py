@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dataset_formats.folders import innermost_folder, subfolders
-from dataset_formats.records import split_from_name
+from dataset_formats.picture_names import is_picture_name
+from dataset_formats.splits import split_from_name
 from dataset_formats.text_files import is_file, read_data, read_text, read_yaml
 from dataset_formats.yolo.lines import split_lines
 from dataset_formats.yolo.places import Places, pictures_below, split_of
 from edge.errors import DataError
-from edge.imaging.image import IMAGE_SUFFIXES
 
 _BESIDE_PICTURES = ("classes.txt", "_darknet.labels")  # class names, as labelImg and Roboflow write them for a split
 _LARGEST_BYTES = 2**20  # of a description; other programs have large files that end in .data
@@ -89,12 +89,9 @@ def _table(description: Description) -> None:
         base = ""
     if "kpt_shape" in tree:
         shape = tree["kpt_shape"]
-        if (
-            isinstance(shape, list)
-            and len(shape) == 2
-            and all(isinstance(one, str) and _ID.fullmatch(one) for one in shape)
-        ):
-            description.keypoint_numbers = int(shape[0]) * int(shape[1])
+        counts = shape if isinstance(shape, list) and all(isinstance(one, str) for one in shape) else []
+        if len(counts) == 2 and all(map(_ID.fullmatch, counts)):
+            description.keypoint_numbers = int(counts[0]) * int(counts[1])
         else:
             places.noticed.append(f"{file}: kpt_shape: {shape!r:.60} is not [points, numbers of each]; it was not used")
     for key, given in written.items():
@@ -104,9 +101,7 @@ def _table(description: Description) -> None:
                 if one.strip():
                     places.add(f"{file}: {key}", split, one.strip(), base.strip())
             else:
-                places.left_out.append(
-                    f"{file}: {key}: {one!r:.60} is not a path; write a folder or a list of pictures"
-                )
+                places.left_out.append(f"{file}: {key}: {one!r:.60} is not a path; name a folder or a list of pictures")
     if not any(split_from_name(key) and given for key, given in written.items()):
         _add_folders(places)
 
@@ -137,9 +132,8 @@ def _plain(folder: Path) -> Description:
     description.names = tables[0]
     for file in files:
         if any(tables[0].get(number) != name for number, name in _names_of_file(file).items()):
-            raise DataError(
-                f"{file}: names other classes than another of {', '.join(map(str, files))}; keep one of them"
-            )
+            others = ", ".join(str(one) for one in files if one != file)
+            raise DataError(f"{file}: names other classes than {others}; keep one of them")
     if not description.names:
         raise DataError(f"{files[0]}: names no class; write a name on each line")
     lists = [file for file in sorted(folder.glob("*.txt")) if split_from_name(file.stem) and _lists_pictures(file)]
@@ -151,9 +145,7 @@ def _plain(folder: Path) -> Description:
 
 
 def _lists_pictures(file: Path) -> bool:
-    return is_file(file) and next(
-        (line.lower().endswith(IMAGE_SUFFIXES) for line in split_lines(read_text(file)) if line), False
-    )
+    return is_file(file) and is_picture_name(next(filter(None, split_lines(read_text(file))), ""))
 
 
 def _add_folders(places: Places) -> None:
@@ -211,10 +203,5 @@ def merged_names(names: dict[int, str]) -> tuple[list[str], list[str]]:
     ids: dict[str, list[int]] = {}
     for number in sorted(names):
         ids.setdefault(names[number], []).append(number)
-    return list(ids), list(_repeated(ids))
-
-
-def _repeated(ids: dict[str, list[int]]) -> Iterator[str]:
-    for name, numbers in ids.items():
-        if len(numbers) > 1:
-            yield f"classes {', '.join(map(str, numbers))} are all called {name}; they were read as one"
+    several = ((name, ", ".join(map(str, numbers))) for name, numbers in ids.items() if len(numbers) > 1)
+    return list(ids), [f"classes {numbers} are all called {name}; they were read as one" for name, numbers in several]

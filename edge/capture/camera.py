@@ -7,7 +7,8 @@ Rules:
 4. Cameras share only the `LatestFrames`. One that hangs in its library delays no other camera, and not the shutdown.
 5. Durations use the monotonic clock; only `captured_at` uses the wall clock.
 6. A file or folder that cannot be read is reported once and not retried.
-7. A picture from a frozen or obstructed camera (edge/capture/tamper.py) sets the state and is not delivered.
+7. A picture that waited while a camera was opened (edge/capture/backlog.py) is stale: it is counted and not delivered.
+8. A picture from a frozen or obstructed camera (edge/capture/tamper.py) sets the state and is not delivered.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from edge.capture.backlog import Backlog
 from edge.capture.camera_policy import Policy, Timing
 from edge.capture.clock_offset import ClockOffset
 from edge.capture.frame_source import BadPictureError, EndOfStream, FrameSource, Picture
@@ -81,6 +83,7 @@ class Camera:
         self._state_lock = threading.RLock()
         self._call_began_ns: int | None = None  # when the current call into the library began
         self._tamper = TamperDetector(self._policy.view) if self._policy.view else None
+        self._backlog = Backlog()  # of the current connection
         self._pace: tuple[int, float] | None = None  # monotonic time and position of a recording's first frame
         self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
 
@@ -149,6 +152,7 @@ class Camera:
 
     def _open_and_drain(self) -> None:
         self._pace = None
+        self._backlog = Backlog()
         if self._tamper is not None:
             self._tamper.reset()
         opened_ns = self._timing.monotonic_ns()
@@ -199,13 +203,7 @@ class Camera:
         captured_ns = self._timing.monotonic_ns() if paced else picture.arrived_ns
         captured_at = self._timing.unix_s() if picture.captured_at is None else picture.captured_at
         frame = Frame(
-            self.name,
-            self.frames,
-            picture.image_rgb,
-            captured_ns,
-            captured_at,
-            picture.time_source,
-            picture.pts_s,
+            self.name, self.frames, picture.image_rgb, captured_ns, captured_at, picture.time_source, picture.pts_s
         )
         self.frames += 1
         self.last_frame_ns = captured_ns
@@ -213,6 +211,9 @@ class Camera:
             self.decode_path = frame_source.decode_path
             log.info("camera %s: %s by %s", self.name, self.source, self.decode_path)
         self._compare_clocks(picture)
+        if not self.source.recorded and self._backlog.holds(picture.pts_s, picture.arrived_ns / 1e9):
+            self.dropped["backlog"] += 1
+            return
         if not self._check_tamper(picture, captured_ns):
             return
         if self._policy.delivery == "every_frame":

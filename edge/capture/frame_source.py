@@ -19,6 +19,10 @@ class BadPictureError(CaptureError):
     """One picture of a source cannot be decoded; the next one may be."""
 
 
+class BackendError(CaptureError):
+    """This library cannot read the source here; another one may."""
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
     """How to open a source."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from edge.capture.frame_source import CaptureOptions, Codec
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
@@ -18,7 +21,9 @@ SOFTWARE: dict[str, tuple[str, ...]] = {
     "mjpeg": ("jpegdec", "avdec_mjpeg"),
 }
 CAMERA_ELEMENTS = ("nvarguscamerasrc", "libcamerasrc")
-CONVERTERS = ("nvvidconv", "nvvideoconvert")
+CONVERTERS = ("nvvidconv", "nvvideoconvert")  # NVIDIA's: they also copy pictures out of device memory
+PACKED_FORMATS = ("RGB", "RGBA", "RGBx", "BGRA", "BGRx")  # that capture takes from a converter, best first
+NO_FORMATS: Mapping[str, frozenset[str]] = MappingProxyType({})
 KNOWN_ELEMENTS = frozenset(
     name
     for names in (
@@ -49,15 +54,21 @@ def choose_decoder(codec: Codec, present: frozenset[str]) -> str:
     return next((name for name in HARDWARE[codec] + SOFTWARE[codec] if name in present), "decodebin")
 
 
-def describe_pipeline(source: Source, present: frozenset[str], options: CaptureOptions) -> str:
+def describe_pipeline(
+    source: Source,
+    present: frozenset[str],
+    options: CaptureOptions,
+    formats: Mapping[str, frozenset[str]] = NO_FORMATS,
+) -> str:
     """Return the launch line of a source, without its address.
 
-    GStreamerSource sets the address as a property of the element named `source`.
+    GStreamerSource sets the address, and what not every version of an element knows, as properties of the elements.
 
     Args:
         source: to read.
         present: names of the elements the device has.
         options: transport, latency, codec.
+        formats: pixel formats that a converter writes to ordinary memory, by its name.
 
     Raises:
         CaptureError: the device lacks the element that reads this kind of source.
@@ -68,7 +79,7 @@ def describe_pipeline(source: Source, present: frozenset[str], options: CaptureO
     parts = [*_head(source, present, options, decoder)]
     if source.kind != "csi":
         parts.append(decoder)
-    parts += _to_rgb(present)
+    parts += _to_packed(present, formats)
     # Older pictures of a camera are stale, those of a file are not: only the camera's sink drops pictures.
     # sync=false: Camera does the pacing.
     drop = "false" if source.recorded else "true"
@@ -78,10 +89,10 @@ def describe_pipeline(source: Source, present: frozenset[str], options: CaptureO
 
 def _head(source: Source, present: frozenset[str], options: CaptureOptions, decoder: str) -> list[str]:
     if source.kind == "rtsp":
-        first = (
-            f"rtspsrc name=source protocols={options.transport} latency={options.latency_ms} "
-            f"tcp-timeout={int(options.open_timeout_s * 1e6)} add-reference-timestamp-meta=true"
-        )
+        first = f"rtspsrc name=source protocols={options.transport} latency={options.latency_ms}"
+        if options.transport == "tcp":
+            # TCP delivers late packets in bursts, and the other modes would take their arrival for their time.
+            first += " buffer-mode=none"
         # Without the filter, GStreamer may link the camera's audio first.
         depay = [] if decoder == "decodebin" else [_RTP[options.codec]]
         return [first, "application/x-rtp,media=video", *depay]
@@ -98,8 +109,12 @@ def _head(source: Source, present: frozenset[str], options: CaptureOptions, deco
 def _csi(source: Source, present: frozenset[str]) -> list[str]:
     caps = _requested_caps(source)
     if "nvarguscamerasrc" in present:
+        if not source.location.isdecimal():
+            raise CaptureError(f"{source}: NVIDIA's cameras have numbers, not names; give csi://0 for the first one")
         return ["nvarguscamerasrc name=source", f'"video/x-raw(memory:NVMM){caps}"']
     if "libcamerasrc" in present:
+        if source.location.isdecimal() and int(source.location) > 0:
+            raise CaptureError(f"{source}: libcamera's cameras have names; give csi:// and a name that `cam -l` prints")
         return ["libcamerasrc name=source", f'"video/x-raw{caps}"']
     raise CaptureError(f"{source}: a CSI camera needs one of the GStreamer elements {', '.join(CAMERA_ELEMENTS)}")
 
@@ -109,7 +124,10 @@ def _requested_caps(source: Source) -> str:
     return text + (f",framerate={round(source.fps * 1000)}/1000" if source.fps else "")
 
 
-def _to_rgb(present: frozenset[str]) -> list[str]:
-    # NVIDIA's converters copy pictures out of device memory, but none of them writes 24-bit RGB.
-    from_device = next(([name, "video/x-raw,format=RGBA"] for name in CONVERTERS if name in present), [])
-    return [*from_device, "videoconvert", "video/x-raw,format=RGB"]
+def _to_packed(present: frozenset[str], formats: Mapping[str, frozenset[str]]) -> list[str]:
+    converter = next((name for name in CONVERTERS if name in present), None)
+    if converter is None:
+        return ["videoconvert", "video/x-raw,format=RGB"]
+    # All of NVIDIA's converters write RGBA, few of them 24-bit RGB; the fourth byte is dropped with the last copy.
+    pixel_format = next((name for name in PACKED_FORMATS if name in formats.get(converter, ())), "RGBA")
+    return [converter, f"video/x-raw,format={pixel_format}"]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 
-import numpy as np
-
-from edge.capture.frame_source import CaptureOptions, EndOfStream, Picture
-from edge.capture.gstreamer_pipeline import KNOWN_ELEMENTS, describe_pipeline, hardware_present
-from edge.capture.recording import OnPacket, Packet, Stream
+from edge.capture.frame_source import BackendError, CaptureOptions, EndOfStream, Picture
+from edge.capture.gstreamer_pipeline import (
+    CONVERTERS,
+    KNOWN_ELEMENTS,
+    PACKED_FORMATS,
+    describe_pipeline,
+    hardware_present,
+)
+from edge.capture.packed_picture import image_of
+from edge.capture.recording import OnPacket, Packet
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.process import bind_unwinder
-from edge.types import Image
 
 bind_unwinder()
 try:
@@ -25,14 +31,34 @@ try:
 except (ImportError, ValueError) as missing:
     raise CaptureError(f"GStreamer: PyGObject with Gst and GstApp is not installed ({missing})") from missing
 
+log = logging.getLogger(__name__)
+
 _NTP_TO_UNIX_S = 2_208_988_800  # 1900 to 1970, RFC 5905
 _PREFERRED_RANK = 512  # above GST_RANK_PRIMARY (256), so that decodebin prefers hardware
+_SENDER_TIME = "add-reference-timestamp-meta"  # of rtspsrc, from GStreamer 1.22 on
+# Of NVIDIA's decoder on Jetson: clocks up, and pictures out as they come in; both depend on the version of JetPack.
+_LIVE_DECODER = {"enable-max-performance": True, "disable-dpb": True}
 
 
 def elements_present() -> frozenset[str]:
     """Return which of the KNOWN_ELEMENTS the device has."""
     Gst.init(None)
     return frozenset(name for name in KNOWN_ELEMENTS if Gst.ElementFactory.find(name) is not None)
+
+
+def raw_formats(element: str) -> frozenset[str]:
+    """Return which of the PACKED_FORMATS an element can write to ordinary memory."""
+    templates = Gst.ElementFactory.find(element).get_static_pad_templates()
+    sources = [one.get_caps() for one in templates if one.direction == Gst.PadDirection.SRC]
+    wanted = {name: Gst.Caps.from_string(f"video/x-raw,format={name}") for name in PACKED_FORMATS}
+    return frozenset(name for name, caps in wanted.items() if any(one.can_intersect(caps) for one in sources))
+
+
+def set_known(element: Gst.Element, properties: Mapping[str, object]) -> None:
+    """Set those properties that this version of an element has."""
+    for name, value in properties.items():
+        if element.find_property(name) is not None:
+            element.set_property(name, value)
 
 
 class GStreamerSource:
@@ -47,28 +73,30 @@ class GStreamerSource:
             on_packet: called with every encoded picture before it is decoded, on GStreamer's thread.
 
         Raises:
-            CaptureError: an element is missing or the pipeline does not start.
+            BackendError: GStreamer cannot build or start the pipeline.
+            CaptureError: the source cannot be opened.
         """
         self._on_packet = on_packet
         self._source = source
         self._frames = 0
-        self._error: str | None = None
+        self._error: tuple[type[CaptureError], str] | None = None
         self._threads = options.decode_threads
         self._decoder = "no decoder"
         present = elements_present()
         self._hardware = hardware_present(present)
         for name in self._hardware:
             Gst.ElementFactory.find(name).set_rank(_PREFERRED_RANK)
-        self._pipeline = _launch(source, describe_pipeline(source, present, options))
+        formats = {name: raw_formats(name) for name in CONVERTERS if name in present}
+        self._pipeline = _launch(source, describe_pipeline(source, present, options, formats), options)
         self._sink: GstApp.AppSink = self._pipeline.get_by_name("sink")
         self._bus = self._pipeline.get_bus()
         self._handler: int | None = self._pipeline.connect("deep-element-added", self._on_element)
         for element in _all_elements(self._pipeline):
             self._on_element(None, None, element)
         if self._pipeline.set_state(Gst.State.PLAYING) == Gst.StateChangeReturn.FAILURE:
-            problem = self._bus_error() or f"{source}: the GStreamer pipeline does not start"
+            kind, problem = self._bus_error() or (BackendError, f"{source}: the GStreamer pipeline does not start")
             self.close()
-            raise CaptureError(problem)
+            raise kind(problem)
 
     @property
     def decode_path(self) -> str:
@@ -81,7 +109,8 @@ class GStreamerSource:
 
         Raises:
             EndOfStream: the source has ended.
-            CaptureError: the pipeline reports an error.
+            BackendError: GStreamer lacks what it needs to read the source.
+            CaptureError: the pipeline reports another error.
         """
         sample = self._sink.try_pull_sample(int(timeout_s * Gst.SECOND))
         arrived_ns = time.monotonic_ns()
@@ -91,7 +120,8 @@ class GStreamerSource:
             return self._picture(sample, arrived_ns)
         if self._error is not None:
             # Kept as text: an exception refers to its stack frames, so to this object; that cycle keeps sockets open.
-            raise CaptureError(self._error)
+            kind, problem = self._error
+            raise kind(problem)
         if self._sink.is_eos():
             if not self._frames:
                 raise CaptureError(f"{self._source}: the stream ended without a picture")
@@ -107,9 +137,10 @@ class GStreamerSource:
 
     def _picture(self, sample: Gst.Sample, arrived_ns: int) -> Picture:
         pixel_format = sample.get_caps().get_structure(0).get_value("format")
-        if pixel_format != "RGB":
-            raise CaptureError(f"{self._source}: found {pixel_format} at the sink, expected RGB")
-        image_rgb, buffer = _image_of(sample), sample.get_buffer()
+        if pixel_format not in PACKED_FORMATS:
+            expected = ", ".join(PACKED_FORMATS)
+            raise CaptureError(f"{self._source}: found {pixel_format} at the sink, expected one of {expected}")
+        image_rgb, buffer = image_of(sample), sample.get_buffer()
         pts_s = None
         if buffer.pts != Gst.CLOCK_TIME_NONE:
             # Stream time: the buffer times of MP4 files start at the offset of their edit list.
@@ -121,7 +152,7 @@ class GStreamerSource:
             return Picture(image_rgb, arrived_ns, pts_s, "arrival")
         return Picture(image_rgb, arrived_ns, pts_s, "rtcp", meta.timestamp / Gst.SECOND - _NTP_TO_UNIX_S)
 
-    def _bus_error(self) -> str | None:
+    def _bus_error(self) -> tuple[type[CaptureError], str] | None:
         # Popping with a filter also discards messages that nobody reads (QoS, tags), which would otherwise pile up.
         message = self._bus.pop_filtered(Gst.MessageType.ERROR)
         if message is None:
@@ -129,7 +160,8 @@ class GStreamerSource:
         error, debug = message.parse_error()
         detail = (debug or "").rpartition("\n")[2].rpartition("): ")[2]
         text = error.message.rstrip(".") + (f" ({detail.rstrip('.')})" if detail else "")
-        return f"{self._source}: {self._source.scrub(text)}"
+        kind = BackendError if not self._frames and _is_incapable(error, debug or "") else CaptureError
+        return kind, f"{self._source}: {self._source.scrub(text)}"
 
     def _on_element(self, _pipeline: Gst.Bin | None, _bin: Gst.Bin | None, element: Gst.Element) -> None:
         factory = element.get_factory()
@@ -137,8 +169,9 @@ class GStreamerSource:
         if "Decoder" not in klass or "Bin" in klass or not ("Video" in klass or "Image" in klass):
             return
         self._decoder = factory.get_name()
-        if element.find_property("max-threads") is not None:
-            element.set_property("max-threads", self._threads)
+        set_known(element, {"max-threads": self._threads})
+        if not self._source.recorded:
+            set_known(element, _LIVE_DECODER)
         sink_pad = element.get_static_pad("sink")
         if self._on_packet is not None and sink_pad is not None:
             sink_pad.add_probe(Gst.PadProbeType.BUFFER, _packet_probe(self._on_packet))
@@ -158,100 +191,49 @@ def _packet_probe(on_packet: OnPacket) -> Callable[[Gst.Pad, Gst.PadProbeInfo], 
     return on_buffer
 
 
-class PacketDecoder:
-    """Decodes recorded pictures in the same way as the live camera's."""
-
-    def __init__(self, stream: Stream) -> None:
-        """Build and start the decoder of one stream.
-
-        Raises:
-            CaptureError: GStreamer rejects the stream.
-        """
-        Gst.init(None)
-        self._camera = stream.camera
-        line = "appsrc name=source format=time ! decodebin ! videoconvert ! video/x-raw,format=RGB ! "
-        self._pipeline = Gst.parse_launch(line + "appsink name=sink sync=false")
-        self._source, self._sink = self._pipeline.get_by_name("source"), self._pipeline.get_by_name("sink")
-        caps = Gst.Caps.from_string(stream.caps)
-        if caps is None:
-            raise CaptureError(
-                f"recording of {stream.camera}: {stream.caps[:60]!r} is not a valid GStreamer caps string"
-            )
-        self._source.set_property("caps", caps)
-        self._pipeline.set_state(Gst.State.PLAYING)
-
-    def put(self, packet: Packet) -> None:
-        """Pass the next packet to the decoder."""
-        buffer = Gst.Buffer.new_wrapped(packet.data)
-        buffer.pts = packet.pts_ns
-        self._source.emit("push-buffer", buffer)
-
-    def end(self) -> None:
-        """Signal that no more packets follow, so that the decoder releases the pictures it holds back."""
-        self._source.emit("end-of-stream")
-
-    def take(self, timeout_s: float) -> tuple[int, Image] | None:
-        """Return the next decoded picture and its pts in nanoseconds; None when none came in time.
-
-        Raises:
-            CaptureError: the decoder failed.
-        """
-        sample = self._sink.try_pull_sample(int(timeout_s * Gst.SECOND))
-        if sample is None:
-            message = self._pipeline.get_bus().pop_filtered(Gst.MessageType.ERROR)
-            if message is not None:
-                raise CaptureError(f"recording of {self._camera}: {message.parse_error()[0].message}")
-            return None
-        return sample.get_buffer().pts, _image_of(sample)
-
-    def close(self) -> None:
-        """Release the decoder."""
-        self._pipeline.set_state(Gst.State.NULL)
+def _is_incapable(error: GLib.Error, debug: str) -> bool:
+    """Return whether GStreamer lacks an element or the elements do not fit, so that trying again is no use."""
+    no_codec = error.domain == "gst-stream-error-quark" and error.code == int(Gst.StreamError.CODEC_NOT_FOUND)
+    return error.domain == "gst-core-error-quark" or no_codec or "not-negotiated" in debug
 
 
-def _image_of(sample: Gst.Sample) -> Image:
-    # Use the size of this sample: cameras change resolution in mid-stream.
-    shape, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
-    return unpad(buffer.extract_dup(0, buffer.get_size()), shape.get_value("width"), shape.get_value("height"))
+@cache
+def _log_without_sender_time() -> None:
+    version = Gst.version_string()
+    log.info("%s: rtspsrc has no %s; RTSP pictures have the time of their arrival", version, _SENDER_TIME)
 
 
-def unpad(data: bytes, width: int, height: int) -> Image:
-    """Return rows of 24-bit RGB, each padded to a multiple of four bytes, as a writable picture.
-
-    Raises:
-        CaptureError: there are fewer bytes than the size needs.
-    """
-    stride = len(data) // max(height, 1)
-    if stride < 3 * width:
-        raise CaptureError(f"found {len(data)} bytes for {width}x{height} RGB, expected {3 * width * height}")
-    rows = np.frombuffer(data, np.uint8, count=stride * height).reshape(height, stride)
-    return rows[:, : 3 * width].reshape(height, width, 3).copy()
-
-
-def _launch(source: Source, line: str) -> Gst.Pipeline:
+def _launch(source: Source, line: str, options: CaptureOptions) -> Gst.Pipeline:
     try:
         pipeline = Gst.parse_launch(line)
     except GLib.Error as error:
-        raise CaptureError(f"{source}: GStreamer rejects the pipeline: {source.scrub(error.message)}") from None
+        raise BackendError(f"{source}: GStreamer rejects the pipeline: {source.scrub(error.message)}") from None
     if not isinstance(pipeline, Gst.Bin):
         raise CaptureError(f"{source}: this is a single element; give a pipeline")
     head = pipeline.get_by_name("source")
-    if head is None:
-        return pipeline
+    if head is not None:
+        _set_address(head, source, options)
+    return pipeline
+
+
+def _set_address(head: Gst.Element, source: Source, options: CaptureOptions) -> None:
     # Set as properties, not in the launch line, so that no error message can quote credentials.
     if source.kind in {"rtsp", "file"}:
         head.set_property("location", source.location)
+    if source.kind == "rtsp":
+        set_known(head, {"tcp-timeout": int(options.open_timeout_s * 1e6), _SENDER_TIME: True})
+        if head.find_property(_SENDER_TIME) is None:
+            _log_without_sender_time()
     if source.kind == "v4l2":
         head.set_property("device", source.location)
     if source.kind == "csi":
         if head.find_property("sensor-id") is not None:
             head.set_property("sensor-id", int(source.location))
-        elif not source.location.isdigit():
+        elif not source.location.isdecimal():
             head.set_property("camera-name", source.location)
     if source.user is not None:
         head.set_property("user-id", source.user)
         head.set_property("user-pw", source.password or "")
-    return pipeline
 
 
 def _all_elements(pipeline: Gst.Bin) -> list[Gst.Element]:

@@ -87,7 +87,9 @@ class MotionConfig(_Tree):
 class CameraConfig(_Tree):
     """One camera, file or folder of pictures."""
 
-    # Address: rtsp://, v4l2://, csi://, file://, folder:// or `gst:<pipeline>`; may contain a password
+    # Address: rtsp://, v4l2://, csi://, file://, folder:// or `gst:<pipeline>`; may contain a password. Cameras:
+    # `v4l2://0?width=1280&height=720&fps=30`, `csi://0` likewise. `file://x.mp4?loop=1` starts again at its end.
+    # `folder://pictures/*.jpg?fps=2&loop=1` shows so many pictures a second, 1 if fps is not given
     source: Annotated[str, AfterValidator(_absolute_source)] = Field(repr=False)
     # Library that reads it; auto chooses by address and device
     backend: Literal["auto", "opencv", "gstreamer"] = "auto"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from edge.capture.gstreamer_source import PacketDecoder
+from edge.capture.packet_decoder import PacketDecoder
 from edge.capture.recorder import segments
 from edge.capture.recording import Packet, Recognised, Record, Stream, StreamLost, read_records
 from edge.errors import CaptureError

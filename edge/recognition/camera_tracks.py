@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edge.config.schema import CameraConfig
 from edge.recognition.motion_gate import MotionGate
+from edge.recognition.scene_clock import SceneClock
 from edge.recognition.track_features import TrackFeatures
 from edge.recognition.tracker import BoxTracker, Track, TrackUpdate, WholeFrameTracker
 from edge.recognition.zones import Zones, ZoneState
@@ -49,6 +50,7 @@ class CameraTracks:
         self.has_motion_gate = self._gate is not None
         self._tracker = BoxTracker(track_gap_s) if self.uses_detector else WholeFrameTracker()
         self._zones = Zones(camera.zones, camera.lines)
+        self._clock = SceneClock()
         self._now_s = float("-inf")
         self._size: tuple[int, int] | None = None  # height and width of the newest frame
 
@@ -62,14 +64,14 @@ class CameraTracks:
         if self._gate is None or not isinstance(self._tracker, BoxTracker):
             return True
         moved = (
-            self._gate.is_detector_due(frame.image_rgb, frame_time_s(frame)) or frame.image_rgb.shape[:2] != self._size
+            self._gate.is_detector_due(frame.image_rgb, self.time_s(frame)) or frame.image_rgb.shape[:2] != self._size
         )
         settled = all(self._is_settled(track, is_settled) for track in self._tracker.tracks)
         return moved or not settled or not self._tracker.is_at_rest
 
     def advance(self, frame: Frame, detections: list[Detection] | None) -> TrackUpdate:
         """Move the tracks to the next frame; without detections, the tracks stay where they were."""
-        now_s = frame_time_s(frame)
+        now_s = self.time_s(frame)
         if now_s < self._now_s:  # a recording started again
             self.ended += self._tracker.end_all()
         self._now_s = now_s
@@ -93,6 +95,11 @@ class CameraTracks:
     def end_all(self) -> None:
         """End every track: the camera's frames are lost or cannot be trusted."""
         self.ended += self._tracker.end_all()
+        self._clock.restart()
+
+    def time_s(self, frame: Frame) -> float:
+        """Return the time that the newest frame shows."""
+        return self._clock.time_s(frame)
 
     def continue_ids(self, before: CameraTracks) -> None:
         """Number new tracks from where the camera's earlier tracks stopped."""
@@ -117,13 +124,6 @@ class CameraTracks:
     def _is_settled(self, track: Track, is_settled: Callable[[TrackFeatures], bool]) -> bool:
         features = self.states[track.track_id].features  # a confirmed track has none if too small or outside the zones
         return self.is_confirmed(track) and (features is None or is_settled(features))
-
-
-def frame_time_s(frame: Frame) -> float:
-    """Return the time a frame shows: the position in a recording, however fast it is read, else the capture time."""
-    if frame.time_source == "file" and frame.pts_s is not None:
-        return frame.pts_s
-    return frame.captured_ns / 1e9
 
 
 def _observe(frame: Frame, track: Track) -> Observation:

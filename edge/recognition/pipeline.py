@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edge.config.schema import CameraConfig, RecognitionConfig
 from edge.finder.taught_search import TaughtSearch, new_proposals
-from edge.recognition.camera_tracks import CameraTracks, frame_time_s
+from edge.recognition.camera_tracks import CameraTracks
 from edge.recognition.events import EventBuilder, historical_event
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.reidentify import Reidentifier
@@ -125,7 +125,7 @@ class Pipeline:
             self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
         to_embed = self._scheduler.select(camera, frame, update.detected)
         if to_embed:
-            silhouettes = embed_tracks(self.models, frame.image_rgb, to_embed, frame_time_s(frame), timings)
+            silhouettes = embed_tracks(self.models, frame.image_rgb, to_embed, camera.time_s(frame), timings)
             if silhouettes.wanted:
                 self._counts.add("outlines", silhouettes.found, camera=frame.camera)
                 self._counts.add("outlines_missed", silhouettes.wanted - silhouettes.found, camera=frame.camera)
@@ -194,7 +194,7 @@ class Pipeline:
         finder, queries, search = self.models.finder, self.models.taught_queries, self._taught_search
         if search is None or finder is None or not queries:
             return []
-        now_s = frame_time_s(frame)
+        now_s = self._cameras[frame.camera].time_s(frame)
         if not search.is_due(frame.camera, now_s):
             return []
         with timings.stage("seek"):

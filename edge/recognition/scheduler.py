@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from edge.config.schema import RecognitionConfig
 from edge.imaging import image
-from edge.recognition.camera_tracks import CameraTracks, frame_time_s
+from edge.recognition.camera_tracks import CameraTracks
 from edge.recognition.track_features import TrackFeatures, TrackToEmbed
 from edge.recognition.tracker import Track
 from edge.types import Box, Counts, Frame
@@ -47,7 +47,7 @@ class Scheduler:
             frame: the newest.
             detected: the tracks that it shows.
         """
-        now_s = frame_time_s(frame)
+        now_s = camera.time_s(frame)
         due = self._due(camera, frame, detected, now_s)
         return self._within_budget(self._budget, due, frame, now_s) if self._budget is not None and due else due
 

@@ -53,6 +53,7 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "activations": "Newly activated bundles and galleries, by result: serving (in use), or refused (not loadable).",
         "announcements_dropped": "Health reports that were not sent because the broker was not connected.",
         "boxes_sought": "Boxes of taught items that the finder added to the detector's.",
+        "cameras_without_gstreamer": "Cameras that OpenCV reads because GStreamer cannot; the log says why.",
         "commands": "MQTT commands, by result: done or refused.",
         "commands_ignored": "MQTT commands that were ignored: retained, or too many at once.",
         "configurations_not_kept": "Times the copy of the last good configuration could not be written.",
@@ -61,8 +62,8 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "events_published": "Events that the broker acknowledged.",
         "events_refused": "Events that the broker refused (MQTT 5); they stay in the outbox.",
         "events_retried": "Events sent again because a connection ended before the broker acknowledged them.",
-        "frames_dropped": "Frames not recognised, by reason: superseded by a newer one, unreadable, frozen, "
-        "obstructed, or of a closed camera.",
+        "frames_dropped": "Frames not recognised, by reason: superseded by a newer one, backlog (sent late, "
+        "when the stream was opened), unreadable, frozen, obstructed, or of a closed camera.",
         "frames_failed": "Frames skipped because recognition raised an error; the log holds it.",
         "frames_gated": "Frames without a detector run because nothing moved.",
         "frames_recognised": "Frames that went through recognition.",

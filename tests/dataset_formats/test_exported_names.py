@@ -6,7 +6,8 @@ import base64
 
 import pytest
 
-from dataset_formats.exported_names import ExportedNames, match_exported, path_in_url
+from dataset_formats.exported_names import ExportedNames, path_in_url
+from dataset_formats.picture_names import match_names
 
 KNOWN = ["../p/can/a.jpg", "../p/jar/a.jpg", "../p/my photo (1).jpg", "../p/100%25.png", "../p/q.v2.png"]
 
@@ -43,7 +44,7 @@ def test_picture_of_the_whole_name_comes_before_that_without_a_prefix():
 
 def test_ambiguous_names_and_pictures_are_problems():
     names = ["1a2b3c4d-a.jpg", "1a2b3c4d-q.v2.png", "5e6f7a8b-q.v2.png", "z.jpg"]
-    matches = match_exported(names, ExportedNames(KNOWN))
+    matches = match_names(names, ExportedNames(KNOWN))
     assert matches.found == {}
     assert [matches.problems[name].split(":")[0].split(" (")[0] for name in names] == [
         "2 pictures have this name",
@@ -54,7 +55,7 @@ def test_ambiguous_names_and_pictures_are_problems():
 
 
 def test_exact_path_keeps_a_picture_that_an_upload_means_too():
-    matches = match_exported(["../p/q.v2.png", "1a2b3c4d-q.v2.png"], ExportedNames(KNOWN))
+    matches = match_names(["../p/q.v2.png", "1a2b3c4d-q.v2.png"], ExportedNames(KNOWN))
     assert matches.found == {"../p/q.v2.png": "../p/q.v2.png"}
 
 

@@ -197,3 +197,51 @@ def test_what_is_no_file_is_not_read(tmp_path):
     contents = contents_of(tmp_path)
     assert contents.pictures == [tmp_path / "a.png"]
     assert [line.rpartition("/")[2].partition(":")[0] for line in contents.left_out] == ["broken.png", "pipe.png"]
+
+
+def test_annotations_of_no_known_layout_are_noticed(tmp_path):
+    folders(tmp_path, ["plum", "pear"], 1)
+    for name in ("plum/0.json", "labels.csv", "README.txt"):
+        (tmp_path / name).write_text("{}")
+    (line,) = read_folders(tmp_path).noticed
+    assert line.startswith("files of no known layout, not read; only folders name the classes: 2")
+
+
+def test_pictures_beside_unknown_annotations_name_the_file(tmp_path):
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "a.json").write_text('{"shapes": []}')
+    with pytest.raises(DataError, match=r"a\.json is of no known layout: give COCO, VOC, CVAT, or YOLO"):
+        read_folders(tmp_path)
+
+
+def test_folder_of_a_split_beside_one_without_pictures_is_no_class(tmp_path):
+    picture(tmp_path / "test2017/a.jpg")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/captions.json").write_text("{}")
+    with pytest.raises(DataError, match=r"captions\.json is of no known layout"):
+        read_folders(tmp_path)
+
+
+def test_class_that_is_called_like_a_split_is_noticed(tmp_path):
+    assert read_folders(folders(tmp_path, ["set/train", "set/car"], 1)).noticed == [
+        "classes that are called like a split: 1 (train)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.CR2", "a.nef", "a.dng", "a.pgm", "a.jfif"])
+def test_picture_of_an_unread_format_is_named(tmp_path, name):
+    folders(tmp_path, ["plum"], 1)
+    (tmp_path / "plum" / name).write_bytes(b"x")
+    (line,) = named(read_folders(tmp_path), tmp_path)
+    assert line.startswith(f"plum/{name}: is of no format that is read here")
+
+
+def test_splits_in_the_only_folder_are_splits(tmp_path):
+    listing = read_folders(folders(tmp_path, ["archive/train/plum", "archive/test/plum"], 1))
+    assert of(listing) == {("train", "object", "plum"), ("test", "object", "plum")}
+
+
+def test_pictures_of_splits_in_the_only_folder_have_no_class(tmp_path):
+    folders(tmp_path, ["data/train", "data/val"], 1)
+    with pytest.raises(DataError, match="lies beside the folders of classes"):
+        read_folders(tmp_path)

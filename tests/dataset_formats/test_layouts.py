@@ -55,7 +55,7 @@ def test_coco_gives_scenes_and_crops(tmp_path, roboflow):
         ("val", "can", "cola"),
     ]
     assert [image.shape for image in load_pictures(samples, None).images] == [(10, 20, 3), (10, 20, 3), (10, 10, 3)]
-    assert "left out 1 boxes of crowds" in " ".join(read_listing(tmp_path).left_out)
+    assert "boxes of crowds: 1, which are no single objects" in " ".join(read_listing(tmp_path).left_out)
 
 
 def test_coco_annotation_with_an_unknown_reference_is_named(tmp_path):
@@ -305,3 +305,37 @@ def test_scenes_can_be_split_again(tmp_path):
     how = Split(how="stratified", val=0.3)
     train, val = ({s.path for s in read_scenes(tmp_path, splits=[split], split=how)[0]} for split in ("train", "val"))
     assert (len(train), len(val), len(train & val)) == (7, 3, 0)
+
+
+@pytest.mark.parametrize("name", ["set.zip", "set.tar", "index.XLSX"])
+def test_archive_or_workbook_says_what_to_do(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\3\4")
+    with pytest.raises(DataError, match="is an archive or a workbook; unpack it, or save it as CSV"):
+        read_listing(tmp_path / name)
+
+
+def test_class_names_of_both_unicode_forms_are_one_class(tmp_path):
+    layouts.folders(tmp_path, ["train/\u00d6l", "train/tea", "val/O\u0308l"], 1)
+    listing = read_listing(tmp_path)
+    assert Counter(sample.item for sample in listing.samples) == {"\u00d6l": 2, "tea": 1}
+    assert [line[-6:] for line in listing.noticed] == [" (O\u0308l)"]
+
+
+def test_boxes_of_both_unicode_forms_are_one_class(tmp_path):
+    picture(tmp_path / "a.png")
+    box = {"image_id": 1, "bbox": [4, 2, 20, 10]}
+    boxes = [box | {"id": 1, "category_id": 1}, box | {"id": 2, "category_id": 2, "bbox": [1, 1, 9, 9]}]
+    text = layouts.coco([{"id": 1, "file_name": "a.png"}], boxes, {1: ("\u00d6l", None), 2: ("O\u0308l", None)})
+    (tmp_path / "c.json").write_text(text)
+    listing = read_listing(tmp_path / "c.json")
+    assert (listing.names, [box.item for box in listing.scenes[0].boxes]) == (["\u00d6l"], ["\u00d6l"] * 2)
+
+
+def test_data_set_in_a_folder_is_not_read_as_classes(tmp_path):
+    picture(tmp_path / "set/images/a.png")
+    (tmp_path / "set/annotations").mkdir()
+    text = layouts.coco([{"id": 1, "file_name": "a.png"}], [], {1: ("tea", None)})
+    (tmp_path / "set/annotations/instances_default.json").write_text(text)
+    with pytest.raises(DataError, match=r"has no layout, but \S+/set in it has; give that folder"):
+        read_listing(tmp_path)
+    assert [sample.item for sample in read_listing(tmp_path, layout="folders").samples] == ["images"]

@@ -31,7 +31,7 @@ def test_names_of_other_systems_match(name, picture):
 
 
 def test_a_name_of_two_pictures_matches_both_and_is_told():
-    matches = match_names(["a.jpg"], KNOWN)
+    matches = match_names(["a.jpg"], NameIndex(KNOWN))
     assert matches.found == {}
     assert matches.problems["a.jpg"].startswith("2 pictures have this name")
 
@@ -42,13 +42,13 @@ def test_a_part_of_a_name_matches_nothing(name):
 
 
 def test_the_exact_path_keeps_a_picture_that_two_names_mean():
-    matches = match_names(["other/b.jpg", "yard/b.jpg"], KNOWN)
+    matches = match_names(["other/b.jpg", "yard/b.jpg"], NameIndex(KNOWN))
     assert matches.found == {"yard/b.jpg": "yard/b.jpg"}
-    assert matches.problems == {"other/b.jpg": "2 names mean yard/b.jpg"}
+    assert matches.problems == {"other/b.jpg": "2 names mean yard/b.jpg (other/b.jpg, yard/b.jpg); keep one"}
 
 
 def test_two_wrong_paths_of_one_picture_match_nothing():
-    matches = match_names(["x/b.jpg", "y/b.jpg"], KNOWN)
+    matches = match_names(["x/b.jpg", "y/b.jpg"], NameIndex(KNOWN))
     assert matches.found == {}
     assert set(matches.problems) == {"x/b.jpg", "y/b.jpg"}
 
@@ -59,7 +59,7 @@ def test_letter_case_decides_between_two_files():
 
 @given(st.lists(st.text(max_size=8), max_size=6), st.lists(st.text(max_size=8), max_size=6))
 def test_every_name_is_found_once_or_has_a_problem(names, known):
-    matches = match_names(names, known)
+    matches = match_names(names, NameIndex(known))
     assert set(matches.found) | set(matches.problems) == set(names)
     assert not set(matches.found) & set(matches.problems)
     assert len(set(matches.found.values())) == len(matches.found)

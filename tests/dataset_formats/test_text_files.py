@@ -78,3 +78,15 @@ def test_deeply_nested_yaml_is_refused_at_once(tmp_path):
     (tmp_path / "a.yaml").write_text("names: " + "[" * 100_000)
     with pytest.raises(DataError, match="not YAML: nested too deeply"):
         read_yaml(tmp_path / "a.yaml")
+
+
+def test_workbook_with_the_name_of_a_text_file_is_called_one(tmp_path):
+    (tmp_path / "index.csv").write_bytes(b"PK\x03\x04" + bytes(50))
+    with pytest.raises(DataError, match="Excel workbook; unpack it, or save it as CSV UTF-8"):
+        read_text(tmp_path / "index.csv")
+
+
+def test_error_of_yaml_is_one_line(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [tea, , jam]\n")
+    with pytest.raises(DataError, match=r"\A[^\n]+line 1, column 14[^\n]*\Z"):
+        read_yaml(tmp_path / "data.yaml")

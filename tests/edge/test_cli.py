@@ -52,6 +52,7 @@ LINES = [
     "support-bundle",
     "bench --source x.mp4",
     "demo",
+    "init FOLDER",
     "find --bundle FOLDER query.png scene.png",
     "schema",
     "bundle list",

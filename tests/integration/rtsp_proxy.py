@@ -56,6 +56,8 @@ class RtspProxy:
 
     def __init__(self, server_port: int) -> None:
         self.whole_again = threading.Event()
+        self._flows = threading.Event()
+        self._flows.set()
         self._harm: Harm | None = None
         self._left = 0  # packets to harm
         self._chance = random.Random(7)
@@ -79,6 +81,11 @@ class RtspProxy:
         self.whole_again.clear()
         self._left, self._harm = packets, harm
 
+    def hold_back(self, seconds: float) -> None:
+        """Send nothing on for some time, then all that has come meanwhile at once, as a congested network does."""
+        self._flows.clear()
+        threading.Timer(seconds, self._flows.set).start()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -93,6 +100,7 @@ class RtspProxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 pending += data
+                self._flows.wait()
                 sink.sendall(turn(pending))
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

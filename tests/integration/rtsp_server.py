@@ -63,6 +63,11 @@ class RtspServer:
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
+    @property
+    def port(self) -> int:
+        """Where it listens, once started."""
+        return self._port
+
     def start(self) -> str:
         """Start it; its URL, which stays the same after `kill`."""
         command = [sys.executable, "-m", "tests.integration.rtsp_server", *self._arguments, "--port", str(self._port)]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_formats.records import Sample, split_from_name
+from dataset_formats.records import Sample
+from dataset_formats.splits import split_from_name
 from edge.errors import TrainError
 from trainer.data.dataset import choose
 

@@ -13,6 +13,13 @@ def plain_batches(count: int, size: int, rng: np.random.Generator) -> list[NDArr
     return [order[start : start + size] for start in range(0, count - size + 1, size)]
 
 
+def shuffled_batches(count: int, size: int, batches: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Cut shuffles of all indices into a number of batches; no picture comes twice before all others came once."""
+    needed = batches * min(size, count)
+    order = np.concatenate([rng.permutation(count) for _ in range(-(-needed // count))])[:needed]
+    return list(order.reshape(batches, -1))
+
+
 def pair_batches(
     labels: NDArray[np.int64],
     classes: int,

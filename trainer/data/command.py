@@ -9,7 +9,8 @@ from typing import Any
 
 from dataset_formats.decode import read_picture
 from dataset_formats.layouts import read_listing
-from dataset_formats.records import Layout, printable
+from dataset_formats.notices import printable
+from dataset_formats.records import Layout
 from edge.durable import write_durably
 from edge.errors import CaptureError, TrainError
 from edge.imaging.contact_sheet import Card, contact_sheet

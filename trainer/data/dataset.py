@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset_formats.layouts import read_listing
-from dataset_formats.objects import annotated_pictures, single_objects
-from dataset_formats.records import AnnotatedPicture, Layout, Listing, Sample, in_bulk, printable, report
+from dataset_formats.listings import annotated_pictures, single_objects
+from dataset_formats.notices import in_bulk, printable, report
+from dataset_formats.records import AnnotatedPicture, Layout, Listing, Sample
 from edge.errors import TrainError
 from trainer.data.detection_sample import DetectionSample
 from trainer.data.duplicates import near_duplicate_of

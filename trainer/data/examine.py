@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from dataset_formats.boxes import clip_boxes
 from dataset_formats.decode import decode_picture, read_bytes
-from dataset_formats.objects import annotated_pictures, clip_boxes
-from dataset_formats.records import Listing, NamedBox, default_split
+from dataset_formats.listings import annotated_pictures
+from dataset_formats.records import Listing, NamedBox
+from dataset_formats.splits import default_split
 from edge.errors import CaptureError
 from trainer.data.data_card import Findings, Row
 from trainer.data.dataset import samples_of, split_pictures

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dataset_formats.csv_table import read_table
 from dataset_formats.decode import read_bytes, read_image
 from dataset_formats.index import complete_rows, find_pictures, root_of, split_of
-from dataset_formats.records import report
+from dataset_formats.notices import report
 from edge.errors import CaptureError, DataError, TrainError
 from edge.imaging.image import decode_mask
 from edge.types import Image

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_formats.boxes import clip_boxes
 from dataset_formats.decode import read_picture
-from dataset_formats.objects import clip_boxes
 from dataset_formats.records import Sample
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import crop, resize, trim

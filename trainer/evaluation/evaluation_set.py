@@ -17,9 +17,10 @@ from typing import Literal
 
 import numpy as np
 
+from dataset_formats.boxes import clip_boxes
 from dataset_formats.decode import decode_picture, read_bytes
-from dataset_formats.objects import clip_boxes
-from dataset_formats.records import Sample, printable
+from dataset_formats.notices import printable
+from dataset_formats.records import Sample
 from edge.errors import CaptureError, TrainError
 from trainer.data.asked_splits import choose_gallery, choose_queries
 from trainer.data.dataset import read_samples

@@ -11,10 +11,12 @@ import numpy as np
 
 from dataset_formats.coco.reader import parse_coco
 from dataset_formats.cvat.reader import looks_like_cvat, parse_cvat
-from dataset_formats.exported_names import ExportedNames, match_exported
+from dataset_formats.exported_names import ExportedNames
 from dataset_formats.label_studio.reader import SizeOf, parse_label_studio
 from dataset_formats.label_studio.tasks import is_label_studio
-from dataset_formats.records import Annotation, Annotations, in_bulk, printable
+from dataset_formats.notices import in_bulk, printable
+from dataset_formats.picture_names import match_names
+from dataset_formats.records import Annotation, Annotations
 from dataset_formats.text_files import read_data, read_json
 from dataset_formats.voc.reader import parse_voc
 from edge.errors import DataError
@@ -94,16 +96,9 @@ def read_annotations(source: Path, size_of: SizeOf = lambda _: None) -> Annotati
     Raises:
         DataError: the file is missing, broken or of another format.
     """
+    source = _annotations_in(source) if source.is_dir() else source
     if source.is_dir():
-        files = sorted([*source.glob("*.json"), *source.glob("annotations/*.json"), *source.glob("*.xml")])
-        if len(files) == 1 and not _is_xml(files[0]):
-            source = files[0]
-        elif len(files) == 1 and looks_like_cvat(files[0]):
-            return parse_cvat(files[0])
-        elif any(file.suffix == ".json" for file in files):
-            raise DataError(f"{source}: holds several annotation files ({files[0].name}, {files[1].name}); give one")
-        else:
-            return parse_voc(source)
+        return parse_voc(source)
     if _is_xml(source):
         return parse_cvat(source) if looks_like_cvat(source) else parse_voc(source)
     if read_data(source)[:2] == b"PK":
@@ -117,6 +112,22 @@ def read_annotations(source: Path, size_of: SizeOf = lambda _: None) -> Annotati
     if is_label_studio(tree):
         return parse_label_studio(source, size_of)
     raise DataError(f"{source}: is JSON of an unknown structure; export {KNOWN}")
+
+
+def _annotations_in(folder: Path) -> Path:
+    """Return the file of a folder to read, or the folder itself if it may hold Pascal VOC.
+
+    Raises:
+        DataError: it holds several files, or none.
+    """
+    files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob("*.xml")])
+    if len(files) == 1 and (not _is_xml(files[0]) or looks_like_cvat(files[0])):
+        return files[0]
+    if any(file.suffix == ".json" for file in files):
+        raise DataError(f"{folder}: holds several annotation files ({files[0].name}, {files[1].name}); give one")
+    if not files and not any(folder.rglob("*.[xX][mM][lL]")):
+        raise DataError(f"{folder}: holds no JSON or XML; export {KNOWN} (not CSV, TSV, YOLO or CoNLL)")
+    return folder
 
 
 def import_edited(store: LabelStore, source: Path) -> Imported:
@@ -136,7 +147,7 @@ def import_edited(store: LabelStore, source: Path) -> Imported:
 
     read = read_annotations(source, size_of)
     done = Imported(read.left_out, read.noticed)
-    matches = match_exported((one.name for one in read.pictures), names)
+    matches = match_names((one.name for one in read.pictures), names)
     done.left_out += [f"{name}: {problem}" for name, problem in matches.problems.items()]
     times = Counter(one.name for one in read.pictures)
     done.left_out += [f"{name}: {n} records name it; keep one" for name, n in times.items() if n > 1]

@@ -15,7 +15,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -107,7 +107,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def fit(
-    task: Task, settings: Optimiser, out: Path, seed: int, recipe: str, frozen: Sequence[nn.Module] = ()
+    task: Task,
+    settings: Optimiser,
+    out: Path,
+    seed: int,
+    recipe: str,
+    frozen: Sequence[nn.Module] = (),
+    lr_factors: Mapping[nn.Parameter, float] | None = None,
 ) -> nn.Module:
     """Train until the last epoch or an early stop, resuming from the checkpoint in `out` if there is one.
 
@@ -118,6 +124,7 @@ def fit(
         seed: seed of everything random.
         recipe: the recipe as text; a checkpoint of another recipe is an error.
         frozen: parts that stay in eval mode.
+        lr_factors: factors on the rate of single parameters.
 
     Returns:
         the final module in eval mode: with `ema`, the average of the weights; with `stop_after`, the best evaluation's.
@@ -135,7 +142,7 @@ def fit(
     distributed.broadcast_weights(task.module)
     average = copy.deepcopy(task.module) if settings.ema is not None else None
     final = task.module if average is None else average
-    optimiser = _new_optimiser(task, settings)
+    optimiser = _new_optimiser(task, settings, lr_factors or {})
     state = resume_checkpoint(out / CHECKPOINT_FILE, task.module, average, optimiser, recipe)
     epochs = _Epochs(task, settings, out, seed, device, optimiser, average, frozen)
     for epoch in range(state.epoch, settings.epochs):
@@ -225,11 +232,11 @@ class _Epochs:
         return values
 
 
-def _new_optimiser(task: Task, settings: Optimiser) -> torch.optim.Optimizer:
+def _new_optimiser(task: Task, settings: Optimiser, lr_factors: Mapping[nn.Parameter, float]) -> torch.optim.Optimizer:
     trunk = {id(parameter) for parameter in task.trunk_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in filter(lambda p: p.requires_grad, task.module.parameters()):
-        factor = settings.trunk_lr if id(parameter) in trunk else 1.0
+        factor = settings.trunk_lr if id(parameter) in trunk else lr_factors.get(parameter, 1.0)
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0  # no decay on biases and norms
         groups.setdefault((factor, decay), []).append(parameter)
     listed = [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()]

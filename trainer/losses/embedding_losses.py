@@ -30,30 +30,42 @@ class CosineSoftmax(nn.Module):
         scale: float = 16.0,
         decorrelation: float = 0.0,
         shorter_dims: Sequence[int] = (),
+        label_smoothing: float = 0.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.dims = (*shorter_dims, dim)  # lengths of the prefixes of vectors and centres that must all work
         self.centres = nn.Parameter(torch.randn(classes, dim))
         self.scale = scale  # alpha: 100 with pretrained weights in the paper, 16 to 32 from scratch
         self.decorrelation = decorrelation  # lambda, 0.1 in the paper
+        self.label_smoothing = label_smoothing
+        self.dropout = dropout  # share of the numbers of each unit vector
         self.hardest: int | None = None  # K: classes in the denominator, at least 2; None: all
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Map (n, dim) and (n,) class indices to the mean loss."""
         losses = []
         for dim in self.dims:
-            cosines = F.normalize(vectors[:, :dim], dim=1) @ F.normalize(self.centres[:, :dim], dim=1).T
-            losses.append(hard_cross_entropy(self.scale * cosines, labels, self.hardest))
+            unit = F.normalize(vectors[:, :dim], dim=1)
+            if self.dropout:
+                unit = F.dropout(unit, self.dropout, self.training)
+            cosines = unit @ F.normalize(self.centres[:, :dim], dim=1).T
+            losses.append(hard_cross_entropy(self.scale * cosines, labels, self.hardest, self.label_smoothing))
         loss = torch.stack(losses).mean()
         if self.decorrelation and len(self.centres) > 1:
             loss = loss + self.decorrelation * centre_correlation(F.normalize(self.centres, dim=1))
         return loss
 
 
-def hard_cross_entropy(logits: Tensor, labels: Tensor, hardest: int | None) -> Tensor:
-    """Return the cross-entropy with only the `hardest` largest logits in the denominator; None: all."""
+def hard_cross_entropy(logits: Tensor, labels: Tensor, hardest: int | None, smoothing: float = 0.0) -> Tensor:
+    """Return the cross-entropy with only the `hardest` largest logits in the denominator; None: all.
+
+    `smoothing` is the share of the target that is spread over the classes in the denominator.
+    """
     true = logits.gather(1, labels[:, None])[:, 0]
     top = logits if hardest is None else logits.topk(min(hardest, logits.shape[1]), dim=1).values
+    if smoothing:
+        true = torch.lerp(true, top.mean(dim=1), smoothing)
     return (top.logsumexp(dim=1) - true).mean()
 
 

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from dataset_formats.coco.reader import read_coco
 from dataset_formats.coco.rle import decode_rle
 from dataset_formats.decode import PICTURE_SUFFIXES, read_image, read_picture
-from dataset_formats.records import ONE_CATEGORY, NamedBox, Sample, report
+from dataset_formats.notices import report
+from dataset_formats.records import ONE_CATEGORY, NamedBox, Sample
 from dataset_formats.text_files import BAD_DATA
 from edge.errors import CaptureError, DataError, TrainError
 from edge.types import Box

@@ -33,7 +33,8 @@ from tqdm import tqdm
 
 from dataset_formats.coco.reader import annotation_record, image_record, read_coco
 from dataset_formats.coco.rle import encode_rle
-from dataset_formats.records import Annotation, report
+from dataset_formats.notices import report
+from dataset_formats.records import Annotation
 from edge.imaging.image import draw_box, encode_image, read_image, resize, set_threads
 from trainer.contact_sheet import tile
 from trainer.pasting.background import Background

@@ -6,6 +6,7 @@ has a cosine-softmax anchor from the first step, and the pairwise losses are ram
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,19 +20,21 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from edge.manifest import Head
 from trainer.data.augment import confuse_regions
-from trainer.data.batches import pair_batches
-from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
+from trainer.data.batches import pair_batches, shuffled_batches
+from trainer.data.crops import Crops, load_crops, recalibrate_bn
 from trainer.data.run_data_card import write_crops_card
 from trainer.loop.training_loop import Batch, fit
 from trainer.losses.embedding_losses import CosineSoftmax, pair_losses
-from trainer.metrics import bootstrap, map_at_r, rank, recall_at, similarity
+from trainer.metrics import bootstrap
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
 from trainer.models.networks import Embedder, ModelCard, build_model, freeze_parts, save_model
 from trainer.recipe import EmbedderRecipe
 from trainer.tasks.backward_compatible import OldEmbedder
 from trainer.tasks.distillation import Teacher, mean_angle
+from trainer.tasks.embedder_metrics import validate_embedder, validate_shorter, validation_recall
 from trainer.tasks.finetune import base_run_of, init_from_run, save_centres
-from trainer.tasks.shrink_embedder import truncate_vectors
+
+log = logging.getLogger(__name__)
 
 # Creates a loss on the joint vector from its length and the number of items.
 JointLoss = Callable[[int, int], nn.Module]
@@ -53,8 +56,9 @@ class _TrainingModule(nn.Module):
         self.model = model
         # Heads that are summed share their centres, so that each points in the direction of the sum.
         names = ["joint"] if recipe.joint == "sum" else recipe.heads
-        dims = (recipe.dim, items, recipe.scale, recipe.decorrelation, recipe.shorter_dims)
-        self.anchors = nn.ModuleDict({} if joint_loss else {f"{name}_anchor": CosineSoftmax(*dims) for name in names})
+        self.anchors = nn.ModuleDict(
+            {} if joint_loss else {f"{name}_anchor": _softmax(recipe, items) for name in names}
+        )
         joint = sum(head.dim for head in card.vector_parts)
         self.joint_loss = joint_loss(joint, items) if joint_loss else None
         self.to_teacher = nn.Linear(joint, teacher_dim, bias=False) if teacher_dim else nn.Identity()
@@ -63,6 +67,18 @@ class _TrainingModule(nn.Module):
         """Return the centres of a head."""
         anchor: CosineSoftmax = self.anchors["joint_anchor" if "joint_anchor" in self.anchors else f"{head}_anchor"]
         return anchor
+
+
+def _softmax(recipe: EmbedderRecipe, items: int) -> CosineSoftmax:
+    return CosineSoftmax(
+        recipe.dim,
+        items,
+        recipe.scale,
+        recipe.decorrelation,
+        recipe.shorter_dims,
+        recipe.label_smoothing,
+        recipe.dropout,
+    )
 
 
 class EmbedderTask:
@@ -82,6 +98,7 @@ class EmbedderTask:
         teacher_dim = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
         self.module = _TrainingModule(model, card, len(crops.items), recipe, teacher_dim, joint_loss)
         self._uses_confusion = recipe.uses_region_confusion and joint_loss is None
+        self._uses_pairs = recipe.uses_pairs or joint_loss is not None
         self._labels = crops.item_indices(crops.train)
         self.plan: list[NDArray[np.int64]] = []
 
@@ -91,15 +108,21 @@ class EmbedderTask:
 
     def steps(self) -> int:
         """Return the number of batches in an epoch."""
-        shown = min(self.recipe.classes_per_batch, len(self.crops.items)) * self.recipe.images_per_class
-        return self.recipe.batches_per_epoch or max(1, len(self.crops.train) // shown)
+        recipe = self.recipe
+        shown = recipe.optimiser.batch
+        if self._uses_pairs:
+            shown = min(recipe.classes_per_batch, len(self.crops.items)) * recipe.images_per_class
+        return recipe.batches_per_epoch or max(1, len(self.crops.train) // shown)
 
     def trunk_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that train at the trunk's own rate."""
         return list(self.module.model.trunk.parameters())
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:
-        """Draw the batches, with items whose centres are near each other."""
+        """Shuffle the pictures; for pairwise losses, draw batches of items whose centres are near each other."""
+        if not self._uses_pairs:
+            self.plan = shuffled_batches(len(self.crops.train), self.recipe.optimiser.batch, self.steps(), rng)
+            return
         nearest = None
         if epoch and len(self.module.anchors):
             anchors = next(iter(self.module.anchors.values()))
@@ -189,48 +212,6 @@ def _keep_running_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def validate_embedder(model: nn.Module, crops: Crops) -> dict[str, NDArray[np.float64]]:
-    """Return per-picture values whose means are the metrics; only those that the data allows.
-
-    Validation crops are searched among the training crops; those of a class-disjoint split among each other.
-    """
-    if not crops.val:
-        return {}
-    queries = predict(model, crops.val_canvases, crops.spec)
-    items = [sample.item for sample in crops.val]
-    train_items = [sample.item for sample in crops.train]
-    if not set(items) & set(train_items):  # a class-disjoint split: no training crop shows these items
-        ranked = rank(similarity(queries, queries), items, items, same_set=True)
-        return {"recall_1_val": recall_at(ranked, 1), "map_r_val": map_at_r(ranked)}
-    train_canvases = crops.train_canvases()
-    ranked = rank(similarity(queries, predict(model, train_canvases, crops.spec)), items, train_items)
-    values = {"recall_1_train": recall_at(ranked, 1), "map_r_train": map_at_r(ranked)}
-    if crops.gallery:
-        among = similarity(queries, predict(model, crops.gallery_canvases, crops.spec))
-        ranked = rank(among, items, [sample.item for sample in crops.gallery])
-        values["recall_1_gallery"], values["recall_5_gallery"] = recall_at(ranked, 1), recall_at(ranked, 5)
-    return values
-
-
-def _recall(model: nn.Module, crops: Crops) -> float:
-    values = validate_embedder(model, crops)
-    return float(values["recall_1_val" if "recall_1_val" in values else "recall_1_train"].mean())
-
-
-def _validate_shorter(model: nn.Module, crops: Crops, card: ModelCard) -> dict[str, NDArray[np.float64]]:
-    """Return Recall@1 of the shorter vectors, which were trained together with the whole ones."""
-    if not crops.val or not card.shorter_dims:
-        return {}
-    queries, among = (predict(model, c, crops.spec) for c in (crops.val_canvases, crops.train_canvases()))
-    items, known = ([sample.item for sample in samples] for samples in (crops.val, crops.train))
-    names = [part.name for part in card.vector_parts]
-    values = {}
-    for dim in card.shorter_dims:
-        cut = (truncate_vectors(vectors, card.vector_parts, names, dim) for vectors in (queries, among))
-        values[f"recall_1_train_dim_{dim}"] = recall_at(rank(similarity(*cut), items, known), 1)
-    return values
-
-
 def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | None = None) -> list[ModelCard]:
     """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
 
@@ -242,17 +223,17 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
     Raises:
         TrainError: the data is unusable, or training failed.
     """
-    crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe), each_item=2)
+    least = 2 if recipe.uses_pairs or joint_loss else 1
+    crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe), each_item=least)
     if not recipe.one_per_category:
         return [_train_one(recipe, crops, out, joint_loss)]
     cards = []
-    for name in crops.categories:
+    for name in _categories_to_train(crops):
         own = recipe.for_category(name)
         data = recipe.data.model_copy(update={"categories": [name]})
-        same = own.input == recipe.input
-        chosen = (
-            crops.of_category(name) if same else load_crops(data, preprocess_of(own), train_spec_of(own), each_item=2)
-        )
+        chosen = crops.of_category(name)
+        if own.input != recipe.input:
+            chosen = load_crops(data, preprocess_of(own), train_spec_of(own), each_item=least)
         starts = {
             key: base_run_of(folder, name)
             for key in ("init_from", "compatible_with")
@@ -260,6 +241,30 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
         }
         cards.append(_train_one(own.model_copy(update=starts), chosen, out / name, joint_loss))
     return cards
+
+
+def _categories_to_train(crops: Crops) -> list[str]:
+    """Return the categories with several items; warn of each other one. All, if every category has one item."""
+    items = {name: sorted({s.item for s in crops.train if s.category == name}) for name in crops.categories}
+    several = [name for name, own in items.items() if len(own) > 1]
+    for name in sorted(items.keys() - set(several)) if several else []:
+        log.warning(
+            "%s: no embedder is trained, because the category has one item, %s. To search it as well, train one "
+            "embedder of all categories: one_per_category=false",
+            name,
+            items[name][0],
+        )
+    return several or list(items)
+
+
+def _require_cells(recipe: EmbedderRecipe, stride: int) -> None:
+    for spec in preprocess_of(recipe), train_spec_of(recipe):
+        columns, rows = spec.width // stride, spec.height // stride
+        if recipe.grid > min(columns, rows):
+            raise TrainError(
+                f"grid is {recipe.grid}, but the last map of a {spec.width}x{spec.height} input has {columns}x{rows} "
+                f"cells; set grid to {min(columns, rows)} or less, or enlarge the input"
+            )
 
 
 def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: JointLoss | None) -> ModelCard:
@@ -282,16 +287,20 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     )
     start = recipe.init_from or recipe.compatible_with
     model = build_model(card, recipe.backbone.pretrained if start is None else "none")
+    _require_cells(recipe, model.trunk.strides[-1])
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     old_embedder = OldEmbedder(recipe.compatible_with, card, crops) if recipe.compatible_with else None
     task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder, joint_loss)
     if start is not None:
         init_from_run(start, model, card, task.centres(task.module), crops)
-    frozen = freeze_parts(model, recipe.backbone)
-    trained = fit(task, recipe.optimiser, out, recipe.seed, text, frozen)
-    final = recalibrate_bn(trained.model, crops, recipe.seed, lambda m: _recall(m, crops))
-    values = validate_embedder(final, crops) | _validate_shorter(final, crops, card)
+    frozen = freeze_parts(model, recipe.backbone.model_copy(update={"freeze_bn": recipe.freezes_bn}))
+    faster = dict.fromkeys(task.centres(task.module).values(), recipe.centre_lr)
+    trained = fit(task, recipe.optimiser, out, recipe.seed, text, frozen, faster)
+    final = trained.model
+    if not recipe.freezes_bn:
+        final = recalibrate_bn(final, crops, recipe.seed, lambda m: validation_recall(m, crops))
+    values = validate_embedder(final, crops) | validate_shorter(final, crops, card)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from dataset_formats.coco.reader import coco_files, holds_coco, looks_like_coco, read_coco
+from dataset_formats.coco.reader import holds_coco, looks_like_coco, read_coco
 from dataset_formats.coco.rpc import read_rpc
 from edge.errors import DataError
 from tests.dataset_formats.coco.test_reader import BOX, CATEGORIES, IMAGE, write
@@ -72,7 +72,7 @@ def test_official_coco_gives_its_instances_once_and_names_the_others(tmp_path):
 
 def test_files_with_boxes_are_found_by_their_structure(tmp_path):
     official(tmp_path)
-    names = {path.name.rpartition("_")[0] for path in coco_files(tmp_path)}
+    names = {path.name.rpartition("_")[0] for path in tmp_path.rglob("*.json") if looks_like_coco(path)}
     assert names == {"instances", "person_keypoints", "stuff"}
     (tmp_path / "words.json").write_text('{"text": "\\"images\\", \\"annotations\\" and \\"bbox\\""}')
     assert not looks_like_coco(tmp_path / "words.json")
@@ -145,7 +145,7 @@ def test_files_with_other_boxes_of_a_picture_are_merged_and_said(tmp_path):
         ("cola", 1.0),
     ]
     assert len(listing.scenes) == 1
-    assert "described by several files; they have the boxes of all of them: 1" in listing.noticed[0]
+    assert "several files describe; they have the boxes of all: 1" in listing.noticed[0]
 
 
 def test_picture_in_two_splits_is_a_leak_and_named(tmp_path):
@@ -154,7 +154,7 @@ def test_picture_in_two_splits_is_a_leak_and_named(tmp_path):
     write(tmp_path, name="val.json")
     listing = read_coco(tmp_path, None)
     assert [scene.split for scene in listing.scenes] == ["train", "val"]
-    assert "pictures are in several splits: 1" in listing.noticed[0]
+    assert "pictures in several splits; results on them look too good: 1" in listing.noticed[0]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_absolute_name_is_found_whatever_the_root(tmp_path):
 def test_name_that_stands_elsewhere_is_noticed(tmp_path):
     pictures(tmp_path, "images/a.jpg")
     (line,) = read_coco(one_picture(tmp_path, "/mnt/images/a.jpg"), None).noticed
-    assert "found by the end of their names: 1 (/mnt/images/a.jpg)" in line
+    assert "found by the end of their path: 1 (/mnt/images/a.jpg)" in line
 
 
 def test_pictures_of_the_same_file_name_stay_apart(tmp_path):
@@ -333,3 +333,33 @@ def test_rpc_leaves_out_a_broken_box_and_a_missing_picture(tmp_path):
     assert [(scene.split, len(scene.boxes)) for scene in listing.scenes] == [("train", 1)]
     for text in ("annotation 8", "image gone.png", "instances_val2019.json: not found"):
         assert any(text in line for line in listing.left_out)
+
+
+def test_url_means_the_picture_at_its_end(tmp_path):
+    pictures(tmp_path, "images/a b.jpg")
+    one_picture(tmp_path, "https://host/x/a%20b.jpg?sig=1")
+    assert paths(read_coco(tmp_path, None), tmp_path) == ["images/a b.jpg"]
+
+
+def test_urls_of_lvis_mean_the_pictures_of_their_folders(tmp_path):
+    pictures(tmp_path, "train2017/1.jpg", "val2017/1.jpg")
+    images = [
+        {"id": number, "coco_url": f"http://h/{split}2017/1.jpg"} for number, split in enumerate(("train", "val"))
+    ]
+    write(tmp_path / "annotations", [BOX], images, name="lvis_v1_train.json")
+    assert paths(read_coco(tmp_path, None), tmp_path) == ["train2017/1.jpg", "val2017/1.jpg"]
+
+
+def test_file_with_outlines_only_is_read(tmp_path):
+    pictures(tmp_path, "a.png")
+    entry = {key: value for key, value in BOX.items() if key != "bbox"} | {"segmentation": [[1, 1, 9, 1, 9, 9]]}
+    write(tmp_path, [entry])
+    assert holds_coco(tmp_path)
+    assert read_coco(tmp_path, None).scenes[0].boxes[0].box_px == (1, 1, 9, 9)
+
+
+def test_path_above_the_data_set_is_one_of_another_machine(tmp_path):
+    pictures(tmp_path, "images/a.jpg", "images/b.jpg")
+    images = [IMAGE | {"file_name": "images/a.jpg"}, IMAGE | {"id": 2, "file_name": "..\\..\\upload\\1\\b.jpg"}]
+    write(tmp_path, images=images)
+    assert paths(read_coco(tmp_path, None), tmp_path) == ["images/a.jpg", "images/b.jpg"]

@@ -94,7 +94,7 @@ def test_picture_that_loses_all_its_records_is_left_out(tmp_path):
     images = [IMAGE, {"id": 2, "file_name": "b.png"}]
     read = parse_coco(write(tmp_path, [BOX, BOX | {"id": 8, "image_id": 2, "bbox": []}], images))
     assert [one.name for one in read.pictures] == ["a.png"]
-    assert "image b.png: all of its 1 annotations were left out" in read.left_out[1]
+    assert "image b.png: none of its annotations can be used" in read.left_out[1]
 
 
 def test_picture_that_loses_some_of_its_records_keeps_the_others(tmp_path):
@@ -159,9 +159,7 @@ def test_repeated_picture_is_one_picture_with_more_weight(tmp_path):
 def test_repeated_annotation_is_read_once_and_noticed(tmp_path):
     read = parse_coco(write(tmp_path, [BOX, BOX | {"id": 8}, BOX | {"id": 9, "category_id": 5}]))
     assert [box[1] for box in boxes_of(read)["a.png"]] == ["cola", "milk"]
-    assert (
-        "repeat another one of the same picture, box and class; each was read once: 1 (annotation 8)" in read.noticed[0]
-    )
+    assert "repeat another of the same picture, box and class; read once: 1 (annotation 8)" in read.noticed[0]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,7 @@ def test_class_names_are_stripped_text_and_each_is_there_once(tmp_path):
     read = parse_coco(write(tmp_path, annotations, categories=categories))
     assert read.names == ["cola", "milk", "7"]
     assert [box[1] for box in boxes_of(read)["a.png"]] == ["cola", "milk", "7", "cola"]
-    assert any("become one class: 1 (cola)" in line for line in read.noticed)
+    assert any("read as one class: 1 (cola)" in line for line in read.noticed)
 
 
 @pytest.mark.parametrize("name", [None, "", "  ", ["cola"], True])
@@ -231,7 +229,11 @@ def test_without_categories_every_box_is_an_object(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "what"), [("iscrowd", "left out 1 boxes of crowds"), ("ignore", "left out 1 boxes to ignore")]
+    ("field", "what"),
+    [
+        ("iscrowd", "boxes of crowds: 1, which are no single objects"),
+        ("ignore", "boxes to ignore: 1, which are no single objects"),
+    ],
 )
 @pytest.mark.parametrize("value", [1, True, "1"])
 def test_crowds_and_ignored_regions_are_left_out_and_counted(tmp_path, field, what, value):
@@ -248,7 +250,7 @@ def test_flag_that_is_not_set_leaves_nothing_out(tmp_path, value):
 def test_picture_of_a_crowd_alone_is_left_out(tmp_path):
     read = parse_coco(write(tmp_path, [BOX | {"iscrowd": 1}]))
     assert read.pictures == []
-    assert "image a.png: all of its 1 annotations were left out" in read.left_out[0]
+    assert "image a.png: none of its annotations can be used" in read.left_out[0]
 
 
 @pytest.mark.parametrize("angle", [90, -90, 270.0, "90"])
@@ -256,7 +258,7 @@ def test_rotated_box_of_cvat_becomes_the_box_around_it(tmp_path, angle):
     rotated = BOX | {"bbox": [4, 12, 20, 10], "attributes": {"occluded": False, "rotation": angle}, "segmentation": []}
     read = parse_coco(write(tmp_path, [rotated]))
     assert only_box(read).box_px == pytest.approx((9.0, 7.0, 19.0, 27.0))
-    assert "replaced by the box around them: 1 (annotation 7)" in read.noticed[0]
+    assert "rotated boxes, read as the box around them: 1 (annotation 7)" in read.noticed[0]
 
 
 def test_box_around_a_square_on_its_tip(tmp_path):
@@ -304,7 +306,7 @@ def test_labels_of_the_label_store_are_read(tmp_path):
     about = {"state": "proposed", "split": "unlabelled", "uncertainty": 0.5, "why": ""}
     box = BOX | {"score": 0.5, "source": "saliency", "reasons": {}, "iscrowd": 0, "area": 200}
     read = parse_coco(write(tmp_path, [box], [IMAGE | about]))
-    assert (read.pictures[0].split, only_box(read).score, read.noticed) == ("unlabelled", 0.5, [])
+    assert (read.pictures[0].split, only_box(read).score, len(read.noticed)) == ("unlabelled", 0.5, 1)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def test_other_json_is_refused(tmp_path, text, why):
 
 def test_names_that_are_no_unicode_are_shown_in_messages(tmp_path):
     read = parse_coco(write(tmp_path, [BOX | {"bbox": []}], [IMAGE | {"file_name": "\udce9.png"}]))
-    assert "image \\udce9.png: all" in read.left_out[1]
+    assert "image \\udce9.png: none" in read.left_out[1]
 
 
 def test_many_alike_records_are_one_notice(tmp_path):
@@ -410,3 +412,48 @@ def test_class_names_are_written_in_order_with_unused_ones(tmp_path):
 def test_file_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone.c\.json: cannot write"):
         write_coco([], [], tmp_path / "gone/c.json")
+
+
+POLYGON = [[4, 2, 24, 2, 24, 12], [8, 3, 9, 3, 9, 20]]
+RUNS = {"size": [8, 10], "counts": [18, 4, 4, 4, 50]}
+
+
+@pytest.mark.parametrize(("outline", "box"), [(POLYGON, (4, 2, 24, 20)), (RUNS, (2, 2, 4, 6))])
+@pytest.mark.parametrize("bbox", [{}, {"bbox": None}, {"bbox": []}])
+def test_outline_without_bbox_becomes_the_box_around_it(tmp_path, outline, box, bbox):
+    entry = {"id": 7, "image_id": 1, "category_id": 1, "segmentation": outline} | bbox
+    read = parse_coco(write(tmp_path, [entry]))
+    assert (only_box(read).box_px, len(read.noticed)) == (box, 1)
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [[[4, 2, 24]], [["a", 2, 9, 3, 4, 5]], [4, 2, 24, 2, 24, 12], {"size": [8, 10], "counts": "?"}, {"counts": [80]}],
+)
+def test_broken_outline_without_bbox_is_left_out(tmp_path, outline):
+    broken = {"id": 8, "image_id": 1, "category_id": 1, "segmentation": outline}
+    read = parse_coco(write(tmp_path, [BOX, broken]))
+    assert len(read.pictures[0].boxes) == 1
+    assert [line.partition(": ")[2] for line in read.left_out] == [
+        "annotation 8: it has no bbox; draw the box again or delete the record"
+    ]
+
+
+def test_boxes_of_a_model_are_noticed(tmp_path):
+    read = parse_coco(write(tmp_path, [BOX | {"score": 0.4}]))
+    assert only_box(read).score == 0.4
+    assert "boxes with a score, as a model proposes them: 1" in read.noticed[0]
+
+
+def test_box_with_score_one_is_a_persons_box(tmp_path):
+    assert parse_coco(write(tmp_path, [BOX | {"score": 1.0}])).noticed == []
+
+
+def test_picture_without_file_name_is_called_by_its_url(tmp_path):
+    image = {"id": 1, "coco_url": "http://images/val2017/1.jpg"}
+    assert list(boxes_of(parse_coco(write(tmp_path, images=[image])))) == ["http://images/val2017/1.jpg"]
+
+
+def test_refused_file_names_the_first_record_that_was_left_out(tmp_path):
+    with pytest.raises(DataError, match=r"the first record left out: .*image 1: it has no file_name"):
+        parse_coco(write(tmp_path, images=[{"id": 1}]))

@@ -39,6 +39,11 @@ def export(folder, *parts: str):
     return folder / "annotations.xml"
 
 
+def noticed(found) -> list[str]:
+    """Return what was noticed, without the file."""
+    return [line.partition("annotations.xml: ")[2] for line in found.noticed]
+
+
 def test_boxes_sizes_and_classes_in_order_are_read(tmp_path):
     found = parse_cvat(export(tmp_path, image("can/a.jpg", CAN), image("b.jpg", CAN.replace("can", "box"))))
     assert found.pictures[0] == Annotation("can/a.jpg", (NamedBox((4, 2, 24, 12), "can"),), declared_size_px=(48, 32))
@@ -64,7 +69,7 @@ def turned(rotation: float) -> str:
 def test_shapes_become_the_box_around_them(tmp_path, shape, box, told):
     found = parse_cvat(export(tmp_path, image("a.jpg", shape)))
     assert found.pictures[0].boxes[0].box_px == pytest.approx(box)
-    assert [line.partition(",")[0] for line in found.noticed] == ([told] if told else [])
+    assert [line.partition(",")[0] for line in noticed(found)] == ([told] if told else [])
 
 
 def test_a_box_turned_by_45_degrees_is_as_wide_as_its_diagonals(tmp_path):
@@ -79,13 +84,13 @@ def test_a_picture_of_unread_shapes_only_is_left_out(tmp_path, kind):
     found = parse_cvat(export(tmp_path, image("a.jpg", shape), image("b.jpg", shape, CAN)))
     assert [(one.name, len(one.boxes)) for one in found.pictures] == [("b.jpg", 1)]
     assert found.left_out == [f"{tmp_path}/annotations.xml: a.jpg: has only {kind}, which are not read; draw boxes"]
-    assert found.noticed == [f"{kind} shapes, not read: 2 (a.jpg: {kind} 1, b.jpg: {kind} 1)"]
+    assert noticed(found) == [f"{kind} shapes, not read: 2 (a.jpg: {kind} 1, b.jpg: {kind} 1)"]
 
 
 def test_pictures_without_a_shape_are_empty_and_counted(tmp_path):
     found = parse_cvat(export(tmp_path, image("a.jpg"), image("b.jpg"), image("c.jpg", CAN)))
     assert [(one.name, len(one.boxes)) for one in found.pictures] == [("a.jpg", 0), ("b.jpg", 0), ("c.jpg", 1)]
-    assert found.noticed == ["images without a shape, read as pictures without an object: 2 (a.jpg, b.jpg)"]
+    assert noticed(found) == ["images without a shape, read as pictures without an object: 2 (a.jpg, b.jpg)"]
 
 
 @pytest.mark.parametrize(
@@ -107,14 +112,14 @@ def test_one_broken_shape_is_left_out_and_named(tmp_path, broken, why):
     found = parse_cvat(export(tmp_path, image("a.jpg", CAN, broken), image("b.jpg", broken)))
     assert [(one.name, len(one.boxes)) for one in found.pictures] == [("a.jpg", 1)]
     assert f"annotations.xml: a.jpg: {why}" in found.left_out[0]
-    assert "b.jpg: none of its shapes can be read; left out" in found.left_out[2]
+    assert "b.jpg: none of its shapes can be used" in found.left_out[2]
 
 
 def test_fields_that_are_not_read_are_told(tmp_path):
     shape = CAN.replace('occluded="0"', 'occluded="1"').replace("manual", "auto")
     shape = shape.replace("></box>", '><attribute name="sku">1</attribute></box>')
     found = parse_cvat(export(tmp_path, image("a.jpg", shape), image("b.jpg", shape)))
-    assert found.noticed == [
+    assert noticed(found) == [
         "occluded objects, read like the others: 2 (a.jpg: box 1, b.jpg: box 1)",
         "objects that a model drew or helped to draw: 2 (a.jpg: box 1, b.jpg: box 1)",
         "attributes of objects, not read: 1 (sku)",
@@ -125,14 +130,14 @@ def test_subsets_are_splits(tmp_path):
     subsets = {"a": "Train", "b": "validation", "c": "holdout"}
     found = parse_cvat(export(tmp_path, *(image(n, CAN, more=f'subset="{s}"') for n, s in subsets.items())))
     assert [one.split for one in found.pictures] == ["train", "val", ""]
-    assert found.noticed == ["subset holdout is no split: 1 (c)"]
+    assert noticed(found) == ["subset holdout is no split: 1 (c)"]
 
 
 def test_an_image_listed_twice_is_read_once_or_named(tmp_path):
     again = image("a.jpg", CAN)
     found = parse_cvat(export(tmp_path, again, again, image("b.jpg", CAN), image("b.jpg"), image("")))
     assert [one.name for one in found.pictures] == ["a.jpg"]
-    assert "images that are listed again with the same shapes: 1 (a.jpg)" in found.noticed
+    assert "images that are listed again with the same shapes: 1 (a.jpg)" in noticed(found)
     assert [line.partition(": ")[2] for line in found.left_out] == [
         "image 5: has no name; add it",
         "b.jpg: is listed 2 times with different shapes; keep one",
@@ -148,7 +153,7 @@ def test_frames_of_a_video_have_the_boxes_of_their_keyframes(tmp_path):
         ("frame_000003", ["jar"]),
     ]
     assert {one.declared_size_px for one in found.pictures} == {(48, 32)}
-    assert found.noticed == ["frames without a keyframe, not read: 1 (frame_000001)"]
+    assert noticed(found) == ["frames without a keyframe, not read: 1 (frame_000001)"]
 
 
 def test_a_frame_has_the_objects_that_move_through_it_too(tmp_path):
@@ -225,7 +230,7 @@ def test_two_images_that_mean_one_picture_are_named(tmp_path):
     listing = read_cvat(export(tmp_path, image("a.jpg", CAN), image("./a.jpg"), image("b.jpg", CAN)), None)
     assert [scene.path.name for scene in listing.scenes] == ["b.jpg"]
     assert [line.partition("xml: ")[2] for line in listing.left_out] == [
-        f"{name}: 2 images name {tmp_path / 'a.jpg'}; keep one" for name in ("a.jpg", "./a.jpg")
+        f"{name}: 2 names mean {tmp_path / 'a.jpg'}; keep one" for name in ("a.jpg", "./a.jpg")
     ]
 
 

@@ -199,7 +199,7 @@ def test_broken_result_is_left_out_alone(tmp_path, broken, why):
     assert [(one.name, [box.item for box in one.boxes]) for one in read.pictures] == [("can/a.jpg", ["good"])]
     assert "task 1: result" in read.left_out[0]
     assert why in read.left_out[0]
-    assert "b.jpg: none of its 1 results can be read" in read.left_out[-1]
+    assert "b.jpg: none of its results can be used" in read.left_out[-1]
 
 
 @pytest.mark.parametrize("labeller", ["labels", "choices"])
@@ -351,3 +351,22 @@ def test_any_json_is_read_or_rejected(tmp_path, text):
         read = parse_label_studio(tmp_path / "export.json")
         json.dumps([read.left_out, read.noticed], ensure_ascii=False).encode()
         assert all(box.box_px[2] > box.box_px[0] for one in read.pictures for box in one.boxes)
+
+
+def test_label_that_is_a_number_is_a_name(tmp_path):
+    file = tmp_path / "tasks.json"
+    numbers = [
+        result(identity="r1", value=value(rectanglelabels=[7])),
+        result(identity="r2", value=value(x=1, rectanglelabels=[True])),
+    ]
+    file.write_text(json.dumps([{"id": 1, "data": {"image": "a.jpg"}, "annotations": [answer(*numbers)]}]))
+    read = parse_label_studio(file)
+    assert [box.item for box in read.pictures[0].boxes] == ["7"]
+    assert "result r2: has no label" in read.left_out[0]
+
+
+def test_list_of_createml_is_not_label_studio(tmp_path):
+    file = tmp_path / "_annotations.createml.json"
+    place = {"x": 30, "y": 30, "width": 20, "height": 20}
+    file.write_text(json.dumps([{"image": "a.jpg", "annotations": [{"label": "can", "coordinates": place}]}]))
+    assert not looks_like_label_studio(file)

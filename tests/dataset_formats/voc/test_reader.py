@@ -66,7 +66,7 @@ def test_one_broken_or_empty_xml_is_left_out_and_named(tmp_path):
             r"object 2 \(jar\): has no bndbox",
         ),
         ("<object><name>jar</name><bndbox/><bndbox/></object>", r"object 2 \(jar\): has 2 bndbox; keep one"),
-        ("<objects><object/></objects>", "<objects> holds objects; make them children"),
+        ("<objects><object/></objects>", "<objects>: holds objects; make them children"),
     ],
 )
 def test_one_broken_object_is_left_out_and_named(tmp_path, broken, why):
@@ -82,7 +82,7 @@ def test_a_picture_that_lost_all_of_its_objects_is_left_out(tmp_path):
     voc(tmp_path / "Annotations/b.xml", ("can", 4, 2, 4, 12))
     listing = read_voc(tmp_path)
     assert list(splits(listing)) == ["a"]
-    assert "b.xml: none of its objects can be read; left out its picture" in listing.left_out[1]
+    assert "b.xml: none of its objects can be used" in listing.left_out[1]
 
 
 def test_a_picture_without_objects_is_read(tmp_path):
@@ -397,3 +397,34 @@ def test_names_that_xml_cannot_hold_are_named_and_nothing_is_written(tmp_path, n
     with pytest.raises(DataError, match="XML cannot hold"):
         write_voc([Annotation("b.jpg", ()), Annotation(name, ())], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def attribute(name: str, value: str) -> str:
+    return f"<attributes><attribute><name>{name}</name><value>{value}</value></attribute></attributes>"
+
+
+def test_box_with_a_rotation_of_cvat_becomes_the_box_around_it(tmp_path):
+    xml(tmp_path / "a.xml", OBJECT.format(*CAN).replace("</object>", attribute("rotation", "90.0") + "</object>"))
+    read = parse_voc(tmp_path)
+    assert read.pictures[0].boxes[0].box_px == pytest.approx((9, -3, 19, 17))
+    assert "rotated boxes, read as the box around them: 1" in read.noticed[0]
+
+
+@pytest.mark.parametrize(("name", "value"), [("rotation", "0.0"), ("rotation", "360"), ("rotation", ""), ("id", "9")])
+def test_box_without_a_rotation_is_read_as_written(tmp_path, name, value):
+    xml(tmp_path / "a.xml", OBJECT.format(*CAN).replace("</object>", attribute(name, value) + "</object>"))
+    read = parse_voc(tmp_path)
+    assert (read.pictures[0].boxes[0].box_px, read.noticed) == (CAN[1:], [])
+
+
+def test_rotation_that_is_no_number_leaves_its_box_out(tmp_path):
+    turned = OBJECT.format(*CAN).replace("</object>", attribute("rotation", "left") + "</object>")
+    xml(tmp_path / "a.xml", turned, OBJECT.format(*JAR))
+    read = parse_voc(tmp_path)
+    assert [box.item for box in read.pictures[0].boxes] == ["jar"]
+    assert "object 1 (can): rotation is 'left', not a number" in read.left_out[0]
+
+
+def test_boxes_of_a_model_are_noticed(tmp_path):
+    xml(tmp_path / "a.xml", OBJECT.format(*CAN).replace("</object>", "<confidence>0.4</confidence></object>"))
+    assert "boxes with a score, as a model proposes them: 1" in parse_voc(tmp_path).noticed[0]

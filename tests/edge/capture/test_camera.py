@@ -20,6 +20,7 @@ from tests.fakes import FakeSource, FakeTiming, a_picture
 
 RTSP = parse_source("rtsp://cam/live")
 FILE = parse_source("file:///x.mp4")
+SHADE = np.full((4, 6, 3), 9, np.uint8)
 DEAD = CaptureError("rtsp://cam/live: gone")
 
 
@@ -99,6 +100,16 @@ def test_slow_reader_gets_the_newest_frame_and_drops_are_counted():
     assert (frame.index, int(frame.image_rgb[0, 0, 0])) == (4, 4)
     assert bench.camera.dropped == {"superseded": 4}
     assert bench.camera.frames == 5
+
+
+def test_backlog_of_a_stream_is_counted_and_not_delivered():
+    """Ten pictures of a second at once, then live ones."""
+    waiting = [Picture(SHADE, n * 10**6, n / 10, "arrival") for n in range(10)]
+    live = [Picture(SHADE, (n - 9) * 10**8, n / 10, "arrival") for n in range(10, 30)]
+    bench = Bench(RTSP, [*waiting, *live])
+    assert bench.run()[0] == "online"
+    assert bench.camera.frames == 30
+    assert 9 <= bench.camera.dropped["backlog"] <= 11
 
 
 def test_dead_stream_is_reopened():

@@ -17,7 +17,7 @@ CAMERA = parse_source("rtsp://u:secret@cam/live")
 def test_rtsp_of_unknown_codec_uses_decodebin():
     line = describe_pipeline(CAMERA, PC, CaptureOptions())
     assert line == (
-        "rtspsrc name=source protocols=tcp latency=100 tcp-timeout=10000000 add-reference-timestamp-meta=true"
+        "rtspsrc name=source protocols=tcp latency=100 buffer-mode=none"
         " ! application/x-rtp,media=video ! decodebin ! videoconvert ! video/x-raw,format=RGB"
         " ! appsink name=sink max-buffers=1 drop=true sync=false"
     )
@@ -32,7 +32,16 @@ def test_launch_line_holds_no_address_or_password():
 def test_jetson_decodes_and_converts_in_hardware():
     line = describe_pipeline(CAMERA, JETSON, CaptureOptions(codec="h265", transport="udp", latency_ms=50))
     assert "protocols=udp latency=50" in line
-    assert "rtph265depay ! h265parse ! nvv4l2decoder ! nvvidconv ! video/x-raw,format=RGBA ! videoconvert" in line
+    assert "rtph265depay ! h265parse ! nvv4l2decoder ! nvvidconv ! video/x-raw,format=RGBA ! appsink" in line
+
+
+@pytest.mark.parametrize(
+    ("written", "chosen"), [({"RGBA", "RGB"}, "RGB"), ({"BGRx", "RGBA"}, "RGBA"), ({"BGRx"}, "BGRx")]
+)
+def test_converter_writes_the_format_that_costs_least(written, chosen):
+    line = describe_pipeline(CAMERA, JETSON, CaptureOptions(), {"nvvidconv": frozenset(written)})
+    assert f"nvvidconv ! video/x-raw,format={chosen} ! appsink" in line
+    assert "videoconvert" not in line
 
 
 @pytest.mark.parametrize(
@@ -67,6 +76,19 @@ def test_csi_uses_the_camera_element_of_the_board():
     assert describe_pipeline(source, PC | {"libcamerasrc"}, CaptureOptions()).startswith("libcamerasrc name=source")
     with pytest.raises(CaptureError, match="a CSI camera needs one of the GStreamer elements"):
         describe_pipeline(source, PC, CaptureOptions())
+
+
+def test_csi_camera_of_a_jetson_has_a_number():
+    with pytest.raises(CaptureError, match="csi://front: NVIDIA's cameras have numbers, not names"):
+        describe_pipeline(parse_source("csi://front"), JETSON, CaptureOptions())
+
+
+def test_libcamera_does_not_count_its_cameras():
+    """Its element has no such property: csi://1 would show the first camera."""
+    present = PC | {"libcamerasrc"}
+    assert "libcamerasrc" in describe_pipeline(parse_source("csi://front"), present, CaptureOptions())
+    with pytest.raises(CaptureError, match="csi://1: libcamera's cameras have names"):
+        describe_pipeline(parse_source("csi://1"), present, CaptureOptions())
 
 
 def test_custom_pipeline_is_used_unchanged():

@@ -276,3 +276,10 @@ def test_any_xml_is_imported_or_rejected(tmp_path, text):
     write(tmp_path / "a.xml", text)
     with contextlib.suppress(FinesightError):
         read_annotations(tmp_path / "a.xml")
+
+
+def test_folder_without_json_or_xml_says_what_to_export(tmp_path):
+    (tmp_path / "yolo").mkdir()
+    written(tmp_path / "yolo", "0 0.5 0.5 0.1 0.1", "a.txt")
+    with pytest.raises(DataError, match=r"holds no JSON or XML; export COCO.*not CSV, TSV, YOLO"):
+        read_annotations(tmp_path / "yolo")

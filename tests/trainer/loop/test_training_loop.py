@@ -236,6 +236,8 @@ def test_unreadable_picture_is_skipped(tmp_path):
 
 def test_no_readable_picture_is_an_error(tmp_path):
     write_index(tmp_path, [("a.png", "train", "red", "red-0"), ("b.png", "train", "blue", "blue-0")])
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
     with pytest.raises(TrainError, match="none of 2 pictures can be read"):
         train_classifier(classifier_recipe(tmp_path / "index.csv"), tmp_path / "run")
 

@@ -165,7 +165,7 @@ def test_crowd_is_not_cut_out_and_is_counted(tmp_path):
     path.write_text(json.dumps(tree))
     taken = read_cutouts(path)
     assert len(taken.found) == 1
-    assert taken.skipped == [f"{path}: left out 1 boxes of crowds"]
+    assert taken.skipped == [f"{path}: boxes of crowds: 1, which are no single objects"]
 
 
 def test_missing_picture_of_a_coco_json_is_skipped_and_named(tmp_path):
