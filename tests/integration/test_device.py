@@ -84,6 +84,14 @@ def test_second_device_on_a_state_folder_is_refused(tmp_path):
     assert "another `edge` process uses this folder" in done.stderr
 
 
+def test_missing_file_is_an_error_at_the_end(tmp_path):
+    install(tmp_path / "state")
+    config = write_config(tmp_path, free_port(), f"  shelf: {{source: 'file://{tmp_path}/none.mp4'}}\n")
+    done = edge("run", "--until-end", "-c", config)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"edge: file://{tmp_path}/none.mp4: no such file"
+
+
 def test_demo_passes_and_writes_a_contact_sheet(tmp_path):
     sheet = tmp_path / "sheet.png"
     done = edge("demo", "-c", "configs/demo.yaml", "--sheet", sheet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     yield folder
     mounts = Path("/proc/mounts").read_text(encoding="utf-8")
     assert str(folder) not in mounts
-    shutil.rmtree(folder)
+    subprocess.run(["rm", "-rf", folder], check=True)  # in half the time of shutil.rmtree
 
 
 @pytest.fixture(scope="module")
@@ -142,24 +141,26 @@ def test_foreign_folder_is_not_taken_for_the_environment(device, folder):
     assert (device / "opt/other/file").read_text() == "mine"
 
 
-def test_other_prefix_is_in_the_units(debian, folder):
-    root = dockerfile.copy_tree(debian, folder / "elsewhere")
-    done = install(root, "--wheels", folder / "stage0/wheels", "--prefix", "/srv/fine", "--extras", "")
+def test_other_prefix_is_in_the_units(device, folder):
+    done = install(device, "--wheels", folder / "stage0/wheels", "--prefix", "/srv/fine", "--extras", "")
     assert done.returncode == 0, done.stdout
-    assert "ExecStart=/srv/fine/bin/edge run" in (root / "etc/systemd/system/edge.service").read_text(encoding="utf-8")
-    assert dockerfile.run(root, "edge --version").returncode == 0
+    text = (device / "etc/systemd/system/edge.service").read_text(encoding="utf-8")
+    assert "ExecStart=/srv/fine/bin/edge run" in text
+    assert dockerfile.run(device, "readlink /usr/local/bin/edge").stdout == "/srv/fine/bin/edge\n"
+    assert dockerfile.run(device, "edge --version").returncode == 0
 
 
 def test_uninstall_keeps_configuration_and_purge_does_not(device, folder):
-    root = dockerfile.copy_tree(device, folder / "removed")
-    assert install(root, "--uninstall").returncode == 0
-    assert not (root / "opt/finesight").exists()
-    assert not os.path.lexists(root / "usr/local/bin/edge")
-    assert [unit for unit in UNITS if list((root / "etc/systemd").rglob(unit))] == []
-    assert (root / "etc/finesight/device.yaml").exists()
-    assert install(root, "--uninstall", "--purge").returncode == 0
-    assert not (root / "etc/finesight").exists()
-    assert "finesight" not in (root / "etc/passwd").read_text(encoding="utf-8")
+    assert install(device, "--wheels", folder / "stage0/wheels").returncode == 0  # it comes after other tests
+    assert install(device, "--uninstall").returncode == 0
+    assert not (device / "opt/finesight").exists()
+    assert not os.path.lexists(device / "usr/local/bin/edge")
+    assert [unit for unit in UNITS if list((device / "etc/systemd").rglob(unit))] == []
+    assert (device / "etc/finesight/device.yaml").exists()
+    assert install(device, "--uninstall", "--purge").returncode == 0
+    assert not (device / "etc/finesight").exists()
+    assert not (device / "var/lib/finesight").exists()
+    assert "finesight" not in (device / "etc/passwd").read_text(encoding="utf-8")
 
 
 def test_server_image_has_its_commands(debian, folder):
