@@ -321,6 +321,11 @@ class EmbedderRecipe(_Recipe):
         return self.pairs > 0 or self.anchor == 0
 
     @property
+    def starts_from_features(self) -> bool:
+        """Return whether projection and centres start from published features instead of random numbers."""
+        return self.backbone.pretrained != "none" and self.width == 0
+
+    @property
     def freezes_bn(self) -> bool:
         """Return whether batch norm keeps its statistics, which training would move away from the published weights."""
         given = self.backbone.freeze_bn

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edge.errors import CaptureError
+from edge.imaging.image import without_fourth_channel
 from edge.types import Image
-
-_TO_RGB = {
-    "RGBA": cv2.COLOR_RGBA2RGB,
-    "RGBx": cv2.COLOR_RGBA2RGB,
-    "BGRA": cv2.COLOR_BGRA2RGB,
-    "BGRx": cv2.COLOR_BGRA2RGB,
-}
 
 
 def image_of(sample: Any) -> Image:
@@ -44,4 +37,4 @@ def unpad(data: bytes, width: int, height: int, pixel_format: str = "RGB") -> Im
         raise CaptureError(f"found {len(data)} bytes for {width}x{height} {pixel_format}, expected {expected}")
     rows = np.frombuffer(data, np.uint8, count=stride * height).reshape(height, stride)
     pixels = rows[:, : channels * width].reshape(height, width, channels)
-    return pixels.copy() if channels == 3 else np.asarray(cv2.cvtColor(pixels, _TO_RGB[pixel_format]))
+    return pixels.copy() if channels == 3 else without_fourth_channel(pixels, is_bgr=pixel_format.startswith("B"))

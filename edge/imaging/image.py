@@ -119,6 +119,11 @@ def from_bgr(image_bgr: Image) -> Image:
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def without_fourth_channel(pixels: NDArray[np.uint8], *, is_bgr: bool) -> Image:
+    """Return RGB from (height, width, 4) pixels, whose rows may be padded; True if blue comes first."""
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if is_bgr else cv2.COLOR_RGBA2RGB))
+
+
 def crop(image_rgb: Image, box_px: Box, margin: float = 0.0) -> Image:
     """Cut out a box, grown by `margin` of its size on each side and clipped to the picture; a view, at least 1x1."""
     x0, y0, x1, y1 = box_px

@@ -224,12 +224,32 @@ class EmbeddingHead(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Map (n, c, h, w) to (n, dim), rows of unit length."""
+        return F.normalize(self.project(self.pool(feature)), dim=1)
+
+    def pool(self, feature: Tensor) -> Tensor:
+        """Map (n, c, h, w) to the input of the fully-connected layer, (n, inputs)."""
         feature = self.block(feature)
         pooled = pool_grid(feature, self.grid)
         if self.with_max:  # a pool of fixed size quantises; HDCL (2021) concatenates max and average
             largest = F.max_pool2d(feature, (int(feature.shape[2]), int(feature.shape[3])))
             pooled = torch.cat([pooled, largest.flatten(1)], dim=1)
-        return F.normalize(self.project(pooled), dim=1)
+        return pooled
+
+    def fit_projection(self, pooled: Tensor) -> None:
+        """Set the fully-connected layer to the principal components of what it sees, which keep its distances best.
+
+        Args:
+            pooled: (n, inputs). Where there are fewer components than numbers of the vector, directions at right
+                angles to them, drawn at random, are added.
+        """
+        dim, inputs = self.project.weight.shape
+        mean = pooled.mean(dim=0)
+        _, _, axes = torch.linalg.svd(pooled - mean, full_matrices=False)
+        drawn = torch.randn(inputs, max(0, dim - len(axes)))
+        weight = torch.linalg.qr(torch.cat([axes[:dim].T, drawn], dim=1)).Q[:, : min(dim, inputs)].T
+        with torch.no_grad():
+            self.project.weight[: len(weight)] = weight
+            self.project.bias[: len(weight)] = -(weight @ mean)
 
 
 class Embedder(nn.Module):

@@ -33,6 +33,7 @@ from trainer.tasks.backward_compatible import OldEmbedder
 from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.embedder_metrics import validate_embedder, validate_shorter, validation_recall
 from trainer.tasks.finetune import base_run_of, init_from_run, save_centres
+from trainer.tasks.start_from_features import start_from_features
 
 log = logging.getLogger(__name__)
 
@@ -294,6 +295,8 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder, joint_loss)
     if start is not None:
         init_from_run(start, model, card, task.centres(task.module), crops)
+    elif recipe.starts_from_features:
+        start_from_features(model, task.centres(task.module), crops)
     frozen = freeze_parts(model, recipe.backbone.model_copy(update={"freeze_bn": recipe.freezes_bn}))
     faster = dict.fromkeys(task.centres(task.module).values(), recipe.centre_lr)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, frozen, faster)
