@@ -14,7 +14,7 @@ _LONGEST_S = 3.0  # after the first picture; a stream that is still as fast has 
 
 
 class Backlog:
-    """The backlog of one connection."""
+    """The backlog of one connection to an RTSP camera."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, float]] = deque()  # position and arrival in seconds
@@ -22,7 +22,7 @@ class Backlog:
         self._is_over = False
 
     def holds(self, position_s: float | None, arrived_s: float) -> bool:
-        """Return whether the next picture waited in the backlog; the very first one is taken for live.
+        """Return whether the next picture waited in the backlog; the very first one always counts as waiting.
 
         Args:
             position_s: in the stream; None: unknown.
@@ -30,7 +30,6 @@ class Backlog:
         """
         if self._is_over or position_s is None:
             return False
-        is_first = self._first_s is None
         self._first_s = arrived_s if self._first_s is None else self._first_s
         self._recent.append((position_s, arrived_s))
         while len(self._recent) > 1 and position_s - self._recent[1][0] >= _WINDOW_S:
@@ -39,4 +38,4 @@ class Backlog:
         jumped = shown_s < 0.0
         is_live = shown_s >= _WINDOW_S and took_s >= _LIVE_PACE * shown_s
         self._is_over = jumped or is_live or arrived_s - self._first_s > _LONGEST_S
-        return not is_first and not self._is_over
+        return not self._is_over

@@ -211,10 +211,10 @@ class Camera:
             self.decode_path = frame_source.decode_path
             log.info("camera %s: %s by %s", self.name, self.source, self.decode_path)
         self._compare_clocks(picture)
-        if not self.source.recorded and self._backlog.holds(picture.pts_s, picture.arrived_ns / 1e9):
-            self.dropped["backlog"] += 1
-            return
         if not self._check_tamper(picture, captured_ns):
+            return
+        if self.source.kind == "rtsp" and self._backlog.holds(picture.pts_s, picture.arrived_ns / 1e9):
+            self.dropped["backlog"] += 1
             return
         if self._policy.delivery == "every_frame":
             self._latest_frames.put_when_free(frame, self._stop.is_set)

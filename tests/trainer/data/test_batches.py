@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.data.batches import pair_batches
+from trainer.data.batches import pair_batches, shuffled_batches
 
 
 def test_pair_batches_hold_neighbours_and_repeat_only_if_needed():
@@ -17,3 +17,11 @@ def test_pair_batches_hold_neighbours_and_repeat_only_if_needed():
         assert {(drawn[0, 0] + 1) % 6, (drawn[0, 0] + 2) % 6} <= set(drawn[:, 0])
     few = pair_batches(labels, 2, 5, 1, np.random.default_rng(0))[0]
     assert len(few) == 10
+
+
+def test_shuffled_batches_repeat_no_picture_before_all_came():
+    batches = shuffled_batches(7, 3, 5, np.random.default_rng(0))
+    assert [len(batch) for batch in batches] == [3] * 5
+    drawn = np.concatenate(batches)
+    assert sorted(drawn[:7]) == sorted(drawn[7:14]) == list(range(7))
+    assert [len(batch) for batch in shuffled_batches(2, 3, 1, np.random.default_rng(0))] == [2]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from edge.errors import TrainError
+from edge.imaging.image import encode_image
 from edge.manifest import Preprocess
-from tests.trainer.toy import write_crops
+from tests.trainer.toy import write_crops, write_index
 from trainer.data.augment import canvases_to_input
 from trainer.data.crops import load_crops, recalibrate_bn, recompute_bn_statistics
 from trainer.recipe import Augment, CropData
@@ -66,3 +67,14 @@ def test_bn_statistics_come_from_pictures_at_the_devices_size(tmp_path):
     torch.testing.assert_close(module[0].running_mean, pixels.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-4)
     assert not module[0].training
     assert module[0].momentum == 0.1
+
+
+def test_pictures_keep_the_pixels_that_deep_cuts_need(tmp_path):
+    picture = encode_image(np.zeros((300, 400, 3), np.uint8), ".png")
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(picture)
+    write_index(tmp_path, [(f"{n}.png", "train", "red", "red-0") for n in range(2)])
+    source, spec = CropData(index=tmp_path / "index.csv"), SPEC.model_copy(update={"height": 32, "resize": "stretch"})
+    for cut, shape in (1.0, (32, 42)), (0.5, (60, 80)):
+        image = load_crops(source, spec, smallest_cut=cut).images[0]
+        assert image.shape[:2] == pytest.approx(shape, abs=1)

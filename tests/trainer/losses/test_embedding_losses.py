@@ -176,3 +176,17 @@ def test_class_head_alone_needs_no_confused_images():
 
 def test_cosine_distances_of_opposites_is_two():
     assert float(cosine_distances(unit(0, 180))[0, 1]) == pytest.approx(2.0)
+
+
+def test_label_smoothing_is_that_of_torch():
+    logits, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0])
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    assert hard_cross_entropy(logits, labels, None, 0.1) == pytest.approx(float(expected), abs=1e-6)
+
+
+@torch.no_grad()
+def test_dropout_acts_in_training_only():
+    softmax, vectors, labels = CosineSoftmax(8, 3, dropout=0.5), torch.randn(4, 8), torch.tensor([0, 1, 2, 0])
+    assert softmax(vectors, labels) != softmax(vectors, labels)
+    softmax.eval()
+    assert softmax(vectors, labels) == softmax(vectors, labels)

@@ -1,0 +1,88 @@
+"""Training of embedders: what is trained, how it starts, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from edge.errors import TrainError
+from tests.trainer.toy import INPUT, embedder_recipe, write_crops, write_index
+from trainer.data.augment import canvases_to_input
+from trainer.data.crops import load_crops
+from trainer.model_setup import card_of, preprocess_of
+from trainer.models.networks import build_model
+from trainer.recipe import EmbedderRecipe
+from trainer.tasks.embedder import EmbedderTask, train_embedders
+from trainer.tasks.start_from_features import start_from_features
+
+SOFTMAX = {"heads": ["class"], "pairs": 0.0}
+
+
+def without(folder, *items):
+    """Write the toy crops and list them without some items."""
+    write_crops(folder)
+    rows = [line.split(",") for line in (folder / "index.csv").read_text().splitlines()[1:]]
+    write_index(folder, [tuple(row) for row in rows if row[3] not in items])
+    return folder / "index.csv"
+
+
+def test_category_with_one_item_is_named_and_left_out(tmp_path, caplog):
+    index = without(tmp_path / "data", "blue-1")
+    cards = train_embedders(embedder_recipe(index, epochs=1, one_per_category=True, **SOFTMAX), tmp_path / "run")
+    assert [card.categories for card in cards] == [["red"]]
+    assert "blue: no embedder is trained, because the category has one item, blue-0" in caplog.text
+    assert "one_per_category=false" in caplog.text
+
+
+def test_grid_finer_than_the_last_map_is_rejected(tmp_path):
+    recipe = embedder_recipe(write_crops(tmp_path / "data"), grid=5, **SOFTMAX)
+    with pytest.raises(TrainError, match="the last map of a 32x32 input has 4x4 cells; set grid to 4 or less"):
+        train_embedders(recipe, tmp_path / "run")
+
+
+def test_softmax_alone_trains_items_of_one_picture(tmp_path):
+    index = write_crops(tmp_path / "data", per_item=2)
+    write_index(index.parent, [(f"{c}-{i}-0.png", "train", c, f"{c}-{i}") for c in ("red", "blue") for i in (0, 1)])
+    assert train_embedders(embedder_recipe(index, epochs=1, **SOFTMAX), tmp_path / "run")[0].data["train"] == 4
+    with pytest.raises(TrainError, match="because training uses pairs"):
+        train_embedders(embedder_recipe(index, epochs=1), tmp_path / "pairs")
+
+
+@pytest.fixture
+def task(tmp_path):
+    recipe = embedder_recipe(write_crops(tmp_path), width=0, grid=1, **SOFTMAX)
+    crops = load_crops(recipe.data, preprocess_of(recipe))
+    card = card_of(recipe, {}, heads=[{"name": "class", "dim": recipe.dim}], categories=crops.categories)
+    return EmbedderTask(recipe, crops, build_model(card), card)
+
+
+def test_softmax_alone_shows_every_picture_once_an_epoch(task):
+    task.begin_epoch(0, np.random.default_rng(0))
+    shown = sorted(int(i) for batch in task.plan for i in batch)
+    assert shown == list(range(len(task.crops.train)))
+
+
+def test_start_keeps_distances_and_centres_are_means(task):
+    model, crops, centres = task.module.model, task.crops, task.centres(task.module)
+    with torch.no_grad():
+        x = canvases_to_input(crops.train_canvases(), crops.spec)
+        pooled = model.eval().trunk(x)[-1].mean(dim=(2, 3))
+        start_from_features(model, centres, crops)
+        vectors = model(x)
+    centred = pooled - pooled.mean(dim=0)
+    kept = torch.linalg.svdvals(centred)[: vectors.shape[1]]
+    assert torch.allclose(torch.linalg.svdvals(model.heads["class_head"].project(pooled))[: len(kept)], kept, rtol=1e-3)
+    items = torch.from_numpy(crops.item_indices(crops.train))
+    mean = normalize(vectors[items == 2].mean(dim=0), dim=0)
+    assert torch.allclose(normalize(centres["class"][2], dim=0), mean, atol=1e-4)
+
+
+def test_published_weights_keep_their_batch_norm_statistics(tmp_path):
+    def recipe(**backbone):
+        return EmbedderRecipe(kind="embedder", data={"index": tmp_path}, backbone=backbone, input=INPUT)
+
+    assert recipe(pretrained="hub").freezes_bn
+    assert not recipe(pretrained="none").freezes_bn
+    assert not recipe(pretrained="hub", freeze_bn=False).freezes_bn
