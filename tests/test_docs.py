@@ -137,30 +137,6 @@ def test_every_command_answers_help(command):
     assert done.stdout.startswith("usage:")
 
 
-@pytest.mark.parametrize(
-    ("package", "program", "arguments", "command"),
-    [
-        (
-            "torch",
-            "trainer",
-            ["detector", "-c", "configs/train/demo-detector.yaml", "-o", "runs/x"],
-            "finesight[trainer]",
-        ),
-        ("scipy", "trainer", ["data", "demo"], "finesight[trainer]"),
-        ("tqdm", "trainer", ["synthesize", "-o", "runs/x"], "finesight[trainer]"),
-        ("onnx", "quantize", ["quantize", "a.onnx", "b.onnx", "--index", "c.csv"], "finesight[quantize]"),
-    ],
-)
-def test_command_without_its_extra_says_what_to_install(package, program, arguments, command):
-    code = f"import sys; sys.modules[{package!r}] = None; from {program}.cli import main; sys.exit(main(sys.argv[1:]))"
-    run = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert f"package '{package}' is not installed" in done.stderr
-    assert command in done.stderr
-
-
 @pytest.mark.parametrize("example", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_configuration_is_valid(example):
     from edge.config.yaml_file import load_config

@@ -161,14 +161,3 @@ def test_uninstall_keeps_configuration_and_purge_does_not(device, folder):
     assert not (device / "etc/finesight").exists()
     assert not (device / "var/lib/finesight").exists()
     assert "finesight" not in (device / "etc/passwd").read_text(encoding="utf-8")
-
-
-def test_server_image_has_its_commands(debian, folder):
-    arguments = {"EXTRAS": "quantize", "TORCH_INDEX": "https://pypi.org/simple"}  # without torch: gigabytes
-    (folder / "server").mkdir()
-    image = dockerfile.build(ROOT / "packaging/server.Dockerfile", ROOT, debian, folder / "server", arguments)
-    command = "edge-train --help && edge-quantize --help && edge-sync --help"
-    done = dockerfile.run(image.root, command, user=image.user, folder=image.folder, environment=image.environment)
-    assert done.returncode == 0, done.stdout
-    assert image.user == "finesight"
-    assert not (image.root / "usr/bin/g++").exists()
