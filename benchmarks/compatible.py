@@ -34,14 +34,29 @@ NEW = {
 }
 RECIPE = {
     "kind": "embedder",
-    "input": {"width": 64, "height": 64},
+    "input": {"width": 64, "height": 64, "resize": "letterbox"},
     "backbone": {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [8]},
     "heads": ["class"],
     "dim": 64,
     "width": 64,
+    "grid": 3,
+    "scale": 16.0,
+    "decorrelation": 0.1,
+    "label_smoothing": 0.0,
+    "dropout": 0.0,
+    "centre_lr": 1.0,
     "images_per_class": 4,
-    "augment": {"scale": [0.87, 1.14], "shift": 0.07, "rotate_deg": 4.0, "perspective": 0.015, "erase": 0.0},
-    "optimiser": {"lr": 3e-3, "evaluate_every": 100, "device": "cpu", "threads": 1},
+    "augment": {
+        "scale": [0.87, 1.14],
+        "shift": 0.07,
+        "stretch": 0.05,
+        "rotate_deg": 4.0,
+        "perspective": 0.015,
+        "flip": False,
+        "blur": 0.2,
+        "erase": 0.0,
+    },
+    "optimiser": {"batch": 56, "lr": 3e-3, "warmup": 0.1, "evaluate_every": 100, "device": "cpu", "threads": 1},
 }
 
 

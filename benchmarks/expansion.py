@@ -316,6 +316,7 @@ def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> 
         input={"width": GROCERY_PX, "height": GROCERY_PX, "crop_margin": 0.0, "mean": [0.5] * 3, "std": [0.5] * 3},
         backbone=backbone(data, None),
         heads=["class"], dim=256, width=0, grid=1, pairs=0.3, scale=20.0, images_per_class=2, classes_per_batch=16,
+        decorrelation=0.1, label_smoothing=0.0, dropout=0.0, centre_lr=1.0,
         batches_per_epoch=GROCERY_STEPS // 4,
         augment={"scale": [0.5, 1.3], "shift": 0.12, "rotate_deg": 20.0, "flip": True, "colour": 0.3, "erase": 0.15},
         optimiser=optimiser(4, 32, 0.1, 1e-3),

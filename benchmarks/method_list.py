@@ -16,7 +16,7 @@ BACKBONE = WHOLE | {"frozen_stages": 1}  # the stem keeps the classifier's weigh
 TEACHER = {"name": "mobilenetv2_100", "options": {"pad_type": ""}, "strides": [16]}
 MILD = {
     "scale": (0.87, 1.14), "shift": 0.07, "stretch": 0.08, "rotate_deg": 4.0, "perspective": 0.015, "colour": 0.15,
-    "blur": 0.4, "noise": 3.0, "erase": 0.0,
+    "flip": False, "blur": 0.4, "noise": 3.0, "erase": 0.0,
 }  # fmt: skip
 
 
@@ -30,6 +30,11 @@ class Method:
     peer: Peer | None = None  # the loss of pytorch-metric-learning that replaces the project's losses
 
 
+# The softmax that every method is compared with, and the batches of pairwise losses.
+SHARED = {
+    "scale": 16.0, "decorrelation": 0.1, "label_smoothing": 0.0, "dropout": 0.0, "centre_lr": 1.0,
+    "images_per_class": 2,
+}  # fmt: skip
 PLAIN = {"heads": ["class"], "dim": DIM, "width": 0, "grid": 1, "pairs": 0.0, "decorrelation": 0.0}
 BOTH = PLAIN | {"pool": "max_average"}
 HARD = {"hdcl_from": 0.7, "hdcl_hardest": 2}

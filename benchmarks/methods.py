@@ -162,7 +162,7 @@ def recipe_of(work: Path, method: method_list.Method, seed: int, trunk: Path) ->
         "init_from": trunk,
         "backbone": method_list.BACKBONE,
     }
-    return EmbedderRecipe(kind="embedder", seed=seed, images_per_class=2, **(shared | changes))
+    return EmbedderRecipe(kind="embedder", seed=seed, **(method_list.SHARED | shared | changes))
 
 
 def trained_teacher(work: Path) -> Path:
@@ -177,9 +177,8 @@ def trained_teacher(work: Path) -> Path:
             input=method_list.PICTURES,
             augment=method_list.MILD,
             backbone=pretrained,
-            images_per_class=2,
             optimiser=schedule(method_list.EPOCHS) | {"trunk_lr": 0.3},
-            **(method_list.PLAIN | {"dim": 256}),
+            **(method_list.SHARED | method_list.PLAIN | {"dim": 256}),
         )
         train_embedders(recipe, out)
     return out
@@ -192,7 +191,15 @@ def seen(work: Path) -> dict[str, Any]:
 
 def schedule(epochs: int) -> dict[str, Any]:
     """Return the schedule of a training."""
-    return {"epochs": epochs, "batch": 28, "lr": 2e-3, "evaluate_every": epochs, "device": "cpu", "threads": 1}
+    return {
+        "epochs": epochs,
+        "batch": 28,
+        "lr": 2e-3,
+        "warmup": 0.1,
+        "evaluate_every": epochs,
+        "device": "cpu",
+        "threads": 1,
+    }
 
 
 class Average(torch.nn.Module):

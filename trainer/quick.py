@@ -7,9 +7,11 @@ trainer.data.crops). The model card of a quick run says `quick`; use such a mode
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 from trainer.recipe import AnyRecipe, CategoryOverrides, ClassifierRecipe, EmbedderRecipe, Input
 
+AnyInput = TypeVar("AnyInput", bound=Input)
 EPOCHS = 0.5  # factor on the recipe's epochs
 SIDE = 0.75  # factor on the side of the canvas: a bit more than half of its pixels
 _COARSEST = 32  # pixels: canvases stay multiples of the recipe's stride, at most this
@@ -46,7 +48,7 @@ def _halved(epochs: int) -> int:
     return max(1, math.ceil(epochs * EPOCHS))
 
 
-def _smaller(given: Input, stride: int) -> Input:
+def _smaller(given: AnyInput, stride: int) -> AnyInput:
     """Set training canvases of three quarters of the side, unless the recipe sets its own."""
     if given.train_width is not None or given.train_height is not None:
         return given

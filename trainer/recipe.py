@@ -264,7 +264,7 @@ class EmbedderRecipe(_Recipe):
     # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
     heads: list[Literal["class", "local", "outline"]] = ["class"]
     joint: Literal["concat", "sum"] = "concat"  # how the heads are joined into one vector
-    dim: Annotated[int, Field(ge=1)] = 256  # vector length of each head
+    dim: Annotated[int, Field(ge=1)] = 512  # vector length of each head
     shorter_dims: list[
         Annotated[int, Field(ge=1)]
     ] = []  # shorter lengths of each head that must work, too (Matryoshka)

@@ -155,8 +155,7 @@ def load_crops(
 def headroom(smallest_cut: float) -> float:
     """Return the longer side of a training picture in memory, in longer sides of the canvas.
 
-    Fewer pixels would blur the cuts. Blurred training pictures cost a fine-tuning of 60 groceries at 96 px HEADROOM_COST points of
-    Recall@1.
+    With fewer pixels, the cuts would be blurred, unlike what the device sees.
     """
     if smallest_cut * _HEADROOM >= 1.0:
         return _HEADROOM

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -225,8 +226,8 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
         TrainError: the data is unusable, or training failed.
     """
     least = 2 if recipe.uses_pairs or joint_loss else 1
-    needs = {"each_item": least, "smallest_cut": recipe.augment.scale[0]}
-    crops = load_crops(recipe.data, preprocess_of(recipe), train_spec_of(recipe), **needs)
+    load = partial(load_crops, each_item=least, smallest_cut=recipe.augment.scale[0])
+    crops = load(recipe.data, preprocess_of(recipe), train_spec_of(recipe))
     if not recipe.one_per_category:
         return [_train_one(recipe, crops, out, joint_loss)]
     cards = []
@@ -235,7 +236,7 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
         data = recipe.data.model_copy(update={"categories": [name]})
         chosen = crops.of_category(name)
         if own.input != recipe.input:
-            chosen = load_crops(data, preprocess_of(own), train_spec_of(own), **needs)
+            chosen = load(data, preprocess_of(own), train_spec_of(own))
         starts = {
             key: base_run_of(folder, name)
             for key in ("init_from", "compatible_with")
