@@ -223,7 +223,7 @@ def test_empty_video_is_one_clear_error_and_the_device_goes_on(tmp_path):
     done = edge(
         "run", "-c", write_config(tmp_path, free_port(), f"  broken: {{source: 'file://{empty}'}}\n"), "--until-end"
     )
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert done.stderr.count("ERROR") == 1
     assert str(empty) in done.stderr
 

@@ -60,6 +60,12 @@ def write_scenes(folder: Path, count: int = 12) -> Path:
     return folder / "scenes.json"
 
 
+# The defaults of an embedder fine-tune published weights; these train a small trunk from random ones.
+FROM_SCRATCH = {"width": 16, "grid": 3, "scale": 16.0, "dropout": 0.0, "label_smoothing": 0.0, "centre_lr": 1.0} | {
+    "augment": {"scale": (0.85, 1.2), "shift": 0.08, "stretch": 0.05, "flip": False},
+}
+
+
 def optimiser(epochs: int, batch: int = 8) -> dict:
     return {"epochs": epochs, "batch": batch, "lr": 5e-3, "evaluate_every": epochs, "ema": 0.9, "device": "cpu"}
 
@@ -79,7 +85,7 @@ def embedder_recipe(index: Path, epochs: int = 2, **changes) -> EmbedderRecipe:
         **{
             "backbone": BACKBONE,
             "input": INPUT,
-            "width": 16,
+            **FROM_SCRATCH,
             "dim": 8,
             "optimiser": optimiser(epochs),
             "heads": ["class", "local", "outline"],

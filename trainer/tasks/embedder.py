@@ -290,14 +290,14 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     )
     start = recipe.init_from or recipe.compatible_with
     model = build_model(card, recipe.backbone.pretrained if start is None else "none")
-    _require_cells(recipe, model.trunk.strides[-1])
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     old_embedder = OldEmbedder(recipe.compatible_with, card, crops) if recipe.compatible_with else None
     task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder, joint_loss)
     if start is not None:
         init_from_run(start, model, card, task.centres(task.module), crops)
-    elif recipe.starts_from_features:
+    _require_cells(recipe, model.trunk.strides[-1])
+    if start is None and recipe.starts_from_features:
         start_from_features(model, task.centres(task.module), crops)
     frozen = freeze_parts(model, recipe.backbone.model_copy(update={"freeze_bn": recipe.freezes_bn}))
     faster = dict.fromkeys(task.centres(task.module).values(), recipe.centre_lr)
