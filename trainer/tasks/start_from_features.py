@@ -1,6 +1,7 @@
 """Starts an embedder where untrained features end: its projection keeps their distances, its centres are their means.
 
-From random numbers, a short fine-tuning first has to undo what they do to the features.
+After ten epochs on 60 groceries, the gain over random numbers was within the noise (Recall@1 81.4 against 79.9 %, one
+seed).
 """
 
 from __future__ import annotations
