@@ -1,5 +1,5 @@
 # Each target sets up what it needs; the second run is quick.
-.PHONY: demo install-device check test test-fast docs reference format setup-device setup-check setup-test setup-docs
+.PHONY: demo install-device check test test-fast test-install docs reference format setup-device setup-check setup-test setup-docs
 
 P ?= edge
 
@@ -17,6 +17,10 @@ test: setup-test  ## all tests, or those of T=path
 
 test-fast: setup-test  ## the unit tests of one package, P=edge, without the slow ones
 	scripts/test -m "not slow" tests/$(P)
+
+test-install: setup-test  ## the device's image and scripts/install-device in a clean Debian; needs root and Debian's mirror
+	scripts/apt-install debootstrap
+	scripts/test tests/integration/test_install_device.py
 
 docs: setup-docs  ## the documentation site, in build/site
 	.venv-docs/bin/sphinx-build -q -W --keep-going -b html docs build/site
