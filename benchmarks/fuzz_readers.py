@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz_readers.py [--inputs 100000] [--seed 0] [format ...]  # default: all formats
 
-A mutation flips, cuts, repeats, moves or inserts bytes of a small valid file, or puts a word of a list in the place of
+A mutation flips, cuts, repeats, copies or inserts bytes of a small valid file, or puts a word of a list in the place of
 another. Writes benchmarks/results/fuzz_readers.json: for each format the inputs, how many were read and refused, the
 slowest one and the largest resident memory. Exits 1 at the first input that ends otherwise, and keeps that input.
 """
@@ -262,7 +262,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
             data = data[:start] + rng.choice(WORDS) + data[start:]
         elif kind == 3:  # repeat
             data = data[:end] + data[start:end] * rng.choice((1, 3, 60)) + data[end:]
-        elif kind == 4:  # move
+        elif kind == 4:  # copy elsewhere
             to = rng.randrange(len(data) + 1)
             data = data[:to] + data[start:end] + data[to:]
         else:  # one word in the place of another; most often, so that the structure stays whole

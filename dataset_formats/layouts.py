@@ -69,7 +69,10 @@ def _fitting(path: Path, *, boxed: bool) -> list[Layout]:
         raise DataError(f"{path}: not found; give a data set")
     fitting = [one for one in (_of_folder(path) if path.is_dir() else _of_file(path)) if one in BOXED or not boxed]
     if fitting == ["folders"] and (inner := next(_inner_sets(path), None)):
-        raise DataError(f"{path}: has no layout, but {inner} in it has; give that folder, or choose --layout folders")
+        raise DataError(
+            f"{path}: has no layout, but {inner} in it has; give that folder, or state the layout folders if its "
+            "folders are classes"
+        )
     if not fitting and path.suffix.lower() in _PACKED:
         raise DataError(f"{path}: is an archive or a workbook; unpack it, or save it as CSV UTF-8")
     if not fitting:
@@ -165,7 +168,9 @@ def read_listing(
     _compose_names(listing)
     others = [one for one in fitting[1:] if one != "folders"]
     if others and layout not in _OF_ONE_SET:
-        listing.noticed.append(f"{path}: was read as {layout}; {', '.join(others)} fits, too: choose with --layout")
+        listing.noticed.append(
+            f"{path}: was read as {layout}; {', '.join(others)} fits, too; to read that, give its own file or state the layout"
+        )
     listing.noticed = [printable(line) for line in listing.noticed]
     listing.left_out = [printable(line) for line in listing.left_out]
     return listing

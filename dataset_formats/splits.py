@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 VAL_EVERY = 5  # in a data set without splits, every fifth picture of an item is for validation
 _SPLITS = ("train", "val", "test", "catalogue", "gallery", "iconic", "query")
@@ -19,6 +19,12 @@ def split_from_name(name: str) -> str:
     name = name.rstrip("_- ")
     name = _ALSO_CALLED.get(name, name)
     return name if name in _SPLITS else ""
+
+
+def find_split(asked: str, there: Collection[str]) -> str | None:
+    """Return the split of a data set that a person means, as the data set names it; None if it has none such."""
+    asked = asked.strip()
+    return next((name for name in (asked, split_from_name(asked)) if name in there), None)
 
 
 def splits_named(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from dataset_formats.layouts import read_listing
 from dataset_formats.listings import annotated_pictures, single_objects
 from dataset_formats.notices import printable, report
 from dataset_formats.records import Listing
-from dataset_formats.splits import split_from_name
+from dataset_formats.splits import find_split
 from edge.errors import QuantizeError
 from quantize.network_spec import Spec
 from quantize.pictures import PictureCheck, Sample, Scene, in_turns, of_splits, shuffled
@@ -284,9 +284,9 @@ def _asked_for(split: str | None, there: Collection[str], option: str) -> str | 
     """
     if split is None:
         return None
-    split = split.strip()
+    if (name := find_split(split, there)) is not None:
+        return name
     named = sorted(filter(None, there))
-    for name in (split, split_from_name(split)):
-        if name in there or (name and not named):
-            return name
+    if not named:  # data sets without splits: nothing contradicts the name
+        return split.strip()
     raise QuantizeError(f"{option} {split}: there is no such split; there are {', '.join(named)}")

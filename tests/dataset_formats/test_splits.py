@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataset_formats.splits import default_split, split_from_name
+from dataset_formats.splits import default_split, find_split, split_from_name
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,10 @@ def test_split_is_a_whole_name_in_any_case(name, split):
 
 def test_every_fifth_picture_is_held_out():
     assert [default_split(number) for number in range(10)] == (["train"] * 4 + ["val"]) * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [(" val", "val"), ("Validation", "val"), ("Shelf", "Shelf"), ("shelf", None), ("test", None)]
+)
+def test_asked_split_is_found_as_the_data_set_names_it(asked, found):
+    assert find_split(asked, {"train", "val", "Shelf"}) == found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_formats.records import Sample
-from dataset_formats.splits import split_from_name
+from dataset_formats.splits import find_split
 from edge.errors import TrainError
 from trainer.data.dataset import choose
 
@@ -39,8 +39,8 @@ def asked_splits(names: str, present: Sequence[str], source: Path, option: str) 
     counts = Counter(present)
     found = {}
     for name in dict.fromkeys(part.strip() for part in names.split(",")):
-        split = name if name in counts else split_from_name(name)
-        if split not in counts:
+        split = find_split(name, counts)
+        if split is None:
             listed = ", ".join(f"{one} ({count} pictures)" for one, count in sorted(counts.items()))
             raise TrainError(f"{source}: no picture belongs to split {name!r}; there are {listed}; check {option}")
         found[split] = name
