@@ -169,7 +169,7 @@ def read_listing(
     others = [one for one in fitting[1:] if one != "folders"]
     if others and layout not in _OF_ONE_SET:
         listing.noticed.append(
-            f"{path}: was read as {layout}; {', '.join(others)} fits, too; to read that, give its own file or state the layout"
+            f"{path}: was read as {layout}; {', '.join(others)} fits, too; give its own file, or state the layout"
         )
     listing.noticed = [printable(line) for line in listing.noticed]
     listing.left_out = [printable(line) for line in listing.left_out]

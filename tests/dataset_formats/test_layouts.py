@@ -200,7 +200,7 @@ def test_folder_of_two_layouts_says_which_one_was_read(tmp_path):
     layouts.voc(tmp_path / "a.xml", ("ace", 4, 2, 24, 12))
     (tmp_path / "classes.txt").write_text("ace\n")
     assert (
-        f"{tmp_path}: was read as voc; yolo fits, too; to read that, give its own file or state the layout"
+        f"{tmp_path}: was read as voc; yolo fits, too; give its own file, or state the layout"
         in read_listing(tmp_path).noticed
     )
     assert "fits, too" not in " ".join(read_listing(tmp_path, layout="voc").noticed)
