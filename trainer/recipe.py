@@ -264,7 +264,10 @@ class EmbedderRecipe(_Recipe):
     # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
     heads: list[Literal["class", "local", "outline"]] = ["class"]
     joint: Literal["concat", "sum"] = "concat"  # how the heads are joined into one vector
-    dim: Annotated[int, Field(ge=1)] = 512  # vector length of each head
+    dim: Annotated[int, Field(ge=1)] = 256  # vector length of each head
+    # Train on all that the projection would see, and fit the projection afterwards, by principal components. None: for
+    # one head without a convolution on a published trunk. Measured in docs/results/embedding-methods.md.
+    fit_projection: bool | None = None
     shorter_dims: list[
         Annotated[int, Field(ge=1)]
     ] = []  # shorter lengths of each head that must work, too (Matryoshka)
@@ -307,6 +310,8 @@ class EmbedderRecipe(_Recipe):
             raise ValueError(f"heads are {self.heads}; give class once, and each other head at most once")
         if wrong := [dim for dim in self.shorter_dims if dim >= self.dim]:
             raise ValueError(f"shorter_dims: {wrong} are not less than dim {self.dim}")
+        if self.fit_projection and (self.heads != ["class"] or self.width or self.shorter_dims or self.compatible_with):
+            raise ValueError("fit_projection needs heads [class], width 0, no shorter_dims and no compatible_with")
         return self
 
     def for_category(self, category: str) -> EmbedderRecipe:
@@ -322,8 +327,16 @@ class EmbedderRecipe(_Recipe):
 
     @property
     def starts_from_features(self) -> bool:
-        """Return whether projection and centres start from published features instead of random numbers."""
+        """Return whether the centres start at the means of published features instead of random numbers."""
         return self.backbone.pretrained != "none" and self.width == 0
+
+    @property
+    def fits_projection(self) -> bool:
+        """Return whether the projection is fitted after training instead of trained."""
+        if self.fit_projection is not None:
+            return self.fit_projection
+        trained = self.shorter_dims or self.teacher or self.compatible_with or self.uses_pairs
+        return self.starts_from_features and self.heads == ["class"] and not trained
 
     @property
     def freezes_bn(self) -> bool:

@@ -219,7 +219,8 @@ class EmbeddingHead(nn.Module):
         super().__init__()
         self.block = _Separable(channels, width) if width else nn.Identity()
         self.with_max = pool == "max_average"
-        self.project = nn.Linear((width or channels) * (grid * grid + int(self.with_max)), dim)
+        self.inputs = (width or channels) * (grid * grid + int(self.with_max))
+        self.project: nn.Linear | nn.Identity = nn.Linear(self.inputs, dim)
         self.grid = grid
 
     def forward(self, feature: Tensor) -> Tensor:
@@ -235,21 +236,29 @@ class EmbeddingHead(nn.Module):
             pooled = torch.cat([pooled, largest.flatten(1)], dim=1)
         return pooled
 
-    def fit_projection(self, pooled: Tensor) -> None:
-        """Set the fully-connected layer to the principal components of what it sees, which keep its distances best.
+    @property
+    def outputs(self) -> int:
+        """Return the length of the head's vector."""
+        return self.project.out_features if isinstance(self.project, nn.Linear) else self.inputs
+
+    def defer_projection(self) -> None:
+        """Return what the fully-connected layer sees until `fit_projection` is called."""
+        self.project = nn.Identity()
+
+    def fit_projection(self, vectors: Tensor, dim: int) -> None:
+        """Set the fully-connected layer to the directions that keep the cosines between these vectors best.
 
         Args:
-            pooled: (n, inputs). Where there are fewer components than numbers of the vector, directions at right
-                angles to them, drawn at random, are added.
+            vectors: (n, inputs), rows of unit length. Where there are fewer directions than numbers of the vector,
+                the rest of the numbers are zero.
+            dim: length of the head's vector.
         """
-        dim, inputs = self.project.weight.shape
-        mean = pooled.mean(dim=0)
-        _, _, axes = torch.linalg.svd(pooled - mean, full_matrices=False)
-        drawn = torch.randn(inputs, max(0, dim - len(axes)))
-        weight = torch.linalg.qr(torch.cat([axes[:dim].T, drawn], dim=1)).Q[:, : min(dim, inputs)].T
+        _, _, axes = torch.linalg.svd(vectors, full_matrices=False)
+        self.project = nn.Linear(self.inputs, dim)
         with torch.no_grad():
-            self.project.weight[: len(weight)] = weight
-            self.project.bias[: len(weight)] = -(weight @ mean)
+            self.project.weight.zero_()
+            self.project.bias.zero_()
+            self.project.weight[: len(axes)] = axes[:dim]
 
 
 class Embedder(nn.Module):
@@ -265,6 +274,22 @@ class Embedder(nn.Module):
                 for head in card.heads
             }
         )
+
+    @property
+    def part_dims(self) -> dict[str, int]:
+        """Return the length of each part of the joint vector, by the name of its centres."""
+        dims = {name.removesuffix("_head"): head.outputs for name, head in self.heads.items()}
+        return {"joint": next(iter(dims.values()))} if self.summed else dims
+
+    def defer_projection(self) -> None:
+        """Return what the fully-connected layers see until each is fitted."""
+        for head in self.heads.values():
+            head.defer_projection()
+
+    @property
+    def is_deferred(self) -> bool:
+        """Return whether a projection is still to be fitted."""
+        return any(isinstance(head.project, nn.Identity) for head in self.heads.values())
 
     def parts(self, x: Tensor) -> dict[str, Tensor]:
         """Map (n, 3, h, w) to one (n, dim) per head name, rows of unit length."""

@@ -33,8 +33,7 @@ from trainer.recipe import EmbedderRecipe
 from trainer.tasks.backward_compatible import OldEmbedder
 from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.embedder_metrics import validate_embedder, validate_shorter, validation_recall
-from trainer.tasks.finetune import base_run_of, init_from_run, save_centres
-from trainer.tasks.start_from_features import start_from_features
+from trainer.tasks.finetune import base_run_of, fit_projection, imprint_centres, init_from_run, save_centres
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,6 @@ class _TrainingModule(nn.Module):
     def __init__(
         self,
         model: Embedder,
-        card: ModelCard,
         items: int,
         recipe: EmbedderRecipe,
         teacher_dim: int,
@@ -57,11 +55,11 @@ class _TrainingModule(nn.Module):
         super().__init__()
         self.model = model
         # Heads that are summed share their centres, so that each points in the direction of the sum.
-        names = ["joint"] if recipe.joint == "sum" else recipe.heads
+        dims = model.part_dims
         self.anchors = nn.ModuleDict(
-            {} if joint_loss else {f"{name}_anchor": _softmax(recipe, items) for name in names}
+            {} if joint_loss else {f"{name}_anchor": _softmax(recipe, dim, items) for name, dim in dims.items()}
         )
-        joint = sum(head.dim for head in card.vector_parts)
+        joint = sum(dims.values())
         self.joint_loss = joint_loss(joint, items) if joint_loss else None
         self.to_teacher = nn.Linear(joint, teacher_dim, bias=False) if teacher_dim else nn.Identity()
 
@@ -71,9 +69,9 @@ class _TrainingModule(nn.Module):
         return anchor
 
 
-def _softmax(recipe: EmbedderRecipe, items: int) -> CosineSoftmax:
+def _softmax(recipe: EmbedderRecipe, dim: int, items: int) -> CosineSoftmax:
     return CosineSoftmax(
-        recipe.dim,
+        dim,
         items,
         recipe.scale,
         recipe.decorrelation,
@@ -98,7 +96,7 @@ class EmbedderTask:
     ) -> None:
         self.recipe, self.crops, self.teacher, self.old_embedder = recipe, crops, teacher, old_embedder
         teacher_dim = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
-        self.module = _TrainingModule(model, card, len(crops.items), recipe, teacher_dim, joint_loss)
+        self.module = _TrainingModule(model, len(crops.items), recipe, teacher_dim, joint_loss)
         self._uses_confusion = recipe.uses_region_confusion and joint_loss is None
         self._uses_pairs = recipe.uses_pairs or joint_loss is not None
         self._labels = crops.item_indices(crops.train)
@@ -290,6 +288,8 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     )
     start = recipe.init_from or recipe.compatible_with
     model = build_model(card, recipe.backbone.pretrained if start is None else "none")
+    if recipe.fits_projection:
+        model.defer_projection()
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     old_embedder = OldEmbedder(recipe.compatible_with, card, crops) if recipe.compatible_with else None
@@ -297,18 +297,19 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     if start is not None:
         init_from_run(start, model, card, task.centres(task.module), crops)
     _require_cells(recipe, model.trunk.strides[-1])
-    if start is None and recipe.starts_from_features:
-        start_from_features(model, task.centres(task.module), crops)
+    if recipe.fits_projection or (start is None and recipe.starts_from_features):
+        imprint_centres(model, task.centres(task.module), crops)
     frozen = freeze_parts(model, recipe.backbone.model_copy(update={"freeze_bn": recipe.freezes_bn}))
     faster = dict.fromkeys(task.centres(task.module).values(), recipe.centre_lr)
     trained = fit(task, recipe.optimiser, out, recipe.seed, text, frozen, faster)
     final = trained.model
     if not recipe.freezes_bn:
         final = recalibrate_bn(final, crops, recipe.seed, lambda m: validation_recall(m, crops))
+    centres = fit_projection(final, task.centres(trained), crops, recipe.dim)
     values = validate_embedder(final, crops) | validate_shorter(final, crops, card)
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})
     save_model(out, final, card)
-    save_centres(out, task.centres(trained), crops.items)
+    save_centres(out, centres, crops.items)
     return card

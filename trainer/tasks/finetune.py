@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from torch.nn import functional as F
 
 from edge.durable import write_durably
 from edge.errors import TrainError
-from edge.manifest import Head
 from trainer.data.crops import Crops, predict
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
@@ -60,7 +60,8 @@ def init_from_run(
         folder: run of a classifier, for the trunk, or of an embedder of the same shape, for all.
         model: the model to train; changed in place.
         card: card of the model.
-        centres: centres (items, dim) by head name; changed in place if the run is an embedder's.
+        centres: centres (items, dim) by head name; changed in place if the run is an embedder's and the projection is
+            trained.
         crops: training pictures that give the centres of items that the run lacks.
 
     Raises:
@@ -77,12 +78,12 @@ def init_from_run(
         wrong.append("kind")
     if wrong:
         raise TrainError(f"init_from {folder}: this run differs from the recipe in {', '.join(wrong)}")
-    if source_card.kind == "classifier":
+    if source_card.kind == "classifier" or model.is_deferred:
         model.trunk.load_state_dict(source.trunk.state_dict())
         return
     model.load_state_dict(source.state_dict())
     known = load_centres(folder)
-    imprinted = imprint(model, crops, card.vector_parts)
+    imprinted = imprint(model, crops)
     for head, rows in centres.items():
         values = [known.get(head, {}).get(item, imprinted[head][i]) for i, item in enumerate(crops.items)]
         with torch.no_grad():
@@ -91,14 +92,39 @@ def init_from_run(
     log.info("%s: starting with %d known items and %d imprinted ones", folder, len(crops.items) - len(new), len(new))
 
 
-def imprint(model: Embedder, crops: Crops, parts: Sequence[Head]) -> dict[str, Tensor]:
-    """Return the mean direction of each item's training pictures: by head (items, dim), rows of unit length."""
+def imprint(model: Embedder, crops: Crops) -> dict[str, Tensor]:
+    """Return the mean direction of each item's training pictures: by centres (items, dim), rows of unit length."""
     was_training = model.training
     joint = torch.from_numpy(predict(model.eval(), crops.train_canvases(), crops.spec))
     model.train(was_training)
     items = torch.from_numpy(crops.item_indices(crops.train))
-    split = joint.split([part.dim for part in parts], dim=1)
-    return {part.name: mean_directions(rows, items, len(crops.items)) for part, rows in zip(parts, split, strict=True)}
+    dims = model.part_dims
+    split = joint.split(list(dims.values()), dim=1)
+    return {name: mean_directions(rows, items, len(crops.items)) for name, rows in zip(dims, split, strict=True)}
+
+
+def imprint_centres(model: Embedder, centres: Mapping[str, nn.Parameter], crops: Crops) -> None:
+    """Set the centres (items, dim) to the mean directions, with numbers of about one, as in centres that are drawn."""
+    imprinted = imprint(model, crops)
+    with torch.no_grad():
+        for name, rows in centres.items():
+            rows.copy_(imprinted[name] * math.sqrt(rows.shape[1]))
+
+
+def fit_projection(
+    model: Embedder, centres: Mapping[str, nn.Parameter], crops: Crops, dim: int
+) -> Mapping[str, Tensor]:
+    """Fit the projection of an embedder that was trained without one; change the model in place.
+
+    Returns:
+        the centres through the projection, by head name, (items, dim); unchanged if the projection was trained.
+    """
+    if not model.is_deferred:
+        return centres
+    (head,) = model.heads.values()
+    head.fit_projection(torch.from_numpy(predict(model, crops.train_canvases(), crops.spec)), dim)
+    model.to(next(model.parameters()).device)
+    return {name: head.project(rows.detach()).detach() for name, rows in centres.items()}
 
 
 def mean_directions(vectors: Tensor, items: Tensor, count: int) -> Tensor:

@@ -12,10 +12,10 @@ from tests.trainer.toy import INPUT, embedder_recipe, write_crops, write_index
 from trainer.data.augment import canvases_to_input
 from trainer.data.crops import load_crops
 from trainer.model_setup import card_of, preprocess_of
-from trainer.models.networks import build_model
+from trainer.models.networks import build_model, load_model
 from trainer.recipe import EmbedderRecipe
 from trainer.tasks.embedder import EmbedderTask, train_embedders
-from trainer.tasks.start_from_features import start_from_features
+from trainer.tasks.finetune import fit_projection, imprint_centres, load_centres
 
 SOFTMAX = {"heads": ["class"], "pairs": 0.0}
 
@@ -64,19 +64,42 @@ def test_softmax_alone_shows_every_picture_once_an_epoch(task):
     assert shown == list(range(len(task.crops.train)))
 
 
-def test_start_keeps_distances_and_centres_are_means(task):
+def test_centres_start_at_the_means_of_the_features(task):
     model, crops, centres = task.module.model, task.crops, task.centres(task.module)
+    imprint_centres(model, centres, crops)
     with torch.no_grad():
-        x = canvases_to_input(crops.train_canvases(), crops.spec)
-        pooled = model.eval().trunk(x)[-1].mean(dim=(2, 3))
-        start_from_features(model, centres, crops)
-        vectors = model(x)
-    centred = pooled - pooled.mean(dim=0)
-    kept = torch.linalg.svdvals(centred)[: vectors.shape[1]]
-    assert torch.allclose(torch.linalg.svdvals(model.heads["class_head"].project(pooled))[: len(kept)], kept, rtol=1e-3)
+        vectors = model.eval()(canvases_to_input(crops.train_canvases(), crops.spec))
     items = torch.from_numpy(crops.item_indices(crops.train))
     mean = normalize(vectors[items == 2].mean(dim=0), dim=0)
     assert torch.allclose(normalize(centres["class"][2], dim=0), mean, atol=1e-4)
+
+
+def test_fitted_projection_keeps_the_cosines_of_vectors_and_centres(tmp_path):
+    recipe = embedder_recipe(write_crops(tmp_path), width=0, grid=1, dim=24, fit_projection=True, **SOFTMAX)
+    crops = load_crops(recipe.data, preprocess_of(recipe))
+    card = card_of(recipe, {}, heads=[{"name": "class", "dim": recipe.dim}], categories=crops.categories)
+    model = build_model(card).eval()
+    model.defer_projection()
+    task = EmbedderTask(recipe, crops, model, card)
+    x = canvases_to_input(crops.train_canvases(), crops.spec)
+    with torch.no_grad():
+        imprint_centres(model, task.centres(task.module), crops)
+        whole, centres = model(x), task.centres(task.module)["class"]
+        cosines = whole @ whole.T, normalize(whole) @ normalize(centres, dim=1).T
+        fitted = normalize(fit_projection(model, task.centres(task.module), crops, recipe.dim)["class"], dim=1)
+        vectors = model(x)
+    assert vectors.shape[1] == recipe.dim < whole.shape[1]
+    assert torch.allclose(vectors @ vectors.T, cosines[0], atol=0.02)
+    assert torch.allclose(vectors @ fitted.T, cosines[1], atol=0.02)
+
+
+def test_embedder_from_published_weights_ends_with_its_projection(tmp_path):
+    recipe = embedder_recipe(write_crops(tmp_path / "data"), epochs=1, width=0, grid=1, fit_projection=True, **SOFTMAX)
+    (card,) = train_embedders(recipe, tmp_path / "run")
+    network, _ = load_model(tmp_path / "run")
+    assert not network.is_deferred
+    assert network.part_dims == {"class": recipe.dim} == {head.name: head.dim for head in card.heads}
+    assert next(iter(load_centres(tmp_path / "run")["class"].values())).shape == (recipe.dim,)
 
 
 def test_published_weights_keep_their_batch_norm_statistics(tmp_path):
