@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> dict[str, object]:
     commands = {
+        "learn": _learn,
         "synthesize": _synthesize,
         "data": _data,
         "embed": _embed,
@@ -95,6 +96,13 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
             return {}
     metrics = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": metrics, "skipped": cards[0].data["skipped"]}
+
+
+def _learn(args: argparse.Namespace) -> dict[str, object]:
+    from learn.command import run_learn
+
+    run_learn(args)
+    return {}
 
 
 def _cutout(args: argparse.Namespace) -> dict[str, object]:
@@ -169,6 +177,7 @@ def _embed(args: argparse.Namespace) -> dict[str, object]:
         "items": done.gallery.items,
         "pictures": done.pictures,
         "skipped": len(done.skipped),
+        "not_embedded": done.not_embedded,
     }
 
 

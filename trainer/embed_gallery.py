@@ -14,9 +14,10 @@ import numpy as np
 from dataset_formats.notices import printable
 from dataset_formats.records import Sample
 from edge.errors import BundleError, TrainError
+from edge.file_names import file_name
 from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views
-from edge.gallery.store import NEGATIVE
+from edge.gallery.store import NEGATIVE, store_path
 from edge.gallery.writer import GalleryWriter
 from edge.imaging.image import encode_image, resize
 from edge.inference.engine import Backend
@@ -29,6 +30,7 @@ from trainer.data.pictures import load_pictures
 log = logging.getLogger(__name__)
 
 _MANIFEST = "bundle.json"
+_MAX_ID_CHARACTERS = 200  # an event holds at most 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class EmbeddedGallery:
     gallery: Gallery
     pictures: int
     skipped: list[str]  # pictures that could not be read
+    not_embedded: dict[str, int]  # pictures of each category that the bundle has no embedder for
 
 
 def embed_gallery(
@@ -55,8 +58,8 @@ def embed_gallery(
 ) -> EmbeddedGallery:
     """Embed pictures and write a gallery generation: one store per category, with thumbnails.
 
-    An item without a readable picture is left out, and its pictures are in `skipped`. With a localiser in the bundle,
-    the gallery also holds the silhouette of each picture.
+    An item without a readable picture is left out, and its pictures are in `skipped`. A category that the bundle cannot
+    embed is left out and counted. With a localiser in the bundle, the gallery also holds silhouettes of its pictures.
 
     Args:
         bundle: folder with `bundle.json`.
@@ -71,7 +74,7 @@ def embed_gallery(
         created_at: ISO 8601, UTC; None: now.
 
     Raises:
-        TrainError: no picture of a category can be read, or the bundle has no embedder for a category.
+        TrainError: no picture can be read, or the bundle has no embedder for any of the categories.
         BundleError, EngineError, GalleryError: bundle, engine or gallery cannot be used.
     """
     manifest = _read_manifest(bundle)
@@ -79,15 +82,24 @@ def embed_gallery(
     by_item: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         by_item[sample.category][sample.item].append(sample)
-    if missing := sorted(set(by_item) - set(stages.embedders)):
+    missing = sorted(set(by_item) - set(stages.embedders))
+    if missing and len(missing) == len(by_item):
         raise TrainError(f"{bundle}: the bundle has embedders for {sorted(stages.embedders)}, but none for {missing}")
-    pictures, skipped = 0, []
+    not_embedded = {category: sum(map(len, by_item.pop(category).values())) for category in missing}
+    if not_embedded:
+        log.warning(
+            "left out %d pictures of %d categories that the bundle has no embedder for: %s",
+            sum(not_embedded.values()),
+            len(missing),
+            ", ".join(f"{printable(category)} ({count})" for category, count in not_embedded.items()),
+        )
+    pictures, skipped, empty = 0, [], []
     for category, items in sorted(by_item.items()):
         model = manifest.embedder_for(category)
         if model is None:
             raise BundleError(f"{bundle}: the manifest has no embedder for {category!r}")
+        written = 0
         with GalleryWriter(out, category, model.space_id, model.heads) as writer:
-            written = 0
             for item, listed in sorted(items.items()):
                 try:
                     loaded = load_pictures(listed[:per_item], None, trimmed, model.preprocess.crop_margin)
@@ -100,7 +112,7 @@ def embed_gallery(
                     [_silhouette(stages.localiser, image) for image in loaded.images] if stages.localiser else []
                 )
                 writer.add(
-                    printable(item),
+                    item_id_of(printable(item)),
                     printable(listed[0].label or item),
                     embed_pictures(stages.embedders[category], loaded.images, few),
                     metadata={NEGATIVE: True} if is_negative else None,
@@ -110,11 +122,19 @@ def embed_gallery(
                 written += 1
                 pictures += len(loaded.images)
                 skipped += loaded.skipped
-            if not written:
-                raise TrainError(f"{category}: no picture of any item can be read; the first: {skipped[-1]}")
         log.info("%s: %d items", category, written)
+        if not written:
+            store_path(out, category).unlink()
+            empty.append(category)
+    if len(empty) == len(by_item):
+        raise TrainError(f"{', '.join(empty)}: no picture of any item can be read; the first: {skipped[0]}")
     created_at = created_at or datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return EmbeddedGallery(write_gallery_index(out, created_at), pictures, skipped)
+    return EmbeddedGallery(write_gallery_index(out, created_at), pictures, skipped, not_embedded)
+
+
+def item_id_of(name: str) -> str:
+    """Return the id of an item in galleries and events: its name, or a short file name for a very long one."""
+    return name if len(name) <= _MAX_ID_CHARACTERS else file_name(name)
 
 
 def embed_pictures(embedder: Embedder, images_rgb: Sequence[Image], few: int = ENOUGH_PICTURES) -> FloatArray:

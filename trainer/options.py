@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="write progress messages to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_learn(commands)
     _add_synthesize(commands)
     _add_data(commands)
     _add_label(commands)
@@ -47,6 +48,30 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     return parser
+
+
+def _add_learn(commands: Any) -> None:
+    learn = _add_command(commands, "learn", "make a recogniser from photos, in a folder that `edge run` starts")
+    learn.add_argument(
+        "photos", type=Path, help="folder item/photo.jpg or category/item/photo.jpg, CSV, or another layout"
+    )
+    learn.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    learn.add_argument(
+        "--minutes", type=float, default=60.0, help="time allowed on this machine, for everything; default: %(default)g"
+    )
+    learn.add_argument(
+        "--weights",
+        help="published weights to start from: package, hub, hub:NAME, or a safetensors file; default: package",
+    )
+    learn.add_argument("--root", type=Path, help="folder of the paths in a CSV; default: its own folder")
+    learn.add_argument(
+        "--camera",
+        default="v4l2:///dev/video0",
+        help="source of the camera in the written configurations; default: %(default)s",
+    )
+    learn.add_argument("--detector", type=Path, help="ONNX detector for the camera, such as YOLOX; default: none")
+    learn.add_argument("--detector-spec", help="see edge-quantize pack; default: detected")
+    learn.add_argument("--keep-labels", help="labels of the detector to use, comma-separated; default: all")
 
 
 def _add_synthesize(commands: Any) -> None:

@@ -94,7 +94,7 @@ class Backbone(_Tree):
     """The trunk, and where its weights come from."""
 
     name: str = "mobilenetv4_conv_small"
-    pretrained: str = "hub"  # none, hub, or the path of a safetensors file
+    pretrained: str = "hub"  # none, hub, package (the extra `weights`), or the path of a safetensors file
     strides: list[int] | None = None  # strides of the maps to use; None: the last map of the whole network
     options: dict[str, Any] = {}  # options for timm: output_stride, pad_type
     # Batch norm keeps its statistics in training, in heads, too; useful for short fine-tuning. None: in embedders that

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from edge.build import load_models
 from edge.config.schema import EngineConfig
 from edge.errors import TrainError
+from edge.file_names import file_name
 from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
 from edge.imaging.image import decode_image, encode_image
 from edge.inference.postprocess import unit_rows
@@ -143,11 +144,38 @@ def test_same_pictures_give_the_same_generation(tmp_path):
     assert names[0] == names[1]
 
 
-def test_category_without_embedder_is_an_error(tmp_path):
+def test_category_without_embedder_is_left_out_and_counted(tmp_path, caplog):
     samples = read_samples(write_crops(tmp_path / "data"))
     write_bundle(tmp_path / "bundle", ["red"])
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+    assert (list(done.gallery.categories), done.not_embedded) == (["red"], {"blue": 12})
+    assert "left out 12 pictures of 1 categories that the bundle has no embedder for: blue (12)" in caplog.text
+    blue = [sample for sample in samples if sample.category == "blue"]
     with pytest.raises(TrainError, match=r"has embedders for \['red'\], but none for \['blue'\]"):
-        embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+        embed_gallery(tmp_path / "bundle", blue, tmp_path / "other")
+
+
+def test_category_without_a_readable_picture_is_left_out(tmp_path):
+    samples = read_samples(write_crops(tmp_path / "data"))
+    write_bundle(tmp_path / "bundle", ["red", "blue"])
+    for sample in samples:
+        if sample.category == "blue":
+            sample.path.write_bytes(b"")
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+    assert (list(done.gallery.categories), len(done.skipped)) == (["red"], 12)
+    assert [path.name for path in (tmp_path / "gallery").glob("*.sqlite")] == ["red.sqlite"]
+
+
+def test_any_text_names_a_category_and_an_item(tmp_path):
+    names = ["AM General", "果汁", "a/b", "..", " leading blank", "😀", "x" * 300, "Cola", "cola"]
+    listed = [sample for sample in read_samples(write_crops(tmp_path / "data")) if sample.item == "red-0"]
+    samples = [replace(sample, category=name, item=name, label="") for name in names for sample in listed[:1]]
+    space = write_bundle(tmp_path / "bundle", names)
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+    assert set(done.gallery.categories) == set(names)
+    assert {name: read_category(done.gallery.path(name), space, 3).item_ids for name in names} == {
+        name: (name if len(name) < 200 else file_name(name),) for name in names
+    }
 
 
 def test_vectors_are_those_of_the_device(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -68,15 +68,15 @@ class Crops:
         """Return the training pictures as the device would see them, except that they were shrunk once before."""
         return np.stack([to_canvas(self.spec, image)[0] for image in self.images[part]])
 
-    def of_category(self, name: str) -> Crops:
-        """Return the part that belongs to one category."""
+    def of_categories(self, names: Sequence[str]) -> Crops:
+        """Return the part that belongs to some of the categories."""
         train, val, gallery = (
-            [i for i, sample in enumerate(samples) if sample.category == name]
+            [i for i, sample in enumerate(samples) if sample.category in names]
             for samples in (self.train, self.val, self.gallery)
         )
         return replace(
             self,
-            categories=[name],
+            categories=sorted(names),
             items=sorted({self.train[i].item for i in train}),
             train=[self.train[i] for i in train],
             images=[self.images[i] for i in train],

@@ -1,10 +1,9 @@
-"""Trunks: convolutional backbones of timm, by name, as a stack of feature maps. The only module that imports timm."""
+"""Trunks: convolutional backbones of timm, by name, as a stack of feature maps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from edge.errors import TrainError
 from trainer.distributed import gather_rows, sync_batch_norm
+from trainer.models.published_weights import PACKAGE, packaged_weights
 
 Precision = Literal["auto", "fp32", "bf16"]
 MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -104,7 +104,7 @@ def create_trunk(
         strides: strides of the maps to return, in input pixels per cell; the deepest map of each stride. A trunk cut
             at 16 keeps a 96 px crop at 6x6 cells. None: the last map of the whole network, with the widening
             convolution at the end of MobileNetV2, which a cut trunk lacks. It helps when it is pretrained.
-        pretrained: `none`, `hub`, or the path of a safetensors file with the whole network's weights.
+        pretrained: `none`, `hub`, `package`, or the path of a safetensors file with the whole network's weights.
         options: options for timm: `output_stride` (dilates instead of striding), `pad_type`.
 
     Raises:
@@ -129,8 +129,7 @@ def create_trunk(
     except Exception as error:  # timm passes on any error of its download
         raise TrainError(f"backbone {name!r}: cannot download weights from the hub: {error}") from error
     _cut(network)
-    if pretrained not in {"none", "hub"}:
-        _load_weights(network, name, Path(pretrained), options)
+    _load_weights(network, name, pretrained, options)
     return Trunk(network, [channels[i] for i in indices], wanted, whole=False)
 
 
@@ -140,8 +139,7 @@ def _whole_trunk(name: str, pretrained: str, options: dict[str, Any]) -> Trunk:
         stride = network.feature_info[-1]["reduction"]
     except Exception as error:  # timm passes on any error of its download
         raise TrainError(f"backbone {name!r} with {options}: {error}") from error
-    if pretrained not in {"none", "hub"}:
-        _load_weights(network, name, Path(pretrained), options)
+    _load_weights(network, name, pretrained, options)
     return Trunk(network, [network.num_features], [stride], whole=True)
 
 
@@ -162,10 +160,17 @@ def _cut(network: nn.Module) -> None:
         network.blocks = blocks[:last]
 
 
-def _load_weights(network: nn.Module, name: str, path: Path, options: dict[str, Any]) -> None:
-    """Load a file strictly: each of its keys exists in the whole network, and it holds each key of the trunk."""
+def _load_weights(network: nn.Module, name: str, path: str, options: dict[str, Any]) -> None:
+    """Load weights strictly: each of their keys exists in the whole network, and they hold each key of the trunk.
+
+    The hub's are loaded already.
+    """
+    if path in {"none", "hub"}:
+        return
     try:
-        weights = load_file(path)
+        weights = packaged_weights(name) if path == PACKAGE else load_file(path)
+    except TrainError:
+        raise
     except Exception as error:  # safetensors raises its own, OSError and FileNotFoundError
         raise TrainError(f"{path}: cannot read weights: {error}") from error
     options = {key: value for key, value in options.items() if key != "output_stride"}

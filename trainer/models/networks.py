@@ -246,19 +246,39 @@ class EmbeddingHead(nn.Module):
         self.project = nn.Identity()
 
     def fit_projection(self, vectors: Tensor, dim: int) -> None:
-        """Set the fully-connected layer to the directions that keep the cosines between these vectors best.
+        """Set the fully-connected layer to one that keeps the cosines between these vectors, see `compress`.
 
         Args:
-            vectors: (n, inputs), rows of unit length. Where there are fewer directions than numbers of the vector,
-                the rest of the numbers are zero.
+            vectors: (n, inputs), rows of unit length.
             dim: length of the head's vector.
         """
-        _, _, axes = torch.linalg.svd(vectors, full_matrices=False)
-        self.project = nn.Linear(self.inputs, dim)
-        with torch.no_grad():
-            self.project.weight.zero_()
-            self.project.bias.zero_()
-            self.project.weight[: len(axes)] = axes[:dim]
+        self.set_projection(compress(vectors, dim), torch.zeros(dim))
+
+    def set_projection(self, weight: Tensor, bias: Tensor) -> None:
+        """Set the fully-connected layer to weight (dim, inputs) and bias (dim,), for vectors of unit length."""
+        self.project = nn.Linear(self.inputs, len(weight))
+        self.project.load_state_dict({"weight": weight, "bias": bias})
+
+
+def compress(vectors: Tensor, dim: int) -> Tensor:
+    """Return a linear map (dim, inputs) that keeps the cosines between vectors.
+
+    Two thirds of the numbers are the directions in which the vectors are long. The others are random sums of all other
+    directions (Johnson and Lindenstrauss 1984): what these vectors lack is what an unknown object has, and without it
+    every object would look like a known one.
+
+    Args:
+        vectors: (n, inputs).
+        dim: numbers to keep; where it is at least `inputs`, the map is a rotation, and the last rows are zero.
+    """
+    inputs = vectors.shape[1]
+    _, _, axes = torch.linalg.svd(vectors, full_matrices=dim >= inputs)
+    if dim >= inputs:
+        return torch.cat([axes, torch.zeros(dim - inputs, inputs, dtype=axes.dtype)])
+    kept = axes[: min(len(axes), max(1, 2 * dim // 3))]
+    drawn = torch.randn(dim - len(kept), inputs, generator=torch.Generator().manual_seed(0)).to(kept)
+    others = drawn / math.sqrt(len(drawn))
+    return torch.cat([kept, others - (others @ kept.T) @ kept])
 
 
 class Embedder(nn.Module):

@@ -7,6 +7,7 @@ has a cosine-softmax anchor from the first step, and the pairwise losses are ram
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge.errors import TrainError
+from edge.file_names import distinct_file_names
 from edge.manifest import Head
 from trainer.data.augment import confuse_regions
 from trainer.data.batches import pair_batches, shuffled_batches
@@ -36,6 +38,8 @@ from trainer.tasks.embedder_metrics import validate_embedder, validate_shorter, 
 from trainer.tasks.finetune import base_run_of, fit_projection, imprint_centres, init_from_run, save_centres
 
 log = logging.getLogger(__name__)
+
+SINGLE_ITEMS = "single-items~all"  # folder of the embedder of all categories of one item; no category's is named so
 
 # Creates a loss on the joint vector from its length and the number of items.
 JointLoss = Callable[[int, int], nn.Module]
@@ -213,7 +217,9 @@ def _keep_running_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | None = None) -> list[ModelCard]:
-    """Train one embedder, or with `one_per_category` one for each category into `out/<category>`.
+    """Train one embedder, or with `one_per_category` one for each category, into `out/<category>`.
+
+    Categories of one item share an embedder, see `_runs_to_train`. The folders are named by `edge.file_names`.
 
     Args:
         recipe: recipe of the run.
@@ -229,10 +235,10 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
     if not recipe.one_per_category:
         return [_train_one(recipe, crops, out, joint_loss)]
     cards = []
-    for name in _categories_to_train(crops):
-        own = recipe.for_category(name)
-        data = recipe.data.model_copy(update={"categories": [name]})
-        chosen = crops.of_category(name)
+    for name, categories in _runs_to_train(crops).items():
+        own = recipe.for_category(categories[0]) if len(categories) == 1 else recipe
+        data = recipe.data.model_copy(update={"categories": categories})
+        chosen = crops.of_categories(categories)
         if own.input != recipe.input:
             chosen = load(data, preprocess_of(own), train_spec_of(own))
         starts = {
@@ -244,18 +250,27 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
     return cards
 
 
-def _categories_to_train(crops: Crops) -> list[str]:
-    """Return the categories with several items; warn of each other one. All, if every category has one item."""
-    items = {name: sorted({s.item for s in crops.train if s.category == name}) for name in crops.categories}
-    several = [name for name, own in items.items() if len(own) > 1]
-    for name in sorted(items.keys() - set(several)) if several else []:
-        log.warning(
-            "%s: no embedder is trained, because the category has one item, %s. To search it as well, train one "
-            "embedder of all categories: one_per_category=false",
-            name,
-            items[name][0],
-        )
-    return several or list(items)
+def _runs_to_train(crops: Crops) -> dict[str, list[str]]:
+    """Return the categories of each embedder, by the name of its folder.
+
+    A category of several items has an embedder of its own. One item alone teaches nothing: all categories of one item
+    share an embedder, and where there is only one of them, it joins the category with the fewest pictures.
+    """
+    items: dict[str, set[str]] = {name: set() for name in crops.categories}
+    for sample in crops.train:
+        items[sample.category].add(sample.item)
+    alone = [name for name, own in items.items() if len(own) < 2]
+    pictures = Counter(sample.category for sample in crops.train)
+    several = sorted(items.keys() - set(alone), key=lambda name: (pictures[name], name))
+    folders = distinct_file_names(several)
+    runs = {folders[name]: [name] for name in several}
+    if len(alone) == 1 and several:
+        runs[folders[several[0]]] += alone
+    elif alone:
+        runs[SINGLE_ITEMS] = alone
+    if alone and several:
+        log.warning("%s: one item each, so that they share an embedder with others", ", ".join(sorted(alone)))
+    return dict(sorted(runs.items()))
 
 
 def _require_cells(recipe: EmbedderRecipe, stride: int) -> None:
@@ -288,6 +303,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     )
     start = recipe.init_from or recipe.compatible_with
     model = build_model(card, recipe.backbone.pretrained if start is None else "none")
+    _require_cells(recipe, model.trunk.strides[-1])
     if recipe.fits_projection:
         model.defer_projection()
     text = recipe.model_dump_json() + " ".join(crops.categories)
@@ -296,7 +312,6 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder, joint_loss)
     if start is not None:
         init_from_run(start, model, card, task.centres(task.module), crops)
-    _require_cells(recipe, model.trunk.strides[-1])
     if recipe.fits_projection or (start is None and recipe.starts_from_features):
         imprint_centres(model, task.centres(task.module), crops)
     frozen = freeze_parts(model, recipe.backbone.model_copy(update={"freeze_bn": recipe.freezes_bn}))

@@ -14,7 +14,7 @@ from trainer.data.crops import load_crops
 from trainer.model_setup import card_of, preprocess_of
 from trainer.models.networks import build_model, load_model
 from trainer.recipe import EmbedderRecipe
-from trainer.tasks.embedder import EmbedderTask, train_embedders
+from trainer.tasks.embedder import SINGLE_ITEMS, EmbedderTask, train_embedders
 from trainer.tasks.finetune import fit_projection, imprint_centres, load_centres
 
 SOFTMAX = {"heads": ["class"], "pairs": 0.0}
@@ -28,12 +28,23 @@ def without(folder, *items):
     return folder / "index.csv"
 
 
-def test_category_with_one_item_is_named_and_left_out(tmp_path, caplog):
+def test_only_category_with_one_item_joins_another(tmp_path, caplog):
     index = without(tmp_path / "data", "blue-1")
     cards = train_embedders(embedder_recipe(index, epochs=1, one_per_category=True, **SOFTMAX), tmp_path / "run")
-    assert [card.categories for card in cards] == [["red"]]
-    assert "blue: no embedder is trained, because the category has one item, blue-0" in caplog.text
-    assert "one_per_category=false" in caplog.text
+    assert [card.categories for card in cards] == [["blue", "red"]]
+    assert (tmp_path / "run" / "red" / "model.json").is_file()
+    assert "blue: one item each, so that they share an embedder with others" in caplog.text
+
+
+def test_categories_with_one_item_share_an_embedder(tmp_path):
+    write_crops(tmp_path / "data")
+    rows = [line.split(",") for line in (tmp_path / "data" / "index.csv").read_text().splitlines()[1:]]
+    names = {"blue-0": "Jus d'orange 1 l", "blue-1": "果汁"}
+    write_index(tmp_path / "data", [(row[0], row[1], names.get(row[3], row[2]), row[3]) for row in rows])
+    recipe = embedder_recipe(tmp_path / "data" / "index.csv", epochs=1, one_per_category=True, **SOFTMAX)
+    cards = train_embedders(recipe, tmp_path / "run")
+    assert sorted(card.categories for card in cards) == [["Jus d'orange 1 l", "果汁"], ["red"]]
+    assert sorted(card.parent.name for card in (tmp_path / "run").glob("*/model.json")) == ["red", SINGLE_ITEMS]
 
 
 def test_grid_finer_than_the_last_map_is_rejected(tmp_path):

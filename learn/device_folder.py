@@ -1,0 +1,86 @@
+"""Makes the folder that a device starts from: configurations, and a state folder with the activated pair."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from edge.bundle.slots import activate, install_bundle, install_gallery
+from edge.durable import write_durably
+
+KIOSK, CAMERA, STATE = "kiosk.yaml", "camera.yaml", "state"
+
+_KIOSK = """\
+# A kiosk that names what is held in front of its camera. Start it with: edge run -c {folder}/kiosk.yaml
+# Then open http://127.0.0.1:8090/ . All keys: configs/kiosk.yaml and docs/reference/configuration.md.
+site: {name}
+device: kiosk-1
+state_dir: state # beside this file: the bundle, the gallery, and what people teach
+
+cameras:
+  counter:
+    source: {source}
+    framing: whole_frame # no detector: what is held still in front of the camera is the object
+
+kiosk:
+  camera: counter
+
+recognition:
+  min_looks: 2
+  recheck_s: 2.0
+"""
+
+_CAMERA = """\
+# A camera that publishes what it recognises. Start it with: edge run -c {folder}/camera.yaml
+# All keys: configs/camera.yaml and docs/reference/configuration.md.
+site: {name}
+device: camera-1
+state_dir: state # beside this file: the bundle and the gallery
+
+# mqtt: # events go to this broker; without it they are counted only
+#   host: localhost
+
+cameras:
+  main:
+    source: {source}
+{framing}
+health:
+  host: 127.0.0.1
+  port: 9464
+"""
+_WHOLE = "    framing: whole_frame # the bundle has no detector: one object fills the picture\n"
+_DETECTED = "    # the bundle's detector finds the objects\n"
+
+
+def install_pair(folder: Path, bundle: Path, gallery: Path) -> None:
+    """Install a bundle and a gallery into the folder's state, and activate them.
+
+    Raises:
+        BundleError, GalleryError: they cannot be installed.
+    """
+    state = folder / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    slot = install_bundle(bundle, state)
+    activate(state, slot, install_gallery(gallery, state))
+
+
+def write_configurations(folder: Path, name: str, source: str, *, detects: bool) -> list[Path]:
+    """Write kiosk.yaml and camera.yaml where they do not exist; people may have changed them.
+
+    Returns:
+        the files of the folder that `edge run -c` starts.
+    """
+    values = {"folder": folder, "name": name, "source": source, "framing": _DETECTED if detects else _WHOLE}
+    paths = []
+    for file, text in ((KIOSK, _KIOSK), (CAMERA, _CAMERA)):
+        path = folder / file
+        if not path.exists():
+            write_durably(path, text.format(**values).encode("utf-8"))
+        paths.append(path)
+    return paths
+
+
+def clear(*folders: Path) -> None:
+    """Delete folders that an earlier run left."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""Asks the finished recogniser about the photos that were held out, in the way a device does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dataset_formats.records import Sample
+from edge.build import load_models
+from edge.config.schema import EngineConfig
+from edge.imaging.image import read_image
+from edge.recognition.recognise_image import recognise_image
+from edge.telemetry.timing import Timings
+
+Outcome = Literal["right", "unknown", "wrong"]
+ENOUGH = 20  # held-out photos from which percentages are told
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one held-out photo."""
+
+    sample: Sample
+    outcome: Outcome
+    nearest: str  # the nearest item, named or not; empty if nothing was searched
+    category_right: bool  # of the nearest item
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answers to all of them."""
+
+    answers: tuple[Answer, ...]
+    millis: float  # of one look-up here, median
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many answers ended so."""
+        return sum(answer.outcome == outcome for answer in self.answers)
+
+    @property
+    def nearest_right(self) -> int:
+        """Return how many photos are nearest to their own item, named or not."""
+        return sum(answer.nearest == answer.sample.item for answer in self.answers)
+
+    @property
+    def categories_right(self) -> int:
+        """Return how many photos are nearest to an item of their own category."""
+        return sum(answer.category_right for answer in self.answers)
+
+    def confusions(self) -> list[tuple[str, str, int, Sample]]:
+        """Return true item, named item, times and one photo of each wrong answer, most frequent first."""
+        wrong = [answer for answer in self.answers if answer.outcome == "wrong"]
+        times = Counter((answer.sample.item, answer.nearest) for answer in wrong)
+        first = {(answer.sample.item, answer.nearest): answer.sample for answer in reversed(wrong)}
+        return [(*pair, count, first[pair]) for pair, count in times.most_common()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {
+            "held_out": len(self.answers),
+            "right": self.count("right"),
+            "unknown": self.count("unknown"),
+            "wrong": self.count("wrong"),
+            "nearest_item_right": self.nearest_right,
+            "nearest_category_right": self.categories_right,
+            "lookup_ms": round(self.millis, 1),
+        }
+
+
+def judge(bundle: Path, gallery: Path, held_out: Sequence[Sample]) -> Verdict:
+    """Recognise every held-out photo.
+
+    Args:
+        bundle: folder of the bundle.
+        gallery: folder of a gallery without the held-out photos.
+        held_out: photos, each filled by one object.
+
+    Raises:
+        BundleError, GalleryError, EngineError: the bundle or gallery cannot be used.
+    """
+    models = load_models(bundle, gallery, EngineConfig())
+    answers, spent = [], []
+    for sample in held_out:
+        timings = Timings()
+        decision = recognise_image(models, read_image(sample.path), 1, timings)
+        spent.append(sum(timings.stages_ms.values()))
+        named = decision.match.item_id if decision.match else None
+        nearest = named or (decision.top[0].item_id if decision.top else "")
+        outcome: Outcome = "unknown" if named is None else "right" if named == sample.item else "wrong"
+        category = decision.category.name if decision.category else ""
+        answers.append(Answer(sample, outcome, nearest, category == sample.category))
+    return Verdict(tuple(answers), sorted(spent)[len(spent) // 2] if spent else 0.0)

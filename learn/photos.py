@@ -1,0 +1,133 @@
+"""The photos to learn from: read once, turned upright, shrunk, and listed with what is held out."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dataset_formats.decode import read_picture
+from dataset_formats.layouts import read_listing
+from dataset_formats.listings import single_objects
+from dataset_formats.notices import printable, report
+from dataset_formats.records import Sample
+from dataset_formats.splits import split_from_name
+from edge.durable import write_durably
+from edge.errors import CaptureError, TrainError
+from edge.imaging.image import crop, encode_image, resize
+from edge.types import Image
+from trainer.data.duplicates import near_duplicate_of
+from trainer.data.split import resplit
+from trainer.recipe import Split
+
+log = logging.getLogger(__name__)
+
+LONGEST_PX = 640  # of the copies that the models learn from
+_QUALITY = 95
+HELD_OUT = 0.15  # of each item's photos, where models are trained
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoSet:
+    """The photos that can be used."""
+
+    samples: list[Sample]  # copies, all of split `train`
+    has_own_split: bool  # the data set itself says which photos are held out, as split `val`
+    left_out: list[str]  # which photo cannot be used, and why
+    noticed: list[str]
+
+
+def read_photos(
+    source: Path, root: Path | None, folder: Path, progress: Callable[[Sequence[Sample], str], Iterable[Sample]]
+) -> PhotoSet:
+    """Read a data set of any layout and copy its pictures, turned upright and at most LONGEST_PX long.
+
+    Pictures of split `test` are not touched. A copy that exists is not made again.
+
+    Args:
+        source: folder of one or two levels, CSV, or another layout.
+        root: folder of the paths in a CSV; None: its own.
+        folder: of the copies.
+        progress: wraps the list of samples, with a description.
+
+    Raises:
+        DataError: the data set cannot be read.
+        TrainError: it holds no picture that can be used, or fewer than two.
+    """
+    listing = read_listing(source, root)
+    for line in report(listing, source):
+        log.warning("%s", line)
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = [s for s in single_objects(listing, cut_to_box=False) if s.split != "test"]
+    kept, left_out = [], list(listing.left_out)
+    for sample in progress(listed, "reading photos"):
+        try:
+            kept.append(replace(sample, path=_copy(sample, folder), box_px=None))
+        except CaptureError as error:
+            left_out.append(printable(str(error)))
+            log.warning("%s", left_out[-1])
+    if len(kept) < 2:
+        first = f"; the first that cannot be read: {left_out[0]}" if left_out else ""
+        raise TrainError(printable(f"{source}: {len(kept)} photos can be used; two are needed{first}"))
+    has_own = (listing.layout != "folders" or _has_split_folders(source)) and {"train", "val"} <= {
+        s.split for s in kept
+    }
+    return PhotoSet(kept, has_own, left_out, list(listing.noticed))
+
+
+def _has_split_folders(source: Path) -> bool:
+    """Return whether folders of a data set state the splits; else the reader makes them up."""
+    return any(split_from_name(path.name) for path in source.iterdir() if path.is_dir())
+
+
+def _copy(sample: Sample, folder: Path) -> Path:
+    """Return the path of a picture's copy; make it if there is none."""
+    status = sample.path.stat()
+    key = f"{sample.path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{sample.box_px}"
+    path = folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.jpg"
+    if path.is_file():
+        return path
+    image_rgb = read_picture(sample.path)[0]
+    if sample.box_px is not None:
+        image_rgb = crop(image_rgb, sample.box_px, 0.0)
+    write_durably(path, encode_image(_shrunk(image_rgb), ".jpg", _QUALITY))
+    return path
+
+
+def _shrunk(image_rgb: Image) -> Image:
+    height, width = image_rgb.shape[:2]
+    share = min(1.0, LONGEST_PX / max(height, width))
+    return resize(image_rgb, max(1, round(share * width)), max(1, round(share * height)), "area")
+
+
+def hold_out(photos: PhotoSet) -> list[Sample]:
+    """Return the samples split into `train` and `val`; photos that look the same stay together."""
+    if photos.has_own_split:
+        return photos.samples
+    pooled = [replace(sample, split="train") for sample in photos.samples]
+    how = Split(how="stratified", val=HELD_OUT)
+    return resplit(pooled, how, near_duplicate_of(sample.path for sample in pooled))
+
+
+def keep_all(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples with nothing held out."""
+    return [replace(sample, split="train") for sample in samples]
+
+
+def write_index(samples: Sequence[Sample], path: Path) -> Path:
+    """Write the samples as a CSV that every command reads."""
+    lines: list[str] = []
+
+    class _Lines:
+        def write(self, line: str) -> None:
+            lines.append(line)
+
+    writer = csv.writer(_Lines())
+    writer.writerow(("path", "split", "category", "item", "label"))
+    for one in samples:
+        writer.writerow((one.path.absolute(), one.split, one.category, one.item, one.label))
+    write_durably(path, "".join(lines).encode("utf-8"))
+    return path

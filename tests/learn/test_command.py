@@ -1,0 +1,92 @@
+"""`learn` from photos to a folder that a device starts from: a small shop, all steps, once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edge.build import load_state
+from edge.config.schema import EngineConfig
+from edge.config.yaml_file import load_config
+from edge.errors import TrainError
+from edge.imaging.image import read_image
+from edge.recognition.recognise_image import recognise_image
+from edge.telemetry.timing import Timings
+from learn.command import LearnOptions, learn
+from tests.learn.test_photos import shop, write_photo
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Return weights drawn at random of a network that is small."""
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "lcnet_035.safetensors"
+    save_file({k: v.contiguous() for k, v in timm.create_model("lcnet_035").state_dict().items()}, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory, weights):
+    folder = tmp_path_factory.mktemp("shop")
+    options = LearnOptions(shop(folder / "photos", 6), folder / "SHOP", weights=weights, camera="file:///counter.mp4")
+    return options, learn(options)
+
+
+def bundle_id(out):
+    return load_state(out / "state", EngineConfig()).bundle_id
+
+
+def test_the_folder_starts_and_names_what_it_learned(learned):
+    options, report = learned
+    assert report["plan"]["how"] == "general"
+    config = load_config(options.out / "kiosk.yaml", {})
+    assert config.state_dir.resolve() == (options.out / "state").resolve()
+    assert config.cameras["counter"].source == "file:///counter.mp4"
+    load_config(options.out / "camera.yaml", {})
+    models = load_state(config.state_dir, EngineConfig())
+    decision = recognise_image(models, read_image(options.photos / "milk/oat milk/0.jpg"), 24, Timings())
+    assert (decision.top[0].item_id, decision.category.name) == ("oat milk", "milk")
+
+
+def test_few_held_out_photos_give_no_probability_and_no_percentage(learned):
+    options, report = learned
+    models = load_state(options.out / "state", EngineConfig())
+    assert not any(rule.calibrated for rule in models.open_sets.values())
+    assert report["verdict"]["held_out"] == 3
+    assert "too few photos for a percentage" in (options.out / "how-good.html").read_text(encoding="utf-8")
+
+
+def test_an_interrupted_run_goes_on_and_does_not_begin_again(learned, monkeypatch):
+    options, report = learned
+    before = bundle_id(options.out)
+    monkeypatch.setattr("learn.command.measure_speed", lambda _: pytest.fail("planned again"))
+    monkeypatch.setattr("learn.command.pack_bundle", lambda *_, **__: pytest.fail("packed again"))
+    assert learn(options)["plan"] == report["plan"]
+    assert bundle_id(options.out) == before
+
+
+def test_other_photos_make_a_new_bundle_and_keep_the_rest(learned):
+    options, _ = learned
+    before = bundle_id(options.out)
+    taught = options.out / "state/overlay/note"
+    taught.parent.mkdir()
+    taught.write_text("taught")
+    (options.out / "kiosk.yaml").write_text((options.out / "kiosk.yaml").read_text() + "# changed\n")
+    write_photo(options.photos / "fruit/plum/1.jpg", 900)
+    assert learn(options)["items"] == 4
+    assert bundle_id(options.out) != before
+    assert taught.read_text() == "taught"
+    assert "# changed" in (options.out / "kiosk.yaml").read_text()
+    assert json.loads((options.out / "report.json").read_text())["items"] == 4
+
+
+def test_photos_that_say_nothing_of_their_items_are_refused(tmp_path, weights):
+    for i in range(60):
+        write_photo(tmp_path / f"photos/item{i % 10}/{i}.jpg", i)
+    with pytest.raises(TrainError, match="no better than guessing: check that each folder holds photos of one item"):
+        learn(LearnOptions(tmp_path / "photos", tmp_path / "SHOP", weights=weights))
+    assert not (tmp_path / "SHOP/kiosk.yaml").exists()
