@@ -44,9 +44,10 @@ from edge.recognition.loaded_models import LoadedModels  # noqa: E402
 from edge.recognition.recognise_image import extract_features  # noqa: E402
 from edge.telemetry.timing import Timings  # noqa: E402
 from edge.types import Category, FloatArray, Hit, Image  # noqa: E402
-from quantize.choose_probes import GalleryVectors  # noqa: E402
-from quantize.fit_thresholds import ScoredCrop, fit_thresholds, leave_items_out  # noqa: E402
-from quantize.predictions import best_score_by_item  # noqa: E402
+from quantize.open_set.fit_thresholds import fit_thresholds  # noqa: E402
+from quantize.open_set.leave_items_out import ScoredCrop, leave_items_out  # noqa: E402
+from quantize.open_set.score_crops import best_score_by_item  # noqa: E402
+from quantize.probes.choose_probes import GalleryVectors  # noqa: E402
 from trainer.evaluation.open_set import (  # noqa: E402
     QueryResult,
     calibration_error_of,
@@ -208,7 +209,8 @@ def score_crop(stages: Stages, galleries: dict[str, GalleryVectors], item: str, 
             vector = stages.embedders[category.name].embed(picture, box, Timings())[0]
             gallery = galleries[category.name]
             scores[category.name] = best_score_by_item(vector, gallery, sorted(set(gallery.items)))
-    return ScoredCrop(item, categories, scores)
+    own = next((name for name, gallery in galleries.items() if item in gallery.items), "")
+    return ScoredCrop(own, item, categories, scores)
 
 
 def grocery(cache: Path, model: EmbedderModel, gathering: float, split: str) -> World:
@@ -233,7 +235,7 @@ def grocery(cache: Path, model: EmbedderModel, gathering: float, split: str) -> 
             ranked = [Category(labels[k], float(data["probs"][i][k])) for k in order]
             categories = categories_to_search(ranked, THRESHOLD, dict.fromkeys(items, 0))
             scores = {c.name: best_score_by_item(vectors[i], galleries[c.name], items[c.name]) for c in categories}
-            crops.append(ScoredCrop(str(fine[i]), categories, scores))
+            crops.append(ScoredCrop(category_of[fine[i]], str(fine[i]), categories, scores))
         return crops
 
     return World(items, scored("val"), scored(split), model.open_set)

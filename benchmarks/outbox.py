@@ -43,7 +43,7 @@ def sample_event(number: int) -> bytes:
     latency_ms = {"detect": 9.1, "classify": 2.0, "embed": 6.5, "search": 0.4, "total": 19.2}
     event = Event(
         f"event-{number}", "new", "camera", number, time.time(), time.monotonic_ns(), "arrival", None,
-        (0.1, 0.2, 0.3, 0.4), decision, "bundle", "gallery", latency_ms,
+        (0.1, 0.2, 0.3, 0.4), (1920, 1080), time.time(), 0.0, decision, "bundle", "gallery", latency_ms,
     )  # fmt: skip
     return event_payload(event, "site", "device", "boot", number)
 

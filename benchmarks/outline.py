@@ -59,13 +59,14 @@ def render() -> None:
 def quantise() -> None:
     """Export, quantise and compare, as `edge-quantize pack` does; write the choice beside the models."""
     from quantize.build_network import Policy, build_network
-    from quantize.cli import _progress, _saturates
+    from quantize.cli import _progress
+    from quantize.command import saturates
     from quantize.dataset import Data, read_samples
 
     folder = WORK / "models"
     folder.mkdir(exist_ok=True)
     samples = Data([s for s in read_samples(WORK / "index.csv")[0] if "/synthetic/" in str(s.path)], [])
-    policy = Policy(fallback_fp32=True, saturates=_saturates("this"))
+    policy = Policy(fallback_fp32=True, saturates=saturates("this"))
     network = build_network("localiser", WORK / "localiser", folder, samples, policy, _progress)
     chosen = {"ship": network.ship, "why": network.why, "evaluation": network.evaluation}
     (folder / "localiser.choice.json").write_text(json.dumps(chosen, indent=1))

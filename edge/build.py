@@ -18,12 +18,12 @@ from edge.capture.reconnect import reachability_check
 from edge.capture.recorder import Recorders
 from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
-from edge.errors import FinesightError
+from edge.errors import CaptureError, FinesightError
 from edge.finder.finder import open_finder
 from edge.gallery.generation import Gallery, read_gallery
 from edge.gallery.item_vectors import shrink_items_to_centroid
-from edge.gallery.search import build_index
-from edge.gallery.store import read_category, read_silhouettes
+from edge.gallery.search import build_index, build_space_index
+from edge.gallery.store import CategoryItems, read_category, read_silhouettes
 from edge.inference.stages import load_stages
 from edge.manifest import OpenSet
 from edge.messaging.age_clock import AgeClock
@@ -57,6 +57,16 @@ def load_active_models(config: DeviceConfig) -> LoadedModels:
     return replace(models, finder=finder)
 
 
+def load_state(state_dir: Path, engine: EngineConfig) -> LoadedModels:
+    """Load the active bundle and gallery of a state folder, without a finder.
+
+    Raises:
+        BundleError: none is activated, or one is damaged.
+        EngineError: a model cannot run here.
+    """
+    return _load(*read_active(state_dir), engine, state_dir / "cache")
+
+
 def load_models(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> LoadedModels:
     """Load a bundle and a gallery from folders, without a device; no gallery means an empty one.
 
@@ -76,8 +86,10 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
     open_sets: dict[str, OpenSet] = {}
     compatible_categories: set[str] = set()
     silhouettes: dict[str, GallerySilhouettes] = {}
+    spaces: dict[str, Search] = {}
     for model in manifest.embedders:
         open_sets.update(model.open_set)
+        galleries: dict[str, CategoryItems] = {}
         for category in model.categories:
             if gallery is None or category not in gallery.categories:
                 continue
@@ -86,18 +98,30 @@ def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: 
                 space_id = declared.space_id
                 open_sets[category] = declared.open_set
                 compatible_categories.add(category)
-            items = read_category(path, space_id, model.dim)
-            indexes[category] = build_index(shrink_items_to_centroid(items, model.gathering))
+            items = shrink_items_to_centroid(read_category(path, space_id, model.dim), model.gathering)
+            indexes[category], galleries[category] = build_index(items), items
             rule = model.outline.get(category)
             # thresholds for an older space were fitted without silhouettes
             if category in compatible_categories or rule is None or not rule.counts:
                 continue
             if by_item := read_silhouettes(path):
                 silhouettes[category] = silhouettes_for(rule, by_item)
+        if manifest.classifier is None and galleries:
+            spaces[model.space_id] = build_space_index(galleries)
     generation = gallery.generation if gallery else "none"
     created_at = gallery.created_at if gallery else None
     compatible = frozenset(compatible_categories)
-    return LoadedModels(manifest.bundle_id, generation, stages, indexes, open_sets, compatible, created_at, silhouettes)
+    return LoadedModels(
+        manifest.bundle_id,
+        generation,
+        stages,
+        indexes,
+        open_sets,
+        compatible,
+        created_at,
+        silhouettes,
+        spaces=spaces,
+    )
 
 
 def build_pipeline(
@@ -115,6 +139,18 @@ def capture_options(camera: CameraConfig) -> CaptureOptions:
         open_timeout_s=camera.open_timeout_s,
         read_timeout_s=camera.stall_timeout_s,
     )
+
+
+def check_recordable(name: str, camera: CameraConfig) -> None:
+    """Check that this machine can record the encoded video of a camera.
+
+    Raises:
+        CaptureError: it cannot; the message names the camera and says what to do.
+    """
+    try:
+        SourceOpener(parse_source(camera.source), camera.backend, capture_options(camera)).check_recordable()
+    except CaptureError as error:
+        raise CaptureError(f"camera {name}: {error}") from error
 
 
 def build_camera(

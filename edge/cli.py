@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import BundleError, ConfigError, FinesightError
-from edge.options import build_parser
+from edge.options import STATE_DIR, build_parser
 
 if TYPE_CHECKING:
+    from edge.bundle.active_pointer import ActivePointer
     from edge.config.config_file import ConfigFile
     from edge.config.schema import DeviceConfig
     from edge.recognition.pipeline import Pipeline
@@ -52,26 +53,33 @@ def _set_up_logging(level: str) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> DeviceConfig:
-    from edge.config.yaml_file import load_config
+    """Read the configuration; --state-dir overrides its state folder."""
+    from edge.config.config_file import ConfigFile
 
-    return load_config(arguments.config, os.environ)
+    return ConfigFile(arguments.config, os.environ, getattr(arguments, "state_dir", None)).load()
 
 
 def _state_dir(arguments: argparse.Namespace) -> Path:
-    state_dir: Path = arguments.state_dir
-    return state_dir if arguments.config is None else _config(arguments).state_dir
+    if arguments.config is None:
+        return arguments.state_dir or STATE_DIR
+    return _config(arguments).state_dir
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from edge.config.config_file import ConfigFile
 
-    file = ConfigFile(arguments.config, os.environ)
-    config = file.load_or_last_good(arguments.state_dir) if arguments.safe else file.load()
+    file = ConfigFile(arguments.config, os.environ, arguments.state_dir)
+    config = file.load_or_last_good(arguments.state_dir or STATE_DIR) if arguments.safe else file.load()
     return _run_device(config, file, until_end=arguments.until_end)
 
 
 def _record(arguments: argparse.Namespace) -> int:
+    from edge.build import check_recordable
+
     config = _config(arguments)
+    for name, camera in config.cameras.items():
+        if camera.enabled:
+            check_recordable(name, camera)
     cameras = {
         name: camera.model_copy(update={"record_mib": camera.record_mib or arguments.mib})
         for name, camera in config.cameras.items()
@@ -126,8 +134,13 @@ def _run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: boo
             from edge.kiosk.open_kiosk import open_kiosk
 
             runtime = open_kiosk(config, config.kiosk, file, stack)
+        pictures = None
+        if config.snapshots is not None or config.live is not None:
+            from edge.pictures.open_pictures import open_pictures
+
+            pictures = open_pictures(runtime, stack)
         if server is not None:
-            server.attach(runtime)
+            server.attach(runtime, pictures)
         runtime.run(stop, until_end=until_end, reload=reload)
         errors = runtime.camera_errors()
     if until_end and errors:
@@ -208,6 +221,30 @@ def _init(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _recognise(arguments: argparse.Namespace) -> int:
+    from edge.diagnostics.picture_report import describe_recognition, format_recognition, recognise_pictures
+    from edge.recogniser import Recogniser
+
+    if arguments.bundle is not None:
+        recogniser = Recogniser.load(arguments.bundle, arguments.gallery)
+    elif arguments.gallery is not None:
+        raise ConfigError("--gallery needs --bundle; give both, or neither for the active ones")
+    elif arguments.config is not None:
+        recogniser = Recogniser.of_device(_config(arguments))
+    else:
+        recogniser = Recogniser.of_state(_state_dir(arguments))
+    unreadable = False
+    for picture, found in recognise_pictures(recogniser, arguments.pictures, arguments.framing):
+        if isinstance(found, FinesightError):
+            unreadable = True
+            print(f"edge: {found}", file=sys.stderr)
+        elif arguments.json:
+            print(json.dumps(describe_recognition(picture, found), ensure_ascii=False), flush=True)
+        else:
+            print("\n".join(format_recognition(picture, found)), flush=True)
+    return 1 if unreadable else 0
+
+
 def _find(arguments: argparse.Namespace) -> int:
     from edge.bundle.bundle import read_bundle
     from edge.finder.find_in_file import find, parse_queries
@@ -222,31 +259,17 @@ def _find(arguments: argparse.Namespace) -> int:
 
 
 def _schema(_: argparse.Namespace) -> int:
-    from edge.config.schema import DeviceConfig
+    from edge.config.json_schema import json_schema
 
-    print(json.dumps(DeviceConfig.model_json_schema(), indent=1))
-    return 0
-
-
-def _print_result(arguments: argparse.Namespace, value: dict[str, Any]) -> int:
-    if arguments.json:
-        print(json.dumps(value, indent=1, default=str))
-    else:
-        for key, item in value.items():
-            print(f"{key}: {item}")
+    print(json.dumps(json_schema(), indent=1))
     return 0
 
 
 def _bundle_list(arguments: argparse.Namespace) -> int:
-    from edge.bundle import active_pointer as pointer
-    from edge.bundle import slots
+    from edge.diagnostics.installed import describe_bundles, format_bundles
 
     state_dir = _state_dir(arguments)
-    result: dict[str, Any] = {f"slot {slot.name}": asdict(slot) for slot in slots.read_slots(state_dir)}
-    active, staged = pointer.read_active_pointer(state_dir), pointer.read_staged_pointer(state_dir)
-    result["serving"] = active.model_dump() if active else None
-    result["staged"] = staged.model_dump() if staged else None
-    return _print_result(arguments, result)
+    return _print_answer(arguments, describe_bundles(state_dir), "\n".join(format_bundles(state_dir)))
 
 
 def _bundle_verify(arguments: argparse.Namespace) -> int:
@@ -259,14 +282,19 @@ def _bundle_verify(arguments: argparse.Namespace) -> int:
 
 def _bundle_install(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
+    from edge.bundle.active_pointer import edge_command, read_active_pointer
 
     state_dir = _state_dir(arguments)
     slot = slots.install_bundle(arguments.folder, state_dir)
-    result = {"slot": slot}
+    result, activate = {"slot": slot}, f"bundle activate {slot}"  # with the active gallery
+    if arguments.gallery is None and read_active_pointer(state_dir) is None:
+        activate += " --gallery GENERATION"
     if arguments.gallery is not None:
         result["gallery"] = slots.install_gallery(arguments.gallery, state_dir)
         slots.stage(state_dir, slot, result["gallery"])
-    return _print_result(arguments, result)
+        activate = "bundle activate"
+    held = " with gallery ".join([f"slot {slot}", *list(result.values())[1:]])
+    return _print_answer(arguments, result, f"installed in {held}; to use it, run: {edge_command(activate, state_dir)}")
 
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
@@ -274,24 +302,33 @@ def _bundle_activate(arguments: argparse.Namespace) -> int:
     from edge.bundle.golden_probes import verify_slot
 
     state_dir = _state_dir(arguments)
-    verify_slot(state_dir, arguments.bundle)
-    active = slots.activate(state_dir, arguments.bundle, arguments.gallery)
-    return _print_result(arguments, {"serving": active.model_dump()})
+    backend = "auto" if arguments.config is None else _config(arguments).engine.backend
+    verify_slot(state_dir, arguments.bundle, backend)
+    return _print_active(arguments, slots.activate(state_dir, arguments.bundle, arguments.gallery))
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
 
-    return _print_result(arguments, {"serving": slots.rollback(_state_dir(arguments)).model_dump()})
+    return _print_active(arguments, slots.rollback(_state_dir(arguments)))
+
+
+def _print_active(arguments: argparse.Namespace, active: ActivePointer) -> int:
+    line = f"bundle {active.bundle_id} in slot {active.slot} is active with gallery {active.gallery}"
+    return _print_answer(arguments, {"serving": active.model_dump()}, line)
+
+
+def _print_answer(arguments: argparse.Namespace, value: dict[str, Any], text: str) -> int:
+    print(json.dumps(value, indent=1) if arguments.json else text)
+    return 0
 
 
 def _gallery_status(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
+    from edge.diagnostics.installed import describe_gallery, format_gallery
 
     _, gallery = slots.read_active(_state_dir(arguments))
-    result: dict[str, Any] = {"generation": gallery.generation, "created_at": gallery.created_at}
-    result |= {name: f"{e.items} items, {e.vectors} vectors" for name, e in sorted(gallery.categories.items())}
-    return _print_result(arguments, result)
+    return _print_answer(arguments, describe_gallery(gallery), "\n".join(format_gallery(gallery)))
 
 
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -302,6 +339,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "doctor": _doctor,
     "support-bundle": _support,
+    "recognise": _recognise,
     "bench": _bench,
     "demo": _demo,
     "init": _init,

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge import __version__
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -99,6 +101,16 @@ class TrainError(FinesightError):
 
 
 def first_validation_error(error: ValidationError) -> str:
-    """Return the first validation error of a document as `key.path: message`."""
+    """Return the first validation error of a document as `key.path: message`; a later format in a plain sentence."""
     first = error.errors()[0]
+    if first["loc"][-1:] == ("schema",) and isinstance(first["input"], int):
+        return unread_format(first["input"], int(first["ctx"]["expected"]))
     return f"{'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}"
+
+
+def unread_format(found: int, newest: int) -> str:
+    """Say that a file has a format of another version, and what to do."""
+    return (
+        f"it has format {found}, and finesight {__version__} reads up to format {newest}; "
+        f"update finesight here, or make the file again with finesight {__version__}"
+    )

@@ -155,6 +155,8 @@ class OpenSet(_ManifestPart):
     min_margin: float = 0.0  # least distance to the next item's score; below it the answer is low_margin
     false_accept: float | None = None  # target share of unknown objects accepted by `threshold`; None: not used
     operating_points: dict[str, float] = {}  # thresholds for other shares: {"0.01": 0.83, ...}
+    # Whether slope and midpoint were fitted on enough held-out answers; if not, no probability is told.
+    calibrated: bool = True
 
 
 class CompatibleGallery(_ManifestPart):

@@ -8,8 +8,8 @@ from typing import Any
 
 from edge import __version__
 
+STATE_DIR = Path("/var/lib/finesight")
 _CONFIG = Path("/etc/finesight/device.yaml")
-_STATE_DIR = Path("/var/lib/finesight")
 
 
 def build_parser(log_level: str) -> argparse.ArgumentParser:
@@ -33,19 +33,14 @@ def build_parser(log_level: str) -> argparse.ArgumentParser:
     _add_bundle(verbs)
     gallery = _plain_verb(verbs, "gallery", "show what the device can recognise")
     actions = gallery.add_subparsers(metavar="ACTION", required=True)
-    _state_verb(actions, "gallery status", "list categories and items of the active generation")
+    _state_verb(actions, "gallery status", "count the items of each category in the active generation")
     return parser
 
 
 def _add_run(verbs: Any) -> None:
     run = _verb(verbs, "run", "run the device until it is stopped")
     run.add_argument("--safe", action="store_true", help="run the last good configuration when the file is invalid")
-    run.add_argument(
-        "--state-dir",
-        type=Path,
-        default=_STATE_DIR,
-        help="state folder in which --safe finds that configuration; default: %(default)s",
-    )
+    _add_state_dir(run, f"that of the configuration; if --safe cannot read that, {STATE_DIR}")
     run.add_argument(
         "--until-end", action="store_true", help="stop when every file has ended and all events are delivered"
     )
@@ -58,12 +53,14 @@ def _add_operation(verbs: Any) -> None:
 
     record = _verb(verbs, "record", "run, and keep the latest video of every camera for `edge replay`")
     record.add_argument("--mib", type=int, default=256, help="MiB of video kept per camera; default: %(default)s")
+    _add_state_dir(record)
     record.add_argument("--until-end", action="store_true", help="stop when every file has ended")
 
     replay = _verb(verbs, "replay", "run recognition on recorded video again and print its events as JSON lines")
     replay.add_argument("folder", type=Path, help="recording of one run and camera: state_dir/ring/RUN/CAMERA")
 
     check = _verb(verbs, "check", "load the configuration and the active bundle without opening a camera")
+    _add_state_dir(check)
     check.add_argument("--probe", action="store_true", help="also open each camera and report what it really sends")
     check.add_argument(
         "--seconds", type=float, default=5.0, help="seconds for which --probe watches each camera; default: %(default)s"
@@ -71,12 +68,14 @@ def _add_operation(verbs: Any) -> None:
 
     doctor = _plain_verb(verbs, "doctor", "check decoders, engines, broker, clock and disk")
     doctor.add_argument("-c", "--config", type=Path, help="also check the disk, bundle and broker of this device")
+    _add_state_dir(doctor, "that of -c")
     _add_json(doctor)
     doctor.set_defaults(verb="doctor")
 
     support = _verb(
         verbs, "support-bundle", "pack configuration, findings, metrics and log into an archive without secrets"
     )
+    _add_state_dir(support)
     support.add_argument(
         "-o",
         "--out",
@@ -88,7 +87,19 @@ def _add_operation(verbs: Any) -> None:
 
 def _add_tools(verbs: Any) -> None:
     """Add the verbs that need no running device."""
+    recognise = _state_verb(verbs, "recognise", "say what pictures show")
+    recognise.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture, or a folder of pictures")
+    recognise.add_argument("--bundle", type=Path, help="bundle folder to use instead of the active bundle")
+    recognise.add_argument("--gallery", type=Path, help="gallery folder to use with --bundle")
+    recognise.add_argument(
+        "--framing",
+        choices=["whole", "detect"],
+        default="whole",
+        help="take each picture as one object, or detect the objects in it; default: %(default)s",
+    )
+
     bench = _verb(verbs, "bench", "measure the time of every stage on a video")
+    _add_state_dir(bench)
     bench.add_argument("--source", required=True, help="video file or source address")
     bench.add_argument("--resize", type=_size, metavar="WxH", help="scale frames to this size first, such as 1280x720")
     bench.add_argument(
@@ -173,6 +184,10 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _add_state_dir(parser: argparse.ArgumentParser, default: str = "that of the configuration") -> None:
+    parser.add_argument("--state-dir", type=Path, help=f"state folder of the device; default: {default}")
+
+
 def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     """Add a verb of a configured device."""
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
@@ -185,10 +200,9 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 def _state_verb(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
     """Add a verb that needs only the state folder of a device."""
-    parser: argparse.ArgumentParser = actions.add_parser(name.split()[1], help=text, description=text)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("-c", "--config", type=Path, help="take state_dir from this file")
-    where.add_argument("--state-dir", type=Path, default=_STATE_DIR, help="state folder; default: %(default)s")
+    parser: argparse.ArgumentParser = actions.add_parser(name.rsplit(maxsplit=1)[-1], help=text, description=text)
+    parser.add_argument("-c", "--config", type=Path, help="configuration file of the device")
+    _add_state_dir(parser, f"that of -c, else {STATE_DIR}")
     _add_json(parser)
     parser.set_defaults(verb=name)
     return parser

@@ -169,6 +169,10 @@ class Runtime:
         """Add the current overlay to the active models, from the next frame on; call it from any thread."""
         self._active_models.refresh_overlay()
 
+    def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
+        """Publish the picture of a recognised object, retained; from any thread."""
+        self._publisher.publish_snapshot(camera, jpeg)
+
     def camera_errors(self) -> dict[str, FinesightError]:
         """Return why files and folders could not be read, by camera."""
         return self._cameras.errors()
@@ -250,7 +254,6 @@ class Runtime:
         pipeline = build_pipeline(self.models, self.config.recognition, self.config.cameras, self.counters)
         self._frame_loop.replace_pipeline(pipeline, plan.changed)
         self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
-        self._publisher.clear_retained(plan.removed)
         self.counters.add("reloads", result="done")
         log.info("configuration reloaded: %s", plan.summary())
         self._keep_config()
@@ -286,6 +289,7 @@ class Runtime:
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
             state="degraded" if safe_mode and self._state == "running" else self._state,
             cameras=self._cameras.states(),
+            in_view=self._publisher.objects_in_view(),
             evidence=self._cameras.reasons(),
             clock_offsets_s=self._cameras.clock_offsets_s(),
             clocks_off=self._cameras.clocks_off(),

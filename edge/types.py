@@ -87,6 +87,7 @@ class Hit:
     # cosine similarity, -1..1; fused with the overlap of silhouettes if the category's rule says so
     score: float
     negative: bool = False  # a negative exemplar: as the nearest, it makes the object unknown
+    ambiguous: bool = False  # a taught item that other items are nearly as near as: as the nearest, it is not named
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Match:
     label: str
     score: float  # cosine similarity
     margin: float  # score minus the best score of any other item
-    probability: float  # 0..1, calibrated
+    probability: float | None  # 0..1, of category and item together; None: the bundle is not calibrated
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,9 @@ class Event:
     time_source: TimeSource
     pts_s: float | None
     box_rel: Box  # fractions of the frame, 0..1
+    frame_px: tuple[int, int]  # width and height of the frame
+    started_at: float  # Unix seconds of the frame in which the object was first detected
+    dwell_s: float  # between the first and the newest detection of the object
     decision: Decision
     bundle: str  # bundle id
     gallery: str  # gallery generation id

@@ -21,7 +21,7 @@ from gallery_sync.repository import (
     Release,
     bundle_head_path,
     canonical_json,
-    gallery_head_path,
+    gallery_head_paths,
     object_path,
     parse,
     read_object,
@@ -145,9 +145,10 @@ def publish(
             log.info("%s: release %s already holds this bundle and gallery", repo, before.sequence)
             return before
         head_files = {bundle_head_path(line): canonical_json(bundle_head)}
+        paths = gallery_head_paths(line, gallery_heads)
         refs = {}
         for category, head in gallery_heads.items():
-            head_files[gallery_head_path(line, category)] = canonical_json(head)
+            head_files[paths[category]] = canonical_json(head)
             refs[category] = _store_bytes(repo, canonical_json(head))
         release = Release(
             line=line,

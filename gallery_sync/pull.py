@@ -26,8 +26,9 @@ from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.bundle import MANIFEST_NAME, read_bundle
 from edge.durable import file_mismatch, write_durably
 from edge.errors import BundleError, FinesightError, SyncError
+from edge.file_names import distinct_file_names
 from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
-from edge.gallery.store import store_name
+from edge.gallery.store import SUFFIX
 from edge.manifest import Manifest, parse_manifest
 from gallery_sync.download import Fetcher, Retry, Transport
 from gallery_sync.repository import RELEASE_NAME, BundleHead, GalleryHead, ObjectRef, Release, parse
@@ -71,7 +72,8 @@ class _Plan:
     def objects(self) -> dict[str, ObjectRef]:
         """Return the large objects by their path in the assembled folder."""
         files = {f"bundle/{file.path}": ObjectRef(sha256=file.sha256, size=file.size) for file in self.manifest.files}
-        return files | {f"gallery/{store_name(name)}": head.base for name, head in self.galleries.items()}
+        names = distinct_file_names(self.galleries)
+        return files | {f"gallery/{names[name]}{SUFFIX}": head.base for name, head in self.galleries.items()}
 
 
 @contextmanager

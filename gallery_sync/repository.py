@@ -12,6 +12,7 @@ Readers ignore unknown fields.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -19,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.durable import file_mismatch
 from edge.errors import BundleError, SyncError, first_validation_error
-from edge.gallery.generation import Name
+from edge.file_names import distinct_file_names
 from edge.gallery.store import CategoryEntry
 from edge.manifest import Head, Manifest, Sha256, parse_manifest
 
 SCHEMA = 1
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")]  # of a product line, safe as a file name
 RELEASE_NAME = "release.json"
 
 
@@ -53,7 +55,7 @@ class GalleryHead(_Document):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     line: Name
-    category: Name
+    category: str  # any text
     space_id: Sha256
     heads: list[Head]
     sequence: Annotated[int, Field(ge=0)]  # increases with every change
@@ -78,7 +80,7 @@ class GalleryRelease(_Document):
 
     generation: str
     created_at: str
-    heads: dict[Name, ObjectRef]
+    heads: dict[str, ObjectRef]  # by category
 
 
 class Release(_Document):
@@ -133,9 +135,9 @@ def bundle_head_path(line: str) -> str:
     return f"bundles/{line}.json"
 
 
-def gallery_head_path(line: str, category: str) -> str:
-    """Return the path of the newest gallery head of a category."""
-    return f"galleries/{line}/{category}.json"
+def gallery_head_paths(line: str, categories: Iterable[str]) -> dict[str, str]:
+    """Return the path of the newest gallery head of each category."""
+    return {category: f"galleries/{line}/{name}.json" for category, name in distinct_file_names(categories).items()}
 
 
 def read_release(repo: Path) -> Release | None:

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import logging
-import math
 import shutil
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from dataset_formats.records import Sample
+from edge.bundle.bundle import read_bundle
 from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.file_names import hashed_file_name
@@ -30,7 +30,7 @@ from learn.device_folder import KIOSK, clear, install_pair, write_configurations
 from learn.judge import Verdict, judge
 from learn.networks import make_embedder, measure_speed, recall_of
 from learn.page import headline, render_page
-from learn.photos import hold_out, read_photos, write_index
+from learn.photos import PhotoSet, hold_out, read_photos, write_index
 from learn.plan import Photos, Plan, advice, make_plan
 from quantize.build_network import Policy
 from quantize.command import PackSources, pack_bundle, saturates
@@ -40,17 +40,16 @@ from quantize.network_spec import Spec
 from quantize.pack import PackOptions
 from trainer.embed_gallery import embed_gallery
 from trainer.loop.training_loop import keep_freed_memory
+from trainer.metrics import is_a_guess
 from trainer.models.published_weights import PublishedWeights, choose_weights
 
 log = logging.getLogger(__name__)
 
 PAGE, REPORT, WORK, MEMORY = "how-good.html", "report.json", "work", "learn.json"
 # Share of unknown objects of the same kind that may be named. Published features know less of what makes items differ.
-# Measured with 39 photos of 17 groceries, three draws (2026-11-28): 27 % of unseen photos named rightly and 3 % wrongly,
+# Measured with 39 photos of 17 groceries, three draws (2026-11-28): 27 % of unseen photos named rightly, 3 % wrongly,
 # 0 of 141 unrelated pictures named; at 0.1, 37 %, 4 % and 1.
 FALSE_ACCEPT = {"general": 0.05, "trained": 0.1}
-_LUCK = 0.01  # probability from which a guess explains the answers
-_FEWEST_TO_JUDGE = 10  # held-out photos
 T = TypeVar("T")
 
 
@@ -125,7 +124,8 @@ def learn(options: LearnOptions) -> dict[str, Any]:
     write_configurations(options.out, name, options.camera, detects=options.detector is not None)
     shown = {sample.item: sample for sample in reversed(job.of("train"))}
     told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {job.plan.px} x {job.plan.px} pixels."
-    page = render_page(name, counts, verdict, told, advice(photos.samples), shown, warnings)
+    notes = _notes(bundle, photos)
+    page = render_page(name, counts, verdict, told, advice(photos.samples), shown, notes)
     write_durably(options.out / PAGE, page.encode("utf-8"))
     report = {
         "photos": counts.photos,
@@ -142,11 +142,23 @@ def learn(options: LearnOptions) -> dict[str, Any]:
     }
     write_durably(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8"))
     _say(headline(verdict))
-    for line in warnings:
+    for line in notes:
         _say(f"note: {line}")
     _say(f"page: {options.out / PAGE}")
     _say(f"start: edge run -c {options.out / KIOSK}")
     return report
+
+
+def _notes(bundle: Path, photos: PhotoSet) -> list[str]:
+    """Say in plain words what a person must know beside the numbers."""
+    notes = []
+    if not all(rule.calibrated for one in read_bundle(bundle).manifest.embedders for rule in one.open_set.values()):
+        notes.append(
+            "Too few photos were held out to say how sure it is: it answers “looks like”, without a percentage."
+        )
+    if photos.left_out:
+        notes.append(f"{len(photos.left_out)} photos could not be used; the first: {photos.left_out[0]}")
+    return notes
 
 
 _WORDS = {"general": "nothing is trained, published features are used", "trained": "a network is trained"}
@@ -158,7 +170,9 @@ def _plan(options: LearnOptions, weights: PublishedWeights, samples: list[Sample
     asked = (weights.backbone, weights.pretrained, options.minutes, str(options.detector), listed)
     key = hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()
     memory = work / MEMORY
-    before = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {"key": "", "sequence": 0}
+    before: dict[str, Any] = {"key": "", "sequence": 0}
+    if memory.is_file():
+        before = json.loads(memory.read_text(encoding="utf-8"))
     if before["key"] == key:
         return _Job(Plan(**before["plan"]), before["sequence"], samples)
     clear(*(work / name for name in ("general", "trained", "bundle", "gallery", "judged")))
@@ -172,19 +186,11 @@ def _plan(options: LearnOptions, weights: PublishedWeights, samples: list[Sample
 def _require_learned(run: Path, counts: Photos, held_out: int) -> None:
     """Check that the vectors know more than a guess."""
     recall = recall_of(run)
-    if recall is None or held_out < _FEWEST_TO_JUDGE:
-        return
-    right = round(recall * held_out)
-    if probability_of_luck(right, held_out, 1 / counts.items) > _LUCK:
+    if recall is not None and is_a_guess(recall, held_out, counts.items):
         raise TrainError(
-            f"of {held_out} photos that were held out, {right} are nearest to their own item, which is no better than "
-            "guessing: check that each folder holds photos of one item, and take more photos"
+            f"of {held_out} photos that were held out, {recall * held_out:.0f} are nearest to their own item, which is "
+            "no better than guessing: check that each folder holds photos of one item, and take more photos"
         )
-
-
-def probability_of_luck(right: int, total: int, chance: float) -> float:
-    """Return the probability of at least so many right answers by guessing (binomial)."""
-    return sum(math.comb(total, n) * chance**n * (1 - chance) ** (total - n) for n in range(right, total + 1))
 
 
 def _pack(options: LearnOptions, job: _Job, run: Path, index: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
@@ -228,7 +234,8 @@ def _embed_and_judge(bundle: Path, job: _Job, work: Path) -> tuple[Path, Verdict
 
 
 def _progress(listed: Sequence[T], what: str) -> Iterable[T]:
-    return tqdm(listed, desc=what, unit="photo", file=sys.stderr)
+    bar: Iterable[T] = tqdm(listed, desc=what, unit="photo", file=sys.stderr)
+    return bar
 
 
 def _progress_all(listed: Sequence[Sample], what: str) -> Sequence[Sample]:

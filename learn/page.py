@@ -62,6 +62,8 @@ def render_page(
             f"<p>Asked for the most similar photo, named or not, it finds the right one for {verdict.nearest_right} of "
             f"{len(verdict.answers)}, and one of the right category for {verdict.categories_right}. One look takes "
             f"{verdict.millis:.0f} ms here.</p>"
+            "<p>These photos come from the same folders. Photos of another day or place are harder, so show it some of "
+            "those, too.</p>"
         )
     parts.append(
         f"<p>It knows {photos.items} items in {photos.categories} categories, from {photos.photos} photos.</p>"

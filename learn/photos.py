@@ -75,7 +75,18 @@ def read_photos(
     has_own = (listing.layout != "folders" or _has_split_folders(source)) and {"train", "val"} <= {
         s.split for s in kept
     }
-    return PhotoSet(kept, has_own, left_out, list(listing.noticed))
+    return PhotoSet(_distinct(kept), has_own, left_out, list(listing.noticed))
+
+
+def _distinct(samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples whose items differ in name: `Original` of two brands is two items."""
+    owners: dict[str, set[str]] = {}
+    for sample in samples:
+        owners.setdefault(sample.item, set()).add(sample.category)
+    return [
+        s if len(owners[s.item]) == 1 else replace(s, item=f"{s.category} {s.item}", label=s.label or s.item)
+        for s in samples
+    ]
 
 
 def _has_split_folders(source: Path) -> bool:

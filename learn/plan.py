@@ -18,7 +18,7 @@ ENOUGH_PER_ITEM = 10  # advice to people
 # (2026-11-28, one seed, 296 queries).
 _SIZES_PX = ((224, 160), (192, 128), (160, 128), (128, 96))
 _GENERAL_PX = 224
-_EPOCHS, _LEAST_EPOCHS, _MOST_EPOCHS = 16, 8, 30  # wanted at a size, needed at the smallest, no gain beyond
+_EPOCHS, _LEAST_EPOCHS, _MOST_EPOCHS = 16, 6, 30  # wanted at a size, needed at the smallest, no gain beyond
 _FIXED_S = 60.0  # for starting, packing and the page
 _SPENT = 0.85  # share of the rest that is planned: machines are shared
 _REFERENCE_PX = 128

@@ -20,12 +20,14 @@ from edge.gallery.item_vectors import shrink_to_centroid
 from edge.inference.stages import Stages, load_stages
 from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
 from edge.types import Category, FloatArray
-from quantize.choose_probes import GalleryVectors
-from quantize.compare import BoolRow, Vectors, embed_samples, nearest_is_correct
-from quantize.fit_thresholds import ScoredCrop, fit_thresholds, leave_items_out
+from quantize.compare import BoolRow, Vectors, nearest_is_correct
 from quantize.gates import MIN_IMAGES
+from quantize.open_set.fit_thresholds import fit_thresholds
+from quantize.open_set.leave_items_out import ScoredCrop, leave_items_out
+from quantize.open_set.score_crops import best_score_by_item, items_of
 from quantize.pictures import Sample
-from quantize.predictions import best_score_by_item, items_of
+from quantize.probes.choose_probes import GalleryVectors
+from quantize.run_forms import embed_samples
 
 TOLERANCE = 0.02  # largest allowed loss of Recall@1
 _DRAWS = 1000
@@ -155,6 +157,7 @@ def _fit_open_set(category: str, vectors: Vectors, crops: tuple[Sequence[Sample]
     items = items_of({category: gallery})
     scored = [
         ScoredCrop(
+            category,
             sample.item,
             [Category(category, 1.0)],
             {category: best_score_by_item(vector, gallery, items[category])},

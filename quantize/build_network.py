@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,14 +16,15 @@ from edge.durable import sha256_of
 from edge.errors import QuantizeError
 from edge.inference.engine import open_engine
 from edge.manifest import Target
-from quantize import calibrate, compare
+from edge.types import FloatArray
+from quantize import calibrate, compare, run_forms
 from quantize import write_int8 as qdq
 from quantize.dataset import Data
 from quantize.gates import Gate, check_measurement
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
 from quantize.network_spec import Spec, conversion_path, model_entry, read_spec, spec_path, write_spec
 from quantize.onnx_file import check_fits, fixed_batch, has_external_weights, largest_batch, read_onnx
-from quantize.pictures import Picture
+from quantize.pictures import Picture, Sample
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,11 @@ class Network:
     failed: list[str] = field(default_factory=list)  # gates that forbid packing, as model.gate
     waived: list[str] = field(default_factory=list)  # gates that failed and were waived
     int8_accurate: bool = False  # INT8 passes every gate except latency, which depends on this machine
+    # What the form that ships made of the crops that the forms were compared on: probabilities or vectors.
+    outputs: Mapping[Sample, FloatArray] = field(default_factory=dict)
 
 
-def export_or_copy(source: Path, fp32: Path, spec_file: Path | None = None) -> Spec:
+def export_or_copy(source: Path, fp32: Path, spec_of: Path | Spec | None = None) -> Spec:
     """Write a network as FP32 ONNX: export a training run, or copy an ONNX file that has a spec beside it.
 
     The weights of an ONNX file are put into the copy. A spec without `input_name` means the model's own name.
@@ -79,7 +82,7 @@ def export_or_copy(source: Path, fp32: Path, spec_file: Path | None = None) -> S
             f"{source} is not a training run or an ONNX file; give a run folder or an exported .onnx model"
         )
     model = read_onnx(source)
-    spec = read_spec(spec_file or spec_path(source))
+    spec = spec_of if isinstance(spec_of, Spec) else read_spec(spec_of or spec_path(source))
     if "input_name" not in spec.model_fields_set:
         spec = spec.model_copy(update={"input_name": model.graph.input[0].name})
     if has_external_weights(source):
@@ -145,13 +148,19 @@ def _quantisation_error(spec: Spec, fp32: Path, int8: Path, pictures: Sequence[P
     return float(np.mean(errors))
 
 
-def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.Comparison:
+def compare_network(
+    spec: Spec, fp32: Path, int8: Path, data: Data
+) -> tuple[compare.Comparison, Sequence[Mapping[Sample, FloatArray]]]:
     """Compare two forms on held-out pictures with the metrics of the network's kind.
+
+    Returns:
+        the comparison; and of a classifier and an embedder, what each form made of each crop.
 
     Raises:
         QuantizeError: there is no held-out picture.
         EngineError: a form cannot be run.
     """
+    forms = (fp32, int8)
     if spec.kind == "detector":
         scenes = data.scenes_for(data.held_out_split)
         if not scenes:
@@ -159,8 +168,8 @@ def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.C
                 f"detector: there are no scenes of split {data.held_out_split!r} to compare on; check "
                 f"--held-out-split; there are the splits {data.splits(spec.kind)}"
             )
-        forms = [compare.detected_boxes(spec, path, scenes) for path in (fp32, int8)]
-        return compare.compare_detectors(forms[0], forms[1], scenes, spec.score_threshold)
+        boxes = run_forms.detect(spec, forms, scenes)
+        return compare.compare_detectors(boxes[0], boxes[1], scenes, spec.score_threshold), ()
     held_out = data.held_out_crops(spec)
     if not held_out:
         raise QuantizeError(
@@ -168,29 +177,32 @@ def compare_network(spec: Spec, fp32: Path, int8: Path, data: Data) -> compare.C
             f"there are the splits {data.splits(spec.kind)}"
         )
     if spec.kind == "classifier":
-        outputs = [compare.classifier_outputs(spec, path, held_out) for path in (fp32, int8)]
-        return compare.compare_classifiers(outputs[0], outputs[1], [s.category for s in held_out], spec.labels)
+        outputs = run_forms.classify(spec, forms, held_out)
+        truth = [sample.category for sample in held_out]
+        rows = [dict(zip(held_out, output.probabilities, strict=True)) for output in outputs]
+        return compare.compare_classifiers(outputs[0], outputs[1], truth, spec.labels), rows
     if spec.kind == "localiser":
-        return compare.compare_localisers(*(compare.object_masks(spec, path, held_out) for path in (fp32, int8)))
+        return compare.compare_localisers(*run_forms.locate(spec, forms, held_out)), ()
     gallery = data.gallery_crops(spec)
-    vectors = [
-        compare.Vectors(compare.embeddings_of(spec, path, held_out), compare.embeddings_of(spec, path, gallery))
-        for path in (fp32, int8)
-    ]
-    return compare.compare_embedders(vectors[0], vectors[1], held_out, gallery)
+    found = run_forms.embed(spec, forms, [*held_out, *gallery])
+    rows = [dict(zip([*held_out, *gallery], vectors, strict=True)) for vectors in found]
+    first, second = (compare.Vectors(vectors[: len(held_out)], vectors[len(held_out) :]) for vectors in found)
+    return compare.compare_embedders(first, second, held_out, gallery), rows
 
 
-def evaluate(spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float) -> tuple[dict[str, Any], list[Gate]]:
+def evaluate(
+    spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float
+) -> tuple[dict[str, Any], list[Gate], Sequence[Mapping[Sample, FloatArray]]]:
     """Compare two forms in accuracy, fusion and speed.
 
     Returns:
-        the table for the manifest, and every gate.
+        the table for the manifest, every gate, and the outputs as `compare_network` returns them.
 
     Raises:
         QuantizeError: there is no held-out picture.
         EngineError: a form cannot be run.
     """
-    comparison = compare_network(spec, fp32, int8, data)
+    comparison, outputs = compare_network(spec, fp32, int8, data)
     fusion = qdq.measure_fusion(int8)
     examples: Sequence[Picture] = (
         data.scenes_for(data.held_out_split) if spec.kind == "detector" else data.held_out_crops(spec)
@@ -219,7 +231,7 @@ def evaluate(spec: Spec, fp32: Path, int8: Path, data: Data, min_speedup: float)
             "clock": "CPU time",
         },
     }
-    return table, gates
+    return table, gates, outputs
 
 
 def _cpu_description() -> str:
@@ -260,7 +272,7 @@ def build_network(
     data: Data,
     policy: Policy,
     progress: Progress[Picture],
-    spec_file: Path | None = None,
+    spec_of: Path | Spec | None = None,
 ) -> Network:
     """Export, quantise and compare one network, and choose the form that ships.
 
@@ -271,14 +283,14 @@ def build_network(
         data: pictures to calibrate and compare on.
         policy: conditions on the form that ships.
         progress: wraps the calibration pictures.
-        spec_file: spec of an ONNX file, if it is not beside the file.
+        spec_of: spec of an ONNX file, or its path, if it is not beside the file.
 
     Raises:
         TrainError: the training run cannot be loaded.
         QuantizeError: the network cannot be exported, quantised or compared.
     """
     fp32 = folder / f"{name}.fp32.onnx"
-    spec = export_or_copy(source, fp32, spec_file)
+    spec = export_or_copy(source, fp32, spec_of)
     if spec.kind != name.partition("-")[0]:
         raise QuantizeError(f"{source}: its kind is {spec.kind}; give it with --{spec.kind}")
     if spec.kind == "embedder" and not spec.categories:
@@ -294,11 +306,15 @@ def build_network(
     if not pictures:
         why = f"no pictures of split {data.calibration_split!r} to calibrate INT8 on"
         return Network(name, spec, {"fp32": fp32}, "fp32", why, {}, provenance)
+    if policy.fallback_fp32 and not data.has_held_out(spec):
+        why = f"no pictures of split {data.held_out_split!r} to compare INT8 on"
+        return Network(name, spec, {"fp32": fp32}, "fp32", why, {}, provenance)
     int8 = folder / f"{name}.ort-u8.onnx"
     provenance |= quantize_network(spec, fp32, pictures, int8, saturates=policy.saturates, progress=progress)
-    table, gates = evaluate(spec, fp32, int8, data, policy.min_speedup)
+    table, gates, outputs = evaluate(spec, fp32, int8, data, policy.min_speedup)
     ship, why, failed, waived = choose_form(name, gates, policy)
     log.info("%s: ships %s: %s", name, ship, why)
     accurate = all(gate.holds for gate in gates if gate.name != "latency")
     forms: dict[Target, Path] = {"fp32": fp32, "ort-u8": int8}
-    return Network(name, spec, forms, ship, why, table, provenance, failed, waived, accurate)
+    known = outputs[list(forms).index(ship)] if outputs else {}
+    return Network(name, spec, forms, ship, why, table, provenance, failed, waived, accurate, known)

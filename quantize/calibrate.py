@@ -24,6 +24,7 @@ from edge.types import FloatArray
 from quantize.pictures import Picture
 
 BINS = 2048
+_MOST_COUNTED = 1 << 16  # values of one map that are counted; low and high are those of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,12 @@ class Histogram:
             inner = self._counts.reshape(-1, 2).sum(axis=1)
             self._counts = np.concatenate([np.zeros(BINS // 4, np.int64), inner, np.zeros(BINS // 4, np.int64)])
             self._span *= 2
-        index = ((values.ravel() + self._span) * (BINS / (2 * self._span))).astype(np.int32)
+        counted = values.ravel()[:: (values.size // _MOST_COUNTED) | 1]  # odd: steps through all columns of a map
+        index = ((counted + self._span) * (BINS / (2 * self._span))).astype(np.intp)
         self._counts += np.bincount(np.minimum(index, BINS - 1), minlength=BINS)
         if values.ndim == 4:
-            self._sums = values.mean(axis=(0, 2, 3), dtype=np.float64) + (0.0 if self._sums is None else self._sums)
+            means = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1).mean(axis=1)  # along memory: twice as fast
+            self._sums = means.astype(np.float64) + (0.0 if self._sums is None else self._sums)
             self._pictures += 1
 
     @property

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inference.engine import open_engine
 from edge.inference.postprocess import softmax
-from edge.inference.stages import Classifier, ClassifierOutput, Detector, Embedder, Localiser
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
-from edge.telemetry.timing import Timings
-from edge.types import Box, FloatArray, Image, Silhouette
+from edge.inference.stages import ClassifierOutput
+from edge.types import FloatArray
 from quantize.average_precision import Boxes, ap50_95, average_precision, match
 from quantize.gates import MIN_IMAGES, Gate, check_gate
-from quantize.network_spec import Spec, model_entry
 from quantize.pictures import Sample, Scene
 
 AP_SCORE = 0.05  # boxes below it do not change the average precision
@@ -33,68 +27,6 @@ class Comparison:
     images: int
     table: Table
     gates: tuple[Gate, ...]
-
-
-def _whole(picture: Image) -> list[Box]:
-    return [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
-
-
-def classifier_outputs(spec: Spec, path: Path, samples: Iterable[Sample]) -> ClassifierOutput:
-    """Classify each crop with the classifier in an ONNX file."""
-    model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
-    stage = Classifier(cast("ClassifierModel", model), open_engine(path, "onnxruntime"))
-    pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
-    outputs = [stage.classify_with_features(picture, _whole(picture), Timings()) for picture in pictures]
-    return ClassifierOutput(
-        np.concatenate([output.probabilities for output in outputs]),
-        np.concatenate([output.descriptors for output in outputs]),
-    )
-
-
-def embeddings_of(spec: Spec, path: Path, samples: Iterable[Sample]) -> FloatArray:
-    """Embed each crop with the embedder in an ONNX file: (n, dim), rows of unit length."""
-    model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
-    return embed_samples(Embedder(cast("EmbedderModel", model), open_engine(path, "onnxruntime")), samples)
-
-
-def embed_samples(stage: Embedder, samples: Iterable[Sample]) -> FloatArray:
-    """Embed each crop with a loaded stage: (n, dim), rows of unit length."""
-    rows = []
-    for sample in samples:
-        picture = sample.crop(stage.model.preprocess.crop_margin)
-        rows.append(stage.embed(picture, _whole(picture), Timings())[0])
-    return np.stack(rows) if rows else np.zeros((0, stage.model.dim), np.float32)
-
-
-def _localiser(spec: Spec, path: Path) -> Localiser:
-    model = model_entry(spec, {"fp32": "model.onnx"}, "fp32", "")
-    return Localiser(cast("LocaliserModel", model), open_engine(path, "onnxruntime"))
-
-
-def object_masks(spec: Spec, path: Path, samples: Iterable[Sample]) -> list[BoolRow]:
-    """Return the object mask of each crop: (h, w)."""
-    stage = _localiser(spec, path)
-    pictures = (sample.crop(spec.preprocess.crop_margin) for sample in samples)
-    return [stage.locate(picture, _whole(picture), Timings())[0] >= 128 for picture in pictures]
-
-
-def silhouettes_of(stage: Localiser, samples: Iterable[Sample]) -> list[Silhouette | None]:
-    """Return the silhouette of the object in each crop; None where the localiser finds none."""
-    pictures = (sample.crop(stage.model.preprocess.crop_margin) for sample in samples)
-    return [stage.silhouettes(picture, _whole(picture), Timings())[0] for picture in pictures]
-
-
-def detected_boxes(spec: Spec, path: Path, scenes: Iterable[Scene]) -> list[Boxes]:
-    """Detect boxes in each scene, including boxes below the spec's score threshold."""
-    low = spec.model_copy(update={"score_threshold": min(AP_SCORE, spec.score_threshold)})
-    model = model_entry(low, {"fp32": "model.onnx"}, "fp32", "")
-    stage = Detector(cast("DetectorModel", model), open_engine(path, "onnxruntime"))
-    found = []
-    for scene in scenes:
-        (detections,) = stage.detect([scene.crop(0.0)], Timings())
-        boxes = np.asarray([d.box_px for d in detections], np.float32).reshape(-1, 4)
-        found.append((boxes, np.asarray([d.score for d in detections], np.float32)))
-    return found
 
 
 def compare_classifiers(

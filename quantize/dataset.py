@@ -156,6 +156,12 @@ class Data:
         crops = in_turns(of_splits(self.crops_for(spec), {self.held_out_split}))
         return self.check.first(crops, self.held_out_images, f"pictures of split {self.held_out_split!r}")
 
+    def has_held_out(self, spec: Spec) -> bool:
+        """Return whether there are pictures to compare the forms of a network on."""
+        if spec.kind == "detector":
+            return bool(self.scenes_for(self.held_out_split))
+        return any(sample.split == self.held_out_split for sample in self.crops_for(spec))
+
     def gallery_crops(self, spec: Spec) -> list[Sample]:
         """Return the reference crops of the embedder's categories.
 
@@ -172,6 +178,12 @@ class Data:
             if held_out:
                 return self.check.first(in_turns(held_out), count, f"pictures of split {self.held_out_split!r}")
         return []
+
+    def spare_probe_crops(self, categories: Collection[str], count: int) -> list[Sample]:
+        """Return gallery crops of these categories, photos before catalogue pictures."""
+        crops = of_splits(self.samples or self.scene_crops, self.gallery_splits)
+        chosen = sorted(in_turns([s for s in crops if s.category in categories]), key=lambda sample: sample.plain)
+        return self.check.first(chosen, count, f"pictures of the splits {', '.join(self.gallery_splits)}")
 
     def scenes_for(self, split: str) -> list[Scene]:
         """Return the scenes of a split; without splits in the file, the first calibrate and the rest are held out.

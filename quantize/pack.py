@@ -40,17 +40,18 @@ from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from quantize.backward_compatible import TOLERANCE, check_compatibility
 from quantize.base_bundle import kept_models
 from quantize.build_network import Network
-from quantize.choose_probes import GalleryVectors
-from quantize.compare import Vectors, embed_samples, silhouettes_of
+from quantize.compare import Vectors
 from quantize.dataset import Data
 from quantize.embedding_spaces import assign_embedding_spaces
 from quantize.fit_silhouettes import fit_rule, silhouettes_by_item, similarities
-from quantize.fit_thresholds import fit_thresholds, leave_items_out
 from quantize.latency import cpu_name
 from quantize.network_spec import Model, conversion_path, model_entry
 from quantize.onnx_file import check_fits
-from quantize.pack_probes import PackedProbes
-from quantize.predictions import embed_galleries, items_of, score_crops
+from quantize.open_set.fit_rules import NewEmbedder, fit_rules, require_naming, warnings_about
+from quantize.open_set.score_crops import KnownOutputs
+from quantize.probes.choose_probes import GalleryVectors
+from quantize.probes.pack_probes import PackedProbes
+from quantize.run_forms import embed_samples, silhouettes_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class PackOptions:
     # How far gallery vectors shrink to their centroid, see edge.gallery.item_vectors; None: as in the base bundle, or
     # DEFAULT_GATHERING.
     gathering: float | None = None
+    waived: frozenset[str] = frozenset()  # gates that may fail, as model.gate
 
 
 @dataclass(slots=True)
@@ -155,7 +157,7 @@ def _write_contents(options: PackOptions, networks: Sequence[Network], data: Dat
     stages = load_stages(folder, _manifest(options, contents), "onnxruntime")
     if any(network.spec.kind == "localiser" for network in networks):
         _fit_silhouettes(contents, stages, networks, data)
-    _fit_thresholds(contents, stages, networks, data, options.false_accept)
+    _fit_rules(contents, stages, networks, data, options)
     if older:
         _declare_compatible(older, contents, stages, networks, data, options.tolerance)
     contents.probes.drop_failing(stages)  # those of the base bundle
@@ -231,25 +233,28 @@ def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:
         contents.probes.copy_from(base, kept.model)
 
 
-def _fit_thresholds(
-    contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data, false_accept: float | None
+def _fit_rules(
+    contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data, options: PackOptions
 ) -> None:
-    """Fit an open-set rule for each category, with the forms that ship, because they embed the gallery."""
-    specs = [network.spec for network in networks if network.spec.kind == "embedder"]
-    contents.galleries = embed_galleries([crop for spec in specs for crop in data.gallery_crops(spec)], stages)
-    held_out = [crop for spec in specs for crop in data.held_out_crops(spec)]
-    scored = score_crops(held_out, stages, contents.galleries, contents.silhouettes)
-    predictions = leave_items_out(scored, items_of(contents.galleries))
-    fits = fit_thresholds(predictions, [category for spec in specs for category in spec.categories], false_accept)
-    for category, fit in fits.items():
-        log.info("%s: threshold %.3f, %s", category, fit.open_set.threshold, fit.rule)
-    # models of the base bundle follow, with their own rules
-    for number, (network, model) in enumerate(zip(networks, contents.models, strict=False)):
-        if isinstance(model, EmbedderModel):
-            own = {category: fits[category] for category in model.categories}
-            rules = {category: fit.open_set for category, fit in own.items()}
-            contents.models[number] = model.model_copy(update={"open_set": rules})
-            contents.evaluation[network.name]["open_set"] = {category: fit.row() for category, fit in own.items()}
+    """Fit an open-set rule for each category of a new embedder."""
+    pairs = zip(networks, contents.models, strict=False)  # models of the base bundle follow, with their own rules
+    found = [(network, model) for network, model in pairs if isinstance(model, EmbedderModel)]
+    embedders = [
+        NewEmbedder(one.name, model, data.gallery_crops(one.spec), data.held_out_crops(one.spec))
+        for one, model in found
+    ]
+    known = KnownOutputs(
+        {crop: row for one in networks if one.spec.kind == "classifier" for crop, row in one.outputs.items()},
+        {crop: row for one, model in found if not model.classifier_share for crop, row in one.outputs.items()},
+    )
+    rules, contents.galleries = fit_rules(embedders, stages, contents.silhouettes, known, options.false_accept)
+    contents.waived += require_naming(rules, options.waived)
+    contents.evaluation["warnings"] = warnings_about(rules)
+    for number, network in enumerate(networks):
+        if (rule := rules.get(network.name)) is not None:
+            open_sets = {category: fit.open_set for category, fit in rule.fits.items()}
+            contents.models[number] = contents.models[number].model_copy(update={"open_set": open_sets})
+            contents.evaluation[network.name] |= rule.evaluation()
 
 
 def _fit_silhouettes(contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data) -> None:

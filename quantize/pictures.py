@@ -8,8 +8,10 @@ Rules this module keeps:
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -72,6 +74,8 @@ class Scene:
 
 Picture = Sample | Scene
 _Picture = TypeVar("_Picture", Sample, Scene)
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 @dataclass(slots=True)
@@ -131,6 +135,12 @@ class PictureCheck:
                 f"none of the {len(ordered)} {what} can be read; the first: {next(iter(self.left_out))}"
             )
         return found
+
+
+def map_in_threads(task: Callable[[_Given], _Made], given: Sequence[_Given]) -> list[_Made]:
+    """Apply a task to each picture, on every core: decoding and engines leave Python while they work."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(task, given))
 
 
 def of_splits(samples: Sequence[Sample], splits: Collection[str]) -> list[Sample]:

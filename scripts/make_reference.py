@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
-import io
 import json
 import re
 import sys
-import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
+
+from edge.config.json_schema import field_comments
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs/reference"
@@ -49,33 +49,6 @@ def placeholders_as_code(text: str) -> str:
 def first_line(documented: object) -> str:
     """Return the first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
-
-
-# Comments beside the fields of a class are their documentation
-
-
-def comments_of(module: ModuleType) -> dict[str, dict[str, str]]:
-    """Return the comment of each annotated field: behind it on its line, or on the lines right above it."""
-    text = inspect.getsource(module)
-    comments, alone = {}, set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            comments[token.start[0]] = token.string.lstrip("# ")
-            if not token.line[: token.start[1]].strip():
-                alone.add(token.start[0])
-    fields: dict[str, dict[str, str]] = {}
-    for node in ast.parse(text).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        for field in node.body:
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                above, line = [], field.lineno - 1
-                while line in alone:
-                    above.insert(0, comments[line])
-                    line -= 1
-                behind = [comments[field.end_lineno or 0]] if field.end_lineno in comments else []
-                fields.setdefault(node.name, {})[field.target.id] = " ".join(above + behind)
-    return fields
 
 
 # JSON Schema in words
@@ -142,7 +115,7 @@ def model_sections(top: type[BaseModel], module: ModuleType, level: str = "##") 
             continue
         documented: dict[str, str] = {}
         for parent in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
-            documented |= comments_of(sys.modules[parent.__module__]).get(parent.__name__, {})
+            documented |= field_comments(sys.modules[parent.__module__]).get(parent.__name__, {})
         aliases = {field.alias: attribute for attribute, field in model.model_fields.items() if field.alias}
         rows = [
             [
@@ -280,6 +253,16 @@ def events_and_topics() -> str:
             "one JSON event per object and change of the answer: [Event](#event)",
         ],
         [code(f"{base}/<camera>/status"), "out, retained", "state of a camera: [Camera status](#camera-status)"],
+        [
+            code(f"{base}/<camera>/in_view"),
+            "out, retained",
+            "how many objects are in view, by item and category: [In view](#in-view)",
+        ],
+        [
+            code(f"{base}/<camera>/snapshot"),
+            "out, retained",
+            "with `snapshots:`, a JPEG of the object that was recognised last, at most 100,000 bytes; empty: cleared",
+        ],
         [code(f"{base}/<camera>/enabled/state"), "out, retained", "`ON` or `OFF`"],
         [code(f"{base}/<camera>/enabled/set"), "in", "`ON` or `OFF`: switch a camera"],
         [code(f"{base}/available"), "out, retained", "`online`, `stopped`, or `offline` (the last will)"],
@@ -287,10 +270,18 @@ def events_and_topics() -> str:
         [code(f"{base}/health"), "out", "every minute and on change: [Device health](#device-health)"],
         [code(f"{base}/cmd/<verb>"), "in", f"a [Command](#command); verbs: {verbs}"],
         [code(f"{base}/cmd/reply"), "out", "the [Reply](#reply) to a command, unless MQTT 5 names another topic"],
-        [code("<prefix>/device/…/config"), "out, retained", "Home Assistant discovery, with `mqtt.home_assistant`"],
-        [code("frigate/events"), "out", "with `mqtt.frigate_mirror`: [Frigate event](#frigate-event)"],
+        [
+            code("<prefix>/device/…/config"),
+            "out, retained",
+            "Home Assistant discovery, with `mqtt.home_assistant`; its `items` have `<prefix>/sensor/…/config`",
+        ],
+        [
+            code("<frigate_prefix>/events"),
+            "out",
+            "with `mqtt.frigate_mirror`: [Frigate event](#frigate-event); by default `frigate/events`",
+        ],
     ]
-    names = ("event", "status", "birth", "health", "command", "reply", "frigate_event")
+    names = ("event", "in_view", "status", "birth", "health", "command", "reply", "frigate_event")
     return (
         "# Events and topics\n\n"
         "`<root>`, `<site>` and `<device>` are `mqtt.root`, `site` and `device` of the "
@@ -391,7 +382,8 @@ def gallery() -> str:
     tables = next(part for part in schema if "CREATE TABLE" in part)
     return (
         "# Gallery\n\n"
-        "A gallery generation is a folder: `gallery.json`, the index, and one SQLite store per category. "
+        "A gallery generation is a folder: `gallery.json`, the index, and one SQLite store per category. Any text "
+        "names a category; `edge.file_names` derives the name of its store, `<category>.sqlite` where that is safe. "
         "The generation's name is the hash of its contents. A store names its embedding space; a device searches "
         "it only with an embedder of the same space, or of a compatible one.\n\n"
         "## Index\n\n"

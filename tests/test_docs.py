@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,65 +11,92 @@ from pathlib import Path
 import pytest
 
 from scripts import make_reference
+from tests.fresh_checkout import copy_checkout, distributions, make_venv, new_user
+from tests.printed import Block, blocks_of, first_that_differs
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs/tutorials").glob("*.md"), *(ROOT / "docs/how-to").glob("*.md")])
 OUTSIDE_THE_SITE = [
     ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
 ]
+NEXT = "--- next block ---"
 
-# Run by other means: the demo by tests/integration/test_device.py, the tests by whoever runs this one.
-ELSEWHERE = {"make demo", "make test"}
+# Its camera is on a USB port: the device sees a file instead.
+RUN_KIOSK = """
+sed -i 's|v4l2:///dev/video0|file://demo/stream.mp4?loop=1|' kiosk.yaml
+edge run -c kiosk.yaml & trap "kill $!" EXIT
+timeout 120 sh -c 'until curl -s -o /dev/null http://127.0.0.1:8090/v1/state; do sleep 0.1; done'
+"""
 
 
 def tracked() -> list[str]:
     return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
 
 
-def script_of(page: Path) -> str:
-    """The `sh` blocks of a page as one script; blocks of other kinds need a camera, a broker or a GPU."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return "\n".join(line for line in "".join(blocks).splitlines() if line.split("  #")[0].strip() not in ELSEWHERE)
+def reading_order(page: Path) -> tuple[int, int]:
+    """README first, then the tutorials as their index lists them, then the guides."""
+    tutorials = re.findall(r"^\d\. .*\((\S+)\)", (ROOT / "docs/tutorials/index.md").read_text("utf-8"), re.MULTILINE)
+    return page.parent.name == "how-to", tutorials.index(page.name) if page.name in tutorials else -1
 
 
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A folder that looks like a fresh checkout after `make demo`; what commands write stays out of the real one."""
-    folder = tmp_path / "finesight"
-    folder.mkdir()
-    for name in {name.split("/")[0] for name in tracked() if name} | {".venv"}:
-        (folder / name).symlink_to(ROOT / name)
+def run_by_itself(page: Path) -> list[Block]:
+    return [block for block in blocks_of(page) if block.kind == "sh"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    return new_user(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, environment) -> Path:
+    """A fresh checkout, whose environment is empty but for what the trainer needs.
+
+    `make demo` and the `pip` commands of the pages install everything else. The packages of the trainer fill 6 GB, so
+    they are lent by the environment of the tests: pip finds those, and no others, as installed.
+    """
+    folder = copy_checkout(tmp_path_factory.mktemp("user") / "finesight")
+    make_venv(folder / ".venv", lent=distributions("trainer", "quantize") - distributions())
     return folder
 
 
-@pytest.fixture
-def environment(tmp_path) -> dict[str, str]:
-    """The environment of a new user: no virtual environment on the PATH, nothing of ours set."""
-    path = [part for part in os.environ["PATH"].split(os.pathsep) if ".venv" not in part]
-    kept = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    return kept | {"PATH": os.pathsep.join(path), "HOME": str(tmp_path)}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if script_of(p).strip()], ids=lambda p: str(p.relative_to(ROOT)))
-def test_commands_of_a_page_run_as_printed(page, checkout, environment):
+@pytest.mark.parametrize(
+    "page",
+    sorted((page for page in PAGES if run_by_itself(page)), key=reading_order),
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_page_runs_as_printed_and_prints_what_comes(page, checkout, environment):
+    blocks = run_by_itself(page)
+    if "make demo" not in blocks[0].commands:  # "Run the demo first"
+        subprocess.run(["make", "setup-device"], cwd=checkout, env=environment, check=True, timeout=600)
+    commands = [block.commands for block in blocks]
+    if page.name == "kiosk.md":
+        blocks += [block for block in blocks_of(page) if block.commands.startswith("curl")]
+        commands += [RUN_KIOSK + block.commands for block in blocks[len(commands) :]]
     done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", script_of(page)],
+        ["bash", "-euxo", "pipefail", "-c", f"\necho '{NEXT}'\n".join(commands)],
         cwd=checkout,
-        env=environment | {"PWD": str(checkout)},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=1200,
         check=False,
     )
-    assert done.returncode == 0, f"{page.name}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    differ = [
+        first_that_differs(block.output, came)
+        for block, came in zip(blocks, done.stdout.split(f"{NEXT}\n"), strict=True)
+        if block.output is not None
+    ]
+    assert [line for line in differ if line] == []
 
 
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if p.parent.name != "how-to" and p.name != "index.md"], ids=lambda p: p.name
 )
 def test_readme_and_tutorials_print_commands(page):
-    assert len(script_of(page).splitlines()) >= 2
+    assert sum(len(block.commands.splitlines()) for block in run_by_itself(page)) >= 2
 
 
 def test_readme_is_at_most_120_lines():
@@ -126,7 +152,8 @@ def test_make_targets_of_the_documents_exist():
     texts = "".join(path.read_text(encoding="utf-8") for path in [*PAGES, *OUTSIDE_THE_SITE])
     named = set(re.findall(r"(?:`|^|^\$ )make ([a-z][a-z-]*)", texts, flags=re.MULTILINE))
     assert {"demo", "test", "check", "docs"} <= named
-    assert named - set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE)) == set()
+    rules = re.findall(r"^([a-z][a-z -]*):", makefile, flags=re.MULTILINE)
+    assert named - {target for targets in rules for target in targets.split()} == set()
 
 
 @pytest.mark.parametrize("command", ["edge", "edge-train", "edge-quantize", "edge-sync"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("dataset_formats", "edge", "gallery_sync", "quantize", "trainer")
+PACKAGES = ("dataset_formats", "edge", "gallery_sync", "learn", "quantize", "trainer")
 ROOMS = sorted(path.parent for package in PACKAGES for path in (ROOT / package).rglob("__init__.py"))
 MODULES_A_ROOM = 20  # about; quantize stays flat up to 25
 NAME_LENGTH = 70
@@ -25,7 +25,8 @@ def name_of(path: Path) -> str:
 def test_room_opens_with_one_docstring(room):
     body = ast.parse((room / "__init__.py").read_text(encoding="utf-8")).body
     assert ast.get_docstring(ast.Module(body, [])), "say what the room owns and what it never does"
-    assert [ast.unparse(node) for node in body[1:] if not ast.unparse(node).startswith("__version__")] == []
+    more = [ast.unparse(node) for node in body[1:] if not ast.unparse(node).startswith("__version__")]
+    assert more == [] or room.name == "edge"  # it also names the Python API
 
 
 def test_every_folder_of_modules_is_a_room():

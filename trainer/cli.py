@@ -57,6 +57,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
 def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.distributed import is_rank0, process_group
     from trainer.loop.training_loop import keep_freed_memory
+    from trainer.model_setup import require_learned
     from trainer.quick import shortened
     from trainer.recipe import (
         ClassifierRecipe,
@@ -94,6 +95,8 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
             cards = train_embedders(recipe, args.out)
         if not is_rank0():
             return {}
+    for card in cards:
+        require_learned(card)
     metrics = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": metrics, "skipped": cards[0].data["skipped"]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from edge.inference.postprocess import decode_ltrb, iou_matrix, non_maximum_supp
 from edge.types import FloatArray
 
 _DRAWN = 2**22  # most values of bootstrap draws in memory at a time
+_LUCK = 0.01  # probability from which a guess explains the answers
+_FEWEST_ANSWERS = 10  # that can be told from guesses
 Names = NDArray[np.str_] | Sequence[str]
 Items = Names | NDArray[np.int64]  # names, or numbers that stand for them
 
@@ -227,3 +230,18 @@ def calibration_error(probabilities: FloatArray, right: NDArray[np.bool_], bins:
         if (slot == b).any()
     ]
     return float(sum(gaps))
+
+
+def is_a_guess(share_right: float, total: int, choices: int) -> bool:
+    """Return whether guessing explains so many right answers: at least so many come with a probability above 1 %.
+
+    Args:
+        share_right: of the answers, 0..1.
+        total: number of answers; of fewer than ten, nothing is said.
+        choices: number of answers to choose from, all equally likely.
+    """
+    if total < _FEWEST_ANSWERS or choices < 2:
+        return False
+    chance, right = 1 / choices, round(share_right * total)
+    rows = (math.comb(total, n) * chance**n * (1 - chance) ** (total - n) for n in range(right, total + 1))
+    return sum(rows) > _LUCK

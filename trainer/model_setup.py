@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ from edge.errors import TrainError
 from edge.manifest import Preprocess
 from trainer.data.masks import MaskedPictures
 from trainer.data.pictures import Pictures
+from trainer.metrics import is_a_guess
 from trainer.models.backbone import create_trunk, published_mean_std
 from trainer.models.networks import ModelCard
 from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, LocaliserRecipe, TrunkRecipe
+
+log = logging.getLogger(__name__)
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -99,3 +103,27 @@ def data_summary(source: Path, train: Pictures | MaskedPictures, val: Pictures |
         "val": len(val.samples),
         "skipped": len(train.skipped) + len(val.skipped),
     }
+
+
+def require_learned(card: ModelCard) -> None:
+    """Check that a trained classifier or embedder answers better than a guess; warn if nothing was held out.
+
+    Raises:
+        TrainError: it does not.
+    """
+    if card.kind not in {"classifier", "embedder"}:
+        return
+    of = ", ".join(card.categories) or card.kind
+    pictures = int(card.metrics.get("images", 0))
+    if not pictures:
+        log.warning("%s: no picture was held out, so nothing is known about how good it is; give pictures of `val`", of)
+        return
+    if card.kind == "classifier":
+        share, choices = card.metrics.get("accuracy"), len(card.labels)
+    else:
+        share, choices = card.metrics.get("recall_1_train"), int(card.data.get("items", 0))
+    if share is not None and is_a_guess(share, pictures, choices):
+        raise TrainError(
+            f"{of}: {share:.0%} of {pictures} held-out pictures are answered rightly, which is no better than "
+            "guessing; train longer, start from published weights, or give more pictures"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,15 +60,19 @@ def write_staged_pointer(state_dir: Path, pointer: ActivePointer) -> None:
     _write(state_dir / "staged", pointer)
 
 
+def edge_command(verb: str, state_dir: Path) -> str:
+    """Return a command line for the device of a state folder, ready to paste."""
+    return f"edge {verb} --state-dir {shlex.quote(str(state_dir))}"
+
+
 def _read(path: Path) -> ActivePointer | None:
     try:
         return ActivePointer.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise BundleError(
-            f"{path}: damaged pointer file; repair it with `edge bundle activate BUNDLE --gallery GENERATION`"
-        ) from error
+        repair = edge_command("bundle activate BUNDLE --gallery GENERATION", path.parent)
+        raise BundleError(f"{path}: damaged pointer file; repair it: {repair}") from error
 
 
 def _write(path: Path, pointer: ActivePointer) -> None:

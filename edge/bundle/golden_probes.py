@@ -91,15 +91,20 @@ def run_scene_probes(folder: Path, probes: list[SceneProbe], stages: Stages) -> 
     return results
 
 
-def verify_bundle(folder: Path, backend: Backend = "auto") -> ProbeResults:
+def verify_bundle(folder: Path, backend: Backend = "auto", cache: Path | None = None) -> ProbeResults:
     """Check every hash of a bundle and run every probe.
+
+    Args:
+        folder: of the bundle.
+        backend: which engine runs it.
+        cache: folder of engines built on this machine; the bundle's folder when None.
 
     Raises:
         BundleError: a file was altered, or a probe fails on this machine.
         EngineError: a model cannot be loaded or run on this machine.
     """
     bundle = read_bundle(folder)
-    manifest, stages = bundle.manifest, load_stages(folder, bundle.manifest, backend)
+    manifest, stages = bundle.manifest, load_stages(folder, bundle.manifest, backend, cache=cache)
     results: ProbeResults = [
         *run_probes(folder, manifest.probes, stages),
         *run_scene_probes(folder, manifest.scene_probes, stages),
@@ -128,5 +133,5 @@ def verify_slot(state_dir: Path, name: str | None, backend: Backend = "auto") ->
         pointer = read_staged_pointer(state_dir) or read_active_pointer(state_dir)
         name = pointer.slot if pointer else None
     for slot in read_slots(state_dir):
-        if name in (slot.name, slot.bundle_id):
-            verify_bundle(slot_folder(state_dir, slot.name), backend)
+        if name is not None and name in (slot.name, slot.bundle_id):
+            verify_bundle(slot_folder(state_dir, slot.name), backend, state_dir / "cache")

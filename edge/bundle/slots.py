@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edge.bundle.active_pointer import (
     ActivePointer,
+    edge_command,
     read_active_pointer,
     read_staged_pointer,
     write_active_pointer,
@@ -27,7 +28,6 @@ from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bun
 from edge.durable import copy_files, replace_folder
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.gallery.generation import INDEX_NAME, Gallery, read_gallery
-from edge.gallery.store import store_name
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,12 @@ def slot_folder(state_dir: Path, slot: str) -> Path:
 def gallery_folder(state_dir: Path, generation: str) -> Path:
     """Return the folder of a gallery generation."""
     return state_dir / "gallery" / generation
+
+
+def gallery_generations(state_dir: Path) -> list[str]:
+    """Return the installed generations, without checking them; a name with a dot is an installation in progress."""
+    folder = state_dir / "gallery"
+    return sorted(path.name for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
 
 
 def install_bundle(source: Path, state_dir: Path) -> str:
@@ -89,7 +95,7 @@ def install_gallery(source: Path, state_dir: Path) -> str:
         log.debug("%s is missing or damaged", final)
     else:
         return gallery.generation
-    names = [store_name(category) for category in gallery.categories] + [INDEX_NAME]
+    names = [gallery.path(category).name for category in gallery.categories] + [INDEX_NAME]
     _install(f"gallery {gallery.generation}", source, names, final, read_gallery)
     log.info("installed gallery %s", gallery.generation)
     return gallery.generation
@@ -135,19 +141,33 @@ def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
     """
     active = read_active_pointer(state_dir)
     if active is None:
-        raise BundleError(f"{state_dir}: no bundle is active; install one, then run `edge bundle activate`")
+        raise BundleError(f"{state_dir}: no bundle is active; {_how_to_activate(state_dir)}")
     try:
         return read_bundle_and_gallery(state_dir, active.slot, active.gallery)
     except FinesightError as error:
         before = active.previous
+        advice = (
+            f"return to bundle {before.bundle_id} in slot {before.slot}: {edge_command('bundle rollback', state_dir)}"
+            if before
+            else f"there is no previous bundle; {_how_to_activate(state_dir)}"
+        )
         raise BundleError(
-            f"bundle {active.bundle_id} in slot {active.slot} cannot be used: {error}; "
-            + (
-                f"`edge bundle rollback` returns to bundle {before.bundle_id} in slot {before.slot}"
-                if before
-                else "there is no previous bundle; install one, then run `edge bundle activate`"
-            )
+            f"bundle {active.bundle_id} in slot {active.slot} cannot be used: {error}; {advice}"
         ) from error
+
+
+def _how_to_activate(state_dir: Path) -> str:
+    """Return the commands that make a bundle active: one if a bundle is staged, else two."""
+    activate = edge_command("bundle activate", state_dir)
+    try:
+        staged = read_staged_pointer(state_dir)
+        if staged is not None:
+            read_bundle_and_gallery(state_dir, staged.slot, staged.gallery)
+            return f"bundle {staged.bundle_id} is staged, so run: {activate}"
+    except FinesightError as error:
+        log.debug("%s", error)
+    install = edge_command("bundle install BUNDLE --gallery GALLERY", state_dir)
+    return f"with your folders for BUNDLE and GALLERY, run: {install} && {activate}"
 
 
 def stage(state_dir: Path, slot: str, generation: str) -> ActivePointer:
@@ -176,7 +196,9 @@ def _slot_of(state_dir: Path, name: str) -> str:
     for slot, bundle_id in installed.items():
         if bundle_id == name:
             return slot
-    raise BundleError(f"{state_dir}: bundle {name!r} is not installed; the slots hold {installed}")
+    held = ", ".join(f"{slot}: {bundle_id or 'nothing'}" for slot, bundle_id in installed.items())
+    install = edge_command("bundle install BUNDLE", state_dir)
+    raise BundleError(f"{state_dir}: bundle {name!r} is not installed; the slots hold {held}; install it: {install}")
 
 
 def _check_slot_holds(state_dir: Path, pointer: ActivePointer) -> None:
@@ -204,7 +226,7 @@ def activate(state_dir: Path, slot: str | None = None, generation: str | None = 
     active = read_active_pointer(state_dir)
     target = read_staged_pointer(state_dir) or active
     if target is None:
-        raise BundleError(f"{state_dir}: nothing is staged; name a slot and a gallery generation")
+        raise BundleError(f"{state_dir}: nothing is staged; {_how_to_activate(state_dir)}")
     if not slot:
         _check_slot_holds(state_dir, target)
     return _switch(state_dir, _slot_of(state_dir, slot) if slot else target.slot, generation or target.gallery, active)
@@ -219,7 +241,8 @@ def rollback(state_dir: Path) -> ActivePointer:
     """
     active = read_active_pointer(state_dir)
     if active is None or active.previous is None:
-        raise BundleError(f"{state_dir}: there is no previous bundle to roll back to")
+        see = edge_command("bundle list", state_dir)
+        raise BundleError(f"{state_dir}: there is no previous bundle to roll back to; see what is installed: {see}")
     _check_slot_holds(state_dir, active.previous)
     return _switch(state_dir, active.previous.slot, active.previous.gallery, active)
 
@@ -251,9 +274,9 @@ def _switch(state_dir: Path, slot: str, generation: str, active: ActivePointer |
 
 def _prune(state_dir: Path, pointer: ActivePointer) -> None:
     kept = {pointer.gallery, pointer.previous.gallery if pointer.previous else pointer.gallery}
-    for folder in (state_dir / "gallery").iterdir():
-        if folder.name not in kept and not folder.name.startswith("."):  # dot: an installation in progress
-            shutil.rmtree(folder)
+    for generation in gallery_generations(state_dir):
+        if generation not in kept:
+            shutil.rmtree(gallery_folder(state_dir, generation))
 
 
 def _problem(folder: Path) -> str | None:

@@ -82,19 +82,36 @@ class SourceOpener:
             CaptureError: the source cannot be opened, its back end is not installed, or that has no `on_packet`.
         """
         source, options = self._source, self._options
+        if on_packet is not None:
+            self.check_recordable()
+            return self._open_gstreamer(on_packet)
         present, why = self._elements()
         chosen = choose_backend(source, self._backend, present, options)
-        if on_packet is not None and chosen != "gstreamer":
-            raise CaptureError(f"{source}: read with {chosen}, which cannot record; use backend: gstreamer")
         if chosen == "folder":
             from edge.capture.folder_source import FolderSource
 
             return FolderSource(source)
         if chosen == "gstreamer":
-            return self._open_gstreamer(on_packet)
+            return self._open_gstreamer(None)
         from edge.capture.opencv_source import OpenCvSource
 
         return OpenCvSource(source, options, why)
+
+    def check_recordable(self) -> None:
+        """Check that the encoded video of this source can be recorded here, without opening it.
+
+        Raises:
+            CaptureError: it cannot, because only GStreamer records, and only video.
+        """
+        if self._source.kind == "folder" or _is_picture(self._source):
+            raise CaptureError(f"{self._source}: pictures cannot be recorded; record a camera or a video")
+        if self._backend == "opencv":
+            raise CaptureError(f"{self._source}: OpenCV cannot record; use backend: gstreamer")
+        try:
+            from edge.capture import gstreamer_source  # noqa: F401  loads GStreamer, or says that it is missing
+        except CaptureError as error:
+            problem = f"{self._source}: recording needs GStreamer with PyGObject"
+            raise CaptureError(f"{problem}; run: {install_command('gstreamer')}") from error
 
     def _elements(self) -> tuple[frozenset[str] | None, str]:
         """Return GStreamer's elements, None without GStreamer, and why OpenCV reads what it does not read."""

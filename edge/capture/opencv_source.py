@@ -122,6 +122,11 @@ def _reject_unsupported(source: Source, options: CaptureOptions) -> None:
         raise CaptureError(
             f"{source}: OpenCV reads RTSP over tcp only, not {options.transport}; use backend: gstreamer"
         )
+    if source.kind == "v4l2" and source.fps and not source.fps.is_integer():
+        raise CaptureError(
+            f"{source}: OpenCV requests whole frames per second only, not {source.fps:g}; round it, or use "
+            "backend: gstreamer"
+        )
     if source.kind == "file":
         path = Path(source.location)
         if not path.is_file():

@@ -18,6 +18,8 @@ _KEYS = {
     "file": {"loop"},
     "folder": {"fps", "loop"},
 }
+_MIN_FPS, _MAX_FPS = 0.001, 1000.0  # as a fraction of thousandths, as GStreamer gets it
+_MAX_SIDE_PX = 65535
 # Many makers put the password into the path or query instead: rtsp://host/user=admin&password=x&channel=1
 _SECRET_PAIR = re.compile(
     r"""(?ix) \b (user(?:name|-id)? | pass(?:word|wd)? | pwd | user-pw | proxy-pw | token | secret | key | auth)
@@ -119,14 +121,24 @@ def _parse_query(text: str, scheme: str, query: str) -> dict[str, float]:
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in _KEYS[scheme]:
             raise ConfigError(f"source {text!r}: unknown key {key!r}; use one of {sorted(_KEYS[scheme])}")
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number < 1e5 or (number == 0 and key != "loop"):
-            raise ConfigError(f"source {text!r}: {key}={value!r} is not a number above 0")
-        pairs[key] = number
+        if key in pairs:
+            raise ConfigError(f"source {text!r}: key {key!r} appears twice; remove one")
+        pairs[key] = _number(text, key, value)
     return pairs
+
+
+def _number(text: str, key: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    allowed, is_allowed = {
+        "loop": ("0 or 1", number in {0.0, 1.0}),
+        "fps": (f"a number from {_MIN_FPS:g} to {_MAX_FPS:g}", _MIN_FPS <= number <= _MAX_FPS),
+    }.get(key, (f"a whole number from 1 to {_MAX_SIDE_PX}", 1 <= number <= _MAX_SIDE_PX and number.is_integer()))
+    if not is_allowed:
+        raise ConfigError(f"source {text!r}: {key}={value!r} is not {allowed}")
+    return number
 
 
 def _parse_pipeline(text: str) -> Source:

@@ -20,11 +20,17 @@ LAST_GOOD_FILE = "config.good.yaml"  # in state_dir; a copy of the file, without
 class ConfigFile:
     """One YAML file. `problem` says why it cannot be used; None if it can."""
 
-    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
-        """Remember the path; `load` reads the file."""
+    def __init__(self, path: Path, environment: Mapping[str, str], state_dir: Path | None = None) -> None:
+        """Remember the path; `load` reads the file.
+
+        Args:
+            path: the file.
+            environment: values of `${NAME}` and `${NAME:-default}`.
+            state_dir: replaces the file's; None: the file's.
+        """
         self.problem: str | None = None
         self.safe_mode = False  # whether the device runs with the last good copy
-        self._path, self._environment = path, environment
+        self._path, self._environment, self._state_dir = path, environment, state_dir
         self._text: str | None = None  # loaded and not yet saved as the last good copy
 
     def load(self) -> DeviceConfig:
@@ -77,4 +83,4 @@ class ConfigFile:
                 parse_source(camera.source)
             except ConfigError as error:
                 raise ConfigError(f"{path}: cameras.{name}.source: {error}") from error
-        return config
+        return config if self._state_dir is None else config.model_copy(update={"state_dir": self._state_dir})

@@ -123,6 +123,8 @@ class HomeAssistantConfig(_Tree):
     """MQTT discovery of Home Assistant."""
 
     prefix: Name = "homeassistant"  # first level of the discovery topics, as set in Home Assistant's MQTT integration
+    # Labels of items that get a sensor of their own for each camera: how many of them are in view
+    items: Annotated[tuple[str, ...], Field(max_length=50)] = ()
 
 
 class MqttConfig(_Tree):
@@ -142,7 +144,8 @@ class MqttConfig(_Tree):
     tls_key: LocalPath | None = None  # PEM key of tls_cert, without a pass phrase; None: tls_cert contains it
     commands: bool = True  # accept `cmd/<verb>` and `<camera>/enabled/set`; the broker decides who may send
     home_assistant: HomeAssistantConfig | None = None  # None: no discovery message
-    frigate_mirror: bool = False  # also publish to frigate/events, for automations written for Frigate
+    frigate_mirror: bool = False  # also publish to <frigate_prefix>/events, for automations written for Frigate
+    frigate_prefix: Name = "frigate"  # first level of the mirror's topic; choose another beside a Frigate
 
     @model_validator(mode="after")
     def _tls_files_are_used(self) -> MqttConfig:
@@ -211,10 +214,29 @@ class OutboxConfig(_Tree):
 
 
 class HealthConfig(_Tree):
-    """The HTTP server for health and metrics: /healthz, /readyz, /status, /metrics."""
+    """The HTTP server for health and metrics, and for `snapshots` and `live`."""
 
-    host: str = "127.0.0.1"  # address to listen on; there is no login, so anybody who reaches it can read camera names
+    # Address to listen on. /healthz, /readyz, /status and /metrics need no login: anybody who reaches them can read
+    # camera names
+    host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free port, which the log names
+    # Secret that clients must send for pictures, at least 8 characters; needed if host is not loopback
+    token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)
+
+
+class SnapshotConfig(_Tree):
+    """Pictures of recognised objects: by MQTT, retained, and with `health:` at `/snapshot/<camera>.jpg`."""
+
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.15  # added on each side, as a fraction of the object's box
+    max_px: Annotated[int, Field(ge=64, le=2048)] = 512  # of the longer side; a larger crop is scaled down
+
+
+class LiveConfig(_Tree):
+    """The live view with boxes and names, on the health server: the page /live, and MJPEG at `/live/<camera>`."""
+
+    max_fps: Annotated[float, Field(gt=0, le=30)] = 5.0  # pictures per second of each camera that somebody watches
+    max_px: Annotated[int, Field(ge=160, le=3840)] = 960  # width of the picture
+    max_clients: Annotated[int, Field(ge=1, le=32)] = 4  # at once; more are refused
 
 
 class TlsConfig(_Tree):
@@ -275,6 +297,8 @@ class DeviceConfig(_Tree):
     gallery: GalleryConfig = GalleryConfig()  # when a gallery is reported as stale
     outbox: OutboxConfig = OutboxConfig()  # bounds of the queue of events
     health: HealthConfig | None = None  # None: no health server
+    snapshots: SnapshotConfig | None = None  # None: no picture of an object is published
+    live: LiveConfig | None = None  # None: no live view
     kiosk: KioskConfig | None = None  # None: no kiosk
 
     @field_validator("cameras")
@@ -285,6 +309,18 @@ class DeviceConfig(_Tree):
         if "cmd" in cameras:  # its topics would be those of commands
             raise ValueError("a camera cannot be named cmd, which names the topics of commands; choose another name")
         return cameras
+
+    @field_validator("snapshots", "live")
+    @classmethod
+    def _pictures_need_a_token(cls, pictures: BaseModel | None, info: ValidationInfo) -> Any:
+        health: HealthConfig | None = info.data.get("health")
+        if pictures is None:
+            return None
+        if health is None and info.field_name == "live":
+            raise ValueError("the live view is on the health server; add `health: {}`")
+        if health is not None and health.token is None and not is_loopback(health.host):
+            raise ValueError(f"health.host {health.host!r} is not a loopback address; set health.token")
+        return pictures
 
     @field_validator("kiosk")
     @classmethod

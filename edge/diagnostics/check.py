@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from edge.build import build_pipeline, capture_options, load_active_models
+from edge.build import build_pipeline, capture_options, check_recordable, load_active_models
 from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig
 from edge.diagnostics.camera_probe import format_report, probe_camera, recognition_ms
 from edge.errors import CaptureError
 from edge.extras import require_extra
-from edge.kiosk.auth import verify_tls
+from edge.http_access import verify_tls
 from edge.messaging.settings import mqtt_settings, tls_context
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.counters import Counters
@@ -41,6 +41,8 @@ def check(config: DeviceConfig, probe_s: float | None) -> bool:
 def _describe_config(config: DeviceConfig) -> Iterator[str]:
     """Return lines about cameras, broker and addresses, checked without opening them."""
     for name, camera in config.cameras.items():
+        if camera.record_mib:
+            check_recordable(name, camera)
         yield f"camera {name}: {parse_source(camera.source)} ({camera.framing})"
     if config.mqtt is not None:
         settings = mqtt_settings(config.mqtt, config.site, config.device)
@@ -49,6 +51,11 @@ def _describe_config(config: DeviceConfig) -> Iterator[str]:
         yield f"broker {settings.address}: {'TLS' if settings.tls else 'no TLS'}"
     if config.health is not None:
         yield f"health http://{config.health.host}:{config.health.port}/healthz"
+    if config.snapshots is not None:
+        yield "snapshots: on; pictures of recognised objects go to the broker, and are kept there"
+    if config.live is not None and config.health is not None:
+        health = config.health
+        yield f"live view http://{health.host}:{health.port}/live ({'token' if health.token else 'no token'})"
     if (kiosk := config.kiosk) is not None:
         require_extra("kiosk")
         if kiosk.tls is not None:

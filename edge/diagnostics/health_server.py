@@ -1,12 +1,13 @@
 """The HTTP health server: `/healthz` (alive), `/readyz` (recognising), `/metrics` (Prometheus) and `/status`.
 
-`/status` is the whole health report, as on MQTT (docs/health.schema.json). The server answers from its construction,
-so a device that is still building engines shows as starting, not as dead. The only module that imports http.server
-and prometheus_client.
+`/status` is the whole health report, as on MQTT (docs/health.schema.json). The pictures of `edge.pictures` come from
+here, too, if they are on. The server answers from its construction, so a device that is still building engines shows as
+starting, not as dead. The only module that imports http.server and prometheus_client.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from edge.errors import ConfigError
 from edge.messaging.payload import health_payload
+from edge.pictures.routes import Answer, PictureRoutes
 from edge.telemetry.counters import COUNTER_HELP, Counters
 from edge.telemetry.health_report import HealthReport, RuntimeState
 from edge.telemetry.timing import StageTimer
@@ -60,6 +62,7 @@ class HealthServer:
             ConfigError: the address cannot be listened on.
         """
         self._device: Device | None = None
+        self.pictures: PictureRoutes | None = None
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         try:
@@ -79,9 +82,9 @@ class HealthServer:
         self._http.server_close()
         self._thread.join()
 
-    def attach(self, device: Device) -> None:
-        """Report on a running device from now on."""
-        self._device = device
+    def attach(self, device: Device, pictures: PictureRoutes | None = None) -> None:
+        """Report on a running device from now on, and show its pictures."""
+        self._device, self.pictures = device, pictures
 
     def respond(self, path: str) -> tuple[int, str, bytes]:
         """Return HTTP status, content type and body for a path."""
@@ -122,15 +125,30 @@ def _handler(server: HealthServer) -> type[BaseHTTPRequestHandler]:
         timeout = _REQUEST_TIMEOUT_S  # a silent client does not hold a thread
 
         def do_GET(self) -> None:
-            status, content_type, body = server.respond(self.path.partition("?")[0])
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            path, _, query = self.path.partition("?")
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            answer = server.pictures.answer(path, query, headers) if server.pictures else None
+            self._send(answer or Answer(*server.respond(path)))
 
         do_HEAD = do_GET  # noqa: N815
+
+        def _send(self, answer: Answer) -> None:
+            body = answer.body
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.content_type)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            if isinstance(body, bytes):
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+                return
+            with contextlib.closing(body), contextlib.suppress(OSError):  # a client that leaves or is too slow
+                self.end_headers()
+                if self.command != "HEAD":
+                    for part in body:
+                        self.wfile.write(part)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             log.debug("health: " + format, *args)  # noqa: G003
@@ -211,6 +229,10 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         for state in get_args(CameraState):
             cameras.add_metric([camera, state], float(state == now))
     yield cameras
+    in_view = GaugeMetricFamily(f"{_PREFIX}_objects_in_view", "Objects in view of a camera.", labels=["camera"])
+    for camera, objects in report.in_view.items():
+        in_view.add_metric([camera], objects)
+    yield in_view
     info = GaugeMetricFamily(f"{_PREFIX}_info", "Versions; the value is always 1.", labels=list(report.versions))
     info.add_metric(list(report.versions.values()), 1.0)
     yield info

@@ -97,6 +97,8 @@ def secrets_of(config: DeviceConfig) -> set[str]:
     found = {source.password for source in sources} | {config.mqtt.password if config.mqtt else None}
     if config.kiosk is not None:
         found |= {config.kiosk.token, config.kiosk.upload_token}
+    if config.health is not None:
+        found.add(config.health.token)
     return {secret for secret in found if secret}
 
 

@@ -6,16 +6,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.durable import file_mismatch, write_durably
 from edge.errors import GalleryError, first_validation_error
-from edge.gallery.store import NAME, SCHEMA, CategoryEntry, describe_store, store_name
+from edge.gallery.store import SCHEMA, SUFFIX, CategoryEntry, describe_store, store_path
 
 INDEX_NAME = "gallery.json"
-Name = Annotated[str, Field(pattern=NAME)]
 
 
 class _Index(BaseModel):
@@ -24,7 +23,7 @@ class _Index(BaseModel):
     schema_version: Literal[1] = Field(alias="schema")
     generation: str
     created_at: str
-    categories: dict[Name, CategoryEntry]
+    categories: dict[str, CategoryEntry]  # any text names a category
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Gallery:
 
     def path(self, category: str) -> Path:
         """Return the path of the store of a category."""
-        return self.folder / store_name(category)
+        return store_path(self.folder, category)
 
 
 def generation_id(categories: dict[str, CategoryEntry]) -> str:
@@ -60,9 +59,10 @@ def write_gallery_index(folder: Path, created_at: str) -> Gallery:
         created_at: ISO 8601, UTC; not part of the generation's id.
 
     Raises:
-        GalleryError: a store is damaged, or its file name is not its category.
+        GalleryError: a store is damaged, or its file name is that of another category.
     """
-    categories = {path.stem: describe_store(path) for path in sorted(folder.glob("*.sqlite"))}
+    described = {path: describe_store(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    categories = {name: entry for path, (name, entry) in described.items() if path == store_path(folder, name)}
     gallery = Gallery(folder, generation_id(categories), created_at, categories)
     index = {
         "schema": SCHEMA,

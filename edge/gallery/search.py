@@ -10,6 +10,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import hnswlib
@@ -192,3 +193,26 @@ def build_index(items: CategoryItems, best_of: int = 1, crossover_rows: int = CR
     if len(items.row_item) < crossover_rows:
         return ExactIndex(items, best_of)
     return HnswIndex(items, best_of)
+
+
+def build_space_index(galleries: Mapping[str, CategoryItems]) -> Index:
+    """Build one index of the items of several categories of one embedding space; a hit's label is its category.
+
+    Args:
+        galleries: live items by category, with vectors of the same space.
+
+    Raises:
+        EngineError: the runtime cannot load the exact product.
+    """
+    first = np.cumsum([0, *(len(items.item_ids) for items in galleries.values())])
+    return build_index(
+        CategoryItems(
+            item_ids=tuple(item for items in galleries.values() for item in items.item_ids),
+            labels=tuple(category for category, items in galleries.items() for _ in items.item_ids),
+            metadata=tuple(one for items in galleries.values() for one in items.metadata),
+            vectors_i8=np.concatenate([items.vectors_i8 for items in galleries.values()]),
+            scales=np.concatenate([items.scales for items in galleries.values()]),
+            row_item=np.concatenate([i.row_item + n for i, n in zip(galleries.values(), first[:-1], strict=True)]),
+            heads=(),
+        )
+    )

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge.durable import sha256_of
-from edge.errors import GalleryError
+from edge.errors import GalleryError, unread_format
+from edge.file_names import file_name, hashed_file_name
 from edge.manifest import Head, Sha256
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
 SCHEMA = 1
 NEGATIVE = "negative"  # metadata key; true: the item must not be named, and vetoes a match when it is the nearest
-NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$"  # of a category, safe as a file name
+SUFFIX = ".sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,19 @@ class CategoryEntry(BaseModel):
         return sum(head.dim for head in self.heads)
 
 
-def store_name(category: str) -> str:
-    """Return the file name of the store of a category."""
-    return f"{category}.sqlite"
+def store_path(folder: Path, category: str) -> Path:
+    """Return the path of the store of a category in the folder of a generation."""
+    hashed = folder / f"{hashed_file_name(category)}{SUFFIX}"
+    return hashed if hashed.is_file() else folder / f"{file_name(category)}{SUFFIX}"
+
+
+def new_store_path(folder: Path, category: str) -> Path:
+    """Return where to write the store of a category: beside one whose name differs in case alone, under a hash."""
+    path = store_path(folder, category)
+    taken = {other.name for other in folder.glob(f"*{SUFFIX}")} - {path.name}
+    if path.name.casefold() in {name.casefold() for name in taken}:
+        return folder / f"{hashed_file_name(category)}{SUFFIX}"
+    return path
 
 
 def quantise(vectors: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
@@ -88,8 +99,9 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def _meta_of(store: sqlite3.Connection, path: Path) -> tuple[dict[str, str], list[Head]]:
     """Return the metadata of a store, and the heads of its vectors."""
     meta: dict[str, str] = dict(store.execute("SELECT key, value FROM meta").fetchall())
-    if meta.get("schema") != str(SCHEMA):
-        raise GalleryError(f"{path}: found schema {meta.get('schema')!r}, expected {SCHEMA}")
+    if (found := meta.get("schema", "")) != str(SCHEMA):
+        known = found.isdecimal()
+        raise GalleryError(f"{path}: {unread_format(int(found), SCHEMA) if known else 'damaged store: no format'}")
     try:
         return meta, [Head.model_validate(head) for head in json.loads(meta["heads"])]
     except (KeyError, ValueError, TypeError) as error:
@@ -173,19 +185,22 @@ def read_thumbnail(path: Path, item_id: str) -> bytes | None:
     return row[0]
 
 
-def describe_store(path: Path) -> CategoryEntry:
-    """Return the index entry for a store.
+def describe_store(path: Path) -> tuple[str, CategoryEntry]:
+    """Return the category of a store, and its index entry.
 
     Raises:
-        GalleryError: the store is damaged, or holds another category than its file name says.
+        GalleryError: the store is damaged, or its file name is that of another category.
     """
     with _opened(path) as store:
         meta, heads = _meta_of(store, path)
         items = store.execute("SELECT count(*) FROM items WHERE deleted = 0").fetchone()[0]
         vectors = store.execute("SELECT count(*) FROM vectors").fetchone()[0]
-    if meta.get("category") != path.stem:
-        raise GalleryError(f"{path}: found category {meta.get('category')!r}, expected {path.stem!r}")
-    return CategoryEntry(
+    category = meta.get("category", "")
+    if path.name not in (own := {f"{file_name(category)}{SUFFIX}", f"{hashed_file_name(category)}{SUFFIX}"}):
+        raise GalleryError(
+            f"{path}: found the store of category {category!r}; its file name is {' or '.join(sorted(own))}"
+        )
+    return category, CategoryEntry(
         size=path.stat().st_size,
         sha256=sha256_of(path),
         space_id=meta["space_id"],

@@ -8,7 +8,6 @@ Rules this module keeps:
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,7 @@ import numpy as np
 
 from edge.durable import fsync_file, fsync_folder
 from edge.errors import GalleryError
-from edge.gallery.store import NAME, SCHEMA, quantise, read_category, store_name
+from edge.gallery.store import SCHEMA, new_store_path, quantise, read_category
 from edge.manifest import Head
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
@@ -43,19 +42,19 @@ class GalleryWriter:
 
         Args:
             folder: of the generation; created if missing.
-            category: names the file.
+            category: its name, any text; the file name is derived from it.
             space_id: embedding space of the vectors.
             heads: of the joint vector, in order.
             base: an existing store to start from; None: start empty.
 
         Raises:
-            GalleryError: the category is not a safe file name, or the base is damaged or in another space.
+            GalleryError: the category has no name, or the base is damaged or in another space.
         """
-        if not re.fullmatch(NAME, category):
-            raise GalleryError(f"category {category!r}: use letters, digits, '.', '_' and '-' only")
+        if not category:
+            raise GalleryError("the name of a category is empty; give each category a name")
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / store_name(category)
-        self._partial = folder / (store_name(category) + ".partial")
+        self._path = new_store_path(folder, category)
+        self._partial = self._path.with_name(self._path.name + ".partial")
         self._partial.unlink(missing_ok=True)
         self._dim = sum(head.dim for head in heads)
         if base is not None:

@@ -18,6 +18,7 @@ MAX_PIXELS = 50_000_000
 PLAIN = 12  # grey levels by which a plain background may vary
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
+_HAS_SCRIPTS = int(cv2.__version__.partition(".")[0]) >= 5
 LIBRARY = f"opencv {cv2.__version__}"
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
@@ -241,6 +242,9 @@ def draw_text(
     image_rgb: Image, text: str, at_px: tuple[int, int], colour_rgb: tuple[int, int, int], scale: float = 0.45
 ) -> None:
     """Draw text with its lower left corner at a point and a dark edge for contrast, in place."""
-    printable = text.encode("ascii", "replace").decode()
-    for colour, thickness in ((0, 0, 0), 3), (colour_rgb, 1):
-        cv2.putText(image_rgb, printable, at_px, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+    # OpenCV 5 has a font for many scripts, and widens bold text; OpenCV 4 has ASCII only
+    printable = text.encode("utf-8", "replace").decode() if _HAS_SCRIPTS else text.encode("ascii", "replace").decode()
+    around = [((0, 0, 0), x, y) for x in (-1, 1) for y in (-1, 1)]
+    for colour, x, y in (*around, (colour_rgb, 0, 0)):
+        at = (at_px[0] + x, at_px[1] + y)
+        cv2.putText(image_rgb, printable, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

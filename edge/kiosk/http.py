@@ -12,12 +12,13 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.errors import PictureError
+from edge.http_access import cookie_value, refusal_reason, token_matches
 from edge.imaging.header import detect_format
-from edge.kiosk.auth import COOKIE, cookie_value, refusal_reason, token_matches
 from edge.telemetry.counters import Counters
 
 MAX_BODY_BYTES = 20_000_000
 FORM = "multipart/form-data"
+COOKIE = "finesight_kiosk"
 
 _RESPONSE_HEADERS = [
     (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"),
@@ -32,7 +33,7 @@ _FILE = re.compile(rb"^content-disposition:.*;\s*filename\*?\s*=", re.IGNORECASE
 
 
 class AuthMiddleware:
-    """Refuses requests that `edge.kiosk.auth` does not allow, and exchanges `/?token=…` for a cookie."""
+    """Refuses requests that `edge.http_access` does not allow, and exchanges `/?token=…` for a cookie."""
 
     def __init__(self, app: ASGIApp, token: str | None, counters: Counters) -> None:
         self._app, self._token, self._counters = app, token, counters
@@ -55,7 +56,8 @@ class AuthMiddleware:
             )
         else:
             changes = scope["method"] not in ("GET", "HEAD")
-            reason = refusal_reason(request.headers, request.cookies, changes=changes, token=self._token)
+            cookie = request.cookies.get(COOKIE, "")
+            reason = refusal_reason(request.headers, cookie, changes=changes, token=self._token)
             response = self._app if reason is None else self._refuse(reason)
 
         async def send_with_headers(message: Any) -> None:

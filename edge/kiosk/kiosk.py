@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from edge.kiosk.enrolment import (
     mean_vector,
     measure_picture,
 )
+from edge.kiosk.presence import PresenceDetector
 from edge.kiosk.session import FrameSummary, Session
 from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.recognition.loaded_models import LoadedModels
@@ -94,6 +95,7 @@ class Kiosk:
         self._stop = threading.Event()
         self._newest: tuple[Frame, FrameSummary] | None = None
         self._session = Session()
+        self._presence = PresenceDetector()
         self._version = 0
         self._live: tuple[int, bytes] = (0, b"")
         self._watched_s = float("-inf")
@@ -228,6 +230,7 @@ class Kiosk:
                 self._stop.wait(_FAILURE_PAUSE_S)
 
     def _process_frame(self, frame: Frame, summary: FrameSummary) -> None:
+        summary = replace(summary, there_since_s=self._presence.update(frame.image_rgb, summary.at_s))
         session = self._update_session(lambda before: kiosk_session.update(before, summary))
         if session.phase == "teaching":
             self._consider_picture(frame.image_rgb, is_still=summary.track_id is not None)

@@ -22,7 +22,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
             "label": match.label,
             "score": _number(match.score),
             "margin": _number(match.margin),
-            "probability": _number(match.probability),
+            "probability": None if match.probability is None else _number(match.probability),
         },
         "reason": decision.reason,
         "top": [_hit(hit) for hit in decision.top],

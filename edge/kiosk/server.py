@@ -26,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 
 from edge.config.schema import KioskConfig
 from edge.errors import ConfigError, FinesightError, PictureError
-from edge.kiosk.auth import verify_tls
+from edge.http_access import verify_tls
 from edge.kiosk.http import (
     FORM,
     MAX_BODY_BYTES,

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from edge.errors import TaughtItemsError
 from edge.imaging import image
-from edge.inference.stages import Embedder
+from edge.inference.stages import Classifier, Embedder
 from edge.kiosk.enrolment import exemplars
 from edge.kiosk.taught_store import TaughtItem
 from edge.recognition.loaded_models import LoadedModels
-from edge.recognition.recognise_image import candidate_categories, categories_to_embed
+from edge.recognition.recognise_image import categories_to_embed, likely_categories
 from edge.silhouettes.silhouette import SIZE
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image, Silhouette
@@ -55,15 +55,18 @@ class ItemEmbeddings:
 
     vectors: dict[str, FloatArray]  # by category, (n, dim), rows of unit length, see edge.kiosk.enrolment.exemplars
     silhouettes: NDArray[np.uint8]  # (n, silhouette.SIZE), one of each picture that has one, if a category uses them
+    views: dict[str, FloatArray]  # by embedding space, (pictures, views, dim), rows of unit length
 
 
-NO_EMBEDDINGS = ItemEmbeddings({}, np.zeros((0, SIZE), np.uint8))
+NO_EMBEDDINGS = ItemEmbeddings({}, np.zeros((0, SIZE), np.uint8), {})
 
 
 def embed_item(
     models: LoadedModels, item: TaughtItem, pictures: Sequence[bytes], cached: CachedEmbeddings
 ) -> tuple[ItemEmbeddings, CachedEmbeddings]:
-    """Embed an item in the categories that the classifier finds for its pictures, and in the one that people named.
+    """Embed an item in the categories that are likely for its pictures, and in the one that people named.
+
+    Without a classifier, the likely category of a picture is that of the nearest item of each embedding space.
 
     Args:
         models: bundle and gallery.
@@ -80,19 +83,23 @@ def embed_item(
     """
     stages = models.stages
     vectors: dict[str, list[FloatArray]] = {}
+    views: dict[str, list[FloatArray]] = {}
     silhouettes: list[NDArray[np.uint8]] = []
     outputs: CachedEmbeddings = {}
     for number, data in enumerate(pictures):
         picture = _TaughtPicture(data, f"{item.item_id} picture {number}", cached)
-        names = categories_to_embed(models, candidate_categories(models, picture.probabilities(models)), item.category)
+        names = picture.categories(models, item.category)
         for name in names:
             vectors.setdefault(name, []).append(picture.vectors(stages.embedders[name]))
+        for embedder in {stages.embedders[name] for name in names}:
+            views.setdefault(embedder.model.space_id, []).append(picture.vectors(embedder))
         if any(_uses_silhouettes(stages.embedders[name], name) for name in names):
             silhouette = picture.silhouette(models)
             silhouettes += [silhouette] if silhouette.any() else []
         outputs |= picture.outputs
     by_category = {name: exemplars(rows) for name, rows in vectors.items()}
-    return ItemEmbeddings(by_category, np.stack(silhouettes) if silhouettes else NO_EMBEDDINGS.silhouettes), outputs
+    found = np.stack(silhouettes) if silhouettes else NO_EMBEDDINGS.silhouettes
+    return ItemEmbeddings(by_category, found, {space: np.stack(rows) for space, rows in views.items()}), outputs
 
 
 def fingerprints_of(models: LoadedModels) -> frozenset[str]:
@@ -121,6 +128,7 @@ class _TaughtPicture:
 
     def __init__(self, data: bytes, where: str, cached: CachedEmbeddings) -> None:
         self.outputs: CachedEmbeddings = {}
+        self._vectors: dict[Embedder, FloatArray] = {}
         self._data, self._where, self._cached = data, where, cached
         self._digest = hashlib.sha256(data).hexdigest()
 
@@ -128,18 +136,32 @@ class _TaughtPicture:
     def _picture(self) -> Image:
         return image.decode_image(self._data, self._where)
 
-    def probabilities(self, models: LoadedModels) -> FloatArray | None:
-        """The probabilities of the labels, (labels,); None without a classifier."""
-        classifier = models.stages.classifier
-        if classifier is None:
-            return None
+    def categories(self, models: LoadedModels, named: str | None) -> list[str]:
+        """The names of the likely categories that have an embedder, and of the one that a person named."""
+        classifier, embedders = models.stages.classifier, models.stages.embedders
+        if classifier is not None:
+            likely = likely_categories(models, classifier, self._probabilities(classifier))
+            return categories_to_embed(models, likely, named)
+        if named in embedders:
+            return [named]
+        return [self._nearest_category(models, embedder) for embedder in dict.fromkeys(embedders.values())]
+
+    def _nearest_category(self, models: LoadedModels, embedder: Embedder) -> str:
+        nearest = models.nearest_categories({embedder.model.space_id: self.vectors(embedder)[0]})
+        return next(c.name for c in nearest if models.stages.embedders[c.name] is embedder)
+
+    def _probabilities(self, classifier: Classifier) -> FloatArray:
         shape = (len(classifier.model.labels),)
         return self._output(classifier.fingerprint, shape, lambda p: classifier.classify(p, [_whole(p)], Timings())[0])
 
     def vectors(self, embedder: Embedder) -> FloatArray:
         """The vectors of all views, (6, dim)."""
-        shape = (1 + len(_VIEWS), embedder.model.dim)
-        return self._output(_views_fingerprint(embedder), shape, lambda picture: embed_views(embedder, picture))
+        if embedder not in self._vectors:
+            shape = (1 + len(_VIEWS), embedder.model.dim)
+            self._vectors[embedder] = self._output(
+                _views_fingerprint(embedder), shape, lambda picture: embed_views(embedder, picture)
+            )
+        return self._vectors[embedder]
 
     def silhouette(self, models: LoadedModels) -> Silhouette:
         """The silhouette, (silhouette.SIZE,); all zero if the localiser finds nothing."""

@@ -1,7 +1,7 @@
 """The taught items of a device, searched beside the gallery that was sent to it.
 
 Rules this module keeps:
-1. An item is searched in the categories that the classifier finds for its pictures, and in the one people named.
+1. An item is searched in the categories that are likely for its pictures, and in the one people named.
 2. Each bundle embeds the stored pictures itself, unchanged and in augmented views: a vector is never compared with one
    of another embedding space. Model outputs are cached on disk for the next start, for this bundle and one other: the
    one before, or the one being prepared. Entries that are missing, damaged or not writable are computed again; they
@@ -16,14 +16,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from edge.errors import FinesightError, TaughtItemsError
 from edge.finder.taught_search import TaughtQuery, make_taught_query
-from edge.gallery.search import ExactIndex
-from edge.gallery.store import NEGATIVE, CategoryItems, quantise
 from edge.imaging import image
 from edge.kiosk.enrolment import mean_vector
 from edge.kiosk.taught_embeddings import (
@@ -35,31 +31,18 @@ from edge.kiosk.taught_embeddings import (
     pack_cache,
     unpack_cache,
 )
+from edge.kiosk.taught_index import WithTaught, with_taught
 from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.manifest import OpenSet
 from edge.recognition.loaded_models import LoadedModels, Search
 from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from edge.telemetry.timing import Timings
-from edge.types import Box, Counts, FloatArray, Hit, Image
+from edge.types import Box, Counts, Image
 
 log = logging.getLogger(__name__)
 
 HasItem = Callable[[str, str, str], bool]  # gallery generation, category, item id
 _Key = tuple[str, str, int]  # bundle, item, revision
-
-
-@dataclass(frozen=True, slots=True)
-class WithTaught:
-    """The gallery of one category together with the taught items."""
-
-    base: Search | None  # None: the gallery has no such category
-    taught: Search
-
-    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
-        """Return the k nearest items of each (n, dim) unit row, best first."""
-        base = self.base.search(queries, k) if self.base else [[] for _ in queries]
-        both = zip(base, self.taught.search(queries, k), strict=True)
-        return [sorted([*a, *b], key=lambda hit: -hit.score)[:k] for a, b in both]
 
 
 class TaughtItems:
@@ -88,8 +71,7 @@ class TaughtItems:
 
     def add_to(self, models: LoadedModels) -> LoadedModels:
         """Return the models with the taught items added. Items that were added before are replaced."""
-        bare = {n: s.base if isinstance(s, WithTaught) else s for n, s in models.indexes.items()}
-        base = replace(models, indexes={name: search for name, search in bare.items() if search is not None})
+        base = replace(models, indexes=_without_taught(models.indexes), spaces=_without_taught(models.spaces))
         with self._lock:
             self._note_bundle(base)
             embedded = {item: self._embeddings_of(item, base) for item in self._store.items()}
@@ -107,10 +89,8 @@ class TaughtItems:
             self._prune({(item.item_id, item.revision) for item in embedded})
             live = {item: one for item, one in embedded.items() if item.item_id not in retired}
             queries = tuple(query for item in live if (query := self._query_of(item, base)) is not None)
-        categories = {category for one in live.values() for category in one.vectors}
-        indexes = {c: WithTaught(base.indexes.get(c), _index_of(c, live)) for c in categories}
         silhouettes = {c: _with_taught(c, of_gallery, live) for c, of_gallery in base.silhouettes.items()}
-        return replace(base, indexes={**base.indexes, **indexes}, silhouettes=silhouettes, taught_queries=queries)
+        return replace(with_taught(base, live), silhouettes=silhouettes, taught_queries=queries)
 
     @property
     def retired(self) -> dict[str, str]:
@@ -219,21 +199,9 @@ def _centre_box(models: LoadedModels, picture: Image) -> Box | None:
     return None
 
 
-def _index_of(category: str, live: dict[TaughtItem, ItemEmbeddings]) -> Search:
-    items = [item for item, one in live.items() if category in one.vectors]
-    rows = [live[item].vectors[category] for item in items]
-    vectors_i8, scales = quantise(np.concatenate(rows))
-    return ExactIndex(  # exact for any number of rows: a graph takes seconds to build, after each enrolment
-        CategoryItems(
-            item_ids=tuple(item.item_id for item in items),
-            labels=tuple(item.label for item in items),
-            metadata=tuple({NEGATIVE: item.negative} for item in items),
-            vectors_i8=vectors_i8,
-            scales=scales,
-            row_item=np.repeat(np.arange(len(items), dtype=np.int32), [len(found) for found in rows]),
-            heads=(),
-        )
-    )
+def _without_taught(indexes: dict[str, Search]) -> dict[str, Search]:
+    bare = {name: one.base if isinstance(one, WithTaught) else one for name, one in indexes.items()}
+    return {name: one for name, one in bare.items() if one is not None}
 
 
 def _with_taught(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge.bundle.slots import gallery_folder
 from edge.errors import FinesightError, GalleryError
-from edge.gallery.store import read_thumbnail, store_name
+from edge.gallery.store import read_thumbnail, store_path
 from edge.kiosk.taught_store import TaughtStore
 
 
@@ -20,7 +20,7 @@ class ItemThumbnails:
     def has_item(self, generation: str, category: str, item_id: str) -> bool:
         """Whether a gallery has a live item; False for a damaged store."""
         try:
-            read_thumbnail(gallery_folder(self._state_dir, generation) / store_name(category), item_id)
+            read_thumbnail(store_path(gallery_folder(self._state_dir, generation), category), item_id)
         except GalleryError:
             return False
         return True
@@ -35,7 +35,7 @@ class ItemThumbnails:
                     return None
         for category in categories:
             try:
-                thumbnail = read_thumbnail(gallery_folder(self._state_dir, generation) / store_name(category), item_id)
+                thumbnail = read_thumbnail(store_path(gallery_folder(self._state_dir, generation), category), item_id)
             except GalleryError:
                 continue
             return thumbnail

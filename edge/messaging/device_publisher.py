@@ -2,7 +2,8 @@
 
 Rules:
 1. Events wait in the outbox until the broker acknowledges them.
-2. Retained messages (birth, status, switches, discovery) are sent again on every connection; only the latest counts.
+2. Retained messages (birth, status, counts, switches, snapshots, discovery) are sent again on every connection; only
+   the latest counts. Those that are no longer wanted are cleared, also after a restart.
 3. Replies and the Frigate mirror are sent once, at best effort; those that cannot be sent are counted.
 4. Without an `mqtt` section nothing is sent or received; events stay in the outbox.
 """
@@ -19,11 +20,13 @@ from edge.config.schema import CameraConfig, DeviceConfig
 from edge.errors import CommandError
 from edge.messaging.command import REPLY, reply_payload
 from edge.messaging.command_queue import CommandQueue, ReceivedCommand
-from edge.messaging.frigate import TOPIC, FrigateMirror
-from edge.messaging.home_assistant import DeviceDescription, discovery_payload, discovery_topic
+from edge.messaging.frigate import LEAF, FrigateMirror
+from edge.messaging.home_assistant import DeviceDescription, discovery_payload, discovery_topic, item_sensors
+from edge.messaging.in_view import InView
 from edge.messaging.outbox import Outbox
 from edge.messaging.payload import birth_payload, event_payload, health_payload, priority_of, status_payload, topic_of
-from edge.messaging.publisher import Publisher, Subscriptions
+from edge.messaging.publisher import Listeners, Publisher, Subscriptions
+from edge.messaging.retained_topics import RetainedTopics
 from edge.messaging.settings import mqtt_settings
 from edge.telemetry.counters import Counters
 from edge.telemetry.health_report import HealthReport
@@ -34,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class DevicePublisher:
-    """Everything a device sends and receives over MQTT; only the frame loop calls it."""
+    """Everything a device sends and receives over MQTT; the frame loop calls it, and any thread `publish_snapshot`."""
 
     def __init__(
         self, config: DeviceConfig, boot_id: str, outbox: Outbox, publish_latency: PublishLatency, counters: Counters
@@ -42,7 +45,7 @@ class DevicePublisher:
         """Prepare; `start` connects.
 
         Args:
-            config: only site, device and mqtt are used; a reload does not change them.
+            config: only site, device, mqtt, snapshots and state_dir are used; a reload does not change them.
             boot_id: names this run of the process.
             outbox: where events wait.
             publish_latency: measures each event until the broker acknowledges it.
@@ -55,8 +58,15 @@ class DevicePublisher:
         self._root = mqtt.root if mqtt else "finesight"
         self._counters = counters
         self._home_assistant = mqtt.home_assistant.prefix if mqtt and mqtt.home_assistant else None
+        self._items = mqtt.home_assistant.items if mqtt and mqtt.home_assistant else ()
         self._commands = mqtt is not None and mqtt.commands
         self._mirror = FrigateMirror() if mqtt and mqtt.frigate_mirror else None
+        self._mirror_topic = f"{mqtt.frigate_prefix}/{LEAF}" if mqtt else LEAF
+        self._in_view = InView()
+        self._snapshots = config.snapshots is not None
+        self._snapshot_lock = threading.Lock()
+        self._cameras: frozenset[str] = frozenset()  # whose messages are wanted
+        self._retained_topics = RetainedTopics(config.state_dir / "retained_topics.json")
         self._removed: set[str] = set()  # cameras that Home Assistant may still list
         base = topic_of(self._root, self._site, self._device, None, "x").removesuffix("/x")
         self._command_queue = CommandQueue(base, self._home_assistant, counters)
@@ -73,7 +83,7 @@ class DevicePublisher:
             counters,
             self.topic(None, "available"),
             subscriptions=subscriptions,
-            on_acknowledged=publish_latency.finish,
+            listeners=Listeners(publish_latency.finish, self._retained_topics.forget),
         )
 
     @property
@@ -106,8 +116,20 @@ class DevicePublisher:
         payload = event_payload(event, self._site, self._device, self._boot_id, self._sequence)
         self._sequence += 1
         self._outbox.put(self.topic(event.camera, "events"), payload, priority_of(event.type), event.event_id)
-        if self._mirror is not None and self.publisher is not None:
-            self.publisher.publish_once(TOPIC, self._mirror.payload(event), "frigate_event")
+        if self._in_view.update(event):
+            self._publish_latest(self.topic(event.camera, "in_view"), self._in_view.payload(event.camera))
+        if self._mirror is not None and self.publisher is not None and (mirrored := self._mirror.payload(event)):
+            self.publisher.publish_once(self._mirror_topic, mirrored, "frigate_event")
+
+    def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
+        """Publish the picture of a recognised object, unless its camera has been removed; from any thread."""
+        with self._snapshot_lock:
+            if camera in self._cameras:
+                self._publish_latest(self.topic(camera, "snapshot"), jpeg)
+
+    def objects_in_view(self) -> dict[str, int]:
+        """Return how many objects are in view of each camera."""
+        return {camera: self._in_view.total(camera) for camera in self._cameras}
 
     def publish_health(self, report: HealthReport) -> None:
         """Publish a health report."""
@@ -116,17 +138,36 @@ class DevicePublisher:
     def publish_birth(
         self, report: HealthReport, cameras: Mapping[str, CameraConfig], switches: Mapping[str, bool]
     ) -> None:
-        """Publish the birth message, the switch states and, if configured, the Home Assistant discovery message."""
+        """Publish the birth message, the states of these cameras and, if configured, the Home Assistant discovery.
+
+        Retained messages of other cameras, and of what is not configured any more, are cleared.
+        """
+        with self._snapshot_lock:
+            added, self._cameras = cameras.keys() - self._cameras, frozenset(cameras)
         framings = {name: camera.framing for name, camera in cameras.items()}
         self._publish_latest(self.topic(None, "birth"), birth_payload(report, framings))
         for name, on in switches.items():
             self.publish_switch(name, on=on)
-        if self._home_assistant is not None:
-            description = DeviceDescription(
-                self._root, self._site, self._device, report.versions["edge"], tuple(cameras), self._commands
-            )
+        for name in added:
+            self._publish_latest(self.topic(name, "in_view"), self._in_view.payload(name))
+        description = DeviceDescription(
+            self._root,
+            self._site,
+            self._device,
+            report.versions["edge"],
+            tuple(cameras),
+            self._commands,
+            self._snapshots,
+            self._items,
+        )
+        prefix = self._home_assistant
+        sensors = {} if prefix is None else item_sensors(prefix, description)
+        self._clear_others({*self._wanted_topics(description), *sensors})
+        if prefix is not None:
             payload = discovery_payload(description, self._removed.difference(cameras))
-            self._publish_latest(discovery_topic(self._home_assistant, description), payload)
+            self._publish_latest(discovery_topic(prefix, description), payload)
+        for topic, payload in sensors.items():
+            self._publish_latest(topic, payload)
 
     def publish_status(self, status: CameraStatus) -> None:
         """Publish the state of a camera."""
@@ -136,13 +177,6 @@ class DevicePublisher:
     def publish_switch(self, camera: str, *, on: bool) -> None:
         """Publish whether a camera is switched on."""
         self._publish_latest(f"{self.topic(camera, 'enabled')}/state", b"ON" if on else b"OFF")
-
-    def clear_retained(self, cameras: Iterable[str]) -> None:
-        """Clear the retained messages of removed cameras; an empty payload deletes a retained message."""
-        for camera in cameras:
-            self._removed.add(camera)
-            self._publish_latest(self.topic(camera, "status"), b"")
-            self._publish_latest(f"{self.topic(camera, 'enabled')}/state", b"")
 
     def publish_reply(self, received: ReceivedCommand, outcome: Mapping[str, Any] | CommandError) -> None:
         """Reply to a command. A switch that worked gets no reply: its state topic shows it."""
@@ -161,6 +195,24 @@ class DevicePublisher:
         if wanted and wanted.isprintable() and not set("#+$") & set(wanted):
             return wanted
         return f"{self.topic(None, 'cmd')}/{REPLY}"
+
+    def _wanted_topics(self, description: DeviceDescription) -> set[str]:
+        """Return the topics on which the broker should keep a message, except those of item sensors."""
+        leaves = ["status", "enabled/state", "in_view", *(["snapshot"] if self._snapshots else [])]
+        wanted = {f"{description.base}/{camera}/{leaf}" for camera in description.cameras for leaf in leaves}
+        wanted |= {self.topic(None, "available"), self.topic(None, "birth")}
+        return wanted | ({discovery_topic(self._home_assistant, description)} if self._home_assistant else set())
+
+    def _clear_others(self, wanted: set[str]) -> None:
+        """Clear every other topic; an empty payload deletes a retained message."""
+        if self.publisher is None:
+            return
+        self._retained_topics.add(wanted)
+        own, status = f"{self.topic(None, 'x').removesuffix('x')}", "/status"
+        for topic in self._retained_topics.others(wanted):
+            if topic.startswith(own) and topic.endswith(status):
+                self._removed.add(topic.removeprefix(own).removesuffix(status))
+            self._publish_latest(topic, b"")
 
     def _publish_latest(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         if self.publisher is not None:

@@ -1,22 +1,43 @@
-"""The Home Assistant discovery message, which describes the device and all its cameras.
+"""Home Assistant discovery: one message for the device and all its cameras, and one for each item with a sensor.
 
-https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload (Home Assistant 2024.11 and later). Its keys
-are abbreviated as documented there; topics are written out.
+https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload (Home Assistant 2024.11 and later). Keys are
+abbreviated as documented there; topics are written out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from edge.types import CameraState
+from edge.types import CameraState, EventType
 
 _MOST_STATE_CHARACTERS = 255  # of a state in Home Assistant
 _ANSWER = f"value_json.match.label[:{_MOST_STATE_CHARACTERS}] if value_json.match else value_json.reason"
 _UNREACHABLE = ("stalled", "reconnecting", "offline", "disabled")
-_PLATFORMS = {"status": "sensor", "connectivity": "binary_sensor", "match": "sensor", "enabled": "switch"}
+_PLATFORMS = {
+    "status": "sensor",
+    "connectivity": "binary_sensor",
+    "match": "sensor",
+    "in_view": "sensor",
+    "event": "event",
+    "snapshot": "image",
+    "enabled": "switch",
+}
+_NAMES = {"match": "last match", "in_view": "in view"}
+# an empty result is ignored: an event that waited for the broker must not look like one of now
+_EVENT = (
+    "{% if not value_json.historical %}"
+    "{{ {'event_type': value_json.type, 'label': value_json.match.label if value_json.match else none,"
+    " 'item': value_json.match.item if value_json.match else none,"
+    " 'probability': value_json.match.probability if value_json.match else none,"
+    " 'category': value_json.category.name if value_json.category else none, 'reason': value_json.reason,"
+    " 'track_id': value_json.track_id, 'zones': value_json.zones,"
+    " 'started_at': value_json.started_at, 'dwell_s': value_json.dwell_s} | tojson }}"
+    "{% endif %}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +50,8 @@ class DeviceDescription:
     version: str
     cameras: tuple[str, ...]
     switches: bool  # whether cameras can be switched on and off
+    snapshots: bool = False  # whether pictures of recognised objects are published
+    items: tuple[str, ...] = ()  # labels of items with a sensor of their own
 
     @property
     def key(self) -> str:
@@ -56,9 +79,38 @@ def discovery_payload(description: DeviceDescription, removed: Iterable[str] = (
     components = _device_components(description)
     for camera in description.cameras:
         components |= _camera_components(description, camera)
-    for camera in removed:  # a component with nothing but a platform is deleted
+    for camera in removed:  # a component with nothing but a platform is deleted, if there is one
         components |= {f"{camera}_{leaf}": {"p": platform} for leaf, platform in _PLATFORMS.items()}
-    message = {
+    return _encode({**_shared(description), "cmps": components})
+
+
+def item_sensors(prefix: str, description: DeviceDescription) -> dict[str, bytes]:
+    """Return the messages of the sensors that count one item each, by topic.
+
+    An empty message on its topic deletes such a sensor; a component of the device's message could not be deleted once
+    its label is forgotten.
+    """
+    messages = {}
+    for camera in description.cameras:
+        for label in description.items:
+            digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:12]  # a label may be any text
+            leaf = f"{camera}_item_{digest}"
+            literal = json.dumps(label, ensure_ascii=False)  # also valid in a template
+            sensor = {
+                "uniq_id": f"{description.key}_{leaf}",
+                "name": f"{camera} {label}",
+                "stat_t": f"{description.base}/{camera}/in_view",
+                "val_tpl": f"{{{{ value_json.by_item.get({literal}, 0) }}}}",
+                "stat_cla": "measurement",
+            }
+            topic = f"{prefix}/sensor/{description.key}/{leaf}/config"
+            messages[topic] = _encode({**_shared(description), **sensor})
+    return messages
+
+
+def _shared(description: DeviceDescription) -> dict[str, Any]:
+    """Return the keys of every message: device, origin and availability."""
+    return {
         "dev": {
             "ids": [description.key],
             "name": f"{description.site} {description.device}",
@@ -70,9 +122,11 @@ def discovery_payload(description: DeviceDescription, removed: Iterable[str] = (
         "avty_t": f"{description.base}/available",
         "avty_tpl": "{{ 'online' if value == 'online' else 'offline' }}",  # it may also be "stopped"
         "qos": 1,
-        "cmps": components,
     }
-    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
 
 
 def _device_components(description: DeviceDescription) -> dict[str, dict[str, Any]]:
@@ -117,15 +171,26 @@ def _camera_components(description: DeviceDescription, camera: str) -> dict[str,
             "json_attr_t": f"{base}/events",
         },
     }
+    fields["in_view"] = {
+        "stat_t": f"{base}/in_view",
+        "val_tpl": "{{ value_json.total }}",
+        "json_attr_t": f"{base}/in_view",
+        "stat_cla": "measurement",
+    }
+    fields["event"] = {"stat_t": f"{base}/events", "evt_typ": list(get_args(EventType)), "val_tpl": _EVENT}
+    if description.snapshots:
+        fields["snapshot"] = {"img_t": f"{base}/snapshot", "cont_type": "image/jpeg"}
     if description.switches:
         fields["enabled"] = {"cmd_t": f"{base}/enabled/set", "stat_t": f"{base}/enabled/state"}
-    names = {"match": "last match"}
-    return {
+    components = {
         f"{camera}_{leaf}": {
             "p": _PLATFORMS[leaf],
             "uniq_id": f"{description.key}_{camera}_{leaf}",
-            "name": f"{camera} {names.get(leaf, leaf)}",
+            "name": f"{camera} {_NAMES.get(leaf, leaf)}",
             **more,
         }
         for leaf, more in fields.items()
+    }
+    return components | {
+        f"{camera}_{leaf}": {"p": platform} for leaf, platform in _PLATFORMS.items() if leaf not in fields
     }

@@ -65,15 +65,15 @@ def event_payload(event: Event, site: str, device: str, boot_id: str, seq: int, 
         fields = _event_fields(event, label_length, hits, text_length)
         head = {
             "schema": EVENT_SCHEMA,
-            "id": _truncate(event.event_id, text_length),
-            "site": _truncate(site, text_length),
-            "device": _truncate(device, text_length),
-            "boot_id": _truncate(boot_id, text_length),
+            "id": truncate(event.event_id, text_length),
+            "site": truncate(site, text_length),
+            "device": truncate(device, text_length),
+            "boot_id": truncate(boot_id, text_length),
             "seq": seq,
         }
         # says that texts or hits are missing; historical stays last, as mark_historical expects
         shortened = {"shortened": True} if number else {}
-        payload = _encode({**head, **fields, **shortened, "historical": historical or event.historical})
+        payload = encode({**head, **fields, **shortened, "historical": historical or event.historical})
         if len(payload) <= MAX_EVENT_BYTES:
             break
     return payload
@@ -94,7 +94,7 @@ def status_payload(camera: str, state: CameraState, since: float, detail: str | 
         detail: the reason, in plain words; must not hold credentials.
     """
     message = {"schema": STATUS_SCHEMA, "camera": camera, "state": state, "since": _rfc3339(since), "detail": detail}
-    return _encode(message)
+    return encode(message)
 
 
 def availability_payload(availability: Availability) -> bytes:
@@ -107,7 +107,7 @@ def health_payload(report: HealthReport) -> bytes:
     message: dict[str, Any] = {"schema": HEALTH_SCHEMA, **asdict(report)}
     message["at"] = _rfc3339(report.at)
     message["uptime_s"] = _number(report.uptime_s, 1)
-    return _encode(message)
+    return encode(message)
 
 
 def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
@@ -128,7 +128,7 @@ def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
         "safe_mode": report.safe_mode,
         "config_error": report.config_error,
     }
-    return _encode(message)
+    return encode(message)
 
 
 def _event_fields(event: Event, label_length: int, hits: int, text_length: int) -> dict[str, Any]:
@@ -136,10 +136,10 @@ def _event_fields(event: Event, label_length: int, hits: int, text_length: int) 
     decision = event.decision
 
     def text(value: str) -> str:
-        return _truncate(value, text_length)
+        return truncate(value, text_length)
 
     def label(value: str) -> str:
-        return _truncate(value, label_length)
+        return truncate(value, label_length)
 
     category, match = decision.category, decision.match
     return {
@@ -150,6 +150,8 @@ def _event_fields(event: Event, label_length: int, hits: int, text_length: int) 
         "time_source": event.time_source,
         "pts_s": None if event.pts_s is None else _number(event.pts_s, 3),
         "box": [_number(max(0.0, min(1.0, edge))) for edge in event.box_rel],
+        "started_at": _rfc3339(event.started_at),
+        "dwell_s": _number(event.dwell_s, 3),
         "category": category and {"name": label(category.name), "score": _number(category.score)},
         "match": match
         and {
@@ -157,7 +159,7 @@ def _event_fields(event: Event, label_length: int, hits: int, text_length: int) 
             "label": label(match.label),
             "score": _number(match.score),
             "margin": _number(match.margin),
-            "probability": _number(match.probability),
+            "probability": None if match.probability is None else _number(match.probability),
         },
         "reason": decision.reason,
         "top": [
@@ -178,7 +180,7 @@ def _latency(latency_ms: Mapping[str, float], text_length: int) -> dict[str, flo
     """Return the milliseconds of the sixteen slowest stages."""
     slowest = sorted(latency_ms.items(), key=lambda item: -item[1])[:16]
     kept = dict(slowest)
-    return {_truncate(stage, text_length): _number(ms, 2) for stage, ms in latency_ms.items() if stage in kept}
+    return {truncate(stage, text_length): _number(ms, 2) for stage, ms in latency_ms.items() if stage in kept}
 
 
 def _number(value: float, digits: int = 4) -> float | None:
@@ -186,7 +188,8 @@ def _number(value: float, digits: int = 4) -> float | None:
     return round(float(value), digits) if math.isfinite(value) else None
 
 
-def _truncate(text: str, length: int) -> str:
+def truncate(text: str, length: int) -> str:
+    """Return a text of at most this many characters; a shortened one ends in an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -195,7 +198,8 @@ def _rfc3339(unix_s: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _encode(message: Mapping[str, Any]) -> bytes:
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return the JSON of a message, in UTF-8."""
     # a lone surrogate, as in a broken file name, has no UTF-8
     text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", errors="replace")

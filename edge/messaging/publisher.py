@@ -75,6 +75,14 @@ class Subscriptions:
     on_message: OnMessage = lambda _: None
 
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Who learns, on the publisher thread, what the broker has acknowledged."""
+
+    on_acknowledged: Callable[[list[str]], None] = lambda _: None  # gets ids of events
+    on_cleared: Callable[[str], None] = lambda _: None  # gets a topic whose retained message is deleted
+
+
 class Publisher:
     """Keeps a connection to the broker and publishes the outbox to it, at QoS 1."""
 
@@ -86,7 +94,7 @@ class Publisher:
         availability_topic: str,
         *,
         subscriptions: Subscriptions | None = None,
-        on_acknowledged: Callable[[list[str]], None] | None = None,
+        listeners: Listeners | None = None,
         connect: Connect = Connection,
         rng: random.Random | None = None,
     ) -> None:
@@ -98,16 +106,16 @@ class Publisher:
             counters: counts deliveries, retries and refusals.
             availability_topic: gets online, stopped and (as the last will) offline.
             subscriptions: renewed on every connection, before anything is published.
-            on_acknowledged: called with the ids of acknowledged events, on the publisher thread.
+            listeners: called for what the broker has acknowledged.
             connect: opens a connection.
             rng: jitters the back-off, so that many devices do not reconnect at once.
         """
         self._settings, self._outbox, self._counters = settings, outbox, counters
         self._will = Will(availability_topic, availability_payload("offline"))
         self._subscriptions = subscriptions or Subscriptions()
-        self._on_acknowledged = on_acknowledged
+        self._listeners = listeners or Listeners()
         self._connect, self._rng = connect, rng or random.Random()
-        self._retained_queue = RetainedQueue(counters)
+        self._retained_queue = RetainedQueue(counters, self._listeners.on_cleared)
         self._failed_subscribes = 0  # connections in a row that were lost while subscribing
         self._connection: BrokerConnection | None = None
         self._error: str | None = None
@@ -239,9 +247,8 @@ class Publisher:
         order = SendOrder(self._outbox, historical_up_to)
         ready: deque[OutboxMessage] = deque()
         online = connection.publish(self._will.topic, availability_payload("online"), retain=True)
-        in_flight: dict[int, str | None] = {
-            online: None
-        }  # message id on this connection -> event id; None: not an event
+        # message id on this connection -> event id, or a message that is not an event
+        in_flight: dict[int, str | QueuedMessage | None] = {online: None}
         try:
             while True:
                 self._send_queued(connection, in_flight)
@@ -256,33 +263,37 @@ class Publisher:
                     return
                 self._handle_acknowledgements(connection.step(self._step_timeout_s()), in_flight)
         finally:
-            unanswered = sum(event_id is not None for event_id in in_flight.values())
+            unanswered = sum(isinstance(sent, str) for sent in in_flight.values())
             if unanswered:
                 self._counters.add("events_retried", unanswered)  # on the next connection
 
-    def _handle_acknowledgements(self, answers: list[Acknowledgement], in_flight: dict[int, str | None]) -> None:
+    def _handle_acknowledgements(
+        self, answers: list[Acknowledgement], in_flight: dict[int, str | QueuedMessage | None]
+    ) -> None:
         acknowledged = []
         for answer in answers:
-            event_id = in_flight.pop(answer.message_id, None)
-            if event_id is None:
-                continue  # not an event
-            if answer.refusal is None:
-                acknowledged.append(event_id)
+            sent = in_flight.pop(answer.message_id, None)
+            if isinstance(sent, QueuedMessage):
+                if answer.refusal is None:
+                    self._retained_queue.on_acknowledged(sent)
+            elif sent is None:
+                continue
+            elif answer.refusal is None:
+                acknowledged.append(sent)
             else:  # stays in the outbox; sent again on the next connection
                 self._counters.add("events_refused", reason=answer.refusal)
-                log.warning("broker %s: refused event %s: %s", self._settings.address, event_id, answer.refusal)
+                log.warning("broker %s: refused event %s: %s", self._settings.address, sent, answer.refusal)
         if acknowledged:
             self._outbox.acknowledge(acknowledged)
             self._counters.add("events_published", len(acknowledged))
-            if self._on_acknowledged is not None:
-                self._on_acknowledged(acknowledged)
+            self._listeners.on_acknowledged(acknowledged)
 
-    def _send_queued(self, connection: BrokerConnection, in_flight: dict[int, str | None]) -> None:
+    def _send_queued(self, connection: BrokerConnection, in_flight: dict[int, str | QueuedMessage | None]) -> None:
         while len(in_flight) < connection.window and (message := self._retained_queue.take()) is not None:
             message_id = connection.publish(
                 message.topic, message.payload, retain=message.retain, correlation=message.correlation
             )
-            in_flight[message_id] = None
+            in_flight[message_id] = message
 
     def _publish_stopped(self, connection: BrokerConnection) -> None:
         stopped = connection.publish(self._will.topic, availability_payload("stopped"), retain=True)

@@ -1,7 +1,8 @@
 """The queue of outgoing messages that are not events: device state, replies and the Frigate mirror.
 
 Rules:
-1. For each topic only the latest message counts. A retained one is sent again on every connection.
+1. For each topic only the latest message counts. A retained one is sent again on every connection; an empty one,
+   which clears the topic, until the broker has acknowledged it.
 2. Other messages are sent only while connected; otherwise they are dropped and counted.
 3. Any thread may put messages; only the publisher thread takes them.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.telemetry.counters import Counters
@@ -31,13 +33,14 @@ class QueuedMessage:
 class RetainedQueue:
     """The messages of one device: the latest of each topic first, then those sent once."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, on_cleared: Callable[[str], None] = lambda _: None) -> None:
         """Create an empty queue that is not connected.
 
         Args:
             counters: counts `announcements_dropped` and `messages_dropped` by reason.
+            on_cleared: called with each topic that the broker has cleared.
         """
-        self._counters = counters
+        self._counters, self._on_cleared = counters, on_cleared
         self._lock = threading.Lock()
         self._connected = False
         self._retained: dict[str, QueuedMessage] = {}  # by topic, sent or not
@@ -71,6 +74,17 @@ class RetainedQueue:
             if self._latest:
                 return self._latest.pop(next(iter(self._latest)))
             return self._once.popleft() if self._once else None
+
+    def on_acknowledged(self, message: QueuedMessage) -> None:
+        """Forget a message that cleared its topic, unless a newer one has taken its place."""
+        if not message.retain or message.payload:
+            return
+        with self._lock:
+            is_current = self._retained.get(message.topic) is message
+            if is_current:
+                del self._retained[message.topic]
+        if is_current:
+            self._on_cleared(message.topic)
 
     def on_connect(self) -> None:
         """Queue every retained message again, for a new connection."""

@@ -26,6 +26,7 @@ class Observation:
     time_source: TimeSource
     pts_s: float | None
     box_rel: Box
+    frame_px: tuple[int, int]  # width and height
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class TrackState:
     """Everything known about one track."""
 
     observation: Observation  # newest
+    started_at: float  # Unix seconds of its first detection
+    dwell_s: float = 0.0  # between its first and its newest detection
     zone_state: ZoneState = field(default_factory=ZoneState)
     features: TrackFeatures | None = None  # None until the track is confirmed and due
     published_zones: tuple[str, ...] = ()  # in the newest event
@@ -86,8 +89,8 @@ class CameraTracks:
         self.crossings = []
         for track in update.detected:
             observation = _observe(frame, track)
-            state = self.states.setdefault(track.track_id, TrackState(observation))
-            state.observation = observation
+            state = self.states.setdefault(track.track_id, TrackState(observation, frame.captured_at))
+            state.observation, state.dwell_s = observation, track.last_seen_s - track.first_seen_s
             if self.is_confirmed(track):
                 self.crossings += self._zones.update(state.zone_state, observation.box_rel, now_s)
         return update
@@ -130,4 +133,12 @@ def _observe(frame: Frame, track: Track) -> Observation:
     height, width = frame.image_rgb.shape[:2]
     x0, y0, x1, y1 = track.box_px
     box_rel = (x0 / width, y0 / height, x1 / width, y1 / height)
-    return Observation(frame.camera, frame.captured_at, frame.captured_ns, frame.time_source, frame.pts_s, box_rel)
+    return Observation(
+        frame.camera,
+        frame.captured_at,
+        frame.captured_ns,
+        frame.time_source,
+        frame.pts_s,
+        box_rel,
+        (width, height),
+    )

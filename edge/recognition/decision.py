@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 
 from edge.manifest import OpenSet
 from edge.types import Category, Decision, Hit, Match, Reason
@@ -19,6 +20,7 @@ MIN_SEARCHED_RATIO = 0.05  # of the best category's probability: less likely one
 SEARCHED_BESIDE = 5
 SEARCHED_BESIDE_RATIO = 0.01
 MIN_CONFIRMABLE = 0.5  # of the threshold: a match cannot confirm a category less likely than that
+MIN_PROBABILITY = 0.25  # of category and item together, of a match
 
 
 def categories_to_search(
@@ -51,7 +53,12 @@ def probability_of(score: float, open_set: OpenSet) -> float:
 
 
 def decide(
-    categories: list[Category], hits: dict[str, list[Hit]], open_sets: dict[str, OpenSet], threshold: float = 0.0
+    categories: list[Category],
+    hits: dict[str, list[Hit]],
+    open_sets: dict[str, OpenSet],
+    threshold: float = 0.0,
+    *,
+    together: bool = False,
 ) -> Decision:
     """Decide the identity of one object.
 
@@ -62,15 +69,20 @@ def decide(
         categories: searched ones, best first; empty when none was likely enough.
         hits: nearest items by category; a missing category has no gallery.
         open_sets: thresholds by category; a missing category uses the defaults.
-        threshold: probability below which a category is unknown unless a match confirms it.
+        threshold: probability below which a category is unknown unless a calibrated match confirms it.
+        together: nothing said which category it is: the items of all categories compete as if they were of one.
     """
     if not categories:
         return Decision(None, None, "unknown_category")
     ranked = {name: sorted(found, key=lambda hit: (-hit.score, not hit.negative)) for name, found in hits.items()}
     rules = {c.name: open_sets.get(c.name, OpenSet()) for c in categories}
     odds = {c.name: _log_odds(ranked[c.name][0], rules[c.name]) for c in categories if ranked.get(c.name)}
+    if together and odds:
+        best = next(c for c in categories if odds.get(c.name) == max(odds.values()))
+        everything = _on_one_scale(ranked, rules, rules[best.name])
+        return _judge(best, everything, rules[best.name], threshold)
     lowest = min(odds.values(), default=0.0)  # for a category without a gallery
-    decisions = {c.name: _judge(c, ranked.get(c.name, []), rules[c.name]) for c in categories}
+    decisions = {c.name: _judge(c, ranked.get(c.name, []), rules[c.name], threshold) for c in categories}
     deciding = {n for n, decision in decisions.items() if decision.match or _is_vetoed(ranked.get(n, []), rules[n])}
 
     def weight(category: Category) -> tuple[bool, float]:
@@ -83,6 +95,23 @@ def decide(
     return chosen
 
 
+def _on_one_scale(ranked: dict[str, list[Hit]], rules: dict[str, OpenSet], scale: OpenSet) -> list[Hit]:
+    """Return the hits of all categories, best first, with the scores at which one category's curve has their odds.
+
+    An item that was found in two categories, as a taught one may be, is listed once.
+    """
+    hits = [
+        hit if rules[name] == scale else replace(hit, score=scale.midpoint + _log_odds(hit, rules[name]) / scale.slope)
+        for name, found in ranked.items()
+        if name in rules
+        for hit in found
+    ]
+    best: dict[tuple[str, str], Hit] = {}
+    for hit in sorted(hits, key=lambda hit: (-hit.score, not hit.negative)):
+        best.setdefault((hit.item_id, hit.label), hit)
+    return list(best.values())
+
+
 def _is_vetoed(hits: list[Hit], open_set: OpenSet) -> bool:
     """Return whether the nearest hit is a negative exemplar above the threshold."""
     return bool(hits) and hits[0].negative and hits[0].score >= open_set.threshold
@@ -93,18 +122,31 @@ def _log_odds(nearest: Hit, open_set: OpenSet) -> float:
     return open_set.slope * (nearest.score - open_set.midpoint)
 
 
-def _judge(category: Category, hits: list[Hit], open_set: OpenSet) -> Decision:
+def _judge(category: Category, hits: list[Hit], open_set: OpenSet, threshold: float) -> Decision:
     if not hits:
         return Decision(category, None, "gallery_empty")
     top = tuple(hit for hit in hits if not hit.negative)[:TOP]
     best = hits[0]
     margin = best.score - hits[1].score if len(hits) > 1 else best.score
     reason: Reason | None = None
-    if best.score < open_set.threshold or best.negative:
+    if best.score < open_set.threshold or best.negative or not _is_likely(category, best, open_set, threshold):
         reason = "unknown_item"
-    elif margin < open_set.min_margin:
+    elif best.ambiguous or margin < open_set.min_margin:
         reason = "low_margin"
     if reason is not None:
         return Decision(category, None, reason, top)
-    probability = probability_of(best.score, open_set)
+    probability = category.score * probability_of(best.score, open_set) if open_set.calibrated else None
     return Decision(category, Match(best.item_id, best.label, best.score, margin, probability), None, top)
+
+
+def _is_likely(category: Category, best: Hit, open_set: OpenSet, threshold: float) -> bool:
+    """Return whether the nearest item of a category may be named, by the probability of the category.
+
+    A near item makes up for an unlikely category only where a calibrated curve says how often that is right. A bundle
+    whose own threshold accepts answers that are likelier wrong than right decides alone.
+    """
+    if not open_set.calibrated:
+        return category.score >= threshold
+    if probability_of(open_set.threshold, open_set) < 0.5:
+        return True
+    return category.score * probability_of(best.score, open_set) >= MIN_PROBABILITY

@@ -38,6 +38,8 @@ class LoadedModels:
     silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # by category, where they count
     finder: Finder | None = None  # None: the bundle has none
     taught_queries: tuple[TaughtQuery, ...] = ()  # of taught items, which the detector may not know
+    # Without a classifier: by embedding space, the items of all its categories; a hit's label is its category.
+    spaces: dict[str, Search] = field(default_factory=dict)
 
     @property
     def category_threshold(self) -> float:
@@ -73,4 +75,34 @@ class LoadedModels:
 
     def decide(self, categories: Sequence[Category], hits: dict[str, list[Hit]]) -> Decision:
         """Decide what one object is, by the bundle's thresholds."""
-        return decide(list(categories), hits, self.open_sets, self.category_threshold)
+        together = self.stages.classifier is None
+        return decide(list(categories), hits, self.open_sets, self.category_threshold, together=together)
+
+    def identify(
+        self, categories: Sequence[Category] | None, vectors: Mapping[str, FloatArray], silhouette: Silhouette | None
+    ) -> Decision:
+        """Search for one object and decide what it is.
+
+        Args:
+            categories: likely ones, best first; None: any.
+            vectors: of the object, by embedding space, each (dim,) of unit length.
+            silhouette: of the object; None: the vectors decide alone.
+        """
+        searched = self.nearest_categories(vectors) if categories is None else categories
+        space_ids = self.space_ids
+        of_category = {c.name: vectors[space_ids[c.name]] for c in searched if space_ids.get(c.name) in vectors}
+        return self.decide(searched, self.search(of_category, silhouette))
+
+    def nearest_categories(self, vectors: Mapping[str, FloatArray]) -> list[Category]:
+        """Return the categories of the items nearest to an object of unknown category; all if there is no item.
+
+        Args:
+            vectors: of the object, by embedding space, each (dim,) of unit length.
+        """
+        names = {
+            hit.label: None
+            for space_id, vector in vectors.items()
+            if space_id in self.spaces
+            for hit in self.spaces[space_id].search(vector[None], SEARCH_DEPTH)[0]
+        }
+        return [Category(name, 1.0) for name in names or self.stages.embedders]

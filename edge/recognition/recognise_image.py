@@ -1,17 +1,20 @@
-"""Recognise one image of one object: the same models, gallery and decision as for a camera, without tracks."""
+"""Recognise the objects of one image: the same models, gallery and decision as for a camera, without tracks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge.errors import PictureError
+from edge.errors import EngineError, PictureError
 from edge.imaging import image
 from edge.imaging.formats import unread_format
 from edge.imaging.header import detect_format, read_header
+from edge.inference.stages import Classifier
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
+from edge.recognition.track_features import TrackFeatures, TrackToEmbed, embed_tracks
+from edge.recognition.tracker import Track
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Decision, FloatArray, Image, Silhouette
+from edge.types import Box, Category, Decision, Detection, FloatArray, Image, Silhouette
 
 MAX_PIXELS = 25_000_000  # 75 MB once decoded
 
@@ -60,29 +63,32 @@ def extract_features(
     """
     box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
     classifier, embedders = models.stages.classifier, models.stages.embedders
-    output = classifier.classify_with_features(image_rgb, [box], timings) if classifier else None
-    categories = candidate_categories(models, output.probabilities[0] if output else None)
-    wanted = categories_to_embed(models, categories, also)
-    descriptors = output.descriptors if output else None
+    categories = descriptors = None
+    if classifier is not None:
+        output = classifier.classify_with_features(image_rgb, [box], timings)
+        categories, descriptors = likely_categories(models, classifier, output.probabilities[0]), output.descriptors
+    wanted = list(embedders) if categories is None else categories_to_embed(models, categories, also)
     needed = {embedders[name] for name in wanted}
-    vectors = {embedder: embedder.embed(image_rgb, [box], timings, descriptors)[0] for embedder in needed}
+    vectors = {e.model.space_id: e.embed(image_rgb, [box], timings, descriptors)[0] for e in needed}
+    if categories is None:
+        categories = models.nearest_categories(vectors)
+        wanted = categories_to_embed(models, categories, also)
     silhouette = None
     if models.wants_silhouette(wanted) and models.stages.localiser is not None:
         (silhouette,) = models.stages.localiser.silhouettes(image_rgb, [box], timings)
-    return ImageFeatures(categories, {name: vectors[embedders[name]] for name in wanted}, silhouette)
+    return ImageFeatures(categories, {name: vectors[embedders[name].model.space_id] for name in wanted}, silhouette)
 
 
-def candidate_categories(models: LoadedModels, probabilities: FloatArray | None) -> list[Category]:
+def likely_categories(models: LoadedModels, classifier: Classifier, probabilities: FloatArray) -> list[Category]:
     """Return the categories to search for an image, best first.
 
     Args:
         models: bundle and gallery.
-        probabilities: (labels,) of the classifier; None: there is none, and every category is searched.
+        classifier: of the bundle.
+        probabilities: (labels,) of the classifier.
     """
-    classifier, embedders = models.stages.classifier, models.stages.embedders
-    if classifier is None or probabilities is None:
-        return [Category(name, 1.0) for name in embedders]
-    return categories_to_search(classifier.rank_categories(probabilities), models.category_threshold, embedders)
+    ranked = classifier.rank_categories(probabilities)
+    return categories_to_search(ranked, models.category_threshold, models.stages.embedders)
 
 
 def categories_to_embed(models: LoadedModels, categories: list[Category], also: str | None) -> list[str]:
@@ -105,3 +111,31 @@ def recognise_image(models: LoadedModels, image_rgb: Image, min_object_px: int, 
         hits = models.search(features.vectors, features.silhouette)
     with timings.stage("decide"):
         return models.decide(features.categories, hits)
+
+
+def recognise_objects(
+    models: LoadedModels, image_rgb: Image, min_object_px: int, timings: Timings
+) -> list[tuple[Detection, Decision]]:
+    """Detect the objects of an image and decide what each is, by this one view; the detector's best first.
+
+    Raises:
+        EngineError: a model failed, or there is no detector.
+    """
+    if models.stages.detector is None:
+        raise EngineError(f"bundle {models.bundle_id}: has no detector; pack one into it")
+    (detections,) = models.stages.detector.detect([image_rgb], timings)
+    decisions = [Decision(None, None, "too_small")] * len(detections)
+    large = [i for i, detection in enumerate(detections) if _shorter_side_px(detection.box_px) >= min_object_px]
+    views = [
+        TrackToEmbed(Track(i, detections[i].box_px, detections[i].label, 1, 0.0, 0.0), TrackFeatures(), 1.0)
+        for i in large
+    ]
+    if views:
+        embed_tracks(models, image_rgb, views, 0.0, timings)
+    for i, view in zip(large, views, strict=True):
+        decisions[i] = view.features.decision or decisions[i]
+    return list(zip(detections, decisions, strict=True))
+
+
+def _shorter_side_px(box_px: Box) -> float:
+    return min(box_px[2] - box_px[0], box_px[3] - box_px[1])

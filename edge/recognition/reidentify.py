@@ -25,9 +25,8 @@ class DepartedObject:
     state: TrackState  # without its features
     left_s: float  # monotonic, when its end was published
     decision: Decision  # as published
-    categories: tuple[Category, ...]  # likely ones, best first
-    vectors: dict[str, FloatArray]  # by category, of unit length
-    space_ids: dict[str, str]  # by category, of the vector
+    categories: tuple[Category, ...] | None  # likely ones, best first; None: any
+    vectors: dict[str, FloatArray]  # by embedding space, of unit length
     silhouette: Silhouette | None
     gallery_id: str  # the gallery generation it was last searched in
 
@@ -61,8 +60,7 @@ class Reidentifier:
             now_s,
             decision,
             features.categories,
-            {category: features.fused(category) for category in features.vectors},
-            dict(features.space_ids),
+            features.fused(),
             features.silhouette,
             features.gallery_id,
         )
@@ -104,17 +102,12 @@ class Reidentifier:
 
 def _search(departed: DepartedObject, models: LoadedModels) -> Decision:
     """Decide on an object by another gallery; return the published decision if there is no new identity."""
-    space_ids = models.space_ids
-    searched = [
-        category
-        for category in departed.categories
-        if category.name in departed.vectors
-        and category.name in models.indexes
-        and space_ids.get(category.name) == departed.space_ids.get(category.name)
-    ]
-    if not searched:
+    space_ids, categories = models.space_ids, departed.categories
+    if categories is not None:
+        there = (c for c in categories if c.name in models.indexes)
+        categories = tuple(c for c in there if space_ids.get(c.name) in departed.vectors)
+    if not (departed.vectors.keys() & space_ids.values() if categories is None else categories):
         return departed.decision
-    vectors = {category.name: departed.vectors[category.name] for category in searched}
-    decision = models.decide(searched, models.search(vectors, departed.silhouette))
+    decision = models.identify(categories, departed.vectors, departed.silhouette)
     before, now = departed.decision.match, decision.match
     return departed.decision if now is None or (before is not None and before.item_id == now.item_id) else decision

@@ -11,7 +11,7 @@ from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.tracker import Track
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Decision, FloatArray, Hit, Image, Silhouette
+from edge.types import Box, Category, Decision, FloatArray, Image, Silhouette
 
 _OUTGROWN = 1.25  # a box this many times as wide or high as any embedded one shows more of the object than they did
 _CONFIDENT_PROBABILITY = 0.95
@@ -31,11 +31,10 @@ class TrackFeatures:
     best_area_px2: float = 0.0  # of all crops, embedded or not
     log_probabilities: FloatArray | None = None  # (labels,), weighted sum over crops
     weight: float = 0.0  # sum over crops
-    vectors: dict[str, FloatArray] = field(default_factory=dict)  # category -> weighted sum of unit vectors
-    space_ids: dict[str, str] = field(default_factory=dict)  # category -> embedding space of its vector
+    vectors: dict[str, FloatArray] = field(default_factory=dict)  # embedding space -> weighted sum of unit vectors
     silhouette: Silhouette | None = None  # of the crop with the greatest weight
     silhouette_weight: float = 0.0  # of that crop
-    categories: tuple[Category, ...] = ()  # likely ones by the newest crop, best first
+    categories: tuple[Category, ...] | None = ()  # likely ones by the newest crop, best first; None: any
     gallery_id: str = ""  # the gallery generation that the newest crop was searched in
     decision: Decision | None = None  # newest
     published: Decision | None = None  # newest that subscribers received
@@ -49,19 +48,18 @@ class TrackFeatures:
         fused = np.exp(total / self.weight)
         return np.asarray(fused / fused.sum(), np.float32)
 
-    def add_vector(self, category: str, vector: FloatArray, weight: float) -> FloatArray:
-        """Add one crop's embedding for a category; return the fused unit vector."""
-        self.vectors[category] = self.vectors.get(category, np.zeros_like(vector)) + weight * vector
-        return self.fused(category)
+    def add_vector(self, space_id: str, vector: FloatArray, weight: float) -> None:
+        """Add one crop's embedding of a space."""
+        self.vectors[space_id] = self.vectors.get(space_id, np.zeros_like(vector)) + weight * vector
 
     def add_silhouette(self, silhouette: Silhouette | None, weight: float) -> None:
         """Keep one crop's silhouette if no earlier one has more weight: silhouettes cannot be summed."""
         if silhouette is not None and weight >= self.silhouette_weight:
             self.silhouette, self.silhouette_weight = silhouette, weight
 
-    def fused(self, category: str) -> FloatArray:
-        """Return the unit vector of all crops that were embedded for a category."""
-        return unit_rows(self.vectors[category])
+    def fused(self) -> dict[str, FloatArray]:
+        """Return the unit vector of all crops, by embedding space."""
+        return {space_id: unit_rows(total) for space_id, total in self.vectors.items()}
 
     def count_embedding(self, box_px: Box, now_s: float) -> None:
         """Count one embedded crop."""
@@ -84,14 +82,16 @@ class TrackFeatures:
         """Drop the features; keep the newest and the published decision until the next embedding."""
         self.restart_count()
         self.width_px = self.height_px = self.best_sharpness = self.best_area_px2 = 0.0
-        self.log_probabilities, self.weight, self.vectors, self.space_ids = None, 0.0, {}, {}
+        self.log_probabilities, self.weight, self.vectors = None, 0.0, {}
         self.silhouette, self.silhouette_weight = None, 0.0
 
     @property
     def is_confident(self) -> bool:
         """Whether the newest decision is a match that another embedding would hardly change."""
         match = self.decision.match if self.decision else None
-        return match is not None and match.probability >= _CONFIDENT_PROBABILITY and match.margin >= _CONFIDENT_MARGIN
+        if match is None or match.probability is None:
+            return False
+        return match.probability >= _CONFIDENT_PROBABILITY and match.margin >= _CONFIDENT_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,42 +124,38 @@ def embed_tracks(
     """
     searched, descriptors = _classify(models, image_rgb, to_embed, timings)
     silhouettes = _locate(models, image_rgb, to_embed, searched, timings)
-    hits: list[dict[str, list[Hit]]] = [{} for _ in to_embed]
     embedders, indexes = models.stages.embedders, models.indexes
     for embedder in dict.fromkeys(embedders.values()):  # each once: categories may share an embedder
-        names = [
-            [c.name for c in categories if embedders.get(c.name) is embedder and c.name in indexes]
-            for categories in searched
-        ]
-        rows = [i for i, found in enumerate(names) if found]
+        served = {name for name, other in embedders.items() if other is embedder and name in indexes}
+        rows = [i for i, found in enumerate(searched) if served and (found is None or served & {c.name for c in found})]
         if not rows:
             continue
         described = None if descriptors is None else descriptors[rows]
         vectors = embedder.embed(image_rgb, [to_embed[i].track.box_px for i in rows], timings, described)
+        for i, vector in zip(rows, vectors, strict=True):
+            to_embed[i].features.add_vector(embedder.model.space_id, vector, to_embed[i].weight)
+    for one, found in zip(to_embed, searched, strict=True):
+        features = one.features
+        features.count_embedding(one.track.box_px, now_s)
+        features.categories = None if found is None else tuple(found)
+        features.gallery_id = models.gallery_id
         with timings.stage("search"):
-            for i, vector in zip(rows, vectors, strict=True):
-                features = to_embed[i].features
-                for name in names[i]:
-                    fused = features.add_vector(name, vector, to_embed[i].weight)
-                    features.space_ids[name] = embedder.model.space_id
-                    hits[i] |= models.search({name: fused}, features.silhouette)
-    for one, categories, found in zip(to_embed, searched, hits, strict=True):
-        one.features.count_embedding(one.track.box_px, now_s)
-        one.features.categories, one.features.gallery_id = tuple(categories), models.gallery_id
-        one.features.decision = models.decide(categories, found)
+            features.decision = models.identify(features.categories, features.fused(), features.silhouette)
     return silhouettes
 
 
 def _classify(
     models: LoadedModels, image_rgb: Image, to_embed: list[TrackToEmbed], timings: Timings
-) -> tuple[list[list[Category]], FloatArray | None]:
-    """Return the categories to search for each track, and the classifier's descriptors, one row per track."""
+) -> tuple[list[list[Category] | None], FloatArray | None]:
+    """Return the categories to search for each track, None for all, and the classifier's descriptors, if any.
+
+    Without a classifier, the detector's label is the category if items of it can be recognised.
+    """
     classifier = models.stages.classifier
-    if classifier is None:  # the detector's label is the category; a single category needs no label
-        known = list(models.stages.embedders)
+    if classifier is None:
+        known = models.stages.embedders
         labels = [one.track.label for one in to_embed]
-        names = [label if label in known or len(known) != 1 else known[0] for label in labels]
-        return [[Category(name, 1.0)] for name in names], None
+        return [[Category(label, 1.0)] if label in known else None for label in labels], None
     output = classifier.classify_with_features(image_rgb, [one.track.box_px for one in to_embed], timings)
     fused = [
         one.features.add_probabilities(row, one.weight) for one, row in zip(to_embed, output.probabilities, strict=True)
@@ -173,14 +169,14 @@ def _locate(
     models: LoadedModels,
     image_rgb: Image,
     to_embed: list[TrackToEmbed],
-    searched: list[list[Category]],
+    searched: list[list[Category] | None],
     timings: Timings,
 ) -> SilhouetteCounts:
     """Add a silhouette to the features of each track for whose categories it counts."""
     wanted = [
         one
-        for one, categories in zip(to_embed, searched, strict=True)
-        if models.wants_silhouette([category.name for category in categories])
+        for one, found in zip(to_embed, searched, strict=True)
+        if models.wants_silhouette(models.indexes if found is None else [category.name for category in found])
     ]
     localiser = models.stages.localiser
     if localiser is None or not wanted:

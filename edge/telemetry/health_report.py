@@ -37,6 +37,7 @@ class HealthReport:
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
     gallery_space: GallerySpace = "native"  # compatible: part of the gallery is not yet embedded by this bundle
     categories_compatible: tuple[str, ...] = ()  # the categories of that part
+    in_view: Mapping[str, int] = field(default_factory=dict)  # camera name -> objects in view
     evidence: Mapping[str, str] = field(default_factory=dict)  # camera name -> reason for its state
     clock_offsets_s: Mapping[str, float] = field(default_factory=dict)  # camera's clock minus the device's, where known
     clocks_off: tuple[str, ...] = ()  # cameras whose clock is too far off

@@ -30,3 +30,9 @@ def test_runtime_loads_no_training_and_no_optional_library(module):
 def test_help_loads_no_inference_engine():
     loaded = loaded_by("import edge.cli, contextlib\nwith contextlib.suppress(SystemExit): edge.cli.main(['--help'])")
     assert loaded.isdisjoint(["onnxruntime", "hnswlib", *SERVER_SIDE, *BY_CHOICE])
+
+
+def test_package_loads_no_library_before_its_api_is_used():
+    assert loaded_by("import edge").isdisjoint(["numpy", "cv2", "onnxruntime", "pydantic"])
+    assert {"numpy", "cv2"} <= loaded_by("from edge import Recogniser")
+    assert loaded_by("from edge import Recogniser").isdisjoint(["paho", *SERVER_SIDE, *BY_CHOICE])

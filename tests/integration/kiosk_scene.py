@@ -1,4 +1,4 @@
-"""The video of a kiosk's camera in tests: a car of the demo gallery, then views of one that was removed from it."""
+"""The video of a kiosk in tests: an empty counter, a car that the gallery lacks, one that it has, and views."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from edge.bundle import slots
 from edge.gallery.generation import write_gallery_index
-from edge.gallery.store import store_name
+from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import parse_manifest
 
 DEMO = Path(__file__).parents[2] / "demo"
 WIDTH, HEIGHT, FPS = 960, 540, 10
+EMPTY_S = 4.0
 KNOWN, KNOWN_LABEL = "car-04", "Merle hatch city"
 UNKNOWN, UNKNOWN_LABEL = "car-02", "Merle hatch E"  # both are probes of the demo's bundle
 _POSES = ((0, 1.0, 0), (4, 1.06, 12), (-4, 1.1, -10), (2, 1.16, 22), (-2, 1.0, -24))  # degrees, zoom, brightness
@@ -39,10 +40,20 @@ def poses(item_id: str) -> list[np.ndarray]:
     return turned
 
 
-def write_video(path: Path, known_s: float, poses_s: float, rounds: int) -> None:
-    """Write a video: the known car, then the poses of the unknown one in turn."""
+def write_video(path: Path, known_s: float, poses_s: float, rounds: int, held_s: float = 0.0) -> None:
+    """Write a video: an empty counter and the unknown car held still, the known car, then the poses of the unknown one.
+
+    Args:
+        path: of the video.
+        known_s: how long the known car is shown.
+        poses_s: how long each pose is shown.
+        rounds: how often all poses are shown.
+        held_s: how long the unknown car is held still at first; 0: neither it nor the empty counter is shown.
+    """
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
-    shown = [(probe(KNOWN), known_s)] + [(pose, poses_s) for pose in poses(UNKNOWN)] * rounds
+    empty = np.full((HEIGHT, WIDTH, 3), 150, np.uint8)
+    shown = [(empty, EMPTY_S), (probe(UNKNOWN), held_s)] if held_s else []
+    shown += [(probe(KNOWN), known_s)] + [(pose, poses_s) for pose in poses(UNKNOWN)] * rounds
     for picture, seconds in shown:
         for _ in range(round(seconds * FPS)):
             video.write(picture)
@@ -55,7 +66,7 @@ def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
     gallery = shutil.copytree(DEMO / "gallery", scratch / "gallery")
     model = parse_manifest((DEMO / "bundle/bundle.json").read_text(), "demo").embedder_for(category)
     with GalleryWriter(
-        gallery, category, model.space_id, model.heads, base=DEMO / "gallery" / store_name(category)
+        gallery, category, model.space_id, model.heads, base=store_path(DEMO / "gallery", category)
     ) as writer:
         writer.delete(item_id)
     write_gallery_index(gallery, "2026-01-01T00:00:00Z")

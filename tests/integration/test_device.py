@@ -18,7 +18,6 @@ import pytest
 from edge.bundle import slots
 from edge.demo.subscriber import Subscriber
 from edge.gallery.generation import write_gallery_index
-from edge.imaging.image import read_image
 from edge.messaging.settings import MqttSettings
 from edge.process import StateLock
 from tests.integration.mosquitto import Mosquitto, free_port
@@ -90,14 +89,6 @@ def test_missing_file_is_an_error_at_the_end(tmp_path):
     done = edge("run", "--until-end", "-c", config)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"edge: file://{tmp_path}/none.mp4: no such file"
-
-
-def test_demo_passes_and_writes_a_contact_sheet(tmp_path):
-    sheet = tmp_path / "sheet.png"
-    done = edge("demo", "-c", "configs/demo.yaml", "--sheet", sheet)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "demo passed" in done.stdout
-    assert read_image(sheet).shape[1] > 1000
 
 
 def test_dead_camera_reports_its_state_and_the_other_goes_on(tmp_path):

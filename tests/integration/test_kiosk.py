@@ -103,6 +103,7 @@ def fits(page: Page) -> bool:
 
 
 def check_answer_and_unknown(page: Page) -> None:
+    expect(page.get_by_role("heading", name="I don't know this")).to_be_visible()  # nobody asked
     expect(page.locator("#answer-label")).to_have_text(KNOWN_LABEL)
     expect(page.locator("#live")).to_have_js_property("naturalWidth", 960)
     expect(page.locator("#answer-picture")).not_to_have_js_property("naturalWidth", 0)
@@ -149,7 +150,7 @@ def look_up(port: int, pose: int) -> dict:
 def test_kiosk_recognises_a_taught_item_until_the_gallery_has_it(tmp_path, browser):
     state, port = tmp_path / "state", free_port()
     install_without(UNKNOWN, state, tmp_path)
-    write_video(tmp_path / "counter.mp4", known_s=12, poses_s=1.5, rounds=8)
+    write_video(tmp_path / "counter.mp4", known_s=12, poses_s=1.5, rounds=8, held_s=8)
     page = browser.new_page()
     page.set_default_timeout(30_000)
     expect.set_options(timeout=30_000)

@@ -11,7 +11,7 @@ import pytest
 
 from edge.config.schema import TlsConfig
 from edge.errors import ConfigError
-from edge.kiosk.auth import verify_tls
+from edge.http_access import verify_tls
 from tests.edge.kiosk.test_server import NOISE, TOKEN, Desk
 from tests.integration.certificates import Authority
 

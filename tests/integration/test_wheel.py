@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,8 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.fresh_checkout import copy_checkout
+
 ROOT = Path(__file__).parents[2]
 MAX_WHEEL_BYTES = 16 * 2**20
+OLDEST_PYTHON = (3, 10)
+EVERY_FRAME = """
+site: test
+device: test
+state_dir: state
+cameras: {{shelf: {{source: "file://{shipped}/demo/stream.mp4", pacing: every_frame}}}}
+recognition: {{looks_per_s: 1000}}
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -23,17 +33,7 @@ pytestmark = pytest.mark.slow
 def wheel(tmp_path_factory) -> Path:
     """The wheel, built from a copy: a build writes beside its sources."""
     folder = tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\0")
-    for name in filter(lambda name: name and not name.startswith(("tests/", "docs/")), listed):
-        if (ROOT / name).is_symlink() or (ROOT / name).exists():
-            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / "source" / name, follow_symlinks=False)
+    copy_checkout(folder / "source")
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, folder / "source"]
     subprocess.run(pip, check=True, capture_output=True, timeout=600)
     return next(folder.glob("finesight-*.whl"))
@@ -69,7 +69,7 @@ def test_wheel_holds_every_shipped_file(wheel):
 def test_wheel_holds_no_tests(wheel):
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {re.sub(r"-.*", "", top) for top in tops} == {
-        "dataset_formats", "edge", "finesight", "gallery_sync", "quantize", "trainer",
+        "dataset_formats", "edge", "finesight", "gallery_sync", "learn", "quantize", "trainer",
     }  # fmt: skip
 
 
@@ -98,3 +98,44 @@ def test_printed_paths_work_in_a_folder_made_by_init(installed, tmp_path):
     ]
     done = [run(installed / "edge", *line, folder=tmp_path) for line in lines]
     assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
+
+
+def pyenv_versions() -> Path:
+    return Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+
+
+def other_pythons() -> dict[str, Path]:
+    """Return an interpreter of each other version that finesight supports, of those that pyenv has."""
+    found = {}
+    for python in sorted(pyenv_versions().glob("3.*/bin/python")):
+        version = tuple(map(int, python.parts[-3].split(".")[:2]))
+        if version >= OLDEST_PYTHON and version != sys.version_info[:2]:
+            found[f"{version[0]}.{version[1]}"] = python
+    return found
+
+
+@pytest.mark.skipif(not pyenv_versions().is_dir(), reason="no pyenv: there is only the Python that runs the tests")
+def test_pyenv_has_other_supported_pythons():
+    assert other_pythons()
+
+
+@pytest.mark.parametrize("version", other_pythons())
+def test_demo_passes_on_another_python_with_pinned_packages(version, wheel, tmp_path):
+    subprocess.run([other_pythons()[version], "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile"]
+    # without HNSWLIB_NO_NATIVE, hnswlib is built for this exact CPU and crashes on another
+    done = subprocess.run(
+        [*pip, "-c", ROOT / "constraints.txt", f"{wheel}[demo]"],
+        env=os.environ | {"HNSWLIB_NO_NATIVE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shipped = run(python, "-c", "import edge.shipped as s; print(list(s.__path__)[0])", folder=tmp_path).stdout.strip()
+    (tmp_path / "device.yaml").write_text(EVERY_FRAME.format(shipped=shipped), encoding="utf-8")
+    done = run(tmp_path / "venv/bin/edge", "demo", "-c", "device.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "objects 30: right 30" in done.stdout

@@ -96,3 +96,14 @@ def test_the_index_holds_any_name(tmp_path):
     (row,) = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
     names = {"category": sample.category, "item": sample.item, "label": "果汁"}
     assert row == {"path": str(sample.path), "split": "train", **names}
+
+
+def test_items_of_one_name_in_two_categories_stay_two(tmp_path):
+    for seed, item in enumerate(("Coke/Original", "Pepsi/Original", "Pepsi/Zero")):
+        write_photo(tmp_path / "in" / item / "1.jpg", seed)
+    found = {(s.category, s.item, s.label or s.item) for s in read(tmp_path / "in", tmp_path).samples}
+    assert found == {
+        ("Coke", "Coke Original", "Original"),
+        ("Pepsi", "Pepsi Original", "Original"),
+        ("Pepsi", "Zero", "Zero"),
+    }

@@ -8,7 +8,7 @@ from edge.silhouettes.rerank import RERANKED, silhouettes_for
 from edge.silhouettes.silhouette import SIDE
 from edge.types import Hit
 from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
-from quantize.predictions import rerank_scores
+from quantize.open_set.score_crops import rerank_scores
 
 ITEMS = ("a", "b", "c")
 

@@ -110,7 +110,7 @@ def broken_network(networks, exported, data, tmp_path):
         int8 = tmp_path / "broken.onnx"
         int8.write_bytes(networks[0].forms["ort-u8"].read_bytes())
         damage(int8)
-        _, gates = build.evaluate(networks[0].spec, exported["classifier"], int8, data, policy.min_speedup)
+        _, gates, _ = build.evaluate(networks[0].spec, exported["classifier"], int8, data, policy.min_speedup)
         ship, why, failed, waived = build.choose_form("classifier", gates, policy)
         forms = {"fp32": exported["classifier"], "ort-u8": int8}
         return replace(networks[0], forms=forms, ship=ship, why=why, failed=failed, waived=waived)
@@ -138,11 +138,68 @@ def test_existing_folder_is_not_overwritten(networks, data, tmp_path):
         pack.pack(pack.PackOptions("five", 5, tmp_path), networks, data)
 
 
-def test_failed_pack_leaves_nothing_behind(networks, data, tmp_path):
-    blind = Data(data.samples, [], held_out_split="nothing")
-    with pytest.raises(QuantizeError, match="probes: there are none"):
-        pack.pack(pack.PackOptions("six", 6, tmp_path / "six"), networks, blind)
+def mislabelled(data):
+    """The same data, with held-out crops of each item named as the next one: no vector can name them rightly."""
+    following = {}
+    for category in data.categories():
+        items = sorted({sample.item for sample in data.samples if sample.category == category})
+        following |= {(category, item): items[(n + 1) % len(items)] for n, item in enumerate(items)}
+    return replace(
+        data,
+        samples=[
+            replace(one, item=following[one.category, one.item]) if one.split == "val" else one for one in data.samples
+        ],
+    )
+
+
+def test_bundle_that_can_name_nothing_is_refused(networks, data, tmp_path):
+    with pytest.raises(QuantizeError, match=r"can name nothing.*the best category names \d%.*embedder\.named"):
+        pack.pack(pack.PackOptions("six", 6, tmp_path / "six"), networks, mislabelled(data))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bundle_that_can_name_nothing_is_packed_if_waived(networks, data, tmp_path):
+    options = pack.PackOptions("six", 6, tmp_path / "six", with_probes=False, waived=frozenset({"embedder.named"}))
+    manifest = pack.pack(options, networks, mislabelled(data))
+    assert manifest.waived == ["embedder.named"]
+    assert any("2 of 2 categories name next to none" in text for text in manifest.evaluation["warnings"])
+
+
+def test_nothing_held_out_gives_a_cautious_rule_without_probability(networks, data, tmp_path):
+    nothing = Data([sample for sample in data.samples if sample.split != "val"], [])
+    manifest = pack.pack(pack.PackOptions("seven", 7, tmp_path / "seven"), networks, nothing)
+    rules = manifest.embedders[0].open_set
+    assert rules["box"] == rules["can"]
+    assert not rules["box"].calibrated
+    assert 0 < rules["box"].threshold < 1
+    evaluation = manifest.evaluation["embedder"]
+    assert evaluation["named"] is None
+    assert "no probability is told" in manifest.evaluation["warnings"][0]
+    assert evaluation["open_set"]["box"]["rule"].startswith("cautious, from the gallery's own pictures")
+    assert len(manifest.probes) >= 8  # from the gallery
+
+
+def test_rules_of_a_calibrated_bundle_say_how_much_is_named(packed):
+    manifest = parse_manifest((packed / "bundle.json").read_text(), "bundle.json")
+    assert all(rule.calibrated for rule in manifest.embedders[0].open_set.values())
+    evaluation = manifest.evaluation["embedder"]
+    assert evaluation["named"] > 0.9
+    assert manifest.evaluation["warnings"] == []
+    assert manifest.embedders[0].open_set["box"] != manifest.embedders[0].open_set["can"]
+
+
+def test_categories_without_a_classifier_share_one_rule(networks, data, tmp_path):
+    manifest = pack.pack(pack.PackOptions("eight", 8, tmp_path / "eight", with_probes=False), networks[1:], data)
+    rules = manifest.embedders[0].open_set
+    assert rules["box"] == rules["can"]
+    assert rules["box"].calibrated
+
+
+def test_nothing_to_compare_on_falls_back_to_fp32(exported, data, tmp_path):
+    nothing = Data([sample for sample in data.samples if sample.split != "val"], [])
+    policy = replace(EAGER, fallback_fp32=True)
+    network = build_network("embedder", exported["embedder"], tmp_path, nothing, policy, quiet)
+    assert (network.ship, network.why) == ("fp32", "no pictures of split 'val' to compare INT8 on")
 
 
 def test_slow_int8_ships_fp32_with_the_reason(exported, data, tmp_path):

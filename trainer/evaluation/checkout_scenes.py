@@ -27,7 +27,7 @@ from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.timing import Timings
 from edge.types import Box, Category, Decision, FloatArray, Image
-from trainer.evaluation.open_set import QueryResult, outcomes
+from trainer.evaluation.open_set import QueryResult, certainty_of, outcomes
 from trainer.metrics import Boxes, bootstrap, detection_map
 from trainer.recipe import LEAST_VISIBLE
 from trainer.synthetic.items import Item, catalogue
@@ -159,7 +159,7 @@ def _evaluate_level(
                 continue
             match = decide_object(models_reduced, detected[place]).match
             answer = match.item_id if match else None
-            query_results.append(QueryResult(one.item_id, known, answer, answer, match.probability if match else 0.0))
+            query_results.append(QueryResult(one.item_id, known, answer, answer, certainty_of(match) if match else 0.0))
     found, true = count_items(found_lists, names), count_items(true_lists, names)
     exact, distance = checkout_accuracy(found, true), counting_distance(found, true)
     return {

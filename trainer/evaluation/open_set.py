@@ -8,8 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.types import Match
+
 OUTCOMES = ("identified", "wrong", "unknown", "missed")
 FALSE_ACCEPT_RATES = (0.01, 0.05, 0.1)
+
+
+def certainty_of(match: Match, *, calibrated: bool = True) -> float:
+    """Return the probability of a match; its similarity where there is no calibrated probability."""
+    return match.score if match.probability is None or not calibrated else match.probability
 
 
 @dataclass(frozen=True, slots=True)

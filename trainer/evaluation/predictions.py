@@ -14,7 +14,7 @@ from edge.recognition.decision import SEARCHED_BESIDE, SEARCHED_BESIDE_RATIO, ca
 from edge.types import Category, FloatArray, Hit, Image
 from trainer.evaluation.evaluation_set import EvaluationSet
 from trainer.evaluation.model_chain import ModelChain, read_images
-from trainer.evaluation.open_set import QueryResult
+from trainer.evaluation.open_set import QueryResult, certainty_of
 from trainer.evaluation.reference_gallery import Ids, ReferenceGallery
 
 _NEAREST_ITEMS = 5  # of a category, that a decision is made from
@@ -108,7 +108,7 @@ def query_results(predictions: Predictions, chain: ModelChain, left_out: set[str
                 shown and query.item not in left_out,
                 shipped.match.item_id if shipped.match else None,
                 nearest.item_id if nearest else None,
-                (nearest.probability if chain.calibrated else nearest.score) if nearest else float("-inf"),
+                certainty_of(nearest, calibrated=chain.calibrated) if nearest else float("-inf"),
                 probability,
             )
         )

@@ -77,7 +77,8 @@ def _backbone_of(path: Path) -> str:
     except Exception as error:  # safetensors raises its own
         raise TrainError(f"{path}: cannot read weights: {error}") from error
     named = [name for name in timm.list_models() if path.stem == name or path.stem.startswith((f"{name}_", f"{name}."))]
-    for name in dict.fromkeys((*sorted(named, key=len, reverse=True), *_FROM_A_FILE)):
+    candidates: list[str] = [*sorted(named, key=len, reverse=True), *_FROM_A_FILE]
+    for name in dict.fromkeys(candidates):
         wanted = timm.create_model(name, pretrained=False).state_dict()
         if all(shapes.get(key) == tuple(value.shape) for key, value in wanted.items() if value.ndim > 1):
             return name

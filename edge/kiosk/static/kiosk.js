@@ -45,7 +45,11 @@ const pictureOf = (item, category) =>
 function setPicture(img, source) {
   if (img.getAttribute("src") === source) return;
   img.classList.remove("absent");
-  img.onerror = () => img.classList.add("absent");
+  img.onerror = () => {
+    const anywhere = source.replace(/&category=.*/, ""); // an alternative may be of another category
+    img.onerror = () => img.classList.add("absent");
+    img.src = anywhere;
+  };
   img.src = source;
 }
 
@@ -63,8 +67,10 @@ function listAlternatives(list, hits, category) {
       const img = element("img");
       img.alt = "";
       setPicture(img, pictureOf(hit.item, category));
-      const similarity = Math.max(0, Math.round(hit.score * 100)) + " % similar";
-      row.append(img, element("span", "label", hit.label), element("span", "similarity", similarity));
+      const similarity = element("meter", "similarity"); // no number: it would be taken for a probability
+      similarity.value = hit.score;
+      similarity.title = "how similar";
+      row.append(img, element("span", "label", hit.label), similarity);
       return row;
     }),
   );
@@ -72,9 +78,11 @@ function listAlternatives(list, hits, category) {
 
 function showAnswer(answer) {
   const category = answer.category ? answer.category.name : "";
-  byId("answer-label").textContent = answer.match.label;
+  const probability = answer.match.probability; // null: nobody has measured how sure such an answer is
+  byId("answer-label").textContent = (probability === null ? "Looks like " : "") + answer.match.label;
   byId("answer-category").textContent = category;
-  byId("answer-sure").textContent = Math.floor(answer.match.probability * 100) + " % sure";
+  byId("answer-sure").hidden = probability === null;
+  byId("answer-sure").textContent = probability === null ? "" : Math.floor(probability * 100) + " % sure";
   setPicture(byId("answer-picture"), pictureOf(answer.match.item, category));
   listAlternatives(byId("answer-top"), answer.top.filter((hit) => hit.item !== answer.match.item), category);
 }

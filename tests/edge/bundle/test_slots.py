@@ -102,6 +102,24 @@ def test_nothing_to_activate_or_roll_back_to_is_an_error(tmp_path, device):
         slots.read_active(tmp_path / "new")
 
 
+def test_error_of_an_empty_device_names_the_two_commands(tmp_path):
+    device = tmp_path / "my device"
+    with pytest.raises(BundleError) as caught:
+        slots.read_active(device)
+    assert str(caught.value).endswith(
+        f"run: edge bundle install BUNDLE --gallery GALLERY --state-dir '{device}' && "
+        f"edge bundle activate --state-dir '{device}'"
+    )
+
+
+def test_error_of_a_staged_device_names_the_command_that_is_left(tmp_path):
+    device = tmp_path / "new"
+    slot = slots.install_bundle(make_bundle(tmp_path / "bundle", "one"), device)
+    slots.stage(device, slot, slots.install_gallery(make_gallery(tmp_path / "gallery"), device))
+    with pytest.raises(BundleError, match=f"one is staged, so run: edge bundle activate --state-dir {device}$"):
+        slots.read_active(device)
+
+
 def test_gallery_of_another_space_is_rejected_naming_both(device, tmp_path):
     other = make_gallery(tmp_path / "other", 2, space_id="b" * 64)
     generation = slots.install_gallery(other, device)
@@ -229,7 +247,10 @@ def test_damaged_active_slot_can_be_rolled_back(device, tmp_path):
     stage_two(device, tmp_path)
     slots.activate(device)
     damage_flip(device / "slots" / "b")
-    with pytest.raises(BundleError, match=r"bundle two in slot b cannot be used: .*returns to bundle one in slot a"):
+    with pytest.raises(
+        BundleError,
+        match=r"bundle two in slot b cannot .*return to bundle one in slot a: edge bundle rollback",
+    ):
         slots.read_active(device)
     slots.rollback(device)
     assert active_on(device) == ("one", 3)

@@ -35,6 +35,12 @@ def test_jetson_decodes_and_converts_in_hardware():
     assert "rtph265depay ! h265parse ! nvv4l2decoder ! nvvidconv ! video/x-raw,format=RGBA ! appsink" in line
 
 
+def test_jetson_decodes_an_unknown_codec_off_the_processor():
+    line = describe_pipeline(CAMERA, JETSON, CaptureOptions())
+    assert "media=video ! decodebin ! nvvidconv ! video/x-raw,format=RGBA ! appsink" in line
+    assert "videoconvert" not in line
+
+
 @pytest.mark.parametrize(
     ("written", "chosen"), [({"RGBA", "RGB"}, "RGB"), ({"BGRx", "RGBA"}, "RGBA"), ({"BGRx"}, "BGRx")]
 )

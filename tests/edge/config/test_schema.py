@@ -258,3 +258,21 @@ def test_errors_of_kiosk_secrets_do_not_print_them(tmp_path, keys, message):
     found = error_of(tmp_path, KIOSK + f"{{camera: till, {keys}}}\n")
     assert f"kiosk.{message}" in found
     assert "s3cret" not in found
+
+
+def test_live_view_needs_the_health_server(tmp_path):
+    assert "add `health: {}`" in error_of(tmp_path, MINIMAL + "live: {}\n")
+    assert load(tmp_path, MINIMAL + "health: {}\nlive: {}\n").live is not None
+
+
+@pytest.mark.parametrize("pictures", ["live", "snapshots"])
+def test_pictures_for_other_machines_need_a_token(tmp_path, pictures):
+    section = f"{pictures}: {{}}\n"
+    found = error_of(tmp_path, f"{MINIMAL}health: {{host: 0.0.0.0}}\n{section}")
+    assert "is not a loopback address; set health.token" in found
+    assert load(tmp_path, f"{MINIMAL}health: {{host: 0.0.0.0, token: s3cret token}}\n{section}").health is not None
+    assert load(tmp_path, f"{MINIMAL}health: {{host: 0.0.0.0}}\n").snapshots is None
+
+
+def test_snapshots_for_the_broker_alone_need_no_health_server(tmp_path):
+    assert load(tmp_path, MINIMAL + "snapshots: {}\n").snapshots is not None

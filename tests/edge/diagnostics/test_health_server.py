@@ -6,6 +6,7 @@ import http.client
 import json
 import math
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge.cli import main
 from edge.diagnostics.health_server import HUNG_S, HealthServer
 from edge.errors import ConfigError
+from edge.pictures.routes import Answer
 from edge.telemetry.counters import Counters
 from edge.telemetry.health_report import HealthReport
 from edge.telemetry.timing import StageTimer
@@ -229,3 +231,49 @@ def test_any_path_gets_a_response(server, path):
     status, _, body = server.respond(path)
     assert status in {200, 404, 503}
     assert body
+
+
+class Pictures:
+    """Answers like edge.pictures.routes; a body of parts ends after two, or when the client leaves."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def answer(self, path: str, query: str, headers: dict[str, str]) -> Answer | None:
+        if path == "/snapshot/door.jpg":
+            text = json.dumps([query, headers["x-test"]]).encode()
+            return Answer(200, "image/jpeg", text, {"X-Event-Id": "e1"})
+        return Answer(200, "multipart/x-mixed-replace", self) if path == "/live/door" else None
+
+    def __iter__(self):
+        yield b"one"
+        yield b"two"
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_pictures_are_answered_with_query_headers_and_all_parts(server):
+    pictures = Pictures()
+    server.attach(FakeDevice(), pictures)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection.request("GET", "/snapshot/door.jpg?a=b", headers={"X-Test": "yes"})
+    response = connection.getresponse()
+    assert (response.headers["X-Event-Id"], json.loads(response.read())) == ("e1", ["a=b", "yes"])
+    assert get(server, "/live/door") == (200, b"onetwo")
+    assert pictures.closed.wait(5)
+    assert get(server, "/healthz")[0] == 200
+
+
+def test_stream_is_closed_also_if_nothing_of_it_is_sent(server):
+    pictures = Pictures()
+    server.attach(FakeDevice(), pictures)
+    assert get(server, "/live/door", "HEAD") == (200, b"")
+    assert pictures.closed.wait(5)
+
+
+def test_objects_in_view_are_a_metric(server):
+    device = FakeDevice()
+    device.now = replace(device.now, in_view={"door": 3})
+    server.attach(device)
+    assert samples(server)["finesight_objects_in_view", (("camera", "door"),)] == 3.0

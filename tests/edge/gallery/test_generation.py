@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.errors import GalleryError
 from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
-from edge.gallery.store import NAME, CategoryEntry, read_category, read_silhouettes, read_thumbnail
+from edge.gallery.store import CategoryEntry, read_category, read_silhouettes, read_thumbnail
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import Head
 
@@ -117,9 +117,40 @@ def test_adding_an_item_twice_is_rejected(tmp_path):
             writer.add("x", "x", unit_rows(1))
 
 
-def test_category_cannot_be_a_path(tmp_path):
-    with pytest.raises(GalleryError, match="only"):
-        GalleryWriter(tmp_path, "../up", SPACE, HEADS)
+ANY_NAMES = [
+    "AM General", "Jus d'orange 1 l", "果汁", "عصير", "a/b", "..", "../up", " leading blank", "😀", "x" * 300, "é",
+    "e\u0301",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANY_NAMES)
+def test_any_text_names_a_category_and_an_item(tmp_path, name):
+    with GalleryWriter(tmp_path / "new", name, SPACE, HEADS) as writer:
+        writer.add(name, name, unit_rows(1), thumbnail=b"jpeg")
+    write_gallery_index(tmp_path / "new", "now")
+    gallery = read_gallery(tmp_path / "new")
+    assert list(gallery.categories) == [name]
+    assert gallery.path(name).parent == tmp_path / "new"
+    assert read_category(gallery.path(name), SPACE, 12).item_ids == (name,)
+    assert read_thumbnail(gallery.path(name), name) == b"jpeg"
+
+
+def test_categories_that_differ_in_case_have_a_store_each(tmp_path):
+    for name in ("Cola", "cola", "Cola"):  # the third is written again
+        with GalleryWriter(tmp_path, name, SPACE, HEADS) as writer:
+            writer.add(name, name, unit_rows(1))
+    gallery = write_gallery_index(tmp_path, "now")
+    assert len({path.name.casefold() for path in tmp_path.glob("*.sqlite")}) == 2
+    assert read_gallery(tmp_path).categories == gallery.categories
+    assert [read_category(gallery.path(name), SPACE, 12).item_ids for name in ("Cola", "cola")] == [
+        ("Cola",),
+        ("cola",),
+    ]
+
+
+def test_category_needs_a_name(tmp_path):
+    with pytest.raises(GalleryError, match="name of a category is empty"):
+        GalleryWriter(tmp_path, "", SPACE, HEADS)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +163,8 @@ def test_category_cannot_be_a_path(tmp_path):
         ("UPDATE vectors SET vector = x'01'", "damaged vector"),
         ("UPDATE vectors SET item_id = 'ghost'", "a vector belongs to 'ghost'"),
         ("UPDATE items SET metadata = '{'", "damaged metadata"),
-        ("UPDATE meta SET value = '9' WHERE key = 'schema'", "found schema '9', expected 1"),
+        ("UPDATE meta SET value = '9' WHERE key = 'schema'", "it has format 9, and finesight"),
+        ("UPDATE meta SET value = 'x' WHERE key = 'schema'", "damaged store: no format"),
         ("UPDATE meta SET value = 'x' WHERE key = 'heads'", "damaged heads"),
         ("DROP TABLE vectors", "damaged store: no such table"),
     ],
@@ -190,7 +222,7 @@ def test_altered_index_is_rejected(tmp_path):
         read_gallery(tmp_path)
     index["categories"]["../../tyre"] = index["categories"].pop("tyre")
     (tmp_path / "gallery.json").write_text(json.dumps(index))
-    with pytest.raises(GalleryError, match="should match pattern"):
+    with pytest.raises(GalleryError, match=f"expected {generation}"):
         read_gallery(tmp_path)
     (tmp_path / "gallery.json").unlink()
     with pytest.raises(GalleryError, match=r"gallery\.json: cannot be read"):
@@ -258,7 +290,7 @@ def test_any_index_gives_a_gallery_or_a_gallery_error(tmp_path_factory, index):
 
 
 @settings(derandomize=True, max_examples=50, deadline=None)
-@given(name=st.from_regex(NAME, fullmatch=True).map(str.strip), entry=st.fixed_dictionaries(ENTRY))
+@given(name=st.text(st.characters(exclude_categories=["Cs"]), max_size=90), entry=st.fixed_dictionaries(ENTRY))
 def test_any_intact_index_of_missing_stores_is_a_gallery_error(tmp_path_factory, name, entry):
     folder = tmp_path_factory.mktemp("index")
     parsed = CategoryEntry.model_validate(entry | {"size": abs(entry["size"])})

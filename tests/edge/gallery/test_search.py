@@ -9,7 +9,7 @@ import pytest
 
 from edge.errors import GalleryError
 from edge.gallery import search
-from edge.gallery.search import ExactIndex, HnswIndex, build_index
+from edge.gallery.search import ExactIndex, HnswIndex, build_index, build_space_index
 from edge.gallery.search_onnx import COUNT, QUERY, search_graph, search_query
 from edge.gallery.store import CategoryItems, quantise
 from edge.inference.onnxruntime_engine import open_session_from_bytes
@@ -152,3 +152,11 @@ def test_proposed_rows_cover_k_items_within_the_row_count(kind):
     index = kind(items_of(unit_rows(300), owners), best_of=2)
     assert [index._needed(k) for k in (1, 3, 4, 56, 57, 295)] == [32, 32, 36, 296, 300, 300]
     assert [len(index._propose(unit_rows(1)[0], k)) for k in (1, 4, 295)] == [32, 36, 300]
+
+
+def test_index_of_a_space_names_the_category_of_each_item():
+    rows = unit_rows(7)
+    index = build_space_index({"carton": items_of(rows[:4], [0, 0, 1, 2]), "tyre": items_of(rows[4:], [0, 1, 1])})
+    found = [index.search(row[None], 1)[0][0] for row in rows]
+    assert [hit.label for hit in found] == ["carton"] * 4 + ["tyre"] * 3
+    assert [hit.item_id for hit in found] == ["i0", "i0", "i1", "i2", "i0", "i1", "i1"]

@@ -5,6 +5,8 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.errors import CaptureError
 from edge.imaging import image
@@ -142,3 +144,22 @@ def test_augmented_picture_keeps_its_size():
     assert (brighter.shape, brighter.max(), brighter.min()) == (picture.shape, 250, 100)
     nearer = image.augmented(picture, 0.0, 1.4, 1.0)
     assert (nearer == 200).sum() < (picture == 200).sum()  # the corner leaves the picture
+
+
+@pytest.mark.parametrize("scale", [0.35, 0.55, 0.8])
+def test_dark_edge_of_text_follows_its_letters(scale):
+    """Bold text is wider than plain text in OpenCV 5."""
+    picture = np.full((60, 400, 3), 128, np.uint8)
+    image.draw_text(picture, "Dale milk morning 99%", (10, 40), (255, 255, 255), scale)
+    bright = np.flatnonzero((picture > 180).any(axis=(0, 2)))
+    dark = np.flatnonzero((picture < 80).any(axis=(0, 2)))
+    assert abs(int(dark.max()) - int(bright.max())) <= 2
+    assert abs(int(dark.min()) - int(bright.min())) <= 2
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(st.text(max_size=20), st.tuples(st.integers(-50, 450), st.integers(-50, 90)))
+def test_any_text_can_be_drawn_anywhere(text, at):
+    picture = np.full((60, 400, 3), 128, np.uint8)
+    image.draw_text(picture, text, at, (255, 255, 255))
+    assert picture.shape == (60, 400, 3)

@@ -11,7 +11,7 @@ CORN = Decision(Category("carton", 0.9), Match("c2", "Corn flakes", 0.9, 0.5, 0.
 NOTHING = Decision(Category("carton", 0.9), None, "unknown_item", (Hit("c1", "Oat flakes", 0.3),))
 
 
-def after(*frames: tuple[float, int | None, Decision | None], session: Session | None = None) -> Session:
+def after(*frames: tuple, session: Session | None = None) -> Session:
     session = session or Session()
     for frame in frames:
         session = ks.update(session, FrameSummary(*frame))
@@ -25,14 +25,69 @@ def test_first_frame_ends_the_no_picture_phase():
 
 def test_match_is_shown_without_a_question():
     session = after((1.0, None, None), (1.1, 1, None), (1.2, 1, OATS))
-    assert (session.phase, session.decision, session.is_still) == ("answer", OATS, True)
+    assert (session.phase, session.decision, session.is_still) == ("answer", OATS, 1.0)
 
 
-def test_unknown_is_shown_only_after_a_question():
-    session = after((1.0, 1, NOTHING), (2.0, 1, NOTHING))
+def test_empty_counter_is_unknown_only_after_a_question():
+    session = after((1.0, 1, NOTHING), (60.0, 1, NOTHING))
     assert session.phase == "waiting"
-    session = after((2.1, 1, NOTHING), session=ks.ask(session, 2.0))
+    session = after((60.1, 1, NOTHING), session=ks.ask(session, 60.0))
     assert (session.phase, session.decision) == ("unknown", NOTHING)
+
+
+def held(from_s: float, to_s: float, track_id=1, decision=NOTHING, session=None) -> Session:
+    """Hold something still in front of the camera, four frames a second."""
+    for n in range(round(4 * (to_s - from_s)) + 1):
+        session = after((from_s + n / 4, track_id, decision, from_s), session=session)
+    return session
+
+
+def test_unknown_thing_held_still_is_answered_without_a_question():
+    assert held(1.0, 1.0 + ks.HELD_S - 0.25).phase == "waiting"
+    session = held(1.0, 1.0 + ks.HELD_S)
+    assert (session.phase, session.decision) == ("unknown", NOTHING)
+
+
+def test_passing_hand_is_not_held_still():
+    session = None
+    for start_s in range(1, 20, 2):  # still for a second, then moving
+        session = held(float(start_s), start_s + 1.0, track_id=start_s, session=session)
+        session = after((start_s + 1.5, None, None, start_s), session=session)
+        assert session.phase == "waiting"
+
+
+def test_slow_hand_that_the_camera_takes_for_still_is_not_held():
+    session = None
+    for n in range(20):  # it never stays in one place for a second
+        session = after((1.0 + n / 4, 1, NOTHING, 1.0 + n // 3), session=session)
+    assert session.phase == "waiting"
+
+
+def test_unknown_answer_leaves_with_the_thing():
+    session = held(1.0, 4.0)
+    empty = (4.0 + ks.ANSWER_HOLD_S + 0.1, 2, NOTHING, None)
+    assert after((4.5, 2, NOTHING, None), session=session).phase == "unknown"
+    assert after((4.5, 2, NOTHING, None), empty, session=session).phase == "waiting"
+
+
+def test_unknown_answer_leaves_with_a_small_thing_whose_track_goes_on():
+    session = held(1.0, 4.0)
+    for n in range(20):
+        session = after((4.25 + n / 4, 1, NOTHING, None), session=session)
+    assert session.phase == "waiting"
+    assert held(10.0, 13.0, session=session).phase == "unknown"
+
+
+def test_unknown_thing_that_is_recognised_at_last_is_named():
+    assert after((4.0, 1, OATS, 1.0), session=held(1.0, 4.0)).decision == OATS
+
+
+def test_dismissed_unknown_thing_returns_only_after_it_left():
+    dismissed = ks.dismiss(held(1.0, 4.0))
+    again = held(4.25, 10.0, session=dismissed)
+    assert again.phase == "waiting"
+    gone = after((10.25, 1, NOTHING, None), session=again)
+    assert held(10.5, 13.0, session=gone).phase == "unknown"
 
 
 def test_question_waits_for_a_still_object_and_a_decision():

@@ -12,7 +12,8 @@ import pytest
 from edge.imaging.image import encode_image
 from edge.inference.stages import Localiser
 from edge.kiosk.taught_embeddings import unpack_cache
-from edge.kiosk.taught_items import TaughtItems, WithTaught
+from edge.kiosk.taught_index import WithTaught
+from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.taught_store import TaughtStore
 from edge.manifest import SilhouetteRule
 from edge.recognition.recognise_image import recognise_image

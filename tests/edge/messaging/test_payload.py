@@ -28,7 +28,7 @@ from tests.fakes import health_report
 DOCS = Path(__file__).parents[3] / "docs"
 VALIDATORS = {
     name: jsonschema.Draft202012Validator(json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8")))
-    for name in ("event", "status", "health", "birth", "command", "reply", "frigate_event")
+    for name in ("event", "status", "health", "birth", "command", "reply", "frigate_event", "in_view")
 }
 KNOWN = Decision(
     category=Category("bottle", 0.98),
@@ -46,6 +46,9 @@ EVENT = Event(
     time_source="rtcp",
     pts_s=None,
     box_rel=(0.1, 0.2, 0.3, 1.00001),
+    frame_px=(640, 480),
+    started_at=1699999990.5,
+    dwell_s=9.62345,
     decision=KNOWN,
     bundle="b1",
     gallery="g1",
@@ -69,12 +72,18 @@ def test_event_fits_its_schema():
     message = check("event", payload_of(EVENT))
     assert message["captured_at"] == "2023-11-14T22:13:20.123Z"
     assert message["box"] == [0.1, 0.2, 0.3, 1.0]
+    assert (message["started_at"], message["dwell_s"]) == ("2023-11-14T22:13:10.500Z", 9.623)
     assert message["match"] == {
         "item": "sku-1", "label": "Red 0.5 l", "score": 0.91, "margin": 0.2, "probability": 0.97,
     }  # fmt: skip
     assert message["latency_ms"] == {"detect": 3.14, "total": 9.0}
     assert (message["boot_id"], message["seq"], message["historical"]) == ("boot", 3, False)
     assert "shortened" not in message
+
+
+def test_uncalibrated_match_has_no_probability():
+    decision = replace(KNOWN, match=replace(KNOWN.match, probability=None))
+    assert check("event", payload_of(replace(EVENT, decision=decision)))["match"]["probability"] is None
 
 
 def test_unknown_object_has_a_reason_and_no_match():

@@ -69,3 +69,29 @@ def test_full_queue_drops_and_counts_messages(messages, counters):
         messages.put_once(REPLY)
     assert len(taken(messages)) == 256
     assert counters.total("messages_dropped", what="reply", reason="full") == 2
+
+
+def test_message_that_clears_a_topic_is_sent_until_it_is_acknowledged(counters):
+    cleared = []
+    messages = RetainedQueue(counters, cleared.append)
+    messages.put_latest(birth(b""))
+    for _ in range(2):
+        messages.on_connect()
+        sent = taken(messages)
+        assert sent == [birth(b"")]
+        messages.on_disconnect()
+    messages.on_acknowledged(sent[0])
+    messages.on_connect()
+    assert (taken(messages), cleared) == ([], ["t/birth"])
+
+
+def test_acknowledged_state_and_a_topic_in_use_again_stay(counters):
+    cleared = []
+    messages = RetainedQueue(counters, cleared.append)
+    clearing = birth(b"")
+    messages.put_latest(clearing)
+    messages.put_latest(birth(b"2"))
+    messages.on_acknowledged(clearing)
+    messages.on_acknowledged(birth(b"2"))
+    messages.on_connect()
+    assert (taken(messages), cleared) == ([birth(b"2")], [])

@@ -17,8 +17,8 @@ def hits(*scores):
 def test_near_and_clear_item_is_the_match():
     found = hits(0.8, 0.5, 0.4)
     decision = decide([CARTON], {"carton": found}, STRICT)
-    # 1 / (1 + e^(-10 * (0.8 - 0.5))) = 0.9526
-    expected = Match("i0", "Item 0", 0.8, pytest.approx(0.3), pytest.approx(0.952574))
+    # 0.9 / (1 + e^(-10 * (0.8 - 0.5))) = 0.9 * 0.9526
+    expected = Match("i0", "Item 0", 0.8, pytest.approx(0.3), pytest.approx(0.857317))
     assert decision == Decision(CARTON, expected, None, tuple(found))
 
 
@@ -64,17 +64,73 @@ def test_second_category_wins_with_a_match_over_a_first_without():
 def test_of_two_matches_probability_times_odds_decides():
     rules = STRICT | {"tyre": OpenSet(threshold=0.6, slope=10, midpoint=0.5)}
     found = {"carton": hits(0.65, 0.2), "tyre": hits(0.8, 0.2)}
-    # 0.8 * e^1.5 = 3.59, 0.2 * e^3 = 4.02
-    assert decide([Category("carton", 0.8), Category("tyre", 0.2)], found, rules).category.name == "tyre"
-    # 0.83 * e^1.5 = 3.72, 0.17 * e^3 = 3.41
-    assert decide([Category("carton", 0.83), Category("tyre", 0.17)], found, rules).category.name == "carton"
+    # 0.7 * e^1.5 = 3.14, 0.3 * e^3 = 6.03
+    assert decide([Category("carton", 0.7), Category("tyre", 0.3)], found, rules).category.name == "tyre"
+    found["tyre"] = hits(0.71, 0.2)
+    # 0.7 * e^1.5 = 3.14, 0.3 * e^2.1 = 2.45
+    assert decide([Category("carton", 0.7), Category("tyre", 0.3)], found, rules).category.name == "carton"
 
 
-def test_unlikely_category_is_unknown_unless_a_match_confirms_it():
-    unlikely = [Category("carton", 0.4)]
-    assert decide(unlikely, {"carton": hits(0.8, 0.5)}, STRICT, 0.5).match.item_id == "i0"
-    found = hits(0.5, 0.3)
-    assert decide(unlikely, {"carton": found}, STRICT, 0.5) == Decision(None, None, "unknown_category", tuple(found))
+@pytest.mark.parametrize(("category", "named"), [(0.27, True), (0.26, False)])
+def test_match_confirms_a_category_that_is_not_too_unlikely(category, named):
+    # 0.27 * 0.9526 = 0.257, 0.26 * 0.9526 = 0.248
+    found = hits(0.8, 0.5)
+    decision = decide([Category("carton", category)], {"carton": found}, STRICT, 0.5)
+    assert (decision.match is not None) == named
+    if not named:
+        assert decision == Decision(None, None, "unknown_category", tuple(found))
+
+
+def test_rule_that_accepts_everything_names_unlikely_items():
+    """The fits of a bundle ask for the nearest item, however unlikely."""
+    anything = {"carton": OpenSet(threshold=-1.0, slope=10, midpoint=0.5)}
+    assert decide([Category("carton", 0.1)], {"carton": hits(-0.5, -0.9)}, anything).match.item_id == "i0"
+
+
+UNCALIBRATED = {name: OpenSet(threshold=0.6, calibrated=False) for name in ("carton", "tyre")}
+
+
+def test_uncalibrated_match_has_no_probability():
+    match = decide([CARTON], {"carton": hits(0.8)}, UNCALIBRATED, 0.5).match
+    assert (match.item_id, match.probability) == ("i0", None)
+
+
+def test_no_uncalibrated_match_makes_up_for_an_unlikely_category():
+    """An empty counter is near something by chance; there is no curve to say how often."""
+    found = hits(0.99, 0.2)
+    decision = decide([Category("carton", 0.32)], {"carton": found}, UNCALIBRATED, 0.5)
+    assert decision == Decision(None, None, "unknown_category", tuple(found))
+
+
+def test_ambiguous_item_is_low_margin_when_nearest():
+    doubtful, clear = Hit("i9", "Item 9", 0.85, ambiguous=True), hits(0.7)
+    assert decide([CARTON], {"carton": [doubtful, *clear]}, {}).reason == "low_margin"
+    assert decide([CARTON], {"carton": [*hits(0.9), doubtful]}, {}).match.item_id == "i0"
+
+
+def together(found, rules):
+    return decide([Category(name, 1.0) for name in found], found, rules, together=True)
+
+
+def test_items_of_all_categories_compete_where_nothing_names_one():
+    found = {"carton": [Hit("a", "A", 0.7), Hit("b", "B", 0.2)], "tyre": [Hit("c", "C", 0.9), Hit("d", "D", 0.65)]}
+    decision = together(found, UNCALIBRATED)
+    assert (decision.category.name, decision.match.item_id) == ("tyre", "c")
+    assert decision.match.margin == pytest.approx(0.2)  # the next is of the other category
+    assert [hit.item_id for hit in decision.top] == ["c", "a", "d", "b"]
+
+
+def test_scores_of_other_categories_count_by_their_odds():
+    rules = {"carton": OpenSet(slope=10, midpoint=0.4), "tyre": OpenSet(slope=20, midpoint=0.7)}
+    # odds e^4 against e^2: on the scale of cartons, 0.8 of a tyre is 0.4 + 2 / 10
+    decision = together({"carton": hits(0.8), "tyre": [Hit("t", "Tyre", 0.8)]}, rules)
+    assert (decision.category.name, decision.match.margin) == ("carton", pytest.approx(0.2))
+
+
+def test_item_found_in_two_categories_does_not_compete_with_itself():
+    taught = Hit("taught-1", "Mug", 0.9)
+    decision = together({"carton": [taught, *hits(0.5)], "tyre": [taught]}, UNCALIBRATED)
+    assert (decision.match.item_id, decision.match.margin) == ("taught-1", pytest.approx(0.4))
 
 
 def test_without_a_match_the_likelier_category_gives_the_reason():

@@ -46,7 +46,7 @@ class Bench:
 
     def __init__(self, *, camera=None, classifier=True, indexes=None, **recognition):
         self.detector_output = one_box_map(BOX)
-        self.odds = (9.0, 1.0)
+        self.odds = (99.0, 1.0)
         self.detector = ScriptedEngine(lambda _: self.detector_output)
         self.classifier = ScriptedEngine(lambda batch: [np.tile(np.log(self.odds), (len(batch), 1))])
         self.embedder = ScriptedEngine(lambda batch: [np.tile([1, 0, 0, 0], (len(batch), 1))])
@@ -227,6 +227,28 @@ def test_empty_gallery_is_gallery_empty():
 def test_without_a_classifier_the_only_category_is_searched():
     (event,) = Bench(classifier=False).show(5)
     assert (event.decision.category.name, event.decision.category.score) == ("carton", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("label", "category", "item"), [("object", "tyre", "t1"), ("car", "tyre", "t1"), ("carton", "carton", "c1")]
+)
+def test_label_or_nearest_item_names_the_category_without_a_classifier(label, category, item):
+    bench = Bench(classifier=False)
+    embedder = Embedder(embedder_model(categories=["carton", "tyre"]), bench.embedder)
+    tyres = FixedIndex([Hit("t1", "Winter tyre", 0.95)])
+    models = replace(
+        bench.pipeline.models,
+        stages=Stages(
+            Detector(detector_model(labels=[label]), bench.detector), None, dict.fromkeys(("carton", "tyre"), embedder)
+        ),
+        indexes={"carton": bench.index, "tyre": tyres},
+        spaces={embedder.model.space_id: FixedIndex([Hit("t1", "tyre", 0.95), Hit("c1", "carton", 0.9)])},
+    )
+    bench.pipeline.swap_models(models)
+    (event,) = bench.show(5)
+    assert (event.decision.category.name, event.decision.match.item_id) == (category, item)
+    assert set(bench.embedder.batch_sizes) == {1}  # once for both categories
+    assert bool(tyres.queries) == (category == "tyre")
 
 
 def test_vectors_are_fused_before_the_search():

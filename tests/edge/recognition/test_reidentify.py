@@ -19,7 +19,11 @@ SPACE = "0" * 64
 UNKNOWN = Decision(Category("carton", 1.0), None, "unknown_item")
 KNOWN = Decision(Category("carton", 1.0), Match("c1", "Oat flakes", 0.9, 0.5, 0.99), None)
 HITS = [Hit("c1", "Oat flakes", 0.9), Hit("c2", "Corn flakes", 0.4)]
-OBSERVATION = Observation("door", 1_700_000_000.0, 1, "arrival", None, (0.1, 0.1, 0.2, 0.2))
+OBSERVATION = Observation("door", 1_700_000_000.0, 1, "arrival", None, (0.1, 0.1, 0.2, 0.2), (640, 480))
+
+
+def state():
+    return TrackState(OBSERVATION, OBSERVATION.captured_at)
 
 
 def models(gallery="new", hits=HITS, space=SPACE):
@@ -30,9 +34,9 @@ def models(gallery="new", hits=HITS, space=SPACE):
 
 def features_of_two_crops():
     """Features of two crops of a carton, searched in the gallery named old."""
-    features = TrackFeatures(space_ids={"carton": SPACE}, categories=(Category("carton", 1.0),), gallery_id="old")
-    features.add_vector("carton", np.array([1, 0, 0, 0], np.float32), 1.0)
-    features.add_vector("carton", np.array([0, 1, 0, 0], np.float32), 1.0)
+    features = TrackFeatures(categories=(Category("carton", 1.0),), gallery_id="old")
+    features.add_vector(SPACE, np.array([1, 0, 0, 0], np.float32), 1.0)
+    features.add_vector(SPACE, np.array([0, 1, 0, 0], np.float32), 1.0)
     return features
 
 
@@ -40,7 +44,13 @@ def reidentifier(*decisions, max_objects=10, max_age_s=100.0):
     """Objects that left a second after each other, numbered from 1."""
     departed_objects = Reidentifier(max_objects, max_age_s)
     for track_id, decision in enumerate(decisions, 1):
-        departed_objects.add(track_id, TrackState(OBSERVATION), features_of_two_crops(), decision, float(track_id))
+        departed_objects.add(
+            track_id,
+            state(),
+            features_of_two_crops(),
+            decision,
+            float(track_id),
+        )
     return departed_objects
 
 
@@ -61,6 +71,16 @@ def test_identity_is_neither_repeated_nor_withdrawn(hits):
 def test_another_identity_replaces_one():
     (departed,) = reidentifier(KNOWN).search(models("new", [Hit("c2", "Corn flakes", 0.95), HITS[1]]), 5.0, 4)
     assert departed.decision.match.item_id == "c2"
+
+
+def test_object_of_no_category_is_searched_in_all():
+    departed_objects, features = Reidentifier(10, 100.0), features_of_two_crops()
+    features.categories = None
+    departed_objects.add(1, state(), features, UNKNOWN, 1.0)
+    departed_objects.queue_all()
+    spaces = {SPACE: FixedIndex([Hit("c1", "carton", 0.9)])}
+    (departed,) = departed_objects.search(replace(models(), spaces=spaces), 5.0, 4)
+    assert departed.decision.match.item_id == "c1"
 
 
 def test_vector_is_not_searched_in_a_gallery_of_another_space():
@@ -96,7 +116,7 @@ def test_oldest_objects_are_dropped_by_count_and_by_age():
 def test_nothing_is_kept_when_switched_off_or_not_embedded():
     assert len(reidentifier(UNKNOWN, max_objects=0)) == 0
     departed_objects = Reidentifier(10, 100.0)
-    departed_objects.add(1, TrackState(OBSERVATION), TrackFeatures(), UNKNOWN, 0.0)
+    departed_objects.add(1, state(), TrackFeatures(), UNKNOWN, 0.0)
     assert len(departed_objects) == 0
 
 
@@ -106,7 +126,7 @@ def test_silhouette_decides_in_the_new_gallery_too():
     features = features_of_two_crops()
     features.add_silhouette(np.packbits(square), 1.0)
     departed_objects = Reidentifier(10, 100.0)
-    departed_objects.add(1, TrackState(OBSERVATION), features, UNKNOWN, 1.0)
+    departed_objects.add(1, state(), features, UNKNOWN, 1.0)
     stages = replace(models().stages, localiser=Localiser(localiser_model(), ScriptedEngine(lambda _: [])))
     rows = {"c1": np.packbits(bar)[None], "c2": np.packbits(square)[None]}
     silhouettes = {"carton": silhouettes_for(SilhouetteRule(weight=0.8), rows)}

@@ -76,12 +76,13 @@ def test_cleared_features_are_due_and_keep_the_decisions():
     features = TrackFeatures(decision=match(), published=match())
     features.count_embedding((20, 20, 60, 60), 9.9)
     features.add_probabilities(np.array([1.0, 0.0], np.float32), 1.0)
-    features.add_vector("carton", np.array([1.0, 0.0], np.float32), 1.0)
+    features.add_vector("space", np.array([1.0, 0.0], np.float32), 1.0)
     features.clear()
     assert is_due(features)
     assert features.decision == features.published == match()
     np.testing.assert_allclose(features.add_probabilities(np.array([0.0, 1.0], np.float32), 1.0), [0, 1], atol=1e-5)
-    np.testing.assert_allclose(features.add_vector("carton", np.array([0.0, 1.0], np.float32), 1.0), [0, 1])
+    features.add_vector("space", np.array([0.0, 1.0], np.float32), 1.0)
+    np.testing.assert_allclose(features.fused()["space"], [0, 1])
 
 
 @pytest.mark.parametrize(("probability", "margin"), [(0.94, 0.3), (0.99, 0.09)])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edge.recognition.track_features import TrackFeatures
+from edge.types import Decision, Match
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,17 @@ def test_zero_probability_does_not_veto_for_ever():
     assert fused[0] > 0.7
 
 
-def test_vectors_fuse_by_weight_to_unit_length_and_by_category():
+def test_vectors_fuse_by_weight_to_unit_length_and_by_space():
     features = TrackFeatures()
-    features.add_vector("carton", np.array([1, 0], np.float32), 1.0)
-    fused = features.add_vector("carton", np.array([0, 1], np.float32), 0.2)
-    assert fused == pytest.approx(np.array([1, 0.2]) / np.hypot(1, 0.2))
-    assert features.add_vector("tyre", np.array([0, 1], np.float32), 0.2).tolist() == [0, 1]
+    features.add_vector("one", np.array([1, 0], np.float32), 1.0)
+    features.add_vector("one", np.array([0, 1], np.float32), 0.2)
+    features.add_vector("two", np.array([0, 1], np.float32), 0.2)
+    fused = features.fused()
+    assert fused["one"] == pytest.approx(np.array([1, 0.2]) / np.hypot(1, 0.2))
+    assert fused["two"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("probability", "confident"), [(0.96, True), (0.94, False), (None, False)])
+def test_only_a_calibrated_sure_match_is_confident(probability, confident):
+    match = Match("i0", "Item", 0.9, 0.3, probability)
+    assert TrackFeatures(decision=Decision(None, match, None)).is_confident is confident

@@ -1,16 +1,19 @@
-"""Access to a kiosk: check each request's token, host and origin, and check the TLS certificate.
+"""Access to the HTTP servers that show pictures, the kiosk and the live view: token, host, origin, certificate.
 
 Rules this module keeps:
-1. With a token, every request must carry it: as `Authorization: Bearer <token>`, or as the cookie that
-   `/?token=<token>` sets. The cookie holds a keyed hash, so that no browser stores the token itself.
-2. Without a token, the kiosk listens on loopback only and accepts only host names of this machine. Another website
+1. With a token, every request must carry it: as `Authorization: Bearer <token>`, as the password of
+   `Authorization: Basic` with any user name, or as the cookie that `?token=<token>` sets on the start page. The cookie
+   holds a keyed hash, so that no browser stores the token itself.
+2. Without a token, a server listens on loopback only and accepts only host names of this machine. Another website
    cannot reach it through a name of its own (DNS rebinding).
-3. A request that changes something must come from the kiosk's own page or from no page: another Origin is refused.
+3. A request that changes something must come from the server's own page or from no page: another Origin is refused.
 4. This module does not need starlette: `edge check` uses it on devices without a kiosk.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import ssl
@@ -20,7 +23,6 @@ from typing import Literal
 from edge.config.schema import TlsConfig, is_loopback
 from edge.errors import ConfigError
 
-COOKIE = "finesight_kiosk"
 Refusal = Literal["no_token", "wrong_host", "wrong_origin"]
 
 
@@ -34,22 +36,19 @@ def token_matches(offered: str, token: str) -> bool:
     return hmac.compare_digest(offered.encode(), token.encode())
 
 
-def refusal_reason(
-    headers: Mapping[str, str], cookies: Mapping[str, str], *, changes: bool, token: str | None
-) -> Refusal | None:
+def refusal_reason(headers: Mapping[str, str], cookie: str, *, changes: bool, token: str | None) -> Refusal | None:
     """Return why a request must be refused; None if it is allowed.
 
     Args:
         headers: by lower-case name.
-        cookies: by name.
+        cookie: the value of the server's cookie; empty: none came.
         changes: whether the request's method changes something.
-        token: of the kiosk; None: loopback without a token.
+        token: of the server; None: loopback without a token.
     """
     host = headers.get("host", "")
     if token is not None:
-        scheme, _, offered = headers.get("authorization", "").partition(" ")
-        bearer = scheme.lower() == "bearer" and token_matches(offered.strip(), token)
-        if not bearer and not token_matches(cookies.get(COOKIE, ""), cookie_value(token)):
+        offered = _offered_token(headers.get("authorization", ""))
+        if not token_matches(offered, token) and not token_matches(cookie, cookie_value(token)):
             return "no_token"
     elif not is_loopback(_host_name(host)):
         return "wrong_host"
@@ -57,6 +56,19 @@ def refusal_reason(
     if changes and origin is not None and origin.partition("://")[2] != host:
         return "wrong_origin"
     return None
+
+
+def _offered_token(authorization: str) -> str:
+    """Return the token in an Authorization header; empty without one."""
+    scheme, _, offered = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return offered.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(offered, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeError):
+            return ""
+    return ""
 
 
 def _host_name(host: str) -> str:

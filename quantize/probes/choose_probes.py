@@ -6,11 +6,13 @@ of. The detector's labels need not be those of the scenes: it may come from else
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import QuantizeError
 from edge.imaging.image import encode_image, resize
@@ -18,7 +20,9 @@ from edge.inference.postprocess import iou_matrix, unit_rows
 from edge.inference.stages import Detector, Stages
 from edge.telemetry.timing import Timings
 from edge.types import Box, Detection, FloatArray, Image
-from quantize.pictures import Sample, Scene
+from quantize.pictures import Sample, Scene, map_in_threads
+
+log = logging.getLogger(__name__)
 
 MIN_PROBES, MAX_PROBES = 8, 32
 MAX_SIDE_PX = 128
@@ -46,6 +50,11 @@ class GalleryVectors:
 
     vectors: FloatArray  # (n, dim), rows of unit length
     items: tuple[str, ...]
+    columns: NDArray[np.int64] = field(init=False)  # (n,), place of each row's item among all, sorted
+
+    def __post_init__(self) -> None:
+        """Find the columns once: every query needs them."""
+        object.__setattr__(self, "columns", np.unique(np.asarray(self.items, np.str_), return_inverse=True)[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,36 +99,49 @@ def probe_candidate(sample: Sample, stages: Stages, galleries: dict[str, Gallery
 
 
 def choose_probes(
-    samples: Sequence[Sample], stages: Stages, galleries: dict[str, GalleryVectors], kept: int = 0
+    samples: Sequence[Sample],
+    stages: Stages,
+    galleries: dict[str, GalleryVectors],
+    kept: int = 0,
+    spare: Sequence[Sample] = (),
 ) -> list[ProbeCandidate]:
     """Choose the crops of highest confidence, evenly over the categories and then over the items.
 
     Args:
-        samples: crops to choose from.
+        samples: held-out crops to choose from.
         stages: the packed models.
         galleries: gallery of each category.
         kept: number of probes kept from the base bundle.
+        spare: crops of the gallery, used where the held-out ones are too few: they show whether an engine computes
+            what it should, but not how good the models are.
 
     Raises:
         QuantizeError: fewer than MIN_PROBES crops are predicted correctly.
     """
-    by_category: dict[str, list[ProbeCandidate]] = defaultdict(list)
-    for sample in samples:
-        if candidate := probe_candidate(sample, stages, galleries):
-            by_category[sample.category].append(candidate)
-    for name, group in by_category.items():
-        by_category[name] = _items_in_turn(sorted(group, key=lambda c: (-c.confidence, c.sample.name)))
-    longest = max((len(group) for group in by_category.values()), default=0)
-    chosen = [
-        by_category[n][turn] for turn in range(longest) for n in sorted(by_category) if turn < len(by_category[n])
-    ]
-    if len(chosen) < MIN_PROBES - kept:
+    chosen = _in_turn(samples, stages, galleries)
+    missing = MIN_PROBES - kept - len(chosen)
+    if missing > 0 and spare:
+        added = _in_turn(spare, stages, galleries)[:missing]
+        log.info("probes: %d held-out crops are predicted rightly; %d gallery crops join them", len(chosen), len(added))
+        chosen += added
+    if len(chosen) < min(MIN_PROBES, len(samples) + len(spare)) - kept:
         raise QuantizeError(
             f"probes: {len(chosen)} of {len(samples)} held-out crops are predicted correctly with a margin, "
             f"expected at least {MIN_PROBES - kept}; give more held-out crops of items that the gallery has, or pack "
             "with --no-probes"
         )
     return chosen[: max(MIN_PROBES, MAX_PROBES - kept)]
+
+
+def _in_turn(samples: Sequence[Sample], stages: Stages, galleries: dict[str, GalleryVectors]) -> list[ProbeCandidate]:
+    by_category: dict[str, list[ProbeCandidate]] = defaultdict(list)
+    for candidate in map_in_threads(lambda sample: probe_candidate(sample, stages, galleries), samples):
+        if candidate is not None:
+            by_category[candidate.sample.category].append(candidate)
+    for name, group in by_category.items():
+        by_category[name] = _items_in_turn(sorted(group, key=lambda c: (-c.confidence, c.sample.name)))
+    longest = max((len(group) for group in by_category.values()), default=0)
+    return [by_category[n][turn] for turn in range(longest) for n in sorted(by_category) if turn < len(by_category[n])]
 
 
 def choose_scene_probes(scenes: Sequence[Scene], detectors: Sequence[Detector]) -> list[SceneProbeCandidate]:

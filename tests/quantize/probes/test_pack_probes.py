@@ -12,9 +12,9 @@ from edge.inference.engine import open_engine
 from edge.inference.stages import Detector
 from edge.manifest import SceneProbe, parse_manifest
 from quantize import cli
-from quantize.choose_probes import choose_scene_probes
 from quantize.dataset import read_scenes
 from quantize.network_spec import model_entry
+from quantize.probes.choose_probes import choose_scene_probes
 from tests import onnx_samples as samples
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
@@ -168,7 +168,7 @@ def test_external_weights_are_inside_the_bundle(networks, scenes, tmp_path):
     assert all(result.passed for result in verify_bundle(tmp_path / "b"))
 
 
-def test_unreadable_pictures_do_not_stop_the_pack(networks, crops, tmp_path, caplog):
+def test_unreadable_pictures_do_not_stop_the_pack(networks, crops, tmp_path, capsys):
     names = sorted(path.name for path in crops.glob("*.png"))
     (tmp_path / "data").mkdir()
     for name in (*names, "index.csv"):
@@ -178,7 +178,7 @@ def test_unreadable_pictures_do_not_stop_the_pack(networks, crops, tmp_path, cap
     code, manifest = packed(tmp_path / "b", "--embedder", networks / "embedder.onnx", "--index", tmp_path / "data")
     assert code == 0
     assert manifest.provenance["data"]["pictures"]["left_out"] == 2  # FP32 needs no calibration
-    assert "catalogue-blue-0.png" in caplog.text
+    assert "catalogue-blue-0.png" in capsys.readouterr().err
 
 
 def test_int8_is_calibrated_on_readable_pictures(networks, scenes, tmp_path, capsys):

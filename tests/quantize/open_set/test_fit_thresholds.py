@@ -5,7 +5,8 @@ import pytest
 
 from edge.manifest import OpenSet
 from edge.types import Category
-from quantize.fit_thresholds import Predictions, ScoredCrop, fit_thresholds, leave_items_out, predict
+from quantize.open_set.fit_thresholds import fit_thresholds, is_enough
+from quantize.open_set.leave_items_out import ScoredCrop, leave_items_out
 
 ITEMS = {"box": [f"box-{n}" for n in range(10)], "can": [f"can-{n}" for n in range(10)]}
 
@@ -18,7 +19,7 @@ def crops(rng, apart=0.3, each=12):
             for _ in range(each):
                 scores = rng.normal(0.8 - apart + closeness, 0.04, 10).astype(np.float32)
                 scores[number] = rng.normal(0.8, 0.04)
-                scored.append(ScoredCrop(item, [Category(category, 0.9)], {category: scores}))
+                scored.append(ScoredCrop(category, item, [Category(category, 0.9)], {category: scores}))
     return scored
 
 
@@ -26,15 +27,8 @@ def sigmoid(rule: OpenSet, score):
     return 1 / (1 + np.exp(-rule.slope * (score - rule.midpoint)))
 
 
-def test_left_out_item_is_unknown_and_its_neighbour_is_predicted():
-    crop = ScoredCrop("box-0", [Category("box", 0.9)], {"box": np.array([0.9, 0.6] + [0.1] * 8, np.float32)})
-    assert predict(crop, ITEMS, set()) == ("box", pytest.approx(0.9), True, True)
-    assert predict(crop, ITEMS, {"box-0"}) == ("box", pytest.approx(0.6), False, False)
-    assert predict(crop, ITEMS, set(ITEMS["box"])) == ("", -1.0, False, False)
-
-
 def test_item_missing_from_the_gallery_is_unknown_in_every_round():
-    crop = ScoredCrop("box-new", [Category("box", 0.9)], {"box": np.array([0.9] + [0.1] * 9, np.float32)})
+    crop = ScoredCrop("box", "box-new", [Category("box", 0.9)], {"box": np.array([0.9] + [0.1] * 9, np.float32)})
     predictions = leave_items_out([crop], ITEMS, rounds=5)
     assert not predictions.known.any()
     assert not predictions.correct.any()
@@ -91,11 +85,39 @@ def test_threshold_is_never_below_the_overall_accuracy():
     assert (fit.false_accept, fit.false_reject) == (0.0, 0.0)
 
 
-def test_too_few_predictions_keep_the_default_rule():
-    none = np.zeros(1, bool)
-    fit = fit_thresholds(Predictions(np.array(["a"]), np.array(["box"]), np.array([0.9]), none, none), ["box"])["box"]
-    assert fit.open_set == OpenSet()
-    assert "fewer than 20 predictions" in fit.rule
+def test_threshold_is_below_the_best_right_answer_of_weak_vectors():
+    rng = np.random.default_rng(7)
+    fits = fit_thresholds(leave_items_out(crops(rng, apart=0.01), ITEMS), ["box", "can"])
+    best = max(scores.max() for crop in crops(np.random.default_rng(7), apart=0.01) for scores in crop.scores.values())
+    assert all(fit.open_set.threshold < best < 1 for fit in fits.values())
+    assert all(point < best for fit in fits.values() for point in fit.open_set.operating_points.values())
+    assert max(fit.named for fit in fits.values()) < 0.1
+    assert {fit.rule for fit in fits.values()} == {
+        "the best right answer; none reaches a probability of at least the overall accuracy, 0.50"
+    }
+
+
+def test_share_of_known_pictures_that_are_named_is_told():
+    fits = fit_thresholds(leave_items_out(crops(np.random.default_rng(8)), ITEMS), ["box", "can", "jar"])
+    assert fits["box"].named > 0.9
+    assert fits["jar"].named is None
+    assert fits["box"].row()["named"] == pytest.approx(fits["box"].named, abs=1e-4)
+
+
+def test_curve_needs_right_answers_from_different_pictures():
+    few = crops(np.random.default_rng(9), each=1)[:10]
+    assert not is_enough(leave_items_out(few, ITEMS))  # ten pictures in twenty rounds
+    assert is_enough(leave_items_out(crops(np.random.default_rng(9), each=2), ITEMS))
+    rule = fit_thresholds(leave_items_out(few, ITEMS), ["box"])["box"].open_set
+    assert rule.calibrated is False
+
+
+def test_categories_searched_together_share_one_rule():
+    predictions = leave_items_out(crops(np.random.default_rng(10)), ITEMS)
+    rules = {name: fit.open_set for name, fit in fit_thresholds(predictions, ["box", "can"], None, [ITEMS]).items()}
+    assert rules["box"] == rules["can"]
+    apart = {name: fit.open_set for name, fit in fit_thresholds(predictions, ["box", "can"]).items()}
+    assert apart["box"] != apart["can"]
 
 
 def test_category_with_few_predictions_shrinks_to_the_pooled_curve():

@@ -14,9 +14,9 @@ from edge.bundle.golden_probes import ProbeResults, run_probes, run_scene_probes
 from edge.errors import QuantizeError
 from edge.inference.stages import Detector, Stages
 from edge.manifest import DetectorModel, EmbedderModel, Probe, SceneProbe
-from quantize.choose_probes import GalleryVectors, choose_probes, choose_scene_probes, embedding_i8
 from quantize.dataset import Data
 from quantize.network_spec import Model
+from quantize.probes.choose_probes import GalleryVectors, choose_probes, choose_scene_probes, embedding_i8
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class PackedProbes:
     def add(
         self, stages: Stages, detectors: Sequence[Detector], galleries: dict[str, GalleryVectors], data: Data
     ) -> None:
-        """Add probes from held-out crops and scenes, whichever there are.
+        """Add probes from held-out crops and scenes, whichever there are, else from the gallery's crops.
 
         Args:
             stages: the packed models.
@@ -75,7 +75,7 @@ class PackedProbes:
             data: crops and scenes.
 
         Raises:
-            QuantizeError: too few crops are predicted correctly, or there is no probe at all.
+            QuantizeError: no crop is predicted correctly, or there is no probe at all.
         """
         if detectors:
             scenes = data.scenes_for(data.held_out_split)[:_SCENES]
@@ -84,8 +84,8 @@ class PackedProbes:
                 self._place(path).write_bytes(scene.png)
                 boxes, labels = [one.box_px for one in scene.sure], [one.label for one in scene.sure]
                 self.scenes.append(SceneProbe(path=path, boxes_px=boxes, labels=labels))
-        pool = data.probe_crops(galleries, _CROPS)
-        found = choose_probes(pool, stages, galleries, len(self.crops)) if pool else []
+        pool, spare = data.probe_crops(galleries, _CROPS), data.spare_probe_crops(galleries, _CROPS)
+        found = choose_probes(pool, stages, galleries, len(self.crops), spare) if pool or spare else []
         for number, crop in enumerate(found):
             path = f"probes/{number:02}.png"
             self._place(path).write_bytes(crop.png)

@@ -1,0 +1,230 @@
+"""The parser of the `edge-quantize` command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from quantize.gates import LIMITS
+
+TARGET_CPUS = ("this", "dot-product", "any")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="edge-quantize",
+        description="Turn trained networks into INT8 models and pack them into a bundle for devices.",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error"],
+        help="lowest level to log (default: info)",
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    export = verbs.add_parser("export", help="export a training run to FP32 ONNX")
+    export.add_argument("run", type=Path, help="training run folder")
+    export.add_argument("out", type=Path, help="ONNX file to write; its spec is written beside it as .json")
+    export.set_defaults(verb="export")
+
+    quantize = verbs.add_parser("quantize", help="quantise an exported model to INT8")
+    quantize.add_argument("fp32", type=Path, help="FP32 ONNX file with its spec beside it")
+    quantize.add_argument("out", type=Path, help="INT8 ONNX file to write")
+    _add_data(quantize)
+    _add_cpu(quantize)
+    quantize.set_defaults(verb="quantize")
+
+    compare = verbs.add_parser("compare", help="compare accuracy and latency of FP32 and INT8; exit 1 if a gate fails")
+    compare.add_argument("fp32", type=Path, help="FP32 ONNX file with its spec beside it")
+    compare.add_argument("int8", type=Path, help="INT8 ONNX file")
+    compare.add_argument("--json", action="store_true", help="print JSON")
+    _add_data(compare)
+    _add_speedup(compare)
+    compare.set_defaults(verb="compare")
+
+    pack = verbs.add_parser("pack", help="export, quantise and compare models, and pack them into a bundle")
+    _add_pack(pack)
+    pack.set_defaults(verb="pack")
+    return parser
+
+
+def _add_pack(pack: argparse.ArgumentParser) -> None:
+    pack.add_argument("--id", required=True, help="bundle id")
+    pack.add_argument(
+        "--sequence", type=int, required=True, help="sequence number, larger than that of the bundle it replaces"
+    )
+    pack.add_argument("--out", type=Path, required=True, help="bundle folder to create")
+    _add_models(pack)
+    _add_data(pack)
+    _add_cpu(pack)
+    _add_speedup(pack)
+    pack.add_argument("--precision", choices=["auto", "fp32"], default="auto", help="fp32 skips INT8 (default: auto)")
+    pack.add_argument(
+        "--allow-degraded",
+        action="append",
+        default=[],
+        metavar="MODEL.GATE",
+        help="pack even if this gate fails, and record it in the manifest; repeat for several; "
+        f"gates: {', '.join(LIMITS)}, named (of an embedder that names next to nothing)",
+    )
+    pack.add_argument("--fallback-fp32", action="store_true", help="pack FP32 for a model whose INT8 form fails a gate")
+    pack.add_argument(
+        "--keep-both", action="store_true", help="also pack the other form of each model, FP32 or INT8, if accurate"
+    )
+    pack.add_argument("--no-probes", action="store_true", help="pack without golden probes")
+    pack.add_argument(
+        "--false-accept",
+        type=_between_0_and_1,
+        metavar="SHARE",
+        help="share of unknown objects that may be accepted (default: the threshold is the accuracy on held-out crops)",
+    )
+    pack.add_argument(
+        "--classifier-share",
+        type=_from_0_below_1,
+        metavar="SHARE",
+        help="weight of the classifier's descriptor in each cosine; needs a classifier trained with descriptor_dim "
+        "(default: as in --base, else 0)",
+    )
+    pack.add_argument(
+        "--gathering",
+        type=_from_0_to_1,
+        metavar="SHARE",
+        help="how far devices move each gallery vector towards the mean of its item, from 0 (not at all) to 1 "
+        "(default: as in --base, else 0.5)",
+    )
+    pack.add_argument("--work", type=Path, help="folder to keep the exported and quantised models in")
+    pack.add_argument("--base", type=Path, help="base bundle: keep its models, unchanged, unless you give a new one")
+    pack.add_argument(
+        "--compatible-with",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help="older bundle; declare its galleries searchable if Recall@1 in them improves; repeat for several",
+    )
+    pack.add_argument(
+        "--compatible-tolerance",
+        type=float,
+        default=0.02,
+        help="largest loss of Recall@1 in those galleries that the 95 percent interval may include (default: 0.02)",
+    )
+
+
+def _add_models(pack: argparse.ArgumentParser) -> None:
+    detector = pack.add_mutually_exclusive_group()
+    detector.add_argument("--detector", type=Path, help="detector: a training run or an exported model")
+    detector.add_argument(
+        "--detector-onnx",
+        type=Path,
+        help="detector ONNX file from another source; YOLOX trained on COCO needs no spec",
+    )
+    pack.add_argument(
+        "--detector-spec",
+        metavar="SPEC",
+        help="spec of that detector: yolox-coco (takes BGR), yolox-coco-rgb, or a JSON file with kind, output_names, "
+        "preprocess, decoder, strides, labels (default: the JSON file beside the ONNX file, else YOLOX on COCO if "
+        "its shapes fit)",
+    )
+    pack.add_argument(
+        "--keep-labels",
+        type=_names,
+        metavar="LABELS",
+        help="comma-separated labels of that detector to report, such as car,bus,truck,motorcycle (default: as in its "
+        "spec, else all)",
+    )
+    pack.add_argument("--classifier", type=Path, help="classifier: a training run or an exported model")
+    pack.add_argument(
+        "--localiser",
+        type=Path,
+        help="localiser: a training run or an exported model; fits a weight for silhouettes in each category",
+    )
+    pack.add_argument(
+        "--embedder",
+        type=Path,
+        action="append",
+        default=[],
+        help="embedder of one or more categories: a training run, a folder of one run per category, or an exported "
+        "model; repeat for several",
+    )
+    pack.add_argument("--finder", type=Path, help="finder: a training run; read NOTICE first")
+
+
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _between_0_and_1(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and below 1")
+    return share
+
+
+def _from_0_to_1(text: str) -> float:
+    portion = float(text)
+    if not 0 <= portion <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return portion
+
+
+def _from_0_below_1(text: str) -> float:
+    part = float(text)
+    if not 0 <= part < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to below 1")
+    return part
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--index", type=Path, help="data set of crops: a CSV with columns path, split, category, item, or any layout"
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help="folder of the paths in a CSV or COCO JSON (default: the folder of the index or scenes file)",
+    )
+    parser.add_argument(
+        "--scenes",
+        type=Path,
+        help="data set of whole pictures with boxes, COCO JSON or another layout: to calibrate, compare and probe a "
+        "detector, and for other models if there is no --index",
+    )
+    parser.add_argument("--calibration-split", help="split to calibrate on (default: train)")
+    parser.add_argument("--held-out-split", help="split to compare on (default: val)")
+    parser.add_argument(
+        "--gallery-splits",
+        type=_names,
+        help="comma-separated splits of reference crops (default: catalogue, or train in a data set without it)",
+    )
+    parser.add_argument(
+        "--plain-splits",
+        type=_names,
+        default=["catalogue"],
+        help="comma-separated splits of one object on a plain background, which is cropped first (default: catalogue)",
+    )
+    parser.add_argument(
+        "--calibration-images", type=int, default=200, help="number of pictures to calibrate on (default: 200)"
+    )
+    parser.add_argument(
+        "--held-out-images", type=int, default=1000, help="number of pictures to compare on (default: 1000)"
+    )
+
+
+def _add_cpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target-cpu",
+        choices=TARGET_CPUS,
+        default="this",
+        help="CPU that INT8 must be exact on: this machine's, one with an 8-bit dot product, or any (default: this)",
+    )
+
+
+def _add_speedup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-speedup",
+        type=float,
+        default=1 / LIMITS["latency"].value,
+        help="how many times faster INT8 must be to ship (default: 1.11)",
+    )
