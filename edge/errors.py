@@ -103,8 +103,9 @@ class TrainError(FinesightError):
 def first_validation_error(error: ValidationError) -> str:
     """Return the first validation error of a document as `key.path: message`; a later format in a plain sentence."""
     first = error.errors()[0]
-    if first["loc"][-1:] == ("schema",) and isinstance(first["input"], int):
-        return unread_format(first["input"], int(first["ctx"]["expected"]))
+    expected = first.get("ctx", {}).get("expected")  # absent where the number is too large to be read
+    if first["loc"][-1:] == ("schema",) and isinstance(first["input"], int) and expected is not None:
+        return unread_format(first["input"], int(expected))
     return f"{'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}"
 
 

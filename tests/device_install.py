@@ -7,7 +7,7 @@ from importlib.abc import MetaPathFinder
 
 SERVER_ONLY = frozenset(
     {"torch", "torchvision", "timm", "onnx", "matplotlib", "scipy", "pymatting", "safetensors", "tqdm", "pillow_heif"}
-    | {"dataset_formats", "gallery_sync", "quantize", "trainer"}
+    | {"dataset_formats", "gallery_sync", "learn", "quantize", "trainer"}
 )
 
 
