@@ -42,7 +42,7 @@ def test_more_minutes_mean_larger_pictures_then_more_epochs():
     assert "too few to train" in plans[0].why
     sizes = [plan.px for plan in plans[1:]]
     assert sizes == sorted(sizes)
-    assert sizes[0] < sizes[-1] == 224
+    assert sizes[0] < sizes[-1] == 256
     assert plans[-1].epochs == 30
 
 

@@ -145,9 +145,8 @@ def test_embedders_start_from_the_trunk_of_the_classifier(tmp_path):
 def test_trunk_of_another_shape_is_rejected(tmp_path):
     index = write_crops(tmp_path / "data")
     train_classifier(classifier_recipe(index, epochs=1), tmp_path / "classifier")
-    recipe = embedder_recipe(
-        index, init_from=tmp_path / "classifier", backbone={"name": "mobilenetv4_conv_small_050", "strides": [16]}
-    )
+    backbone = {"name": "mobilenetv4_conv_small_050", "strides": [16]}
+    recipe = embedder_recipe(index, init_from=tmp_path / "classifier", backbone=backbone, grid=2)
     with pytest.raises(TrainError, match="differs from the recipe in strides"):
         train_embedders(recipe, tmp_path / "run")
 
@@ -189,8 +188,9 @@ def test_error_while_making_a_batch_ends_the_run(tmp_path, monkeypatch):
 
 def test_embedder_needs_two_items(tmp_path):
     index = write_crops(tmp_path / "data", items=1)
+    recipe = embedder_recipe(index, data={"index": index, "categories": ["red"]}, one_per_category=True)
     with pytest.raises(TrainError, match="an embedder needs two or more items"):
-        train_embedders(embedder_recipe(index, one_per_category=True), tmp_path / "run")
+        train_embedders(recipe, tmp_path / "run")
 
 
 def test_classifier_needs_two_categories(tmp_path):
