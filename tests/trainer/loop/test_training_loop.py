@@ -30,6 +30,7 @@ from trainer.tasks import detector
 from trainer.tasks.classifier import ClassifierTask, train_classifier
 from trainer.tasks.detector import train_detector
 from trainer.tasks.embedder import EmbedderTask, train_embedders
+from trainer.tasks.finetune import finetune_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -188,7 +189,7 @@ def test_error_while_making_a_batch_ends_the_run(tmp_path, monkeypatch):
 
 def test_embedder_needs_two_items(tmp_path):
     index = write_crops(tmp_path / "data", items=1)
-    recipe = embedder_recipe(index, data={"index": index, "categories": ["red"]}, one_per_category=True)
+    recipe = finetune_recipe(embedder_recipe(index), None, ["red"])
     with pytest.raises(TrainError, match="an embedder needs two or more items"):
         train_embedders(recipe, tmp_path / "run")
 
