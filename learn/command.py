@@ -31,13 +31,14 @@ from learn.judge import Verdict, judge
 from learn.networks import make_embedder, measure_speed, recall_of
 from learn.page import headline, render_page
 from learn.photos import PhotoSet, hold_out, read_photos, write_index
-from learn.plan import Photos, Plan, advice, make_plan
+from learn.plan import Photos, Plan, advice, make_plan, many
 from quantize.build_network import Policy
 from quantize.command import PackSources, pack_bundle, saturates
 from quantize.dataset import Splits, read_data
 from quantize.detector_specs import find_spec
 from quantize.network_spec import Spec
 from quantize.pack import PackOptions
+from trainer.disk_errors import report_disk_errors
 from trainer.embed_gallery import embed_gallery
 from trainer.loop.training_loop import keep_freed_memory
 from trainer.metrics import is_a_guess
@@ -101,15 +102,21 @@ def learn(options: LearnOptions) -> dict[str, Any]:
         DataError, TrainError: the photos cannot be used, or what was learned is no better than guessing.
         QuantizeError, BundleError, GalleryError, EngineError: a step failed.
     """
+    with report_disk_errors(f"{options.out}: cannot write"):
+        return _learn(options)
+
+
+def _learn(options: LearnOptions) -> dict[str, Any]:
     started = time.monotonic()
     keep_freed_memory()
-    work = options.out / WORK
     weights = choose_weights(options.weights)
+    work = options.out / WORK
+    work.mkdir(parents=True, exist_ok=True)
     photos = read_photos(options.photos, options.root, work / "photos", _progress)
     counts = Photos.of(photos.samples)
-    _say(f"{counts.photos} photos of {counts.items} items in {counts.categories} categories; {weights.told}")
+    _say(f"{counts.told}; {weights.told}")
     if photos.left_out:
-        _say(f"{len(photos.left_out)} photos cannot be used; the first: {photos.left_out[0]}")
+        _say(f"{many(len(photos.left_out), 'photo')} left out; the first: {photos.left_out[0]}")
     for line in advice(photos.samples, 3):
         _say(f"  {line}")
     job = _plan(options, weights, hold_out(photos), counts, work)
@@ -157,7 +164,7 @@ def _notes(bundle: Path, photos: PhotoSet) -> list[str]:
             "Too few photos were held out to say how sure it is: it answers “looks like”, without a percentage."
         )
     if photos.left_out:
-        notes.append(f"{len(photos.left_out)} photos could not be used; the first: {photos.left_out[0]}")
+        notes.append(f"{many(len(photos.left_out), 'photo')} left out; the first: {photos.left_out[0]}")
     return notes
 
 

@@ -11,7 +11,7 @@ from dataset_formats.records import Sample
 from edge.errors import CaptureError
 from edge.imaging.image import encode_image, read_image, resize
 from learn.judge import ENOUGH, Verdict
-from learn.plan import Photos
+from learn.plan import Photos, many
 
 _PICTURE_PX = 200
 _MOST_CONFUSIONS = 12
@@ -25,8 +25,8 @@ def headline(verdict: Verdict) -> str:
     right, unknown, wrong = (verdict.count(outcome) for outcome in ("right", "unknown", "wrong"))
     if total < ENOUGH:
         return (
-            f"Of {total} photos that it had not seen, it named {right} rightly, said “I don't know” to {unknown}, and "
-            f"named {wrong} wrongly. That is too few photos for a percentage."
+            f"Of {many(total, 'photo')} that it had not seen, it named {right} rightly, said “I don't know” to {unknown}, "
+            f"and named {wrong} wrongly. That is too few photos for a percentage."
         )
     return (
         f"Of 100 photos that it had not seen, it names {100 * right / total:.0f} rightly, says “I don't know” to "
@@ -65,9 +65,7 @@ def render_page(
             "<p>These photos come from the same folders. Photos of another day or place are harder, so show it some of "
             "those, too.</p>"
         )
-    parts.append(
-        f"<p>It knows {photos.items} items in {photos.categories} categories, from {photos.photos} photos.</p>"
-    )
+    parts.append(f"<p>It knows {photos.told}.</p>")
     parts += [f"<p class=warning>{escape(line)}</p>" for line in warnings]
     confusions = verdict.confusions()[:_MOST_CONFUSIONS]
     if confusions:

@@ -34,6 +34,12 @@ class Photos:
     alone: int  # items with one photo
     median: float  # photos of the middle item
 
+    @property
+    def told(self) -> str:
+        """Return the counts in words."""
+        groups = many(self.categories, "category", "categories")
+        return f"{many(self.items, 'item')} in {groups}, from {many(self.photos, 'photo')}"
+
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Photos:
         """Count the photos of each item."""
@@ -82,7 +88,7 @@ def make_plan(photos: Photos, speed: Speed, minutes: float) -> Plan:
     examine_s = 6 * photos.photos * speed.at(_GENERAL_PX).embed_s + _FIXED_S
     general = Plan("general", _GENERAL_PX, _GENERAL_PX, 0, math.ceil(examine_s / 60), "")
     if photos.items < 2:
-        return _because(general, "there is one item; two can be told apart")
+        return _because(general, "there is one item, and telling items apart takes two")
     if photos.median < FEW_PER_ITEM or photos.photos < FEW_PHOTOS:
         return _because(
             general,
@@ -114,4 +120,9 @@ def advice(samples: Sequence[Sample], most: int = 8) -> list[str]:
         f"{label}: {count} photo{'s' * (count != 1)}; take {ENOUGH_PER_ITEM - count} more" for count, label in short
     ]
     rest = len(lines) - most
-    return [*lines[:most], f"and {rest} more items have fewer than {ENOUGH_PER_ITEM} photos"] if rest > 0 else lines
+    return [*lines[:most], f"and {rest} more with fewer than {ENOUGH_PER_ITEM} photos"] if rest > 0 else lines
+
+
+def many(count: int, one: str, several: str = "") -> str:
+    """Return a count and its noun: `1 photo`, `2 photos`."""
+    return f"{count} {one if count == 1 else several or one + 's'}"

@@ -90,3 +90,9 @@ def test_photos_that_say_nothing_of_their_items_are_refused(tmp_path, weights):
     with pytest.raises(TrainError, match="no better than guessing: check that each folder holds photos of one item"):
         learn(LearnOptions(tmp_path / "photos", tmp_path / "SHOP", weights=weights))
     assert not (tmp_path / "SHOP/kiosk.yaml").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, weights):
+    (tmp_path / "SHOP").write_text("a file")
+    with pytest.raises(TrainError, match="SHOP: cannot write: Not a directory"):
+        learn(LearnOptions(shop(tmp_path / "photos", 2), tmp_path / "SHOP", weights=weights))

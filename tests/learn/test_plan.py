@@ -58,5 +58,5 @@ def test_items_with_the_fewest_photos_are_named_first():
     assert lines == [
         "pear: 1 photo; take 9 more",
         "fig: 2 photos; take 8 more",
-        "and 1 more items have fewer than 10 photos",
+        "and 1 more with fewer than 10 photos",
     ]
