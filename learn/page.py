@@ -25,8 +25,8 @@ def headline(verdict: Verdict) -> str:
     right, unknown, wrong = (verdict.count(outcome) for outcome in ("right", "unknown", "wrong"))
     if total < ENOUGH:
         return (
-            f"Of {many(total, 'photo')} that it had not seen, it named {right} rightly, said “I don't know” to {unknown}, "
-            f"and named {wrong} wrongly. That is too few photos for a percentage."
+            f"Of {many(total, 'photo')} that it had not seen, it named {right} rightly, said “I don't know” to "
+            f"{unknown}, and named {wrong} wrongly. That is too few photos for a percentage."
         )
     return (
         f"Of 100 photos that it had not seen, it names {100 * right / total:.0f} rightly, says “I don't know” to "
