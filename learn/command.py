@@ -37,6 +37,7 @@ from quantize.command import PackSources, pack_bundle, saturates
 from quantize.dataset import Splits, read_data
 from quantize.detector_specs import find_spec
 from quantize.network_spec import Spec
+from quantize.open_set.fit_rules import NAMED_GATE
 from quantize.pack import PackOptions
 from trainer.disk_errors import report_disk_errors
 from trainer.embed_gallery import embed_gallery
@@ -219,6 +220,7 @@ def _pack(options: LearnOptions, job: _Job, run: Path, index: Path, work: Path) 
             sequence=job.sequence,
             out=bundle,
             false_accept=FALSE_ACCEPT[run.name],
+            waived=frozenset({f"embedder-{run.name}.{NAMED_GATE}"}),  # the page says how little it names
         ),
         PackSources(embedders=(run,), detector=options.detector, detector_spec=options.detector_spec),
         data,

@@ -66,7 +66,8 @@ def gather(messages: queue.SimpleQueue, enough) -> list[tuple[str, dict]]:
             message = messages.get(timeout=left_s)
         except queue.Empty:
             continue
-        if not message.topic.endswith(("/available", "/state")):  # not JSON
+        # not JSON; an empty payload clears a retained topic
+        if message.payload and not message.topic.endswith(("/available", "/state")):
             found.append(
                 (message.topic.split("/")[-2] + "/" + message.topic.split("/")[-1], json.loads(message.payload))
             )

@@ -153,7 +153,7 @@ def test_kiosk_recognises_a_taught_item_until_the_gallery_has_it(tmp_path, brows
     write_video(tmp_path / "counter.mp4", known_s=12, poses_s=1.5, rounds=8, held_s=8)
     page = browser.new_page()
     page.set_default_timeout(30_000)
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=90_000)  # more than a round of the video
     page_errors: list[str] = []
     page.on("pageerror", lambda error: page_errors.append(str(error)))
     with http_server(201) as (trainer, uploads), device(tmp_path, port, trainer):
