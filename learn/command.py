@@ -11,11 +11,10 @@ import argparse
 import hashlib
 import json
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +22,14 @@ from tqdm import tqdm
 
 from dataset_formats.records import Sample
 from edge.bundle.bundle import read_bundle
-from edge.durable import write_durably
+from edge.config.camera_url import parse_source
+from edge.durable import sha256_of, write_durably
 from edge.errors import TrainError
 from edge.file_names import hashed_file_name
+from edge.gallery.generation import INDEX_NAME
 from learn.device_folder import KIOSK, clear, install_pair, write_configurations
 from learn.judge import Verdict, judge
+from learn.memory import read_memory, write_memory
 from learn.networks import make_embedder, measure_speed, recall_of
 from learn.page import headline, render_page
 from learn.photos import PhotoSet, hold_out, read_photos, write_index
@@ -40,7 +42,7 @@ from quantize.network_spec import Spec
 from quantize.open_set.fit_rules import NAMED_GATE
 from quantize.pack import PackOptions
 from trainer.disk_errors import report_disk_errors
-from trainer.embed_gallery import embed_gallery
+from trainer.embed_gallery import embed_gallery, item_id_of
 from trainer.loop.training_loop import keep_freed_memory
 from trainer.metrics import is_a_guess
 from trainer.models.published_weights import PublishedWeights, choose_weights
@@ -52,6 +54,7 @@ PAGE, REPORT, WORK, MEMORY = "how-good.html", "report.json", "work", "learn.json
 # Measured with 39 photos of 17 groceries, three draws (2026-11-28): 27 % of unseen photos named rightly, 3 % wrongly,
 # 0 of 141 unrelated pictures named; at 0.1, 37 %, 4 % and 1.
 FALSE_ACCEPT = {"general": 0.05, "trained": 0.1}
+_MOST_HELD_OUT = 2000  # photos that the thresholds are fitted on
 T = TypeVar("T")
 
 
@@ -69,18 +72,6 @@ class LearnOptions:
     detector_spec: Spec | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One run of the command."""
-
-    plan: Plan
-    sequence: int
-    samples: list[Sample]
-
-    def of(self, *splits: str) -> list[Sample]:
-        return [sample for sample in self.samples if sample.split in splits]
-
-
 def run_learn(args: argparse.Namespace) -> None:
     """Run the command with its arguments, see `learn`."""
     if args.minutes <= 0:
@@ -89,8 +80,9 @@ def run_learn(args: argparse.Namespace) -> None:
     if args.detector is not None:
         keep = args.keep_labels.split(",") if args.keep_labels else None
         spec = find_spec(args.detector, args.detector_spec, keep)
-    options = LearnOptions(args.photos, args.out, args.root, args.weights, args.minutes, args.camera)
-    learn(replace(options, detector=args.detector, detector_spec=spec))
+    if "${" not in args.camera:
+        parse_source(args.camera)
+    learn(LearnOptions(args.photos, args.out, args.root, args.weights, args.minutes, args.camera, args.detector, spec))
 
 
 def learn(options: LearnOptions) -> dict[str, Any]:
@@ -117,21 +109,23 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     counts = Photos.of(photos.samples)
     _say(f"{counts.told}; {weights.told}")
     if photos.left_out:
-        _say(f"{many(len(photos.left_out), 'photo')} left out; the first: {photos.left_out[0]}")
+        _say(_left_out(photos))
     for line in advice(photos.samples, 3):
         _say(f"  {line}")
-    job = _plan(options, weights, hold_out(photos), counts, work)
-    _say(f"{_WORDS[job.plan.how]}; about {job.plan.minutes:.0f} minutes: {job.plan.why}")
-    index = write_index(job.samples, work / "index.csv")
-    run, how = make_embedder(job.plan, index, weights, work)
-    _require_learned(run, counts, len(job.of("val")))
-    bundle, warnings = _pack(options, job, run, index, work)
-    gallery, verdict = _embed_and_judge(bundle, job, work)
+    samples = hold_out(photos)
+    plan = _plan(options, weights, samples, counts, work)
+    _say(f"{_WORDS[plan.how]}; about {many(plan.minutes, 'minute')}: {plan.why}")
+    index = write_index(samples, work / "index.csv")
+    run, how = make_embedder(plan, index, weights, work)
+    held_out = [sample for sample in samples if sample.split == "val"]
+    _require_learned(run, counts, len(held_out))
+    bundle, warnings = _pack(options, run, index, work)
+    gallery, verdict = _embed_and_judge(bundle, samples, held_out, work)
     install_pair(options.out, bundle, gallery)
     name = options.out.resolve().name
     write_configurations(options.out, name, options.camera, detects=options.detector is not None)
-    shown = {sample.item: sample for sample in reversed(job.of("train"))}
-    told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {job.plan.px} x {job.plan.px} pixels."
+    shown = {item_id_of(sample.item): sample for sample in reversed(samples) if sample.split == "train"}
+    told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {plan.px} x {plan.px} pixels."
     notes = _notes(bundle, photos)
     page = render_page(name, counts, verdict, told, advice(photos.samples), shown, notes)
     write_durably(options.out / PAGE, page.encode("utf-8"))
@@ -142,16 +136,15 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
         "left_out": len(photos.left_out),
         "how": how,
         "weights": weights.told,
-        "plan": job.plan.as_json(),
+        "plan": asdict(plan),
         "nearest_of_held_out": recall_of(run),
         "verdict": verdict.as_json(),
         "warnings": list(warnings),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
     write_durably(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8"))
-    _say(headline(verdict))
-    for line in notes:
-        _say(f"note: {line}")
+    for line in (headline(verdict), *(f"note: {note}" for note in notes)):
+        _say(line)
     _say(f"page: {options.out / PAGE}")
     _say(f"start: edge run -c {options.out / KIOSK}")
     return report
@@ -164,31 +157,31 @@ def _notes(bundle: Path, photos: PhotoSet) -> list[str]:
         notes.append(
             "Too few photos were held out to say how sure it is: it answers “looks like”, without a percentage."
         )
-    if photos.left_out:
-        notes.append(f"{many(len(photos.left_out), 'photo')} left out; the first: {photos.left_out[0]}")
-    return notes
+    return [*notes, _left_out(photos)] if photos.left_out else notes
+
+
+def _left_out(photos: PhotoSet) -> str:
+    return f"{many(len(photos.left_out), 'photo')} left out; the first: {photos.left_out[0]}"
 
 
 _WORDS = {"general": "nothing is trained, published features are used", "trained": "a network is trained"}
 
 
-def _plan(options: LearnOptions, weights: PublishedWeights, samples: list[Sample], counts: Photos, work: Path) -> _Job:
+def _plan(options: LearnOptions, weights: PublishedWeights, samples: list[Sample], counts: Photos, work: Path) -> Plan:
     """Make a plan, or take that of an interrupted run over these photos; other photos begin again."""
-    listed = "\n".join(sorted(f"{s.path.name}\t{s.split}\t{s.category}\t{s.item}" for s in samples))
-    asked = (weights.backbone, weights.pretrained, options.minutes, str(options.detector), listed)
-    key = hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()
-    memory = work / MEMORY
-    before: dict[str, Any] = {"key": "", "sequence": 0}
-    if memory.is_file():
-        before = json.loads(memory.read_text(encoding="utf-8"))
-    if before["key"] == key:
-        return _Job(Plan(**before["plan"]), before["sequence"], samples)
-    clear(*(work / name for name in ("general", "trained", "bundle", "gallery", "judged")))
+    memory = read_memory(work / MEMORY)
+    listed = sorted((s.path.name, s.split, s.category, s.item, s.label) for s in samples)
+    key = _key_of(weights.backbone, weights.pretrained, options.minutes, listed)
+    if memory.plan is not None and memory.learned_from == key:
+        return memory.plan
+    clear(work / "general", work / "trained")
     plan = make_plan(counts, measure_speed(weights), options.minutes)
-    sequence = before["sequence"] + 1
-    state = {"key": key, "sequence": sequence, "plan": plan.as_json()}
-    write_durably(memory, json.dumps(state, indent=1).encode("utf-8"))
-    return _Job(plan, sequence, samples)
+    write_memory(work / MEMORY, replace(memory, learned_from=key, plan=plan))
+    return plan
+
+
+def _key_of(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _require_learned(run: Path, counts: Photos, held_out: int) -> None:
@@ -201,55 +194,56 @@ def _require_learned(run: Path, counts: Photos, held_out: int) -> None:
         )
 
 
-def _pack(options: LearnOptions, job: _Job, run: Path, index: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
-    bundle, memory = work / "bundle", work / "pack.json"
-    if bundle.is_dir() and memory.is_file():
-        return bundle, tuple(json.loads(memory.read_text(encoding="utf-8")))
-    shutil.rmtree(bundle, ignore_errors=True)
-    data = read_data(
-        index=index,
-        scenes=None,
-        root=None,
-        splits=Splits(gallery=("train",)),
-        calibration_images=200,
-        held_out_images=2000,
-    )
+def _pack(options: LearnOptions, run: Path, index: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
+    """Pack the run and the detector into a bundle, or return the bundle that was packed from them, and its warnings."""
+    bundle, memory = work / "bundle", read_memory(work / MEMORY)
+    detector = options.detector and sha256_of(options.detector)
+    key = _key_of(memory.learned_from, run.name, detector, options.detector_spec)
+    if bundle.is_dir() and memory.packed_from == key:
+        return bundle, memory.warnings
+    clear(bundle, work / "gallery", work / "judged")
+    sequence = memory.sequence + 1
+    shop = hashed_file_name(options.out.resolve().name).replace("~", "-")
     packed = pack_bundle(
         PackOptions(
-            bundle_id=f"{hashed_file_name(options.out.resolve().name)}-{job.sequence}".replace("~", "-"),
-            sequence=job.sequence,
+            bundle_id=f"{shop}-{sequence}",
+            sequence=sequence,
             out=bundle,
             false_accept=FALSE_ACCEPT[run.name],
             waived=frozenset({f"embedder-{run.name}.{NAMED_GATE}"}),  # the page says how little it names
         ),
         PackSources(embedders=(run,), detector=options.detector, detector_spec=options.detector_spec),
-        data,
+        read_data(index, None, splits=Splits(gallery=("train",)), held_out_images=_MOST_HELD_OUT),
         Policy(fallback_fp32=True, saturates=saturates("this")),
         progress=_progress,
     )
-    write_durably(memory, json.dumps(packed.warnings, ensure_ascii=False).encode("utf-8"))
+    write_memory(work / MEMORY, replace(memory, packed_from=key, sequence=sequence, warnings=packed.warnings))
     return bundle, packed.warnings
 
 
-def _embed_and_judge(bundle: Path, job: _Job, work: Path) -> tuple[Path, Verdict]:
+def _embed_and_judge(
+    bundle: Path, samples: Sequence[Sample], held_out: Sequence[Sample], work: Path
+) -> tuple[Path, Verdict]:
     """Embed the gallery of all photos, and judge with one that lacks the held-out photos."""
-    gallery, judged, held_out = work / "gallery", work / "judged", job.of("val")
-    clear(gallery, judged)
-    embed_gallery(bundle, _progress_all(job.samples, "embedding"), gallery)
+    gallery = _embed(bundle, samples, work / "gallery")
     if not held_out:
         return gallery, Verdict((), 0.0)
-    embed_gallery(bundle, job.of("train"), judged)
-    return gallery, judge(bundle, judged, list(_progress(held_out, "asking")))
+    judged = _embed(bundle, [sample for sample in samples if sample.split == "train"], work / "judged")
+    return gallery, judge(bundle, judged, _progress(held_out, "asking"))
+
+
+def _embed(bundle: Path, samples: Sequence[Sample], folder: Path) -> Path:
+    """Embed photos into a gallery; one that an earlier run finished stays."""
+    if not (folder / INDEX_NAME).is_file():
+        clear(folder)
+        _say(f"embedding {many(len(samples), 'photo')}")
+        embed_gallery(bundle, samples, folder)
+    return folder
 
 
 def _progress(listed: Sequence[T], what: str) -> Iterable[T]:
     bar: Iterable[T] = tqdm(listed, desc=what, unit="photo", file=sys.stderr)
     return bar
-
-
-def _progress_all(listed: Sequence[Sample], what: str) -> Sequence[Sample]:
-    _say(f"{what} {len(listed)} photos")
-    return listed
 
 
 def _say(line: str) -> None:

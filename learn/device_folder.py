@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from edge.bundle.slots import activate, install_bundle, install_gallery
 from edge.durable import write_durably
+from edge.file_names import hashed_file_name
 
 KIOSK, CAMERA, STATE = "kiosk.yaml", "camera.yaml", "state"
 
 _KIOSK = """\
 # A kiosk that names what is held in front of its camera. Start it with: edge run -c {folder}/kiosk.yaml
 # Then open http://127.0.0.1:8090/ . All keys: configs/kiosk.yaml and docs/reference/configuration.md.
-site: {name}
+site: {site}
 device: kiosk-1
 state_dir: state # beside this file: the bundle, the gallery, and what people teach
 
@@ -33,7 +35,7 @@ recognition:
 _CAMERA = """\
 # A camera that publishes what it recognises. Start it with: edge run -c {folder}/camera.yaml
 # All keys: configs/camera.yaml and docs/reference/configuration.md.
-site: {name}
+site: {site}
 device: camera-1
 state_dir: state # beside this file: the bundle and the gallery
 
@@ -67,10 +69,17 @@ def install_pair(folder: Path, bundle: Path, gallery: Path) -> None:
 def write_configurations(folder: Path, name: str, source: str, *, detects: bool) -> list[Path]:
     """Write kiosk.yaml and camera.yaml where they do not exist; people may have changed them.
 
+    Args:
+        folder: of the files.
+        name: of the shop, any text.
+        source: of the camera.
+        detects: whether the bundle has a detector for camera.yaml.
+
     Returns:
         the files of the folder that `edge run -c` starts.
     """
-    values = {"folder": folder, "name": name, "source": source, "framing": _DETECTED if detects else _WHOLE}
+    framing = _DETECTED if detects else _WHOLE
+    values = {"folder": folder, "site": site_of(name), "source": json.dumps(source), "framing": framing}
     paths = []
     for file, text in ((KIOSK, _KIOSK), (CAMERA, _CAMERA)):
         path = folder / file
@@ -78,6 +87,11 @@ def write_configurations(folder: Path, name: str, source: str, *, detects: bool)
             write_durably(path, text.format(**values).encode("utf-8"))
         paths.append(path)
     return paths
+
+
+def site_of(name: str) -> str:
+    """Return a name for topics, of letters, digits and hyphens, that stands for any text."""
+    return hashed_file_name(name).partition("~")[0]
 
 
 def clear(*folders: Path) -> None:

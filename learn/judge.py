@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from edge.config.schema import EngineConfig
 from edge.imaging.image import read_image
 from edge.recognition.recognise_image import recognise_image
 from edge.telemetry.timing import Timings
+from trainer.embed_gallery import item_id_of
 
 Outcome = Literal["right", "unknown", "wrong"]
 ENOUGH = 20  # held-out photos from which percentages are told
@@ -25,8 +26,13 @@ class Answer:
 
     sample: Sample
     outcome: Outcome
-    nearest: str  # the nearest item, named or not; empty if nothing was searched
+    nearest: str  # id of the nearest item, named or not; empty if nothing was searched
     category_right: bool  # of the nearest item
+
+    @property
+    def item_id(self) -> str:
+        """The id of the true item."""
+        return item_id_of(self.sample.item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Verdict:
     @property
     def nearest_right(self) -> int:
         """Return how many photos are nearest to their own item, named or not."""
-        return sum(answer.nearest == answer.sample.item for answer in self.answers)
+        return sum(answer.nearest == answer.item_id for answer in self.answers)
 
     @property
     def categories_right(self) -> int:
@@ -53,8 +59,8 @@ class Verdict:
     def confusions(self) -> list[tuple[str, str, int, Sample]]:
         """Return true item, named item, times and one photo of each wrong answer, most frequent first."""
         wrong = [answer for answer in self.answers if answer.outcome == "wrong"]
-        times = Counter((answer.sample.item, answer.nearest) for answer in wrong)
-        first = {(answer.sample.item, answer.nearest): answer.sample for answer in reversed(wrong)}
+        times = Counter((answer.item_id, answer.nearest) for answer in wrong)
+        first = {(answer.item_id, answer.nearest): answer.sample for answer in reversed(wrong)}
         return [(*pair, count, first[pair]) for pair, count in times.most_common()]
 
     def as_json(self) -> dict[str, Any]:
@@ -70,7 +76,7 @@ class Verdict:
         }
 
 
-def judge(bundle: Path, gallery: Path, held_out: Sequence[Sample]) -> Verdict:
+def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
     """Recognise every held-out photo.
 
     Args:
@@ -87,9 +93,9 @@ def judge(bundle: Path, gallery: Path, held_out: Sequence[Sample]) -> Verdict:
         timings = Timings()
         decision = recognise_image(models, read_image(sample.path), 1, timings)
         spent.append(sum(timings.stages_ms.values()))
-        named = decision.match.item_id if decision.match else None
+        own, named = item_id_of(sample.item), decision.match.item_id if decision.match else None
         nearest = named or (decision.top[0].item_id if decision.top else "")
-        outcome: Outcome = "unknown" if named is None else "right" if named == sample.item else "wrong"
+        outcome: Outcome = "unknown" if named is None else "right" if named == own else "wrong"
         category = decision.category.name if decision.category else ""
         answers.append(Answer(sample, outcome, nearest, category == sample.category))
     return Verdict(tuple(answers), sorted(spent)[len(spent) // 2] if spent else 0.0)

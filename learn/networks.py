@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from trainer.models.published_weights import PublishedWeights
 from trainer.recipe import Backbone, CropData, EmbedderInput, EmbedderOptimiser, EmbedderRecipe
 from trainer.tasks.embedder import train_embedders
 from trainer.tasks.general_embedder import make_general_embedder
-
-log = logging.getLogger(__name__)
 
 _BATCH, _PX, _TRIALS = 16, 128, 6
 DIM = 384
@@ -61,7 +58,7 @@ def _fastest(run: Callable[[], Tensor]) -> float:
 
 def recipe_for(plan: Plan, index: Path, weights: PublishedWeights, seed: int = 0) -> EmbedderRecipe:
     """Return the recipe of one embedder for all categories."""
-    size = {"width": plan.px, "height": plan.px, "mean": weights.mean, "std": weights.mean, "crop_margin": 0.05}
+    size = {"width": plan.px, "height": plan.px, "mean": weights.mean, "std": weights.mean}
     size |= {"train_width": plan.train_px, "train_height": plan.train_px}
     epochs = max(1, plan.epochs)
     return EmbedderRecipe(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataset_formats.records import Sample
 from edge.errors import CaptureError
-from edge.imaging.image import encode_image, read_image, resize
+from edge.imaging.image import encode_image, read_image, shrink
 from learn.judge import ENOUGH, Verdict
 from learn.plan import Photos, many
 
@@ -115,10 +115,7 @@ def _picture(path: Path) -> str:
         image_rgb = read_image(path)
     except CaptureError:
         return ""
-    height, width = image_rgb.shape[:2]
-    share = _PICTURE_PX / max(height, width)
-    small = resize(image_rgb, max(1, round(width * share)), max(1, round(height * share)), "area")
-    data = base64.b64encode(encode_image(small, ".jpg", 85)).decode()
+    data = base64.b64encode(encode_image(shrink(image_rgb, _PICTURE_PX), ".jpg", 85)).decode()
     return f'<img alt="" src="data:image/jpeg;base64,{data}">'
 
 

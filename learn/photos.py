@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,7 @@ from dataset_formats.records import Sample
 from dataset_formats.splits import split_from_name
 from edge.durable import write_durably
 from edge.errors import CaptureError, TrainError
-from edge.imaging.image import crop, encode_image, resize
-from edge.types import Image
+from edge.imaging.image import crop, encode_image, shrink
 from trainer.data.duplicates import near_duplicate_of
 from trainer.data.split import resplit
 from trainer.recipe import Split
@@ -27,17 +27,16 @@ log = logging.getLogger(__name__)
 
 LONGEST_PX = 640  # of the copies that the models learn from
 _QUALITY = 95
-HELD_OUT = 0.15  # of each item's photos, where models are trained
+HELD_OUT = 0.15  # of the photos of each item that has three or more, but at least one
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoSet:
     """The photos that can be used."""
 
-    samples: list[Sample]  # copies, all of split `train`
+    samples: list[Sample]  # copies, split as the data set or its reader says
     has_own_split: bool  # the data set itself says which photos are held out, as split `val`
     left_out: list[str]  # which photo cannot be used, and why
-    noticed: list[str]
 
 
 def read_photos(
@@ -75,7 +74,7 @@ def read_photos(
     has_own = (listing.layout != "folders" or _has_split_folders(source)) and {"train", "val"} <= {
         s.split for s in kept
     }
-    return PhotoSet(_distinct(kept), has_own, left_out, list(listing.noticed))
+    return PhotoSet(_distinct(kept), has_own, left_out)
 
 
 def _distinct(samples: Sequence[Sample]) -> list[Sample]:
@@ -95,8 +94,15 @@ def _has_split_folders(source: Path) -> bool:
 
 
 def _copy(sample: Sample, folder: Path) -> Path:
-    """Return the path of a picture's copy; make it if there is none."""
-    status = sample.path.stat()
+    """Return the path of a picture's copy; make it if there is none.
+
+    Raises:
+        CaptureError: the picture cannot be read.
+    """
+    try:
+        status = sample.path.stat()
+    except OSError as error:
+        raise CaptureError(f"{sample.path}: cannot read: {error.strerror}") from error
     key = f"{sample.path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{sample.box_px}"
     path = folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.jpg"
     if path.is_file():
@@ -104,14 +110,8 @@ def _copy(sample: Sample, folder: Path) -> Path:
     image_rgb = read_picture(sample.path)[0]
     if sample.box_px is not None:
         image_rgb = crop(image_rgb, sample.box_px, 0.0)
-    write_durably(path, encode_image(_shrunk(image_rgb), ".jpg", _QUALITY))
+    write_durably(path, encode_image(shrink(image_rgb, LONGEST_PX), ".jpg", _QUALITY))
     return path
-
-
-def _shrunk(image_rgb: Image) -> Image:
-    height, width = image_rgb.shape[:2]
-    share = min(1.0, LONGEST_PX / max(height, width))
-    return resize(image_rgb, max(1, round(share * width)), max(1, round(share * height)), "area")
 
 
 def hold_out(photos: PhotoSet) -> list[Sample]:
@@ -123,22 +123,12 @@ def hold_out(photos: PhotoSet) -> list[Sample]:
     return resplit(pooled, how, near_duplicate_of(sample.path for sample in pooled))
 
 
-def keep_all(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples with nothing held out."""
-    return [replace(sample, split="train") for sample in samples]
-
-
 def write_index(samples: Sequence[Sample], path: Path) -> Path:
     """Write the samples as a CSV that every command reads."""
-    lines: list[str] = []
-
-    class _Lines:
-        def write(self, line: str) -> None:
-            lines.append(line)
-
-    writer = csv.writer(_Lines())
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
     writer.writerow(("path", "split", "category", "item", "label"))
     for one in samples:
         writer.writerow((one.path.absolute(), one.split, one.category, one.item, one.label))
-    write_durably(path, "".join(lines).encode("utf-8"))
+    write_durably(path, text.getvalue().encode("utf-8"))
     return path

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from dataset_formats.records import Sample
 
@@ -69,12 +69,8 @@ class Plan:
     px: int  # width and height of the network's input
     train_px: int  # the same in training
     epochs: int  # 0: nothing is trained
-    minutes: float  # that it will take
+    minutes: int  # that it will take
     why: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the plan as it is stored."""
-        return asdict(self)
 
 
 def make_plan(photos: Photos, speed: Speed, minutes: float) -> Plan:
@@ -88,11 +84,11 @@ def make_plan(photos: Photos, speed: Speed, minutes: float) -> Plan:
     examine_s = 6 * photos.photos * speed.at(_GENERAL_PX).embed_s + _FIXED_S
     general = Plan("general", _GENERAL_PX, _GENERAL_PX, 0, math.ceil(examine_s / 60), "")
     if photos.items < 2:
-        return _because(general, "there is one item, and telling items apart takes two")
+        return replace(general, why="there is one item, and telling items apart takes two")
     if photos.median < FEW_PER_ITEM or photos.photos < FEW_PHOTOS:
-        return _because(
+        return replace(
             general,
-            f"{photos.photos} photos are too few to train on: that takes {FEW_PHOTOS} photos and {FEW_PER_ITEM} of "
+            why=f"{photos.photos} photos are too few to train on: that takes {FEW_PHOTOS} photos and {FEW_PER_ITEM} of "
             "most items",
         )
     for px, train_px in _SIZES_PX:
@@ -104,11 +100,7 @@ def make_plan(photos: Photos, speed: Speed, minutes: float) -> Plan:
             spent_s = epochs * epoch_s + examine_s
             why = f"{epochs} epochs at {px} px fit the time"
             return Plan("trained", px, train_px, epochs, math.ceil(spent_s / 60), why)
-    return _because(general, f"{minutes:g} minutes are too few to train on {photos.photos} photos here")
-
-
-def _because(plan: Plan, why: str) -> Plan:
-    return replace(plan, why=why)
+    return replace(general, why=f"{minutes:g} minutes are too few to train on {photos.photos} photos here")
 
 
 def advice(samples: Sequence[Sample], most: int = 8) -> list[str]:
@@ -116,9 +108,7 @@ def advice(samples: Sequence[Sample], most: int = 8) -> list[str]:
     counts = Counter((s.category, s.item) for s in samples)
     labels = {(s.category, s.item): s.label or s.item for s in samples}
     short = sorted((count, labels[item]) for item, count in counts.items() if count < ENOUGH_PER_ITEM)
-    lines = [
-        f"{label}: {count} photo{'s' * (count != 1)}; take {ENOUGH_PER_ITEM - count} more" for count, label in short
-    ]
+    lines = [f"{label}: {many(count, 'photo')}; take {ENOUGH_PER_ITEM - count} more" for count, label in short]
     rest = len(lines) - most
     return [*lines[:most], f"and {rest} more with fewer than {ENOUGH_PER_ITEM} photos"] if rest > 0 else lines
 

@@ -19,7 +19,7 @@ from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views
 from edge.gallery.store import NEGATIVE, store_path
 from edge.gallery.writer import GalleryWriter
-from edge.imaging.image import encode_image, resize
+from edge.imaging.image import encode_image, shrink
 from edge.inference.engine import Backend
 from edge.inference.stages import Embedder, Localiser, load_stages
 from edge.manifest import Manifest, parse_manifest
@@ -112,11 +112,11 @@ def embed_gallery(
                     [_silhouette(stages.localiser, image) for image in loaded.images] if stages.localiser else []
                 )
                 writer.add(
-                    item_id_of(printable(item)),
+                    item_id_of(item),
                     printable(listed[0].label or item),
                     embed_pictures(stages.embedders[category], loaded.images, few),
                     metadata={NEGATIVE: True} if is_negative else None,
-                    thumbnail=encode_image(_thumbnail(loaded.images[0], thumbnail_px), ".jpg", 80),
+                    thumbnail=encode_image(shrink(loaded.images[0], thumbnail_px), ".jpg", 80),
                     silhouettes=b"".join(silhouettes) or None,
                 )
                 written += 1
@@ -133,7 +133,8 @@ def embed_gallery(
 
 
 def item_id_of(name: str) -> str:
-    """Return the id of an item in galleries and events: its name, or a short file name for a very long one."""
+    """Return the id of an item in galleries and events: its printable name, or a file name for a very long one."""
+    name = printable(name)
     return name if len(name) <= _MAX_ID_CHARACTERS else file_name(name)
 
 
@@ -161,12 +162,6 @@ def _silhouette(localiser: Localiser, image_rgb: Image) -> bytes:
 
 def _whole(image_rgb: Image) -> Box:
     return (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
-
-
-def _thumbnail(image_rgb: Image, longest_px: int) -> Image:
-    scale = min(1.0, longest_px / max(image_rgb.shape[:2]))
-    width, height = (max(1, round(size * scale)) for size in (image_rgb.shape[1], image_rgb.shape[0]))
-    return resize(image_rgb, width, height, "area")
 
 
 def _read_manifest(bundle: Path) -> Manifest:

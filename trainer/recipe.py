@@ -310,8 +310,11 @@ class EmbedderRecipe(_Recipe):
             raise ValueError(f"heads are {self.heads}; give class once, and each other head at most once")
         if wrong := [dim for dim in self.shorter_dims if dim >= self.dim]:
             raise ValueError(f"shorter_dims: {wrong} are not less than dim {self.dim}")
-        if self.fit_projection and (self.heads != ["class"] or self.width or self.shorter_dims or self.compatible_with):
-            raise ValueError("fit_projection needs heads [class], width 0, no shorter_dims and no compatible_with")
+        after = self.shorter_dims or self.compatible_with or self.teacher
+        if self.fit_projection and (self.heads != ["class"] or self.width or after):
+            raise ValueError(
+                "fit_projection needs heads [class] and width 0, and no shorter_dims, compatible_with or teacher"
+            )
         return self
 
     def for_category(self, category: str) -> EmbedderRecipe:

@@ -190,6 +190,15 @@ def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["li
     return np.asarray(cv2.resize(image_rgb, (width, height), interpolation=_INTERPOLATION[interpolation]), np.uint8)
 
 
+def shrink(image_rgb: Image, longest_px: float) -> Image:
+    """Return a picture or mask whose longer side is at most `longest_px`; a smaller one as it is."""
+    height, width = image_rgb.shape[:2]
+    scale = longest_px / max(height, width)
+    if scale >= 1:
+        return image_rgb
+    return resize(image_rgb, max(1, round(width * scale)), max(1, round(height * scale)), "area")
+
+
 def augmented(image_rgb: Image, degrees: float, zoom: float, gain: float, *, mirrored: bool = False) -> Image:
     """Return a picture rotated, zoomed and brightened about its centre, or mirrored; of the same size."""
     height, width = image_rgb.shape[:2]

@@ -142,7 +142,7 @@ def name_of(decision: Decision | None) -> str:
     if decision.match is None:
         return f"{decision.category.name}?" if decision.category else "?"
     probability = decision.match.probability
-    return decision.match.label + ("" if probability is None else f" {probability:.0%}")
+    return decision.match.label + ("" if probability is None else f" {int(100 * probability)}%")  # never 100
 
 
 def annotated(image_rgb: Image, objects: Sequence[TrackedObject], width_px: int) -> Image:

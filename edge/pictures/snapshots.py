@@ -109,7 +109,7 @@ def encode(image_rgb: Image, event: Event, config: SnapshotConfig) -> bytes:
     picture = image.crop(image_rgb, (x0 * width, y0 * height, x1 * width, y1 * height), config.margin)
     longest_px = float(config.max_px)
     while True:
-        picture = _scale_to(picture, longest_px)
+        picture = image.shrink(picture, longest_px)
         for quality in _QUALITIES:
             jpeg = image.encode_image(picture, ".jpg", quality)
             if len(jpeg) <= MAX_BYTES:
@@ -120,11 +120,3 @@ def encode(image_rgb: Image, event: Event, config: SnapshotConfig) -> bytes:
 def _is_pictured(event: Event, frame: Frame) -> bool:
     # an object that left before its event was made is no longer where its box says
     return event.decision.match is not None and event.type != "end" and event.captured_ns == frame.captured_ns
-
-
-def _scale_to(picture: Image, longest_px: float) -> Image:
-    height, width = picture.shape[:2]
-    scale = longest_px / max(height, width)
-    if scale >= 1:
-        return picture
-    return image.resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), "area")

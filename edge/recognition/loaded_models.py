@@ -89,8 +89,9 @@ class LoadedModels:
             silhouette: of the object; None: the vectors decide alone.
         """
         searched = self.nearest_categories(vectors) if categories is None else categories
-        space_ids = self.space_ids
-        of_category = {c.name: vectors[space_ids[c.name]] for c in searched if space_ids.get(c.name) in vectors}
+        embedders = self.stages.embedders
+        spaces = {c.name: embedders[c.name].model.space_id for c in searched if c.name in embedders}
+        of_category = {name: vectors[space_id] for name, space_id in spaces.items() if space_id in vectors}
         return self.decide(searched, self.search(of_category, silhouette))
 
     def nearest_categories(self, vectors: Mapping[str, FloatArray]) -> list[Category]:

@@ -126,8 +126,14 @@ def embed_tracks(
     silhouettes = _locate(models, image_rgb, to_embed, searched, timings)
     embedders, indexes = models.stages.embedders, models.indexes
     for embedder in dict.fromkeys(embedders.values()):  # each once: categories may share an embedder
-        served = {name for name, other in embedders.items() if other is embedder and name in indexes}
-        rows = [i for i, found in enumerate(searched) if served and (found is None or served & {c.name for c in found})]
+        rows = [
+            i
+            for i, found in enumerate(searched)
+            if any(
+                embedders.get(name) is embedder and name in indexes
+                for name in (embedder.model.categories if found is None else (category.name for category in found))
+            )
+        ]
         if not rows:
             continue
         described = None if descriptors is None else descriptors[rows]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import QuantizeError
-from edge.imaging.image import encode_image, resize
+from edge.imaging.image import encode_image, shrink
 from edge.inference.postprocess import iou_matrix, unit_rows
 from edge.inference.stages import Detector, Stages
 from edge.telemetry.timing import Timings
@@ -66,21 +66,12 @@ class SceneProbeCandidate:
     sure: tuple[Detection, ...]
 
 
-def shrink(picture: Image, longest_px: int = MAX_SIDE_PX) -> Image:
-    """Shrink a picture so that its longer side is at most `longest_px`."""
-    height, width = picture.shape[:2]
-    scale = longest_px / max(height, width)
-    if scale >= 1:
-        return picture
-    return resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), "area")
-
-
 def probe_candidate(sample: Sample, stages: Stages, galleries: dict[str, GalleryVectors]) -> ProbeCandidate | None:
     """Run the packed models on a crop; None if a prediction is wrong or its margin is too small."""
     gallery, embedder = galleries.get(sample.category), stages.embedders.get(sample.category)
     if gallery is None or embedder is None:
         return None
-    picture = shrink(sample.crop(embedder.model.preprocess.crop_margin))
+    picture = shrink(sample.crop(embedder.model.preprocess.crop_margin), MAX_SIDE_PX)
     whole: list[Box] = [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))]
     confidence = 1.0
     if stages.classifier is not None:

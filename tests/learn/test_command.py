@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 
 import pytest
 
@@ -15,24 +17,13 @@ from edge.recognition.recognise_image import recognise_image
 from edge.telemetry.timing import Timings
 from learn.command import LearnOptions, learn
 from tests.learn.test_photos import shop, write_photo
+from trainer.cli import main
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Return weights drawn at random of a network that is small."""
-    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "lcnet_035.safetensors"
-    save_file({k: v.contiguous() for k, v in timm.create_model("lcnet_035").state_dict().items()}, path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory, weights):
+def learned(tmp_path_factory, lcnet):
     folder = tmp_path_factory.mktemp("shop")
-    options = LearnOptions(shop(folder / "photos", 6), folder / "SHOP", weights=weights, camera="file:///counter.mp4")
+    options = LearnOptions(shop(folder / "photos", 6), folder / "SHOP", weights=lcnet, camera="file:///counter.mp4")
     return options, learn(options)
 
 
@@ -69,6 +60,24 @@ def test_an_interrupted_run_goes_on_and_does_not_begin_again(learned, monkeypatc
     assert bundle_id(options.out) == before
 
 
+def test_another_detector_is_packed_without_learning_again(learned, monkeypatch, tmp_path):
+    options, _ = learned
+    (tmp_path / "detector.onnx").write_bytes(b"another")
+    packed = []
+    monkeypatch.setattr("learn.networks.make_general_embedder", lambda *_: pytest.fail("learned again"))
+    monkeypatch.setattr("learn.command.pack_bundle", lambda *given, **_: packed.append(given) or sys.exit())
+    with pytest.raises(SystemExit):
+        learn(replace(options, detector=tmp_path / "detector.onnx"))
+    ((new, sources, *_),) = packed
+    assert (sources.detector, new.sequence) == (tmp_path / "detector.onnx", 2)
+
+
+def test_wrong_address_of_a_camera_is_told_before_anything_else(tmp_path, capsys):
+    assert main(["learn", str(tmp_path), "-o", str(tmp_path / "SHOP"), "--camera", "htp://x"]) == 1
+    assert "htp://x" in capsys.readouterr().err
+    assert not (tmp_path / "SHOP").exists()
+
+
 def test_other_photos_make_a_new_bundle_and_keep_the_rest(learned):
     options, _ = learned
     before = bundle_id(options.out)
@@ -84,15 +93,15 @@ def test_other_photos_make_a_new_bundle_and_keep_the_rest(learned):
     assert json.loads((options.out / "report.json").read_text())["items"] == 4
 
 
-def test_photos_that_say_nothing_of_their_items_are_refused(tmp_path, weights):
+def test_photos_that_say_nothing_of_their_items_are_refused(tmp_path, lcnet):
     for i in range(60):
         write_photo(tmp_path / f"photos/item{i % 10}/{i}.jpg", i)
     with pytest.raises(TrainError, match="no better than guessing: check that each folder holds photos of one item"):
-        learn(LearnOptions(tmp_path / "photos", tmp_path / "SHOP", weights=weights))
+        learn(LearnOptions(tmp_path / "photos", tmp_path / "SHOP", weights=lcnet))
     assert not (tmp_path / "SHOP/kiosk.yaml").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, weights):
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, lcnet):
     (tmp_path / "SHOP").write_text("a file")
     with pytest.raises(TrainError, match="SHOP: cannot write: Not a directory"):
-        learn(LearnOptions(shop(tmp_path / "photos", 2), tmp_path / "SHOP", weights=weights))
+        learn(LearnOptions(shop(tmp_path / "photos", 2), tmp_path / "SHOP", weights=lcnet))

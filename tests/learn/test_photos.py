@@ -12,7 +12,7 @@ import pytest
 from dataset_formats.records import Sample
 from edge.errors import TrainError
 from edge.imaging.image import read_image
-from learn.photos import LONGEST_PX, hold_out, keep_all, read_photos, write_index
+from learn.photos import LONGEST_PX, hold_out, read_photos, write_index
 
 
 def write_photo(path, seed=0, size=(60, 80)):
@@ -92,10 +92,10 @@ def test_test_pictures_are_not_touched(tmp_path):
 
 def test_the_index_holds_any_name(tmp_path):
     sample = Sample(tmp_path / "a.jpg", "val", 'Jus, "frais"', "l'été\n1", "果汁")
-    path = write_index(keep_all([sample]), tmp_path / "index.csv")
+    path = write_index([sample], tmp_path / "index.csv")
     (row,) = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
     names = {"category": sample.category, "item": sample.item, "label": "果汁"}
-    assert row == {"path": str(sample.path), "split": "train", **names}
+    assert row == {"path": str(sample.path), "split": "val", **names}
 
 
 def test_items_of_one_name_in_two_categories_stay_two(tmp_path):
@@ -107,3 +107,15 @@ def test_items_of_one_name_in_two_categories_stay_two(tmp_path):
         ("Pepsi", "Pepsi Original", "Original"),
         ("Pepsi", "Zero", "Zero"),
     }
+
+
+def test_a_photo_that_vanishes_is_left_out_and_named(tmp_path):
+    source = shop(tmp_path / "in", 2)
+
+    def late(listed, _):
+        (source / "fruit/apple/1.jpg").unlink()
+        return listed
+
+    photos = read_photos(source, None, tmp_path / "copies", late)
+    assert len(photos.samples) == 5
+    assert "apple/1.jpg: cannot read: No such file" in photos.left_out[0]

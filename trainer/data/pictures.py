@@ -16,7 +16,7 @@ from dataset_formats.boxes import clip_boxes
 from dataset_formats.decode import read_picture
 from dataset_formats.records import Sample
 from edge.errors import CaptureError, TrainError
-from edge.imaging.image import crop, resize, trim
+from edge.imaging.image import crop, shrink, trim
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import Image
@@ -62,10 +62,10 @@ def load_pictures(
         fitted = _clip_to_picture(sample, read[sample.path], pictures)
         if fitted is None:
             continue
-        image, shrink = shrink_to(cut_out_object(fitted, read[sample.path], trimmed, margin), longest_px)
+        image, scale = shrink_to(cut_out_object(fitted, read[sample.path], trimmed, margin), longest_px)
         pictures.samples.append(fitted)
         pictures.images.append(image)
-        pictures.scales.append(shrink)
+        pictures.scales.append(scale)
     if samples and not pictures.samples:
         raise TrainError(f"none of {len(samples)} pictures can be read; the first: {pictures.skipped[0]}")
     return pictures
@@ -73,11 +73,9 @@ def load_pictures(
 
 def shrink_to(picture: NDArray[np.uint8], longest_px: int | None) -> tuple[NDArray[np.uint8], float]:
     """Return a picture or mask whose longer side is at most `longest_px`, and the factor that it was shrunk by."""
-    shrink = 1.0 if longest_px is None else min(1.0, longest_px / max(picture.shape[:2]))
-    if shrink == 1.0:
-        return picture, shrink
-    width, height = (max(1, round(size * shrink)) for size in (picture.shape[1], picture.shape[0]))
-    return resize(picture, width, height, "area"), shrink
+    if longest_px is None:
+        return picture, 1.0
+    return shrink(picture, longest_px), min(1.0, longest_px / max(picture.shape[:2]))
 
 
 def cut_out_object(sample: Any, image: Image, trimmed: Sequence[str], margin: float) -> Image:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging.image import encode_image, resize
+from edge.imaging.image import encode_image, shrink
 from edge.types import Image
 from trainer.evaluation.report_figures import confusion_matrix, embedding_map, principal_plane, reliability_plot
 from trainer.evaluation.report_markdown import about_line
@@ -167,9 +167,7 @@ def _card(one: Confusion) -> str:
 def _picture(image_rgb: Image | None, name: str) -> str:
     if image_rgb is None:
         return "<span class=absent>no picture</span>"
-    scale = min(1.0, _PICTURE_PX / max(image_rgb.shape[:2]))
-    width, height = (max(1, round(side * scale)) for side in (image_rgb.shape[1], image_rgb.shape[0]))
-    data = base64.b64encode(encode_image(resize(image_rgb, width, height, "area"), ".jpg", 80)).decode()
+    data = base64.b64encode(encode_image(shrink(image_rgb, _PICTURE_PX), ".jpg", 80)).decode()
     return f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
 
 

@@ -163,3 +163,11 @@ def test_any_text_can_be_drawn_anywhere(text, at):
     picture = np.full((60, 400, 3), 128, np.uint8)
     image.draw_text(picture, text, at, (255, 255, 255))
     assert picture.shape == (60, 400, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "longest_px", "shrunk"),
+    [((100, 50), 20, (20, 10)), ((50, 100), 20, (10, 20)), ((10, 20), 20, (10, 20)), ((3000, 1), 30, (30, 1))],
+)
+def test_pictures_shrink_to_their_longer_side(size, longest_px, shrunk):
+    assert image.shrink(np.zeros((*size, 3), np.uint8), longest_px).shape == (*shrunk, 3)
