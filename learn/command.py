@@ -27,7 +27,7 @@ from edge.durable import sha256_of, write_durably
 from edge.errors import TrainError
 from edge.file_names import hashed_file_name
 from edge.gallery.generation import INDEX_NAME
-from learn.device_folder import KIOSK, clear, install_pair, write_configurations
+from learn.device_folder import KIOSK, clear, install_pair, run_command, write_configurations
 from learn.judge import Verdict, judge
 from learn.memory import read_memory, write_memory
 from learn.networks import make_embedder, measure_speed, recall_of
@@ -123,7 +123,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     gallery, verdict = _embed_and_judge(bundle, samples, held_out, work)
     install_pair(options.out, bundle, gallery)
     name = options.out.resolve().name
-    write_configurations(options.out, name, options.camera, detects=options.detector is not None)
+    kept = write_configurations(options.out, name, options.camera, detects=options.detector is not None)
     shown = {item_id_of(sample.item): sample for sample in reversed(samples) if sample.split == "train"}
     told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {plan.px} x {plan.px} pixels."
     notes = _notes(bundle, photos)
@@ -146,7 +146,9 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     for line in (headline(verdict), *(f"note: {note}" for note in notes)):
         _say(line)
     _say(f"page: {options.out / PAGE}")
-    _say(f"start: edge run -c {options.out / KIOSK}")
+    if kept:
+        _say(f"kept as they are: {', '.join(kept)}; delete one and run this again for a new one")
+    _say(f"start: {run_command(options.out / KIOSK)}")
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edge.file_names import hashed_file_name
 KIOSK, CAMERA, STATE = "kiosk.yaml", "camera.yaml", "state"
 
 _KIOSK = """\
-# A kiosk that names what is held in front of its camera. Start it with: edge run -c {folder}/kiosk.yaml
+# A kiosk that names what is held in front of its camera. Start it with: {run}
 # Then open http://127.0.0.1:8090/ . All keys: configs/kiosk.yaml and docs/reference/configuration.md.
 site: {site}
 device: kiosk-1
@@ -33,7 +34,7 @@ recognition:
 """
 
 _CAMERA = """\
-# A camera that publishes what it recognises. Start it with: edge run -c {folder}/camera.yaml
+# A camera that publishes what it recognises. Start it with: {run}
 # All keys: configs/camera.yaml and docs/reference/configuration.md.
 site: {site}
 device: camera-1
@@ -66,7 +67,7 @@ def install_pair(folder: Path, bundle: Path, gallery: Path) -> None:
     activate(state, slot, install_gallery(gallery, state))
 
 
-def write_configurations(folder: Path, name: str, source: str, *, detects: bool) -> list[Path]:
+def write_configurations(folder: Path, name: str, source: str, *, detects: bool) -> list[str]:
     """Write kiosk.yaml and camera.yaml where they do not exist; people may have changed them.
 
     Args:
@@ -76,17 +77,23 @@ def write_configurations(folder: Path, name: str, source: str, *, detects: bool)
         detects: whether the bundle has a detector for camera.yaml.
 
     Returns:
-        the files of the folder that `edge run -c` starts.
+        the names of files that stay as they are, though they would now be written otherwise.
     """
     framing = _DETECTED if detects else _WHOLE
-    values = {"folder": folder, "site": site_of(name), "source": json.dumps(source), "framing": framing}
-    paths = []
+    values = {"site": site_of(name), "source": json.dumps(source), "framing": framing}
+    kept = []
     for file, text in ((KIOSK, _KIOSK), (CAMERA, _CAMERA)):
-        path = folder / file
+        path, wanted = folder / file, text.format(run=run_command(folder / file), **values).encode("utf-8")
         if not path.exists():
-            write_durably(path, text.format(**values).encode("utf-8"))
-        paths.append(path)
-    return paths
+            write_durably(path, wanted)
+        elif path.read_bytes() != wanted:
+            kept.append(file)
+    return kept
+
+
+def run_command(configuration: Path) -> str:
+    """Return the command that starts a device, ready to paste."""
+    return f"edge run -c {shlex.quote(str(configuration))}"
 
 
 def site_of(name: str) -> str:
