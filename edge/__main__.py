@@ -1,7 +1,5 @@
 """Runs the `edge` command as `python -m edge`."""
 
-import sys
+from edge.cli import program
 
-from edge.cli import main
-
-sys.exit(main())
+program()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edge.bundle.bundle import Bundle, read_bundle
+from edge.bundle.prove import prover
 from edge.bundle.slots import read_active
+from edge.bundle.starts import Starts
 from edge.capture.camera import Camera, OnState
 from edge.capture.camera_policy import policy_for
 from edge.capture.frame_source import CaptureOptions, FrameSource
@@ -21,16 +24,13 @@ from edge.config.schema import CameraConfig, DeviceConfig, EngineConfig, Recogni
 from edge.errors import CaptureError, FinesightError
 from edge.finder.finder import open_finder
 from edge.gallery.generation import Gallery, read_gallery
-from edge.gallery.item_vectors import shrink_items_to_centroid
-from edge.gallery.search import build_index, build_space_index
-from edge.gallery.store import CategoryItems, read_category, read_silhouettes
+from edge.gallery.loaded_gallery import load_gallery
 from edge.inference.stages import load_stages
-from edge.manifest import OpenSet
 from edge.messaging.age_clock import AgeClock
 from edge.messaging.outbox import Outbox
-from edge.recognition.loaded_models import LoadedModels, Search
+from edge.recognition.best_pair import Serving, load_best_pair
+from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Pipeline
-from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,26 @@ def load_active_models(config: DeviceConfig) -> LoadedModels:
         BundleError: none is activated, or one is damaged.
         EngineError: a model cannot run here.
     """
-    bundle, gallery = read_active(config.state_dir)
+    return load_pair(config, *read_active(config.state_dir))
+
+
+def load_best_models(config: DeviceConfig, starts: Starts) -> Serving:
+    """Load a device's active bundle and gallery or, if they cannot be used, the best that is left on it.
+
+    Raises:
+        BundleError: nothing on the device can be used.
+    """
+    prove = prover(config.engine.backend, config.state_dir / "cache")
+    return load_best_pair(config.state_dir, partial(load_pair, config), prove, starts)
+
+
+def load_pair(config: DeviceConfig, bundle: Bundle, gallery: Gallery) -> LoadedModels:
+    """Load a verified bundle and gallery of a device.
+
+    Raises:
+        GalleryError: the gallery is wrong inside.
+        EngineError: a model cannot run here.
+    """
     cache = config.state_dir / "cache"
     models = _load(bundle, gallery, config.engine, cache)
     if config.recognition.seek is None:
@@ -80,47 +99,18 @@ def load_models(bundle_folder: Path | None, gallery_folder: Path | None, engine:
 
 
 def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: Path | None = None) -> LoadedModels:
-    manifest = bundle.manifest
-    stages = load_stages(bundle.folder, manifest, engine.backend, engine.threads, cache, engine.precision)
-    indexes: dict[str, Search] = {}
-    open_sets: dict[str, OpenSet] = {}
-    compatible_categories: set[str] = set()
-    silhouettes: dict[str, GallerySilhouettes] = {}
-    spaces: dict[str, Search] = {}
-    for model in manifest.embedders:
-        open_sets.update(model.open_set)
-        galleries: dict[str, CategoryItems] = {}
-        for category in model.categories:
-            if gallery is None or category not in gallery.categories:
-                continue
-            path, space_id = gallery.path(category), model.space_id
-            if declared := model.compatible_gallery(category, gallery.categories[category].space_id):
-                space_id = declared.space_id
-                open_sets[category] = declared.open_set
-                compatible_categories.add(category)
-            items = shrink_items_to_centroid(read_category(path, space_id, model.dim), model.gathering)
-            indexes[category], galleries[category] = build_index(items), items
-            rule = model.outline.get(category)
-            # thresholds for an older space were fitted without silhouettes
-            if category in compatible_categories or rule is None or not rule.counts:
-                continue
-            if by_item := read_silhouettes(path):
-                silhouettes[category] = silhouettes_for(rule, by_item)
-        if manifest.classifier is None and galleries:
-            spaces[model.space_id] = build_space_index(galleries)
-    generation = gallery.generation if gallery else "none"
-    created_at = gallery.created_at if gallery else None
-    compatible = frozenset(compatible_categories)
+    stages = load_stages(bundle.folder, bundle.manifest, engine.backend, engine.threads, cache, engine.precision)
+    loaded = load_gallery(bundle.manifest, gallery)
     return LoadedModels(
-        manifest.bundle_id,
-        generation,
+        bundle.manifest.bundle_id,
+        gallery.generation if gallery else "none",
         stages,
-        indexes,
-        open_sets,
-        compatible,
-        created_at,
-        silhouettes,
-        spaces=spaces,
+        dict(loaded.indexes),
+        loaded.open_sets,
+        frozenset(loaded.compatible_categories),
+        gallery.created_at if gallery else None,
+        loaded.silhouettes,
+        spaces=dict(loaded.spaces),
     )
 
 
@@ -176,7 +166,14 @@ def build_camera(
 
     policy = policy_for(source, config.pacing, config.stall_timeout_s, config.view)
     return Camera(
-        name, source, open_frame_source, latest_frames, on_state, policy, is_reachable=reachability_check(source)
+        name,
+        source,
+        open_frame_source,
+        latest_frames,
+        on_state,
+        policy,
+        is_reachable=reachability_check(source),
+        counters=counters,
     )
 
 

@@ -9,21 +9,19 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.errors import BundleError, ConfigError, FinesightError
 from edge.options import STATE_DIR, build_parser
+from edge.process import leave
+from edge.telemetry.known_secrets import hide, hide_in, set_up_logging
 
 if TYPE_CHECKING:
     from edge.bundle.active_pointer import ActivePointer
-    from edge.config.config_file import ConfigFile
     from edge.config.schema import DeviceConfig
     from edge.recognition.pipeline import Pipeline
 
@@ -35,21 +33,32 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser(os.environ.get("FINESIGHT_LOG", "info")).parse_args(argv)
     _set_up_logging(arguments.log_level)
     try:
-        return _VERBS[arguments.verb](arguments)
+        status = _VERBS[arguments.verb](arguments)
     except FinesightError as error:
-        print(f"edge: {error}", file=sys.stderr)
+        print(f"edge: {hide(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `edge ... | head`
         sys.stderr.close()
         return 0
+    return status
+
+
+def program() -> NoReturn:
+    """Run one verb and end the process, whatever its threads do."""
+    try:
+        status = main()
+    except Exception:
+        log.exception("unexpected error")
+        status = 1
+    leave(status)
 
 
 def _set_up_logging(level: str) -> None:
     # journald adds the time
     stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    logging.basicConfig(level=level.upper(), format=f"{stamp}%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    set_up_logging(level.upper(), f"{stamp}%(levelname)s %(name)s: %(message)s")
 
 
 def _config(arguments: argparse.Namespace) -> DeviceConfig:
@@ -67,14 +76,16 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
 
 def _run(arguments: argparse.Namespace) -> int:
     from edge.config.config_file import ConfigFile
+    from edge.run_device import run_device
 
     file = ConfigFile(arguments.config, os.environ, arguments.state_dir)
     config = file.load_or_last_good(arguments.state_dir or STATE_DIR) if arguments.safe else file.load()
-    return _run_device(config, file, until_end=arguments.until_end)
+    return run_device(config, file, until_end=arguments.until_end, wait=arguments.safe)
 
 
 def _record(arguments: argparse.Namespace) -> int:
     from edge.build import check_recordable
+    from edge.run_device import run_device
 
     config = _config(arguments)
     for name, camera in config.cameras.items():
@@ -85,7 +96,7 @@ def _record(arguments: argparse.Namespace) -> int:
         for name, camera in config.cameras.items()
     }
     log.info("recording to %s", config.state_dir / "ring")
-    return _run_device(config.model_copy(update={"cameras": cameras}), None, until_end=arguments.until_end)
+    return run_device(config.model_copy(update={"cameras": cameras}), None, until_end=arguments.until_end)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -107,47 +118,6 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool) -> int:
-    """Run a device until it is stopped; without a file, it cannot reload its configuration."""
-    from edge.process import StateLock, limit_heaps
-    from edge.runtime import Runtime
-
-    limit_heaps()
-    stop, reload = threading.Event(), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGHUP, lambda *_: reload.set())
-    with ExitStack() as stack:
-        if config.state_dir.is_dir():  # otherwise no bundle is active, which Runtime reports
-            stack.callback(StateLock(config.state_dir).release)
-        server = None
-        if config.health is not None:  # before the engines are built: it reports "starting" meanwhile
-            from edge.diagnostics.health_server import HealthServer
-
-            server = stack.enter_context(HealthServer(config.health.host, config.health.port))
-        if config.kiosk is None:
-            runtime = stack.enter_context(Runtime(config, file))
-        else:
-            from edge.extras import require_extra
-
-            require_extra("kiosk")
-            from edge.kiosk.open_kiosk import open_kiosk
-
-            runtime = open_kiosk(config, config.kiosk, file, stack)
-        pictures = None
-        if config.snapshots is not None or config.live is not None:
-            from edge.pictures.open_pictures import open_pictures
-
-            pictures = open_pictures(runtime, stack)
-        if server is not None:
-            server.attach(runtime, pictures)
-        runtime.run(stop, until_end=until_end, reload=reload)
-        errors = runtime.camera_errors()
-    if until_end and errors:
-        raise next(iter(errors.values()))
-    return 0
-
-
 def _check(arguments: argparse.Namespace) -> int:
     from edge.diagnostics.check import check
 
@@ -165,9 +135,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
     for finding in run_checks(config):
         findings.append(finding)
         if not arguments.json:
-            print(f"{finding.verdict:4}  {finding.thing}: {finding.words}", flush=True)
+            print(hide(f"{finding.verdict:4}  {finding.thing}: {finding.words}"), flush=True)
     if arguments.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        print(json.dumps(hide_in([asdict(finding) for finding in findings]), indent=1))
     return 1 if any(finding.verdict == "bad" for finding in findings) else 0
 
 
@@ -182,7 +152,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _support(arguments: argparse.Namespace) -> int:
     from edge.diagnostics.support_bundle import pack_support
 
-    parts = pack_support(arguments.config, _config(arguments), arguments.out)
+    parts = pack_support(_config(arguments), arguments.out)
     print(f"{arguments.out}: {', '.join(parts)}")
     return 0
 
@@ -273,9 +243,9 @@ def _bundle_list(arguments: argparse.Namespace) -> int:
 
 
 def _bundle_verify(arguments: argparse.Namespace) -> int:
-    from edge.bundle.golden_probes import verify_bundle
+    from edge.bundle.prove import prover
 
-    for line in verify_bundle(arguments.folder):
+    for line in prover()(arguments.folder, None):
         print(line)
     return 0
 
@@ -299,12 +269,12 @@ def _bundle_install(arguments: argparse.Namespace) -> int:
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
-    from edge.bundle.golden_probes import verify_slot
+    from edge.bundle.prove import prover
 
     state_dir = _state_dir(arguments)
     backend = "auto" if arguments.config is None else _config(arguments).engine.backend
-    verify_slot(state_dir, arguments.bundle, backend)
-    return _print_active(arguments, slots.activate(state_dir, arguments.bundle, arguments.gallery))
+    prove = prover(backend, state_dir / "cache")
+    return _print_active(arguments, slots.activate(state_dir, arguments.bundle, arguments.gallery, prove))
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:

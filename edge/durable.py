@@ -60,7 +60,7 @@ def fsync_tree(folder: Path) -> None:
 
 
 def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
-    """Replace a folder with flushed copies of some files of another folder.
+    """Replace a folder with flushed, read-only copies of some files of another folder.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -70,6 +70,7 @@ def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
+        (target / name).chmod(0o444)
     fsync_tree(target)
 
 

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any, get_args
 
 from edge import __version__
-from edge.build import build_camera, build_pipeline, load_active_models, open_outbox
+from edge.build import build_camera, build_pipeline, load_best_models, load_pair, open_outbox
+from edge.bundle.starts import STAYS_UP_S, Starts
 from edge.capture.cameras import Cameras
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.recorder import Recorders
@@ -28,6 +29,7 @@ from edge.frame_loop import FrameLoop
 from edge.imaging import image
 from edge.messaging.command import Command
 from edge.messaging.device_publisher import DevicePublisher, PublishLatency
+from edge.process import call_until
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
@@ -54,6 +56,7 @@ class Runtime:
         file: ConfigFile | None = None,
         add_overlay: Callable[[LoadedModels], LoadedModels] = lambda models: models,
         counters: Counters | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         """Load and open everything but the cameras.
 
@@ -62,9 +65,11 @@ class Runtime:
             file: the configuration file, for reloads; None: the configuration cannot be reloaded.
             add_overlay: changes loaded models before they are used: a kiosk adds its taught items.
             counters: created if None.
+            stop: set by a signal, which need not wait until the models are loaded.
 
         Raises:
-            FinesightError: the bundle, the gallery, an engine or the outbox is unusable.
+            FinesightError: no bundle and gallery of the device can be used, or the outbox.
+            StoppedError: `stop` was set meanwhile; the models are still being loaded.
         """
         image.set_threads(1)  # frames are small: OpenCV's own threads only compete with the engine's
         self.config = config
@@ -74,8 +79,15 @@ class Runtime:
         self._started_ns = self._iterated_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
+        self._starts = Starts(config.state_dir)
+        self._stays_up_at = time.monotonic() + STAYS_UP_S
+        load_best = partial(load_best_models, config, self._starts)
         self._active_models = ActiveModels(
-            config.state_dir, lambda: load_active_models(config), add_overlay, self.counters
+            config.state_dir,
+            load_best if stop is None else partial(call_until, stop, load_best),
+            partial(load_pair, config),
+            add_overlay,
+            self.counters,
         )
         self._outbox = open_outbox(config, self.counters)
         self._gallery_drift = GalleryDrift(config.state_dir / "first_answers.json")
@@ -117,6 +129,7 @@ class Runtime:
         self._publish_health()
         self._publisher.close()
         self._outbox.close()
+        self._starts.end_well(self._active_models.serving.pair)  # it was asked to stop
 
     def run(self, stop: threading.Event, *, until_end: bool = False, reload: threading.Event | None = None) -> None:
         """Recognise frames until `stop` is set.
@@ -147,6 +160,8 @@ class Runtime:
                 self._count_drops()
                 if self._active_models.swap_if_ready():
                     self._publish_self_and_health()
+                if now >= self._stays_up_at:
+                    self._starts.end_well(self._active_models.serving.pair)
             if now >= next_watchdog:  # fed by the frame loop: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify_systemd("WATCHDOG=1")
@@ -159,6 +174,11 @@ class Runtime:
                 if until_end:
                     return
                 stop.wait(_TICK_S)
+
+    @property
+    def fallback(self) -> str | None:
+        """Why the active bundle and gallery do not serve; None: they do."""
+        return self._active_models.serving.fallback
 
     @property
     def models(self) -> LoadedModels:
@@ -278,7 +298,8 @@ class Runtime:
         """Return the state of the device; from any thread."""
         events, size = self._outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
-        publisher, models = self._publisher.publisher, self.models
+        publisher, serving = self._publisher.publisher, self._active_models.serving
+        models = serving.models
         limits, drift = self.config.gallery, self._gallery_drift.drift
         gallery_age_s = age_s(models.gallery_created_at, time.time())
         return HealthReport(
@@ -287,7 +308,7 @@ class Runtime:
             boot_id=self.boot_id,
             at=time.time(),
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
-            state="degraded" if safe_mode and self._state == "running" else self._state,
+            state="degraded" if (safe_mode or serving.fallback) and self._state == "running" else self._state,
             cameras=self._cameras.states(),
             in_view=self._publisher.objects_in_view(),
             evidence=self._cameras.reasons(),
@@ -299,6 +320,9 @@ class Runtime:
             outbox_bytes=size,
             mqtt_connected=self._publisher.connected,
             mqtt_error=publisher.error if publisher else None,
+            mqtt_problems=publisher.problems() if publisher else (),
+            outbox_error=self._outbox.problem,
+            set_aside=tuple(map(str, self._outbox.newest_set_aside())),
             resident_bytes=resident_bytes(),
             temperatures_c=read_temperatures(),
             throttling=is_throttling(),
@@ -308,6 +332,8 @@ class Runtime:
             gallery_age_s=gallery_age_s,
             gallery_drift=drift,
             gallery_stale=staleness(gallery_age_s, drift, limits.stale_after_days, limits.drift),
+            fallback=serving.fallback,
+            damaged_files=serving.damaged,
             safe_mode=safe_mode,
             config_error=self._file.problem if self._file else None,
         )

@@ -21,6 +21,11 @@ def unit_rows(n: int, dim: int = 12, seed: int = 0) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def trusted(*_: object) -> list[str]:
+    """Prove nothing: placeholder models cannot run."""
+    return []
+
+
 def compatible_with(space_id: str, category: str = "tyre") -> dict[str, object]:
     """A declaration that galleries of another space are compatible."""
     measured = {"old_old": 0.8, "new_old": 0.85, "new_new": 0.9, "queries": 200, "change_95": [0.01, 0.09]}
@@ -28,13 +33,21 @@ def compatible_with(space_id: str, category: str = "tyre") -> dict[str, object]:
 
 
 def make_bundle(
-    folder: Path, bundle_id: str, sequence: int = 1, space_id: str = SPACE, compatible: tuple[str, ...] = ()
+    folder: Path,
+    bundle_id: str,
+    sequence: int = 1,
+    space_id: str = SPACE,
+    compatible: tuple[str, ...] = (),
+    *,
+    probe: bool = False,
 ) -> Path:
     """Write a bundle with an embedder for `tyre`; the detector's bytes are the same in every bundle."""
     contents = {
         "detector.onnx": b"detector " * 9000,
         "models/tyre.onnx": f"embedder of {bundle_id} ".encode() * 500,
     }
+    if probe:
+        contents["probe.png"] = b"a picture"
     for path, data in contents.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
@@ -59,6 +72,7 @@ def make_bundle(
             for path, data in contents.items()
         ],
         "embedders": [model],
+        "probes": [{"path": "probe.png", "category": "tyre", "item_id": "i0", "embedding_i8": [127] * 12}] * probe,
     }
     (folder / "bundle.json").write_text(json.dumps(manifest, indent=1))
     return folder

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.bundle.bundle import read_bundle
-from edge.bundle.slots import read_slots, slot_folder
 from edge.errors import BundleError
 from edge.imaging.image import read_image
 from edge.inference.engine import Backend
@@ -115,23 +113,3 @@ def verify_bundle(folder: Path, backend: Backend = "auto", cache: Path | None = 
             f"{failed[0]}"
         )
     return results
-
-
-def verify_slot(state_dir: Path, name: str | None, backend: Backend = "auto") -> None:
-    """Verify the bundle that an activation would switch to. The active bundle keeps running.
-
-    Args:
-        state_dir: of the device.
-        name: a slot or a bundle id; None: the staged bundle, else the active one.
-        backend: which engine runs it.
-
-    Raises:
-        BundleError: a file was altered, or a probe fails on this machine.
-        EngineError: a model cannot be loaded or run on this machine.
-    """
-    if name is None:
-        pointer = read_staged_pointer(state_dir) or read_active_pointer(state_dir)
-        name = pointer.slot if pointer else None
-    for slot in read_slots(state_dir):
-        if name is not None and name in (slot.name, slot.bundle_id):
-            verify_bundle(slot_folder(state_dir, slot.name), backend, state_dir / "cache")

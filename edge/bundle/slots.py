@@ -1,10 +1,11 @@
 """Install, activate and roll back: the two bundle slots and the gallery generations of a device.
 
 Rules this module keeps:
-1. The active slot and generation are never written to. An installation fills the other slot, under a temporary name
-   until it is complete.
-2. Nothing becomes active before it was verified.
+1. What serves is never written to. An installation fills another slot, under a temporary name until it is complete;
+   files in it are read-only.
+2. Nothing becomes active before it was verified and proved.
 3. One pointer file switches bundle and gallery together. After a power cut it names the old ones or the new ones.
+4. Every function that changes something holds the lock of `edge.bundle.change_lock`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from edge.bundle.active_pointer import (
     ActivePointer,
+    ReleaseName,
     edge_command,
     read_active_pointer,
     read_staged_pointer,
@@ -25,13 +27,16 @@ from edge.bundle.active_pointer import (
     write_staged_pointer,
 )
 from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bundle
+from edge.bundle.change_lock import changing
+from edge.bundle.layout import SLOTS, gallery_folder, gallery_generations, slot_folder
+from edge.bundle.pairs import Pair, read_pointer_or_none, whole_pair
+from edge.bundle.prove import Prove, prover
+from edge.bundle.starts import Starts
 from edge.durable import copy_files, replace_folder
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.gallery.generation import INDEX_NAME, Gallery, read_gallery
 
 log = logging.getLogger(__name__)
-
-SLOTS = ("a", "b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +49,40 @@ class Slot:
     serving: bool
 
 
-def slot_folder(state_dir: Path, slot: str) -> Path:
-    """Return the folder of a slot."""
-    return state_dir / "slots" / slot
-
-
-def gallery_folder(state_dir: Path, generation: str) -> Path:
-    """Return the folder of a gallery generation."""
-    return state_dir / "gallery" / generation
-
-
-def gallery_generations(state_dir: Path) -> list[str]:
-    """Return the installed generations, without checking them; a name with a dot is an installation in progress."""
-    folder = state_dir / "gallery"
-    return sorted(path.name for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
-
-
 def install_bundle(source: Path, state_dir: Path) -> str:
-    """Copy a bundle into the inactive slot and return the slot that holds it.
+    """Copy a bundle into a slot that does not serve, and return the slot that holds it.
 
     Raises:
-        BundleError: the bundle is damaged or incomplete, or the disk failed; the active slot is untouched.
+        BundleError: the bundle is damaged or incomplete, or the disk failed; what serves is untouched.
     """
     manifest = read_bundle(source).manifest
-    active = read_active_pointer(state_dir)
     manifest_bytes = (source / MANIFEST_NAME).read_bytes()
-    for slot in SLOTS:
-        installed = slot_folder(state_dir, slot) / MANIFEST_NAME
-        if installed.is_file() and installed.read_bytes() == manifest_bytes and _problem(installed.parent) is None:
-            return slot
-    slot = "b" if active and active.slot == "a" else "a"
-    names = [entry.path for entry in manifest.files] + [MANIFEST_NAME]
-    _install(f"bundle {manifest.bundle_id}", source, names, slot_folder(state_dir, slot), read_bundle)
+    with changing(state_dir, f"installing bundle {manifest.bundle_id}"):
+        for slot in SLOTS:
+            installed = slot_folder(state_dir, slot) / MANIFEST_NAME
+            if installed.is_file() and installed.read_bytes() == manifest_bytes and _problem(installed.parent) is None:
+                return slot
+        slot = _slot_to_fill(state_dir)
+        names = [entry.path for entry in manifest.files] + [MANIFEST_NAME]
+        _install(f"bundle {manifest.bundle_id}", source, names, slot_folder(state_dir, slot), read_bundle)
     log.info("installed bundle %s in slot %s", manifest.bundle_id, slot)
     return slot
+
+
+def _slot_to_fill(state_dir: Path) -> str:
+    """Return a slot that does not serve: a damaged one, else an empty one, else one that is not active.
+
+    To fill the damaged slot of the active pair repairs the device without an activation, if the bundle is the same.
+    """
+    serving = whole_pair(state_dir)
+    active, _ = read_pointer_or_none(state_dir)
+
+    def rank(slot: str) -> tuple[bool, bool, bool]:
+        exists = slot_folder(state_dir, slot).exists()
+        whole = exists and _problem(slot_folder(state_dir, slot)) is None
+        return whole, active is None or slot != active.slot, not exists
+
+    return min((slot for slot in SLOTS if serving is None or slot != serving.slot), key=rank)
 
 
 def install_gallery(source: Path, state_dir: Path) -> str:
@@ -89,14 +94,15 @@ def install_gallery(source: Path, state_dir: Path) -> str:
     """
     gallery = read_gallery(source)
     final = gallery_folder(state_dir, gallery.generation)
-    try:
-        read_gallery(final)
-    except GalleryError:
-        log.debug("%s is missing or damaged", final)
-    else:
-        return gallery.generation
-    names = [gallery.path(category).name for category in gallery.categories] + [INDEX_NAME]
-    _install(f"gallery {gallery.generation}", source, names, final, read_gallery)
+    with changing(state_dir, f"installing gallery {gallery.generation}"):
+        try:
+            read_gallery(final)
+        except GalleryError:
+            log.debug("%s is missing or damaged", final)
+        else:
+            return gallery.generation
+        names = [gallery.path(category).name for category in gallery.categories] + [INDEX_NAME]
+        _install(f"gallery {gallery.generation}", source, names, final, read_gallery)
     log.info("installed gallery %s", gallery.generation)
     return gallery.generation
 
@@ -141,7 +147,7 @@ def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
     """
     active = read_active_pointer(state_dir)
     if active is None:
-        raise BundleError(f"{state_dir}: no bundle is active; {_how_to_activate(state_dir)}")
+        raise BundleError(f"{state_dir}: no bundle is active; {how_to_activate(state_dir)}")
     try:
         return read_bundle_and_gallery(state_dir, active.slot, active.gallery)
     except FinesightError as error:
@@ -149,14 +155,14 @@ def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
         advice = (
             f"return to bundle {before.bundle_id} in slot {before.slot}: {edge_command('bundle rollback', state_dir)}"
             if before
-            else f"there is no previous bundle; {_how_to_activate(state_dir)}"
+            else f"there is no previous bundle; {how_to_activate(state_dir)}"
         )
         raise BundleError(
             f"bundle {active.bundle_id} in slot {active.slot} cannot be used: {error}; {advice}"
         ) from error
 
 
-def _how_to_activate(state_dir: Path) -> str:
+def how_to_activate(state_dir: Path) -> str:
     """Return the commands that make a bundle active: one if a bundle is staged, else two."""
     activate = edge_command("bundle activate", state_dir)
     try:
@@ -170,16 +176,23 @@ def _how_to_activate(state_dir: Path) -> str:
     return f"with your folders for BUNDLE and GALLERY, run: {install} && {activate}"
 
 
-def stage(state_dir: Path, slot: str, generation: str) -> ActivePointer:
+def stage(state_dir: Path, slot: str, generation: str, release: ReleaseName | None = None) -> ActivePointer:
     """Verify a bundle and gallery, and stage them: `activate` switches to them.
+
+    Args:
+        state_dir: of the device.
+        slot: that holds the bundle.
+        generation: of the gallery.
+        release: of a repository that they were pulled as.
 
     Raises:
         BundleError: the slot is damaged, or the disk failed.
         GalleryError: the generation is damaged or missing.
     """
-    pointer = _verified(state_dir, slot, generation)
-    with _map_disk_errors(f"{state_dir}: staging bundle {pointer.bundle_id}"):
-        write_staged_pointer(state_dir, pointer)
+    with changing(state_dir, "staging"):
+        pointer = _verified(state_dir, slot, generation).model_copy(update={"release": release})
+        with _map_disk_errors(f"{state_dir}: staging bundle {pointer.bundle_id}"):
+            write_staged_pointer(state_dir, pointer)
     return pointer
 
 
@@ -209,67 +222,108 @@ def _check_slot_holds(state_dir: Path, pointer: ActivePointer) -> None:
         )
 
 
-def activate(state_dir: Path, slot: str | None = None, generation: str | None = None) -> ActivePointer:
-    """Verify a bundle and gallery, and make them active.
+def activate(
+    state_dir: Path, slot: str | None = None, generation: str | None = None, prove: Prove | None = None
+) -> ActivePointer:
+    """Verify and prove a bundle and gallery, and make them active.
 
     Args:
         state_dir: of the device.
         slot: a slot or a bundle id; None: the staged one, else the active one.
         generation: of the gallery; None: the staged one, else the active one.
+        prove: tries the pair on this machine; None: in a child process, with the default engine.
 
     Raises:
-        BundleError: nothing is staged, the slot is damaged, the embedding spaces differ, or the disk failed.
-        GalleryError: the generation is damaged or missing.
+        BundleError: nothing is staged, the slot is damaged, the embedding spaces differ, a probe fails, or the disk
+            failed.
+        GalleryError: the generation is damaged, missing or wrong inside.
+        EngineError: a model cannot be loaded or run on this machine.
     """
-    if slot and generation:  # the pointer is not needed, so a damaged one does no harm
-        return _switch(state_dir, _slot_of(state_dir, slot), generation, _active_if_readable(state_dir))
-    active = read_active_pointer(state_dir)
-    target = read_staged_pointer(state_dir) or active
-    if target is None:
-        raise BundleError(f"{state_dir}: nothing is staged; {_how_to_activate(state_dir)}")
-    if not slot:
-        _check_slot_holds(state_dir, target)
-    return _switch(state_dir, _slot_of(state_dir, slot) if slot else target.slot, generation or target.gallery, active)
+    with changing(state_dir, "activating"):
+        pointer = _to_activate(state_dir, slot, generation)
+        prove = prove or prover(cache=state_dir / "cache")
+        prove(slot_folder(state_dir, pointer.slot), gallery_folder(state_dir, pointer.gallery))
+        return _switch(state_dir, pointer)
+
+
+def _to_activate(state_dir: Path, slot: str | None, generation: str | None) -> ActivePointer:
+    """Return a verified pointer to the pair that is meant; with both names, damaged pointer files do no harm."""
+    if not (slot and generation):
+        target = read_staged_pointer(state_dir) or read_active_pointer(state_dir)
+        if target is None:
+            raise BundleError(f"{state_dir}: nothing is staged; {how_to_activate(state_dir)}")
+        if not slot:
+            _check_slot_holds(state_dir, target)
+        slot, generation = slot or target.slot, generation or target.gallery
+    pointer = _verified(state_dir, _slot_of(state_dir, slot), generation)
+    for known in _readable_pointers(state_dir):
+        if _same_pair(known, pointer):
+            return pointer.model_copy(update={"release": known.release})
+    return pointer
+
+
+def _readable_pointers(state_dir: Path) -> Iterator[ActivePointer]:
+    for read in (read_staged_pointer, read_active_pointer):
+        try:
+            pointer = read(state_dir)
+        except BundleError as error:
+            log.warning("%s", error)
+            continue
+        for known in (pointer, pointer and pointer.previous):
+            if known is not None:
+                yield known
 
 
 def rollback(state_dir: Path) -> ActivePointer:
-    """Verify the previously active bundle and gallery, and make them active again.
+    """Verify the previously active bundle and gallery, and make them active again. They were proved before.
 
     Raises:
         BundleError: there is no previous bundle, its slot now holds another one, or it is damaged.
         GalleryError: its generation is damaged or missing.
     """
-    active = read_active_pointer(state_dir)
-    if active is None or active.previous is None:
-        see = edge_command("bundle list", state_dir)
-        raise BundleError(f"{state_dir}: there is no previous bundle to roll back to; see what is installed: {see}")
-    _check_slot_holds(state_dir, active.previous)
-    return _switch(state_dir, active.previous.slot, active.previous.gallery, active)
-
-
-def _active_if_readable(state_dir: Path) -> ActivePointer | None:
-    try:
-        return read_active_pointer(state_dir)
-    except BundleError as error:
-        log.warning("%s", error)
-        return None
-
-
-def _switch(state_dir: Path, slot: str, generation: str, active: ActivePointer | None) -> ActivePointer:
-    pointer = _verified(state_dir, slot, generation)
-    before = active
-    if active and (active.slot, active.gallery) == (slot, generation):
+    with changing(state_dir, "rolling back"):
+        active = read_active_pointer(state_dir)
+        if active is None or active.previous is None:
+            see = edge_command("bundle list", state_dir)
+            raise BundleError(f"{state_dir}: there is no previous bundle to roll back to; see what is installed: {see}")
         before = active.previous
+        _check_slot_holds(state_dir, before)
+        pointer = _verified(state_dir, before.slot, before.gallery).model_copy(update={"release": before.release})
+        return _switch(state_dir, pointer)
+
+
+def _same_pair(one: ActivePointer, other: ActivePointer) -> bool:
+    return (one.slot, one.bundle_id, one.gallery) == (other.slot, other.bundle_id, other.gallery)
+
+
+def _switch(state_dir: Path, pointer: ActivePointer) -> ActivePointer:
+    """Make a verified pair active; the one before it stays installed."""
+    before = _serving_pointer(state_dir)
+    if before and _same_pair(before, pointer):
+        before = before.previous
     if before:
         pointer = pointer.model_copy(update={"previous": before.model_copy(update={"previous": None})})
     with _map_disk_errors(f"{state_dir}: switching to bundle {pointer.bundle_id}"):
         write_active_pointer(state_dir, pointer)
-    log.info("bundle %s in slot %s is active with gallery %s", pointer.bundle_id, slot, generation)
+    Starts(state_dir).end_well(Pair(pointer.slot, pointer.bundle_id, pointer.gallery, proved=True))
+    log.info("bundle %s in slot %s is active with gallery %s", pointer.bundle_id, pointer.slot, pointer.gallery)
     try:
         _prune(state_dir, pointer)
     except OSError as error:
         log.warning("%s: cannot delete old galleries: %s", state_dir, error)
     return pointer
+
+
+def _serving_pointer(state_dir: Path) -> ActivePointer | None:
+    """Return the pointer to what serves: the active pair or, if that is damaged, the best whole one."""
+    active, _ = read_pointer_or_none(state_dir)
+    pair = whole_pair(state_dir)
+    if pair is None:
+        return active
+    for pointer in (active, active and active.previous):
+        if pointer and (pointer.slot, pointer.bundle_id, pointer.gallery) == (pair.slot, pair.bundle_id, pair.gallery):
+            return pointer
+    return ActivePointer.model_validate({"slot": pair.slot, "bundle_id": pair.bundle_id, "gallery": pair.gallery})
 
 
 def _prune(state_dir: Path, pointer: ActivePointer) -> None:
@@ -289,7 +343,7 @@ def _problem(folder: Path) -> str | None:
 
 def read_slots(state_dir: Path) -> list[Slot]:
     """Verify both slots and return what they hold."""
-    active = _active_if_readable(state_dir)
+    active, _ = read_pointer_or_none(state_dir)
     slots = []
     for name in SLOTS:
         folder = slot_folder(state_dir, name)

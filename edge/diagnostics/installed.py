@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle.active_pointer import ActivePointer, edge_command, read_active_pointer, read_staged_pointer
-from edge.bundle.slots import gallery_generations, read_slots
+from edge.bundle.layout import gallery_generations
+from edge.bundle.slots import read_slots
 from edge.gallery.generation import Gallery
 
 _WIDEST = 48  # characters of a cell: any text names a category

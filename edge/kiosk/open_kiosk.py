@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 
 from edge.config.config_file import ConfigFile
@@ -16,8 +17,16 @@ from edge.runtime import Runtime
 from edge.telemetry.counters import Counters
 
 
-def open_kiosk(config: DeviceConfig, kiosk_config: KioskConfig, file: ConfigFile | None, stack: ExitStack) -> Runtime:
+def open_kiosk(
+    config: DeviceConfig,
+    kiosk_config: KioskConfig,
+    file: ConfigFile | None,
+    stack: ExitStack,
+    stop: threading.Event | None = None,
+) -> Runtime:
     """Open the device's runtime and its kiosk; the stack closes them in reverse order.
+
+    `stop` ends the loading of the models, see `Runtime`.
 
     Raises:
         FinesightError: a part is unusable, or the address cannot be listened on.
@@ -27,7 +36,7 @@ def open_kiosk(config: DeviceConfig, kiosk_config: KioskConfig, file: ConfigFile
     thumbnails = ItemThumbnails(config.state_dir, store)
     seek = config.recognition.seek or SeekConfig()
     taught_items = TaughtItems(store, thumbnails.has_item, counters, seek.looks)
-    runtime = stack.enter_context(Runtime(config, file, taught_items.add_to, counters))
+    runtime = stack.enter_context(Runtime(config, file, taught_items.add_to, counters, stop))
     kiosk = stack.enter_context(
         Kiosk(runtime, store, kiosk_config.camera, kiosk_config.looks, config.recognition.min_object_px)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.bundle.slots import gallery_folder
+from edge.bundle.layout import gallery_folder
 from edge.errors import FinesightError, GalleryError
 from edge.gallery.store import read_thumbnail, store_path
 from edge.kiosk.taught_store import TaughtStore

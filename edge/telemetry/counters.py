@@ -55,19 +55,27 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "boxes_sought": "Boxes of taught items that the finder added to the detector's.",
         "cameras_without_gstreamer": "Cameras that OpenCV reads because GStreamer cannot; the log says why.",
         "commands": "MQTT commands, by result: done or refused.",
-        "commands_ignored": "MQTT commands that were ignored: retained, or too many at once.",
+        "commands_ignored": "MQTT commands that were ignored, by reason: retained, too_many at once, or topic (one that "
+        "the device did not subscribe to).",
         "configurations_not_kept": "Times the copy of the last good configuration could not be written.",
+        "connections_closed": "Connections that an HTTP server closed early, by server and reason: slow (no request in "
+        "time), evicted (the oldest without a request, for a new one), full (all busy), or left (the client went away).",
         "dress_failed": "Newly activated bundles that went into use without the latest taught items.",
         "events": "Events, by camera and type: new, update or end.",
         "events_published": "Events that the broker acknowledged.",
-        "events_refused": "Events that the broker refused (MQTT 5); they stay in the outbox.",
+        "events_refused": "Times the broker refused an event (MQTT 5), by its reason; the event is sent again later, or "
+        "set aside.",
+        "events_set_aside": "Events that the broker cannot take, by reason: too_long, refused, hangs_up or invalid; they "
+        "stay in the outbox file and are not sent again.",
         "events_retried": "Events sent again because a connection ended before the broker acknowledged them.",
+        "fallbacks": "Starts with another bundle or gallery than the active ones, which could not be used.",
         "frames_dropped": "Frames not recognised, by reason: superseded by a newer one, backlog (sent late, "
         "when the stream was opened), unreadable, frozen, obstructed, or of a closed camera.",
         "frames_failed": "Frames skipped because recognition raised an error; the log holds it.",
         "frames_gated": "Frames without a detector run because nothing moved.",
         "frames_recognised": "Frames that went through recognition.",
         "frames_sought": "Frames searched by the finder for taught items.",
+        "health_refused": "HTTP requests that the health server refused, by reason.",
         "kiosk_failed": "Times the kiosk's recognition raised an error; the log holds it.",
         "kiosk_refused": "HTTP requests that the kiosk refused, by reason.",
         "line_crossings": "Objects that crossed a line, by direction.",
@@ -75,16 +83,22 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "looks_shed": "Looks skipped, by reason: too_small, outside_zones, poor_sight (poor crop), or budget.",
         "live_failed": "Times a picture of the live view could not be made; the log says why.",
         "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why there is none.",
-        "messages_dropped": "Replies and Frigate messages that were not sent, by kind and reason.",
+        "messages_dropped": "Replies, Frigate messages and states that were not sent, by kind and reason: disconnected, "
+        "full, unanswered, too_long, refused, hangs_up, invalid, or held (the broker does not take the topic).",
+        "messages_shortened": "Messages that the broker took without their optional parts, because it takes no longer "
+        "ones.",
         "mqtt_attempts": "Attempts to connect to the broker.",
+        "mqtt_clashes": "Connections that another client with the same client id took away, or seems to have.",
         "mqtt_connections": "First connections to the broker: 1 once it was reached.",
         "mqtt_errors": "Unexpected errors of the publisher; the log holds them.",
-        "mqtt_failures": "Connections that failed or ended, by reason: refused or unreachable.",
+        "mqtt_failures": "Connections that failed or ended, by reason: refused, unreachable, or taken_over by another "
+        "client with the same client id.",
         "mqtt_reconnects": "Connections to the broker after the first.",
-        "outbox_damaged": "Outbox files that were damaged and moved aside.",
+        "outbox_damaged": "Outbox files that were damaged or unusable and moved aside.",
         "outbox_disk_errors": "Disk errors of the outbox, during read or write.",
         "outbox_dropped": "Events dropped from the outbox, by reason and priority.",
         "outbox_duplicates": "Events put into the outbox twice; the second was ignored.",
+        "outbox_salvaged": "Events read from damaged outbox files and kept.",
         "outbox_stored": "Events written to the outbox file.",
         "outlines": "Crops in which a silhouette was found.",
         "outlines_missed": "Crops in which no silhouette was found.",
@@ -93,6 +107,8 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "recordings_failed": "Recordings that stopped because of a disk error.",
         "records_dropped": "Encoded pictures that were not recorded because the disk was too slow.",
         "reloads": "Reloads of the configuration, by result: done or refused.",
+        "reply_wishes_unmet": "Replies that did not go to the response topic of the command (MQTT 5), or without its "
+        "correlation data, by reason: foreign, invalid, too_long or correlation.",
         "snapshots": "Snapshots of recognised objects.",
         "snapshots_dropped": "Snapshots that were not made, by reason: full (too many at once) or failed.",
         "subscriptions_refused": "Times the broker refused the subscription to commands.",
@@ -102,6 +118,7 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "taught_retired": "Taught items that are no longer searched, by reason.",
         "taught_unusable": "Taught items that could not be read or embedded.",
         "taught_uploads": "Uploads of taught items, by result: taken or failed.",
+        "thread_restarts": "Times a thread raised an unexpected error and was restarted; the log holds it.",
         "tracks_unannounced": "Tracks that ended without an event, by reason.",
     }
 )

@@ -31,6 +31,9 @@ class HealthReport:
     outbox_bytes: int
     mqtt_connected: bool
     mqtt_error: str | None = None  # the latest reason for having no connection; None while connected
+    mqtt_problems: tuple[str, ...] = ()  # what the broker does not do for this device, and why
+    outbox_error: str | None = None  # why events are not safe on disk, or which file was damaged
+    set_aside: tuple[str, ...] = ()  # the latest events that the broker cannot take, by id
     resident_bytes: int | None = None
     temperatures_c: Mapping[str, float] = field(default_factory=dict)  # by sensor, where the kernel reports them
     throttling: bool | None = None  # slowed down to keep cool; None: not reported by the kernel
@@ -44,6 +47,8 @@ class HealthReport:
     gallery_age_s: float | None = None  # since it was created; None: unknown
     gallery_drift: float | None = None  # of the confidence of answers since its activation, 0..1; None: too few objects
     gallery_stale: tuple[str, ...] = ()  # why it should be updated
+    fallback: str | None = None  # why the active bundle and gallery do not serve; None: they do
+    damaged_files: tuple[str, ...] = ()  # of what serves, that serving does not read
     safe_mode: bool = False  # started with the last good configuration, because the file was invalid
     config_error: str | None = None  # why the file is invalid
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge.bundle import slots
 from edge.cli import _VERBS, main
 from edge.options import build_parser
-from tests.store_samples import make_bundle, make_gallery
+from tests.store_samples import make_bundle, make_gallery, trusted
 
 
 def test_check_reports_a_missing_tls_file(tmp_path, capsys):
@@ -117,7 +117,7 @@ def test_unreadable_slot_is_listed_with_its_problem(device, capsys):
 
 
 def test_gallery_status_prints_a_table_and_json(device, capsys):
-    slots.activate(device.parent / "state")
+    slots.activate(device.parent / "state", prove=trusted)
     assert main(["gallery", "status", "-c", str(device)]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.endswith(", made 2026-01-01T00:00:00Z")

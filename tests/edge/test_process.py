@@ -23,5 +23,5 @@ def test_killed_device_holds_no_lock(tmp_path):
 
 
 def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere/lock: cannot open: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"nowhere: cannot open: No such file or directory"):
         StateLock(tmp_path / "nowhere")

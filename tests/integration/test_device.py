@@ -160,7 +160,7 @@ def test_running_device_swaps_to_an_activated_gallery(tmp_path):
             log = device.communicate(timeout=30)[1]
     assert device.returncode == 0
     assert f'gallery="{generation}"' in metrics
-    assert "the active bundle and gallery stay" in log
+    assert "what serves stays" in log
 
 
 def _http(port: int, path: str) -> tuple[int, str]:

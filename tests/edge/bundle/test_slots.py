@@ -13,11 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import slots
-from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer, write_active_pointer
+from edge.bundle.active_pointer import (
+    ActivePointer,
+    read_active_pointer,
+    read_staged_pointer,
+    repair_active_pointer,
+    write_active_pointer,
+)
+from edge.bundle.pairs import open_pair, whole_pair
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.manifest import Head
-from tests.power_cut import PowerCut
-from tests.store_samples import SPACE, compatible_with, make_bundle, make_gallery
+from tests.power_cut import IMAGES, PowerCut
+from tests.store_samples import SPACE, compatible_with, make_bundle, make_gallery, trusted
 
 
 @pytest.fixture
@@ -26,7 +33,7 @@ def device(tmp_path: Path) -> Path:
     state_dir = tmp_path / "device"
     slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
     generation = slots.install_gallery(make_gallery(tmp_path / "three"), state_dir)
-    slots.activate(state_dir, slot, generation)
+    slots.activate(state_dir, slot, generation, prove=trusted)
     return state_dir
 
 
@@ -39,6 +46,12 @@ def stage_two(device: Path, tmp_path: Path) -> None:
 def active_on(device: Path) -> tuple[str, int]:
     """The bundle id and item count that the device reads, every hash checked."""
     held, gallery = slots.read_active(device)
+    return held.manifest.bundle_id, gallery.items
+
+
+def serving_on(device: Path) -> tuple[str, int]:
+    """The bundle id and item count that the device would serve, every hash checked."""
+    held, gallery, _ = open_pair(device, whole_pair(device))
     return held.manifest.bundle_id, gallery.items
 
 
@@ -57,16 +70,16 @@ def test_installing_leaves_the_active_slot_untouched(device, tmp_path):
 
 def test_activation_switches_bundle_and_gallery_together(device, tmp_path):
     stage_two(device, tmp_path)
-    now = slots.activate(device)
+    now = slots.activate(device, prove=trusted)
     assert active_on(device) == ("two", 4)
     assert (now.slot, now.previous.slot, now.previous.bundle_id) == ("b", "a", "one")
     assert read_staged_pointer(device) is None
-    assert slots.activate(device) == now
+    assert slots.activate(device, prove=trusted) == now
 
 
 def test_rollback_switches_both_back_and_can_be_undone(device, tmp_path):
     stage_two(device, tmp_path)
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     slots.rollback(device)
     assert active_on(device) == ("one", 3)
     slots.rollback(device)
@@ -75,9 +88,9 @@ def test_rollback_switches_both_back_and_can_be_undone(device, tmp_path):
 
 def test_bundle_is_activated_by_its_id(device, tmp_path):
     stage_two(device, tmp_path)
-    assert slots.activate(device, "two").slot == "b"
+    assert slots.activate(device, "two", prove=trusted).slot == "b"
     with pytest.raises(BundleError, match="bundle 'three' is not installed"):
-        slots.activate(device, "three")
+        slots.activate(device, "three", prove=trusted)
 
 
 def test_installed_bundle_is_not_installed_twice(device, tmp_path):
@@ -88,14 +101,14 @@ def test_installed_bundle_is_not_installed_twice(device, tmp_path):
 def test_unused_galleries_are_deleted(device, tmp_path):
     for n in (4, 5, 6):
         generation = slots.install_gallery(make_gallery(tmp_path / str(n), n), device)
-        slots.activate(device, None, generation)
+        slots.activate(device, None, generation, prove=trusted)
     assert active_on(device) == ("one", 6)
     assert len(list((device / "gallery").iterdir())) == 2
 
 
 def test_nothing_to_activate_or_roll_back_to_is_an_error(tmp_path, device):
     with pytest.raises(BundleError, match="nothing is staged"):
-        slots.activate(tmp_path / "new")
+        slots.activate(tmp_path / "new", prove=trusted)
     with pytest.raises(BundleError, match="there is no previous bundle"):
         slots.rollback(device)
     with pytest.raises(BundleError, match="no bundle is active"):
@@ -126,17 +139,17 @@ def test_gallery_of_another_space_is_rejected_naming_both(device, tmp_path):
     with pytest.raises(
         BundleError, match=f"'tyre': found gallery {generation} in embedding space {'b' * 64}"
     ) as caught:
-        slots.activate(device, None, generation)
+        slots.activate(device, None, generation, prove=trusted)
     assert f"expected space {SPACE} of 12 of bundle one" in str(caught.value)
     assert active_on(device) == ("one", 3)
 
 
 def test_compatible_older_gallery_is_used_until_a_native_one_arrives(device, tmp_path):
     slot = slots.install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
-    slots.activate(device, slot)
+    slots.activate(device, slot, prove=trusted)
     assert active_on(device) == ("new", 3)  # the gallery of the previous bundle
     own = slots.install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
-    slots.activate(device, None, own)
+    slots.activate(device, None, own, prove=trusted)
     assert active_on(device) == ("new", 4)
     slots.rollback(device)
     assert active_on(device) == ("new", 3)
@@ -149,13 +162,13 @@ def test_compatibility_needs_the_same_category_and_length(device, tmp_path):
     (folder / "bundle.json").write_text(json.dumps(manifest))
     slot = slots.install_bundle(folder, device)
     with pytest.raises(BundleError, match=f"in embedding space {SPACE}"):
-        slots.activate(device, slot)
+        slots.activate(device, slot, prove=trusted)
     manifest["embedders"][0]["compatible"].append(compatible_with(SPACE))
     manifest["embedders"][0]["heads"] = [Head(name="class", dim=6).model_dump()]
     (folder / "bundle.json").write_text(json.dumps(manifest))
     slot = slots.install_bundle(folder, device)
     with pytest.raises(BundleError, match=f"of 12 numbers, expected space {'b' * 64} of 6"):
-        slots.activate(device, slot)
+        slots.activate(device, slot, prove=trusted)
 
 
 def damage_truncate(folder: Path) -> None:
@@ -231,7 +244,7 @@ def test_slot_damaged_after_installing_is_not_activated(device, tmp_path, damage
     stage_two(device, tmp_path)
     damage(device / "slots" / "b")
     with pytest.raises(BundleError, match=message):
-        slots.activate(device)
+        slots.activate(device, prove=trusted)
     assert active_on(device) == ("one", 3)
 
 
@@ -245,7 +258,7 @@ def test_damaged_gallery_is_not_installed(device, tmp_path):
 
 def test_damaged_active_slot_can_be_rolled_back(device, tmp_path):
     stage_two(device, tmp_path)
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     damage_flip(device / "slots" / "b")
     with pytest.raises(
         BundleError,
@@ -260,20 +273,39 @@ def test_damaged_active_slot_can_be_rolled_back(device, tmp_path):
 
 def test_rollback_rejects_a_slot_with_another_bundle(device, tmp_path):
     stage_two(device, tmp_path)
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     slots.install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
     with pytest.raises(BundleError, match="slot a: found bundle new, expected one"):
         slots.rollback(device)
     assert active_on(device) == ("two", 4)
 
 
-def test_damaged_pointer_is_repaired_by_naming_both(device):
+@pytest.mark.parametrize("damage", [lambda path: path.write_text('{"slot": "../c"}'), Path.unlink])
+def test_damaged_pointer_is_read_from_its_copy(device, damage):
+    damage(device / "current")
+    assert active_on(device) == ("one", 3)
+    repair_active_pointer(device, read_active_pointer(device))
+    (device / "current.copy").write_text("")
+    assert active_on(device) == ("one", 3)
+
+
+def test_both_pointers_damaged_are_repaired_by_naming_the_pair(device):
     generation = read_active_pointer(device).gallery
-    (device / "current").write_text('{"slot": "../c"}')
+    for name in ("current", "current.copy"):
+        (device / name).write_text('{"slot": "../c"}')
     with pytest.raises(BundleError, match="current: damaged pointer file"):
         slots.read_active(device)
-    slots.activate(device, "a", generation)
+    slots.activate(device, "a", generation, prove=trusted)
     assert active_on(device) == ("one", 3)
+
+
+def test_nothing_is_repaired_where_nothing_was_active(tmp_path):
+    pointer = ActivePointer(slot="a", bundle_id="one", gallery="0" * 16)
+    repair_active_pointer(tmp_path, pointer)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "current").mkdir()
+    repair_active_pointer(tmp_path, pointer)
+    assert read_active_pointer(tmp_path) == pointer
 
 
 def test_read_slots_describes_both(device, tmp_path):
@@ -287,24 +319,26 @@ def test_read_slots_describes_both(device, tmp_path):
 
 
 def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) -> set[tuple[str, int]]:
-    """Act on a copy of the device, cut the power at every n-th change; return what was active afterwards."""
-    active, problems = set(), []
-    for n in count(1):
-        copy = tmp_path / f"cut{n}"
-        shutil.copytree(device, copy)
-        with PowerCut(n) as power:
-            try:
-                act(copy)
-            except FinesightError as error:
-                problems.append(str(error))
-        active.add(active_on(copy))
-        act(copy)  # after the power is back
-        assert slots.read_slots(copy)[0].problem is None
-        if not power.happened:
-            assert n > 5
-            assert all("power cut" in problem for problem in problems)
-            return active
-        shutil.rmtree(copy)
+    """Act on copies of the device, cut the power at every n-th change; return what served afterwards, in any image."""
+    active = set()
+    for image in IMAGES:
+        problems = []
+        for n in count(1):
+            copy = tmp_path / "cut"
+            shutil.copytree(device, copy)
+            with PowerCut(n, image) as power:
+                try:
+                    act(copy)
+                except FinesightError as error:
+                    problems.append(str(error))
+            active.add(serving_on(copy))
+            act(copy)  # after the power is back
+            assert slots.read_slots(copy)[0].problem is None
+            shutil.rmtree(copy)
+            if not power.happened:
+                assert n > 5
+                assert all("power cut" in problem for problem in problems)
+                break
     return active
 
 
@@ -327,12 +361,15 @@ def test_power_cut_while_overwriting_a_slot_keeps_the_active_pair(device, tmp_pa
 
 def test_power_cut_while_activating_leaves_old_or_new_pair(device, tmp_path):
     stage_two(device, tmp_path)
-    assert cut_everywhere(device, tmp_path, slots.activate) == {("one", 3), ("two", 4)}
+    assert cut_everywhere(device, tmp_path, lambda copy: slots.activate(copy, prove=trusted)) == {
+        ("one", 3),
+        ("two", 4),
+    }
 
 
 def test_power_cut_while_rolling_back_leaves_old_or_new_pair(device, tmp_path):
     stage_two(device, tmp_path)
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
 
     def roll_back(copy: Path) -> None:
         if read_active_pointer(copy).bundle_id == "two":

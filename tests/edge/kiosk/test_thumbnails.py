@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.bundle.slots import gallery_folder
+from edge.bundle.layout import gallery_folder
 from edge.gallery.writer import GalleryWriter
 from edge.kiosk.taught_store import TaughtStore
 from edge.kiosk.thumbnails import ItemThumbnails

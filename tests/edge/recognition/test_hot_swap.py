@@ -1,131 +1,169 @@
-"""Loading a newly activated bundle and gallery beside the active ones."""
+"""Loading a newly activated bundle and gallery beside those that serve."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
-from edge.bundle.active_pointer import ActivePointer, write_active_pointer
+from edge.bundle import slots
+from edge.bundle.active_pointer import read_active_pointer
+from edge.bundle.starts import Starts
 from edge.errors import BundleError
 from edge.inference.stages import Stages
-from edge.recognition.hot_swap import ModelReloader
+from edge.recognition.best_pair import Serving, load_best_pair
+from edge.recognition.hot_swap import ActiveModels, ModelReloader
 from edge.recognition.loaded_models import LoadedModels
 from tests.fakes_engine import FakeCounts
+from tests.store_samples import make_bundle, make_gallery, trusted
 
 DEADLINE_S = 10.0
 
 
-def models(bundle: str, gallery: str = "a" * 16) -> LoadedModels:
-    return LoadedModels(bundle, gallery, Stages(None, None, {}), {}, {})
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    """A device on which bundle `one` is active, and `two` is staged."""
+    state_dir = tmp_path / "device"
+    generation = slots.install_gallery(make_gallery(tmp_path / "items"), state_dir)
+    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    slots.activate(state_dir, slot, generation, prove=trusted)
+    slots.stage(state_dir, slots.install_bundle(make_bundle(tmp_path / "two", "two", 2), state_dir), generation)
+    return state_dir
 
 
-def activate(state_dir, bundle: str, gallery: str = "a" * 16) -> None:
-    write_active_pointer(state_dir, ActivePointer(slot="a", bundle_id=bundle, gallery=gallery))
+def activate(device: Path, bundle: str | None = None) -> None:
+    slots.activate(device, bundle, prove=trusted)
 
 
-def loaded(reloader: ModelReloader) -> None:
+def load(bundle, gallery) -> LoadedModels:
+    return LoadedModels(bundle.manifest.bundle_id, gallery.generation, Stages(None, None, {}), {}, {})
+
+
+def reloader_of(device: Path, load=load, counts: FakeCounts | None = None) -> ModelReloader:
+    return ModelReloader(device, load, lambda models: models, counts or FakeCounts())
+
+
+def wait_for(reloader: ModelReloader) -> Serving | None:
+    """The answer of the reloader once its thread has ended."""
     if reloader._thread is not None:
         reloader._thread.join(DEADLINE_S)
+    return reloader.poll()
 
 
-def test_active_pointer_unchanged_loads_nothing(tmp_path):
-    activate(tmp_path, "one")
-    reloader = ModelReloader(tmp_path, lambda: pytest.fail("loaded"), FakeCounts())
-    assert reloader.poll(models("one")) is None
+def never(*_: object) -> LoadedModels:
+    pytest.fail("loaded")
+
+
+def test_active_pointer_unchanged_loads_nothing(device):
+    reloader = reloader_of(device, never)
+    assert reloader.poll() is None
     assert reloader._thread is None
 
 
-def test_activated_models_load_in_background_and_are_returned_once(tmp_path):
-    old, new, may_end, counts = models("one"), models("two"), threading.Event(), FakeCounts()
-    activate(tmp_path, "two")
-    reloader = ModelReloader(tmp_path, lambda: new if may_end.wait(DEADLINE_S) else None, counts)
-    assert reloader.poll(old) is None
-    assert reloader.poll(old) is None  # still loading: the frame loop does not wait
+def test_activated_models_load_in_background_and_are_returned_once(device):
+    may_end, counts = threading.Event(), FakeCounts()
+    reloader = reloader_of(device, lambda *pair: load(*pair) if may_end.wait(DEADLINE_S) else None, counts)
+    activate(device)
+    assert reloader.poll() is None
+    assert reloader.poll() is None  # still loading: the frame loop does not wait
     may_end.set()
-    loaded(reloader)
-    assert reloader.poll(old) is new
-    assert reloader.poll(new) is None
+    loaded = wait_for(reloader)
+    assert (loaded.models.bundle_id, loaded.pair.bundle_id, loaded.fallback) == ("two", "two", None)
+    assert reloader.poll() is None
     assert counts.total == {"activations result=serving": 1}
 
 
-def test_another_gallery_alone_is_loaded(tmp_path):
-    new = models("one", "b" * 16)
-    activate(tmp_path, "one", "b" * 16)
-    reloader = ModelReloader(tmp_path, lambda: new, FakeCounts())
-    reloader.poll(models("one"))
-    loaded(reloader)
-    assert reloader.poll(models("one")) is new
+def test_another_gallery_alone_is_loaded(device, tmp_path):
+    reloader = reloader_of(device)
+    generation = slots.install_gallery(make_gallery(tmp_path / "more", 5), device)
+    slots.activate(device, "one", generation, prove=trusted)
+    reloader.poll()
+    assert wait_for(reloader).models.gallery_id == generation
 
 
 @pytest.mark.parametrize("error", [BundleError("slot b: found no bundle"), MemoryError("no room")])
-def test_failed_load_is_logged_once_and_not_retried(tmp_path, caplog, error):
+def test_failed_load_is_logged_once_and_not_retried(device, caplog, error):
     calls, counts = [], FakeCounts()
 
-    def load() -> LoadedModels:
+    def fail(*_: object) -> LoadedModels:
         calls.append(1)
         raise error
 
-    activate(tmp_path, "two")
-    reloader = ModelReloader(tmp_path, load, counts)
+    reloader = reloader_of(device, fail, counts)
+    activate(device)
     with caplog.at_level(logging.ERROR):
         for _ in range(4):
-            assert reloader.poll(models("one")) is None
-            loaded(reloader)
+            assert wait_for(reloader) is None
     assert len(calls) == 1
-    assert [record.message for record in caplog.records] == [f"{error}; the active bundle and gallery stay"]
+    assert [record.message for record in caplog.records] == [f"{error}; what serves stays"]
     assert counts.total == {"activations result=refused": 1}
 
 
-def test_next_activation_after_a_failed_one_is_loaded(tmp_path):
-    three = models("three")
-    results = iter([BundleError("damaged"), three])
+def test_next_activation_after_a_failed_one_is_loaded(device):
+    calls = []
 
-    def load() -> LoadedModels:
-        result = next(results)
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def fail_once(bundle, gallery) -> LoadedModels:
+        calls.append(bundle.manifest.bundle_id)
+        if len(calls) == 1:
+            raise BundleError("damaged")
+        return load(bundle, gallery)
 
-    reloader = ModelReloader(tmp_path, load, FakeCounts())
-    activate(tmp_path, "two")
-    reloader.poll(models("one"))
-    loaded(reloader)
-    activate(tmp_path, "three")
-    reloader.poll(models("one"))
-    loaded(reloader)
-    assert reloader.poll(models("one")) is three
-
-
-def test_failed_bundle_activated_again_later_is_retried(tmp_path):
-    one, calls = models("one"), []
-
-    def load() -> LoadedModels:
-        calls.append(1)
-        raise BundleError("damaged")
-
-    reloader = ModelReloader(tmp_path, load, FakeCounts())
-    for bundle in ("two", "one", "two"):
-        activate(tmp_path, bundle)
-        reloader.poll(one)
-        loaded(reloader)
-        reloader.poll(one)
-    assert len(calls) == 2
+    reloader = reloader_of(device, fail_once)
+    activate(device)
+    reloader.poll()
+    assert wait_for(reloader) is None
+    activate(device, "one")
+    reloader.poll()
+    assert wait_for(reloader).models.bundle_id == "one"
+    assert calls == ["two", "one"]
 
 
-def test_damaged_pointer_is_logged_once_and_changes_nothing(tmp_path, caplog):
-    (tmp_path / "current").write_text("{")
-    reloader = ModelReloader(tmp_path, lambda: pytest.fail("loaded"), FakeCounts())
+def test_slot_that_holds_another_bundle_than_the_pointer_names_is_refused_once(device, tmp_path, caplog):
+    reloader = reloader_of(device, never)
+    activate(device)
+    slot = device / "slots" / read_active_pointer(device).slot
+    shutil.rmtree(slot)
+    shutil.copytree(tmp_path / "one", slot)
     with caplog.at_level(logging.ERROR):
-        assert [reloader.poll(models("one")) for _ in range(3)] == [None] * 3
+        for _ in range(4):
+            assert wait_for(reloader) is None
+    assert ["found bundle one, expected two" in record.message for record in caplog.records] == [True]
+
+
+def test_repaired_slot_is_loaded_without_an_activation(device, tmp_path):
+    activate(device)
+    slot = device / "slots" / read_active_pointer(device).slot
+    (slot / "bundle.json").unlink()
+    counts = FakeCounts()
+    active = ActiveModels(
+        device, lambda: load_best_pair(device, load, trusted, Starts(device)), load, lambda models: models, counts
+    )
+    assert (active.models.bundle_id, counts.total) == ("one", {"fallbacks": 1})
+    assert "bundle.json" in active.serving.fallback
+    assert slots.install_bundle(tmp_path / "two", device) == slot.name
+    assert active.swap_if_ready() is False
+    active._reloader._thread.join(DEADLINE_S)
+    assert active.swap_if_ready() is True
+    assert (active.models.bundle_id, active.serving.fallback) == ("two", None)
+
+
+def test_damaged_pointer_is_logged_once_and_changes_nothing(device, caplog):
+    reloader = reloader_of(device, never)
+    for name in ("current", "current.copy"):
+        (device / name).write_text("{")
+    with caplog.at_level(logging.ERROR):
+        assert [reloader.poll() for _ in range(3)] == [None] * 3
     assert len(caplog.records) == 1
 
 
-def test_rollback_during_loading_returns_nothing(tmp_path):
-    activate(tmp_path, "two")
-    reloader = ModelReloader(tmp_path, lambda: models("one"), FakeCounts())
-    reloader.poll(models("one"))
-    activate(tmp_path, "one")
-    loaded(reloader)
-    assert reloader.poll(models("one")) is None
+def test_rollback_during_loading_returns_nothing_of_what_was_loading(device):
+    reloader = reloader_of(device)
+    activate(device)
+    reloader.poll()
+    reloader._thread.join(DEADLINE_S)
+    slots.rollback(device)
+    assert reloader.poll() is None
+    assert wait_for(reloader).models.bundle_id == "one"

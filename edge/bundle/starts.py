@@ -1,0 +1,63 @@
+"""Counts starts that did not stay up, so that a pair that ends the process does not do so for ever.
+
+A start is written down before its pair is loaded, and struck out when the device has run for a minute or was asked to
+stop. A pair with five starts in a row that ended otherwise comes after the others; when all have five, they take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from edge.bundle.pairs import Pair
+from edge.durable import write_durably
+
+log = logging.getLogger(__name__)
+
+NAME = "starts.json"
+LIMIT = 5
+STAYS_UP_S = 60.0
+_MOST_PAIRS = 16
+
+
+class Starts:
+    """The unfinished starts of a device, by pair. A disk that cannot be written counts nothing."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Read the counts; a damaged file counts as none."""
+        self._path = state_dir / NAME
+        self._counts: dict[str, int] = {}
+        try:
+            found = json.loads(self._path.read_bytes())
+            self._counts = {str(pair): min(int(count), 10**6) for pair, count in dict(found).items()}
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            log.warning("%s: damaged, no start is counted: %s", self._path, error)
+
+    def of(self, pair: Pair) -> int:
+        """Return how many starts in a row with this pair did not stay up."""
+        return self._counts.get(str(pair), 0)
+
+    def in_order(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """Return the pairs, those that did not stay up last."""
+        return sorted(pairs, key=lambda pair: self.of(pair) // LIMIT)
+
+    def begin(self, pair: Pair) -> None:
+        """Write down that the device starts with a pair."""
+        self._counts = {str(pair): self.of(pair) + 1} | {k: n for k, n in self._counts.items() if k != str(pair)}
+        self._write()
+
+    def end_well(self, pair: Pair) -> None:
+        """Strike out the starts with a pair: it stayed up, was asked to stop, or is activated again."""
+        if self._counts.pop(str(pair), 0):
+            self._write()
+
+    def _write(self) -> None:
+        kept = dict(list(self._counts.items())[:_MOST_PAIRS])
+        try:
+            write_durably(self._path, json.dumps(kept, indent=1).encode() + b"\n")
+        except OSError as error:
+            log.warning("%s: cannot count starts: %s", self._path, error.strerror or error)

@@ -1,0 +1,87 @@
+"""One lock for everything that changes a state folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from edge.bundle import slots
+from edge.bundle.change_lock import NAME, changing
+from edge.errors import BundleError
+from tests.store_samples import make_bundle, make_gallery, trusted
+
+HOLDER = """
+import sys
+from pathlib import Path
+from edge.bundle.change_lock import changing
+with changing(Path(sys.argv[1]), "pulling"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """Another process that holds the lock until its input is closed."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "device")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.stdin.close()
+
+
+def changes(state_dir, tmp_path):
+    bundle, gallery = make_bundle(tmp_path / "one", "one"), make_gallery(tmp_path / "items")
+    yield lambda: slots.install_bundle(bundle, state_dir)
+    yield lambda: slots.install_gallery(gallery, state_dir)
+    yield lambda: slots.stage(state_dir, "a", "0" * 16)
+    yield lambda: slots.activate(state_dir, "a", "0" * 16, prove=trusted)
+    yield lambda: slots.rollback(state_dir)
+
+
+def test_every_change_waits_for_the_holder_and_names_it(tmp_path, other_process, monkeypatch):
+    monkeypatch.setattr("edge.bundle.change_lock._WAIT_S", 0.0)
+    for change in changes(tmp_path / "device", tmp_path):
+        with pytest.raises(BundleError, match=rf"process {other_process.pid} \(pulling\) is at work here; try again"):
+            change()
+    assert [path.name for path in (tmp_path / "device").iterdir()] == [NAME]
+
+
+def test_change_goes_on_when_the_holder_was_killed(tmp_path, other_process):
+    other_process.kill()
+    with changing(tmp_path / "device", "installing", wait_s=10.0):
+        pass
+
+
+def test_thread_that_holds_the_lock_takes_it_again(tmp_path):
+    with changing(tmp_path, "pulling"), changing(tmp_path, "installing", wait_s=0.0):
+        pass
+    with changing(tmp_path, "installing", wait_s=0.0):
+        pass
+
+
+def test_another_thread_does_not_share_the_lock(tmp_path):
+    problems = []
+
+    def change() -> None:
+        try:
+            with changing(tmp_path, "installing", wait_s=0.0):
+                pass
+        except BundleError as error:
+            problems.append(str(error))
+
+    with changing(tmp_path, "pulling"):
+        thread = threading.Thread(target=change)
+        thread.start()
+        thread.join()
+    assert len(problems) == 1
+
+
+def test_link_in_place_of_the_lock_is_refused(tmp_path):
+    (tmp_path / NAME).symlink_to(tmp_path / "victim")
+    with pytest.raises(BundleError, match="disk error"), changing(tmp_path, "installing"):
+        pass
+    assert not (tmp_path / "victim").exists()
