@@ -39,7 +39,11 @@ def build_parser(log_level: str) -> argparse.ArgumentParser:
 
 def _add_run(verbs: Any) -> None:
     run = _verb(verbs, "run", "run the device until it is stopped")
-    run.add_argument("--safe", action="store_true", help="run the last good configuration when the file is invalid")
+    run.add_argument(
+        "--safe",
+        action="store_true",
+        help="run the last good configuration when the file is invalid, and wait for a bundle when none can be used",
+    )
     _add_state_dir(run, f"that of the configuration; if --safe cannot read that, {STATE_DIR}")
     run.add_argument(
         "--until-end", action="store_true", help="stop when every file has ended and all events are delivered"

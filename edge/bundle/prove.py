@@ -10,6 +10,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -99,8 +100,20 @@ def _be_the_first_to_die(parent: int) -> None:
         return
 
 
+def _limit_memory(meminfo: Path = Path("/proc/meminfo")) -> None:
+    """Let the kernel refuse more memory than is free now, so that a model that wants all of it fails here."""
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+        free_bytes = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (free_bytes, free_bytes))
+
+
 def _main(parent: str, bundle: str, gallery: str, backend: Backend, cache: str) -> None:
     _be_the_first_to_die(int(parent))
+    if backend not in ("tensorrt", "onnxruntime-cuda"):  # CUDA reserves far more than it uses
+        _limit_memory()
     answer = os.dup(1)
     os.dup2(2, 1)  # what native libraries print is not the answer
     result = _try_it(Path(bundle), Path(gallery) if gallery else None, backend, Path(cache) if cache else None)

@@ -78,8 +78,10 @@ def make_state(state_dir: Path, work: Path) -> None:
         slots.activate(state_dir, slot, slots.install_gallery(gallery, state_dir), prove=lambda *_: [])
 
 
-def start(work: Path, state_dir: Path) -> tuple[int, str]:
-    """Run a device on one picture; return its exit status and what it logged."""
+def write_device(work: Path, state_dir: Path) -> Path:
+    """Write the configuration of a device that looks at one picture; return its path."""
+    (work / "pictures").mkdir(exist_ok=True)
+    shutil.copy(min((ROOT / "demo/bundle/probes").iterdir()), work / "pictures")
     config = {
         "site": "s",
         "device": "d",
@@ -87,8 +89,13 @@ def start(work: Path, state_dir: Path) -> tuple[int, str]:
         "cameras": {"shelf": {"source": f"folder://{work / 'pictures'}?fps=50", "framing": "whole_frame"}},
     }
     (work / "device.yaml").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "edge", "run", "-c", str(work / "device.yaml"), "--until-end"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=work)
+    return work / "device.yaml"
+
+
+def start(work: Path, state_dir: Path) -> tuple[int, str]:
+    """Run a device on one picture; return its exit status and what it logged."""
+    command = [sys.executable, "-m", "edge", "run", "-c", str(write_device(work, state_dir)), "--until-end"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stderr
 
 
@@ -101,8 +108,6 @@ def main() -> int:
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        (work / "pictures").mkdir()
-        shutil.copy(min((ROOT / "demo/bundle/probes").iterdir()), work / "pictures")
         make_state(work / "good", work)
         start(work, work / "good")  # makes the other files of a used folder
         for file in _files(work / "good", arguments.probes):
