@@ -5,6 +5,7 @@ Exit status: 0 after a stop, 3 after a stop if another bundle or gallery than th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -49,6 +50,9 @@ def run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: reload.set())
     with ExitStack() as stack:
+        if wait:
+            with contextlib.suppress(OSError):  # a disk that cannot be written; nothing can arrive there
+                config.state_dir.mkdir(parents=True, exist_ok=True)
         if config.state_dir.is_dir():  # otherwise no bundle is active, which Runtime reports
             stack.callback(StateLock(config.state_dir).release)
         server = None

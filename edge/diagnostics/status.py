@@ -53,22 +53,41 @@ def format_status(status: str) -> list[str]:
 
 def _status_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{report.get('site', '')}/{report.get('device', '')}: {report['state']}"
+    if "waiting_for" in report:
+        yield f"waiting for a bundle: {report['waiting_for']}"
     if "counters" not in report:  # still loading models
         return
+    yield from _serving_lines(report)
+    for camera, state in sorted(report["cameras"].items()):
+        off = camera in report.get("clocks_off", ())
+        clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from the device's" if off else ""
+        yield f"camera {camera}: {state}{clock}"
+    yield from _messaging_lines(report)
+    for stage, times in report["stages"].items():
+        yield f"{stage}: p50 {times['p50_ms']:.1f} ms, p95 {times['p95_ms']:.1f} ms, p99 {times['p99_ms']:.1f} ms"
+    for counter, count in sorted(report["counters"].items()):
+        yield f"{counter} {count}"
+
+
+def _serving_lines(report: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
+    if report.get("fallback"):
+        yield f"fallback: {report['fallback']}"
+    yield from (f"damaged: {line}" for line in report.get("damaged_files", []))
     if report.get("gallery_space") == "compatible":
         waiting = ", ".join(report["categories_compatible"])
         yield f"gallery: in an older, compatible embedding space; re-embed these categories: {waiting}"
     for why in report.get("gallery_stale", ()):
         yield f"gallery is stale: {why}"
-    for camera, state in sorted(report["cameras"].items()):
-        off = camera in report.get("clocks_off", ())
-        clock = f", its clock {report['clock_offsets_s'][camera]:+.1f} s from the device's" if off else ""
-        yield f"camera {camera}: {state}{clock}"
+
+
+def _messaging_lines(report: dict[str, Any]) -> Iterator[str]:
     broker = "connected" if report["mqtt_connected"] else f"not connected ({report['mqtt_error'] or 'none configured'})"
     yield f"broker: {broker}; {report['outbox_events']} events wait"
-    for stage, times in report["stages"].items():
-        yield f"{stage}: p50 {times['p50_ms']:.1f} ms, p95 {times['p95_ms']:.1f} ms, p99 {times['p99_ms']:.1f} ms"
-    for counter, count in sorted(report["counters"].items()):
-        yield f"{counter} {count}"
+    for problem in report.get("mqtt_problems", ()):
+        yield f"broker: {problem}"
+    if report.get("outbox_error"):
+        yield f"outbox: {report['outbox_error']}"
+    for event in report.get("set_aside", ()):
+        yield f"set aside: {event}"

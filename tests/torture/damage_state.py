@@ -1,6 +1,7 @@
 """Damage every file of a state folder, one at a time, and start the device: `python -m tests.torture.damage_state`.
 
-The folder holds two pairs of the demo's models and galleries. Every start must recognise a picture, whatever is damaged.
+The folder holds two pairs of the demo's models and galleries. Every start must recognise a picture, whatever is
+damaged.
 """
 
 from __future__ import annotations

@@ -41,3 +41,14 @@ def test_answer_of_another_program_is_one_clear_error():
         with pytest.raises(FinesightError, match=r"/status: no answer \(.*start the device with `edge run`"):
             fetch(config, "/status")
         thread.join()
+
+
+def test_fallback_and_damaged_files_are_shown():
+    report = {"state": "degraded", "uptime_s": 1, "versions": {}, "resident_bytes": 0, "cameras": {}, "stages": {}}
+    report |= {"counters": {}, "mqtt_connected": True, "outbox_events": 0}
+    lines = format_status(json.dumps(report | {"fallback": "slot b is damaged", "damaged_files": ["probe.png"]}))
+    assert ["fallback: slot b is damaged", "damaged: probe.png"] == lines[2:4]
+
+
+def test_reason_for_waiting_is_shown():
+    assert format_status('{"state": "starting", "waiting_for": "no bundle"}')[1] == "waiting for a bundle: no bundle"
