@@ -118,7 +118,7 @@ class Runtime:
         log.info("ready: bundle %s, gallery %s, cameras %s", self.models.bundle_id, self.models.gallery_id, names)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._state = "stopping"
         notify_systemd("STOPPING=1")
         self._cameras.close()
@@ -129,7 +129,8 @@ class Runtime:
         self._publish_health()
         self._publisher.close()
         self._outbox.close()
-        self._starts.end_well(self._active_models.serving.pair)  # it was asked to stop
+        if kind is None:  # it was asked to stop
+            self._starts.end_well(self._active_models.serving.pair)
 
     def run(self, stop: threading.Event, *, until_end: bool = False, reload: threading.Event | None = None) -> None:
         """Recognise frames until `stop` is set.

@@ -30,6 +30,7 @@ class _Entry:
 
     path: str  # that appeared, changed or went
     undo: Callable[[str], None]
+    moved_from: str | None = None
 
     @property
     def folder(self) -> str:
@@ -82,6 +83,9 @@ class PowerCut:
         lost = self._entries if self.image.startswith("dropped") else self._entries[-1:]
         for entry in reversed(lost) if "dropped" in self.image else ():
             entry.undo(entry.path)
+            if entry.moved_from is not None:
+                for other in self._entries:
+                    other.path = _moved(other.path, entry.path, entry.moved_from)
 
     def _step(self) -> None:
         self.calls += 1
@@ -106,7 +110,7 @@ class PowerCut:
             answer = real(*args, **kwargs)
             if name in ("rename", "replace"):
                 self._moved(*paths)
-                self._entries.append(_Entry(paths[1], _move_back(paths[0], before)))
+                self._entries.append(_Entry(paths[1], _move_back(paths[0], before), paths[0]))
             else:
                 self._entries.append(_Entry(paths[-1], _restore(before)))
             return answer
@@ -118,12 +122,9 @@ class PowerCut:
         self._entries = [entry for entry in self._entries if entry.folder != path]
 
     def _moved(self, old: str, new: str) -> None:
-        def moved(name: str) -> str:
-            return new + name[len(old) :] if name == old or name.startswith(old + "/") else name
-
-        self._unflushed = set(map(moved, self._unflushed))
+        self._unflushed = {_moved(name, old, new) for name in self._unflushed}
         for entry in self._entries:
-            entry.path = moved(entry.path)
+            entry.path = _moved(entry.path, old, new)
 
     def _open(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if isinstance(file, (str, Path)) and set(mode) & set("wax+"):
@@ -133,6 +134,10 @@ class PowerCut:
             if not os.path.lexists(path):
                 self._entries.append(_Entry(path, _restore(None)))
         return self._real_open(file, mode, *args, **kwargs)
+
+
+def _moved(name: str, old: str, new: str) -> str:
+    return new + name[len(old) :] if name == old or name.startswith(old + "/") else name
 
 
 _Content = bytes | tuple[()] | None  # of a file, a folder without its files, nothing

@@ -10,7 +10,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,12 @@ class Pair:
         return f"bundle {self.bundle_id} in slot {self.slot} with gallery {self.gallery}"
 
 
-def read_pointer_or_none(state_dir: Path) -> tuple[ActivePointer | None, str | None]:
-    """Return the pointer to the active pair, and what is wrong with its file."""
+def read_pointer_or_none(
+    state_dir: Path, read: Callable[[Path], ActivePointer | None] = read_active_pointer
+) -> tuple[ActivePointer | None, str | None]:
+    """Return the pointer to the active (or, by another `read`, the staged) pair, and what is wrong with its file."""
     try:
-        return read_active_pointer(state_dir), None
+        return read(state_dir), None
     except BundleError as error:
         return None, str(error)
 

@@ -1,7 +1,7 @@
 """Proves a bundle and a gallery in a child process, before they serve.
 
 What was downloaded can be whole and still be wrong: a model that never ends, or one that takes all memory. A child
-process with a time limit tries it; the process that serves is not touched. Run as a program, this module is that child.
+process with limits on time and memory tries it; the process that serves is not touched.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from edge.bundle.bundle import read_bundle
 from edge.bundle.gallery_proof import prove_gallery
@@ -28,6 +29,10 @@ Prove = Callable[[Path, "Path | None"], list[str]]  # bundle folder, gallery fol
 
 _LIMIT_S = 300.0
 _BUILDING_LIMIT_S = 3600.0  # TensorRT builds engines for minutes each
+# isolated: the same modules as here, whatever folder the process was started in
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from edge.bundle.prove import main; main(sys.argv[2:])"
+)
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _KINDS: dict[str, type[FinesightError]] = {kind.__name__: kind for kind in (BundleError, EngineError, GalleryError)}
 
@@ -53,7 +58,7 @@ def prover(backend: Backend = "auto", cache: Path | None = None, limit_s: float 
 
 
 def _in_child(arguments: list[str], limit_s: float) -> list[str]:
-    command = [sys.executable, "-m", "edge.bundle.prove", str(os.getpid()), *arguments]
+    command = [sys.executable, "-I", "-c", _CHILD, json.dumps(sys.path), str(os.getpid()), *arguments]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
         try:
             told, _ = child.communicate(timeout=limit_s)
@@ -76,9 +81,9 @@ def _in_child(arguments: list[str], limit_s: float) -> list[str]:
     return lines
 
 
-def _try_it(bundle: Path, gallery: Path | None, backend: Backend, cache: Path | None) -> dict[str, object]:
+def _try_it(bundle: Path, gallery: Path | None, backend: str, cache: Path | None) -> dict[str, object]:
     try:
-        lines = [str(result) for result in verify_bundle(bundle, backend, cache)]
+        lines = [str(result) for result in verify_bundle(bundle, cast("Backend", backend), cache)]
         if gallery is not None:
             prove_gallery(read_bundle(bundle, verify=False), read_gallery(gallery))
     except FinesightError as error:
@@ -110,17 +115,15 @@ def _limit_memory(meminfo: Path = Path("/proc/meminfo")) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (free_bytes, free_bytes))
 
 
-def _main(parent: str, bundle: str, gallery: str, backend: Backend, cache: str) -> None:
+def main(arguments: list[str]) -> None:
+    """Be the child: prove, write the result as JSON to standard output, and end the process."""
+    parent, bundle, gallery, backend, cache = arguments
     _be_the_first_to_die(int(parent))
     if backend not in ("tensorrt", "onnxruntime-cuda"):  # CUDA reserves far more than it uses
         _limit_memory()
     answer = os.dup(1)
     os.dup2(2, 1)  # what native libraries print is not the answer
-    result = _try_it(Path(bundle), Path(gallery) if gallery else None, backend, Path(cache) if cache else None)
+    tried = _try_it(Path(bundle), Path(gallery) if gallery else None, backend, Path(cache) if cache else None)
     with os.fdopen(answer, "w", encoding="utf-8") as file:
-        json.dump(result, file)
+        json.dump(tried, file)
     os._exit(0)  # without the clean-up of native libraries
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])  # type: ignore[arg-type]

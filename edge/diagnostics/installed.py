@@ -9,6 +9,7 @@ from typing import Any
 
 from edge.bundle.active_pointer import ActivePointer, edge_command, read_active_pointer, read_staged_pointer
 from edge.bundle.layout import gallery_generations
+from edge.bundle.pairs import read_pointer_or_none
 from edge.bundle.slots import read_slots
 from edge.gallery.generation import Gallery
 
@@ -16,27 +17,28 @@ _WIDEST = 48  # characters of a cell: any text names a category
 
 
 def describe_bundles(state_dir: Path) -> dict[str, Any]:
-    """Return the JSON of `edge bundle list`.
-
-    Raises:
-        BundleError: a pointer file is damaged.
-    """
-    active, staged = read_active_pointer(state_dir), read_staged_pointer(state_dir)
+    """Return the JSON of `edge bundle list`."""
+    active, staged, problems = _pointers(state_dir)
     return {
         **{f"slot {slot.name}": asdict(slot) for slot in read_slots(state_dir)},
         "serving": active.model_dump() if active else None,
         "staged": staged.model_dump() if staged else None,
         "galleries": gallery_generations(state_dir),
+        "problems": problems,
     }
 
 
-def format_bundles(state_dir: Path) -> Iterator[str]:
-    """Return the lines that `edge bundle list` prints.
+def _pointers(state_dir: Path) -> tuple[ActivePointer | None, ActivePointer | None, list[str]]:
+    """Return the pointers to the active and the staged pair, and what is wrong with their files."""
+    (active, wrong), (staged, staged_wrong) = (
+        read_pointer_or_none(state_dir, read) for read in (read_active_pointer, read_staged_pointer)
+    )
+    return active, staged, [problem for problem in (wrong, staged_wrong) if problem]
 
-    Raises:
-        BundleError: a pointer file is damaged.
-    """
-    active, staged = read_active_pointer(state_dir), read_staged_pointer(state_dir)
+
+def format_bundles(state_dir: Path) -> Iterator[str]:
+    """Return the lines that `edge bundle list` prints."""
+    active, staged, problems = _pointers(state_dir)
     rows = [("slot", "bundle", "gallery", "state")]
     for slot in read_slots(state_dir):
         uses = [
@@ -52,6 +54,7 @@ def format_bundles(state_dir: Path) -> Iterator[str]:
     for slot in read_slots(state_dir):
         if slot.problem:
             yield f"slot {slot.name}: {slot.problem}"
+    yield from problems
     unused = _unused_galleries(state_dir, active, staged)
     if unused:
         yield f"other galleries: {', '.join(unused)}"

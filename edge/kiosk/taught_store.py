@@ -55,20 +55,20 @@ class TaughtStore:
     """The taught items of a device; usable from any thread."""
 
     def __init__(self, folder: Path, max_items: int) -> None:
-        """Read the items in a folder. A damaged item is logged and left untouched.
-
-        Raises:
-            TaughtItemsError: the folder cannot be created or read.
-        """
+        """Read the items in a folder. A damaged item, or a folder that cannot be used, is logged and left untouched."""
         self._folder = folder
         self._max_items = max_items
         self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._recover()
+        except OSError as error:
+            log.warning("%s: nothing can be taught: %s", folder, error.strerror or error)
+        try:
             items = [self._read(path) for path in sorted(folder.glob("taught-*"))]
         except OSError as error:
-            raise TaughtItemsError(f"{folder}: cannot be read: {error.strerror or error}") from error
+            log.warning("%s: the taught items cannot be read: %s", folder, error.strerror or error)
+            items = []
         self._items = {item.item_id: item for item in items if item is not None}
 
     def items(self) -> list[TaughtItem]:

@@ -63,6 +63,15 @@ def test_child_that_dies_refuses_the_bundle(monkeypatch, tmp_path, code, how):
 def test_child_of_a_parent_that_is_gone_ends(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    command = [sys.executable, "-m", "edge.bundle.prove", str(gone.pid), str(tmp_path), "", "auto", ""]
+    code = f"from edge.bundle.prove import main; main(['{gone.pid}', '{tmp_path}', '', 'auto', ''])"
+    command = [sys.executable, "-c", code]
     assert subprocess.run(command, stdout=subprocess.PIPE, check=False, cwd=ROOT).returncode == 1
     assert os.getpid() != gone.pid
+
+
+def test_child_does_not_import_from_the_folder_that_it_is_started_in(tmp_path, monkeypatch):
+    (tmp_path / "edge").mkdir()
+    (tmp_path / "edge" / "__init__.py").write_text("raise SystemExit(9)")
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert prover()(ROOT / "demo/bundle", None)

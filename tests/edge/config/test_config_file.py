@@ -6,7 +6,7 @@ import pytest
 
 from edge.config.config_file import LAST_GOOD_FILE, ConfigFile
 from edge.errors import ConfigError
-from tests.power_cut import PowerCut
+from tests.power_cut import IMAGES, PowerCut
 
 GOOD_TEXT = "cameras:\n  door: {source: 'file://clips/a.mp4'}\nmqtt: {password: '${PASSWORD}'}\n"
 
@@ -89,12 +89,13 @@ def test_invalid_camera_source_is_a_config_error(path):
     assert "hunter2" not in str(caught.value)
 
 
-def test_power_cut_leaves_the_old_or_the_new_copy(path, state):
+@pytest.mark.parametrize("image", IMAGES)
+def test_power_cut_leaves_the_old_or_the_new_copy(path, state, image):
     for n in range(1, 20):
         (state / LAST_GOOD_FILE).write_text("old")
         file = a_file(path)
         file.load()
-        with PowerCut(n) as cut:
+        with PowerCut(n, image) as cut:
             try:
                 file.save_last_good(state)
             except OSError:

@@ -25,7 +25,7 @@ from edge.types import Hit
 from tests.edge.finder.finder_samples import colour_finder, scene_with
 from tests.edge.kiosk.kiosk_samples import FAR, direction, jpeg, scripted_models
 from tests.fakes_engine import FakeCounts, FixedIndex, ScriptedEngine, localiser_model
-from tests.power_cut import PowerCut
+from tests.power_cut import IMAGES, PowerCut
 
 AT = "2026-01-01T00:00:00Z"
 RED = np.full((64, 64, 3), (200, 20, 20), np.uint8)
@@ -274,12 +274,13 @@ def test_full_disk_is_counted_and_logged_once(shelf, monkeypatch, caplog):
     assert shelf.counts.total["taught_made_lost reason=not_written"] == 2
 
 
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("at", range(1, 12))
-def test_power_cut_while_writing_the_cache_loses_only_the_cache(shelf, at):
+def test_power_cut_while_writing_the_cache_loses_only_the_cache(shelf, at, image):
     shelf.teach(), shelf.teach("Blue thing", colour=(20, 20, 200))
     _, bits = shelf.embedded_by(unknown_models())
     shelf.start()
-    with PowerCut(at) as cut:
+    with PowerCut(at, image) as cut:
         assert shelf.embedded_by(cacheable())[1] == bits
     assert cut.happened == (at <= 10)
     shelf.start()

@@ -10,7 +10,7 @@ import pytest
 
 from edge.errors import TaughtItemsError
 from edge.kiosk.taught_store import MAX_PICTURES, TaughtStore
-from tests.power_cut import PowerCut
+from tests.power_cut import IMAGES, PowerCut
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -89,11 +89,12 @@ def test_uploaded_item_is_pending_again_after_new_pictures(store):
     assert reopened(store).pending_upload() == [more]
 
 
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("at", range(1, 30))
-def test_power_cut_while_saving_leaves_old_or_new_item(tmp_path, at):
+def test_power_cut_while_saving_leaves_old_or_new_item(tmp_path, at, image):
     store = TaughtStore(tmp_path / "overlay", 3)
     item = store.save("Oat flakes", None, [b"one" * 99], AT)
-    with PowerCut(at) as cut:
+    with PowerCut(at, image) as cut:
         try:
             store.save("Oat flakes", None, [b"two" * 99], AT)
         except OSError:
@@ -133,12 +134,13 @@ def test_cache_size_is_limited(store):
         store.cache(item)
 
 
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("at", range(1, 7))
-def test_power_cut_while_saving_the_cache_leaves_old_or_new(tmp_path, at):
+def test_power_cut_while_saving_the_cache_leaves_old_or_new(tmp_path, at, image):
     store = TaughtStore(tmp_path / "overlay", 3)
     item = store.save("Oat flakes", None, [b"one"], AT)
     store.save_cache(item, b"old" * 99)
-    with PowerCut(at) as cut:
+    with PowerCut(at, image) as cut:
         try:
             store.save_cache(item, b"new" * 99)
         except TaughtItemsError:

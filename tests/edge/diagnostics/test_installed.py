@@ -1,0 +1,21 @@
+"""What `edge bundle list` says of a state folder, also a damaged one."""
+
+from __future__ import annotations
+
+from edge.bundle import slots
+from edge.diagnostics.installed import describe_bundles, format_bundles
+from tests.store_samples import make_bundle, make_gallery, trusted
+
+
+def test_damaged_pointers_are_named_beside_what_can_be_read(tmp_path):
+    state_dir = tmp_path / "state"
+    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    slots.activate(state_dir, slot, slots.install_gallery(make_gallery(tmp_path / "items"), state_dir), prove=trusted)
+    assert describe_bundles(state_dir)["problems"] == []
+    for name in ("current", "current.copy", "staged"):
+        (state_dir / name).write_text("{")
+    problems = describe_bundles(state_dir)["problems"]
+    assert [problem.split(": ")[1] for problem in problems] == ["damaged pointer file; repair it"] * 2
+    lines = list(format_bundles(state_dir))
+    assert problems[0] in lines
+    assert any(line.startswith("a") and "one" in line for line in lines)
