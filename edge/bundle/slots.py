@@ -29,7 +29,7 @@ from edge.bundle.active_pointer import (
 from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bundle
 from edge.bundle.change_lock import changing
 from edge.bundle.layout import SLOTS, gallery_folder, gallery_generations, slot_folder
-from edge.bundle.pairs import Pair, read_pointer_or_none, whole_pair
+from edge.bundle.pairs import Pair, open_pair, read_pointer_or_none, whole_pair
 from edge.bundle.prove import Prove, prover
 from edge.bundle.starts import Starts
 from edge.durable import copy_files, replace_folder
@@ -149,7 +149,7 @@ def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
     if active is None:
         raise BundleError(f"{state_dir}: no bundle is active; {how_to_activate(state_dir)}")
     try:
-        return read_bundle_and_gallery(state_dir, active.slot, active.gallery)
+        bundle, gallery, _ = open_pair(state_dir, Pair(active.slot, active.bundle_id, active.gallery, proved=True))
     except FinesightError as error:
         before = active.previous
         advice = (
@@ -160,6 +160,7 @@ def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
         raise BundleError(
             f"bundle {active.bundle_id} in slot {active.slot} cannot be used: {error}; {advice}"
         ) from error
+    return bundle, gallery
 
 
 def how_to_activate(state_dir: Path) -> str:

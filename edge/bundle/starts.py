@@ -42,8 +42,8 @@ class Starts:
         return self._counts.get(str(pair), 0)
 
     def in_order(self, pairs: Iterable[Pair]) -> list[Pair]:
-        """Return the pairs, those that did not stay up last."""
-        return sorted(pairs, key=lambda pair: self.of(pair) // LIMIT)
+        """Return the pairs: of those that were active before, the ones that did not stay up later; then the others."""
+        return sorted(pairs, key=lambda pair: (not pair.proved, self.of(pair) // LIMIT))
 
     def begin(self, pair: Pair) -> None:
         """Write down that the device starts with a pair."""

@@ -80,6 +80,29 @@ def test_another_thread_does_not_share_the_lock(tmp_path):
     assert len(problems) == 1
 
 
+def test_nothing_can_be_installed_between_a_proof_and_its_activation(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge.bundle.change_lock._WAIT_S", 0.0)
+    state_dir = tmp_path / "device"
+    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    generation = slots.install_gallery(make_gallery(tmp_path / "items"), state_dir)
+    other, refused = make_bundle(tmp_path / "two", "two", 2), []
+
+    def install() -> None:
+        try:
+            slots.install_bundle(other, state_dir)
+        except BundleError as error:
+            refused.append(str(error))
+
+    def prove(*_: object) -> list[str]:
+        thread = threading.Thread(target=install)
+        thread.start()
+        thread.join()
+        return []
+
+    assert slots.activate(state_dir, slot, generation, prove=prove).bundle_id == "one"
+    assert ["(activating) is at work here" in text for text in refused] == [True]
+
+
 def test_link_in_place_of_the_lock_is_refused(tmp_path):
     (tmp_path / NAME).symlink_to(tmp_path / "victim")
     with pytest.raises(BundleError, match="disk error"), changing(tmp_path, "installing"):

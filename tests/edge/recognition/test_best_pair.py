@@ -149,12 +149,10 @@ def test_pair_that_ends_the_process_at_each_start_gives_way(device):
         raise KeyboardInterrupt  # stands for the end of the process: nothing is cleaned up
 
     tried = []
-    for _ in range(2 * LIMIT + 1):
+    for _ in range(2 * LIMIT + 2):
         with pytest.raises(KeyboardInterrupt):
             start(device, load=lambda bundle, gallery: tried.append(bundle.manifest.bundle_id) or crash())
-    assert tried[: LIMIT + 1] == ["two"] * LIMIT + ["one"]
-    serving = start(device)
-    assert "ended the last" in serving.fallback or serving.models.bundle_id == "two"
+    assert tried == ["two"] * LIMIT + ["one"] * LIMIT + ["two"] * 2  # they take turns: the pair is not the cause
     slots.activate(device, "two", prove=trusted)  # a person wants it: it is tried again
     assert start(device).models.bundle_id == "two"
 
