@@ -1,5 +1,5 @@
 # Each target sets up what it needs; the second run is quick.
-.PHONY: demo install-device check test test-fast test-install docs reference format setup-device setup-trainer setup-check setup-test setup-docs
+.PHONY: demo install-device check test test-fast test-install docs reference lock licences sbom format setup-device setup-trainer setup-check setup-test setup-docs
 
 P ?= edge
 
@@ -28,6 +28,15 @@ docs: setup-docs  ## the documentation site, in build/site
 
 reference: setup-test  ## docs/reference, from the code
 	.venv/bin/python scripts/make_reference.py
+
+lock:  ## packaging/locks: exact versions with hashes; OPTIONS=--upgrade for the newest; then `make licences`
+	scripts/lock $(OPTIONS)
+
+licences: setup-test  ## docs/reference/licences.md, from the lock files and package metadata
+	.venv/bin/python scripts/make_licences.py
+
+sbom:  ## build/sbom: what a device is made of, as CycloneDX; LOCKS="device openvino" for more
+	scripts/sbom $(LOCKS)
 
 format: setup-check  ## format, and mend what can be mended
 	.venv-check/bin/ruff check --fix --quiet .

@@ -71,13 +71,14 @@ def main() -> None:
 def real_time(work: Path, video: Path) -> dict[str, object]:
     """Run a device on the video in real time, and count the events that a subscriber receives."""
     from edge.bundle import slots
+    from edge.bundle.install import install_bundle, install_gallery
     from edge.demo.subscriber import Subscriber
     from edge.messaging.settings import MqttSettings
     from tests.integration.mosquitto import Mosquitto
 
     state = work / "state"
-    slot = slots.install_bundle(work / "bundle", state)
-    slots.activate(state, slot, slots.install_gallery(ROOT / "demo/gallery", state))
+    slot = install_bundle(work / "bundle", state)
+    slots.activate(state, slot, install_gallery(ROOT / "demo/gallery", state))
     (work / "broker").mkdir()
     with Mosquitto(work / "broker") as broker:
         (work / "device.yaml").write_text(

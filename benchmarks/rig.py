@@ -55,9 +55,10 @@ def _play(line: str) -> None:
 def install_demo(state: Path) -> None:
     """Install and activate the demo's bundle and gallery."""
     from edge.bundle import slots
+    from edge.bundle.install import install_bundle, install_gallery
 
-    slot = slots.install_bundle(DEMO / "bundle", state)
-    slots.activate(state, slot, slots.install_gallery(DEMO / "gallery", state))
+    slot = install_bundle(DEMO / "bundle", state)
+    slots.activate(state, slot, install_gallery(DEMO / "gallery", state))
 
 
 def write_config(folder: Path, broker_port: int, cameras: dict[str, str], health_port: int, more: str = "") -> Path:

@@ -253,14 +253,15 @@ def _bundle_verify(arguments: argparse.Namespace) -> int:
 def _bundle_install(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
     from edge.bundle.active_pointer import edge_command, read_active_pointer
+    from edge.bundle.install import install_bundle, install_gallery
 
     state_dir = _state_dir(arguments)
-    slot = slots.install_bundle(arguments.folder, state_dir)
+    slot = install_bundle(arguments.folder, state_dir)
     result, activate = {"slot": slot}, f"bundle activate {slot}"  # with the active gallery
     if arguments.gallery is None and read_active_pointer(state_dir) is None:
         activate += " --gallery GENERATION"
     if arguments.gallery is not None:
-        result["gallery"] = slots.install_gallery(arguments.gallery, state_dir)
+        result["gallery"] = install_gallery(arguments.gallery, state_dir)
         slots.stage(state_dir, slot, result["gallery"])
         activate = "bundle activate"
     held = " with gallery ".join([f"slot {slot}", *list(result.values())[1:]])

@@ -10,7 +10,8 @@ FinesightError
 ├── TaughtItemsError   items taught on the device
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
-│   └── RefusedError   the broker refused the connection or subscription
+│   ├── RefusedError   the broker refused the connection or subscription
+│   └── MessageError   one message cannot be sent; the connection stays
 ├── CommandError       a command received over MQTT
 ├── SyncError          a repository, a download or a device folder
 ├── DataError          data sets and annotation files
@@ -26,6 +27,9 @@ from edge import __version__
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+_SHOWN = 500  # characters of a text from outside in a message
 
 
 class FinesightError(Exception):
@@ -73,11 +77,19 @@ class OutboxError(FinesightError):
 
 
 class PublishError(FinesightError):
-    """The broker is unreachable or refused."""
+    """The broker is unreachable or refused; `code` is its reason code (MQTT 5), if it gave one."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RefusedError(PublishError):
     """The broker refused: credentials, client id, protocol or topic."""
+
+
+class MessageError(PublishError):
+    """One message cannot be sent: its topic or its size is not allowed in MQTT. The connection stays."""
 
 
 class CommandError(FinesightError):
@@ -106,7 +118,13 @@ def first_validation_error(error: ValidationError) -> str:
     expected = first.get("ctx", {}).get("expected")  # absent where the number is too large to be read
     if first["loc"][-1:] == ("schema",) and isinstance(first["input"], int) and expected is not None:
         return unread_format(first["input"], int(expected))
-    return f"{'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}"
+    return one_line(f"{'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}")
+
+
+def one_line(text: str) -> str:
+    """Return text from outside as one line of bounded length that a terminal and a log can show."""
+    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text[:_SHOWN])
+    return shown if len(text) <= _SHOWN else f"{shown}…"
 
 
 def unread_format(found: int, newest: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.errors import ConfigError
 
-_EXTRA_PACKAGES = {"demo": ("amqtt",), "kiosk": ("starlette", "uvicorn")}
+_EXTRA_PACKAGES = {"demo": ("amqtt",), "kiosk": ("starlette", "uvicorn", "python_multipart")}
 _EXTRAS_OF_PACKAGE = {  # of the server: extras that bring an importable package
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib", "scipy"), ("trainer",)),
     **dict.fromkeys(("onnx", "tqdm", "PIL"), ("trainer", "quantize")),

@@ -9,24 +9,37 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_Pixels = Annotated[int, Field(ge=16, le=4096)]
+
 
 class FinderShape(BaseModel):
     """The scales, grids and levels of a finder; part of a recipe and of a bundle's manifest."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
-    stride: Annotated[int, Field(ge=1)] = 8  # input pixels per cell of the representation
-    map_stride: Annotated[int, Field(ge=1)] = 4  # input pixels per cell of the guide and of the heat map
-    query_px: list[Annotated[int, Field(ge=16)]] = [32, 48, 80, 112]  # longer sides of the query, one per scale
-    kernel: Annotated[int, Field(ge=1)] = 3  # cells along each axis of a query's kernel
-    reach: Annotated[int, Field(ge=0)] = 1  # how many scales above and below its own a query is searched at
+    stride: Annotated[int, Field(ge=1, le=256)] = 8  # input pixels per cell of the representation
+    map_stride: Annotated[int, Field(ge=1, le=256)] = 4  # input pixels per cell of the guide and of the heat map
+    query_px: Annotated[list[_Pixels], Field(min_length=1, max_length=16)] = [
+        32,
+        48,
+        80,
+        112,
+    ]  # longer sides of the query, one per scale
+    kernel: Annotated[int, Field(ge=1, le=16)] = 3  # cells along each axis of a query's kernel
+    reach: Annotated[int, Field(ge=0, le=16)] = 1  # how many scales above and below its own a query is searched at
     # cells along each axis of a query to search one by one as well; 0: none
-    parts: Annotated[int, Field(ge=0)] = 5
+    parts: Annotated[int, Field(ge=0, le=32)] = 5
     paint: bool = True  # add a map per scene scale with the query's shape drawn where it was found
     # Thresholds of the heat map, low to high. Parts connected at a level are verified, see edge.finder.verify
-    levels: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.3, 0.36, 0.43, 0.5, 0.6]
+    levels: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1, max_length=32)] = [
+        0.3,
+        0.36,
+        0.43,
+        0.5,
+        0.6,
+    ]
     # cells along each axis when verification compares a part
-    look_cells: Annotated[int, Field(ge=1)] = 5
+    look_cells: Annotated[int, Field(ge=1, le=32)] = 5
 
     @property
     def verify_scale(self) -> int:

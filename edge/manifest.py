@@ -1,41 +1,36 @@
 """The types of `bundle.json`, the manifest of a bundle.
 
 Rules this module keeps:
-1. No path leaves the bundle folder: paths are relative, with forward slashes, without `..`, and no links.
+1. No path leaves the bundle folder, and each file has one path, see edge.manifest_fields.
 2. Everything a model needs (size, colour, layout, labels, thresholds) is here, never in code or device YAML.
 3. Unknown keys are ignored, so that an older device can read a newer manifest (TUF ADR 0008).
+4. Every list, text and number is bounded, so that no manifest makes a device run out of memory or time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleError, first_validation_error
 from edge.finder_shape import FinderShape
+from edge.manifest_fields import Fraction, IsoTime, Name, Real, RelativePath, Sha256, at_most, conflicting_paths
+from edge.strict_json import parse_json
 
 SCHEMA = 1
+MAX_MANIFEST_BYTES = 8 << 20
+MAX_DIM = 16384  # numbers of a joint vector
+MAX_ELEMENTS = 1 << 27  # of one input or output of a model: 512 MiB as float32
+_MAX_FILES, _MAX_NAMES, _MAX_OUTPUTS = 4096, 10_000, 16
 Target = Literal["fp32", "ort-u8", "openvino", "tensorrt-s8"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-_ALLOWED_SUFFIXES = {".onnx", ".json", ".npy", ".bin", ".png", ".jpg"}
-
-
-def _inside_folder(path: str) -> str:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or re.match(r"^[A-Za-z]:", path):
-        raise ValueError(f"path {path!r} leaves the bundle folder; use a relative path inside it")
-    if pure.suffix not in _ALLOWED_SUFFIXES:
-        raise ValueError(f"path {path!r} has suffix {pure.suffix!r}; use one of {sorted(_ALLOWED_SUFFIXES)}")
-    return path
-
-
-RelativePath = Annotated[str, AfterValidator(_inside_folder)]
+_Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
+_Cells = Annotated[int, Field(ge=1, le=1024)]
+_Labels = Annotated[list[Name], Field(min_length=1, max_length=_MAX_NAMES)]
+_Prose = Annotated[str, Field(max_length=10_000)]
 
 
 class _ManifestPart(BaseModel):
@@ -46,41 +41,45 @@ class FileEntry(_ManifestPart):
     """One file of the bundle."""
 
     path: RelativePath  # inside the bundle folder
-    size: Annotated[int, Field(ge=0)]  # bytes
+    size: Annotated[int, Field(ge=0, le=1 << 40)]  # bytes
     sha256: Sha256  # of its content
 
 
 class Preprocess(_ManifestPart):
     """How a crop or frame becomes the model's input. Normalisation is part of the graph."""
 
-    width: Annotated[int, Field(ge=1)]  # pixels
-    height: Annotated[int, Field(ge=1)]  # pixels
+    width: Annotated[int, Field(ge=1, le=8192)]  # pixels
+    height: Annotated[int, Field(ge=1, le=8192)]  # pixels
     resize: Literal["stretch", "letterbox"] = "stretch"  # letterbox: top-left aligned, rest filled
-    fill: int = 114  # grey level of the letterbox border
+    fill: Annotated[int, Field(ge=0, le=255)] = 114  # grey level of the letterbox border
     interpolation: Literal["linear", "area"] = "linear"  # area: averages when shrinking, linear when growing
     layout: Literal["nhwc", "nchw"] = "nhwc"  # order of the axes
     dtype: Literal["uint8", "float32"] = "uint8"  # float32 carries 0..255
     colour: Literal["rgb", "bgr"] = "rgb"  # order of the channels
-    crop_margin: float = 0.0  # the box is enlarged by this fraction of its size on each side before cropping
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of pixels scaled to 0..1; the graph applies it
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)  # standard deviation, like mean
+    crop_margin: Fraction = 0.0  # the box is enlarged by this fraction of its size on each side before cropping
+    mean: tuple[Real, Real, Real] = (0.0, 0.0, 0.0)  # of pixels scaled to 0..1; the graph applies it
+    std: tuple[_Positive, _Positive, _Positive] = (1.0, 1.0, 1.0)  # standard deviation, like mean
 
 
 class Probe(_ManifestPart):
     """One golden crop and the answer that a healthy device gives."""
 
     path: RelativePath  # picture of the crop
-    category: str  # expected category
-    item_id: str  # the nearest item in the gallery used when packing
-    embedding_i8: list[int]  # the joint vector times 127 over its largest component, rounded
+    category: Name  # expected category
+    item_id: Name  # the nearest item in the gallery used when packing
+    embedding_i8: Annotated[
+        list[Annotated[int, Field(ge=-128, le=127)]], Field(min_length=1, max_length=MAX_DIM)
+    ]  # the joint vector times 127 over its largest component, rounded
 
 
 class SceneProbe(_ManifestPart):
     """One golden picture and objects that the detector of a healthy device finds in it."""
 
     path: RelativePath  # the whole picture
-    boxes_px: list[tuple[float, float, float, float]]  # x0 y0 x1 y1 of the objects that the packed detector is sure of
-    labels: list[str]  # of these boxes, in order
+    boxes_px: Annotated[
+        list[tuple[Real, Real, Real, Real]], Field(max_length=1000)
+    ]  # x0 y0 x1 y1 of the objects that the packed detector is sure of
+    labels: Annotated[list[Name], Field(max_length=1000)]  # of these boxes, in order
 
     @model_validator(mode="after")
     def _labels_fit(self) -> SceneProbe:
@@ -91,12 +90,12 @@ class SceneProbe(_ManifestPart):
 
 class _Model(_ManifestPart):
     files: dict[Target, RelativePath]  # ONNX file of each form; at least one
-    input_name: str  # in the ONNX graph
-    output_names: list[str]  # in the ONNX graph, in order
+    input_name: Name  # in the ONNX graph
+    output_names: Annotated[list[Name], Field(min_length=1, max_length=_MAX_OUTPUTS)]  # in the ONNX graph, in order
     preprocess: Preprocess  # how the input is prepared
     ship: Target = "ort-u8"  # the target chosen by accuracy and latency
-    why: str = ""  # why this target was chosen
-    max_batch: Annotated[int, Field(ge=1)] = 1  # most frames or crops in one run
+    why: _Prose = ""  # why this target was chosen
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 1  # most frames or crops in one run
 
     @model_validator(mode="after")
     def _ship_exists(self) -> _Model:
@@ -104,16 +103,34 @@ class _Model(_ManifestPart):
             raise ValueError(f"ship is {self.ship!r}; choose one of {sorted(self.files)}")
         return self
 
+    def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
+        """Return the output shapes for a batch, in order."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _tensors_are_bounded(self) -> _Model:
+        spec, shapes = self.preprocess, self.output_shapes(self.max_batch)
+        if len(set(self.output_names)) != len(shapes):
+            raise ValueError(f"found output_names {self.output_names}, expected {len(shapes)} different names")
+        for what, shape in [("input", (self.max_batch, spec.height, spec.width, 3)), *(("output", s) for s in shapes)]:
+            if not 0 < math.prod(shape) <= MAX_ELEMENTS:
+                raise ValueError(f"its {what} has the shape {list(shape)}, expected 1 to {MAX_ELEMENTS} numbers")
+        return self
+
 
 class DetectorModel(_Model):
     """Finds objects in a frame."""
 
     decoder: Literal["ltrb", "yolox"]  # form of the output: ltrb as in FCOS, yolox as in YOLOX
-    strides: list[int]  # input pixels per cell of each output level
-    labels: list[str]  # ["object"] when class-agnostic
+    strides: Annotated[
+        list[_Cells], Field(min_length=1, max_length=_MAX_OUTPUTS)
+    ]  # input pixels per cell of each output level
+    labels: _Labels  # ["object"] when class-agnostic
     score_threshold: Annotated[float, Field(gt=0, lt=1)]  # lowest score of a detection; the decoder compares its logit
-    iou_threshold: float = 0.6  # overlap from which a better box of any reported label suppresses a box
-    keep_labels: list[str] | None = None  # report only these; boxes of others suppress nothing; None: all
+    iou_threshold: Fraction = 0.6  # overlap from which a better box of any reported label suppresses a box
+    keep_labels: Annotated[list[Name], Field(max_length=_MAX_NAMES)] | None = (
+        None  # report only these; boxes of others suppress nothing; None: all
+    )
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the output shapes for a batch, in order, as the decoder expects them."""
@@ -127,10 +144,10 @@ class DetectorModel(_Model):
 class ClassifierModel(_Model):
     """Names the category of a crop."""
 
-    labels: list[str]  # categories, in the order of the output
-    temperature: Annotated[float, Field(gt=0)] = 1.0  # logits are divided by it before softmax
-    threshold: float = 0.5  # below it the answer is unknown_category, unless a match confirms the category
-    descriptor_dim: Annotated[int, Field(ge=0)] = 0  # length of its descriptor output; 0: it has none
+    labels: _Labels  # categories, in the order of the output
+    temperature: Annotated[float, Field(ge=1e-4, le=1e4)] = 1.0  # logits are divided by it before softmax
+    threshold: Real = 0.5  # below it the answer is unknown_category, unless a match confirms the category
+    descriptor_dim: Annotated[int, Field(ge=0, le=MAX_DIM)] = 0  # length of its descriptor output; 0: it has none
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the output shapes for a batch, in order: one logit per label, then the descriptor if there is one."""
@@ -143,18 +160,20 @@ class Head(_ManifestPart):
 
     # sum: the sum of the first three, which cannot be separated; classifier: the classifier's descriptor
     name: Literal["class", "local", "outline", "sum", "classifier"]
-    dim: int  # numbers of the part
+    dim: Annotated[int, Field(ge=1, le=MAX_DIM)]  # numbers of the part
 
 
 class OpenSet(_ManifestPart):
     """When the nearest item is accepted as a match."""
 
-    threshold: float = 0.5  # lowest cosine similarity of a match
-    slope: float = 20.0  # probability = sigmoid(slope * (score - midpoint))
-    midpoint: float = 0.5  # score at which the probability is one half
-    min_margin: float = 0.0  # least distance to the next item's score; below it the answer is low_margin
-    false_accept: float | None = None  # target share of unknown objects accepted by `threshold`; None: not used
-    operating_points: dict[str, float] = {}  # thresholds for other shares: {"0.01": 0.83, ...}
+    threshold: Real = 0.5  # lowest cosine similarity of a match
+    slope: Real = 20.0  # probability = sigmoid(slope * (score - midpoint))
+    midpoint: Real = 0.5  # score at which the probability is one half
+    min_margin: Real = 0.0  # least distance to the next item's score; below it the answer is low_margin
+    false_accept: Fraction | None = None  # target share of unknown objects accepted by `threshold`; None: not used
+    operating_points: Annotated[
+        dict[Name, Real], Field(max_length=100)
+    ] = {}  # thresholds for other shares: {"0.01": 0.83, ...}
     # Whether slope and midpoint were fitted on enough held-out answers; if not, no probability is told.
     calibrated: bool = True
 
@@ -163,15 +182,15 @@ class CompatibleGallery(_ManifestPart):
     """A gallery space of an older embedder that this one's queries may search, measured when the bundle was packed."""
 
     space_id: Sha256  # of the older embedder
-    category: str  # of the gallery
+    category: Name  # of the gallery
     open_set: OpenSet  # for queries of this embedder against vectors of the older one
     old_old: Fraction  # Recall@1 of the older embedder in its own gallery
     new_old: Fraction  # Recall@1 of this embedder in the older gallery
     new_new: Fraction  # Recall@1 of this embedder in its own gallery
-    queries: int  # number of queries measured
-    change_95: tuple[float, float]  # 95 % interval of new_old - old_old
+    queries: Annotated[int, Field(ge=0)]  # number of queries measured
+    change_95: tuple[Real, Real]  # 95 % interval of new_old - old_old
     # (new_old - old_old) / (new_new - old_old); 1: as good as re-embedding
-    update_gain: float | None = None
+    update_gain: Real | None = None
 
 
 class SilhouetteRule(_ManifestPart):
@@ -193,7 +212,7 @@ class SilhouetteRule(_ManifestPart):
 class LocaliserModel(_Model):
     """Segments the object in a crop."""
 
-    stride: Annotated[int, Field(ge=1)] = 2  # input pixels per cell of the mask
+    stride: _Cells = 2  # input pixels per cell of the mask
     # Window of the guided filter that refines a silhouette, as a fraction of the longer side of the crop; 0: no filter.
     guided_radius: Annotated[float, Field(ge=0, le=0.25)] = 0.0
 
@@ -205,12 +224,16 @@ class LocaliserModel(_Model):
 class EmbedderModel(_Model):
     """Maps a crop of one of its categories to a unit vector."""
 
-    categories: list[str]  # embedded by this model; usually one
-    heads: list[Head]  # parts of the joint vector, in order
+    categories: Annotated[list[Name], Field(max_length=_MAX_NAMES)]  # embedded by this model; usually one
+    heads: Annotated[list[Head], Field(min_length=1, max_length=_MAX_OUTPUTS)]  # parts of the joint vector, in order
     space_id: Sha256  # hash of everything that determines the vectors
-    open_set: dict[str, OpenSet] = {}  # by category
-    compatible: list[CompatibleGallery] = []  # older gallery spaces that it may search
-    outline: dict[str, SilhouetteRule] = {}  # by category; other categories use vectors alone
+    open_set: Annotated[dict[Name, OpenSet], at_most(_MAX_NAMES)] = {}  # by category
+    compatible: Annotated[
+        list[CompatibleGallery], Field(max_length=_MAX_NAMES)
+    ] = []  # older gallery spaces that it may search
+    outline: Annotated[
+        dict[Name, SilhouetteRule], Field(max_length=_MAX_NAMES)
+    ] = {}  # by category; other categories use vectors alone
     # Share of the classifier's descriptor in a cosine; above 0 the descriptor is the last part of the joint vector.
     classifier_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gathering: Fraction = 0.0  # how far gallery vectors are shrunk to their item's centroid before search
@@ -218,6 +241,12 @@ class EmbedderModel(_Model):
     def compatible_gallery(self, category: str, space_id: str) -> CompatibleGallery | None:
         """Return how to search a gallery of another space; None if the spaces are not compatible."""
         return next((c for c in self.compatible if (c.category, c.space_id) == (category, space_id)), None)
+
+    @model_validator(mode="after")
+    def _dim_is_bounded(self) -> EmbedderModel:
+        if self.dim > MAX_DIM:
+            raise ValueError(f"found heads of {self.dim} numbers together, expected {MAX_DIM} at most")
+        return self
 
     @property
     def dim(self) -> int:
@@ -238,13 +267,15 @@ class FinderModel(_Model):
     """Finds the object of a query picture in a scene; `files` holds its trunk."""
 
     shape: FinderShape  # scales, grids and levels
-    channels: Annotated[int, Field(ge=1)]  # channels of the representation
-    guide: Annotated[int, Field(ge=0)]  # channels of the scene that are input to the conversion, beside the heat maps
+    channels: Annotated[int, Field(ge=1, le=MAX_DIM)]  # channels of the representation
+    guide: Annotated[
+        int, Field(ge=0, le=MAX_DIM)
+    ]  # channels of the scene that are input to the conversion, beside the heat maps
     conversion: RelativePath  # FP32 ONNX model: heat maps and guide in, one heat map out
-    score_threshold: float = 0.6  # lowest score of a box: its peak in the heat map times its similarity
+    score_threshold: Real = 0.6  # lowest score of a box: its peak in the heat map times its similarity
     # Only finders trained before the verification step have it. Their score means something else, so they are not run
     # (ADR 0010).
-    map_threshold: float | None = None
+    map_threshold: Real | None = None
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the trunk's output shapes for a batch: the representation, then the guide if there is one."""
@@ -259,24 +290,30 @@ class Manifest(_ManifestPart):
     """A bundle: every model a device runs, and the probes that verify them."""
 
     schema_version: Literal[1] = Field(alias="schema")  # version of this format
-    bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]  # name of the bundle, unique
-    sequence: Annotated[int, Field(ge=0)]  # a newer bundle has a larger one
-    created_at: str  # ISO 8601, UTC
-    runtimes: list[Target]  # targets that at least one file of every model can run on
-    files: list[FileEntry]  # every file of the bundle but the manifest
+    bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")]  # name of the bundle, unique
+    sequence: Annotated[int, Field(ge=0, le=(1 << 63) - 1)]  # a newer bundle has a larger one
+    created_at: IsoTime  # ISO 8601, UTC
+    runtimes: Annotated[
+        list[Target], Field(max_length=len(get_args(Target)))
+    ]  # targets that at least one file of every model can run on
+    files: Annotated[
+        list[FileEntry], Field(min_length=1, max_length=_MAX_FILES)
+    ]  # every file of the bundle but the manifest
     detector: DetectorModel | None = None  # None: for cameras with framing: whole_frame only
     classifier: ClassifierModel | None = None  # None: the detector's label is the category
-    embedders: list[EmbedderModel] = []  # each category has one at most
+    embedders: Annotated[list[EmbedderModel], Field(max_length=_MAX_FILES)] = []  # each category has one at most
     localiser: LocaliserModel | None = None  # None: silhouettes are not used
     finder: FinderModel | None = None  # None: objects that the detector misses are not searched for
-    probes: list[Probe] = []  # golden probes of the classifier and embedders
-    scene_probes: list[SceneProbe] = []  # golden probes of the detector
+    probes: Annotated[list[Probe], Field(max_length=_MAX_FILES)] = []  # golden probes of the classifier and embedders
+    scene_probes: Annotated[list[SceneProbe], Field(max_length=_MAX_FILES)] = []  # golden probes of the detector
     evaluation: dict[str, Any] = {}  # tables FP32 beside INT8, as measured when packed
     provenance: dict[str, Any] = {}  # seeds, data cards, tool versions
-    waived: list[str] = []  # gates that failed and were waived by name
+    waived: Annotated[list[_Prose], Field(max_length=_MAX_FILES)] = []  # gates that failed and were waived by name
 
     @model_validator(mode="after")
     def _files_are_listed(self) -> Manifest:
+        if conflict := conflicting_paths(entry.path for entry in self.files):
+            raise ValueError(f"files: {conflict}")
         listed = {entry.path for entry in self.files}
         models: list[_Model] = [*self.embedders]
         single = (self.detector, self.classifier, self.localiser, self.finder)
@@ -312,6 +349,19 @@ class Manifest(_ManifestPart):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _probes_fit(self) -> Manifest:
+        dims = {category: embedder.dim for embedder in self.embedders for category in embedder.categories}
+        for probe in self.probes:
+            if (dim := dims.get(probe.category)) is None:
+                raise ValueError(f"probe {probe.path} is of category {probe.category!r}, which no embedder has")
+            if len(probe.embedding_i8) != dim or not any(probe.embedding_i8):
+                raise ValueError(
+                    f"probe {probe.path}: found an embedding of {len(probe.embedding_i8)} numbers, expected {dim}, "
+                    "not all of them 0"
+                )
+        return self
+
     def embedder_for(self, category: str) -> EmbedderModel | None:
         """Return the embedder of a category; None if there is none."""
         return next((e for e in self.embedders if category in e.categories), None)
@@ -341,7 +391,7 @@ def embedding_space_id(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def parse_manifest(text: str, where: str) -> Manifest:
+def parse_manifest(text: str | bytes, where: str) -> Manifest:
     """Parse `bundle.json`.
 
     Args:
@@ -352,6 +402,8 @@ def parse_manifest(text: str, where: str) -> Manifest:
         BundleError: the text is not JSON, or not a manifest that this version supports.
     """
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate(parse_json(text, MAX_MANIFEST_BYTES))
     except ValidationError as error:
         raise BundleError(f"{where}: {first_validation_error(error)}") from error
+    except ValueError as error:
+        raise BundleError(f"{where}: (top): {error}") from error

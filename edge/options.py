@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edge import __version__
+from edge.redact import redact
 
 STATE_DIR = Path("/var/lib/finesight")
 _CONFIG = Path("/etc/finesight/device.yaml")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes what it does not understand without secrets: a source may hold a password."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and the message, and exit with 2."""
+        super().error(redact(message))
+
+
 def build_parser(log_level: str) -> argparse.ArgumentParser:
     """Return the parser of the command line; `log_level` is the default, from the environment."""
-    parser = argparse.ArgumentParser(prog="edge", description="Recognise which exact product or vehicle a camera sees.")
+    parser = _Parser(prog="edge", description="Recognise which exact product or vehicle a camera sees.")
     parser.add_argument(
         "--version", action="version", version=f"finesight {__version__}", help="print the version and exit"
     )

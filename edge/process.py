@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _M_ARENA_MAX = -8  # of mallopt(3), glibc
 _HEAPS = 2
+_M_PERTURB = -6  # fill new memory with the complement of a byte
+_filling_memory = threading.Lock()
 _POLL_S = 0.1
 
 
@@ -44,6 +47,18 @@ def limit_heaps() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(_M_ARENA_MAX, _HEAPS) == 1
+
+
+@contextlib.contextmanager
+def new_memory_filled_with(value: int) -> Iterator[None]:
+    """Have glibc fill all memory that the process gets meanwhile with a byte; musl has no such setting."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
+    with _filling_memory:
+        mallopt(_M_PERTURB, value ^ 0xFF)
+        try:
+            yield
+        finally:
+            mallopt(_M_PERTURB, 0)
 
 
 class StoppedError(Exception):

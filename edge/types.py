@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -33,6 +34,7 @@ CameraState = Literal[
     "obstructed",  # covered, black or out of focus
     "reconnecting",  # the connection was lost; the device tries again
     "offline",  # several attempts in a row failed; the device keeps trying
+    "unsupported",  # its video cannot be read here, such as interlaced video without GStreamer
     "disabled",  # switched off, by configuration or command
 ]
 TimeSource = Literal["rtcp", "arrival", "file"]
@@ -156,6 +158,8 @@ class Engine(Protocol):
     """A loaded model: one batch of one input in, all outputs out; from any thread."""
 
     where: str  # the model file, for error messages
+    inputs: Sequence[Collection[str]]  # the names of each input, in the order of the model file
+    outputs: Sequence[Collection[str]]  # the same for the outputs
     library: str  # the library, its version and settings: outputs may differ from one to another
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:

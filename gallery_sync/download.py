@@ -1,15 +1,17 @@
-"""Downloads objects to a device: resumable, limited in size, with retries, and verified.
+"""Downloads objects to a device: resumable, limited in size and time, with retries, and verified.
 
 Rules this module keeps:
 1. An object gets its name only after its SHA-256 is verified. Until then it is `<sha256>.part`, which the next attempt
    resumes, also after a restart.
 2. A download never reads more bytes than the object has, and never makes more attempts than allowed.
-3. A complete part with a wrong hash is deleted. If no byte of it came from an earlier attempt, the server's object is
+3. A part is given up only for the bytes of an answer that can be the whole object, not for a login page.
+4. A complete part with a wrong hash is deleted. If no byte of it came from an earlier attempt, the server's object is
    wrong, and there is no further attempt.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,18 +21,29 @@ from typing import Protocol
 
 from edge.durable import file_mismatch, fsync_file, fsync_folder
 from edge.errors import SyncError
-from gallery_sync.repository import ObjectRef, object_path
-from gallery_sync.transport import Body, InterruptedTransferError
+from gallery_sync.documents import ObjectRef, object_path
+from gallery_sync.fresh_files import open_part, part_size, remove
+from gallery_sync.time_limits import Deadline, InterruptedTransferError
+from gallery_sync.transport import Body
 
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 30.0
 
 
+class ReleaseError(SyncError):
+    """A release is wrong in itself: another attempt gives the same."""
+
+
+class StorageError(SyncError):
+    """The disk failed while a download was stored."""
+
+
 class Transport(Protocol):
     """Source of repository files."""
 
     base: str
+    deadline: Deadline
 
     def get(self, path: str, offset: int) -> AbstractContextManager[Body]:
         """Get a file from an offset, as HttpTransport does."""
@@ -67,6 +80,18 @@ class Fetcher:
         """
         return self._with_retries(path, lambda: self._read(path, limit_bytes))
 
+    def get_document(self, ref: ObjectRef, name: str) -> bytes:
+        """Get a verified small object. It is not stored.
+
+        Raises:
+            ReleaseError: the server's object is wrong.
+            SyncError: the object is missing, or every attempt failed.
+        """
+        data = self._with_retries(name, lambda: self._read(object_path(ref.sha256), ref.size))
+        if (found := hashlib.sha256(data).hexdigest()) != ref.sha256:
+            raise ReleaseError(f"{name}: found SHA-256 {found}, expected {ref.sha256}")
+        return data
+
     def get_object(self, ref: ObjectRef, name: str) -> Path:
         """Get a verified object from the folder or the server.
 
@@ -75,26 +100,35 @@ class Fetcher:
             name: its name in messages.
 
         Raises:
-            SyncError: the object is missing or wrong, the disk failed, or every attempt failed.
+            ReleaseError: the server's object is wrong.
+            StorageError: the disk failed.
+            SyncError: the object is missing, or every attempt failed.
         """
         final = self._folder / ref.sha256
-        if final.is_file() and file_mismatch(final, ref.size, ref.sha256) is None:
-            return final
         part = self._folder / f"{ref.sha256}.part"
         try:
+            if file_mismatch(final, ref.size, ref.sha256) is None:
+                return final
+            remove(final)
             self._with_retries(name, lambda: self._download(ref, part, name))
             fsync_file(part)
             part.replace(final)
             fsync_folder(self._folder)
         except OSError as error:  # the transport maps its own errors; this one is of the disk
-            raise SyncError(f"{name}: cannot store {ref.size} bytes: {error.strerror or error}") from error
+            raise StorageError(f"{name}: cannot store {ref.size} bytes: {error.strerror or error}") from error
         return final
 
     def _with_retries(self, name: str, attempt_once: Callable[[], bytes]) -> bytes:
+        failure = ""
         for attempt in range(self._retry.attempts):
+            try:
+                self._transport.deadline.remaining_s()
+            except SyncError as error:
+                raise SyncError(f"{name}: {error}{failure}") from error
             try:
                 return attempt_once()
             except InterruptedTransferError as error:
+                failure = f"; the last attempt: {error}"
                 if attempt + 1 == self._retry.attempts:
                     raise SyncError(f"{name}: gave up after {self._retry.attempts} attempts: {error}") from error
                 log.warning("%s: attempt %s of %s: %s", name, attempt + 1, self._retry.attempts, error)
@@ -105,15 +139,18 @@ class Fetcher:
         data = bytearray()
         with self._transport.get(path, 0) as body:
             for chunk in body.chunks:
+                self._transport.deadline.remaining_s()
                 data += chunk
                 if len(data) > limit_bytes:
                     where = f"{self._transport.base}/{path}"
                     raise SyncError(f"{where}: larger than the limit of {limit_bytes} bytes; check the URL")
         self.downloaded_bytes += len(data)
+        if body.length not in (None, len(data)):
+            raise InterruptedTransferError(f"found {len(data)} bytes, expected {body.length}")
         return bytes(data)
 
     def _download(self, ref: ObjectRef, part: Path, name: str) -> bytes:
-        had = part.stat().st_size if part.is_file() else 0
+        had = part_size(part, ref.size)
         if had < ref.size or ref.size == 0:
             self._append(ref, part, had, name)
         wrong = file_mismatch(part, ref.size, ref.sha256)
@@ -122,22 +159,23 @@ class Fetcher:
         part.unlink()
         if had:
             raise InterruptedTransferError(f"the partial download was of another object and is deleted: {wrong}")
-        raise SyncError(f"{name}: {wrong.removeprefix(f'{part}: ')}")
+        raise ReleaseError(f"{name}: {wrong.removeprefix(f'{part}: ')}")
 
     def _append(self, ref: ObjectRef, part: Path, had: int, name: str) -> None:
-        with (
-            self._transport.get(object_path(ref.sha256), had) as body,
-            part.open("ab" if body.offset else "wb") as file,
-        ):
+        with self._transport.get(object_path(ref.sha256), had) as body:
+            if had and not body.offset and body.length not in (None, ref.size):
+                raise InterruptedTransferError(f"found an answer of {body.length} bytes, expected {ref.size}")
             total = body.offset
-            for chunk in body.chunks:
-                total += len(chunk)
-                if total > ref.size:
-                    break
-                file.write(chunk)
-                self.downloaded_bytes += len(chunk)
+            with open_part(part, body.offset) as file:
+                for chunk in body.chunks:
+                    self._transport.deadline.remaining_s()
+                    total += len(chunk)
+                    if total > ref.size:
+                        break
+                    file.write(chunk)
+                    self.downloaded_bytes += len(chunk)
         if total > ref.size:
             part.unlink()
-            raise SyncError(f"{name}: the server sent more than the expected {ref.size} bytes")
+            raise ReleaseError(f"{name}: the server sent more than the expected {ref.size} bytes")
         if total < ref.size:
             raise InterruptedTransferError(f"found {total} bytes, expected {ref.size}")

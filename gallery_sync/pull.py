@@ -1,42 +1,46 @@
-"""Pulls a release to a device: downloads missing files, verifies them, and stages the release in the inactive slot.
+"""Pulls a release to a device: downloads missing files, verifies them, and stages the release in a slot that is free.
 
 Rules this module keeps:
-1. The active bundle and gallery never change; `edge.bundle.slots.activate` is a separate step.
-2. A release older than one already staged is rejected.
-3. Files that the device already has are reused, after their hash is verified again.
+1. What serves never changes; `edge.bundle.slots.activate` is a separate step.
+2. Only a release that follows the last one is accepted: see `gallery_sync.last_release`.
+3. Nothing is installed before all of the release is verified, and fits together: see `gallery_sync.assemble`.
+4. A damaged state folder is repaired, not refused: what is missing or wrong is installed again.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
-import os
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from edge.bundle import slots
-from edge.bundle.active_pointer import read_active_pointer
-from edge.bundle.bundle import MANIFEST_NAME, read_bundle
-from edge.durable import file_mismatch, write_durably
-from edge.errors import BundleError, FinesightError, SyncError
-from edge.file_names import distinct_file_names
-from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
-from edge.gallery.store import SUFFIX
-from edge.manifest import Manifest, parse_manifest
-from gallery_sync.download import Fetcher, Retry, Transport
-from gallery_sync.repository import RELEASE_NAME, BundleHead, GalleryHead, ObjectRef, Release, parse
+from edge.bundle.active_pointer import (
+    ActivePointer,
+    ReleaseName,
+    read_staged_pointer,
+    write_active_pointer,
+)
+from edge.bundle.bundle import read_bundle
+from edge.bundle.change_lock import changing
+from edge.bundle.install import install_bundle, install_gallery
+from edge.bundle.layout import STAGED, slot_folder
+from edge.bundle.pairs import read_pointer_or_none
+from edge.errors import BundleError, SyncError
+from gallery_sync.assemble import INCOMING_NAME, assemble
+from gallery_sync.documents import LARGEST_DOCUMENT_BYTES, RELEASE_NAME, Release
+from gallery_sync.download import Fetcher, ReleaseError, Retry, StorageError, Transport
+from gallery_sync.fresh_files import remove
+from gallery_sync.last_release import check_follows, read_last_release, write_last_release
+from gallery_sync.plan import Plan, read_plan
+from gallery_sync.state_folder import make_ready, one_pull
 
 log = logging.getLogger(__name__)
-
-_SMALL_BYTES = 4 << 20  # a release, a head or a manifest
-_LARGEST_BYTES = 8 << 30  # all objects of a release
 
 
 class ReleaseVerifier(Protocol):
@@ -48,141 +52,25 @@ class ReleaseVerifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """What an operator allows on purpose."""
+
+    line: str | None = None  # follow this product line from now on; None: that of the last release
+    jump: bool = False  # accept a sequence number that is older or far newer
+
+
+@dataclass(frozen=True, slots=True)
 class PullResult:
     """The result of a pull."""
 
+    line: str
     sequence: int  # sequence number of the release
     slot: str
     bundle_id: str
     gallery: str  # generation
     downloaded_bytes: int
+    repaired: int  # things in the state folder that were damaged
     serving: bool  # the release is already active
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A release with its parsed documents."""
-
-    release: Release
-    head: BundleHead
-    manifest_json: bytes
-    manifest: Manifest
-    galleries: dict[str, GalleryHead]
-
-    def objects(self) -> dict[str, ObjectRef]:
-        """Return the large objects by their path in the assembled folder."""
-        files = {f"bundle/{file.path}": ObjectRef(sha256=file.sha256, size=file.size) for file in self.manifest.files}
-        names = distinct_file_names(self.galleries)
-        return files | {f"gallery/{names[name]}{SUFFIX}": head.base for name, head in self.galleries.items()}
-
-
-@contextmanager
-def _exclusive_lock(state_dir: Path) -> Iterator[None]:
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "sync.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SyncError(f"{state_dir}: another pull is running; wait until it ends") from error
-        yield
-
-
-def _small_object(fetcher: Fetcher, ref: ObjectRef, name: str) -> bytes:
-    if ref.size > _SMALL_BYTES:
-        raise SyncError(f"{name}: found {ref.size} bytes, expected at most {_SMALL_BYTES}")
-    return fetcher.get_object(ref, name).read_bytes()
-
-
-def _read_plan(fetcher: Fetcher, release: Release) -> _Plan:
-    head = parse(BundleHead, _small_object(fetcher, release.bundle, "bundle head"), "bundle head")
-    manifest_json = _small_object(fetcher, head.manifest, "bundle manifest")
-    try:
-        manifest = parse_manifest(manifest_json.decode(), f"bundle {head.bundle_id}")
-    except (BundleError, UnicodeDecodeError) as error:
-        raise SyncError(str(error)) from error
-    if (manifest.bundle_id, manifest.sequence) != (head.bundle_id, head.sequence):
-        raise SyncError(f"bundle head: found manifest of {manifest.bundle_id}, expected {head.bundle_id}")
-    galleries = {}
-    for category, ref in release.gallery.heads.items():
-        where = f"gallery head {category}"
-        gallery = parse(GalleryHead, _small_object(fetcher, ref, where), where)
-        if gallery.category != category:
-            raise SyncError(f"{where}: found category {gallery.category!r}, expected {category!r}")
-        galleries[category] = gallery
-    found = generation_id({category: gallery.entry() for category, gallery in galleries.items()})
-    if found != release.gallery.generation:
-        raise SyncError(f"release: found heads of generation {found}, expected {release.gallery.generation}")
-    return _Plan(release, head, manifest_json, manifest, galleries)
-
-
-def _local_files(state_dir: Path) -> dict[str, Path]:
-    """Return the paths of the files on the device, by the hash that they should have."""
-    local: dict[str, Path] = {}
-    for slot in slots.SLOTS:
-        try:
-            bundle = read_bundle(slots.slot_folder(state_dir, slot), verify=False)
-        except FinesightError:
-            continue
-        local |= {file.sha256: bundle.path(file.path) for file in bundle.manifest.files}
-    for folder in (state_dir / "gallery").glob("[0-9a-f]*"):
-        try:
-            gallery = read_gallery(folder, verify=False)
-        except FinesightError:
-            continue
-        local |= {entry.sha256: gallery.path(name) for name, entry in gallery.categories.items()}
-    return local
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # the file system has no hard links
-        shutil.copyfile(source, target)
-
-
-def _assemble(plan: _Plan, fetcher: Fetcher, state_dir: Path, target: Path, free_bytes: Callable[[Path], int]) -> None:
-    """Assemble bundle and gallery as folders of hard links to local and downloaded files."""
-    objects = plan.objects()
-    wanted = {ref.sha256: ref for ref in objects.values()}
-    local = {sha256: path for sha256, path in _local_files(state_dir).items() if sha256 in wanted}
-    local = {sha256: path for sha256, path in local.items() if file_mismatch(path, wanted[sha256].size, sha256) is None}
-    total = sum(ref.size for ref in wanted.values())
-    needed = total + sum(ref.size for ref in wanted.values() if ref.sha256 not in local)
-    where = f"release {plan.release.sequence}"
-    if total > _LARGEST_BYTES:
-        raise SyncError(f"{where}: found {total} bytes, expected at most {_LARGEST_BYTES}")
-    if (found := free_bytes(state_dir)) < needed:
-        raise SyncError(f"{state_dir}: {found} bytes are free, but {where} needs {needed}; free some space")
-    shutil.rmtree(target, ignore_errors=True)
-    for path, ref in objects.items():
-        _link(local.get(ref.sha256) or fetcher.get_object(ref, path), target / path)
-    for folder in ("bundle", "gallery"):
-        (target / folder).mkdir(exist_ok=True)
-    (target / "bundle" / MANIFEST_NAME).write_bytes(plan.manifest_json)
-    write_gallery_index(target / "gallery", plan.release.gallery.created_at)
-
-
-def _check_not_older(state_dir: Path, release: Release) -> None:
-    path = state_dir / "sync.json"
-    try:
-        last_sequence = int(json.loads(path.read_bytes())["sequence"])
-    except FileNotFoundError:
-        return
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise SyncError(f"{path} is damaged; delete it to allow any release") from error
-    if release.sequence < last_sequence:
-        raise SyncError(
-            f"release {release.sequence} is older than release {last_sequence}, staged before; publish a new one"
-        )
-
-
-def _remove_stale_parts(cache: Path, plan: _Plan) -> None:
-    """Delete parts of objects that this release does not need."""
-    wanted = {ref.sha256 for ref in plan.objects().values()}
-    for file in cache.glob("*.part"):
-        if file.name.removesuffix(".part") not in wanted:
-            file.unlink()
 
 
 def pull(
@@ -192,6 +80,7 @@ def pull(
     *,
     retry: Retry = Retry(attempts=5, sleep=time.sleep, jitter=random.random),  # noqa: B008 - frozen
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    allowed: Allowed = Allowed(),
 ) -> PullResult:
     """Download the newest release and stage it on this device.
 
@@ -201,36 +90,122 @@ def pull(
         verifier: verifies the release.
         retry: attempts and waits of a download.
         free_bytes: returns the free space of the file system of a folder.
+        allowed: what the operator allows on purpose.
 
     Raises:
-        SyncError: the network, the repository or the disk failed.
-        BundleError: the embedding spaces of bundle and gallery differ, or a pointer file is damaged.
+        SyncError: the network, the repository or the disk failed, or the release is not accepted.
+        BundleError: another change of the state folder does not end.
     """
     cache = state_dir / "cache" / "sync"
-    try:
-        with _exclusive_lock(state_dir):
-            cache.mkdir(parents=True, exist_ok=True)
-            fetcher = Fetcher(transport, cache, retry)
+    with _map_disk_errors(state_dir), one_pull(state_dir):
+        repairs = make_ready(state_dir, cache)
+        last = read_last_release(state_dir)
+        if last.problem:
+            known = f"release {last.sequence} is the last one known" if last.sequence else "no release is known"
+            repairs.append(f"{state_dir / 'sync.json'}: {last.problem}; {known}")
+            log.warning("%s", repairs[-1])
+        fetcher = Fetcher(transport, cache, retry)
+        try:
             where = f"{transport.base}/{RELEASE_NAME}"
-            release = verifier.verify(fetcher.get_small(RELEASE_NAME, _SMALL_BYTES), where)
-            _check_not_older(state_dir, release)
-            plan = _read_plan(fetcher, release)
-            _remove_stale_parts(cache, plan)
-            _assemble(plan, fetcher, state_dir, cache / "incoming", free_bytes)
-            pulled = _install(plan, cache / "incoming", state_dir, fetcher.downloaded_bytes)
-            shutil.rmtree(cache)
-    except OSError as error:
-        raise SyncError(f"{state_dir}: cannot read or write: {error.strerror or error}") from error
+            release = verifier.verify(fetcher.get_small(RELEASE_NAME, LARGEST_DOCUMENT_BYTES), where)
+            check_follows(release, last, line=allowed.line, allow_jump=allowed.jump)
+            pulled = _pull_release(release, fetcher, state_dir, cache, free_bytes, len(repairs))
+        except (ReleaseError, StorageError):
+            remove(cache)  # what a wrong release left is of no use, and a full disk must not stay full
+            raise
+        finally:
+            with suppress(OSError):
+                remove(cache / INCOMING_NAME)
+        remove(cache)
     return pulled
 
 
-def _install(plan: _Plan, incoming: Path, state_dir: Path, downloaded_bytes: int) -> PullResult:
-    slot = slots.install_bundle(incoming / "bundle", state_dir)
-    generation = slots.install_gallery(incoming / "gallery", state_dir)
-    now = read_active_pointer(state_dir)
-    serving = now is not None and (now.slot, now.gallery) == (slot, generation)
-    if not serving:
-        slots.stage(state_dir, slot, generation)
-    write_durably(state_dir / "sync.json", json.dumps({"sequence": plan.release.sequence}).encode())
-    log.info("release %s is ready: bundle %s, gallery %s", plan.release.sequence, plan.manifest.bundle_id, generation)
-    return PullResult(plan.release.sequence, slot, plan.manifest.bundle_id, generation, downloaded_bytes, serving)
+@contextmanager
+def _map_disk_errors(state_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        own = f"; give the folder to this user: chown -R USER {state_dir}" if error.filename else ""
+        raise SyncError(f"{error.filename or state_dir}: cannot read or write: {error.strerror}{own}") from error
+    except OSError as error:
+        raise SyncError(f"{state_dir}: cannot read or write: {error.strerror or error}") from error
+
+
+def _pull_release(
+    release: Release,
+    fetcher: Fetcher,
+    state_dir: Path,
+    cache: Path,
+    free_bytes: Callable[[Path], int],
+    repaired: int,
+) -> PullResult:
+    plan = read_plan(fetcher, release)
+    _remove_stale(cache, plan)
+    bundle, gallery = assemble(plan, fetcher, state_dir, cache, free_bytes)
+    pointer, serving = _install(plan, bundle.folder, gallery.folder, state_dir)
+    log.info("release %s is ready: bundle %s, gallery %s", release.sequence, pointer.bundle_id, pointer.gallery)
+    return PullResult(
+        release.line,
+        release.sequence,
+        pointer.slot,
+        pointer.bundle_id,
+        pointer.gallery,
+        fetcher.downloaded_bytes,
+        repaired,
+        serving,
+    )
+
+
+def _install(plan: Plan, bundle: Path, gallery: Path, state_dir: Path) -> tuple[ActivePointer, bool]:
+    """Install and stage what is not yet installed; return what is staged or active, and whether it is active."""
+    release = ReleaseName(line=plan.release.line, sequence=plan.release.sequence)
+    with changing(state_dir, f"installing release {plan.release.sequence}"):
+        slot = install_bundle(bundle, state_dir)
+        generation = install_gallery(gallery, state_dir)
+        active, _ = read_pointer_or_none(state_dir)
+        if active is None or (active.slot, active.bundle_id, active.gallery) != (
+            slot,
+            plan.manifest.bundle_id,
+            generation,
+        ):
+            pointer, serving = slots.stage(state_dir, slot, generation, release=release), False
+        else:
+            pointer, serving = active.model_copy(update={"release": release}), True
+            if active.release != release or _is_staged(state_dir):
+                remove(state_dir / STAGED)
+                write_active_pointer(state_dir, pointer)
+        write_last_release(state_dir, plan.release)
+    return pointer, serving
+
+
+def activate_pulled(state_dir: Path, pulled: PullResult) -> PullResult:
+    """Prove and activate what a pull staged.
+
+    Raises:
+        BundleError: the pair does not pass its proof here, or its slot was filled with another bundle meanwhile.
+        GalleryError: the gallery does not pass.
+        EngineError: a model cannot be loaded or run on this machine.
+    """
+    with changing(state_dir, f"activating release {pulled.sequence}"):
+        found = read_bundle(slot_folder(state_dir, pulled.slot), verify=False).manifest.bundle_id
+        if found != pulled.bundle_id:
+            raise BundleError(f"slot {pulled.slot}: found bundle {found}, expected {pulled.bundle_id}; pull again")
+        slots.activate(state_dir, pulled.slot, pulled.gallery)
+    return replace(pulled, serving=True)
+
+
+def _is_staged(state_dir: Path) -> bool:
+    """Return whether anything is staged, readable or not."""
+    try:
+        return read_staged_pointer(state_dir) is not None
+    except BundleError:
+        return True
+
+
+def _remove_stale(cache: Path, plan: Plan) -> None:
+    """Delete downloads that this release does not need."""
+    objects = (*plan.bundle_objects().values(), *plan.gallery_objects().values())
+    wanted = {ref.sha256 for ref in objects}
+    for path in cache.iterdir():
+        if path.name.removesuffix(".part") not in wanted:
+            remove(path)

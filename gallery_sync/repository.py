@@ -1,158 +1,110 @@
-"""The repository folder: its files, its JSON documents, and the check that it is complete.
+"""The repository folder: its files, its history, and the check that it is complete.
 
     release.json                        the release that devices should run; the only file a device reads by name
+    releases/<sequence>.json            every release that was published, the newest one too; never changed
     bundles/<line>.json                 the newest bundle head, for people and tools
     galleries/<line>/<category>.json    the newest gallery heads, for people and tools
     objects/<aa>/<sha256>               immutable files named by their hash: heads, manifests, models, stores
 
 Any web server, bucket or CDN can host it. A release names heads by hash, so a device never reads a mix of old and new.
-Readers ignore unknown fields.
+A repository of finesight 0.x before the history has no `releases` folder; the next publishing begins it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import logging
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.durable import file_mismatch
-from edge.errors import BundleError, SyncError, first_validation_error
-from edge.file_names import distinct_file_names
-from edge.gallery.store import CategoryEntry
-from edge.manifest import Head, Manifest, Sha256, parse_manifest
+from edge.errors import BundleError, SyncError
+from edge.manifest import Manifest, parse_manifest
+from gallery_sync.documents import (
+    LARGEST_DOCUMENT_BYTES,
+    RELEASE_NAME,
+    BundleHead,
+    Envelope,
+    GalleryHead,
+    ObjectRef,
+    Release,
+    check_json,
+    history_path,
+    object_path,
+    parse,
+)
 
-SCHEMA = 1
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")]  # of a product line, safe as a file name
-RELEASE_NAME = "release.json"
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class ObjectRef(_Document):
-    """Reference to one immutable object."""
-
-    sha256: Sha256
-    size: Annotated[int, Field(ge=0)]  # bytes
-
-
-class BundleHead(_Document):
-    """The newest bundle of a line."""
-
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    line: Name
-    bundle_id: str
-    sequence: Annotated[int, Field(ge=0)]  # sequence number of the bundle
-    manifest: ObjectRef  # its bundle.json, which names all other objects of the bundle
-
-
-class GalleryHead(_Document):
-    """The newest gallery of one category."""
-
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    line: Name
-    category: str  # any text
-    space_id: Sha256
-    heads: list[Head]
-    sequence: Annotated[int, Field(ge=0)]  # increases with every change
-    base: ObjectRef  # the store
-    items: int
-    vectors: int
-
-    def entry(self) -> CategoryEntry:
-        """Return the category's entry in the index of a gallery generation."""
-        return CategoryEntry(
-            size=self.base.size,
-            sha256=self.base.sha256,
-            space_id=self.space_id,
-            heads=self.heads,
-            items=self.items,
-            vectors=self.vectors,
-        )
-
-
-class GalleryRelease(_Document):
-    """A gallery generation, as the heads of its categories."""
-
-    generation: str
-    created_at: str
-    heads: dict[str, ObjectRef]  # by category
-
-
-class Release(_Document):
-    """One bundle and one gallery generation that devices should run together."""
-
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    line: Name
-    sequence: Annotated[int, Field(ge=1)]  # never decreases
-    created_at: str  # ISO 8601, UTC
-    bundle: ObjectRef  # a BundleHead
-    gallery: GalleryRelease
-
-
-class Envelope(_Document):
-    """The content of release.json."""
-
-    signed: Release
-
-
-_NAMES: dict[type[BaseModel], str] = {
-    BundleHead: "bundle head",
-    GalleryHead: "gallery head",
-    Envelope: RELEASE_NAME,
-}
-_Parsed = TypeVar("_Parsed", bound=BaseModel)
-
-
-def parse(kind: type[_Parsed], data: bytes, where: str) -> _Parsed:
-    """Parse one of the documents above.
-
-    Raises:
-        SyncError: the bytes are not JSON, or not a document of this kind.
-    """
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise SyncError(f"{where}: not a valid {_NAMES[kind]}: {first_validation_error(error)}") from error
-
-
-def canonical_json(tree: BaseModel) -> bytes:
-    """Return a document as canonical JSON, so that equal content has equal bytes."""
-    return json.dumps(tree.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":")).encode()
-
-
-def object_path(sha256: str) -> str:
-    """Return the path of an object in the repository."""
-    return f"objects/{sha256[:2]}/{sha256}"
-
-
-def bundle_head_path(line: str) -> str:
-    """Return the path of the newest bundle head of a line."""
-    return f"bundles/{line}.json"
-
-
-def gallery_head_paths(line: str, categories: Iterable[str]) -> dict[str, str]:
-    """Return the path of the newest gallery head of each category."""
-    return {category: f"galleries/{line}/{name}.json" for category, name in distinct_file_names(categories).items()}
+log = logging.getLogger(__name__)
 
 
 def read_release(repo: Path) -> Release | None:
     """Read the release of a repository folder; None if nothing was published.
 
     Raises:
-        SyncError: the file is damaged or cannot be read.
+        SyncError: the file is damaged, lost or cannot be read; the message says how to repair it.
     """
     path = repo / RELEASE_NAME
     try:
-        return parse(Envelope, path.read_bytes(), str(path)).signed
+        release = _read(path)
+    except SyncError as error:
+        raise SyncError(f"{error}; {_way_out(repo)}") from error
+    if release is None and list(read_history(repo)):
+        raise SyncError(f"{path}: does not exist, but earlier releases do; {_way_out(repo)}")
+    return release
+
+
+def _read(path: Path) -> Release | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_DOCUMENT_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise SyncError(f"{path}: cannot read: {error.strerror}") from error
+    if len(data) > LARGEST_DOCUMENT_BYTES:
+        raise SyncError(f"{path}: larger than the limit of {LARGEST_DOCUMENT_BYTES} bytes")
+    return parse(Envelope, data, str(path)).signed
+
+
+def _way_out(repo: Path) -> str:
+    newest = max((release.sequence for release in read_history(repo)), default=None)
+    if newest is None:
+        return "delete it, and publish again with a --sequence above the last release's"
+    return f"publish the newest whole release again: edge-sync publish {shlex.quote(str(repo))} --rollback-to {newest}"
+
+
+def history_sequences(repo: Path) -> list[int]:
+    """Return the sequence numbers of the files of the history, in order; they are not read yet."""
+    stems = [path.stem for path in (repo / "releases").glob("*.json")]
+    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdecimal() and len(stem) < len(str(2**53)))
+
+
+def read_history(repo: Path) -> Iterator[Release]:
+    """Yield every readable release that was published, in order, without what an interrupted publishing left."""
+    sequences = history_sequences(repo)
+    try:
+        newest = _read(repo / RELEASE_NAME)
+        if newest is None and len(sequences) == 1:  # the first publishing was interrupted
+            return
+    except SyncError:
+        newest = None
+    for sequence in sequences:
+        if newest is not None and sequence >= newest.sequence:
+            break
+        release = read_earlier(repo, sequence)
+        if release is not None:
+            yield release
+    if newest is not None:
+        yield newest
+
+
+def read_earlier(repo: Path, sequence: int) -> Release | None:
+    """Read a release of the history; None if it is missing, damaged or not of this number."""
+    try:
+        release = _read(repo / history_path(sequence))
+    except SyncError:
+        return None
+    return release if release is not None and release.sequence == sequence else None
 
 
 def read_object(repo: Path, ref: ObjectRef) -> bytes:
@@ -170,31 +122,107 @@ def read_object(repo: Path, ref: ObjectRef) -> bytes:
         raise SyncError(f"{path}: cannot read: {error.strerror}") from error
 
 
+def read_bundle_head(repo: Path, release: Release) -> BundleHead:
+    """Read the bundle head of a release.
+
+    Raises:
+        SyncError: it is missing, changed or invalid.
+    """
+    return parse(BundleHead, read_object(repo, release.bundle), "bundle head")
+
+
+def read_releases(repo: Path) -> list[tuple[Release, BundleHead | None]]:
+    """Return every release of a repository with its bundle head, None where that is damaged.
+
+    Raises:
+        SyncError: nothing was published.
+    """
+    releases: list[tuple[Release, BundleHead | None]] = []
+    for release in read_history(repo):
+        try:
+            releases.append((release, read_bundle_head(repo, release)))
+        except SyncError as error:
+            log.warning("release %s: %s", release.sequence, error)
+            releases.append((release, None))
+    if not releases:
+        read_release(repo)  # says what is wrong with it, if it is damaged
+        raise SyncError(f"{repo}: nothing was published here; give a repository folder")
+    return releases
+
+
 def read_manifest(repo: Path, release: Release) -> Manifest:
     """Read the bundle manifest of a release.
 
     Raises:
         SyncError: the bundle head or the manifest is missing, changed or invalid.
     """
-    head = parse(BundleHead, read_object(repo, release.bundle), "bundle head")
+    head = read_bundle_head(repo, release)
+    return _parse_manifest(read_object(repo, head.manifest), f"bundle {head.bundle_id}")
+
+
+def _parse_manifest(data: bytes, where: str) -> Manifest:
+    check_json(data, where)
     try:
-        return parse_manifest(read_object(repo, head.manifest).decode(), f"bundle {head.bundle_id}")
-    except (BundleError, UnicodeDecodeError) as error:
+        return parse_manifest(data.decode(), where)
+    except BundleError as error:
         raise SyncError(str(error)) from error
 
 
-def check_repository(repo: Path) -> tuple[int, list[str]]:
+def check_repository(repo: Path, *, history: bool = False) -> tuple[int, list[str]]:
     """Hash every object of the release. Return how many are intact, and a message for each other one.
 
+    Args:
+        repo: the repository folder.
+        history: check every earlier release, too.
+
     Raises:
-        SyncError: there is no release, or a head or manifest is damaged.
+        SyncError: there is no release, or release.json is damaged.
     """
     release = read_release(repo)
     if release is None:
         raise SyncError(f"{repo} has no {RELEASE_NAME}; give a repository folder")
-    wanted = [ObjectRef(sha256=file.sha256, size=file.size) for file in read_manifest(repo, release).files]
-    heads = [parse(GalleryHead, read_object(repo, ref), name) for name, ref in release.gallery.heads.items()]
-    wanted += [head.base for head in heads]
-    found = [file_mismatch(repo / object_path(ref.sha256), ref.size, ref.sha256) for ref in wanted]
-    problems = [problem for problem in found if problem]
-    return 2 + len(heads) + len(wanted) - len(problems), problems
+    found: dict[str, str | None] = {}
+    for one in [release, *(read_history(repo) if history else [])]:
+        _check_release(repo, one, found)
+    problems = [problem for problem in found.values() if problem]
+    if history:
+        problems += [
+            f"{repo / history_path(sequence)}: damaged; the release cannot be rolled back to"
+            for sequence in history_sequences(repo)
+            if sequence < release.sequence and read_earlier(repo, sequence) is None
+        ]
+    return sum(problem is None for problem in found.values()), problems
+
+
+def check_release(repo: Path, release: Release) -> list[str]:
+    """Return what is wrong with the objects of one release."""
+    found: dict[str, str | None] = {}
+    _check_release(repo, release, found)
+    return [problem for problem in found.values() if problem]
+
+
+def _check_release(repo: Path, release: Release, found: dict[str, str | None]) -> None:
+    """Check every object of a release that was not checked before, as far as the documents that name them are whole."""
+
+    def check(ref: ObjectRef, name: str) -> None:
+        wrong = file_mismatch(repo / object_path(ref.sha256), ref.size, ref.sha256)
+        found[ref.sha256] = f"{wrong}; it is {name} of release {release.sequence}" if wrong else None
+
+    def read(ref: ObjectRef, name: str) -> bytes | None:
+        check(ref, name)
+        return None if found[ref.sha256] else read_object(repo, ref)
+
+    try:
+        if (data := read(release.bundle, "the bundle head")) is not None:
+            head = parse(BundleHead, data, "bundle head")
+            if (data := read(head.manifest, f"the manifest of bundle {head.bundle_id}")) is not None:
+                for file in _parse_manifest(data, f"bundle {head.bundle_id}").files:
+                    check(ObjectRef(sha256=file.sha256, size=file.size), f"{file.path!r}")
+    except SyncError as error:
+        found[release.bundle.sha256] = f"{error}; in release {release.sequence}"
+    for category, ref in release.gallery.heads.items():
+        try:
+            if (data := read(ref, f"the gallery head of {category!r}")) is not None:
+                check(parse(GalleryHead, data, "gallery head").base, f"the gallery of {category!r}")
+        except SyncError as error:
+            found[ref.sha256] = f"{error}; it is the gallery head of {category!r} of release {release.sequence}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gallery_sync.repository import Envelope, Release, parse
+from gallery_sync.documents import Envelope, Release, parse
 
 
 class HashesOnly:

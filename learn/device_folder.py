@@ -7,7 +7,8 @@ import shlex
 import shutil
 from pathlib import Path
 
-from edge.bundle.slots import activate, install_bundle, install_gallery
+from edge.bundle.install import install_bundle, install_gallery
+from edge.bundle.slots import activate
 from edge.durable import write_durably
 from edge.file_names import hashed_file_name
 

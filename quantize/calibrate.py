@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.durable import sha256_of
 from edge.errors import QuantizeError
+from edge.inference.onnxruntime_library import ort
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import Preprocess
 from edge.types import FloatArray

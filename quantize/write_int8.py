@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+from edge.inference.onnxruntime_library import ort  # first: it switches the reports of ONNX Runtime off
+
+# isort: split
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer

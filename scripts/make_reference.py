@@ -269,11 +269,15 @@ def events_and_topics() -> str:
         [code(f"{base}/birth"), "out, retained", "versions and cameras: [Device birth](#device-birth)"],
         [code(f"{base}/health"), "out", "every minute and on change: [Device health](#device-health)"],
         [code(f"{base}/cmd/<verb>"), "in", f"a [Command](#command); verbs: {verbs}"],
-        [code(f"{base}/cmd/reply"), "out", "the [Reply](#reply) to a command, unless MQTT 5 names another topic"],
         [
-            code("<prefix>/device/…/config"),
+            code(f"{base}/cmd/reply"),
+            "out",
+            "the [Reply](#reply) to a command; with MQTT 5 on a topic below, if the command names it",
+        ],
+        [
+            code("<prefix>/<platform>/finesight-<site>-<device>/<entity>/config"),
             "out, retained",
-            "Home Assistant discovery, with `mqtt.home_assistant`; its `items` have `<prefix>/sensor/…/config`",
+            "with `mqtt.home_assistant`: Home Assistant discovery of one entity; empty: deleted",
         ],
         [
             code("<frigate_prefix>/events"),
@@ -312,7 +316,7 @@ def counters_in_code() -> dict[str, set[str]]:
 
 def metrics() -> str:
     """Prometheus metrics."""
-    from edge.diagnostics import health_server
+    from edge.diagnostics import metrics
     from edge.telemetry.counters import COUNTER_HELP
 
     labels = counters_in_code()
@@ -322,7 +326,7 @@ def metrics() -> str:
     ]
     gauges = [
         [code(f"finesight_{name}"), ", ".join(map(code, sorted(of))), text]
-        for name, text, of in gauges_of(health_server)
+        for name, text, of in gauges_of(metrics)
     ]
     return (
         "# Metrics\n\n"
@@ -376,10 +380,8 @@ def bundle() -> str:
 
 def gallery() -> str:
     """The gallery folder and its stores."""
-    from edge.gallery import store, writer
-
-    schema = inspect.getsource(writer).split('"""')
-    tables = next(part for part in schema if "CREATE TABLE" in part)
+    from edge.gallery import limits, store
+    from edge.gallery.store_file import TABLES
     return (
         "# Gallery\n\n"
         "A gallery generation is a folder: `gallery.json`, the index, and one SQLite store per category. Any text "
@@ -399,11 +401,17 @@ def gallery() -> str:
         + "\n"
         + model_sections(store.CategoryEntry, store)
         + "\n## Store of one category\n\n```sql"
-        + tables.rstrip()
+        + TABLES.rstrip()
         + "\n```\n\n`vector` holds int8; multiply by `scale` for the unit vector. `outline` holds the "
         "silhouette, 64x64 bits. "
-        f'`metadata` is JSON; `"{store.NEGATIVE}": true` marks an item that must not be named: '
-        "an object nearest to it has no match.\n"
+        f'`metadata` is JSON; `"{limits.NEGATIVE}": true` marks an item that must not be named: '
+        "an object nearest to it has no match.\n\n"
+        "A device checks all of a store when it reads it, and searches the whole gallery before it becomes active: a "
+        "store holds these tables alone, each vector has about unit length, each item has a vector, and the counts are "
+        f"those of the index. A category has at most {limits.MAX_ITEMS:,} items and {limits.MAX_VECTORS:,} vectors of "
+        f"{limits.MAX_VECTOR_BYTES:,} numbers together; an id or label {limits.MAX_LABEL_CHARACTERS:,} characters, the "
+        f"metadata {limits.MAX_METADATA_BYTES:,} bytes and {limits.MAX_METADATA_DEPTH} levels, a thumbnail "
+        f"{limits.MAX_THUMBNAIL_BYTES:,} bytes of JPEG or PNG.\n"
     )
 
 

@@ -19,6 +19,7 @@ class ScriptedEngine:
 
     def __init__(self, answer) -> None:
         self.where = "scripted.onnx"
+        self.inputs, self.outputs = [("image",)], [("out",)]
         self.library = "scripted 1"
         self.answer = answer
         self.broken = False
@@ -87,14 +88,22 @@ _FILE = {"files": {"fp32": "model.onnx"}, "ship": "fp32", "input_name": "image",
 
 def detector_model(**changes) -> DetectorModel:
     """A class-agnostic detector of stride 8."""
-    fields = {"output_names": ["s8"], "decoder": "ltrb", "strides": [8], "labels": ["object"], "score_threshold": 0.3}
+    levels = [8] if changes.get("decoder") == "yolox" else changes.get("strides", [8])
+    fields = {
+        "output_names": [f"s{stride}" for stride in levels],
+        "decoder": "ltrb",
+        "strides": [8],
+        "labels": ["object"],
+        "score_threshold": 0.3,
+    }
     return DetectorModel.model_validate({**_FILE, **fields, **changes})
 
 
 def classifier_model(**changes) -> ClassifierModel:
     """A classifier of cartons and tyres."""
+    names = ["logits", "descriptor"] if changes.get("descriptor_dim") else ["logits"]
     return ClassifierModel.model_validate(
-        {**_FILE, "output_names": ["logits"], "labels": ["carton", "tyre"], "max_batch": 2, **changes}
+        {**_FILE, "output_names": names, "labels": ["carton", "tyre"], "max_batch": 2, **changes}
     )
 
 

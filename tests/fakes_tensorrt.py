@@ -12,7 +12,8 @@ import types
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnxruntime as ort
+
+from edge.inference.onnxruntime_library import ort
 
 _KINDS = {"tensor(uint8)": ("UINT8", np.uint8), "tensor(float)": ("FLOAT", np.float32), "tensor(double)": ("FP8", None)}
 

@@ -23,21 +23,29 @@ def sums_model(batch="n", side=3, *, out=FLOAT, outputs=("total", "twice")) -> b
     )
 
 
-def shapes_model(*row_shapes, batch="n", size=64) -> bytes:
-    """Return a model of uint8 (batch, size, size, 3) to zeros: per output (batch, *row_shape)."""
+def shapes_model(*row_shapes, batch="n", size=64, factor=0.0) -> bytes:
+    """Return a model of uint8 (batch, size, size, 3) to (batch, *row_shape): the brightest value times a factor."""
     nodes, constants, outputs = [_node("Cast", ["image"], ["x"], to=FLOAT)], [], []
     nodes.append(_node("ReduceMax", ["x"], ["brightest"], axes=[1, 2, 3], keepdims=0))
     for i, shape in enumerate(row_shapes):
         column = [-1, *[1] * len(shape)]
-        zeros = [1, *shape]
+        one_row = [1, *shape]
         constants += [
             _tensor(f"column{i}", INT64, [len(column)], struct.pack(f"<{len(column)}q", *column)),
-            _tensor(f"zeros{i}", FLOAT, zeros, bytes(4 * math.prod(zeros))),
+            _tensor(f"factors{i}", FLOAT, one_row, struct.pack("<f", factor) * math.prod(one_row)),
         ]
         nodes.append(_node("Reshape", ["brightest", f"column{i}"], [f"rows{i}"]))
-        nodes.append(_node("Mul", [f"rows{i}", f"zeros{i}"], [f"output{i}"]))
+        nodes.append(_node("Mul", [f"rows{i}", f"factors{i}"], [f"output{i}"]))
         outputs.append(_value(f"output{i}", FLOAT, [batch, *shape]))
     return _model("shapes", nodes, constants, [_value("image", UINT8, [batch, size, size, 3])], outputs)
+
+
+def external_model(location: str) -> bytes:
+    """Return a model of float32 (1, 3) to (1, 4), whose weights are in another file."""
+    entry = _bytes(1, b"location") + _bytes(2, location.encode())
+    weights = _number(1, 3) + _number(1, 4) + _number(2, FLOAT) + _bytes(8, b"w") + _bytes(13, entry) + _number(14, 1)
+    inputs, outputs = [_value("image", FLOAT, [1, 3])], [_value("output0", FLOAT, [1, 4])]
+    return _model("external", [_node("MatMul", ["image", "w"], ["output0"])], [weights], inputs, outputs)
 
 
 # The messages of onnx.proto, field by field, in protocol buffer encoding.

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dataset_formats", "edge", "gallery_sync", "learn", "quantize", "trainer")
 ROOMS = sorted(path.parent for package in PACKAGES for path in (ROOT / package).rglob("__init__.py"))
+ALL_CODE = (*PACKAGES, "benchmarks", "docs", "scripts", "tests")
 MODULES_A_ROOM = 20  # about; quantize stays flat up to 25
 NAME_LENGTH = 70
 
@@ -58,6 +59,44 @@ def test_every_module_opens_with_a_docstring():
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert bare == []
+
+
+@pytest.mark.parametrize(
+    ("library", "door", "behind_it"),
+    [
+        ("onnxruntime", "edge/inference/onnxruntime_library.py", {"quantize/write_int8.py"}),
+        ("openvino", "edge/inference/openvino_engine.py", set()),
+        ("timm", "trainer/models/timm_library.py", set()),
+    ],
+)
+def test_library_that_reports_has_one_door(library, door, behind_it):
+    """Its door switches the reports off; also tests and benchmarks go through it."""
+    importers = {}
+    for path in sorted(path for folder in ALL_CODE for path in (ROOT / folder).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if library in text and (imported := imports_of(text)):
+            importers |= {name_of(path): imported} if any(is_within(name, library) for name in imported) else {}
+    assert set(importers) == {door} | behind_it
+    for name in behind_it:  # the door comes first
+        opened = importers[name].index(door.removesuffix(".py").replace("/", "."))
+        assert opened < min(n for n, module in enumerate(importers[name]) if is_within(module, library))
+
+
+def imports_of(text: str) -> list[str]:
+    """Return the modules that a module imports, in the order of its lines."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.lineno, node.module or ""))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found += [(node.lineno, arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+    return [name for _, name in sorted(found)]
+
+
+def is_within(module: str, library: str) -> bool:
+    return module == library or module.startswith(f"{library}.")
 
 
 def test_import_contracts_hold():

@@ -17,7 +17,8 @@ from edge.errors import BundleError, TrainError
 from edge.file_names import file_name
 from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views
-from edge.gallery.store import NEGATIVE, store_path
+from edge.gallery.limits import NEGATIVE
+from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
 from edge.imaging.image import encode_image, shrink
 from edge.inference.engine import Backend

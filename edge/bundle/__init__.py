@@ -3,5 +3,5 @@
 This room owns the folders `slots/` and `gallery/` and the files `current` and `staged` in the state directory. It never
 processes frames and never downloads anything.
 
-Read `slots` first.
+Read `slots` first, then `pairs` (what a device could serve) and `prove`.
 """

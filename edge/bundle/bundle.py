@@ -15,7 +15,7 @@ from pathlib import Path
 from edge.durable import file_mismatch
 from edge.errors import BundleError
 from edge.gallery.generation import Gallery
-from edge.manifest import Manifest, parse_manifest
+from edge.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +48,24 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
     if path.is_symlink() or not path.is_file():
         raise BundleError(f"{folder}: is not a bundle folder: it has no {MANIFEST_NAME}")
     try:
-        manifest = parse_manifest(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: cannot be read: {error}") from error
+        with path.open("rb") as file:
+            manifest = parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), str(path))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     for entry in manifest.files if verify else []:
-        file = folder / entry.path
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise BundleError(f"{file}: is a link that leaves the bundle folder; replace it with a regular file")
-        if wrong := file_mismatch(file, entry.size, entry.sha256):
+        if wrong := _leaves(folder, entry.path) or file_mismatch(folder / entry.path, entry.size, entry.sha256):
             raise BundleError(wrong)
     return Bundle(manifest, folder)
+
+
+def _leaves(folder: Path, path: str) -> str | None:
+    """Return that a listed file is outside the folder, by a link; None if it is inside."""
+    file = folder / path
+    try:
+        inside = file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    return None if inside else f"{file}: is a link that leaves the bundle folder; replace it with a regular file"
 
 
 def check_compatible(bundle: Bundle, gallery: Gallery) -> None:

@@ -76,10 +76,11 @@ def open_pair(state_dir: Path, pair: Pair) -> tuple[Bundle, Gallery, list[str]]:
         raise BundleError(
             f"slot {pair.slot}: found bundle {found}, expected {pair.bundle_id}; install that bundle again"
         )
-    unread = {probe.path for probe in (*bundle.manifest.probes, *bundle.manifest.scene_probes)}
+    manifest = bundle.manifest
+    unread = {probe.path for probe in manifest.probes} | {probe.path for probe in manifest.scene_probes}
     wrong = {
         entry.path: mismatch
-        for entry in bundle.manifest.files
+        for entry in manifest.files
         if (mismatch := file_mismatch(folder / entry.path, entry.size, entry.sha256))
     }
     for path, mismatch in wrong.items():

@@ -16,14 +16,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from edge.bundle.bundle import read_bundle
-from edge.bundle.gallery_proof import prove_gallery
-from edge.bundle.golden_probes import verify_bundle
 from edge.errors import BundleError, EngineError, FinesightError, GalleryError
-from edge.gallery.generation import read_gallery
-from edge.inference.engine import Backend
+
+if TYPE_CHECKING:
+    from edge.inference.engine import Backend
 
 Prove = Callable[[Path, "Path | None"], list[str]]  # bundle folder, gallery folder -> a line for each probe
 
@@ -82,6 +80,12 @@ def _in_child(arguments: list[str], limit_s: float) -> list[str]:
 
 
 def _try_it(bundle: Path, gallery: Path | None, backend: str, cache: Path | None) -> dict[str, object]:
+    # only the child loads the libraries that run models
+    from edge.bundle.bundle import read_bundle
+    from edge.bundle.gallery_proof import prove_gallery
+    from edge.bundle.golden_probes import verify_bundle
+    from edge.gallery.generation import read_gallery
+
     try:
         lines = [str(result) for result in verify_bundle(bundle, cast("Backend", backend), cache)]
         if gallery is not None:

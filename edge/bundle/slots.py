@@ -1,19 +1,16 @@
-"""Install, activate and roll back: the two bundle slots and the gallery generations of a device.
+"""Read, stage, activate and roll back the two bundle slots and the gallery generations of a device.
 
 Rules this module keeps:
-1. What serves is never written to. An installation fills another slot, under a temporary name until it is complete;
-   files in it are read-only.
-2. Nothing becomes active before it was verified and proved.
-3. One pointer file switches bundle and gallery together. After a power cut it names the old ones or the new ones.
-4. Every function that changes something holds the lock of `edge.bundle.change_lock`.
+1. Nothing becomes active before it was verified and proved.
+2. One pointer file switches bundle and gallery together. After a power cut it names the old ones or the new ones.
+3. Every function that changes something holds the lock of `edge.bundle.change_lock`.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +23,15 @@ from edge.bundle.active_pointer import (
     write_active_pointer,
     write_staged_pointer,
 )
-from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bundle
+from edge.bundle.bundle import Bundle, check_compatible, read_bundle
 from edge.bundle.change_lock import changing
+from edge.bundle.install import map_disk_errors, slot_problem
 from edge.bundle.layout import SLOTS, gallery_folder, gallery_generations, slot_folder
 from edge.bundle.pairs import Pair, open_pair, read_pointer_or_none, whole_pair
 from edge.bundle.prove import Prove, prover
 from edge.bundle.starts import Starts
-from edge.durable import copy_files, replace_folder
-from edge.errors import BundleError, FinesightError, GalleryError
-from edge.gallery.generation import INDEX_NAME, Gallery, read_gallery
+from edge.errors import BundleError, FinesightError
+from edge.gallery.generation import Gallery, read_gallery
 
 log = logging.getLogger(__name__)
 
@@ -47,84 +44,6 @@ class Slot:
     bundle_id: str | None  # None: empty or unreadable
     problem: str | None  # None: empty or intact
     serving: bool
-
-
-def install_bundle(source: Path, state_dir: Path) -> str:
-    """Copy a bundle into a slot that does not serve, and return the slot that holds it.
-
-    Raises:
-        BundleError: the bundle is damaged or incomplete, or the disk failed; what serves is untouched.
-    """
-    manifest = read_bundle(source).manifest
-    manifest_bytes = (source / MANIFEST_NAME).read_bytes()
-    with changing(state_dir, f"installing bundle {manifest.bundle_id}"):
-        for slot in SLOTS:
-            installed = slot_folder(state_dir, slot) / MANIFEST_NAME
-            if installed.is_file() and installed.read_bytes() == manifest_bytes and _problem(installed.parent) is None:
-                return slot
-        slot = _slot_to_fill(state_dir)
-        names = [entry.path for entry in manifest.files] + [MANIFEST_NAME]
-        _install(f"bundle {manifest.bundle_id}", source, names, slot_folder(state_dir, slot), read_bundle)
-    log.info("installed bundle %s in slot %s", manifest.bundle_id, slot)
-    return slot
-
-
-def _slot_to_fill(state_dir: Path) -> str:
-    """Return a slot that does not serve: a damaged one, else an empty one, else one that is not active.
-
-    To fill the damaged slot of the active pair repairs the device without an activation, if the bundle is the same.
-    """
-    serving = whole_pair(state_dir)
-    active, _ = read_pointer_or_none(state_dir)
-
-    def rank(slot: str) -> tuple[bool, bool, bool]:
-        exists = slot_folder(state_dir, slot).exists()
-        whole = exists and _problem(slot_folder(state_dir, slot)) is None
-        return whole, active is None or slot != active.slot, not exists
-
-    return min((slot for slot in SLOTS if serving is None or slot != serving.slot), key=rank)
-
-
-def install_gallery(source: Path, state_dir: Path) -> str:
-    """Copy a gallery generation onto the device and return its id.
-
-    Raises:
-        GalleryError: the gallery is damaged or incomplete.
-        BundleError: the disk failed.
-    """
-    gallery = read_gallery(source)
-    final = gallery_folder(state_dir, gallery.generation)
-    with changing(state_dir, f"installing gallery {gallery.generation}"):
-        try:
-            read_gallery(final)
-        except GalleryError:
-            log.debug("%s is missing or damaged", final)
-        else:
-            return gallery.generation
-        names = [gallery.path(category).name for category in gallery.categories] + [INDEX_NAME]
-        _install(f"gallery {gallery.generation}", source, names, final, read_gallery)
-    log.info("installed gallery %s", gallery.generation)
-    return gallery.generation
-
-
-def _install(what: str, source: Path, names: list[str], final: Path, verify: Callable[[Path], object]) -> None:
-    """Copy files to a temporary folder, verify the copies, and rename the folder into place."""
-    incoming = final.with_name(f".{final.name}.incoming")
-    with _map_disk_errors(f"{final}: installing {what}"):
-        try:
-            copy_files(source, names, incoming)
-            verify(incoming)
-            replace_folder(incoming, final)
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
-
-
-@contextmanager
-def _map_disk_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BundleError(f"{what}: disk error: {error.strerror or error}") from error
 
 
 def read_bundle_and_gallery(state_dir: Path, slot: str, generation: str) -> tuple[Bundle, Gallery]:
@@ -192,7 +111,7 @@ def stage(state_dir: Path, slot: str, generation: str, release: ReleaseName | No
     """
     with changing(state_dir, "staging"):
         pointer = _verified(state_dir, slot, generation).model_copy(update={"release": release})
-        with _map_disk_errors(f"{state_dir}: staging bundle {pointer.bundle_id}"):
+        with map_disk_errors(f"{state_dir}: staging bundle {pointer.bundle_id}"):
             write_staged_pointer(state_dir, pointer)
     return pointer
 
@@ -304,7 +223,7 @@ def _switch(state_dir: Path, pointer: ActivePointer) -> ActivePointer:
         before = before.previous
     if before:
         pointer = pointer.model_copy(update={"previous": before.model_copy(update={"previous": None})})
-    with _map_disk_errors(f"{state_dir}: switching to bundle {pointer.bundle_id}"):
+    with map_disk_errors(f"{state_dir}: switching to bundle {pointer.bundle_id}"):
         write_active_pointer(state_dir, pointer)
     Starts(state_dir).end_well(Pair(pointer.slot, pointer.bundle_id, pointer.gallery, proved=True))
     log.info("bundle %s in slot %s is active with gallery %s", pointer.bundle_id, pointer.slot, pointer.gallery)
@@ -334,21 +253,13 @@ def _prune(state_dir: Path, pointer: ActivePointer) -> None:
             shutil.rmtree(gallery_folder(state_dir, generation))
 
 
-def _problem(folder: Path) -> str | None:
-    try:
-        read_bundle(folder)
-    except BundleError as error:
-        return str(error)
-    return None
-
-
 def read_slots(state_dir: Path) -> list[Slot]:
     """Verify both slots and return what they hold."""
     active, _ = read_pointer_or_none(state_dir)
     slots = []
     for name in SLOTS:
         folder = slot_folder(state_dir, name)
-        problem = _problem(folder) if folder.exists() else None
+        problem = slot_problem(folder) if folder.exists() else None
         try:
             bundle_id = read_bundle(folder, verify=False).manifest.bundle_id
         except BundleError:

@@ -5,9 +5,11 @@ Rules:
 2. A camera that dies is opened again after a wait (edge/capture/reconnect.py).
 3. No frame is ever invented: a camera without pictures reports a state and a reason, nothing else.
 4. Cameras share only the `LatestFrames`. One that hangs in its library delays no other camera, and not the shutdown.
+   One that fails by a bug is counted and opened again.
 5. Durations use the monotonic clock; only `captured_at` uses the wall clock.
-6. A file or folder that cannot be read is reported once and not retried.
-7. A picture that waited while a camera was opened (edge/capture/backlog.py) is stale: it is counted and not delivered.
+6. A file or folder that cannot be read is reported once and not retried. Video that no library here can read makes the
+   camera `unsupported`.
+7. A picture that waited while a camera was opened (edge/capture/positions.py) is stale: it is counted, not delivered.
 8. A picture from a frozen or obstructed camera (edge/capture/tamper.py) sets the state and is not delivered.
 """
 
@@ -18,16 +20,18 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from edge.capture.backlog import Backlog
 from edge.capture.camera_policy import Policy, Timing
 from edge.capture.clock_offset import ClockOffset
-from edge.capture.frame_source import BadPictureError, EndOfStream, FrameSource, Picture
+from edge.capture.frame_source import BackendError, BadPictureError, EndOfStream, FrameSource, Picture
 from edge.capture.latest_frames import LatestFrames
+from edge.capture.positions import Backlog
 from edge.capture.reconnect import Backoff
 from edge.capture.tamper import TamperDetector
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
-from edge.types import CameraState, Frame
+from edge.supervised_thread import SupervisedThread
+from edge.telemetry.counters import Counters
+from edge.types import CameraState, Counts, Frame
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,7 @@ OnState = Callable[[str, CameraState, str], None]  # camera, state, reason; call
 class Camera:
     """One camera, kept open by one thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  half of them are doors with a default
         self,
         name: str,
         source: Source,
@@ -49,6 +53,8 @@ class Camera:
         policy: Policy | None = None,
         timing: Timing | None = None,
         is_reachable: Callable[[], bool] | None = None,
+        *,
+        counters: Counts | None = None,
     ) -> None:
         """Prepare the camera; `start` opens it.
 
@@ -61,6 +67,7 @@ class Camera:
             policy: pacing, timeouts and reconnect back-off.
             timing: clocks.
             is_reachable: checks for the camera without opening it, in a second at most; None if it cannot.
+            counters: count the thread's restarts after unexpected exceptions.
         """
         self.name = name
         self.source = source
@@ -85,7 +92,9 @@ class Camera:
         self._tamper = TamperDetector(self._policy.view) if self._policy.view else None
         self._backlog = Backlog()  # of the current connection
         self._pace: tuple[int, float] | None = None  # monotonic time and position of a recording's first frame
-        self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
+        self._counters = counters or Counters()
+        self._known_bugs: set[str] = set()  # types of unexpected exceptions, logged with their traceback once
+        self._thread = SupervisedThread(f"capture-{name}", self.run, self._counters)
 
     def start(self) -> None:
         """Start the capture thread."""
@@ -99,9 +108,7 @@ class Camera:
         """
         self._stop.set()
         self._latest_frames.wake()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._thread.stop(timeout_s)
 
     def watch(self) -> None:
         """Report a library call that does not return. Call this every second or so from another thread."""
@@ -119,15 +126,23 @@ class Camera:
             while not self._stop.is_set():
                 try:
                     reopen = self._run_session()
-                except Exception as error:
-                    log.exception("camera %s: capture failed", self.name)
-                    reopen = self._back_off(f"{type(error).__name__}: {error}")
+                except Exception as error:  # noqa: BLE001  _recover logs it
+                    reopen = self._recover(error)
                 if not reopen:
                     break
         finally:
             if self._stop.is_set():
                 self._set_state("offline", "stopped")
             self._latest_frames.remove(self.name)
+
+    def _recover(self, error: Exception) -> bool:
+        """Report an unexpected exception and wait; return whether to open the camera again."""
+        kind = type(error).__name__
+        known = kind in self._known_bugs
+        self._known_bugs.add(kind)
+        log.log(logging.DEBUG if known else logging.ERROR, "camera %s: capture failed", self.name, exc_info=error)
+        self._counters.add("thread_restarts", thread=f"capture-{self.name}")
+        return self._back_off(f"{kind}: {self.source.scrub(str(error))}")
 
     def _run_session(self) -> bool:
         """Open the source and read it until it ends; return whether to open it again."""
@@ -145,9 +160,9 @@ class Camera:
             if self.source.recorded:
                 self.error = error
                 log.error("camera %s: %s", self.name, error)  # noqa: TRY400, the message says it all
-                self._set_state("offline", str(error))
+                self._set_state("unsupported" if isinstance(error, BackendError) else "offline", str(error))
                 return False
-            return self._back_off(str(error))
+            return self._back_off(str(error), is_supported=not isinstance(error, BackendError))
         return False
 
     def _open_and_drain(self) -> None:
@@ -172,12 +187,14 @@ class Camera:
         first_ns: int | None = None
         while not self._stop.is_set():
             self._call_began_ns = self._timing.monotonic_ns()
+            picture: Picture | None = None
             try:
                 picture = frame_source.read(self._policy.poll_s)
             except BadPictureError as error:
-                log.error("camera %s: %s", self.name, error)  # noqa: TRY400, the message says it all
+                repeats = not self.source.recorded and self.dropped["unreadable"]
+                log.log(logging.DEBUG if repeats else logging.ERROR, "camera %s: %s", self.name, error)
                 self.dropped["unreadable"] += 1
-                continue
+                last_ns = self._timing.monotonic_ns() if self.source.recorded else last_ns
             finally:
                 self._call_began_ns = None
             now_ns = self._timing.monotonic_ns()
@@ -256,13 +273,14 @@ class Camera:
             self._timing.wait(self._stop, (due_ns - now_ns) / 1e9)
         return True
 
-    def _back_off(self, reason: str) -> bool:
+    def _back_off(self, reason: str, *, is_supported: bool = True) -> bool:
         """Report a failure and wait before the next attempt; return whether to open again."""
         if self._stop.is_set():
             return False
         self.reconnects += 1
         self._backoff.record_failure()
-        self._set_state("offline" if self._backoff.seems_offline else "reconnecting", reason)
+        state: CameraState = "offline" if self._backoff.seems_offline else "reconnecting"
+        self._set_state(state if is_supported else "unsupported", reason)
         wait_s = self._backoff.next_wait_s()
         log.debug("camera %s: %s; opening again in %.1f s", self.name, reason, wait_s)
         self._backoff.wait(wait_s, self._stop)

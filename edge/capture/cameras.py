@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,9 @@ from edge.config.schema import CameraConfig
 from edge.errors import FinesightError
 from edge.types import CameraState, CameraStatus
 
+log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S = 5.0  # for all cameras together
 _CLOSE_TIMEOUT_S = 10.0  # a library that takes longer to release a camera hangs
 
 Build = Callable[[str, CameraConfig, OnState], Camera]
@@ -134,11 +138,14 @@ class Cameras:
         return {name: camera.error for name, camera in self._running.items() if camera.error is not None}
 
     def close(self) -> None:
-        """Close all cameras and wait briefly for each."""
-        for camera in self._running.values():
+        """Close all cameras at once, and wait for them together; one that hangs in its library is left behind."""
+        cameras = [*self._running.values(), *(camera for camera, _ in self._closing.values())]
+        for camera in cameras:
             camera.stop(0.0)
-        for camera in self._running.values():
-            camera.stop()
+        deadline_s = self._clock_s() + _STOP_TIMEOUT_S
+        hung = [camera.name for camera in cameras if not camera.stop(max(0.0, deadline_s - self._clock_s()))]
+        if hung:
+            log.warning("cameras %s: still in their library after %g s; left behind", ", ".join(hung), _STOP_TIMEOUT_S)
 
     def _switch(self, name: str, *, on: bool, why: str) -> None:
         self._on[name] = on
@@ -156,7 +163,8 @@ class Cameras:
     def _on_state(self, token: object, name: str, state: CameraState, reason: str) -> None:
         """Queue a camera's status change, on the camera's thread."""
         if self._tokens.get(name) is token:
-            self._queue_status(name, state, reason)
+            # what an online camera has for a reason, its size and decoder, would read like a fault
+            self._queue_status(name, state, "" if state == "online" else reason)
 
     def _queue_status(self, name: str, state: CameraState, reason: str) -> None:
         self.status_changes.append(CameraStatus(name, state, reason, time.time()))

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.types import Image, TimeSource
+
+_MOST_CONCEALED = 30  # in a row: 1 to 2 s, as long as a camera takes to its next key frame
+_CONCEALED = frozenset({126, 127, 128, 129, 130, 131})  # luma 128 as RGB, in the ranges and matrices of video
 
 Codec = Literal["auto", "h264", "h265", "mjpeg"]
 
@@ -60,6 +64,7 @@ class FrameSource(Protocol):
         Raises:
             EndOfStream: the file or folder has no more pictures.
             BadPictureError: this picture cannot be decoded; the next one may be.
+            BackendError: this library cannot read the source.
             CaptureError: the source is dead.
         """
         ...
@@ -67,3 +72,28 @@ class FrameSource(Protocol):
     def close(self) -> None:
         """Release everything the source holds. Never raises."""
         ...
+
+
+class ConcealedPictures:
+    """Recognises pictures of which nothing arrived: H.264 decoders give out plain grey where they have nothing.
+
+    A camera that shows that grey for longer really does.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._in_a_row = 0
+
+    def reject(self, image: Image) -> None:
+        """Check the next picture, (height, width, 3), RGB or BGR.
+
+        Raises:
+            BadPictureError: nothing of it arrived.
+        """
+        grey = int(image[0, 0, 0])
+        if grey in _CONCEALED and bool((image[::16, ::16] == grey).all()) and bool((image == grey).all()):
+            self._in_a_row += 1
+            if self._in_a_row <= _MOST_CONCEALED:
+                raise BadPictureError(f"{self._source}: a picture arrived empty; its data or its key frame are lost")
+        else:
+            self._in_a_row = 0

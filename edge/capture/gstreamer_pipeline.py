@@ -21,6 +21,7 @@ SOFTWARE: dict[str, tuple[str, ...]] = {
     "mjpeg": ("jpegdec", "avdec_mjpeg"),
 }
 CAMERA_ELEMENTS = ("nvarguscamerasrc", "libcamerasrc")
+DEINTERLACER = "deinterlace"
 CONVERTERS = ("nvvidconv", "nvvideoconvert")  # NVIDIA's: they also copy pictures out of device memory
 PACKED_FORMATS = ("RGB", "RGBA", "RGBx", "BGRA", "BGRx")  # that capture takes from a converter, best first
 NO_FORMATS: Mapping[str, frozenset[str]] = MappingProxyType({})
@@ -31,7 +32,7 @@ KNOWN_ELEMENTS = frozenset(
         *SOFTWARE.values(),
         CAMERA_ELEMENTS,
         CONVERTERS,
-        ("rtspsrc", "v4l2src", "appsink"),
+        ("rtspsrc", "v4l2src", "appsink", "tsdemux", "h264parse", DEINTERLACER),
     )
     for name in names
 )
@@ -127,7 +128,14 @@ def _requested_caps(source: Source) -> str:
 def _to_packed(present: frozenset[str], formats: Mapping[str, frozenset[str]]) -> list[str]:
     converter = next((name for name in CONVERTERS if name in present), None)
     if converter is None:
-        return ["videoconvert", "video/x-raw,format=RGB"]
+        return software_to_packed(present)
     # All of NVIDIA's converters write RGBA, few of them 24-bit RGB; the fourth byte is dropped with the last copy.
     pixel_format = next((name for name in PACKED_FORMATS if name in formats.get(converter, ())), "RGBA")
     return [converter, f"video/x-raw,format={pixel_format}"]
+
+
+def software_to_packed(present: frozenset[str]) -> list[str]:
+    """Return the elements that turn decoded pictures into progressive RGB in ordinary memory."""
+    # It passes progressive pictures through. One picture per frame: the two fields of one are 20 ms apart.
+    deinterlacer = [f"{DEINTERLACER} fields=top"] if DEINTERLACER in present else []
+    return [*deinterlacer, "videoconvert", "video/x-raw,format=RGB"]

@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 
-from edge.capture.frame_source import BackendError, CaptureOptions, EndOfStream, Picture
+from edge.capture.frame_source import BackendError, CaptureOptions, ConcealedPictures, EndOfStream, Picture
 from edge.capture.gstreamer_pipeline import (
     CONVERTERS,
     KNOWN_ELEMENTS,
@@ -15,11 +16,14 @@ from edge.capture.gstreamer_pipeline import (
     describe_pipeline,
     hardware_present,
 )
-from edge.capture.packed_picture import image_of
+from edge.capture.packed_picture import aspect_of, image_of
+from edge.capture.positions import SteadyPositions
 from edge.capture.recording import OnPacket, Packet
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
+from edge.imaging.orientation import UPRIGHT, describe_turns, turn
 from edge.process import bind_unwinder
+from edge.video_headers.mp4_orientation import read_mp4_orientation
 
 bind_unwinder()
 try:
@@ -38,6 +42,15 @@ _PREFERRED_RANK = 512  # above GST_RANK_PRIMARY (256), so that decodebin prefers
 _SENDER_TIME = "add-reference-timestamp-meta"  # of rtspsrc, from GStreamer 1.22 on
 # Of NVIDIA's decoder on Jetson: clocks up, and pictures out as they come in; both depend on the version of JetPack.
 _LIVE_DECODER = {"enable-max-performance": True, "disable-dpb": True}
+_ORIENTATIONS = {  # of EXIF, by GStreamer's tag
+    "rotate-90": 6,
+    "rotate-180": 3,
+    "rotate-270": 8,
+    "flip-rotate-0": 2,
+    "flip-rotate-90": 7,
+    "flip-rotate-180": 4,
+    "flip-rotate-270": 5,
+}
 
 
 def elements_present() -> frozenset[str]:
@@ -79,9 +92,13 @@ class GStreamerSource:
         self._on_packet = on_packet
         self._source = source
         self._frames = 0
+        self._concealed = ConcealedPictures(source)
         self._error: tuple[type[CaptureError], str] | None = None
         self._threads = options.decode_threads
         self._decoder = "no decoder"
+        self._changes = ""  # made to the pictures
+        self._orientation = UPRIGHT
+        self._positions: SteadyPositions | None = None
         present = elements_present()
         self._hardware = hardware_present(present)
         for name in self._hardware:
@@ -102,13 +119,14 @@ class GStreamerSource:
     def decode_path(self) -> str:
         """The decoder in use, and why. The decoder is known after the first picture."""
         why = f"hardware present: {', '.join(self._hardware)}" if self._hardware else "no hardware decoder present"
-        return f"gstreamer {self._decoder}, {why}"
+        return f"gstreamer {self._decoder}, {why}{self._changes}"
 
     def read(self, timeout_s: float) -> Picture | None:
         """Return the next picture, or None when none came in time.
 
         Raises:
             EndOfStream: the source has ended.
+            BadPictureError: nothing of this picture arrived.
             BackendError: GStreamer lacks what it needs to read the source.
             CaptureError: the pipeline reports another error.
         """
@@ -116,6 +134,8 @@ class GStreamerSource:
         arrived_ns = time.monotonic_ns()
         self._error = self._error or self._bus_error()
         if sample is not None:
+            if not self._frames:
+                self._begin(sample)
             self._frames += 1
             return self._picture(sample, arrived_ns)
         if self._error is not None:
@@ -135,18 +155,42 @@ class GStreamerSource:
             self._handler = None
         self._pipeline.set_state(Gst.State.NULL)
 
+    def _begin(self, sample: Gst.Sample) -> None:
+        """Take what the stream says about its pictures."""
+        shape, source = sample.get_caps().get_structure(0), self._source
+        if source.recorded:
+            known, rate, per = shape.get_fraction("framerate")
+            self._positions = SteadyPositions(rate / per if known and per else None, str(source))
+        said = read_mp4_orientation(Path(source.location)) if source.kind == "file" else None
+        if source.kind != "gstreamer":  # a pipeline of your own turns its pictures itself
+            self._orientation = said or _ORIENTATIONS.get(self._orientation_tag(), UPRIGHT)
+        woven = shape.get_value("interlace-mode") not in {None, "progressive"}
+        interlaced = ", interlaced" if woven else ""
+        self._changes = describe_turns(self._orientation, aspect_of(sample)) + interlaced
+
+    def _orientation_tag(self) -> str:
+        pad, number = self._sink.get_static_pad("sink"), 0
+        while (event := pad.get_sticky_event(Gst.EventType.TAG, number)) is not None:
+            known, text = event.parse_tag().get_string(Gst.TAG_IMAGE_ORIENTATION)
+            if known:
+                return str(text)
+            number += 1
+        return ""
+
     def _picture(self, sample: Gst.Sample, arrived_ns: int) -> Picture:
         pixel_format = sample.get_caps().get_structure(0).get_value("format")
         if pixel_format not in PACKED_FORMATS:
             expected = ", ".join(PACKED_FORMATS)
             raise CaptureError(f"{self._source}: found {pixel_format} at the sink, expected one of {expected}")
-        image_rgb, buffer = image_of(sample), sample.get_buffer()
+        image_rgb, buffer = turn(image_of(sample), self._orientation), sample.get_buffer()
+        self._concealed.reject(image_rgb)
         pts_s = None
         if buffer.pts != Gst.CLOCK_TIME_NONE:
             # Stream time: the buffer times of MP4 files start at the offset of their edit list.
-            pts_s = sample.get_segment().to_stream_time(Gst.Format.TIME, buffer.pts) / Gst.SECOND
-        if self._source.recorded:
-            return Picture(image_rgb, arrived_ns, pts_s, "file")
+            stream_time = sample.get_segment().to_stream_time(Gst.Format.TIME, buffer.pts)
+            pts_s = None if stream_time == Gst.CLOCK_TIME_NONE else stream_time / Gst.SECOND
+        if self._positions is not None:
+            return Picture(image_rgb, arrived_ns, self._positions.next_s(pts_s), "file")
         meta = buffer.get_reference_timestamp_meta(Gst.Caps.from_string("timestamp/x-ntp"))
         if meta is None:
             return Picture(image_rgb, arrived_ns, pts_s, "arrival")
@@ -160,6 +204,8 @@ class GStreamerSource:
         error, debug = message.parse_error()
         detail = (debug or "").rpartition("\n")[2].rpartition("): ")[2]
         text = error.message.rstrip(".") + (f" ({detail.rstrip('.')})" if detail else "")
+        if not self._frames and "not-linked" in text:
+            return CaptureError, f"{self._source}: it holds no video"
         kind = BackendError if not self._frames and _is_incapable(error, debug or "") else CaptureError
         return kind, f"{self._source}: {self._source.scrub(text)}"
 

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 Backend = Literal["auto", "opencv", "gstreamer"]
 
+_CHANGING_SUFFIXES = (".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".265", ".hevc")
+
 
 def choose_backend(
     source: Source, requested: Backend, present: frozenset[str] | None, options: CaptureOptions
@@ -42,15 +44,16 @@ def choose_backend(
         return "gstreamer"
     if requested == "opencv" or present is None:
         return "opencv"
-    if source.kind == "rtsp" and "rtspsrc" in present:
+    if (source.kind == "rtsp" and "rtspsrc" in present) or (may_change(source) and "tsdemux" in present):
         return "gstreamer"
     return "gstreamer" if source.kind == "v4l2" and hardware_present(present) else "opencv"
 
 
 class SourceOpener:
-    """Opens one source, again and again, and remembers when GStreamer cannot read it here.
+    """Opens one source, again and again, and remembers which library cannot read it here.
 
-    With `auto`, OpenCV then reads it for as long as the process runs; that is logged and reported once.
+    With `auto`, the other library then reads it for as long as the process runs; that is logged once, and reported when
+    OpenCV takes over.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class SourceOpener:
         """
         self._source, self._backend, self._options = source, backend, options or CaptureOptions()
         self._on_fallback = on_fallback
-        self._gave_up = False
+        self._only: Literal["opencv", "gstreamer"] | None = None  # the other one cannot read it here
 
     def open(self, on_packet: OnPacket | None = None) -> FrameSource:
         """Open the source; its `decode_path` says which back end reads it, and why.
@@ -85,17 +88,17 @@ class SourceOpener:
         if on_packet is not None:
             self.check_recordable()
             return self._open_gstreamer(on_packet)
+        if self._only == "opencv":
+            return self._open_opencv("in place of GStreamer, see the log")
+        if self._only == "gstreamer":
+            return self._open_gstreamer(None)
         present, why = self._elements()
         chosen = choose_backend(source, self._backend, present, options)
         if chosen == "folder":
             from edge.capture.folder_source import FolderSource
 
             return FolderSource(source)
-        if chosen == "gstreamer":
-            return self._open_gstreamer(None)
-        from edge.capture.opencv_source import OpenCvSource
-
-        return OpenCvSource(source, options, why)
+        return self._open_gstreamer(None) if chosen == "gstreamer" else self._open_opencv(why)
 
     def check_recordable(self) -> None:
         """Check that the encoded video of this source can be recorded here, without opening it.
@@ -117,7 +120,7 @@ class SourceOpener:
         """Return GStreamer's elements, None without GStreamer, and why OpenCV reads what it does not read."""
         if self._backend == "opencv":
             return None, "as configured"
-        if self._source.recorded and self._backend == "auto":
+        if self._source.recorded and self._backend == "auto" and not may_change(self._source):
             return None, "it suits this source"
         try:
             from edge.capture import gstreamer_source
@@ -131,33 +134,56 @@ class SourceOpener:
         from edge.capture.gstreamer_source import GStreamerSource
 
         source, options = self._source, self._options
-        replaceable = source.kind == "v4l2" or (source.kind == "rtsp" and options.transport == "tcp")
-        if self._backend != "auto" or on_packet is not None or not replaceable:
+        replaceable = source.kind in {"v4l2", "file"} or (source.kind == "rtsp" and options.transport == "tcp")
+        if self._backend != "auto" or self._only or on_packet is not None or not replaceable:
             return GStreamerSource(source, options, on_packet)
-        if self._gave_up:
-            return self._open_opencv_instead()
         try:
-            return _Replaceable(GStreamerSource(source, options), self._give_up)
+            return _Replaceable(GStreamerSource(source, options), self._leave_gstreamer, at_first=source.recorded)
         except BackendError as error:
-            return self._give_up(error)
+            return self._leave_gstreamer(error)
 
-    def _give_up(self, error: BackendError) -> FrameSource:
-        self._gave_up = True
+    def _leave_gstreamer(self, error: CaptureError) -> FrameSource:
         log.warning("%s; OpenCV reads it instead", error)
+        self._only = "opencv"
         self._on_fallback()
-        return self._open_opencv_instead()
+        return self.open()
 
-    def _open_opencv_instead(self) -> FrameSource:
+    def _open_opencv(self, why: str) -> FrameSource:
         from edge.capture.opencv_source import OpenCvSource
 
-        return OpenCvSource(self._source, self._options, "in place of GStreamer, see the log")
+        if self._backend != "auto" or self._only:
+            return OpenCvSource(self._source, self._options, why)
+        try:
+            opened = OpenCvSource(self._source, self._options, why)
+        except BackendError as error:
+            return self._leave_opencv(error)
+        if opened.may_be_interlaced and gstreamer_is_installed():
+            opened.close()
+            return self._leave_opencv(BackendError(f"{self._source}: the video may be interlaced"))
+        return _Replaceable(opened, self._leave_opencv)
+
+    def _leave_opencv(self, error: CaptureError) -> FrameSource:
+        if not gstreamer_is_installed():
+            raise BackendError(f"{error}; run: {install_command('gstreamer')}") from error
+        log.info("%s; GStreamer reads it", error)
+        self._only = "gstreamer"
+        return self.open()
 
 
 class _Replaceable:
     """A source that another one replaces when its library turns out to be unable to read it."""
 
-    def __init__(self, frame_source: FrameSource, replace: Callable[[BackendError], FrameSource]) -> None:
-        self._frame_source, self._replace = frame_source, replace
+    def __init__(
+        self, frame_source: FrameSource, replace: Callable[[CaptureError], FrameSource], *, at_first: bool = False
+    ) -> None:
+        """Wrap a source.
+
+        Args:
+            frame_source: until it fails with a BackendError.
+            replace: opens the other one.
+            at_first: replace it for any error before its first picture.
+        """
+        self._frame_source, self._replace, self._at_first = frame_source, replace, at_first
 
     @property
     def decode_path(self) -> str:
@@ -165,11 +191,16 @@ class _Replaceable:
 
     def read(self, timeout_s: float) -> Picture | None:
         try:
-            return self._frame_source.read(timeout_s)
-        except BackendError as error:
+            picture = self._frame_source.read(timeout_s)
+        except CaptureError as error:
+            if not isinstance(error, BackendError) and not self._at_first:
+                raise
+            self._at_first = False
             self._frame_source.close()
             self._frame_source = self._replace(error)
-            return None
+            return self._frame_source.read(timeout_s)
+        self._at_first = self._at_first and picture is None
+        return picture
 
     def close(self) -> None:
         self._frame_source.close()
@@ -184,6 +215,20 @@ def open_source(
         CaptureError: see `SourceOpener.open`.
     """
     return SourceOpener(source, backend, options).open(on_packet)
+
+
+def may_change(source: Source) -> bool:
+    """Return whether a file is of a format whose pictures may change their size, which OpenCV does not see."""
+    return source.kind == "file" and source.location.lower().endswith(_CHANGING_SUFFIXES)
+
+
+def gstreamer_is_installed() -> bool:
+    """Return whether GStreamer can be used from Python."""
+    try:
+        from edge.capture import gstreamer_source  # noqa: F401
+    except CaptureError:
+        return False
+    return True
 
 
 def _is_picture(source: Source) -> bool:

@@ -1,4 +1,4 @@
-"""Turn the packed pixels that GStreamer delivers into RGB pictures."""
+"""Turn the packed pixels that GStreamer delivers into RGB pictures with square pixels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import numpy as np
 
 from edge.errors import CaptureError
 from edge.imaging.image import without_fourth_channel
+from edge.imaging.orientation import with_square_pixels
 from edge.types import Image
 
 
 def image_of(sample: Any) -> Image:
-    """Return the picture in a `Gst.Sample`, as writable RGB."""
+    """Return the picture in a `Gst.Sample`, as writable RGB with square pixels."""
     # Use the size of this sample: cameras change resolution in mid-stream.
     shape, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
     width, height = shape.get_value("width"), shape.get_value("height")
-    return unpad(buffer.extract_dup(0, buffer.get_size()), width, height, shape.get_value("format"))
+    stored = unpad(buffer.extract_dup(0, buffer.get_size()), width, height, shape.get_value("format"))
+    return with_square_pixels(stored, aspect_of(sample))
+
+
+def aspect_of(sample: Any) -> float:
+    """Return width of a pixel divided by its height, in a `Gst.Sample`; 1 if unknown."""
+    known, across, down = sample.get_caps().get_structure(0).get_fraction("pixel-aspect-ratio")
+    return float(across / down) if known and across > 0 and down > 0 else 1.0
 
 
 def unpad(data: bytes, width: int, height: int, pixel_format: str = "RGB") -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge.capture import gstreamer_source
+from edge.capture.gstreamer_pipeline import software_to_packed
 from edge.capture.packed_picture import image_of
 from edge.capture.recording import Packet, Stream
 from edge.errors import CaptureError
@@ -22,8 +23,9 @@ class PacketDecoder:
         """
         Gst.init(None)
         self._camera = stream.camera
-        line = "appsrc name=source format=time ! decodebin ! videoconvert ! video/x-raw,format=RGB ! "
-        self._pipeline = Gst.parse_launch(line + "appsink name=sink sync=false")
+        packed = " ! ".join(software_to_packed(gstreamer_source.elements_present()))
+        line = f"appsrc name=source format=time ! decodebin ! {packed} ! appsink name=sink sync=false"
+        self._pipeline = Gst.parse_launch(line)
         self._source, self._sink = self._pipeline.get_by_name("source"), self._pipeline.get_by_name("sink")
         caps = Gst.Caps.from_string(stream.caps)
         if caps is None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import logging
 import queue
 import shutil
-import threading
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
 from edge.capture.recording import Packet, Recognised, Record, Stream, StreamLost, encode_record
+from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from edge.types import Frame
 
@@ -48,8 +48,9 @@ class Recorder:
         self._needs_key = False  # a packet was dropped: the packets after it cannot be decoded
         self._stream: Stream | None = None
         self._file: BinaryIO | None = None
+        self._written: Stream | None = None  # the stream of the packets that are written now
         self._failed = False
-        self._thread = threading.Thread(target=self._run, name=f"record-{camera}", daemon=True)
+        self._thread = SupervisedThread(f"record-{camera}", self._run, counters)
 
     def start(self) -> None:
         """Start the writer thread; it also writes the records put before."""
@@ -89,7 +90,7 @@ class Recorder:
         """Write the queued records and end the thread."""
         with suppress(queue.Full):  # the disk hangs: the thread is a daemon
             self._queue.put(None, timeout=_CLOSE_TIMEOUT_S)
-            self._thread.join(_CLOSE_TIMEOUT_S)
+            self._thread.stop(_CLOSE_TIMEOUT_S)
 
     def _enqueue(self, record: Record) -> bool:
         try:
@@ -105,21 +106,25 @@ class Recorder:
     # on the writer thread
 
     def _run(self) -> None:
-        stream: Stream | None = None
+        self._end_segment()  # after a bug, which may have left half a record
         while (record := self._queue.get()) is not None:
             if self._failed:
                 self._drop()
                 continue
             try:
                 if isinstance(record, Stream):
-                    stream = record
-                self._write(record, stream)
+                    self._written = record
+                self._write(record, self._written)
             except OSError as error:
                 self._failed = True
                 self._counters.add("recordings_failed", camera=self._camera)
                 log.error("camera %s: recording stopped: %s", self._camera, error)  # noqa: TRY400
+        self._end_segment()
+
+    def _end_segment(self) -> None:
         if self._file is not None:
             self._file.close()
+            self._file = None
 
     def _write(self, record: Record, stream: Stream | None) -> None:
         starts_segment = isinstance(record, Stream) or (isinstance(record, Packet) and record.key)
@@ -133,8 +138,7 @@ class Recorder:
             self._file.flush()
 
     def _begin_segment(self) -> BinaryIO:
-        if self._file is not None:
-            self._file.close()
+        self._end_segment()
         self._folder.mkdir(parents=True, exist_ok=True)
         existing = segments(self._folder)
         for old in existing[: max(0, len(existing) - _SEGMENTS + 1)]:

@@ -8,6 +8,8 @@ from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from edge.errors import ConfigError
+from edge.redact import has_ambiguous_credentials, redact_address
+from edge.telemetry.known_secrets import hide
 
 SourceKind = Literal["rtsp", "v4l2", "file", "csi", "folder", "gstreamer"]
 
@@ -20,13 +22,9 @@ _KEYS = {
 }
 _MIN_FPS, _MAX_FPS = 0.001, 1000.0  # as a fraction of thousandths, as GStreamer gets it
 _MAX_SIDE_PX = 65535
-# Many makers put the password into the path or query instead: rtsp://host/user=admin&password=x&channel=1
-_SECRET_PAIR = re.compile(
-    r"""(?ix) \b (user(?:name|-id)? | pass(?:word|wd)? | pwd | user-pw | proxy-pw | token | secret | key | auth)
-    = ("[^"]*" | '[^']*' | [^&\s!/?]*)"""
-)
-_USERINFO = re.compile(r"""(?i)\b([a-z][a-z0-9+.-]*)://[^\s"'/?#]*@""")
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?")
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._~-]+)?\]|[^:%\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?")
+_AROUND = " \t\r\n\u00a0\u200b\ufeff"  # what copying adds before and behind an address
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +67,7 @@ class Source:
 
     def scrub(self, text: str) -> str:
         """Return a library's message about this source without the credentials it may quote."""
-        for secret in (self.url, self.password, quote(self.password or "", safe="")):
-            if secret and secret != self.location:
-                text = text.replace(secret, "***")
-        return redact(text)
-
-
-def redact(text: str) -> str:
-    """Return a text with the credentials in URLs and pipelines replaced by ***."""
-    return _SECRET_PAIR.sub(r"\1=***", _USERINFO.sub(r"\1://***@", text))
+        return hide(text, (self.password, self.url if self.user else None))
 
 
 def parse_source(text: str) -> Source:
@@ -91,24 +81,29 @@ def parse_source(text: str) -> Source:
     Raises:
         ConfigError: the scheme or a key is unknown, or a value is invalid.
     """
+    text = _tidy(text)
     if text.startswith("gst:"):
         return _parse_pipeline(text)
+    if not text.isprintable():
+        raise ConfigError(f"{_shown(text)}: it contains a line break or another invisible character; remove it")
     scheme, mark, rest = text.partition("://")
     if mark and scheme in {"rtsp", "rtsps"}:
         return _parse_rtsp(text, scheme, rest)
     if not mark or scheme not in _KEYS:
-        raise ConfigError(f"source {redact(text)!r}: no known scheme; use {_SCHEMES}")
+        raise ConfigError(f"{_shown(text)}: no known scheme; use {_SCHEMES}")
     path, _, query = rest.partition("?")
     location = unquote(path)
     if not location:
-        raise ConfigError(f"source {text!r}: nothing follows ://; give a path or number")
+        raise ConfigError(f"{_shown(text)}: nothing follows ://; give a path or number")
+    if "\0" in location:
+        raise ConfigError(f"{_shown(text)}: a path cannot contain %00; remove it")
     if scheme == "v4l2" and location.isdigit():
         location = f"/dev/video{location}"
     pairs = _parse_query(text, scheme, query)
     return Source(
         kind=scheme,  # type: ignore[arg-type]  # the keys of _KEYS are kinds
         location=location,
-        redacted=redact(text),
+        redacted=redact_address(text),
         fps=pairs.get("fps"),
         width=int(pairs["width"]) if "width" in pairs else None,
         height=int(pairs["height"]) if "height" in pairs else None,
@@ -116,13 +111,25 @@ def parse_source(text: str) -> Source:
     )
 
 
+def _tidy(text: str) -> str:
+    """Return an address without blanks around it, and with its scheme in lower case (RFC 3986 3.1)."""
+    text = text.strip(_AROUND)
+    scheme, colon, rest = text.partition(":")
+    return f"{scheme.lower()}{colon}{rest}" if scheme.lower() in {*_KEYS, "rtsp", "rtsps", "gst"} else text
+
+
+def _shown(text: str) -> str:
+    return f"source {redact_address(text)!r}"
+
+
 def _parse_query(text: str, scheme: str, query: str) -> dict[str, float]:
     pairs: dict[str, float] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in _KEYS[scheme]:
-            raise ConfigError(f"source {text!r}: unknown key {key!r}; use one of {sorted(_KEYS[scheme])}")
+            fix = f"use one of {sorted(_KEYS[scheme])}, and write ? in a path as %3F"
+            raise ConfigError(f"{_shown(text)}: unknown key {key!r}; {fix}")
         if key in pairs:
-            raise ConfigError(f"source {text!r}: key {key!r} appears twice; remove one")
+            raise ConfigError(f"{_shown(text)}: key {key!r} appears twice; remove one")
         pairs[key] = _number(text, key, value)
     return pairs
 
@@ -137,40 +144,51 @@ def _number(text: str, key: str, value: str) -> float:
         "fps": (f"a number from {_MIN_FPS:g} to {_MAX_FPS:g}", _MIN_FPS <= number <= _MAX_FPS),
     }.get(key, (f"a whole number from 1 to {_MAX_SIDE_PX}", 1 <= number <= _MAX_SIDE_PX and number.is_integer()))
     if not is_allowed:
-        raise ConfigError(f"source {text!r}: {key}={value!r} is not {allowed}")
+        raise ConfigError(f"{_shown(text)}: {key}={value!r} is not {allowed}")
     return number
 
 
 def _parse_pipeline(text: str) -> Source:
     pipeline = text.removeprefix("gst:").strip()
     if not re.search(r"\bappsink\b[^!]*\bname=sink\b[^!]*$", pipeline):
-        raise ConfigError(f"source {redact(text)!r}: the pipeline must end in appsink name=sink")
-    return Source(kind="gstreamer", location=pipeline, redacted=redact(text))
+        raise ConfigError(f"{_shown(text)}: the pipeline must end in appsink name=sink")
+    return Source(kind="gstreamer", location=pipeline, redacted=redact_address(text))
 
 
 def _parse_rtsp(text: str, scheme: str, rest: str) -> Source:
     end = min((index for index in map(rest.find, "/?#") if index >= 0), default=len(rest))
     # The last @ ends the credentials, so that a password may contain one.
     userinfo, at, authority = rest[:end].rpartition("@")
-    if not _is_host_and_port(authority):
-        # A password with a bare / leads here; everything up to its @ may be a secret.
-        hidden = f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else text
-        raise ConfigError(f"source {redact(hidden)!r}: no valid host:port; write /, ? and # in a password as %XX")
+    host = _host_and_port(authority)
+    if host is None:
+        raise ConfigError(f"{_shown(text)}: no valid host:port; write /, ? and # in a password as %2F, %3F and %23")
+    if has_ambiguous_credentials(text):  # a password with a bare / leads here, too: rtsp://u:p@ss/w@host
+        raise ConfigError(
+            f"{_shown(text)}: it is not clear where the host starts; write /, ? and # in a password "
+            "as %2F, %3F and %23, and an @ behind the host as %40"
+        )
     user, colon, password = userinfo.partition(":")
     return Source(
         kind="rtsp",
-        location=f"{scheme}://{authority}{rest[end:]}",
-        redacted=redact(f"{scheme}://{'***@' if at else ''}{authority}{rest[end:]}"),
+        location=f"{scheme}://{host}{quote(rest[end:], safe=_PRINTABLE)}",
+        redacted=redact_address(text),
         user=unquote(user) if at else None,
         password=unquote(password) if colon else None,
     )
 
 
-def _is_host_and_port(authority: str) -> bool:
+def _host_and_port(authority: str) -> str | None:
+    """Return a host and port as libraries resolve them: a name in ASCII, a zone without escape; None if impossible."""
     match = _AUTHORITY.fullmatch(authority)
-    if match is None or int(match["port"] or 0) > 65535:
-        return False
+    if match is None or not 0 < int(match["port"] or 1) <= 65535:
+        return None
+    port = f":{match['port']}" if match["port"] else ""
     try:
-        return bool(urlsplit(f"rtsp://{authority}").hostname)
+        if match["host"].startswith("["):
+            host = re.sub("%(?:25)?", "%", match["host"])  # RFC 6874 escapes the % before a zone, resolvers do not
+        else:
+            in_ascii = match["host"].encode("idna").decode()
+            host = match["host"] if match["host"].isascii() else in_ascii
+        return f"{host}{port}" if urlsplit(f"rtsp://{authority}").hostname and "/" not in host else None
     except ValueError:  # an IPv6 address or host name that cannot exist
-        return False
+        return None

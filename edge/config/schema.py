@@ -25,8 +25,24 @@ def _absolute_source(source: str, info: ValidationInfo) -> str:
     return f"{match[1]}://{_absolute_path(Path(match[2]), info)}{match[3]}"
 
 
+def _plain_host(host: str) -> str:
+    if re.search(r"[@/?#\s]", host) or (":" in host and not _is_ip_address(host)):
+        raise ValueError("give a name or an address alone; port, user and password have keys of their own")
+    return host
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+Host = Annotated[str, AfterValidator(_plain_host)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 LocalPath = Annotated[Path, AfterValidator(_absolute_path)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$")]
 Share = Annotated[float, Field(ge=0, le=1)]  # of the width or height of the picture
 Point = tuple[Share, Share]  # x, y
 
@@ -130,7 +146,7 @@ class HomeAssistantConfig(_Tree):
 class MqttConfig(_Tree):
     """The broker that receives the events."""
 
-    host: str = "localhost"  # name or address of the broker
+    host: Host = "localhost"  # name or address of the broker
     port: Annotated[int, Field(ge=1, le=65535)] = 1883  # brokers usually listen for TLS on 8883
     username: str | None = None  # None: connect without credentials
     password: str | None = Field(default=None, repr=False)  # take it from the environment: ${NAME}
@@ -218,8 +234,11 @@ class HealthConfig(_Tree):
 
     # Address to listen on. /healthz, /readyz, /status and /metrics need no login: anybody who reaches them can read
     # camera names
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 9464  # 0: any free port, which the log names
+    # Names that clients reach the device by, beside its addresses and the name of the machine. Requests for another
+    # name are refused
+    host_names: tuple[HostName, ...] = ()
     # Secret that clients must send for pictures, at least 8 characters; needed if host is not loopback
     token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)
 
@@ -250,8 +269,11 @@ class KioskConfig(_Tree):
     """The touch page, and the HTTP API that recognises pictures."""
 
     camera: Name  # people hold items in front of it; its framing must be whole_frame
-    host: str = "127.0.0.1"  # address to listen on; any but loopback needs a token
+    host: Host = "127.0.0.1"  # address to listen on; any but loopback needs a token
     port: Annotated[int, Field(ge=0, le=65535)] = 8090  # 0: any free port, which the log names
+    # Names that clients reach the kiosk by, beside its addresses and the name of the machine. Requests for another
+    # name are refused
+    host_names: tuple[HostName, ...] = ()
     # Secret that every client must send, at least 8 characters
     token: Annotated[str, Field(min_length=8)] | None = Field(default=None, repr=False)
     tls: TlsConfig | None = None  # None: plain http; anybody on the network path can read pictures and the token

@@ -14,11 +14,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from edge.config.schema import DeviceConfig
+from edge.config.secret_values import SECRET_KEYS, secret_values
 from edge.errors import ConfigError
+from edge.redact import MARK
+from edge.telemetry.known_secrets import hide, remember
 
-_LOGIN = re.compile(r"://[^/\s'\"]*@")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_SECRETS = {"password", "token", "upload_token", "upload_url"}
+_QUOTED = re.compile(r"'([^']*)'")
+_PLAIN_KEY = re.compile(r"[\w .-]{0,64}")  # `{password:abc}` has the key password:abc
 
 
 def load_config(path: Path, environment: Mapping[str, str]) -> DeviceConfig:
@@ -69,6 +72,7 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
         document = _Document(path, root)
         document.reject_duplicate_keys(root)
         substituted = document.substitute_variables(raw, environment, [])
+        remember(secret_values(substituted))
     except RecursionError as error:
         raise ConfigError(
             f"{path}: nested too deeply, or an alias contains itself; remove levels or the alias"
@@ -86,14 +90,25 @@ def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+        problem = _without_quotes(str(getattr(error, "problem", error)))
+        fix = "; put text with such marks into quotes" if MARK in problem or "cannot start" in problem else ""
+        raise ConfigError(f"{path}{line}: not YAML: {problem}{fix}") from None  # whose text quotes the line
     except (
         ValueError,
         LookupError,
         AttributeError,
         TypeError,
     ) as error:  # PyYAML does not catch the error of 2026-13-01
-        raise ConfigError(f"{path}: YAML cannot convert a value ({error}); put text into quotes") from error
+        problem = _without_quotes(str(error))
+        raise ConfigError(f"{path}: YAML cannot convert a value ({problem}); put text into quotes") from None
+
+
+def _without_quotes(problem: str) -> str:
+    """Return PyYAML's words without what it quotes, but for single marks and its own '<block end>'.
+
+    The rest may be a secret: `password: *abc` names an alias.
+    """
+    return _QUOTED.sub(lambda quoted: quoted[0] if len(quoted[1]) == 1 or quoted[1][:1] == "<" else MARK, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +128,7 @@ class _Document:
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]
-        return f"{self.path}:{line}: {'.'.join(keys) or '(top)'}"
+        return f"{self.path}:{line}: {'.'.join(map(_shown_key, keys)) or '(top)'}"
 
     def reject_duplicate_keys(self, node: yaml.Node) -> None:
         """Raise ConfigError for a duplicate key. YAML silently keeps the last one, so a copied camera would vanish."""
@@ -125,7 +140,7 @@ class _Document:
             for key, value in node.value:
                 if key.value in seen:
                     where = f"{self.path}:{key.start_mark.line + 1}"
-                    raise ConfigError(f"{where}: key {key.value!r} appears twice; remove or rename one")
+                    raise ConfigError(f"{where}: key {_shown_key(key.value)!r} appears twice; remove or rename one")
                 seen.add(key.value)
                 self.reject_duplicate_keys(value)
 
@@ -156,21 +171,30 @@ class _Document:
             valid = _valid_keys(keys[:-1])
             near = difflib.get_close_matches(keys[-1], valid, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
-            return f"{where}: unknown key {keys[-1]!r}; {hint}"
+            return f"{where}: unknown key {_shown_key(keys[-1])!r}; {hint}"
         if error["type"] == "missing":
             return f"{where}: this key is missing; add it"
         if error["type"] == "value_error":  # ours, from edge.config.schema
             return f"{where}: {error['ctx']['error']}"
-        return f"{where}: found {_printable(keys, error['input'])}: {error['msg']}"
+        return f"{where}: found {_printable(keys, error)}: {error['msg']}"
 
 
-def _printable(keys: list[str], value: Any) -> str:
-    """Return a value as an error message may show it, without passwords."""
-    if not _SECRETS.isdisjoint(keys):
-        return "***"
+def _printable(keys: list[str], error: Any) -> str:
+    """Return the value of one of pydantic's errors as a message may show it."""
+    value = error["input"]
+    if not SECRET_KEYS.isdisjoint(keys):
+        return MARK
     if isinstance(value, (dict, list)):  # may contain a password
         return "a mapping" if isinstance(value, dict) else "a list"
-    return _LOGIN.sub("://***@", repr(value))[:80]
+    if isinstance(value, str) and error["type"].endswith("_type"):  # a text where keys belong: password:abc
+        return "a text"
+    return hide(repr(value))[:80]
+
+
+def _shown_key(key: Any) -> str:
+    match = _PLAIN_KEY.match(str(key))
+    start = match[0] if match else ""
+    return start if start == str(key) else f"{start}{MARK}"
 
 
 def _valid_keys(keys: list[str]) -> list[str]:

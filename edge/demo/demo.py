@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle import slots
+from edge.bundle.install import install_bundle, install_gallery
 from edge.capture.frame_source import EndOfStream
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
@@ -72,8 +73,8 @@ def demo(config: DeviceConfig, assets: Path, sheet: Path) -> int:
 def _install_assets(config: DeviceConfig, assets: Path) -> None:
     """Install and activate the shipped bundle and gallery, as `edge-sync pull` does."""
     shutil.rmtree(config.state_dir, ignore_errors=True)
-    slot = slots.install_bundle(assets / "bundle", config.state_dir)
-    generation = slots.install_gallery(assets / "gallery", config.state_dir)
+    slot = install_bundle(assets / "bundle", config.state_dir)
+    generation = install_gallery(assets / "gallery", config.state_dir)
     slots.activate(config.state_dir, slot, generation)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge.build import build_pipeline, load_active_models, load_models
-from edge.capture.frame_source import CaptureOptions, EndOfStream, FrameSource
+from edge.capture.frame_source import BadPictureError, CaptureOptions, EndOfStream, FrameSource, Picture
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig, DeviceConfig
@@ -125,7 +126,7 @@ def _next_frame(source: FrameSource, request: BenchRequest, index: int, timings:
     """Decode the next frame; return None at the end."""
     with timings.stage("decode"):
         try:
-            picture = source.read(5.0)
+            picture = _next_picture(source)
         except EndOfStream:
             return None
         if picture is None:
@@ -134,6 +135,13 @@ def _next_frame(source: FrameSource, request: BenchRequest, index: int, timings:
         if request.resize is not None:
             image_rgb = image.resize(image_rgb, *request.resize)
     return Frame("bench", index, image_rgb, picture.arrived_ns, time.time(), picture.time_source, picture.pts_s)
+
+
+def _next_picture(source: FrameSource) -> Picture | None:
+    """Return the next picture that can be decoded; None when none came in time."""
+    while True:
+        with contextlib.suppress(BadPictureError):
+            return source.read(5.0)
 
 
 def _report(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from edge.capture.frame_source import CaptureOptions, EndOfStream, FrameSource, Picture
+from edge.capture.frame_source import BadPictureError, CaptureOptions, EndOfStream, FrameSource, Picture
 from edge.capture.open_source import Backend, open_source
 from edge.capture.packets import PacketSource
 from edge.config.camera_url import Source
@@ -104,6 +104,8 @@ def _watch(frame_source: FrameSource, source: Source, seconds: float) -> _Sample
             frame = frame_source.read(_POLL_S)
         except EndOfStream:
             break
+        except BadPictureError:
+            continue
         if frame is None:
             continue
         sample.last = frame
@@ -121,6 +123,8 @@ def _first_frame(frame_source: FrameSource, source: Source) -> Picture:
             frame = frame_source.read(_POLL_S)
         except EndOfStream:
             break
+        except BadPictureError:
+            continue
         if frame is not None:
             return frame
     raise CaptureError(f"{source}: no frame within {_FIRST_FRAME_TIMEOUT_S:.0f} s; check that the camera is streaming")

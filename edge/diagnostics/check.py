@@ -12,10 +12,11 @@ from edge.config.schema import DeviceConfig
 from edge.diagnostics.camera_probe import format_report, probe_camera, recognition_ms
 from edge.errors import CaptureError
 from edge.extras import require_extra
-from edge.http_access import verify_tls
+from edge.http_server.access import verify_tls
 from edge.messaging.settings import mqtt_settings, tls_context
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.counters import Counters
+from edge.telemetry.known_secrets import hide
 
 
 def check(config: DeviceConfig, probe_s: float | None) -> bool:
@@ -32,7 +33,7 @@ def check(config: DeviceConfig, probe_s: float | None) -> bool:
         FinesightError: something is missing or unusable.
     """
     for line in _describe_config(config):
-        print(line)
+        print(hide(line))
     models = load_active_models(config)
     print(f"bundle {models.bundle_id}, gallery {models.gallery_id}: categories {', '.join(sorted(models.indexes))}")
     return probe_s is None or _probe(config, models, probe_s)
@@ -77,7 +78,7 @@ def _probe(config: DeviceConfig, models: LoadedModels, seconds: float) -> bool:
                 parse_source(camera.source), camera.backend, capture_options(camera), seconds, recognise
             )
         except CaptureError as error:
-            print(f"camera {name}: {error}", file=sys.stderr)
+            print(hide(f"camera {name}: {error}"), file=sys.stderr)
             readable = False
             continue
         for line in format_report(report):

@@ -2,8 +2,9 @@
 
 Rules:
 1. Every part is text and passes `scrub` first, which removes configured secrets by value and others by their form.
-2. A part that cannot be read holds the reason instead; the archive is still written.
-3. The archive holds no picture and no event.
+2. The configuration is written as it was understood, without comments: a comment may hold a secret in any form.
+3. A part that cannot be read holds the reason instead; the archive is still written.
+4. The archive holds no picture and no event.
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ import importlib.metadata
 import io
 import json
 import platform
-import re
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edge import __version__
-from edge.config.camera_url import parse_source, redact
 from edge.config.schema import DeviceConfig
+from edge.config.secret_values import ADDRESS_KEYS, SECRET_KEYS, secret_values
 from edge.diagnostics.doctor import run_checks
 from edge.diagnostics.status import fetch
 from edge.durable import write_durably
 from edge.errors import FinesightError
+from edge.messaging.outbox_salvage import read_set_aside
+from edge.redact import MARK, redact_address, redact_fields
+from edge.telemetry.known_secrets import hide, remember
 
 _LOG_LINES = 5000
 _TIMEOUT_S = 10.0
@@ -40,18 +44,14 @@ _PACKAGES = (
     "pydantic",
     "PyGObject",
 )
-_SECRET_KEY = re.compile(  # a key that names a secret, and its value as YAML or JSON writes it
-    r"""(?i)\b(\w*(?:password|passwd|token|secret)\w*["']?\s*:\s*)("(?:\\.|[^"\\])*"|'(?:''|[^'])*'|[^\s,}#]+)"""
-)
 _STATE_FILES = ("current", "staged", "slots/a/bundle.json", "slots/b/bundle.json")
 
 
-def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list[str]:
+def pack_support(config: DeviceConfig, archive: Path) -> list[str]:
     """Write the archive.
 
     Args:
-        config_file: the configuration file.
-        config: the configuration in it.
+        config: of the device.
         archive: a .tar.gz file, replaced atomically.
 
     Returns:
@@ -60,15 +60,17 @@ def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list
     Raises:
         FinesightError: the archive cannot be written.
     """
-    secrets = secrets_of(config)
+    written = config.model_dump(mode="json", exclude_unset=True)
+    remember(secret_values(written))
     parts: dict[str, Callable[[], str]] = {
-        "device.yaml": lambda: config_file.read_text(encoding="utf-8"),
+        "device.json": lambda: json.dumps(_without_secrets(written), indent=1),
         "doctor.txt": lambda: "\n".join(f"{f.verdict:4}  {f.thing}: {f.words}" for f in run_checks(config)),
         "versions.txt": _versions,
         "log.txt": _log,
     }
     parts |= {f"state/{name}": (config.state_dir / name).read_text for name in _STATE_FILES}
     parts["state/files.txt"] = lambda: _listing(config.state_dir)
+    parts["state/set_aside.txt"] = lambda: "\n".join(map(str, read_set_aside(config.state_dir / "outbox.sqlite")))
     if config.health is not None:
         parts["metrics.txt"] = lambda: fetch(config, "/metrics")
         parts["status.json"] = lambda: fetch(config, "/status")
@@ -79,7 +81,7 @@ def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list
                 text = read()
             except (OSError, FinesightError, subprocess.SubprocessError) as error:
                 text = f"not available: {error}"
-            data = scrub(text, secrets).encode()
+            data = scrub(text).encode()
             entry = tarfile.TarInfo(f"finesight-support/{name}")
             entry.size, entry.mtime = len(data), int(time.time())
             tar.addfile(entry, io.BytesIO(data))
@@ -91,22 +93,17 @@ def pack_support(config_file: Path, config: DeviceConfig, archive: Path) -> list
     return list(parts)
 
 
-def secrets_of(config: DeviceConfig) -> set[str]:
-    """Return every secret value of a configuration, from the file or the environment."""
-    sources = [parse_source(camera.source) for camera in config.cameras.values()]
-    found = {source.password for source in sources} | {config.mqtt.password if config.mqtt else None}
-    if config.kiosk is not None:
-        found |= {config.kiosk.token, config.kiosk.upload_token}
-    if config.health is not None:
-        found.add(config.health.token)
-    return {secret for secret in found if secret}
-
-
-def scrub(text: str, secrets: Iterable[str]) -> str:
+def scrub(text: str) -> str:
     """Return a text without secrets: neither known values, nor anything that looks like a secret."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return _SECRET_KEY.sub(r"\1***", redact(text))
+    return redact_fields(hide(text))
+
+
+def _without_secrets(tree: Any, key: str = "") -> Any:
+    if isinstance(tree, dict):
+        return {name: _without_secrets(item, name) for name, item in tree.items()}
+    if key in ADDRESS_KEYS and isinstance(tree, str):
+        return redact_address(tree)
+    return MARK if key in SECRET_KEYS and tree is not None else tree
 
 
 def _versions() -> str:

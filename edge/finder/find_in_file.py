@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.capture.frame_source import CaptureOptions, EndOfStream
+from edge.capture.frame_source import BadPictureError, CaptureOptions, EndOfStream
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 from edge.durable import write_durably
@@ -158,6 +158,8 @@ def _frames(scene: Path) -> Iterator[tuple[float | None, Image]]:
                 picture = source.read(_READ_TIMEOUT_S)
             except EndOfStream:
                 return
+            except BadPictureError:
+                continue
             if picture is None:
                 raise CaptureError(f"{scene}: reading timed out: no frame within {_READ_TIMEOUT_S:.0f} s")
             yield picture.pts_s, picture.image_rgb

@@ -17,9 +17,9 @@ from edge.finder.correlate import Query, build_query, heat_maps
 from edge.finder.heat_map import FoundBox, connected_parts
 from edge.finder.query import lay_out_query
 from edge.finder.verify import verify_parts
+from edge.inference.checked_run import run_checked
 from edge.inference.engine import Backend, choose_backend, choose_target, open_engine
 from edge.inference.preprocess import Placement, to_batch, to_canvas
-from edge.inference.stages import run_checked
 from edge.manifest import FinderModel
 from edge.telemetry.timing import Timings
 from edge.types import Engine, FloatArray, Image, Mask

@@ -6,24 +6,29 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.durable import file_mismatch, write_durably
 from edge.errors import GalleryError, first_validation_error
-from edge.gallery.store import SCHEMA, SUFFIX, CategoryEntry, describe_store, store_path
+from edge.gallery.limits import MAX_CATEGORIES
+from edge.gallery.store import SUFFIX, CategoryEntry, describe_store, store_path
+from edge.gallery.store_file import SCHEMA
+from edge.manifest_fields import IsoTime, Name, at_most
+from edge.strict_json import parse_json
 
 INDEX_NAME = "gallery.json"
+_MAX_INDEX_BYTES = 8 << 20
 
 
 class _Index(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     schema_version: Literal[1] = Field(alias="schema")
-    generation: str
-    created_at: str
-    categories: dict[str, CategoryEntry]  # any text names a category
+    generation: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    created_at: IsoTime
+    categories: Annotated[dict[Name, CategoryEntry], at_most(MAX_CATEGORIES)]  # any text names a category
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def write_gallery_index(folder: Path, created_at: str) -> Gallery:
         created_at: ISO 8601, UTC; not part of the generation's id.
 
     Raises:
-        GalleryError: a store is damaged, or its file name is that of another category.
+        GalleryError: a store is damaged, its file name is that of another category, or the time is not ISO 8601.
     """
     described = {path: describe_store(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
     categories = {name: entry for path, (name, entry) in described.items() if path == store_path(folder, name)}
@@ -70,6 +75,10 @@ def write_gallery_index(folder: Path, created_at: str) -> Gallery:
         "created_at": created_at,
         "categories": {name: entry.model_dump(mode="json") for name, entry in categories.items()},
     }
+    try:
+        _Index.model_validate(index)
+    except ValidationError as error:
+        raise GalleryError(f"{folder / INDEX_NAME}: {first_validation_error(error)}") from error
     text = json.dumps(index, indent=1, sort_keys=True)
     write_durably(folder / INDEX_NAME, text.encode() + b"\n")
     return gallery
@@ -86,12 +95,17 @@ def read_gallery(folder: Path, *, verify: bool = True) -> Gallery:
         GalleryError: there is no index, the index was altered, or a store differs from its entry.
     """
     path = folder / INDEX_NAME
+    if path.exists() and not path.is_file():
+        raise GalleryError(f"{path}: is not a file; it must be a regular file")
     try:
-        index = _Index.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            index = _Index.model_validate(parse_json(file.read(_MAX_INDEX_BYTES + 1), _MAX_INDEX_BYTES))
     except OSError as error:
         raise GalleryError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise GalleryError(f"{path}: {first_validation_error(error)}") from error
+    except ValueError as error:
+        raise GalleryError(f"{path}: (top): {error}") from error
     if (found := generation_id(index.categories)) != index.generation:
         raise GalleryError(f"{path}: altered: found contents of generation {found}, expected {index.generation}")
     gallery = Gallery(folder, index.generation, index.created_at, index.categories)

@@ -16,7 +16,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.gallery.store import NEGATIVE, CategoryItems, quantise
+from edge.gallery.limits import NEGATIVE
+from edge.gallery.store import CategoryItems, quantise
 from edge.imaging.image import augmented
 from edge.inference.postprocess import unit_rows
 from edge.types import FloatArray, Image

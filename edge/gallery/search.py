@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import GalleryError
+from edge.gallery.limits import NEGATIVE
 from edge.gallery.search_onnx import COUNT, QUERY, search_graph, search_query
-from edge.gallery.store import NEGATIVE, CategoryItems
+from edge.gallery.store import CategoryItems
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.types import FloatArray, Hit
 
@@ -67,6 +68,17 @@ class Index:
         if k < 1 or self._count == 0:
             return [[] for _ in queries]
         return self._nearest(self._unit(queries), k)
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self._dim
+
+    def sample(self, most: int) -> tuple[FloatArray, list[str]]:
+        """Return at most so many of the stored vectors, (n, dim) of unit length, and the item id of each."""
+        rows = np.unique(np.linspace(0, self._count - 1, min(most, self._count)).astype(np.int64))
+        vectors = self._vectors_i8[rows].astype(np.float32) * self._weights[rows, None]
+        return vectors, [self._items.item_ids[item] for item in self._row_item[rows]]
 
     def _nearest(self, unit: FloatArray, k: int) -> list[list[Hit]]:
         return [self._hits(query, self._propose(query, k), k) for query in unit]

@@ -3,31 +3,32 @@
 Rules this module keeps:
 1. Vectors are the source of truth. Search indexes are built from them.
 2. A store names its embedding space. To read it, a caller must name the same space and vector length.
+3. A store is data from outside, also where its hash is right: everything in it is checked when it is read.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Container, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.durable import sha256_of
-from edge.errors import GalleryError, unread_format
+from edge.errors import GalleryError, first_validation_error, one_line
 from edge.file_names import file_name, hashed_file_name
-from edge.manifest import Head, Sha256
+from edge.gallery import limits
+from edge.gallery.limits import text_problem, thumbnail_problem
+from edge.gallery.store_file import check_pages, open_store
+from edge.gallery.store_rows import Heads, count_rows, read_items, read_properties, read_vectors
+from edge.manifest import MAX_DIM, Head
+from edge.manifest_fields import Sha256
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
-SCHEMA = 1
-NEGATIVE = "negative"  # metadata key; true: the item must not be named, and vetoes a match when it is the nearest
 SUFFIX = ".sqlite"
 
 
@@ -49,12 +50,21 @@ class CategoryEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    size: Annotated[int, Field(ge=0)]  # bytes of the store
+    size: Annotated[int, Field(ge=0, le=limits.MAX_STORE_BYTES)]  # bytes of the store
     sha256: Sha256  # of the store
     space_id: Sha256  # embedding space of the vectors
-    heads: list[Head]  # parts of a vector, in order
-    items: int  # live items
-    vectors: int  # number of vectors
+    heads: Heads  # parts of a vector, in order
+    items: Annotated[int, Field(ge=0, le=limits.MAX_ITEMS)]  # live items
+    vectors: Annotated[int, Field(ge=0, le=limits.MAX_VECTORS)]  # number of vectors
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> CategoryEntry:
+        if self.dim > MAX_DIM or self.dim * self.vectors > limits.MAX_VECTOR_BYTES:
+            raise ValueError(
+                f"found {self.vectors} vectors of {self.dim} numbers, expected at most {MAX_DIM} numbers each and "
+                f"{limits.MAX_VECTOR_BYTES} together"
+            )
+        return self
 
     @property
     def dim(self) -> int:
@@ -83,77 +93,70 @@ def quantise(vectors: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
     return np.rint(vectors / scales[:, None]).astype(np.int8), scales
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a store read-only, without a lock or journal file; raise GalleryError if it is damaged."""
-    if not path.is_file():
-        raise GalleryError(f"{path}: there is no such gallery store")
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as store:
-            store.execute("PRAGMA trusted_schema=OFF")
-            yield store
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise GalleryError(f"{path}: damaged store: {error}") from error
-
-
-def _meta_of(store: sqlite3.Connection, path: Path) -> tuple[dict[str, str], list[Head]]:
-    """Return the metadata of a store, and the heads of its vectors."""
-    meta: dict[str, str] = dict(store.execute("SELECT key, value FROM meta").fetchall())
-    if (found := meta.get("schema", "")) != str(SCHEMA):
-        known = found.isdecimal()
-        raise GalleryError(f"{path}: {unread_format(int(found), SCHEMA) if known else 'damaged store: no format'}")
-    try:
-        return meta, [Head.model_validate(head) for head in json.loads(meta["heads"])]
-    except (KeyError, ValueError, TypeError) as error:
-        raise GalleryError(f"{path}: damaged heads {meta.get('heads')!r}") from error
-
-
-def read_category(path: Path, space_id: str, dim: int) -> CategoryItems:
-    """Read the live items of one store.
+def read_category(path: Path, space_id: str, dim: int, entry: CategoryEntry | None = None) -> CategoryItems:
+    """Read the live items of one store, and check everything in it that search and events need.
 
     Args:
         path: the store.
         space_id: embedding space of the queries.
         dim: length of their vectors.
+        entry: of the store in the gallery's index; its counts must be right. None: there is no index.
 
     Raises:
-        GalleryError: the store is missing, damaged, or in another embedding space.
+        GalleryError: the store is missing, damaged, not as its entry says, or in another embedding space.
     """
-    with _opened(path) as store:
-        meta, heads = _meta_of(store, path)
-        if meta.get("space_id") != space_id:
-            raise GalleryError(f"{path}: found embedding space {meta.get('space_id')}, expected {space_id}")
+    with open_store(path) as store:
+        properties, heads = read_properties(store, path)
+        if properties.get("space_id") != space_id:
+            raise GalleryError(f"{path}: found embedding space {properties.get('space_id')}, expected {space_id}")
         if (found_dim := sum(head.dim for head in heads)) != dim:
             raise GalleryError(f"{path}: found vectors of {found_dim} numbers, expected {dim}")
-        items = store.execute(
-            "SELECT item_id, label, metadata FROM items WHERE deleted = 0 ORDER BY item_id"
-        ).fetchall()
-        rows = store.execute("SELECT item_id, vector, scale FROM vectors ORDER BY row").fetchall()
-    index_of = {item_id: index for index, (item_id, _, _) in enumerate(items)}
-    _check_rows(path, rows, index_of, dim)
-    try:
-        metadata = tuple(json.loads(text) for _, _, text in items)
-    except (ValueError, TypeError) as error:
-        raise GalleryError(f"{path}: damaged metadata: {error}") from error
-    return CategoryItems(
-        item_ids=tuple(item_id for item_id, _, _ in items),
-        labels=tuple(label for _, label, _ in items),
-        metadata=metadata,
-        vectors_i8=np.frombuffer(b"".join(vector for _, vector, _ in rows), np.int8).reshape(len(rows), dim),
-        scales=np.array([scale for _, _, scale in rows], np.float32),
-        row_item=np.array([index_of[item_id] for item_id, _, _ in rows], np.int32),
-        heads=tuple(heads),
-    )
+        check_pages(store, path)
+        counts = count_rows(store)
+        if entry is not None:
+            _check_entry(path, entry, properties, heads, counts)
+        _check_counts(path, *counts, dim)
+        ids, labels, metadata = read_items(store, path)
+        vectors_i8, scales, row_item = read_vectors(store, path, ids, counts[1], dim)
+    return CategoryItems(ids, labels, metadata, vectors_i8, scales, row_item, tuple(heads))
 
 
-def _check_rows(path: Path, rows: list[tuple[Any, Any, Any]], live: Container[str], dim: int) -> None:
-    for item_id, vector, scale in rows:
-        if item_id not in live:
-            raise GalleryError(f"{path}: a vector belongs to {item_id!r}, which is not a live item")
-        if not isinstance(vector, bytes) or len(vector) != dim or not any(vector):
-            raise GalleryError(f"{path}: item {item_id!r}: damaged vector: it must hold {dim} int8 numbers")
-        if not isinstance(scale, float) or not 0.0 < scale < float("inf"):
-            raise GalleryError(f"{path}: item {item_id!r}: found scale {scale}, expected a positive number")
+def _check_entry(
+    path: Path, entry: CategoryEntry, properties: dict[str, str], heads: list[Head], counts: tuple[int, int]
+) -> None:
+    """Check that a store is what its entry in the index says."""
+    _check_file_name(path, properties)
+    if (*counts, heads) != (entry.items, entry.vectors, entry.heads):
+        raise GalleryError(
+            f"{path}: found {counts[0]} items and {counts[1]} vectors of {_names(heads)}, expected {entry.items} and "
+            f"{entry.vectors} of {_names(entry.heads)}"
+        )
+
+
+def _names(heads: list[Head]) -> str:
+    return " + ".join(f"{head.name} {head.dim}" for head in heads)
+
+
+def _check_file_name(path: Path, properties: dict[str, str]) -> None:
+    """Check that a store has the file name of its category."""
+    category = properties.get("category", "")
+    own = {f"{name}{SUFFIX}" for name in (file_name(category), hashed_file_name(category))}
+    if path.name not in own:
+        raise GalleryError(
+            f"{path}: found the store of category {one_line(repr(category))}; its file name is "
+            f"{' or '.join(sorted(own))}"
+        )
+
+
+def _check_counts(path: Path, items: int, vectors: int, dim: int) -> None:
+    """Check that a store is of a size that this version searches, before its rows are read."""
+    if items > limits.MAX_ITEMS or vectors > min(limits.MAX_VECTORS, limits.MAX_VECTOR_BYTES // dim):
+        raise GalleryError(
+            f"{path}: found {items} items and {vectors} vectors of {dim} numbers, expected at most {limits.MAX_ITEMS} "
+            f"items, {limits.MAX_VECTORS} vectors and {limits.MAX_VECTOR_BYTES} numbers; make several categories of it"
+        )
+    if vectors * dim > (size := path.stat().st_size):
+        raise GalleryError(f"{path}: damaged store: {vectors} vectors of {dim} numbers are not in {size} bytes")
 
 
 def read_silhouettes(path: Path) -> dict[str, NDArray[np.uint8]]:
@@ -163,26 +166,50 @@ def read_silhouettes(path: Path) -> dict[str, NDArray[np.uint8]]:
         GalleryError: the store is damaged.
     """
     query = "SELECT item_id, outline FROM items WHERE deleted = 0 AND outline IS NOT NULL ORDER BY item_id"
-    with _opened(path) as store:
-        rows = store.execute(query).fetchall()
-    for item_id, packed in rows:
-        if not isinstance(packed, bytes) or not packed or len(packed) % SILHOUETTE_SIZE:
-            raise GalleryError(f"{path}: item {item_id!r}: damaged silhouettes: each must have {SILHOUETTE_SIZE} bytes")
-    return {item_id: np.frombuffer(packed, np.uint8).reshape(-1, SILHOUETTE_SIZE) for item_id, packed in rows}
+    found: dict[str, NDArray[np.uint8]] = {}
+    with open_store(path) as store:
+        for item_id, packed in store.execute(query):
+            where = f"{path}: item {one_line(repr(item_id))}"
+            if text_problem(item_id, limits.MAX_ID_CHARACTERS) or item_id in found:
+                raise GalleryError(f"{where}: damaged silhouettes: the id is no text, or there twice")
+            if not isinstance(packed, bytes) or not packed or len(packed) % SILHOUETTE_SIZE:
+                raise GalleryError(f"{where}: damaged silhouettes: each must have {SILHOUETTE_SIZE} bytes")
+            if len(packed) > limits.MAX_SILHOUETTES * SILHOUETTE_SIZE:
+                raise GalleryError(f"{where}: found more than {limits.MAX_SILHOUETTES} silhouettes")
+            found[item_id] = np.frombuffer(packed, np.uint8).reshape(-1, SILHOUETTE_SIZE)
+    return found
 
 
 def read_thumbnail(path: Path, item_id: str) -> bytes | None:
     """Read the thumbnail of a live item: JPEG or PNG bytes, or None if the item has none.
 
+    The bytes are as the gallery holds them: decode them with edge.imaging.image alone.
+
     Raises:
         GalleryError: the store is damaged, or it has no such item.
     """
     query = "SELECT thumbnail FROM items WHERE item_id = ? AND deleted = 0"
-    with _opened(path) as store:
+    with open_store(path) as store:
         row: tuple[bytes | None] | None = store.execute(query, (item_id,)).fetchone()
     if row is None:
         raise GalleryError(f"{path}: no item {item_id!r}")
+    if problem := thumbnail_problem(row[0]):
+        raise GalleryError(f"{path}: item {item_id!r}: {problem}")
     return row[0]
+
+
+def read_thumbnails(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield id and thumbnail of each live item that has one, as `read_thumbnail` returns it.
+
+    Raises:
+        GalleryError: the store is damaged.
+    """
+    with open_store(path) as store:
+        query = "SELECT item_id, thumbnail FROM items WHERE deleted = 0 AND thumbnail IS NOT NULL"
+        for item_id, thumbnail in store.execute(query):
+            if problem := thumbnail_problem(thumbnail):
+                raise GalleryError(f"{path}: item {one_line(repr(item_id))}: {problem}")
+            yield str(item_id), thumbnail
 
 
 def describe_store(path: Path) -> tuple[str, CategoryEntry]:
@@ -191,20 +218,21 @@ def describe_store(path: Path) -> tuple[str, CategoryEntry]:
     Raises:
         GalleryError: the store is damaged, or its file name is that of another category.
     """
-    with _opened(path) as store:
-        meta, heads = _meta_of(store, path)
-        items = store.execute("SELECT count(*) FROM items WHERE deleted = 0").fetchone()[0]
-        vectors = store.execute("SELECT count(*) FROM vectors").fetchone()[0]
-    category = meta.get("category", "")
-    if path.name not in (own := {f"{file_name(category)}{SUFFIX}", f"{hashed_file_name(category)}{SUFFIX}"}):
-        raise GalleryError(
-            f"{path}: found the store of category {category!r}; its file name is {' or '.join(sorted(own))}"
+    with open_store(path) as store:
+        properties, heads = read_properties(store, path)
+        check_pages(store, path)
+        items, vectors = count_rows(store)
+    _check_file_name(path, properties)
+    try:
+        return properties["category"], CategoryEntry(
+            size=path.stat().st_size,
+            sha256=sha256_of(path),
+            space_id=properties.get("space_id", ""),
+            heads=heads,
+            items=items,
+            vectors=vectors,
         )
-    return category, CategoryEntry(
-        size=path.stat().st_size,
-        sha256=sha256_of(path),
-        space_id=meta["space_id"],
-        heads=heads,
-        items=items,
-        vectors=vectors,
-    )
+    except OSError as error:
+        raise GalleryError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise GalleryError(f"{path}: {first_validation_error(error)}") from error

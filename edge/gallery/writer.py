@@ -17,18 +17,15 @@ import numpy as np
 
 from edge.durable import fsync_file, fsync_folder
 from edge.errors import GalleryError
-from edge.gallery.store import SCHEMA, new_store_path, quantise, read_category
+from edge.gallery import limits
+from edge.gallery.limits import metadata_json, text_problem, thumbnail_problem
+from edge.gallery.store import new_store_path, quantise, read_category
+from edge.gallery.store_file import SCHEMA, TABLES
 from edge.manifest import Head
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
-_UNIT_TOLERANCE = 0.05  # an INT8 engine's rows are only nearly of unit length
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE items (item_id TEXT PRIMARY KEY, label TEXT NOT NULL, metadata TEXT NOT NULL, thumbnail BLOB,
-                    outline BLOB, deleted INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE vectors (row INTEGER PRIMARY KEY, item_id TEXT NOT NULL, vector BLOB NOT NULL, scale REAL NOT NULL);
-"""
+_UNIT_TOLERANCE = 0.05  # an INT8 engine's rows are only nearly of unit length; readers allow LENGTH_TOLERANCE
 
 
 @final
@@ -52,6 +49,8 @@ class GalleryWriter:
         """
         if not category:
             raise GalleryError("the name of a category is empty; give each category a name")
+        if problem := text_problem(category, limits.MAX_CATEGORY_CHARACTERS):
+            raise GalleryError(f"the name of a category: {problem}; give it another name")
         folder.mkdir(parents=True, exist_ok=True)
         self._path = new_store_path(folder, category)
         self._partial = self._path.with_name(self._path.name + ".partial")
@@ -63,7 +62,7 @@ class GalleryWriter:
         self._store = sqlite3.connect(self._partial)
         self._store.executescript("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
         if base is None:
-            self._store.executescript(_TABLES)
+            self._store.executescript(TABLES)
             heads_json = json.dumps([head.model_dump() for head in heads])
             meta = {"schema": str(SCHEMA), "category": category, "space_id": space_id, "heads": heads_json}
             self._store.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
@@ -88,14 +87,24 @@ class GalleryWriter:
             silhouettes: of each picture that shows the object, 64x64 bits, packed, one after the other.
 
         Raises:
-            GalleryError: the item exists already, the vectors are not unit rows of the right length, or the silhouettes
-                are incomplete.
+            GalleryError: the item exists already, the vectors are not unit rows of the right length, the silhouettes
+                are incomplete, or a text, the metadata or the thumbnail breaks the limits of edge.gallery.limits.
         """
         where = f"{self._path.name}: item {item_id!r}"
         if not item_id:
             raise GalleryError(f"{self._path.name}: the item id is empty; give each item an id")
         if vectors.ndim != 2 or vectors.shape[0] < 1 or vectors.shape[1] != self._dim:
             raise GalleryError(f"{where}: found vectors of shape {vectors.shape}, expected (n >= 1, {self._dim})")
+        if problem := (
+            text_problem(item_id, limits.MAX_ID_CHARACTERS)
+            or text_problem(label, limits.MAX_LABEL_CHARACTERS)
+            or thumbnail_problem(thumbnail)
+        ):
+            raise GalleryError(f"{where}: {problem}")
+        try:
+            metadata_text = metadata_json(metadata or {})
+        except ValueError as error:
+            raise GalleryError(f"{where}: metadata: {error}") from error
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         if not np.all(np.abs(norms - 1.0) <= _UNIT_TOLERANCE):  # written so that NaN fails too
             raise GalleryError(f"{where}: found vector lengths {norms.min():.3f} to {norms.max():.3f}, expected 1")
@@ -103,11 +112,13 @@ class GalleryWriter:
             raise GalleryError(
                 f"{where}: found silhouettes of {len(silhouettes)} bytes, expected a multiple of {SILHOUETTE_SIZE}"
             )
+        if silhouettes is not None and len(silhouettes) > limits.MAX_SILHOUETTES * SILHOUETTE_SIZE:
+            raise GalleryError(f"{where}: more than {limits.MAX_SILHOUETTES} silhouettes; give fewer pictures")
         self._store.execute("DELETE FROM items WHERE item_id = ? AND deleted = 1", (item_id,))
         try:
             self._store.execute(
                 "INSERT INTO items VALUES (?, ?, ?, ?, ?, 0)",
-                (item_id, label, json.dumps(metadata or {}, sort_keys=True), thumbnail, silhouettes),
+                (item_id, label, metadata_text, thumbnail, silhouettes),
             )
         except sqlite3.IntegrityError as error:
             raise GalleryError(f"{where}: exists already; give each item an id of its own") from error

@@ -11,6 +11,7 @@ from edge.imaging.header import detect_format, read_header
 from edge.imaging.tiff import is_tiff, read_directory
 
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+_MAX_PNM_HEADER_BYTES = 4096
 _RAW = "a raw photo"
 _UNREAD = (  # offset, first bytes, name
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
@@ -81,6 +82,6 @@ def _stored_size(data: bytes) -> tuple[int, int]:
     if data[:2] == b"BM":
         width, height = struct.unpack_from("<HH" if data[14:18] == b"\x0c\0\0\0" else "<ii", data, 18)
         return abs(width), abs(height)
-    if found := _PNM.match(data):
+    if found := _PNM.match(data, 0, _MAX_PNM_HEADER_BYTES):
         return int(found[1]), int(found[2])
     raise PictureError("not_a_picture", f"the {len(data)} bytes are no picture; give JPEG, PNG, BMP, WebP or TIFF")

@@ -5,6 +5,7 @@ A decoder allocates whatever size the header claims and fills missing parts with
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,9 @@ PictureFormat = Literal["jpeg", "png", "webp"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LONE_MARKERS = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length: TEM, RST0..7, SOI
+# Fill bytes before a marker are skipped one by one: `\xff+` would try each of them again and again
+MARKER = re.compile(rb"\xff([^\0\xff])", re.DOTALL)
+MAX_SEGMENTS = 4000  # of a JPEG; cameras write about 20, and a long profile about 300
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..15 without DHT, JPG, DAC
 _SCAN_MARKER = 0xDA
 
@@ -61,12 +65,12 @@ def read_header(data: bytes, picture_format: PictureFormat) -> PictureHeader:
 def _jpeg(data: bytes) -> tuple[int, int, bool]:
     """Read the segments of marker and length up to the first scan (ITU T.81 B.1)."""
     position, size = 2, (0, 0)
-    while True:
-        while data[position] != 0xFF:  # fill bytes of sloppy encoders
-            position += 1
-        marker = data[position + 1]
-        position += 1 if marker == 0xFF else 2
-        if marker == 0xFF or marker in _LONE_MARKERS:
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(data, position)
+        if found is None:
+            raise IndexError
+        marker, position = found[1][0], found.end()
+        if marker in _LONE_MARKERS:
             continue
         if marker in _FRAME_MARKERS:
             height, width = struct.unpack_from(">HH", data, position + 3)
@@ -75,6 +79,7 @@ def _jpeg(data: bytes) -> tuple[int, int, bool]:
         position += length
         if marker == _SCAN_MARKER:  # cameras append pictures and films: the end marker need not be the last two bytes
             return *size, data.find(b"\xff\xd9", position) >= 0
+    raise PictureError("broken", f"the jpeg has more than {MAX_SEGMENTS} segments")
 
 
 def _png(data: bytes) -> tuple[int, int, bool]:

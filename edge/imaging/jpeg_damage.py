@@ -13,18 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge.imaging.header import MARKER, MAX_SEGMENTS
+
 log = logging.getLogger(__name__)
 
-_MARKER = re.compile(rb"\xff+([^\0\xff])", re.DOTALL)
-_MARKER_IN_SCAN = re.compile(rb"\xff+([^\0\xff\xd0-\xd7])", re.DOTALL)
+_MARKER_IN_SCAN = re.compile(rb"\xff([^\0\xff\xd0-\xd7])", re.DOTALL)
 _SOF_HUFFMAN = (0xC0, 0xC1, 0xC2)
+_SOF_ARITHMETIC = range(0xC9, 0xD0)
 _PROGRESSIVE = 0xC2
 _DHT, _EOI, _SOS, _ADOBE, _COMMENT = 0xC4, 0xD9, 0xDA, 0xEE, 0xFE
 _APPLICATION = range(0xE0, 0xF0)
 _LONE = {0x01, *range(0xD0, 0xD9)}
 _HOLE = bytes(16)  # by chance once in 2**128 bits of coded picture
 _PADDING_BYTES = 8  # that some encoders leave before the end marker
-_MAX_SCANS = 200  # encoders write about ten; each costs a pass over the picture
+_MAX_SCANS = 100  # encoders write about ten; each costs a pass over the picture
 _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x(\w\w)")
 _IN_HEADER = re.compile(r"JFIF revision|extraneous bytes before marker 0x(?!d[0-79])|SOS parameters")
 _NO_DAMAGE = re.compile(r"Adobe color transform|color conversion|subsampling")
@@ -54,6 +56,7 @@ class _Jpeg:
     zero_symbols: dict[int, int] = field(default_factory=dict)  # symbol of the code of zero bits, by AC table
     segments: list[bytes] = field(default_factory=list)  # that decoding needs, with coded pictures
     end: int = -1  # of the coded picture: offset of the end marker
+    excess: str = ""  # the limit that it exceeds; empty: none
 
     def missing_scans(self) -> bool:
         """Return whether some coefficients of some component never come to their last bit."""
@@ -74,12 +77,18 @@ def find_jpeg_damage(data: bytes) -> tuple[str, str] | None:
         jpeg = _parse(data)
     except IndexError:
         return "truncated", f"ends after {len(data)} bytes, within its headers"
+    if jpeg.excess:
+        return "broken", f"has more than {jpeg.excess}"
+    if jpeg.frame in _SOF_ARITHMETIC:  # its decoder fills what is missing without a warning
+        return "not_a_picture", "uses arithmetic coding, in which damage cannot be seen; save it as an ordinary JPEG"
     if jpeg.frame not in _SOF_HUFFMAN or jpeg.precision != 8:
-        return None  # arithmetic, lossless, 12 bits: it is the decoder's to refuse
-    if len(jpeg.scans) > _MAX_SCANS:
-        return "broken", f"has {len(jpeg.scans)} scans"
+        return None  # lossless, 12 bits: it is the decoder's to refuse
     if jpeg.missing_scans():
         return "truncated", "lacks its last scans"
+    return _damage_in_scans(data, jpeg)
+
+
+def _damage_in_scans(data: bytes, jpeg: _Jpeg) -> tuple[str, str] | None:
     warning = _first_warning(data)
     if warning and _IN_HEADER.search(warning):  # outside the coded picture: look again without it
         warning = _first_warning(b"".join([b"\xff\xd8", *jpeg.segments, b"\xff\xd9"]))
@@ -100,7 +109,9 @@ def _parse(data: bytes) -> _Jpeg:
         IndexError: the data ends within them.
     """
     jpeg, at = _Jpeg(), 2
-    while found := _MARKER.search(data, at):
+    for _ in range(MAX_SEGMENTS):
+        if (found := MARKER.search(data, at)) is None:
+            return jpeg
         marker, at = found[1][0], found.end()
         if marker == _EOI:
             jpeg.end = found.start()
@@ -108,29 +119,44 @@ def _parse(data: bytes) -> _Jpeg:
         if marker in _LONE:
             continue
         stop = at + max(2, int.from_bytes(data[at : at + 2], "big"))
-        body = data[at + 2 : stop]
-        if marker == _SOS:
-            scan = _scan(body, stop)
-            jpeg.scans.append(scan)
-            single = jpeg.frame != _PROGRESSIVE and len(scan.components) == len(jpeg.components)
-            follows = data.find(b"\xff\xd9", stop) if single else _next_marker(data, stop)
-            if follows < 0 or len(jpeg.scans) > _MAX_SCANS:
-                return jpeg
-            if jpeg.frame != _PROGRESSIVE:  # a decoder ignores these three bytes, but warns of odd ones
-                body = body[:-3] + b"\0\x3f\0"
-            scan.stop = follows
-            jpeg.segments += [b"\xff\xda", data[at : at + 2], body, data[stop:follows]]
-            at = follows
+        if marker != _SOS:
+            _add_segment(jpeg, marker, data[at:stop])
+            at = stop
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (_DHT, 0xC8, 0xCC):
-            jpeg.frame, jpeg.precision = marker, body[0]
-            jpeg.components = [body[6 + 3 * number] for number in range(body[5])]
-        elif marker == _DHT:
-            jpeg.zero_symbols |= _zero_symbols(body)
-        if marker == _ADOBE or marker not in (_COMMENT, *_APPLICATION):
-            jpeg.segments.append(b"\xff" + data[at - 1 : stop])
-        at = stop
+        if len(jpeg.scans) == _MAX_SCANS:
+            jpeg.excess = f"{_MAX_SCANS} scans"
+            return jpeg
+        at = _add_scan(jpeg, data, at, stop)
+        if at < 0:
+            return jpeg
+    jpeg.excess = f"{MAX_SEGMENTS} segments"
     return jpeg
+
+
+def _add_segment(jpeg: _Jpeg, marker: int, segment: bytes) -> None:
+    """Note a segment, from its length on, that is no scan."""
+    body = segment[2:]
+    if 0xC0 <= marker <= 0xCF and marker not in (_DHT, 0xC8, 0xCC):
+        jpeg.frame, jpeg.precision = marker, body[0]
+        jpeg.components = [body[6 + 3 * number] for number in range(body[5])]
+    elif marker == _DHT:
+        jpeg.zero_symbols |= _zero_symbols(body)
+    if marker == _ADOBE or marker not in (_COMMENT, *_APPLICATION):
+        jpeg.segments.append(bytes([0xFF, marker]) + segment)
+
+
+def _add_scan(jpeg: _Jpeg, data: bytes, at: int, start: int) -> int:
+    """Note a scan whose header is at an offset; return where the next marker is, or -1 if there is none."""
+    body = data[at + 2 : start]
+    scan = _scan(body, start)
+    jpeg.scans.append(scan)
+    single = jpeg.frame != _PROGRESSIVE and len(scan.components) == len(jpeg.components)
+    scan.stop = data.find(b"\xff\xd9", start) if single else _next_marker(data, start)
+    if jpeg.frame != _PROGRESSIVE:  # a decoder ignores these three bytes, but warns of odd ones
+        body = body[:-3] + b"\0\x3f\0"
+    if scan.stop >= 0:
+        jpeg.segments += [b"\xff\xda", data[at : at + 2], body, data[start : scan.stop]]
+    return scan.stop
 
 
 def _next_marker(data: bytes, at: int) -> int:

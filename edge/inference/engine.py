@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge.errors import EngineError
 from edge.extras import install_command
+from edge.inference.external_weights import has_external_weights
 from edge.manifest import Target
 from edge.types import Engine
 
@@ -89,6 +90,11 @@ def open_engine(
         EngineError: the back end is not installed or rejects the file.
     """
     backend = choose_backend(backend)
+    try:
+        if path.is_file() and has_external_weights(path):
+            raise EngineError(f"{path}: keeps its weights in another file; edge-quantize pack puts them into it")
+    except OSError as error:
+        raise EngineError(f"{path}: cannot read: {error.strerror}") from error
     try:
         if backend == "openvino":
             from edge.inference.openvino_engine import OpenVinoEngine

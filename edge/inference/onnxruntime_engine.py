@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.errors import EngineError
 from edge.extras import install_command
+from edge.inference.onnxruntime_library import ort
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,13 @@ class OnnxRuntimeEngine:
         self._session = session
         self.where = where
         self.library = f"onnxruntime {ort.__version__}, {session.get_providers()[0]}, {threads} threads"
+        self.inputs: Sequence[Collection[str]] = [(one.name,) for one in session.get_inputs()]
+        self.outputs: Sequence[Collection[str]] = [(one.name,) for one in session.get_outputs()]
+        if not self.inputs or not self.outputs:
+            raise EngineError(f"{where}: the model has {len(self.inputs)} inputs and {len(self.outputs)} outputs")
         self.input_name: str = session.get_inputs()[0].name
         self.input_shape: tuple[int | str, ...] = tuple(session.get_inputs()[0].shape)
         self.input_type: str = session.get_inputs()[0].type  # as ONNX Runtime writes it: "tensor(uint8)"
-        self.output_names: list[str] = [output.name for output in session.get_outputs()]
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model on one batch.

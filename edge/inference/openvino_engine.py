@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,10 @@ class OpenVinoEngine:
             raise EngineError(f"{path}: OpenVINO cannot load it: {str(error).splitlines()[0][:300]}") from error
         self.where = str(path)
         self.library = f"openvino {openvino.__version__}, {threads} threads"
+        self.inputs: Sequence[Collection[str]] = [port.names for port in self._model.inputs]
+        self.outputs: Sequence[Collection[str]] = [port.names for port in self._model.outputs]
+        if not self.inputs:
+            raise EngineError(f"{path}: the model has no input")
         self._dtype = self._model.input(0).get_element_type().to_dtype()
         self._shape = self._model.input(0).get_partial_shape()
         self._request = self._model.create_infer_request()

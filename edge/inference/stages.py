@@ -14,6 +14,7 @@ from edge.errors import EngineError
 from edge.imaging import image
 from edge.imaging.guided_filter import refine_mask
 from edge.inference import postprocess as decode
+from edge.inference.checked_run import check_names, run_checked, run_crops, unit_vectors
 from edge.inference.engine import Backend, Precision, choose_backend, choose_target, gains_from_batches, open_engine
 from edge.inference.fingerprint import fingerprint_of
 from edge.inference.preprocess import Placement, to_batch, to_canvas
@@ -23,6 +24,7 @@ from edge.telemetry.timing import Timings
 from edge.types import Box, Category, Detection, Engine, FloatArray, Image, Silhouette
 
 _MIN_BOX_PX = 2.0
+_NAN_CELLS = 0.1  # share of a detector's output: a few cells without numbers are no objects, more are a broken model
 
 
 class Detector:
@@ -59,7 +61,7 @@ class Detector:
             canvases, placements = zip(*(to_canvas(spec, image_rgb) for image_rgb in images_rgb), strict=True)
             batch = to_batch(spec, list(canvases))
         with timings.stage("detect"):
-            outputs = run_checked(self._engine, batch, self.model.output_shapes(len(batch)))
+            outputs = run_checked(self._engine, batch, self.model.output_shapes(len(batch)), _NAN_CELLS)
         with timings.stage("postprocess"):
             return [
                 self._objects([output[row : row + 1] for output in outputs], placed)
@@ -118,7 +120,7 @@ class Classifier:
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("classify"):
-            logits, *raw_descriptors = _run_crops(self._engine, self.model, batch)
+            logits, *raw_descriptors = run_crops(self._engine, self.model, batch)
         with timings.stage("postprocess"):
             descriptors = (
                 decode.unit_rows(raw_descriptors[0]) if raw_descriptors else np.zeros((len(boxes_px), 0), np.float32)
@@ -160,7 +162,7 @@ class Localiser:
             canvases, placements = zip(*(to_canvas(spec, crop) for crop in crops), strict=True)
             batch = to_batch(spec, list(canvases))
         with timings.stage("localise"):
-            logits = _run_crops(self._engine, self.model, batch)[0][:, 0]
+            logits = run_crops(self._engine, self.model, batch)[0][:, 0]
         masks = np.rint(255.0 / (1.0 + np.exp(-logits.clip(-30.0, 30.0)))).astype(np.uint8)
         sizes = [
             (round(p.source_height * p.scale_y / stride), round(p.source_width * p.scale_x / stride))
@@ -224,7 +226,7 @@ class Embedder:
         with timings.stage("preprocess"):
             batch = _crops(self.model.preprocess, image_rgb, boxes_px)
         with timings.stage("embed"):
-            vectors = decode.unit_rows(_run_crops(self._engine, self.model, batch)[0])
+            vectors = unit_vectors(self._engine.where, run_crops(self._engine, self.model, batch)[0])
         share = self.model.classifier_share
         if not share or self._classifier is None:
             return vectors
@@ -237,28 +239,6 @@ class Embedder:
 
 def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[np.generic]:
     return to_batch(spec, [to_canvas(spec, image.crop(image_rgb, box, spec.crop_margin))[0] for box in boxes_px])
-
-
-def run_checked(engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[int, ...]]) -> list[FloatArray]:
-    """Run a batch and check the shapes of the outputs against the manifest.
-
-    Raises:
-        EngineError: the engine failed, or the shapes differ.
-    """
-    outputs = [np.asarray(output, np.float32) for output in engine.run(batch)]
-    found = [output.shape for output in outputs]
-    if found != shapes:
-        raise EngineError(f"{engine.where}: found outputs of shapes {found}, expected {shapes}, as the manifest says")
-    return outputs
-
-
-def _run_crops(
-    engine: Engine, model: ClassifierModel | EmbedderModel | LocaliserModel, batch: NDArray[np.generic]
-) -> list[FloatArray]:
-    """Run a batch in parts of at most `max_batch` rows."""
-    parts = [batch[i : i + model.max_batch] for i in range(0, len(batch), model.max_batch)]
-    answers = [run_checked(engine, part, model.output_shapes(len(part))) for part in parts]
-    return [np.concatenate(rows) for rows in zip(*answers, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +282,9 @@ def load_stages(
 
     def open_model(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[str, Engine]:
         form = model.files[choose_target(dict(model.files), model.ship, backend, precision)]
-        return form, open_engine(folder / form, backend, threads, max_batch=model.max_batch, cache=cache)
+        engine = open_engine(folder / form, backend, threads, max_batch=model.max_batch, cache=cache)
+        check_names(engine, model.input_name, model.output_names)
+        return form, engine
 
     detector = None
     if manifest.detector is not None:

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,8 @@ class TensorRtEngine:
         self._batches = range(1 if is_dynamic else shape[0], largest[0] + 1)
         self._row_shape = shape[1:]
         self._require(self._context.set_input_shape(inputs[0], largest), f"input shape {largest}")
+        self.inputs: Sequence[Collection[str]] = [(inputs[0],)]
+        self.outputs: Sequence[Collection[str]] = [(name,) for name in names if name not in inputs]
         self._input, *self._outputs = [self._allocate(name) for name in inputs + [n for n in names if n not in inputs]]
 
     def _allocate(self, name: str) -> _Tensor:

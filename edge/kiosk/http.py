@@ -1,18 +1,22 @@
-"""Starlette requests and responses of the kiosk: access control, bounded bodies, multipart forms, pictures, errors."""
+"""Starlette requests and responses of the kiosk: access control, bodies bounded in size and time, pictures, errors."""
 
 from __future__ import annotations
 
-import re
+import asyncio
+import contextlib
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.errors import PictureError
-from edge.http_access import cookie_value, refusal_reason, token_matches
+from edge.http_server.access import cookie_value, is_known_host, refusal_reason, token_matches, wrong_host_message
+from edge.http_server.listener import HttpListener
 from edge.imaging.header import detect_format
 from edge.telemetry.counters import Counters
 
@@ -25,28 +29,39 @@ _RESPONSE_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-_MAX_PARTS = 32
-_MAX_PART_HEADER_BYTES = 4096
-_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))', re.IGNORECASE)
-_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
-_FILE = re.compile(rb"^content-disposition:.*;\s*filename\*?\s*=", re.IGNORECASE | re.MULTILINE)
+_BODY_TIMEOUT_S = 15.0
+_GRACE_S, _MIN_BYTES_PER_S = 5.0, 16_000  # a body must arrive at this rate, after a grace
+_MAX_RECEIVED_BYTES = 4 * MAX_BODY_BYTES  # of all unfinished bodies together
 
 
-class AuthMiddleware:
-    """Refuses requests that `edge.http_access` does not allow, and exchanges `/?token=…` for a cookie."""
+class AccessMiddleware:
+    """Refuses requests that `edge.http_server.access` does not allow, and exchanges `/?token=…` for a cookie."""
 
-    def __init__(self, app: ASGIApp, token: str | None, counters: Counters) -> None:
-        self._app, self._token, self._counters = app, token, counters
+    def __init__(
+        self, app: ASGIApp, listener: HttpListener, names: frozenset[str], token: str | None, counters: Counters
+    ) -> None:
+        self._app, self._listener, self._names, self._token, self._counters = app, listener, names, token, counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        with self._listener.answering(tuple(scope["client"] or ())):
+            try:
+                await self._answer(scope, receive, send)
+            except ClientDisconnect:
+                self._listener.count_left()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if self._token is not None and scope["path"] == "/" and token_matches(offered, self._token):
-            response: ASGIApp = RedirectResponse("/", status_code=303)
-            response.set_cookie(  # type: ignore[attr-defined]
+        response: ASGIApp
+        if not is_known_host(request.headers, self._names):
+            self._counters.add("kiosk_refused", reason="wrong_host")
+            response = error_response(421, "wrong_host", wrong_host_message(request.headers, "kiosk"))
+        elif self._token is not None and scope["path"] == "/" and token_matches(offered, self._token):
+            response = RedirectResponse("/", status_code=303)
+            response.set_cookie(
                 COOKIE,
                 cookie_value(self._token),
                 max_age=365 * 24 * 3600,
@@ -72,75 +87,78 @@ class AuthMiddleware:
         if reason == "no_token":
             message = "no valid token; send Authorization: Bearer <token>, or open /?token=<token> once"
             return error_response(401, reason, message, {"WWW-Authenticate": "Bearer"})
-        header = "host" if reason == "wrong_host" else "origin"
-        return error_response(403, reason, f"the {header} is not this kiosk's own; open the kiosk at its own address")
+        return error_response(403, reason, "the origin is not this kiosk's own; open the kiosk at its own address")
 
 
-async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """Read the body of a request, and stop once it is too long.
+@dataclass(slots=True, eq=False)
+class _Upload:
+    """One body that is being received."""
 
-    Raises:
-        PictureError: the body is longer than `max_bytes`.
+    parts: list[bytes] = field(default_factory=list)
+    received: int = 0
+    is_dropped: bool = False  # its memory went to another
+
+
+class Uploads:
+    """Receives the bodies of requests, and bounds the memory and the time of all of them together.
+
+    Many slow clients keep nobody out: they hold little memory, and the one that has been sending for longest gives way.
     """
-    parts: list[bytes] = []
-    size = int(request.headers.get("content-length") or 0)
-    if size <= max_bytes:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            parts.append(part)
-            if size > max_bytes:
-                break
-    if size > max_bytes:
-        raise PictureError("too_large", f"the body is too long; send at most {max_bytes} bytes")
-    return b"".join(parts)
+
+    def __init__(self, max_received_bytes: int = _MAX_RECEIVED_BYTES) -> None:
+        self._max_received_bytes = max_received_bytes
+        self._open: list[_Upload] = []  # oldest first
+
+    async def read(self, request: Request, max_bytes: int) -> bytes:
+        """Return the body of a request; stop once it is too long or too slow.
+
+        Raises:
+            PictureError: the body is longer than `max_bytes` or too slow, or the client left before its end.
+        """
+        if int(request.headers.get("content-length") or 0) > max_bytes:
+            raise _too_long(max_bytes)
+        with self._upload() as upload:
+            started_s = time.monotonic()
+            stream = aiter(request.stream())
+            while True:
+                allowed_s = min(_BODY_TIMEOUT_S, _GRACE_S + upload.received / _MIN_BYTES_PER_S)
+                try:
+                    part = await asyncio.wait_for(anext(stream), started_s + allowed_s - time.monotonic())
+                except StopAsyncIteration:
+                    break
+                except asyncio.TimeoutError:
+                    raise PictureError("slow", f"the body did not arrive within {allowed_s:.0f} s") from None
+                except ClientDisconnect:
+                    raise PictureError("left", "the client disconnected before the end of the body") from None
+                if upload.is_dropped:
+                    raise PictureError("slow", "the body arrived too slowly while others were waiting")
+                upload.received += len(part)
+                if upload.received > max_bytes:
+                    raise _too_long(max_bytes)
+                upload.parts.append(part)
+                self._make_room(upload)
+            return b"".join(upload.parts)
+
+    @contextlib.contextmanager
+    def _upload(self) -> Iterator[_Upload]:
+        upload = _Upload()
+        self._open.append(upload)
+        try:
+            yield upload
+        finally:
+            if upload in self._open:
+                self._open.remove(upload)
+
+    def _make_room(self, newest: _Upload) -> None:
+        while sum(one.received for one in self._open) > self._max_received_bytes:
+            oldest = next(one for one in self._open if one is not newest)
+            self._open.remove(oldest)
+            oldest.is_dropped = True
+            oldest.parts.clear()
 
 
-def file_from_form(body: bytes, content_type: str, max_bytes: int) -> bytes:
-    """Return the file in a multipart form. Other fields are ignored.
-
-    Args:
-        body: of the request, complete.
-        content_type: of the request; names the boundary between the parts.
-        max_bytes: of the file.
-
-    Raises:
-        PictureError: the body is not a form, is truncated, holds no file or several, or the file is too long.
-    """
-    boundary = _BOUNDARY.search(content_type)
-    if boundary is None:
-        raise PictureError("broken", "form: the content type names no boundary; send one")
-    files = [
-        (begin, end)
-        for header, begin, end in _parts(body, b"--" + (boundary[1] or boundary[2]).encode("latin-1"))
-        if _FILE.search(_QUOTED.sub(b'""', header))
-    ]
-    if len(files) != 1:
-        raise PictureError("broken" if files else "empty", f"form: it holds {len(files)} files; send one")
-    begin, end = files[0]
-    if end - begin > max_bytes:
-        raise PictureError("too_large", f"form: the file has {end - begin} bytes; send at most {max_bytes}")
-    return body[begin:end]
-
-
-def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the header lines of each part, and where its content begins and ends."""
-    if not body.startswith(boundary):
-        raise PictureError("broken", "form: the body does not begin with the boundary")
-    at = len(boundary)
-    for _ in range(_MAX_PARTS):
-        if body.startswith(b"--", at):
-            return
-        begin = body.find(b"\r\n\r\n", at, at + _MAX_PART_HEADER_BYTES)
-        if begin < 0 or not body.startswith(b"\r\n", at):
-            message = f"form: a part has no header, or one of more than {_MAX_PART_HEADER_BYTES} bytes"
-            raise PictureError("broken", message)
-        end = body.find(b"\r\n" + boundary, begin + 4)
-        if end < 0:
-            raise PictureError("truncated", f"form: the body ends after {len(body)} bytes without the last boundary")
-        yield body[at:begin], begin + 4, end
-        at = end + 2 + len(boundary)
-    raise PictureError("broken", f"form: too many parts; send at most {_MAX_PARTS}")
+def _too_long(max_bytes: int) -> PictureError:
+    return PictureError("too_large", f"the body is too long; send at most {max_bytes} bytes")
 
 
 def picture_response(data: bytes | None, missing: str) -> Response:
@@ -158,5 +176,16 @@ def query_number(request: Request, name: str) -> int:
 
 
 def error_response(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error response with a reason code and a message."""
+    """Return an error response with a reason code and a message. A client that is too slow is disconnected."""
+    headers = {"Connection": "close"} if status == 408 else headers
     return JSONResponse({"reason": reason, "error": message}, status_code=status, headers=headers)
+
+
+def media_type_of(request: Request) -> str:
+    """Return the type of the body, in lower case and without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def form_type_of(request: Request) -> str | None:
+    """Return the complete content type of a form; None if the body is the picture itself."""
+    return request.headers["content-type"] if media_type_of(request) == FORM else None

@@ -32,6 +32,7 @@ from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Result
 from edge.recognition.recognise_image import extract_features, recognise_image
+from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Frame, Image
@@ -102,7 +103,7 @@ class Kiosk:
         self._progress = EnrolmentProgress()
         self._taken: list[tuple[PictureMeasure, bytes]] = []
         self._sharpest = 0.0
-        self._thread = threading.Thread(target=self._run, name="kiosk", daemon=True)
+        self._thread = SupervisedThread("kiosk", self._run, device.counters)
 
     def __enter__(self) -> Kiosk:  # noqa: PYI034  Self is not in Python 3.10
         self._device.observers.append(self.observe)
@@ -113,7 +114,7 @@ class Kiosk:
         self._device.observers.remove(self.observe)
         self._stop.set()
         self._arrived.set()
-        self._thread.join()
+        self._thread.stop()
 
     @property
     def models(self) -> LoadedModels:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,37 +17,42 @@ import uvicorn
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge.config.schema import KioskConfig
 from edge.errors import ConfigError, FinesightError, PictureError
-from edge.http_access import verify_tls
+from edge.http_server.access import own_names, verify_tls
+from edge.http_server.listener import HttpListener
+from edge.kiosk.form import file_from_form
 from edge.kiosk.http import (
     FORM,
     MAX_BODY_BYTES,
-    AuthMiddleware,
+    AccessMiddleware,
+    Uploads,
     error_response,
-    file_from_form,
+    form_type_of,
+    media_type_of,
     picture_response,
     query_number,
-    read_body,
 )
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.responses import enrolment_json, lookup_json, state_json, taught_json
 from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.thumbnails import ItemThumbnails
 from edge.recognition.recognise_image import decode_upload, recognise_image
+from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-_BODY_TIMEOUT_S = 15.0
-_MAX_LOOKUPS = 4  # accepted at once, because each may hold a body; they are decoded and recognised one at a time
+_MAX_LOOKUPS = 4  # that wait with their whole body; they are decoded and recognised one at a time
+_BUSY_S = 120.0  # the longest time to answer a request, whose client may read slowly
+_ACCEPTED_AT_ONCE = 16  # far fewer than may be open, so that none is closed before its first bytes are read
 _POLL_S = 0.03
 _STATE_WAIT_S = 10.0
 _LIVE_WAIT_S = 2.0
@@ -57,6 +60,7 @@ _STATUS = {
     "empty": 400, "truncated": 400, "broken": 400, "left": 400, "slow": 408, "too_large": 413, "not_a_picture": 415,
     "busy": 503,
 }  # fmt: skip
+_MAX_ENROL_BYTES = 10_000
 _FORM_OVERHEAD_BYTES = 65_536  # of a form, beside its file
 _PICTURE_TYPES = {"image/jpeg", "image/png", "image/webp", "application/octet-stream", ""}
 
@@ -99,29 +103,23 @@ class KioskServer:
             certificate, key = config.tls.certificate, config.tls.key
         self._config, self._kiosk, self._taught_items = config, kiosk, taught_items
         self._thumbnails, self._counters, self._uploader = thumbnails, counters, uploader
-        self._lookups, self._one_lookup = 0, asyncio.Lock()
+        self._uploads = Uploads()
         self._stopping = False
-        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        # asyncio disables Nagle's delay of 40 ms only if the protocol is named
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            self._socket.bind((config.host, config.port))
-            self._socket.listen()  # connections wait until the thread runs
+            self._listener = HttpListener(config.host, config.port, "kiosk", counters, busy_s=_BUSY_S)
         except OSError as error:
-            self._socket.close()
             raise ConfigError(f"kiosk: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-        self.port: int = self._socket.getsockname()[1]
-        app = AuthMiddleware(self._app(), config.token, counters)
-        options = uvicorn.Config(
-            app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=64,
+        self.port = self._listener.port
+        names = own_names(config.host, config.host_names)
+        self._options = uvicorn.Config(
+            AccessMiddleware(self._app(), self._listener, names, config.token, counters),
+            loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
+            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
+            backlog=_ACCEPTED_AT_ONCE, callback_notify=self._look_after_connections, timeout_notify=1,
             ssl_certfile=certificate, ssl_keyfile=key,
         )  # fmt: skip
-        self._uvicorn = uvicorn.Server(options)
-        self._thread = threading.Thread(
-            target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, name="kiosk-http", daemon=True
-        )
+        self._uvicorn = uvicorn.Server(self._options)
+        self._thread = SupervisedThread("kiosk-http", self._serve, counters)
 
     def __enter__(self) -> KioskServer:  # noqa: PYI034  Self is not in Python 3.10
         self._thread.start()
@@ -130,9 +128,19 @@ class KioskServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping = self._uvicorn.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        self._stopping = True
+        self._uvicorn.should_exit = True
+        self._thread.stop()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        self._lookups, self._one_lookup = 0, asyncio.Lock()  # a lock belongs to one event loop
+        self._uvicorn = uvicorn.Server(self._options)
+        if not self._stopping:
+            self._uvicorn.run(sockets=[self._listener])
+
+    async def _look_after_connections(self) -> None:
+        self._listener.close_overdue()
 
     def _app(self) -> Starlette:
         routes: list[Route | Mount] = [
@@ -158,36 +166,39 @@ class KioskServer:
         return FileResponse(STATIC / "kiosk.html", headers={"Cache-Control": "no-cache"})
 
     async def _lookup(self, request: Request) -> Response:
-        self._lookups += 1
         try:
             body = await self._read_picture(request)
-            async with self._one_lookup:
-                answer = await run_in_threadpool(self._recognise, body, _form_type_of(request))
+            answer = await self._recognise_in_turn(body, form_type_of(request))
         except PictureError as error:
             return self._refused_lookup(_STATUS[error.reason], error.reason, str(error))
         except FinesightError as error:
             log.exception("kiosk: a look-up failed")
             return self._refused_lookup(500, "failed", str(error))
-        finally:
-            self._lookups -= 1
         self._counters.add("lookups", result=answer["reason"] or "match")
         return JSONResponse(answer)
 
     async def _read_picture(self, request: Request) -> bytes:
-        if self._lookups > _MAX_LOOKUPS:
-            raise PictureError("busy", f"{_MAX_LOOKUPS} look-ups are running already; try again")
+        self._refuse_if_busy()
         max_bytes = MAX_BODY_BYTES
-        if _form_type_of(request) is not None:
+        if form_type_of(request) is not None:
             max_bytes += _FORM_OVERHEAD_BYTES
-        elif (content_type := _media_type_of(request)) not in _PICTURE_TYPES:
+        elif (content_type := media_type_of(request)) not in _PICTURE_TYPES:
             supported = f"image/jpeg, image/png, image/webp or {FORM}"
             raise PictureError("not_a_picture", f"content type {content_type!r} is not supported; send {supported}")
+        return await self._uploads.read(request, max_bytes)
+
+    async def _recognise_in_turn(self, body: bytes, form_type: str | None) -> dict[str, Any]:
+        self._refuse_if_busy()
+        self._lookups += 1
         try:
-            return await asyncio.wait_for(read_body(request, max_bytes), _BODY_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            raise PictureError("slow", f"the body did not arrive within {_BODY_TIMEOUT_S:.0f} s") from None
-        except ClientDisconnect:
-            raise PictureError("left", "the client disconnected before the end of the body") from None
+            async with self._one_lookup:
+                return await run_in_threadpool(self._recognise, body, form_type)
+        finally:
+            self._lookups -= 1
+
+    def _refuse_if_busy(self) -> None:
+        if self._lookups >= _MAX_LOOKUPS:
+            raise PictureError("busy", f"{_MAX_LOOKUPS} look-ups are running already; try again")
 
     def _recognise(self, body: bytes, form_type: str | None) -> dict[str, Any]:
         timings = Timings()
@@ -241,11 +252,14 @@ class KioskServer:
 
     async def _enrol(self, request: Request) -> Response:
         try:
-            order = _EnrolRequest.model_validate_json(await read_body(request, 10_000))
+            order = _EnrolRequest.model_validate_json(await self._uploads.read(request, _MAX_ENROL_BYTES))
             enrolment = await run_in_threadpool(
                 lambda: self._kiosk.enrol(order.label, order.category, negative=order.negative)
             )
-        except (ValidationError, PictureError):
+        except PictureError as error:
+            self._counters.add("kiosk_refused", reason=error.reason)
+            return error_response(_STATUS[error.reason], error.reason, str(error))
+        except ValidationError:
             return self._not_taught('invalid body; send {"label": "...", "category": "..." or null}')
         except FinesightError as error:
             return self._not_taught(str(error))
@@ -269,12 +283,3 @@ class KioskServer:
             self._counters.add("kiosk_refused", reason="not_found")
             return error_response(404, "not_found", str(error))
         return Response(status_code=204)
-
-
-def _media_type_of(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _form_type_of(request: Request) -> str | None:
-    """Return the complete content type of a form; None if the body is the picture itself."""
-    return request.headers["content-type"] if _media_type_of(request) == FORM else None

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edge.gallery.limits import NEGATIVE
 from edge.gallery.search import ExactIndex, build_space_index
-from edge.gallery.store import NEGATIVE, CategoryItems, quantise
+from edge.gallery.store import CategoryItems, quantise
 from edge.inference.postprocess import unit_rows
 from edge.kiosk.taught_embeddings import ItemEmbeddings
 from edge.kiosk.taught_store import TaughtItem

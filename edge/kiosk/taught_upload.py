@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from edge.errors import TaughtItemsError
 from edge.kiosk.taught_store import TaughtStore
+from edge.supervised_thread import SupervisedThread
 from edge.types import Counts
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Uploader:
     def __init__(self, store: TaughtStore, put: Put, counts: Counts) -> None:
         self._store, self._put, self._counts = store, put, counts
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="taught-upload", daemon=True)
+        self._thread = SupervisedThread("taught-upload", self._run, counts)
 
     def __enter__(self) -> Uploader:  # noqa: PYI034  Self is not in Python 3.10
         self._thread.start()
@@ -87,7 +88,8 @@ class Uploader:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._wake.set()  # does not wait for a transfer that hangs: the thread is a daemon
+        self._wake.set()
+        self._thread.stop(0)  # does not wait for a transfer that hangs: the thread is a daemon
 
     def wake(self) -> None:
         """Upload now: an item was taught."""

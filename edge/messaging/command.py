@@ -3,7 +3,9 @@
 Rules:
 1. Every accepted command gets one reply, whatever its payload; the parsers raise nothing but CommandError.
 2. A retained command is ignored: the broker would repeat it on every connection.
-3. Unknown keys of a command are ignored, as in every message from the network.
+3. Unknown keys of a command are ignored, as in every message from the network. A key that comes twice is an error.
+4. A reply goes to the device's own reply topics alone, whatever the sender asks for: anybody who may send a command
+   could otherwise let the device write to topics that the sender itself may not write to.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from edge.errors import CommandError
+from edge.telemetry.known_secrets import hide
 
 REPLY_SCHEMA = "finesight.reply/1"
 REPLY = "reply"  # the topic cmd/reply carries replies, not commands
@@ -22,6 +25,8 @@ Verb = Literal["health", "reload", "camera/enable", "camera/disable", "restart_c
 _CAMERA_VERBS: frozenset[str] = frozenset({"camera/enable", "camera/disable", "restart_camera"})
 _MAX_BYTES = 4096
 _MAX_ID = 128
+_MAX_TOPIC_BYTES = 256
+_MAX_CORRELATION_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,32 @@ def correlation_id(payload: bytes) -> str | None:
     return str(command_id)[:_MAX_ID] if isinstance(command_id, (str, int)) else None
 
 
+def reply_topic(device_topic: str, wanted: str | None) -> tuple[str, str | None]:
+    """Return the topic of a reply, and why it is not the wanted one.
+
+    Args:
+        device_topic: `<root>/<site>/<device>`.
+        wanted: the response topic of the command (MQTT 5); used if it is `<device_topic>/cmd/reply` or below it.
+
+    Returns:
+        The topic; and None, or too_long, invalid or foreign.
+    """
+    own = f"{device_topic}/cmd/{REPLY}"
+    if wanted is None or wanted == own:
+        return own, None
+    if len(wanted.encode("utf-8", "replace")) > _MAX_TOPIC_BYTES:
+        return own, "too_long"
+    if not wanted.isprintable() or set("#+") & set(wanted) or "" in wanted.split("/"):
+        return own, "invalid"
+    return (wanted, None) if wanted.startswith(own + "/") else (own, "foreign")
+
+
+def reply_correlation(correlation: bytes | None) -> tuple[bytes | None, str | None]:
+    """Return the correlation data of a reply, and why it is not that of the command."""
+    is_long = correlation is not None and len(correlation) > _MAX_CORRELATION_BYTES
+    return (None, "correlation") if is_long else (correlation, None)
+
+
 def reply_payload(verb: str, command_id: str | None, outcome: Mapping[str, Any] | CommandError) -> bytes:
     """Return the JSON of a reply; docs/reply.schema.json is its contract.
 
@@ -86,7 +117,7 @@ def reply_payload(verb: str, command_id: str | None, outcome: Mapping[str, Any] 
     """
     reply: dict[str, Any] = {"schema": REPLY_SCHEMA, "id": command_id, "verb": verb[:64]}
     if isinstance(outcome, CommandError):
-        reply |= {"ok": False, "error": str(outcome)[:1000]}
+        reply |= {"ok": False, "error": hide(str(outcome))[:1000]}
     else:
         reply |= {"ok": True, "result": dict(outcome)}
     return json.dumps(reply, ensure_ascii=True, separators=(",", ":")).encode()
@@ -98,12 +129,23 @@ def _fields(payload: bytes) -> dict[str, Any]:
     if len(payload) > _MAX_BYTES:
         raise CommandError(f"the payload has {len(payload)} bytes; send at most {_MAX_BYTES}")
     try:
-        fields = json.loads(payload)
+        fields = json.loads(payload, object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise CommandError('the payload is not JSON; send an object such as {"id": "1"}') from error
     if not isinstance(fields, dict):
         raise CommandError('the payload is not a JSON object; send one such as {"id": "1"}')
     return fields
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise CommandError("a key comes twice in the payload; send each key once")
+    return fields
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _unknown_camera(camera: object, cameras: Mapping[str, object]) -> CommandError:

@@ -12,6 +12,7 @@ from edge.messaging.connection import ReceivedMessage
 from edge.telemetry.counters import Counters
 
 _MAX_COMMANDS = 32  # waiting at once; more is a flood
+_HOME_ASSISTANT = ReceivedMessage("", b"online", retained=False, received_ns=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class CommandQueue:
             home_assistant_prefix: first level of the Home Assistant topics; None: do not subscribe to them.
             counters: counts `commands_ignored` by reason.
         """
+        self._home_assistant_waits = False
         self._base = device_topic + "/"
         self._home_assistant = f"{home_assistant_prefix}/status" if home_assistant_prefix else None
         self._counters = counters
@@ -64,7 +66,10 @@ class CommandQueue:
         received = self._classify(message)
         if received is None:
             return
-        if message.retained and received.kind != "home_assistant":
+        if received.kind == "home_assistant":  # one answer is enough, however often it is asked
+            self._home_assistant_waits = True
+            return
+        if message.retained:
             self._counters.add("commands_ignored", reason="retained")
             return
         try:
@@ -75,6 +80,9 @@ class CommandQueue:
     def take_commands(self) -> list[ReceivedCommand]:
         """Return the commands received since the last call."""
         commands = []
+        if self._home_assistant_waits:
+            self._home_assistant_waits = False
+            commands.append(ReceivedCommand("home_assistant", "", _HOME_ASSISTANT))
         while not self._commands.empty():
             commands.append(self._commands.get_nowait())
         return commands
@@ -86,6 +94,9 @@ class CommandQueue:
         leaf = message.topic.removeprefix(self._base)
         if leaf == f"cmd/{REPLY}":  # published by this device
             return None
-        if leaf.startswith("cmd/"):
+        if message.topic.startswith(f"{self._base}cmd/"):
             return ReceivedCommand("command", leaf.removeprefix("cmd/"), message)
-        return ReceivedCommand("switch", leaf.removesuffix("/enabled/set"), message)
+        if message.topic.startswith(self._base) and leaf.endswith("/enabled/set"):
+            return ReceivedCommand("switch", leaf.removesuffix("/enabled/set"), message)
+        self._counters.add("commands_ignored", reason="topic")  # a broker sends what was not subscribed to
+        return None

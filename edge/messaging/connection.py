@@ -7,22 +7,26 @@ import re
 import selectors
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from paho.mqtt import MQTTException
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.errors import PublishError, RefusedError
-from edge.messaging.settings import MqttSettings, tls_context
+from edge.errors import MessageError, PublishError, RefusedError
+from edge.messaging.settings import BrokerLimits, MqttSettings, tls_context
 
 _PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 _ALERT = re.compile(r"alert ([a-z ]+)")  # how OpenSSL reports an alert from the TLS peer
 _SESSION_S = 3600  # how long an MQTT 5 broker keeps a session for resuming
+# what paho raises for packets that are not MQTT; a test sends it random bytes
+_MALFORMED = (MQTTException, ValueError, LookupError, TypeError, AssertionError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Acknowledgement:
 
     message_id: int  # as returned by publish
     refusal: str | None = None  # why the broker refused it (MQTT 5); None: accepted
+    code: int | None = None  # its reason code, if refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,12 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """The last will: published by the broker when the client vanishes; retained, QoS 1."""
+    """The last will: published by the broker when the client vanishes."""
 
     topic: str
     payload: bytes
+    qos: int = 1
+    retain: bool = True
 
 
 class Connection:
@@ -77,9 +84,12 @@ class Connection:
             PublishError: there is no broker, no answer in time, or its certificate is not trusted.
         """
         self.window = settings.window
+        self.limits = BrokerLimits()
+        self._max_incoming_bytes = settings.max_incoming_bytes
         self._address = settings.address
         self._connected = False
         self._refusal: str | None = None
+        self._code: int | None = None  # why the broker refused or ended the connection
         self._loss_reason: str | None = None
         self._acknowledged: list[Acknowledgement] = []
         self._subscribe_refusals: list[str | None] = []  # per requested topic: the reason; None: granted
@@ -111,27 +121,29 @@ class Connection:
     def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1, correlation: bytes | None = None
     ) -> int:
-        """Send a message.
+        """Send a message, at the lower QoS and without retain where the broker does not offer them.
 
         Args:
             topic: the topic.
             payload: the message.
             retain: the broker keeps it for later subscribers.
-            qos: 0 or 1.
+            qos: 0 or 1. At QoS 0 it counts as acknowledged when it is sent.
             correlation: of the message that this one answers; MQTT 3.1.1 cannot carry it.
 
         Returns:
             The id that its acknowledgement will carry.
 
         Raises:
-            PublishError: the connection is lost or the topic is invalid.
+            MessageError: the topic or the size is not allowed in MQTT.
+            PublishError: the connection is lost.
         """
+        qos, retain = min(qos, self.limits.max_qos), retain and self.limits.retain
         try:
             sent = self._client.publish(
                 topic, payload, qos=qos, retain=retain, properties=_correlation_properties(correlation)
             )
-        except ValueError as error:
-            raise PublishError(f"topic {topic!r}: {error}") from error
+        except (ValueError, struct.error) as error:  # paho checks topic and size
+            raise MessageError(f"topic {topic[:80]!r}: {error}") from error
         if sent.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN}:
             raise self._failure(sent.rc)
         return sent.mid
@@ -155,7 +167,7 @@ class Connection:
         """Send and receive until something happens, `wake` is called or the time is up.
 
         Raises:
-            PublishError: the connection is lost.
+            PublishError: the connection is lost, or the broker sent what is not MQTT.
         """
         sock: Any = self._client.socket()
         if sock is None:
@@ -169,7 +181,7 @@ class Connection:
                 self._wake_receiver.recv(4096)
         result = MQTTErrorCode.MQTT_ERR_SUCCESS
         if buffered or ready.get(sock, 0) & selectors.EVENT_READ:
-            result = self._client.loop_read()
+            result = self._read()
         if not result and ready.get(sock, 0) & selectors.EVENT_WRITE:
             result = self._client.loop_write()
         result = result or self._client.loop_misc()
@@ -203,6 +215,15 @@ class Connection:
         self._selector.register(self._wake_receiver, selectors.EVENT_READ)
         self._step_until(lambda: self._connected, settings.connect_timeout_s, "no answer to CONNECT")
 
+    def _read(self) -> MQTTErrorCode:
+        try:
+            result = self._client.loop_read()
+        except _MALFORMED as error:
+            raise PublishError(f"broker {self._address}: it sent what is not MQTT: {error!r}"[:300]) from error
+        if self._client._in_packet["remaining_length"] > self._max_incoming_bytes:  # noqa: SLF001  no other way to tell
+            raise PublishError(f"broker {self._address}: it sent a packet above {self._max_incoming_bytes} bytes")
+        return result
+
     def _step_until(self, done: Callable[[], bool], timeout_s: float, problem: str) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
@@ -213,8 +234,9 @@ class Connection:
 
     def _failure(self, result: MQTTErrorCode, what: str = "connection lost") -> PublishError:
         if self._refusal is not None:
-            return RefusedError(f"broker {self._address}: {self._refusal}")
-        return PublishError(f"broker {self._address}: {what}: {self._loss_reason or paho.error_string(result)}")
+            return RefusedError(f"broker {self._address}: {self._refusal}", self._code)
+        reason = self._loss_reason or paho.error_string(result)
+        return PublishError(f"broker {self._address}: {what}: {reason}", self._code)
 
     def _release(self) -> None:
         sock = self._client.socket()
@@ -233,15 +255,20 @@ class Connection:
 
     def _on_connack(self, _client: object, _userdata: object, _flags: object, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._refusal = f"refused the connection: {reason}"
+            self._refusal, self._code = f"refused the connection: {reason}", reason.value
             return
         self._connected = True
-        # MQTT 5 §3.3.4: the broker may allow fewer messages in flight, and disconnects on more
+        # MQTT 5 §3.2.2.3: what a broker states here it enforces by disconnecting
         self.window = min(self.window, getattr(properties, "ReceiveMaximum", self.window))
+        self.limits = BrokerLimits(
+            getattr(properties, "MaximumPacketSize", None),
+            getattr(properties, "MaximumQoS", 1),
+            bool(getattr(properties, "RetainAvailable", 1)),
+        )
 
-    def _on_disconnect(
-        self, _client: object, _userdata: object, _flags: object, reason: Any, _properties: object
-    ) -> None:
+    def _on_disconnect(self, _client: object, _userdata: object, flags: Any, reason: Any, _properties: object) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._code = reason.value
         self._loss_reason = self._loss_reason or str(reason)
 
     def _on_log(self, _client: object, _userdata: object, level: int, text: str) -> None:
@@ -256,7 +283,10 @@ class Connection:
                 self._note_error(str(error))
 
     def _on_puback(self, _client: object, _userdata: object, message: int, reason: Any, *_: object) -> None:
-        self._acknowledged.append(Acknowledgement(message, str(reason) if reason.is_failure else None))
+        refused = reason.is_failure
+        self._acknowledged.append(
+            Acknowledgement(message, str(reason) if refused else None, reason.value if refused else None)
+        )
 
     def _on_suback(self, _client: object, _userdata: object, _number: int, reasons: Any, *_: object) -> None:
         self._subscribe_refusals = [str(reason) if reason.is_failure else None for reason in reasons]
@@ -285,7 +315,7 @@ def _client(settings: MqttSettings, will: Will | None, *, resume: bool) -> paho.
     if settings.tls:
         client.tls_set_context(tls_context(settings))
     if will is not None:
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
     return client
 
 
@@ -302,6 +332,7 @@ def _session_arguments(settings: MqttSettings, *, resume: bool) -> dict[str, Any
     if settings.version != "5":
         return {}
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = settings.max_incoming_bytes
     if resume:
         properties.SessionExpiryInterval = _SESSION_S
     return {"clean_start": not resume, "properties": properties}

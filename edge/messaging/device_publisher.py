@@ -4,7 +4,8 @@ Rules:
 1. Events wait in the outbox until the broker acknowledges them.
 2. Retained messages (birth, status, counts, switches, snapshots, discovery) are sent again on every connection; only
    the latest counts. Those that are no longer wanted are cleared, also after a restart.
-3. Replies and the Frigate mirror are sent once, at best effort; those that cannot be sent are counted.
+3. Replies and the Frigate mirror are sent once, at best effort; those that cannot be sent are counted. Replies go to
+   the device's own reply topics alone.
 4. Without an `mqtt` section nothing is sent or received; events stay in the outbox.
 """
 
@@ -12,16 +13,18 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import Any
 
 from edge.config.schema import CameraConfig, DeviceConfig
 from edge.errors import CommandError
-from edge.messaging.command import REPLY, reply_payload
+from edge.messaging.command import reply_correlation, reply_payload, reply_topic
 from edge.messaging.command_queue import CommandQueue, ReceivedCommand
 from edge.messaging.frigate import LEAF, FrigateMirror
-from edge.messaging.home_assistant import DeviceDescription, discovery_payload, discovery_topic, item_sensors
+from edge.messaging.home_assistant import HAND_OVER, DeviceDescription, device_topic, discovery
 from edge.messaging.in_view import InView
 from edge.messaging.outbox import Outbox
 from edge.messaging.payload import birth_payload, event_payload, health_payload, priority_of, status_payload, topic_of
@@ -34,6 +37,8 @@ from edge.telemetry.timing import StageTimer
 from edge.types import CameraStatus, Event
 
 log = logging.getLogger(__name__)
+
+_WARN_AGAIN_S = 10.0  # between two log lines about refused commands
 
 
 class DevicePublisher:
@@ -67,9 +72,10 @@ class DevicePublisher:
         self._snapshot_lock = threading.Lock()
         self._cameras: frozenset[str] = frozenset()  # whose messages are wanted
         self._retained_topics = RetainedTopics(config.state_dir / "retained_topics.json")
-        self._removed: set[str] = set()  # cameras that Home Assistant may still list
-        base = topic_of(self._root, self._site, self._device, None, "x").removesuffix("/x")
-        self._command_queue = CommandQueue(base, self._home_assistant, counters)
+        self._base = topic_of(self._root, self._site, self._device, None, "x").removesuffix("/x")
+        self._command_queue = CommandQueue(self._base, self._home_assistant, counters)
+        self._said: set[str] = set()  # wishes for replies that were not met, and logged
+        self._warned_s = -inf  # when a refused command was last logged
         self.publisher: Publisher | None = None
         if mqtt is None:
             log.warning("no mqtt section: events stay in %s", config.state_dir / "outbox.sqlite")
@@ -161,12 +167,10 @@ class DevicePublisher:
             self._items,
         )
         prefix = self._home_assistant
-        sensors = {} if prefix is None else item_sensors(prefix, description)
-        self._clear_others({*self._wanted_topics(description), *sensors})
-        if prefix is not None:
-            payload = discovery_payload(description, self._removed.difference(cameras))
-            self._publish_latest(discovery_topic(prefix, description), payload)
-        for topic, payload in sensors.items():
+        entities = {} if prefix is None else discovery(prefix, description)
+        bundle = device_topic(prefix, description) if prefix is not None else None
+        self._clear_others({*self._wanted_topics(description), *entities}, bundle)
+        for topic, payload in entities.items():
             self._publish_latest(topic, payload)
 
     def publish_status(self, status: CameraStatus) -> None:
@@ -182,37 +186,49 @@ class DevicePublisher:
         """Reply to a command. A switch that worked gets no reply: its state topic shows it."""
         refused = isinstance(outcome, CommandError)
         if refused:
-            log.warning("command on %s: %s", received.message.topic[:200], outcome)
+            flood = time.monotonic() - self._warned_s < _WARN_AGAIN_S
+            level = logging.DEBUG if flood else logging.WARNING
+            log.log(level, "command on %.200r: %s", received.message.topic, outcome)
+            self._warned_s = self._warned_s if flood else time.monotonic()
         self._counters.add("commands", result="refused" if refused else "done")
         if self.publisher is None or (received.kind == "switch" and not refused):
             return
         verb = "enabled/set" if received.kind == "switch" else received.verb
         payload = reply_payload(verb, received.command_id, outcome)
-        self.publisher.publish_once(self._reply_topic(received), payload, "reply", received.message.correlation)
+        topic, why = reply_topic(self._base, received.message.reply_to)
+        correlation, why_not = reply_correlation(received.message.correlation)
+        for reason in filter(None, (why, why_not)):
+            self._note_unmet_wish(reason, topic)
+        self.publisher.publish_once(topic, payload, "reply", correlation)
 
-    def _reply_topic(self, received: ReceivedCommand) -> str:
-        wanted = received.message.reply_to  # ignored when empty or with wildcards
-        if wanted and wanted.isprintable() and not set("#+$") & set(wanted):
-            return wanted
-        return f"{self.topic(None, 'cmd')}/{REPLY}"
+    def _note_unmet_wish(self, reason: str, topic: str) -> None:
+        """Count what a command asked for its reply and did not get; log each kind once."""
+        self._counters.add("reply_wishes_unmet", reason=reason)
+        if reason not in self._said:
+            self._said.add(reason)
+            log.warning("a command asked for a reply elsewhere or with long data (%s); replied on %s", reason, topic)
 
     def _wanted_topics(self, description: DeviceDescription) -> set[str]:
-        """Return the topics on which the broker should keep a message, except those of item sensors."""
+        """Return the topics on which the broker should keep a message, except those of Home Assistant."""
         leaves = ["status", "enabled/state", "in_view", *(["snapshot"] if self._snapshots else [])]
         wanted = {f"{description.base}/{camera}/{leaf}" for camera in description.cameras for leaf in leaves}
-        wanted |= {self.topic(None, "available"), self.topic(None, "birth")}
-        return wanted | ({discovery_topic(self._home_assistant, description)} if self._home_assistant else set())
+        return wanted | {self.topic(None, "available"), self.topic(None, "birth")}
 
-    def _clear_others(self, wanted: set[str]) -> None:
-        """Clear every other topic; an empty payload deletes a retained message."""
+    def _clear_others(self, wanted: set[str], handed_over: str | None) -> None:
+        """Clear every other topic; an empty payload deletes a retained message.
+
+        Args:
+            wanted: the topics to keep.
+            handed_over: a topic whose entities are announced on others now; it is cleared after those.
+        """
         if self.publisher is None:
             return
         self._retained_topics.add(wanted)
-        own, status = f"{self.topic(None, 'x').removesuffix('x')}", "/status"
         for topic in self._retained_topics.others(wanted):
-            if topic.startswith(own) and topic.endswith(status):
-                self._removed.add(topic.removeprefix(own).removesuffix(status))
-            self._publish_latest(topic, b"")
+            if topic == handed_over:
+                self.publisher.hand_over(topic, HAND_OVER)
+            else:
+                self._publish_latest(topic, b"")
 
     def _publish_latest(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         if self.publisher is not None:

@@ -1,14 +1,14 @@
-"""Home Assistant discovery: one message for the device and all its cameras, and one for each item with a sensor.
+"""Home Assistant discovery: one retained message for each entity.
 
-https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload (Home Assistant 2024.11 and later). Keys are
-abbreviated as documented there; topics are written out.
+https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery. Keys are abbreviated as documented there; topics are
+written out. A message for the whole device would grow with its cameras, beyond what brokers take: with 8 cameras it had
+9 kB. Releases that sent it are followed by the documented change of form, so that entities keep their settings.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from edge.types import CameraState, EventType
 
 _MOST_STATE_CHARACTERS = 255  # of a state in Home Assistant
 _ANSWER = f"value_json.match.label[:{_MOST_STATE_CHARACTERS}] if value_json.match else value_json.reason"
-_UNREACHABLE = ("stalled", "reconnecting", "offline", "disabled")
+_UNREACHABLE = ("stalled", "reconnecting", "offline", "unsupported", "disabled")
 _PLATFORMS = {
     "status": "sensor",
     "connectivity": "binary_sensor",
@@ -64,48 +64,26 @@ class DeviceDescription:
         return f"{self.root}/{self.site}/{self.device}"
 
 
-def discovery_topic(prefix: str, description: DeviceDescription) -> str:
-    """Return the topic on which Home Assistant expects the message."""
+# tells Home Assistant that the entities of a topic are about to be announced in another form
+HAND_OVER = b'{"migrate_discovery":true}'
+
+
+def device_topic(prefix: str, description: DeviceDescription) -> str:
+    """Return the topic of the message for the whole device, which earlier releases sent."""
     return f"{prefix}/device/{description.key}/config"
 
 
-def discovery_payload(description: DeviceDescription, removed: Iterable[str] = ()) -> bytes:
-    """Return the JSON of the message.
-
-    Args:
-        description: the device.
-        removed: cameras of an earlier message that no longer exist.
-    """
-    components = _device_components(description)
+def discovery(prefix: str, description: DeviceDescription) -> dict[str, bytes]:
+    """Return the message of every entity, by topic. An empty message on its topic deletes an entity."""
+    entities = [*_device_entities(description).items()]
     for camera in description.cameras:
-        components |= _camera_components(description, camera)
-    for camera in removed:  # a component with nothing but a platform is deleted, if there is one
-        components |= {f"{camera}_{leaf}": {"p": platform} for leaf, platform in _PLATFORMS.items()}
-    return _encode({**_shared(description), "cmps": components})
-
-
-def item_sensors(prefix: str, description: DeviceDescription) -> dict[str, bytes]:
-    """Return the messages of the sensors that count one item each, by topic.
-
-    An empty message on its topic deletes such a sensor; a component of the device's message could not be deleted once
-    its label is forgotten.
-    """
-    messages = {}
-    for camera in description.cameras:
-        for label in description.items:
-            digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:12]  # a label may be any text
-            leaf = f"{camera}_item_{digest}"
-            literal = json.dumps(label, ensure_ascii=False)  # also valid in a template
-            sensor = {
-                "uniq_id": f"{description.key}_{leaf}",
-                "name": f"{camera} {label}",
-                "stat_t": f"{description.base}/{camera}/in_view",
-                "val_tpl": f"{{{{ value_json.by_item.get({literal}, 0) }}}}",
-                "stat_cla": "measurement",
-            }
-            topic = f"{prefix}/sensor/{description.key}/{leaf}/config"
-            messages[topic] = _encode({**_shared(description), **sensor})
-    return messages
+        entities += [*_camera_entities(description, camera).items(), *_item_sensors(description, camera).items()]
+    shared = _shared(description)
+    return {
+        # the same ids as in the message for the whole device
+        f"{prefix}/{platform}/{description.key}/{leaf}/config": _encode({**shared, **entity})
+        for (platform, leaf), entity in entities
+    }
 
 
 def _shared(description: DeviceDescription) -> dict[str, Any]:
@@ -129,15 +107,17 @@ def _encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
 
 
-def _device_components(description: DeviceDescription) -> dict[str, dict[str, Any]]:
+_Entities = dict[tuple[str, str], dict[str, Any]]  # fields by platform and id within the device
+
+
+def _device_entities(description: DeviceDescription) -> _Entities:
     diagnostics = {
         "events_waiting": ("health", "{{ value_json.outbox_events }}", {"stat_cla": "measurement"}),
         "bundle": ("birth", "{{ value_json.versions.bundle }}", {}),
         "gallery": ("birth", "{{ value_json.versions.gallery }}", {}),
     }
     return {
-        leaf: {
-            "p": "sensor",
+        ("sensor", leaf): {
             "uniq_id": f"{description.key}_{leaf}",
             "name": leaf.replace("_", " ").capitalize(),
             "ent_cat": "diagnostic",
@@ -149,7 +129,7 @@ def _device_components(description: DeviceDescription) -> dict[str, dict[str, An
     }
 
 
-def _camera_components(description: DeviceDescription, camera: str) -> dict[str, dict[str, Any]]:
+def _camera_entities(description: DeviceDescription, camera: str) -> _Entities:
     base = f"{description.base}/{camera}"
     fields: dict[str, dict[str, Any]] = {
         "status": {
@@ -182,15 +162,28 @@ def _camera_components(description: DeviceDescription, camera: str) -> dict[str,
         fields["snapshot"] = {"img_t": f"{base}/snapshot", "cont_type": "image/jpeg"}
     if description.switches:
         fields["enabled"] = {"cmd_t": f"{base}/enabled/set", "stat_t": f"{base}/enabled/state"}
-    components = {
-        f"{camera}_{leaf}": {
-            "p": _PLATFORMS[leaf],
+    return {
+        (_PLATFORMS[leaf], f"{camera}_{leaf}"): {
             "uniq_id": f"{description.key}_{camera}_{leaf}",
             "name": f"{camera} {_NAMES.get(leaf, leaf)}",
             **more,
         }
         for leaf, more in fields.items()
     }
-    return components | {
-        f"{camera}_{leaf}": {"p": platform} for leaf, platform in _PLATFORMS.items() if leaf not in fields
-    }
+
+
+def _item_sensors(description: DeviceDescription, camera: str) -> _Entities:
+    """Return the sensors that count one item each."""
+    sensors: _Entities = {}
+    for label in description.items:
+        digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:12]  # a label may be any text
+        leaf = f"{camera}_item_{digest}"
+        literal = json.dumps(label, ensure_ascii=False)  # also valid in a template
+        sensors["sensor", leaf] = {
+            "uniq_id": f"{description.key}_{leaf}",
+            "name": f"{camera} {label}",
+            "stat_t": f"{description.base}/{camera}/in_view",
+            "val_tpl": f"{{{{ value_json.by_item.get({literal}, 0) }}}}",
+            "stat_cla": "measurement",
+        }
+    return sensors

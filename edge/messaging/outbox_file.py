@@ -6,10 +6,11 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.durable import fsync_folder
 from edge.errors import OutboxError
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,26 @@ CREATE TRIGGER count_out AFTER DELETE ON message BEGIN
 END;
 PRAGMA user_version = 1;
 COMMIT;
+"""
+# beside the tables of version 1, which an older release ignores
+_SET_ASIDE = """
+CREATE TABLE IF NOT EXISTS set_aside (
+    sequence INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    priority INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    set_aside_at REAL NOT NULL
+);
+"""
+SET_ASIDE_ROWS = "SELECT event_id, topic, length(payload), reason, set_aside_at FROM set_aside ORDER BY sequence"
+_MOST_SET_ASIDE = 200  # messages; the oldest are dropped
+_OBJECTS = {"message", "total", "by_worth", "by_age", "count_in", "count_out"}
+_WRONG_TYPES = """
+SELECT count(*) FROM message WHERE typeof(event_id) != 'text' OR typeof(topic) != 'text' OR typeof(payload) != 'blob'
+OR typeof(priority) != 'integer' OR typeof(put_at) != 'real' OR typeof(size) != 'integer' OR sequence < 1
+OR sequence > 1 << 53
 """
 _ROW_OVERHEAD_BYTES = 128  # of a row and its index entries, without the texts
 _CLOCK_SET = 1577836800.0  # 2020-01-01: a device without a battery clock boots before it, so its ages mean nothing
@@ -73,6 +94,21 @@ class OutboxMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """One message that the broker cannot take, kept for people."""
+
+    event_id: str
+    topic: str
+    size: int  # bytes of its payload
+    reason: str
+    at: float  # Unix seconds
+
+    def __str__(self) -> str:
+        """Name it, for people."""
+        return f"event {self.event_id} on {self.topic}, {self.size} bytes: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Totals of the file."""
 
@@ -86,7 +122,7 @@ class Applied:
     """The result of one transaction."""
 
     fresh: int  # messages whose id was new
-    dropped: tuple[tuple[str, int], ...]  # reason (age, bytes) and priority of each dropped message
+    dropped: tuple[tuple[str, int], ...]  # reason (age, bytes, set_aside) and priority of each dropped message
     totals: Totals
 
 
@@ -112,13 +148,18 @@ class OutboxFile:
                 raise
 
     def apply(
-        self, messages: Sequence[OutboxMessage], acknowledged: Sequence[str], *, oldest: float, max_bytes: int
+        self,
+        messages: Sequence[OutboxMessage],
+        finished: Mapping[str, SetAside | None],
+        *,
+        oldest: float,
+        max_bytes: int,
     ) -> Applied:
         """Add and delete messages in one transaction that survives a power cut, and enforce the bounds.
 
         Args:
             messages: to add; a duplicate id is skipped.
-            acknowledged: ids to delete.
+            finished: ids to delete; with a value, the message moves to those that are set aside.
             oldest: messages put before this Unix time are dropped.
             max_bytes: above this, the oldest of the lowest priority are dropped.
 
@@ -134,8 +175,9 @@ class OutboxFile:
                 ((m.sequence, m.event_id, m.topic, m.payload, m.priority, m.put_at, m.size) for m in messages),
             )
             fresh = self._totals().messages - before
-            self._database.executemany("DELETE FROM message WHERE event_id = ?", ((key,) for key in acknowledged))
-            dropped = [("age", priority) for priority in self._delete_old(oldest)]
+            dropped = [("set_aside", priority) for priority in self._set_aside(finished)]
+            self._database.executemany("DELETE FROM message WHERE event_id = ?", ((key,) for key in finished))
+            dropped += [("age", priority) for priority in self._delete_old(oldest)]
             dropped += [("bytes", priority) for priority in self._delete_excess(max_bytes)]
             totals = self._totals()
             self._database.execute("COMMIT")
@@ -160,6 +202,11 @@ class OutboxFile:
                 ).fetchall()
         return [OutboxMessage(*row) for row in rows]
 
+    def set_aside(self) -> list[SetAside]:
+        """Return the messages that are set aside, the oldest first."""
+        with self._lock, self._mapped():
+            return [SetAside(*row) for row in self._database.execute(SET_ASIDE_ROWS)]
+
     def totals(self) -> Totals:
         """Return the totals of the file."""
         with self._lock, self._mapped():
@@ -173,6 +220,7 @@ class OutboxFile:
     def _prepare(self) -> None:
         for pragma in (
             "locking_mode = EXCLUSIVE",
+            "trusted_schema = OFF",
             "journal_mode = WAL",
             "synchronous = FULL",  # a commit survives a power cut, not only a crash
             "journal_size_limit = 4194304",
@@ -186,13 +234,47 @@ class OutboxFile:
             raise DamagedFileError(f"outbox {self._path}: found schema version {version}, expected {_VERSION}")
         result = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if result != "ok":
-            raise DamagedFileError(f"outbox {self._path}: the database is damaged ({result})")
+            raise DamagedFileError(f"outbox {self._path}: the database is damaged ({' '.join(str(result).split())})")
+        self._check_content()
+        self._database.executescript(_SET_ASIDE)
+        fsync_folder(self._path.parent)  # else a power cut may take the names of the file and of its log
+
+    def _check_content(self) -> None:
+        """Check what SQLite does not: its tables are ours, and hold what we would write."""
+        names = "SELECT name FROM sqlite_master WHERE type IN ('table', 'index', 'trigger') AND sql IS NOT NULL"
+        missing = _OBJECTS - {name for (name,) in self._database.execute(names)}
+        if missing:
+            raise DamagedFileError(f"outbox {self._path}: {', '.join(sorted(missing))} is missing")
+        if wrong := self._database.execute(_WRONG_TYPES).fetchone()[0]:
+            raise DamagedFileError(f"outbox {self._path}: {wrong} messages hold values of a wrong type")
+        for names in self._database.execute("SELECT CAST(event_id AS BLOB), CAST(topic AS BLOB) FROM message"):
+            try:
+                b"".join(names).decode()
+            except UnicodeDecodeError as error:
+                raise DamagedFileError(f"outbox {self._path}: a message holds text that is not UTF-8") from error
+        found = self._database.execute("SELECT count(*), coalesce(sum(size), 0) FROM message").fetchone()
+        if self._database.execute("SELECT messages, bytes FROM total").fetchall() != [found]:
+            raise DamagedFileError(f"outbox {self._path}: the totals are wrong")
 
     def _totals(self) -> Totals:
         row = self._database.execute(
             "SELECT messages, bytes, (SELECT coalesce(max(sequence), 0) FROM message) FROM total"
         ).fetchone()
         return Totals(*row)
+
+    def _set_aside(self, finished: Mapping[str, SetAside | None]) -> list[int]:
+        """Copy messages to those set aside; return the priority of each that is dropped for it."""
+        copy = "INSERT OR REPLACE INTO set_aside SELECT sequence, event_id, topic, payload, priority, ?, ? FROM message"
+        for event_id, aside in finished.items():
+            if aside is not None:
+                self._database.execute(f"{copy} WHERE event_id = ?", (aside.reason, aside.at, event_id))
+        excess = self._database.execute("SELECT count(*) FROM set_aside").fetchone()[0] - _MOST_SET_ASIDE
+        if excess <= 0:
+            return []
+        oldest = "SELECT sequence, priority FROM set_aside ORDER BY set_aside_at, sequence LIMIT ?"
+        dropped = self._database.execute(oldest, (excess,)).fetchall()
+        self._database.executemany("DELETE FROM set_aside WHERE sequence = ?", ((row[0],) for row in dropped))
+        return [priority for _, priority in dropped]
 
     def _delete_old(self, oldest: float) -> list[int]:
         """Delete old messages; return the priority of each."""
@@ -216,9 +298,11 @@ class OutboxFile:
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Turn SQLite errors into this module's and roll back the interrupted transaction."""
+        """Turn errors of SQLite and the disk into this module's and roll back the interrupted transaction."""
         try:
             yield
+        except OSError as error:
+            raise FailingDiskError(f"outbox {self._path}: disk error ({error.strerror})") from error
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error, AttributeError):  # no connection when connecting failed
                 self._database.rollback()
@@ -226,24 +310,8 @@ class OutboxFile:
             if "locked" in text:
                 message = f"outbox {self._path}: open in another process; stop the other `edge` first"
                 raise LockedFileError(message) from error
-            if any(word in text for word in ("malformed", "not a database", "corrupt")):
+            # an OperationalError is one of the disk, unless the file holds what no outbox writes
+            odd = ("malformed", "unsupported file format", "no such", "could not decode", "has no column", "is not")
+            if not isinstance(error, sqlite3.OperationalError) or any(word in text.lower() for word in odd):
                 raise DamagedFileError(f"outbox {self._path}: the file is damaged ({text})") from error
             raise FailingDiskError(f"outbox {self._path}: disk error ({text})") from error
-
-
-def move_aside(path: Path) -> Path:
-    """Rename a damaged file for later inspection; only the latest is kept, to bound the disk use.
-
-    Raises:
-        FailingDiskError: the file cannot be renamed.
-    """
-    aside = path.with_name(path.name + ".damaged")
-    try:
-        for suffix in ("", "-wal", "-shm"):
-            part, target = path.with_name(path.name + suffix), aside.with_name(aside.name + suffix)
-            target.unlink(missing_ok=True)
-            if part.exists():
-                part.replace(target)
-    except OSError as error:
-        raise FailingDiskError(f"outbox {path}: cannot move it aside: {error.strerror}") from error
-    return aside

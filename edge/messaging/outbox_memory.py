@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 from edge.messaging.outbox_file import OutboxMessage
@@ -53,6 +54,17 @@ class OutboxMemory:
         for queue in self._queues.values():
             if (message := queue.pop(event_id, None)) is not None:
                 self._waiting_bytes -= message.size
+
+    def renumber(self, offset: int) -> None:
+        """Add to the sequence of every message."""
+
+        def renumbered(message: OutboxMessage) -> OutboxMessage:
+            return replace(message, sequence=message.sequence + offset)
+
+        self._writing = {key: renumbered(message) for key, message in self._writing.items()}
+        for queue in self._queues.values():
+            for key, message in queue.items():
+                queue[key] = renumbered(message)
 
     def start_writing(self) -> list[OutboxMessage]:
         """Return all messages in order, and mark them as being written."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from edge.errors import PublishError
 from edge.telemetry.health_report import HealthReport
+from edge.telemetry.known_secrets import hide, hide_in
 from edge.types import CameraState, Event, EventType
 
 EVENT_SCHEMA = "finesight.event/1"
@@ -91,8 +92,9 @@ def status_payload(camera: str, state: CameraState, since: float, detail: str | 
         camera: its name.
         state: its state.
         since: Unix seconds of the change to that state.
-        detail: the reason, in plain words; must not hold credentials.
+        detail: the reason, in plain words; not sent while the camera is online, where it would read like a fault.
     """
+    detail = None if state == "online" or detail is None else hide(detail)
     message = {"schema": STATUS_SCHEMA, "camera": camera, "state": state, "since": _rfc3339(since), "detail": detail}
     return encode(message)
 
@@ -104,7 +106,7 @@ def availability_payload(availability: Availability) -> bytes:
 
 def health_payload(report: HealthReport) -> bytes:
     """Return the JSON of a health report."""
-    message: dict[str, Any] = {"schema": HEALTH_SCHEMA, **asdict(report)}
+    message: dict[str, Any] = {"schema": HEALTH_SCHEMA, **hide_in(asdict(report))}
     message["at"] = _rfc3339(report.at)
     message["uptime_s"] = _number(report.uptime_s, 1)
     return encode(message)
@@ -126,9 +128,72 @@ def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
         "versions": dict(report.versions),
         "cameras": {name: {"framing": framing} for name, framing in cameras.items()},
         "safe_mode": report.safe_mode,
-        "config_error": report.config_error,
+        "config_error": hide_in(report.config_error),
     }
     return encode(message)
+
+
+def shrink(payload: bytes, max_bytes: int) -> bytes:
+    """Leave out optional parts of a JSON message, the least important first, until it fits.
+
+    Args:
+        payload: an event, a state, a report or a reply.
+        max_bytes: how long it may be.
+
+    Returns:
+        The first form that fits, else the shortest one; flagged as shortened. Other payloads are returned unchanged.
+    """
+    if len(payload) <= max_bytes or not payload.startswith(_SCHEMA_FIRST):
+        return payload
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError):  # of a damaged outbox
+        return payload
+    for step in _STEPS.get(str(message["schema"]), ()):
+        message = step(message)
+        last = {"historical": message.pop("historical")} if "historical" in message else {}
+        message |= {"shortened": True}
+        message |= last  # mark_historical expects it at the end
+        payload = encode(message)
+        if len(payload) <= max_bytes:
+            break
+    return payload
+
+
+def _empty(*keys: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a step that empties these maps and lists."""
+    return lambda message: message | {key: type(message[key])() for key in keys if message.get(key)}
+
+
+def _cut(length: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a step that shortens every text, but not ids, times and names of topics."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, str):
+            return truncate(value, length)
+        if isinstance(value, dict):
+            return {key: one if key in _WHOLE else cut(one) for key, one in value.items()}
+        return [cut(one) for one in value] if isinstance(value, list) else value
+
+    return lambda message: dict(cut(message))
+
+
+_SCHEMA_FIRST = b'{"schema":"finesight.'
+_WHOLE = frozenset({"schema", "id", "boot_id", "site", "device", "camera", "item", "at", "captured_at", "started_at"})
+_STEPS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]] = {
+    EVENT_SCHEMA: (_empty("latency_ms"), _empty("top"), _cut(64), _empty("zones"), _empty("crossings"), _cut(24)),
+    HEALTH_SCHEMA: (
+        _empty("stages"),
+        _empty("evidence", "clock_offsets_s", "temperatures_c"),
+        _empty("counters"),
+        _cut(120),
+        _empty("in_view", "mqtt_problems", "gallery_stale", "set_aside"),
+    ),
+    BIRTH_SCHEMA: (_cut(120), _empty("cameras")),
+    STATUS_SCHEMA: (_cut(64),),
+    "finesight.in_view/1": (_empty("by_category"), _empty("by_item")),
+    "finesight.reply/1": (_cut(120), _empty("result")),
+}
 
 
 def _event_fields(event: Event, label_length: int, hits: int, text_length: int) -> dict[str, Any]:

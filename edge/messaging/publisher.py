@@ -5,6 +5,8 @@ Rules:
    unacknowledged are sent again: a subscriber receives every id at least once, and keeps the first.
 2. A message put before the connection was made is sent flagged as historical; new and end events go before updates.
 3. The frame loop never waits for this thread.
+4. One message that the broker does not take stops no other: see delivery.py and refusals.py.
+5. A broker that another client of the same id takes away is approached ever more slowly.
 """
 
 from __future__ import annotations
@@ -13,19 +15,18 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge.errors import PublishError, RefusedError
 from edge.messaging.connection import Acknowledgement, Connection, ReceivedMessage, Will
+from edge.messaging.delivery import BrokerHistory, Delivery, DeliveryConnection, Queues
 from edge.messaging.outbox import Outbox
-from edge.messaging.outbox_file import OutboxMessage
-from edge.messaging.payload import availability_payload, mark_historical
+from edge.messaging.payload import availability_payload
+from edge.messaging.refusals import HeldTopics
 from edge.messaging.retained_queue import QueuedMessage, RetainedQueue
-from edge.messaging.send_order import SendOrder
-from edge.messaging.settings import MqttSettings, backoff_s
+from edge.messaging.settings import CLASHES, MqttSettings, backoff_s
 from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
@@ -33,18 +34,15 @@ log = logging.getLogger(__name__)
 _STABLE_S = 10.0  # after a connection that lasted this long, the back-off starts again at its first step
 _MAX_FAILED_SUBSCRIBES = 3
 _MAX_STEP_S = 1.0  # longest wait in one step
+_NO_CLASH_S = 600.0  # a connection that lasted this long was not taken away
+_TAKEN_OVER = 0x8E  # reason codes of MQTT 5
+_RETAIN_NOT_SUPPORTED, _QOS_NOT_SUPPORTED = 0x9A, 0x9B
+_MOST_PROBLEMS = 20
+_UNANSWERED = 4  # every so many connections that ended without any answer, one does without the greeting
 
 
-class BrokerConnection(Protocol):
+class BrokerConnection(DeliveryConnection, Protocol):
     """The part of a connection that the publisher uses."""
-
-    window: int  # messages that may be in flight
-
-    def publish(
-        self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1, correlation: bytes | None = None
-    ) -> int:
-        """Send a message; return the id that its acknowledgement will carry."""
-        ...
 
     def subscribe(self, *topics: str) -> None:
         """Subscribe to topics."""
@@ -86,7 +84,7 @@ class Listeners:
 class Publisher:
     """Keeps a connection to the broker and publishes the outbox to it, at QoS 1."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  half of them are doors with a default
         self,
         settings: MqttSettings,
         outbox: Outbox,
@@ -97,6 +95,7 @@ class Publisher:
         listeners: Listeners | None = None,
         connect: Connect = Connection,
         rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; `start` connects.
 
@@ -109,14 +108,19 @@ class Publisher:
             listeners: called for what the broker has acknowledged.
             connect: opens a connection.
             rng: jitters the back-off, so that many devices do not reconnect at once.
+            clock: monotonic seconds.
         """
         self._settings, self._outbox, self._counters = settings, outbox, counters
         self._will = Will(availability_topic, availability_payload("offline"))
         self._subscriptions = subscriptions or Subscriptions()
         self._listeners = listeners or Listeners()
-        self._connect, self._rng = connect, rng or random.Random()
+        self._connect, self._rng, self._clock = connect, rng or random.Random(), clock
         self._retained_queue = RetainedQueue(counters, self._listeners.on_cleared)
+        self._history = BrokerHistory(HeldTopics(clock))
         self._failed_subscribes = 0  # connections in a row that were lost while subscribing
+        self._clashes = 0  # in a row
+        self._unanswered = 0  # connections in a row that ended before any answer
+        self._standing: dict[str, str] = {}  # problems of the connection as a whole, for people
         self._connection: BrokerConnection | None = None
         self._error: str | None = None
         self._stop_at: float | None = None  # monotonic; waiting messages may be sent until then
@@ -146,6 +150,11 @@ class Publisher:
         self._retained_queue.put_latest(QueuedMessage(topic, payload, retain))
         self._wake()
 
+    def hand_over(self, topic: str, payload: bytes) -> None:
+        """Publish a last retained message on a topic, and clear the topic after what was queued since."""
+        self._retained_queue.put_latest(QueuedMessage(topic, payload, retain=True, then_clear=True))
+        self._wake()
+
     def publish_once(self, topic: str, payload: bytes, what: str, correlation: bytes | None = None) -> None:
         """Publish a message once, if connected; returns at once.
 
@@ -168,13 +177,17 @@ class Publisher:
         """The reason for having no connection; None while connected."""
         return self._error
 
+    def problems(self) -> tuple[str, ...]:
+        """Return what the broker does not do for this device, and why, for people; from any thread."""
+        return tuple([*self._standing.copy().values(), *self._history.problems()][:_MOST_PROBLEMS])
+
     def close(self, drain_s: float = 2.0) -> None:
         """Send waiting messages if connected, publish "stopped" and disconnect.
 
         Args:
             drain_s: time for sending; the rest stays in the outbox for the next start.
         """
-        self._stop_at = time.monotonic() + drain_s
+        self._stop_at = self._clock() + drain_s
         self._wake()
         if self._thread.is_alive():
             self._thread.join(drain_s + self._settings.connect_timeout_s + 1.0)
@@ -191,7 +204,7 @@ class Publisher:
     def _run(self) -> None:
         failures = 0
         while self._stop_at is None:
-            started = time.monotonic()
+            started = self._clock()
             try:
                 self._run_connection()
             except PublishError as error:
@@ -200,26 +213,93 @@ class Publisher:
                 log.exception("broker %s: unexpected error in the publisher; reconnecting", self._settings.address)
                 self._counters.add("mqtt_errors")
             if self._stop_at is None:
-                failures = 1 if time.monotonic() - started > _STABLE_S else failures + 1
-                self._end_backoff.wait(backoff_s(self._settings, failures, self._rng))
+                failures = 1 if self._clock() - started > _STABLE_S else failures + 1
+                self._end_backoff.wait(backoff_s(self._settings, failures, self._rng, self._clashes))
 
     def _run_connection(self) -> None:
         """Run one connection from CONNECT to its end."""
         self._counters.add("mqtt_attempts")
-        connection = self._connect(self._settings, self._will, self._subscriptions.on_message)
-        historical_up_to = self._outbox.last_sequence
+        try:
+            connection = self._connect(self._settings, self._will, self._subscriptions.on_message)
+        except PublishError as error:
+            self._lower_will(error)
+            self._forget_clashes()
+            raise
+        connected_at, historical_up_to = self._clock(), self._outbox.last_sequence
+        queues = Queues(self._outbox, self._retained_queue, self._listeners.on_acknowledged)
+        delivery = Delivery(connection, queues, self._history, self._counters, historical_up_to, self._clock)
         try:
             self._subscribe(connection)
             self._counters.add("mqtt_reconnects" if self._counters.total("mqtt_connections") else "mqtt_connections")
             log.info("broker %s: connected; %d messages waiting", self._settings.address, self._outbox.depth()[0])
+            self._note_limits(connection)
             self._retained_queue.on_connect()
             self._connection, self._error = connection, None
-            self._drain(connection, historical_up_to)
+            self._drain(connection, delivery)
             self._publish_stopped(connection)
+            delivery.end(None)
+        except PublishError as error:
+            idle = self._connection is not None and delivery.is_answered and not delivery.in_flight
+            delivery.end(error)
+            self._note_end(error, idle=idle, lasted_s=self._clock() - connected_at)
+            self._unanswered = 0 if delivery.is_answered else self._unanswered + 1
+            raise
         finally:
             self._connection = None
             self._retained_queue.on_disconnect()
             connection.close()
+
+    def _lower_will(self, error: PublishError) -> None:
+        """Ask for less in the last will of the next connection, where a broker of MQTT 5 refused it for that."""
+        if error.code == _QOS_NOT_SUPPORTED:
+            self._will = replace(self._will, qos=0)
+        elif error.code == _RETAIN_NOT_SUPPORTED:
+            self._will = replace(self._will, retain=False)
+
+    def _note_limits(self, connection: BrokerConnection) -> None:
+        limits = connection.limits
+        said = {
+            "qos": "the broker takes QoS 0 only: events in flight are lost when the connection breaks",
+            "retain": "the broker keeps no retained messages: a subscriber learns a state when it changes",
+        }
+        for what, is_missing in (("qos", limits.max_qos == 0), ("retain", not limits.retain)):
+            if not is_missing:
+                self._standing.pop(what, None)
+            elif what not in self._standing:
+                self._standing[what] = said[what]
+                log.warning("broker %s: %s", self._settings.address, said[what])
+
+    def _note_end(self, error: PublishError, *, idle: bool, lasted_s: float) -> None:
+        """Notice that another client with the same id takes the connections away, by the reason or by the pattern.
+
+        Args:
+            error: why the connection ended.
+            idle: everything sent was acknowledged.
+            lasted_s: how long it lasted.
+        """
+        is_sure = error.code == _TAKEN_OVER
+        if is_sure:
+            self._clashes = max(self._clashes + 1, CLASHES)
+        elif error.code is None and idle and lasted_s < _STABLE_S:
+            self._clashes = min(self._clashes + 1, CLASHES + 1)
+        elif lasted_s > _NO_CLASH_S:
+            self._forget_clashes()
+            return
+        else:
+            return
+        if self._clashes < CLASHES:
+            return
+        self._counters.add("mqtt_clashes")
+        if "clash" not in self._standing:
+            self._standing["clash"] = (
+                f"another client {'uses' if is_sure else 'seems to use'} the client id {self._settings.client_id!r},"
+                " and the broker keeps only one of the two; give every device its own mqtt.client_id"
+            )
+            log.warning("broker %s: %s", self._settings.address, self._standing["clash"])
+
+    def _forget_clashes(self) -> None:
+        self._clashes = 0
+        self._standing.pop("clash", None)
 
     def _subscribe(self, connection: BrokerConnection) -> None:
         if not self._subscriptions.topics:
@@ -228,89 +308,63 @@ class Publisher:
             # some brokers disconnect a client that may not subscribe; events can still be published
             self._failed_subscribes = 0
             self._counters.add("subscriptions_refused")
-            log.warning(
-                "broker %s: disconnects whenever the device subscribes; commands are off", self._settings.address
-            )
+            self._standing["commands"] = "commands are off: the broker disconnects whenever the device subscribes"
+            log.warning("broker %s: %s", self._settings.address, self._standing["commands"])
             return
         try:
             connection.subscribe(*self._subscriptions.topics)
         except RefusedError as error:
             self._counters.add("subscriptions_refused")
+            self._standing["commands"] = f"commands are off: {error}"
             log.warning("%s", error)
+            return
         except PublishError:
             self._failed_subscribes += 1
             raise
         self._failed_subscribes = 0
+        self._standing.pop("commands", None)
 
-    def _drain(self, connection: BrokerConnection, historical_up_to: int) -> None:
+    def _drain(self, connection: BrokerConnection, delivery: Delivery) -> None:
         """Send waiting messages and handle acknowledgements until it is time to stop."""
-        order = SendOrder(self._outbox, historical_up_to)
-        ready: deque[OutboxMessage] = deque()
-        online = connection.publish(self._will.topic, availability_payload("online"), retain=True)
-        # message id on this connection -> event id, or a message that is not an event
-        in_flight: dict[int, str | QueuedMessage | None] = {online: None}
-        try:
-            while True:
-                self._send_queued(connection, in_flight)
-                if not ready:
-                    ready.extend(order.next_messages(connection.window))
-                while ready and len(in_flight) < connection.window:
-                    message = ready.popleft()
-                    late = message.sequence <= historical_up_to
-                    payload = mark_historical(message.payload) if late else message.payload
-                    in_flight[connection.publish(message.topic, payload)] = message.event_id
-                if self._should_stop(idle=not ready and not in_flight):
-                    return
-                self._handle_acknowledgements(connection.step(self._step_timeout_s()), in_flight)
-        finally:
-            unanswered = sum(isinstance(sent, str) for sent in in_flight.values())
-            if unanswered:
-                self._counters.add("events_retried", unanswered)  # on the next connection
+        connected_at = self._clock()
+        self._greet(delivery, self._will.topic, availability_payload("online"))
+        while True:
+            delivery.send()
+            if self._should_stop(idle=delivery.is_idle):
+                return
+            delivery.handle(connection.step(self._step_timeout_s()))
+            if delivery.silent_s > self._settings.acknowledge_timeout_s:
+                silent = f"{delivery.in_flight} messages in flight, and no answer in {delivery.silent_s:.0f} s"
+                raise PublishError(f"broker {self._settings.address}: {silent}")
+            if self._clashes and self._clock() - connected_at > _NO_CLASH_S:
+                self._forget_clashes()
 
-    def _handle_acknowledgements(
-        self, answers: list[Acknowledgement], in_flight: dict[int, str | QueuedMessage | None]
-    ) -> None:
-        acknowledged = []
-        for answer in answers:
-            sent = in_flight.pop(answer.message_id, None)
-            if isinstance(sent, QueuedMessage):
-                if answer.refusal is None:
-                    self._retained_queue.on_acknowledged(sent)
-            elif sent is None:
-                continue
-            elif answer.refusal is None:
-                acknowledged.append(sent)
-            else:  # stays in the outbox; sent again on the next connection
-                self._counters.add("events_refused", reason=answer.refusal)
-                log.warning("broker %s: refused event %s: %s", self._settings.address, sent, answer.refusal)
-        if acknowledged:
-            self._outbox.acknowledge(acknowledged)
-            self._counters.add("events_published", len(acknowledged))
-            self._listeners.on_acknowledged(acknowledged)
-
-    def _send_queued(self, connection: BrokerConnection, in_flight: dict[int, str | QueuedMessage | None]) -> None:
-        while len(in_flight) < connection.window and (message := self._retained_queue.take()) is not None:
-            message_id = connection.publish(
-                message.topic, message.payload, retain=message.retain, correlation=message.correlation
-            )
-            in_flight[message_id] = message
+    def _greet(self, delivery: Delivery, topic: str, payload: bytes) -> None:
+        """Publish that the device is online: first, unless the broker may hang up on just that."""
+        suspects = self._history.suspects
+        if self._unanswered % _UNANSWERED == _UNANSWERED - 1:
+            suspects.accuse(topic)
+            self._retained_queue.put_latest(QueuedMessage(topic, payload, retain=True))
+        elif self._unanswered or not suspects.has_struck(topic):
+            delivery.greet(topic, payload)
 
     def _publish_stopped(self, connection: BrokerConnection) -> None:
         stopped = connection.publish(self._will.topic, availability_payload("stopped"), retain=True)
-        deadline = time.monotonic() + 1.0
-        while time.monotonic() < deadline:
+        deadline = self._clock() + 1.0
+        while self._clock() < deadline:
             if any(answer.message_id == stopped for answer in connection.step(0.1)):
                 return
 
     def _should_stop(self, *, idle: bool) -> bool:
-        return self._stop_at is not None and (idle or time.monotonic() >= self._stop_at)
+        return self._stop_at is not None and (idle or self._clock() >= self._stop_at)
 
     def _step_timeout_s(self) -> float:
         """Return how long the next step may wait."""
-        return _MAX_STEP_S if self._stop_at is None else min(max(self._stop_at - time.monotonic(), 0.0), _MAX_STEP_S)
+        return _MAX_STEP_S if self._stop_at is None else min(max(self._stop_at - self._clock(), 0.0), _MAX_STEP_S)
 
     def _note_failure(self, error: PublishError) -> None:
         reason = "refused" if isinstance(error, RefusedError) else "unreachable"
+        reason = "taken_over" if error.code == _TAKEN_OVER else reason
         # a failure that repeats every half minute is one log line, not thousands
         log.log(logging.DEBUG if str(error) == self._error else logging.WARNING, "%s; events wait", error)
         self._error = str(error)  # set before counting, so that the reason is there when the count is read

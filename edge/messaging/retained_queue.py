@@ -28,6 +28,7 @@ class QueuedMessage:
     retain: bool = False
     what: str = ""  # label of the drop counter, for messages of put_once
     correlation: bytes | None = None  # of the command that this one answers
+    then_clear: bool = False  # its topic is cleared once the broker has acknowledged it
 
 
 class RetainedQueue:
@@ -77,6 +78,8 @@ class RetainedQueue:
 
     def on_acknowledged(self, message: QueuedMessage) -> None:
         """Forget a message that cleared its topic, unless a newer one has taken its place."""
+        if message.then_clear:
+            self._clear_after(message)
         if not message.retain or message.payload:
             return
         with self._lock:
@@ -85,6 +88,17 @@ class RetainedQueue:
                 del self._retained[message.topic]
         if is_current:
             self._on_cleared(message.topic)
+
+    def requeue(self, topic: str) -> None:
+        """Queue the retained message of a topic again, if there is one."""
+        with self._lock:
+            if topic in self._retained and self._connected:
+                self._latest.setdefault(topic, self._retained[topic])
+
+    def _clear_after(self, message: QueuedMessage) -> None:
+        with self._lock:
+            if self._retained.get(message.topic) is message:  # last in the queue: after what it announced
+                self._latest[message.topic] = self._retained[message.topic] = QueuedMessage(message.topic, b"", True)
 
     def on_connect(self) -> None:
         """Queue every retained message again, for a new connection."""

@@ -1,4 +1,4 @@
-"""Settings of the MQTT connection: address, credentials, TLS and reconnect back-off."""
+"""Settings of the MQTT connection, the limits that a broker states, and the reconnect back-off."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Literal
 
 from edge.config.schema import MqttConfig
 from edge.errors import PublishError
+
+CLASHES = 3  # connections in a row, taken away by another client with the same id, that make a pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class MqttSettings:
     connect_timeout_s: float = 5.0
     backoff_first_s: float = 0.5
     backoff_max_s: float = 30.0
+    acknowledge_timeout_s: float = 30.0  # with messages in flight and no answer to any of them, the connection ends
+    max_incoming_bytes: int = 256 * 1024  # of one packet from the broker
 
     @property
     def address(self) -> str:
@@ -56,9 +60,40 @@ def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
     )
 
 
-def backoff_s(settings: MqttSettings, failures: int, rng: random.Random) -> float:
-    """Return the wait after this many failures in a row: doubling, bounded, and jittered so that devices spread out."""
+@dataclass(frozen=True, slots=True)
+class BrokerLimits:
+    """What an MQTT 5 broker states in its CONNACK; the defaults are those of a broker that states nothing."""
+
+    max_packet_bytes: int | None = None  # of a whole PUBLISH packet; None: not stated
+    max_qos: int = 1
+    retain: bool = True  # whether it keeps retained messages
+
+    def max_payload_bytes(self, topic: str, correlation: bytes | None = None) -> int | None:
+        """Return how long a payload on a topic may be; None: not stated (MQTT 5 §3.3)."""
+        if self.max_packet_bytes is None:
+            return None
+        properties = 1 if correlation is None else 2 + 3 + len(correlation)
+        fixed = 2 + len(topic.encode("utf-8", "replace")) + 2 + properties  # topic and packet id have two bytes more
+        for length_bytes in range(1, 5):
+            remaining = self.max_packet_bytes - 1 - length_bytes
+            if remaining < 128**length_bytes:
+                return remaining - fixed
+        return None  # no packet is larger
+
+
+def backoff_s(settings: MqttSettings, failures: int, rng: random.Random, clashes: int = 0) -> float:
+    """Return the wait before the next connection: doubling, bounded, and jittered so that devices spread out.
+
+    Args:
+        settings: the first wait and the longest.
+        failures: in a row.
+        rng: the jitter.
+        clashes: connections in a row that another client with the same id took away; from CLASHES on, the two clients
+            only disturb each other, so this one waits up to ten times longer.
+    """
     longest = min(settings.backoff_first_s * 2.0 ** min(failures - 1, 30), settings.backoff_max_s)
+    if clashes >= CLASHES:
+        longest = settings.backoff_max_s * min(2.0 ** (clashes - CLASHES), 10.0)
     return longest * rng.uniform(0.5, 1.0)
 
 

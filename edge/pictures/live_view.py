@@ -20,6 +20,7 @@ import numpy as np
 from edge.config.schema import LiveConfig
 from edge.imaging import image
 from edge.recognition.pipeline import Result, TrackedObject
+from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from edge.types import Decision, Frame, Image
 
@@ -50,7 +51,7 @@ class LiveView:
         self._pictures: dict[str, LivePicture] = {}
         self._changed = threading.Condition()
         self._arrived, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="live", daemon=True)
+        self._thread = SupervisedThread("live", self._run, counters)
 
     def __enter__(self) -> LiveView:  # noqa: PYI034  Self is not in Python 3.10
         self._thread.start()
@@ -61,7 +62,7 @@ class LiveView:
         self._arrived.set()
         with self._changed:
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.stop()
 
     def observe(self, frame: Frame, result: Result) -> None:
         """Keep a frame if somebody watches its camera; the frame path calls this, and it returns at once."""

@@ -1,6 +1,6 @@
 """The health server's answers for pictures: `/snapshot/<camera>.jpg`, the page `/live` and MJPEG at `/live/<camera>`.
 
-Every path here obeys `edge.http_access`: with a token, it must be sent; without one, only this machine may ask.
+With a token, every path here needs it (`edge.http_server.access`). The health server has checked the host before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from edge.http_access import cookie_value, refusal_reason, token_matches
+from edge.http_server.access import cookie_value, refusal_reason, token_matches
 from edge.pictures.live_view import LiveView
 from edge.pictures.snapshots import Snapshots
 from edge.telemetry.counters import Counters
@@ -88,7 +88,9 @@ class PictureRoutes:
         cookie = _cookie_of(headers.get("cookie", ""))
         reason = refusal_reason(headers, cookie, changes=False, token=self._token)
         if reason is not None:
-            return self._refused(reason)
+            self._counters.add("pictures_refused", reason=reason)
+            advice = "no valid token; send Authorization: Bearer <token>, or open /live?token=<token> once"
+            return _error(401, advice)
         if path.startswith("/snapshot/"):
             return self._snapshot(path.removeprefix("/snapshot/").removesuffix(".jpg"))
         if self._live is None:
@@ -126,13 +128,6 @@ class PictureRoutes:
         if newest is None:
             return _error(404, f"there is no snapshot of camera {camera[:80]!r} yet")
         return Answer(200, "image/jpeg", newest.jpeg, {**_HEADERS, "X-Event-Id": newest.event_id})
-
-    def _refused(self, reason: str) -> Answer:
-        self._counters.add("pictures_refused", reason=reason)
-        if reason == "no_token":
-            advice = "no valid token; send Authorization: Bearer <token>, or open /live?token=<token> once"
-            return _error(401, advice)
-        return _error(403, "the host name is not one of this machine; set health.token to allow others")
 
 
 def _cookie_of(header: str) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from edge.config.schema import SnapshotConfig
 from edge.imaging import image
 from edge.recognition.pipeline import Result
+from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from edge.types import Event, Frame, Image
 
@@ -54,7 +55,7 @@ class Snapshots:
         self._changed = threading.Condition()
         self._stopping = False
         self._newest: dict[str, Snapshot] = {}
-        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread = SupervisedThread("snapshots", self._run, counters)
 
     def __enter__(self) -> Snapshots:  # noqa: PYI034  Self is not in Python 3.10
         self._thread.start()
@@ -64,7 +65,7 @@ class Snapshots:
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.stop()
 
     def observe(self, frame: Frame, result: Result) -> None:
         """Queue the objects that this frame recognised; the frame path calls this, and it returns at once."""

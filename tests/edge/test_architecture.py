@@ -9,7 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVER_SIDE = ["torch", "torchvision", "timm", "onnx", "tuf", "matplotlib", "trainer", "quantize", "gallery_sync"]
-BY_CHOICE = ["amqtt", "gi", "openvino", "tensorrt", "cuda", "starlette", "uvicorn"]  # loaded only if configured
+BY_CHOICE = [
+    "amqtt",
+    "gi",
+    "openvino",
+    "tensorrt",
+    "cuda",
+    "starlette",
+    "uvicorn",
+    "python_multipart",
+]  # loaded only if configured
 
 
 def loaded_by(statement):

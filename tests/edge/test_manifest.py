@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -40,7 +41,7 @@ GOOD = {
             "space_id": SPACE,
         }
     ],
-    "probes": [{"path": "probes/0.png", "category": "carton", "item_id": "c1", "embedding_i8": [127, -3]}],
+    "probes": [{"path": "probes/0.png", "category": "carton", "item_id": "c1", "embedding_i8": [127, -3] * 48}],
 }
 
 
@@ -107,6 +108,8 @@ def with_descriptor(dim=16, share=0.5, margin=0.0):
     raw = good()
     raw["classifier"]["descriptor_dim"] = 16
     raw["embedders"][0]["heads"].append({"name": "classifier", "dim": dim})
+    raw["classifier"]["output_names"] = ["out", "descriptor"]
+    raw["probes"][0]["embedding_i8"] = [127] * (96 + dim)
     raw["embedders"][0] |= {"classifier_share": share, "preprocess": PREPROCESS | {"crop_margin": margin}}
     return raw
 
@@ -250,3 +253,160 @@ def test_any_changed_value_gives_a_manifest_or_a_bundle_error(data):
     except BundleError:
         return
     assert parse_manifest(manifest.model_dump_json(by_alias=True), "again") == manifest
+
+
+HOSTILE_PATHS = {
+    "./det.onnx": "has an empty part or one that starts with a dot",
+    "a//det.onnx": "has an empty part",
+    "a/./det.onnx": "starts with a dot",
+    ".det.onnx": "starts with a dot",
+    ".cache/det.onnx": "starts with a dot",
+    "/det.onnx": "leaves the bundle folder",
+    "a/../det.onnx": "leaves the bundle folder",
+    "det.onnx/": "has an empty part",
+    "bundle.json": "is reserved for the manifest",
+    "BUNDLE.json": "is reserved for the manifest",
+    "det.onnx.partial": "has suffix '.partial'",
+    "a\nb.onnx": "use a character that every file system takes",
+    "a\0.onnx": "use a character that every file system takes",
+    "a\x1b[2J.onnx": "use a character that every file system takes",
+    "a?.onnx": "use a character that every file system takes",
+    "con:x.onnx": "use a character that every file system takes",
+    "a /det.onnx": "ends in a dot or a blank",
+    "a./det.onnx": "ends in a dot or a blank",
+    "cafe\u0301.onnx": "is not in Unicode normal form C",
+    "x" * 300 + ".onnx": "is too long",
+    "a/" * 9 + "det.onnx": "is too long",
+    "det.ONNX": "has suffix '.ONNX'",
+}
+
+
+@pytest.mark.parametrize("path", HOSTILE_PATHS)
+def test_path_with_another_spelling_or_use_is_rejected(path):
+    raw = good()
+    raw["files"].append({"path": path, "size": 1, "sha256": "c" * 64})
+    message = error_of(raw)
+    assert message.startswith("slots/a/bundle.json: files.4.path: Value error, path '")
+    assert HOSTILE_PATHS[path] in message
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "path", ["models/caf\u00e9 (1).onnx", "a/b/c/d.bin", "x-1_2.onnx", "果汁/模型.json", "bundle.json.png"]
+)
+def test_ordinary_path_is_accepted(path):
+    raw = good()
+    raw["files"].append({"path": path, "size": 1, "sha256": "c" * 64})
+    assert parse(raw).files[-1].path == path
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["det.onnx"], "'det.onnx' and 'det.onnx' are one file"),
+        (["DET.onnx"], "'det.onnx' and 'DET.onnx' are one file"),
+        (["stra\u00dfe.onnx", "STRASSE.onnx"], "are one file on some file systems"),
+        (["\u212b.onnx"], "is not in Unicode normal form C"),
+        (["det.onnx/x.bin"], "'det.onnx' is a file, and 'det.onnx/x.bin' needs a folder of that name"),
+        (["Det.onnx/x/y.bin"], "'det.onnx' is a file, and 'Det.onnx/x/y.bin' needs a folder of that name"),
+        (["probes/0.png/1.png"], "'probes/0.png' is a file"),
+    ],
+)
+def test_paths_that_share_a_file_are_rejected(paths, message):
+    raw = good()
+    raw["files"] += [{"path": path, "size": 1, "sha256": "c" * 64} for path in paths]
+    assert message in error_of(raw)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("detector", "strides"), [0]),
+        (("detector", "strides"), []),
+        (("detector", "strides"), [4096]),
+        (("detector", "strides"), [8] * 1000),
+        (("detector", "labels"), []),
+        (("detector", "labels"), ["x"] * 100_000),
+        (("detector", "labels"), ["a\0"]),
+        (("detector", "iou_threshold"), -1),
+        (("detector", "max_batch"), 10**9),
+        (("detector", "preprocess"), {"width": 10**9, "height": 96}),
+        (("detector", "preprocess"), {"width": 8192, "height": 8192}),
+        (("detector", "preprocess"), {**PREPROCESS, "fill": 300}),
+        (("detector", "preprocess"), {**PREPROCESS, "std": [0, 1, 1]}),
+        (("detector", "preprocess"), {**PREPROCESS, "crop_margin": -0.5}),
+        (("detector", "preprocess"), {**PREPROCESS, "interpolation": "cubic"}),
+        (("detector", "output_names"), ["a", "b"]),
+        (("detector", "output_names"), []),
+        (("detector", "input_name"), ""),
+        (("classifier", "labels"), []),
+        (("classifier", "temperature"), 1e-300),
+        (("classifier", "threshold"), 1e300),
+        (("classifier", "descriptor_dim"), 10**9),
+        (("embedders", 0, "heads"), []),
+        (("embedders", 0, "heads"), [{"name": "class", "dim": 0}]),
+        (("embedders", 0, "heads"), [{"name": "class", "dim": -64}]),
+        (("embedders", 0, "heads"), [{"name": "class", "dim": 10**9}]),
+        (("embedders", 0, "heads"), [{"name": "class", "dim": 16384}, {"name": "local", "dim": 1}]),
+        (("embedders", 0, "categories"), [""]),
+        (("embedders", 0, "open_set"), {"carton": {"threshold": 1e300}}),
+        (("embedders", 0, "open_set"), {str(i): {} for i in range(20_000)}),
+        (("probes", 0, "embedding_i8"), [127]),
+        (("probes", 0, "embedding_i8"), [0] * 96),
+        (("probes", 0, "embedding_i8"), [300] * 96),
+        (("probes", 0, "category"), "tyre"),
+        (("created_at",), "yesterday"),
+        (("created_at",), "2026-02-30T00:00:00Z"),
+        (("created_at",), "2026-01-01T00:00:00"),
+        (("bundle_id",), ".."),
+        (("sequence",), 2**63),
+        (("files",), []),
+    ],
+)
+def test_value_that_no_device_can_serve_is_rejected(place, value):
+    raw = good()
+    parent = raw
+    for key in place[:-1]:
+        parent = parent[key]
+    parent[place[-1]] = value
+    assert len(error_of(raw)) < 1000
+
+
+FINDER = {**MODEL, "output_names": ["features"], "channels": 8, "guide": 0, "conversion": "conv.onnx"}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [{"stride": 0}, {"kernel": 1000}, {"query_px": []}, {"query_px": [32] * 99}, {"levels": [2]}, {"stride": 200}],
+)
+def test_finder_of_an_impossible_shape_is_rejected(shape):
+    raw = good()
+    raw["files"] += [{"path": name, "size": 1, "sha256": "d" * 64} for name in ("fin.onnx", "conv.onnx")]
+    raw["finder"] = {**FINDER, "files": {"fp32": "fin.onnx"}, "shape": {}}
+    assert parse(raw).finder is not None
+    raw["finder"]["shape"] = shape
+    assert "finder" in error_of(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "found JSON 100000 levels deep"),
+        ('{"a":' * 100_000, "found JSON 100000 levels deep"),
+        (json.dumps(GOOD)[:-1] + ',"schema":1}', "found the key 'schema' twice"),
+        (json.dumps(GOOD)[:-1] + ',"x":NaN}', "found the number NaN"),
+        (json.dumps(GOOD)[:-1] + ',"x":1e999}', "found the number 1e999"),
+        (json.dumps(GOOD)[:-1] + ',"x":' + "9" * 5000 + "}", "found a number of 5000 digits"),
+        (json.dumps(GOOD)[:-1] + ',"x":"\\ud800"}', "found text that is not UTF-8"),
+        (json.dumps(GOOD) + " " * (9 << 20), "bytes of JSON, expected 8388608 at most"),
+        (b'{"schema":"\xff"}', "found text that is not UTF-8"),
+    ],
+)
+def test_document_that_harms_the_reader_is_rejected(text, message):
+    with pytest.raises(BundleError, match=r"^bundle\.json: \(top\): ") as caught:
+        parse_manifest(text, "bundle.json")
+    assert message in str(caught.value)
+
+
+def test_shipped_bundle_is_accepted():
+    assert parse_manifest((Path(__file__).parents[2] / "demo/bundle/bundle.json").read_bytes(), "demo").probes

@@ -1,10 +1,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from edge.errors import ConfigError
-from edge.process import StateLock
+from edge.process import StateLock, new_memory_filled_with
 
 
 def test_second_device_on_a_state_folder_is_refused(tmp_path):
@@ -25,3 +26,12 @@ def test_killed_device_holds_no_lock(tmp_path):
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere: cannot open: No such file or directory"):
         StateLock(tmp_path / "nowhere")
+
+
+def test_new_memory_holds_the_value():
+    """For small memory, from the heap, and large memory, from the system."""
+    for size in (50_000, 3_000_000):
+        with new_memory_filled_with(0xA7):
+            memory = np.empty(size, np.uint8)
+        assert (memory[64:-64] == 0xA7).mean() > 0.99
+    assert not (np.empty(50_001, np.uint8) == 0xA7).all()

@@ -12,6 +12,7 @@ import pytest
 
 import edge
 from edge.bundle import slots
+from edge.bundle.install import install_bundle, install_gallery
 from edge.capture.frame_source import CaptureOptions
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
@@ -142,8 +143,8 @@ def test_unknown_attribute_of_the_package_is_an_error():
 def shop(tmp_path_factory) -> Path:
     """A folder with a kiosk's configuration and an active bundle."""
     folder = tmp_path_factory.mktemp("shop")
-    slot = slots.install_bundle(DEMO / "bundle", folder / "state")
-    slots.activate(folder / "state", slot, slots.install_gallery(DEMO / "gallery", folder / "state"))
+    slot = install_bundle(DEMO / "bundle", folder / "state")
+    slots.activate(folder / "state", slot, install_gallery(DEMO / "gallery", folder / "state"))
     (folder / "kiosk.yaml").write_text("state_dir: state\ncameras: {till: {source: v4l2://0, framing: whole_frame}}\n")
     return folder
 

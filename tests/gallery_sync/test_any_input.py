@@ -13,20 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.errors import FinesightError
-from gallery_sync.pull import _check_not_older
-from gallery_sync.repository import (
-    BundleHead,
-    Envelope,
-    GalleryHead,
-    check_repository,
-    object_path,
-    parse,
-    read_release,
-)
+from edge.errors import FinesightError, SyncError
+from edge.gallery.generation import generation_id
+from gallery_sync.addresses import follow_redirect, parse_address
+from gallery_sync.documents import BundleHead, Envelope, GalleryHead, GalleryRelease, check_json, object_path, parse
+from gallery_sync.last_release import check_follows, read_last_release
+from gallery_sync.plan import read_plan
+from gallery_sync.repository import check_repository, read_history, read_release
 from gallery_sync.transport import FolderTransport, HttpTransport, _offset, open_transport
 
-ANY_INPUT = settings(derandomize=True, max_examples=100, deadline=None)
+ANY_INPUT = settings(derandomize=True, max_examples=60, deadline=None)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -68,7 +64,7 @@ def test_any_document_is_parsed_or_our_error(noise, bundle_head, gallery_head, e
 def whole_release(bundle: str, gallery: str) -> bytes:
     release = {
         "line": "demo", "sequence": 1, "created_at": "now", "bundle": {"sha256": bundle, "size": 1},
-        "gallery": {"generation": "g", "created_at": "now", "heads": {"tyre": {"sha256": gallery, "size": 1}}},
+        "gallery": {"generation": "0" * 16, "created_at": "now", "heads": {"tyre": {"sha256": gallery, "size": 1}}},
     }  # fmt: skip
     return json.dumps({"signed": release}).encode()
 
@@ -87,13 +83,85 @@ def test_any_repository_is_checked_or_our_error(release, content):
 
 
 @ANY_INPUT
-@given(st.binary(max_size=40) | document(sequence=st.integers(0, 2)).map(lambda tree: json.dumps(tree).encode()))
-def test_any_record_of_the_last_release_is_read_or_our_error(data):
+@given(
+    st.binary(max_size=40) | document(sequence=st.integers(), line=NAMES).map(lambda tree: json.dumps(tree).encode()),
+    st.integers(1, 2**53 - 1),
+)
+def test_any_record_of_the_last_release_is_read_or_our_error(data, sequence):
     release = parse(Envelope, whole_release("a" * 64, "b" * 64), "release").signed
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sync.json").write_bytes(data)
-        with suppress(FinesightError):
-            _check_not_older(Path(folder), release)
+        last = read_last_release(Path(folder))
+        assert 0 <= last.sequence < 2**53
+        with suppress(SyncError):
+            check_follows(release.model_copy(update={"sequence": sequence}), last)
+
+
+class Objects:
+    """A fetcher of documents at hand; every reference gets one of them."""
+
+    def __init__(self, *documents: bytes) -> None:
+        self._documents = list(documents)
+
+    def get_document(self, _ref: object, _name: str) -> bytes:
+        return self._documents.pop(0) if len(self._documents) > 1 else self._documents[0]
+
+
+PATHS = ["a.bin", "b/c.bin", "./a.bin", "A.bin", "bundle.json", "a.bin/b.bin", "../x.bin"]
+MANIFESTS = document(
+    schema=st.just(1), bundle_id=st.just("demo"), sequence=st.just(1), created_at=NAMES, runtimes=st.just(["ort-u8"]),
+    files=st.lists(document(path=st.sampled_from(PATHS), size=NUMBERS, sha256=HASHES), max_size=3),
+)  # fmt: skip
+WITH_MANIFEST = document(
+    line=st.just("demo"), bundle_id=st.just("demo"), sequence=st.just(1),
+    manifest=st.just({"sha256": "b" * 64, "size": 9}),
+)  # fmt: skip
+
+
+@ANY_INPUT
+@given(WITH_MANIFEST, MANIFESTS)
+def test_any_documents_are_a_plan_or_our_error(bundle_head, manifest):
+    release = parse(Envelope, whole_release("a" * 64, "b" * 64), "release").signed
+    gallery = GalleryRelease(generation=generation_id({}), created_at="now", heads={})
+    objects = Objects(*(json.dumps(tree).encode() for tree in (bundle_head, manifest)))
+    with suppress(SyncError):
+        plan = read_plan(objects, release.model_copy(update={"gallery": gallery}))
+        paths = [path.casefold() for path in plan.bundle_objects()]
+        assert len(set(paths)) == len(paths)
+        assert set(paths) <= {"a.bin", "b/c.bin"}
+
+
+@ANY_INPUT
+@given(st.binary(max_size=200) | VALUES.map(lambda tree: json.dumps(tree).encode()))
+def test_any_bytes_are_plain_json_or_our_error(data):
+    with suppress(SyncError):
+        check_json(data, "document")
+        json.loads(data)
+
+
+@ANY_INPUT
+@given(st.binary(max_size=40), st.text(max_size=20))
+def test_any_history_is_read_or_left_out(data, name):
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "releases").mkdir()
+        with suppress(OSError, ValueError):
+            (Path(folder) / "releases" / f"{name}.json").write_bytes(data)
+        (Path(folder) / "releases" / "1.json").write_bytes(whole_release("a" * 64, "b" * 64))
+        (Path(folder) / "releases" / "2.json").write_bytes(data)
+        assert [release.sequence for release in read_history(Path(folder))] == [1]
+
+
+@ANY_INPUT
+@given(st.text(max_size=40) | st.sampled_from(["http", "https", "ftp", ""]).flatmap(
+    lambda scheme: st.text(max_size=30).map(lambda rest: f"{scheme}://{rest}")))  # fmt: skip
+def test_any_redirect_leads_to_the_same_host_or_is_our_error(location):
+    here = parse_address("https://shop.example/repo/release.json")
+    with suppress(SyncError):
+        there = follow_redirect(here, location, ())
+        assert (there.scheme, there.host) == ("https", "shop.example")
+        assert there.target.isascii()
+        assert there.target.isprintable()
+        assert " " not in there.target
 
 
 @ANY_INPUT

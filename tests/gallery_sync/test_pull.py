@@ -1,13 +1,11 @@
-"""Pulling to a device over HTTP on loopback, with injected faults."""
+"""Pulling to a device over HTTP on loopback: what it stages, resumes, refuses and repairs."""
 
 from __future__ import annotations
 
 import json
-import re
-import threading
-from collections.abc import Callable, Iterator
+import resource
+from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,156 +14,23 @@ from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import BundleError, SyncError
 from gallery_sync.cli import main
+from gallery_sync.documents import canonical_json, object_path
 from gallery_sync.download import Retry
 from gallery_sync.publish import publish
-from gallery_sync.pull import PullResult, pull
-from gallery_sync.repository import canonical_json, object_path, read_manifest, read_release
+from gallery_sync.pull import pull
 from gallery_sync.transport import FolderTransport, HttpTransport, open_transport
 from gallery_sync.trust import HashesOnly
 from tests.power_cut import PowerCut
-from tests.store_samples import SPACE, make_bundle, make_gallery
-
-Fault = Callable[[BaseHTTPRequestHandler, bytes], bool]  # answers itself and returns True, or returns False
-
-
-class Server(ThreadingHTTPServer):
-    """Serves a folder with ranges; a fault answers in its place for its paths."""
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder = folder
-        self.faults: dict[str, list[Fault]] = {}  # by path; each is used once, the last one always
-        self.requests: list[tuple[str, str]] = []  # path, range
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        path = self.path.lstrip("/")
-        self.server.requests.append((path, self.headers.get("Range", "")))
-        file = self.server.folder / path
-        data = file.read_bytes() if file.is_file() else b""
-        faults = self.server.faults.get(path, [])
-        if faults and (faults.pop(0) if len(faults) > 1 else faults[0])(self, data):
-            return
-        if not file.is_file():
-            self.send_error(404)
-            return
-        start = int(re.sub(r"\D", "", self.headers.get("Range", "0")) or 0)
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
-        self.end_headers()
-        self.wfile.write(data[start:])
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-def healthy(_handler: BaseHTTPRequestHandler, _data: bytes) -> bool:
-    return False
-
-
-def answer(body: Callable[[bytes], bytes], status: int = 200, claim: int | None = None, **headers: str) -> Fault:
-    """Send a complete response, whatever range was requested; `claim` is a false length."""
-
-    def act(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
-        sent = body(data)
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(sent) if claim is None else claim))
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(sent)
-        return True
-
-    return act
-
-
-def cut_after(count: int) -> Fault:
-    """Send the requested range, and close the connection after this many bytes."""
-
-    def act(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
-        start = int(re.sub(r"\D", "", handler.headers.get("Range", "0")) or 0)
-        handler.send_response(206 if start else 200)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        handler.send_header("Content-Length", str(len(data) - start))
-        handler.end_headers()
-        handler.wfile.write(data[start : start + count])
-        handler.close_connection = True
-        return True
-
-    return act
-
-
-def silent(handler: BaseHTTPRequestHandler, _data: bytes) -> bool:
-    """Send nothing until the client disconnects."""
-    handler.rfile.read(1)
-    return True
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Serve a repository at release 1: bundle `one`, three items."""
-    publish_release(tmp_path, "one", 1, 3)
-    with Server(tmp_path / "repo") as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-
-
-def publish_release(tmp_path: Path, bundle_id: str, sequence: int, items: int) -> None:
-    folder, gallery = (
-        make_bundle(tmp_path / bundle_id, bundle_id, sequence),
-        make_gallery(tmp_path / f"g{items}", items),
-    )
-    publish(tmp_path / "repo", folder, gallery, line="demo", created_at="2026-01-01T00:00:00Z")
-
-
-@pytest.fixture
-def device(tmp_path: Path, server: Server) -> Path:
-    """A device with release 1 active, while release 2 (bundle `two`, four items) is published."""
-    state_dir = tmp_path / "device"
-    pull_from(server, state_dir)
-    slots.activate(state_dir)
-    publish_release(tmp_path, "two", 2, 4)
-    server.requests.clear()
-    return state_dir
-
-
-WAITS: list[float] = []
-
-
-def pull_from(server: Server, state_dir: Path, timeout_s: float = 5.0, free: int = 1 << 40) -> PullResult:
-    WAITS.clear()
-    retry = Retry(attempts=4, sleep=WAITS.append, jitter=lambda: 0.5)
-    return pull(HttpTransport(server.url, timeout_s), state_dir, HashesOnly(), retry=retry, free_bytes=lambda _: free)
-
-
-def active(state_dir: Path) -> tuple[str, int]:
-    held, gallery = slots.read_active(state_dir)
-    return held.manifest.bundle_id, gallery.items
-
-
-def embedder_for(server: Server) -> str:
-    """The path of an object that only the newest release has."""
-    manifest = read_manifest(server.folder, read_release(server.folder))
-    return next(object_path(file.sha256) for file in manifest.files if file.path == "models/tyre.onnx")
+from tests.store_samples import SPACE, make_bundle, make_gallery, trusted
+from tests.sync_samples import WAITS, active, embedder_for, publish_release, pull_from
+from tests.sync_server import Server, answer, cut_after, healthy, silent
 
 
 def test_pull_stages_without_activating(device, server):
     pulled = pull_from(server, device)
     assert (pulled.sequence, pulled.slot, pulled.bundle_id, pulled.serving) == (2, "b", "two", False)
     assert active(device) == ("one", 3)
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     assert active(device) == ("two", 4)
     assert pull_from(server, device).serving
 
@@ -176,7 +41,7 @@ def test_any_text_names_a_category(server, tmp_path):
     gallery = make_gallery(tmp_path / "names", 2, categories=names)
     publish(server.folder, bundle, gallery, line="demo", created_at="2026-01-01T00:00:00Z")
     pull_from(server, tmp_path / "other")
-    slots.activate(tmp_path / "other")
+    slots.activate(tmp_path / "other", prove=trusted)
     held = slots.read_active(tmp_path / "other")[1]
     assert set(held.categories) == set(names)
     assert len({held.path(name).name.casefold() for name in names}) == len(names)
@@ -194,7 +59,7 @@ def test_local_files_are_not_downloaded_again(device, server):
 def test_damaged_local_file_is_not_reused(device, server):
     (device / "slots" / "a" / "detector.onnx").write_bytes(b"x" * 81000)
     pull_from(server, device)
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     assert active(device) == ("two", 4)
 
 
@@ -217,7 +82,7 @@ def test_download_is_resumed_by_the_next_pull(device, server):
     server.requests.clear()
     pull_from(server, device)
     assert (path, "bytes=1000-") in server.requests
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     assert active(device) == ("two", 4)
 
 
@@ -225,7 +90,7 @@ def test_server_that_ignores_ranges_is_read_from_the_start(device, server):
     path = embedder_for(server)
     server.faults[path] = [cut_after(1000), answer(lambda data: data)]
     pull_from(server, device)
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     assert active(device) == ("two", 4)
 
 
@@ -243,7 +108,7 @@ def test_part_of_another_object_is_deleted_and_downloaded_again(device, server):
 ONE_ERROR = [
     ([answer(lambda data: b"X" + data[1:])], r"models/tyre\.onnx: found SHA-256 .*, expected"),
     ([answer(lambda data: data + b"more")], r"models/tyre\.onnx: the server sent more than the expected 8000 bytes"),
-    ([answer(lambda data: data[:100])], r"gave up after 4 attempts: found 100 bytes, expected 8000"),
+    ([answer(lambda data: data[:100])], r"gave up after 4 attempts: found an answer of 100 bytes, expected 8000"),
     ([cut_after(10)], r"gave up after 4 attempts: found 40 bytes, expected 8000"),
     ([answer(bytes, 404)], r"the server answered HTTP 404 Not Found"),
     ([answer(bytes, 403)], r"the server answered HTTP 403 Forbidden"),
@@ -270,7 +135,7 @@ def test_fault_is_one_error_and_the_active_release_stays(device, server, faults,
     assert read_staged_pointer(device) is None
     server.faults.clear()
     pull_from(server, device)  # once the fault is gone, so is the error
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     assert active(device) == ("two", 4)
 
 
@@ -288,10 +153,7 @@ def test_pull_gives_up_without_a_server(device):
     assert active(device) == ("one", 3)
 
 
-def test_captive_portal_is_not_a_release(device, server):
-    server.faults["release.json"] = [answer(lambda _: b"<html>pay first</html>")]
-    with pytest.raises(SyncError, match=r"release\.json: not a valid release\.json: \(top\): Invalid JSON"):
-        pull_from(server, device)
+def test_release_of_more_than_4_mib_is_refused(device, server):
     server.faults["release.json"] = [answer(lambda _: b" " * 5_000_000)]
     with pytest.raises(SyncError, match=r"release\.json: larger than the limit of 4194304 bytes"):
         pull_from(server, device)
@@ -305,12 +167,15 @@ def test_too_little_space_is_an_error_before_large_downloads(device, server):
     assert active(device) == ("one", 3)
 
 
-def test_full_disk_is_one_error(device, server):
-    part = device / "cache" / "sync" / f"{Path(embedder_for(server)).name}.part"
-    part.parent.mkdir(parents=True)
-    part.symlink_to("/dev/full")
-    with pytest.raises(SyncError, match=r"models/tyre\.onnx: cannot store 8000 bytes: No space left on device"):
-        pull_from(server, device)
+def test_full_disk_is_one_error_and_does_not_stay_full(device, server):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # no file may grow beyond this
+    try:
+        with pytest.raises(SyncError, match=r"models/tyre\.onnx: cannot store 8000 bytes: File too large"):
+            pull_from(server, device)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (device / "cache" / "sync").exists()
     assert active(device) == ("one", 3)
 
 
@@ -319,7 +184,7 @@ def test_older_release_is_rejected(device, server, tmp_path):
     publish_release(tmp_path, "three", 3, 5)
     pull_from(server, device)
     (server.folder / "release.json").write_bytes(old)
-    with pytest.raises(SyncError, match="release 2 is older than release 3, staged before"):
+    with pytest.raises(SyncError, match="release 2 is older than release 3, which this device had"):
         pull_from(server, device)
 
 
@@ -331,7 +196,7 @@ def edit_release(server: Server, change: Callable[[dict], None]) -> None:
 
 def test_head_of_another_category_is_rejected(device, server):
     edit_release(server, lambda signed: signed["gallery"]["heads"].update({"../x": signed["bundle"]}))
-    with pytest.raises(SyncError, match=r"gallery head \.\./x: not a valid gallery head"):
+    with pytest.raises(SyncError, match=r"gallery head '\.\./x': not a valid gallery head"):
         pull_from(server, device)
     assert active(device) == ("one", 3)
 
@@ -358,7 +223,7 @@ def test_gallery_of_another_space_is_not_staged(device, server, tmp_path):
             target.parent.mkdir(exist_ok=True)
             target.write_bytes((tmp_path / "repo2" / object_path(sha256)).read_bytes())
     edit_release(server, lambda signed: signed.update(gallery=json.loads(canonical_json(other.gallery))))
-    with pytest.raises(BundleError, match=r"'tyre': found gallery .* in embedding space b"):
+    with pytest.raises(SyncError, match=r"release 2 cannot be used: .*'tyre'.* found gallery .* in embedding space b"):
         pull_from(server, device)
     assert active(device) == ("one", 3)
     assert read_staged_pointer(device) is None
@@ -369,7 +234,7 @@ def test_bundle_compatible_with_the_old_gallery_is_pulled_with_it(device, tmp_pa
     publish(tmp_path / "repo3", newer, make_gallery(tmp_path / "g3", 5), line="demo", created_at="now", sequence=9)
     pulled = pull(open_transport((tmp_path / "repo3").as_uri()), device, HashesOnly())
     assert pulled.bundle_id == "three"
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     assert active(device) == ("three", 5)
 
 
@@ -394,7 +259,7 @@ def test_power_cut_during_a_pull_keeps_the_active_release(tmp_path, device):
         if not power.happened:
             break
     assert n > 20
-    slots.activate(device)
+    slots.activate(device, prove=trusted)
     assert active(device) == ("two", 4)
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edge.bundle import slots
+from edge.bundle.install import install_bundle, install_gallery
 from edge.gallery.generation import write_gallery_index
 from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
@@ -70,5 +71,5 @@ def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
     ) as writer:
         writer.delete(item_id)
     write_gallery_index(gallery, "2026-01-01T00:00:00Z")
-    slot = slots.install_bundle(DEMO / "bundle", state_dir)
-    slots.activate(state_dir, slot, slots.install_gallery(gallery, state_dir))
+    slot = install_bundle(DEMO / "bundle", state_dir)
+    slots.activate(state_dir, slot, install_gallery(gallery, state_dir))

@@ -43,7 +43,7 @@ class Mosquitto:
                     f"persistence_location {folder}/",
                     "autosave_on_changes true",
                     "autosave_interval 1",
-                    "max_inflight_messages 0",
+                    *([] if any(line.startswith("max_inflight") for line in lines) else ["max_inflight_messages 0"]),
                     "max_queued_messages 0",
                     "log_dest none",
                     *lines,

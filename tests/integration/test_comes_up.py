@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer
+from edge.bundle.install import install_bundle
 from tests.integration.mosquitto import free_port
 from tests.torture.damage_state import make_state, write_device
 
@@ -74,7 +74,7 @@ def test_damaged_active_pair_falls_back_and_returns_when_repaired(device):
         status = status_when(device, lambda status: "fallback" in status)
         assert (status["state"], status["versions"]["bundle"]) == ("degraded", "demo-1")
         assert model.name in status["fallback"]
-        assert slots.install_bundle(device / "bundle", device / "state") == active.slot
+        assert install_bundle(device / "bundle", device / "state") == active.slot
         status = status_when(device, lambda status: status["fallback"] is None)
         assert (status["state"], status["versions"]["bundle"]) == ("running", "demo-2")
         assert stopped(process) == 0

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import slots
+from edge.bundle.install import install_bundle, install_gallery
 from edge.demo.subscriber import Subscriber
 from edge.gallery.generation import write_gallery_index
 from edge.messaging.settings import MqttSettings
@@ -33,8 +34,8 @@ def edge(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 def install(state: Path) -> None:
-    slot = slots.install_bundle(DEMO / "bundle", state)
-    slots.activate(state, slot, slots.install_gallery(DEMO / "gallery", state))
+    slot = install_bundle(DEMO / "bundle", state)
+    slots.activate(state, slot, install_gallery(DEMO / "gallery", state))
 
 
 def write_config(folder: Path, port: int, cameras: str) -> Path:
@@ -151,7 +152,7 @@ def test_running_device_swaps_to_an_activated_gallery(tmp_path):
             damaged = pointer | {"bundle_id": "other", "gallery": "0" * 16}
             (state / "current").write_text(json.dumps(damaged))
             _metric_above_zero(port, 'finesight_activations_total{result="refused"}')
-            generation = slots.install_gallery(write_gallery_index(smaller, "2026-01-01T00:00:00Z").folder, state)
+            generation = install_gallery(write_gallery_index(smaller, "2026-01-01T00:00:00Z").folder, state)
             slots.activate(state, pointer["slot"], generation)
             _metric_above_zero(port, 'finesight_activations_total{result="serving"}')
             metrics = _http(port, "/metrics")[1]

@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from edge.bundle import slots
+from edge.bundle.install import install_gallery
 from tests.edge.kiosk.test_taught_upload import http_server
 from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, UNKNOWN_LABEL, install_without, poses, write_video
 from tests.integration.mosquitto import free_port
@@ -174,7 +175,7 @@ def test_kiosk_recognises_a_taught_item_until_the_gallery_has_it(tmp_path, brows
         expect(page.locator("#answer-category")).to_have_text("car")
         assert look_up(port, 0)["match"]["item"] == item
 
-        generation = slots.install_gallery(DEMO / "gallery", state)
+        generation = install_gallery(DEMO / "gallery", state)
         slots.activate(state, "a", generation)
         deadline = time.monotonic() + DEADLINE_S
         while look_up(port, 0)["gallery"] != generation and time.monotonic() < deadline:

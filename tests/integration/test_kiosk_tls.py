@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 
@@ -11,7 +13,8 @@ import pytest
 
 from edge.config.schema import TlsConfig
 from edge.errors import ConfigError
-from edge.http_access import verify_tls
+from edge.http_server.access import verify_tls
+from edge.http_server.listener import MAX_OPEN
 from tests.edge.kiosk.test_server import NOISE, TOKEN, Desk
 from tests.integration.certificates import Authority
 
@@ -57,6 +60,16 @@ def test_failed_handshake_does_not_affect_the_next_client(desk, ours, tmp_path):
     with pytest.raises(ssl.SSLCertVerificationError):
         ask(desk, Authority(tmp_path, "other"), "GET", "/v1/state")
     assert ask(desk, ours, "GET", "/v1/state")[0].status == 200
+
+
+def test_handshakes_that_never_end_keep_nobody_out(desk, ours, caplog):
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * MAX_OPEN):
+            silent = stack.enter_context(socket.create_connection(("127.0.0.1", desk.server.port), 5))
+            silent.sendall(b"\x16\x03\x01")  # the beginning of a TLS record
+        assert ask(desk, ours, "GET", "/v1/state")[0].status == 200
+    assert desk.counters.total("connections_closed", server="kiosk", reason="evicted") > MAX_OPEN / 2
+    assert not [record for record in caplog.records if record.levelname == "ERROR" or record.exc_info]
 
 
 def test_plain_http_is_not_answered(desk):

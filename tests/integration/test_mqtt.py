@@ -47,14 +47,16 @@ def test_events_arrive_live(mosquitto, outbox, counters, version):
     received.wait_for(lambda got: got[-1].payload == b"stopped", "stopped on close")
 
 
-def test_embedded_broker_delivers_events():
+def test_embedded_broker_delivers_events(outbox, counters):
     """The same path, without mosquitto."""
-    received, counters = ReceivedMessages(), Counters()
-    with EmbeddedBroker() as broker, Subscriber(settings(broker, "subscriber"), "fs/#", received):
-        publisher = Publisher(settings(broker, "device"), outbox := _MemoryOutbox(), counters, AVAILABLE)
-        with publisher:
-            received.wait_for_ids(put(outbox, range(20)))
-            until(lambda: counters.total("events_published") == 20, "acknowledged")
+    received = ReceivedMessages()
+    with (
+        EmbeddedBroker() as broker,
+        Subscriber(settings(broker, "subscriber"), "fs/#", received),
+        Publisher(settings(broker, "device"), outbox, counters, AVAILABLE),
+    ):
+        received.wait_for_ids(put(outbox, range(20)))
+        until(lambda: counters.total("events_published") == 20, "acknowledged")
     assert Counter(event["id"] for event in received.events()).most_common(1)[0][1] == 1
 
 
@@ -65,34 +67,6 @@ def test_embedded_broker_closes_sockets_of_silent_clients():
     for client in silent:
         client.close()
     gc.collect()
-
-
-class _MemoryOutbox:
-    """The minimum of an outbox that a publisher needs."""
-
-    def __init__(self):
-        from edge.messaging.outbox_file import OutboxMessage
-
-        self._waiting, self._make, self._listener = [], OutboxMessage, lambda: None
-        self.last_sequence = 0
-
-    def put(self, topic, payload, priority, event_id):
-        self.last_sequence += 1
-        self._waiting.append(self._make(self.last_sequence, event_id, topic, payload, priority, 0.0))
-        self._listener()
-
-    def pending(self, limit, after=0, priority=None):
-        return [m for m in self._waiting if m.sequence > after and priority in (None, m.priority)][:limit]
-
-    def acknowledge(self, event_ids):
-        gone = set(event_ids)
-        self._waiting = [message for message in self._waiting if message.event_id not in gone]
-
-    def set_listener(self, listener):
-        self._listener = listener
-
-    def depth(self):
-        return len(self._waiting), 0
 
 
 def test_events_wait_for_a_broker_that_starts_later(mosquitto, outbox, counters):
@@ -237,7 +211,6 @@ def test_camera_status_is_sent_again_after_a_broker_restart(mosquitto, outbox, c
 
 
 def test_second_client_with_the_same_id_disconnects_the_first(mosquitto, outbox, counters):
-    """With MQTT 5 the broker says that another client took over the session."""
     mosquitto.start()
     with Publisher(settings(mosquitto, "twin", version="5"), outbox, counters, AVAILABLE) as publisher:
         until(lambda: publisher.connected, "connected")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
+
+from trainer.models.timm_library import timm
 
 
 @pytest.fixture(scope="session")

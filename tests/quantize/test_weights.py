@@ -2,12 +2,12 @@
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from edge.inference.onnxruntime_library import ort
 from quantize import calibrate, weights
 from quantize import write_int8 as qdq
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle import slots
+from edge.bundle.install import install_bundle, install_gallery
 from edge.gallery.generation import write_gallery_index
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +76,8 @@ def make_state(state_dir: Path, work: Path) -> None:
     min(fewer.glob("*.sqlite")).unlink()
     write_gallery_index(fewer, "2026-01-01T00:00:00Z")
     for bundle, gallery in ((demo / "bundle", demo / "gallery"), (second, fewer)):
-        slot = slots.install_bundle(bundle, state_dir)
-        slots.activate(state_dir, slot, slots.install_gallery(gallery, state_dir), prove=lambda *_: [])
+        slot = install_bundle(bundle, state_dir)
+        slots.activate(state_dir, slot, install_gallery(gallery, state_dir), prove=lambda *_: [])
 
 
 def write_device(work: Path, state_dir: Path) -> Path:

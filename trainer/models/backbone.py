@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from edge.errors import TrainError
 from trainer.distributed import gather_rows, sync_batch_norm
 from trainer.models.published_weights import PACKAGE, packaged_weights
+from trainer.models.timm_library import timm
 
 Precision = Literal["auto", "fp32", "bf16"]
 MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]

@@ -11,7 +11,6 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from edge.durable import sha256_of
 from edge.errors import TrainError
 from edge.extras import install_command
+from trainer.models.timm_library import timm
 
 PACKAGE, HUB = "package", "hub"
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"

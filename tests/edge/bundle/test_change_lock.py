@@ -10,6 +10,7 @@ import pytest
 
 from edge.bundle import slots
 from edge.bundle.change_lock import NAME, changing
+from edge.bundle.install import install_bundle, install_gallery
 from edge.errors import BundleError
 from tests.store_samples import make_bundle, make_gallery, trusted
 
@@ -35,8 +36,8 @@ def other_process(tmp_path):
 
 def changes(state_dir, tmp_path):
     bundle, gallery = make_bundle(tmp_path / "one", "one"), make_gallery(tmp_path / "items")
-    yield lambda: slots.install_bundle(bundle, state_dir)
-    yield lambda: slots.install_gallery(gallery, state_dir)
+    yield lambda: install_bundle(bundle, state_dir)
+    yield lambda: install_gallery(gallery, state_dir)
     yield lambda: slots.stage(state_dir, "a", "0" * 16)
     yield lambda: slots.activate(state_dir, "a", "0" * 16, prove=trusted)
     yield lambda: slots.rollback(state_dir)
@@ -83,13 +84,13 @@ def test_another_thread_does_not_share_the_lock(tmp_path):
 def test_nothing_can_be_installed_between_a_proof_and_its_activation(tmp_path, monkeypatch):
     monkeypatch.setattr("edge.bundle.change_lock._WAIT_S", 0.0)
     state_dir = tmp_path / "device"
-    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
-    generation = slots.install_gallery(make_gallery(tmp_path / "items"), state_dir)
+    slot = install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    generation = install_gallery(make_gallery(tmp_path / "items"), state_dir)
     other, refused = make_bundle(tmp_path / "two", "two", 2), []
 
     def install() -> None:
         try:
-            slots.install_bundle(other, state_dir)
+            install_bundle(other, state_dir)
         except BundleError as error:
             refused.append(str(error))
 
@@ -103,8 +104,12 @@ def test_nothing_can_be_installed_between_a_proof_and_its_activation(tmp_path, m
     assert ["(activating) is at work here" in text for text in refused] == [True]
 
 
-def test_link_in_place_of_the_lock_is_refused(tmp_path):
+def test_what_is_in_place_of_the_lock_is_set_aside(tmp_path):
     (tmp_path / NAME).symlink_to(tmp_path / "victim")
-    with pytest.raises(BundleError, match="disk error"), changing(tmp_path, "installing"):
-        pass
+    with changing(tmp_path, "installing"):
+        assert (tmp_path / NAME).is_file()
     assert not (tmp_path / "victim").exists()
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).mkdir()
+    with changing(tmp_path, "installing"):
+        assert (tmp_path / NAME).is_file()

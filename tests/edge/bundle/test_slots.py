@@ -20,6 +20,7 @@ from edge.bundle.active_pointer import (
     repair_active_pointer,
     write_active_pointer,
 )
+from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.pairs import open_pair, whole_pair
 from edge.errors import BundleError, FinesightError, GalleryError
 from edge.manifest import Head
@@ -31,16 +32,16 @@ from tests.store_samples import SPACE, compatible_with, make_bundle, make_galler
 def device(tmp_path: Path) -> Path:
     """A device whose active bundle is `one`, with a gallery of three items."""
     state_dir = tmp_path / "device"
-    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
-    generation = slots.install_gallery(make_gallery(tmp_path / "three"), state_dir)
+    slot = install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    generation = install_gallery(make_gallery(tmp_path / "three"), state_dir)
     slots.activate(state_dir, slot, generation, prove=trusted)
     return state_dir
 
 
 def stage_two(device: Path, tmp_path: Path) -> None:
     """Stage bundle `two` and a gallery of four items."""
-    slot = slots.install_bundle(make_bundle(tmp_path / "two", "two", 2), device)
-    slots.stage(device, slot, slots.install_gallery(make_gallery(tmp_path / "four", 4), device))
+    slot = install_bundle(make_bundle(tmp_path / "two", "two", 2), device)
+    slots.stage(device, slot, install_gallery(make_gallery(tmp_path / "four", 4), device))
 
 
 def active_on(device: Path) -> tuple[str, int]:
@@ -94,13 +95,13 @@ def test_bundle_is_activated_by_its_id(device, tmp_path):
 
 
 def test_installed_bundle_is_not_installed_twice(device, tmp_path):
-    assert slots.install_bundle(tmp_path / "one", device) == "a"
+    assert install_bundle(tmp_path / "one", device) == "a"
     assert not (device / "slots" / "b").exists()
 
 
 def test_unused_galleries_are_deleted(device, tmp_path):
     for n in (4, 5, 6):
-        generation = slots.install_gallery(make_gallery(tmp_path / str(n), n), device)
+        generation = install_gallery(make_gallery(tmp_path / str(n), n), device)
         slots.activate(device, None, generation, prove=trusted)
     assert active_on(device) == ("one", 6)
     assert len(list((device / "gallery").iterdir())) == 2
@@ -127,15 +128,15 @@ def test_error_of_an_empty_device_names_the_two_commands(tmp_path):
 
 def test_error_of_a_staged_device_names_the_command_that_is_left(tmp_path):
     device = tmp_path / "new"
-    slot = slots.install_bundle(make_bundle(tmp_path / "bundle", "one"), device)
-    slots.stage(device, slot, slots.install_gallery(make_gallery(tmp_path / "gallery"), device))
+    slot = install_bundle(make_bundle(tmp_path / "bundle", "one"), device)
+    slots.stage(device, slot, install_gallery(make_gallery(tmp_path / "gallery"), device))
     with pytest.raises(BundleError, match=f"one is staged, so run: edge bundle activate --state-dir {device}$"):
         slots.read_active(device)
 
 
 def test_gallery_of_another_space_is_rejected_naming_both(device, tmp_path):
     other = make_gallery(tmp_path / "other", 2, space_id="b" * 64)
-    generation = slots.install_gallery(other, device)
+    generation = install_gallery(other, device)
     with pytest.raises(
         BundleError, match=f"'tyre': found gallery {generation} in embedding space {'b' * 64}"
     ) as caught:
@@ -145,10 +146,10 @@ def test_gallery_of_another_space_is_rejected_naming_both(device, tmp_path):
 
 
 def test_compatible_older_gallery_is_used_until_a_native_one_arrives(device, tmp_path):
-    slot = slots.install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
+    slot = install_bundle(make_bundle(tmp_path / "new", "new", 2, "b" * 64, compatible=(SPACE,)), device)
     slots.activate(device, slot, prove=trusted)
     assert active_on(device) == ("new", 3)  # the gallery of the previous bundle
-    own = slots.install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
+    own = install_gallery(make_gallery(tmp_path / "own", 4, space_id="b" * 64), device)
     slots.activate(device, None, own, prove=trusted)
     assert active_on(device) == ("new", 4)
     slots.rollback(device)
@@ -160,13 +161,13 @@ def test_compatibility_needs_the_same_category_and_length(device, tmp_path):
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest["embedders"][0]["compatible"].append(compatible_with(SPACE, "wheel"))
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    slot = slots.install_bundle(folder, device)
+    slot = install_bundle(folder, device)
     with pytest.raises(BundleError, match=f"in embedding space {SPACE}"):
         slots.activate(device, slot, prove=trusted)
     manifest["embedders"][0]["compatible"].append(compatible_with(SPACE))
     manifest["embedders"][0]["heads"] = [Head(name="class", dim=6).model_dump()]
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    slot = slots.install_bundle(folder, device)
+    slot = install_bundle(folder, device)
     with pytest.raises(BundleError, match=f"of 12 numbers, expected space {'b' * 64} of 6"):
         slots.activate(device, slot, prove=trusted)
 
@@ -234,7 +235,7 @@ DAMAGES = [
 def test_damaged_bundle_is_not_installed(device, tmp_path, damage, message):
     damage(make_bundle(tmp_path / "bad", "bad", 2))
     with pytest.raises(BundleError, match=message):
-        slots.install_bundle(tmp_path / "bad", device)
+        install_bundle(tmp_path / "bad", device)
     assert active_on(device) == ("one", 3)
     assert not (device / "slots" / "b").exists()
 
@@ -252,7 +253,7 @@ def test_damaged_gallery_is_not_installed(device, tmp_path):
     store = make_gallery(tmp_path / "bad", 9) / "tyre.sqlite"
     store.write_bytes(store.read_bytes()[:-1])
     with pytest.raises(GalleryError, match=r"tyre\.sqlite: found \d+ bytes, expected"):
-        slots.install_gallery(tmp_path / "bad", device)
+        install_gallery(tmp_path / "bad", device)
     assert active_on(device) == ("one", 3)
 
 
@@ -267,14 +268,14 @@ def test_damaged_active_slot_can_be_rolled_back(device, tmp_path):
         slots.read_active(device)
     slots.rollback(device)
     assert active_on(device) == ("one", 3)
-    assert slots.install_bundle(tmp_path / "two", device) == "b"
+    assert install_bundle(tmp_path / "two", device) == "b"
     assert slots.read_slots(device)[1].problem is None
 
 
 def test_rollback_rejects_a_slot_with_another_bundle(device, tmp_path):
     stage_two(device, tmp_path)
     slots.activate(device, prove=trusted)
-    slots.install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
+    install_bundle(make_bundle(tmp_path / "new", "new", 3), device)
     with pytest.raises(BundleError, match="slot a: found bundle new, expected one"):
         slots.rollback(device)
     assert active_on(device) == ("two", 4)
@@ -347,8 +348,8 @@ def test_power_cut_while_installing_keeps_the_active_pair(device, tmp_path):
     make_gallery(tmp_path / "four", 4)
 
     def install(copy: Path) -> None:
-        slot = slots.install_bundle(tmp_path / "two", copy)
-        slots.stage(copy, slot, slots.install_gallery(tmp_path / "four", copy))
+        slot = install_bundle(tmp_path / "two", copy)
+        slots.stage(copy, slot, install_gallery(tmp_path / "four", copy))
 
     assert cut_everywhere(device, tmp_path, install) == {("one", 3)}
 
@@ -356,7 +357,7 @@ def test_power_cut_while_installing_keeps_the_active_pair(device, tmp_path):
 def test_power_cut_while_overwriting_a_slot_keeps_the_active_pair(device, tmp_path):
     stage_two(device, tmp_path)
     make_bundle(tmp_path / "new", "new", 3)
-    assert cut_everywhere(device, tmp_path, lambda copy: slots.install_bundle(tmp_path / "new", copy)) == {("one", 3)}
+    assert cut_everywhere(device, tmp_path, lambda copy: install_bundle(tmp_path / "new", copy)) == {("one", 3)}
 
 
 def test_power_cut_while_activating_leaves_old_or_new_pair(device, tmp_path):

@@ -10,12 +10,13 @@ import pytest
 
 from edge.capture.camera import Camera
 from edge.capture.camera_policy import Policy, policy_for
-from edge.capture.frame_source import BadPictureError, CaptureOptions, EndOfStream, Picture
+from edge.capture.frame_source import BackendError, BadPictureError, CaptureOptions, EndOfStream, Picture
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import choose_backend, open_source
 from edge.config.camera_url import parse_source
 from edge.config.schema import ViewConfig
 from edge.errors import CaptureError
+from edge.telemetry.counters import Counters
 from tests.fakes import FakeSource, FakeTiming, a_picture
 
 RTSP = parse_source("rtsp://cam/live")
@@ -251,6 +252,67 @@ def test_unexpected_exception_causes_a_reconnect():
     assert bench.run()[:3] == ["online", "reconnecting", "online"]
 
 
+def test_every_unexpected_exception_is_counted_and_logged_once(caplog):
+    bug = ZeroDivisionError("rtsp://u:hunter2@cam/live")
+    bench = Bench(RTSP, [a_picture(), bug], bug, bug, [a_picture()])
+    counters = bench.camera._counters = Counters()
+    assert bench.run()[:4] == ["online", "reconnecting", "offline", "online"]
+    assert counters.snapshot()['thread_restarts{thread="capture-cam"}'] == 3
+    assert [record.exc_info is not None for record in caplog.records if "capture failed" in record.message] == [True]
+    assert not any("hunter2" in reason for _, reason in bench.states)
+
+
+def test_bug_outside_a_session_restarts_the_thread_of_that_camera_only():
+    """Even the report of a state may raise: `run` itself ends."""
+    latest_frames, counters, broken = LatestFrames(), Counters(), []
+    delivered = threading.Event()
+
+    def on_state(camera, state, reason):
+        if len(broken) < 3:
+            broken.append(state)
+            raise RuntimeError("bug")
+        delivered.set()
+
+    class Forever(FakeSource):
+        def read(self, timeout_s):
+            return a_picture()
+
+    camera = Camera("cam", RTSP, lambda: Forever([]), latest_frames, on_state, counters=counters)
+    camera._thread._wait = lambda _s: False
+    camera.start()
+    assert delivered.wait(10)
+    assert camera.stop(10)
+    assert counters.snapshot()['thread_restarts{thread="capture-cam"}'] >= 1
+
+
+def test_video_that_cannot_be_read_here_is_unsupported():
+    interlaced = BackendError("rtsp://cam/live: OpenCV cannot read interlaced video")
+    bench = Bench(RTSP, interlaced, [interlaced], [a_picture()])
+    assert bench.run()[:2] == ["unsupported", "online"]
+    assert bench.states[0][1] == str(interlaced)
+    file = Bench(FILE, [interlaced], [a_picture()])
+    assert file.run() == ["unsupported"]
+    assert file.camera.error is interlaced
+
+
+def test_stream_of_unreadable_pictures_is_reopened(caplog):
+    """Each takes a second; the log has one line."""
+    bench = Bench(RTSP, [a_picture()], [a_picture()])
+    source = FakeSource([a_picture()])
+
+    def damaged(timeout_s):
+        bench.clock.advance(1.0)
+        raise BadPictureError("rtsp://cam/live: a picture arrived empty")
+
+    source.read = damaged
+    opens = iter([source])
+    rest = bench.camera._open_frame_source
+    bench.camera._open_frame_source = lambda: next(opens, None) or rest()
+    assert bench.run()[:2] == ["reconnecting", "online"]
+    assert bench.camera.dropped["unreadable"] >= 14
+    assert sum("arrived empty" in record.message for record in caplog.records if record.levelname == "ERROR") == 1
+
+
 def test_captured_ns_is_the_arrival_time():
     bench = Bench(RTSP, [a_picture(arrived_ns=42)])
     bench.run()
@@ -289,6 +351,9 @@ def test_hanging_camera_delays_no_other_camera_and_no_shutdown():
         ("rtsp://cam/x", "opencv", {"rtspsrc"}, "opencv"),
         ("file:///x.mp4", "auto", {"rtspsrc"}, "opencv"),
         ("file:///x.mp4", "gstreamer", {"rtspsrc"}, "gstreamer"),
+        ("file:///x.ts", "auto", {"rtspsrc", "tsdemux"}, "gstreamer"),
+        ("file:///x.TS", "auto", {"rtspsrc"}, "opencv"),
+        ("file:///x.h264", "auto", None, "opencv"),
         ("v4l2://0", "auto", {"v4l2src"}, "opencv"),
         ("v4l2://0", "auto", {"v4l2src", "nvv4l2decoder"}, "gstreamer"),
         ("csi://0", "auto", {"nvarguscamerasrc"}, "gstreamer"),

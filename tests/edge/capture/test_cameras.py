@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -177,3 +178,41 @@ def test_camera_with_a_wrong_clock_is_listed_while_open(cameras, latest_frames):
     assert cameras.clocks_off() == ("door",)
     cameras.switch("door", on=False)
     assert (cameras.clock_offsets_s(), cameras.clocks_off()) == ({"roof": 0.1}, ())
+
+
+class HungCameras:
+    """Cameras whose library never returns, and a clock on which each wait takes as long as it may."""
+
+    def __init__(self, count):
+        self.clock = Clock()
+        self.waits_s = []
+        self.names = [f"c{number}" for number in range(count)]
+
+    def build(self, name, config, on_state):
+        return SimpleNamespace(name=name, start=lambda: None, stop=self._stop, dropped={}, state="stalled")
+
+    def _stop(self, timeout_s=5.0):
+        self.waits_s.append(timeout_s)
+        self.clock.now_s += timeout_s
+        return False
+
+
+@pytest.mark.parametrize("removed", [0, 3])
+def test_hung_cameras_are_waited_for_together(latest_frames, caplog, removed):
+    hung = HungCameras(6)
+    cameras = Cameras(hung.build, latest_frames, dict.fromkeys(hung.names, DOOR), hung.clock)
+    cameras.open_due()
+    cameras.replace(dict.fromkeys(hung.names[removed:], DOOR), ())
+    assert hung.clock.now_s == 0.0  # a reload waits for none
+    cameras.close()
+    assert hung.clock.now_s == 5.0
+    assert sum(wait_s == 0.0 for wait_s in hung.waits_s) >= 6  # each was asked first
+    named = caplog.records[-1].message
+    assert all(name in named for name in hung.names)
+    assert named.endswith("still in their library after 5 s; left behind")
+
+
+def test_status_of_an_online_camera_has_no_reason(cameras, latest_frames):
+    turn_until(cameras, latest_frames, lambda: set(cameras.states().values()) == {"online"})
+    assert statuses_of(cameras, "door")[-1] == ("online", "")
+    assert cameras.reasons()["door"] == "6x4 by fake"

@@ -23,6 +23,12 @@ def test_rtsp_of_unknown_codec_uses_decodebin():
     )
 
 
+def test_interlaced_video_is_deinterlaced_off_the_jetson():
+    line = describe_pipeline(CAMERA, PC | {"deinterlace"}, CaptureOptions())
+    assert "decodebin ! deinterlace fields=top ! videoconvert ! video/x-raw,format=RGB ! appsink" in line
+    assert "deinterlace" not in describe_pipeline(CAMERA, JETSON | {"deinterlace"}, CaptureOptions())
+
+
 def test_launch_line_holds_no_address_or_password():
     line = describe_pipeline(CAMERA, JETSON, CaptureOptions())
     assert "secret" not in line

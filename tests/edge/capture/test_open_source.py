@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from edge.capture import open_source as open_source_module
 from edge.capture import opencv_source
 from edge.capture.frame_source import BackendError, CaptureOptions
 from edge.capture.open_source import SourceOpener, open_source
@@ -19,6 +20,8 @@ GONE = CaptureError("rtsp://cam/live: connection refused")
 
 
 class FakeOpenCvSource:
+    may_be_interlaced = False
+
     def __init__(self, source, options, why):
         self.decode_path = f"opencv ({why})"
 
@@ -76,7 +79,6 @@ def test_opencv_takes_over_when_gstreamer_cannot_decode(use):
     fake = use(gstreamer(on_read=OLD))
     source = open_source(CAMERA)
     assert source.decode_path == "gstreamer"
-    assert source.read(1.0) is None
     assert source.read(1.0) == "picture"
     assert source.decode_path == "opencv (in place of GStreamer, see the log)"
     assert fake.closed == 1
@@ -113,3 +115,66 @@ def test_status_of_a_healthy_camera_holds_no_error(use):
 
     use(SimpleNamespace(elements_present=missing, GStreamerSource=None))
     assert open_source(CAMERA).decode_path == "opencv (without GStreamer)"
+
+
+FILE = parse_source("file:///x.mp4")
+INTERLACED = BackendError("file:///x.mp4: OpenCV cannot read interlaced video")
+
+
+@pytest.fixture
+def opencv(monkeypatch, use):
+    """OpenCV that fails, beside a GStreamer that reads."""
+
+    def fail(on_read=None, on_open=None, *, may_be_interlaced=False):
+        class Failing(FakeOpenCvSource):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                self.may_be_interlaced = may_be_interlaced
+                if on_open is not None:
+                    raise on_open
+
+            def read(self, timeout_s):
+                raise on_read
+
+        module = gstreamer()
+        module.GStreamerSource.read = lambda self, timeout_s: "picture"
+        fake = use(module)
+        monkeypatch.setattr(opencv_source, "OpenCvSource", Failing)
+        return fake
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "failure", [{"on_read": INTERLACED}, {"on_open": INTERLACED}, {"may_be_interlaced": True, "on_read": GONE}]
+)
+def test_gstreamer_reads_what_opencv_cannot(opencv, failure):
+    fake, told = opencv(**failure), []
+    opener = SourceOpener(FILE, "auto", CaptureOptions(), lambda: told.append("fallback"))
+    for _ in range(2):
+        frame_source = opener.open()
+        assert frame_source.read(1.0) == "picture"
+        assert frame_source.decode_path == "gstreamer"
+    assert fake.opened == 2
+    assert told == []  # it counts cameras without GStreamer
+
+
+def test_configured_opencv_is_not_replaced(opencv):
+    opencv(on_read=INTERLACED, may_be_interlaced=True)
+    with pytest.raises(BackendError, match="interlaced"):
+        open_source(FILE, "opencv").read(1.0)
+
+
+def test_error_without_gstreamer_says_what_to_install(opencv, monkeypatch):
+    opencv(on_read=INTERLACED)
+    monkeypatch.setattr(open_source_module, "gstreamer_is_installed", lambda: False)
+    with pytest.raises(BackendError, match=r"interlaced video; run: pip install .*gstreamer"):
+        open_source(FILE).read(1.0)
+
+
+def test_opencv_reads_a_changing_file_that_gstreamer_cannot(use):
+    """A file may fail with any error before its first picture: nothing of it was delivered yet."""
+    fake = gstreamer(on_read=GONE)
+    fake.elements_present = lambda: frozenset({"tsdemux"})
+    use(fake)
+    assert open_source(parse_source("file:///x.ts")).read(1.0) == "picture"

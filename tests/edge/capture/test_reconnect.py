@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from edge.capture.reconnect import reachability_check
-from edge.config.camera_url import parse_source
+from edge.config.camera_url import Source, parse_source
 
 
 def test_rtsp_camera_is_reachable_while_its_port_listens():
@@ -18,7 +18,7 @@ def test_rtsp_camera_is_reachable_while_its_port_listens():
 
 
 def test_invalid_host_name_is_unreachable():
-    assert not reachability_check(parse_source("rtsp://cam..roof/live"))()
+    assert not reachability_check(Source("rtsp", "rtsp://cam..roof/live", "rtsp://cam..roof/live"))()
 
 
 def test_v4l2_camera_is_reachable_while_its_device_file_exists(tmp_path):

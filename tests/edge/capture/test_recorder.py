@@ -1,3 +1,4 @@
+import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -91,3 +92,27 @@ def test_only_the_last_earlier_run_is_kept(tmp_path: Path):
     for day in (1, 2, 3):
         begin_run(tmp_path, datetime(2026, 1, day, tzinfo=timezone.utc)).mkdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["20260102T000000Z", "20260103T000000Z"]
+
+
+def test_bug_in_the_writer_is_counted_and_the_ring_goes_on(tmp_path: Path, monkeypatch):
+    """In a new segment, which starts with a stream record like every one."""
+    counters, written = Counters(), threading.Event()
+    recorder = Recorder(tmp_path, "door", 2**20, counters)
+    recorder._thread._wait = lambda _s: False  # the back-off
+    write = recorder._write
+
+    def failing(one, stream):
+        if isinstance(one, Packet) and one.pts_ns == 100:
+            raise ValueError("bug")
+        write(one, stream)
+        if isinstance(one, Packet) and one.pts_ns == 200:
+            written.set()
+
+    monkeypatch.setattr(recorder, "_write", failing)
+    recorder.start()
+    for number in range(3):
+        recorder.put(CAPS, packet(number, key=True))
+    assert written.wait(10)
+    recorder.close()
+    assert counters.snapshot()['thread_restarts{thread="record-door"}'] == 1
+    assert read(segments(tmp_path)[-1]) == [Stream("door", CAPS), packet(2, key=True)]

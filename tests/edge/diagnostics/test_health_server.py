@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import math
 import socket
+import struct
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +19,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.cli import main
+from edge.config.schema import HealthConfig
 from edge.diagnostics.health_server import HUNG_S, HealthServer
 from edge.errors import ConfigError
+from edge.http_server.listener import MAX_OPEN, HttpListener
 from edge.pictures.routes import Answer
 from edge.telemetry.counters import Counters
 from edge.telemetry.health_report import HealthReport
@@ -48,7 +52,7 @@ class FakeDevice:
 
 @pytest.fixture
 def server():
-    with HealthServer("127.0.0.1", 0) as running:
+    with HealthServer(HealthConfig(port=0)) as running:
         yield running
 
 
@@ -138,7 +142,7 @@ def test_address_in_use_is_named():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"health: cannot listen on 127.0.0.1:{port}: Address already in use"):
-            HealthServer("127.0.0.1", port)
+            HealthServer(HealthConfig(port=port))
 
 
 def test_temperature_and_throttling_are_reported_if_known(server):
@@ -277,3 +281,86 @@ def test_objects_in_view_are_a_metric(server):
     device.now = replace(device.now, in_view={"door": 3})
     server.attach(device)
     assert samples(server)["finesight_objects_in_view", (("camera", "door"),)] == 3.0
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/status", "/metrics", "/live", "/snapshot/door.jpg", "/none"])
+def test_other_host_names_are_refused_on_every_path(path):
+    """Another website may have pointed a name of its own at this device."""
+    with HealthServer(HealthConfig(port=0, host_names=["shelf-1.lan"])) as server:
+        server.attach(device := FakeDevice(), Pictures())
+        refused = server.answer(path, {"host": "evil.example:9464"})
+        assert refused.status == 421
+        assert "add the name to health.host_names" in json.loads(refused.body)["error"]
+        assert device.counters.total("health_refused", reason="wrong_host") == 1
+        for host in ("shelf-1.lan:9464", "192.0.2.31:9464", "localhost"):
+            assert server.answer(path, {"host": host, "x-test": "yes"}).status in {200, 404}
+
+
+def read_all(client: socket.socket) -> bytes:
+    with contextlib.suppress(ConnectionResetError):
+        return b"".join(iter(lambda: client.recv(65536), b""))
+    return b""
+
+
+def test_silent_connections_keep_nobody_out(server):
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * MAX_OPEN):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 5))
+            client.sendall(b"GET /")
+        assert get(server, "/healthz")[0] == 200
+    server.attach(device := FakeDevice())  # what was counted before there was a device is not lost
+    assert device.counters.total("connections_closed", server="health", reason="evicted") > MAX_OPEN / 2
+
+
+def test_client_that_leaves_is_counted_without_a_traceback(server, capfd, caplog, monkeypatch):
+    done = threading.Event()
+
+    def respond(path: str) -> tuple[int, str, bytes]:
+        return 200, "text/plain", bytes(20_000_000)
+
+    def count_left() -> None:
+        HttpListener.count_left(server.listener)
+        done.set()
+
+    monkeypatch.setattr(server, "respond", respond)
+    monkeypatch.setattr(server.listener, "count_left", count_left)
+    server.attach(device := FakeDevice())
+    with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+        client.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+        client.recv(1000)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert done.wait(5)
+    assert device.counters.total("connections_closed", server="health", reason="left") == 1
+    assert (capfd.readouterr().err, caplog.records) == ("", [])
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"\0\xff\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"x" * 70_000 + b" HTTP/1.0\r\n\r\n",
+     b"GET / HTTP/1.0\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"POST /status HTTP/1.0\r\n\r\n"],
+)  # fmt: skip
+def test_bad_request_is_one_refusal_without_a_traceback(server, request_bytes, capfd):
+    with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+        client.sendall(request_bytes)
+        client.shutdown(socket.SHUT_WR)
+        status = read_all(client)
+    assert not status or b"Error code: " in status
+    assert get(server, "/healthz")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_thread_that_dies_is_restarted(server, monkeypatch, caplog):
+    server._thread._wait = lambda _: False
+    died = threading.Event()
+
+    def close_overdue() -> None:
+        monkeypatch.undo()
+        died.set()
+        raise ValueError("unexpected")
+
+    server.attach(device := FakeDevice())
+    monkeypatch.setattr(server.listener, "close_overdue", close_overdue)
+    assert died.wait(5)
+    assert get(server, "/healthz")[0] == 200
+    assert device.counters.total("thread_restarts", thread="health") == 1
+    assert "thread health: ValueError at test_health_server.py:" in caplog.text

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from edge.bundle import slots
+from edge.bundle.install import install_bundle, install_gallery
 from edge.diagnostics.installed import describe_bundles, format_bundles
 from tests.store_samples import make_bundle, make_gallery, trusted
 
 
 def test_damaged_pointers_are_named_beside_what_can_be_read(tmp_path):
     state_dir = tmp_path / "state"
-    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
-    slots.activate(state_dir, slot, slots.install_gallery(make_gallery(tmp_path / "items"), state_dir), prove=trusted)
+    slot = install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    slots.activate(state_dir, slot, install_gallery(make_gallery(tmp_path / "items"), state_dir), prove=trusted)
     assert describe_bundles(state_dir)["problems"] == []
     for name in ("current", "current.copy", "staged"):
         (state_dir / name).write_text("{")

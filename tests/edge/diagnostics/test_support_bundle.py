@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config.yaml_file import load_config
-from edge.diagnostics.support_bundle import pack_support, scrub, secrets_of
+from edge.diagnostics.support_bundle import pack_support, scrub
 
 SECRETS = {"BROKER_PASSWORD": "h0rse-battery", "KIOSK_TOKEN": "sesame-seed"}
 YAML = """
@@ -16,7 +16,8 @@ device: one
 state_dir: state
 mqtt: {host: broker, username: edge, password: "${BROKER_PASSWORD}"}
 health: {port: 1}
-kiosk: {camera: desk, token: "${KIOSK_TOKEN}"}
+kiosk: {camera: desk, token: "${KIOSK_TOKEN}", upload_url: "https://s3.example/b?X-Amz-Signature=5ig&sig=az-ure-5ig"}
+# the old password was 0ld-s3cret
 cameras:
   door: {source: "rtsp://admin:plain-secret@10.0.0.7/stream"}
   desk: {source: "v4l2://0", framing: whole_frame}
@@ -38,24 +39,22 @@ def unpack(archive: Path) -> dict[str, str]:
         return {m.name.partition("/")[2]: tar.extractfile(m).read().decode() for m in tar.getmembers()}
 
 
-def test_secrets_come_from_file_and_environment(device: Path):
-    assert secrets_of(load_config(device, SECRETS)) == {"h0rse-battery", "plain-secret", "p@ss/word", "sesame-seed"}
-
-
 def test_no_part_holds_a_secret(device: Path, tmp_path: Path):
     archive = tmp_path / "out/support.tar.gz"
-    names = pack_support(device, load_config(device, SECRETS), archive)
+    names = pack_support(load_config(device, SECRETS), archive)
     parts = unpack(archive)
     assert sorted(parts) == sorted(names)
     for name, text in parts.items():
-        for secret in ("h0rse-battery", "plain-secret", "p@ss/word", "p%40ss%2Fword", "sesame-seed"):
+        for secret in ("h0rse", "plain-secret", "p@ss/word", "p%40ss%2Fword", "sesame", "=5ig", "az-ure", "0ld"):
             assert secret not in text, name
-    assert "rtsp://***@10.0.0.7/stream" in parts["device.yaml"]
+    written = json.loads(parts["device.json"])
+    assert written["cameras"]["door"]["source"] == "rtsp://***@10.0.0.7/stream"
+    assert written["kiosk"]["upload_url"] == "https://s3.example/b?X-Amz-Signature=***&sig=***"
     assert "connect to broker with ***, page ?token=***" in parts["state/current"]
 
 
 def test_missing_part_holds_the_reason(device: Path, tmp_path: Path):
-    pack_support(device, load_config(device, SECRETS), tmp_path / "support.tar.gz")
+    pack_support(load_config(device, SECRETS), tmp_path / "support.tar.gz")
     parts = unpack(tmp_path / "support.tar.gz")
     assert parts["metrics.txt"].startswith("not available: ")
     assert parts["state/slots/a/bundle.json"].startswith("not available: ")
@@ -67,28 +66,18 @@ def test_missing_part_holds_the_reason(device: Path, tmp_path: Path):
     [
         ("password: abc", "password: ***"),
         ("mqtt: {password: 'a b', port: 1}", "mqtt: {password: ***, port: 1}"),
-        ('{"token": "abc"}', '{"token": ***}'),
-        (r'{"token": "a\"b"}', '{"token": ***}'),
+        ('{"token": "abc"}', '{"token": "***"}'),
+        (r'{"token": "a\"b"}', '{"token": "***"}'),
         ("token: 'it''s'", "token: ***"),
         ("rtsp://u:p@h/x", "rtsp://***@h/x"),
         ("no secret here", "no secret here"),
     ],
 )
 def test_anything_like_a_secret_is_hidden(text: str, scrubbed: str):
-    assert scrub(text, []) == scrubbed
-
-
-ANY_TEXT = st.text(st.characters(exclude_characters="*"), max_size=30)
-
-
-@settings(derandomize=True, max_examples=100, deadline=None)
-@given(ANY_TEXT, st.lists(ANY_TEXT.filter(bool), min_size=1, max_size=3), ANY_TEXT)
-def test_any_text_is_scrubbed_of_known_secrets(before, secrets, after):
-    scrubbed = scrub(before + after.join(secrets) + after, secrets)
-    assert not any(secret in scrubbed for secret in secrets)
+    assert scrub(text) == scrubbed
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(st.sampled_from(["password", "tls_key_passwd", "API_TOKEN", "secret"]), st.text(max_size=30))
 def test_any_secret_in_json_is_hidden(key, secret):
-    assert scrub(json.dumps({key: secret}), []) == f'{{"{key}": ***}}'
+    assert scrub(json.dumps({key: secret})) == f'{{"{key}": "***"}}'

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views, shrink_items_to_centroid, shrink_to_centroid
-from edge.gallery.store import NEGATIVE, CategoryItems, quantise
+from edge.gallery.limits import NEGATIVE
+from edge.gallery.store import CategoryItems, quantise
 from edge.manifest import Head
 
 

@@ -31,7 +31,7 @@ def test_model_runs_and_outputs_are_in_model_order(path):
 
 def test_model_in_memory_runs_with_named_inputs():
     engine = open_session_from_bytes(sums_model(outputs=("twice", "total")))
-    assert engine.output_names == ["twice", "total"]
+    assert engine.outputs == [("twice",), ("total",)]
     assert engine.run_named({"image": BATCH})[1].tolist() == [[3, 12], [21, 30]]
     with pytest.raises(EngineError, match="model in memory: "):
         engine.run_named({"picture": BATCH})

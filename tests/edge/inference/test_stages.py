@@ -25,7 +25,7 @@ from tests.fakes_engine import (
     no_box_map,
     one_box_map,
 )
-from tests.sample_models import shapes_model
+from tests.sample_models import external_model, shapes_model
 
 DEMO = Path(__file__).parents[3] / "demo/bundle"
 GREY = np.full((128, 256, 3), 100, np.uint8)  # letterboxed by a quarter into 64x64
@@ -214,15 +214,27 @@ def test_classifier_without_descriptor_gives_empty_rows():
     assert classifier.classify_with_features(GREY, [BOX] * 3, Timings()).descriptors.shape == (3, 0)
 
 
+NOW = "2026-01-01T00:00:00Z"
 LTRB = {"strides": [8, 16]}
 YOLOX = {"strides": [16, 32], "decoder": "yolox", "labels": ["car", "bus"]}
 
 
 def load(folder, onnx: bytes, **models):
     (folder / "model.onnx").write_bytes(onnx)
-    entry = {"path": "model.onnx", "size": len(onnx), "sha256": "0" * 64}
-    head = {"schema": 1, "bundle_id": "b", "sequence": 1, "created_at": "", "runtimes": ["fp32"], "files": [entry]}
-    return load_stages(folder, Manifest.model_validate({**head, **models}))
+    return load_stages(folder, manifest_of(folder, **{key: _named(value) for key, value in models.items()}))
+
+
+def manifest_of(folder, **models):
+    entry = {"path": "model.onnx", "size": (folder / "model.onnx").stat().st_size, "sha256": "0" * 64}
+    head = {"schema": 1, "bundle_id": "b", "sequence": 1, "created_at": NOW, "runtimes": ["fp32"], "files": [entry]}
+    return Manifest.model_validate({**head, **models})
+
+
+def _named(model):
+    """Name the outputs as `shapes_model` does."""
+    if isinstance(model, list):
+        return [_named(one) for one in model]
+    return model.model_copy(update={"output_names": [f"output{i}" for i in range(len(model.output_names))]})
 
 
 @pytest.mark.parametrize(
@@ -235,13 +247,12 @@ def load(folder, onnx: bytes, **models):
     ],
 )
 def test_model_that_matches_the_manifest_is_loaded(tmp_path, row_shapes, models):
-    load(tmp_path, shapes_model(*row_shapes), **models)
+    load(tmp_path, shapes_model(*row_shapes, factor=-1.0), **models)
 
 
 @pytest.mark.parametrize(
     ("row_shapes", "models", "found", "expected"),
     [
-        ([(5, 8, 8)], {"detector": detector_model(**LTRB)}, "[(1, 5, 8, 8)]", "[(1, 5, 8, 8), (1, 5, 4, 4)]"),
         (
             [(5, 4, 4), (5, 8, 8)],
             {"detector": detector_model(**LTRB)},
@@ -252,7 +263,6 @@ def test_model_that_matches_the_manifest_is_loaded(tmp_path, row_shapes, models)
         ([(20, 85)], {"detector": detector_model(**YOLOX)}, "[(1, 20, 85)]", "[(1, 20, 7)]"),
         ([(84, 7)], {"detector": detector_model(**YOLOX)}, "[(1, 84, 7)]", "[(1, 20, 7)]"),
         ([(3,)], {"classifier": classifier_model()}, "[(1, 3)]", "[(1, 2)]"),
-        ([(2,), (2,)], {"classifier": classifier_model()}, "[(1, 2), (1, 2)]", "[(1, 2)]"),
         ([(3,)], {"embedders": [embedder_model()]}, "[(1, 3)]", "[(1, 4)]"),
     ],
 )
@@ -264,11 +274,69 @@ def test_model_with_other_output_shapes_is_rejected_at_load(tmp_path, row_shapes
 
 
 @pytest.mark.parametrize(
+    ("row_shapes", "models", "changes"),
+    [
+        ([(5, 8, 8)], {"detector": detector_model(**LTRB)}, {}),
+        ([(2,), (2,)], {"classifier": classifier_model()}, {}),
+        ([(2,)], {"classifier": classifier_model()}, {"output_names": ["logits"]}),
+        ([(2,)], {"classifier": classifier_model()}, {"input_name": "pixels"}),
+    ],
+)
+def test_model_with_other_names_is_rejected_at_load(tmp_path, row_shapes, models, changes):
+    models = {key: _named(model).model_copy(update=changes) for key, model in models.items()}
+    (tmp_path / "model.onnx").write_bytes(shapes_model(*row_shapes))
+    with pytest.raises(
+        EngineError, match=r"model\.onnx: found the inputs image and outputs output0.* but the manifest"
+    ):
+        load_stages(tmp_path, manifest_of(tmp_path, **models))
+
+
+def test_weights_in_another_file_are_rejected_at_load(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(external_model("w.data"))
+    np.ones((3, 4), np.float32).tofile(tmp_path / "w.data")
+    with pytest.raises(EngineError, match=r"model\.onnx: keeps its weights in another file"):
+        load_stages(tmp_path, manifest_of(tmp_path, classifier=classifier_model()))
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"not a model", b"\xff" * 4000, b"\x3a\xff\xff\xff\xff\x0f"])
+def test_file_that_is_no_model_is_rejected_at_load(tmp_path, data):
+    (tmp_path / "model.onnx").write_bytes(data)
+    with pytest.raises(EngineError, match=r"model\.onnx: "):
+        load_stages(tmp_path, manifest_of(tmp_path, classifier=classifier_model()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_model_without_finite_outputs_is_rejected_at_load(tmp_path, value):
+    for models, shape in ({"classifier": classifier_model()}, (2,)), ({"embedders": [embedder_model()]}, (4,)):
+        with pytest.raises(EngineError, match=r"model\.onnx: .*(NaN|infinite)"):
+            load(tmp_path, shapes_model(shape, factor=value), **models)
+
+
+def test_embedding_of_zeros_is_an_engine_error(tmp_path):
+    with pytest.raises(EngineError, match=r"model\.onnx: found an embedding of zeros"):
+        load(tmp_path, shapes_model((4,)), embedders=[embedder_model()])
+
+
+def test_detector_of_nan_alone_is_an_engine_error():
+    engine = ScriptedEngine(lambda _: [np.full_like(no_box_map()[0], np.nan)])
+    with pytest.raises(EngineError, match="320 of 320 outputs are not numbers"):
+        Detector(detector_model(), engine).detect([SQUARE], Timings())
+
+
+@pytest.mark.parametrize("output", [np.array([["a", "b"]]), [{"a": 1.0}], np.array([[None, {}]])])
+def test_output_that_is_not_of_numbers_is_an_engine_error(output):
+    engine = ScriptedEngine(None)
+    engine.run = lambda _: [output]
+    with pytest.raises(EngineError, match=r"scripted\.onnx: found "):
+        Classifier(classifier_model(), engine).classify(GREY, [BOX], Timings())
+
+
+@pytest.mark.parametrize(
     ("dim", "models"), [(2, {"classifier": classifier_model()}), (4, {"embedders": [embedder_model()]})]
 )
 def test_model_that_rejects_the_largest_batch_is_rejected_at_load(tmp_path, dim, models):
     with pytest.raises(EngineError, match=r"model\.onnx: found a uint8 batch of shape \(2, 64, 64, 3\), expected"):
-        load(tmp_path, shapes_model((dim,), batch=1), **models)
+        load(tmp_path, shapes_model((dim,), batch=1, factor=1.0), **models)
 
 
 @pytest.mark.parametrize(

@@ -1,95 +1,109 @@
-"""Multipart forms."""
+"""Bodies of requests: bounded in size, time and memory."""
+
+from __future__ import annotations
+
+import asyncio
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from starlette.requests import Request
 
 from edge.errors import PictureError
-from edge.kiosk.http import file_from_form
-
-TYPE = "multipart/form-data; boundary=frontier"
-FILE = b'Content-Disposition: form-data; name="image"; filename="x.jpg"\r\nContent-Type: image/jpeg'
-FIELD = b'Content-Disposition: form-data; name="note; filename=\\"y\\""'
+from edge.kiosk import http
+from edge.kiosk.http import Uploads
 
 
-def make_form(*parts, boundary=b"frontier"):
-    return b"".join(b"--%b\r\n%b\r\n\r\n%b\r\n" % (boundary, *part) for part in parts) + b"--%b--\r\n" % boundary
+class Sender:
+    """A client that sends its body piece by piece."""
+
+    def __init__(self, *pieces, length=None):
+        self.pieces = asyncio.Queue()
+        for piece in pieces:
+            self.send(piece)
+        headers = [] if length is None else [(b"content-length", str(length).encode())]
+        self.request = Request({"type": "http", "headers": headers}, self.pieces.get)
+
+    def send(self, piece, *, more=True):
+        self.pieces.put_nowait({"type": "http.request", "body": piece, "more_body": more})
+
+    def end(self):
+        self.send(b"", more=False)
+
+    def leave(self):
+        self.pieces.put_nowait({"type": "http.disconnect"})
 
 
-def rejection(body, content_type=TYPE, most=1000):
-    with pytest.raises(PictureError) as caught:
-        file_from_form(body, content_type, most)
-    return caught.value.reason
+def whole(*pieces, length=None):
+    sender = Sender(*pieces, length=length)
+    sender.end()
+    return sender
 
 
-@pytest.mark.parametrize("content", [b"", b"jpeg", b"\r\n", b"--frontier", b"\r\n--front\r\n\r\n", bytes(range(256))])
-def test_file_content_is_returned_unchanged(content):
-    assert file_from_form(make_form((FILE, content)), TYPE, 1000) == content
+async def reason_of(reading):
+    with pytest.raises(PictureError) as refused:
+        await reading
+    return refused.value.reason
 
 
-def test_other_fields_are_ignored():
-    assert file_from_form(make_form((FIELD, b"hello"), (FILE, b"jpeg"), (FIELD, b"")), TYPE, 1000) == b"jpeg"
+def test_body_is_returned_whole():
+    async def read():
+        return await Uploads().read(whole(b"ab", b"", b"cd").request, 4)
+
+    assert asyncio.run(read()) == b"abcd"
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    ['multipart/form-data; boundary="fr ont"', 'Multipart/Form-Data; charset=utf-8; BOUNDARY="fr ont"; more=1'],
-)
-def test_boundary_may_be_quoted_and_in_any_case(content_type):
-    assert file_from_form(make_form((FILE, b"jpeg"), boundary=b"fr ont"), content_type, 1000) == b"jpeg"
+@pytest.mark.parametrize("sender", [{"pieces": [b"abcde"]}, {"pieces": [b"ab", b"cde"]}, {"pieces": [], "length": 5}])
+def test_too_long_body_is_refused(sender):
+    async def read():
+        return await reason_of(Uploads().read(whole(*sender["pieces"], length=sender.get("length")).request, 4))
+
+    assert asyncio.run(read()) == "too_large"
 
 
-def test_extended_file_name_marks_a_file():
-    head = b"content-disposition: form-data; name=image; filename*=UTF-8''%c3%a4.jpg"
-    assert file_from_form(make_form((head, b"jpeg")), TYPE, 1000) == b"jpeg"
+def test_client_that_leaves_is_said():
+    async def read():
+        sender = Sender(b"ab")
+        sender.leave()
+        return await reason_of(Uploads().read(sender.request, 4))
+
+    assert asyncio.run(read()) == "left"
 
 
-def test_no_file_and_two_files_are_rejected():
-    assert rejection(make_form((FIELD, b"hello"))) == "empty"
-    assert rejection(make_form()) == "empty"
-    assert rejection(make_form((FILE, b"one"), (FILE, b"two"))) == "broken"
+def test_slow_body_is_refused_and_a_fast_one_gets_more_time(monkeypatch):
+    monkeypatch.setattr(http, "_GRACE_S", 0.02)
+    monkeypatch.setattr(http, "_MIN_BYTES_PER_S", 1)
+    monkeypatch.setattr(http, "_BODY_TIMEOUT_S", 20.0)
+
+    async def read():
+        uploads, fast = Uploads(), Sender(bytes(100))  # worth 100 s
+        reading = asyncio.create_task(uploads.read(fast.request, 1000))
+        slow = await reason_of(uploads.read(Sender(b"").request, 1000))
+        fast.end()
+        return slow, len(await reading)
+
+    assert asyncio.run(read()) == ("slow", 100)
 
 
-def test_file_that_is_too_long_is_rejected():
-    assert file_from_form(make_form((FILE, b"x" * 1000)), TYPE, 1000) == b"x" * 1000
-    assert rejection(make_form((FILE, b"x" * 1001))) == "too_large"
+def test_oldest_unfinished_body_gives_way():
+    """Clients that stall with much memory keep nobody out."""
+
+    async def read():
+        uploads = Uploads(max_received_bytes=250)
+        stalled = [Sender(bytes(100)), Sender(bytes(100))]
+        readings = [asyncio.create_task(uploads.read(one.request, 100)) for one in stalled]
+        for _ in range(20):  # until both have read what has come
+            await asyncio.sleep(0)
+        body = await uploads.read(whole(bytes(90)).request, 100)
+        for one in stalled:
+            one.send(b"")
+            one.end()
+        return len(body), await reason_of(readings[0]), len(await readings[1]), uploads._open
+
+    assert asyncio.run(read()) == (90, "slow", 100, [])
 
 
-def test_body_that_is_not_a_form_is_rejected():
-    assert rejection(b"") == "broken"
-    assert rejection(b"\xff\xd8\xff") == "broken"
-    assert rejection(make_form((FILE, b"jpeg")), "multipart/form-data") == "broken"
-    assert rejection(make_form((FILE, b"jpeg")), "multipart/form-data; boundary=other") == "broken"
-    assert rejection(make_form((b"x" * 5000, b"jpeg"))) == "broken"
-    assert rejection(make_form(*[(FIELD, b"")] * 40)) == "broken"
+def test_bodies_that_end_take_no_memory_of_others():
+    async def read():
+        uploads = Uploads(max_received_bytes=150)
+        return [len(await uploads.read(whole(bytes(100)).request, 100)) for _ in range(5)]
 
-
-@pytest.mark.parametrize("cut", range(1, 150, 7))
-def test_truncated_form_is_rejected(cut):
-    whole = make_form((FILE, b"jpeg"))
-    assert rejection(whole[: len(whole) - 4 - cut]) in {"truncated", "broken"}
-
-
-LATIN = st.text(st.characters(max_codepoint=255), max_size=60)
-PIECES = st.sampled_from(
-    [b"--frontier", b"\r\n", b"\r\n\r\n", b"--", FILE, FIELD, b'"', b";", b"filename="]
-) | st.binary(max_size=20)
-
-
-@settings(derandomize=True, max_examples=100, deadline=None)
-@given(body=st.lists(PIECES, max_size=20).map(b"".join), content_type=st.just(TYPE) | LATIN)
-def test_any_body_gives_a_file_or_a_picture_error(body, content_type):
-    try:
-        content = file_from_form(body, content_type, 1000)
-    except PictureError as error:
-        reason = error.reason
-    else:
-        reason = None
-        assert content in body
-    assert reason in {None, "broken", "empty", "truncated", "too_large"}
-
-
-@settings(derandomize=True, max_examples=100, deadline=None)
-@given(content=st.binary(max_size=200).filter(lambda data: b"--frontier" not in data))
-def test_any_file_content_round_trips(content):
-    assert file_from_form(make_form((FILE, content)), TYPE, 1000) == content
+    assert asyncio.run(read()) == [100] * 5

@@ -10,6 +10,7 @@ import pytest
 
 from edge.errors import TaughtItemsError
 from edge.imaging import image
+from edge.kiosk import session as kiosk_session
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.taught_store import TaughtStore
@@ -192,3 +193,22 @@ def test_enrolment_warns_of_few_pictures_and_a_lookalike(store):
         ("few_looks", None),
         ("near_another", "Oat flakes"),
     ]
+
+
+def test_thread_survives_an_unexpected_error(kiosk, monkeypatch, caplog):
+    processed = threading.Event()
+
+    def pass_time(*_):
+        raise KeyError("unexpected")
+
+    def wait(_):  # before the thread starts again
+        kiosk.observe(frame_at(1.0, SIDES[0], "counter"), Result([], [], Timings(), 0))
+        return False
+
+    monkeypatch.setattr(kiosk_session, "pass_time", pass_time)
+    monkeypatch.setattr(kiosk, "_process_frame", lambda *_: processed.set())
+    monkeypatch.setattr(kiosk._thread, "_wait", wait)
+    with kiosk:
+        assert processed.wait(5)
+    assert kiosk._device.counters.total("thread_restarts", thread="kiosk") >= 1
+    assert "thread kiosk: KeyError at test_kiosk.py:" in caplog.text

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import socket
+import threading
+import time
 from pathlib import Path
 
 import cv2
 import jsonschema
 import numpy as np
 import pytest
+import uvicorn
 
 from edge.config.schema import KioskConfig
 from edge.errors import ConfigError
+from edge.http_server.listener import MAX_OPEN
+from edge.kiosk import http as kiosk_http
 from edge.kiosk.http import MAX_BODY_BYTES
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.server import KioskServer
@@ -246,13 +252,16 @@ def test_enrolment_pictures_are_served(desk):
     assert desk.json("DELETE", "/v1/teaching")[1]["phase"] == "waiting"
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"label": 3}', b'{"label": ""}', b'{"label": "x"}', b"x" * 20_000]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"label": 3}', b'{"label": ""}', b'{"label": "x"}', b"x" * 9_000])
 def test_teaching_without_a_name_or_pictures_is_rejected(desk, body):
     status, answer = desk.json("POST", "/v1/taught", body)
     assert (status, answer["reason"]) == (422, "not_taught")
     assert desk.counters.total("kiosk_refused", reason="not_taught") == 1
+
+
+def test_too_long_name_of_an_item_is_refused(desk):
+    assert desk.json("POST", "/v1/taught", b"x" * 20_000)[0] == 413
+    assert desk.counters.total("kiosk_refused", reason="too_large") == 1
 
 
 def test_live_picture_is_a_numbered_jpeg(desk):
@@ -283,30 +292,144 @@ def test_token_in_the_url_is_exchanged_for_a_cookie(locked):
 
 def test_foreign_origin_and_host_are_refused(desk):
     assert desk.json("POST", "/v1/lookup", NOISE, Origin="http://evil.example")[0] == 403
-    assert desk.json("POST", "/v1/lookup", NOISE, Host="evil.example")[0] == 403
+    assert desk.json("POST", "/v1/lookup", NOISE, Host="evil.example")[0] == 421
+    for path in ("/", "/v1/state", "/v1/taught", "/static/kiosk.js", "/openapi.json", "/none"):
+        assert desk.ask("GET", path, Host="evil.example")[0].status == 421
+    assert desk.counters.total("kiosk_refused", reason="wrong_host") == 7
     assert desk.counters.total("kiosk_refused", reason="wrong_origin") == 1
+
+
+def test_host_is_checked_before_the_token(locked):
+    assert locked.ask("GET", "/?token=open%20sesame", Host="evil.example")[0].status == 421
 
 
 def test_nagle_delay_is_disabled(desk):
     """asyncio disables it for sockets that name their protocol. Each answer took 40 ms longer with it."""
-    assert desk.server._socket.proto == socket.IPPROTO_TCP
+    assert desk.server._listener.proto == socket.IPPROTO_TCP
 
 
-def test_number_of_lookups_at_once_is_limited(desk):
-    waiting = [http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=5) for _ in range(4)]
-    for connection in waiting:  # the body never comes
-        connection.putrequest("POST", "/v1/lookup")
-        connection.putheader("Content-Length", "100")
-        connection.endheaders()
-    status = 200
-    while status != 503:  # the earlier requests may not have been read yet
-        status, answer = desk.json("POST", "/v1/lookup", NOISE)
-    assert answer["reason"] == "busy"
-    for connection in waiting:
-        connection.close()
-    while desk.json("POST", "/v1/lookup", NOISE)[0] != 200:
-        pass
-    assert desk.counters.total("lookups", result="left") == 4
+def until(condition):
+    deadline_s = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline_s
+        threading.Event().wait(0.005)
+
+
+class Client:
+    """Bytes sent to a server, and what comes back."""
+
+    def __init__(self, port, sent=b""):
+        self.socket = socket.create_connection(("127.0.0.1", port), 5)
+        self.socket.sendall(sent)
+
+    def answer(self):
+        """All that comes until the server closes the connection."""
+        return b"".join(iter(lambda: self.socket.recv(65536), b""))
+
+    def status(self):
+        """The first line of the answer."""
+        return self.socket.recv(65536).partition(b"\r\n")[0]
+
+
+@pytest.fixture
+def connect():
+    """A function that makes clients, which are closed in the end."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(desk, sent):
+            client = Client(desk.server.port, sent)
+            stack.callback(client.socket.close)
+            return client
+
+        yield connect
+
+
+def head(method, path, length):
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def test_silent_connections_keep_nobody_out(locked, connect):
+    silent = [connect(locked, b"GET / HT") for _ in range(2 * MAX_OPEN)]
+    assert locked.ask("GET", "/v1/state", Authorization=f"Bearer {TOKEN}")[0].status == 200
+    assert locked.counters.total("connections_closed", server="kiosk", reason="evicted") > MAX_OPEN / 2
+    assert [client.answer() for client in silent[:10]] == [b""] * 10
+
+
+def test_bodies_that_never_come_do_not_block_lookups(desk, connect):
+    waiting = [connect(desk, head("POST", "/v1/lookup", 1000) + b"x") for _ in range(MAX_OPEN - 2)]
+    assert desk.json("POST", "/v1/lookup", NOISE)[0] == 200
+    assert len(waiting) == MAX_OPEN - 2
+
+
+@pytest.mark.parametrize("path", ["/v1/lookup", "/v1/taught"])
+def test_slow_body_is_refused(desk, connect, path, monkeypatch):
+    monkeypatch.setattr(kiosk_http, "_GRACE_S", 0.05)
+    client = connect(desk, head("POST", path, 1000) + b"x" * 10)
+    status, _, body = client.answer().partition(b"\r\n\r\n")
+    assert b" 408 " in status
+    assert json.loads(body)["reason"] == "slow"
+
+
+@pytest.mark.parametrize(("path", "counter"), [("/v1/lookup", "lookups"), ("/v1/taught", "kiosk_refused")])
+def test_client_that_leaves_is_one_count(desk, connect, path, counter, caplog):
+    name = {"lookups": {"result": "left"}, "kiosk_refused": {"reason": "left"}}[counter]
+    client = connect(desk, head("POST", path, 1000) + b"x")
+    client.socket.close()
+    until(lambda: desk.counters.total(counter, **name))
+    assert desk.counters.total(counter, **name) == 1
+    until(lambda: desk.server._listener.open_connections() == 0)
+    assert caplog.records == []
+
+
+def test_body_that_nobody_needs_may_stop(desk, connect, caplog):
+    client = connect(desk, head("POST", "/v1/ask", 1000) + b"x")
+    assert client.status() == b"HTTP/1.1 200 OK"
+    client.socket.close()
+    until(lambda: desk.server._listener.open_connections() == 0)
+    assert caplog.records == []
+
+
+def test_garbage_is_a_400_without_a_log(desk, connect, caplog):
+    assert b" 400 " in connect(desk, b"\0\xff garbage\r\n\r\n").answer()
+    assert caplog.records == []
+
+
+def test_lookups_that_wait_are_limited(desk, connect, monkeypatch):
+    """Each of them holds a picture in memory."""
+    go, started = threading.Event(), threading.Semaphore(0)
+    recognise = desk.server._recognise
+
+    def slow(*arguments):
+        started.release()
+        go.wait(5)
+        return recognise(*arguments)
+
+    monkeypatch.setattr(desk.server, "_recognise", slow)
+    waiting = [connect(desk, head("POST", "/v1/lookup", len(NOISE)) + NOISE) for _ in range(4)]
+    assert started.acquire(timeout=5)
+    until(lambda: desk.server._lookups == 4)
+    status, answer = desk.json("POST", "/v1/lookup", NOISE)
+    assert (status, answer["reason"]) == (503, "busy")
+    go.set()
+    assert [client.status() for client in waiting] == [b"HTTP/1.1 200 OK"] * 4
+
+
+def test_server_thread_that_dies_is_restarted(tmp_path, monkeypatch, caplog):
+    real, calls = uvicorn.Server.run, []
+
+    def run(self, sockets):
+        calls.append(self)
+        if len(calls) == 1:
+            raise ValueError("unexpected")
+        real(self, sockets)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    desk = Desk(tmp_path)
+    desk.server._thread._wait = lambda _: False
+    with desk.server:
+        assert desk.json("GET", "/v1/state")[0] == 200
+    assert desk.counters.total("thread_restarts", thread="kiosk-http") == 1
+    assert "thread kiosk-http: ValueError at test_server.py:" in caplog.text
 
 
 def test_port_in_use_is_a_config_error(tmp_path):

@@ -72,6 +72,24 @@ def test_thread_uploads_at_start_and_when_woken(store):
         assert arrived.acquire(timeout=5)
 
 
+def test_thread_survives_an_unexpected_error(store, caplog):
+    arrived, calls, counts = threading.Event(), [], FakeCounts()
+
+    def put(name, body):
+        calls.append(name)
+        if len(calls) == 1:
+            raise RuntimeError("unexpected")
+        arrived.set()
+
+    store.save("a", None, [b"x"], AT)
+    uploader = Uploader(store, put, counts)
+    uploader._thread._wait = lambda _: False
+    with uploader:
+        assert arrived.wait(5)
+    assert counts.total["thread_restarts thread=taught-upload"] == 1
+    assert "thread taught-upload: RuntimeError at test_taught_upload.py:" in caplog.text
+
+
 def test_backoff_doubles_to_ten_minutes_with_jitter():
     assert [backoff_s(n, lambda: 1.0) for n in (1, 2, 3, 9, 10_000)] == [10, 20, 40, 600, 600]
     assert backoff_s(1, lambda: 0.0) == 5

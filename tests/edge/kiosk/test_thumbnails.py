@@ -9,18 +9,22 @@ from edge.kiosk.thumbnails import ItemThumbnails
 from tests.store_samples import HEADS, SPACE, unit_rows
 
 
+def jpeg(text):
+    return b"\xff\xd8\xff" + text.encode()
+
+
 def make_thumbnails(folder):
     for category in ("tyre", "can"):
         with GalleryWriter(gallery_folder(folder, "g1"), category, SPACE, HEADS) as writer:
-            writer.add("i1", "Item", unit_rows(1), thumbnail=category.encode())
+            writer.add("i1", "Item", unit_rows(1), thumbnail=jpeg(category))
             writer.add("bare", "Item", unit_rows(1))
     return ItemThumbnails(folder, TaughtStore(folder / "overlay", 5))
 
 
 def test_first_category_with_the_item_is_used(tmp_path):
     thumbnails = make_thumbnails(tmp_path)
-    assert thumbnails.thumbnail("g1", ["jar", "can", "tyre"], "i1") == b"can"
-    assert thumbnails.thumbnail("g1", ["tyre"], "i1") == b"tyre"
+    assert thumbnails.thumbnail("g1", ["jar", "can", "tyre"], "i1") == jpeg("can")
+    assert thumbnails.thumbnail("g1", ["tyre"], "i1") == jpeg("tyre")
 
 
 def test_missing_thumbnail_is_none(tmp_path):

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import CommandError
-from edge.messaging.command import Command, correlation_id, read_command, read_switch, reply_payload
+from edge.messaging.command import (
+    Command,
+    correlation_id,
+    read_command,
+    read_switch,
+    reply_correlation,
+    reply_payload,
+    reply_topic,
+)
 from tests.edge.messaging.test_payload import check
 
 CAMERAS = {"door": object(), "till": object()}
@@ -37,6 +45,9 @@ def test_camera_command_names_the_camera():
         ("health", b"now!", "the payload is not JSON; send an object"),
         ("health", b"\xff\xfe", "the payload is not JSON; send an object"),
         ("health", b"[" * 4000, "the payload is not JSON; send an object"),
+        ("health", b'{"id": NaN}', "the payload is not JSON; send an object"),
+        ("restart_camera", b'{"camera": "door", "camera": "till"}', "a key comes twice in the payload"),
+        ("health", b'{"a": {"b": 1, "b": 2}}', "a key comes twice in the payload"),
         ("health", b"[1]", "the payload is not a JSON object; send one such as"),
         ("health", b"{" + b" " * 5000 + b"}", "the payload has 5002 bytes; send at most 4096"),
         ("camera/enable", b"{}", "unknown camera None; use one of door, till"),
@@ -98,3 +109,50 @@ def test_any_payload_has_a_short_id_or_none(payload):
     payload = payload.encode() if isinstance(payload, str) else payload
     command_id = correlation_id(payload)
     assert command_id is None or len(command_id) <= 128
+
+
+OWN = "fs/shop/till/cmd/reply"
+
+
+@pytest.mark.parametrize("wanted", [None, OWN, f"{OWN}/app-7", f"{OWN}/app/7 ü"])
+def test_own_reply_topics_are_used(wanted):
+    assert reply_topic("fs/shop/till", wanted) == (wanted or OWN, None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ("fs/shop/other/door/enabled/set", "foreign"),
+        ("fs/shop/till-2/cmd/reply", "foreign"),
+        ("fs/shop/till/door/enabled/set", "foreign"),
+        ("fs/shop/till/available", "foreign"),
+        ("fs/shop/till/cmd/replys", "foreign"),
+        ("$SYS/broker", "foreign"),
+        ("/", "invalid"),
+        ("", "invalid"),
+        (f"{OWN}/", "invalid"),
+        (f"{OWN}//x", "invalid"),
+        (f"{OWN}/+", "invalid"),
+        (f"{OWN}/#", "invalid"),
+        (f"{OWN}/a\0b", "invalid"),
+        (f"{OWN}/a\nb", "invalid"),
+        (f"{OWN}/" + "x" * 250, "too_long"),
+    ],
+)
+def test_other_topics_are_not_replied_on(wanted, reason):
+    assert reply_topic("fs/shop/till", wanted) == (OWN, reason)
+
+
+@ANY_INPUT
+@given(st.text(max_size=300) | st.text(max_size=20).map(lambda tail: f"{OWN}/{tail}"))
+def test_no_reply_topic_leaves_the_own_ones(wanted):
+    topic, reason = reply_topic("fs/shop/till", wanted)
+    assert topic == OWN or topic.startswith(OWN + "/")
+    assert not set("#+\0") & set(topic)
+    assert (topic == wanted) == (reason is None)
+
+
+def test_correlation_data_is_bounded():
+    assert reply_correlation(None) == (None, None)
+    assert reply_correlation(b"x" * 1024) == (b"x" * 1024, None)
+    assert reply_correlation(b"x" * 65535) == (None, "correlation")

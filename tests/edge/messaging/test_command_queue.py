@@ -71,6 +71,21 @@ def test_only_the_online_message_of_home_assistant_is_taken(command_queue):
     assert [received.kind for received in command_queue.take_commands()] == ["home_assistant"]
 
 
+def test_flood_of_home_assistant_starts_is_one_answer(command_queue):
+    for _ in range(100):
+        command_queue.on_message(message("homeassistant/status", b"online"))
+    command_queue.on_message(message("fs/shop/till/cmd/health"))
+    assert [received.kind for received in command_queue.take_commands()] == ["home_assistant", "command"]
+    assert command_queue.take_commands() == []
+
+
+@pytest.mark.parametrize("topic", ["", "other/shop/till/cmd/health", "fs/shop/till/door/status", "cmd/reload"])
+def test_message_that_was_not_subscribed_to_is_ignored(command_queue, counters, topic):
+    command_queue.on_message(message(topic, b"ON"))
+    assert command_queue.take_commands() == []
+    assert counters.total("commands_ignored", reason="topic") == 1
+
+
 LEVELS = st.sampled_from(["cmd", "camera", "health", "reply", "door", "enabled", "set"]) | st.text(max_size=10)
 
 

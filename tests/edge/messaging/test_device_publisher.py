@@ -6,8 +6,13 @@ from dataclasses import replace
 import pytest
 
 from edge.config.schema import CameraConfig, DeviceConfig, MqttConfig, SnapshotConfig
+from edge.errors import CommandError
+from edge.messaging.command_queue import ReceivedCommand
+from edge.messaging.connection import ReceivedMessage
 from edge.messaging.device_publisher import STAGE, DevicePublisher, PublishLatency
+from edge.messaging.retained_topics import RetainedTopics
 from edge.telemetry.timing import StageTimer
+from edge.types import CameraStatus
 from tests.edge.messaging.test_payload import EVENT
 from tests.fakes import health_report
 
@@ -37,13 +42,18 @@ class RecordingPublisher:
     """Takes the place of the publisher: remembers what is retained at the broker."""
 
     def __init__(self):
-        self.latest, self.once = {}, []
+        self.latest, self.once, self.handed_over = {}, [], []
+        self.correlations = []
 
     def publish_latest(self, topic, payload, *, retain=True):
         self.latest[topic] = payload
 
     def publish_once(self, topic, payload, what, correlation=None):
         self.once.append(topic)
+        self.correlations.append(correlation)
+
+    def hand_over(self, topic, payload):
+        self.handed_over.append((topic, payload, len(self.latest)))
 
     def retained(self):
         return {topic.removeprefix("finesight/shop/till/") for topic, payload in self.latest.items() if payload}
@@ -97,9 +107,23 @@ def test_snapshot_is_cleared_after_a_start_without_snapshots(device):
 def test_camera_removed_while_the_device_was_off_leaves_home_assistant(device):
     device(["door", "roof"], mqtt={"home_assistant": {}})
     later = device(mqtt={"home_assistant": {}})
-    discovery = json.loads(later.publisher.latest["homeassistant/device/finesight-shop-till/config"])
-    assert discovery["cmps"]["roof_status"] == {"p": "sensor"}
     assert "roof/status" in later.publisher.cleared()
+    entities = {topic for topic in later.publisher.cleared() if topic.startswith("homeassistant/")}
+    assert len(entities) == 6  # all but the snapshot
+    assert all(topic.split("/")[3].startswith("roof_") for topic in entities)
+
+
+def test_entities_of_an_earlier_release_are_handed_over(device, tmp_path):
+    """An earlier release announced all of them in one message, which Home Assistant must forget, not delete."""
+    bundle = "homeassistant/device/finesight-shop-till/config"
+    RetainedTopics(tmp_path / "retained_topics.json").add({bundle})
+    on = device(mqtt={"home_assistant": {}})
+    [(topic, payload, published_before)] = on.publisher.handed_over
+    assert (topic, json.loads(payload)) == (bundle, {"migrate_discovery": True})
+    discovered = [number for number, name in enumerate(on.publisher.latest) if name.startswith("homeassistant/")]
+    assert published_before <= min(discovered)
+    assert bundle not in on.publisher.latest
+    assert device().publisher.latest[bundle] == b""  # without Home Assistant it is deleted
 
 
 def test_sensor_of_an_item_is_cleared_when_its_label_goes(device):
@@ -124,3 +148,45 @@ def test_frigate_mirror_has_the_configured_prefix(device):
     on.publish_event(EVENT)
     on.publish_event(replace(EVENT, event_id="2", historical=True))
     assert on.publisher.once == ["shop/events"]
+
+
+def reply_to(device, wanted, correlation=None, outcome=None):
+    """Answer a command; return the topic of the reply."""
+    message = ReceivedMessage("finesight/shop/till/cmd/health", b"{}", False, 0, wanted, correlation)
+    device.publish_reply(ReceivedCommand("command", "health", message), outcome or {"state": "running"})
+    return device.publisher.once[-1]
+
+
+def test_reply_goes_to_own_reply_topics_alone(device, counters, caplog):
+    on, own = device(), "finesight/shop/till/cmd/reply"
+    assert reply_to(on, None) == reply_to(on, own) == own
+    assert reply_to(on, f"{own}/app-7") == f"{own}/app-7"
+    assert counters.total("reply_wishes_unmet") == 0
+    for wanted in ("finesight/shop/other/door/enabled/set", "finesight/shop/till/door/enabled/set", "x"):
+        assert reply_to(on, wanted) == own
+    assert counters.total("reply_wishes_unmet", reason="foreign") == 3
+    assert len(caplog.records) == 1
+
+
+def test_long_correlation_data_is_not_repeated(device, counters):
+    on = device()
+    reply_to(on, None, b"x" * 1024)
+    reply_to(on, None, b"x" * 1025)
+    assert on.publisher.correlations == [b"x" * 1024, None]
+    assert counters.total("reply_wishes_unmet", reason="correlation") == 1
+
+
+def test_flood_of_invalid_commands_is_counted_and_logged_once(device, counters, caplog):
+    on = device()
+    for number in range(500):
+        reply_to(on, None, outcome=CommandError(f"unknown verb {number}"))
+    assert counters.total("commands", result="refused") == 500
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+def test_camera_that_is_well_has_no_detail(device):
+    on, topic = device(), "finesight/shop/till/door/status"
+    on.publish_status(CameraStatus("door", "stalled", "no frame for 5 s", 1_700_000_000.0))
+    assert json.loads(on.publisher.latest[topic])["detail"] == "no frame for 5 s"
+    on.publish_status(CameraStatus("door", "online", "1280x720 by gstreamer, hardware nvh264dec", 1_700_000_000.0))
+    assert json.loads(on.publisher.latest[topic])["detail"] is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edge.messaging.home_assistant import DeviceDescription, discovery_payload, item_sensors
+from edge.messaging.home_assistant import DeviceDescription, discovery
 from edge.messaging.in_view import InView
 from edge.types import Decision
 from tests.edge.messaging.test_payload import EVENT, KNOWN, payload_of
@@ -20,17 +20,13 @@ from tests.edge.messaging.test_payload import EVENT, KNOWN, payload_of
 ACCEPTED = json.loads((Path(__file__).parents[2] / "golden/home_assistant_2025.4.4.json").read_text(encoding="utf-8"))
 LABELS = ("Red 0.5 l", 'a "quoted" }} {% label \\', "Möhre 🥕")
 DEVICE = DeviceDescription("fs", "shop", "till-1", "0.1.0", ("door", "roof"), True, True, LABELS)
-MESSAGE = json.loads(discovery_payload(DEVICE, ["cellar"]))
-SENSORS = [json.loads(payload) for payload in item_sensors("homeassistant", DEVICE).values()]
+MESSAGES = {topic: json.loads(payload) for topic, payload in discovery("homeassistant", DEVICE).items()}
+SENSORS = [message for topic, message in MESSAGES.items() if "_item_" in topic]
 SHARED = {"device", "origin", "availability_topic", "availability_template", "qos"}
 
 
 def expanded(message):
     return {ACCEPTED["abbreviations"].get(key, key): value for key, value in message.items()}
-
-
-def full_components():
-    return {key: expanded(one) for key, one in MESSAGE["cmps"].items() if len(one) > 1}
 
 
 def check_component(platform, component):
@@ -45,33 +41,17 @@ def check_component(platform, component):
     assert platform != "image" or ("image_topic" in component) != ("url_topic" in component)
 
 
-@pytest.mark.parametrize("key", full_components())
-def test_component_fits_the_schema_of_its_platform(key):
-    component = full_components()[key]
-    check_component(component["platform"], component)
+def message_of(leaf):
+    return next(message for topic, message in MESSAGES.items() if topic.endswith(f"/{leaf}/config"))
 
 
-@pytest.mark.parametrize("sensor", SENSORS, ids=lambda sensor: sensor["name"])
-def test_item_sensor_fits_the_schema(sensor):
-    check_component("sensor", expanded(sensor))
-
-
-@pytest.mark.parametrize("message", [MESSAGE, SENSORS[0]], ids=["device", "item sensor"])
-def test_device_and_origin_fit_the_schema(message):
-    full = expanded(message)
+@pytest.mark.parametrize("topic", MESSAGES)
+def test_message_fits_the_schema_of_its_platform(topic):
+    full = expanded(MESSAGES[topic])
     assert full.keys() >= SHARED
     assert {ACCEPTED["device"][key] for key in full["device"]} >= {"identifiers", "name"}
     assert {ACCEPTED["origin"][key] for key in full["origin"]} == {"name", "sw_version"}
-
-
-def test_device_message_has_no_key_of_its_own():
-    assert set(expanded(MESSAGE)) == SHARED | {"components"}
-
-
-def test_deleted_component_has_a_platform_alone():
-    deleted = {key: one for key, one in MESSAGE["cmps"].items() if key.startswith("cellar")}
-    assert len(deleted) == 7
-    assert all(set(one) == {"p"} and one["p"] in ACCEPTED["platforms"] for one in deleted.values())
+    check_component(topic.split("/")[1], {key: value for key, value in full.items() if key not in SHARED})
 
 
 def render(template, payload):
@@ -81,12 +61,12 @@ def render(template, payload):
 
 
 def event_template():
-    return MESSAGE["cmps"]["door_event"]["val_tpl"]
+    return message_of("door_event")["val_tpl"]
 
 
 def test_event_has_a_declared_type_and_names_the_object():
     found = json.loads(render(event_template(), payload_of(replace(EVENT, type="end"))))
-    assert found["event_type"] in MESSAGE["cmps"]["door_event"]["evt_typ"]
+    assert found["event_type"] in message_of("door_event")["evt_typ"]
     assert (found["label"], found["category"], found["probability"]) == ("Red 0.5 l", "bottle", 0.97)
     assert (found["started_at"], found["dwell_s"]) == ("2023-11-14T22:13:10.500Z", 9.623)
 
@@ -114,4 +94,4 @@ def test_item_sensor_counts_its_item_whatever_the_label(label):
 def test_sensor_of_what_is_in_view_shows_the_total():
     in_view = InView()
     in_view.update(EVENT)
-    assert render(MESSAGE["cmps"]["door_in_view"]["val_tpl"], in_view.payload("door")) == "1"
+    assert render(message_of("door_in_view")["val_tpl"], in_view.payload("door")) == "1"

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from edge.diagnostics.status import format_status
 from edge.errors import PublishError
+from edge.messaging.command import reply_payload
+from edge.messaging.in_view import InView
 from edge.messaging.payload import (
     availability_payload,
     birth_payload,
@@ -18,6 +20,7 @@ from edge.messaging.payload import (
     health_payload,
     mark_historical,
     priority_of,
+    shrink,
     status_payload,
     topic_of,
 )
@@ -236,3 +239,63 @@ def test_mark_historical_accepts_any_bytes(start, end):
     marked = mark_historical(start + end)
     assert marked == mark_historical(marked)
     assert marked == (start + b',"historical":true}' if end else mark_historical(start))
+
+
+def messages_of_every_kind():
+    """Return a message of each schema with much in it."""
+    full = replace(EVENT, zones=("z" * 300,) * 4, latency_ms={f"stage {n}": 1.0 for n in range(16)})
+    in_view = InView()
+    for number in range(30):
+        match = replace(KNOWN.match, label=f"item {number}")
+        in_view.update(replace(EVENT, track_id=number, decision=replace(KNOWN, match=match)))
+    report = health_report(
+        versions={"edge": "0.1.0", "bundle": "b1", "gallery": "g1"},
+        counters={f"count_{number}": number for number in range(99)},
+        stages={f"stage {number}": StageTimes(3, 1.0, 2.0, 3.0) for number in range(30)},
+        evidence={"door": "x" * 500},
+        mqtt_problems=("y" * 300,) * 9,
+        config_error="z" * 900,
+    )
+    return {
+        "event": payload_of(full),
+        "health": health_payload(report),
+        "birth": birth_payload(report, {f"camera-{number}": "detect" for number in range(64)}),
+        "status": status_payload("door", "stalled", 1700000000.0, "x" * 900),
+        "in_view": in_view.payload("door"),
+        "reply": reply_payload("reload", "7", {"changed": [f"camera-{number}" for number in range(200)]}),
+    }
+
+
+@pytest.mark.parametrize("name", ["event", "health", "birth", "status", "in_view", "reply"])
+def test_message_is_shortened_step_by_step_and_keeps_its_schema(name):
+    whole = messages_of_every_kind()[name]
+    assert shrink(whole, len(whole)) is whole
+    shortest = shrink(whole, 0)
+    assert len(shortest) < len(whole) / 2
+    for limit in range(len(shortest), len(whole), 97):
+        shortened = shrink(whole, limit)
+        assert len(shortened) <= limit
+        message = check(name, shortened)
+        assert message["shortened"] is True
+
+
+def test_shortened_event_keeps_what_it_is_about():
+    whole = json.loads(payload_of(EVENT))
+    payload = shrink(payload_of(EVENT), 0)
+    event = json.loads(payload)
+    kept = whole.keys() - {"latency_ms", "top", "zones", "crossings"}
+    assert {key: event[key] for key in kept} == {key: whole[key] for key in kept}
+    assert json.loads(mark_historical(payload))["historical"] is True
+
+
+def test_health_that_barely_fits_loses_stages_before_counters():
+    whole = messages_of_every_kind()["health"]
+    message = json.loads(shrink(whole, len(whole) - 1))
+    assert (message["stages"], len(message["counters"])) == ({}, 99)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 80), st.booleans())
+def test_shrink_accepts_any_bytes(payload, limit, damaged):
+    payload = b'{"schema":"finesight.event/1"' + payload if damaged else payload
+    assert shrink(payload, limit) in (payload, shrink(payload, 0))

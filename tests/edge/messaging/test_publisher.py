@@ -7,10 +7,12 @@ import queue
 import random
 import threading
 
+import pytest
+
 from edge.errors import PublishError, RefusedError
 from edge.messaging.connection import Acknowledgement
 from edge.messaging.publisher import Publisher, Subscriptions
-from edge.messaging.settings import MqttSettings, backoff_s
+from edge.messaging.settings import BrokerLimits, MqttSettings, backoff_s
 
 SETTINGS = MqttSettings("till", window=4, backoff_first_s=0.001, backoff_max_s=0.002, connect_timeout_s=1.0)
 DEADLINE_S = 10.0
@@ -20,7 +22,8 @@ class FakeConnection:
     """A connection in memory that records messages and answers on demand."""
 
     def __init__(self, *, automatic=True, window=4, refusal=None, subscribable=True, disconnects=False):
-        self.window = window
+        """Answer every message, or only the greeting; refuse events with a reason, if one is given."""
+        self.window, self.limits = window, BrokerLimits()
         self._disconnects = disconnects
         self.subscribed, self.correlations = [], []
         self._subscribable = subscribable
@@ -42,7 +45,7 @@ class FakeConnection:
             self.sent.append((topic, payload, retain))
             self.correlations.append(correlation)
             number = len(self.sent)
-            if self._automatic:
+            if self._automatic or number == 1:
                 self._answers.append(Acknowledgement(number, self._refusal if b"{" in payload else None))
             self._changed.notify_all()
             return number
@@ -50,7 +53,7 @@ class FakeConnection:
     def step(self, timeout_s):
         with self._changed:
             self._changed.wait_for(lambda: self._answers or self._lost or self._woken(), timeout_s)
-            if self._lost:
+            if self._lost and not self._answers:
                 raise PublishError("broker: connection lost")
             answers, self._answers = self._answers, []
             return answers
@@ -140,11 +143,11 @@ def test_no_more_than_the_window_is_in_flight(outbox, counters):
     connection, last = FakeConnection(automatic=False, window=3), FakeConnection()
     put(outbox, *"abcdefgh")
     with started(FakeConnect(connection, last), outbox, counters):
-        connection.wait_for(lambda sent: len(sent) == 3)
+        connection.wait_for(lambda sent: len(sent) == 4)  # the greeting, which is answered, and three events
         connection.wake()
         connection.lose()
         last.wait_for(lambda sent: len(sent) >= 9)
-    assert len(connection.sent) == 3
+    assert len(connection.sent) == 4
     assert [event["id"] for event in last.events()] == list("abcdefgh")
 
 
@@ -247,9 +250,10 @@ def test_one_time_messages_are_sent_while_connected_else_counted(outbox, counter
 
 
 def test_one_time_messages_are_bounded_and_counted(outbox, counters):
-    connection = FakeConnection(automatic=False, window=1)  # "online" is never acknowledged, so nothing else fits
+    connection = FakeConnection(automatic=False, window=1)  # one event is never acknowledged, so nothing else fits
+    put(outbox, "a")
     with started(FakeConnect(connection), outbox, counters) as publisher:
-        connection.wait_for(lambda sent: len(sent) == 1)
+        connection.wait_for(lambda sent: len(sent) == 2)
         for number in range(300):
             publisher.publish_once("frigate/events", b"%d" % number, "frigate_event")
         assert counters.total("messages_dropped", what="frigate_event", reason="full") == 300 - 256
@@ -273,6 +277,35 @@ def test_backoff_doubles_to_a_bound_and_differs_between_devices():
 
     assert [backoff_s(settings, n, Top()) for n in (1, 2, 3, 7, 10_000)] == [0.5, 1.0, 2.0, 30.0, 30.0]
     assert len({backoff_s(settings, 3, random.Random(seed)) for seed in range(20)}) == 20
+
+
+def test_backoff_grows_tenfold_while_another_client_has_the_same_id():
+    class Top(random.Random):
+        def uniform(self, a, b):
+            return b
+
+    settings = MqttSettings("till", backoff_first_s=0.5, backoff_max_s=30.0)
+    waits = [backoff_s(settings, 1, Top(), clashes) for clashes in (0, 2, 3, 4, 5, 6, 7, 1000)]
+    assert waits == [0.5, 0.5, 30.0, 60.0, 120.0, 240.0, 300.0, 300.0]
+
+
+@pytest.mark.parametrize("limit", [30, 140, 1900, 16_500, 2_097_300])
+@pytest.mark.parametrize("correlation", [None, b"x" * 10, b"x" * 1000])
+def test_longest_payload_fills_the_packet_but_for_a_few_bytes(limit, correlation):
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    room = BrokerLimits(limit).max_payload_bytes("t/é", correlation)
+    properties = Properties(PacketTypes.PUBLISH)
+    if correlation is not None:
+        properties.CorrelationData = correlation
+    remaining = 2 + len("t/é".encode()) + 2 + len(properties.pack()) + room
+    packet = 1 + next(n for n in range(1, 5) if remaining < 128**n) + remaining
+    assert limit - 2 <= packet <= limit or room < 0
+
+
+def test_broker_that_states_nothing_sets_no_bound():
+    assert BrokerLimits().max_payload_bytes("t") is None
 
 
 def test_password_is_not_in_the_repr():

@@ -95,3 +95,30 @@ def test_acknowledged_state_and_a_topic_in_use_again_stay(counters):
     messages.on_acknowledged(birth(b"2"))
     messages.on_connect()
     assert (taken(messages), cleared) == ([birth(b"2")], [])
+
+
+def test_topic_is_cleared_after_what_was_queued_since(messages):
+    last = QueuedMessage("ha/device", b"handed over", retain=True, then_clear=True)
+    messages.on_connect()
+    messages.put_latest(last)
+    messages.put_latest(birth())
+    assert taken(messages) == [last, birth()]
+    messages.put_latest(birth(b"2"))
+    messages.on_acknowledged(last)
+    second, cleared = taken(messages)
+    assert (second, cleared) == (birth(b"2"), QueuedMessage("ha/device", b"", retain=True))
+    messages.on_disconnect()
+    messages.on_connect()
+    assert cleared in taken(messages)  # until that, too, is acknowledged
+    messages.on_acknowledged(cleared)
+    messages.on_connect()
+    assert taken(messages) == [birth(b"2")]
+
+
+def test_retained_message_is_queued_again_on_demand(messages):
+    messages.put_latest(birth())
+    messages.on_connect()
+    assert taken(messages) == [birth()]
+    messages.requeue("t/birth")
+    messages.requeue("t/unknown")
+    assert taken(messages) == [birth()]

@@ -9,6 +9,7 @@ import pytest
 
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer
+from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.pairs import candidates
 from edge.bundle.starts import LIMIT, NAME, Starts
 from edge.errors import BundleError, EngineError
@@ -23,8 +24,8 @@ def device(tmp_path: Path) -> Path:
     """A device on which `two` with four items is active, and `one` with three was before."""
     state_dir = tmp_path / "device"
     for number, name in enumerate(("one", "two"), start=1):
-        slot = slots.install_bundle(make_bundle(tmp_path / name, name, number), state_dir)
-        generation = slots.install_gallery(make_gallery(tmp_path / f"items{number}", 2 + number), state_dir)
+        slot = install_bundle(make_bundle(tmp_path / name, name, number), state_dir)
+        generation = install_gallery(make_gallery(tmp_path / f"items{number}", 2 + number), state_dir)
         slots.activate(state_dir, slot, generation, prove=trusted)
     return state_dir
 
@@ -97,8 +98,8 @@ def test_any_single_damaged_file_leaves_a_pair_that_serves(device, damage, tmp_p
 def test_damaged_probe_picture_is_told_and_does_not_change_the_pair(tmp_path):
     state_dir = tmp_path / "device"
     bundle = make_bundle(tmp_path / "one", "one", probe=True)
-    slot = slots.install_bundle(bundle, state_dir)
-    slots.activate(state_dir, slot, slots.install_gallery(make_gallery(tmp_path / "items"), state_dir), prove=trusted)
+    slot = install_bundle(bundle, state_dir)
+    slots.activate(state_dir, slot, install_gallery(make_gallery(tmp_path / "items"), state_dir), prove=trusted)
     truncate(state_dir / "slots" / slot / "probe.png")
     serving = start(state_dir)
     assert serving.fallback is None

@@ -11,6 +11,7 @@ import pytest
 
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer
+from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.starts import Starts
 from edge.errors import BundleError
 from edge.inference.stages import Stages
@@ -27,10 +28,10 @@ DEADLINE_S = 10.0
 def device(tmp_path: Path) -> Path:
     """A device on which bundle `one` is active, and `two` is staged."""
     state_dir = tmp_path / "device"
-    generation = slots.install_gallery(make_gallery(tmp_path / "items"), state_dir)
-    slot = slots.install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
+    generation = install_gallery(make_gallery(tmp_path / "items"), state_dir)
+    slot = install_bundle(make_bundle(tmp_path / "one", "one"), state_dir)
     slots.activate(state_dir, slot, generation, prove=trusted)
-    slots.stage(state_dir, slots.install_bundle(make_bundle(tmp_path / "two", "two", 2), state_dir), generation)
+    slots.stage(state_dir, install_bundle(make_bundle(tmp_path / "two", "two", 2), state_dir), generation)
     return state_dir
 
 
@@ -78,7 +79,7 @@ def test_activated_models_load_in_background_and_are_returned_once(device):
 
 def test_another_gallery_alone_is_loaded(device, tmp_path):
     reloader = reloader_of(device)
-    generation = slots.install_gallery(make_gallery(tmp_path / "more", 5), device)
+    generation = install_gallery(make_gallery(tmp_path / "more", 5), device)
     slots.activate(device, "one", generation, prove=trusted)
     reloader.poll()
     assert wait_for(reloader).models.gallery_id == generation
@@ -121,7 +122,7 @@ def test_next_activation_after_a_failed_one_is_loaded(device):
     assert calls == ["two", "one"]
 
 
-def test_slot_that_holds_another_bundle_than_the_pointer_names_is_refused_once(device, tmp_path, caplog):
+def test_slot_that_holds_another_bundle_is_refused_once(device, tmp_path, caplog):
     reloader = reloader_of(device, never)
     activate(device)
     slot = device / "slots" / read_active_pointer(device).slot
@@ -143,7 +144,7 @@ def test_repaired_slot_is_loaded_without_an_activation(device, tmp_path):
     )
     assert (active.models.bundle_id, counts.total) == ("one", {"fallbacks": 1})
     assert "bundle.json" in active.serving.fallback
-    assert slots.install_bundle(tmp_path / "two", device) == slot.name
+    assert install_bundle(tmp_path / "two", device) == slot.name
     assert active.swap_if_ready() is False
     active._reloader._thread.join(DEADLINE_S)
     assert active.swap_if_ready() is True

@@ -63,7 +63,7 @@ def test_weights_from_a_file_give_features_at_stride_16(tmp_path):
     name = "mobilenetv2_035"
     torch.manual_seed(0)
     whole = create_trunk(name, None, "none", {"pad_type": ""}).network
-    import timm
+    from trainer.models.timm_library import timm
 
     weights = timm.create_model(name, pretrained=False).state_dict() | whole.state_dict()
     save_file({key: value.contiguous() for key, value in weights.items()}, tmp_path / "w.safetensors")

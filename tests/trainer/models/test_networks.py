@@ -176,7 +176,7 @@ def test_freezing_missing_stages_is_an_error(name, stages):
 
 
 def test_weights_file_is_loaded_strictly(tmp_path):
-    import timm
+    from trainer.models.timm_library import timm
 
     whole = timm.create_model(SMALL, num_classes=10)
     state = {key: torch.full_like(value, 0.25) for key, value in whole.state_dict().items()}

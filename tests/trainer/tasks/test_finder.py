@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from edge.build import load_active_models
 from edge.bundle import slots
 from edge.bundle.bundle import read_bundle
+from edge.bundle.install import install_bundle, install_gallery
 from edge.config.schema import DeviceConfig, RecognitionConfig
 from edge.errors import EngineError, TrainError
 from edge.finder.finder import open_finder
@@ -187,18 +188,18 @@ def packed(trained, tmp_path_factory):
 
 
 def test_device_loads_the_finder_only_with_seek_configured(packed, tmp_path, caplog):
-    slot = slots.install_bundle(packed, tmp_path)
-    slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
+    slot = install_bundle(packed, tmp_path)
+    slots.activate(tmp_path, slot, install_gallery(DEMO / "gallery", tmp_path))
     config = DeviceConfig(state_dir=tmp_path, cameras={"door": {"source": "rtsp://door"}})
     assert load_active_models(config).finder is None
     seeking = config.model_copy(update={"recognition": RecognitionConfig(seek={})})
     assert load_active_models(seeking).finder is not None
-    slot = slots.install_bundle(with_old_finder(packed, tmp_path / "before"), tmp_path)
-    slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
+    slot = install_bundle(with_old_finder(packed, tmp_path / "before"), tmp_path)
+    slots.activate(tmp_path, slot, install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
     assert "has a finder of an older format (ADR 0010): recognition.seek has no effect" in caplog.text
-    slot = slots.install_bundle(DEMO / "bundle", tmp_path)
-    slots.activate(tmp_path, slot, slots.install_gallery(DEMO / "gallery", tmp_path))
+    slot = install_bundle(DEMO / "bundle", tmp_path)
+    slots.activate(tmp_path, slot, install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
     assert "has no finder: recognition.seek has no effect" in caplog.text
 

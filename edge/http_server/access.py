@@ -1,11 +1,13 @@
-"""Access to the HTTP servers that show pictures, the kiosk and the live view: token, host, origin, certificate.
+"""Access to the HTTP servers, the kiosk and the health server: host, token, origin, certificate.
 
 Rules this module keeps:
-1. With a token, every request must carry it: as `Authorization: Bearer <token>`, as the password of
+1. Every request must name a host that is the device: an IP address, a name of this machine, or one that is configured.
+   Another website cannot reach the device through a name of its own (DNS rebinding). A request without a Host header
+   (HTTP/1.0) comes from no browser, and is allowed.
+2. With a token, every request must carry it: as `Authorization: Bearer <token>`, as the password of
    `Authorization: Basic` with any user name, or as the cookie that `?token=<token>` sets on the start page. The cookie
    holds a keyed hash, so that no browser stores the token itself.
-2. Without a token, a server listens on loopback only and accepts only host names of this machine. Another website
-   cannot reach it through a name of its own (DNS rebinding).
+   Pictures without a token are served on loopback only, which the configuration checks.
 3. A request that changes something must come from the server's own page or from no page: another Origin is refused.
 4. This module does not need starlette: `edge check` uses it on devices without a kiosk.
 """
@@ -16,14 +18,41 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from edge.config.schema import TlsConfig, is_loopback
+from edge.config.schema import TlsConfig
 from edge.errors import ConfigError
 
-Refusal = Literal["no_token", "wrong_host", "wrong_origin"]
+Refusal = Literal["no_token", "wrong_origin"]
+
+
+def own_names(listens_on: str, configured: Iterable[str]) -> frozenset[str]:
+    """Return the names, in lower case, that a device is reached by: configured ones, and those of this machine."""
+    machine = socket.gethostname()
+    names = ("localhost", listens_on, machine, f"{machine}.local", *configured)
+    return frozenset(name.lower() for name in names if name)
+
+
+def is_known_host(headers: Mapping[str, str], names: frozenset[str]) -> bool:
+    """Return whether a request is meant for this device; headers by lower-case name."""
+    if (host := headers.get("host")) is None:
+        return True
+    name = _host_name(host).lower().removesuffix(".")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name in names
+    return True
+
+
+def wrong_host_message(headers: Mapping[str, str], section: str) -> str:
+    """Return what to tell a client that asked for another host; `section` is the server's part of the configuration."""
+    asked = headers.get("host", "")[:80]
+    return f"{asked!r} is not a name of this device; use its address, or add the name to {section}.host_names"
 
 
 def cookie_value(token: str) -> str:
@@ -43,17 +72,14 @@ def refusal_reason(headers: Mapping[str, str], cookie: str, *, changes: bool, to
         headers: by lower-case name.
         cookie: the value of the server's cookie; empty: none came.
         changes: whether the request's method changes something.
-        token: of the server; None: loopback without a token.
+        token: of the server; None: it has none.
     """
-    host = headers.get("host", "")
     if token is not None:
         offered = _offered_token(headers.get("authorization", ""))
         if not token_matches(offered, token) and not token_matches(cookie, cookie_value(token)):
             return "no_token"
-    elif not is_loopback(_host_name(host)):
-        return "wrong_host"
     origin = headers.get("origin")
-    if changes and origin is not None and origin.partition("://")[2] != host:
+    if changes and origin is not None and origin.partition("://")[2] != headers.get("host", ""):
         return "wrong_origin"
     return None
 

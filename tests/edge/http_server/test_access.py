@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import socket
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.http_access import cookie_value, refusal_reason
+from edge.http_server.access import cookie_value, is_known_host, own_names, refusal_reason, wrong_host_message
 
 TOKEN = "s3cret token"
 
@@ -21,18 +22,52 @@ def basic(credentials):
     return {"authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8090", "localhost:8090", "localhost", "[::1]:8090", "127.0.0.1"])
-def test_loopback_host_is_allowed_without_a_token(host):
-    assert reason_for({"host": host}) is None
+NAMES = own_names("0.0.0.0", ["Shelf-1.shop.lan"])
 
 
-@pytest.mark.parametrize("host", ["kiosk.example:8090", "192.168.1.7:8090", "127.0.0.1.example", ""])
-def test_other_host_is_refused_without_a_token(host):
-    """Another website may have pointed a name of its own at this machine."""
-    assert reason_for({"host": host}) == "wrong_host"
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1:8090",
+        "localhost:8090",
+        "LOCALHOST",
+        "[::1]:8090",
+        "127.0.0.1",
+        "192.168.1.7:9464",
+        "[fe80::1%eth0]",
+        "shelf-1.shop.lan:9464",
+        "shelf-1.shop.lan.",
+        socket.gethostname(),
+        f"{socket.gethostname()}.local:80",
+    ],
+)
+def test_address_and_name_of_the_device_are_known(host):
+    assert is_known_host({"host": host}, NAMES)
 
 
-def test_valid_token_is_allowed_under_any_host_name():
+@pytest.mark.parametrize(
+    "host", ["kiosk.example:8090", "127.0.0.1.example", "evil.localhost.example", "", ":80", "[", "1.2.3", "a" * 9999]
+)
+def test_other_name_is_unknown(host):
+    """Another website may have pointed a name of its own at this device."""
+    assert not is_known_host({"host": host}, NAMES)
+
+
+def test_request_without_a_host_comes_from_no_browser():
+    assert is_known_host({}, NAMES)
+
+
+def test_name_to_listen_on_is_known():
+    assert is_known_host({"host": "kiosk.shop.lan"}, own_names("kiosk.shop.lan", []))
+
+
+def test_message_for_a_wrong_host_says_what_to_do():
+    assert wrong_host_message({"host": "a.example"}, "health") == (
+        "'a.example' is not a name of this device; use its address, or add the name to health.host_names"
+    )
+
+
+def test_valid_token_is_allowed():
     host = {"host": "kiosk.example"}
     assert reason_for(host | {"authorization": f"Bearer {TOKEN}"}, token=TOKEN) is None
     assert reason_for(host | {"authorization": f"bearer {TOKEN}"}, token=TOKEN) is None
@@ -72,7 +107,8 @@ HEADERS = st.dictionaries(st.sampled_from(["host", "authorization", "origin"]), 
 @given(headers=HEADERS, cookie=LATIN, changes=st.booleans())
 def test_any_headers_give_a_refusal_or_none(headers, cookie, changes):
     without = refusal_reason(headers, cookie, changes=changes, token=None)
-    assert without in {None, "wrong_host", "wrong_origin"}
+    assert without in {None, "wrong_origin"}
+    assert is_known_host(headers, NAMES) in {True, False}
     reason = refusal_reason(headers, cookie, changes=changes, token=TOKEN)
     assert reason in {None, "no_token", "wrong_origin"}
     knows_token = headers.get("authorization") == f"Bearer {TOKEN}"

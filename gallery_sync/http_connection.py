@@ -1,0 +1,211 @@
+"""One HTTP request over a socket that keeps time limits: while it connects, reads headers and reads the body.
+
+`http.client` limits lines and their number, but not the time that they take, nor interim answers and trailers without
+end. Here every byte is read through `_TimedReader`, which limits them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+from edge.errors import SyncError
+from gallery_sync.addresses import Address, parse_address
+from gallery_sync.time_limits import Deadline, InterruptedTransferError, RateMeter, TimeLimits
+
+_MOST_OVERHEAD_BYTES = 1 << 20  # headers, chunk sizes and trailers of one response, beside as much as its body
+_MOST_ADDRESSES = 8  # of a host that are tried
+_SECURE = "https"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the operator lets a device reach its repository."""
+
+    allowed_hosts: frozenset[str] = frozenset()  # that redirects may lead to, beside the repository's own
+    ca_file: Path | None = None  # the only certificate authorities to trust; None: those of the system
+    proxies: Mapping[str, str] = field(default_factory=dict)  # as `urllib.request.getproxies_environment` returns them
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads a socket. `taken` tells how many bytes of the body the caller has got."""
+
+    def __init__(self, sock: socket.socket, limits: TimeLimits, deadline: Deadline) -> None:
+        self._sock = sock
+        self._limits = limits
+        self._deadline = deadline
+        self._meter = RateMeter(limits)
+        self._received = 0
+        self.head_until_s: float | None = time.monotonic() + limits.timeout_s  # None: the headers are read
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        started_s = time.monotonic()
+        wait_s = min(self._limits.timeout_s, self._deadline.remaining_s())
+        if self.head_until_s is not None:
+            wait_s = min(wait_s, self.head_until_s - started_s)
+        if wait_s <= 0:
+            raise TimeoutError(f"timed out: the headers took more than {self._limits.timeout_s:g} s")
+        self._sock.settimeout(wait_s)
+        try:
+            count = self._sock.recv_into(buffer)
+        except TimeoutError:
+            self._deadline.remaining_s()
+            raise
+        self._received += count
+        if self._received > 2 * self.taken + _MOST_OVERHEAD_BYTES:
+            raise InterruptedTransferError("the server sends headers, chunk sizes or trailers without end")
+        if self.head_until_s is None:
+            self._meter.add(count, time.monotonic() - started_s)
+        return count
+
+
+class _TimedSocket:
+    """The part of a socket that `http.client` uses; whoever connected it closes it."""
+
+    def __init__(self, sock: socket.socket, reader: _TimedReader) -> None:
+        self._sock = sock
+        self._reader = reader
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.sendall(data)
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        return io.BufferedReader(self._reader)
+
+    def close(self) -> None:
+        """Keep it open: the response is still read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response whose headers are read."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    _message: http.client.HTTPResponse
+    _reader: _TimedReader
+
+    @property
+    def length(self) -> int | None:
+        """The announced number of bytes that are not read yet; None: not announced."""
+        return self._message.length
+
+    def read(self, most_bytes: int) -> bytes:
+        """Return some bytes of the body as soon as there are any; empty: it ended."""
+        data = self._message.read1(most_bytes)
+        self._reader.taken += len(data)
+        return data
+
+
+@contextmanager
+def request(
+    address: Address, headers: Mapping[str, str], access: Access, limits: TimeLimits, deadline: Deadline
+) -> Iterator[Response]:
+    """Send a GET request and read the headers of its response.
+
+    Raises:
+        SyncError: the deadline passed, or a certificate, a file of certificates or a proxy address is invalid.
+        InterruptedTransferError: the server sends without end, or too slowly.
+        OSError: there is no connection, or no answer in time.
+        http.client.HTTPException: the answer is not HTTP.
+    """
+    proxy = _proxy_for(address, access)
+    target, sent = address.target, dict(headers)
+    if address.credentials:
+        sent["Authorization"] = f"Basic {address.credentials}"
+    with contextlib.closing(_dial(proxy or address, limits, deadline)) as plain:
+        sock: socket.socket = plain
+        if proxy and address.scheme == _SECURE:
+            _open_tunnel(plain, proxy, address, limits, deadline)
+        elif proxy:
+            target = address.url
+            sent |= _proxy_headers(proxy)
+        if address.scheme == _SECURE:
+            sock = _encrypt(plain, address, access)
+        sent["Host"] = address.host_header
+        with contextlib.closing(sock), _exchange(sock, "GET", target, sent, limits, deadline) as response:
+            yield response
+
+
+@contextmanager
+def _exchange(
+    sock: socket.socket, method: str, target: str, headers: Mapping[str, str], limits: TimeLimits, deadline: Deadline
+) -> Iterator[Response]:
+    reader = _TimedReader(sock, limits, deadline)
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    sock.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode("ascii"))
+    message = http.client.HTTPResponse(_TimedSocket(sock, reader), method=method)  # type: ignore[arg-type]
+    with contextlib.closing(message):
+        message.begin()
+        reader.head_until_s = None
+        yield Response(message.status, message.headers, message, reader)
+
+
+def _dial(address: Address, limits: TimeLimits, deadline: Deadline) -> socket.socket:
+    """Connect to the first address of a host that answers."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[:_MOST_ADDRESSES]
+    failure: OSError = OSError("the host has no address")
+    for family, kind, protocol, _, there in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(min(limits.timeout_s, deadline.remaining_s()))
+            sock.connect(there)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except SyncError:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+def _encrypt(sock: socket.socket, address: Address, access: Access) -> ssl.SSLSocket:
+    try:
+        context = ssl.create_default_context(cafile=str(access.ca_file) if access.ca_file else None)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SyncError(f"{access.ca_file}: cannot read certificates: {error}; give a PEM file") from error
+    try:
+        return context.wrap_socket(sock, server_hostname=address.host)
+    except ssl.SSLCertVerificationError as error:
+        raise InterruptedTransferError(
+            f"{address}: the server's certificate is not valid: {error.verify_message}; check the clock of this "
+            "device; if you have your own certificate authority: --ca-file FILE"
+        ) from error
+
+
+def _proxy_for(address: Address, access: Access) -> Address | None:
+    url = access.proxies.get(address.scheme)
+    if not url or proxy_bypass_environment(address.host_header, dict(access.proxies)):
+        return None
+    proxy = parse_address(url if "://" in url else f"http://{url}")
+    if proxy.scheme == _SECURE:
+        raise SyncError(f"{proxy}: this proxy is reached over https; give one that is reached over http")
+    return proxy
+
+
+def _proxy_headers(proxy: Address) -> dict[str, str]:
+    return {"Proxy-Authorization": f"Basic {proxy.credentials}"} if proxy.credentials else {}
+
+
+def _open_tunnel(sock: socket.socket, proxy: Address, address: Address, limits: TimeLimits, deadline: Deadline) -> None:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    where = f"{host}:{address.port}"
+    headers = {"Host": where} | _proxy_headers(proxy)
+    with _exchange(sock, "CONNECT", where, headers, limits, deadline) as answer:
+        if answer.status != http.HTTPStatus.OK:
+            raise InterruptedTransferError(f"proxy {proxy}: no connection to {where}: it answered HTTP {answer.status}")

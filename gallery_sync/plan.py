@@ -1,0 +1,137 @@
+"""Reads every document of a release and checks that they fit together, before any large object is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pydantic import ValidationError
+
+from edge.bundle.bundle import MANIFEST_NAME
+from edge.errors import BundleError, first_validation_error, one_line
+from edge.file_names import distinct_file_names
+from edge.gallery.generation import generation_id
+from edge.gallery.store import SUFFIX
+from edge.manifest import Manifest, parse_manifest
+from gallery_sync.documents import (
+    LARGEST_DOCUMENT_BYTES,
+    LARGEST_HEAD_BYTES,
+    LARGEST_RELEASE_BYTES,
+    MOST_FILES,
+    BundleHead,
+    GalleryHead,
+    ObjectRef,
+    Release,
+    check_json,
+    parse,
+)
+from gallery_sync.download import Fetcher, ReleaseError
+
+_LARGEST_HEADS_BYTES = 64 << 20  # of all categories
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A release with its parsed documents."""
+
+    release: Release
+    manifest_json: bytes
+    manifest: Manifest
+    galleries: dict[str, GalleryHead]
+
+    def bundle_objects(self) -> dict[str, ObjectRef]:
+        """Return the files of the bundle by their path in it, without the manifest."""
+        return {file.path: ObjectRef(sha256=file.sha256, size=file.size) for file in self.manifest.files}
+
+    def gallery_objects(self) -> dict[str, ObjectRef]:
+        """Return the stores of the gallery by their file name."""
+        names = distinct_file_names(self.galleries)
+        return {f"{names[category]}{SUFFIX}": head.base for category, head in self.galleries.items()}
+
+
+def read_plan(fetcher: Fetcher, release: Release) -> Plan:
+    """Download and check the documents of a release.
+
+    Raises:
+        ReleaseError: the release is wrong.
+        SyncError: the network or the disk failed.
+    """
+    what = f"release {release.sequence}"
+    _check_size(release.bundle, LARGEST_HEAD_BYTES, f"{what}: bundle head")
+    head = parse(BundleHead, _read(fetcher, release.bundle, "bundle head"), f"{what}: bundle head")
+    _check_size(head.manifest, LARGEST_DOCUMENT_BYTES, f"{what}: bundle manifest")
+    manifest_json = _read(fetcher, head.manifest, "bundle manifest")
+    manifest = _parse_manifest(manifest_json, f"{what}: bundle {head.bundle_id}")
+    if (manifest.bundle_id, manifest.sequence) != (head.bundle_id, head.sequence):
+        raise ReleaseError(
+            f"{what}: found the manifest of {manifest.bundle_id}, sequence {manifest.sequence}; expected that of "
+            f"{head.bundle_id}, sequence {head.sequence}"
+        )
+    plan = Plan(release, manifest_json, manifest, _read_galleries(fetcher, release, what))
+    for line in (head.line, *(gallery.line for gallery in plan.galleries.values())):
+        if line != release.line:
+            raise ReleaseError(f"{what}: found a head of line {line!r}, expected {release.line!r}")
+    _check_objects(plan, what)
+    return plan
+
+
+def _read_galleries(fetcher: Fetcher, release: Release, what: str) -> dict[str, GalleryHead]:
+    for category, ref in release.gallery.heads.items():
+        _check_size(ref, LARGEST_HEAD_BYTES, f"{what}: gallery head {category[:80]!r}")
+    if (total := sum(ref.size for ref in release.gallery.heads.values())) > _LARGEST_HEADS_BYTES:
+        raise ReleaseError(f"{what}: found gallery heads of {total} bytes, expected at most {_LARGEST_HEADS_BYTES}")
+    galleries = {}
+    for category, ref in release.gallery.heads.items():
+        where = f"gallery head {category[:80]!r}"
+        gallery = parse(GalleryHead, _read(fetcher, ref, where), f"{what}: {where}")
+        if gallery.category != category:
+            raise ReleaseError(f"{what}: {where}: found category {gallery.category[:80]!r}")
+        galleries[category] = gallery
+    try:
+        found = generation_id({category: gallery.entry() for category, gallery in galleries.items()})
+    except ValidationError as error:
+        raise ReleaseError(f"{what}: gallery head: {one_line(first_validation_error(error))}") from error
+    if found != release.gallery.generation:
+        raise ReleaseError(f"{what}: found heads of generation {found}, expected {release.gallery.generation}")
+    return galleries
+
+
+def _check_size(ref: ObjectRef, most: int, name: str) -> None:
+    if ref.size > most:
+        raise ReleaseError(f"{name}: found {ref.size} bytes, expected at most {most}")
+
+
+def _read(fetcher: Fetcher, ref: ObjectRef, name: str) -> bytes:
+    return fetcher.get_document(ref, name)
+
+
+def _parse_manifest(data: bytes, where: str) -> Manifest:
+    check_json(data, where)
+    try:
+        return parse_manifest(data.decode(), where)
+    except BundleError as error:
+        raise ReleaseError(one_line(str(error))) from error
+
+
+def _check_objects(plan: Plan, what: str) -> None:
+    """Check what a device writes: number and size of the files, and that each has a place of its own."""
+    paths = [PurePosixPath(file.path) for file in plan.manifest.files]
+    if len(paths) > MOST_FILES:
+        raise ReleaseError(f"{what}: the bundle lists {len(paths)} files, expected at most {MOST_FILES}")
+    taken = {MANIFEST_NAME}
+    folders: set[str] = set()
+    for file, path in zip(plan.manifest.files, paths, strict=True):
+        place = str(path).casefold()
+        above = {str(folder).casefold() for folder in path.parents}
+        if file.size > LARGEST_RELEASE_BYTES:
+            raise ReleaseError(f"{what}: found a file of {file.size} bytes, expected at most {LARGEST_RELEASE_BYTES}")
+        if str(path) != file.path or place in taken or place in folders or above & taken:
+            raise ReleaseError(f"{what}: the bundle lists {file.path[:120]!r}, which is not a place of its own")
+        taken.add(place)
+        folders |= above
+    sizes: dict[str, int] = {}
+    for ref in (*plan.bundle_objects().values(), *plan.gallery_objects().values()):
+        if sizes.setdefault(ref.sha256, ref.size) != ref.size:
+            raise ReleaseError(f"{what}: object {ref.sha256} is listed with two sizes")
+    if (total := sum(sizes.values())) > LARGEST_RELEASE_BYTES:
+        raise ReleaseError(f"{what}: found {total} bytes, expected at most {LARGEST_RELEASE_BYTES}")

@@ -1,0 +1,135 @@
+"""The state folder of a device, made ready for a pull: one pull at a time, and nothing in the way."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edge.bundle.active_pointer import ActivePointer, repair_active_pointer
+from edge.bundle.change_lock import NAME as CHANGE_LOCK_NAME
+from edge.bundle.change_lock import changing
+from edge.bundle.layout import ACTIVE, ACTIVE_COPY
+from edge.bundle.pairs import read_pointer_or_none, whole_pair
+from edge.errors import SyncError
+from gallery_sync.fresh_files import make_private_folder, remove
+
+log = logging.getLogger(__name__)
+
+LOCK_NAME = "sync.lock"
+
+
+@contextmanager
+def one_pull(state_dir: Path) -> Iterator[None]:
+    """Let one pull at a time into a state folder, which is created if it does not exist.
+
+    Raises:
+        SyncError: another pull is running.
+        OSError: the folder cannot be written.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = _open_lock(state_dir / LOCK_NAME)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SyncError(f"{state_dir}: another pull is running; wait until it ends") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    _clear_lock(path)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+
+
+def _clear_lock(path: Path) -> None:
+    """Remove what has the name of a lock file and is none: a link, a folder, a pipe; give this user access to a file.
+
+    Raises:
+        OSError: it belongs to another user.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            remove(path)
+        elif not os.access(path, os.R_OK | os.W_OK):
+            path.chmod(0o640)
+
+
+def make_ready(state_dir: Path, cache: Path) -> list[str]:
+    """Remove what an interrupted or broken change left, give this user access, and return what was repaired.
+
+    Raises:
+        BundleError: another change holds the folder.
+        OSError: something belongs to another user, or the disk failed.
+    """
+    repairs = []
+    _clear_lock(state_dir / CHANGE_LOCK_NAME)
+    with changing(state_dir, "preparing a pull"):
+        for name in ("slots", "gallery"):
+            repairs += _make_folder_of_folders(state_dir / name)
+        repairs += _repair_current(state_dir)
+    for folder in (cache.parent, cache):
+        if make_private_folder(folder):
+            repairs.append(f"{folder}: was no folder of this user, and is a new one")
+    for repair in repairs:
+        log.warning("%s", repair)
+    return repairs
+
+
+def _repair_current(state_dir: Path) -> list[str]:
+    """Write a damaged `current` or its copy from the other one; if both are, from the best pair that is whole."""
+    pointer, problem = read_pointer_or_none(state_dir)
+    if problem is not None and (pair := whole_pair(state_dir)) is not None:
+        pointer = ActivePointer.model_validate(
+            {"slot": pair.slot, "bundle_id": pair.bundle_id, "gallery": pair.gallery}
+        )
+    if pointer is None:
+        return [problem] if problem else []
+    before = [_content(state_dir / name) for name in (ACTIVE, ACTIVE_COPY)]
+    repair_active_pointer(state_dir, pointer)
+    after = [_content(state_dir / name) for name in (ACTIVE, ACTIVE_COPY)]
+    return [] if before == after else [f"{state_dir / ACTIVE}: it or its copy was damaged, and is written again"]
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _make_folder_of_folders(folder: Path) -> list[str]:
+    """Make `slots` or `gallery` readable; finish or remove installations that did not end, and what is no folder."""
+    repairs = []
+    if not folder.is_dir() and remove(folder):
+        repairs.append(f"{folder}: was no folder, and is removed")
+    if not folder.is_dir():
+        return repairs
+    repairs += _give_access(folder)
+    for path in sorted(folder.iterdir()):
+        final = path.with_name(path.name.removeprefix(".").removesuffix(".old") or "_")
+        if path.name == f".{final.name}.old" and not final.exists():
+            path.rename(final)  # the power went between two renames
+            repairs.append(f"{final}: is back after an installation that did not end")
+        elif path.name.startswith(".") or path.is_symlink() or not path.is_dir():
+            remove(path)
+            repairs.append(f"{path}: an unfinished installation or no folder, removed")
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            repairs += _give_access(Path(above, name))
+    return repairs
+
+
+def _give_access(path: Path) -> list[str]:
+    found = path.lstat()
+    needed = stat.S_IRWXU if stat.S_ISDIR(found.st_mode) else stat.S_IRUSR
+    if stat.S_ISLNK(found.st_mode) or found.st_mode & needed == needed:
+        return []
+    path.chmod(stat.S_IMODE(found.st_mode) | needed)
+    return [f"{path}: could not be read, and can again"]
