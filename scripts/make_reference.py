@@ -325,8 +325,7 @@ def metrics() -> str:
         for name, text in sorted(COUNTER_HELP.items())
     ]
     gauges = [
-        [code(f"finesight_{name}"), ", ".join(map(code, sorted(of))), text]
-        for name, text, of in gauges_of(metrics)
+        [code(f"finesight_{name}"), ", ".join(map(code, sorted(of))), text] for name, text, of in gauges_of(metrics)
     ]
     return (
         "# Metrics\n\n"
@@ -382,6 +381,7 @@ def gallery() -> str:
     """The gallery folder and its stores."""
     from edge.gallery import limits, store
     from edge.gallery.store_file import TABLES
+
     return (
         "# Gallery\n\n"
         "A gallery generation is a folder: `gallery.json`, the index, and one SQLite store per category. Any text "

@@ -55,18 +55,19 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "boxes_sought": "Boxes of taught items that the finder added to the detector's.",
         "cameras_without_gstreamer": "Cameras that OpenCV reads because GStreamer cannot; the log says why.",
         "commands": "MQTT commands, by result: done or refused.",
-        "commands_ignored": "MQTT commands that were ignored, by reason: retained, too_many at once, or topic (one that "
-        "the device did not subscribe to).",
+        "commands_ignored": "MQTT commands that were ignored, by reason: retained, too_many at once, or topic (one "
+        "that the device did not subscribe to).",
         "configurations_not_kept": "Times the copy of the last good configuration could not be written.",
         "connections_closed": "Connections that an HTTP server closed early, by server and reason: slow (no request in "
-        "time), evicted (the oldest without a request, for a new one), full (all busy), or left (the client went away).",
+        "time), evicted (the oldest without a request, for a new one), full (all busy), or left (the client went "
+        "away).",
         "dress_failed": "Newly activated bundles that went into use without the latest taught items.",
         "events": "Events, by camera and type: new, update or end.",
         "events_published": "Events that the broker acknowledged.",
-        "events_refused": "Times the broker refused an event (MQTT 5), by its reason; the event is sent again later, or "
-        "set aside.",
-        "events_set_aside": "Events that the broker cannot take, by reason: too_long, refused, hangs_up or invalid; they "
-        "stay in the outbox file and are not sent again.",
+        "events_refused": "Times the broker refused an event (MQTT 5), by its reason; the event is sent again later, "
+        "or set aside.",
+        "events_set_aside": "Events that the broker cannot take, by reason: too_long, refused, hangs_up or invalid; "
+        "they stay in the outbox file and are not sent again.",
         "events_retried": "Events sent again because a connection ended before the broker acknowledged them.",
         "fallbacks": "Starts with another bundle or gallery than the active ones, which could not be used.",
         "frames_dropped": "Frames not recognised, by reason: superseded by a newer one, backlog (sent late, "
@@ -83,8 +84,9 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "looks_shed": "Looks skipped, by reason: too_small, outside_zones, poor_sight (poor crop), or budget.",
         "live_failed": "Times a picture of the live view could not be made; the log says why.",
         "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why there is none.",
-        "messages_dropped": "Replies, Frigate messages and states that were not sent, by kind and reason: disconnected, "
-        "full, unanswered, too_long, refused, hangs_up, invalid, or held (the broker does not take the topic).",
+        "messages_dropped": "Replies, Frigate messages and states that were not sent, by kind and reason: "
+        "disconnected, full, unanswered, too_long, refused, hangs_up, invalid, or held (the broker does not take the "
+        "topic).",
         "messages_shortened": "Messages that the broker took without their optional parts, because it takes no longer "
         "ones.",
         "mqtt_attempts": "Attempts to connect to the broker.",

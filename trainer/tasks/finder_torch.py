@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from trainer.models.networks import load_model
 class _TorchEngine:
     """An inference engine that runs a torch network: a trunk on pictures, or the conversion on maps."""
 
-    def __init__(self, network: nn.Module, spec: Preprocess | None, where: str) -> None:
+    def __init__(self, network: nn.Module, spec: Preprocess | None, where: str, outputs: Sequence[str]) -> None:
         self.where, self.library = where, f"torch {torch.__version__}"
+        self.inputs: Sequence[Collection[str]] = [("image" if spec else "maps",)]
+        self.outputs: Sequence[Collection[str]] = [(name,) for name in outputs]
         self._network, self._spec = network, spec
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
@@ -56,5 +59,5 @@ def load_finder(folder: Path) -> Finder:
         conversion="conversion.onnx",
         score_threshold=card.score_threshold,
     )
-    trunk = _TorchEngine(network.represent, card.preprocess, str(folder))
-    return Finder(model, trunk, _TorchEngine(network.conversion, None, str(folder)))
+    trunk = _TorchEngine(network.represent, card.preprocess, str(folder), model.output_names)
+    return Finder(model, trunk, _TorchEngine(network.conversion, None, str(folder), ["heat_map"]))

@@ -47,7 +47,7 @@ def test_fallback_and_damaged_files_are_shown():
     report = {"state": "degraded", "uptime_s": 1, "versions": {}, "resident_bytes": 0, "cameras": {}, "stages": {}}
     report |= {"counters": {}, "mqtt_connected": True, "outbox_events": 0}
     lines = format_status(json.dumps(report | {"fallback": "slot b is damaged", "damaged_files": ["probe.png"]}))
-    assert ["fallback: slot b is damaged", "damaged: probe.png"] == lines[2:4]
+    assert lines[2:4] == ["fallback: slot b is damaged", "damaged: probe.png"]
 
 
 def test_reason_for_waiting_is_shown():
