@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shlex
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -134,5 +134,5 @@ def _read(path: Path) -> ActivePointer | None:
 def _write(path: Path, pointer: ActivePointer) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir() and not path.is_symlink():  # a damaged folder; a file cannot replace it
-        path.rename(path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
+        path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
     write_durably(path, pointer.model_dump_json(indent=1).encode() + b"\n")

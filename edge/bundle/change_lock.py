@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def _lock(state_dir: Path, what: str, deadline: float) -> int:
 def _set_damaged_aside(path: Path) -> None:
     """Rename what is in place of the lock and is no file; a link could point anywhere."""
     if path.is_symlink() or path.is_dir():
-        path.rename(path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
+        path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
 
 
 def _wait_for(descriptor: int, state_dir: Path, deadline: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -31,13 +32,13 @@ def check_place(path: Path) -> None:
     """
     for suffix in _PARTS:
         part = path.with_name(path.name + suffix)
-        if part.exists() and not part.is_file():
+        if os.access(part, os.F_OK) and not part.is_file():
             raise DamagedFileError(f"outbox {part}: it is not a regular file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
     except PermissionError as error:
-        if path.exists():
+        if os.access(path, os.F_OK):
             raise DamagedFileError(f"outbox {path}: no permission to write") from error
         reason = "no permission to write; give the folder to the user of `edge`"
         raise FailingDiskError(f"outbox {path}: {reason}") from error

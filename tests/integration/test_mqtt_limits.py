@@ -70,8 +70,10 @@ def test_long_events_arrive_shortened(tmp_path, outbox, counters, version):
         for number in range(5):
             outbox.put(EVENTS, long_event(), 1, f"long{number}")
         until(lambda: counters.total("events_published") == 10, "all acknowledged")
-    assert [event.get("shortened") for event in received.events()][-5:] == [True] * 5
-    assert counters.total("messages_shortened") == 5
+        until(lambda: sum(event.get("shortened", False) for event in received.events()) >= 5, "all arrived")
+    # a hang-up may take acknowledgements with it, so short ones may arrive again
+    assert all(event.get("shortened", event["id"].startswith("e")) for event in received.events())
+    assert counters.total("messages_shortened") >= 5
 
 
 @pytest.mark.parametrize(("limit", "version"), [(1900, "5"), (1900, "3.1.1"), (8092, "5")])

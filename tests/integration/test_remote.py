@@ -145,8 +145,8 @@ def test_messages_fit_their_schemas_and_commands_are_answered(tmp_path, broker):
             birth = watcher.wait_for(f"{BASE}/birth")
             assert (set(birth["cameras"]), birth["safe_mode"]) == ({"shelf", "spare"}, False)
             assert watcher.wait_for(f"{BASE}/spare/enabled/state") == b"ON"
-            found = json.loads(watcher.wait_for("homeassistant/device/finesight-test-one/config"))
-            assert found["cmps"]["shelf_status"]["stat_t"] == f"{BASE}/shelf/status"
+            found = json.loads(watcher.wait_for("homeassistant/sensor/finesight-test-one/shelf_status/config"))
+            assert found["stat_t"] == f"{BASE}/shelf/status"
             watcher.wait_for(f"{BASE}/shelf/events")
             watcher.wait_for("frigate/events", lambda event: event["after"]["camera"] == "shelf")
 
@@ -175,7 +175,7 @@ def test_messages_fit_their_schemas_and_commands_are_answered(tmp_path, broker):
             watcher.wait_for(f"{BASE}/spare/status", lambda status: status["state"] == "online")
 
             watcher.send("homeassistant/status", "online")
-            watcher.wait_for("homeassistant/device/finesight-test-one/config")
+            watcher.wait_for("homeassistant/sensor/finesight-test-one/shelf_status/config")
         watcher.wait_for(f"{BASE}/available", lambda word: word == b"stopped")
     assert device.process.returncode == 0
     assert "Traceback" not in device.log
@@ -247,7 +247,13 @@ def test_late_broker_gets_a_health_report_at_once(tmp_path, broker):
             assert watcher.wait_for(f"{BASE}/health")["mqtt_connected"]
 
 
-def test_mqtt_5_reply_goes_to_the_response_topic(tmp_path, broker):
+@pytest.mark.parametrize(
+    ("wished", "answered_on"),
+    [(f"{BASE}/cmd/reply/operators/7", f"{BASE}/cmd/reply/operators/7"),
+     # a topic of another device: the answer could be a command there
+     ("finesight/test/two/cmd/reload", f"{BASE}/cmd/reply")],
+)  # fmt: skip
+def test_mqtt_5_reply_goes_to_the_response_topic_of_this_device(tmp_path, broker, wished, answered_on):
     """A request made with paho carries a response topic and correlation data."""
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
@@ -256,12 +262,12 @@ def test_mqtt_5_reply_goes_to_the_response_topic(tmp_path, broker):
     device.configure(f"shelf: {LOOPED}")
     device.path.write_text(device.path.read_text().replace("mqtt: {", "mqtt: {version: '5', "))
     properties = Properties(PacketTypes.PUBLISH)
-    properties.ResponseTopic, properties.CorrelationData = "operators/7", b"\x01\x02"
+    properties.ResponseTopic, properties.CorrelationData = wished, b"\x01\x02"
     received: queue.SimpleQueue = queue.SimpleQueue()
     with Watcher(broker) as watcher, device:
         watcher.wait_for(f"{BASE}/birth")
         with (
-            Subscriber(settings(broker, "requester", version="5"), "operators/7", received.put),
+            Subscriber(settings(broker, "requester", version="5"), answered_on, received.put),
             Connection(settings(broker, "operator", version="5")) as connection,
         ):
             connection._client.publish(f"{BASE}/cmd/health", b"{}", qos=1, properties=properties)
@@ -269,3 +275,4 @@ def test_mqtt_5_reply_goes_to_the_response_topic(tmp_path, broker):
             answer = received.get(timeout=DEADLINE_S)
     SCHEMAS["reply"].validate(json.loads(answer.payload))
     assert answer.correlation == b"\x01\x02"
+    assert wished == answered_on or wished not in {topic for topic, _ in watcher.messages}
