@@ -20,7 +20,7 @@ from gallery_sync.publish import publish
 from gallery_sync.pull import pull
 from gallery_sync.transport import FolderTransport, HttpTransport, open_transport
 from gallery_sync.trust import HashesOnly
-from tests.power_cut import PowerCut
+from tests.power_cut import IMAGES, PowerCut
 from tests.store_samples import SPACE, make_bundle, make_gallery, trusted
 from tests.sync_samples import WAITS, active, embedder_for, publish_release, pull_from
 from tests.sync_server import Server, answer, cut_after, healthy, silent
@@ -248,12 +248,13 @@ def test_repository_folder_is_pulled_without_a_server(tmp_path, device):
         open_transport("ftp://example/repo")
 
 
-def test_power_cut_during_a_pull_keeps_the_active_release(tmp_path, device):
+@pytest.mark.parametrize("image", IMAGES)
+def test_power_cut_during_a_pull_keeps_the_active_release(tmp_path, device, image):
     transport = FolderTransport(tmp_path / "repo")
     n = 0
     while True:
-        n += 7
-        with PowerCut(n) as power, suppress(SyncError, BundleError):
+        n += 2
+        with PowerCut(n, image) as power, suppress(SyncError, BundleError):
             pull(transport, device, HashesOnly())
         assert active(device) == ("one", 3)
         if not power.happened:
