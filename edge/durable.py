@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,6 +40,35 @@ def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
     fsync_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they do not exist; their names survive a power cut.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        fsync_folder(path.parent)
+
+
+def set_aside(path: Path) -> bool:
+    """Rename what is in the place of a file and is none: a folder, a link, a pipe; return whether there was such.
+
+    A link is renamed itself, wherever it points.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    try:
+        if stat.S_ISREG(path.lstat().st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
+    return True
+
+
 def fsync_file(path: Path) -> None:
     """Flush a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -66,7 +97,7 @@ def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
         OSError: a file cannot be read or written.
     """
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    make_folder(target)
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)

@@ -29,6 +29,13 @@ _MAX_FILES, _MAX_NAMES, _MAX_OUTPUTS = 4096, 10_000, 16
 Target = Literal["fp32", "ort-u8", "openvino", "tensorrt-s8"]
 _Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 _Cells = Annotated[int, Field(ge=1, le=1024)]
+_Strides = Annotated[list[_Cells], Field(min_length=1, max_length=_MAX_OUTPUTS)]
+_Channels = Annotated[int, Field(ge=0, le=MAX_DIM)]
+_Vector = Annotated[list[Annotated[int, Field(ge=-128, le=127)]], Field(min_length=1, max_length=MAX_DIM)]
+_Boxes = Annotated[list[tuple[Real, Real, Real, Real]], Field(max_length=1000)]
+_Names = Annotated[list[Name], Field(max_length=_MAX_NAMES)]
+_Runtimes = Annotated[list[Target], Field(max_length=len(get_args(Target)))]
+_SOME_FILES = Field(min_length=1, max_length=_MAX_FILES)
 _Labels = Annotated[list[Name], Field(min_length=1, max_length=_MAX_NAMES)]
 _Prose = Annotated[str, Field(max_length=10_000)]
 
@@ -67,18 +74,14 @@ class Probe(_ManifestPart):
     path: RelativePath  # picture of the crop
     category: Name  # expected category
     item_id: Name  # the nearest item in the gallery used when packing
-    embedding_i8: Annotated[
-        list[Annotated[int, Field(ge=-128, le=127)]], Field(min_length=1, max_length=MAX_DIM)
-    ]  # the joint vector times 127 over its largest component, rounded
+    embedding_i8: _Vector  # the joint vector times 127 over its largest component, rounded
 
 
 class SceneProbe(_ManifestPart):
     """One golden picture and objects that the detector of a healthy device finds in it."""
 
     path: RelativePath  # the whole picture
-    boxes_px: Annotated[
-        list[tuple[Real, Real, Real, Real]], Field(max_length=1000)
-    ]  # x0 y0 x1 y1 of the objects that the packed detector is sure of
+    boxes_px: _Boxes  # x0 y0 x1 y1 of the objects that the packed detector is sure of
     labels: Annotated[list[Name], Field(max_length=1000)]  # of these boxes, in order
 
     @model_validator(mode="after")
@@ -122,15 +125,11 @@ class DetectorModel(_Model):
     """Finds objects in a frame."""
 
     decoder: Literal["ltrb", "yolox"]  # form of the output: ltrb as in FCOS, yolox as in YOLOX
-    strides: Annotated[
-        list[_Cells], Field(min_length=1, max_length=_MAX_OUTPUTS)
-    ]  # input pixels per cell of each output level
+    strides: _Strides  # input pixels per cell of each output level
     labels: _Labels  # ["object"] when class-agnostic
     score_threshold: Annotated[float, Field(gt=0, lt=1)]  # lowest score of a detection; the decoder compares its logit
     iou_threshold: Fraction = 0.6  # overlap from which a better box of any reported label suppresses a box
-    keep_labels: Annotated[list[Name], Field(max_length=_MAX_NAMES)] | None = (
-        None  # report only these; boxes of others suppress nothing; None: all
-    )
+    keep_labels: _Names | None = None  # report only these; boxes of others suppress nothing; None: all
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the output shapes for a batch, in order, as the decoder expects them."""
@@ -268,9 +267,7 @@ class FinderModel(_Model):
 
     shape: FinderShape  # scales, grids and levels
     channels: Annotated[int, Field(ge=1, le=MAX_DIM)]  # channels of the representation
-    guide: Annotated[
-        int, Field(ge=0, le=MAX_DIM)
-    ]  # channels of the scene that are input to the conversion, beside the heat maps
+    guide: _Channels  # channels of the scene that are input to the conversion, beside the heat maps
     conversion: RelativePath  # FP32 ONNX model: heat maps and guide in, one heat map out
     score_threshold: Real = 0.6  # lowest score of a box: its peak in the heat map times its similarity
     # Only finders trained before the verification step have it. Their score means something else, so they are not run
@@ -293,12 +290,8 @@ class Manifest(_ManifestPart):
     bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")]  # name of the bundle, unique
     sequence: Annotated[int, Field(ge=0, le=(1 << 63) - 1)]  # a newer bundle has a larger one
     created_at: IsoTime  # ISO 8601, UTC
-    runtimes: Annotated[
-        list[Target], Field(max_length=len(get_args(Target)))
-    ]  # targets that at least one file of every model can run on
-    files: Annotated[
-        list[FileEntry], Field(min_length=1, max_length=_MAX_FILES)
-    ]  # every file of the bundle but the manifest
+    runtimes: _Runtimes  # targets that at least one file of every model can run on
+    files: Annotated[list[FileEntry], _SOME_FILES]  # every file of the bundle but the manifest
     detector: DetectorModel | None = None  # None: for cameras with framing: whole_frame only
     classifier: ClassifierModel | None = None  # None: the detector's label is the category
     embedders: Annotated[list[EmbedderModel], Field(max_length=_MAX_FILES)] = []  # each category has one at most

@@ -31,7 +31,6 @@ class SupervisedThread:
         target: Callable[[], object],
         counter: Counts,
         *,
-        restart: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
@@ -41,13 +40,11 @@ class SupervisedThread:
             name: of the thread, also the label of its count.
             target: called in the thread; returns when its owner wants it to end.
             counter: counts `thread_restarts`, by thread.
-            restart: whether to call a target that raised again. Without it, `failure` says why the thread ended.
             clock: monotonic seconds.
             wait: waits for some seconds; returns True at once if the thread must stop.
         """
         self.name = name
-        self.failure: str | None = None  # of the last call that raised: type, place and message
-        self._target, self._counter, self._restart, self._clock = target, counter, restart, clock
+        self._target, self._counter, self._clock = target, counter, clock
         self._stop = threading.Event()
         self._wait = wait or self._stop.wait
         self._seen: set[tuple[str, str]] = set()
@@ -86,19 +83,25 @@ class SupervisedThread:
                 self._report(error, backoff_s)
             else:
                 return
-            if not self._restart or self._wait(backoff_s):
+            if self._wait(backoff_s):
                 return
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
     def _report(self, error: BaseException, backoff_s: float) -> None:
         place = _place(error)
-        self.failure = f"{type(error).__name__} at {place}: {error}"
         self._counter.add("thread_restarts", thread=self.name)
-        then = f"restarting in {backoff_s:.0f} s" if self._restart else "not restarted"
         is_new = (type(error).__name__, place) not in self._seen
         self._seen.add((type(error).__name__, place))
-        log.log(logging.ERROR if is_new else logging.DEBUG, "thread %s: %s; %s", self.name, self.failure, then,
-                exc_info=error if is_new else None)  # fmt: skip
+        log.log(
+            logging.ERROR if is_new else logging.DEBUG,
+            "thread %s: %s at %s: %s; restarting in %.0f s",
+            self.name,
+            type(error).__name__,
+            place,
+            error,
+            backoff_s,
+            exc_info=error if is_new else None,
+        )
 
 
 def _place(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 Rules this module keeps:
 1. Readers ignore unknown fields, so that an older device can read a newer repository.
-2. A document is UTF-8 JSON that every parser reads alike: no key twice, no NaN, no number beyond 2^53 where one counts.
+2. A document is JSON that every parser reads alike (edge/strict_json.py), with no number beyond 2^53 where one counts.
 3. No text of a document reaches a message unescaped: an error is one line.
 """
 
@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.errors import SyncError, first_validation_error, one_line
+from edge.errors import BundleError, SyncError, first_validation_error, one_line
 from edge.file_names import distinct_file_names
 from edge.gallery.store import CategoryEntry
-from edge.manifest import Head
+from edge.manifest import Head, Manifest, parse_manifest
 from edge.manifest_fields import Sha256
+from edge.strict_json import parse_json
 
 SCHEMA = 1
 RELEASE_NAME = "release.json"
@@ -27,7 +28,6 @@ LARGEST_HEAD_BYTES = 64 << 10
 LARGEST_RELEASE_BYTES = 8 << 30  # all objects of a release
 LARGEST_SEQUENCE = 2**53 - 1  # every JSON parser reads it exactly
 MOST_CATEGORIES = 5000
-MOST_FILES = 5000
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")]  # of a product line, safe as a file name
 Sequence = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SEQUENCE)]
@@ -123,38 +123,28 @@ def parse(kind: type[_Parsed], data: bytes, where: str) -> _Parsed:
         SyncError: the bytes are not JSON, or not a document of this kind.
     """
     where = one_line(where)
-    check_json(data, where)
     try:
-        return kind.model_validate_json(data)
+        return kind.model_validate(parse_json(data, LARGEST_DOCUMENT_BYTES))
     except ValidationError as error:
         told = one_line(first_validation_error(error))
         raise SyncError(f"{where}: not a valid {_NAMES[kind]}: {told}") from error
-
-
-def check_json(data: bytes, where: str) -> None:
-    """Check that a document is JSON that every parser reads alike.
-
-    Raises:
-        SyncError: it is not UTF-8 or not JSON, has a key twice, NaN or infinity, or is nested too deeply.
-    """
-    try:
-        json.loads(data.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise SyncError(f"{where}: nested too deeply") from error
-    except ValueError as error:  # also a UnicodeDecodeError, and an integer of too many digits
+    except ValueError as error:
         raise SyncError(f"{where}: not JSON: {one_line(str(error))}") from error
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)[:40]!r} occurs twice")
-    return tree
+def parse_bundle_manifest(data: bytes, where: str) -> Manifest:
+    """Parse the manifest of a bundle.
 
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    Raises:
+        SyncError: the bytes are not one, or it lists a file that is too large for a release.
+    """
+    try:
+        manifest = parse_manifest(data, where)
+    except BundleError as error:
+        raise SyncError(one_line(str(error))) from error
+    if (size := max(file.size for file in manifest.files)) > LARGEST_RELEASE_BYTES:
+        raise SyncError(f"{where}: found a file of {size} bytes, expected at most {LARGEST_RELEASE_BYTES}")
+    return manifest
 
 
 def canonical_json(tree: BaseModel) -> bytes:

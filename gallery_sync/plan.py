@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 
-from edge.bundle.bundle import MANIFEST_NAME
-from edge.errors import BundleError, first_validation_error, one_line
+from edge.errors import first_validation_error, one_line
 from edge.file_names import distinct_file_names
 from edge.gallery.generation import generation_id
 from edge.gallery.store import SUFFIX
-from edge.manifest import Manifest, parse_manifest
+from edge.manifest import Manifest
 from gallery_sync.documents import (
     LARGEST_DOCUMENT_BYTES,
     LARGEST_HEAD_BYTES,
     LARGEST_RELEASE_BYTES,
-    MOST_FILES,
     BundleHead,
     GalleryHead,
     ObjectRef,
     Release,
-    check_json,
     parse,
+    parse_bundle_manifest,
 )
 from gallery_sync.download import Fetcher, ReleaseError
 
@@ -58,10 +55,10 @@ def read_plan(fetcher: Fetcher, release: Release) -> Plan:
     """
     what = f"release {release.sequence}"
     _check_size(release.bundle, LARGEST_HEAD_BYTES, f"{what}: bundle head")
-    head = parse(BundleHead, _read(fetcher, release.bundle, "bundle head"), f"{what}: bundle head")
+    head = parse(BundleHead, fetcher.get_document(release.bundle, "bundle head"), f"{what}: bundle head")
     _check_size(head.manifest, LARGEST_DOCUMENT_BYTES, f"{what}: bundle manifest")
-    manifest_json = _read(fetcher, head.manifest, "bundle manifest")
-    manifest = _parse_manifest(manifest_json, f"{what}: bundle {head.bundle_id}")
+    manifest_json = fetcher.get_document(head.manifest, "bundle manifest")
+    manifest = parse_bundle_manifest(manifest_json, f"{what}: bundle {head.bundle_id}")
     if (manifest.bundle_id, manifest.sequence) != (head.bundle_id, head.sequence):
         raise ReleaseError(
             f"{what}: found the manifest of {manifest.bundle_id}, sequence {manifest.sequence}; expected that of "
@@ -71,7 +68,7 @@ def read_plan(fetcher: Fetcher, release: Release) -> Plan:
     for line in (head.line, *(gallery.line for gallery in plan.galleries.values())):
         if line != release.line:
             raise ReleaseError(f"{what}: found a head of line {line!r}, expected {release.line!r}")
-    _check_objects(plan, what)
+    _check_sizes(plan, what)
     return plan
 
 
@@ -83,7 +80,7 @@ def _read_galleries(fetcher: Fetcher, release: Release, what: str) -> dict[str, 
     galleries = {}
     for category, ref in release.gallery.heads.items():
         where = f"gallery head {category[:80]!r}"
-        gallery = parse(GalleryHead, _read(fetcher, ref, where), f"{what}: {where}")
+        gallery = parse(GalleryHead, fetcher.get_document(ref, where), f"{what}: {where}")
         if gallery.category != category:
             raise ReleaseError(f"{what}: {where}: found category {gallery.category[:80]!r}")
         galleries[category] = gallery
@@ -101,34 +98,8 @@ def _check_size(ref: ObjectRef, most: int, name: str) -> None:
         raise ReleaseError(f"{name}: found {ref.size} bytes, expected at most {most}")
 
 
-def _read(fetcher: Fetcher, ref: ObjectRef, name: str) -> bytes:
-    return fetcher.get_document(ref, name)
-
-
-def _parse_manifest(data: bytes, where: str) -> Manifest:
-    check_json(data, where)
-    try:
-        return parse_manifest(data.decode(), where)
-    except BundleError as error:
-        raise ReleaseError(one_line(str(error))) from error
-
-
-def _check_objects(plan: Plan, what: str) -> None:
-    """Check what a device writes: number and size of the files, and that each has a place of its own."""
-    paths = [PurePosixPath(file.path) for file in plan.manifest.files]
-    if len(paths) > MOST_FILES:
-        raise ReleaseError(f"{what}: the bundle lists {len(paths)} files, expected at most {MOST_FILES}")
-    taken = {MANIFEST_NAME}
-    folders: set[str] = set()
-    for file, path in zip(plan.manifest.files, paths, strict=True):
-        place = str(path).casefold()
-        above = {str(folder).casefold() for folder in path.parents}
-        if file.size > LARGEST_RELEASE_BYTES:
-            raise ReleaseError(f"{what}: found a file of {file.size} bytes, expected at most {LARGEST_RELEASE_BYTES}")
-        if str(path) != file.path or place in taken or place in folders or above & taken:
-            raise ReleaseError(f"{what}: the bundle lists {file.path[:120]!r}, which is not a place of its own")
-        taken.add(place)
-        folders |= above
+def _check_sizes(plan: Plan, what: str) -> None:
+    """Check how much a device would download and write."""
     sizes: dict[str, int] = {}
     for ref in (*plan.bundle_objects().values(), *plan.gallery_objects().values()):
         if sizes.setdefault(ref.sha256, ref.size) != ref.size:

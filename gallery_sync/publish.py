@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge.bundle.bundle import MANIFEST_NAME, check_compatible, read_bundle
-from edge.durable import file_mismatch, fsync_file, fsync_folder, write_durably
+from edge.durable import file_mismatch, fsync_file, fsync_folder, make_folder, write_durably
 from edge.errors import SyncError
 from edge.gallery.generation import Gallery, read_gallery
 from gallery_sync.documents import (
@@ -174,7 +174,7 @@ def _store_file(repo: Path, source: Path, ref: ObjectRef) -> None:
     path = repo / object_path(ref.sha256)
     if file_mismatch(path, ref.size, ref.sha256) is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(path.name + ".partial")
     shutil.copyfile(source, partial)
     if wrong := file_mismatch(partial, ref.size, ref.sha256):
@@ -188,7 +188,7 @@ def _store_bytes(repo: Path, data: bytes) -> ObjectRef:
     ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     path = repo / object_path(ref.sha256)
     if file_mismatch(path, ref.size, ref.sha256) is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_durably(path, data)
     return ref
 
@@ -277,6 +277,6 @@ def _write_release(
     documents[history_path(release.sequence)] = envelope
     documents[RELEASE_NAME] = envelope
     for path, data in documents.items():
-        (repo / path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder((repo / path).parent)
         write_durably(repo / path, data + b"\n")
     log.info("%s: published release %s of line %s", repo, release.sequence, release.line)

@@ -26,11 +26,10 @@ from edge.bundle.active_pointer import (
     read_staged_pointer,
     write_active_pointer,
 )
-from edge.bundle.bundle import read_bundle
 from edge.bundle.change_lock import changing
 from edge.bundle.install import install_bundle, install_gallery
-from edge.bundle.layout import STAGED, slot_folder
-from edge.bundle.pairs import read_pointer_or_none
+from edge.bundle.layout import STAGED
+from edge.bundle.pairs import Pair, open_slot, read_pointer_or_none
 from edge.errors import BundleError, SyncError
 from gallery_sync.assemble import INCOMING_NAME, assemble
 from gallery_sync.documents import LARGEST_DOCUMENT_BYTES, RELEASE_NAME, Release
@@ -163,11 +162,7 @@ def _install(plan: Plan, bundle: Path, gallery: Path, state_dir: Path) -> tuple[
         slot = install_bundle(bundle, state_dir)
         generation = install_gallery(gallery, state_dir)
         active, _ = read_pointer_or_none(state_dir)
-        if active is None or (active.slot, active.bundle_id, active.gallery) != (
-            slot,
-            plan.manifest.bundle_id,
-            generation,
-        ):
+        if active is None or Pair.of(active) != Pair(slot, plan.manifest.bundle_id, generation):
             pointer, serving = slots.stage(state_dir, slot, generation, release=release), False
         else:
             pointer, serving = active.model_copy(update={"release": release}), True
@@ -187,9 +182,7 @@ def activate_pulled(state_dir: Path, pulled: PullResult) -> PullResult:
         EngineError: a model cannot be loaded or run on this machine.
     """
     with changing(state_dir, f"activating release {pulled.sequence}"):
-        found = read_bundle(slot_folder(state_dir, pulled.slot), verify=False).manifest.bundle_id
-        if found != pulled.bundle_id:
-            raise BundleError(f"slot {pulled.slot}: found bundle {found}, expected {pulled.bundle_id}; pull again")
+        open_slot(state_dir, pulled.slot, pulled.bundle_id)
         slots.activate(state_dir, pulled.slot, pulled.gallery)
     return replace(pulled, serving=True)
 

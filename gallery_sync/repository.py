@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.durable import file_mismatch
-from edge.errors import BundleError, SyncError
-from edge.manifest import Manifest, parse_manifest
+from edge.errors import SyncError
 from gallery_sync.documents import (
     LARGEST_DOCUMENT_BYTES,
     RELEASE_NAME,
@@ -28,10 +27,10 @@ from gallery_sync.documents import (
     GalleryHead,
     ObjectRef,
     Release,
-    check_json,
     history_path,
     object_path,
     parse,
+    parse_bundle_manifest,
 )
 
 log = logging.getLogger(__name__)
@@ -150,24 +149,6 @@ def read_releases(repo: Path) -> list[tuple[Release, BundleHead | None]]:
     return releases
 
 
-def read_manifest(repo: Path, release: Release) -> Manifest:
-    """Read the bundle manifest of a release.
-
-    Raises:
-        SyncError: the bundle head or the manifest is missing, changed or invalid.
-    """
-    head = read_bundle_head(repo, release)
-    return _parse_manifest(read_object(repo, head.manifest), f"bundle {head.bundle_id}")
-
-
-def _parse_manifest(data: bytes, where: str) -> Manifest:
-    check_json(data, where)
-    try:
-        return parse_manifest(data.decode(), where)
-    except BundleError as error:
-        raise SyncError(str(error)) from error
-
-
 def check_repository(repo: Path, *, history: bool = False) -> tuple[int, list[str]]:
     """Hash every object of the release. Return how many are intact, and a message for each other one.
 
@@ -216,7 +197,7 @@ def _check_release(repo: Path, release: Release, found: dict[str, str | None]) -
         if (data := read(release.bundle, "the bundle head")) is not None:
             head = parse(BundleHead, data, "bundle head")
             if (data := read(head.manifest, f"the manifest of bundle {head.bundle_id}")) is not None:
-                for file in _parse_manifest(data, f"bundle {head.bundle_id}").files:
+                for file in parse_bundle_manifest(data, f"bundle {head.bundle_id}").files:
                     check(ObjectRef(sha256=file.sha256, size=file.size), f"{file.path!r}")
     except SyncError as error:
         found[release.bundle.sha256] = f"{error}; in release {release.sequence}"

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edge.bundle.active_pointer import ActivePointer, repair_active_pointer
+from edge.bundle.active_pointer import repair_active_pointer
 from edge.bundle.change_lock import NAME as CHANGE_LOCK_NAME
 from edge.bundle.change_lock import changing
-from edge.bundle.layout import ACTIVE, ACTIVE_COPY
 from edge.bundle.pairs import read_pointer_or_none, whole_pair
 from edge.errors import SyncError
 from gallery_sync.fresh_files import make_private_folder, remove
@@ -84,24 +83,12 @@ def make_ready(state_dir: Path, cache: Path) -> list[str]:
 
 def _repair_current(state_dir: Path) -> list[str]:
     """Write a damaged `current` or its copy from the other one; if both are, from the best pair that is whole."""
-    pointer, problem = read_pointer_or_none(state_dir)
-    if problem is not None and (pair := whole_pair(state_dir)) is not None:
-        pointer = ActivePointer.model_validate(
-            {"slot": pair.slot, "bundle_id": pair.bundle_id, "gallery": pair.gallery}
-        )
-    if pointer is None:
-        return [problem] if problem else []
-    before = [_content(state_dir / name) for name in (ACTIVE, ACTIVE_COPY)]
-    repair_active_pointer(state_dir, pointer)
-    after = [_content(state_dir / name) for name in (ACTIVE, ACTIVE_COPY)]
-    return [] if before == after else [f"{state_dir / ACTIVE}: it or its copy was damaged, and is written again"]
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
+    _, problem = read_pointer_or_none(state_dir)
+    pair = whole_pair(state_dir) if problem else None
+    repaired = repair_active_pointer(state_dir, pair.pointer() if pair else None)
+    if problem and not repaired:
+        return [problem]
+    return [f"{path}: was damaged, and is written again" for path in repaired]
 
 
 def _make_folder_of_folders(folder: Path) -> list[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 HOSTILE: dict[str, Callable[[Path], None]] = {}
 DEEP, PAGE = 100_000, 4096
+DEEP_METADATA = 10_000  # below the limit of its length
 
 
 def make_hostile(good: Path, target: Path, name: str) -> Path:
@@ -161,7 +162,7 @@ def _text(value: str) -> str:
 HOSTILE["vector_short"] = _set("vectors", "vector", "x'01'")
 HOSTILE["vectors_all_short"] = _set("vectors", "vector", "x'0102'", every=True)
 HOSTILE["vector_empty"] = _set("vectors", "vector", "x''")
-HOSTILE["vector_long"] = _set("vectors", "vector", "vector || vector")
+HOSTILE["vector_long"] = _set("vectors", "vector", "CAST(vector || vector AS BLOB)")
 HOSTILE["vector_huge"] = _set("vectors", "vector", "randomblob(30000000)")
 HOSTILE["vector_zero"] = _set("vectors", "vector", "zeroblob(length(vector))")
 HOSTILE["vectors_all_zero"] = _set("vectors", "vector", "zeroblob(length(vector))", every=True)
@@ -219,9 +220,9 @@ HOSTILE["metadata_json_null"] = _set("items", "metadata", "'null'")
 HOSTILE["metadata_null"] = _set("items", "metadata", "NULL", loose=True)
 HOSTILE["metadata_blob"] = _set("items", "metadata", "x'7b7d'")
 HOSTILE["metadata_not_json"] = _set("items", "metadata", "'{'")
-HOSTILE["metadata_deep_list"] = _set("items", "metadata", _text("[" * DEEP + "]" * DEEP))
-HOSTILE["metadata_deep_object"] = _set("items", "metadata", _text('{"a":' * DEEP + "1" + "}" * DEEP))
-HOSTILE["metadata_deep_unclosed"] = _set("items", "metadata", _text('{"a":' + "[" * DEEP))
+HOSTILE["metadata_deep_list"] = _set("items", "metadata", _text("[" * DEEP_METADATA + "]" * DEEP_METADATA))
+HOSTILE["metadata_deep_object"] = _set("items", "metadata", _text('{"a":' * DEEP_METADATA + "1" + "}" * DEEP_METADATA))
+HOSTILE["metadata_deep_unclosed"] = _set("items", "metadata", _text('{"a":' + "[" * DEEP_METADATA))
 HOSTILE["metadata_huge"] = _set("items", "metadata", "'{\"a\":\"' || hex(zeroblob(10000000)) || '\"}'")
 HOSTILE["metadata_nan"] = _set("items", "metadata", "'{\"a\":NaN}'")
 HOSTILE["metadata_infinite"] = _set("items", "metadata", "'{\"a\":1e999}'")
@@ -249,7 +250,7 @@ HOSTILE["thumbnail_html"] = _set("items", "thumbnail", "CAST('<script>alert(1)</
 HOSTILE["thumbnail_text"] = _set("items", "thumbnail", "'not a picture'", every=True)
 HOSTILE["thumbnail_number"] = _set("items", "thumbnail", "7", every=True)
 HOSTILE["thumbnail_empty"] = _set("items", "thumbnail", "x''", every=True)
-HOSTILE["thumbnail_huge"] = _set("items", "thumbnail", "x'ffd8ff' || randomblob(20000000)")
+HOSTILE["thumbnail_huge"] = _set("items", "thumbnail", "CAST(x'ffd8ff' || randomblob(20000000) AS BLOB)")
 HOSTILE["thumbnail_cut"] = _set("items", "thumbnail", "x'ffd8ffe000104a464946'", every=True)
 
 

@@ -265,7 +265,8 @@ KINDS: dict[str, Callable[[Forge], None]] = {
     "manifest with a key twice": _manifest_text('"files"', '"files": [], "files"'),
     "manifest with NaN": _manifest(evaluation={"x": float("nan")}),
     "manifest that is not text": lambda forge: forge.manifest_bytes(lambda data: data + b"\xff"),
-    "manifest without its model": _manifest(files=[]),
+    "manifest without a file": _manifest(files=[]),
+    "manifest without its model": lambda forge: forge.manifest(lambda tree: tree["files"].pop()),
     # sequence and line
     "sequence 2^62": _number(str(2**62)),
     "sequence 2^53": _number(str(2**53)),

@@ -6,12 +6,12 @@ import hashlib
 from pathlib import Path
 
 from edge.bundle import slots
-from gallery_sync.documents import Release, object_path
+from gallery_sync.documents import Release, object_path, parse_bundle_manifest
 from gallery_sync.download import Retry
 from gallery_sync.publish import publish
 from gallery_sync.pull import Allowed, PullResult, pull
-from gallery_sync.repository import read_manifest, read_release
-from gallery_sync.transport import HttpTransport
+from gallery_sync.repository import read_bundle_head, read_object, read_release
+from gallery_sync.transport import FolderTransport, HttpTransport
 from gallery_sync.trust import HashesOnly
 from tests.store_samples import make_bundle, make_gallery
 from tests.sync_server import Server
@@ -44,6 +44,12 @@ def pull_from(
     return pull(transport, state_dir, HashesOnly(), retry=retry, free_bytes=lambda _: free, allowed=allowed)
 
 
+def pull_folder(repo: Path, state_dir: Path) -> PullResult:
+    """Pull from a repository folder without waits."""
+    retry = Retry(attempts=2, sleep=lambda _: None, jitter=lambda: 0.5)
+    return pull(FolderTransport(repo), state_dir, HashesOnly(), retry=retry)
+
+
 def active(state_dir: Path) -> tuple[str, int]:
     """Return the id of the active bundle and the number of items of the active gallery."""
     held, gallery = slots.read_active(state_dir)
@@ -54,7 +60,8 @@ def embedder_for(server: Server) -> str:
     """Return the path of an object that only the newest release has."""
     release = read_release(server.folder)
     assert release is not None
-    manifest = read_manifest(server.folder, release)
+    head = read_bundle_head(server.folder, release)
+    manifest = parse_bundle_manifest(read_object(server.folder, head.manifest), "bundle")
     return next(object_path(file.sha256) for file in manifest.files if file.path == "models/tyre.onnx")
 
 

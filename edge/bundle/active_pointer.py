@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge.bundle.change_lock import changing
 from edge.bundle.layout import ACTIVE, ACTIVE_COPY, STAGED
-from edge.durable import write_durably
+from edge.durable import make_folder, set_aside, write_durably
 from edge.errors import BundleError
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ def read_active_pointer(state_dir: Path) -> ActivePointer | None:
     try:
         pointer = _read(state_dir / ACTIVE)
     except BundleError:
-        if (pointer := _read_copy(state_dir)) is None:
+        if (pointer := _read_or_none(state_dir, ACTIVE_COPY)) is None:
             raise
         return pointer
-    return pointer or _read_copy(state_dir)
+    return pointer or _read_or_none(state_dir, ACTIVE_COPY)
 
 
 def read_staged_pointer(state_dir: Path) -> ActivePointer | None:
@@ -88,25 +88,39 @@ def write_staged_pointer(state_dir: Path, pointer: ActivePointer) -> None:
     _write(state_dir / STAGED, pointer)
 
 
-def repair_active_pointer(state_dir: Path, serving: ActivePointer) -> None:
+def repair_active_pointer(state_dir: Path, serving: ActivePointer | None) -> list[Path]:
     """Write a damaged or missing `current`, or its copy, from the other one; if both are damaged, from what serves.
 
     A device on which nothing was ever activated stays so.
 
+    Args:
+        state_dir: of the device.
+        serving: what serves; None: nothing does.
+
+    Returns:
+        the files that were written.
+
     Raises:
-        OSError: the file cannot be written.
+        BundleError: another process changes the state folder.
+        OSError: a file cannot be written.
     """
-    found = {}
-    for name in (ACTIVE, ACTIVE_COPY):
-        try:
-            found[name] = _read(state_dir / name)
-        except BundleError:
-            found[name] = None
-    readable = found[ACTIVE] or found[ACTIVE_COPY]
-    exists = any(os.path.lexists(state_dir / name) for name in found)
-    for name in [name for name, pointer in found.items() if pointer is None] if exists else []:
-        log.warning("%s: damaged or missing; writing it again", state_dir / name)
-        _write(state_dir / name, readable or serving)
+    if not _damaged(state_dir):  # a disk that cannot be written needs no lock then
+        return []
+    with changing(state_dir, "repairing the pointer", wait_s=0.0):
+        pointer, damaged = _read_or_none(state_dir, ACTIVE) or _read_or_none(state_dir, ACTIVE_COPY) or serving, []
+        if pointer is not None:
+            damaged = _damaged(state_dir)
+            for path in damaged:
+                log.warning("%s: damaged or missing; writing it again", path)
+                _write(path, pointer)
+        return damaged
+
+
+def _damaged(state_dir: Path) -> list[Path]:
+    """Return which of the two files cannot be read, if there is any."""
+    paths = [state_dir / name for name in (ACTIVE, ACTIVE_COPY)]
+    exists = any(os.path.lexists(path) for path in paths)
+    return [path for path in paths if exists and _read_or_none(state_dir, path.name) is None]
 
 
 def edge_command(verb: str, state_dir: Path) -> str:
@@ -114,9 +128,9 @@ def edge_command(verb: str, state_dir: Path) -> str:
     return f"edge {verb} --state-dir {shlex.quote(str(state_dir))}"
 
 
-def _read_copy(state_dir: Path) -> ActivePointer | None:
+def _read_or_none(state_dir: Path, name: str) -> ActivePointer | None:
     try:
-        return _read(state_dir / ACTIVE_COPY)
+        return _read(state_dir / name)
     except BundleError:
         return None
 
@@ -132,7 +146,6 @@ def _read(path: Path) -> ActivePointer | None:
 
 
 def _write(path: Path, pointer: ActivePointer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() and not path.is_symlink():  # a damaged folder; a file cannot replace it
-        path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
+    make_folder(path.parent)
+    set_aside(path)  # a file cannot replace a folder
     write_durably(path, pointer.model_dump_json(indent=1).encode() + b"\n")

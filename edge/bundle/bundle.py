@@ -9,6 +9,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +53,18 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
             manifest = parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), str(path))
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    for entry in manifest.files if verify else []:
-        if wrong := _leaves(folder, entry.path) or file_mismatch(folder / entry.path, entry.size, entry.sha256):
-            raise BundleError(wrong)
-    return Bundle(manifest, folder)
+    bundle = Bundle(manifest, folder)
+    for _, wrong in damaged_files(bundle) if verify else ():
+        raise BundleError(wrong)
+    return bundle
+
+
+def damaged_files(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """Yield the path of each listed file that is not as it is listed, and how it differs."""
+    for entry in bundle.manifest.files:
+        file = bundle.path(entry.path)
+        if wrong := _leaves(bundle.folder, entry.path) or file_mismatch(file, entry.size, entry.sha256):
+            yield entry.path, wrong
 
 
 def _leaves(folder: Path, path: str) -> str | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge.durable import make_folder, set_aside
 from edge.errors import BundleError
 
 NAME = "change.lock"
@@ -56,8 +56,8 @@ def changing(state_dir: Path, what: str, wait_s: float | None = None) -> Iterato
 
 def _lock(state_dir: Path, what: str, deadline: float) -> int:
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        _set_damaged_aside(state_dir / NAME)
+        make_folder(state_dir)
+        set_aside(state_dir / NAME)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(state_dir / NAME, flags, 0o640)
     except OSError as error:
@@ -71,12 +71,6 @@ def _lock(state_dir: Path, what: str, deadline: float) -> int:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} ({what})".encode()[:200], 0)
     return descriptor
-
-
-def _set_damaged_aside(path: Path) -> None:
-    """Rename what is in place of the lock and is no file; a link could point anywhere."""
-    if path.is_symlink() or path.is_dir():
-        path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
 
 
 def _wait_for(descriptor: int, state_dir: Path, deadline: float) -> None:

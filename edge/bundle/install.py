@@ -62,7 +62,8 @@ def _slot_to_fill(state_dir: Path) -> str:
         whole = exists and slot_problem(slot_folder(state_dir, slot)) is None
         return whole, active is None or slot != active.slot, not exists
 
-    return min((slot for slot in SLOTS if serving is None or slot != serving.slot), key=rank)
+    free = [slot for slot in SLOTS if serving is None or slot != serving.slot]
+    return free[0] if len(free) == 1 else min(free, key=rank)
 
 
 def install_gallery(source: Path, state_dir: Path) -> str:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.bundle.active_pointer import ActivePointer, read_active_pointer
-from edge.bundle.bundle import Bundle, check_compatible, read_bundle
+from edge.bundle.bundle import Bundle, check_compatible, damaged_files, read_bundle
 from edge.bundle.layout import SLOTS, gallery_folder, gallery_generations, slot_folder
-from edge.durable import file_mismatch
 from edge.errors import BundleError, FinesightError
 from edge.gallery.generation import Gallery, read_gallery
 
@@ -31,10 +30,20 @@ class Pair:
     slot: str
     bundle_id: str
     gallery: str  # generation
-    proved: bool  # it was active on this device before
+    proved: bool = field(default=False, compare=False)  # it was active on this device before
 
     def __str__(self) -> str:
         return f"bundle {self.bundle_id} in slot {self.slot} with gallery {self.gallery}"
+
+    @classmethod
+    def of(cls, pointer: ActivePointer) -> Pair:
+        """Return the pair that a pointer names."""
+        return cls(pointer.slot, pointer.bundle_id, pointer.gallery, proved=True)
+
+    def pointer(self) -> ActivePointer:
+        """Return a pointer to this pair."""
+        names = {"slot": self.slot, "bundle_id": self.bundle_id, "gallery": self.gallery}
+        return ActivePointer.model_validate(names)
 
 
 def read_pointer_or_none(
@@ -50,14 +59,23 @@ def read_pointer_or_none(
 def candidates(state_dir: Path) -> Iterator[Pair]:
     """Yield the pairs that a device could serve, best first; their files are not checked yet."""
     active, _ = read_pointer_or_none(state_dir)
-    seen = set()
-    for pointer in (active, active and active.previous):
-        if pointer is not None:
-            seen.add((pointer.slot, pointer.gallery))
-            yield Pair(pointer.slot, pointer.bundle_id, pointer.gallery, proved=True)
+    first = [Pair.of(pointer) for pointer in (active, active and active.previous) if pointer is not None]
+    yield from first
     for pair in _others(state_dir):
-        if (pair.slot, pair.gallery) not in seen:
+        if pair not in first:
             yield pair
+
+
+def open_slot(state_dir: Path, slot: str, bundle_id: str) -> Bundle:
+    """Open the bundle in a slot, without verifying its files.
+
+    Raises:
+        BundleError: it is another one, or cannot be read.
+    """
+    bundle = read_bundle(slot_folder(state_dir, slot), verify=False)
+    if (found := bundle.manifest.bundle_id) != bundle_id:
+        raise BundleError(f"slot {slot}: found bundle {found}, expected {bundle_id}; install that bundle again")
+    return bundle
 
 
 def open_pair(state_dir: Path, pair: Pair) -> tuple[Bundle, Gallery, list[str]]:
@@ -70,25 +88,17 @@ def open_pair(state_dir: Path, pair: Pair) -> tuple[Bundle, Gallery, list[str]]:
         BundleError: the slot holds another bundle or is damaged, or the two do not fit together.
         GalleryError: the generation is damaged or missing.
     """
-    folder = slot_folder(state_dir, pair.slot)
-    bundle = read_bundle(folder, verify=False)
-    if (found := bundle.manifest.bundle_id) != pair.bundle_id:
-        raise BundleError(
-            f"slot {pair.slot}: found bundle {found}, expected {pair.bundle_id}; install that bundle again"
-        )
+    bundle = open_slot(state_dir, pair.slot, pair.bundle_id)
     manifest = bundle.manifest
     unread = {probe.path for probe in manifest.probes} | {probe.path for probe in manifest.scene_probes}
-    wrong = {
-        entry.path: mismatch
-        for entry in manifest.files
-        if (mismatch := file_mismatch(folder / entry.path, entry.size, entry.sha256))
-    }
-    for path, mismatch in wrong.items():
+    wrong_unread = []
+    for path, wrong in damaged_files(bundle):
         if path not in unread:
-            raise BundleError(mismatch)
+            raise BundleError(wrong)
+        wrong_unread.append(wrong)
     gallery = read_gallery(gallery_folder(state_dir, pair.gallery))
     check_compatible(bundle, gallery)
-    return bundle, gallery, list(wrong.values())
+    return bundle, gallery, wrong_unread
 
 
 def whole_pair(state_dir: Path) -> Pair | None:
@@ -119,7 +129,7 @@ def _others(state_dir: Path) -> list[Pair]:
             log.debug("%s", error)
     newest = sorted(bundles, key=lambda slot: (-bundles[slot].sequence, slot))
     return [
-        Pair(slot, bundles[slot].bundle_id, generation, proved=False)
+        Pair(slot, bundles[slot].bundle_id, generation)
         for slot in newest
         for generation in sorted(galleries, key=lambda name: galleries[name], reverse=True)
     ]

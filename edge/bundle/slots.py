@@ -27,7 +27,7 @@ from edge.bundle.bundle import Bundle, check_compatible, read_bundle
 from edge.bundle.change_lock import changing
 from edge.bundle.install import map_disk_errors, slot_problem
 from edge.bundle.layout import SLOTS, gallery_folder, gallery_generations, slot_folder
-from edge.bundle.pairs import Pair, open_pair, read_pointer_or_none, whole_pair
+from edge.bundle.pairs import Pair, open_pair, open_slot, read_pointer_or_none, whole_pair
 from edge.bundle.prove import Prove, prover
 from edge.bundle.starts import Starts
 from edge.errors import BundleError, FinesightError
@@ -68,7 +68,7 @@ def read_active(state_dir: Path) -> tuple[Bundle, Gallery]:
     if active is None:
         raise BundleError(f"{state_dir}: no bundle is active; {how_to_activate(state_dir)}")
     try:
-        bundle, gallery, _ = open_pair(state_dir, Pair(active.slot, active.bundle_id, active.gallery, proved=True))
+        bundle, gallery, _ = open_pair(state_dir, Pair.of(active))
     except FinesightError as error:
         before = active.previous
         advice = (
@@ -118,8 +118,7 @@ def stage(state_dir: Path, slot: str, generation: str, release: ReleaseName | No
 
 def _verified(state_dir: Path, slot: str, generation: str) -> ActivePointer:
     bundle, gallery = read_bundle_and_gallery(state_dir, slot, generation)
-    pointer = {"slot": slot, "bundle_id": bundle.manifest.bundle_id, "gallery": gallery.generation}
-    return ActivePointer.model_validate(pointer)
+    return Pair(slot, bundle.manifest.bundle_id, gallery.generation).pointer()
 
 
 def _slot_of(state_dir: Path, name: str) -> str:
@@ -132,14 +131,6 @@ def _slot_of(state_dir: Path, name: str) -> str:
     held = ", ".join(f"{slot}: {bundle_id or 'nothing'}" for slot, bundle_id in installed.items())
     install = edge_command("bundle install BUNDLE", state_dir)
     raise BundleError(f"{state_dir}: bundle {name!r} is not installed; the slots hold {held}; install it: {install}")
-
-
-def _check_slot_holds(state_dir: Path, pointer: ActivePointer) -> None:
-    installed = read_bundle(slot_folder(state_dir, pointer.slot), verify=False).manifest.bundle_id
-    if installed != pointer.bundle_id:
-        raise BundleError(
-            f"slot {pointer.slot}: found bundle {installed}, expected {pointer.bundle_id}; install that bundle again"
-        )
 
 
 def activate(
@@ -173,11 +164,11 @@ def _to_activate(state_dir: Path, slot: str | None, generation: str | None) -> A
         if target is None:
             raise BundleError(f"{state_dir}: nothing is staged; {how_to_activate(state_dir)}")
         if not slot:
-            _check_slot_holds(state_dir, target)
+            open_slot(state_dir, target.slot, target.bundle_id)
         slot, generation = slot or target.slot, generation or target.gallery
     pointer = _verified(state_dir, _slot_of(state_dir, slot), generation)
     for known in _readable_pointers(state_dir):
-        if _same_pair(known, pointer):
+        if Pair.of(known) == Pair.of(pointer):
             return pointer.model_copy(update={"release": known.release})
     return pointer
 
@@ -207,25 +198,21 @@ def rollback(state_dir: Path) -> ActivePointer:
             see = edge_command("bundle list", state_dir)
             raise BundleError(f"{state_dir}: there is no previous bundle to roll back to; see what is installed: {see}")
         before = active.previous
-        _check_slot_holds(state_dir, before)
+        open_slot(state_dir, before.slot, before.bundle_id)
         pointer = _verified(state_dir, before.slot, before.gallery).model_copy(update={"release": before.release})
         return _switch(state_dir, pointer)
-
-
-def _same_pair(one: ActivePointer, other: ActivePointer) -> bool:
-    return (one.slot, one.bundle_id, one.gallery) == (other.slot, other.bundle_id, other.gallery)
 
 
 def _switch(state_dir: Path, pointer: ActivePointer) -> ActivePointer:
     """Make a verified pair active; the one before it stays installed."""
     before = _serving_pointer(state_dir)
-    if before and _same_pair(before, pointer):
+    if before and Pair.of(before) == Pair.of(pointer):
         before = before.previous
     if before:
         pointer = pointer.model_copy(update={"previous": before.model_copy(update={"previous": None})})
     with map_disk_errors(f"{state_dir}: switching to bundle {pointer.bundle_id}"):
         write_active_pointer(state_dir, pointer)
-    Starts(state_dir).end_well(Pair(pointer.slot, pointer.bundle_id, pointer.gallery, proved=True))
+    Starts(state_dir).end_well(Pair.of(pointer))
     log.info("bundle %s in slot %s is active with gallery %s", pointer.bundle_id, pointer.slot, pointer.gallery)
     try:
         _prune(state_dir, pointer)
@@ -240,10 +227,8 @@ def _serving_pointer(state_dir: Path) -> ActivePointer | None:
     pair = whole_pair(state_dir)
     if pair is None:
         return active
-    for pointer in (active, active and active.previous):
-        if pointer and (pointer.slot, pointer.bundle_id, pointer.gallery) == (pair.slot, pair.bundle_id, pair.gallery):
-            return pointer
-    return ActivePointer.model_validate({"slot": pair.slot, "bundle_id": pair.bundle_id, "gallery": pair.gallery})
+    known = (pointer for pointer in (active, active and active.previous) if pointer and Pair.of(pointer) == pair)
+    return next(known, pair.pointer())
 
 
 def _prune(state_dir: Path, pointer: ActivePointer) -> None:

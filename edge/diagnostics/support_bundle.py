@@ -44,7 +44,7 @@ _PACKAGES = (
     "pydantic",
     "PyGObject",
 )
-_STATE_FILES = ("current", "staged", "slots/a/bundle.json", "slots/b/bundle.json")
+_STATE_FILES = ("current", "staged", "starts.json", "slots/a/bundle.json", "slots/b/bundle.json")
 
 
 def pack_support(config: DeviceConfig, archive: Path) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.durable import fsync_folder, fsync_tree, replace_folder, write_durably
+from edge.durable import fsync_folder, fsync_tree, make_folder, replace_folder, write_durably
 from edge.errors import TaughtItemsError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class TaughtStore:
         self._max_items = max_items
         self._lock = threading.Lock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._recover()
         except OSError as error:
             log.warning("%s: nothing can be taught: %s", folder, error.strerror or error)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from edge.durable import make_folder
 from edge.messaging.outbox_file import SET_ASIDE_ROWS, DamagedFileError, FailingDiskError, OutboxMessage, SetAside
 
 _PARTS = ("", "-wal", "-shm", "-journal")  # of a database: the file and its companions
@@ -35,7 +36,7 @@ def check_place(path: Path) -> None:
         if os.access(part, os.F_OK) and not part.is_file():
             raise DamagedFileError(f"outbox {part}: it is not a regular file")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         path.open("ab").close()
     except PermissionError as error:
         if os.access(path, os.F_OK):

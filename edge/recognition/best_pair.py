@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.active_pointer import ActivePointer, repair_active_pointer
+from edge.bundle.active_pointer import repair_active_pointer
 from edge.bundle.bundle import Bundle
 from edge.bundle.layout import gallery_folder, slot_folder
 from edge.bundle.pairs import Pair, candidates, open_pair, read_pointer_or_none
@@ -54,7 +54,7 @@ def load_best_pair(state_dir: Path, load: Load, prove: Prove, starts: Starts) ->
     active, problem = read_pointer_or_none(state_dir)
     problems = [problem] if problem else [] if active else [f"{state_dir}: no bundle is active"]
     for pair in starts.in_order(candidates(state_dir)):
-        is_active = active is not None and _names(active.slot, active.bundle_id, active.gallery, pair)
+        is_active = active is not None and pair == Pair.of(active)
         if starts.of(pair) >= LIMIT:
             problems.append(f"{pair} ended the last {starts.of(pair)} starts within a minute")
         try:
@@ -79,12 +79,9 @@ def load_best_pair(state_dir: Path, load: Load, prove: Prove, starts: Starts) ->
 
 
 def _repair_pointer(state_dir: Path, pair: Pair) -> None:
-    serving = {"slot": pair.slot, "bundle_id": pair.bundle_id, "gallery": pair.gallery}
     try:
-        repair_active_pointer(state_dir, ActivePointer.model_validate(serving))
+        repair_active_pointer(state_dir, pair.pointer())
+    except BundleError as error:
+        log.warning("%s", error)
     except OSError as error:
         log.warning("%s: cannot repair the pointer files: %s", state_dir, error.strerror or error)
-
-
-def _names(slot: str, bundle_id: str, gallery: str, pair: Pair) -> bool:
-    return (slot, bundle_id, gallery) == (pair.slot, pair.bundle_id, pair.gallery)

@@ -130,8 +130,7 @@ class ModelReloader:
             return loaded
         if named is not None and named != self._seen:
             self._seen = named
-            pointer = named.pointer
-            pair = Pair(pointer.slot, pointer.bundle_id, pointer.gallery, proved=True)
+            pair = Pair.of(named.pointer)
             log.info("%s was activated or repaired; loading it", pair)
             self._thread = threading.Thread(target=self._try_load, args=(pair,), name="model-reloader", daemon=True)
             self._thread.start()

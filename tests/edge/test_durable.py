@@ -2,11 +2,13 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from edge.durable import fsync_tree, write_durably
+from edge.durable import fsync_tree, make_folder, set_aside, write_durably
+from tests.power_cut import PowerCut, PowerCutError
 
 
 class FullDisk:
@@ -70,3 +72,30 @@ def test_secret_file_is_private_even_after_a_crash(tmp_path):
     path.with_name("secret.partial").touch(mode=0o644)  # a leftover
     write_durably(path, b"x", mode=0o600)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.with_name("elsewhere"))])
+def test_what_is_no_file_is_set_aside(tmp_path, put):
+    path = tmp_path / "lock"
+    put(path)
+    assert set_aside(path)
+    (aside,) = tmp_path.iterdir()
+    assert aside.name.startswith("lock.damaged-")
+
+
+def test_files_and_nothing_stay(tmp_path):
+    assert not set_aside(tmp_path / "lock")
+    (tmp_path / "lock").write_bytes(b"x")
+    assert not set_aside(tmp_path / "lock")
+    assert (tmp_path / "lock").read_bytes() == b"x"
+
+
+def test_new_folders_survive_a_power_cut(tmp_path):
+    with PowerCut(10_000) as whole:
+        make_folder(tmp_path / "counted/b/c")
+    with PowerCut(whole.calls + 1, "dropped") as power, suppress(PowerCutError):
+        make_folder(tmp_path / "a/b/c")
+        (tmp_path / "later").mkdir()
+    assert power.happened
+    assert (tmp_path / "a/b/c").is_dir()
+    make_folder(tmp_path / "a/b/c")

@@ -10,21 +10,12 @@ import pytest
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_staged_pointer
 from edge.errors import SyncError
-from gallery_sync.download import Retry
 from gallery_sync.publish import publish
-from gallery_sync.pull import pull
-from gallery_sync.transport import FolderTransport
-from gallery_sync.trust import HashesOnly
 from tests.hostile_releases import KINDS, forge_release
 from tests.store_samples import make_bundle, make_gallery, trusted
-from tests.sync_samples import active, publish_release, tree_hashes
+from tests.sync_samples import active, publish_release, pull_folder, tree_hashes
 
 MOST_LEFT_BYTES = 1 << 20
-
-
-def pull_folder(repo: Path, state_dir: Path):
-    retry = Retry(attempts=2, sleep=lambda _: None, jitter=lambda: 0.5)
-    return pull(FolderTransport(repo), state_dir, HashesOnly(), retry=retry)
 
 
 def installed(state_dir: Path) -> dict[str, str]:

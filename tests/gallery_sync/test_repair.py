@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,43 +14,10 @@ from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.slots import read_bundle_and_gallery
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.download import Retry
-from gallery_sync.pull import PullResult, pull
-from gallery_sync.transport import FolderTransport
-from gallery_sync.trust import HashesOnly
+from gallery_sync.state_folder import one_pull
+from tests.file_damage import DAMAGES
 from tests.store_samples import trusted
-from tests.sync_samples import active, publish_release, tree_hashes
-
-
-def pull_folder(repo: Path, state_dir: Path) -> PullResult:
-    retry = Retry(attempts=1, sleep=lambda _: None, jitter=lambda: 0.5)
-    return pull(FolderTransport(repo), state_dir, HashesOnly(), retry=retry)
-
-
-def _become_folder(path: Path) -> None:
-    path.unlink()
-    (path / "inside").mkdir(parents=True)
-
-
-def _become_link(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("nowhere")
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "missing": Path.unlink,
-    "empty": lambda path: rewrite(path, b""),
-    "cut": lambda path: rewrite(path, path.read_bytes()[: path.stat().st_size // 2]),
-    "random": lambda path: rewrite(path, random.Random(1).randbytes(path.stat().st_size)),
-    "one byte": lambda path: rewrite(path, b"\xfe" + path.read_bytes()[1:]),
-    "a folder": _become_folder,
-    "a link": _become_link,
-}
-
-
-def rewrite(path: Path, data: bytes) -> None:
-    path.unlink()
-    path.write_bytes(data)
+from tests.sync_samples import active, publish_release, pull_folder, tree_hashes
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +42,7 @@ def test_pull_repairs_every_single_damage(sample, tmp_path, state, damage):
     for file in files:
         device = tmp_path / "device"
         shutil.copytree(sample / state, device)
-        DAMAGES[damage](device / file)
+        damage(device / file)
         pulled = pull_folder(sample / "repo", device)
         bundle, gallery = read_bundle_and_gallery(device, pulled.slot, pulled.gallery)
         assert (bundle.manifest.bundle_id, gallery.items) == ("two", 4), file
@@ -171,10 +136,14 @@ def test_file_of_another_user_is_one_error_that_says_what_to_do(sample, tmp_path
     for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
         folder.chmod(0o755)
     shutil.copytree(sample / "repo", tmp_path / "repo")
-    if (child := os.fork()) == 0:
-        os.setgid(65534)
-        os.setuid(65534)
-        os._exit(main(["pull", (tmp_path / "repo").as_uri(), "--state-dir", str(device)]))
+    if (child := os.fork()) == 0:  # a new interpreter could not read its modules below a private folder
+        status = 99
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            status = main(["pull", (tmp_path / "repo").as_uri(), "--state-dir", str(device)])
+        finally:  # never go on with the tests
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     told = capfd.readouterr().err.strip()
     assert "slots" in told
@@ -183,8 +152,6 @@ def test_file_of_another_user_is_one_error_that_says_what_to_do(sample, tmp_path
 
 
 def test_second_pull_is_refused_while_one_runs(sample, tmp_path):
-    from gallery_sync.state_folder import one_pull
-
     with one_pull(tmp_path / "device"), pytest.raises(SyncError, match="another pull is running; wait until it ends"):
         pull_folder(sample / "repo", tmp_path / "device")
     assert read_active_pointer(tmp_path / "device") is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from gallery_sync.cli import main
 from gallery_sync.documents import history_path, object_path
 from gallery_sync.publish import publish, publish_earlier
 from gallery_sync.repository import check_repository, read_release, read_releases
-from tests.power_cut import PowerCut
+from tests.power_cut import IMAGES, PowerCut
 from tests.store_samples import make_bundle, make_gallery
 
 
@@ -235,24 +237,32 @@ def test_interrupted_publishing_leaves_no_release(repo, tmp_path):
     assert read_releases(repo)[-1][1].bundle_id == "three"
 
 
-@pytest.mark.parametrize("published", [0, 1])
-def test_power_cut_during_publishing_is_made_good_by_publishing_again(tmp_path, published):
+@pytest.mark.parametrize(("published", "image"), [(0, "torn"), (0, "dropped"), *((1, image) for image in IMAGES)])
+def test_power_cut_during_publishing_leaves_a_whole_release(tmp_path, published, image):
     bundles = [make_bundle(tmp_path / name, name, sequence) for sequence, name in enumerate(("one", "two"), 1)]
     gallery, repo = make_gallery(tmp_path / "gallery"), tmp_path / "repo"
+    repo.mkdir()
     for bundle in bundles[:published]:
         publish(repo, bundle, gallery, line="demo", created_at="now")
-    n = 0
-    while True:
-        n += 4
-        with PowerCut(n) as power, suppress(SyncError):
-            publish(repo, bundles[published], gallery, line="demo", created_at="now")
-        if not power.happened:
-            break
-        release = read_release(repo)
-        assert (release.sequence if release else 0) in (published, published + 1)
-    assert n > 20
-    assert read_release(repo).sequence == published + 1
-    assert check_repository(repo, history=True)[1] == []
+
+    def publish_cut(at: int) -> tuple[int, Path]:
+        copy = tmp_path / f"cut{at}"
+        shutil.copytree(repo, copy)
+        with PowerCut(at, image) as power, suppress(SyncError, OSError):
+            publish(copy, bundles[published], gallery, line="demo", created_at="now")
+            (copy / "later").mkdir()  # the last cut is after the end
+        return power.calls, copy
+
+    last, _ = publish_cut(10_000)
+    assert last > 20
+    for at in (*range(1, last, 5), last):
+        _, copy = publish_cut(at)
+        if release := read_release(copy):
+            assert release.sequence in (published, published + 1)
+            assert check_repository(copy)[1] == []
+        publish(copy, bundles[published], gallery, line="demo", created_at="now")
+        assert read_release(copy).sequence == published + 1
+        assert check_repository(copy, history=True)[1] == []
 
 
 def test_lost_release_is_not_begun_again_at_1(repo, tmp_path):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from edge.capture.camera import Camera
+from edge.capture.frame_source import BadPictureError, EndOfStream
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 
@@ -37,6 +38,21 @@ class StateLog:
                 f"{camera}: expected {wanted}, found {self.states}"
             )
         return self.states[camera][-1][1]
+
+
+def read_to_end(source, most_reads=400, timeout_s=0.25):
+    """Return all pictures of an open source but the unreadable ones, and close it."""
+    pictures = []
+    try:
+        for _ in range(most_reads):
+            with suppress(BadPictureError):
+                if (picture := source.read(timeout_s)) is not None:
+                    pictures.append(picture)
+    except EndOfStream:
+        return pictures
+    finally:
+        source.close()
+    raise AssertionError(f"found {len(pictures)} pictures and no end")
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 from edge.messaging.settings import MqttSettings
+from tests.waiting import DEADLINE_S
 
 EVENTS, AVAILABLE = "fs/shop/till/door/events", "fs/shop/till/available"
-DEADLINE_S = 20.0
 
 
 class ReceivedMessages:
@@ -47,10 +46,3 @@ def put(outbox, numbers):
         payload = json.dumps({"id": f"e{number}", "historical": False}, separators=(",", ":")).encode()
         outbox.put(EVENTS, payload, 1, f"e{number}")
     return {f"e{number}" for number in numbers}
-
-
-def until(condition, what):
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from edge.capture.camera_policy import Policy, policy_for
-from edge.capture.frame_source import CaptureOptions, EndOfStream
+from edge.capture.frame_source import CaptureOptions
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 from edge.diagnostics.camera_probe import probe_camera
 from edge.errors import CaptureError
 from edge.imaging.image import encode_image
-from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, starting
+from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, read_to_end, starting
 from tests.integration.rtsp_server import RtspServer
 
 ORANGE = (224, 96, 16)
@@ -40,20 +40,6 @@ def start(state_log):
 def orange():
     with RtspServer("colour:{:02x}{:02x}{:02x}".format(*ORANGE), size=(322, 242)) as server:
         yield server
-
-
-def read_until_it_ends(source, most_reads=400):
-    pictures = []
-    try:
-        for _ in range(most_reads):
-            picture = source.read(0.25)
-            if picture is not None:
-                pictures.append(picture)
-    except EndOfStream:
-        return pictures
-    finally:
-        source.close()
-    raise AssertionError(f"found {len(pictures)} pictures and no end")
 
 
 def dead_port():
@@ -126,14 +112,14 @@ def test_slow_reader_gets_the_newest_frame(orange, start, state_log, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_missing_path_is_a_404(orange, backend):
     with pytest.raises(CaptureError, match="404"):
-        read_until_it_ends(open_source(parse_source(orange.url + "x"), backend, QUICK))
+        read_to_end(open_source(parse_source(orange.url + "x"), backend, QUICK))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_error_of_a_dead_port_hides_the_password(backend):
     url = f"rtsp://admin:hunter2@127.0.0.1:{dead_port()}/camera"
     with pytest.raises(CaptureError, match="connect") as error:
-        read_until_it_ends(open_source(parse_source(url), backend, QUICK))
+        read_to_end(open_source(parse_source(url), backend, QUICK))
     assert "hunter2" not in str(error.value)
     assert "***" in str(error.value)
 
@@ -145,7 +131,7 @@ def test_failed_opens_leak_no_sockets(backend):
     open_files = []
     for _ in range(30):
         with pytest.raises(CaptureError):
-            read_until_it_ends(open_source(source, backend, QUICK))
+            read_to_end(open_source(source, backend, QUICK))
         open_files.append(len(list(Path("/proc/self/fd").iterdir())))
     assert open_files[-1] <= open_files[4] + 5
 
@@ -154,7 +140,7 @@ def test_failed_opens_leak_no_sockets(backend):
 def test_both_backends_read_the_same_video_to_its_end(tmp_path, backend):
     """A video made here: 20 frames of red, 20 of green."""
     path = make_video(tmp_path)
-    pictures = read_until_it_ends(open_source(parse_source(f"file://{path}"), backend))
+    pictures = read_to_end(open_source(parse_source(f"file://{path}"), backend))
     assert len(pictures) == 40
     assert [round(picture.pts_s * 20) for picture in pictures] == list(range(40))
     for at, colour in ((10, (200, 30, 30)), (30, (30, 200, 30))):
@@ -177,7 +163,7 @@ def test_error_names_a_bad_file(tmp_path, backend):
     (tmp_path / "noise.mp4").write_bytes(b"no video at all" * 100)
     for name in ("empty.mp4", "noise.mp4", "none.mp4"):
         with pytest.raises(CaptureError, match=name):
-            read_until_it_ends(open_source(parse_source(f"file://{tmp_path}/{name}"), backend))
+            read_to_end(open_source(parse_source(f"file://{tmp_path}/{name}"), backend))
 
 
 def test_photos_play_in_order_and_end(tmp_path):
@@ -186,7 +172,7 @@ def test_photos_play_in_order_and_end(tmp_path):
         data = encode_image(np.full((90, 120, 3), colour, np.uint8), ".png")
         (tmp_path / f"{number}.png").write_bytes(data)
     with RtspServer(f"photos:{tmp_path}", fps=10, size=(320, 240), seconds=0.5) as server:
-        pictures = read_until_it_ends(open_source(parse_source(server.url), "gstreamer"))
+        pictures = read_to_end(open_source(parse_source(server.url), "gstreamer"))
     nearest = [int(np.argmax(picture.image_rgb[120, 160])) for picture in pictures]
     assert nearest == sorted(nearest)
     assert set(nearest) == {0, 1, 2}
@@ -200,7 +186,7 @@ def test_custom_pipeline_with_a_missing_element_is_an_error():
 
 def test_custom_pipeline_is_read():
     line = "videotestsrc num-buffers=5 ! videoconvert ! video/x-raw,format=RGB,width=50,height=40 ! appsink name=sink"
-    pictures = read_until_it_ends(open_source(parse_source(f"gst:{line}")))
+    pictures = read_to_end(open_source(parse_source(f"gst:{line}")))
     assert [picture.image_rgb.shape for picture in pictures] == [(40, 50, 3)] * 5
 
 
@@ -210,7 +196,7 @@ def test_stream_may_change_its_resolution():
         " videotestsrc num-buffers=3 ! video/x-raw,width=31,height=20 ! both."
         " both. ! videoconvert ! video/x-raw,format=RGB ! appsink name=sink sync=false"
     )
-    pictures = read_until_it_ends(open_source(parse_source(f"gst:{line}")))
+    pictures = read_to_end(open_source(parse_source(f"gst:{line}")))
     assert [picture.image_rgb.shape for picture in pictures] == [(40, 50, 3)] * 3 + [(20, 31, 3)] * 3
 
 

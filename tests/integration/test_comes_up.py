@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.install import install_bundle
 from tests.integration.mosquitto import free_port
 from tests.torture.damage_state import make_state, write_device
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
@@ -47,17 +48,15 @@ def running(device: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 def status_when(device: Path, enough: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """The answer of /status once it is enough."""
     port = json.loads((device / "device.yaml").read_text())["health"]["port"]
-    deadline, status = time.monotonic() + DEADLINE_S, {}
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
-                status = json.loads(answer.read())
-        except OSError:
-            status = {}
-        if status and enough(status):
-            return status
-        time.sleep(0.05)
-    pytest.fail(f"not in time; the last status: {status}")
+    url = f"http://127.0.0.1:{port}/status"
+
+    def status() -> dict[str, Any] | None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            found = json.loads(answer.read())
+            return found if enough(found) else None
+        return None
+
+    return until(status, "the status", DEADLINE_S)
 
 
 def stopped(process: subprocess.Popen[str]) -> int:

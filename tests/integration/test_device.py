@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import queue
@@ -22,6 +23,7 @@ from edge.gallery.generation import write_gallery_index
 from edge.messaging.settings import MqttSettings
 from edge.process import StateLock
 from tests.integration.mosquitto import Mosquitto, free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
@@ -173,17 +175,14 @@ def _http(port: int, path: str) -> tuple[int, str]:
 
 def _metric_above_zero(port: int, name: str) -> float:
     """Wait for a metric above zero and return it; the device may not listen yet."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        try:
+
+    def highest() -> float:
+        with contextlib.suppress(ConnectionRefusedError):
             lines = _http(port, "/metrics")[1].splitlines()
-        except ConnectionRefusedError:
-            lines = []
-        values = [float(line.removeprefix(name)) for line in lines if line.startswith(name)]
-        if any(value > 0 for value in values):
-            return max(values)
-        time.sleep(0.05)
-    pytest.fail(f"no {name} in time")
+            return max((float(line.removeprefix(name)) for line in lines if line.startswith(name)), default=0.0)
+        return 0.0
+
+    return until(lambda: max(0.0, highest()), name, DEADLINE_S)
 
 
 def test_events_without_a_broker_arrive_later_once_and_historical(tmp_path):

@@ -19,7 +19,8 @@ from edge.messaging.outbox import Outbox
 from edge.messaging.publisher import Publisher
 from edge.telemetry.counters import Counters
 from tests.integration.mosquitto import Mosquitto
-from tests.integration.mqtt_samples import AVAILABLE, ReceivedMessages, put, settings, until
+from tests.integration.mqtt_samples import AVAILABLE, ReceivedMessages, put, settings
+from tests.waiting import until
 
 
 @pytest.fixture

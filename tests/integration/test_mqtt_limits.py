@@ -22,7 +22,8 @@ from tests.edge.messaging.test_delivery import long_event
 from tests.edge.messaging.test_payload import EVENT
 from tests.fakes import health_report
 from tests.integration.mosquitto import Mosquitto
-from tests.integration.mqtt_samples import AVAILABLE, EVENTS, ReceivedMessages, put, settings, until
+from tests.integration.mqtt_samples import AVAILABLE, EVENTS, ReceivedMessages, put, settings
+from tests.waiting import until
 
 
 @contextlib.contextmanager
@@ -231,7 +232,7 @@ def test_packet_without_end_is_not_collected():
     thread.join()
 
 
-def test_event_of_a_reply_topic_of_another_device_stays_here(tmp_path, outbox, counters):
+def test_reply_wished_on_a_topic_of_another_device_stays_here(tmp_path, outbox, counters):
     """A command asks for its reply on a topic that the sender itself may not write to."""
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties

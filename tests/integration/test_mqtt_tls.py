@@ -14,7 +14,8 @@ from edge.messaging.publisher import Publisher
 from edge.messaging.settings import MqttSettings, tls_context
 from tests.integration.certificates import Authority
 from tests.integration.mosquitto import Mosquitto
-from tests.integration.mqtt_samples import AVAILABLE, ReceivedMessages, put, settings, until
+from tests.integration.mqtt_samples import AVAILABLE, ReceivedMessages, put, settings
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ import pytest
 from edge.imaging.image import decode_image
 from edge.messaging.connection import Connection
 from tests.integration.mosquitto import Mosquitto, free_port
-from tests.integration.mqtt_samples import settings, until
+from tests.integration.mqtt_samples import settings
 from tests.integration.test_device import DEMO, install
+from tests.waiting import until
 
 TOKEN = "s3cret token"
 DEADLINE_S = 60.0

@@ -6,12 +6,13 @@ The addresses named here are all on loopback, so any other address, and any name
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
 import signal
-import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ import tomllib
 from tests.integration.mosquitto import Mosquitto, free_port
 from tests.integration.network_watch import ROOT, Watch, watch
 from tests.integration.server_commands import COMMANDS as SERVER_COMMANDS
+from tests.waiting import until
 
 DEMO = ROOT / "demo"
 DEADLINE_S = 60.0
@@ -107,12 +109,17 @@ def write_configs(folder: Path, broker_port: int) -> None:
     (folder / "recorded.yaml").write_text(json.dumps(parts["device_name"] | {"cameras": {"desk": video}}))
 
 
+def is_ready(port: int) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+        return True
+    return False
+
+
 def run_the_device(folder: Path) -> dict[str, Watch]:
     """Run the device until it is ready, ask it, and stop it."""
     with start(folder, "edge run", ALONE["edge run"]) as device:
         port = json.loads((folder / "device.yaml").read_text())["health"]["port"]
-        ready = f"until curl -sf -o /dev/null http://127.0.0.1:{port}/readyz; do sleep 0.1; done"
-        subprocess.run(["timeout", str(DEADLINE_S), "sh", "-c", ready], check=True)
+        until(lambda: is_ready(port), "the device is ready", DEADLINE_S)
         asked = {name: run(folder, name, arguments) for name, arguments in WHILE_IT_RUNS.items()}
         (child,) = Path(f"/proc/{device.process.pid}/task/{device.process.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGTERM)

@@ -8,61 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle import slots
 from edge.bundle.install import install_bundle, install_gallery
 from edge.gallery.generation import write_gallery_index
+from tests.file_damage import DAMAGES
 
 ROOT = Path(__file__).parents[2]
-
-
-def truncate(path: Path) -> None:
-    data = path.read_bytes()
-    _write(path, data[: len(data) // 2])
-
-
-def empty(path: Path) -> None:
-    _write(path, b"")
-
-
-def scramble(path: Path) -> None:
-    _write(path, random.Random(path.name).randbytes(max(64, path.stat().st_size)))
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x40
-    _write(path, bytes(data))
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-def make_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def dangle(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("nowhere")
-
-
-DAMAGES: tuple[Callable[[Path], None], ...] = (truncate, empty, scramble, flip, remove, make_folder, dangle)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.unlink()
-    path.write_bytes(data)
 
 
 def make_state(state_dir: Path, work: Path) -> None:

@@ -24,7 +24,8 @@ from edge.messaging.outbox import Outbox
 from edge.messaging.publisher import Listeners, Publisher
 from edge.telemetry.counters import Counters
 from tests.integration.mosquitto import Mosquitto
-from tests.integration.mqtt_samples import AVAILABLE, EVENTS, ReceivedMessages, settings, until
+from tests.integration.mqtt_samples import AVAILABLE, EVENTS, ReceivedMessages, settings
+from tests.waiting import until
 
 _LONGEST_LIFE_S = 0.4
 _RESTART = 0.1  # of the rounds
@@ -59,8 +60,11 @@ def run_and_kill(path: Path, broker: Mosquitto, round_number: int, rng: random.R
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(ours)
-        device(path, broker, theirs, round_number)
+        try:
+            os.close(ours)
+            device(path, broker, theirs, round_number)
+        finally:  # never go on as the parent
+            os._exit(1)
     os.close(theirs)
     os.set_blocking(ours, False)
     text, end = b"", time.monotonic() + rng.uniform(0.02, _LONGEST_LIFE_S)

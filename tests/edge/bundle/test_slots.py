@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -332,7 +333,9 @@ def cut_everywhere(device: Path, tmp_path: Path, act: Callable[[Path], object]) 
                     act(copy)
                 except FinesightError as error:
                     problems.append(str(error))
-            active.add(serving_on(copy))
+            serving = serving_on(copy)
+            assert serving[0] == read_active_pointer(copy).bundle_id  # it needs no fall-back
+            active.add(serving)
             act(copy)  # after the power is back
             assert slots.read_slots(copy)[0].problem is None
             shutil.rmtree(copy)
@@ -368,6 +371,25 @@ def test_power_cut_while_activating_leaves_old_or_new_pair(device, tmp_path):
     }
 
 
+@pytest.mark.parametrize("image", IMAGES)
+def test_pair_that_was_just_installed_is_on_disk_once_it_is_active(device, tmp_path, image):
+    make_bundle(tmp_path / "two", "two", 2)
+    make_gallery(tmp_path / "four", 4)
+
+    def install_and_activate(at: int) -> tuple[int, Path]:
+        copy = tmp_path / f"cut{at}"
+        shutil.copytree(device, copy)
+        with PowerCut(at, image) as power, suppress(FinesightError):
+            slot = install_bundle(tmp_path / "two", copy)
+            slots.activate(copy, slot, install_gallery(tmp_path / "four", copy), prove=trusted)
+        return power.calls, copy
+
+    last, _ = install_and_activate(10_000)
+    for at in range(last - 5, last + 1):
+        _, copy = install_and_activate(at)
+        assert serving_on(copy)[0] == read_active_pointer(copy).bundle_id
+
+
 def test_power_cut_while_rolling_back_leaves_old_or_new_pair(device, tmp_path):
     stage_two(device, tmp_path)
     slots.activate(device, prove=trusted)
@@ -389,18 +411,21 @@ def test_power_cut_tears_unflushed_files(tmp_path):
 
 
 VALUES = st.none() | st.integers() | st.text(max_size=20) | st.sampled_from(["a", "b", "c", "0" * 16])
-POINTERS = st.recursive(
-    st.dictionaries(st.sampled_from(["slot", "bundle_id", "gallery", "previous"]), VALUES),
-    lambda previous: st.fixed_dictionaries(
+ANY_KEYS = st.dictionaries(st.sampled_from(["slot", "bundle_id", "gallery", "previous"]), VALUES)
+
+
+def pointers_before(previous: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.fixed_dictionaries(
         {
             "slot": st.sampled_from("ab"),
             "bundle_id": st.text(max_size=5),
             "gallery": st.just("0" * 16),
             "previous": previous,
         }
-    ),
-    max_leaves=3,
-)
+    )
+
+
+POINTERS = ANY_KEYS | pointers_before(ANY_KEYS) | pointers_before(pointers_before(ANY_KEYS))
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

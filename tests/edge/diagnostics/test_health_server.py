@@ -343,8 +343,9 @@ def test_bad_request_is_one_refusal_without_a_traceback(server, request_bytes, c
     with socket.create_connection(("127.0.0.1", server.port), 5) as client:
         client.sendall(request_bytes)
         client.shutdown(socket.SHUT_WR)
-        status = read_all(client)
-    assert not status or b"Error code: " in status
+        answer = read_all(client)
+    # a reset, for what the server left unread, may destroy the answer
+    assert b"Error code: " in answer or (not answer and len(request_bytes) > 65536)
     assert get(server, "/healthz")[0] == 200
     assert capfd.readouterr().err == ""
 

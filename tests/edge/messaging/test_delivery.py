@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,7 @@ from tests.edge.messaging.fake_broker import Behaviour, FakeBroker, FakeOutbox
 from tests.edge.messaging.test_payload import EVENT
 
 LIMIT = 500
-MOST = int(os.environ.get("FINESIGHT_EXAMPLES", "25"))  # thousands by hand
+ANY_INPUT = settings(derandomize=True, max_examples=25, deadline=None)
 LONG, SHORT = b"x" * 900, b"y" * 20
 HOUR_S = 3600.0
 
@@ -294,7 +293,7 @@ def check_any_sequence(actions, limits):
     return broker, found, put_events
 
 
-@settings(max_examples=MOST, deadline=None)
+@ANY_INPUT
 @given(ACTIONS, st.sampled_from(LIMITS))
 def test_no_event_is_lost_or_stuck_whatever_the_broker_did(actions, limits):
     check_any_sequence(actions, limits)
@@ -303,7 +302,7 @@ def test_no_event_is_lost_or_stuck_whatever_the_broker_did(actions, limits):
 ENDS = st.builds(Behaviour, lasts_s=st.floats(0.0, 3.0), end_code=st.sampled_from([None, 0x8B]))
 
 
-@settings(max_examples=MOST, deadline=None)
+@ANY_INPUT
 @given(st.lists(st.one_of(ENDS, st.tuples(st.sampled_from(TOPICS), st.just(SHORT), st.integers(1, 12))), max_size=25))
 def test_events_of_a_topic_arrive_in_order_through_any_outages(actions):
     _, found, put_events = check_any_sequence(actions, Behaviour())

@@ -19,7 +19,8 @@ def test_message_in_flight_at_two_ends_is_a_suspect():
     assert not suspects
     end(suspects, "b", "c")
     assert "b" in suspects
-    assert not {"a", "c"} & {key for key in "ac" if key in suspects}
+    assert "a" not in suspects
+    assert "c" not in suspects
 
 
 def test_suspect_is_guilty_after_three_ends_alone():
@@ -59,7 +60,7 @@ def test_end_that_names_the_message_accuses_it():
     assert "a" in suspects
 
 
-@settings(max_examples=50, deadline=None)
+@settings(derandomize=True, max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))
 def test_message_acknowledged_in_between_is_never_guilty(history):
     suspects, in_a_row = Suspects(), dict.fromkeys("abc", 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from edge.errors import BundleError, EngineError
 from edge.inference.stages import Stages
 from edge.recognition.best_pair import Serving, load_best_pair
 from edge.recognition.loaded_models import LoadedModels
+from tests.file_damage import DAMAGES, make_folder, remove, replace, truncate
 from tests.store_samples import make_bundle, make_gallery, trusted
 
 
@@ -42,39 +42,12 @@ def start(device: Path, prove=trusted, load=load) -> Serving:
     return load_best_pair(device, load, prove, Starts(device))
 
 
-def truncate(path: Path) -> None:
-    data = path.read_bytes()
-    replace(path, data[: len(data) // 2])
-
-
-def empty(path: Path) -> None:
-    replace(path, b"")
-
-
-def scramble(path: Path) -> None:
-    replace(path, random.Random(path.name).randbytes(5000))
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-def make_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def replace(path: Path, data: bytes) -> None:
-    path.unlink()  # installed files are read-only
-    path.write_bytes(data)
-
-
 def test_active_pair_serves_without_a_proof(device):
     serving = start(device, prove=refuse)
     assert (serving.models.bundle_id, serving.fallback, serving.damaged) == ("two", None, ())
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, scramble, remove, make_folder])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_any_single_damaged_file_leaves_a_pair_that_serves(device, damage, tmp_path):
     files = sorted(path.relative_to(device) for path in device.rglob("*") if path.is_file())
     assert len(files) > 10
@@ -131,6 +104,22 @@ def test_slot_that_holds_another_bundle_does_not_serve(device, tmp_path):
     serving = start(device)
     assert serving.models.bundle_id == "one"
     assert "found bundle other, expected two" in serving.fallback
+
+
+def test_active_slot_filled_with_another_bundle_serves_it_once_proved(tmp_path):
+    """A damaged device without another pair pulled a new bundle for its gallery, and restarted before it switched."""
+    state_dir = tmp_path / "device"
+    slot = slots.SLOTS[0]
+    generation = install_gallery(make_gallery(tmp_path / "items"), state_dir)
+    slots.activate(
+        state_dir, install_bundle(make_bundle(tmp_path / "one", "one"), state_dir), generation, prove=trusted
+    )
+    truncate(state_dir / "slots" / slot / "detector.onnx")
+    assert install_bundle(make_bundle(tmp_path / "new", "new", 2), state_dir) == slot
+    proved = []
+    serving = start(state_dir, prove=lambda *folders: proved.append(folders) or [])
+    assert (serving.models.bundle_id, len(proved)) == ("new", 1)
+    assert "found bundle new, expected one" in serving.fallback
 
 
 @pytest.mark.parametrize("error", [EngineError("no GPU"), MemoryError("no room")])

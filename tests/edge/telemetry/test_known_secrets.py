@@ -71,7 +71,7 @@ def test_any_remembered_value_is_hidden(secret, before, after):
     known_secrets._known = known_secrets._Known()
     remember({secret})
     for text in (secret, json.dumps(secret), repr(secret), quote(secret, errors="replace")):
-        assert secret not in hide(f"{before}{text}{after}") or secret in "***"
+        assert secret not in hide(f"{before}{text}{after}")
 
 
 def test_json_keeps_its_shape():
