@@ -26,7 +26,7 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_DIM = 16384  # numbers of a joint vector
 MAX_ELEMENTS = 1 << 27  # of one input or output of a model: 512 MiB as float32
 _MAX_FILES, _MAX_NAMES, _MAX_OUTPUTS = 4096, 10_000, 16
-Target = Literal["fp32", "ort-u8", "openvino", "tensorrt-s8"]
+Target = Literal["fp32", "fp16", "ort-u8", "openvino", "tensorrt-s8"]
 _Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 _Cells = Annotated[int, Field(ge=1, le=1024)]
 _Strides = Annotated[list[_Cells], Field(min_length=1, max_length=_MAX_OUTPUTS)]

@@ -17,9 +17,9 @@ from edge.errors import QuantizeError
 from edge.inference.engine import open_engine
 from edge.manifest import Target
 from edge.types import FloatArray
-from quantize import calibrate, compare, run_forms
-from quantize import write_int8 as qdq
+from quantize import compare, run_forms
 from quantize.dataset import Data
+from quantize.forms import calibrate, ort_u8
 from quantize.gates import Gate, check_measurement
 from quantize.latency import RUNS, cpu_info, cpu_name, interleaved_ms
 from quantize.network_spec import Spec, conversion_path, model_entry, read_spec, spec_path, write_spec
@@ -113,7 +113,7 @@ def quantize_network(
         QuantizeError: the network or the pictures cannot be read, or the network cannot be quantised.
     """
     prepared = out.with_suffix(".prepared.onnx")
-    qdq.prepare(fp32, prepared)
+    ort_u8.prepare(fp32, prepared)
     batches = calibrate.preprocessed_batches(progress(pictures, f"calibrate {out.stem}"), spec.preprocess)
     histograms = calibrate.collect_histograms(prepared, batches)
     means = {name: mean for name, histogram in histograms.items() if (mean := histogram.channel_means) is not None}
@@ -121,7 +121,7 @@ def quantize_network(
     for percentile in PERCENTILES:
         ranges = {name: histogram.range(percentile) for name, histogram in histograms.items()}
         trial = out.with_suffix(f".{percentile:g}.onnx")
-        qdq.write_int8(prepared, ranges, means, trial, saturates=saturates)
+        ort_u8.write_int8(prepared, ranges, means, trial, saturates=saturates)
         trials.append((_quantisation_error(spec, fp32, trial, pictures[:_TRIAL_IMAGES]), percentile))
     error, percentile = min(trials)
     out.with_suffix(f".{percentile:g}.onnx").replace(out)
@@ -203,7 +203,7 @@ def evaluate(
         EngineError: a form cannot be run.
     """
     comparison, outputs = compare_network(spec, fp32, int8, data)
-    fusion = qdq.measure_fusion(int8)
+    fusion = ort_u8.measure_fusion(int8)
     examples: Sequence[Picture] = (
         data.scenes_for(data.held_out_split) if spec.kind == "detector" else data.held_out_crops(spec)
     )
@@ -235,7 +235,7 @@ def evaluate(
 
 
 def _cpu_description() -> str:
-    return f"{cpu_name()}{' without 8-bit dot product' if qdq.lacks_dot_product(cpu_info()) else ''}"
+    return f"{cpu_name()}{' without 8-bit dot product' if ort_u8.lacks_dot_product(cpu_info()) else ''}"
 
 
 def choose_form(name: str, gates: Sequence[Gate], policy: Policy) -> tuple[Target, str, list[str], list[str]]:

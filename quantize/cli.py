@@ -54,7 +54,7 @@ def _export(arguments: argparse.Namespace) -> int:
 def _quantize(arguments: argparse.Namespace) -> int:
     from quantize.build_network import export_or_copy, quantize_network
     from quantize.command import saturates
-    from quantize.write_int8 import measure_fusion
+    from quantize.forms.ort_u8 import measure_fusion
 
     data = _data(arguments)
     with _scratch() as folder:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from edge.file_names import file_name
 from edge.manifest import Manifest
 from quantize.build_network import Network, Policy, Progress, build_network
+from quantize.forms.ort_u8 import lacks_dot_product
 from quantize.latency import cpu_info
 from quantize.network_spec import Spec
 from quantize.pack import PackOptions, pack
 from quantize.pictures import Picture, of_splits
-from quantize.write_int8 import lacks_dot_product
 
 if TYPE_CHECKING:
     from quantize.dataset import Data

@@ -16,7 +16,7 @@ from edge.durable import write_durably
 from edge.errors import QuantizeError
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.manifest import Preprocess
-from quantize.fold_normalisation import drop_unused, fold_normalisation, pool_by_average_pool
+from quantize.forms.fold_normalisation import drop_unused, fold_normalisation, pool_by_average_pool
 from quantize.network_spec import Spec, conversion_path, write_spec
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class CameraInput(nn.Module):  # type: ignore[misc]  # torch is not typed here
 
     def forward(self, image: Any) -> Any:
         """Normalise, then run the network."""
-        return self.network(image.permute(0, 3, 1, 2).float() * self.scale + self.bias)
+        return self.network(image.float().permute(0, 3, 1, 2) * self.scale + self.bias)
 
 
 def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold: bool = True) -> bool:

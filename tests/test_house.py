@@ -64,7 +64,7 @@ def test_every_module_opens_with_a_docstring():
 @pytest.mark.parametrize(
     ("library", "door", "behind_it"),
     [
-        ("onnxruntime", "edge/inference/onnxruntime_library.py", {"quantize/write_int8.py"}),
+        ("onnxruntime", "edge/inference/onnxruntime_library.py", {"quantize/forms/ort_u8.py"}),
         ("openvino", "edge/inference/openvino_engine.py", set()),
         ("timm", "trainer/models/timm_library.py", set()),
     ],

@@ -19,9 +19,9 @@ Backend = Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensor
 # so it never gets the TensorRT form.
 RUNS: dict[Backend, tuple[Target, ...]] = {
     "onnxruntime": ("ort-u8", "fp32"),
-    "onnxruntime-cuda": ("fp32",),
+    "onnxruntime-cuda": ("fp16", "fp32"),
     "openvino": ("openvino", "ort-u8", "fp32"),
-    "tensorrt": ("tensorrt-s8", "fp32"),
+    "tensorrt": ("tensorrt-s8", "fp16", "fp32"),
 }
 
 

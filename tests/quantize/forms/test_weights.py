@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.inference.onnxruntime_library import ort
-from quantize import calibrate, weights
-from quantize import write_int8 as qdq
+from quantize.forms import calibrate, ort_u8, weights
 
 
 def conv_model(weight, *, group=1, size=4):
@@ -79,12 +78,12 @@ def test_fused_int8_kernel_is_exact_for_the_brightest_input(tmp_path, shape, gro
     model = conv_model(weight, group=group)
     onnx.save(model, tmp_path / "fp32.onnx")
     batch = np.ones((1, shape[1] * group, 4, 4), np.float32)
-    qdq.prepare(tmp_path / "fp32.onnx", tmp_path / "prepared.onnx")
+    ort_u8.prepare(tmp_path / "fp32.onnx", tmp_path / "prepared.onnx")
     histograms = calibrate.collect_histograms(tmp_path / "prepared.onnx", [batch])
     ranges = {name: histogram.range(100.0) for name, histogram in histograms.items()}
-    qdq.write_int8(tmp_path / "prepared.onnx", ranges, {}, tmp_path / "int8.onnx", saturates=True)
+    ort_u8.write_int8(tmp_path / "prepared.onnx", ranges, {}, tmp_path / "int8.onnx", saturates=True)
     fused, literal = (run(tmp_path / "int8.onnx", batch, level) for level in ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL"))
-    assert qdq.measure_fusion(tmp_path / "int8.onnx").int8 >= 1
+    assert ort_u8.measure_fusion(tmp_path / "int8.onnx").int8 >= 1
     np.testing.assert_allclose(fused, literal, atol=literal.max() / 255 * 1.01)
 
 

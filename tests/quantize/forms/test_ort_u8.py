@@ -9,9 +9,8 @@ import pytest
 from edge.errors import QuantizeError
 from edge.imaging.image import encode_image, read_image
 from edge.inference.engine import open_engine
-from quantize import calibrate
-from quantize import write_int8 as qdq
 from quantize.build_network import quantize_network
+from quantize.forms import calibrate, ort_u8
 from quantize.network_spec import read_spec, spec_path
 from quantize.pictures import Sample
 
@@ -36,8 +35,8 @@ def int8(exported, data, tmp_path):
 
 def test_int8_agrees_with_fp32_and_every_convolution_is_fused(exported, int8, data):
     path, record = int8
-    assert qdq.measure_fusion(path).share == 1.0
-    assert qdq.measure_fusion(path).int8 == 4
+    assert ort_u8.measure_fusion(path).share == 1.0
+    assert ort_u8.measure_fusion(path).int8 == 4
     assert record["relative_error"] < 0.1
     assert record["calibration_images"] == 24
     batch = np.stack([read_image(s.path) for s in data.samples[:20]])
@@ -62,14 +61,14 @@ def test_last_weighted_layer_stays_in_fp32(int8):
 
 @pytest.mark.parametrize(("cpuinfo", "lacks"), [(VNNI, False), (AVX2, True), (ARM, False)])
 def test_missing_dot_product_is_read_from_the_cpu_flags(cpuinfo, lacks):
-    assert qdq.lacks_dot_product(cpuinfo) is lacks
+    assert ort_u8.lacks_dot_product(cpuinfo) is lacks
 
 
 def test_truncated_onnx_file_is_named(exported, tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(exported["classifier"].read_bytes()[:500])
     with pytest.raises(QuantizeError, match=r"broken\.onnx: cannot read as ONNX"):
-        qdq.prepare(broken, tmp_path / "prepared.onnx")
+        ort_u8.prepare(broken, tmp_path / "prepared.onnx")
 
 
 def test_digest_depends_on_pixels_and_preprocessing(exported, tmp_path):

@@ -33,9 +33,9 @@ def consumers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
 
 
 def _chain(graph: onnx.GraphProto) -> list[onnx.NodeProto] | None:
-    """Return Transpose, Cast, Mul, Add, Conv from the input on; None if the graph does not start with that chain."""
+    """Return Cast, Transpose, Mul, Add, Conv from the input on; None if the graph does not start with that chain."""
     name, nodes = graph.input[0].name, []
-    for wanted in ("Transpose", "Cast", "Mul", "Add", "Conv"):
+    for wanted in ("Cast", "Transpose", "Mul", "Add", "Conv"):
         readers = consumers(graph, name)
         if len(readers) != 1 or readers[0].op_type != wanted:
             return None
@@ -56,7 +56,7 @@ def fold_normalisation(model: onnx.ModelProto) -> bool:
     known = constants(graph)
     if chain is None or chain[-1].input[1] not in known:
         return False
-    _, cast, mul, add, conv = chain  # the transposition stays; it moves bytes, not floats
+    _, transpose, mul, add, conv = chain
     if any(a.name == "group" and a.i != 1 for a in conv.attribute):
         return False
     scale, bias = _per_channel(mul, known), _per_channel(add, known)
@@ -70,8 +70,10 @@ def fold_normalisation(model: onnx.ModelProto) -> bool:
         [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in zip(names, folded, strict=True)]
     )
     graph.initializer.append(numpy_helper.from_array(np.asarray(centre, np.float32), "image_centre"))
-    position = list(graph.node).index(cast) + 1
-    graph.node.insert(position, helper.make_node("Sub", [cast.output[0], "image_centre"], [CENTRED], name="centre"))
+    position = list(graph.node).index(transpose) + 1
+    graph.node.insert(
+        position, helper.make_node("Sub", [transpose.output[0], "image_centre"], [CENTRED], name="centre")
+    )
     for node in (mul, add):
         graph.node.remove(node)
     del conv.input[:]

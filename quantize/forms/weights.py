@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from quantize.fold_normalisation import constants
+from quantize.forms.fold_normalisation import constants
 
 _PEAK = 127
 _PAIR_PEAK = 32767 // 255  # largest allowed sum of two weights of one sign
