@@ -126,7 +126,7 @@ def test_precision_missing_from_the_bundle_is_an_engine_error():
 
 def test_backend_without_a_form_is_an_engine_error():
     with pytest.raises(
-        EngineError, match=r"holds the forms \['ort-u8'\] of a model; it needs one of \['tensorrt-s8', 'fp32'\]"
+        EngineError, match=r"holds the forms \['ort-u8'\] of a model; it needs one of \['tensorrt-s8', 'fp16', 'fp32'\]"
     ):
         choose_target({"ort-u8": "b.onnx"}, "ort-u8", "tensorrt")
 
