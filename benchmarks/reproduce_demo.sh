@@ -42,7 +42,8 @@ embedders=()
 for category in bottle jar carton can car; do embedders+=(--embedder "$runs/embedders/$category"); done
 rm -rf "$runs/bundle" && $bin/edge-quantize pack --id "demo-1${quick/--/-}" --sequence 1 --out "$runs/bundle" \
     --detector "$runs/detector" --classifier "$runs/classifier" "${embedders[@]}" \
-    --index runs/synthetic/index.csv --scenes runs/synthetic/scenes.json --gallery-splits catalogue,train --keep-both --fallback-fp32 --work "$runs/models"
+    --index runs/synthetic/index.csv --scenes runs/synthetic/scenes.json --gallery-splits catalogue,train \
+    --targets cpu,tensorrt --target-cpu any --keep-both --fallback-fp32 --work "$runs/models"
 step "embed the gallery"
 rm -rf "$runs/gallery" && $bin/edge-train embed --bundle "$runs/bundle" --data runs/synthetic/index.csv \
     --split catalogue,train --per-item 24 -o "$runs/gallery"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from edge.bundle.bundle import Bundle, read_bundle
-from edge.bundle.prove import prover
+from edge.bundle.engine_builds import BuildOptions, Models
+from edge.bundle.pairs import Pair
+from edge.bundle.prove import Prove, prover
 from edge.bundle.slots import read_active
 from edge.bundle.starts import Starts
 from edge.capture.camera import Camera, OnState
@@ -21,19 +23,30 @@ from edge.capture.reconnect import reachability_check
 from edge.capture.recorder import Recorders
 from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
+from edge.engine_store.engine_store import EngineStore
+from edge.engine_store.process_memory import default_budget_bytes
 from edge.errors import CaptureError, FinesightError
 from edge.finder.finder import open_finder
 from edge.gallery.generation import Gallery, read_gallery
 from edge.gallery.loaded_gallery import load_gallery
+from edge.inference.engine import BUILDING_BACKENDS, RUNS, Precision, has_precision, unusable
+from edge.inference.engine_choice import Model, choice_path, models_of, read_choice, resolve
+from edge.inference.open_models import OpenOptions
 from edge.inference.stages import load_stages
+from edge.manifest import FinderModel
 from edge.messaging.age_clock import AgeClock
 from edge.messaging.outbox import Outbox
 from edge.recognition.best_pair import Serving, load_best_pair
+from edge.recognition.chosen_engines import distrust_engines, proof_options
+from edge.recognition.gpu_engines import GpuEngines
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Pipeline
 from edge.telemetry.counters import Counters
+from edge.types import Counts
 
 log = logging.getLogger(__name__)
+
+_TRUSTED_STARTS = 3  # that may end within a minute before the chosen engines are suspected
 
 
 def load_active_models(config: DeviceConfig) -> LoadedModels:
@@ -43,28 +56,115 @@ def load_active_models(config: DeviceConfig) -> LoadedModels:
         BundleError: none is activated, or one is damaged.
         EngineError: a model cannot run here.
     """
-    return load_pair(config, *read_active(config.state_dir))
+    return load_pair(config, Counters(), *read_active(config.state_dir))
 
 
-def load_best_models(config: DeviceConfig, starts: Starts) -> Serving:
+def load_best_models(config: DeviceConfig, counts: Counts, starts: Starts, gpu: GpuEngines) -> Serving:
     """Load a device's active bundle and gallery or, if they cannot be used, the best that is left on it.
 
     Raises:
         BundleError: nothing on the device can be used.
     """
-    prove = prover(config.engine.backend, config.state_dir / "cache")
-    return load_best_pair(config.state_dir, partial(load_pair, config), prove, starts)
+    prove = device_prover(config, gpu)
+
+    def load(bundle: Bundle, gallery: Gallery) -> LoadedModels:
+        pair = Pair(bundle.folder.name, bundle.manifest.bundle_id, gallery.generation)
+        if starts.of(pair) > _TRUSTED_STARTS:
+            distrust_engines(config.state_dir, bundle, starts.of(pair) - 1)
+        return load_pair(config, counts, bundle, gallery, gpu)
+
+    return load_best_pair(config.state_dir, load, prove, starts)
 
 
-def load_pair(config: DeviceConfig, bundle: Bundle, gallery: Gallery) -> LoadedModels:
+def device_prover(config: DeviceConfig, gpu: GpuEngines) -> Prove:
+    """Return what proves bundles for a device. What TensorRT builds for minutes is built first, and logged."""
+    prove = prover(proof_options(config.engine, config.state_dir), config.state_dir)
+
+    def build_and_prove(bundle: Path, gallery: Path | None) -> list[str]:
+        if config.engine.backend in BUILDING_BACKENDS:
+            gpu.prepare_trial(read_bundle(bundle))
+        return prove(bundle, gallery)
+
+    return build_and_prove
+
+
+def build_gpu_engines(config: DeviceConfig, counts: Counts) -> GpuEngines:
+    """Return what chooses between GPU and CPU for the bundles of a device."""
+    options = BuildOptions(config.state_dir / "cache", config.engine.tensorrt)
+
+    def wanted(bundle: Bundle) -> Models:
+        choice = read_choice(choice_path(config.state_dir, bundle.manifest))
+        return tensorrt_files(
+            bundle,
+            config,
+            lambda name, model, precision: [
+                one.form
+                for one in resolve(name, model, config.engine.backend, precision, choice)[:1]
+                if one.backend == "tensorrt"
+            ],
+        )
+
+    def every_form(bundle: Bundle) -> Models:
+        if config.engine.backend not in ("auto", "tensorrt") or unusable("tensorrt"):
+            return ()
+        return tensorrt_files(
+            bundle,
+            config,
+            lambda _, model, precision: [
+                form for form in RUNS["tensorrt"] if form in model.files and has_precision(form, precision)
+            ],
+        )
+
+    return GpuEngines(config.engine, options, wanted, counts, every_form_of=every_form)
+
+
+def tensorrt_files(
+    bundle: Bundle, config: DeviceConfig, forms_of: Callable[[str, Model, Precision], Iterable[str]]
+) -> Models:
+    """Return the files of a bundle's models that TensorRT should run, each with the rows of its largest batch.
+
+    Args:
+        bundle: that holds them.
+        config: of the device.
+        forms_of: the forms of a model, by its name, for a precision.
+    """
+    found: dict[tuple[Path, int], None] = {}
+    for name, model in models_of(bundle.manifest).items():
+        is_finder = isinstance(model, FinderModel)
+        if is_finder and config.recognition.seek is None:
+            continue
+        for form in forms_of(name, model, "fp32" if is_finder else config.engine.precision):
+            found[bundle.folder / model.every_file[form], model.max_batch] = None
+            if isinstance(model, FinderModel):
+                found[bundle.folder / model.conversion, 1] = None
+    return list(found)
+
+
+def load_pair(
+    config: DeviceConfig, counts: Counts, bundle: Bundle, gallery: Gallery, gpu: GpuEngines | None = None
+) -> LoadedModels:
     """Load a verified bundle and gallery of a device.
+
+    Args:
+        config: of the device.
+        counts: of the engines.
+        bundle: to load.
+        gallery: to load.
+        gpu: chooses between GPU and CPU; None: only what is configured will do.
 
     Raises:
         GalleryError: the gallery is wrong inside.
         EngineError: a model cannot run here.
     """
-    cache = config.state_dir / "cache"
-    models = _load(bundle, gallery, config.engine, cache)
+
+    def load_with(engine: EngineConfig) -> LoadedModels:
+        return _load_with_finder(config.model_copy(update={"engine": engine}), counts, bundle, gallery)
+
+    return load_with(config.engine) if gpu is None else gpu.load(bundle, load_with)
+
+
+def _load_with_finder(config: DeviceConfig, counts: Counts, bundle: Bundle, gallery: Gallery) -> LoadedModels:
+    models = _load(bundle, gallery, config.engine, config.state_dir, counts)
     if config.recognition.seek is None:
         return models
     model = bundle.manifest.finder
@@ -72,7 +172,9 @@ def load_pair(config: DeviceConfig, bundle: Bundle, gallery: Gallery) -> LoadedM
         why = "no finder" if model is None else "a finder of an older format (ADR 0010)"
         log.warning("bundle %s has %s: recognition.seek has no effect", models.bundle_id, why)
         return models
-    finder = open_finder(bundle.folder, model, config.engine.backend, config.engine.threads, cache)
+    options = _open_options(config.engine, config.state_dir)
+    choice = read_choice(choice_path(config.state_dir, bundle.manifest))
+    finder = open_finder(bundle.folder, model, config.engine.backend, options, choice, models.stages.store)
     return replace(models, finder=finder)
 
 
@@ -83,7 +185,7 @@ def load_state(state_dir: Path, engine: EngineConfig) -> LoadedModels:
         BundleError: none is activated, or one is damaged.
         EngineError: a model cannot run here.
     """
-    return _load(*read_active(state_dir), engine, state_dir / "cache")
+    return _load(*read_active(state_dir), engine, state_dir)
 
 
 def load_models(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> LoadedModels:
@@ -98,8 +200,22 @@ def load_models(bundle_folder: Path | None, gallery_folder: Path | None, engine:
     return _load(read_bundle(bundle_folder), read_gallery(gallery_folder) if gallery_folder else None, engine)
 
 
-def _load(bundle: Bundle, gallery: Gallery | None, engine: EngineConfig, cache: Path | None = None) -> LoadedModels:
-    stages = load_stages(bundle.folder, bundle.manifest, engine.backend, engine.threads, cache, engine.precision)
+def _open_options(engine: EngineConfig, state_dir: Path | None) -> OpenOptions:
+    return OpenOptions(engine.threads, state_dir and state_dir / "cache", engine.tensorrt)
+
+
+def _load(
+    bundle: Bundle,
+    gallery: Gallery | None,
+    engine: EngineConfig,
+    state_dir: Path | None = None,
+    counts: Counts | None = None,
+) -> LoadedModels:
+    choice = read_choice(choice_path(state_dir, bundle.manifest)) if state_dir else None
+    budget_bytes = default_budget_bytes() if engine.memory_mib is None else engine.memory_mib * 2**20
+    store = EngineStore(budget_bytes, counts or Counters())
+    options = _open_options(engine, state_dir)
+    stages = load_stages(bundle.folder, bundle.manifest, engine.backend, options, engine.precision, choice, store)
     loaded = load_gallery(bundle.manifest, gallery)
     return LoadedModels(
         bundle.manifest.bundle_id,

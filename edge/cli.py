@@ -250,6 +250,18 @@ def _bundle_verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _bundle_prove(arguments: argparse.Namespace) -> int:
+    from edge.build import build_gpu_engines
+    from edge.diagnostics.engine_report import describe_choice, format_choice, prove_engines
+    from edge.recognition.chosen_engines import proof_options
+    from edge.telemetry.counters import Counters
+
+    device = _device(arguments)
+    options, gpu = proof_options(device.engine, device.state_dir), build_gpu_engines(device, Counters())
+    choice = prove_engines(device.state_dir, arguments.bundle, options, gpu.prepare_trial)
+    return _print_answer(arguments, describe_choice(choice), "\n".join(format_choice(choice)))
+
+
 def _bundle_install(arguments: argparse.Namespace) -> int:
     from edge.bundle import slots
     from edge.bundle.active_pointer import edge_command, read_active_pointer
@@ -269,13 +281,22 @@ def _bundle_install(arguments: argparse.Namespace) -> int:
 
 
 def _bundle_activate(arguments: argparse.Namespace) -> int:
+    from edge.build import build_gpu_engines, device_prover
     from edge.bundle import slots
-    from edge.bundle.prove import prover
+    from edge.telemetry.counters import Counters
+
+    device = _device(arguments)
+    prove = device_prover(device, build_gpu_engines(device, Counters()))
+    return _print_active(arguments, slots.activate(device.state_dir, arguments.bundle, arguments.gallery, prove))
+
+
+def _device(arguments: argparse.Namespace) -> DeviceConfig:
+    """Return the configuration of the device whose state folder is named, or the defaults for it."""
+    from edge.config.schema import DeviceConfig
 
     state_dir = _state_dir(arguments)
-    backend = "auto" if arguments.config is None else _config(arguments).engine.backend
-    prove = prover(backend, state_dir / "cache")
-    return _print_active(arguments, slots.activate(state_dir, arguments.bundle, arguments.gallery, prove))
+    config = DeviceConfig() if arguments.config is None else _config(arguments)
+    return config.model_copy(update={"state_dir": state_dir})
 
 
 def _bundle_rollback(arguments: argparse.Namespace) -> int:
@@ -318,6 +339,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "schema": _schema,
     "bundle list": _bundle_list,
     "bundle verify": _bundle_verify,
+    "bundle prove": _bundle_prove,
     "bundle install": _bundle_install,
     "bundle activate": _bundle_activate,
     "bundle rollback": _bundle_rollback,

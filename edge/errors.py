@@ -5,6 +5,8 @@ FinesightError
 ├── BundleError        a bundle folder, its manifest or its files
 ├── GalleryError       a gallery store or generation
 ├── EngineError        an inference engine or a model file
+│   ├── GpuError       the GPU itself: missing, lost, or its driver is too old
+│   └── NotLoadedError one model that cannot be loaded now; the others run
 ├── CaptureError       a camera, a stream or an image
 │   └── PictureError   an uploaded picture that is rejected
 ├── TaughtItemsError   items taught on the device
@@ -54,6 +56,14 @@ class GalleryError(FinesightError):
 
 class EngineError(FinesightError):
     """A model cannot be loaded or run."""
+
+
+class GpuError(EngineError):
+    """The GPU is missing or lost, or its driver is too old. No engine of this process can use it any more."""
+
+
+class NotLoadedError(EngineError):
+    """A model cannot be loaded now. It is tried again later; models that are loaded run."""
 
 
 class CaptureError(FinesightError):

@@ -1,9 +1,10 @@
-"""The optional packages: which extra brings them, and the command that installs it."""
+"""The optional packages: which extra brings them, the command that installs it, and packages that spoil each other."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,37 @@ _EXTRAS_OF_PACKAGE = {  # of the server: extras that bring an importable package
     **dict.fromkeys(("onnx", "tqdm", "PIL"), ("trainer", "quantize")),
     "pymatting": ("matting",),
 }
-_EXTRA_OF_ENGINE = {"onnxruntime-cuda": "gpu", "openvino": "openvino", "tensorrt": "tensorrt"}
+RTX_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
+_EXTRA_OF_ENGINE = {
+    "onnxruntime-cuda": "gpu",
+    "onnxruntime-tensorrt": "gpu,tensorrt",
+}
+_MODULE_OF_ENGINE = {
+    "onnxruntime-cuda": "onnxruntime",
+    "onnxruntime-tensorrt": "onnxruntime",
+    "tensorrt-rtx": RTX_MODULE,
+}
+# Files beside ONNX Runtime's own. The package for the CPU lacks them.
+FILE_OF_ENGINE = {
+    "onnxruntime-cuda": "libonnxruntime_providers_cuda.so",
+    "onnxruntime-tensorrt": "libonnxruntime_providers_tensorrt.so",
+}
+_FROM_JETPACK = {
+    "tensorrt": "JetPack brings it: sudo apt install python3-libnvinfer, in an environment with --system-site-packages",
+    "onnxruntime-cuda": "PyPI has no package for Jetson; take it from https://pypi.jetson-ai-lab.io, or use tensorrt",
+    "onnxruntime-tensorrt": "PyPI has no package for Jetson; use the engine tensorrt",
+    "tensorrt-rtx": "there is none for Jetson; use the engine tensorrt",
+}
+
+
+def is_jetson(root: Path = Path("/")) -> bool:
+    """Return whether this machine is a Jetson: JetPack brings its TensorRT, and PyPI has none for it."""
+    if (root / "etc/nv_tegra_release").exists():
+        return True
+    try:
+        return "nvidia" in (root / "proc/device-tree/model").read_text(encoding="utf-8", errors="replace").lower()
+    except OSError:
+        return False
 
 
 def install_command(extra_or_engine: str) -> str:
@@ -26,8 +57,71 @@ def install_command(extra_or_engine: str) -> str:
         return f"{pip} install onnxruntime"
     extra = _EXTRA_OF_ENGINE.get(extra_or_engine, extra_or_engine)
     command = f'{pip} install "finesight[{extra}]"'
-    # onnxruntime and onnxruntime-gpu write the same files: the one that is installed last works
-    return f"{command} && {pip} install --force-reinstall --no-deps onnxruntime-gpu" if extra == "gpu" else command
+    return f"{command} && {_repair('onnxruntime-gpu')}" if extra.startswith("gpu") else command
+
+
+def how_to_install(engine: str) -> str:
+    """Return how to get an engine on this machine: a command, or where it comes from on a Jetson."""
+    if engine in _FROM_JETPACK and is_jetson():
+        return _FROM_JETPACK[engine]
+    return f"run: {install_command(engine)}"
+
+
+def _repair(package: str) -> str:
+    """Return the command after which the files that onnxruntime and onnxruntime-gpu share are those of one of them."""
+    return f"{_pip(sys.prefix)} install --force-reinstall --no-deps {package}"
+
+
+def engine_problem(engine: str) -> str | None:
+    """Return why the packages of an engine are not here as it needs them, and what to do; None if they are.
+
+    No library is loaded, so only a run proves that the engine works.
+
+    Args:
+        engine: a name of `engine.backend`, but not `auto`.
+    """
+    module = _MODULE_OF_ENGINE.get(engine, engine)
+    spec = importlib.util.find_spec(module)
+    if spec is None or (module == RTX_MODULE and spec.origin is None):  # links that it made are left of an old one
+        return f"package {module!r} is not installed; {how_to_install(engine)}"
+    if module != "onnxruntime":
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations or ()), ""), "capi")
+    return _spoiled(folder) if spec.origin is None else _without_gpu(folder, engine)
+
+
+def _spoiled(capi: Path) -> str:
+    """Return the problem of an `onnxruntime` without modules."""
+    package = "onnxruntime-gpu" if (capi / FILE_OF_ENGINE["onnxruntime-cuda"]).exists() else "onnxruntime"
+    return (
+        "package 'onnxruntime' is incomplete: onnxruntime and onnxruntime-gpu write the same files, and one of them "
+        f"was uninstalled; run: {_repair(package)}"
+    )
+
+
+def _without_gpu(capi: Path, engine: str) -> str | None:
+    """Return why ONNX Runtime lacks what an engine needs of it; None if it does not."""
+    file = FILE_OF_ENGINE.get(engine)
+    if file is None:
+        return None
+    if not (capi / file).exists():
+        return f"package 'onnxruntime-gpu' is not installed; {how_to_install(engine)}"
+    if _written_last(capi) == "onnxruntime":
+        return (
+            "packages onnxruntime and onnxruntime-gpu are both installed and write the same files; onnxruntime came "
+            f"last, so the GPU is left out; run: {_repair('onnxruntime-gpu')}"
+        )
+    return None
+
+
+def _written_last(capi: Path) -> str | None:
+    """Return which package wrote ONNX Runtime's files last; None if it does not say so."""
+    try:
+        text = (capi / "build_and_package_info.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"package_name = '([\w-]+)'", text)
+    return found[1] if found else None
 
 
 def _pip(prefix: str) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection
 
 from edge.capture.recorder import Recorders
-from edge.errors import FinesightError
+from edge.errors import FinesightError, GpuError
 from edge.messaging.device_publisher import DevicePublisher
 from edge.recognition.gallery_drift import GalleryDrift
 from edge.recognition.pipeline import FrameDetections, Pipeline, Result
@@ -32,11 +32,12 @@ class FrameLoop:
         gallery_drift: GalleryDrift,
         counters: Counters,
         timer: StageTimer,
+        on_gpu_error: Callable[[GpuError], None] = lambda _: None,
     ) -> None:
         self.pipeline = pipeline
         self.observers: list[Callable[[Frame, Result], None]] = []  # called for each recognised frame; must not wait
         self._publisher, self._recorders, self._gallery_drift = publisher, recorders, gallery_drift
-        self._counters, self._timer = counters, timer
+        self._counters, self._timer, self._on_gpu_error = counters, timer, on_gpu_error
 
     def recognise(self, frames: list[Frame], stop: threading.Event) -> None:
         """Recognise frames taken together: run the detector once on all, then go frame by frame.
@@ -49,11 +50,11 @@ class FrameLoop:
             self._recorders.recognised(frame)
         try:
             detected = self.pipeline.detect(frames)
-        except Exception:
+        except Exception as error:
             log.exception("cameras %s: the detector failed", ", ".join(frame.camera for frame in frames))
             for frame in frames:
                 self._counters.add("frames_failed", camera=frame.camera)
-            stop.wait(_FAILURE_PAUSE_S)
+            self._pause_after(error, stop)
             return
         for frame, detections in zip(frames, detected, strict=True):
             self._recognise_frame(frame, detections, stop)
@@ -78,10 +79,10 @@ class FrameLoop:
     def _recognise_frame(self, frame: Frame, detections: FrameDetections, stop: threading.Event) -> None:
         try:
             result = self.pipeline.process(frame, detections)
-        except Exception:
+        except Exception as error:
             self._counters.add("frames_failed", camera=frame.camera)
             log.exception("camera %s: frame %d failed", frame.camera, frame.index)
-            stop.wait(_FAILURE_PAUSE_S)
+            self._pause_after(error, stop)
             return
         self._counters.add("frames_recognised", camera=frame.camera)
         self._counters.add("looks", result.embedded, camera=frame.camera)
@@ -89,6 +90,11 @@ class FrameLoop:
         self._publish(result.events)
         for observe in self.observers:
             observe(frame, result)
+
+    def _pause_after(self, error: Exception, stop: threading.Event) -> None:
+        if isinstance(error, GpuError):  # every frame fails until the CPU takes over
+            self._on_gpu_error(error)
+        stop.wait(_FAILURE_PAUSE_S)
 
     def _publish(self, events: list[Event]) -> None:
         for event in events:

@@ -12,21 +12,42 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleError, first_validation_error
 from edge.finder_shape import FinderShape
-from edge.manifest_fields import Fraction, IsoTime, Name, Real, RelativePath, Sha256, at_most, conflicting_paths
+from edge.manifest_fields import (
+    FormName,
+    Fraction,
+    IsoTime,
+    Name,
+    Real,
+    RelativePath,
+    Sha256,
+    at_most,
+    conflicting_paths,
+    is_form_file,
+)
 from edge.strict_json import parse_json
 
 SCHEMA = 1
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_DIM = 16384  # numbers of a joint vector
 MAX_ELEMENTS = 1 << 27  # of one input or output of a model: 512 MiB as float32
-_MAX_FILES, _MAX_NAMES, _MAX_OUTPUTS = 4096, 10_000, 16
+_MAX_FILES, _MAX_NAMES, _MAX_OUTPUTS = 16_384, 10_000, 16  # files: 1,000 embedders in many forms, with probes
 Target = Literal["fp32", "fp16", "ort-u8", "openvino", "tensorrt-s8"]
+_TARGETS: tuple[str, ...] = get_args(Target)
+_BY_PREFERENCE = ("fp32", "ort-u8", "fp16", "openvino", "tensorrt-s8")  # FP32 runs on every engine
+
+
+def _known_targets(given: Any) -> Any:
+    """Leave out the targets of a newer version."""
+    return [one for one in given if one in _TARGETS] if isinstance(given, list) else given
+
+
 _Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 _Cells = Annotated[int, Field(ge=1, le=1024)]
 _Strides = Annotated[list[_Cells], Field(min_length=1, max_length=_MAX_OUTPUTS)]
@@ -34,7 +55,7 @@ _Channels = Annotated[int, Field(ge=0, le=MAX_DIM)]
 _Vector = Annotated[list[Annotated[int, Field(ge=-128, le=127)]], Field(min_length=1, max_length=MAX_DIM)]
 _Boxes = Annotated[list[tuple[Real, Real, Real, Real]], Field(max_length=1000)]
 _Names = Annotated[list[Name], Field(max_length=_MAX_NAMES)]
-_Runtimes = Annotated[list[Target], Field(max_length=len(get_args(Target)))]
+_Runtimes = Annotated[list[Target], Field(max_length=len(_TARGETS)), BeforeValidator(_known_targets)]
 _SOME_FILES = Field(min_length=1, max_length=_MAX_FILES)
 _Labels = Annotated[list[Name], Field(min_length=1, max_length=_MAX_NAMES)]
 _Prose = Annotated[str, Field(max_length=10_000)]
@@ -92,13 +113,35 @@ class SceneProbe(_ManifestPart):
 
 
 class _Model(_ManifestPart):
-    files: dict[Target, RelativePath]  # ONNX file of each form; at least one
+    files: dict[Target, RelativePath]  # ONNX file of each form; forms that this version does not know are ignored
+    other_files: dict[FormName, RelativePath] = {}  # forms in `files` that only a plug-in may run
     input_name: Name  # in the ONNX graph
     output_names: Annotated[list[Name], Field(min_length=1, max_length=_MAX_OUTPUTS)]  # in the ONNX graph, in order
     preprocess: Preprocess  # how the input is prepared
     ship: Target = "ort-u8"  # the target chosen by accuracy and latency
     why: _Prose = ""  # why this target was chosen
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 1  # most frames or crops in one run
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_unknown_forms(cls, given: Any) -> Any:
+        """Keep the forms that this version knows, if there are any: a newer bundle may hold others, and ship one."""
+        files = given.get("files") if isinstance(given, dict) else None
+        if not isinstance(files, dict):
+            return given
+        known = {form: path for form, path in files.items() if form in _TARGETS}
+        if not known or len(known) == len(files):
+            return given
+        others = {form: path for form, path in files.items() if form not in known and is_form_file(form, path)}
+        ship = given.get("ship")
+        if isinstance(ship, str) and ship in files and ship not in known:
+            given = given | {"ship": next(form for form in _BY_PREFERENCE if form in known)}
+        return given | {"files": known, "other_files": others}
+
+    @property
+    def every_file(self) -> dict[str, str]:
+        """The file of each form, also of those that only a plug-in may run."""
+        return dict([*self.other_files.items(), *self.files.items()])
 
     @model_validator(mode="after")
     def _ship_exists(self) -> _Model:
@@ -311,13 +354,13 @@ class Manifest(_ManifestPart):
         models: list[_Model] = [*self.embedders]
         single = (self.detector, self.classifier, self.localiser, self.finder)
         models += [model for model in single if model is not None]
-        used = {path for model in models for path in model.files.values()}
+        used = {path for model in models for path in model.every_file.values()}
         used |= {probe.path for probe in self.probes} | {probe.path for probe in self.scene_probes}
         used |= {self.finder.conversion} if self.finder is not None else set()
         if missing := sorted(used - listed):
             raise ValueError(f"files does not list {missing}; list every file that a model or probe names")
         embedded = [category for embedder in self.embedders for category in embedder.categories]
-        if duplicates := sorted({category for category in embedded if embedded.count(category) > 1}):
+        if duplicates := sorted(category for category, count in Counter(embedded).items() if count > 1):
             raise ValueError(f"categories {duplicates} have two embedders; name each category in one embedder only")
         with_silhouettes = sorted(name for e in self.embedders for name, rule in e.outline.items() if rule.counts)
         if with_silhouettes and self.localiser is None:

@@ -18,10 +18,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-_ALLOWED_SUFFIXES = (".bin", ".jpg", ".json", ".npy", ".onnx", ".png")
+# the last five: compiled models of Luxonis, Qualcomm, Hailo, Rockchip and Google chips, for plug-ins
+_ALLOWED_SUFFIXES = (".bin", ".jpg", ".json", ".npy", ".onnx", ".png", ".blob", ".dlc", ".hef", ".rknn", ".tflite")
 _RESERVED = ("bundle.json",)
 _MAX_PATH_CHARACTERS, _MAX_PARTS = 200, 8
 _UNPORTABLE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\]')
+_FORM = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -50,6 +52,13 @@ def path_problem(path: str) -> str | None:
         (_alike(path) in _RESERVED, "is reserved for the manifest; use another name"),
     )
     return next((problem for found, problem in problems if found), None)
+
+
+def is_form_file(form: object, path: object) -> bool:
+    """Return whether a form and its file have names that a manifest may hold."""
+    return (
+        isinstance(form, str) and _FORM.fullmatch(form) is not None and isinstance(path, str) and not path_problem(path)
+    )
 
 
 def conflicting_paths(paths: Iterable[str]) -> str | None:
@@ -110,6 +119,7 @@ def at_most(entries: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+FormName = Annotated[str, Field(pattern=f"^{_FORM.pattern}$")]  # of a model, such as hailo-hef
 RelativePath = Annotated[str, AfterValidator(_checked_path)]
 Name = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_text_without_nul)]  # any text
 IsoTime = Annotated[str, AfterValidator(_iso_time)]  # ISO 8601 with an offset

@@ -172,12 +172,18 @@ def add_find_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bundle(verbs: Any) -> None:
-    bundle = _plain_verb(verbs, "bundle", "list, verify, install, activate or roll back bundles")
+    bundle = _plain_verb(verbs, "bundle", "list, verify, prove, install, activate or roll back bundles")
     actions = bundle.add_subparsers(metavar="ACTION", required=True)
     _state_verb(actions, "bundle list", "list the installed bundles and the active bundle and gallery")
     verify = _plain_verb(actions, "verify", "check every hash of a bundle folder and run its golden probes")
     verify.add_argument("folder", type=Path, help="bundle folder")
     verify.set_defaults(verb="bundle verify")
+    prove = _state_verb(
+        actions, "bundle prove", "try every engine and form of each model on this machine, and choose the fastest"
+    )
+    prove.add_argument(
+        "bundle", nargs="?", help="slot, bundle id or bundle folder; default: the active bundle, else the staged one"
+    )
     install = _state_verb(actions, "bundle install", "copy a bundle into the inactive slot without activating it")
     install.add_argument("folder", type=Path, help="bundle folder")
     install.add_argument("--gallery", type=Path, help="gallery folder to install with it")

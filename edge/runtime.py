@@ -16,7 +16,16 @@ from functools import partial
 from typing import Any, get_args
 
 from edge import __version__
-from edge.build import build_camera, build_pipeline, load_best_models, load_pair, open_outbox
+from edge.build import (
+    build_camera,
+    build_gpu_engines,
+    build_pipeline,
+    load_best_models,
+    load_pair,
+    open_outbox,
+)
+from edge.bundle.layout import slot_folder
+from edge.bundle.reprove import EngineProver
 from edge.bundle.starts import STAYS_UP_S, Starts
 from edge.capture.cameras import Cameras
 from edge.capture.latest_frames import LatestFrames
@@ -30,6 +39,8 @@ from edge.imaging import image
 from edge.messaging.command import Command
 from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.process import call_until
+from edge.recognition.chosen_engines import WantedEngines, proof_options
+from edge.recognition.engine_states import engine_states, engine_totals
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
@@ -81,13 +92,22 @@ class Runtime:
         self._file = file
         self._starts = Starts(config.state_dir)
         self._stays_up_at = time.monotonic() + STAYS_UP_S
-        load_best = partial(load_best_models, config, self._starts)
+        self._gpu = build_gpu_engines(config, self.counters)
+        load_best = partial(load_best_models, config, self.counters, self._starts, self._gpu)
+        wanted = WantedEngines(config)
         self._active_models = ActiveModels(
             config.state_dir,
             load_best if stop is None else partial(call_until, stop, load_best),
-            partial(load_pair, config),
+            partial(load_pair, config, self.counters, gpu=self._gpu),
             add_overlay,
             self.counters,
+            lambda bundle: (wanted(bundle), self._gpu.generation),
+        )
+        self._engine_prover = EngineProver(
+            config.state_dir,
+            proof_options(config.engine, config.state_dir),
+            self.counters,
+            prepare=self._gpu.prepare_trial,
         )
         self._outbox = open_outbox(config, self.counters)
         self._gallery_drift = GalleryDrift(config.state_dir / "first_answers.json")
@@ -102,6 +122,7 @@ class Runtime:
             gallery_drift=self._gallery_drift,
             counters=self.counters,
             timer=self.timer,
+            on_gpu_error=self._gpu.lose,
         )
         self.observers = self._frame_loop.observers
         build = partial(build_camera, self._latest_frames, self._recorders, self.counters)
@@ -162,7 +183,9 @@ class Runtime:
                 if self._active_models.swap_if_ready():
                     self._publish_self_and_health()
                 if now >= self._stays_up_at:
-                    self._starts.end_well(self._active_models.serving.pair)
+                    pair = self._active_models.serving.pair
+                    self._starts.end_well(pair)
+                    self._engine_prover.check(slot_folder(self.config.state_dir, pair.slot))
             if now >= next_watchdog:  # fed by the frame loop: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify_systemd("WATCHDOG=1")
@@ -300,8 +323,9 @@ class Runtime:
         events, size = self._outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
         publisher, serving = self._publisher.publisher, self._active_models.serving
-        models = serving.models
+        models, gpu_fallback, building = serving.models, self._gpu.fallback, self._gpu.progress
         limits, drift = self.config.gallery, self._gallery_drift.drift
+        is_degraded = safe_mode or serving.fallback is not None or gpu_fallback is not None
         gallery_age_s = age_s(models.gallery_created_at, time.time())
         return HealthReport(
             site=self.config.site,
@@ -309,7 +333,7 @@ class Runtime:
             boot_id=self.boot_id,
             at=time.time(),
             uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
-            state="degraded" if (safe_mode or serving.fallback) and self._state == "running" else self._state,
+            state="degraded" if is_degraded and self._state == "running" else self._state,
             cameras=self._cameras.states(),
             in_view=self._publisher.objects_in_view(),
             evidence=self._cameras.reasons(),
@@ -334,7 +358,13 @@ class Runtime:
             gallery_drift=drift,
             gallery_stale=staleness(gallery_age_s, drift, limits.stale_after_days, limits.drift),
             fallback=serving.fallback,
+            gpu_fallback=gpu_fallback,
+            engines_building=building.of - building.built if building else 0,
+            engines_left_s=building.left_s if building else None,
             damaged_files=serving.damaged,
+            engines=engine_states(models.stages),
+            engine_totals=engine_totals(models.stages),
+            choosing_engines=self._engine_prover.is_running,
             safe_mode=safe_mode,
             config_error=self._file.problem if self._file else None,
         )

@@ -25,7 +25,7 @@ Reason = Literal[
     "unknown_item",  # the nearest item of the category is too far away, or must not be named
     "unknown_category",  # no category is likely enough
     "gallery_empty",  # the gallery holds no item of the category
-    "not_looked_at",  # reserved; no device sends it today
+    "not_looked_at",  # the model of the likeliest category cannot be loaded now
 ]
 CameraState = Literal[
     "online",  # frames arrive
@@ -154,13 +154,21 @@ class Counts(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """A loaded model: one batch of one input in, all outputs out; from any thread."""
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """How far the building of several engines on this machine is."""
+
+    built: int
+    of: int
+    model: str  # file name of the one that is built
+    share: float  # of that one, 0..1
+    left_s: float | None  # until all are built, in seconds; None: not known yet
+
+
+class Runnable(Protocol):
+    """A model: one batch of one input in, all outputs out; from any thread."""
 
     where: str  # the model file, for error messages
-    inputs: Sequence[Collection[str]]  # the names of each input, in the order of the model file
-    outputs: Sequence[Collection[str]]  # the same for the outputs
-    library: str  # the library, its version and settings: outputs may differ from one to another
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model.
@@ -172,3 +180,11 @@ class Engine(Protocol):
             EngineError: the engine cannot run the batch.
         """
         ...
+
+
+class Engine(Runnable, Protocol):
+    """A loaded model. One whose memory is on a device, such as a GPU, also has `memory_bytes`, how much that is."""
+
+    inputs: Sequence[Collection[str]]  # the names of each input, in the order of the model file
+    outputs: Sequence[Collection[str]]  # the same for the outputs
+    library: str  # the library, its version and settings: outputs may differ from one to another

@@ -48,6 +48,6 @@ def kept_models(base: Manifest, replacing: Sequence[Model]) -> Iterator[KeptMode
             found.append(embedder.model_copy(update=update))
     for model in found:
         name = PurePosixPath(model.files[model.ship]).name.removesuffix(f".{model.ship}.onnx")
-        waived = [gate for gate in base.waived if gate.rpartition(".")[0] == name]
+        waived = [gate for gate in base.waived if gate.startswith(f"{name}.")]
         evaluation, provenance = base.evaluation.get(name, {}), base.provenance.get("models", {}).get(name, {})
         yield KeptModel(name, model, evaluation, provenance, waived)

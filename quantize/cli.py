@@ -10,15 +10,16 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from edge.errors import FinesightError, QuantizeError
 from edge.extras import install_hint
 from edge.imaging.image import set_threads
 from quantize.dataset import Data
 from quantize.options import build_parser
-from quantize.pictures import Picture
 
 log = logging.getLogger(__name__)
+_Step = TypeVar("_Step")  # a picture, or a model
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +30,14 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger(name).setLevel(arguments.log_level.upper())
     set_threads(1)
     try:
-        verbs = {"export": _export, "quantize": _quantize, "compare": _compare, "pack": _pack}
+        verbs = {
+            "export": _export,
+            "quantize": _quantize,
+            "compare": _compare,
+            "pack": _pack,
+            "report": _report,
+            "kit": _kit,
+        }
         return verbs[arguments.verb](arguments)
     except FinesightError as error:
         print(f"edge-quantize: {error}", file=sys.stderr)
@@ -52,50 +60,71 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
-    from quantize.build_network import export_or_copy, quantize_network
     from quantize.command import saturates
     from quantize.forms.ort_u8 import measure_fusion
+    from quantize.fp32_model import export_or_copy, legalise_file
+    from quantize.write_forms import calibrate_network, write_fp16, write_ort_u8, write_tensorrt_s8
 
-    data = _data(arguments)
+    data, out = _data(arguments), arguments.out
     with _scratch() as folder:
         fp32 = folder / "network.fp32.onnx"
         spec = export_or_copy(arguments.fp32, fp32)
+        legalise_file(fp32, spec)
         pictures = data.scenes_for(data.calibration_split) if spec.kind == "detector" else data.calibration_crops(spec)
-        done = quantize_network(
-            spec, fp32, pictures, arguments.out, saturates=saturates(arguments.target_cpu), progress=_progress
-        )
+        calibration = calibrate_network(spec, fp32, pictures, folder / "network.prepared.onnx", _progress)
+        if arguments.form == "fp16":
+            record = write_fp16(calibration, spec, out)
+        elif arguments.form == "tensorrt-s8":
+            record = write_tensorrt_s8(calibration, spec, out, rest="fp16")
+        else:
+            record = write_ort_u8(calibration, spec, out, saturates=saturates(arguments.target_cpu))
+        record = calibration.record() | record
     _report_unreadable(data)
-    fusion = measure_fusion(arguments.out)
-    print(f"{arguments.out}: {fusion.int8} INT8 and {fusion.fp32} FP32 convolutions, {json.dumps(done)}")
+    fusion = measure_fusion(out) if arguments.form == "ort-u8" else None
+    fused = "" if fusion is None else f"{fusion.int8} INT8 and {fusion.fp32} FP32 convolutions, "
+    print(f"{out}: {fused}{json.dumps(record)}")
     return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from quantize.build_network import evaluate, export_or_copy
-    from quantize.network_spec import model_entry
-    from quantize.onnx_file import check_fits
+    import onnx
 
-    data = _data(arguments)
+    from quantize.compare_forms import evaluate, evaluate_emulated
+    from quantize.forms.form_of import FOR_TENSORRT, form_of
+    from quantize.fp32_model import export_or_copy
+    from quantize.network_spec import model_entry, read_spec, spec_path
+    from quantize.onnx_file import check_fits
+    from quantize.write_forms import require_same_preprocessing
+
+    data, path = _data(arguments), arguments.form
     with _scratch() as folder:
         fp32 = folder / "network.fp32.onnx"
         spec = export_or_copy(arguments.fp32, fp32)
-        check_fits(arguments.int8, model_entry(spec, {"fp32": fp32.name}, "fp32", "", "unused.onnx"), arguments.int8)
-        table, gates, _ = evaluate(spec, fp32, arguments.int8, data, arguments.min_speedup)
+        check_fits(path, model_entry(spec, {"fp32": fp32.name}, "fp32", "", "unused.onnx"), path)
+        if spec_path(path).is_file():
+            require_same_preprocessing(read_spec(spec_path(path)).preprocess, spec.preprocess, path)
+        form: str = form_of(onnx.load(str(path)))
+        if form in FOR_TENSORRT:
+            table, gates = evaluate_emulated(spec, fp32, path, form, data)
+        else:
+            form = "int8"
+            table, gates, _ = evaluate(spec, fp32, path, data, arguments.min_speedup)
     _report_unreadable(data)
     if arguments.json:
         print(json.dumps(table, indent=1))
     else:
-        print(f"{'metric':<32} {'FP32':>10} {'INT8':>10}   {table['images']} images")
+        print(f"{'metric':<32} {'FP32':>12} {form.upper():>12}   {table['images']} images")
         for name, row in table["metrics"].items():
-            print(f"{name:<32} {row['fp32']:>10.4f} {row['int8']:>10.4f}")
+            print(f"{name:<32} {row['fp32']:>12.4f} {row[form]:>12.4f}")
         for gate in gates:
             print(f"gate {gate}")
+        print(f"measured with {table['measured_on']['engine']} on {table['measured_on']['cpu']}")
     return 0 if all(gate.holds for gate in gates) else 1
 
 
 def _pack(arguments: argparse.Namespace) -> int:
     from quantize.build_network import Policy
-    from quantize.command import PackSources, pack_bundle, saturates
+    from quantize.command import PackSources, forms_for, pack_bundle, saturates
     from quantize.detector_specs import find_spec
     from quantize.pack import PackOptions
 
@@ -105,6 +134,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         waived=frozenset(arguments.allow_degraded),
         fallback_fp32=arguments.fallback_fp32,
         saturates=saturates(arguments.target_cpu),
+        **forms_for(arguments.targets),
     )
     options = PackOptions(
         arguments.id,
@@ -137,6 +167,8 @@ def _pack(arguments: argparse.Namespace) -> int:
     manifest = packed.manifest
     for network in packed.networks:
         print(f"{network.name}: ships {network.ship}: {network.why}")
+        for form, row in network.evaluation.get("forms", {}).items():
+            print(f"{network.name}: {form}: {'packed' if row['packed'] else 'left out'}: {row['why']}")
         for bundle_id, categories in manifest.evaluation[network.name].get("compatible", {}).items():
             for category, row in categories.items():
                 may = "may" if row["declared"] else "may NOT"
@@ -148,6 +180,31 @@ def _pack(arguments: argparse.Namespace) -> int:
     )
     for warning in packed.warnings:
         print(f"edge-quantize: WARNING: {warning}", file=sys.stderr)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from quantize.reports.report import ReportOptions, write_report
+
+    measure = not arguments.no_measure
+    options = ReportOptions(arguments.out, arguments.state, measure=measure, tensorrt_layers=arguments.tensorrt_layers)
+    data = _data(arguments) if arguments.index or arguments.scenes else None
+    report = write_report(arguments.bundle, options, data, _progress)
+    if data is not None:
+        _report_unreadable(data)
+    print(f"{arguments.out / 'report.html'}: {len(report['models'])} models of bundle {report['bundle']['id']}")
+    return 0
+
+
+def _kit(arguments: argparse.Namespace) -> int:
+    from quantize.reports.kit import write_kit
+
+    if not arguments.index and not arguments.scenes:
+        raise QuantizeError("a kit needs calibration pictures; give --index, --scenes or both, as for pack")
+    data = _data(arguments)
+    for line in write_kit(arguments.bundle, arguments.out, data, _progress):
+        print(line)
+    _report_unreadable(data)
     return 0
 
 
@@ -175,10 +232,10 @@ def _report_unreadable(data: Data) -> None:
         log.warning("%s", line)
 
 
-def _progress(pictures: Sequence[Picture], what: str) -> Iterable[Picture]:
+def _progress(steps: Sequence[_Step], what: str) -> Iterable[_Step]:
     from tqdm import tqdm
 
-    bar: Iterable[Picture] = tqdm(pictures, desc=what, unit="image", leave=False, disable=None)
+    bar: Iterable[_Step] = tqdm(steps, desc=what, leave=False, disable=None)
     return bar
 
 

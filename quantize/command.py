@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.file_names import file_name
-from edge.manifest import Manifest
-from quantize.build_network import Network, Policy, Progress, build_network
+from edge.manifest import Manifest, Target
+from quantize.build_network import Network, Policy, build_network
+from quantize.forms.form_of import FOR_TENSORRT
 from quantize.forms.ort_u8 import lacks_dot_product
 from quantize.latency import cpu_info
 from quantize.network_spec import Spec
 from quantize.pack import PackOptions, pack
 from quantize.pictures import Picture, of_splits
+from quantize.write_forms import Progress
 
 if TYPE_CHECKING:
     from quantize.dataset import Data
@@ -131,6 +133,12 @@ def _label(source: Path) -> str:
 def saturates(target_cpu: str) -> bool:
     """Return whether INT8 must be exact on CPUs without an 8-bit dot product: `this`, `dot-product` or `any`."""
     return lacks_dot_product(cpu_info()) if target_cpu == "this" else target_cpu == "any"
+
+
+def forms_for(targets: Iterable[str]) -> dict[str, frozenset[Target]]:
+    """Return the fields of a Policy that these targets mean: `cpu`, `tensorrt`, or forms by name."""
+    named = frozenset(form for form in FOR_TENSORRT if form in targets)
+    return {"further": frozenset(FOR_TENSORRT) if "tensorrt" in targets else named, "required": named}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from edge.errors import QuantizeError
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.manifest import Preprocess
 from quantize.forms.fold_normalisation import drop_unused, fold_normalisation, pool_by_average_pool
+from quantize.forms.tensorrt_rules import find_violations
 from quantize.network_spec import Spec, conversion_path, write_spec
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold: bool 
     if not folded:
         model = onnx.load_from_string(plain)
     log.info("%s: normalisation folded: %s, differs from torch by %.1e", out_onnx, folded, difference)
+    for finding in find_violations(model):
+        log.warning("%s: TensorRT does not take it: %s", out_onnx, finding)
     write_durably(out_onnx, model.SerializeToString())
     write_spec(out_onnx, spec)
     return folded

@@ -8,6 +8,7 @@ from pathlib import Path
 from quantize.gates import LIMITS
 
 TARGET_CPUS = ("this", "dot-product", "any")
+TARGETS = ("cpu", "tensorrt", "fp16", "tensorrt-s8")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,16 +30,26 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="ONNX file to write; its spec is written beside it as .json")
     export.set_defaults(verb="export")
 
-    quantize = verbs.add_parser("quantize", help="quantise an exported model to INT8")
+    quantize = verbs.add_parser("quantize", help="write another form of an exported model: INT8 or FP16")
     quantize.add_argument("fp32", type=Path, help="FP32 ONNX file with its spec beside it")
-    quantize.add_argument("out", type=Path, help="INT8 ONNX file to write")
+    quantize.add_argument("out", type=Path, help="ONNX file to write")
+    quantize.add_argument(
+        "--form",
+        choices=["ort-u8", "tensorrt-s8", "fp16"],
+        default="ort-u8",
+        help="INT8 for ONNX Runtime on a CPU, INT8 for TensorRT, or FP16 for GPUs (default: ort-u8)",
+    )
     _add_data(quantize)
     _add_cpu(quantize)
     quantize.set_defaults(verb="quantize")
 
-    compare = verbs.add_parser("compare", help="compare accuracy and latency of FP32 and INT8; exit 1 if a gate fails")
+    compare = verbs.add_parser("compare", help="compare FP32 and another form of a model; exit 1 if a gate fails")
     compare.add_argument("fp32", type=Path, help="FP32 ONNX file with its spec beside it")
-    compare.add_argument("int8", type=Path, help="INT8 ONNX file")
+    compare.add_argument(
+        "form",
+        type=Path,
+        help="ONNX file of the other form; latency is compared only for a form that runs on this CPU",
+    )
     compare.add_argument("--json", action="store_true", help="print JSON")
     _add_data(compare)
     _add_speedup(compare)
@@ -47,6 +58,30 @@ def build_parser() -> argparse.ArgumentParser:
     pack = verbs.add_parser("pack", help="export, quantise and compare models, and pack them into a bundle")
     _add_pack(pack)
     pack.set_defaults(verb="pack")
+
+    report = verbs.add_parser("report", help="write one page about a bundle: accuracy, changed answers, time, fusion")
+    report.add_argument("bundle", type=Path, help="bundle folder")
+    report.add_argument("-o", "--out", type=Path, required=True, help="folder to create: report.html and report.json")
+    report.add_argument("--state", type=Path, help="state folder of a device: also report which engines it chose")
+    report.add_argument(
+        "--no-measure", action="store_true", help="run no engine here: only what the bundle itself records"
+    )
+    report.add_argument(
+        "--tensorrt-layers",
+        type=Path,
+        metavar="FOLDER",
+        help="JSON of TensorRT's engine inspector, one MODEL.FORM.json for each engine (default: the graph's rules)",
+    )
+    _add_data(report)
+    report.set_defaults(verb="report")
+
+    kit = verbs.add_parser(
+        "kit", help="write what the compilers of other accelerators take: Hailo, RKNN, Qualcomm, Axis"
+    )
+    kit.add_argument("bundle", type=Path, help="bundle folder; it must hold the FP32 form of each model (--keep-both)")
+    kit.add_argument("-o", "--out", type=Path, required=True, help="folder to create")
+    _add_data(kit)
+    kit.set_defaults(verb="kit")
     return parser
 
 
@@ -62,12 +97,21 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     _add_speedup(pack)
     pack.add_argument("--precision", choices=["auto", "fp32"], default="auto", help="fp32 skips INT8 (default: auto)")
     pack.add_argument(
+        "--targets",
+        type=_targets,
+        default=("cpu",),
+        metavar="TARGETS",
+        help="comma-separated targets: cpu, which is always packed, and tensorrt, which adds FP16 and INT8 for GPUs "
+        "where they pass their gates; a form by its name, fp16 or tensorrt-s8, must pass (default: cpu)",
+    )
+    pack.add_argument(
         "--allow-degraded",
         action="append",
         default=[],
         metavar="MODEL.GATE",
         help="pack even if this gate fails, and record it in the manifest; repeat for several; "
-        f"gates: {', '.join(LIMITS)}, named (of an embedder that names next to nothing)",
+        f"gates: {', '.join(LIMITS)}, named (of an embedder that names next to nothing); of a form for another engine "
+        "MODEL.FORM.GATE",
     )
     pack.add_argument("--fallback-fp32", action="store_true", help="pack FP32 for a model whose INT8 form fails a gate")
     pack.add_argument(
@@ -153,6 +197,13 @@ def _add_models(pack: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    names = tuple(_names(text))
+    if unknown := [name for name in names if name not in TARGETS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not a target; choose from {', '.join(TARGETS)}")
+    return names
 
 
 def _between_0_and_1(text: str) -> float:

@@ -22,7 +22,6 @@ from edge.bundle.bundle import Bundle, read_bundle
 from edge.durable import fsync_folder, fsync_tree, sha256_of
 from edge.errors import QuantizeError
 from edge.gallery.item_vectors import shrink_to_centroid
-from edge.inference.engine import open_engine
 from edge.inference.stages import Detector, Stages, load_stages
 from edge.manifest import (
     ClassifierModel,
@@ -51,7 +50,7 @@ from quantize.open_set.fit_rules import NewEmbedder, fit_rules, require_naming, 
 from quantize.open_set.score_crops import KnownOutputs
 from quantize.probes.choose_probes import GalleryVectors
 from quantize.probes.pack_probes import PackedProbes
-from quantize.run_forms import embed_samples, silhouettes_of
+from quantize.run_forms import embed_samples, open_form, silhouettes_of
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +179,7 @@ def _detectors(stages: Stages, networks: Sequence[Network]) -> list[Detector]:
         if network.spec.kind == "detector" and stages.detector is not None:
             others = [path for form, path in network.forms.items() if form != network.ship]
             model = stages.detector.model
-            return [stages.detector, *(Detector(model, open_engine(path, "onnxruntime")) for path in others)]
+            return [stages.detector, *(Detector(model, open_form(path)) for path in others)]
     return []
 
 
@@ -197,11 +196,12 @@ def _share_and_gathering(options: PackOptions, base: Bundle | None) -> tuple[flo
 
 def _copy_forms(network: Network, folder: Path, *, keep_both: bool) -> Model:
     """Copy the forms of a network that ship."""
-    wanted: list[Target] = [network.ship]
+    wanted: list[Target] = [network.ship, *network.further]
     if keep_both:
-        wanted += [form for form in network.forms if form != network.ship and (form == "fp32" or network.int8_accurate)]
+        wanted += ["fp32"]
+        wanted += ["ort-u8"] if "ort-u8" in network.forms and network.int8_accurate else []
     files: dict[Target, str] = {}
-    for target in wanted:
+    for target in dict.fromkeys(wanted):
         files[target] = f"models/{network.name}.{target}.onnx"
         shutil.copyfile(network.forms[target], folder / files[target])
     conversion = None
@@ -361,8 +361,14 @@ def _single(
 
 def _common_targets(models: Sequence[Model]) -> list[Target]:
     """Return the targets that at least one form of every model can run on."""
-    runnable: dict[Target, set[Target]] = {"fp32": {"fp32"}, "ort-u8": {"ort-u8", "fp32"}}
-    return [t for t, forms in runnable.items() if all(forms & set(model.files) for model in models)]
+    runnable: dict[Target, set[Target]] = {
+        "fp32": {"fp32"},
+        "ort-u8": {"ort-u8", "fp32"},
+        "fp16": {"fp16", "fp32"},
+        "tensorrt-s8": {"tensorrt-s8", "fp16", "fp32"},
+    }
+    packed = {"fp32", "ort-u8"} | {form for model in models for form in model.files}
+    return [t for t, forms in runnable.items() if t in packed and all(forms & set(model.files) for model in models)]
 
 
 def _file_entries(folder: Path) -> Iterable[FileEntry]:

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edge.inference.engine import open_engine
+from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.inference.stages import Classifier, ClassifierOutput, Detector, Embedder, Localiser
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
 from edge.telemetry.timing import Timings
-from edge.types import Box, FloatArray, Image, Silhouette
+from edge.types import Box, Engine, FloatArray, Image, Silhouette
 from quantize.average_precision import Boxes
+from quantize.forms.emulate import in_float32, is_fp16
+from quantize.forms.form_of import FOR_TENSORRT, form_of
 from quantize.network_spec import Model, Spec, model_entry
 from quantize.pictures import Picture, Sample, Scene, map_in_threads
 
@@ -23,10 +27,24 @@ _Stage = TypeVar("_Stage")
 _Row = TypeVar("_Row")
 
 
+def open_form(path: Path) -> Engine:
+    """Load a form of a network with ONNX Runtime; one for TensorRT as TensorRT computes it, node by node.
+
+    Raises:
+        EngineError: the file is missing or damaged.
+    """
+    engine = open_engine(path, "onnxruntime")  # it says what is wrong with a file
+    model = onnx.load(str(path))
+    if form_of(model) not in FOR_TENSORRT:
+        return engine
+    model = in_float32(model) if is_fp16(model) else model
+    return open_session_from_bytes(model.SerializeToString(), str(path), optimise=False)
+
+
 def classify(spec: Spec, paths: Sequence[Path], samples: Sequence[Sample]) -> list[ClassifierOutput]:
     """Classify each crop with the classifiers in ONNX files: one output for each form."""
     model = cast("ClassifierModel", _model(spec))
-    stages = [Classifier(model, open_engine(path, "onnxruntime")) for path in paths]
+    stages = [Classifier(model, open_form(path)) for path in paths]
     forms = _run(stages, samples, spec.preprocess.crop_margin, _classified)
     return [
         ClassifierOutput(
@@ -40,14 +58,14 @@ def classify(spec: Spec, paths: Sequence[Path], samples: Sequence[Sample]) -> li
 def embed(spec: Spec, paths: Sequence[Path], samples: Sequence[Sample]) -> list[FloatArray]:
     """Embed each crop with the embedders in ONNX files: (n, dim), rows of unit length, for each form."""
     model = cast("EmbedderModel", _model(spec))
-    stages = [Embedder(model, open_engine(path, "onnxruntime")) for path in paths]
+    stages = [Embedder(model, open_form(path)) for path in paths]
     return [_stacked(rows, model.dim) for rows in _run(stages, samples, spec.preprocess.crop_margin, vector_of)]
 
 
 def locate(spec: Spec, paths: Sequence[Path], samples: Sequence[Sample]) -> list[list[NDArray[np.bool_]]]:
     """Return the object mask of each crop, (h, w), for each form."""
     model = cast("LocaliserModel", _model(spec))
-    stages = [Localiser(model, open_engine(path, "onnxruntime")) for path in paths]
+    stages = [Localiser(model, open_form(path)) for path in paths]
     return _run(
         stages,
         samples,
@@ -60,7 +78,7 @@ def detect(spec: Spec, paths: Sequence[Path], scenes: Sequence[Scene]) -> list[l
     """Detect boxes in each scene, also below the spec's score threshold, for each form."""
     low = spec.model_copy(update={"score_threshold": min(AP_SCORE, spec.score_threshold)})
     model = cast("DetectorModel", _model(low))
-    stages = [Detector(model, open_engine(path, "onnxruntime")) for path in paths]
+    stages = [Detector(model, open_form(path)) for path in paths]
     return _run(stages, scenes, 0.0, _boxes)
 
 

@@ -28,7 +28,7 @@ class ScriptedEngine:
     def run(self, batch):
         self.batch_sizes.append(len(batch))
         if self.broken:
-            raise EngineError("scripted engine: broken")
+            raise self.broken if isinstance(self.broken, EngineError) else EngineError("scripted engine: broken")
         return [np.asarray(output, np.float32) for output in self.answer(batch)]
 
 

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from edge import extras, options
+from edge.inference.engine import RUNS
 from gallery_sync.cli import build_parser as sync_parser
 from quantize.cli import build_parser as quantize_parser
 from trainer.options import build_parser as trainer_parser
@@ -113,10 +114,11 @@ def test_extras_are_found_in_texts():
     assert extras_in("pip install -e '.[trainer,heic]' \"finesight[no-such]\"") == {"trainer", "heic", "no-such"}
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime-cuda", "openvino", "tensorrt", "kiosk", "gstreamer", "demo"])
+@pytest.mark.parametrize("engine", [*sorted(RUNS.keys() - {"onnxruntime"}), "kiosk", "gstreamer", "demo"])
 def test_install_command_names_an_extra(engine):
-    assert extras_in(extras.install_command(engine)) <= declared_extras().keys()
-    assert len(extras_in(extras.install_command(engine))) == 1
+    named = extras_in(extras.install_command(engine))
+    assert named
+    assert named <= declared_extras().keys()
 
 
 @pytest.mark.parametrize(
@@ -130,9 +132,9 @@ def test_extra_brings_the_package_that_it_is_named_for(package, extra):
 
 
 def test_readme_lists_every_extra_of_users():
-    table = set(re.findall(r"^\| `([a-z]+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    table = set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
     page = (ROOT / "docs/how-to/install.md").read_text(encoding="utf-8")
-    listed = table | set(re.findall(r"^\| `([a-z]+)` \|", page, flags=re.MULTILINE))
+    listed = table | set(re.findall(r"^\| `([a-z-]+)` \|", page, flags=re.MULTILINE))
     assert listed == declared_extras().keys() - {"benchmarks", "dev", "device-test"}
 
 

@@ -96,7 +96,8 @@ class Backbone(_Tree):
     name: str = "mobilenetv4_conv_small"
     pretrained: str = "hub"  # none, hub, package (the extra `weights`), or the path of a safetensors file
     strides: list[int] | None = None  # strides of the maps to use; None: the last map of the whole network
-    options: dict[str, Any] = {}  # options for timm: output_stride, pad_type
+    # Options for timm: output_stride, pad_type. Our own: patch_stem, a stem of 4x4 patches, faster in INT8.
+    options: dict[str, Any] = {}
     # Batch norm keeps its statistics in training, in heads, too; useful for short fine-tuning. None: in embedders that
     # start from published weights.
     freeze_bn: bool | None = None

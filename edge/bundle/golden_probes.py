@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.bundle import read_bundle
+from edge.bundle.bundle import Bundle, read_bundle
 from edge.errors import BundleError
 from edge.imaging.image import read_image
 from edge.inference.engine import Backend
+from edge.inference.open_models import OpenOptions
 from edge.inference.postprocess import iou_matrix, unit_rows
 from edge.inference.stages import Stages, load_stages
 from edge.manifest import Probe, SceneProbe
@@ -102,7 +103,16 @@ def verify_bundle(folder: Path, backend: Backend = "auto", cache: Path | None = 
         EngineError: a model cannot be loaded or run on this machine.
     """
     bundle = read_bundle(folder)
-    manifest, stages = bundle.manifest, load_stages(folder, bundle.manifest, backend, cache=cache)
+    return run_all_probes(bundle, load_stages(folder, bundle.manifest, backend, OpenOptions(cache=cache)))
+
+
+def run_all_probes(bundle: Bundle, stages: Stages) -> ProbeResults:
+    """Run every probe of a bundle through its loaded models.
+
+    Raises:
+        BundleError: one fails.
+    """
+    folder, manifest = bundle.folder, bundle.manifest
     results: ProbeResults = [
         *run_probes(folder, manifest.probes, stages),
         *run_scene_probes(folder, manifest.scene_probes, stages),

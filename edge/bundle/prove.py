@@ -1,4 +1,4 @@
-"""Proves a bundle and a gallery in a child process, before they serve.
+"""Proves a bundle and a gallery in a child process, before they serve, and chooses the engines that run it.
 
 What was downloaded can be whole and still be wrong: a model that never ends, or one that takes all memory. A child
 process with limits on time and memory tries it; the process that serves is not touched.
@@ -6,128 +6,222 @@ process with limits on time and memory tries it; the process that serves is not 
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import json
+import logging
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from edge.errors import BundleError, EngineError, FinesightError, GalleryError
+from edge.bundle.child_process import be_the_first_to_die, command, how_it_ended, limit_memory, take_stdout
+from edge.config.schema import TensorRtConfig
+from edge.errors import BundleError, EngineError, FinesightError, GalleryError, GpuError
+from edge.inference.engine import BUILDING_BACKENDS, GPU_BACKENDS, RUNS, Backend, Precision
+from edge.inference.engine_choice import EngineChoice, choice_path, keep_since, read_choice, write_choice
 
 if TYPE_CHECKING:
-    from edge.inference.engine import Backend
+    from edge.bundle.bundle import Bundle
+
+log = logging.getLogger(__name__)
 
 Prove = Callable[[Path, "Path | None"], list[str]]  # bundle folder, gallery folder -> a line for each probe
 
 _LIMIT_S = 300.0
-_BUILDING_LIMIT_S = 3600.0  # TensorRT builds engines for minutes each
-# isolated: the same modules as here, whatever folder the process was started in
-_CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from edge.bundle.prove import main; main(sys.argv[2:])"
-)
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
-_KINDS: dict[str, type[FinesightError]] = {kind.__name__: kind for kind in (BundleError, EngineError, GalleryError)}
+_CHOOSING_LIMIT_S = 3600.0  # at low priority, on a device that recognises meanwhile
+_BUILDING_LIMIT_S = 4 * 3600.0  # TensorRT builds engines for minutes each
+_KINDS: dict[str, type[FinesightError]] = {
+    kind.__name__: kind for kind in (BundleError, EngineError, GpuError, GalleryError)
+}
 
 
-def prover(backend: Backend = "auto", cache: Path | None = None, limit_s: float | None = None) -> Prove:
-    """Return a function that proves a bundle and a gallery in a child process.
+@dataclass(frozen=True, slots=True)
+class ProofOptions:
+    """How to prove."""
 
-    It checks every hash, runs every golden probe, loads the gallery and searches it. It raises BundleError,
-    GalleryError or EngineError if they must not serve, also if the child does not end in time.
+    backend: Backend = "auto"  # as configured
+    threads: int = 1  # inside one model, on a CPU
+    precision: Precision = "shipped"  # as configured
+    cache: Path | None = None  # folder of engines built on this machine; None: the bundle's folder
+    choose: bool = False  # try every engine and form, and choose; else only the default is proved
+    build: bool = False  # also try engines that build for minutes
+    tensorrt: TensorRtConfig | None = None  # how TensorRT builds and runs; None: the defaults
+
+    @property
+    def limit_s(self) -> float:
+        """How long the proof may take, in seconds."""
+        if self.build or self.backend in BUILDING_BACKENDS:
+            return _BUILDING_LIMIT_S
+        return _CHOOSING_LIMIT_S if self.choose else _LIMIT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a proof gave."""
+
+    lines: list[str]  # one for each probe
+    choice: EngineChoice | None  # None: no engine was chosen
+
+
+def prove_bundle(bundle: Path, gallery: Path | None, options: ProofOptions, limit_s: float | None = None) -> Proof:
+    """Prove a bundle and a gallery in child processes.
+
+    One checks every hash and chooses the engines, if that is wanted. The next one loads every model as serving does,
+    runs every golden probe, loads the gallery and searches it. If what was chosen fails there, the default is proved.
 
     Args:
-        backend: which engine runs the models.
-        cache: folder of engines built on this machine; the bundle's folder when None.
-        limit_s: how long the child may take, in seconds; None: five minutes, an hour where engines are built.
+        bundle: folder.
+        gallery: folder; None: only the bundle.
+        options: how.
+        limit_s: how long a child may take, in seconds; None: that of the options.
+
+    Raises:
+        BundleError: the bundle must not serve, or a child did not end in time.
+        GalleryError: the gallery must not serve.
+        EngineError: a model cannot be loaded or run.
     """
-    builds = importlib.util.find_spec("tensorrt") is not None
-    limit_s = limit_s or (_BUILDING_LIMIT_S if builds else _LIMIT_S)
+    limit_s = limit_s or options.limit_s
+    folders = {"bundle": str(bundle), "gallery": str(gallery or "")}
+    tensorrt = options.tensorrt and options.tensorrt.model_dump()
+    settings = {"cache": str(options.cache or ""), "tensorrt": tensorrt, "choice": None}
+    request: dict[str, Any] = folders | asdict(options) | settings
+    if options.choose:
+        found = _in_child(request, limit_s)["choice"]
+        try:
+            lines = _in_child(request | {"choose": False, "choice": found}, limit_s)["lines"]
+            return Proof(lines, EngineChoice.model_validate(found))
+        except (BundleError, EngineError) as error:
+            log.warning("the chosen engines fail together: %s; proving the default ones", error)
+    return Proof(_in_child(request | {"choose": False}, limit_s)["lines"], None)
+
+
+def prover(options: ProofOptions | None = None, state_dir: Path | None = None, limit_s: float | None = None) -> Prove:
+    """Return a function that proves a bundle and a gallery, as `prove_bundle`.
+
+    Args:
+        options: how; None: with the default engine.
+        state_dir: of a device: the engines are chosen, too, and the choice is written down here.
+        limit_s: how long the child may take, in seconds; None: that of the options.
+    """
+    options = options or ProofOptions()
+    if state_dir is not None:
+        options = replace(options, choose=True)
 
     def prove(bundle: Path, gallery: Path | None) -> list[str]:
-        return _in_child([str(bundle), str(gallery or ""), backend, str(cache or "")], limit_s)
+        proof = prove_bundle(bundle, gallery, options, limit_s)
+        if state_dir is not None and proof.choice is not None:
+            remember(state_dir, bundle, proof.choice)
+        return proof.lines
 
     return prove
 
 
-def _in_child(arguments: list[str], limit_s: float) -> list[str]:
-    command = [sys.executable, "-I", "-c", _CHILD, json.dumps(sys.path), str(os.getpid()), *arguments]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
+def remember(state_dir: Path, bundle: Path, choice: EngineChoice) -> EngineChoice:
+    """Write a choice down, with the older dates of what it keeps; a disk that cannot be written is logged.
+
+    Args:
+        state_dir: of the device.
+        bundle: folder of the bundle.
+        choice: for this bundle.
+
+    Raises:
+        BundleError: the manifest cannot be read.
+    """
+    from edge.bundle.bundle import read_bundle
+
+    path = choice_path(state_dir, read_bundle(bundle, verify=False).manifest)
+    choice = keep_since(choice, read_choice(path))
+    try:
+        write_choice(path, choice)
+    except OSError as error:
+        log.warning("%s: cannot remember the choice of engines: %s", path, error.strerror or error)
+    return choice
+
+
+def _in_child(request: dict[str, Any], limit_s: float) -> dict[str, Any]:
+    bundle = request["bundle"]
+    arguments = command("edge.bundle.prove")
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
-            told, _ = child.communicate(timeout=limit_s)
+            told, _ = child.communicate(json.dumps(request).encode(), timeout=limit_s)
         except subprocess.TimeoutExpired:
             child.kill()
-            raise BundleError(
-                f"{arguments[0]}: the proof did not end within {limit_s:g} s; do not use this bundle"
-            ) from None
+            raise BundleError(f"{bundle}: the proof did not end within {limit_s:g} s; do not use this bundle") from None
         except BaseException:
             child.kill()
             raise
-    status = child.returncode
-    if status != 0 or not told:
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        raise BundleError(f"{arguments[0]}: the process that tried it ended with {how}; do not use this bundle")
-    result = json.loads(told)
+    if child.returncode != 0 or not told:
+        how = how_it_ended(child.returncode)
+        raise BundleError(f"{bundle}: the process that tried it ended with {how}; do not use this bundle")
+    result: dict[str, Any] = json.loads(told)
     if "error" in result:
         raise _KINDS.get(result["kind"], BundleError)(result["error"])
-    lines: list[str] = result["lines"]
-    return lines
+    return result
 
 
-def _try_it(bundle: Path, gallery: Path | None, backend: str, cache: Path | None) -> dict[str, object]:
+def _try_it(request: dict[str, Any]) -> dict[str, Any]:
     # only the child loads the libraries that run models
     from edge.bundle.bundle import read_bundle
-    from edge.bundle.gallery_proof import prove_gallery
-    from edge.bundle.golden_probes import verify_bundle
-    from edge.gallery.generation import read_gallery
 
+    folder, gallery, cache = (Path(request[name]) if request[name] else None for name in ("bundle", "gallery", "cache"))
     try:
-        lines = [str(result) for result in verify_bundle(bundle, cast("Backend", backend), cache)]
-        if gallery is not None:
-            prove_gallery(read_bundle(bundle, verify=False), read_gallery(gallery))
+        bundle = read_bundle(folder or Path())
+        if request["choose"]:
+            return _choose(bundle, request, cache)
+        return _prove(bundle, gallery, request, cache)
     except FinesightError as error:
         return {"error": str(error), "kind": type(error).__name__}
     except Exception as error:  # noqa: BLE001  whatever a wrong model or gallery does, it is refused
-        return {"error": f"{bundle}: {type(error).__name__}: {error}", "kind": "BundleError"}
+        return {"error": f"{folder}: {type(error).__name__}: {error}", "kind": "BundleError"}
+
+
+def _choose(bundle: Bundle, request: dict[str, Any], cache: Path | None) -> dict[str, Any]:
+    from edge.bundle.choose_engines import TrialOptions, choose_engines
+
+    tensorrt = TensorRtConfig.model_validate(request["tensorrt"]) if request["tensorrt"] else None
+    options = TrialOptions(request["backend"], request["threads"], cache, build=request["build"], tensorrt=tensorrt)
+    return {"choice": choose_engines(bundle.folder, bundle.manifest, options).model_dump(mode="json", by_alias=True)}
+
+
+def _prove(bundle: Bundle, gallery: Path | None, request: dict[str, Any], cache: Path | None) -> dict[str, Any]:
+    from edge.bundle.gallery_proof import prove_gallery
+    from edge.bundle.golden_probes import run_all_probes
+    from edge.engine_store.engine_store import EngineStore
+    from edge.engine_store.process_memory import default_budget_bytes
+    from edge.gallery.generation import read_gallery
+    from edge.inference.open_models import OpenOptions
+    from edge.inference.stages import load_stages
+    from edge.telemetry.counters import Counters
+
+    choice = EngineChoice.model_validate(request["choice"]) if request["choice"] else None
+    tensorrt = TensorRtConfig.model_validate(request["tensorrt"]) if request["tensorrt"] else None
+    options = OpenOptions(request["threads"], cache, tensorrt)
+    store = EngineStore(default_budget_bytes(), Counters())
+    backend, precision = request["backend"], request["precision"]
+    stages = load_stages(bundle.folder, bundle.manifest, backend, options, precision, choice, store)
+    store.open_each()
+    lines = [str(result) for result in run_all_probes(bundle, stages)]
+    if gallery is not None:
+        prove_gallery(bundle, read_gallery(gallery))
     return {"lines": lines}
 
 
-def _be_the_first_to_die(parent: int) -> None:
-    """Give way to the process that serves: in time, in memory, and when the parent ends."""
-    os.nice(10)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before that
-        sys.exit(1)
-    try:
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    except OSError:  # not Linux, or not allowed
-        return
-
-
-def _limit_memory(meminfo: Path = Path("/proc/meminfo")) -> None:
-    """Let the kernel refuse more memory than is free now, so that a model that wants all of it fails here."""
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-        free_bytes = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (free_bytes, free_bytes))
+def _reserves_memory(request: dict[str, Any]) -> bool:
+    """Return whether an engine may reserve far more memory than it uses, as CUDA does."""
+    chosen = [model["backend"] for model in request["choice"]["models"].values()] if request["choice"] else []
+    return any(one != "auto" and (one not in RUNS or one in GPU_BACKENDS) for one in (request["backend"], *chosen))
 
 
 def main(arguments: list[str]) -> None:
-    """Be the child: prove, write the result as JSON to standard output, and end the process."""
-    parent, bundle, gallery, backend, cache = arguments
-    _be_the_first_to_die(int(parent))
-    if backend not in ("tensorrt", "onnxruntime-cuda"):  # CUDA reserves far more than it uses
-        _limit_memory()
-    answer = os.dup(1)
-    os.dup2(2, 1)  # what native libraries print is not the answer
-    tried = _try_it(Path(bundle), Path(gallery) if gallery else None, backend, Path(cache) if cache else None)
+    """Be the child: read a request, prove, write the result as JSON to standard output, and end the process."""
+    be_the_first_to_die(int(arguments[0]))
+    request = json.load(sys.stdin)
+    if not _reserves_memory(request):
+        limit_memory()
+    answer = take_stdout()
+    tried = _try_it(request)
     with os.fdopen(answer, "w", encoding="utf-8") as file:
         json.dump(tried, file)
     os._exit(0)  # without the clean-up of native libraries

@@ -28,7 +28,7 @@ from edge.bundle.change_lock import changing
 from edge.bundle.install import map_disk_errors, slot_problem
 from edge.bundle.layout import SLOTS, gallery_folder, gallery_generations, slot_folder
 from edge.bundle.pairs import Pair, open_pair, open_slot, read_pointer_or_none, whole_pair
-from edge.bundle.prove import Prove, prover
+from edge.bundle.prove import ProofOptions, Prove, prover
 from edge.bundle.starts import Starts
 from edge.errors import BundleError, FinesightError
 from edge.gallery.generation import Gallery, read_gallery
@@ -121,7 +121,12 @@ def _verified(state_dir: Path, slot: str, generation: str) -> ActivePointer:
     return Pair(slot, bundle.manifest.bundle_id, gallery.generation).pointer()
 
 
-def _slot_of(state_dir: Path, name: str) -> str:
+def slot_of(state_dir: Path, name: str) -> str:
+    """Return the slot that a slot or a bundle id names.
+
+    Raises:
+        BundleError: no such bundle is installed.
+    """
     if name in SLOTS:
         return name
     installed = {slot.name: slot.bundle_id for slot in read_slots(state_dir)}
@@ -142,7 +147,7 @@ def activate(
         state_dir: of the device.
         slot: a slot or a bundle id; None: the staged one, else the active one.
         generation: of the gallery; None: the staged one, else the active one.
-        prove: tries the pair on this machine; None: in a child process, with the default engine.
+        prove: tries the pair on this machine; None: in a child process, and chooses the engines.
 
     Raises:
         BundleError: nothing is staged, the slot is damaged, the embedding spaces differ, a probe fails, or the disk
@@ -152,7 +157,7 @@ def activate(
     """
     with changing(state_dir, "activating"):
         pointer = _to_activate(state_dir, slot, generation)
-        prove = prove or prover(cache=state_dir / "cache")
+        prove = prove or prover(ProofOptions(cache=state_dir / "cache"), state_dir)
         prove(slot_folder(state_dir, pointer.slot), gallery_folder(state_dir, pointer.gallery))
         return _switch(state_dir, pointer)
 
@@ -166,7 +171,7 @@ def _to_activate(state_dir: Path, slot: str | None, generation: str | None) -> A
         if not slot:
             open_slot(state_dir, target.slot, target.bundle_id)
         slot, generation = slot or target.slot, generation or target.gallery
-    pointer = _verified(state_dir, _slot_of(state_dir, slot), generation)
+    pointer = _verified(state_dir, slot_of(state_dir, slot), generation)
     for known in _readable_pointers(state_dir):
         if Pair.of(known) == Pair.of(pointer):
             return pointer.model_copy(update={"release": known.release})

@@ -173,14 +173,37 @@ class MqttConfig(_Tree):
         return self
 
 
+class TensorRtConfig(_Tree):
+    """How TensorRT builds and runs engines. A change of one of the first three keys builds them again."""
+
+    # 0 to 5: how long TensorRT searches for fast kernels. Lower builds faster, higher may run faster
+    optimisation_level: Annotated[int, Field(ge=0, le=5)] = 3
+    # MiB of GPU memory that one layer may use as scratch; less leaves out the kernels that need more. None: no limit
+    workspace_mib: Annotated[int, Field(ge=1, le=65536)] | None = None
+    # DLA core to run on, 0 or 1; layers that it lacks run on the GPU. An error where TensorRT finds no such core
+    dla_core: Annotated[int, Field(ge=0, le=3)] | None = None
+    timing_cache: bool = True  # keep measured kernel times beside the engines, so that the next build is faster
+    cuda_graphs: bool = True  # launch a model as one CUDA graph; where that fails, it is launched kernel by kernel
+    # MiB of disk for built engines; above it, those that were not loaded for the longest time are deleted
+    cache_mib: Annotated[int, Field(ge=64, le=1_048_576)] = 2048
+
+
 class EngineConfig(_Tree):
     """The library that runs the models."""
 
-    # auto: ONNX Runtime on the CPU. A back end that is not installed is an error
-    backend: Literal["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"] = "auto"
+    # auto: for each model the fastest engine that passed its probes here, and ONNX Runtime on the CPU until then.
+    # Others: onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, tensorrt, tensorrt-rtx, or a plug-in. One
+    # that is not installed is an error
+    backend: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,39}$")] = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1  # CPU threads inside one model
-    # shipped: the form that was faster on the machine that packed the bundle
+    # shipped: the form chosen with the engine; until then, the one that was faster where the bundle was packed
     precision: Literal["shipped", "int8", "fp32"] = "shipped"
+    # MiB of memory for loaded models. If a bundle needs more, each embedder is loaded when its category is first seen,
+    # and the one used longest ago is closed; the other models stay loaded. A new bundle is loaded beside the active one
+    # and may use as much again. None: a quarter of the memory of the machine, or of its service or container
+    memory_mib: Annotated[int, Field(ge=1)] | None = None
+    # used by tensorrt; onnxruntime-tensorrt and tensorrt-rtx use its level, workspace and timing cache where they can
+    tensorrt: TensorRtConfig = TensorRtConfig()
 
 
 class SeekConfig(_Tree):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
-import importlib.util
 import os
 import secrets
 import shutil
@@ -18,14 +16,13 @@ from edge import durable
 from edge.build import load_active_models
 from edge.capture.gstreamer_pipeline import HARDWARE, hardware_present
 from edge.config.schema import DeviceConfig
+from edge.diagnostics.engine_checks import ENGINES, check_engine
 from edge.errors import CaptureError, FinesightError
-from edge.extras import install_command
 from edge.messaging.connection import Connection
 from edge.messaging.settings import mqtt_settings
 from edge.telemetry.temperature import read_temperatures
 
 FindingVerdict = Literal["good", "note", "bad"]
-_ENGINES = ("onnxruntime", "openvino", "tensorrt")
 _MIN_FREE_BYTES = 512 * 2**20  # two bundles, two galleries and an outbox at its bound
 _SLOW_WRITE_MS = 100.0
 _HOT_C = 85.0
@@ -74,16 +71,10 @@ def processor(cpuinfo: Path) -> Finding:
 
 
 def engines() -> Iterator[Finding]:
-    """Check which libraries that run models are installed."""
-    for name in _ENGINES:
-        if importlib.util.find_spec(name) is None:
-            yield Finding("note", f"engine {name}", f"not installed; run: {install_command(name)}")
-            continue
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu installs the same module
-            version = "of unknown version"
-        yield Finding("good", f"engine {name}", version)
+    """Check which engines are installed and run here."""
+    for name in ENGINES:
+        runs, words = check_engine(name)
+        yield Finding("good" if runs else "note", f"engine {name}", words)
 
 
 def decoders() -> Iterator[Finding]:

@@ -75,6 +75,7 @@ def _counts(counters: Counters) -> Iterable[Metric]:
 
 
 def _gauges(report: HealthReport) -> Iterable[Metric]:
+    totals = report.engine_totals
     for name, text, value in (
         ("ready", "1 while the device recognises.", report.state in READY),
         ("uptime_seconds", "Seconds since the start.", report.uptime_s),
@@ -92,7 +93,17 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
             "Drift of the confidence of decisions since the gallery became active, 0..1.",
             report.gallery_drift,
         ),
+        ("engines_building", "Engines of the GPU that are not built yet.", float(report.engines_building)),
+        ("engines_left_seconds", "Seconds until the engines of the GPU are built, where known.", report.engines_left_s),
+        ("gpu_fallback", "1 while the CPU runs models that the GPU should.", float(report.gpu_fallback is not None)),
         ("gallery_stale", "1 while the gallery should be updated.", float(bool(report.gallery_stale))),
+        ("engines_loaded", "Engines in memory.", None if totals is None else float(totals.loaded)),
+        ("engines_memory_bytes", "Memory of the engines.", None if totals is None else totals.memory_mib * 2**20),
+        (
+            "engines_memory_limit_bytes",
+            "Memory that the engines may use (engine.memory_mib).",
+            None if totals is None or totals.budget_mib is None else totals.budget_mib * 2**20,
+        ),
     ):
         if measured is not None:
             family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
@@ -125,6 +136,34 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
     for camera, objects in report.in_view.items():
         in_view.add_metric([camera], objects)
     yield in_view
+    yield from _engines(report)
     info = GaugeMetricFamily(f"{_PREFIX}_info", "Versions; the value is always 1.", labels=list(report.versions))
     info.add_metric(list(report.versions.values()), 1.0)
     yield info
+
+
+def _engines(report: HealthReport) -> Iterable[Metric]:
+    engines = GaugeMetricFamily(
+        f"{_PREFIX}_engine_info",
+        "The engine and form that run a model; the value is always 1.",
+        labels=["model", "engine", "form"],
+    )
+    engine_ms = GaugeMetricFamily(
+        f"{_PREFIX}_engine_milliseconds",
+        "One run of a model, as measured when its engine was chosen.",
+        labels=["model"],
+    )
+    engine_bytes = GaugeMetricFamily(
+        f"{_PREFIX}_engine_bytes",
+        "Memory of the loaded engine that runs a model; models may share one.",
+        labels=["model"],
+    )
+    for model, engine in report.engines.items():
+        engines.add_metric([model, engine.engine, engine.form], 1.0)
+        if engine.ms is not None:
+            engine_ms.add_metric([model], engine.ms)
+        if engine.status == "loaded" and engine.memory_mib is not None:
+            engine_bytes.add_metric([model], engine.memory_mib * 2**20)
+    yield engines
+    yield engine_ms
+    yield engine_bytes

@@ -74,12 +74,30 @@ def _serving_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
     if report.get("fallback"):
         yield f"fallback: {report['fallback']}"
+    if report.get("gpu_fallback"):
+        yield f"engines: the CPU runs the models: {report['gpu_fallback']}"
     yield from (f"damaged: {line}" for line in report.get("damaged_files", []))
+    yield from _engine_lines(report)
     if report.get("gallery_space") == "compatible":
         waiting = ", ".join(report["categories_compatible"])
         yield f"gallery: in an older, compatible embedding space; re-embed these categories: {waiting}"
     for why in report.get("gallery_stale", ()):
         yield f"gallery is stale: {why}"
+
+
+def _engine_lines(report: dict[str, Any]) -> Iterator[str]:
+    if totals := report.get("engine_totals"):
+        budget = "" if totals["budget_mib"] is None else f" of {totals['budget_mib']:.0f}"
+        used = f"{totals['memory_mib']:.0f}{budget} MiB"
+        yield f"engines: {totals['loaded']} of {totals['engines']} loaded, {used}"
+    for model, engine in report.get("engines", {}).items():
+        ms = "" if engine["ms"] is None else f", {engine['ms']:.2f} ms"
+        since = f" (since {engine['since'][:10]})" if engine["since"] else ""
+        loaded = "" if engine["status"] == "loaded" else f", {engine['status'].replace('_', ' ')}"
+        error = f": {engine['error']}" if engine["error"] else ""
+        yield f"{model}: {engine['engine']} {engine['form']}{ms}{loaded}{error}{since}: {engine['reason']}"
+    if report.get("choosing_engines"):
+        yield "engines: every engine is being tried in the background"
 
 
 def _messaging_lines(report: dict[str, Any]) -> Iterator[str]:

@@ -6,23 +6,28 @@ has a finder and the configuration or the command line uses it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edge.engine_store.engine_store import EngineStore
+from edge.engine_store.stored_engine import StoredEngine
 from edge.errors import EngineError
 from edge.finder.correlate import Query, build_query, heat_maps
 from edge.finder.heat_map import FoundBox, connected_parts
 from edge.finder.query import lay_out_query
 from edge.finder.verify import verify_parts
 from edge.inference.checked_run import run_checked
-from edge.inference.engine import Backend, choose_backend, choose_target, open_engine
+from edge.inference.engine import RUNS, Backend, open_engine
+from edge.inference.engine_choice import EngineChoice, resolve
+from edge.inference.open_models import OpenOptions, open_resolved
 from edge.inference.preprocess import Placement, to_batch, to_canvas
 from edge.manifest import FinderModel
+from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
-from edge.types import Engine, FloatArray, Image, Mask
+from edge.types import Engine, FloatArray, Image, Mask, Runnable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class SceneFeatures:
 class Finder:
     """Finds objects from query pictures of them."""
 
-    def __init__(self, model: FinderModel, trunk: Engine, conversion: Engine) -> None:
+    def __init__(self, model: FinderModel, trunk: Runnable, conversion: Runnable) -> None:
         self.model = model
         self._trunk = trunk
         self._conversion = conversion
@@ -127,7 +132,12 @@ class Finder:
 
 
 def open_finder(
-    folder: Path, model: FinderModel, backend: Backend = "auto", threads: int = 1, cache: Path | None = None
+    folder: Path,
+    model: FinderModel,
+    backend: Backend = "auto",
+    options: OpenOptions | None = None,
+    choice: EngineChoice | None = None,
+    store: EngineStore | None = None,
 ) -> Finder:
     """Load the FP32 finder of a bundle and run it once.
 
@@ -135,8 +145,9 @@ def open_finder(
         folder: of the bundle.
         model: of its manifest.
         backend: which library runs it.
-        threads: per operator, on a CPU.
-        cache: folder for engines built on this machine; None: the bundle's folder.
+        options: of its engines; the defaults when None.
+        choice: of this machine for this bundle; None: the default.
+        store: holds its engines, which stay loaded; None: one of its own.
 
     Raises:
         EngineError: a network cannot be loaded or run, or its output shapes differ from the manifest; or the finder was
@@ -144,12 +155,28 @@ def open_finder(
     """
     if model.map_threshold is not None:
         raise EngineError(f"{folder}: the finder has a map_threshold: it is too old to run; train it again")
-    backend = choose_backend(backend)
-    trunk_file = model.files[choose_target(dict(model.files), model.ship, backend, "fp32")]
-    trunk, conversion = (
-        open_engine(folder / path, backend, threads, cache=cache) for path in (trunk_file, model.conversion)
+    options = options or OpenOptions()
+    resolved = resolve("finder", model, backend, "fp32", choice)
+    # a plug-in takes the forms of a model; the conversion has only one, in ONNX
+    of_conversion = resolved[0].backend if resolved[0].backend in RUNS else "onnxruntime"
+
+    def stored(name: str, path: Path, open_it: Callable[[], Engine]) -> StoredEngine:
+        size = path.stat().st_size if path.is_file() else 0
+        return engines.add(name, ("finder", path), open_it, where=str(path), file_bytes=size, is_pinned=True)
+
+    engines = store or EngineStore(None, Counters())
+    trunk, conversion = folder / model.every_file[resolved[0].form], folder / model.conversion
+    finder = Finder(
+        model,
+        stored("finder", trunk, lambda: open_resolved(folder, "finder", model, resolved, options)[1]),
+        stored(
+            "finder, conversion",
+            conversion,
+            lambda: open_engine(
+                conversion, of_conversion, options.threads, cache=options.cache, tensorrt=options.tensorrt
+            ),
+        ),
     )
-    finder = Finder(model, trunk, conversion)
     grey = np.full((model.preprocess.height, model.preprocess.width, 3), model.preprocess.fill, np.uint8)
     try:
         query = finder.make_query(grey, np.ones(grey.shape[:2], np.uint8), Timings())

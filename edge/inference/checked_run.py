@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EngineError
 from edge.manifest import ClassifierModel, EmbedderModel, LocaliserModel
-from edge.types import Engine, FloatArray
+from edge.types import Engine, FloatArray, Runnable
 
 
 def check_names(engine: Engine, input_name: str, output_names: Sequence[str]) -> None:
@@ -34,7 +34,7 @@ def _listed(tensors: Sequence[Collection[str]]) -> str:
 
 
 def run_checked(
-    engine: Engine, batch: NDArray[np.generic], shapes: list[tuple[int, ...]], nan_share: float = 0.0
+    engine: Runnable, batch: NDArray[np.generic], shapes: list[tuple[int, ...]], nan_share: float = 0.0
 ) -> list[FloatArray]:
     """Run a batch and check the outputs against the manifest.
 
@@ -63,7 +63,7 @@ def run_checked(
 
 
 def run_crops(
-    engine: Engine, model: ClassifierModel | EmbedderModel | LocaliserModel, batch: NDArray[np.generic]
+    engine: Runnable, model: ClassifierModel | EmbedderModel | LocaliserModel, batch: NDArray[np.generic]
 ) -> list[FloatArray]:
     """Run a batch of crops in parts of at most `max_batch` rows.
 

@@ -32,13 +32,13 @@ def fingerprint_of(model: ClassifierModel | EmbedderModel | LocaliserModel, form
         "library": library,
         "around": [image.LIBRARY, f"numpy {np.__version__}"],
         "edge": __version__,
-        "processor": _processor(),
+        "processor": processor(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def _processor() -> list[str]:
+def processor() -> list[str]:
     """Return the CPU properties by which libraries choose their kernels: a disk may move to another machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +19,67 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 import openvino  # noqa: E402
 
 
+def _compile(path: Path, threads: int, **more: str) -> Any:
+    # f32: by default OpenVINO computes in bf16 on CPUs that can, but the bundle was measured in f32 when packed
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "INFERENCE_PRECISION_HINT": "f32",
+        **more,
+    }
+    try:
+        return openvino.Core().compile_model(str(path), "CPU", options)
+    except Exception as error:
+        raise EngineError(f"{path}: OpenVINO cannot load it: {str(error).splitlines()[0][:300]}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One node of a compiled model, as it runs."""
+
+    original_names: tuple[str, ...]  # the nodes of the ONNX file that it runs
+    kind: str  # OpenVINO's layer type, "Convolution"
+    primitive: str  # "brgconv_avx2_I8"
+    precision: str  # in which it computes, "u8"
+    ms: float | None  # median time of one run; None if it did not run
+
+
+def profile_layers(path: Path, batch: NDArray[np.generic], runs: int) -> tuple[str, list[Layer]]:
+    """Run a model on one thread, and return the library's name and each node of the compiled model.
+
+    Raises:
+        EngineError: OpenVINO cannot load or run the model.
+    """
+    model = _compile(path, 1, PERF_COUNT="YES")
+    taken_s: dict[str, list[float]] = {}
+    try:
+        request = model.create_infer_request()
+        for run in range(runs + 1):
+            request.infer([batch])
+            for count in request.get_profiling_info() if run else ():  # the first run warms up
+                taken_s.setdefault(count.node_name, []).append(count.real_time.total_seconds())
+        nodes = model.get_runtime_model().get_ordered_ops()
+    except Exception as error:
+        raise EngineError(f"{path}: {str(error).splitlines()[0][:300]}") from error
+    return f"openvino {openvino.__version__}", [_layer(node, taken_s) for node in nodes]
+
+
+def _layer(node: Any, taken_s: dict[str, list[float]]) -> Layer:
+    told = node.get_rt_info()
+    names, kind, primitive, precision = (
+        str(told[key].astype(str) if key in told else "")
+        for key in ("originalLayersNames", "layerType", "primitiveType", "runtimePrecision")
+    )
+    times = taken_s.get(node.get_friendly_name())
+    ms = float(np.median(times)) * 1000 if times else None
+    return Layer(tuple(names.split(",")), kind, primitive, precision, ms)
+
+
 class OpenVinoEngine:
     """A model compiled by OpenVINO."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        # f32: by default OpenVINO computes in bf16 on CPUs that can, but the bundle was measured in f32 when packed
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": str(threads),
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        try:
-            self._model = openvino.Core().compile_model(str(path), "CPU", options)
-        except Exception as error:
-            raise EngineError(f"{path}: OpenVINO cannot load it: {str(error).splitlines()[0][:300]}") from error
+        self._model = _compile(path, threads)
         self.where = str(path)
         self.library = f"openvino {openvino.__version__}, {threads} threads"
         self.inputs: Sequence[Collection[str]] = [port.names for port in self._model.inputs]

@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.engine_store.engine_store import EngineStore
+from edge.engine_store.stored_engine import Readiness, StoredEngine
 from edge.errors import EngineError
 from edge.imaging import image
 from edge.imaging.guided_filter import refine_mask
 from edge.inference import postprocess as decode
-from edge.inference.checked_run import check_names, run_checked, run_crops, unit_vectors
-from edge.inference.engine import Backend, Precision, choose_backend, choose_target, gains_from_batches, open_engine
+from edge.inference.checked_run import run_checked, run_crops, unit_vectors
+from edge.inference.engine import Backend, Precision
+from edge.inference.engine_choice import EngineChoice, Resolved, models_of, resolve
 from edge.inference.fingerprint import fingerprint_of
+from edge.inference.open_models import NAN_CELLS, ModelOpener, OpenOptions
 from edge.inference.preprocess import Placement, to_batch, to_canvas
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel, Manifest, Preprocess
+from edge.manifest import (
+    ClassifierModel,
+    DetectorModel,
+    EmbedderModel,
+    FinderModel,
+    LocaliserModel,
+    Manifest,
+    Preprocess,
+)
 from edge.silhouettes.silhouette import silhouette_of
+from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Detection, Engine, FloatArray, Image, Silhouette
+from edge.types import Box, Category, Detection, FloatArray, Image, Runnable, Silhouette
 
 _MIN_BOX_PX = 2.0
-_NAN_CELLS = 0.1  # share of a detector's output: a few cells without numbers are no objects, more are a broken model
 
 
 class Detector:
     """Finds every object in a frame."""
 
-    def __init__(self, model: DetectorModel, engine: Engine, batch_size: int = 1) -> None:
+    def __init__(self, model: DetectorModel, engine: Runnable, batch_size: int = 1) -> None:
         """Wrap a loaded model.
 
         Args:
@@ -61,7 +74,7 @@ class Detector:
             canvases, placements = zip(*(to_canvas(spec, image_rgb) for image_rgb in images_rgb), strict=True)
             batch = to_batch(spec, list(canvases))
         with timings.stage("detect"):
-            outputs = run_checked(self._engine, batch, self.model.output_shapes(len(batch)), _NAN_CELLS)
+            outputs = run_checked(self._engine, batch, self.model.output_shapes(len(batch)), NAN_CELLS)
         with timings.stage("postprocess"):
             return [
                 self._objects([output[row : row + 1] for output in outputs], placed)
@@ -99,7 +112,7 @@ class ClassifierOutput:
 class Classifier:
     """Classifies crops into categories."""
 
-    def __init__(self, model: ClassifierModel, engine: Engine, fingerprint: str = "") -> None:
+    def __init__(self, model: ClassifierModel, engine: Runnable, fingerprint: str = "") -> None:
         """Wrap a loaded model.
 
         Args:
@@ -144,7 +157,7 @@ class Classifier:
 class Localiser:
     """Segments the object in crops."""
 
-    def __init__(self, model: LocaliserModel, engine: Engine, fingerprint: str = "") -> None:
+    def __init__(self, model: LocaliserModel, engine: Runnable, fingerprint: str = "") -> None:
         """Wrap a loaded model; `fingerprint` as in Classifier."""
         self.model = model
         self.fingerprint = fingerprint
@@ -190,9 +203,13 @@ class Embedder:
     """Maps crops of its categories to unit vectors."""
 
     def __init__(
-        self, model: EmbedderModel, engine: Engine, fingerprint: str = "", classifier: Classifier | None = None
+        self,
+        model: EmbedderModel,
+        engine: Runnable,
+        fingerprint: str | Callable[[], str] = "",
+        classifier: Classifier | None = None,
     ) -> None:
-        """Wrap a loaded model; `fingerprint` as in Classifier.
+        """Wrap a model; `fingerprint` as in Classifier, or what returns it once the model was loaded.
 
         The classifier provides descriptors for models with a `classifier_share`.
 
@@ -204,9 +221,30 @@ class Embedder:
                 f"embedder of {model.categories}: needs a classifier, and the bundle has none; pack one into it"
             )
         self.model = model
-        self.fingerprint = fingerprint
+        self._fingerprint = fingerprint
         self._engine = engine
         self._classifier = classifier
+
+    @property
+    def fingerprint(self) -> str:
+        """See edge.inference.fingerprint; an engine that was never loaded is loaded for it.
+
+        Raises:
+            NotLoadedError: it cannot be loaded.
+        """
+        fingerprint = self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
+        if fingerprint and self._classifier is not None and self.model.classifier_share:
+            return hashlib.sha256(f"{fingerprint} {self._classifier.fingerprint}".encode()).hexdigest()
+        return fingerprint
+
+    @property
+    def was_loaded(self) -> bool:
+        """Whether the fingerprint is known without a load."""
+        return self._engine.was_loaded if isinstance(self._engine, StoredEngine) else True
+
+    def readiness(self) -> Readiness:
+        """Return whether it can run without waiting; if not, it is loaded in the background."""
+        return self._engine.readiness() if isinstance(self._engine, StoredEngine) else "ready"
 
     def embed(
         self, image_rgb: Image, boxes_px: list[Box], timings: Timings, descriptors: FloatArray | None = None
@@ -243,84 +281,65 @@ def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[n
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The models of one bundle, loaded and warm."""
+    """The models of one bundle. All but the embedders stay loaded, these where the budget allows."""
 
     detector: Detector | None
     classifier: Classifier | None
     embedders: dict[str, Embedder]  # by category
     localiser: Localiser | None = None
+    engines: dict[str, Resolved] = field(default_factory=dict)  # what runs each model, by its name
+    store: EngineStore | None = None  # holds the engines; None: they are not in one
 
 
 def load_stages(
     folder: Path,
     manifest: Manifest,
     backend: Backend = "auto",
-    threads: int = 1,
-    cache: Path | None = None,
+    options: OpenOptions | None = None,
     precision: Precision = "shipped",
+    choice: EngineChoice | None = None,
+    store: EngineStore | None = None,
 ) -> Stages:
-    """Load every model of a bundle and run each once: this rejects models that do not fit and warms up the engines.
+    """Load the models of a bundle and run each once: this rejects models that do not fit and warms up the engines.
 
     Args:
         folder: of the bundle.
         manifest: of the bundle.
         backend: which library runs the models.
-        threads: inside one operator, on a CPU.
-        cache: folder of engines built on this machine; the bundle's folder when None.
+        options: of every engine; the defaults when None.
         precision: which form of each model to run if the bundle holds several.
+        choice: of this machine for this bundle; None: the default of edge.inference.engine_choice.
+        store: an empty one, to hold the engines. If they do not all fit into its budget, each embedder is loaded when
+            it is first needed. None: one without a limit.
 
     Raises:
         EngineError: a model cannot be loaded or run, its outputs do not match the manifest, or the bundle has no form
             for the back end.
     """
-    backend = choose_backend(backend)
-    sha256 = {entry.path: entry.sha256 for entry in manifest.files}
+    store = store or EngineStore(None, Counters())
+    options = replace(options or OpenOptions(), counts=store.counts)
+    opener = ModelOpener(folder, manifest, options, store)
+    named = {name: model for name, model in models_of(manifest).items() if not isinstance(model, FinderModel)}
+    stored = {
+        name: opener.add(name, model, resolve(name, model, backend, precision, choice)) for name, model in named.items()
+    }
+    store.start()
 
-    def open_with_fingerprint(model: ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[Engine, str]:
-        form, engine = open_model(model)
-        return engine, fingerprint_of(model, sha256[form], engine.library)
+    def fingerprint(name: str, model: ClassifierModel | EmbedderModel | LocaliserModel) -> str:
+        library = stored[name].library  # the first load may choose another form
+        return fingerprint_of(model, opener.form_sha256(name, model), library)
 
-    def open_model(model: DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel) -> tuple[str, Engine]:
-        form = model.files[choose_target(dict(model.files), model.ship, backend, precision)]
-        engine = open_engine(folder / form, backend, threads, max_batch=model.max_batch, cache=cache)
-        check_names(engine, model.input_name, model.output_names)
-        return form, engine
-
-    detector = None
-    if manifest.detector is not None:
-        batch_size = manifest.detector.max_batch if gains_from_batches(backend, threads) else 1
-        detector = Detector(manifest.detector, open_model(manifest.detector)[1], batch_size)
-    classifier = (
-        Classifier(manifest.classifier, *open_with_fingerprint(manifest.classifier)) if manifest.classifier else None
-    )
+    detector = classifier = localiser = None
+    if (of_detector := manifest.detector) is not None:
+        batch_size = opener.batch_size(of_detector, opener.engines["detector"])
+        detector = Detector(of_detector, stored["detector"], batch_size)
+    if (of_classifier := manifest.classifier) is not None:
+        classifier = Classifier(of_classifier, stored["classifier"], fingerprint("classifier", of_classifier))
+    if (of_localiser := manifest.localiser) is not None:
+        localiser = Localiser(of_localiser, stored["localiser"], fingerprint("localiser", of_localiser))
     embedders = {}
-    for model in manifest.embedders:
-        engine, fingerprint = open_with_fingerprint(model)
-        if classifier is not None and model.classifier_share:
-            fingerprint = hashlib.sha256(f"{fingerprint} {classifier.fingerprint}".encode()).hexdigest()
-        embedder = Embedder(model, engine, fingerprint, classifier)
-        embedders.update(dict.fromkeys(model.categories, embedder))
-    localiser = (
-        Localiser(manifest.localiser, *open_with_fingerprint(manifest.localiser)) if manifest.localiser else None
-    )
-    stages = Stages(detector, classifier, embedders, localiser)
-    _warm_up(stages)
-    return stages
-
-
-def _warm_up(stages: Stages) -> None:
-    """Run each model with its smallest and its largest batch."""
-    grey = np.full((96, 96, 3), 114, np.uint8)
-    whole: list[Box] = [(0.0, 0.0, 96.0, 96.0)]
-    if stages.detector is not None:
-        stages.detector.detect([grey], Timings())
-        stages.detector.detect([grey] * stages.detector.batch_size, Timings())
-    if stages.classifier is not None:
-        stages.classifier.classify(grey, whole, Timings())
-        stages.classifier.classify(grey, whole * stages.classifier.model.max_batch, Timings())
-    if stages.localiser is not None:
-        stages.localiser.locate(grey, whole, Timings())
-        stages.localiser.locate(grey, whole * stages.localiser.model.max_batch, Timings())
-    for embedder in set(stages.embedders.values()):
-        embedder.embed(grey, whole, Timings())
-        embedder.embed(grey, whole * embedder.model.max_batch, Timings())
+    for name, model in named.items():
+        if isinstance(model, EmbedderModel):
+            embedder = Embedder(model, stored[name], partial(fingerprint, name, model), classifier)
+            embedders.update(dict.fromkeys(model.categories, embedder))
+    return Stages(detector, classifier, embedders, localiser, opener.engines, store)

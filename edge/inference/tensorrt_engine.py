@@ -1,102 +1,142 @@
-"""Run models with TensorRT: build an engine from an ONNX file once, cache its plan, run it.
+"""Run models with TensorRT: load the plan of an ONNX file, and run batches, as CUDA graphs where that works.
 
-Not yet run on hardware: tested against a fake with the names that the bindings of TensorRT 10.3 and 11.4 share.
+Building is proved with TensorRT's own builder. Running is not yet proved on hardware: it is tested against a fake that
+has only names of the bindings of TensorRT 10.3, 10.16 and 11.4.
 
 Rules:
-1. The network is strongly typed: the Q/DQ and Cast nodes of the ONNX file set the precision.
-2. A plan fits only the file, TensorRT version, device generation and batch it was built for; its name holds all four.
-3. A cached plan is not trusted: one that TensorRT rejects is built again.
+1. All engines of a process share one stream and one block of scratch memory: they run one after the other.
+2. A graph belongs to one batch size, one context and one scratch address; it is recorded again when that moves.
+3. An engine whose graph cannot be recorded runs without, and says so once.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
-import threading
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt as trt
 from numpy.typing import NDArray
 
-from edge.durable import write_durably
-from edge.errors import EngineError
-from edge.inference.cuda_memory import CudaStream, compute_capability
+from edge.config.schema import TensorRtConfig
+from edge.errors import EngineError, GpuError
+from edge.inference.cuda_memory import EngineMemory, find_gpu, process_stream
+from edge.inference.tensorrt_library import (
+    VERSION,
+    failed,
+    forget_errors,
+    is_out_of_memory,
+    library_log,
+    trt,
+    why,
+)
+from edge.inference.tensorrt_plans import GpuKind, obtain_plan
+from edge.types import Counts
 
 log = logging.getLogger(__name__)
 
-_LEVELS = {"INTERNAL_ERROR": logging.ERROR, "ERROR": logging.ERROR, "WARNING": logging.WARNING}
 _DTYPES = {"FLOAT": "f4", "HALF": "f2", "INT8": "i1", "UINT8": "u1", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
+_MOST_GRAPHS = 4  # batch sizes of one engine with a graph; each has a context, which takes some GPU memory
 
 
-class _Logger(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
-    """Forwards TensorRT's messages to the log and keeps the newest error for EngineError."""
+def gpu_kind() -> GpuKind:
+    """Return what the plans of this machine depend on.
 
-    def __init__(self) -> None:
-        trt.ILogger.__init__(self)
-        self.last_error = "no reason given"
-
-    def log(self, severity: Any, msg: str) -> None:
-        level = _LEVELS.get(severity.name, logging.DEBUG)
-        if level == logging.ERROR:
-            self.last_error = msg.splitlines()[0][:300] if msg else self.last_error
-        log.log(level, "TensorRT: %s", msg)
-
-
-@functools.cache  # TensorRT keeps its first logger for the whole process: it must never be freed
-def _logger() -> _Logger:
-    return _Logger()
+    Raises:
+        GpuError: there is no GPU, or it cannot be used.
+    """
+    gpu = find_gpu()
+    major, minor = gpu.compute_capability
+    return GpuKind(f"sm{major}{minor}", f"{gpu.name}, {gpu.multiprocessors} multiprocessors", gpu.driver)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """An input or output of the engine and its device memory."""
+    """An input or output of the engine, with memory for the largest batch."""
 
     name: str
     dtype: np.dtype[Any]
-    pointer: int
+    on_gpu: int  # address
+    on_host: NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class _Context:
+    """An execution context, and what it was last set to."""
+
+    context: Any
+    rows: int = 0
+    scratch: tuple[int, int] = (0, 0)
+    graph: Any = None
+    is_warm: bool = False  # it has run with these settings, so TensorRT allocates no more
 
 
 class TensorRtEngine:
     """A model in TensorRT."""
 
-    def __init__(self, path: Path, cache: Path, max_batch: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        cache: Path,
+        max_batch: int = 1,
+        config: TensorRtConfig | None = None,
+        counts: Counts | None = None,
+    ) -> None:
         """Load a model from its cached plan, or build the plan, which takes minutes.
 
         Args:
             path: the ONNX file, with one input of which only the batch may be dynamic.
             cache: folder of the plans.
             max_batch: rows of the largest batch if the batch is dynamic.
+            config: how to build and run.
+            counts: `cuda_graph_failures`: engines that run without CUDA graphs because one could not be recorded.
 
         Raises:
-            EngineError: the file is missing, damaged or rejected by TensorRT, or there is no CUDA device.
+            EngineError: the file is missing, damaged or rejected by TensorRT, or there is no GPU.
         """
         self.where = str(path)
-        self._lock = threading.Lock()  # a context can run in one thread at a time
+        config = config or TensorRtConfig()
+        self._counts = counts
         try:
-            onnx = path.read_bytes()
-        except OSError as error:
-            raise EngineError(f"{path}: cannot read: {error.strerror}") from error
-        try:
-            self._runtime = trt.Runtime(_logger())
-            self._engine, plan = _load(self._runtime, onnx, cache, max_batch, self.where)
+            gpu = gpu_kind()
+            self._stream = process_stream()
+            self._runtime = trt.Runtime(library_log())
+            if config.dla_core is not None:
+                self._runtime.DLA_core = config.dla_core
+            self._engine, plan = self._load(partial(obtain_plan, path, max_batch, cache, config, gpu))
             # a plan that is built again may choose other kernels
-            self.library = f"tensorrt {trt.__version__}, plan {hashlib.sha256(plan).hexdigest()}"
-            self._context = self._engine.create_execution_context()
-            self._stream = CudaStream()
+            self._plan_bytes = len(plan)
+            self.library = f"tensorrt {VERSION}, plan {hashlib.sha256(plan).hexdigest()}"
             self._bind()
         except EngineError:
             raise
-        except Exception as error:  # the bindings raise many types: TypeError without a device
-            raise EngineError(f"{path}: TensorRT cannot load it: {error}: {_logger().last_error}") from error
+        except Exception as error:  # the bindings raise many types
+            raise failed(self.where, "TensorRT cannot load it", error) from error
+        self._most_graphs = _MOST_GRAPHS if config.cuda_graphs else 0
+        self._of_rows: dict[int, _Context] = {}
+
+    def _load(self, obtain: Callable[..., bytes]) -> tuple[Any, bytes]:
+        """Return the engine and its plan; a plan that TensorRT rejects is built again."""
+        for rejected in (False, True):
+            plan = obtain(rejected=rejected)
+            forget_errors()
+            engine = self._runtime.deserialize_cuda_engine(plan)
+            if engine is not None:
+                return engine, plan
+            with self._stream.exclusive():
+                self._stream.wait()  # raises if the GPU is lost: another plan would not help
+            if is_out_of_memory():
+                break
+            if not rejected:
+                log.warning("%s: TensorRT rejects the cached plan, building it again: %s", self.where, why())
+        raise failed(self.where, "TensorRT cannot load the plan")
 
     def _bind(self) -> None:
-        """Allocate memory for the largest batch and give the context its addresses."""
+        """Allocate memory for the largest batch."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
@@ -106,30 +146,52 @@ class TensorRtEngine:
         largest = tuple(self._engine.get_tensor_profile_shape(inputs[0], 0)[2]) if is_dynamic else shape
         self._batches = range(1 if is_dynamic else shape[0], largest[0] + 1)
         self._row_shape = shape[1:]
-        self._require(self._context.set_input_shape(inputs[0], largest), f"input shape {largest}")
+        outputs = [name for name in names if name not in inputs]
         self.inputs: Sequence[Collection[str]] = [(inputs[0],)]
-        self.outputs: Sequence[Collection[str]] = [(name,) for name in names if name not in inputs]
-        self._input, *self._outputs = [self._allocate(name) for name in inputs + [n for n in names if n not in inputs]]
+        self.outputs: Sequence[Collection[str]] = [(name,) for name in outputs]
+        self._memory = EngineMemory(self._stream)
+        self._any_rows = _Context(self._new_context())
+        self._require(self._any_rows.context.set_input_shape(inputs[0], largest), f"input shape {largest}")
+        self._input, *self._outputs = [self._allocate(name) for name in (inputs[0], *outputs)]
+        self._address(self._any_rows)
+        self._memory.use_scratch(self._engine.device_memory_size_v2)
+
+    def _new_context(self) -> Any:
+        context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise failed(self.where, "TensorRT cannot prepare a run")
+        return context
 
     def _allocate(self, name: str) -> _Tensor:
         """Allocate memory for one tensor at the context's current input shape."""
         kind = self._engine.get_tensor_dtype(name).name
-        shape = tuple(self._context.get_tensor_shape(name))
+        shape = tuple(self._any_rows.context.get_tensor_shape(name))
         if kind not in _DTYPES or -1 in shape:
             raise EngineError(f"{self.where}: {name}: type {kind} and shape {list(shape)} are not supported")
         dtype = np.dtype(_DTYPES[kind])
-        tensor = _Tensor(name, dtype, self._stream.allocate(int(np.prod(shape)) * dtype.itemsize))
-        self._require(self._context.set_tensor_address(name, tensor.pointer), f"the address of {name}")
-        return tensor
+        size = int(np.prod(shape)) * dtype.itemsize
+        return _Tensor(name, dtype, self._memory.on_gpu(size), self._memory.on_host(size))
+
+    def _address(self, context: _Context) -> None:
+        for tensor in (self._input, *self._outputs):
+            self._require(
+                context.context.set_tensor_address(tensor.name, tensor.on_gpu), f"the address of {tensor.name}"
+            )
 
     def _require(self, accepted: bool, what: str) -> None:
         if not accepted:
-            raise EngineError(f"{self.where}: TensorRT rejects {what}: {_logger().last_error}")
+            raise failed(self.where, f"TensorRT rejects {what}")
+
+    @property
+    def memory_bytes(self) -> int:
+        """About how much memory the engine takes: its weights (as large as its plan), inputs and outputs."""
+        return self._plan_bytes + self._memory.size
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Run the model on one batch.
 
         Raises:
+            GpuError: the GPU is lost.
             EngineError: the shape or dtype is wrong, or TensorRT failed.
         """
         fits = batch.dtype == self._input.dtype and batch.shape[1:] == self._row_shape and len(batch) in self._batches
@@ -139,74 +201,74 @@ class TensorRtEngine:
                 f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, "
                 f"expected {self._input.dtype} {list(self._row_shape)}, {rows} rows"
             )
-        with self._lock:
-            return self._run(np.ascontiguousarray(batch))
+        with self._stream.exclusive():
+            forget_errors()
+            try:
+                return self._run(batch)
+            except EngineError:
+                self._stream.wait()  # raises if the GPU is lost, which says more
+                raise
 
     def _run(self, batch: NDArray[np.generic]) -> list[NDArray[np.generic]]:
-        self._require(self._context.set_input_shape(self._input.name, batch.shape), f"input shape {batch.shape}")
-        self._stream.copy_in(self._input.pointer, batch)
-        self._require(self._context.execute_async_v3(self._stream.handle), "the run")
-        outputs: list[NDArray[np.generic]] = []
-        for tensor in self._outputs:
-            outputs.append(np.empty(tuple(self._context.get_tensor_shape(tensor.name)), tensor.dtype))
-            self._stream.copy_out(outputs[-1], tensor.pointer)
+        context = self._context_of(len(batch))
+        self._prepare(context, len(batch))
+        source = _view(self._input, batch.shape)
+        shapes = [tuple(context.context.get_tensor_shape(tensor.name)) for tensor in self._outputs]
+        results = [_view(tensor, shape) for tensor, shape in zip(self._outputs, shapes, strict=True)]
+        np.copyto(source, batch)
+        work = partial(self._enqueue, context, source, results)
+        if context.graph is None and context.is_warm and context is not self._any_rows and self._most_graphs:
+            self._record(context, work)
+        if context.graph is not None:
+            self._stream.launch(context.graph)
+        else:
+            work()
         self._stream.wait()
-        return outputs
+        context.is_warm = True
+        return [result.copy() for result in results]
+
+    def _context_of(self, rows: int) -> _Context:
+        """Return the context of a batch size: the first few have their own, as a graph needs, the others share one."""
+        if rows not in self._of_rows:
+            if len(self._of_rows) >= self._most_graphs:
+                return self._any_rows
+            context = _Context(self._new_context())
+            self._address(context)
+            self._of_rows[rows] = context
+        return self._of_rows[rows]
+
+    def _prepare(self, context: _Context, rows: int) -> None:
+        """Give a context the scratch memory and the shape, if either changed; its graph is then void."""
+        if context.scratch != self._stream.scratch:
+            context.context.set_device_memory(*self._stream.scratch)
+            context.scratch, context.graph, context.is_warm = self._stream.scratch, None, False
+        if context.rows != rows:
+            shape = (rows, *self._row_shape)
+            self._require(context.context.set_input_shape(self._input.name, shape), f"input shape {shape}")
+            context.rows, context.graph, context.is_warm = rows, None, False
+
+    def _enqueue(self, context: _Context, source: NDArray[np.generic], results: list[NDArray[np.generic]]) -> None:
+        self._stream.copy_in(self._input.on_gpu, source)
+        if not context.context.execute_async_v3(self._stream.handle):
+            raise failed(self.where, "TensorRT rejects the run")
+        for tensor, result in zip(self._outputs, results, strict=True):
+            self._stream.copy_out(result, tensor.on_gpu)
+
+    def _record(self, context: _Context, work: Callable[[], None]) -> None:
+        try:
+            context.graph = self._stream.record(work)
+        except GpuError:
+            raise
+        except EngineError as error:
+            self._most_graphs = 0
+            if self._counts is not None:
+                self._counts.add("cuda_graph_failures")
+            log.warning("%s: runs without CUDA graphs, which takes longer: %s", self.where, error)
+        else:
+            self._memory.keep(context.rows, context.graph)
 
 
-def plan_name(onnx: bytes, max_batch: int) -> str:
-    """Return the file name of a plan, from the model, TensorRT version, device generation and batch.
-
-    Raises:
-        EngineError: there is no CUDA device.
-    """
-    major, minor = compute_capability()
-    return f"{hashlib.sha256(onnx).hexdigest()}-trt{trt.__version__}-sm{major}{minor}-b{max_batch}.plan"
-
-
-def _load(runtime: Any, onnx: bytes, cache: Path, max_batch: int, where: str) -> tuple[Any, bytes]:
-    """Return the engine of a model and its plan, from the cache if it holds a plan that TensorRT accepts."""
-    plan_path = cache / plan_name(onnx, max_batch)
-    if plan_path.is_file():
-        plan = plan_path.read_bytes()
-        if (engine := runtime.deserialize_cuda_engine(plan)) is not None:
-            return engine, plan
-        log.warning("%s: TensorRT rejects the cached plan, building it again: %s", plan_path, _logger().last_error)
-    log.info("%s: building for TensorRT %s, which takes minutes: %s", where, trt.__version__, plan_path.name)
-    started_s = time.monotonic()
-    plan = _build(onnx, max_batch, where)
-    log.info("%s: built in %.1f s, %d bytes", where, time.monotonic() - started_s, len(plan))
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        write_durably(plan_path, plan)
-    except OSError as error:
-        log.warning("%s: cannot save the plan, the next start builds it again: %s", plan_path, error.strerror)
-    if (engine := runtime.deserialize_cuda_engine(plan)) is None:
-        raise EngineError(f"{where}: TensorRT rejects the plan it built: {_logger().last_error}")
-    return engine, plan
-
-
-def _build(onnx: bytes, max_batch: int, where: str) -> bytes:
-    builder = trt.Builder(_logger())
-    # required by 10, without effect in 11; its bit differs between the two
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, _logger())
-    if not parser.parse(onnx):
-        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise EngineError(f"{where}: TensorRT cannot parse it: {'; '.join(reasons)[:300]}")
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    dynamic = [tensor for tensor in tensors if -1 in tuple(tensor.shape)]
-    for tensor in dynamic:
-        batch, *row = tensor.shape
-        if -1 in row:
-            raise EngineError(
-                f"{where}: {tensor.name}: only the batch may be dynamic, but the shape is {[batch, *row]}"
-            )
-        profile.set_shape(tensor.name, (1, *row), (1, *row), (max_batch, *row))
-    if dynamic and config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{where}: TensorRT rejects batches of 1 to {max_batch}: {_logger().last_error}")
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise EngineError(f"{where}: TensorRT cannot build it: {_logger().last_error}")
-    return bytes(plan)
+def _view(tensor: _Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the start of a tensor's host memory as an array of a shape."""
+    size = int(np.prod(shape)) * tensor.dtype.itemsize
+    return tensor.on_host[:size].view(tensor.dtype).reshape(shape)

@@ -103,9 +103,9 @@ def embed_item(
 
 
 def fingerprints_of(models: LoadedModels) -> frozenset[str]:
-    """Return the fingerprints under which `embed_item` caches the outputs of these models."""
+    """Return the fingerprints under which `embed_item` caches the outputs of these models, if they were loaded."""
     stages = models.stages
-    found = {_views_fingerprint(embedder) for embedder in stages.embedders.values()}
+    found = {_views_fingerprint(embedder) for embedder in set(stages.embedders.values()) if embedder.was_loaded}
     found |= {one.fingerprint for one in (stages.classifier, stages.localiser) if one is not None}
     return frozenset(found - {""})
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from edge.errors import FinesightError, TaughtItemsError
+from edge.errors import FinesightError, NotLoadedError, TaughtItemsError
 from edge.finder.taught_search import TaughtQuery, make_taught_query
 from edge.imaging import image
 from edge.kiosk.enrolment import mean_vector
@@ -75,6 +75,7 @@ class TaughtItems:
         with self._lock:
             self._note_bundle(base)
             embedded = {item: self._embeddings_of(item, base) for item in self._store.items()}
+            self._note_bundle(base)  # with the models that were loaded meanwhile
             retired = {
                 item.item_id: why for item, one in embedded.items() if (why := self._why_retired(item, one, base))
             }
@@ -117,6 +118,8 @@ class TaughtItems:
             except FinesightError as error:
                 self._counts.add("taught_unusable")
                 log.warning("%s cannot be searched: %s", item.item_id, error)
+                if isinstance(error, NotLoadedError):  # the next time may succeed
+                    return NO_EMBEDDINGS
                 self._embeddings[key] = NO_EMBEDDINGS
         return self._embeddings[key]
 

@@ -183,6 +183,7 @@ _WHOLE = frozenset({"schema", "id", "boot_id", "site", "device", "camera", "item
 _STEPS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]] = {
     EVENT_SCHEMA: (_empty("latency_ms"), _empty("top"), _cut(64), _empty("zones"), _empty("crossings"), _cut(24)),
     HEALTH_SCHEMA: (
+        _empty("engines"),
         _empty("stages"),
         _empty("evidence", "clock_offsets_s", "temperatures_c"),
         _empty("counters"),

@@ -2,8 +2,8 @@
 
 Rules:
 1. A newly activated bundle and gallery are loaded in a thread of their own; the frame loop swaps between two frames.
-2. If loading fails, what serves stays. It is tried again only after the pointer or the folders that it names changed:
-   an activation, or a repair.
+2. If loading fails, what serves stays. It is tried again only after the pointer, the folders that it names or the
+   engines chosen for it changed: an activation, a repair, or a trial of the engines.
 3. An overlay (the items taught at a kiosk) is added to whatever is loaded, and can be refreshed from any thread.
 """
 
@@ -26,6 +26,7 @@ from edge.types import Counts
 log = logging.getLogger(__name__)
 
 AddOverlay = Callable[[LoadedModels], LoadedModels]
+EnginesOf = Callable[[Path], object]  # bundle folder -> what changes with the engines that are chosen for it
 
 
 class ActiveModels:
@@ -38,6 +39,7 @@ class ActiveModels:
         load: Load,
         add_overlay: AddOverlay,
         counts: Counts,
+        engines_of: EnginesOf = lambda _: None,
     ) -> None:
         """Load the best pair of the device.
 
@@ -47,13 +49,15 @@ class ActiveModels:
             load: loads a pair that is activated later.
             add_overlay: changes loaded models before they are used: a kiosk adds its taught items.
             counts: `activations` by result, `fallbacks`, `dress_failed`.
+            engines_of: says which engines are chosen for a bundle.
 
         Raises:
             FinesightError: no pair can be used.
         """
         self._add_overlay, self._counts = add_overlay, counts
         self._lock = threading.Lock()  # of `serving`
-        self._reloader = ModelReloader(state_dir, load, add_overlay, counts)  # remembers what is named before the load
+        # before the load: it remembers what is named
+        self._reloader = ModelReloader(state_dir, load, add_overlay, counts, engines_of)
         found = load_best()
         self.serving = replace(found, models=add_overlay(found.models))
         if found.fallback:
@@ -97,12 +101,20 @@ class _Named:
 
     pointer: ActivePointer
     folders: tuple[tuple[int, int] | None, ...]  # inode and time of change in ns; None: missing
+    engines: object  # that are chosen for the bundle
 
 
 class ModelReloader:
     """Watches the pointer of a device's state folder and loads what it newly names."""
 
-    def __init__(self, state_dir: Path, load: Load, add_overlay: AddOverlay, counts: Counts) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        load: Load,
+        add_overlay: AddOverlay,
+        counts: Counts,
+        engines_of: EnginesOf = lambda _: None,
+    ) -> None:
         """Start watching; what is named now is not loaded.
 
         Args:
@@ -110,8 +122,10 @@ class ModelReloader:
             load: loads a verified pair; runs in a thread of its own.
             add_overlay: changes the loaded models, in that thread.
             counts: `activations` by result.
+            engines_of: says which engines are chosen for a bundle.
         """
         self._state_dir = state_dir
+        self._engines_of = engines_of
         self._load, self._add_overlay = load, add_overlay
         self._counts = counts
         self._pointer_error = ""  # the newest that was logged
@@ -131,7 +145,7 @@ class ModelReloader:
         if named is not None and named != self._seen:
             self._seen = named
             pair = Pair.of(named.pointer)
-            log.info("%s was activated or repaired; loading it", pair)
+            log.info("%s was activated or repaired, or got other engines; loading it", pair)
             self._thread = threading.Thread(target=self._try_load, args=(pair,), name="model-reloader", daemon=True)
             self._thread.start()
         return None
@@ -147,7 +161,7 @@ class ModelReloader:
         if pointer is None:
             return None
         folders = (slot_folder(self._state_dir, pointer.slot), gallery_folder(self._state_dir, pointer.gallery))
-        return _Named(pointer, tuple(map(identity, folders)))
+        return _Named(pointer, tuple(map(identity, folders)), self._engines_of(folders[0]))
 
     def _try_load(self, pair: Pair) -> None:
         try:

@@ -12,7 +12,7 @@ from edge.recognition.events import EventBuilder, historical_event
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.reidentify import Reidentifier
 from edge.recognition.scheduler import EmbedPolicy, Scheduler
-from edge.recognition.track_features import embed_tracks
+from edge.recognition.track_features import TrackToEmbed, embed_tracks
 from edge.recognition.tracker import Track
 from edge.telemetry.timing import Timings
 from edge.types import Counts, Decision, Detection, Event, Frame
@@ -68,6 +68,7 @@ class Pipeline:
         self._taught_search = None if recognition.seek is None else TaughtSearch(recognition.seek)
         self._reidentifier = Reidentifier(recognition.recall_tracks, recognition.recall_age_s)
         self._cameras = {name: CameraTracks(camera, recognition.track_gap_s) for name, camera in cameras.items()}
+        self._every_frame = frozenset(name for name, camera in cameras.items() if camera.pacing == "every_frame")
 
     @property
     def detector_batch_size(self) -> int:
@@ -124,11 +125,7 @@ class Pipeline:
         for crossing in camera.crossings:
             self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
         to_embed = self._scheduler.select(camera, frame, update.detected)
-        if to_embed:
-            silhouettes = embed_tracks(self.models, frame.image_rgb, to_embed, camera.time_s(frame), timings)
-            if silhouettes.wanted:
-                self._counts.add("outlines", silhouettes.found, camera=frame.camera)
-                self._counts.add("outlines_missed", silhouettes.wanted - silhouettes.found, camera=frame.camera)
+        embedded = self._embed(frame, to_embed, camera.time_s(frame), timings) if to_embed else 0
         with timings.stage("decide"):
             events, objects = self._end_events(camera), []
             for track in update.detected:
@@ -136,7 +133,19 @@ class Pipeline:
                 if event := self._event_builder.update(track.track_id, state, self.models, timings.stages_ms):
                     events.append(event)
                 objects.append(TrackedObject(track, state.features.published if state.features else None))
-        return Result(events, objects, timings, len(to_embed))
+        return Result(events, objects, timings, embedded)
+
+    def _embed(self, frame: Frame, to_embed: list[TrackToEmbed], now_s: float, timings: Timings) -> int:
+        """Embed tracks of a frame; return how many were. Only a camera that drops no frame waits for models to load."""
+        wait = frame.camera in self._every_frame
+        counts = embed_tracks(self.models, frame.image_rgb, to_embed, now_s, timings, wait=wait)
+        if counts.silhouettes_wanted:
+            missed = counts.silhouettes_wanted - counts.silhouettes_found
+            self._counts.add("outlines", counts.silhouettes_found, camera=frame.camera)
+            self._counts.add("outlines_missed", missed, camera=frame.camera)
+        if counts.waiting:
+            self._counts.add("looks_shed", counts.waiting, camera=frame.camera, reason="loading")
+        return counts.embedded
 
     def swap_models(self, models: LoadedModels) -> None:
         """Use another bundle and gallery from the next frame on; tracks in view become due for embedding.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge.errors import EngineError, PictureError
+from edge.errors import EngineError, NotLoadedError, PictureError
 from edge.imaging import image
 from edge.imaging.formats import unread_format
 from edge.imaging.header import detect_format, read_header
-from edge.inference.stages import Classifier
+from edge.inference.stages import Classifier, Embedder
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.track_features import TrackFeatures, TrackToEmbed, embed_tracks
@@ -59,7 +59,7 @@ def extract_features(
         also: a category to embed for, even if unlikely.
 
     Raises:
-        EngineError: a model failed.
+        EngineError: a model failed, or the one of the likeliest category cannot be loaded.
     """
     box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
     classifier, embedders = models.stages.classifier, models.stages.embedders
@@ -68,11 +68,20 @@ def extract_features(
         output = classifier.classify_with_features(image_rgb, [box], timings)
         categories, descriptors = likely_categories(models, classifier, output.probabilities[0]), output.descriptors
     wanted = list(embedders) if categories is None else categories_to_embed(models, categories, also)
-    needed = {embedders[name] for name in wanted}
-    vectors = {e.model.space_id: e.embed(image_rgb, [box], timings, descriptors)[0] for e in needed}
+    needed = {embedders[name] for name in ([also] if also in embedders else [] if categories is None else wanted[:1])}
+    vectors: dict[str, FloatArray] = {}
+    problems: dict[Embedder, NotLoadedError] = {}
+    for embedder in dict.fromkeys(embedders[name] for name in wanted):
+        try:
+            vectors[embedder.model.space_id] = embedder.embed(image_rgb, [box], timings, descriptors)[0]
+        except NotLoadedError as error:  # other categories are searched, unless this is the likeliest
+            problems[embedder] = error
+    if problems and (not vectors or not needed.isdisjoint(problems)):
+        raise next(iter(problems.values()))
     if categories is None:
         categories = models.nearest_categories(vectors)
         wanted = categories_to_embed(models, categories, also)
+    wanted = [name for name in wanted if embedders[name].model.space_id in vectors]
     silhouette = None
     if models.wants_silhouette(wanted) and models.stages.localiser is not None:
         (silhouette,) = models.stages.localiser.silhouettes(image_rgb, [box], timings)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge.errors import NotLoadedError
 from edge.inference.postprocess import unit_rows
+from edge.inference.stages import Embedder
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.tracker import Track
@@ -32,6 +35,7 @@ class TrackFeatures:
     log_probabilities: FloatArray | None = None  # (labels,), weighted sum over crops
     weight: float = 0.0  # sum over crops
     vectors: dict[str, FloatArray] = field(default_factory=dict)  # embedding space -> weighted sum of unit vectors
+    fresh: set[str] = field(default_factory=set)  # embedding spaces with a vector since the last counted embedding
     silhouette: Silhouette | None = None  # of the crop with the greatest weight
     silhouette_weight: float = 0.0  # of that crop
     categories: tuple[Category, ...] | None = ()  # likely ones by the newest crop, best first; None: any
@@ -51,6 +55,7 @@ class TrackFeatures:
     def add_vector(self, space_id: str, vector: FloatArray, weight: float) -> None:
         """Add one crop's embedding of a space."""
         self.vectors[space_id] = self.vectors.get(space_id, np.zeros_like(vector)) + weight * vector
+        self.fresh.add(space_id)
 
     def add_silhouette(self, silhouette: Silhouette | None, weight: float) -> None:
         """Keep one crop's silhouette if no earlier one has more weight: silhouettes cannot be summed."""
@@ -66,6 +71,7 @@ class TrackFeatures:
         self.first_embedded_s = self.first_embedded_s if self.embed_count else now_s
         self.last_embedded_s = now_s
         self.embed_count += 1
+        self.fresh.clear()
         self.width_px = max(self.width_px, box_px[2] - box_px[0])
         self.height_px = max(self.height_px, box_px[3] - box_px[1])
 
@@ -82,7 +88,7 @@ class TrackFeatures:
         """Drop the features; keep the newest and the published decision until the next embedding."""
         self.restart_count()
         self.width_px = self.height_px = self.best_sharpness = self.best_area_px2 = 0.0
-        self.log_probabilities, self.weight, self.vectors = None, 0.0, {}
+        self.log_probabilities, self.weight, self.vectors, self.fresh = None, 0.0, {}, set()
         self.silhouette, self.silhouette_weight = None, 0.0
 
     @property
@@ -104,50 +110,89 @@ class TrackToEmbed:
 
 
 @dataclass(frozen=True, slots=True)
-class SilhouetteCounts:
-    """How many crops the localiser ran on, and in how many it found a silhouette."""
+class EmbedCounts:
+    """What became of the tracks to embed."""
 
-    wanted: int
-    found: int
+    embedded: int
+    waiting: int  # for a model that is being loaded: they stay due
+    silhouettes_wanted: int  # crops that the localiser ran on
+    silhouettes_found: int
 
 
 def embed_tracks(
-    models: LoadedModels, image_rgb: Image, to_embed: list[TrackToEmbed], now_s: float, timings: Timings
-) -> SilhouetteCounts:
+    models: LoadedModels,
+    image_rgb: Image,
+    to_embed: list[TrackToEmbed],
+    now_s: float,
+    timings: Timings,
+    *,
+    wait: bool = True,
+) -> EmbedCounts:
     """Classify and embed the crops of tracks, fuse, search and decide; crops of one category share a batch.
 
-    Returns:
-        how many silhouettes were wanted, and how many of those were found.
+    Args:
+        models: bundle and gallery.
+        image_rgb: the picture.
+        to_embed: the tracks.
+        now_s: time of the picture.
+        timings: of the stages.
+        wait: for models that are not loaded. False: they are loaded in the background, and tracks that need them wait.
 
     Raises:
-        EngineError: a model failed; no embedding is counted.
+        EngineError: a model failed; no embedding is counted. A model that cannot be loaded fails only its categories.
     """
     searched, descriptors = _classify(models, image_rgb, to_embed, timings)
-    silhouettes = _locate(models, image_rgb, to_embed, searched, timings)
-    embedders, indexes = models.stages.embedders, models.indexes
-    for embedder in dict.fromkeys(embedders.values()):  # each once: categories may share an embedder
-        rows = [
-            i
-            for i, found in enumerate(searched)
-            if any(
-                embedders.get(name) is embedder and name in indexes
-                for name in (embedder.model.categories if found is None else (category.name for category in found))
-            )
-        ]
-        if not rows:
-            continue
-        described = None if descriptors is None else descriptors[rows]
-        vectors = embedder.embed(image_rgb, [to_embed[i].track.box_px for i in rows], timings, described)
-        for i, vector in zip(rows, vectors, strict=True):
-            to_embed[i].features.add_vector(embedder.model.space_id, vector, to_embed[i].weight)
-    for one, found in zip(to_embed, searched, strict=True):
-        features = one.features
-        features.count_embedding(one.track.box_px, now_s)
-        features.categories = None if found is None else tuple(found)
+    waiting: set[int] = set()
+    unloadable: dict[int, set[Embedder]] = {}
+    for embedder, rows in _rows_by_embedder(models, to_embed, searched).items():
+        readiness = "ready" if wait else embedder.readiness()
+        if readiness == "ready":
+            try:
+                described = None if descriptors is None else descriptors[rows]
+                vectors = embedder.embed(image_rgb, [to_embed[i].track.box_px for i in rows], timings, described)
+            except NotLoadedError:
+                readiness = "failed"
+            else:
+                for i, vector in zip(rows, vectors, strict=True):
+                    to_embed[i].features.add_vector(embedder.model.space_id, vector, to_embed[i].weight)
+        if readiness == "loading":
+            waiting.update(rows)
+        elif readiness == "failed":
+            for i in rows:
+                unloadable.setdefault(i, set()).add(embedder)
+    done = [i for i in range(len(to_embed)) if i not in waiting]
+    wanted, found = _locate(models, image_rgb, [(to_embed[i], searched[i]) for i in done], timings)
+    for i in done:
+        features, categories = to_embed[i].features, searched[i]
+        features.count_embedding(to_embed[i].track.box_px, now_s)
+        features.categories = None if categories is None else tuple(categories)
         features.gallery_id = models.gallery_id
         with timings.stage("search"):
-            features.decision = models.identify(features.categories, features.fused(), features.silhouette)
-    return silhouettes
+            features.decision = _decide(models, features, unloadable.get(i, set()))
+    return EmbedCounts(len(done), len(waiting), wanted, found)
+
+
+def _rows_by_embedder(
+    models: LoadedModels, to_embed: list[TrackToEmbed], searched: list[list[Category] | None]
+) -> dict[Embedder, list[int]]:
+    """Return the tracks that each embedder is to embed: of its categories, and without its vector of this look."""
+    rows: dict[Embedder, list[int]] = {}
+    for i, found in enumerate(searched):
+        names = models.indexes if found is None else [category.name for category in found]
+        embedders = [models.stages.embedders.get(name) for name in names if name in models.indexes]
+        for embedder in dict.fromkeys(embedders):  # each once: categories may share an embedder
+            if embedder is not None and embedder.model.space_id not in to_embed[i].features.fresh:
+                rows.setdefault(embedder, []).append(i)
+    return rows
+
+
+def _decide(models: LoadedModels, features: TrackFeatures, unloadable: Collection[Embedder]) -> Decision:
+    """Search and decide; an object whose likeliest category has a model that cannot be loaded is not named."""
+    lost = {embedder for embedder in unloadable if embedder.model.space_id not in features.vectors}
+    best = features.categories[0] if features.categories else None
+    if lost and (not features.vectors or (best is not None and models.stages.embedders.get(best.name) in lost)):
+        return Decision(best, None, "not_looked_at")
+    return models.identify(features.categories, features.fused(), features.silhouette)
 
 
 def _classify(
@@ -174,20 +219,23 @@ def _classify(
 def _locate(
     models: LoadedModels,
     image_rgb: Image,
-    to_embed: list[TrackToEmbed],
-    searched: list[list[Category] | None],
+    embedded: list[tuple[TrackToEmbed, list[Category] | None]],
     timings: Timings,
-) -> SilhouetteCounts:
-    """Add a silhouette to the features of each track for whose categories it counts."""
+) -> tuple[int, int]:
+    """Add a silhouette to the features of each track for whose categories it counts.
+
+    Returns:
+        on how many crops the localiser ran, and in how many of them it found a silhouette.
+    """
     wanted = [
         one
-        for one, found in zip(to_embed, searched, strict=True)
+        for one, found in embedded
         if models.wants_silhouette(models.indexes if found is None else [category.name for category in found])
     ]
     localiser = models.stages.localiser
     if localiser is None or not wanted:
-        return SilhouetteCounts(0, 0)
-    found = localiser.silhouettes(image_rgb, [one.track.box_px for one in wanted], timings)
-    for one, silhouette in zip(wanted, found, strict=True):
+        return 0, 0
+    silhouettes = localiser.silhouettes(image_rgb, [one.track.box_px for one in wanted], timings)
+    for one, silhouette in zip(wanted, silhouettes, strict=True):
         one.features.add_silhouette(silhouette, one.weight)
-    return SilhouetteCounts(len(wanted), sum(silhouette is not None for silhouette in found))
+    return len(wanted), sum(silhouette is not None for silhouette in silhouettes)

@@ -50,7 +50,8 @@ def _prometheus_key(key: _Key) -> str:
 # The help text of `/metrics` and of the reference page. A test checks it is complete.
 COUNTER_HELP: Mapping[str, str] = MappingProxyType(
     {
-        "activations": "Newly activated bundles and galleries, by result: serving (in use), or refused (not loadable).",
+        "activations": "Newly activated bundles and galleries, or other engines for them, by result: serving (in "
+        "use), or refused (not loadable).",
         "announcements_dropped": "Health reports that were not sent because the broker was not connected.",
         "boxes_sought": "Boxes of taught items that the finder added to the detector's.",
         "cameras_without_gstreamer": "Cameras that OpenCV reads because GStreamer cannot; the log says why.",
@@ -61,7 +62,13 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "connections_closed": "Connections that an HTTP server closed early, by server and reason: slow (no request in "
         "time), evicted (the oldest without a request, for a new one), full (all busy), or left (the client went "
         "away).",
+        "cuda_graph_failures": "Engines that run kernel by kernel, because their CUDA graph could not be recorded.",
         "dress_failed": "Newly activated bundles that went into use without the latest taught items.",
+        "engine_builds": "Builds of a bundle's engines for the GPU, by result: built or failed.",
+        "engine_choices": "Trials of the engines in the background, by result: kept (the same are fastest), changed or "
+        "failed.",
+        "engine_evictions": "Models that were closed to stay within engine.memory_mib.",
+        "engine_loads": "Models that were loaded, or could not be, by result: loaded or failed.",
         "events": "Events, by camera and type: new, update or end.",
         "events_published": "Events that the broker acknowledged.",
         "events_refused": "Times the broker refused an event (MQTT 5), by its reason; the event is sent again later, "
@@ -76,12 +83,14 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "frames_gated": "Frames without a detector run because nothing moved.",
         "frames_recognised": "Frames that went through recognition.",
         "frames_sought": "Frames searched by the finder for taught items.",
+        "gpu_failures": "Times the CPU took over from the GPU, by reason: lost (until the next start), or load.",
         "health_refused": "HTTP requests that the health server refused, by reason.",
         "kiosk_failed": "Times the kiosk's recognition raised an error; the log holds it.",
         "kiosk_refused": "HTTP requests that the kiosk refused, by reason.",
         "line_crossings": "Objects that crossed a line, by direction.",
         "looks": "Looks (embeddings): times a tracked object was classified, embedded and searched.",
-        "looks_shed": "Looks skipped, by reason: too_small, outside_zones, poor_sight (poor crop), or budget.",
+        "looks_shed": "Looks skipped, by reason: too_small, outside_zones, poor_sight (poor crop), budget, or loading "
+        "(a model that they need is being loaded).",
         "live_failed": "Times a picture of the live view could not be made; the log says why.",
         "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why there is none.",
         "messages_dropped": "Replies, Frigate messages and states that were not sent, by kind and reason: "

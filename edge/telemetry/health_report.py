@@ -15,6 +15,33 @@ GallerySpace = Literal["native", "compatible"]
 
 
 @dataclass(frozen=True, slots=True)
+class EngineState:
+    """What runs one model of the bundle, and why."""
+
+    engine: str  # as in engine.backend
+    form: str  # of the model
+    ms: float | None  # one picture or crop, as measured here when it was chosen; None: not measured
+    since: str | None  # ISO 8601: when this engine and form were chosen on this machine; None: not chosen here
+    reason: str
+    status: str = "loaded"  # loaded, loading, failed or not_loaded
+    memory_mib: float | None = None  # of the loaded engine, or as expected; models may share an engine
+    idle_s: float | None = None  # since it ran last
+    loads: int = 0
+    evictions: int = 0
+    error: str | None = None  # why the last load failed
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTotals:
+    """The memory of all engines of the bundle; an engine that several models share counts once."""
+
+    loaded: int  # engines in memory
+    engines: int  # of the bundle
+    memory_mib: float  # of the loaded ones
+    budget_mib: float | None  # engine.memory_mib; None: no limit
+
+
+@dataclass(frozen=True, slots=True)
 class HealthReport:
     """The state of one device at one time, as sent on its health topic."""
 
@@ -48,7 +75,13 @@ class HealthReport:
     gallery_drift: float | None = None  # of the confidence of answers since its activation, 0..1; None: too few objects
     gallery_stale: tuple[str, ...] = ()  # why it should be updated
     fallback: str | None = None  # why the active bundle and gallery do not serve; None: they do
+    gpu_fallback: str | None = None  # why the CPU runs models that the GPU should; None: it does not
+    engines_building: int = 0  # engines of the GPU that are not built yet
+    engines_left_s: float | None = None  # until they are built, in seconds; None: not known
     damaged_files: tuple[str, ...] = ()  # of what serves, that serving does not read
+    engines: Mapping[str, EngineState] = field(default_factory=dict)  # by model; at most 64 of them
+    engine_totals: EngineTotals | None = None
+    choosing_engines: bool = False  # every engine is being tried in the background
     safe_mode: bool = False  # started with the last good configuration, because the file was invalid
     config_error: str | None = None  # why the file is invalid
 

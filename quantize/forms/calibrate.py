@@ -1,7 +1,8 @@
-"""Calibration: the value range of each activation over a fixed list of pictures, in constant memory.
+"""Calibration: the value range of each activation over a fixed list of pictures, in one pass and constant memory.
 
-ONNX Runtime's histogram calibrators keep every activation of every picture. Here each picture runs once, and only one
-histogram of fixed size per tensor is kept. The digest identifies the pictures and the preprocessing.
+Each picture runs once, and only one histogram of fixed size per tensor is kept. ONNX Runtime's histogram calibrator
+keeps the activations of all pictures that it is given at once, and frees them between chunks: 40 pictures of one
+network took 817 MiB at once and 164 MiB in fours. The digest identifies the pictures and the preprocessing.
 """
 
 from __future__ import annotations
@@ -130,6 +131,13 @@ def _all_tensors(model: Path) -> ort.InferenceSession:
         raise QuantizeError(f"{model}: cannot load for calibration: {str(error).splitlines()[0][:300]}") from error
 
 
+def _count(histogram: Histogram, name: str, values: FloatArray, model: Path) -> None:
+    try:
+        histogram.add(values)
+    except QuantizeError as error:
+        raise QuantizeError(f"{model}: tensor {name!r}: {error}") from error
+
+
 def collect_histograms(model: Path, batches: Iterable[NDArray[np.generic]]) -> dict[str, Histogram]:
     """Run a network and return a histogram of each float activation.
 
@@ -151,7 +159,7 @@ def collect_histograms(model: Path, batches: Iterable[NDArray[np.generic]]) -> d
             raise QuantizeError(f"{model}: cannot run for calibration: {str(error).splitlines()[0][:300]}") from error
         for name, value in zip(floats, values, strict=True):
             if value.size:
-                histograms[name].add(value)
+                _count(histograms[name], name, value, model)
         if feed.name in histograms:
             histograms[feed.name].add(np.asarray(batch, np.float32))
     if count == 0:

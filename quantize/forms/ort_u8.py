@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from edge.errors import QuantizeError
 from quantize.forms import weights
 from quantize.forms.calibrate import Range
 from quantize.forms.fold_normalisation import constants, consumers, drop_unused
+from quantize.forms.group_pixels import group_pixels, stem_of
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # x86 without these adds two U8*S8 products in 16 bits, which saturate, see quantize.forms.weights.
@@ -68,8 +70,20 @@ def prepare(fp32: Path, prepared: Path) -> None:
     """
     try:
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        _name_nodes(prepared)
     except Exception as error:  # protobuf, onnx and onnxruntime each raise their own
         raise QuantizeError(f"{fp32}: cannot read as ONNX: {_first_line(error)}") from error
+
+
+def _name_nodes(path: Path) -> None:
+    """Give every node a name of its own: exporters may leave names out, and the forms choose nodes by name."""
+    model = onnx.load(str(path))
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{number}_{node.output[0]}"
+        taken.add(node.name)
+    onnx.save(model, str(path))
 
 
 def unquantised_tail(model: onnx.ModelProto) -> list[str]:
@@ -87,8 +101,19 @@ def unquantised_tail(model: onnx.ModelProto) -> list[str]:
     return names
 
 
+def unquantised(model: onnx.ModelProto) -> frozenset[str]:
+    """Return the names of the nodes that stay in FP32 in every network: the normalisation and the tail."""
+    return frozenset(unquantised_tail(model)) | {node.name for node in _input_arithmetic(model.graph)}
+
+
 def write_int8(
-    prepared: Path, ranges: dict[str, Range], means: dict[str, NDArray[np.float64]], out: Path, *, saturates: bool
+    prepared: Path,
+    ranges: dict[str, Range],
+    means: dict[str, NDArray[np.float64]],
+    out: Path,
+    *,
+    saturates: bool,
+    keep: Collection[str] = (),
 ) -> None:
     """Write the INT8 form of a network.
 
@@ -98,15 +123,24 @@ def write_int8(
         means: mean of each channel of each map, by name.
         out: the file to write.
         saturates: whether the result must also be exact on CPUs without an 8-bit dot product.
+        keep: names of further nodes that stay in FP32, see quantize.forms.sensitivity.
 
     Raises:
         QuantizeError: the graph cannot be quantised.
     """
     try:
         model = load_model_with_shape_infer(prepared)
-        excluded = set(unquantised_tail(model)) | {node.name for node in _input_arithmetic(model.graph)}
+        excluded = unquantised(model) | frozenset(keep)
         convolutions = [conv for conv in weights.conv_weights(model.graph) if conv.node.name not in excluded]
-        steps = {conv.node.input[1]: weights.scales(conv, saturates=saturates) for conv in convolutions}
+        stem, grouping = stem_of(model.graph) or (None, None)
+        steps = {
+            conv.node.input[1]: weights.scales(
+                conv,
+                saturates=saturates,
+                also=grouping.weight(conv.weight) if grouping and stem and conv.node.name == stem.name else None,
+            )
+            for conv in convolutions
+        }
         weights.correct_bias(model, steps, means)
         overrides = _byte_input(model.graph) | {name: _per_channel(step) for name, step in steps.items()}
         data = {name: (np.array(r.low, np.float32), np.array(r.high, np.float32)) for name, r in ranges.items()}
@@ -126,6 +160,8 @@ def write_int8(
         quantizer.model.topological_sort()
         quantized = quantizer.model.model
         _accept_byte_input(quantized)
+        if stem is not None and grouping is not None:
+            group_pixels(quantized, stem.name, grouping)
         drop_unused(quantized)
         onnx.checker.check_model(quantized)
         onnx.save(quantized, str(out))
@@ -212,8 +248,8 @@ def measure_fusion(path: Path) -> Fusion:
             model = onnx.load(str(path))
         except Exception as error:
             raise QuantizeError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-    tail = set(unquantised_tail(model))
-    excluded = sum(node.op_type == "Conv" for node in model.graph.node if node.name in tail)
+    known = constants(model.graph)  # a quantised weight comes out of a DequantizeLinear
+    excluded = sum(node.op_type == "Conv" and node.input[1] in known for node in model.graph.node)
     int8 = operators["QLinearConv"]
     return Fusion(int8, operators["Conv"] + operators["FusedConv"], excluded, dict(sorted(operators.items())))
 

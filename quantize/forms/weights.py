@@ -43,17 +43,20 @@ def conv_weights(graph: onnx.GraphProto) -> Iterator[ConvWeight]:
             yield ConvWeight(node, weight, weight.shape[1] == 1 and group == len(weight))
 
 
-def scales(conv: ConvWeight, *, saturates: bool) -> NDArray[np.float32]:
+def scales(conv: ConvWeight, *, saturates: bool, also: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
     """Return the scale of each output channel's weights: (out,).
 
     Args:
         conv: the convolution.
         saturates: whether the CPU adds two products in 16 bits.
+        also: the same weights in another layout that must not saturate either, (k * out, in, height, width).
     """
     weight = conv.weight
     peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / _PEAK
     if saturates and not conv.depthwise:
-        orders = (weight.reshape(len(weight), -1), weight.transpose(0, 2, 3, 1).reshape(len(weight), -1))
+        orders = [weight.reshape(len(weight), -1), weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)]
+        if also is not None:
+            orders.extend(also.transpose(0, 2, 3, 1).reshape(-1, len(weight), also[0].size))
         pairs = np.max([_largest_pair(rows) for rows in orders], axis=0)
         # At worst both weights round up, by one step in sum.
         peak = np.maximum(peak, pairs / (_PAIR_PEAK - 1))

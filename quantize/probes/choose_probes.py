@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import QuantizeError
-from edge.imaging.image import encode_image, shrink
+from edge.imaging.image import decode_image, encode_image, shrink
 from edge.inference.postprocess import iou_matrix, unit_rows
 from edge.inference.stages import Detector, Stages
 from edge.telemetry.timing import Timings
@@ -32,6 +32,7 @@ MAX_SCENE_PROBES = 4
 _MIN_SURE_SCORE = 0.15  # by how much the score of an object is above the detector's threshold
 _MIN_SURE_OVERLAP = 0.8  # of the box by each form; more than a device demands
 _MIN_SURE_SIDE_PX = 16  # in the probe: another engine's box of a smaller object may overlap too little
+_SCENE_QUALITY = 90  # of JPEG: a scene in PNG is as large as a small model
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class SceneProbeCandidate:
     """A scene as it would be packed, and what the packed detector surely finds in it."""
 
     scene: Scene
-    png: bytes
+    jpeg: bytes
     sure: tuple[Detection, ...]
 
 
@@ -149,10 +150,11 @@ def choose_scene_probes(scenes: Sequence[Scene], detectors: Sequence[Detector]) 
     spec = detectors[0].model.preprocess
     found = []
     for scene in scenes:
-        picture = shrink(scene.crop(0.0), max(spec.width, spec.height))
+        jpeg = encode_image(shrink(scene.crop(0.0), max(spec.width, spec.height)), ".jpg", _SCENE_QUALITY)
+        picture = decode_image(jpeg, scene.name)  # as a device reads it
         first, *others = (_sure(detector, picture) for detector in detectors)
         if sure := tuple(one for one in first if all(_overlap(one, other) >= _MIN_SURE_OVERLAP for other in others)):
-            found.append((sure[0].score, SceneProbeCandidate(scene, encode_image(picture, ".png"), sure)))
+            found.append((sure[0].score, SceneProbeCandidate(scene, jpeg, sure)))
     found.sort(key=lambda one: (-one[0], one[1].scene.name))
     return [candidate for _, candidate in found[:MAX_SCENE_PROBES]]
 

@@ -80,8 +80,8 @@ class PackedProbes:
         if detectors:
             scenes = data.scenes_for(data.held_out_split)[:_SCENES]
             for number, scene in enumerate(choose_scene_probes(scenes, detectors)):
-                path = f"probes/scene-{number:02}.png"
-                self._place(path).write_bytes(scene.png)
+                path = f"probes/scene-{number:02}.jpg"
+                self._place(path).write_bytes(scene.jpeg)
                 boxes, labels = [one.box_px for one in scene.sure], [one.label for one in scene.sure]
                 self.scenes.append(SceneProbe(path=path, boxes_px=boxes, labels=labels))
         pool, spare = data.probe_crops(galleries, _CROPS), data.spare_probe_crops(galleries, _CROPS)

@@ -61,6 +61,7 @@ LINES = [
     "schema",
     "bundle list",
     "bundle verify FOLDER",
+    "bundle prove",
     "bundle install FOLDER",
     "bundle activate",
     "bundle rollback",

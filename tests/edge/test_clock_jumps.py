@@ -32,6 +32,7 @@ WALL_CLOCK_READERS = {
     "camera_policy": "captured_at, and the offset of a camera's own clock",
     "kiosk": "when an item was taught, for people",
     "outbox": "stamps of messages, whose ages are measured by the age clock",
+    "choose_engines": "when the engines were chosen, for people",
     "camera_probe": "the offset of a camera's clock",
     "recorder": "the name of a run's folder",
     "runtime": "the time of a report",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from edge import extras
@@ -39,6 +41,82 @@ def test_gpu_is_installed_last(environment, monkeypatch):
     assert extras.install_command("onnxruntime-cuda") == (
         'pip install "finesight[gpu]" && pip install --force-reinstall --no-deps onnxruntime-gpu'
     )
+
+
+@pytest.fixture
+def onnxruntime(environment, monkeypatch):
+    """The folder of an installed ONNX Runtime; its packages are installed by `install`."""
+    capi = environment / "onnxruntime/capi"
+    capi.mkdir(parents=True)
+    found = SimpleNamespace(origin="__init__.py", submodule_search_locations=[str(capi.parent)])
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: found if name == "onnxruntime" else None)
+    monkeypatch.setattr(extras, "is_jetson", lambda: False)
+    return SimpleNamespace(capi=capi, spec=found)
+
+
+def install(capi, package):
+    (capi / "build_and_package_info.py").write_text(f"package_name = '{package}'\n__version__ = '1.31.1'\n")
+    if package == "onnxruntime-gpu":
+        for name in extras.FILE_OF_ENGINE.values():
+            (capi / name).touch()
+
+
+REPAIR = "pip install --force-reinstall --no-deps onnxruntime-gpu"
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_gpu_package_is_found_by_its_files(onnxruntime, engine):
+    install(onnxruntime.capi, "onnxruntime")
+    assert extras.engine_problem("onnxruntime") is None
+    assert extras.engine_problem(engine).startswith("package 'onnxruntime-gpu' is not installed; run: ")
+    install(onnxruntime.capi, "onnxruntime-gpu")
+    assert extras.engine_problem(engine) is None
+
+
+def test_cpu_package_over_the_gpu_package_is_told_with_the_repair(onnxruntime):
+    install(onnxruntime.capi, "onnxruntime-gpu")
+    install(onnxruntime.capi, "onnxruntime")
+    problem = extras.engine_problem("onnxruntime-cuda")
+    assert "both installed and write the same files; onnxruntime came last" in problem
+    assert problem.endswith(REPAIR)
+    assert extras.engine_problem("onnxruntime") is None
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-gpu"])
+def test_rest_of_an_uninstalled_package_is_told_with_the_repair(onnxruntime, package):
+    install(onnxruntime.capi, package)
+    onnxruntime.spec.origin = None  # Python finds a folder without modules
+    problem = extras.engine_problem("onnxruntime")
+    assert "one of them was uninstalled" in problem
+    assert problem.endswith(f"--no-deps {package}")
+
+
+def test_links_that_an_uninstalled_plugin_left_are_no_plugin(onnxruntime, monkeypatch):
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda _: SimpleNamespace(origin=None))
+    assert "is not installed" in extras.engine_problem("tensorrt-rtx")
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt-rtx"])
+def test_nothing_of_pypi_is_advised_on_a_jetson(onnxruntime, monkeypatch, engine):
+    monkeypatch.setattr(extras, "is_jetson", lambda: True)
+    problem = extras.engine_problem(engine)
+    assert "Jet" in problem
+    assert "pip install" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_jetson"),
+    [
+        ("etc/nv_tegra_release", "# R36", True),
+        ("proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0", True),
+        ("proc/device-tree/model", "Raspberry Pi 5 Model B\0", False),
+    ],
+)
+def test_jetson_is_recognised(tmp_path, name, text, is_jetson):
+    assert extras.is_jetson(tmp_path) is False
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text(text)
+    assert extras.is_jetson(tmp_path) is is_jetson
 
 
 def test_missing_package_of_an_extra_is_one_line(monkeypatch):

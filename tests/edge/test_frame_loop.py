@@ -6,6 +6,7 @@ import pytest
 
 from edge.capture.recorder import Recorders
 from edge.config.schema import CameraConfig, DeviceConfig, RecognitionConfig
+from edge.errors import EngineError, GpuError
 from edge.frame_loop import FrameLoop
 from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.recognition.gallery_drift import GalleryDrift
@@ -24,6 +25,7 @@ class Device:
         self.cameras = {name: CameraConfig(source=f"rtsp://{name}") for name in ("door", "till")}
         self.recognition = RecognitionConfig(min_looks=1, min_object_px=8)
         self.counters, self.timer = counters, StageTimer()
+        self.lost = []
         config = DeviceConfig(site="shop", device="one", state_dir=folder, cameras=self.cameras)
         publish_latency = PublishLatency(self.timer, self.bench.clock)
         self.frame_loop = FrameLoop(
@@ -33,6 +35,7 @@ class Device:
             gallery_drift=GalleryDrift(folder / "first_answers.json"),
             counters=counters,
             timer=self.timer,
+            on_gpu_error=self.lost.append,
         )
 
     def pipeline(self):
@@ -84,6 +87,17 @@ def test_failing_frame_affects_no_other(device, counters):
     assert counters.total("frames_failed", camera="door") == 1
     assert counters.total("frames_failed", camera="till") == 0
     assert device.topics() == ["finesight/shop/one/till/events"]
+
+
+@pytest.mark.parametrize("part", ["detector", "embedder"])
+def test_lost_gpu_is_told(device, part):
+    device.show("door", at_s=0.0)
+    error = GpuError("CUDA: cudaErrorLaunchFailure")
+    getattr(device.bench, part).broken = error
+    device.show("door", at_s=1.0)
+    getattr(device.bench, part).broken = EngineError("found an embedding of zeros")
+    device.show("door", at_s=2.0)
+    assert device.lost == [error]
 
 
 def test_replaced_pipeline_continues_the_tracks(device, counters):

@@ -145,6 +145,29 @@ def test_ship_target_must_have_a_file():
     assert error_of(raw) == expected
 
 
+def test_form_of_a_newer_version_is_ignored():
+    raw = good()
+    raw["classifier"]["files"] = {"fp8": "cls8.onnx", "fp32": "cls.onnx"}
+    raw["classifier"]["ship"] = "fp8"
+    raw["files"].append({"path": "cls8.onnx", "size": 3, "sha256": "c" * 64})
+    raw["runtimes"] = ["fp32", "fp8"]
+    manifest = parse(raw)
+    assert (manifest.classifier.files, manifest.classifier.ship) == ({"fp32": "cls.onnx"}, "fp32")
+    assert manifest.runtimes == ["fp32"]
+
+
+def test_shipped_form_stays_when_another_is_unknown():
+    raw = good()
+    raw["classifier"] |= {"files": {"fp8": "cls.onnx", "ort-u8": "emb.onnx", "fp32": "det.onnx"}, "ship": "ort-u8"}
+    assert parse(raw).classifier.ship == "ort-u8"
+
+
+def test_model_with_unknown_forms_only_is_rejected():
+    raw = good()
+    raw["classifier"] |= {"files": {"fp8": "cls.onnx"}, "ship": "fp8"}
+    assert "classifier.files.fp8" in error_of(raw)
+
+
 @pytest.mark.parametrize(
     ("model", "key", "value"),
     [

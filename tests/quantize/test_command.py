@@ -17,12 +17,12 @@ def test_bundle_is_packed_from_python(exported, data, tmp_path):
         return pictures
 
     options = PackOptions("shop", 1, tmp_path / "shop")
-    packed = pack_bundle(options, sources, data, Policy(min_speedup=0.001), progress=progress)
+    packed = pack_bundle(options, sources, data, Policy(min_speedup=0.001, saturates=True), progress=progress)
     assert (packed.folder / "bundle.json").is_file()
     assert [network.name for network in packed.networks] == ["classifier", "embedder-0"]
     assert packed.manifest.bundle_id == "shop"
     assert packed.warnings == ()
-    assert seen == ["calibrate classifier.ort-u8", "calibrate embedder-0.ort-u8"]
+    assert seen == ["calibrate classifier", "calibrate embedder-0"]
 
 
 def test_warnings_are_handed_back(exported, data, tmp_path):

@@ -9,10 +9,10 @@ import torch
 from edge.imaging.image import encode_image
 from edge.inference.engine import open_engine
 from edge.manifest import Head, Preprocess
-from quantize.build_network import quantize_network
 from quantize.export import CameraInput, export_fp32
 from quantize.forms.ort_u8 import measure_fusion
 from quantize.pictures import Sample
+from quantize.write_forms import quantize_network
 from trainer.models.networks import ClassifierWithDescriptor, ModelCard, build_model, load_model, save_model
 
 TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]

@@ -13,7 +13,7 @@ from edge.errors import EngineError, QuantizeError
 from edge.inference.engine import open_engine
 from edge.manifest import Head
 from quantize import onnx_file
-from quantize.build_network import export_or_copy
+from quantize.fp32_model import export_or_copy
 from quantize.network_spec import MAX_BATCH, spec_path, write_spec
 from tests import onnx_samples as samples
 from tests.sample_models import shapes_model

@@ -16,6 +16,7 @@ from edge.telemetry.timing import Timings
 from quantize import build_network as build
 from quantize import cli, pack
 from quantize.build_network import Policy, build_network
+from quantize.compare_forms import evaluate
 from quantize.dataset import Data
 from quantize.network_spec import read_spec, spec_path
 
@@ -110,7 +111,7 @@ def broken_network(networks, exported, data, tmp_path):
         int8 = tmp_path / "broken.onnx"
         int8.write_bytes(networks[0].forms["ort-u8"].read_bytes())
         damage(int8)
-        _, gates, _ = build.evaluate(networks[0].spec, exported["classifier"], int8, data, policy.min_speedup)
+        _, gates, _ = evaluate(networks[0].spec, exported["classifier"], int8, data, policy.min_speedup)
         ship, why, failed, waived = build.choose_form("classifier", gates, policy)
         forms = {"fp32": exported["classifier"], "ort-u8": int8}
         return replace(networks[0], forms=forms, ship=ship, why=why, failed=failed, waived=waived)

@@ -11,6 +11,7 @@ const REASONS = {
   gallery_empty: "I know nothing of this kind yet.",
   too_small: "It is too small. Bring it closer.",
   blurred: "I cannot see it clearly. Hold it still.",
+  not_looked_at: "I cannot recognise things of this kind at the moment.",
 };
 const VERDICTS = {
   take: "Good. Turn it a little.",

@@ -5,6 +5,7 @@ import pytest
 
 from edge.config.schema import DeviceConfig, MqttConfig
 from edge.diagnostics import doctor
+from edge.inference.engine import RUNS
 from edge.telemetry.temperature import is_throttling, read_temperatures
 
 CAMERA = {"door": {"source": "rtsp://10.0.0.1/a"}}
@@ -87,5 +88,6 @@ def test_absent_broker_is_bad_and_named():
 def test_this_machine_has_onnxruntime_and_opencv():
     findings = {finding.thing: finding for finding in doctor.run_checks(None)}
     assert findings["engine onnxruntime"].verdict == "good"
+    assert {f"engine {name}" for name in RUNS} <= findings.keys()
     assert findings["decoder opencv"].verdict == "good"
     assert {finding.verdict for finding in findings.values()} <= {"good", "note"}

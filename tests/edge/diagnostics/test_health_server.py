@@ -207,6 +207,25 @@ def test_edge_status_without_a_health_section_is_an_error(tmp_path, capsys):
     assert "has no health section" in capsys.readouterr().err
 
 
+def test_engines_that_are_built_are_reported(server):
+    device = FakeDevice()
+    server.attach(device)
+    found = samples(server)
+    assert (found["finesight_engines_building", ()], found["finesight_gpu_fallback", ()]) == (0.0, 0.0)
+    assert ("finesight_engines_left_seconds", ()) not in found
+    device.now = replace(
+        device.now,
+        state="degraded",
+        gpu_fallback="building engine 2 of 7",
+        engines_building=6,
+        engines_left_s=540.0,
+    )
+    found = samples(server)
+    names = ("engines_building", "engines_left_seconds", "gpu_fallback")
+    assert [found[f"finesight_{name}", ()] for name in names] == [6.0, 540.0, 1.0]
+    jsonschema.validate(json.loads(get(server, "/status")[1]), json.loads(SCHEMA.read_text()))
+
+
 def test_stale_gallery_is_reported_with_age_and_drift(server, tmp_path, capsys):
     device = FakeDevice()
     server.attach(device)

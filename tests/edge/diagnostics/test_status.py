@@ -48,6 +48,8 @@ def test_fallback_and_damaged_files_are_shown():
     report |= {"counters": {}, "mqtt_connected": True, "outbox_events": 0}
     lines = format_status(json.dumps(report | {"fallback": "slot b is damaged", "damaged_files": ["probe.png"]}))
     assert lines[2:4] == ["fallback: slot b is damaged", "damaged: probe.png"]
+    lines = format_status(json.dumps(report | {"gpu_fallback": "building engine 1 of 7"}))
+    assert lines[2] == "engines: the CPU runs the models: building engine 1 of 7"
 
 
 def test_reason_for_waiting_is_shown():

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from edge.errors import EngineError
-from edge.inference import onnxruntime_engine
-from edge.inference.engine import choose_backend, choose_target, gains_from_batches, open_engine
+from edge.inference.engine import RUNS, choose_backend, choose_target, gains_from_batches, open_engine
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from tests.sample_models import sums_model
 
@@ -50,6 +49,26 @@ def test_error_names_the_found_and_expected_batch(path, batch, found):
         open_engine(path).run(batch)
 
 
+def test_lack_of_memory_is_not_told_as_a_wrong_batch(path, monkeypatch):
+    engine = open_engine(path)
+
+    def run(*_):
+        raise RuntimeError(
+            "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer"
+        )
+
+    monkeypatch.setattr(engine._session, "run", run)
+    with pytest.raises(EngineError, match=r"model\.onnx: out of memory; free some"):
+        engine.run(BATCH)
+
+
+def test_engines_of_a_process_share_one_arena(path):
+    options = open_engine(path)._session.get_session_options()
+    assert options.get_session_config_entry("session.use_env_allocators") == "1"
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert not options.enable_mem_pattern
+
+
 def test_engine_runs_on_after_a_rejected_batch(path):
     engine = open_engine(path)
     with pytest.raises(EngineError):
@@ -70,15 +89,9 @@ def test_missing_file_is_an_engine_error(tmp_path):
         open_engine(tmp_path / "none.onnx")
 
 
-def test_missing_cuda_provider_is_an_error_not_a_fallback(path, monkeypatch):
-    monkeypatch.setattr(onnxruntime_engine.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(EngineError, match="not CUDAExecutionProvider"):
-        open_engine(path, "onnxruntime-cuda")
-
-
 def test_missing_backend_is_an_error_not_a_fallback(path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    for backend in ("openvino", "tensorrt", "onnxruntime-cuda"):
+    for backend in RUNS.keys() - {"onnxruntime"}:
         with pytest.raises(EngineError, match=f"engine {backend}: package .* is not installed; run: "):
             open_engine(path, backend)
 

@@ -10,6 +10,7 @@ from edge.capture.frame_source import CaptureOptions
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 from edge.errors import EngineError
+from edge.inference.open_models import OpenOptions
 from edge.inference.stages import Classifier, Detector, Embedder, Localiser, load_stages
 from edge.manifest import Head, Manifest, Preprocess
 from edge.silhouettes.silhouette import cells
@@ -365,7 +366,7 @@ def test_input_size_is_rounded_up_to_whole_cells():
 
 def test_shipped_detector_finds_the_same_alone_and_in_a_batch():
     bundle = read_bundle(DEMO, verify=False)
-    stages = load_stages(bundle.folder, bundle.manifest, threads=2)
+    stages = load_stages(bundle.folder, bundle.manifest, options=OpenOptions(threads=2))
     assert stages.detector.batch_size > 1
     source = open_source(parse_source(f"file://{DEMO.parent / 'stream.mp4'}"), "opencv", CaptureOptions())
     frames = [source.read(1.0).image_rgb for _ in range(120)][20::20]

@@ -77,6 +77,19 @@ def test_activated_models_load_in_background_and_are_returned_once(device):
     assert counts.total == {"activations result=serving": 1}
 
 
+def test_other_engines_for_the_same_pair_are_loaded_once(device):
+    engines = {"detector": ("onnxruntime", "ort-u8")}
+    counts = FakeCounts()
+    reloader = ModelReloader(device, load, lambda models: models, counts, lambda bundle: (bundle.name, dict(engines)))
+    assert reloader.poll() is None
+    engines["detector"] = ("openvino", "ort-u8")
+    assert reloader.poll() is None
+    assert wait_for(reloader).pair.bundle_id == "one"
+    assert reloader.poll() is None
+    assert reloader._thread is None
+    assert counts.total == {"activations result=serving": 1}
+
+
 def test_another_gallery_alone_is_loaded(device, tmp_path):
     reloader = reloader_of(device)
     generation = install_gallery(make_gallery(tmp_path / "more", 5), device)

@@ -9,10 +9,11 @@ import pytest
 from edge.errors import QuantizeError
 from edge.imaging.image import encode_image, read_image
 from edge.inference.engine import open_engine
-from quantize.build_network import quantize_network
 from quantize.forms import calibrate, ort_u8
 from quantize.network_spec import read_spec, spec_path
 from quantize.pictures import Sample
+from quantize.write_forms import quantize_network
+from tests.tensorrt_cases import ROWS, graph
 
 VNNI = "flags\t\t: fpu sse2 avx2 avx512_vnni"
 AVX2 = "model name : x\nflags\t\t: fpu sse2 avx2"
@@ -89,6 +90,13 @@ def test_digest_depends_on_pixels_and_preprocessing(exported, tmp_path):
 def test_missing_calibration_pictures_are_an_error(exported):
     with pytest.raises(QuantizeError, match="no calibration pictures"):
         calibrate.collect_histograms(exported["classifier"], [])
+
+
+def test_tensor_that_is_not_finite_is_named(tmp_path):
+    model = graph([("Log", "x", "logs"), ("Relu", "logs", "y")], {}, ROWS)
+    onnx.save(onnx.shape_inference.infer_shapes(model), str(tmp_path / "model.onnx"))
+    with pytest.raises(QuantizeError, match=r"model\.onnx: tensor '(logs|y)': activations range from .* finite values"):
+        calibrate.collect_histograms(tmp_path / "model.onnx", [np.full((1, 32), -1.0, np.float32)])
 
 
 def test_histogram_grows_without_losing_counts():
