@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Rebuild everything under demo/ from this project only: render, train, quantise, pack, embed.
-# Shows progress bars and resumes an interrupted run; delete runs/ to start over. It made the shipped files in 15 min 42 s
-# on two cores of an AMD EPYC with VNNI, under other load (2026-11-27); another CPU rounds differently.
+# Shows progress bars and resumes an interrupted run; delete runs/ to start over. It took 15 min 42 s on two cores of an
+# AMD EPYC with VNNI, under other load (2026-11-27). The shipped detector is of that run; classifier and embedders were
+# trained on a CPU without VNNI on 2026-11-28. Another CPU rounds differently.
 # With --quick the trainings are shorter, everything is written to runs/quick/, and demo/ does not change.
 set -euo pipefail
 case "${1:-}" in

@@ -30,11 +30,15 @@ log = logging.getLogger(__name__)
 Prove = Callable[[Path, "Path | None"], list[str]]  # bundle folder, gallery folder -> a line for each probe
 
 _LIMIT_S = 300.0
-_CHOOSING_LIMIT_S = 3600.0  # at low priority, on a device that recognises meanwhile
+_CHOOSING_LIMIT_S = 1200.0  # at low priority, on a device that recognises meanwhile
 _BUILDING_LIMIT_S = 4 * 3600.0  # TensorRT builds engines for minutes each
 _KINDS: dict[str, type[FinesightError]] = {
     kind.__name__: kind for kind in (BundleError, EngineError, GpuError, GalleryError)
 }
+
+
+class _EndedError(BundleError):
+    """A child gave no answer: it took too long or crashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ def prove_bundle(bundle: Path, gallery: Path | None, options: ProofOptions, limi
     """Prove a bundle and a gallery in child processes.
 
     One checks every hash and chooses the engines, if that is wanted. The next one loads every model as serving does,
-    runs every golden probe, loads the gallery and searches it. If what was chosen fails there, the default is proved.
+    runs every golden probe, loads the gallery and searches it. If choosing does not end, or what was
+    chosen fails there, the default is proved.
 
     Args:
         bundle: folder.
@@ -82,19 +87,23 @@ def prove_bundle(bundle: Path, gallery: Path | None, options: ProofOptions, limi
         GalleryError: the gallery must not serve.
         EngineError: a model cannot be loaded or run.
     """
-    limit_s = limit_s or options.limit_s
     folders = {"bundle": str(bundle), "gallery": str(gallery or "")}
     tensorrt = options.tensorrt and options.tensorrt.model_dump()
     settings = {"cache": str(options.cache or ""), "tensorrt": tensorrt, "choice": None}
     request: dict[str, Any] = folders | asdict(options) | settings
     if options.choose:
-        found = _in_child(request, limit_s)["choice"]
         try:
-            lines = _in_child(request | {"choose": False, "choice": found}, limit_s)["lines"]
-            return Proof(lines, EngineChoice.model_validate(found))
-        except (BundleError, EngineError) as error:
-            log.warning("the chosen engines fail together: %s; proving the default ones", error)
-    return Proof(_in_child(request | {"choose": False}, limit_s)["lines"], None)
+            found = _in_child(request, limit_s or options.limit_s)["choice"]
+        except _EndedError as error:
+            log.warning("no engines were chosen: %s; proving the default ones", error)
+        else:
+            try:
+                lines = _in_child(request | {"choose": False, "choice": found}, limit_s or options.limit_s)["lines"]
+                return Proof(lines, EngineChoice.model_validate(found))
+            except (BundleError, EngineError) as error:
+                log.warning("the chosen engines fail together: %s; proving the default ones", error)
+    options = replace(options, choose=False)
+    return Proof(_in_child(request | {"choose": False}, limit_s or options.limit_s)["lines"], None)
 
 
 def prover(options: ProofOptions | None = None, state_dir: Path | None = None, limit_s: float | None = None) -> Prove:
@@ -148,13 +157,13 @@ def _in_child(request: dict[str, Any], limit_s: float) -> dict[str, Any]:
             told, _ = child.communicate(json.dumps(request).encode(), timeout=limit_s)
         except subprocess.TimeoutExpired:
             child.kill()
-            raise BundleError(f"{bundle}: the proof did not end within {limit_s:g} s; do not use this bundle") from None
+            raise _EndedError(f"{bundle}: the proof did not end within {limit_s:g} s; do not use this bundle") from None
         except BaseException:
             child.kill()
             raise
     if child.returncode != 0 or not told:
         how = how_it_ended(child.returncode)
-        raise BundleError(f"{bundle}: the process that tried it ended with {how}; do not use this bundle")
+        raise _EndedError(f"{bundle}: the process that tried it ended with {how}; do not use this bundle")
     result: dict[str, Any] = json.loads(told)
     if "error" in result:
         raise _KINDS.get(result["kind"], BundleError)(result["error"])

@@ -18,6 +18,7 @@ from typing import Any
 
 from edge.bundle import slots
 from edge.bundle.install import install_bundle, install_gallery
+from edge.bundle.prove import ProofOptions, prover
 from edge.capture.frame_source import EndOfStream
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
@@ -75,7 +76,8 @@ def _install_assets(config: DeviceConfig, assets: Path) -> None:
     shutil.rmtree(config.state_dir, ignore_errors=True)
     slot = install_bundle(assets / "bundle", config.state_dir)
     generation = install_gallery(assets / "gallery", config.state_dir)
-    slots.activate(config.state_dir, slot, generation)
+    # without a choice of engines, which would take longer than the demo takes to start
+    slots.activate(config.state_dir, slot, generation, prover(ProofOptions(config.engine.backend)))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ DEMO = Path(__file__).parents[2] / "demo"
 WIDTH, HEIGHT, FPS = 960, 540, 10
 EMPTY_S = 4.0
 KNOWN, KNOWN_LABEL = "car-04", "Merle hatch city"
-UNKNOWN, UNKNOWN_LABEL = "car-02", "Merle hatch E"  # both are probes of the demo's bundle
+UNKNOWN, UNKNOWN_LABEL = "car-03", "Merle hatch retro"  # both are probes of the demo's bundle
 _POSES = ((0, 1.0, 0), (4, 1.06, 12), (-4, 1.1, -10), (2, 1.16, 22), (-2, 1.0, -24))  # degrees, zoom, brightness
 
 

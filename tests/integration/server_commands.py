@@ -30,7 +30,9 @@ COMMANDS = {
     "edge-quantize quantize": "{}/c.onnx {}/c8.onnx --index {}/crops/index.csv",
     "edge-quantize compare": "{}/c.onnx {}/c8.onnx --index {}/crops/index.csv --min-speedup 0.001",
     "edge-quantize pack": "--id x --sequence 1 --out {}/bundle --classifier {}/classifier --embedder {}/embedder "
-    "--index {}/crops/index.csv --no-probes",
+    "--index {}/crops/index.csv --no-probes --keep-both --fallback-fp32",
+    "edge-quantize report": "{}/bundle -o {}/report --index {}/crops/index.csv",
+    "edge-quantize kit": "{}/bundle -o {}/kit --index {}/crops/index.csv",
     "edge-train embed": "--bundle {}/bundle --data {}/crops -o {}/gallery",
     "edge-train learn": "{}/photos -o {}/shop --weights {}/lcnet_035.safetensors --camera file:///counter.mp4",
 }

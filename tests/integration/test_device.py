@@ -235,10 +235,14 @@ def test_truncated_model_is_refused_and_the_active_bundle_stays(tmp_path):
     refused = edge("bundle", "install", damaged, "--state-dir", state)
     assert (refused.returncode, entry["path"] in refused.stderr) == (1, True)
 
-    # the same with a manifest that matches the damaged file: only running the model shows it
+    # the same in every form, with a manifest that matches the damaged files: only running the model shows it
     import hashlib
 
-    entry |= {"size": 1000, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
+    for path in manifest["classifier"]["files"].values():
+        entry = next(e for e in manifest["files"] if e["path"] == path)
+        model = damaged / path
+        model.write_bytes(model.read_bytes()[:1000])
+        entry |= {"size": 1000, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
     manifest["bundle_id"] = "damaged"
     (damaged / "bundle.json").write_text(json.dumps(manifest))
     installed = edge("bundle", "install", damaged, "--gallery", DEMO / "gallery", "--state-dir", state)

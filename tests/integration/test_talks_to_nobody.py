@@ -33,6 +33,7 @@ BEFORE = {
     "edge bundle verify": "{demo}/bundle",
     "edge bundle install": "{demo}/bundle --gallery {demo}/gallery --state-dir {}/state",
     "edge bundle activate": "--state-dir {}/state",
+    "edge bundle prove": "--state-dir {}/state",
     "edge bundle list": "--state-dir {}/state",
     "edge gallery status": "--state-dir {}/state",
     "edge check": "--probe --seconds 1 -c {}/device.yaml",
