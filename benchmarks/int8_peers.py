@@ -108,13 +108,13 @@ def models(arguments: argparse.Namespace, scratch: Path) -> Models:
 
 
 def grocery(folder: Path, split: str) -> Iterator[Any]:
-    """Yield the photos of a split."""
+    """Yield the photos of a split; paths in the index start at the folder above."""
     from quantize.pictures import Sample
 
     with (folder / "index.csv").open() as file:
         for row in csv.DictReader(file):
             if row["split"] == split:
-                yield Sample(folder / row["path"], row["path"], split, row["coarse"], row["fine"])
+                yield Sample(folder.parent / row["path"], row["path"], split, row["coarse"], row["fine"])
 
 
 def export_mobilenet(weights: Path, out: Path) -> Any:
