@@ -49,7 +49,7 @@ def session_options(threads: int, *, optimise: bool = True) -> ort.SessionOption
     # spinning was slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.use_env_allocators", "1")
-    options.enable_mem_pattern = False  # it reserves memory for each batch size anew, and was no faster
+    options.enable_mem_pattern = False  # it reserves memory for each batch size, and was no faster
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
