@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -100,20 +101,19 @@ def in_full(bundle: Bundle, name: str, model: Model, choice: EngineChoice, runs:
     """Return the score of every engine and form that passed, by measure."""
     judge = Judge(bundle.folder, bundle.manifest)
     passed = [one for one in choice.models[name].tried if one.problem is None]
-    processes = {backend: TrialProcess(backend) for backend in {one.backend for one in passed}}
-    engines = {
-        str(one): processes[one.backend].open(bundle.folder / model.every_file[one.form], 1, model.max_batch, None)
-        for one in passed
-    }
     batches = [(1, runs)] if isinstance(model, DetectorModel) else [(1, runs), (_ROWS, runs // 4)]
     taken: dict[tuple[str, int], list[float]] = {}
-    for rows, wanted in batches:
-        batch = judge.batch(model, rows)
-        for turn in range(-(-wanted // _SLICE)):
-            for pair, engine in engines.items():
-                taken.setdefault((pair, rows), []).extend(engine.time_ms(batch, _SLICE, on_cpu=turn))
-    for process in processes.values():
-        process.__exit__()
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(TrialProcess(name)) for name in {one.backend for one in passed}}
+        engines = {
+            str(one): processes[one.backend].open(bundle.folder / model.every_file[one.form], 1, model.max_batch, None)
+            for one in passed
+        }
+        for rows, wanted in batches:
+            batch = judge.batch(model, rows)
+            for turn in range(-(-wanted // _SLICE)):
+                for pair, engine in engines.items():
+                    taken.setdefault((pair, rows), []).extend(engine.time_ms(batch, _SLICE, on_cpu=turn))
     return {
         measure: {
             pair: round(sum(score(taken[pair, rows]) / rows for rows, _ in batches) / len(batches), 4)

@@ -12,9 +12,7 @@ on the machine hardly changes; frames by wall time. Writes benchmarks/results/en
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +26,10 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+from edge.engine_store.process_memory import release_heap  # noqa: E402
+from edge.telemetry.health_report import resident_bytes  # noqa: E402
+
 LOOKS = 1000
 MIB = 2**20
 # categories, own embedder, form, budget in MiB
@@ -146,8 +148,7 @@ def with_other_weights(content: bytes, number: int) -> bytes:
 
 def resident_mib() -> float:
     """Return the resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+    return (resident_bytes() or 0) / MIB
 
 
 def quantiles_ms(times_s: list[float]) -> dict[str, float | int | None]:
@@ -174,7 +175,7 @@ def measure(categories: int, own: bool, form: str, budget_mib: int | None, large
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = make_bundle(folder, categories, form, large, own=own)
-        ctypes.CDLL(None).malloc_trim(0)
+        release_heap()
         before_mib, counts = resident_mib(), Counters()
         started, started_cpu = time.perf_counter(), time.process_time()
         store = EngineStore(None if budget_mib is None else budget_mib * MIB, counts)
@@ -261,7 +262,7 @@ def gallery_row(categories: int, items: int, dim: int = 128, rows: int = 3) -> d
     from edge.manifest import Head
 
     rng = np.random.default_rng(0)
-    ctypes.CDLL(None).malloc_trim(0)
+    release_heap()
     before, started = resident_mib(), time.perf_counter()
 
     def category() -> CategoryItems:
@@ -276,7 +277,7 @@ def gallery_row(categories: int, items: int, dim: int = 128, rows: int = 3) -> d
         )
 
     indexes = [build_index(category()) for _ in range(categories)]
-    ctypes.CDLL(None).malloc_trim(0)
+    release_heap()
     return {
         "categories": len(indexes),
         "items of each": items,

@@ -232,9 +232,9 @@ def ours(_: str, fp32: Path, batches: np.ndarray, out: Path) -> dict[str, Any]:
     """Quantise as `edge-quantize pack` does: calibrate once, try each percentile, keep the nearest to FP32."""
     from edge.imaging.image import encode_image
     from quantize.command import saturates
+    from quantize.forms.write_forms import quantize_network
     from quantize.network_spec import read_spec
     from quantize.pictures import Sample
-    from quantize.write_forms import quantize_network
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = [Sample(Path(folder) / f"{i}.png", f"{i}.png", "train", "", "") for i in range(len(batches))]

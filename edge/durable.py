@@ -69,6 +69,16 @@ def set_aside(path: Path) -> bool:
     return True
 
 
+def oldest_first(folder: Path, pattern: str) -> list[tuple[Path, int]]:
+    """Return the files of a folder and their bytes, the one that changed longest ago first; skip those that vanish."""
+    found = []
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            about = path.stat()
+            found.append((about.st_mtime_ns, path, about.st_size))
+    return [(path, size) for _, path, size in sorted(found)]
+
+
 def fsync_file(path: Path) -> None:
     """Flush a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)

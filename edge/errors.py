@@ -137,6 +137,11 @@ def one_line(text: str) -> str:
     return shown if len(text) <= _SHOWN else f"{shown}…"
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, of bounded length; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
 def unread_format(found: int, newest: int) -> str:
     """Say that a file has a format of another version, and what to do."""
     return (

@@ -82,7 +82,8 @@ def engine_problem(engine: str) -> str | None:
     """
     module = _MODULE_OF_ENGINE.get(engine, engine)
     spec = importlib.util.find_spec(module)
-    if spec is None or (module == RTX_MODULE and spec.origin is None):  # links that it made are left of an old one
+    # without an origin: RTX was uninstalled, and the links that it made are left
+    if spec is None or (module == RTX_MODULE and spec.origin is None):
         return f"package {module!r} is not installed; {how_to_install(engine)}"
     if module != "onnxruntime":
         return None

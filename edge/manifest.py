@@ -38,9 +38,8 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_DIM = 16384  # numbers of a joint vector
 MAX_ELEMENTS = 1 << 27  # of one input or output of a model: 512 MiB as float32
 _MAX_FILES, _MAX_NAMES, _MAX_OUTPUTS = 16_384, 10_000, 16  # files: 1,000 embedders in many forms, with probes
-Target = Literal["fp32", "fp16", "ort-u8", "openvino", "tensorrt-s8"]
+Target = Literal["fp32", "ort-u8", "fp16", "openvino", "tensorrt-s8"]  # first the one that most engines run
 _TARGETS: tuple[str, ...] = get_args(Target)
-_BY_PREFERENCE = ("fp32", "ort-u8", "fp16", "openvino", "tensorrt-s8")  # FP32 runs on every engine
 
 
 def _known_targets(given: Any) -> Any:
@@ -135,7 +134,7 @@ class _Model(_ManifestPart):
         others = {form: path for form, path in files.items() if form not in known and is_form_file(form, path)}
         ship = given.get("ship")
         if isinstance(ship, str) and ship in files and ship not in known:
-            given = given | {"ship": next(form for form in _BY_PREFERENCE if form in known)}
+            given = given | {"ship": min(known, key=_TARGETS.index)}
         return given | {"files": known, "other_files": others}
 
     @property

@@ -17,18 +17,18 @@ from quantize.compare_forms import cpu_description, evaluate
 from quantize.dataset import Data
 from quantize.forms.form_of import FOR_TENSORRT
 from quantize.forms.sensitivity import Kept
-from quantize.fp32_model import export_or_copy, legalise_file
-from quantize.further_forms import add_form, inaccuracies, keep_layers
-from quantize.gates import Gate
-from quantize.network_spec import Spec
-from quantize.pictures import Picture, Sample
-from quantize.write_forms import (
+from quantize.forms.write_forms import (
     Calibration,
     Progress,
     calibrate_network,
     sensitive_layers,
     write_ort_u8,
 )
+from quantize.fp32_model import export_or_copy, legalise_file
+from quantize.further_forms import add_form, inaccuracies, keep_layers
+from quantize.gates import Gate
+from quantize.network_spec import Spec
+from quantize.pictures import Picture, Sample
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +177,9 @@ def _build_forms(
         def write(kept: Kept) -> dict[str, Any]:
             return write_ort_u8(calibration, spec, int8, saturates=policy.saturates, kept=kept)
 
-        record |= keep_layers(name, spec, int8, data, calibration, choices(), write)
-        table, gates, outputs = evaluate(spec, fp32, int8, data, policy.min_speedup)
+        if kept := keep_layers(name, spec, int8, data, calibration, choices(), write):
+            record |= kept
+            table, gates, outputs = evaluate(spec, fp32, int8, data, policy.min_speedup)
     ship, why, failed, waived = choose_form(name, gates, policy)
     log.info("%s: ships %s: %s", name, ship, why)
     forms: dict[Target, Path] = {"fp32": fp32, "ort-u8": int8}

@@ -62,8 +62,8 @@ def _export(arguments: argparse.Namespace) -> int:
 def _quantize(arguments: argparse.Namespace) -> int:
     from quantize.command import saturates
     from quantize.forms.ort_u8 import measure_fusion
+    from quantize.forms.write_forms import calibrate_network, write_fp16, write_ort_u8, write_tensorrt_s8
     from quantize.fp32_model import export_or_copy, legalise_file
-    from quantize.write_forms import calibrate_network, write_fp16, write_ort_u8, write_tensorrt_s8
 
     data, out = _data(arguments), arguments.out
     with _scratch() as folder:
@@ -91,10 +91,10 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from quantize.compare_forms import evaluate, evaluate_emulated
     from quantize.forms.form_of import FOR_TENSORRT, form_of
+    from quantize.forms.write_forms import require_same_preprocessing
     from quantize.fp32_model import export_or_copy
     from quantize.network_spec import model_entry, read_spec, spec_path
     from quantize.onnx_file import check_fits
-    from quantize.write_forms import require_same_preprocessing
 
     data, path = _data(arguments), arguments.form
     with _scratch() as folder:

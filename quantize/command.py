@@ -17,11 +17,11 @@ from edge.manifest import Manifest, Target
 from quantize.build_network import Network, Policy, build_network
 from quantize.forms.form_of import FOR_TENSORRT
 from quantize.forms.ort_u8 import lacks_dot_product
+from quantize.forms.write_forms import Progress
 from quantize.latency import cpu_info
 from quantize.network_spec import Spec
 from quantize.pack import PackOptions, pack
 from quantize.pictures import Picture, of_splits
-from quantize.write_forms import Progress
 
 if TYPE_CHECKING:
     from quantize.dataset import Data

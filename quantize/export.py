@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from edge.durable import write_durably
-from edge.errors import QuantizeError
+from edge.errors import QuantizeError, first_line
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.manifest import Preprocess
-from quantize.forms.fold_normalisation import drop_unused, fold_normalisation, pool_by_average_pool
+from quantize.forms.fold_normalisation import fold_normalisation, pool_by_average_pool
+from quantize.forms.graph import drop_unused
 from quantize.forms.tensorrt_rules import find_violations
 from quantize.network_spec import Spec, conversion_path, write_spec
 
@@ -104,7 +105,7 @@ def _trace(wrapped: nn.Module, spec: Spec, size: tuple[int, int], out_onnx: Path
                 dynamic_axes={name: {0: "n"} for name in (spec.input_name, *spec.output_names)},
             )
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:
-        raise QuantizeError(f"{out_onnx}: torch cannot export it: {str(error).splitlines()[0]}") from error
+        raise QuantizeError(f"{out_onnx}: torch cannot export it: {first_line(error)}") from error
 
 
 def _difference(wrapped: nn.Module, model: onnx.ModelProto, size: tuple[int, int]) -> float:

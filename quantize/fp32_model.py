@@ -13,8 +13,8 @@ from edge.durable import write_durably
 from edge.errors import QuantizeError
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.inference.preprocess import to_batch
-from quantize.forms.fold_normalisation import constants
 from quantize.forms.form_of import form_of
+from quantize.forms.graph import constants
 from quantize.forms.legalise import legalise
 from quantize.network_spec import Spec, conversion_path, model_entry, read_spec, spec_path, write_spec
 from quantize.onnx_file import check_fits, fixed_batch, has_external_weights, largest_batch, read_onnx

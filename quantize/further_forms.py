@@ -16,9 +16,9 @@ from quantize.compare_forms import compare_network, evaluate_emulated
 from quantize.dataset import Data
 from quantize.forms.sensitivity import Kept
 from quantize.forms.tensorrt_rules import require_legal
+from quantize.forms.write_forms import Calibration, write_fp16, write_tensorrt_s8
 from quantize.gates import Gate
 from quantize.network_spec import Spec
-from quantize.write_forms import Calibration, write_fp16, write_tensorrt_s8
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,12 @@ def keep_layers(
     choices: Sequence[Kept],
     write: Callable[[Kept], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Keep more and more layers in FP32 until INT8 passes the gates on the calibration pictures; return what was kept.
+    """Keep more and more layers in FP32 until INT8 passes the gates on the calibration pictures.
 
     If nothing passes, the form with the most layers in FP32 stays, and its record says which layers they are.
+
+    Returns:
+        the provenance of the form that stays; empty if there was no choice to try.
     """
     seen = replace(data, held_out_split=data.calibration_split)
     record: dict[str, Any] = {}
@@ -135,4 +138,5 @@ def _written(
     def write(kept: Kept) -> dict[str, Any]:
         return write_tensorrt_s8(calibration, spec, path, rest="fp16", kept=kept)
 
-    yield keep_layers(name, spec, path, data, calibration, choices(), write)
+    if record := keep_layers(name, spec, path, data, calibration, choices(), write):
+        yield record

@@ -116,7 +116,7 @@ class FakeOrt:
         if self.raises:
             raise RuntimeError(self.raises.pop(0))
 
-    def fail_if_told(self, provider: str) -> None:
+    def fail_if_planned(self, provider: str) -> None:
         if provider != CPU and self.fails:
             raise RuntimeError(self.fails.pop(0))
 
@@ -141,11 +141,11 @@ def _session_class(fake: FakeOrt) -> Any:
             return _Binding(super().io_binding())
 
         def run(self, *arguments: Any) -> Any:
-            fake.fail_if_told(self.fake_provider)
+            fake.fail_if_planned(self.fake_provider)
             return super().run(*arguments)
 
         def run_with_iobinding(self, binding: Any) -> None:
-            fake.fail_if_told(self.fake_provider)
+            fake.fail_if_planned(self.fake_provider)
             super().run_with_iobinding(binding.real)
 
         def get_provider_graph_assignment_info(self) -> list[Any]:

@@ -43,7 +43,6 @@ class TrialOptions:
     cache: Path | None = None  # folder of engines built on this machine; None: the bundle's folder
     build: bool = False  # also try engines that build for minutes
     tensorrt: TensorRtConfig | None = None  # how TensorRT builds and runs; None: the defaults
-    limit_s: float | None = None  # of every request to an engine; None: the usual limits
 
 
 def choose_engines(folder: Path, manifest: Manifest, options: TrialOptions) -> EngineChoice:
@@ -131,9 +130,7 @@ def _start(stack: ExitStack, options: TrialOptions, pending: Sequence[Backend]) 
             continue
         builds, reserves = name in BUILDING_BACKENDS, name not in RUNS or name in GPU_BACKENDS
         process = stack.enter_context(
-            TrialProcess(
-                name, builds=builds, reserves_memory=reserves, limit_s=options.limit_s, tensorrt=options.tensorrt
-            )
+            TrialProcess(name, builds=builds, reserves_memory=reserves, tensorrt=options.tensorrt)
         )
         try:
             yield _Contender(process, process.forms())

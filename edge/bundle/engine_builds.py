@@ -25,7 +25,7 @@ from edge.types import BuildProgress
 Models = Sequence[tuple[Path, int]]  # ONNX files, and rows of their largest batch
 OnProgress = Callable[[BuildProgress], None]
 
-_SILENCE_LIMIT_S = 3600.0  # TensorRT tells of its steps; one that takes longer hangs
+_SILENCE_LIMIT_S = 3600.0  # TensorRT reports its steps; one that takes longer hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +109,24 @@ def main(arguments: list[str]) -> None:
     be_the_first_to_die(int(arguments[0]))
     with os.fdopen(take_stdout(), "w", encoding="utf-8", buffering=1) as answers:
 
-        def tell(progress: BuildProgress) -> None:
+        def report(progress: BuildProgress) -> None:
             answers.write(json.dumps(asdict(progress)) + "\n")
 
-        answers.write(json.dumps(_build(json.load(sys.stdin), tell)) + "\n")
+        answers.write(json.dumps(_build(json.load(sys.stdin), report)) + "\n")
     os._exit(0)  # without the clean-up of native libraries
 
 
-def _build(request: dict[str, Any], tell: OnProgress) -> dict[str, Any]:
+def _build(request: dict[str, Any], report: OnProgress) -> dict[str, Any]:
     try:
         from edge.inference.tensorrt_engine import gpu_kind
         from edge.inference.tensorrt_plans import build_plans
 
         models = [(Path(path), int(rows)) for path, rows in request["models"]]
         config = TensorRtConfig.model_validate(request["tensorrt"])
-        build_plans(models, Path(request["cache"]), config, gpu_kind(), tell)
+        build_plans(models, Path(request["cache"]), config, gpu_kind(), report)
     except FinesightError as error:
         return {"error": str(error), "kind": type(error).__name__}
-    except Exception as error:  # noqa: BLE001  whatever a library does, it is told
+    except Exception as error:  # noqa: BLE001  whatever a library raises, the parent gets it
         return {"error": f"building engines: {type(error).__name__}: {one_line(str(error))}", "kind": "EngineError"}
     return {"done": True}
 

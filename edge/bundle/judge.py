@@ -44,7 +44,7 @@ class Judge:
             threads: of the reference.
         """
         self._folder, self._manifest, self._threads = folder, manifest, threads
-        self._reference: tuple[int, list[list[FloatArray]]] | None = None  # outputs of the model that was asked last
+        self._reference: tuple[int, list[list[FloatArray]]] | None = None  # outputs of the model that was judged last
 
     def judge(self, model: Model, engine: Engine) -> str:
         """Return what an engine passed, in words.

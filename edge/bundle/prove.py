@@ -89,21 +89,28 @@ def prove_bundle(bundle: Path, gallery: Path | None, options: ProofOptions, limi
     """
     folders = {"bundle": str(bundle), "gallery": str(gallery or "")}
     tensorrt = options.tensorrt and options.tensorrt.model_dump()
-    settings = {"cache": str(options.cache or ""), "tensorrt": tensorrt, "choice": None}
+    settings = {"cache": str(options.cache or ""), "tensorrt": tensorrt, "choose": False, "choice": None}
     request: dict[str, Any] = folders | asdict(options) | settings
-    if options.choose:
-        try:
-            found = _in_child(request, limit_s or options.limit_s)["choice"]
-        except _EndedError as error:
-            log.warning("no engines were chosen: %s; proving the default ones", error)
-        else:
-            try:
-                lines = _in_child(request | {"choose": False, "choice": found}, limit_s or options.limit_s)["lines"]
-                return Proof(lines, EngineChoice.model_validate(found))
-            except (BundleError, EngineError) as error:
-                log.warning("the chosen engines fail together: %s; proving the default ones", error)
-    options = replace(options, choose=False)
-    return Proof(_in_child(request | {"choose": False}, limit_s or options.limit_s)["lines"], None)
+    proof = _choose_and_prove(request, limit_s or options.limit_s) if options.choose else None
+    if proof is None:
+        limit_s = limit_s or replace(options, choose=False).limit_s
+        proof = Proof(_in_child(request, limit_s)["lines"], None)
+    return proof
+
+
+def _choose_and_prove(request: dict[str, Any], limit_s: float) -> Proof | None:
+    """Choose engines and prove the bundle with them; None if choosing did not end, or they fail."""
+    try:
+        found = _in_child(request | {"choose": True}, limit_s)["choice"]
+    except _EndedError as error:
+        log.warning("no engines were chosen: %s; proving the default ones", error)
+        return None
+    try:
+        lines = _in_child(request | {"choice": found}, limit_s)["lines"]
+    except (BundleError, EngineError) as error:
+        log.warning("the chosen engines fail together: %s; proving the default ones", error)
+        return None
+    return Proof(lines, EngineChoice.model_validate(found))
 
 
 def prover(options: ProofOptions | None = None, state_dir: Path | None = None, limit_s: float | None = None) -> Prove:
@@ -111,7 +118,7 @@ def prover(options: ProofOptions | None = None, state_dir: Path | None = None, l
 
     Args:
         options: how; None: with the default engine.
-        state_dir: of a device: the engines are chosen, too, and the choice is written down here.
+        state_dir: of a device: engines are chosen, too, and the choice is written there.
         limit_s: how long the child may take, in seconds; None: that of the options.
     """
     options = options or ProofOptions()
@@ -145,7 +152,7 @@ def remember(state_dir: Path, bundle: Path, choice: EngineChoice) -> EngineChoic
     try:
         write_choice(path, choice)
     except OSError as error:
-        log.warning("%s: cannot remember the choice of engines: %s", path, error.strerror or error)
+        log.warning("%s: cannot write the engine choice: %s", path, error.strerror or error)
     return choice
 
 
@@ -154,17 +161,17 @@ def _in_child(request: dict[str, Any], limit_s: float) -> dict[str, Any]:
     arguments = command("edge.bundle.prove")
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
-            told, _ = child.communicate(json.dumps(request).encode(), timeout=limit_s)
+            answer, _ = child.communicate(json.dumps(request).encode(), timeout=limit_s)
         except subprocess.TimeoutExpired:
             child.kill()
             raise _EndedError(f"{bundle}: the proof did not end within {limit_s:g} s; do not use this bundle") from None
         except BaseException:
             child.kill()
             raise
-    if child.returncode != 0 or not told:
+    if child.returncode != 0 or not answer:
         how = how_it_ended(child.returncode)
         raise _EndedError(f"{bundle}: the process that tried it ended with {how}; do not use this bundle")
-    result: dict[str, Any] = json.loads(told)
+    result: dict[str, Any] = json.loads(answer)
     if "error" in result:
         raise _KINDS.get(result["kind"], BundleError)(result["error"])
     return result
@@ -174,9 +181,10 @@ def _try_it(request: dict[str, Any]) -> dict[str, Any]:
     # only the child loads the libraries that run models
     from edge.bundle.bundle import read_bundle
 
-    folder, gallery, cache = (Path(request[name]) if request[name] else None for name in ("bundle", "gallery", "cache"))
+    folder = Path(request["bundle"])
+    gallery, cache = (Path(request[name]) if request[name] else None for name in ("gallery", "cache"))
     try:
-        bundle = read_bundle(folder or Path())
+        bundle = read_bundle(folder)
         if request["choose"]:
             return _choose(bundle, request, cache)
         return _prove(bundle, gallery, request, cache)

@@ -182,7 +182,7 @@ class _IdleClock:
         return now_s - self._began_s >= limit_s or time.monotonic() - self._since_s >= limit_s
 
     def _cpu_s(self) -> float:
-        """Return the CPU seconds of all threads of the process; 0 where the system does not tell."""
+        """Return the CPU seconds of all threads of the process; 0 where the system does not report them."""
         try:
             fields = self._stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

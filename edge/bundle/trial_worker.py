@@ -161,7 +161,7 @@ def main(arguments: list[str]) -> None:
                 header, arrays = worker.answer(*message)
             except FinesightError as error:
                 header, arrays = {"error": str(error)}, ()
-            except Exception as error:  # noqa: BLE001  whatever an engine does, it is told
+            except Exception as error:  # noqa: BLE001  whatever an engine raises, the parent gets it
                 header, arrays = {"error": f"{type(error).__name__}: {error}"[:1000]}, ()
             send(answers, header, arrays)
         answers.flush()

@@ -184,7 +184,8 @@ class TensorRtConfig(_Tree):
     dla_core: Annotated[int, Field(ge=0, le=3)] | None = None
     timing_cache: bool = True  # keep measured kernel times beside the engines, so that the next build is faster
     cuda_graphs: bool = True  # launch a model as one CUDA graph; where that fails, it is launched kernel by kernel
-    # MiB of disk for built engines; above it, those that were not loaded for the longest time are deleted
+    # MiB of disk for the engines that `tensorrt` built; above it, those that were not loaded for the longest time are
+    # deleted, but none of the active bundle
     cache_mib: Annotated[int, Field(ge=64, le=1_048_576)] = 2048
 
 

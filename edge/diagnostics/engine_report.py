@@ -37,7 +37,7 @@ def prove_engines(
     prepare(read_bundle(folder))
     choice = prove_bundle(folder, None, replace(options, choose=True, build=True)).choice
     if choice is None:
-        raise BundleError(f"{folder}: the chosen engines fail together, see the log; the default ones passed")
+        raise BundleError(f"{folder}: choosing the engines failed, see the log; the default ones passed")
     return remember(state_dir, folder, choice) if is_installed else choice
 
 

@@ -22,8 +22,8 @@ from edge.engine_store.memory_plan import (
     EngineStatus,
     Held,
     describe,
-    measured_expansion,
     memory_bytes,
+    note_expansion,
     to_close,
 )
 from edge.engine_store.process_memory import heap_bytes, release_heap
@@ -113,10 +113,11 @@ class EngineStore:
             self._load_and_measure(held)
         trials = 0 if others and others[0].kind in self._expansion else 2
         for number, held in enumerate(others):
-            needed = self.used_bytes() + sum(map(self._size, others[number:]))
-            if number >= trials and self.budget_bytes is not None and needed > self.budget_bytes:
-                self._explain(needed, others)
-                return
+            if number >= trials and self.budget_bytes is not None:
+                needed = sum(map(self._size, self._held.values()))
+                if needed > self.budget_bytes:
+                    self._explain(needed, others)
+                    return
             self._load_and_measure(held)
 
     def open_each(self) -> None:
@@ -140,7 +141,7 @@ class EngineStore:
         except (GpuError, NotLoadedError):
             raise
         except Exception as error:
-            self._tell(held, error)
+            self._log_failure(held, error)
             raise NotLoadedError(f"{held.names[0]}: {error}") from error
 
     def give_back(self, held: Held) -> None:
@@ -195,7 +196,7 @@ class EngineStore:
             try:
                 self._load(held, is_request=True)
             except Exception as error:  # noqa: BLE001  whatever the library raises, other engines are still loaded
-                self._tell(held, error)
+                self._log_failure(held, error)
             with self._changed:
                 self._requested.pop(held, None)
 
@@ -207,7 +208,7 @@ class EngineStore:
             with self._changed:
                 least = 0 if held.device_bytes else held.file_bytes  # what others left may hold its weights
                 held.heap_bytes = max(after - before, least)
-                self._expansion = measured_expansion(self._held.values())
+                note_expansion(held, self._expansion)
 
     def _load(self, held: Held, *, take: bool = False, is_request: bool = False) -> Engine:
         """Return a loaded engine; load it if necessary.
@@ -275,7 +276,7 @@ class EngineStore:
         self.counts.add("engine_loads", result="failed")
 
     @staticmethod
-    def _tell(held: Held, error: Exception) -> None:
+    def _log_failure(held: Held, error: Exception) -> None:
         """Log a failed load; a bug needs its traceback."""
         if not isinstance(error, NotLoadedError):
             is_ours = isinstance(error, EngineError)

@@ -27,7 +27,7 @@ class Held:
     engine: Engine | None = None
     library: str | None = None  # once loaded
     heap_bytes: int | None = None  # as measured at the start
-    device_bytes: int = 0  # as the engine tells, once loaded
+    device_bytes: int = 0  # as the engine reports, once loaded
     running: int = 0  # calls that use it now
     last_used_s: float | None = None
     kept_until_s: float = float("-inf")  # for its first use, after a request
@@ -66,14 +66,11 @@ def describe(held: Held, status: EngineStatus, size_bytes: int, now_s: float) ->
     )
 
 
-def measured_expansion(engines: Iterable[Held]) -> dict[Hashable, float]:
-    """Return the memory for each byte of a file, by kind: the least measured, because others include what all share."""
-    least: dict[Hashable, float] = {}
-    for one in engines:
-        if one.heap_bytes is not None and one.file_bytes:
-            ratio = (one.heap_bytes + one.device_bytes) / one.file_bytes
-            least[one.kind] = min(ratio, least.get(one.kind, ratio))
-    return least
+def note_expansion(held: Held, least: dict[Hashable, float]) -> None:
+    """Note the memory for each byte of a file, by kind: the least measured, because others include what all share."""
+    if held.heap_bytes is not None and held.file_bytes:
+        ratio = (held.heap_bytes + held.device_bytes) / held.file_bytes
+        least[held.kind] = min(ratio, least.get(held.kind, ratio))
 
 
 def memory_bytes(held: Held, expansion: dict[Hashable, float]) -> int:
@@ -104,10 +101,12 @@ def to_close(
     Returns:
         None: it fits only after others, which are needed now, are closed.
     """
-    loaded = [one for one in engines if one.engine is not None]
     if budget_bytes is None:
         return []
+    loaded = [one for one in engines if one.engine is not None]
     excess = sum(map(size, loaded)) + size(wanted) - budget_bytes
+    if excess <= 0:
+        return []
     idle = [
         one
         for one in loaded

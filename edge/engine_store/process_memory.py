@@ -1,4 +1,4 @@
-"""Memory of the machine and of this process's heap, as Linux and glibc tell it."""
+"""Memory of the machine and of this process's heap, as Linux and glibc report it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _MallInfo2(ctypes.Structure):
 
 
 def heap_bytes() -> int | None:
-    """Return the bytes that this process has allocated with malloc; None where the C library does not tell.
+    """Return the bytes that this process has allocated with malloc; None where the C library does not report them.
 
     Unlike resident memory, it does not count what was freed and not given back to the system.
     """
@@ -32,7 +32,7 @@ def release_heap() -> None:
 
 
 def default_budget_bytes() -> int | None:
-    """Return a quarter of the memory that this process may use; None where the system does not tell.
+    """Return a quarter of the memory that this process may use; None where the system does not report it.
 
     A new bundle is loaded beside the active one: both together leave half to cameras, galleries and the system.
     """
@@ -47,7 +47,7 @@ def usable_bytes(
 ) -> int | None:
     """Return the memory that this process may use: of the machine, or of its service or container if that is less.
 
-    None where the system does not tell.
+    None where the system does not report it.
     """
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.durable import make_folder, set_aside, write_durably
+from edge.durable import make_folder, oldest_first, set_aside, write_durably
 from edge.errors import EngineError, first_validation_error
 from edge.inference.engine import Backend, Precision, choose_backend, choose_target, has_precision
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, FinderModel, LocaliserModel, Manifest
@@ -223,14 +223,14 @@ def write_choice(path: Path, choice: EngineChoice) -> None:
     make_folder(path.parent)
     set_aside(path)
     write_durably(path, choice.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
-    files = sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime_ns, reverse=True)
-    for old in files[_MOST_FILES:]:
+    others = [other for other, _ in oldest_first(path.parent, "*.json") if other != path]  # the clock may be wrong
+    for old in others[: -(_MOST_FILES - 1)]:
         with contextlib.suppress(OSError):
             old.unlink()
 
 
 def distrust(choice: EngineChoice, ship: Mapping[str, str], problem: str) -> EngineChoice | None:
-    """Return a choice without the engines that it chose beside ONNX Runtime on the CPU; None if there are none.
+    """Return a choice without the engines that it chose other than ONNX Runtime on the CPU; None if there are none.
 
     Args:
         choice: whose engines ended the device.

@@ -1,4 +1,4 @@
-"""What a choice of engines depends on beside the bundle: when one of these changes, the device measures again.
+"""What a choice of engines depends on besides the bundle: when one of these changes, the device measures again.
 
 Everything here is cheap to read: no library that runs models is loaded.
 """
@@ -16,7 +16,7 @@ from edge.config.schema import TensorRtConfig
 from edge.inference.engine_plugins import plugin_versions
 from edge.inference.fingerprint import processor
 
-# of the trial and of the rule that chooses: a higher one makes every device measure again
+# version of the trial and of the rule that chooses: a higher one makes every device measure again
 ALGORITHM = 1
 _PACKAGES = ("onnxruntime", "openvino", "tensorrt")  # and every package whose name starts with one of these
 _DRIVER = ("/proc/driver/nvidia/version", "/etc/nv_tegra_release", "/proc/device-tree/model")
@@ -40,7 +40,7 @@ def describe_machine(threads: int, tensorrt: TensorRtConfig | None = None, root:
         "cpu_features": hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:16],
         "cpus": str(os.cpu_count()),
         "threads": str(threads),
-        "gpu": "; ".join(_gpu(root))[:_MAX_CHARACTERS],
+        "gpu": gpu_and_driver(root),
         "tensorrt": (tensorrt or TensorRtConfig()).model_dump_json(),
         "engines": ", ".join(_engine_versions())[:_MAX_CHARACTERS],
     }
@@ -52,8 +52,12 @@ def changes(before: dict[str, str], now: dict[str, str]) -> str | None:
     return ", ".join(name.replace("_", " ") for name in names) or None
 
 
+def gpu_and_driver(root: Path = Path("/")) -> str:
+    """Return the lines that name the NVIDIA driver and the GPUs, as one line; "" if there are none."""
+    return "; ".join(_gpu(root))[:_MAX_CHARACTERS]
+
+
 def _gpu(root: Path) -> Iterator[str]:
-    """Yield the lines that name the driver and the GPUs."""
     files = [root / path.lstrip("/") for path in _DRIVER]
     files += sorted((root / _GPUS.lstrip("/")).glob("*/information"))
     for path in files:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import EngineError
+from edge.errors import EngineError, first_line
 from edge.inference.onnxruntime_library import explain, ort
 
 _CPU = "CPUExecutionProvider"
@@ -73,7 +73,7 @@ class OnnxRuntimeEngine:
             where: the model file.
             threads: inside one operator, on the CPU.
             backend: what runs it.
-            made_of: what its outputs depend on, beside the version, the provider and the threads.
+            made_of: what its outputs depend on, besides the version, the provider and the threads.
 
         Raises:
             EngineError: the model has no input or no output.
@@ -104,7 +104,7 @@ class OnnxRuntimeEngine:
             if not self._fits(batch):
                 raise EngineError(
                     f"{self.where}: found a {batch.dtype} batch of shape {batch.shape}, "
-                    f"expected {self.input_type} {list(self.input_shape)}: {_first_line(error)}"
+                    f"expected {self.input_type} {list(self.input_shape)}: {first_line(error)}"
                 ) from error
             raise explain(self.where, self._backend, error) from error
 
@@ -127,7 +127,7 @@ class OnnxRuntimeEngine:
         try:
             return list(self._session.run(None, feeds))
         except Exception as error:
-            raise EngineError(f"{self.where}: {_first_line(error)}") from error
+            raise EngineError(f"{self.where}: {first_line(error)}") from error
 
 
 class BoundEngine(OnnxRuntimeEngine):
@@ -166,15 +166,11 @@ class BoundEngine(OnnxRuntimeEngine):
             return list(self._binding.copy_outputs_to_cpu())
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
 def _open(model: str | bytes, where: str, options: ort.SessionOptions, threads: int) -> OnnxRuntimeEngine:
     try:
         session = ort.InferenceSession(model, options, providers=[_CPU], enable_fallback=0)
     except Exception as error:
-        raise EngineError(f"{where}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+        raise EngineError(f"{where}: ONNX Runtime cannot load it: {first_line(error)}") from error
     return OnnxRuntimeEngine(session, where, threads)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from edge.config.schema import TensorRtConfig
 from edge.durable import make_folder, sha256_of
 from edge.errors import EngineError, GpuError
-from edge.inference.machine import describe_machine
+from edge.inference.machine import gpu_and_driver
 from edge.inference.onnxruntime_engine import BoundEngine, OnnxRuntimeEngine, open_session, session_options
 from edge.inference.onnxruntime_library import PROVIDERS, explain, load_libraries, not_loaded, ort, plugin_devices
 
@@ -143,13 +143,9 @@ def batch_profile(name: str, shape: Iterable[int | str], max_batch: int) -> dict
 
 def _cache_folder(cache: Path, backend: str, model: Path, max_batch: int, config: TensorRtConfig) -> Path:
     """Return the folder of what a provider builds for a model, and delete those of the model that are out of date."""
-    try:
-        model_sha256 = sha256_of(model)
-    except OSError as error:
-        raise EngineError(f"{model}: cannot read: {error.strerror}") from error
     depends_on = [machine(), config.optimisation_level, config.workspace_mib]
     key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
-    stem = f"{model_sha256[:24]}-{backend}-b{max_batch}"
+    stem = f"{_sha256(model)[:24]}-{backend}-b{max_batch}"
     folder = cache / f"{stem}-{key}"
     for old in cache.glob(f"{stem}-*"):
         if old != folder:
@@ -162,7 +158,7 @@ def machine() -> str:
     """Return what engines and outputs depend on here: the driver, the GPU, and the packages."""
     names = re.compile(r"onnxruntime|tensorrt|nvidia-cu", re.IGNORECASE)
     packages = {f"{one.name} {one.version}" for one in metadata.distributions() if one.name and names.match(one.name)}
-    return ", ".join([describe_machine(1)["gpu"], *sorted(packages)])
+    return ", ".join([gpu_and_driver(), *sorted(packages)])
 
 
 def _open_on(path: Path, backend: str, settings: dict[str, str]) -> OnnxRuntimeEngine:
@@ -245,5 +241,12 @@ def _engines_sha256(settings: dict[str, str]) -> str:
     digest = hashlib.sha256()
     if folder := settings.get("trt_engine_cache_path"):
         for path in sorted(Path(folder).glob("*.engine")):
-            digest.update(path.read_bytes())
+            digest.update(_sha256(path).encode())
     return digest.hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot read: {error.strerror}") from error

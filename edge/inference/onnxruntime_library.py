@@ -1,7 +1,7 @@
 """ONNX Runtime's library: the only import of it, the libraries that it needs for GPUs, and what its messages mean.
 
-From 1.31 on, its Linux packages report to their maker unless told not to before the import. Import `ort` from here, and
-`onnxruntime.quantization` after it. Child processes inherit the setting.
+From 1.31 on, its Linux packages report to their maker unless that is switched off before the import. Import `ort` from
+here, and `onnxruntime.quantization` after it. Child processes inherit the setting.
 
 The messages are those of onnxruntime-gpu 1.31.1 and onnxruntime-ep-nv-tensorrt-rtx-cu13 0.5.0: without a driver, with
 one that finds no GPU, and with one that is too old. Those of a GPU in use are from reports of its users.
@@ -169,5 +169,5 @@ def _no_memory(where: str, kind: str) -> EngineError:
 
 def _last_words(text: str) -> str:
     """Return what an error of ONNX Runtime says, without the places in its source."""
-    told = re.sub(r"/\S+\.(?:cc|h|cpp):\d+ .*?\)(?: \[with .*?\])? ", "", text.replace("\n", " "))
-    return one_line(told.strip())[:300] or "no reason given"
+    message = re.sub(r"/\S+\.(?:cc|h|cpp):\d+ .*?\)(?: \[with .*?\])? ", "", text.replace("\n", " "))
+    return one_line(message.strip())[:300] or "no reason given"

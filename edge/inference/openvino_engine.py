@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import EngineError
+from edge.errors import EngineError, first_line
 
 # On import, OpenVINO reports to Google Analytics from a forked process unless its telemetry package is missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes the import fail
@@ -30,7 +30,7 @@ def _compile(path: Path, threads: int, **more: str) -> Any:
     try:
         return openvino.Core().compile_model(str(path), "CPU", options)
     except Exception as error:
-        raise EngineError(f"{path}: OpenVINO cannot load it: {str(error).splitlines()[0][:300]}") from error
+        raise EngineError(f"{path}: OpenVINO cannot load it: {first_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ def profile_layers(path: Path, batch: NDArray[np.generic], runs: int) -> tuple[s
                 taken_s.setdefault(count.node_name, []).append(count.real_time.total_seconds())
         nodes = model.get_runtime_model().get_ordered_ops()
     except Exception as error:
-        raise EngineError(f"{path}: {str(error).splitlines()[0][:300]}") from error
+        raise EngineError(f"{path}: {first_line(error)}") from error
     return f"openvino {openvino.__version__}", [_layer(node, taken_s) for node in nodes]
 
 
 def _layer(node: Any, taken_s: dict[str, list[float]]) -> Layer:
-    told = node.get_rt_info()
+    info = node.get_rt_info()
     names, kind, primitive, precision = (
-        str(told[key].astype(str) if key in told else "")
+        str(info[key].astype(str) if key in info else "")
         for key in ("originalLayersNames", "layerType", "primitiveType", "runtimePrecision")
     )
     times = taken_s.get(node.get_friendly_name())
@@ -107,4 +107,4 @@ class OpenVinoEngine:
                 result = self._request.infer([batch])
                 return [np.array(result[output]) for output in self._model.outputs]
         except Exception as error:
-            raise EngineError(f"{self.where}: {str(error).splitlines()[0][:300]}") from error
+            raise EngineError(f"{self.where}: {first_line(error)}") from error

@@ -101,8 +101,8 @@ def _parse(network: Any, onnx: bytes, where: str) -> Any:
 def _reason(error: Any) -> str:
     """Return which node the parser rejects and why, without the names of its own functions and files."""
     lines = error.desc().splitlines()
-    told = [line for line in lines if not line.startswith("Invalid Node")] or lines or ["no reason given"]
-    reason = one_line(_INSIDE.sub("", told[0]).rstrip("."))
+    reasons = [line for line in lines if not line.startswith("Invalid Node")] or lines or ["no reason given"]
+    reason = one_line(_INSIDE.sub("", reasons[0]).rstrip("."))
     name, operator = error.node_name(), error.node_operator()
     return f"{operator} {name!r}: {reason.removeprefix(f'{name}: ')}" if operator else reason
 
@@ -164,7 +164,7 @@ class _Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT has no t
         trt.IProgressMonitor.__init__(self)
         self._on_share = on_share
         self._phases: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, steps done
-        self._told = 0.0
+        self._reported = 0.0
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         self._phases[phase_name] = (parent_phase, max(1, num_steps), 0)
@@ -173,17 +173,17 @@ class _Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT has no t
         if phase_name in self._phases:
             parent, steps, _ = self._phases[phase_name]
             self._phases[phase_name] = (parent, steps, min(steps, step + 1))
-            self._tell()
+            self._report()
         return True  # go on
 
     def phase_finish(self, phase_name: str) -> None:
         self._phases.pop(phase_name, None)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         roots = [name for name, (parent, _, _) in self._phases.items() if parent is None]
         share = max((self._share(name) for name in roots), default=0.0)
-        if share > self._told:
-            self._told = share
+        if share > self._reported:
+            self._reported = share
             self._on_share(share)
 
     def _share(self, name: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorrt as trt
 
-from edge.errors import EngineError, one_line
+from edge.errors import EngineError, first_line, one_line
 
 log = logging.getLogger(__name__)
 
@@ -80,5 +80,5 @@ def failed(where: str, what: str, error: Exception | None = None) -> EngineError
         return EngineError(f"{where}: {what}: {why()}")
     if isinstance(error, MemoryError):
         return EngineError(f"{where}: {what}: out of memory; {_MORE_MEMORY}")
-    raised = one_line(str(error).splitlines()[0]) if str(error) else type(error).__name__
+    raised = one_line(first_line(error))
     return EngineError(f"{where}: {what}: {raised}: {why()}")

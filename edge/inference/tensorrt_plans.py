@@ -17,12 +17,12 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge.config.schema import TensorRtConfig
-from edge.durable import make_folder, set_aside, sha256_of, write_durably
+from edge.durable import make_folder, oldest_first, set_aside, sha256_of, write_durably
 from edge.errors import EngineError
 from edge.inference.tensorrt_build import Built, build_plan
 from edge.inference.tensorrt_library import VERSION
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 _PLAN, _NOTE = ".plan", ".json"
 _LOCK = "building.lock"
 _MIB = 1 << 20
-_TELLING_SHARE = 0.1  # of a build, from which on it tells how long it takes
+_TELLING_SHARE = 0.1  # of a build; from there on, its pace says how long it takes
 
 Wanted = Sequence[tuple[Path, int]]  # ONNX files, and rows of their largest batch
 
 
 @dataclass(frozen=True, slots=True)
 class GpuKind:
-    """What the plans of a device depend on, beside TensorRT."""
+    """What the plans of a device depend on, besides TensorRT."""
 
     short: str  # sm87, for the names of files
     name: str
@@ -76,15 +76,16 @@ def plan_key(model_sha256: str, max_batch: int, config: TensorRtConfig, gpu: Gpu
 class PlanCache:
     """A folder of plans, and of the times that TensorRT measured for them."""
 
-    def __init__(self, folder: Path, most_bytes: int) -> None:
+    def __init__(self, folder: Path, most_bytes: int, kept: Collection[PlanKey] = ()) -> None:
         """Wrap a folder, which need not exist.
 
         Args:
             folder: of the plans.
             most_bytes: of all plans; above it, those that were not loaded for the longest time are deleted.
+            kept: never deleted for that: plans of one bundle, which would delete each other.
         """
         self.folder = folder
-        self._most_bytes = most_bytes
+        self._most_bytes, self._kept = most_bytes, kept
 
     def holds(self, key: PlanKey) -> bool:
         """Return whether there is a plan of this key, without reading it."""
@@ -111,8 +112,7 @@ class PlanCache:
     def forget(self, key: PlanKey) -> None:
         """Delete the plan of a key."""
         with contextlib.suppress(OSError):
-            self._path(key).unlink(missing_ok=True)
-            self._path(key).with_suffix(_PLAN + _NOTE).unlink(missing_ok=True)
+            _delete(self._path(key))
 
     def save(self, key: PlanKey, built: Built) -> None:
         """Keep a plan and the measured times; delete old plans if there are too many."""
@@ -185,20 +185,22 @@ class PlanCache:
 
     def _prune(self, newest: PlanKey) -> None:
         """Delete the plans that were not loaded for the longest time, until the rest fits."""
-        found = []
-        for path in self.folder.glob("*" + _PLAN):
-            with contextlib.suppress(OSError):
-                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= self._most_bytes:
-                return
-            if path != self._path(newest):
+        kept = {self._path(key) for key in (newest, *self._kept)}
+        found = oldest_first(self.folder, "*" + _PLAN)
+        total = sum(size for _, size in found)
+        for path, size in found:
+            if total > self._most_bytes and path not in kept:
                 log.info("%s: deleted, the plans exceed engine.tensorrt.cache_mib", path)
                 with contextlib.suppress(OSError):
-                    path.unlink()
-                    path.with_suffix(_PLAN + _NOTE).unlink(missing_ok=True)
+                    _delete(path)
                     total -= size
+        if total > self._most_bytes:
+            log.warning("the plans in use need %.0f MiB; raise engine.tensorrt.cache_mib", total / _MIB)
+
+
+def _delete(plan: Path) -> None:
+    plan.unlink(missing_ok=True)
+    plan.with_name(plan.name + _NOTE).unlink(missing_ok=True)
 
 
 def _plain(key: PlanKey) -> object:
@@ -237,6 +239,7 @@ def obtain_plan(
     *,
     rejected: bool = False,
     on_share: Callable[[float], None] = lambda _: None,
+    kept: Collection[PlanKey] = (),
 ) -> bytes:
     """Return the plan of a model, from the cache folder or, after minutes, from TensorRT's builder.
 
@@ -248,6 +251,7 @@ def obtain_plan(
         gpu: what the plan is for.
         rejected: TensorRT rejected the plan in the cache.
         on_share: called with the share of the build that is done.
+        kept: plans that this one must not push out of the cache.
 
     Raises:
         EngineError: the file cannot be read or built.
@@ -256,7 +260,7 @@ def obtain_plan(
         onnx = path.read_bytes()
     except OSError as error:
         raise EngineError(f"{path}: cannot read: {error.strerror}") from error
-    plans = PlanCache(cache, config.cache_mib * _MIB)
+    plans = PlanCache(cache, config.cache_mib * _MIB, kept)
     key = plan_key(hashlib.sha256(onnx).hexdigest(), max_batch, config, gpu)
     if rejected:
         plans.forget(key)
@@ -282,22 +286,23 @@ def build_plans(
         cache: folder of the plans.
         config: how to build.
         gpu: what the plans are for.
-        progress: told before and during each build.
+        progress: called before and during each build.
 
     Raises:
         EngineError: a model cannot be built; the plans before it are kept.
     """
     missing = plans_missing(wanted, cache, config, gpu)
+    kept = [plan_key(_sha256(path), rows, config, gpu) for path, rows in wanted]
     plans = PlanCache(cache, config.cache_mib * _MIB)
     for built, (path, rows) in enumerate(missing):
         usual_s, started_s = plans.usual_build_s(), time.monotonic()
 
-        def tell(share: float, built: int = built, name: str = path.name) -> None:
+        def report(share: float, built: int = built, name: str = path.name) -> None:
             left_s = _left_s(len(missing) - built, share, usual_s, time.monotonic() - started_s)  # noqa: B023
             progress(BuildProgress(built, len(missing), name, share, left_s))
 
-        tell(0.0)
-        obtain_plan(path, rows, cache, config, gpu, on_share=tell)
+        report(0.0)
+        obtain_plan(path, rows, cache, config, gpu, on_share=report, kept=kept)
 
 
 def _left_s(plans: int, share: float, usual_s: float | None, spent_s: float) -> float | None:

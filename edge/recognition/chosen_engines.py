@@ -19,6 +19,7 @@ from edge.inference.engine_choice import (
     resolve,
     write_choice,
 )
+from edge.manifest import FinderModel
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def proof_options(engine: EngineConfig, state_dir: Path) -> ProofOptions:
 
 
 class WantedEngines:
-    """Says which engine and form each model of a bundle should run with; cheap enough to ask every second."""
+    """Says which engine and form each model of a bundle should run with; cheap enough to call every second."""
 
     def __init__(self, config: DeviceConfig) -> None:
         self._config = config
@@ -48,18 +49,18 @@ class WantedEngines:
         try:
             manifest = read_bundle(bundle, verify=False).manifest
             choice = read_choice(choice_path(self._config.state_dir, manifest))
-            first = {
-                name: resolve(name, model, engine.backend, engine.precision, choice)[0]
-                for name, model in models_of(manifest).items()
-            }
-        except FinesightError as error:  # the load says it, too
+            first = {}
+            for name, model in models_of(manifest).items():
+                precision = "fp32" if isinstance(model, FinderModel) else engine.precision  # it has no other form
+                first[name] = resolve(name, model, engine.backend, precision, choice)[0]
+        except FinesightError as error:  # the load reports it, too
             log.debug("%s", error)
             return None
         return {name: (one.backend, one.form) for name, one in first.items()}
 
 
 def distrust_engines(state_dir: Path, bundle: Bundle, starts: int) -> None:
-    """Take no chosen engine but ONNX Runtime any more: a native library that crashes would end every start."""
+    """Use only ONNX Runtime from now on: a native library that crashes would end every start."""
     path = choice_path(state_dir, bundle.manifest)
     choice = read_choice(path)
     ships = {name: model.ship for name, model in models_of(bundle.manifest).items()}
@@ -70,4 +71,4 @@ def distrust_engines(state_dir: Path, bundle: Bundle, starts: int) -> None:
     try:
         write_choice(path, changed)
     except OSError as error:
-        log.warning("%s: cannot remember it: %s", path, error.strerror or error)
+        log.warning("%s: cannot write the engine choice: %s", path, error.strerror or error)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from edge.inference.stages import Stages
 from edge.telemetry.health_report import EngineState, EngineTotals
 
-MOST = 64  # models in a health report; a bundle may have thousands
-MIB = 2**20
+_MOST = 64  # models in a health report; a bundle may have thousands
+_MIB = 2**20
 
 
 def engine_states(stages: Stages) -> dict[str, EngineState]:
@@ -21,7 +21,7 @@ def engine_states(stages: Stages) -> dict[str, EngineState]:
         return not (held and held.error), name.startswith("embedder "), idle_s
 
     names = list(stages.engines)
-    shown = set(names if len(names) <= MOST else sorted(names, key=urgency)[:MOST])
+    shown = set(names if len(names) <= _MOST else sorted(names, key=urgency)[:_MOST])
     states = {}
     for name in names:
         if name not in shown:
@@ -32,7 +32,7 @@ def engine_states(stages: Stages) -> dict[str, EngineState]:
             state = replace(
                 state,
                 status=held.status,
-                memory_mib=round(held.memory_bytes / MIB, 2),
+                memory_mib=round(held.memory_bytes / _MIB, 2),
                 idle_s=None if held.idle_s is None else round(held.idle_s, 1),
                 loads=held.loads,
                 evictions=held.evictions,
@@ -48,7 +48,7 @@ def engine_totals(stages: Stages) -> EngineTotals | None:
         return None
     engines, budget_bytes = stages.store.memory(), stages.store.budget_bytes
     loaded = [one for one in engines if one.status == "loaded"]
-    used_mib = round(sum(one.memory_bytes for one in loaded) / MIB, 1)
+    used_mib = round(sum(one.memory_bytes for one in loaded) / _MIB, 1)
     return EngineTotals(
-        len(loaded), len(engines), used_mib, None if budget_bytes is None else round(budget_bytes / MIB, 1)
+        len(loaded), len(engines), used_mib, None if budget_bytes is None else round(budget_bytes / _MIB, 1)
     )

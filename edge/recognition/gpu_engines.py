@@ -23,7 +23,7 @@ from edge.types import BuildProgress, Counts
 
 log = logging.getLogger(__name__)
 
-_TELL_EVERY_S = 60.0
+_LOG_EVERY_S = 60.0
 _BUILDING = "the engines of the GPU are being built"
 
 _Loaded = TypeVar("_Loaded")
@@ -175,7 +175,7 @@ class GpuEngines:
         with self._builds:
             self._progress = BuildProgress(0, len(missing), missing[0][0].name, 0.0, None)
             try:
-                self._build(missing, self._options, _Told(self._note))
+                self._build(missing, self._options, _ProgressLog(self._note))
                 result = "built"
             finally:
                 self._progress = None
@@ -195,7 +195,7 @@ class GpuEngines:
         return is_new
 
 
-class _Told:
+class _ProgressLog:
     """Passes progress on, and logs each new engine, and once a minute."""
 
     def __init__(self, note: OnProgress) -> None:
@@ -205,5 +205,5 @@ class _Told:
     def __call__(self, progress: BuildProgress) -> None:
         self._note(progress)
         if progress.model != self._model or time.monotonic() >= self._next_s:
-            self._model, self._next_s = progress.model, time.monotonic() + _TELL_EVERY_S
+            self._model, self._next_s = progress.model, time.monotonic() + _LOG_EVERY_S
             log.info("%s", describe(progress))

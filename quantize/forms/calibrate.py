@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge.durable import sha256_of
-from edge.errors import QuantizeError
+from edge.errors import QuantizeError, first_line
 from edge.inference.onnxruntime_library import ort
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import Preprocess
@@ -128,7 +128,7 @@ def _all_tensors(model: Path) -> ort.InferenceSession:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # optimising would remove tensors
         return ort.InferenceSession(graph_model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX and ONNX Runtime raise types of their own C++ bindings
-        raise QuantizeError(f"{model}: cannot load for calibration: {str(error).splitlines()[0][:300]}") from error
+        raise QuantizeError(f"{model}: cannot load for calibration: {first_line(error)}") from error
 
 
 def _count(histogram: Histogram, name: str, values: FloatArray, model: Path) -> None:
@@ -156,7 +156,7 @@ def collect_histograms(model: Path, batches: Iterable[NDArray[np.generic]]) -> d
         try:
             values = session.run(floats, {feed.name: batch})
         except Exception as error:
-            raise QuantizeError(f"{model}: cannot run for calibration: {str(error).splitlines()[0][:300]}") from error
+            raise QuantizeError(f"{model}: cannot run for calibration: {first_line(error)}") from error
         for name, value in zip(floats, values, strict=True):
             if value.size:
                 _count(histograms[name], name, value, model)

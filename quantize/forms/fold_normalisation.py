@@ -15,21 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from quantize.forms.graph import constants, consumers
+
 CENTRED = "image_centred"
-
-
-def constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
-    """Return every named constant of a graph."""
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return found
-
-
-def consumers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
-    """Return the nodes that read a tensor."""
-    return [node for node in graph.node if name in node.input]
 
 
 def _chain(graph: onnx.GraphProto) -> list[onnx.NodeProto] | None:
@@ -100,14 +88,3 @@ def pool_by_average_pool(model: onnx.ModelProto) -> None:
             )
         pool = helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=f"{node.name}_pool")
         graph.node.insert(position, pool)
-
-
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove constants and initialisers that no node reads, in place."""
-    graph = model.graph
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for node in [n for n in graph.node if n.op_type == "Constant" and n.output[0] not in used]:
-        graph.node.remove(node)
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
-    del graph.value_info[:]

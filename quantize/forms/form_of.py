@@ -1,4 +1,4 @@
-"""Which form of a network an ONNX file is, told by its graph."""
+"""Which form of a network an ONNX file holds, by its graph."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from edge.manifest import Target
 from quantize.forms.emulate import is_fp16
-from quantize.forms.fold_normalisation import constants
+from quantize.forms.graph import constants
 
 FOR_TENSORRT: tuple[Target, ...] = ("fp16", "tensorrt-s8")
 _QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger"}

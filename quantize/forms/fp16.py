@@ -11,7 +11,7 @@ These stay in float32:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,10 +19,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.errors import QuantizeError
+from edge.errors import QuantizeError, first_line
 from quantize.forms.calibrate import Range
-from quantize.forms.fold_normalisation import drop_unused
-from quantize.forms.legalise import require_plain
+from quantize.forms.graph import constants_to_initializers, drop_unused, require_plain
 
 LARGEST = 65504.0 / 2  # of an activation: other pictures may give twice what the calibration saw
 _ROUNDING = 2e-3  # relative error of a weight from which FP16 does not hold it; rounding alone gives 5e-4 at most
@@ -56,19 +55,10 @@ def convert(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> list[str]:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:
-        raise QuantizeError(f"cannot infer the types of the graph: {str(error).splitlines()[0][:300]}") from error
-    return _Conversion(model.graph, inferred.graph, ranges).run()
-
-
-def constants_to_initializers(model: onnx.ModelProto) -> None:
-    """Replace each Constant node that holds a tensor with an initialiser, in place."""
-    graph = model.graph
-    for node in [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"]:
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(node.attribute[0].t)
-        tensor.name = node.output[0]
-        graph.initializer.append(tensor)
-        graph.node.remove(node)
+        raise QuantizeError(f"cannot infer the types of the graph: {first_line(error)}") from error
+    kept = _Conversion(model.graph, inferred.graph, ranges).run()
+    drop_unused(model)
+    return kept
 
 
 @dataclass(slots=True)
@@ -105,9 +95,6 @@ class _Conversion:
             self._rewrite(node, wanted, produces, outputs)
         del graph.node[:]
         graph.node.extend(self.nodes)
-        model = onnx.ModelProto(graph=graph)
-        drop_unused(model)
-        graph.CopyFrom(model.graph)
         return kept
 
     def _is_float(self, name: str) -> bool:
@@ -167,31 +154,3 @@ def _holds(weight: NDArray[np.generic]) -> bool:
     with np.errstate(over="ignore"):
         error = exact.astype(np.float16).astype(np.float64) - exact
     return bool(np.sqrt((error**2).sum()) <= _ROUNDING * np.sqrt((exact**2).sum()))
-
-
-def shorten_names(model: onnx.ModelProto) -> None:
-    """Give the tensors inside a graph short names, and the nodes around quantisation none, in place.
-
-    The names are up to a quarter of a small file. Nodes that compute keep theirs: errors and reports say them.
-    """
-    graph = model.graph
-    keep = {one.name for one in (*graph.input, *graph.output)} | {""}
-    short: dict[str, str] = {}
-    for name in _names(graph):
-        if name not in keep:
-            short.setdefault(name, f"t{len(short)}")
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for number, name in enumerate(names):
-                names[number] = short.get(name, name)
-        if node.op_type in {"Cast", "DequantizeLinear", "QuantizeLinear"}:
-            node.ClearField("name")
-    for tensor in graph.initializer:
-        tensor.name = short.get(tensor.name, tensor.name)
-    del graph.value_info[:]
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    for node in graph.node:
-        yield from node.input
-        yield from node.output

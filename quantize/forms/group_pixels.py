@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from quantize.forms.fold_normalisation import constants, consumers
+from quantize.forms.graph import constants, consumers
 
 CHANNELS = 3  # of a picture
 # Measured at 112 px (AVX2 without VNNI): with 16 outputs 1.24 to 1.51 x for kernels of 3 to 8, with 32 about 1.1 x.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-from edge.errors import QuantizeError
-from quantize.forms.fold_normalisation import consumers, drop_unused
+from quantize.forms.graph import consumers, drop_unused, has_inner_graphs
 from quantize.forms.tensorrt_rules import TYPES
 
 # They move or choose values and compute none, so a cast of whole numbers up to 255 commutes with them.
@@ -33,21 +32,6 @@ def legalise(model: onnx.ModelProto) -> list[str]:
         drop_unused(model)
         done += ["removed constants that nothing reads"] if len(graph.initializer) < before else []
     return done
-
-
-def has_inner_graphs(graph: onnx.GraphProto) -> bool:
-    """Return whether a node has a graph inside: If, Loop, Scan."""
-    return any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
-
-
-def require_plain(graph: onnx.GraphProto) -> None:
-    """Check that a graph has no graphs inside: other forms are made of plain graphs only.
-
-    Raises:
-        QuantizeError: it has.
-    """
-    if has_inner_graphs(graph):
-        raise QuantizeError("the graph has graphs inside (If, Loop, Scan); export it without control flow")
 
 
 def _cast_first(graph: onnx.GraphProto) -> list[str]:

@@ -28,10 +28,10 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from edge.errors import QuantizeError
+from edge.errors import QuantizeError, first_line
 from quantize.forms import weights
 from quantize.forms.calibrate import Range
-from quantize.forms.fold_normalisation import constants, consumers, drop_unused
+from quantize.forms.graph import constants, consumers, drop_unused
 from quantize.forms.group_pixels import group_pixels, stem_of
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -72,7 +72,7 @@ def prepare(fp32: Path, prepared: Path) -> None:
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
         _name_nodes(prepared)
     except Exception as error:  # protobuf, onnx and onnxruntime each raise their own
-        raise QuantizeError(f"{fp32}: cannot read as ONNX: {_first_line(error)}") from error
+        raise QuantizeError(f"{fp32}: cannot read as ONNX: {first_line(error)}") from error
 
 
 def _name_nodes(path: Path) -> None:
@@ -168,7 +168,7 @@ def write_int8(
     except QuantizeError:
         raise
     except Exception as error:
-        raise QuantizeError(f"{prepared}: cannot quantise: {type(error).__name__}: {_first_line(error)}") from error
+        raise QuantizeError(f"{prepared}: cannot quantise: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _byte_input(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
@@ -247,12 +247,8 @@ def measure_fusion(path: Path) -> Fusion:
             operators = Counter(node.op_type for node in onnx.load(str(optimised)).graph.node)
             model = onnx.load(str(path))
         except Exception as error:
-            raise QuantizeError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+            raise QuantizeError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     known = constants(model.graph)  # a quantised weight comes out of a DequantizeLinear
     excluded = sum(node.op_type == "Conv" and node.input[1] in known for node in model.graph.node)
     int8 = operators["QLinearConv"]
     return Fusion(int8, operators["Conv"] + operators["FusedConv"], excluded, dict(sorted(operators.items())))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:300]

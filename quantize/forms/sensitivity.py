@@ -21,11 +21,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edge.errors import QuantizeError
+from edge.errors import QuantizeError, first_line
 from edge.inference.onnxruntime_library import ort
 from quantize.forms.calibrate import Range
-from quantize.forms.fold_normalisation import constants, consumers
+from quantize.forms.graph import constants, consumers
 from quantize.forms.output_error import OutputError, Outputs
+from quantize.forms.weights import rounded_to_steps
 
 PICTURES = 3  # calibration pictures that the layers are ranked on
 MOST_LAYERS = 160  # a deeper network is cut into as many runs of layers
@@ -207,7 +208,6 @@ def rounded(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    known = constants(graph)
     writer = {name: index for index, node in enumerate(graph.node) for name in node.output}
     last = {output.name for output in graph.output}
     tensors = [name for name in layer.tensors if name in ranges and name not in last]
@@ -224,9 +224,9 @@ def rounded(
         graph.node.insert(at, helper.make_node("QuantizeLinear", [name, *names[:2]], [names[2]]))
     for tensor in graph.initializer:
         if tensor.name in layer.weights and tensor.name in steps:
-            weight = np.asarray(known[tensor.name], np.float64)
+            weight = np.asarray(numpy_helper.to_array(tensor), np.float64)
             step = steps[tensor.name].astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
-            near = np.clip(np.round(weight / step), -127, 127) * step
+            near = rounded_to_steps(weight, step) * step
             tensor.CopyFrom(numpy_helper.from_array(near.astype(np.float32), tensor.name))
     del graph.value_info[:]
     return copy
@@ -253,4 +253,4 @@ def run_plainly(model: onnx.ModelProto, batches: Sequence[NDArray[np.generic]]) 
         name = session.get_inputs()[0].name
         return [session.run(None, {name: batch}) for batch in batches]
     except Exception as error:  # ONNX Runtime raises types of its own C++ bindings
-        raise QuantizeError(f"cannot run the network to rank its layers: {str(error).splitlines()[0][:300]}") from error
+        raise QuantizeError(f"cannot run the network to rank its layers: {first_line(error)}") from error

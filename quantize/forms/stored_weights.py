@@ -1,6 +1,7 @@
 """Stores the weights of float matrix products as S8 per channel: a quarter of the size, computed in float as before.
 
-An embedder's projections are two thirds of its file. Rounding them leaves a cosine of .9999 with its vectors.
+Projections are half of the FP32 file of the demo's embedders. Rounding them leaves a cosine above .9999 with FP32's
+vectors of each of the 32 probe pictures.
 
     weight -> DequantizeLinear(S8)      TensorRT folds it when it builds the network
     weight -> Mul(Cast(S8), step)       ONNX Runtime folds it when it loads the network; it never folds the other
@@ -14,10 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from quantize.forms.fold_normalisation import constants, consumers
+from quantize.forms.graph import constants, consumers
+from quantize.forms.weights import PEAK, rounded_to_steps
 
 _SMALLEST = 4096  # numbers from which storing them smaller is worth two nodes
-_PEAK = 127
 _PRODUCTS = {"Gemm", "MatMul"}
 _LEAST_STEP = 1e-6  # a float16 holds it
 
@@ -49,8 +50,8 @@ def store_as_s8(model: onnx.ModelProto, restored_by: Literal["dequantize", "cast
         ):
             continue
         axis = axes.pop()
-        step = np.asarray(np.maximum(np.abs(weight).max(axis=1 - axis, keepdims=True) / _PEAK, _LEAST_STEP), np.float32)
-        values = np.clip(np.round(weight / step), -_PEAK, _PEAK).astype(np.int8)
+        step = np.asarray(np.maximum(np.abs(weight).max(axis=1 - axis, keepdims=True) / PEAK, _LEAST_STEP), np.float32)
+        values = rounded_to_steps(weight, step).astype(np.int8)
         restored = f"{name}_restored"
         graph.initializer.append(numpy_helper.from_array(values, f"{name}_s8"))
         if restored_by == "cast":

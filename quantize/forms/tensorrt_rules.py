@@ -20,8 +20,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from edge.errors import QuantizeError
-from quantize.forms.fold_normalisation import constants
+from edge.errors import QuantizeError, first_line
+from quantize.forms.graph import constants
 
 OPSETS = range(9, 21)  # of TensorRT 10
 # That the parsers of TensorRT 10.1 (its docs/operators.md) and of TensorRT-RTX 1.7 both have.
@@ -98,7 +98,7 @@ def find_violations(model: onnx.ModelProto) -> list[Finding]:
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
     except Exception as error:  # onnx raises types of its C++ binding
-        raise QuantizeError(f"not a valid ONNX graph: {str(error).splitlines()[0][:300]}") from error
+        raise QuantizeError(f"not a valid ONNX graph: {first_line(error)}") from error
     facts = _Facts(graph)
     found = [*_of_model(model), *_of_tensors(facts)]
     for number, node in enumerate(graph.node):
@@ -121,33 +121,29 @@ def require_legal(model: onnx.ModelProto, where: object) -> None:
 
 @dataclass(slots=True)
 class _Facts:
-    """What the rules read: types, constants and who makes a tensor."""
+    """What the rules read: types, constants and inputs."""
 
     graph: onnx.GraphProto
     types: dict[str, int] = field(init=False)
     known: dict[str, NDArray[np.generic]] = field(init=False)
-    makers: dict[str, onnx.NodeProto] = field(init=False)
     inputs: set[str] = field(init=False)
+    constant: set[str] = field(init=False)  # tensors made of constants only
 
     def __post_init__(self) -> None:
         infos = (*self.graph.value_info, *self.graph.input, *self.graph.output)
         self.types = {one.name: one.type.tensor_type.elem_type for one in infos}
         self.types |= {tensor.name: tensor.data_type for tensor in self.graph.initializer}
         self.known = constants(self.graph)
-        self.makers = {name: node for node in self.graph.node for name in node.output}
         self.inputs = {one.name for one in self.graph.input} - {tensor.name for tensor in self.graph.initializer}
+        self.constant = set(self.known)
+        for node in self.graph.node:
+            if node.input and all(name in self.constant for name in node.input if name):
+                self.constant.update(node.output)
 
     def type_of(self, name: str) -> int:
         """Return the type of a tensor; 0 if it is not known. TensorRT makes float32 of float64."""
         found = self.types.get(name, 0)
         return _T.FLOAT if found == _T.DOUBLE else found
-
-    def is_constant(self, name: str) -> bool:
-        """Return whether a tensor is made of constants only."""
-        if name in self.known:
-            return True
-        node = self.makers.get(name)
-        return node is not None and bool(node.input) and all(self.is_constant(one) for one in node.input if one)
 
 
 def _of_model(model: onnx.ModelProto) -> Iterator[Finding]:
@@ -187,14 +183,14 @@ def _operator(node: onnx.NodeProto, _: _Facts, where: str) -> Iterator[Finding]:
 def _bytes(node: onnx.NodeProto, facts: _Facts, where: str) -> Iterator[Finding]:
     """Bytes may only be an input that a Cast reads, a constant, or an output that a Cast makes."""
     for name in node.input:
-        variable = facts.type_of(name) == _T.UINT8 and not facts.is_constant(name)
+        variable = facts.type_of(name) == _T.UINT8 and name not in facts.constant
         if variable and node.op_type not in {"Cast", "DequantizeLinear"}:
             yield Finding(where, f"reads the bytes of {name!r}", "put a Cast to float in front of it")
         elif variable and name in facts.inputs and node.op_type == "DequantizeLinear":
             yield Finding(where, f"dequantises the bytes of {name!r}", "use a Cast to float instead")
     ends = {one.name for one in facts.graph.output}
     for name in node.output:
-        made = facts.type_of(name) == _T.UINT8 and node.op_type == "Cast" and not facts.is_constant(name)
+        made = facts.type_of(name) == _T.UINT8 and node.op_type == "Cast" and name not in facts.constant
         if made and name not in ends:
             yield Finding(where, "makes bytes inside the graph", "compute in float")
 
@@ -242,7 +238,7 @@ def _quantisation(node: onnx.NodeProto, facts: _Facts, where: str) -> Iterator[F
 def _scale_axis(node: onnx.NodeProto, facts: _Facts, where: str, scale: NDArray[np.generic]) -> Iterator[Finding]:
     if scale.size < 2:
         return
-    if not facts.is_constant(node.input[0]):
+    if node.input[0] not in facts.constant:
         yield Finding(where, "a scale per channel on an activation", "use one scale for it", refused=False)
         return
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)

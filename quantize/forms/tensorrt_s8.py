@@ -23,13 +23,18 @@ from onnx import helper, numpy_helper
 from edge.errors import QuantizeError
 from quantize.forms import fp16, weights
 from quantize.forms.calibrate import Range
-from quantize.forms.fold_normalisation import constants, consumers, drop_unused
-from quantize.forms.legalise import require_plain
+from quantize.forms.graph import (
+    constants,
+    constants_to_initializers,
+    consumers,
+    drop_unused,
+    require_plain,
+    shorten_names,
+)
 from quantize.forms.ort_u8 import unquantised_tail
 from quantize.forms.stored_weights import store_as_s8
 
 Rest = Literal["fp16", "fp32"]
-PEAK = 127
 _FP16_OPSET = 19  # from it on the scale of a Q/DQ may be float16
 _NARROW = 16  # rows or columns from which a matrix product gains
 _STEM_CHANNELS = 4
@@ -73,7 +78,7 @@ def write_s8(
     try:
         model = onnx.load(str(prepared))
         require_plain(model.graph)
-        fp16.constants_to_initializers(model)
+        constants_to_initializers(model)
         if rest == "fp16":
             model = _with_opset(model, _FP16_OPSET)
         tail = set(unquantised_tail(model)) | set(keep)
@@ -86,7 +91,7 @@ def write_s8(
         store_as_s8(model, "dequantize")
         kept = fp16.convert(model, ranges) if rest == "fp16" else []
         drop_unused(model)
-        fp16.shorten_names(model)
+        shorten_names(model)
         onnx.checker.check_model(model)
         onnx.save(model, str(out))
     except QuantizeError:
@@ -168,7 +173,7 @@ def _peak(one: Range) -> float:
 
 def _step(peak: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the quantisation step of a peak, rounded up to a float16 so that both types hold the same one."""
-    step = np.maximum(peak / PEAK, np.finfo(np.float16).smallest_subnormal * 16)
+    step = np.maximum(peak / weights.PEAK, np.finfo(np.float16).smallest_subnormal * 16)
     rounded = step.astype(np.float16)
     return np.where(rounded < step, np.nextafter(rounded, np.float16(np.inf)), rounded).astype(np.float32)
 
@@ -194,7 +199,7 @@ def _quantise_weights(
         done.add(name)
         step = steps[name]
         shape = [-1 if axis == layer.axis else 1 for axis in range(layer.weight.ndim)]
-        values = np.clip(np.round(layer.weight / step.astype(np.float64).reshape(shape)), -PEAK, PEAK)
+        values = weights.rounded_to_steps(layer.weight, step.astype(np.float64).reshape(shape))
         graph.initializer.extend(
             [
                 numpy_helper.from_array(values.astype(np.int8), quantised),
@@ -221,8 +226,9 @@ def _quantise_activations(graph: onnx.GraphProto, layers: list[_Weighted], range
     for layer in layers:
         readers.setdefault(layer.node.input[0], []).append((layer.node, 0))
     convolved = {layer.node.output[0] for layer in layers if layer.node.op_type.startswith("Conv")}
+    known = constants(graph)
     for node in graph.node:
-        if (place := _skip_input(graph, node, convolved)) is not None:
+        if (place := _skip_input(graph, node, convolved, known)) is not None:
             readers.setdefault(node.input[place], []).append((node, place))
         elif node.op_type == "MaxPool" and node.output[0] in readers:
             readers.setdefault(node.input[0], []).append((node, 0))
@@ -238,11 +244,12 @@ def _quantise_activations(graph: onnx.GraphProto, layers: list[_Weighted], range
             node.input[place] = pair[1].output[0]
 
 
-def _skip_input(graph: onnx.GraphProto, node: onnx.NodeProto, convolved: Collection[str]) -> int | None:
+def _skip_input(
+    graph: onnx.GraphProto, node: onnx.NodeProto, convolved: Collection[str], known: Collection[str]
+) -> int | None:
     """Return which input of an addition is the skip connection; None if no convolution feeds the addition alone."""
     if node.op_type != "Add" or node.input[0] == node.input[1]:
         return None
-    known = constants(graph)
     alone = [name in convolved and len(consumers(graph, name)) == 1 for name in node.input]
     if not any(alone) or any(name in known for name in node.input):
         return None
@@ -251,7 +258,7 @@ def _skip_input(graph: onnx.GraphProto, node: onnx.NodeProto, convolved: Collect
 
 def _pair(graph: onnx.GraphProto, name: str, of: Range) -> tuple[onnx.NodeProto, onnx.NodeProto]:
     # Camera bytes less a whole centre are whole numbers, which a step of 1 holds. Less 127, white loses one level.
-    whole = PEAK / 2 < _peak(of) <= PEAK + 1 and _is_whole(graph, name)
+    whole = weights.PEAK / 2 < _peak(of) <= weights.PEAK + 1 and _is_whole(graph, name)
     step = np.float32(1.0) if whole else _step(np.asarray(_peak(of)))[()]
     graph.initializer.extend(
         [

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from quantize.forms.fold_normalisation import constants
+from quantize.forms.graph import constants
 
-_PEAK = 127
+PEAK = 127  # of S8: symmetric, so -128 is not used
 _PAIR_PEAK = 32767 // 255  # largest allowed sum of two weights of one sign
 _ADDED = 4  # the kernels add pairs within this many neighbours along the sum
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def scales(conv: ConvWeight, *, saturates: bool, also: NDArray[np.float64] | Non
         also: the same weights in another layout that must not saturate either, (k * out, in, height, width).
     """
     weight = conv.weight
-    peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / _PEAK
+    peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / PEAK
     if saturates and not conv.depthwise:
         orders = [weight.reshape(len(weight), -1), weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)]
         if also is not None:
@@ -68,6 +70,11 @@ def _largest_pair(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _ADDED))).reshape(len(rows), -1, _ADDED)
     largest = [np.sort(part, axis=2)[:, :, -2:].sum(axis=2) for part in (padded.clip(0), (-padded).clip(0))]
     return np.asarray(np.max(largest, axis=(0, 2)))
+
+
+def rounded_to_steps(weight: NDArray[_Float], step: NDArray[_Float]) -> NDArray[_Float]:
+    """Return the S8 value nearest to each weight, as a float."""
+    return np.clip(np.round(weight / step), -PEAK, PEAK)
 
 
 def correct_bias(
@@ -89,7 +96,7 @@ def correct_bias(
         if name not in steps or conv.node.input[0] not in means:
             continue
         step = steps[name].astype(np.float64)[:, None, None, None]
-        error = (np.clip(np.round(conv.weight / step), -_PEAK, _PEAK) * step - conv.weight).sum(axis=(2, 3))
+        error = (rounded_to_steps(conv.weight, step) * step - conv.weight).sum(axis=(2, 3))
         mean = means[conv.node.input[0]]
         groups = len(mean) // error.shape[1]
         per_group = len(error) // groups

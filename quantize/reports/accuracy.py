@@ -67,10 +67,9 @@ def measure_accuracy(one: BundleModel, data: Data) -> dict[Target, FormAccuracy]
     others: list[Target] = [form for form in one.files if form != "fp32"]
     if "fp32" not in one.files or not others:
         return {}
-    paths = [one.files[form] for form in others]
     if one.spec.kind == "detector":
-        return dict(zip(others, _detectors(one, data, paths), strict=True))
-    comparisons, rows = compare_network(one.spec, one.files["fp32"], paths, data)
+        return _detectors(one, data, others)
+    comparisons, rows = compare_network(one.spec, one.files["fp32"], [one.files[form] for form in others], data)
     found: dict[Target, FormAccuracy] = {}
     for number, (form, comparison) in enumerate(zip(others, comparisons, strict=True)):
         changes = _Changes()
@@ -128,7 +127,7 @@ def _add(changes: _Changes, sample: Sample, truth: str, texts: tuple[str, str], 
         changes.flips.append(Flip(sample.name, picture, truth, *texts))
 
 
-def _detectors(one: BundleModel, data: Data, paths: Sequence[Any]) -> list[FormAccuracy]:
+def _detectors(one: BundleModel, data: Data, others: Sequence[Target]) -> dict[Target, FormAccuracy]:
     scenes = data.scenes_for(data.held_out_split)
     if not scenes:
         raise QuantizeError(
@@ -136,15 +135,15 @@ def _detectors(one: BundleModel, data: Data, paths: Sequence[Any]) -> list[FormA
             f"{data.splits('detector')}"
         )
     threshold = one.spec.score_threshold
-    first, *others = run_forms.detect(one.spec, [one.files["fp32"], *paths], scenes)
-    found = []
-    for form in others:
-        comparison = compare.compare_detectors(first, form, scenes, threshold)
+    fp32, *rest = run_forms.detect(one.spec, [one.files[form] for form in ("fp32", *others)], scenes)
+    found: dict[Target, FormAccuracy] = {}
+    for form, boxes in zip(others, rest, strict=True):
+        comparison = compare.compare_detectors(fp32, boxes, scenes, threshold)
         changes = _Changes()
-        for scene, before, after in zip(scenes, first, form, strict=True):
+        for scene, before, after in zip(scenes, fp32, boxes, strict=True):
             _add_scene(changes, scene, _shown(before, threshold), _shown(after, threshold))
-        table = accuracy_table(comparison, comparison.gates, "form")
-        found.append(FormAccuracy(table, changes.count, len(scenes), tuple(changes.flips)))
+        table = accuracy_table(comparison, comparison.gates, form)
+        found[form] = FormAccuracy(table, changes.count, len(scenes), tuple(changes.flips))
     return found
 
 

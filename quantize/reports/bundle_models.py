@@ -67,7 +67,7 @@ def models_of(bundle: Bundle) -> list[BundleModel]:
 
 
 def spec_of(model: Model) -> Spec:
-    """Return the spec that a manifest entry was made of, as far as the entry tells."""
+    """Return the spec of a model, as far as its manifest entry holds it."""
     told: dict[str, Any] = {
         "input_name": model.input_name,
         "output_names": model.output_names,

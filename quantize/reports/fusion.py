@@ -1,7 +1,7 @@
 """The fusion audit: for each convolution of an ONNX file, the precision an engine runs it in, and why.
 
-Each engine has its own module, because each tells it in another way: ONNX Runtime by its optimised graph, OpenVINO by
-its runtime model, TensorRT by its engine inspector. This module holds what they share: the convolutions of the file,
+Each engine has its own module, because each reports it differently: ONNX Runtime in its optimised graph, OpenVINO in
+its runtime model, TensorRT in its engine inspector. This module holds what they share: the convolutions of the file,
 and what the file itself says about each.
 """
 
@@ -35,7 +35,7 @@ class Convolution:
     precision: Precision
     runs_as: str  # the engine's own word: operator, primitive or layer
     why: str = ""  # why it is not INT8; empty if it is
-    ms: float | None = None  # median time of one run on one picture; None: the engine does not tell
+    ms: float | None = None  # median time of one run on one picture; None: the engine does not report it
 
     def row(self) -> dict[str, Any]:
         """Return the convolution as the report's JSON stores it."""

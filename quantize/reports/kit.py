@@ -12,7 +12,7 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,11 @@ from quantize.reports import kit_check
 from quantize.reports.bundle_models import BundleModel, models_of
 from quantize.reports.kit_onnx import PARITY, Normalisation, weight_rows, write_nchw, write_uint8
 from quantize.reports.kit_vendors import readme, vendor_files
-from quantize.reports.report import new_folder
+from quantize.reports.report import Progress, new_folder
 
 PROBES = 8
 SCENE_PROBES = 4
 _RANGE_PICTURES = 64  # more do not change a range to be looked at
-Progress = Callable[[Sequence[BundleModel], str], Iterable[BundleModel]]
 
 
 def write_kit(folder: Path, out: Path, data: Data, progress: Progress) -> Iterator[str]:

@@ -20,7 +20,8 @@ from onnx import TensorProto, numpy_helper
 
 from edge.errors import QuantizeError
 from edge.inference.onnxruntime_library import ort
-from quantize.forms.fold_normalisation import constants, consumers, drop_unused, pool_by_average_pool
+from quantize.forms.fold_normalisation import pool_by_average_pool
+from quantize.forms.graph import constants, consumers, drop_unused
 from quantize.onnx_file import read_onnx
 from quantize.reports.bundle_models import BundleModel
 

@@ -18,6 +18,7 @@ from edge.errors import EngineError
 from edge.inference.engine import GPU_BACKENDS, RUNS, open_engine, unusable
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import Preprocess
+from edge.telemetry.health_report import resident_bytes
 from edge.types import Engine, Image
 from quantize.latency import interleaved_ms
 from quantize.reports.bundle_models import BundleModel
@@ -118,7 +119,4 @@ def _load_all(backend: str, wanted: Sequence[tuple[str, str, str, str]]) -> dict
 
 
 def _resident_mib() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return (resident_bytes() or 0) / 2**20

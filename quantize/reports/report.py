@@ -74,7 +74,7 @@ def write_report(folder: Path, options: ReportOptions, data: Data | None, progre
     new_folder(options.out)
     bundle = read_bundle(folder)
     models = bundle_models.models_of(bundle)
-    chosen = _chosen(bundle, options.state)
+    chosen = _chosen(bundle, models, options.state)
     accuracies = {one.name: {} if data is None else measure_accuracy(one, data) for one in progress(models, "accuracy")}
     backends, problems = backends_here() if options.measure else ([], {})
     memory = measure_memory(models, backends)
@@ -209,7 +209,7 @@ def _probe_picture(bundle: Bundle, one: BundleModel) -> Image | None:
         return None
 
 
-def _chosen(bundle: Bundle, state: Path | None) -> dict[str, dict[str, Any]]:
+def _chosen(bundle: Bundle, models: Sequence[BundleModel], state: Path | None) -> dict[str, dict[str, Any]]:
     """Return what a device chose for each model, by its name in the bundle.
 
     Raises:
@@ -222,17 +222,16 @@ def _chosen(bundle: Bundle, state: Path | None) -> dict[str, dict[str, Any]]:
     choice = read_choice(choice_path(state, bundle.manifest))
     if choice is None:
         raise QuantizeError(f"{state}: holds no choice of engines for bundle {bundle.manifest.bundle_id}")
-    names = {id(one.model): one.name for one in bundle_models.models_of(bundle)}
+    names = {id(one.model): one.name for one in models}
     found = {}
     for key, model in models_of(bundle.manifest).items():
         if (entry := choice.models.get(key)) is not None:
-            tried = [one.model_dump() for one in entry.tried]
             found[names[id(model)]] = {
                 "engine": entry.backend,
                 "form": entry.form,
                 "reason": entry.reason,
                 "since": entry.since,
-                "tried": tried,
+                "tried": [one.model_dump() for one in entry.tried],
             }
     return found
 

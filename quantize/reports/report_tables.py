@@ -12,7 +12,6 @@ from quantize.reports.fusion import ON_PURPOSE
 
 Row = Mapping[str, Any]  # a model of report.json
 _HEADLINES = ("recall_at_1", "top1", "ap50_95", "agreement", "mask_overlap", "cosine_mean")
-_SURE = "pass"
 SATURATES = (
     "this CPU has no 8-bit dot product, and INT8 was packed for CPUs that have one, so that its sums overflow here; "
     "pack with --target-cpu any"
@@ -37,7 +36,7 @@ def _values(form: str, metrics: Mapping[str, Row]) -> dict[str, tuple[float, flo
     """Return each metric of FP32 and of a form."""
     found = {}
     for name, row in metrics.items():
-        other = next((row[key] for key in (form, "int8", "form") if key in row), None)
+        other = next((row[key] for key in (form, "int8") if key in row), None)
         if other is not None and name != "latency_ms":
             found[name] = (row["fp32"], other)
     return found
@@ -67,8 +66,8 @@ def gate_table(model: Row) -> str:
         gates = told.get("gates", {})
         if not gates:
             continue
-        open_ = [name for name, gate in gates.items() if gate["verdict"] != _SURE]
-        ordered = sorted(gates, key=lambda name: (gates[name]["verdict"] == _SURE, name))
+        open_ = [name for name, gate in gates.items() if gate["verdict"] != "pass"]
+        ordered = sorted(gates, key=lambda name: (gates[name]["verdict"] == "pass", name))
         rows = [(name, _gate_cells(gates[name])) for name in ordered]
         text = "all gates pass" if not open_ else f"{len(open_)} of {len(gates)} gates do not pass: {', '.join(open_)}"
         table = _table(["", "value", "limit", "samples", "verdict"], rows, raw=True)

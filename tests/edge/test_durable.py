@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.durable import fsync_tree, make_folder, set_aside, write_durably
+from edge.durable import fsync_tree, make_folder, oldest_first, set_aside, write_durably
 from tests.power_cut import PowerCut, PowerCutError
 
 
@@ -99,3 +99,14 @@ def test_new_folders_survive_a_power_cut(tmp_path):
     assert power.happened
     assert (tmp_path / "a/b/c").is_dir()
     make_folder(tmp_path / "a/b/c")
+
+
+def test_files_are_listed_by_age_and_a_link_to_nothing_is_skipped(tmp_path):
+    for name, age in (("a.plan", 2), ("b.plan", 3), ("c.plan", 1), ("d.note", 9)):
+        (tmp_path / name).write_bytes(b"x" * age)
+        os.utime(tmp_path / name, (100 - age, 100 - age))
+    (tmp_path / "e.plan").symlink_to(tmp_path / "nowhere")
+    assert oldest_first(tmp_path, "*.plan") == [
+        (tmp_path / f"{name}.plan", size) for name, size in (("b", 3), ("a", 2), ("c", 1))
+    ]
+    assert oldest_first(tmp_path / "none", "*") == []

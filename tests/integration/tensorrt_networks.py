@@ -11,9 +11,9 @@ import torch
 from edge.manifest import Preprocess
 from quantize.detector_specs import find_spec
 from quantize.export import export_module
+from quantize.forms.write_forms import calibrate_network, write_fp16, write_tensorrt_s8
 from quantize.network_spec import Spec
 from quantize.pictures import Sample
-from quantize.write_forms import calibrate_network, write_fp16, write_tensorrt_s8
 from trainer.models.timm_library import timm
 
 ROOT = Path(__file__).parents[2]

@@ -19,6 +19,7 @@ from onnx import TensorProto
 
 from edge.bundle.bundle import read_bundle
 from edge.inference.engine import RUNS
+from edge.inference.engine_choice import models_of
 from quantize.forms.tensorrt_rules import find_violations
 from scripts.tensorrt_builder import BUILDER, FOLDER, VERSIONS, main, prepare
 from tests.integration.network_watch import watch
@@ -93,14 +94,9 @@ def networks(tmp_path_factory):
 
 def offered_by_the_demo() -> dict[str, Path]:
     """Return the files that the demo bundle offers a device with TensorRT."""
-    manifest = read_bundle(DEMO, verify=False).manifest
-    models = [manifest.detector, manifest.classifier, manifest.localiser, manifest.finder, *manifest.embedders]
+    models = models_of(read_bundle(DEMO, verify=False).manifest)
     return {
-        name: DEMO / name
-        for model in models
-        if model is not None
-        for form, name in model.files.items()
-        if form in RUNS["tensorrt"]
+        name: DEMO / name for model in models.values() for form, name in model.files.items() if form in RUNS["tensorrt"]
     }
 
 

@@ -11,8 +11,8 @@ from edge.inference.engine import open_engine
 from edge.manifest import Head, Preprocess
 from quantize.export import CameraInput, export_fp32
 from quantize.forms.ort_u8 import measure_fusion
+from quantize.forms.write_forms import quantize_network
 from quantize.pictures import Sample
-from quantize.write_forms import quantize_network
 from trainer.models.networks import ClassifierWithDescriptor, ModelCard, build_model, load_model, save_model
 
 TWO = [Head(name="class", dim=8), Head(name="outline", dim=8)]

@@ -54,7 +54,7 @@ def test_weight_that_is_not_finite_is_named(exported, tmp_path, value):
 
 
 def test_model_that_is_already_quantised_is_refused(exported, data, tmp_path):
-    from quantize.write_forms import quantize_network
+    from quantize.forms.write_forms import quantize_network
 
     spec = read_spec(spec_path(exported["classifier"]))
     pictures = data.calibration_crops(spec)[:4]

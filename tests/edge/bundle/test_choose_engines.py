@@ -125,11 +125,12 @@ def test_engine_that_crashes_is_out_and_the_others_go_on(bundle):
     assert "its process ended with signal SIGABRT" in row(model, "fake").problem
 
 
-def test_engine_that_cannot_run_here_is_listed_with_the_reason(tmp_path, bundle, monkeypatch):
+def test_engine_that_cannot_run_here_is_left_out_and_logged(tmp_path, bundle, caplog):
     code = FAKE.replace("return None", 'return "no accelerator at /dev/fake0"', 1)
     (tmp_path / "site" / "fake_engine.py").write_text(code)
     model = chosen(bundle({}))
-    assert (model.backend, model.form) == ("onnxruntime", "fp32")
+    assert [str(one) for one in model.tried] == ["onnxruntime fp32"]
+    assert "no accelerator at /dev/fake0" in caplog.text
     with pytest.raises(EngineError, match="no accelerator at /dev/fake0"):
         chosen(bundle({}), backend="fake")
 

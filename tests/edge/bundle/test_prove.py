@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -44,6 +46,16 @@ def test_proof_that_does_not_end_is_ended(monkeypatch, tmp_path):
     assert time.monotonic() - started < 10.0
 
 
+def test_bundle_that_hangs_while_engines_are_chosen_is_refused(monkeypatch, tmp_path, caplog):
+    child(monkeypatch, "import signal; signal.pause()")
+    started = time.monotonic()
+    with pytest.raises(BundleError, match=r"did not end within 0\.2 s; do not use this bundle"):
+        prover(state_dir=tmp_path, limit_s=0.2)(tmp_path, None)
+    assert time.monotonic() - started < 10.0
+    assert "no engines were chosen" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("code", "how"),
     [
@@ -55,16 +67,21 @@ def test_proof_that_does_not_end_is_ended(monkeypatch, tmp_path):
 )
 def test_child_that_dies_refuses_the_bundle(monkeypatch, tmp_path, code, how):
     child(monkeypatch, code)
-    with pytest.raises(BundleError, match=f"ended with {how}; do not use this bundle"):
-        prover()(tmp_path, None)
+    for state_dir in (None, tmp_path):  # without and with a choice of engines
+        with pytest.raises(BundleError, match=f"ended with {how}; do not use this bundle"):
+            prover(state_dir=state_dir)(tmp_path, None)
 
 
 def test_child_of_a_parent_that_is_gone_ends(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    code = f"from edge.bundle.prove import main; main(['{gone.pid}', '{tmp_path}', '', 'auto', ''])"
-    command = [sys.executable, "-c", code]
-    assert subprocess.run(command, stdout=subprocess.PIPE, check=False, cwd=ROOT).returncode == 1
+    request = {"bundle": str(tmp_path), "gallery": "", "cache": "", "backend": "auto", "choose": False, "choice": None}
+    for parent, status in ((gone.pid, 1), (os.getpid(), 0)):
+        code = f"from edge.bundle.prove import main; main(['{parent}'])"
+        command = [sys.executable, "-c", code]
+        ended = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False, cwd=ROOT)
+        assert ended.returncode == status
+        assert (b"is not a bundle folder" in ended.stdout) == (status == 0)
 
 
 def test_child_does_not_import_from_the_folder_that_it_is_started_in(tmp_path, monkeypatch):

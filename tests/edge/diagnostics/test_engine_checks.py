@@ -76,14 +76,14 @@ def test_engine_that_is_not_installed_beside_a_gpu_tells_how(tmp_path):
     assert "is not installed; run: " in words
 
 
-def test_child_that_crashes_or_hangs_is_told(tmp_path, monkeypatch):
+def test_child_that_crashes_or_hangs_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_checks, "command", lambda *_: ["/bin/sh", "-c", "kill -SEGV $$"])
     assert try_engine("tensorrt-rtx").startswith("it crashes (exit status -11)")
     monkeypatch.setattr(engine_checks, "command", lambda *_: ["/bin/sh", "-c", "exec sleep 60"])
     assert try_engine("tensorrt-rtx", timeout_s=0.05) == "it does not answer within 0 s"
 
 
-def test_wrong_result_is_told(monkeypatch):
+def test_wrong_result_is_reported(monkeypatch):
     class Wrong:
         def run(self, batch):
             return [np.full_like(batch, np.nan)]

@@ -74,6 +74,15 @@ def test_all_engines_are_loaded_at_start_if_they_fit(budget):
     assert bench.store.used_bytes() == 30
 
 
+def test_engines_that_do_not_all_fit_are_not_loaded_at_the_start_after_one_was_closed():
+    bench = Bench(12)
+    for name, size in (("can", 10), ("tyre", 10), ("carton", 1)):
+        bench.add(name, size)
+    bench.store.start()
+    assert bench.loaded() == {"tyre"}  # `can` was closed for it
+    assert bench.opened == ["can", "tyre"]
+
+
 def test_only_pinned_engines_are_loaded_at_start_if_not_all_fit():
     bench, engines = started(29, "can", "jar")
     assert bench.loaded() == {"detector"}

@@ -6,18 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from edge.errors import EngineError
+from edge.errors import EngineError, first_line
 from edge.inference.engine import RUNS, choose_backend, choose_target, gains_from_batches, open_engine
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from tests.sample_models import sums_model
-
-
-@pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(sums_model())
-    return path
-
 
 BATCH = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 
@@ -49,7 +41,12 @@ def test_error_names_the_found_and_expected_batch(path, batch, found):
         open_engine(path).run(batch)
 
 
-def test_lack_of_memory_is_not_told_as_a_wrong_batch(path, monkeypatch):
+def test_error_without_a_text_is_named_by_its_type():
+    assert first_line(RuntimeError()) == "RuntimeError"
+    assert first_line(RuntimeError("no kernel\nin a.cc")) == "no kernel"
+
+
+def test_lack_of_memory_is_not_reported_as_a_wrong_batch(path, monkeypatch):
     engine = open_engine(path)
 
     def run(*_):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -123,9 +124,26 @@ def test_choice_is_read_as_it_was_written(tmp_path):
 
 
 def test_only_the_newest_choices_are_kept(tmp_path):
-    for number in range(engine_choice._MOST_FILES + 3):
-        write_choice(tmp_path / f"{number:02}.json", choice())
-    assert len(list(tmp_path.glob("*.json"))) == engine_choice._MOST_FILES
+    paths = [tmp_path / f"{number:02}.json" for number in range(engine_choice._MOST_FILES + 3)]
+    for number, path in enumerate(paths):
+        write_choice(path, choice())
+        os.utime(path, (number, number))
+    assert sorted(tmp_path.glob("*.json")) == paths[3:]
+
+
+def test_new_choice_is_kept_when_the_clock_was_set_back(tmp_path):
+    paths = [tmp_path / f"{number:02}.json" for number in range(engine_choice._MOST_FILES)]
+    for number, path in enumerate(paths):
+        write_choice(path, choice())
+        os.utime(path, (2**33 + number, 2**33 + number))
+    write_choice(tmp_path / "new.json", choice())
+    assert sorted(tmp_path.glob("*.json")) == [*paths[1:], tmp_path / "new.json"]
+
+
+def test_link_to_nothing_beside_the_choices_is_no_error(tmp_path):
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    write_choice(tmp_path / "one.json", choice())
+    assert read_choice(tmp_path / "one.json") == choice()
 
 
 def test_missing_choice_is_none_without_a_word(tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU: what is asked of it, and that nothing falls back to the CPU. Its texts are real."""
+"""ONNX Runtime on a GPU: the options that it gets, and that nothing falls back to the CPU. Its messages are real."""
 
 from __future__ import annotations
 
@@ -27,17 +27,9 @@ from tests.fakes_onnxruntime import (
     TENSORRT,
     FakeOrt,
 )
-from tests.sample_models import sums_model
 
 BATCH = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 BACKENDS = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt-rtx")
-
-
-@pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(sums_model())
-    return path
 
 
 @pytest.fixture
@@ -126,7 +118,7 @@ def test_missing_tensorrt_names_the_version_that_is_needed():
     assert "finesight[gpu,tensorrt]" in error
 
 
-def test_other_error_is_told_without_places_in_the_source():
+def test_other_error_is_reported_without_places_in_the_source():
     assert str(explain("model.onnx", "onnxruntime-cuda", RuntimeError(NO_TENSORRT))) == (
         "model.onnx: onnxruntime-cuda: Please install TensorRT libraries as mentioned in the GPU requirements page, "
         "make sure they're in the PATH or LD_LIBRARY_PATH, and that your GPU is supported."

@@ -77,7 +77,7 @@ def test_lack_of_memory_says_what_to_do(trt, message):
     )
 
 
-def test_error_of_an_earlier_build_is_not_told_again(trt):
+def test_error_of_an_earlier_build_is_not_reported_again(trt):
     trt.refuses_to_build = "no implementation for node 7"
     with pytest.raises(EngineError, match="node 7"):
         build()

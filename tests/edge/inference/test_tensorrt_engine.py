@@ -22,13 +22,6 @@ def trt(request):
         yield fake
 
 
-@pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(sums_model())
-    return path
-
-
 def open_trt(path, max_batch=4, **changes):
     return open_engine(path, "tensorrt", max_batch=max_batch, **changes)
 
@@ -302,7 +295,7 @@ def test_gpu_that_is_lost_while_running_is_a_gpu_error_from_then_on(trt, path):
         open_trt(path)
 
 
-def test_gpu_that_is_lost_before_a_run_is_told_and_not_tensorrts_refusal(trt, path):
+def test_gpu_lost_before_a_run_is_reported_not_tensorrts_refusal(trt, path):
     engine = open_trt(path)
     trt.refuses_to_run, trt.cuda.lost = True, CudaStatus.cudaErrorLaunchFailure
     with pytest.raises(GpuError, match="cudaErrorLaunchFailure"):

@@ -22,13 +22,6 @@ def trt():
 
 
 @pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(sums_model())
-    return path
-
-
-@pytest.fixture
 def cache(tmp_path):
     return tmp_path / "cache"
 
@@ -190,6 +183,19 @@ def test_plan_larger_than_the_bound_is_kept(trt, path, cache):
     open_trt(path, cache, cache_mib=64)
     open_trt(path, cache, cache_mib=64)
     assert trt.builds == 1
+
+
+def test_plans_of_one_bundle_do_not_push_each_other_out(trt, path, cache, tmp_path, caplog):
+    from edge.inference.tensorrt_plans import build_plans, plans_missing
+
+    trt.plan_padding = 30 << 20
+    other = tmp_path / "other.onnx"
+    other.write_bytes(sums_model(side=5))
+    wanted = [(path, 1), (path, 2), (other, 2)]
+    config = TensorRtConfig(cache_mib=64)
+    build_plans(wanted, cache, config, kind(), lambda _: None)
+    assert plans_missing(wanted, cache, config, kind()) == []
+    assert "the plans in use need 90 MiB; raise engine.tensorrt.cache_mib" in caplog.text
 
 
 def test_measured_times_are_kept_for_the_next_build(trt, path, cache):

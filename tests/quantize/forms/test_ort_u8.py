@@ -10,9 +10,9 @@ from edge.errors import QuantizeError
 from edge.imaging.image import encode_image, read_image
 from edge.inference.engine import open_engine
 from quantize.forms import calibrate, ort_u8
+from quantize.forms.write_forms import quantize_network
 from quantize.network_spec import read_spec, spec_path
 from quantize.pictures import Sample
-from quantize.write_forms import quantize_network
 from tests.tensorrt_cases import ROWS, graph
 
 VNNI = "flags\t\t: fpu sse2 avx2 avx512_vnni"

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from edge.inference.onnxruntime_engine import open_session_from_bytes
-from quantize.forms.fold_normalisation import drop_unused
+from quantize.forms.graph import drop_unused
 from quantize.forms.stored_weights import store_as_s8
 from quantize.forms.tensorrt_rules import find_violations
 from tests.tensorrt_cases import F32, ROWS, graph

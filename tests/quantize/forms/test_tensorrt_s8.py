@@ -8,12 +8,11 @@ from onnx import numpy_helper
 from edge.errors import QuantizeError
 from quantize.forms import tensorrt_s8
 from quantize.forms.calibrate import Range
-from quantize.forms.fold_normalisation import constants
 from quantize.forms.form_of import form_of
+from quantize.forms.graph import constants
 from quantize.forms.tensorrt_rules import find_violations
-from quantize.network_spec import read_spec, spec_path
+from quantize.forms.write_forms import write_tensorrt_s8
 from quantize.run_forms import open_form
-from quantize.write_forms import calibrate_network, write_tensorrt_s8
 from tests.tensorrt_cases import F32, T, graph
 
 EIGHT = ("x", T.FLOAT, ["n", 8, 16, 16])
@@ -43,17 +42,6 @@ def reads_quantised(model, operator):
     """Return, for each node of an operator, which of its inputs a DequantizeLinear makes."""
     made = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     return [[name in made for name in node.input] for node in model.graph.node if node.op_type == operator]
-
-
-@pytest.fixture(scope="module")
-def calibrations(exported, data, tmp_path_factory):
-    folder, found = tmp_path_factory.mktemp("s8"), {}
-    for kind in ("classifier", "embedder", "detector"):
-        spec = read_spec(spec_path(exported[kind]))
-        pictures = data.scenes_for("train") if kind == "detector" else data.calibration_crops(spec)
-        prepared = folder / f"{kind}.prepared.onnx"
-        found[kind] = spec, calibrate_network(spec, exported[kind], pictures, prepared, lambda p, _: p)
-    return found
 
 
 @pytest.mark.parametrize("rest", ["fp16", "fp32"])

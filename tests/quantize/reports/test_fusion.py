@@ -9,12 +9,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.errors import QuantizeError
 from edge.inference.preprocess import to_batch
+from quantize.forms.write_forms import calibrate_network, write_fp16, write_ort_u8, write_tensorrt_s8
 from quantize.network_spec import read_spec, spec_path
 from quantize.reports.fusion import ON_PURPOSE, read_graph, why_not_fused
 from quantize.reports.fusion_onnxruntime import audit_onnxruntime
 from quantize.reports.fusion_openvino import audit_openvino
 from quantize.reports.fusion_tensorrt import BY_INSPECTOR, BY_RULES, audit_tensorrt
-from quantize.write_forms import calibrate_network, write_fp16, write_ort_u8, write_tensorrt_s8
 
 
 def batch_for(path):

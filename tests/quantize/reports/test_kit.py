@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 import pytest
 
+from edge.bundle import golden_probes
 from edge.errors import BundleError, QuantizeError
 from quantize import cli
 from quantize.reports import kit_check
+from quantize.reports.bundle_models import bundle_models
 from quantize.reports.kit import write_kit
-from quantize.reports.kit_onnx import dynamic_tensors
+from quantize.reports.kit_onnx import dynamic_tensors, write_nchw
 from tests.file_damage import flip
 
 ROOT_FILES = {"README.md", "kit.json", "check.py", "hailo", "rknn", "qualcomm", "axis", "models"}
@@ -74,7 +76,7 @@ def test_every_shape_is_static_and_the_file_starts_with_a_convolution(kit):
         assert not {"Cast", "Transpose", "Sub"} & {node.op_type for node in models["nchw"].graph.node}
 
 
-def test_dynamic_tensors_are_told(bundle):
+def test_dynamic_tensors_are_found(bundle):
     model = onnx.load(str(bundle / "models/classifier.fp32.onnx"))
     assert "image" in dynamic_tensors(onnx.shape_inference.infer_shapes(model))
 
@@ -114,6 +116,10 @@ def test_check_fails_on_altered_outputs(kit, outputs, capsys, file, change, why)
     assert len(told) == 1
     assert why in told[0]
     assert told[0].startswith(file.partition("/")[0])
+
+
+def test_limits_of_the_check_are_those_of_the_device():
+    assert (kit_check.MIN_COSINE, kit_check.MIN_OVERLAP) == (golden_probes.MIN_COSINE, golden_probes.MIN_OVERLAP)
 
 
 def test_lost_object_fails_a_detector_even_at_a_high_cosine():
@@ -161,6 +167,38 @@ def test_check_switches_the_reports_of_onnxruntime_off_before_it_loads(kit, tmp_
 def test_check_without_a_folder_of_outputs_is_one_clear_line(kit, tmp_path, capsys):
     assert kit_check.main([str(tmp_path / "none")], kit) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_file_that_differs_from_fp32_leaves_no_kit(bundle, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("quantize.reports.kit.PARITY", -1.0)  # nothing is this close
+    with pytest.raises(QuantizeError, match=r"detector\.uint8\.onnx: differs from the FP32 form by .* of its largest"):
+        list(write_kit(bundle, tmp_path / "kit", data, quiet))
+    assert list(tmp_path.iterdir()) == []
+
+
+def newer_opset(model):
+    model.opset_import[0].version = 18
+
+
+def other_transpose(model):
+    next(node for node in model.graph.node if node.op_type == "Transpose").attribute[0].ints[:] = [0, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (newer_opset, "has opset 18; the compilers take 17 at most"),
+        (other_transpose, "its input is not cast, transposed and normalised by plain operators"),
+    ],
+)
+def test_network_that_compilers_cannot_take_is_one_clear_line(bundle, tmp_path, change, why):
+    one = next(one for one in bundle_models(bundle) if one.name == "classifier")
+    model = onnx.load(str(one.files["fp32"]))
+    change(model)
+    onnx.save(model, str(tmp_path / "changed.onnx"))
+    with pytest.raises(QuantizeError, match=why):
+        write_nchw(replace(one, files={"fp32": tmp_path / "changed.onnx"}), tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_range_table_tells_what_one_scale_costs(kit):

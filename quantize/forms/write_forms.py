@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge.errors import QuantizeError
+from edge.errors import QuantizeError, first_line
 from edge.manifest import Preprocess
 from quantize.forms import calibrate, fp16, ort_u8, sensitivity, tensorrt_s8
 from quantize.forms.calibrate import Histogram, Range
-from quantize.forms.fold_normalisation import drop_unused
+from quantize.forms.graph import drop_unused, shorten_names
 from quantize.forms.output_error import output_error
 from quantize.forms.sensitivity import Kept
 from quantize.forms.stored_weights import store_as_s8
@@ -158,18 +157,18 @@ def write_ort_u8(
     Raises:
         QuantizeError: the network cannot be quantised, or was calibrated with another preprocessing.
     """
-    keep = kept.nodes if kept else ()
+    means, keep = calibration.means(), kept.nodes if kept else ()
 
     def write(ranges: dict[str, Range], trial: Path) -> dict[str, Any]:
-        ort_u8.write_int8(calibration.prepared, ranges, calibration.means(), trial, saturates=saturates, keep=keep)
+        ort_u8.write_int8(calibration.prepared, ranges, means, trial, saturates=saturates, keep=keep)
         model = onnx.load(str(trial))
         store_as_s8(model, "cast")
         drop_unused(model)
-        fp16.shorten_names(model)
+        shorten_names(model)
         onnx.save(model, str(trial))
-        return {"saturation_free": saturates} | (kept.record() if kept else {})
+        return {"saturation_free": saturates}
 
-    return _write_best(calibration, spec, out, write, {"by layer": dict(kept.ranges)} if kept else {})
+    return _write_best(calibration, spec, out, write, kept)
 
 
 def write_tensorrt_s8(
@@ -187,13 +186,13 @@ def write_tensorrt_s8(
     Raises:
         QuantizeError: the network cannot be quantised, or was calibrated with another preprocessing.
     """
-    keep = kept.nodes if kept else ()
+    means, keep = calibration.means(), kept.nodes if kept else ()
 
     def write(ranges: dict[str, Range], trial: Path) -> dict[str, Any]:
-        layers = tensorrt_s8.write_s8(calibration.prepared, ranges, calibration.means(), trial, rest=rest, keep=keep)
-        return {"rest": rest, "layers": layers} | (kept.record() if kept else {})
+        layers = tensorrt_s8.write_s8(calibration.prepared, ranges, means, trial, rest=rest, keep=keep)
+        return {"rest": rest, "layers": layers}
 
-    record = _write_best(calibration, spec, out, write, {"by layer": dict(kept.ranges)} if kept else {})
+    record = _write_best(calibration, spec, out, write, kept)
     require_legal(onnx.load(str(out)), out)
     return record
 
@@ -207,11 +206,11 @@ def write_fp16(calibration: Calibration, spec: Spec, out: Path) -> dict[str, Any
     calibration.require(spec)
     model = onnx.load(str(calibration.prepared))
     kept = fp16.convert(model, calibration.ranges(100.0))
-    fp16.shorten_names(model)
+    shorten_names(model)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        line = str(error).splitlines()[0][:300]
+        line = first_line(error)
         raise QuantizeError(f"{calibration.fp32}: cannot convert to FP16: {line}") from error
     require_legal(model, out)
     onnx.save(model, str(out))
@@ -224,32 +223,28 @@ def _write_best(
     spec: Spec,
     out: Path,
     write: Callable[[dict[str, Range], Path], dict[str, Any]],
-    more: Mapping[str, dict[str, Range]] = MappingProxyType({}),
+    kept: Kept | None,
 ) -> dict[str, Any]:
-    """Write a form with the ranges of each percentile and those in `more`; keep the one nearest to FP32."""
+    """Write a form with the ranges of each percentile, and those of the kept layers; keep the one nearest to FP32."""
     calibration.require(spec)
-    candidates: dict[float | str, dict[str, Range]] = {one: calibration.ranges(one) for one in PERCENTILES}
-    candidates.update(more.items())
-    trials: list[tuple[float, float | str, Path, dict[str, Any]]] = []
+    candidates: dict[float | str, Mapping[str, Range]] = {one: calibration.ranges(one) for one in PERCENTILES}
+    if kept:
+        candidates["by layer"] = kept.ranges
+    fp32, error = open_form(calibration.fp32), output_error(spec)
+    batches = list(calibrate.preprocessed_batches(calibration.pictures[:_TRIAL_IMAGES], spec.preprocess))
+    exact = [fp32.run(batch) for batch in batches]
+    trials = [out.with_suffix(f".{number}.onnx") for number in range(len(candidates))]
+    found: list[tuple[float, float | str, Path, dict[str, Any]]] = []
     try:
-        for number, (percentile, ranges) in enumerate(candidates.items()):
-            trial = out.with_suffix(f".{number}.onnx")
-            trials.append((np.inf, percentile, trial, {}))
-            record = write(ranges, trial)
-            error = _quantisation_error(spec, calibration.fp32, trial, calibration.pictures[:_TRIAL_IMAGES])
-            trials[-1] = (error, percentile, trial, record)
-        error, percentile, best, record = min(trials, key=lambda one: one[0])
+        for (percentile, ranges), trial in zip(candidates.items(), trials, strict=True):
+            record = write(dict(ranges), trial)
+            form = open_form(trial)
+            errors = [error(want, form.run(batch)) for want, batch in zip(exact, batches, strict=True)]
+            found.append((float(np.mean(errors)), percentile, trial, record))
+        least, percentile, best, record = min(found, key=lambda one: one[0])
         best.replace(out)
     finally:
-        for _, _, leftover, _ in trials:
-            leftover.unlink(missing_ok=True)
+        for trial in trials:
+            trial.unlink(missing_ok=True)
     write_spec(out, spec)
-    return {"percentile": percentile, "relative_error": round(error, 5), **record}
-
-
-def _quantisation_error(spec: Spec, fp32: Path, form: Path, pictures: Sequence[Picture]) -> float:
-    """Return how far the outputs of a form are from FP32's, averaged over pictures."""
-    engines = [open_form(path) for path in (fp32, form)]
-    error = output_error(spec)
-    batches = calibrate.preprocessed_batches(pictures, spec.preprocess)
-    return float(np.mean([error(*(engine.run(batch) for engine in engines)) for batch in batches]))
+    return {"percentile": percentile, "relative_error": round(least, 5), **record, **(kept.record() if kept else {})}
