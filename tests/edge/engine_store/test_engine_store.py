@@ -74,7 +74,7 @@ def test_all_engines_are_loaded_at_start_if_they_fit(budget):
     assert bench.store.used_bytes() == 30
 
 
-def test_engines_that_do_not_all_fit_are_not_loaded_at_the_start_after_one_was_closed():
+def test_engines_that_do_not_all_fit_wait_also_after_one_was_closed():
     bench = Bench(12)
     for name, size in (("can", 10), ("tyre", 10), ("carton", 1)):
         bench.add(name, size)
