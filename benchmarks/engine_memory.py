@@ -269,7 +269,7 @@ def gallery_row(categories: int, items: int, dim: int = 128, rows: int = 3) -> d
         return CategoryItems(
             tuple(f"item-{i:05d}" for i in range(items)),
             tuple(f"An item {i}" for i in range(items)),
-            tuple({} for _ in range(items)),
+            np.zeros(items, np.bool_),
             rng.integers(-127, 128, (items * rows, dim)).astype(np.int8),
             np.full(items * rows, 1 / 127, np.float32),
             np.repeat(np.arange(items, dtype=np.int32), rows),

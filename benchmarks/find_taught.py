@@ -26,12 +26,13 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.find import held_out, on_device  # noqa: E402
-from edge.build import build_pipeline, load_models  # noqa: E402
+from edge.build import load_models  # noqa: E402
 from edge.capture.frame_source import CaptureOptions, EndOfStream  # noqa: E402
 from edge.capture.open_source import open_source  # noqa: E402
 from edge.config.camera_url import parse_source  # noqa: E402
 from edge.config.schema import CameraConfig, EngineConfig, RecognitionConfig, SeekConfig  # noqa: E402
 from edge.demo.score import last_answers, read_ground_truth, score  # noqa: E402
+from edge.frame_loop import build_pipeline  # noqa: E402
 from edge.imaging.image import encode_image  # noqa: E402
 from edge.kiosk.taught_items import TaughtItems  # noqa: E402
 from edge.kiosk.taught_store import TaughtStore  # noqa: E402

@@ -351,7 +351,7 @@ def iconic_pictures(data: Path, embedders: dict[str, Any], few: int) -> Catalogu
     """Return category, item and vectors of each catalogue picture; fewer than `few` pictures get augmented views."""
     from edge.gallery.item_vectors import shrink_to_centroid
     from edge.imaging.image import read_image
-    from trainer.embed_gallery import embed_pictures
+    from trainer.catalogue.embed_item import embed_pictures
 
     found = []
     for row in csv.DictReader((data / "grocery/index.csv").open()):

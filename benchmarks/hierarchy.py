@@ -29,7 +29,7 @@ from benchmarks.grocery import machine  # noqa: E402
 from dataset_formats.records import Sample  # noqa: E402
 from edge.bundle.bundle import read_bundle  # noqa: E402
 from edge.gallery.item_vectors import shrink_to_centroid  # noqa: E402
-from edge.gallery.search import ExactIndex  # noqa: E402
+from edge.gallery.search import Index, build_index  # noqa: E402
 from edge.gallery.store import CategoryItems, quantise  # noqa: E402
 from edge.imaging.image import read_image, set_threads, trim  # noqa: E402
 from edge.inference.engine import open_engine  # noqa: E402
@@ -157,7 +157,7 @@ def flat(known: Sequence[Sample]) -> Callable[[Query], Answer]:
     return answer
 
 
-def index_of(embedder: Embedder, known: Sequence[Sample]) -> ExactIndex:
+def index_of(embedder: Embedder, known: Sequence[Sample]) -> Index:
     """Return the index of some pictures, as a device searches it."""
     margin = embedder.model.preprocess.crop_margin
     vectors = []
@@ -168,8 +168,8 @@ def index_of(embedder: Embedder, known: Sequence[Sample]) -> ExactIndex:
     names = sorted({sample.item for sample in known})
     row_item = np.asarray([names.index(sample.item) for sample in known], np.int32)
     rows, scales = quantise(shrink_to_centroid(np.stack(vectors), row_item, GATHERING))
-    ids = tuple(names)
-    return ExactIndex(CategoryItems(ids, ids, ({},) * len(ids), rows, scales, row_item, tuple(embedder.model.heads)))
+    ids, negative = tuple(names), np.zeros(len(names), np.bool_)
+    return build_index(CategoryItems(ids, ids, negative, rows, scales, row_item, tuple(embedder.model.heads)))
 
 
 def read_query(sample: Sample) -> Query:

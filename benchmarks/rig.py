@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -79,11 +80,11 @@ def write_config(folder: Path, broker_port: int, cameras: dict[str, str], health
 
 
 @contextmanager
-def device(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `edge run`, and terminate it at the end."""
+def device(config: Path, log: Path, root: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `edge run` of a checkout, and terminate it at the end."""
     with log.open("wb") as output:
         command = [sys.executable, "-m", "edge", "run", "-c", str(config)]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=output)
+        process = subprocess.Popen(command, cwd=root, stderr=output, env={**os.environ, "PYTHONPATH": str(root)})
         try:
             yield process
         finally:

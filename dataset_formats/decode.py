@@ -56,12 +56,24 @@ def decode_picture(data: bytes, where: str) -> tuple[Image, PictureInfo]:
     Raises:
         CaptureError: as read_picture.
     """
+    image = decode_pixels(data, where)
     if container_format(data):
-        return heif.decode(data, where), PictureInfo(*heif.look_at(data, where))
+        return image, PictureInfo(*heif.look_at(data, where))
+    return image, picture_info(data)
+
+
+def decode_pixels(data: bytes, where: str) -> Image:
+    """Decode a picture, see read_picture.
+
+    Raises:
+        CaptureError: as read_picture.
+    """
+    if container_format(data):
+        return heif.decode(data, where)
     image = decode_image(data, where)
     if tiff.is_tiff(data):
         _check_compressed_tiff(data, where)
-    return image, picture_info(data)
+    return image
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,11 +1,12 @@
-"""Builds the parts of a device from its configuration."""
+"""Loads the models and galleries of a device, as its configuration says."""
 
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edge.bundle.bundle import Bundle, read_bundle
@@ -14,39 +15,90 @@ from edge.bundle.pairs import Pair
 from edge.bundle.prove import Prove, prover
 from edge.bundle.slots import read_active
 from edge.bundle.starts import Starts
-from edge.capture.camera import Camera, OnState
-from edge.capture.camera_policy import policy_for
-from edge.capture.frame_source import CaptureOptions, FrameSource
-from edge.capture.latest_frames import LatestFrames
-from edge.capture.open_source import SourceOpener
-from edge.capture.reconnect import reachability_check
-from edge.capture.recorder import Recorders
-from edge.config.camera_url import parse_source
-from edge.config.schema import CameraConfig, DeviceConfig, EngineConfig, RecognitionConfig
+from edge.config.schema import DeviceConfig, EngineConfig
 from edge.engine_store.engine_store import EngineStore
 from edge.engine_store.process_memory import default_budget_bytes
-from edge.errors import CaptureError, FinesightError
+from edge.errors import FinesightError
 from edge.finder.finder import open_finder
 from edge.gallery.generation import Gallery, read_gallery
-from edge.gallery.loaded_gallery import load_gallery
+from edge.gallery.index_cache import CACHE_NAME, IndexCache
+from edge.gallery.loaded_gallery import LoadedGallery, load_gallery
+from edge.gallery.search import IndexKind
 from edge.inference.engine import BUILDING_BACKENDS, RUNS, Precision, has_precision, unusable
 from edge.inference.engine_choice import Model, choice_path, models_of, read_choice, resolve
 from edge.inference.open_models import OpenOptions
 from edge.inference.stages import load_stages
 from edge.manifest import FinderModel
-from edge.messaging.age_clock import AgeClock
-from edge.messaging.outbox import Outbox
+from edge.process import Call
 from edge.recognition.best_pair import Serving, load_best_pair
-from edge.recognition.chosen_engines import distrust_engines, proof_options
+from edge.recognition.chosen_engines import WantedEngines, distrust_engines, proof_options
 from edge.recognition.gpu_engines import GpuEngines
+from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
-from edge.recognition.pipeline import Pipeline
 from edge.telemetry.counters import Counters
 from edge.types import Counts
 
 log = logging.getLogger(__name__)
 
+_HEAD_START_S = 1.0
 _TRUSTED_STARTS = 3  # that may end within a minute before the chosen engines are suspected
+
+
+class ModelLoading:
+    """Loads the best bundle and gallery of a device in a thread; the caller imports and opens other parts meanwhile."""
+
+    def __init__(
+        self,
+        config: DeviceConfig,
+        counters: Counters | None = None,
+        add_overlay: Callable[[LoadedModels], LoadedModels] = lambda models: models,
+    ) -> None:
+        """Start to load.
+
+        Args:
+            config: the device.
+            counters: created if None.
+            add_overlay: changes loaded models before they are used: a kiosk adds its taught items.
+        """
+        self.counters = counters or Counters()
+        self.starts = Starts(config.state_dir)
+        self.gpu = build_gpu_engines(config, self.counters)
+        self._config, self._add_overlay = config, add_overlay
+        self._verified = threading.Event()
+        self._call = Call(self._load)
+
+    def wait_for_verification(self) -> None:
+        """Wait, but not long, until the files are verified: Python code side by side with that would delay both.
+
+        The engines, which are opened next, leave the interpreter to other threads.
+        """
+        self._verified.wait(_HEAD_START_S)
+
+    def wait(self, stop: threading.Event | None = None) -> ActiveModels:
+        """Return the models once they are loaded.
+
+        Args:
+            stop: set by a signal; ends the waiting, not the loading.
+
+        Raises:
+            FinesightError: no bundle and gallery of the device can be used.
+            StoppedError: `stop` was set meanwhile.
+        """
+        return self._call.result(stop)
+
+    def _load(self) -> ActiveModels:
+        config, wanted = self._config, WantedEngines(self._config)
+        try:
+            return ActiveModels(
+                config.state_dir,
+                partial(load_best_models, config, self.counters, self.starts, self.gpu, self._verified.set),
+                partial(load_pair, config, self.counters, gpu=self.gpu),
+                self._add_overlay,
+                self.counters,
+                lambda bundle: (wanted(bundle), self.gpu.generation),
+            )
+        finally:
+            self._verified.set()
 
 
 def load_active_models(config: DeviceConfig) -> LoadedModels:
@@ -59,8 +111,21 @@ def load_active_models(config: DeviceConfig) -> LoadedModels:
     return load_pair(config, Counters(), *read_active(config.state_dir))
 
 
-def load_best_models(config: DeviceConfig, counts: Counts, starts: Starts, gpu: GpuEngines) -> Serving:
+def load_best_models(
+    config: DeviceConfig,
+    counts: Counts,
+    starts: Starts,
+    gpu: GpuEngines,
+    on_verified: Callable[[], None] = lambda: None,
+) -> Serving:
     """Load a device's active bundle and gallery or, if they cannot be used, the best that is left on it.
+
+    Args:
+        config: of the device.
+        counts: of the engines.
+        starts: counts the start.
+        gpu: chooses between GPU and CPU.
+        on_verified: called when the files of a pair are verified, before its engines are opened.
 
     Raises:
         BundleError: nothing on the device can be used.
@@ -68,10 +133,11 @@ def load_best_models(config: DeviceConfig, counts: Counts, starts: Starts, gpu: 
     prove = device_prover(config, gpu)
 
     def load(bundle: Bundle, gallery: Gallery) -> LoadedModels:
+        on_verified()
         pair = Pair(bundle.folder.name, bundle.manifest.bundle_id, gallery.generation)
         if starts.of(pair) > _TRUSTED_STARTS:
             distrust_engines(config.state_dir, bundle, starts.of(pair) - 1)
-        return load_pair(config, counts, bundle, gallery, gpu)
+        return load_pair(config, counts, bundle, gallery, gpu=gpu)
 
     return load_best_pair(config.state_dir, load, prove, starts)
 
@@ -141,7 +207,12 @@ def tensorrt_files(
 
 
 def load_pair(
-    config: DeviceConfig, counts: Counts, bundle: Bundle, gallery: Gallery, gpu: GpuEngines | None = None
+    config: DeviceConfig,
+    counts: Counts,
+    bundle: Bundle,
+    gallery: Gallery,
+    previous: LoadedGallery | None = None,
+    gpu: GpuEngines | None = None,
 ) -> LoadedModels:
     """Load a verified bundle and gallery of a device.
 
@@ -150,6 +221,7 @@ def load_pair(
         counts: of the engines.
         bundle: to load.
         gallery: to load.
+        previous: what is loaded already, to take over what both galleries hold.
         gpu: chooses between GPU and CPU; None: only what is configured will do.
 
     Raises:
@@ -158,13 +230,15 @@ def load_pair(
     """
 
     def load_with(engine: EngineConfig) -> LoadedModels:
-        return _load_with_finder(config.model_copy(update={"engine": engine}), counts, bundle, gallery)
+        return _load_with_finder(config.model_copy(update={"engine": engine}), counts, bundle, gallery, previous)
 
     return load_with(config.engine) if gpu is None else gpu.load(bundle, load_with)
 
 
-def _load_with_finder(config: DeviceConfig, counts: Counts, bundle: Bundle, gallery: Gallery) -> LoadedModels:
-    models = _load(bundle, gallery, config.engine, config.state_dir, counts)
+def _load_with_finder(
+    config: DeviceConfig, counts: Counts, bundle: Bundle, gallery: Gallery, previous: LoadedGallery | None
+) -> LoadedModels:
+    models = _load(bundle, gallery, config.engine, config.state_dir, counts, previous, config.gallery.index)
     if config.recognition.seek is None:
         return models
     model = bundle.manifest.finder
@@ -210,13 +284,16 @@ def _load(
     engine: EngineConfig,
     state_dir: Path | None = None,
     counts: Counts | None = None,
+    previous: LoadedGallery | None = None,
+    index: IndexKind = "auto",
 ) -> LoadedModels:
     choice = read_choice(choice_path(state_dir, bundle.manifest)) if state_dir else None
     budget_bytes = default_budget_bytes() if engine.memory_mib is None else engine.memory_mib * 2**20
     store = EngineStore(budget_bytes, counts or Counters())
     options = _open_options(engine, state_dir)
     stages = load_stages(bundle.folder, bundle.manifest, engine.backend, options, engine.precision, choice, store)
-    loaded = load_gallery(bundle.manifest, gallery)
+    cache = IndexCache(state_dir / "cache" / CACHE_NAME, counts or Counters()) if state_dir else None
+    loaded = load_gallery(bundle.manifest, gallery, previous, cache, index)
     return LoadedModels(
         bundle.manifest.bundle_id,
         gallery.generation if gallery else "none",
@@ -227,77 +304,5 @@ def _load(
         gallery.created_at if gallery else None,
         loaded.silhouettes,
         spaces=dict(loaded.spaces),
+        gallery=loaded,
     )
-
-
-def build_pipeline(
-    models: LoadedModels, recognition: RecognitionConfig, cameras: dict[str, CameraConfig], counts: Counters
-) -> Pipeline:
-    """Build a pipeline for these cameras."""
-    return Pipeline(models, cameras, recognition, counts, time.monotonic_ns)
-
-
-def capture_options(camera: CameraConfig) -> CaptureOptions:
-    """Return the options to open a camera's source with."""
-    return CaptureOptions(
-        transport=camera.rtsp_transport,
-        latency_ms=camera.latency_ms,
-        open_timeout_s=camera.open_timeout_s,
-        read_timeout_s=camera.stall_timeout_s,
-    )
-
-
-def check_recordable(name: str, camera: CameraConfig) -> None:
-    """Check that this machine can record the encoded video of a camera.
-
-    Raises:
-        CaptureError: it cannot; the message names the camera and says what to do.
-    """
-    try:
-        SourceOpener(parse_source(camera.source), camera.backend, capture_options(camera)).check_recordable()
-    except CaptureError as error:
-        raise CaptureError(f"camera {name}: {error}") from error
-
-
-def build_camera(
-    latest_frames: LatestFrames,
-    recorders: Recorders,
-    counters: Counters,
-    name: str,
-    config: CameraConfig,
-    on_state: OnState,
-) -> Camera:
-    """Return a camera that puts its frames into `latest_frames` and, if configured, records its video."""
-    source, options = parse_source(config.source), capture_options(config)
-    recorder = recorders.recorder_for(name, config.record_mib * 2**20) if config.record_mib else None
-    opener = SourceOpener(
-        source, config.backend, options, lambda: counters.add("cameras_without_gstreamer", camera=name)
-    )
-
-    def open_frame_source() -> FrameSource:
-        if recorder is None:
-            return opener.open()
-        recorder.connected()
-        return opener.open(recorder.put)
-
-    policy = policy_for(source, config.pacing, config.stall_timeout_s, config.view)
-    return Camera(
-        name,
-        source,
-        open_frame_source,
-        latest_frames,
-        on_state,
-        policy,
-        is_reachable=reachability_check(source),
-        counters=counters,
-    )
-
-
-def open_outbox(config: DeviceConfig, counters: Counters) -> Outbox:
-    """Open the outbox of a device: the queue of its events.
-
-    Raises:
-        OutboxError: its folder cannot be written, or another process holds it.
-    """
-    path, bounds = config.state_dir / "outbox.sqlite", config.outbox
-    return Outbox(path, counters, max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s, age_clock=AgeClock())

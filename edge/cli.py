@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.errors import BundleError, ConfigError, FinesightError
 from edge.options import STATE_DIR, build_parser
-from edge.process import leave
+from edge.process import leave, starting
 from edge.telemetry.known_secrets import hide, hide_in, set_up_logging
 
 if TYPE_CHECKING:
     from edge.bundle.active_pointer import ActivePointer
     from edge.config.schema import DeviceConfig
+    from edge.diagnostics.bench import Change
     from edge.recognition.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Run one verb and end the process, whatever its threads do."""
+    # A plug-in of another package could change what a bundle may hold; the search for one looks at every package.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     try:
         status = main()
     except Exception:
@@ -75,16 +78,18 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from edge.config.config_file import ConfigFile
-    from edge.run_device import run_device
+    with starting() as on_started:
+        from edge.config.config_file import ConfigFile
 
-    file = ConfigFile(arguments.config, os.environ, arguments.state_dir)
-    config = file.load_or_last_good(arguments.state_dir or STATE_DIR) if arguments.safe else file.load()
-    return run_device(config, file, until_end=arguments.until_end, wait=arguments.safe)
+        file = ConfigFile(arguments.config, os.environ, arguments.state_dir)
+        config = file.load_or_last_good(arguments.state_dir or STATE_DIR) if arguments.safe else file.load()
+        from edge.run_device import run_device
+
+        return run_device(config, file, until_end=arguments.until_end, wait=arguments.safe, on_started=on_started)
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from edge.build import check_recordable
+    from edge.capture.cameras import check_recordable
     from edge.run_device import run_device
 
     config = _config(arguments)
@@ -100,8 +105,9 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from edge.build import build_pipeline, load_active_models
+    from edge.build import load_active_models
     from edge.diagnostics.replay import replay
+    from edge.frame_loop import build_pipeline
     from edge.messaging.payload import event_payload
     from edge.telemetry.counters import Counters
 
@@ -113,7 +119,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{arguments.config}: has no camera {name!r}, which was recorded; add it to `cameras`")
         return build_pipeline(models, config.recognition, {name: config.cameras[name]}, Counters())
 
-    for number, event in enumerate(replay(arguments.folder, build)):
+    for number, event in enumerate(replay(arguments.folder, build, lambda name: config.cameras[name].max_px)):
         print(event_payload(event, config.site, config.device, "replay", number).decode())
     return 0
 
@@ -158,14 +164,38 @@ def _support(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from edge.diagnostics.bench import BenchRequest, bench, format_table
+    from edge.diagnostics.bench import BenchRequest, bench, compare
+    from edge.diagnostics.bench_table import format_comparison, format_report
 
     request = BenchRequest(
-        arguments.source, arguments.framing, arguments.resize, arguments.frames, arguments.bundle, arguments.gallery
+        arguments.source,
+        arguments.camera,
+        arguments.framing,
+        arguments.resize,
+        arguments.frames,
+        arguments.bundle,
+        arguments.gallery,
     )
-    report = bench(_config(arguments), request)
-    print(json.dumps(asdict(report), indent=1) if arguments.json else format_table(report))
+    config = _config(arguments)
+    if not arguments.compare:
+        report = bench(config, request)
+        print(json.dumps(hide_in(asdict(report)), indent=1) if arguments.json else hide(format_report(report)))
+        return 0
+    changes = [_change(words, pairs) for words, pairs in arguments.compare]
+    comparison = compare(config, request, changes)
+    print(json.dumps(hide_in(asdict(comparison)), indent=1) if arguments.json else hide(format_comparison(comparison)))
     return 0
+
+
+def _change(words: str, pairs: dict[str, str]) -> Change:
+    """Return what `--compare` changes: the files it names, read."""
+    from edge.config.yaml_file import load_config
+    from edge.diagnostics.bench import Change
+
+    named = {key: pairs.get(key) for key in ("precision", "engine", "threads")}
+    bundle, gallery = (Path(pairs[key]) if key in pairs else None for key in ("bundle", "gallery"))
+    config = load_config(Path(pairs["config"]), os.environ) if "config" in pairs else None
+    return Change(words, **named, bundle=bundle, gallery=gallery, config=config)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ FinesightError
 │   └── NotLoadedError one model that cannot be loaded now; the others run
 ├── CaptureError       a camera, a stream or an image
 │   └── PictureError   an uploaded picture that is rejected
+│       └── BusyError  too many of them at once
 ├── TaughtItemsError   items taught on the device
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
@@ -75,7 +76,15 @@ class PictureError(CaptureError):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.reason = reason  # empty, not_a_picture, too_large, truncated, broken
+        self.reason = reason  # empty, not_a_picture, too_large, truncated, broken; of uploads also slow, left, busy
+
+
+class BusyError(PictureError):
+    """Too many pictures are uploaded; try again after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__("busy", message)
+        self.retry_after_s = retry_after_s
 
 
 class TaughtItemsError(FinesightError):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection
 
 from edge.capture.recorder import Recorders
+from edge.config.schema import CameraConfig, RecognitionConfig
 from edge.errors import FinesightError, GpuError
 from edge.messaging.device_publisher import DevicePublisher
 from edge.recognition.gallery_drift import GalleryDrift
+from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import FrameDetections, Pipeline, Result
 from edge.telemetry.counters import Counters
 from edge.telemetry.timing import StageTimer
@@ -104,3 +107,10 @@ class FrameLoop:
                 self._timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
             self._publisher.publish_event(event)
             self._counters.add("events", camera=event.camera, type=event.type)
+
+
+def build_pipeline(
+    models: LoadedModels, recognition: RecognitionConfig, cameras: dict[str, CameraConfig], counts: Counters
+) -> Pipeline:
+    """Build a pipeline for these cameras."""
+    return Pipeline(models, cameras, recognition, counts, time.monotonic_ns)

@@ -7,7 +7,7 @@ Rules this module keeps:
 4. Every list, text and number is bounded, so that no manifest makes a device run out of memory or time.
 """
 
-from __future__ import annotations
+# no `from __future__ import annotations`: pydantic would compile and evaluate each field's type again at every start
 
 import hashlib
 import json
@@ -61,7 +61,8 @@ _Prose = Annotated[str, Field(max_length=10_000)]
 
 
 class _ManifestPart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    # its validator is built once, inside that of the manifest; on its own when it is used alone
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), defer_build=True)
 
 
 class FileEntry(_ManifestPart):
@@ -105,7 +106,7 @@ class SceneProbe(_ManifestPart):
     labels: Annotated[list[Name], Field(max_length=1000)]  # of these boxes, in order
 
     @model_validator(mode="after")
-    def _labels_fit(self) -> SceneProbe:
+    def _labels_fit(self) -> "SceneProbe":
         if len(self.labels) != len(self.boxes_px):
             raise ValueError(f"found {len(self.labels)} labels, expected {len(self.boxes_px)}, one for each box")
         return self
@@ -143,7 +144,7 @@ class _Model(_ManifestPart):
         return dict([*self.other_files.items(), *self.files.items()])
 
     @model_validator(mode="after")
-    def _ship_exists(self) -> _Model:
+    def _ship_exists(self) -> "_Model":
         if self.ship not in self.files:
             raise ValueError(f"ship is {self.ship!r}; choose one of {sorted(self.files)}")
         return self
@@ -153,7 +154,7 @@ class _Model(_ManifestPart):
         raise NotImplementedError
 
     @model_validator(mode="after")
-    def _tensors_are_bounded(self) -> _Model:
+    def _tensors_are_bounded(self) -> "_Model":
         spec, shapes = self.preprocess, self.output_shapes(self.max_batch)
         if len(set(self.output_names)) != len(shapes):
             raise ValueError(f"found output_names {self.output_names}, expected {len(shapes)} different names")
@@ -284,7 +285,7 @@ class EmbedderModel(_Model):
         return next((c for c in self.compatible if (c.category, c.space_id) == (category, space_id)), None)
 
     @model_validator(mode="after")
-    def _dim_is_bounded(self) -> EmbedderModel:
+    def _dim_is_bounded(self) -> "EmbedderModel":
         if self.dim > MAX_DIM:
             raise ValueError(f"found heads of {self.dim} numbers together, expected {MAX_DIM} at most")
         return self
@@ -328,6 +329,8 @@ class FinderModel(_Model):
 class Manifest(_ManifestPart):
     """A bundle: every model a device runs, and the probes that verify them."""
 
+    model_config = ConfigDict(defer_build=False)
+
     schema_version: Literal[1] = Field(alias="schema")  # version of this format
     bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}$")]  # name of the bundle, unique
     sequence: Annotated[int, Field(ge=0, le=(1 << 63) - 1)]  # a newer bundle has a larger one
@@ -346,7 +349,7 @@ class Manifest(_ManifestPart):
     waived: Annotated[list[_Prose], Field(max_length=_MAX_FILES)] = []  # gates that failed and were waived by name
 
     @model_validator(mode="after")
-    def _files_are_listed(self) -> Manifest:
+    def _files_are_listed(self) -> "Manifest":
         if conflict := conflicting_paths(entry.path for entry in self.files):
             raise ValueError(f"files: {conflict}")
         listed = {entry.path for entry in self.files}
@@ -367,7 +370,7 @@ class Manifest(_ManifestPart):
         return self
 
     @model_validator(mode="after")
-    def _descriptors_fit(self) -> Manifest:
+    def _descriptors_fit(self) -> "Manifest":
         for embedder in self.embedders:
             head_dims = [head.dim for head in embedder.heads if head.name == "classifier"]
             descriptor_dim = self.classifier.descriptor_dim if self.classifier is not None else 0
@@ -385,7 +388,7 @@ class Manifest(_ManifestPart):
         return self
 
     @model_validator(mode="after")
-    def _probes_fit(self) -> Manifest:
+    def _probes_fit(self) -> "Manifest":
         dims = {category: embedder.dim for embedder in self.embedders for category in embedder.categories}
         for probe in self.probes:
             if (dim := dims.get(probe.category)) is None:

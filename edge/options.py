@@ -11,6 +11,7 @@ from edge.redact import redact
 
 STATE_DIR = Path("/var/lib/finesight")
 _CONFIG = Path("/etc/finesight/device.yaml")
+_MOST_DIGITS = 12
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,21 +112,36 @@ def _add_tools(verbs: Any) -> None:
         help="take each picture as one object, or detect the objects in it; default: %(default)s",
     )
 
-    bench = _verb(verbs, "bench", "measure the time of every stage on a video")
+    bench = _verb(verbs, "bench", "measure every stage of a device on a video or camera, or compare devices")
     _add_state_dir(bench)
-    bench.add_argument("--source", required=True, help="video file or source address")
-    bench.add_argument("--resize", type=_size, metavar="WxH", help="scale frames to this size first, such as 1280x720")
+    bench.add_argument("--source", help="video file, folder of pictures or source address; default: that of --camera")
     bench.add_argument(
-        "--frames", type=int, default=0, help="stop after this many frames, 0 for all; default: %(default)s"
+        "--camera",
+        metavar="NAME",
+        help="camera of the configuration, with its framing, zones, motion and view; default: one with the defaults",
+    )
+    bench.add_argument(
+        "--resize", type=_size, metavar="WxH", help="scale frames to this size first, such as 1280x720; not measured"
+    )
+    bench.add_argument(
+        "--frames", type=_count, default=0, help="stop after this many frames, 0 for all; default: %(default)s"
     )
     bench.add_argument(
         "--framing",
         choices=["detect", "whole_frame"],
-        default="detect",
-        help="detect objects, or take the whole frame as one object; default: %(default)s",
+        help="detect objects, or take the whole frame as one object; default: that of --camera, else detect",
     )
     bench.add_argument("--bundle", type=Path, help="bundle folder to use instead of the active bundle")
     bench.add_argument("--gallery", type=Path, help="gallery folder to use instead of the active generation")
+    bench.add_argument(
+        "--compare",
+        type=_changes,
+        action="append",
+        default=[],
+        metavar="WHAT=VALUE[,...]",
+        help="measure another device in turn with this one, with another precision, engine, threads, bundle, gallery "
+        "or config (a file, of which `engine` and `recognition` count), such as precision=fp32; may be repeated",
+    )
     _add_json(bench)
 
     demo = _plain_verb(
@@ -227,9 +243,31 @@ def _state_verb(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    """Parse a number of things, 0 or more."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames; give 0 or more")
+    return int(text)
+
+
 def _size(text: str) -> tuple[int, int]:
     """Parse a size such as 1280x720."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one such as 1280x720")
     return int(width), int(height)
+
+
+_CHANGES = ("precision", "engine", "threads", "bundle", "gallery", "config")
+
+
+def _changes(text: str) -> tuple[str, dict[str, str]]:
+    """Parse what is different on another device; return it as written, and by key."""
+    changes = {}
+    for part in text.split(","):
+        key, _, value = part.partition("=")
+        if key not in _CHANGES or not value or key in changes:
+            wanted = f"one of {', '.join(_CHANGES)}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no change; give one such as precision=fp32, of {wanted}")
+        changes[key] = value
+    return text, changes

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from edge.errors import ConfigError
 
@@ -23,6 +24,7 @@ _HEAPS = 2
 _M_PERTURB = -6  # fill new memory with the complement of a byte
 _filling_memory = threading.Lock()
 _POLL_S = 0.1
+_HAND_OVER_S = 0.0002
 
 
 def bind_unwinder() -> None:
@@ -65,35 +67,76 @@ class StoppedError(Exception):
     """The process was asked to stop during a long call."""
 
 
-def call_until(stop: threading.Event, call: Callable[[], _Result]) -> _Result:
-    """Call a function in a thread, and wait for its result or for `stop`.
+class Call(Generic[_Result]):
+    """A call that runs in a thread of its own, such as the loading of models.
 
-    A native library that loads a model cannot be interrupted; the thread is then left behind, so end the process with
-    `leave`.
-
-    Raises:
-        StoppedError: `stop` was set first.
-        Exception: that of the function.
+    A native library that loads a model cannot be interrupted; after `StoppedError` the thread is left behind, so end
+    the process with `leave`.
     """
-    results: list[_Result] = []
-    errors: list[BaseException] = []
-    ended = threading.Event()
 
-    def run() -> None:
+    def __init__(self, call: Callable[[], _Result]) -> None:
+        """Start the call."""
+        self._call = call
+        self._results: list[_Result] = []
+        self._errors: list[BaseException] = []
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="loader", daemon=True).start()
+
+    def result(self, stop: threading.Event | None = None) -> _Result:
+        """Wait for the result of the call, or for `stop`.
+
+        Raises:
+            StoppedError: `stop` was set first.
+            Exception: that of the function.
+        """
+        while not self._ended.wait(_POLL_S):
+            if stop is not None and stop.is_set():
+                raise StoppedError
+        for error in self._errors:
+            raise error
+        return self._results[0]
+
+    def _run(self) -> None:
         try:
-            results.append(call())
+            self._results.append(self._call())
         except BaseException as error:  # noqa: BLE001  raised again by the caller
-            errors.append(error)
+            self._errors.append(error)
         finally:
-            ended.set()
+            self._ended.set()
 
-    threading.Thread(target=run, name="loader", daemon=True).start()
-    while not ended.wait(_POLL_S):
-        if stop.is_set():
-            raise StoppedError
-    for error in errors:
-        raise error
-    return results[0]
+
+@contextlib.contextmanager
+def starting() -> Iterator[Callable[[], None]]:
+    """Speed up the start of the process; call what is yielded once it has started.
+
+    Nearly all objects that a start makes stay: the garbage collector waits, and never looks at them again. Threads that
+    load models and import modules side by side hand over often.
+    """
+    before_s = sys.getswitchinterval()
+
+    def end() -> None:
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+            sys.setswitchinterval(before_s)
+
+    gc.disable()
+    sys.setswitchinterval(_HAND_OVER_S)
+    try:
+        yield end
+    finally:
+        end()
+
+
+@contextlib.contextmanager
+def hand_over_often() -> Iterator[None]:
+    """Have a thread that works in Python for seconds keep no other thread from the interpreter for long meanwhile."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(before_s, _HAND_OVER_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def leave(status: int) -> NoReturn:

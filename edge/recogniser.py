@@ -24,8 +24,9 @@ from edge.config.schema import DeviceConfig, EngineConfig, RecognitionConfig
 from edge.config.yaml_file import load_config
 from edge.errors import BundleError, CaptureError, ConfigError, PictureError
 from edge.imaging import image
+from edge.imaging.jpeg_decode import FULL_SIZE, DecodedPicture, Reduction
 from edge.recognition.loaded_models import LoadedModels
-from edge.recognition.recognise_image import recognise_image, recognise_objects
+from edge.recognition.recognise_image import recognise_objects, recognise_picture, reduction_for
 from edge.telemetry.timing import Timings
 from edge.types import Box, Category, Decision, Hit, Image, Match, Reason
 
@@ -150,10 +151,11 @@ class Recogniser:
             BundleError: `detect` with a bundle that has no detector.
             EngineError: a model failed.
         """
-        image_rgb, timings = _pixels_of(picture), Timings()
-        height, width = image_rgb.shape[:2]
+        timings = Timings()
+        decoded = _decode(picture, reduction_for(self._models) if framing == "whole" else FULL_SIZE)
+        width, height = decoded.width, decoded.height
         if framing == "whole":
-            decision = recognise_image(self._models, image_rgb, self._min_object_px, timings)
+            decision = recognise_picture(self._models, decoded, self._min_object_px, timings)
             objects = [_describe((0.0, 0.0, float(width), float(height)), None, decision)]
         elif framing == "detect":
             if not self.has_detector:
@@ -162,7 +164,9 @@ class Recogniser:
                 )
             objects = [
                 _describe(detection.box_px, detection.label, decision)
-                for detection, decision in recognise_objects(self._models, image_rgb, self._min_object_px, timings)
+                for detection, decision in recognise_objects(
+                    self._models, decoded.image_rgb, self._min_object_px, timings
+                )
             ]
         else:
             raise ConfigError(f"found framing {framing!r}, expected 'whole' or 'detect'")
@@ -188,17 +192,17 @@ def _configuration(path: Path) -> Path:
     )
 
 
-def _pixels_of(picture: Any) -> Image:
-    """Return (height, width, 3) uint8 RGB pixels."""
+def _decode(picture: Any, reduction: Reduction) -> DecodedPicture:
+    """Return the pixels of a picture, perhaps reduced."""
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise PictureError(
                 "not_a_picture", f"found an array of {picture.dtype} {picture.shape}, expected uint8 (height, width, 3)"
             )
-        return np.ascontiguousarray(picture)
+        return DecodedPicture(np.ascontiguousarray(picture), picture.shape[1], picture.shape[0])
     if isinstance(picture, bytes | bytearray | memoryview):
-        return image.decode_image(bytes(picture), "picture")
+        return image.decode_reduced(bytes(picture), "picture", reduction)
     if isinstance(picture, str | os.PathLike):
-        return image.read_image(Path(picture))
+        return image.read_reduced(Path(picture), reduction)
     kind = type(picture).__name__
     raise CaptureError(f"found a picture of type {kind}, expected a numpy array, bytes or a path")

@@ -15,16 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.build import ModelLoading
 from edge.bundle.layout import state_fingerprint
 from edge.errors import BundleError
 from edge.process import StateLock, StoppedError, limit_heaps
-from edge.runtime import Runtime
 from edge.telemetry.systemd import notify_systemd, watchdog_interval_s
 
 if TYPE_CHECKING:
     from edge.config.config_file import ConfigFile
     from edge.config.schema import DeviceConfig
     from edge.diagnostics.health_server import HealthServer
+    from edge.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,14 @@ FALLBACK = 3
 _LOOK_AGAIN_S = 1.0
 
 
-def run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool, wait: bool = False) -> int:
+def run_device(
+    config: DeviceConfig,
+    file: ConfigFile | None,
+    *,
+    until_end: bool,
+    wait: bool = False,
+    on_started: Callable[[], None] = lambda: None,
+) -> int:
     """Run a device until it is stopped, and return the exit status.
 
     Args:
@@ -40,6 +48,7 @@ def run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool
         file: its configuration file; None: it cannot reload its configuration.
         until_end: also stop once every file and folder has ended.
         wait: while no bundle can be used, wait for one instead of failing.
+        on_started: called once the device is ready, or waits for a bundle.
 
     Raises:
         FinesightError: the device cannot start; or a file could not be read, with `until_end`.
@@ -61,9 +70,11 @@ def run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool
 
             server = stack.enter_context(HealthServer(config.health))
         try:
-            runtime = _opened(partial(_open, config, file, stop), config.state_dir, stack, stop, server, wait=wait)
+            open_runtime = partial(_open, config, file, stop)
+            runtime = _opened(open_runtime, config.state_dir, stack, stop, server, on_started if wait else None)
         except StoppedError:
             return 0
+        on_started()
         pictures = None
         if config.snapshots is not None or config.live is not None:
             from edge.pictures.open_pictures import open_pictures
@@ -81,7 +92,11 @@ def run_device(config: DeviceConfig, file: ConfigFile | None, *, until_end: bool
 
 def _open(config: DeviceConfig, file: ConfigFile | None, stop: threading.Event, stack: ExitStack) -> Runtime:
     if config.kiosk is None:
-        return stack.enter_context(Runtime(config, file, stop=stop))
+        loading = ModelLoading(config)
+        loading.wait_for_verification()
+        from edge.runtime import Runtime  # the other half of the program is imported while the models load
+
+        return stack.enter_context(Runtime(config, file, stop=stop, loading=loading))
     from edge.extras import require_extra
 
     require_extra("kiosk")
@@ -96,10 +111,9 @@ def _opened(
     stack: ExitStack,
     stop: threading.Event,
     server: HealthServer | None,
-    *,
-    wait: bool,
+    on_waiting: Callable[[], None] | None,
 ) -> Runtime:
-    """Open the runtime; with `wait`, again whenever the state folder changes, until a bundle can be used.
+    """Open the runtime; with `on_waiting`, again whenever the state folder changes, until a bundle can be used.
 
     Raises:
         FinesightError: it cannot be opened.
@@ -111,7 +125,7 @@ def _opened(
             try:
                 runtime = open_runtime(opened)
             except BundleError as error:
-                if not wait:
+                if on_waiting is None:
                     raise
                 log.error("%s; waiting for a bundle and gallery", error)  # noqa: TRY400  the message says it all
                 problem = str(error)
@@ -120,6 +134,7 @@ def _opened(
                 return runtime
         if server is not None:
             server.waiting_for = problem
+        on_waiting()
         _wait_for_change(state_dir, before, stop)
 
 

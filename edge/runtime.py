@@ -16,33 +16,26 @@ from functools import partial
 from typing import Any, get_args
 
 from edge import __version__
-from edge.build import (
-    build_camera,
-    build_gpu_engines,
-    build_pipeline,
-    load_best_models,
-    load_pair,
-    open_outbox,
-)
+from edge.build import ModelLoading
 from edge.bundle.layout import slot_folder
 from edge.bundle.reprove import EngineProver
-from edge.bundle.starts import STAYS_UP_S, Starts
-from edge.capture.cameras import Cameras
+from edge.bundle.starts import STAYS_UP_S
+from edge.capture.cameras import Cameras, build_camera
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.recorder import Recorders
 from edge.config.config_file import ConfigFile
 from edge.config.reload import plan_reload
 from edge.config.schema import DeviceConfig
 from edge.errors import CommandError, ConfigError, FinesightError
-from edge.frame_loop import FrameLoop
+from edge.frame_loop import FrameLoop, build_pipeline
 from edge.imaging import image
+from edge.messaging.age_clock import AgeClock
 from edge.messaging.command import Command
 from edge.messaging.device_publisher import DevicePublisher, PublishLatency
-from edge.process import call_until
-from edge.recognition.chosen_engines import WantedEngines, proof_options
+from edge.messaging.outbox import Outbox
+from edge.recognition.chosen_engines import proof_options
 from edge.recognition.engine_states import engine_states, engine_totals
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
-from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.counters import Counters
 from edge.telemetry.health_report import HealthReport, RuntimeState, resident_bytes
@@ -68,6 +61,7 @@ class Runtime:
         add_overlay: Callable[[LoadedModels], LoadedModels] = lambda models: models,
         counters: Counters | None = None,
         stop: threading.Event | None = None,
+        loading: ModelLoading | None = None,
     ) -> None:
         """Load and open everything but the cameras.
 
@@ -77,6 +71,7 @@ class Runtime:
             add_overlay: changes loaded models before they are used: a kiosk adds its taught items.
             counters: created if None.
             stop: set by a signal, which need not wait until the models are loaded.
+            loading: of the models, if it has begun, with its own overlay and counters; None: it begins here.
 
         Raises:
             FinesightError: no bundle and gallery of the device can be used, or the outbox.
@@ -84,32 +79,26 @@ class Runtime:
         """
         image.set_threads(1)  # frames are small: OpenCV's own threads only compete with the engine's
         self.config = config
-        self.counters = counters or Counters()
+        loading = loading or ModelLoading(config, counters, add_overlay)
+        self.counters = loading.counters
         self.timer = StageTimer()
         self.boot_id = secrets.token_hex(8)
         self._started_ns = self._iterated_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
-        self._starts = Starts(config.state_dir)
+        self._starts, self._gpu = loading.starts, loading.gpu
         self._stays_up_at = time.monotonic() + STAYS_UP_S
-        self._gpu = build_gpu_engines(config, self.counters)
-        load_best = partial(load_best_models, config, self.counters, self._starts, self._gpu)
-        wanted = WantedEngines(config)
-        self._active_models = ActiveModels(
-            config.state_dir,
-            load_best if stop is None else partial(call_until, stop, load_best),
-            partial(load_pair, config, self.counters, gpu=self._gpu),
-            add_overlay,
-            self.counters,
-            lambda bundle: (wanted(bundle), self._gpu.generation),
-        )
+        self._active_models = loading.wait(stop)
         self._engine_prover = EngineProver(
             config.state_dir,
             proof_options(config.engine, config.state_dir),
             self.counters,
             prepare=self._gpu.prepare_trial,
         )
-        self._outbox = open_outbox(config, self.counters)
+        path, bounds, ages = config.state_dir / "outbox.sqlite", config.outbox, AgeClock()
+        self._outbox = Outbox(
+            path, self.counters, max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s, age_clock=ages
+        )
         self._gallery_drift = GalleryDrift(config.state_dir / "first_answers.json")
         latency = PublishLatency(self.timer, time.monotonic_ns)
         self._publisher = DevicePublisher(config, self.boot_id, self._outbox, latency, self.counters)

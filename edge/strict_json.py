@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 MAX_DEPTH = 32
 _MAX_DIGITS = 19  # of an integer: as many as 64 bits hold
+_TOO_LARGE = 10**_MAX_DIGITS
+_PLAIN = json.JSONDecoder()
 
 
 def parse_json(data: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
@@ -43,6 +46,43 @@ def parse_json(data: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH) ->
     except json.JSONDecodeError as error:
         raise ValueError(f"Invalid JSON: {error.msg}, line {error.lineno} column {error.colno}") from None
     return parsed
+
+
+def parse_flat_objects(texts: Sequence[Any], max_bytes: int) -> list[dict[str, Any]] | None:
+    """Parse many documents at once, several times as fast as one by one: objects of plain texts and numbers.
+
+    Each document holds one brace of each kind, first and last, and there are as many objects as documents: so none
+    reaches into the next one. With as many colons as keys, no key is there twice.
+
+    Args:
+        texts: the documents.
+        max_bytes: of each.
+
+    Returns:
+        an object for each; None: one is something else or breaks a rule. `parse_json` finds which.
+    """
+    if not all(type(text) is str and text[:1] == "{" and text[-1:] == "}" for text in texts):
+        return None
+    joined = f"[{','.join(texts)}]"
+    is_plain = (
+        joined.isascii()
+        and "\\" not in joined
+        and joined.count("[") == 1
+        and max(map(len, texts), default=0) <= max_bytes
+    )
+    if not is_plain or not len(texts) == joined.count("{") == joined.count("}"):
+        return None
+    try:
+        found: list[dict[str, Any]] = _PLAIN.decode(joined)
+    except ValueError:
+        return None
+    numbers = [one for each in found for one in each.values() if type(one) is int or type(one) is float]
+    are_plain = (
+        len(found) == len(texts)
+        and joined.count(":") == sum(map(len, found))
+        and all(-_TOO_LARGE < one < _TOO_LARGE for one in numbers)
+    )
+    return found if are_plain else None
 
 
 def _depth(encoded: bytes) -> int:

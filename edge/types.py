@@ -61,6 +61,8 @@ class Frame:
     captured_at: float  # Unix seconds, for people
     time_source: TimeSource
     pts_s: float | None = None  # position inside a file or stream, seconds; None where the source has none
+    # the picture halved 1, 2, ... times, for all who need it smaller: see edge.imaging.pyramid
+    halves: dict[int, Image] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,9 @@ from quantize.detector_specs import find_spec
 from quantize.network_spec import Spec
 from quantize.open_set.fit_rules import NAMED_GATE
 from quantize.pack import PackOptions
+from trainer.catalogue.embed_gallery import embed_gallery
+from trainer.catalogue.items import item_id_of
 from trainer.disk_errors import report_disk_errors
-from trainer.embed_gallery import embed_gallery, item_id_of
 from trainer.loop.training_loop import keep_freed_memory
 from trainer.metrics import is_a_guess
 from trainer.models.published_weights import PublishedWeights, choose_weights

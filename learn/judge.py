@@ -14,7 +14,7 @@ from edge.config.schema import EngineConfig
 from edge.imaging.image import read_image
 from edge.recognition.recognise_image import recognise_image
 from edge.telemetry.timing import Timings
-from trainer.embed_gallery import item_id_of
+from trainer.catalogue.items import item_id_of
 
 Outcome = Literal["right", "unknown", "wrong"]
 ENOUGH = 20  # held-out photos from which percentages are told

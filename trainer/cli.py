@@ -10,6 +10,7 @@ import sys
 
 from edge.errors import FinesightError, TrainError
 from edge.extras import install_hint
+from trainer.catalogue.command import run_embed, run_seal
 from trainer.options import build_parser
 from trainer.pasting.command import run_expand
 from trainer.pasting.self_tuning.command import run_self_tune
@@ -42,7 +43,8 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "learn": _learn,
         "synthesize": _synthesize,
         "data": _data,
-        "embed": _embed,
+        "embed": run_embed,
+        "seal": run_seal,
         "shrink": _shrink,
         "cutout": _cutout,
         "evaluate": _evaluate,
@@ -153,35 +155,6 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     counts = (args.scenes, args.crops_per_item, args.looks_per_item)
     index = write_dataset(args.out, args.seed, *counts, invented_items=args.invented)
     return {"index": str(index), "scenes": str(args.out / "scenes.json")}
-
-
-def _embed(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.data.asked_splits import choose_asked, choose_references
-    from trainer.data.dataset import read_samples
-    from trainer.embed_gallery import embed_gallery
-
-    listed = read_samples(args.data, args.root)
-    chosen = choose_references(listed, args.split, args.data)
-    if chosen.why:
-        log.warning("%s: %s", args.data, chosen.why)
-    never = choose_asked(listed, args.negative, args.data, "--negative") if args.negative else None
-    done = embed_gallery(
-        args.bundle,
-        [*chosen.samples, *(never.samples if never else ())],
-        args.out,
-        negatives=never.splits if never else (),
-        per_item=args.per_item,
-        few=args.few,
-    )
-    return {
-        "out": str(args.out),
-        "generation": done.gallery.generation,
-        "splits": list(chosen.splits),
-        "items": done.gallery.items,
-        "pictures": done.pictures,
-        "skipped": len(done.skipped),
-        "not_embedded": done.not_embedded,
-    }
 
 
 def _find(args: argparse.Namespace) -> dict[str, object]:

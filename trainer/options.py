@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dataset_formats.records import Layout
-from edge.gallery.item_vectors import ENOUGH_PICTURES
 from edge.options import add_find_arguments
+from trainer.catalogue.command import add_embed, add_seal
 from trainer.pasting.command import add_expand
 from trainer.pasting.self_tuning.command import add_self_tune
 
@@ -36,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_self_tune(commands)
     _add_training(commands)
     _add_shrink(commands)
-    _add_embed(commands)
+    add_embed(commands)
+    add_seal(commands)
     _add_cutout(commands)
     find = _add_command(commands, "find", "find the object of a query picture in a picture or video")
     find.add_argument("--model", type=Path, required=True, help="run folder of the finder")
@@ -203,30 +204,6 @@ def _add_training(commands: Any) -> None:
         if name == "embedder":
             train.add_argument("--base", type=Path, help="run folder, or folder of runs by category, to start from")
             train.add_argument("--categories", help="train one embedder for each of these categories, comma-separated")
-
-
-def _add_embed(commands: Any) -> None:
-    embed = _add_command(commands, "embed", "embed catalogue pictures into a gallery for a bundle")
-    embed.add_argument("--bundle", type=Path, required=True, help="bundle folder")
-    embed.add_argument("--data", type=Path, required=True, help="data set of any layout, such as an index.csv")
-    embed.add_argument(
-        "--root", type=Path, help="folder that paths in the index are relative to; default: its own folder"
-    )
-    embed.add_argument(
-        "--split",
-        help="splits of the pictures to embed, comma-separated; default: catalogue, else train",
-    )
-    embed.add_argument(
-        "--negative", help="split of negative pictures: an object that is nearest to one of them is not named"
-    )
-    embed.add_argument("--per-item", type=int, help="largest number of pictures to use for each item")
-    embed.add_argument(
-        "--few",
-        type=int,
-        default=ENOUGH_PICTURES,
-        help="augment the views of items with fewer pictures than this; 0: never; default: %(default)s",
-    )
-    embed.add_argument("-o", "--out", type=Path, required=True, help="folder for the gallery generation")
 
 
 def _add_shrink(commands: Any) -> None:

@@ -148,6 +148,9 @@ class Optimiser(_Tree):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # the trunk's, in training; auto: bf16 on a GPU, fp32 on a CPU
     threads: int | None = None  # None: the libraries' default
+    # Processes that make batches; 0: a thread; None: all cores but one beside a GPU, else 0. The result is the same, so
+    # that a run may go on with another number: it is no part of the recipe that a checkpoint keeps.
+    workers: Annotated[int | None, Field(ge=0, exclude=True)] = None
 
     @model_validator(mode="after")
     def _watches(self) -> Optimiser:

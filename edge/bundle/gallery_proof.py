@@ -16,8 +16,9 @@ import numpy as np
 from edge.bundle.bundle import Bundle
 from edge.errors import CaptureError, GalleryError
 from edge.gallery.generation import Gallery
+from edge.gallery.index_cache import IndexCache
 from edge.gallery.loaded_gallery import load_gallery
-from edge.gallery.search import HnswIndex, Index
+from edge.gallery.search import Index, SpaceIndex
 from edge.gallery.store import read_category, read_silhouettes, read_thumbnails
 from edge.imaging.image import decode_image
 from edge.types import FloatArray, Hit
@@ -27,27 +28,29 @@ _RANDOM = 64  # random vectors of each index to search
 _DECODED = 1000  # thumbnails of each category to decode
 _DEPTH = 20  # nearest items to find: at least as many as recognition asks for
 _MIN_OWN_COSINE = 0.999  # of a stored vector with the nearest one, which is itself
-_MIN_RECALL = {True: 0.95, False: 1.0}  # share of stored vectors that find their own: by a graph, exactly
+_MIN_RECALL = {"lists": 0.95, "exact": 1.0}  # share of stored vectors that find their own
 _MAX_ANSWER_BYTES = 1 << 20  # of the texts of the items near one vector, as JSON; events shorten them
 _SEED = 1
 
 
-def prove_gallery(bundle: Bundle, gallery: Gallery) -> None:
+def prove_gallery(bundle: Bundle, gallery: Gallery, cache: IndexCache | None = None) -> None:
     """Load a gallery as serving does, search it, and read what else it holds. No model runs.
 
     Args:
         bundle: its embedders and rules are used.
         gallery: as `edge.gallery.generation.read_gallery` returns it.
+        cache: keeps the lists of large categories, so that whoever serves the gallery need not build them.
 
     Raises:
         GalleryError: a store is damaged or in another space, or a search gives a wrong answer.
         EngineError: the runtime cannot load the search.
     """
-    loaded = load_gallery(bundle.manifest, gallery)
+    loaded = load_gallery(bundle.manifest, gallery, cache=cache)
+    loaded.build_lists()
     for category, index in loaded.indexes.items():
         _prove_search(str(gallery.path(category)), index)
-    for space_id, index in loaded.spaces.items():
-        _prove_search(f"{gallery.folder}: embedding space {space_id}", index)
+    for space_id, space in loaded.spaces.items():
+        _prove_search(f"{gallery.folder}: embedding space {space_id}", space)
     for category, entry in gallery.categories.items():
         path = gallery.path(category)
         if category not in loaded.indexes:
@@ -65,7 +68,7 @@ def _decode(where: str, thumbnail: bytes) -> None:
         raise GalleryError(f"{where}: {error}") from error
 
 
-def _prove_search(where: str, index: Index) -> None:
+def _prove_search(where: str, index: Index | SpaceIndex) -> None:
     """Search sampled rows of an index, and random vectors."""
     own, item_ids = index.sample(_SAMPLED)
     random: FloatArray = np.random.default_rng(_SEED).normal(size=(_RANDOM, index.dim)).astype(np.float32)
@@ -77,7 +80,7 @@ def _prove_search(where: str, index: Index) -> None:
         for item_id, hits in zip(item_ids, found, strict=False)
         if not hits or hits[0].score < _MIN_OWN_COSINE or not _finds(item_id, hits)
     ]
-    if len(item_ids) - len(missed) < _MIN_RECALL[isinstance(index, HnswIndex)] * len(item_ids):
+    if len(item_ids) - len(missed) < _MIN_RECALL[index.method] * len(item_ids):
         raise GalleryError(
             f"{where}: {len(missed)} of {len(item_ids)} stored vectors do not find their own item, first {missed[0]!r}"
         )

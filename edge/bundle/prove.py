@@ -208,6 +208,7 @@ def _prove(bundle: Bundle, gallery: Path | None, request: dict[str, Any], cache:
     from edge.engine_store.engine_store import EngineStore
     from edge.engine_store.process_memory import default_budget_bytes
     from edge.gallery.generation import read_gallery
+    from edge.gallery.index_cache import CACHE_NAME, IndexCache
     from edge.inference.open_models import OpenOptions
     from edge.inference.stages import load_stages
     from edge.telemetry.counters import Counters
@@ -221,7 +222,7 @@ def _prove(bundle: Bundle, gallery: Path | None, request: dict[str, Any], cache:
     store.open_each()
     lines = [str(result) for result in run_all_probes(bundle, stages)]
     if gallery is not None:
-        prove_gallery(bundle, read_gallery(gallery))
+        prove_gallery(bundle, read_gallery(gallery), IndexCache(cache / CACHE_NAME) if cache else None)
     return {"lines": lines}
 
 

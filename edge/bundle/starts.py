@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from edge.bundle.pairs import Pair
@@ -41,9 +42,16 @@ class Starts:
         """Return how many starts in a row with this pair did not stay up."""
         return self._counts.get(str(pair), 0)
 
-    def in_order(self, pairs: Iterable[Pair]) -> list[Pair]:
-        """Return the pairs: of those that were active before, the ones that did not stay up later; then the others."""
-        return sorted(pairs, key=lambda pair: (not pair.proved, self.of(pair) // LIMIT))
+    def in_order(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """Yield the pairs: of those that were active before, the ones that did not stay up later; then the others.
+
+        A first pair that comes first in any case is yielded before the others are looked for.
+        """
+        left = iter(pairs)
+        first = list(islice(left, 1))
+        if first and first[0].proved and self.of(first[0]) < LIMIT:
+            yield first.pop()
+        yield from sorted(chain(first, left), key=lambda pair: (not pair.proved, self.of(pair) // LIMIT))
 
     def begin(self, pair: Pair) -> None:
         """Write down that the device starts with a pair."""

@@ -15,9 +15,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from edge.capture.camera import Camera, OnState
+from edge.capture.camera_policy import policy_for
+from edge.capture.frame_source import CaptureOptions, FrameSource
 from edge.capture.latest_frames import LatestFrames
+from edge.capture.open_source import SourceOpener
+from edge.capture.reconnect import reachability_check
+from edge.capture.recorder import Recorders
+from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig
-from edge.errors import FinesightError
+from edge.errors import CaptureError, FinesightError
+from edge.telemetry.counters import Counters
 from edge.types import CameraState, CameraStatus
 
 log = logging.getLogger(__name__)
@@ -168,3 +175,60 @@ class Cameras:
 
     def _queue_status(self, name: str, state: CameraState, reason: str) -> None:
         self.status_changes.append(CameraStatus(name, state, reason, time.time()))
+
+
+def capture_options(camera: CameraConfig) -> CaptureOptions:
+    """Return the options to open a camera's source with."""
+    return CaptureOptions(
+        transport=camera.rtsp_transport,
+        latency_ms=camera.latency_ms,
+        open_timeout_s=camera.open_timeout_s,
+        read_timeout_s=camera.stall_timeout_s,
+        max_px=camera.max_px,
+    )
+
+
+def check_recordable(name: str, camera: CameraConfig) -> None:
+    """Check that this machine can record the encoded video of a camera.
+
+    Raises:
+        CaptureError: it cannot; the message names the camera and says what to do.
+    """
+    try:
+        SourceOpener(parse_source(camera.source), camera.backend, capture_options(camera)).check_recordable()
+    except CaptureError as error:
+        raise CaptureError(f"camera {name}: {error}") from error
+
+
+def build_camera(
+    latest_frames: LatestFrames,
+    recorders: Recorders,
+    counters: Counters,
+    name: str,
+    config: CameraConfig,
+    on_state: OnState,
+) -> Camera:
+    """Return a camera that puts its frames into `latest_frames` and, if configured, records its video."""
+    source, options = parse_source(config.source), capture_options(config)
+    recorder = recorders.recorder_for(name, config.record_mib * 2**20) if config.record_mib else None
+    opener = SourceOpener(
+        source, config.backend, options, lambda: counters.add("cameras_without_gstreamer", camera=name)
+    )
+
+    def open_frame_source() -> FrameSource:
+        if recorder is None:
+            return opener.open()
+        recorder.connected()
+        return opener.open(recorder.put)
+
+    policy = policy_for(source, config.pacing, config.stall_timeout_s, config.view)
+    return Camera(
+        name,
+        source,
+        open_frame_source,
+        latest_frames,
+        on_state,
+        policy,
+        is_reachable=reachability_check(source),
+        counters=counters,
+    )

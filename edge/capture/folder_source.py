@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from edge.capture.frame_source import BadPictureError, EndOfStream, Picture
+from edge.capture.frame_source import BadPictureError, EndOfStream, Picture, describe_scaling, shrunk
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
 from edge.imaging.image import IMAGE_SUFFIXES, read_image
@@ -18,18 +18,18 @@ DEFAULT_FPS = 1.0
 class FolderSource:
     """The pictures of a folder, 1/fps seconds apart."""
 
-    def __init__(self, source: Source) -> None:
-        """List the folder.
+    def __init__(self, source: Source, max_px: int | None = None) -> None:
+        """List the folder; scale pictures down to `max_px`, see `CaptureOptions`.
 
         Raises:
             CaptureError: the folder does not exist or holds no picture.
         """
-        self._source = source
+        self._source, self._max_px = source, max_px
         self._fps = source.fps or DEFAULT_FPS
         self._paths = list_pictures(source.location)
         self._next = 0
         self._bad = 0
-        self.decode_path = f"folder of {len(self._paths)} pictures"
+        self.decode_path = f"folder of {len(self._paths)} pictures{describe_scaling(max_px)}"
 
     def read(self, timeout_s: float) -> Picture | None:  # noqa: ARG002, a disk does not wait
         """Return the next picture.
@@ -50,7 +50,7 @@ class FolderSource:
         except CaptureError as error:
             self._bad += 1
             raise BadPictureError(str(error)) from error
-        return Picture(image_rgb, arrived_ns, index / self._fps, "file")
+        return Picture(shrunk(image_rgb, self._max_px), arrived_ns, index / self._fps, "file")
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from edge.config.camera_url import Source
 from edge.errors import CaptureError
+from edge.imaging.pyramid import Pyramid
 from edge.types import Image, TimeSource
 
 _MOST_CONCEALED = 30  # in a row: 1 to 2 s, as long as a camera takes to its next key frame
@@ -37,13 +38,14 @@ class CaptureOptions:
     open_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
     decode_threads: int = 1  # each thread more than one adds a frame of latency
+    max_px: int | None = None  # larger pictures are scaled down until their longer side has so many pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One decoded picture, as it arrived."""
 
-    image_rgb: Image
+    image_rgb: Image  # do not write into it; it may be read-only
     arrived_ns: int  # monotonic clock, before conversion to RGB
     pts_s: float | None  # position in the file or stream
     time_source: TimeSource
@@ -72,6 +74,20 @@ class FrameSource(Protocol):
     def close(self) -> None:
         """Release everything the source holds. Never raises."""
         ...
+
+
+def shrunk(image: Image, max_px: int | None) -> Image:
+    """Return a picture whose longer side has at most `max_px` pixels, (height, width, 3); a smaller one as it is."""
+    height, width = image.shape[:2]
+    if max_px is None or max(height, width) <= max_px:
+        return image
+    factor = max_px / max(height, width)
+    return Pyramid(image).resized(max(1, round(width * factor)), max(1, round(height * factor)))
+
+
+def describe_scaling(max_px: int | None) -> str:
+    """Return what is done to large pictures, for the decode path; empty if nothing is."""
+    return f", scaled to at most {max_px} px" if max_px else ""
 
 
 class ConcealedPictures:

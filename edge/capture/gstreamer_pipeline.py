@@ -22,6 +22,7 @@ SOFTWARE: dict[str, tuple[str, ...]] = {
 }
 CAMERA_ELEMENTS = ("nvarguscamerasrc", "libcamerasrc")
 DEINTERLACER = "deinterlace"
+SCALER = "videoscale"
 CONVERTERS = ("nvvidconv", "nvvideoconvert")  # NVIDIA's: they also copy pictures out of device memory
 PACKED_FORMATS = ("RGB", "RGBA", "RGBx", "BGRA", "BGRx")  # that capture takes from a converter, best first
 NO_FORMATS: Mapping[str, frozenset[str]] = MappingProxyType({})
@@ -32,7 +33,7 @@ KNOWN_ELEMENTS = frozenset(
         *SOFTWARE.values(),
         CAMERA_ELEMENTS,
         CONVERTERS,
-        ("rtspsrc", "v4l2src", "appsink", "tsdemux", "h264parse", DEINTERLACER),
+        ("rtspsrc", "v4l2src", "appsink", "tsdemux", "h264parse", DEINTERLACER, SCALER),
     )
     for name in names
 )
@@ -80,7 +81,7 @@ def describe_pipeline(
     parts = [*_head(source, present, options, decoder)]
     if source.kind != "csi":
         parts.append(decoder)
-    parts += _to_packed(present, formats)
+    parts += _to_packed(present, formats, options.max_px)
     # Older pictures of a camera are stale, those of a file are not: only the camera's sink drops pictures.
     # sync=false: Camera does the pacing.
     drop = "false" if source.recorded else "true"
@@ -125,17 +126,32 @@ def _requested_caps(source: Source) -> str:
     return text + (f",framerate={round(source.fps * 1000)}/1000" if source.fps else "")
 
 
-def _to_packed(present: frozenset[str], formats: Mapping[str, frozenset[str]]) -> list[str]:
+def _to_packed(present: frozenset[str], formats: Mapping[str, frozenset[str]], max_px: int | None) -> list[str]:
     converter = next((name for name in CONVERTERS if name in present), None)
     if converter is None:
-        return software_to_packed(present)
+        return software_to_packed(present, max_px)
     # All of NVIDIA's converters write RGBA, few of them 24-bit RGB; the fourth byte is dropped with the last copy.
     pixel_format = next((name for name in PACKED_FORMATS if name in formats.get(converter, ())), "RGBA")
-    return [converter, f"video/x-raw,format={pixel_format}"]
+    return [converter, f"video/x-raw,format={pixel_format}{_at_most(max_px)}"]
 
 
-def software_to_packed(present: frozenset[str]) -> list[str]:
-    """Return the elements that turn decoded pictures into progressive RGB in ordinary memory."""
+def software_to_packed(present: frozenset[str], max_px: int | None = None) -> list[str]:
+    """Return the elements that turn decoded pictures into progressive RGB in ordinary memory.
+
+    Args:
+        present: names of the elements the device has.
+        max_px: the longer side of the pictures, at most; None: as they come.
+    """
     # It passes progressive pictures through. One picture per frame: the two fields of one are 20 ms apart.
     deinterlacer = [f"{DEINTERLACER} fields=top"] if DEINTERLACER in present else []
-    return [*deinterlacer, "videoconvert", "video/x-raw,format=RGB"]
+    scaler = []
+    if max_px is not None and SCALER in present:
+        # Before the conversion, which then has less to do. Given ranges and square pixels, it keeps a picture's shape.
+        # bilinear2 averages what it leaves out; add-borders=false: a rounded size gets no black edge.
+        square = f"video/x-raw{_at_most(max_px)},pixel-aspect-ratio=1/1"
+        scaler = [f"{SCALER} method=bilinear2 add-borders=false", square]
+    return [*deinterlacer, *scaler, "videoconvert", "video/x-raw,format=RGB"]
+
+
+def _at_most(max_px: int | None) -> str:
+    return f",width=[1,{max_px}],height=[1,{max_px}]" if max_px is not None else ""

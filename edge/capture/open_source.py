@@ -97,7 +97,7 @@ class SourceOpener:
         if chosen == "folder":
             from edge.capture.folder_source import FolderSource
 
-            return FolderSource(source)
+            return FolderSource(source, options.max_px)
         return self._open_gstreamer(None) if chosen == "gstreamer" else self._open_opencv(why)
 
     def check_recordable(self) -> None:

@@ -22,7 +22,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.capture.frame_source import BackendError, CaptureOptions, ConcealedPictures, EndOfStream, Picture
+from edge.capture.frame_source import (
+    BackendError,
+    CaptureOptions,
+    ConcealedPictures,
+    EndOfStream,
+    Picture,
+    describe_scaling,
+    shrunk,
+)
 from edge.capture.positions import SteadyPositions
 from edge.capture.rtsp_describe import describe
 from edge.config.camera_url import Source
@@ -61,8 +69,9 @@ class OpenCvSource:
         self.may_be_interlaced = h264.may_be_interlaced if h264 is not None else mpeg2_may_be_interlaced(extradata)
         self._positions = self._begin_positions(h264)
         self._orientation, self._aspect = self._read_orientation(), self._read_aspect()
-        turned = describe_turns(self._orientation, self._aspect)
-        self.decode_path = f"opencv {'V4L2' if source.kind == 'v4l2' else 'FFmpeg'} in software ({why}{turned})"
+        self._max_px = options.max_px
+        changes = describe_turns(self._orientation, self._aspect) + describe_scaling(self._max_px)
+        self.decode_path = f"opencv {'V4L2' if source.kind == 'v4l2' else 'FFmpeg'} in software ({why}{changes})"
         self._timeout_s = options.read_timeout_s
 
     def read(self, timeout_s: float) -> Picture | None:  # noqa: ARG002, FFmpeg takes its timeout when opened
@@ -88,7 +97,8 @@ class OpenCvSource:
             ) from error
         self._frames += 1
         self._concealed.reject(image_bgr)
-        image_rgb = turn(with_square_pixels(from_bgr(image_bgr), self._aspect), self._orientation)
+        image_bgr = shrunk(with_square_pixels(image_bgr, self._aspect), self._max_px)
+        image_rgb = turn(from_bgr(image_bgr), self._orientation)
         return Picture(image_rgb, arrived_ns, self._position_s(pts_ms), "file" if self._source.recorded else "arrival")
 
     def close(self) -> None:

@@ -12,12 +12,19 @@ from edge.imaging.orientation import with_square_pixels
 from edge.types import Image
 
 
-def image_of(sample: Any) -> Image:
-    """Return the picture in a `Gst.Sample`, as writable RGB with square pixels."""
+def image_of(sample: Any, data: bytes) -> Image:
+    """Return the picture in a `Gst.Sample`, as RGB with square pixels; it may be read-only.
+
+    Args:
+        sample: says what its picture looks like.
+        data: content of its buffer.
+
+    Raises:
+        CaptureError: there are fewer bytes than the size needs.
+    """
     # Use the size of this sample: cameras change resolution in mid-stream.
-    shape, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
-    width, height = shape.get_value("width"), shape.get_value("height")
-    stored = unpad(buffer.extract_dup(0, buffer.get_size()), width, height, shape.get_value("format"))
+    shape = sample.get_caps().get_structure(0)
+    stored = unpad(data, shape.get_value("width"), shape.get_value("height"), shape.get_value("format"))
     return with_square_pixels(stored, aspect_of(sample))
 
 
@@ -28,7 +35,7 @@ def aspect_of(sample: Any) -> float:
 
 
 def unpad(data: bytes, width: int, height: int, pixel_format: str = "RGB") -> Image:
-    """Return rows of packed pixels, each padded to a multiple of four bytes, as a writable RGB picture.
+    """Return rows of packed pixels, each padded to a multiple of four bytes, as RGB; read-only where nothing is copied.
 
     Args:
         data: the rows.
@@ -45,4 +52,6 @@ def unpad(data: bytes, width: int, height: int, pixel_format: str = "RGB") -> Im
         raise CaptureError(f"found {len(data)} bytes for {width}x{height} {pixel_format}, expected {expected}")
     rows = np.frombuffer(data, np.uint8, count=stride * height).reshape(height, stride)
     pixels = rows[:, : channels * width].reshape(height, width, channels)
-    return pixels.copy() if channels == 3 else without_fourth_channel(pixels, is_bgr=pixel_format.startswith("B"))
+    if channels == 3:
+        return pixels if stride == channels * width else pixels.copy()
+    return without_fourth_channel(pixels, is_bgr=pixel_format.startswith("B"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from edge.capture import gstreamer_source
 from edge.capture.gstreamer_pipeline import software_to_packed
-from edge.capture.packed_picture import image_of
 from edge.capture.recording import Packet, Stream
 from edge.errors import CaptureError
 from edge.types import Image
@@ -15,15 +14,15 @@ Gst = gstreamer_source.Gst  # type: ignore[attr-defined]  # loaded there, with i
 class PacketDecoder:
     """Decodes recorded pictures in the same way as the live camera's."""
 
-    def __init__(self, stream: Stream) -> None:
-        """Build and start the decoder of one stream.
+    def __init__(self, stream: Stream, max_px: int | None = None) -> None:
+        """Build and start the decoder of one stream; scale pictures down to `max_px`, see `CaptureOptions`.
 
         Raises:
             CaptureError: GStreamer rejects the stream.
         """
         Gst.init(None)
-        self._camera = stream.camera
-        packed = " ! ".join(software_to_packed(gstreamer_source.elements_present()))
+        self._camera, self._max_px = stream.camera, max_px
+        packed = " ! ".join(software_to_packed(gstreamer_source.elements_present(), max_px))
         line = f"appsrc name=source format=time ! decodebin ! {packed} ! appsink name=sink sync=false"
         self._pipeline = Gst.parse_launch(line)
         self._source, self._sink = self._pipeline.get_by_name("source"), self._pipeline.get_by_name("sink")
@@ -57,7 +56,7 @@ class PacketDecoder:
             if message is not None:
                 raise CaptureError(f"recording of {self._camera}: {message.parse_error()[0].message}")
             return None
-        return sample.get_buffer().pts, image_of(sample)
+        return sample.get_buffer().pts, gstreamer_source.image_in(sample, self._max_px)
 
     def close(self) -> None:
         """Release the decoder."""

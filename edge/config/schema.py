@@ -4,7 +4,7 @@ Each field has its default and its unit here; the file states only differences. 
 file is read, the validation context is the folder that relative paths are relative to.
 """
 
-from __future__ import annotations
+# no `from __future__ import annotations`: pydantic would compile and evaluate each field's type again at every start
 
 import ipaddress
 import re
@@ -48,7 +48,8 @@ Point = tuple[Share, Share]  # x, y
 
 
 class _Tree(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # its validator is built once, inside that of the tree that holds it; on its own when it is used alone
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ViewConfig(_Tree):
@@ -88,7 +89,7 @@ class LineConfig(_Tree):
     end: Point = Field(alias="to")  # x and y as fractions of the picture
 
     @model_validator(mode="after")
-    def _has_a_direction(self) -> LineConfig:
+    def _has_a_direction(self) -> "LineConfig":
         if self.start == self.end:
             raise ValueError(f"the line starts and ends at {list(self.start)}; give two points")
         return self
@@ -116,6 +117,9 @@ class CameraConfig(_Tree):
     rtsp_transport: Literal["tcp", "udp"] = "tcp"  # udp loses packets where tcp waits for them; needs GStreamer
     # Milliseconds of the jitter buffer of an RTSP camera; GStreamer only
     latency_ms: Annotated[int, Field(ge=0, le=5000)] = 100
+    # Pixels of the longer side, at most: larger pictures are scaled down right after they are decoded, for everything
+    # but the recording. Objects must stay as large as the embedder's input. None: as the camera sends them
+    max_px: Annotated[int, Field(ge=64, le=16384)] | None = None
     open_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0  # seconds after which opening it fails
     stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # seconds without a frame until it is stalled
     # Mebibytes of the latest encoded video to keep for `edge replay`; GStreamer only
@@ -128,7 +132,7 @@ class CameraConfig(_Tree):
     motion: MotionConfig | None = None  # None: the detector runs on every picture
 
     @model_validator(mode="after")
-    def _zones_lines_and_motion_need_detections(self) -> CameraConfig:
+    def _zones_lines_and_motion_need_detections(self) -> "CameraConfig":
         found = [name for name in ("zones", "lines", "motion") if getattr(self, name)]
         if found and self.framing == "whole_frame":
             raise ValueError(f"{' and '.join(found)} cannot be used with framing: whole_frame; set framing: detect")
@@ -164,7 +168,7 @@ class MqttConfig(_Tree):
     frigate_prefix: Name = "frigate"  # first level of the mirror's topic; choose another beside a Frigate
 
     @model_validator(mode="after")
-    def _tls_files_are_used(self) -> MqttConfig:
+    def _tls_files_are_used(self) -> "MqttConfig":
         files = [name for name in ("tls_ca", "tls_cert", "tls_key") if getattr(self, name) is not None]
         if files and not self.tls:  # else the device would send its password unencrypted
             raise ValueError(f"{' and '.join(files)} without tls: true; set tls: true")
@@ -204,7 +208,7 @@ class EngineConfig(_Tree):
     # and may use as much again. None: a quarter of the memory of the machine, or of its service or container
     memory_mib: Annotated[int, Field(ge=1)] | None = None
     # used by tensorrt; onnxruntime-tensorrt and tensorrt-rtx use its level, workspace and timing cache where they can
-    tensorrt: TensorRtConfig = TensorRtConfig()
+    tensorrt: TensorRtConfig = TensorRtConfig.model_construct()
 
 
 class SeekConfig(_Tree):
@@ -238,8 +242,14 @@ class RecognitionConfig(_Tree):
 
 
 class GalleryConfig(_Tree):
-    """When a gallery is reported as stale. It still answers, but is confidently wrong about items it does not know."""
+    """How a gallery is searched, and when it is reported as stale.
 
+    A stale gallery still answers, but is confidently wrong about items it does not know.
+    """
+
+    # How to search a category of 4,096 vectors or more. "auto": by lists of similar vectors, made in seconds and kept
+    # in the state folder. "exact": every vector. "hnsw": by a graph, which takes minutes and five times the memory
+    index: Literal["auto", "exact", "hnsw"] = "auto"
     stale_after_days: Annotated[float, Field(gt=0)] | None = 30.0  # days since it was created; None: never
     # Largest allowed gap between two cumulative distributions: the probabilities of the decisions on the latest 200
     # objects, and on the first 200 with this gallery. Chance alone exceeds 0.2 once in 1,500 times. None: no limit
@@ -315,7 +325,7 @@ class KioskConfig(_Tree):
         return url
 
     @model_validator(mode="after")
-    def _network_access_needs_a_token(self) -> KioskConfig:
+    def _network_access_needs_a_token(self) -> "KioskConfig":
         if self.token is None and not is_loopback(self.host):
             raise ValueError(f"host {self.host!r} is not a loopback address; set a token")
         return self
@@ -332,16 +342,18 @@ def is_loopback(host: str) -> bool:
 class DeviceConfig(_Tree):
     """The whole configuration of one device."""
 
+    model_config = ConfigDict(defer_build=False)
+
     site: Name = "site"  # second level of every topic; name of the place
     device: Name = "device"  # third level of every topic; unique at the site
     # Folder of bundle slots, galleries, taught items and the events that wait for the broker
     state_dir: LocalPath = Field(default=Path("/var/lib/finesight"), validate_default=True)
     cameras: dict[Name, CameraConfig] = {}  # by name; at least one must be enabled
     mqtt: MqttConfig | None = None  # None: events stay in the outbox; `edge demo` starts its own broker
-    engine: EngineConfig = EngineConfig()  # the library that runs the models
-    recognition: RecognitionConfig = RecognitionConfig()  # how often to embed tracked objects
-    gallery: GalleryConfig = GalleryConfig()  # when a gallery is reported as stale
-    outbox: OutboxConfig = OutboxConfig()  # bounds of the queue of events
+    engine: EngineConfig = EngineConfig.model_construct()  # the library that runs the models
+    recognition: RecognitionConfig = RecognitionConfig.model_construct()  # how often to embed tracked objects
+    gallery: GalleryConfig = GalleryConfig.model_construct()  # how it is searched, when it is stale
+    outbox: OutboxConfig = OutboxConfig.model_construct()  # bounds of the queue of events
     health: HealthConfig | None = None  # None: no health server
     snapshots: SnapshotConfig | None = None  # None: no picture of an object is published
     live: LiveConfig | None = None  # None: no live view

@@ -29,8 +29,7 @@ from edge.gallery.generation import Gallery
 from edge.gallery.store import read_thumbnail
 from edge.imaging import image
 from edge.imaging.contact_sheet import Card, contact_sheet
-from edge.messaging.connection import ReceivedMessage
-from edge.messaging.settings import mqtt_settings
+from edge.messaging.settings import ReceivedMessage, mqtt_settings
 from edge.runtime import Runtime
 from edge.telemetry.health_report import resident_bytes
 from edge.types import Image

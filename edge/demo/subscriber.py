@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 
 from edge.errors import PublishError
-from edge.messaging.connection import Connection, ReceivedMessage
-from edge.messaging.settings import MqttSettings, backoff_s
+from edge.messaging.connection import Connection
+from edge.messaging.settings import MqttSettings, ReceivedMessage, backoff_s
 
 log = logging.getLogger(__name__)
 

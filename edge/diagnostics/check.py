@@ -6,14 +6,17 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from edge.build import build_pipeline, capture_options, check_recordable, load_active_models
+from edge.build import load_active_models
+from edge.capture.cameras import capture_options, check_recordable
 from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig
 from edge.diagnostics.camera_probe import format_report, probe_camera, recognition_ms
 from edge.errors import CaptureError
 from edge.extras import require_extra
+from edge.frame_loop import build_pipeline
 from edge.http_server.access import verify_tls
-from edge.messaging.settings import mqtt_settings, tls_context
+from edge.messaging.connection import tls_context
+from edge.messaging.settings import mqtt_settings
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.counters import Counters
 from edge.telemetry.known_secrets import hide

@@ -23,12 +23,15 @@ _MAX_IMAGES = 64  # decoded frames that wait for their note
 _ROUNDING_NS = 1000  # pts_s of a frame is a float
 
 
-def replay(folder: Path, build: Callable[[str], Pipeline]) -> Iterator[Event]:
+def replay(
+    folder: Path, build: Callable[[str], Pipeline], max_px_of: Callable[[str], int | None] = lambda _: None
+) -> Iterator[Event]:
     """Replay the recording of one run and camera through a pipeline.
 
     Args:
         folder: holds the segments.
         build: returns the pipeline of a camera, by name.
+        max_px_of: returns the largest side of a camera's pictures, as the device scaled them.
 
     Yields:
         The events that the device made from the same frames, with new ids and latencies.
@@ -46,7 +49,7 @@ def replay(folder: Path, build: Callable[[str], Pipeline]) -> Iterator[Event]:
     matcher = _Matcher(first.camera, build(first.camera))
     stream: Stream | None = first
     while stream is not None:
-        with closing(PacketDecoder(stream)) as decoder:
+        with closing(PacketDecoder(stream, max_px_of(first.camera))) as decoder:
             stream = None
             for record in records:
                 if isinstance(record, Stream):

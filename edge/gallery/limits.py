@@ -19,6 +19,7 @@ MAX_METADATA_BYTES, MAX_METADATA_DEPTH = 64 << 10, 16
 MAX_THUMBNAIL_BYTES = 4 << 20
 MAX_SILHOUETTES = 65_536  # of one item
 LENGTH_TOLERANCE = 0.1  # a stored vector is int8, and an INT8 engine's rows are only nearly of unit length
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)  # one for all items
 _PICTURE_STARTS = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
@@ -64,7 +65,7 @@ def metadata_json(metadata: dict[str, Any]) -> str:
         ValueError: it is not JSON within the limits.
     """
     try:
-        text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+        text = _ENCODER.encode(metadata)
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from error
     parse_metadata(text)

@@ -1,59 +1,53 @@
-"""Search the nearest items of one category: an exact int8 product, or an HNSW graph for very many rows.
+"""Search the nearest items of one category: every row of a small one, the nearest inverted lists of a large one.
 
 Rules this module keeps:
-1. Both methods only propose rows. A score is always the float32 cosine of the query and the stored vectors, so a
-   threshold means the same on either side of the crossover.
-2. An index is built in memory from the vectors, with a fixed seed on one thread. No index file is ever read: a damaged
-   one crashes the process inside hnswlib (hnswlib #673).
+1. A score is always the float32 cosine of the query and the nearest stored vector of an item, whatever proposed it.
+   So a threshold means the same with any number of rows.
+2. An index answers from the moment it is made. Lists are built beside it and take over between two searches.
+3. An index that changes is a new one. It shares the vectors with the old one, which stays as it was.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
-from typing import Any
+import math
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
-import hnswlib
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.errors import GalleryError
-from edge.gallery.limits import NEGATIVE
-from edge.gallery.search_onnx import COUNT, QUERY, search_graph, search_query
+from edge.gallery.index_cache import IndexCache
+from edge.gallery.index_part import Graph, Part, in_lists, joined
+from edge.gallery.inverted_lists import cluster_rows
 from edge.gallery.store import CategoryItems
-from edge.inference.onnxruntime_engine import open_session_from_bytes
+from edge.gallery.texts import Texts
 from edge.types import FloatArray, Hit
 
 log = logging.getLogger(__name__)
 
-# benchmarks/results/search.json: at 50 000 rows HNSW is faster at any length (0.25 ms to 0.36 at 128 numbers,
-# 0.36 to 1.26 at 384). At 20 000 it saves 0.04 ms at most, for a build of 4 to 8 s at every start.
-CROSSOVER_ROWS = 50_000
-# Up to this many rows, one float32 product is faster than the int8 product with rescoring: at 192
-# numbers 64 us to 234 for 84 rows, 159 to 305 for 2 640, 420 to 298 for 8 000.
-_ALL_ROWS = 4096
-_PROPOSED = 32  # rows to rescore: recall@1 is 1.000; the int8 order alone gives .94-.95
-_HNSW_M, _HNSW_EF_BUILD, _HNSW_EF, _HNSW_SEED = 16, 200, 64, 1
+IndexKind = Literal["auto", "exact", "hnsw"]
 
-Rows = NDArray[np.int64]
+LISTS_FROM = 4096  # rows, see benchmarks/results/search.json
+_MAX_CHANGED = 0.1  # of the rows: with more, the lists are built again
+_MIN_CHANGED = 2048  # rows
 
 
 class Index:
-    """The vectors of a category, grouped by item. This class proposes every row; its subclasses propose a few."""
+    """The vectors of a category, grouped by item."""
 
-    def __init__(self, items: CategoryItems, best_of: int) -> None:
-        order = np.argsort(items.row_item, kind="stable")
-        self._items = items
-        self._best_of = best_of
-        self._vectors_i8 = np.ascontiguousarray(items.vectors_i8[order])
-        self._row_item = items.row_item[order]
-        # A row's scale cancels in its cosine; its int8 length does not.
-        self._weights = (1.0 / np.linalg.norm(self._vectors_i8.astype(np.float32), axis=1)).astype(np.float32)
-        self._count: int = self._vectors_i8.shape[0]
-        self._dim: int = self._vectors_i8.shape[1]
-        self._first = np.searchsorted(self._row_item, np.arange(len(items.item_ids) + 1))
-        self._most: int = int(np.diff(self._first).max(initial=1))
-        self._negative = [bool(metadata.get(NEGATIVE)) for metadata in items.metadata]
+    def __init__(
+        self, parts: Sequence[Part], dim: int, kind: IndexKind = "auto", cache: IndexCache | None = None, key: str = ""
+    ) -> None:
+        """See `build_index`."""
+        self._parts = tuple(parts)  # replaced as a whole: a search takes it once
+        self._dim = dim
+        self._kind: IndexKind = kind
+        self._cache, self._key = cache, key
+        self._building = threading.Lock()
 
     def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
         """Return the k nearest items of each query, or all items if there are fewer.
@@ -65,166 +59,199 @@ class Index:
         Raises:
             GalleryError: a query has the wrong length, is zero, or is not finite.
         """
-        if k < 1 or self._count == 0:
+        parts = [part for part in self._parts if part.items]
+        if k < 1 or not parts:
             return [[] for _ in queries]
-        return self._nearest(self._unit(queries), k)
+        if queries.ndim != 2 or queries.shape[1] != self._dim:
+            raise GalleryError(f"found queries of shape {queries.shape}, expected (n, {self._dim})")
+        return [_merged([_hits(part, query, k) for part in parts], k) for query in map(_unit, queries)]
 
     @property
     def dim(self) -> int:
         """Length of the vectors."""
         return self._dim
 
+    @property
+    def method(self) -> str:
+        """How this index searches now: "exact", "lists" or "hnsw"."""
+        main = self._parts[0]
+        return "lists" if main.lists is not None else "exact" if main.graph is None else "hnsw"
+
+    @property
+    def needs_lists(self) -> bool:
+        """Whether lists (or a graph) are wanted: it is large and has none, or much changed since they were built."""
+        main, *added = self._parts
+        if self._kind == "exact":
+            return False
+        if main.lists is None and main.graph is None:
+            return sum(len(part.live) for part in self._parts) >= LISTS_FROM
+        changed = main.rows.places - len(main.live) + sum(part.rows.places for part in added)
+        return changed > max(_MIN_CHANGED, _MAX_CHANGED * main.rows.places)
+
+    def build_lists(self) -> None:
+        """Build the lists (or the graph) if they are needed, write them to the cache, and use them from then on.
+
+        Lists take 2 s of CPU time for 100,000 rows, a graph minutes. Any thread may call it while others search.
+        """
+        with self._building:
+            if not self.needs_lists:
+                return
+            main = joined(self._parts)
+            if self._kind == "hnsw":
+                self._parts = (replace(main, graph=_graph(main, self._cache, self._key)),)
+                return
+            clustering = cluster_rows(main.rows, main.row_item)
+            if self._cache is not None and self._key:
+                self._cache.write(self._key, replace(clustering, list_of=clustering.list_of[main.live]))
+            self._parts = (in_lists(main, clustering),)
+
+    def changed(self, removed: Collection[str], added: CategoryItems) -> Index:
+        """Return an index without some items and with others. It shares the vectors of all other items.
+
+        Args:
+            removed: ids; those that are not there are ignored.
+            added: items, which replace those of the same id.
+        """
+        gone = {*removed, *added.item_ids}
+        main, *tail = (part.without(gone) for part in self._parts)
+        parts = [part for part in (*tail, Part.of(added)) if part.items]
+        return Index([main, *([joined(parts)] if parts else [])], self._dim, self._kind)
+
     def sample(self, most: int) -> tuple[FloatArray, list[str]]:
         """Return at most so many of the stored vectors, (n, dim) of unit length, and the item id of each."""
-        rows = np.unique(np.linspace(0, self._count - 1, min(most, self._count)).astype(np.int64))
-        vectors = self._vectors_i8[rows].astype(np.float32) * self._weights[rows, None]
-        return vectors, [self._items.item_ids[item] for item in self._row_item[rows]]
-
-    def _nearest(self, unit: FloatArray, k: int) -> list[list[Hit]]:
-        return [self._hits(query, self._propose(query, k), k) for query in unit]
-
-    def _propose(self, query: FloatArray, k: int) -> Rows:  # noqa: ARG002  subclasses need both
-        """Return rows that include those of the k nearest items of a query."""
-        return np.arange(self._count)
-
-    def _unit(self, queries: FloatArray) -> FloatArray:
-        """Check queries and scale them to unit length."""
-        if queries.ndim != 2 or queries.shape[1] != self._dim:
-            raise GalleryError(f"found queries of shape {queries.shape}, expected (n, {self._dim})")
-        lengths = np.linalg.norm(queries, axis=1, keepdims=True)
-        if not np.all(np.isfinite(lengths) & (lengths > 0)):
-            raise GalleryError(f"queries have lengths {lengths.ravel().tolist()}; give finite vectors other than zero")
-        unit: FloatArray = (queries / lengths).astype(np.float32)
-        return unit
-
-    def _needed(self, k: int) -> int:
-        """Return how many rows to propose so that they cover k items, however many rows an item has."""
-        return min(self._count, max(_PROPOSED, k * self._most + _PROPOSED // 2))
-
-    def _best_items(self, scores: FloatArray, k: int) -> list[Hit]:
-        """Return hits from the scores of all rows: each item by its best row, best item first."""
-        best = np.full(len(self._items.item_ids), -1.0, np.float32)
-        np.maximum.at(best, self._row_item, scores)
-        order = np.argsort(-best, kind="stable")[:k].tolist()
-        return [self._hit(i, min(float(best[i]), 1.0)) for i in order]
-
-    def _hit(self, item: int, score: float) -> Hit:
-        return Hit(self._items.item_ids[item], self._items.labels[item], score, self._negative[item])
-
-    def _hits(self, query: FloatArray, proposed: Rows, k: int) -> list[Hit]:
-        """Score the items of the proposed rows exactly, by the mean of each item's best rows, best item first."""
-        if self._best_of > 1:
-            spans = [np.arange(self._first[i], self._first[i + 1]) for i in np.unique(self._row_item[proposed])]
-            proposed = np.concatenate(spans)
-        scores = (self._vectors_i8[proposed].astype(np.float32) @ query) * self._weights[proposed]
-        order = np.argsort(-scores, kind="stable")
-        best: dict[int, list[float]] = {}  # by item, its best scores, descending
-        for item, score in zip(self._row_item[proposed[order]].tolist(), scores[order].tolist(), strict=True):
-            kept = best.setdefault(item, [])
-            if len(kept) < self._best_of:
-                kept.append(min(score, 1.0))
-        ranked = sorted(((sum(kept) / len(kept), item) for item, kept in best.items()), key=lambda pair: -pair[0])
-        return [self._hit(item, score) for score, item in ranked[:k]]
+        vectors, item_ids = [np.zeros((0, self._dim), np.float32)], []
+        for part in self._parts:
+            share = most * part.items // max(1, sum(one.items for one in self._parts))
+            rows = part.live[np.unique(np.linspace(0, len(part.live) - 1, min(share, len(part.live))).astype(np.int64))]
+            vectors.append(part.rows.vectors(rows) * part.rows.weights.reshape(-1)[rows, None])
+            item_ids += [part.item_ids[item] for item in part.row_item[rows]]
+        return np.concatenate(vectors), item_ids
 
 
-class ExactIndex(Index):
-    """Compares a query with every row in one matrix product, in int8 where there are many rows."""
-
-    def __init__(self, items: CategoryItems, best_of: int = 1, threads: int = 1) -> None:
-        """Prepare the matrix.
-
-        Args:
-            items: live items.
-            best_of: an item's score is the mean of this many of its best vectors.
-            threads: for the product.
-
-        Raises:
-            EngineError: the runtime cannot load the product.
-        """
-        super().__init__(items, best_of)
-        self._session: Any = None
-        self._small = self._count <= _ALL_ROWS and best_of == 1
-        if self._small:
-            self._unit_rows = self._vectors_i8.astype(np.float32) * self._weights[:, None]
-        elif self._count:
-            graph = search_graph(self._vectors_i8, self._weights)
-            self._session = open_session_from_bytes(graph, "exact search", threads)
-
-    def _nearest(self, unit: FloatArray, k: int) -> list[list[Hit]]:
-        if self._small:
-            return [self._best_items(scores, k) for scores in unit @ self._unit_rows.T]
-        return super()._nearest(unit, k)
-
-    def _propose(self, query: FloatArray, k: int) -> Rows:
-        count = np.array([self._needed(k)], np.int64)
-        rows: Rows = self._session.run_named({QUERY: search_query(query), COUNT: count})[0][0].astype(np.int64)
-        return rows
+def _unit(query: FloatArray) -> FloatArray:
+    """Check a query and scale it to unit length."""
+    length = math.sqrt(float(query @ query))
+    if not 0 < length < math.inf:
+        raise GalleryError(f"found a query of length {length}; give finite vectors other than zero")
+    return np.asarray(query / np.float32(length), np.float32)
 
 
-class HnswIndex(Index):
-    """Searches an HNSW graph: finds nearly all nearest rows in nearly constant time."""
-
-    def __init__(self, items: CategoryItems, best_of: int = 1) -> None:
-        """Build the graph.
-
-        Args:
-            items: live items.
-            best_of: an item's score is the mean of this many of its best vectors.
-        """
-        super().__init__(items, best_of)
-        self._graph: Any = hnswlib.Index(space="ip", dim=self._dim)
-        self._graph.init_index(max(1, self._count), ef_construction=_HNSW_EF_BUILD, M=_HNSW_M, random_seed=_HNSW_SEED)
-        self._graph.set_num_threads(1)
-        if self._count:
-            self._graph.add_items(self._vectors_i8.astype(np.float32) * self._weights[:, None])
-
-    def _propose(self, query: FloatArray, k: int) -> Rows:
-        needed = self._needed(k)
-        for ef in (max(_HNSW_EF, needed), self._count):
-            self._graph.set_ef(ef)
-            try:
-                rows: Rows = self._graph.knn_query(query[None], k=needed)[0][0].astype(np.int64)
-            except RuntimeError:  # the search ended early and reached fewer rows than k (hnswlib #321)
-                log.warning("HNSW search with ef %s reached fewer than %s rows", ef, needed)
-            else:
-                return rows
-        return super()._propose(query, k)
+def _hits(part: Part, query: FloatArray, k: int) -> list[Hit]:
+    return [
+        Hit(part.item_ids[item], part.labels[item], min(score, 1.0), bool(part.negative[item]))
+        for item, score in part.nearest(query, k)
+    ]
 
 
-def build_index(items: CategoryItems, best_of: int = 1, crossover_rows: int = CROSSOVER_ROWS) -> Index:
-    """Build the index of a category: exact below the crossover, HNSW from it on.
+def _merged(found: Sequence[list[Hit]], k: int) -> list[Hit]:
+    """Return the k best of several lists of hits, each best first."""
+    return found[0] if len(found) == 1 else sorted(itertools.chain(*found), key=lambda hit: -hit.score)[:k]
+
+
+def _graph(part: Part, cache: IndexCache | None, key: str) -> Graph:
+    """Return the graph of a part whose rows are all live: from the cache, or built and written there."""
+    from edge.gallery.hnsw_graph import HnswGraph, open_graph
+
+    count = len(part.live)
+    if cache is None or not key:
+        return HnswGraph.of(part.rows, count)
+    try:
+        path = cache.graph_path(key)
+        if (opened := open_graph(path, key, count, part.rows.dim)) is not None:
+            cache.counts.add("gallery_cache", result="hit")
+            return opened
+        cache.counts.add("gallery_cache", result="miss")
+        graph = HnswGraph.of(part.rows, count)
+        graph.save(path, key)
+    except OSError as error:
+        cache.counts.add("gallery_cache", result="not_written")
+        log.warning("%s: cannot keep the graph of a gallery: %s", cache.folder, error.strerror)
+        return HnswGraph.of(part.rows, count)
+    return graph
+
+
+def build_index(
+    items: CategoryItems, kind: IndexKind = "auto", *, cache: IndexCache | None = None, key: str = ""
+) -> Index:
+    """Build the index of a category. A large one has its lists at once if they are in the cache, else `needs_lists`.
 
     Args:
-        items: live items.
-        best_of: an item's score is the mean of this many of its best vectors.
-        crossover_rows: measured by `benchmarks/search.py`.
-
-    Raises:
-        EngineError: the runtime cannot load the exact product.
+        items: live items; the index keeps no reference to their vectors.
+        kind: how to search a large category: by inverted lists (auto), by reading every row, or by an HNSW graph.
+        cache: where lists are kept.
+        key: names the rows and their order in the cache: the hash of the store and what else changes them. "":
+            the lists are neither read nor written.
     """
-    if len(items.row_item) < crossover_rows:
-        return ExactIndex(items, best_of)
-    return HnswIndex(items, best_of)
+    dim, count = items.vectors_i8.shape[1], len(items.row_item)
+    is_cached = cache is not None and key and count >= LISTS_FROM and kind == "auto"
+    clustering = cache.read(key, count, dim) if is_cached and cache is not None else None
+    return Index([Part.of(items, clustering)], dim, kind, cache, key)
 
 
-def build_space_index(galleries: Mapping[str, CategoryItems]) -> Index:
+class SpaceIndex:
+    """Searches several categories of one embedding space; a hit's label is its category."""
+
+    def __init__(self, indexes: Iterable[tuple[str, Index]]) -> None:
+        """Search these.
+
+        Args:
+            indexes: each with the category of its items; "": its labels are categories already.
+        """
+        self._indexes = tuple(indexes)
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self._indexes[0][1].dim
+
+    @property
+    def needs_lists(self) -> bool:
+        """As `Index.needs_lists`."""
+        return any(index.needs_lists for _, index in self._indexes)
+
+    def build_lists(self) -> None:
+        """As `Index.build_lists`."""
+        for _, index in self._indexes:
+            index.build_lists()
+
+    @property
+    def method(self) -> str:
+        """How this index searches now: "exact" or "lists"."""
+        return max(index.method for _, index in self._indexes)
+
+    def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
+        """Return the k nearest items of each query; as `Index.search`."""
+        found = [
+            [[replace(hit, label=category) if category else hit for hit in hits] for hits in index.search(queries, k)]
+            for category, index in self._indexes
+        ]
+        return [_merged([hits[number] for hits in found], k) for number in range(len(queries))]
+
+    def sample(self, most: int) -> tuple[FloatArray, list[str]]:
+        """Return some of the vectors and the item id of each; as `Index.sample`."""
+        samples = [index.sample(most // len(self._indexes)) for _, index in self._indexes]
+        return np.concatenate([vectors for vectors, _ in samples]), [one for _, item_ids in samples for one in item_ids]
+
+
+def build_space_index(galleries: Mapping[str, CategoryItems], indexes: Mapping[str, Index] | None = None) -> SpaceIndex:
     """Build one index of the items of several categories of one embedding space; a hit's label is its category.
 
     Args:
-        galleries: live items by category, with vectors of the same space.
-
-    Raises:
-        EngineError: the runtime cannot load the exact product.
+        galleries: live items by category, with vectors of the same space; those with an index are not needed.
+        indexes: of large categories, which are searched as they are: their vectors are not held twice.
     """
-    first = np.cumsum([0, *(len(items.item_ids) for items in galleries.values())])
-    return build_index(
-        CategoryItems(
-            item_ids=tuple(item for items in galleries.values() for item in items.item_ids),
-            labels=tuple(category for category, items in galleries.items() for _ in items.item_ids),
-            metadata=tuple(one for items in galleries.values() for one in items.metadata),
-            vectors_i8=np.concatenate([items.vectors_i8 for items in galleries.values()]),
-            scales=np.concatenate([items.scales for items in galleries.values()]),
-            row_item=np.concatenate([i.row_item + n for i, n in zip(galleries.values(), first[:-1], strict=True)]),
-            heads=(),
-        )
+    large = [] if indexes is None else list(indexes.items())
+    small = {category: items for category, items in galleries.items() if category not in dict(large)}
+    if not small:
+        return SpaceIndex(large)
+    first = np.cumsum([0, *(len(items.item_ids) for items in small.values())])
+    together = CategoryItems(
+        item_ids=Texts.of(item for items in small.values() for item in items.item_ids),
+        labels=Texts.of(category for category, items in small.items() for _ in items.item_ids),
+        negative=np.concatenate([items.negative for items in small.values()]),
+        vectors_i8=np.concatenate([items.vectors_i8 for items in small.values()]),
+        scales=np.concatenate([items.scales for items in small.values()]),
+        row_item=np.concatenate([i.row_item + n for i, n in zip(small.values(), first, strict=False)]),
+        heads=(),
     )
+    return SpaceIndex([*large, ("", build_index(together))])

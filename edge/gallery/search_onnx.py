@@ -1,7 +1,8 @@
-"""Serialise a small ONNX model: one int8 matrix product of a query with all rows, then the top rows.
+"""Serialise a small ONNX model: the int8 product of one query with blocks of rows, then the best places.
 
-This module writes protobuf's wire format directly, because the `onnx` package is not installed on devices. Field
-numbers are those of onnx.proto (IR version 8, opset 13).
+The rows are inputs of the model, not part of it: ONNX Runtime reads the caller's arrays and copies none of them. This
+module writes protobuf's wire format directly, because the `onnx` package is not installed on devices. Field numbers are
+those of onnx.proto (IR version 8, opset 13).
 """
 
 from __future__ import annotations
@@ -11,12 +12,23 @@ from numpy.typing import NDArray
 
 from edge.types import FloatArray
 
-QUERY, COUNT = "query", "count"  # uint8 (1, dim) around QUERY_ZERO; int64 (1,)
-QUERY_ZERO = 64
+QUERY_ZERO = 64  # of a quantised query
 QUERY_PEAK = 63  # 7 bits: with 8, AVX2 without VNNI saturates pairs of products (u8 * s8 summed in 16 bits)
+BIAS_OF_DELETED = -4.0  # with the weight 0: below any cosine
 _FLOAT, _UINT8, _INT8, _INT64 = 1, 2, 3, 7
 _ATTRIBUTE_INT = 2
 _IR_VERSION, _OPSET = 8, 13
+
+
+class Scan:
+    """Names of the model's inputs."""
+
+    QUERY = "query"  # uint8 (1, 1, dim), see search_query
+    BLOCKS = "blocks"  # int8 (blocks, dim, rows)
+    WEIGHTS = "weights"  # float32 (blocks, 1, rows), the factor of each row's product
+    BIASES = "biases"  # float32 (blocks, 1, rows), added then
+    COUNT = "count"  # int64 (1,), how many places to return
+    WHICH = "which"  # int64 (n,), the blocks to search
 
 
 def _varint(number: int) -> bytes:
@@ -53,30 +65,40 @@ def _value(field: int, name: str, kind: int, shape: list[int | str]) -> bytes:
     return _chunk(field, _chunk(1, name) + _chunk(2, _chunk(1, _number(1, kind) + _chunk(2, dims))))
 
 
-def search_graph(rows_i8: NDArray[np.int8], weights: FloatArray) -> bytes:
-    """Serialise the model that finds the rows with the largest weighted product with a query.
+def scan_graph(*, some: bool) -> bytes:
+    """Serialise the model that finds the rows with the largest `product * weight + bias`.
+
+    The product takes a query around QUERY_ZERO as it is, without a zero point: ONNX Runtime has a fast path for that, a
+    product with a vector that reads the rows where they are. A bias of `-QUERY_ZERO * weight * sum of the row` takes
+    the offset out again.
 
     Args:
-        rows_i8: (n, dim) int8.
-        weights: (n,) float32, the factor for each row's product.
+        some: the model has the input WHICH and searches those blocks alone.
 
     Returns:
-        A model with two inputs, QUERY and COUNT, and one output: int64 (1, COUNT), the rows, best first.
+        A model with the inputs of Scan and one output: int64 (COUNT,), places in the searched blocks, best first.
     """
+    rows = (Scan.BLOCKS, Scan.WEIGHTS, Scan.BIASES)
+    blocks, weights, biases = (f"some_{name}" for name in rows) if some else rows
     to_float = _chunk(5, _chunk(1, "to") + _number(3, _FLOAT) + _number(20, _ATTRIBUTE_INT))
     graph = b"".join(
         [
-            _node("MatMulInteger", [QUERY, "rows", "zero"], ["products"]),
+            *(_node("Gather", [name, Scan.WHICH], [f"some_{name}"]) for name in rows if some),
+            _node("MatMulInteger", [Scan.QUERY, blocks], ["products"]),
             _node("Cast", ["products"], ["floats"], to_float),
-            _node("Mul", ["floats", "weights"], ["scores"]),
-            _node("TopK", ["scores", COUNT], ["best_scores", "best"]),
+            _node("Mul", ["floats", weights], ["scaled"]),
+            _node("Add", ["scaled", biases], ["scores"]),
+            _node("Reshape", ["scores", "flat"], ["line"]),
+            _node("TopK", ["line", Scan.COUNT], ["best_scores", "best"]),
             _chunk(2, "search"),
-            _constant("rows", _INT8, np.ascontiguousarray(rows_i8.T)),
-            _constant("zero", _UINT8, np.array(QUERY_ZERO, np.uint8)),
-            _constant("weights", _FLOAT, weights),
-            _value(11, QUERY, _UINT8, [1, rows_i8.shape[1]]),
-            _value(11, COUNT, _INT64, [1]),
-            _value(12, "best", _INT64, [1, "found"]),
+            _constant("flat", _INT64, np.array([-1])),
+            _value(11, Scan.QUERY, _UINT8, [1, 1, "dim"]),
+            _value(11, Scan.BLOCKS, _INT8, ["blocks", "dim", "rows"]),
+            _value(11, Scan.WEIGHTS, _FLOAT, ["blocks", 1, "rows"]),
+            _value(11, Scan.BIASES, _FLOAT, ["blocks", 1, "rows"]),
+            _value(11, Scan.COUNT, _INT64, [1]),
+            *(_value(11, Scan.WHICH, _INT64, ["searched"]) for _ in range(some)),
+            _value(12, "best", _INT64, ["found"]),
         ]
     )
     return _number(1, _IR_VERSION) + _chunk(7, graph) + _chunk(8, _chunk(1, "") + _number(2, _OPSET))

@@ -8,10 +8,12 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +32,16 @@ from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
 SUFFIX = ".sqlite"
+_MAX_HELD_ROWS = 65_536  # of one item, to read a store item by item
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryItems:
-    """The live items of one category, in the form that search needs."""
+    """The live items of one category, in the form that search needs. As read, the rows of an item follow each other."""
 
-    item_ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    metadata: tuple[dict[str, Any], ...]
+    item_ids: Sequence[str]
+    labels: Sequence[str]
+    negative: NDArray[np.bool_]  # (items,), must not be named: see edge.gallery.limits.NEGATIVE
     vectors_i8: NDArray[np.int8]  # (n, dim), the joint vector in head order
     scales: FloatArray  # (n,), vector = int8 * scale
     row_item: NDArray[np.int32]  # (n,), index of the item that a row belongs to
@@ -93,6 +96,16 @@ def quantise(vectors: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
     return np.rint(vectors / scales[:, None]).astype(np.int8), scales
 
 
+def group_rows(items: CategoryItems) -> CategoryItems:
+    """Return items with the rows of each together, in the order of the items."""
+    if np.all(items.row_item[1:] >= items.row_item[:-1]):
+        return items
+    order = np.argsort(items.row_item, kind="stable")
+    return replace(
+        items, vectors_i8=items.vectors_i8[order], scales=items.scales[order], row_item=items.row_item[order]
+    )
+
+
 def read_category(path: Path, space_id: str, dim: int, entry: CategoryEntry | None = None) -> CategoryItems:
     """Read the live items of one store, and check everything in it that search and events need.
 
@@ -105,6 +118,56 @@ def read_category(path: Path, space_id: str, dim: int, entry: CategoryEntry | No
     Raises:
         GalleryError: the store is missing, damaged, not as its entry says, or in another embedding space.
     """
+    with _open_category(path, space_id, dim, entry) as (store, heads, count):
+        ids, labels, negative = read_items(store, path)
+        vectors_i8, scales = np.empty((count, dim), np.int8), np.empty(count, np.float32)
+        row_item = np.empty(count, np.int32)
+        done = 0
+        for items, rows, factors in read_vectors(store, path, ids, count, dim):
+            part = slice(done, done + len(rows))
+            row_item[part], vectors_i8[part], scales[part] = items, rows, factors
+            done += len(rows)
+    return group_rows(CategoryItems(ids, labels, negative, vectors_i8, scales, row_item, tuple(heads)))
+
+
+def iterate_category(path: Path, space_id: str, dim: int, entry: CategoryEntry) -> Generator[CategoryItems, None, None]:
+    """Yield the same items in the same order, some thousand rows at a time, with all rows of each.
+
+    Raises:
+        UngroupedError: the rows of an item do not follow each other, as GalleryWriter writes them, or are very many.
+        GalleryError: as `read_category`.
+    """
+    with _open_category(path, space_id, dim, entry) as (store, heads, count):
+        ids, labels, negative = read_items(store, path)
+        items, rows, scales = np.zeros(0, np.int32), np.zeros((0, dim), np.int8), np.zeros(0, np.float64)
+        first = 0  # item that was not yielded yet
+
+        def batch(end: int, count: int) -> CategoryItems:
+            some = slice(first, end)
+            vectors = rows[:count], scales[:count].astype(np.float32), items[:count] - np.int32(first)
+            return CategoryItems(ids[some], labels[some], negative[some], *vectors, tuple(heads))
+
+        for more in read_vectors(store, path, ids, count, dim):
+            items, rows = np.concatenate([items, more[0]]), np.concatenate([rows, more[1]])
+            scales = np.concatenate([scales, more[2]])
+            if items[0] < first or np.any(items[1:] < items[:-1]) or len(items) > _MAX_HELD_ROWS:
+                raise UngroupedError(path)
+            if (last := int(items[-1])) > first:  # which may have more rows
+                done = int(np.searchsorted(items, last))
+                yield batch(last, done)
+                first, items, rows, scales = last, items[done:], rows[done:], scales[done:]
+        yield batch(len(ids), len(items))
+
+
+class UngroupedError(Exception):
+    """A store cannot be read item by item."""
+
+
+@contextmanager
+def _open_category(
+    path: Path, space_id: str, dim: int, entry: CategoryEntry | None
+) -> Iterator[tuple[sqlite3.Connection, list[Head], int]]:
+    """Open a store and check all but its rows; give its heads and the number of its vectors."""
     with open_store(path) as store:
         properties, heads = read_properties(store, path)
         if properties.get("space_id") != space_id:
@@ -116,9 +179,7 @@ def read_category(path: Path, space_id: str, dim: int, entry: CategoryEntry | No
         if entry is not None:
             _check_entry(path, entry, properties, heads, counts)
         _check_counts(path, *counts, dim)
-        ids, labels, metadata = read_items(store, path)
-        vectors_i8, scales, row_item = read_vectors(store, path, ids, counts[1], dim)
-    return CategoryItems(ids, labels, metadata, vectors_i8, scales, row_item, tuple(heads))
+        yield store, heads, counts[1]
 
 
 def _check_entry(

@@ -1,14 +1,16 @@
 """Read the rows of an open store, and check each: type, length, range, depth.
 
-Nothing is read without a bound: of a damaged or hostile file, at most about its own size is held in memory.
+Rules this module keeps:
+1. Nothing is read without a bound: of a damaged or hostile file, at most about its own size is held in memory.
+2. Rows are checked a chunk at a time, in loops of C. Only a chunk that is not sound is searched for the wrong row.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +20,15 @@ from edge.errors import GalleryError, one_line, unread_format
 from edge.gallery import limits
 from edge.gallery.limits import parse_metadata, text_problem
 from edge.gallery.store_file import SCHEMA
+from edge.gallery.texts import Texts
 from edge.manifest import Head
-from edge.strict_json import parse_json
-from edge.types import FloatArray
+from edge.strict_json import parse_flat_objects, parse_json
 
 Heads = Annotated[list[Head], Field(min_length=1, max_length=16)]  # parts of a vector, in order
 _HEADS: TypeAdapter[list[Head]] = TypeAdapter(Heads)
 _MAX_PROPERTIES, _MAX_PROPERTY_CHARACTERS = 64, 64 << 10
 _MAX_VERSION_DIGITS = 9
-_CHUNK_ROWS = 10_000
+_CHUNK_ROWS = 4096
 
 
 def read_properties(store: sqlite3.Connection, path: Path) -> tuple[dict[str, str], list[Head]]:
@@ -58,35 +60,50 @@ def count_rows(store: sqlite3.Connection) -> tuple[int, int]:
     return int(items[0]), int(vectors[0])
 
 
-def read_items(
-    store: sqlite3.Connection, path: Path
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[dict[str, Any], ...]]:
-    """Return ids, labels and metadata of the live items, in the order of their ids.
+def read_items(store: sqlite3.Connection, path: Path) -> tuple[Texts, Texts, NDArray[np.bool_]]:
+    """Return the ids and labels of the live items and whether each is negative, in the order in which they were added.
 
     Raises:
         GalleryError: one is damaged.
     """
-    items: list[tuple[str, str, dict[str, Any]]] = []
-    query = "SELECT item_id, label, metadata, deleted FROM items ORDER BY item_id"
-    for item_id, label, metadata, deleted in store.execute(query):
-        if problem := _item_problem(item_id, label, deleted, items[-1][0] if items else None):
+    ids, labels, negative = [], [], []
+    query = "SELECT item_id, label, metadata, deleted FROM items ORDER BY rowid"
+    for chunk in _chunks(store.execute(query)):
+        live = [row for row in chunk if row[3] == 0]
+        chunk_ids, chunk_labels, metadata, _ = zip(*live, strict=True) if live else ((), (), (), ())
+        if not (
+            {row[3] for row in chunk} <= {0, 1}
+            and _are_texts([row[0] for row in chunk], limits.MAX_ID_CHARACTERS, empty=False)
+            and _are_texts(chunk_labels, limits.MAX_LABEL_CHARACTERS)
+        ):
+            _raise_damaged_item(path, chunk)
+        ids.append(Texts.of(chunk_ids))
+        labels.append(Texts.of(chunk_labels))
+        negative.append(np.fromiter(_read_negative(path, chunk_ids, metadata), np.bool_, len(live)))
+    return Texts.joined(ids), Texts.joined(labels), np.concatenate([np.zeros(0, np.bool_), *negative])
+
+
+def _are_texts(texts: Sequence[Any], most: int, *, empty: bool = True) -> bool:
+    """Return whether `text_problem` finds nothing wrong with any of them."""
+    if not set(map(type, texts)) <= {str} or max(map(len, texts), default=0) > most:
+        return False
+    joined = "".join(texts)
+    return (empty or all(texts)) and text_problem(joined, len(joined)) is None
+
+
+def _raise_damaged_item(path: Path, chunk: list[tuple[Any, ...]]) -> NoReturn:
+    for item_id, label, _, deleted in chunk:
+        if problem := _item_problem(item_id, label, deleted):
             raise GalleryError(f"{path}: item {one_line(repr(item_id))}: {problem}")
-        if deleted:
-            continue
-        try:
-            items.append((item_id, label, parse_metadata(metadata)))
-        except ValueError as error:
-            raise GalleryError(f"{path}: item {one_line(repr(item_id))}: damaged metadata: {error}") from error
-    ids, labels, objects = zip(*items, strict=True) if items else ((), (), ())
-    return ids, labels, objects
+    raise GalleryError(f"{path}: damaged items; make the store again")
 
 
-def _item_problem(item_id: object, label: object, deleted: object, before: str | None) -> str | None:
+def _item_problem(item_id: object, label: object, deleted: object) -> str | None:
     """Return what is wrong with an item, None if nothing is; the label of a deleted one may be anything."""
     if problem := text_problem(item_id, limits.MAX_ID_CHARACTERS):
         return f"the id: {problem}"
-    if not item_id or item_id == before:
-        return f"the id is {'there twice' if item_id else 'empty'}"
+    if not item_id:
+        return "the id is empty"
     if deleted not in (0, 1):
         return f"found deleted {one_line(repr(deleted))}, expected 0 or 1"
     if not deleted and (problem := text_problem(label, limits.MAX_LABEL_CHARACTERS)):
@@ -94,47 +111,76 @@ def _item_problem(item_id: object, label: object, deleted: object, before: str |
     return None
 
 
+def _read_negative(path: Path, ids: Sequence[str], metadata: Sequence[object]) -> Iterable[bool]:
+    """Check the metadata of some items, and return whether each is negative."""
+    plain = parse_flat_objects(metadata, limits.MAX_METADATA_BYTES) if metadata else []
+    found = None if plain is None else [one.get(limits.NEGATIVE, False) for one in plain]
+    return found if found is not None and set(map(type, found)) <= {bool} else _read_each(path, ids, metadata)
+
+
+def _read_each(path: Path, ids: Sequence[str], metadata: Sequence[object]) -> Iterator[bool]:
+    for item_id, text in zip(ids, metadata, strict=True):
+        try:
+            yield bool(parse_metadata(text).get(limits.NEGATIVE))
+        except ValueError as error:
+            raise GalleryError(f"{path}: item {one_line(repr(item_id))}: damaged metadata: {error}") from error
+
+
 def read_vectors(
-    store: sqlite3.Connection, path: Path, ids: tuple[str, ...], count: int, dim: int
-) -> tuple[NDArray[np.int8], FloatArray, NDArray[np.int32]]:
-    """Return the vectors of a store, (count, dim), the scale of each and the index of its item, in the order of rows.
+    store: sqlite3.Connection, path: Path, ids: Texts, count: int, dim: int
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.float64]]]:
+    """Yield the vectors of a store, some thousand at a time in the order of rows: item, numbers, scale of each.
 
     Raises:
         GalleryError: a vector is damaged, has no live item or not about unit length, or an item has none.
     """
     index_of = {item_id: index for index, item_id in enumerate(ids)}
-    vectors_i8, scales = np.empty((count, dim), np.int8), np.empty(count, np.float32)
-    row_item = np.empty(count, np.int32)
-    done = 0
+    if len(index_of) != len(ids):
+        raise GalleryError(f"{path}: damaged store: an item id is there twice; make it again")
+    done, has_one = 0, np.zeros(len(ids), np.bool_)
     query = "SELECT item_id, vector, scale FROM vectors ORDER BY row LIMIT ?"
     for chunk in _chunks(store.execute(query, (count,))):
-        _check_chunk(path, chunk, index_of, dim)
-        part = slice(done, done + len(chunk))
-        vectors_i8[part] = np.frombuffer(b"".join(vector for _, vector, _ in chunk), np.int8).reshape(-1, dim)
-        row_item[part] = [index_of[item_id] for item_id, _, _ in chunk]
-        factors = np.array([scale for _, _, scale in chunk], np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # what a file says may be infinite
-            lengths = np.linalg.norm(vectors_i8[part].astype(np.float32), axis=1) * factors
-        wrong = np.flatnonzero(~(np.abs(lengths - 1.0) <= limits.LENGTH_TOLERANCE))
-        if len(wrong):
-            raise GalleryError(
-                f"{path}: item {chunk[wrong[0]][0]!r}: found a vector of length {lengths[wrong[0]]:.4g}, expected 1"
-            )
-        scales[part] = factors
+        row_item, rows, scales = _read_chunk(path, chunk, index_of, dim)
         done += len(chunk)
-    without = np.flatnonzero(np.bincount(row_item[:done], minlength=len(ids)) == 0)
+        has_one[row_item] = True
+        yield row_item, rows, scales
+    without = np.flatnonzero(~has_one)
     if done != count or len(without):
-        what = f"item {ids[without[0]]!r} has no vector" if len(without) else f"found {done} of {count} vectors"
+        what = f"item {ids[int(without[0])]!r} has no vector" if len(without) else f"found {done} of {count} vectors"
         raise GalleryError(f"{path}: damaged store: {what}")
-    return vectors_i8, scales, row_item
 
 
-def _chunks(cursor: sqlite3.Cursor) -> Iterator[list[tuple[Any, Any, Any]]]:
+def _chunks(cursor: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:
     while chunk := cursor.fetchmany(_CHUNK_ROWS):
         yield chunk
 
 
-def _check_chunk(path: Path, chunk: list[tuple[Any, Any, Any]], live: Mapping[str, int], dim: int) -> None:
+def _read_chunk(
+    path: Path, chunk: list[tuple[Any, ...]], live: dict[str, int], dim: int
+) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.float64]]:
+    """Return item, numbers and scale of each of some rows, once they are checked."""
+    ids, vectors, scales = zip(*chunk, strict=True)
+    if not (
+        set(map(type, vectors)) == {bytes}
+        and set(map(len, vectors)) == {dim}
+        and set(map(type, scales)) == {float}
+        and live.keys() >= set(ids)
+    ):
+        _raise_damaged_vector(path, chunk, live, dim)
+    rows = np.frombuffer(b"".join(vectors), np.int8).reshape(-1, dim)
+    factors = np.array(scales, np.float64)
+    numbers = rows.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what a file says may be infinite
+        lengths = np.sqrt(np.einsum("ij,ij->i", numbers, numbers)) * factors
+    wrong = np.flatnonzero(~(np.abs(lengths - 1.0) <= limits.LENGTH_TOLERANCE))
+    if len(wrong):
+        raise GalleryError(
+            f"{path}: item {ids[wrong[0]]!r}: found a vector of length {lengths[wrong[0]]:.4g}, expected 1"
+        )
+    return np.array([live[item_id] for item_id in ids], np.int32), rows, factors
+
+
+def _raise_damaged_vector(path: Path, chunk: list[tuple[Any, ...]], live: dict[str, int], dim: int) -> NoReturn:
     for item_id, vector, scale in chunk:
         if not isinstance(item_id, str) or item_id not in live:
             raise GalleryError(f"{path}: a vector belongs to {one_line(repr(item_id))}, which is not a live item")
@@ -142,3 +188,4 @@ def _check_chunk(path: Path, chunk: list[tuple[Any, Any, Any]], live: Mapping[st
             raise GalleryError(f"{path}: item {item_id!r}: damaged vector: it must hold {dim} int8 numbers")
         if not isinstance(scale, float):
             raise GalleryError(f"{path}: item {item_id!r}: found scale {one_line(repr(scale))}, expected a number")
+    raise GalleryError(f"{path}: damaged vectors; make the store again")

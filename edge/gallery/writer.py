@@ -3,11 +3,13 @@
 Rules this module keeps:
 1. A store is written under another name and then renamed. The same input gives the same bytes, so a hash names it.
 2. Deleting an item erases its vectors and pictures and leaves a tombstone.
+3. Vectors are quantised, written and erased many at a time.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +27,7 @@ from edge.manifest import Head
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
+_BATCH_ROWS = 4096  # vectors to hold until they are written
 _UNIT_TOLERANCE = 0.05  # an INT8 engine's rows are only nearly of unit length; readers allow LENGTH_TOLERANCE
 
 
@@ -58,7 +61,11 @@ class GalleryWriter:
         self._dim = sum(head.dim for head in heads)
         if base is not None:
             read_category(base, space_id, self._dim)
-            self._partial.write_bytes(base.read_bytes())
+            shutil.copyfile(base, self._partial)
+        self._added: list[tuple[str, FloatArray]] = []  # vectors to write
+        self._added_rows = 0
+        self._deleted: list[tuple[str]] = []  # items whose vectors are to erase, before those of `_added` are written
+        self._has_tombstones = base is not None
         self._store = sqlite3.connect(self._partial)
         self._store.executescript("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
         if base is None:
@@ -99,22 +106,19 @@ class GalleryWriter:
             text_problem(item_id, limits.MAX_ID_CHARACTERS)
             or text_problem(label, limits.MAX_LABEL_CHARACTERS)
             or thumbnail_problem(thumbnail)
+            or _silhouettes_problem(silhouettes)
         ):
             raise GalleryError(f"{where}: {problem}")
         try:
             metadata_text = metadata_json(metadata or {})
         except ValueError as error:
             raise GalleryError(f"{where}: metadata: {error}") from error
-        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        if not np.all(np.abs(norms - 1.0) <= _UNIT_TOLERANCE):  # written so that NaN fails too
+        numbers = vectors.astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
+        if not (abs(norms - 1.0) <= _UNIT_TOLERANCE).all():  # written so that NaN fails too
             raise GalleryError(f"{where}: found vector lengths {norms.min():.3f} to {norms.max():.3f}, expected 1")
-        if silhouettes is not None and (not silhouettes or len(silhouettes) % SILHOUETTE_SIZE):
-            raise GalleryError(
-                f"{where}: found silhouettes of {len(silhouettes)} bytes, expected a multiple of {SILHOUETTE_SIZE}"
-            )
-        if silhouettes is not None and len(silhouettes) > limits.MAX_SILHOUETTES * SILHOUETTE_SIZE:
-            raise GalleryError(f"{where}: more than {limits.MAX_SILHOUETTES} silhouettes; give fewer pictures")
-        self._store.execute("DELETE FROM items WHERE item_id = ? AND deleted = 1", (item_id,))
+        if self._has_tombstones:
+            self._store.execute("DELETE FROM items WHERE item_id = ? AND deleted = 1", (item_id,))
         try:
             self._store.execute(
                 "INSERT INTO items VALUES (?, ?, ?, ?, ?, 0)",
@@ -122,11 +126,10 @@ class GalleryWriter:
             )
         except sqlite3.IntegrityError as error:
             raise GalleryError(f"{where}: exists already; give each item an id of its own") from error
-        rows, scales = quantise(vectors.astype(np.float32))
-        self._store.executemany(
-            "INSERT INTO vectors (item_id, vector, scale) VALUES (?, ?, ?)",
-            [(item_id, row.tobytes(), float(scale)) for row, scale in zip(rows, scales, strict=True)],
-        )
+        self._added.append((item_id, numbers.astype(np.float32)))
+        self._added_rows += len(vectors)
+        if self._added_rows >= _BATCH_ROWS:
+            self._write_vectors()
 
     def delete(self, item_id: str) -> None:
         """Delete an item and leave a tombstone.
@@ -134,6 +137,8 @@ class GalleryWriter:
         Raises:
             GalleryError: there is no such live item.
         """
+        if self._added:
+            self._write_vectors()
         erased = self._store.execute(
             "UPDATE items SET deleted = 1, metadata = '{}', thumbnail = NULL, outline = NULL "
             "WHERE item_id = ? AND deleted = 0",
@@ -141,10 +146,28 @@ class GalleryWriter:
         )
         if erased.rowcount != 1:
             raise GalleryError(f"{self._path.name}: no live item {item_id!r} to delete")
-        self._store.execute("DELETE FROM vectors WHERE item_id = ?", (item_id,))
+        self._deleted.append((item_id,))
+        self._has_tombstones = True
+
+    def _write_vectors(self) -> None:
+        """Erase the vectors of deleted items in one pass over the table, and write those of added items."""
+        if self._deleted:
+            self._store.execute("CREATE TEMP TABLE deleted (item_id TEXT PRIMARY KEY)")
+            self._store.executemany("INSERT OR IGNORE INTO deleted VALUES (?)", self._deleted)
+            self._store.execute("DELETE FROM vectors WHERE item_id IN (SELECT item_id FROM deleted)")
+            self._store.execute("DROP TABLE deleted")
+        if self._added:
+            rows, scales = quantise(np.concatenate([vectors for _, vectors in self._added]))
+            ids = (item_id for item_id, vectors in self._added for _ in vectors)
+            self._store.executemany(
+                "INSERT INTO vectors (item_id, vector, scale) VALUES (?, ?, ?)",
+                zip(ids, map(np.ndarray.tobytes, rows), scales.tolist(), strict=True),
+            )
+        self._added, self._added_rows, self._deleted = [], 0, []
 
     def close(self) -> Path:
         """Move the finished store into place and return its path."""
+        self._write_vectors()
         self._store.commit()
         self._store.execute("VACUUM")
         self._store.close()
@@ -168,3 +191,14 @@ class GalleryWriter:
         else:
             self._store.close()
             self._partial.unlink(missing_ok=True)
+
+
+def _silhouettes_problem(packed: bytes | None) -> str | None:
+    """Return what is wrong with silhouettes, None if nothing is."""
+    if packed is None:
+        return None
+    if not packed or len(packed) % SILHOUETTE_SIZE:
+        return f"found silhouettes of {len(packed)} bytes, expected a multiple of {SILHOUETTE_SIZE}"
+    if len(packed) > limits.MAX_SILHOUETTES * SILHOUETTE_SIZE:
+        return f"more than {limits.MAX_SILHOUETTES} silhouettes; give fewer pictures"
+    return None

@@ -6,24 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.imaging.image import box_mean, grey, resize
+from edge.imaging.pyramid import Pyramid, pyramid_of
 from edge.types import FloatArray, Image
 
 _LONGEST_PX = 160  # of the filtered crop; finer than any silhouette
 _EPSILON = 1e-3  # (3 % of the brightness) squared: weaker edges count as noise
 
 
-def refine_mask(crop_rgb: Image, mask: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
+def refine_mask(crop: Image | Pyramid, mask: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
     """Return a coarse mask refined to the edges of its crop: (h, w), 0..255, of the crop's size or smaller.
 
     Args:
-        crop_rgb: the picture.
+        crop: the picture.
         mask: (h, w), 0..255, of the whole crop; its resolution does not matter.
         radius: of the window, as a share of the crop's longer side.
     """
-    shrink = min(1.0, _LONGEST_PX / max(crop_rgb.shape[:2]))
-    width, height = (max(1, round(size * shrink)) for size in (crop_rgb.shape[1], crop_rgb.shape[0]))
+    pyramid = pyramid_of(crop)
+    shrink = min(1.0, _LONGEST_PX / max(pyramid.width, pyramid.height))
+    width, height = (max(1, round(size * shrink)) for size in (pyramid.width, pyramid.height))
     share = (resize(mask, width, height) / 255.0).astype(np.float32)
-    guide = grey(resize(crop_rgb, width, height, "area"))
+    guide = grey(pyramid.resized(width, height, "area"))
     refined = guided_filter(guide, share, max(1, round(radius * max(width, height))), _EPSILON)
     return np.asarray(np.rint(refined.clip(0.0, 1.0) * 255.0), np.uint8)
 

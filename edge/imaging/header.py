@@ -78,7 +78,7 @@ def _jpeg(data: bytes) -> tuple[int, int, bool]:
         (length,) = struct.unpack_from(">H", data, position)
         position += length
         if marker == _SCAN_MARKER:  # cameras append pictures and films: the end marker need not be the last two bytes
-            return *size, data.find(b"\xff\xd9", position) >= 0
+            return *size, data.rfind(b"\xff\xd9", position) >= 0
     raise PictureError("broken", f"the jpeg has more than {MAX_SEGMENTS} segments")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 from edge.errors import CaptureError, PictureError
 from edge.imaging.damage import intact
 from edge.imaging.formats import read_size
+from edge.imaging.header import detect_format
+from edge.imaging.jpeg_decode import FULL_SIZE, DecodedPicture, Reduction, decode_vouched
 from edge.types import Box, FloatArray, Image, Mask
 
 MAX_PIXELS = 50_000_000
@@ -34,11 +38,20 @@ def read_image(path: Path) -> Image:
     Raises:
         CaptureError: the file is missing, empty, no picture, truncated or damaged.
     """
+    return read_reduced(path).image_rgb
+
+
+def read_reduced(path: Path, reduction: Reduction = FULL_SIZE) -> DecodedPicture:
+    """Read a picture as read_image does; reduced as by decode_reduced.
+
+    Raises:
+        CaptureError: as read_image.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
-    return decode_image(data, str(path))
+    return decode_reduced(data, str(path), reduction)
 
 
 def decode_image(data: bytes, where: str) -> Image:
@@ -47,7 +60,27 @@ def decode_image(data: bytes, where: str) -> Image:
     Raises:
         PictureError: the data is empty, of another format, larger than MAX_PIXELS by its header, truncated or damaged.
     """
-    return from_bgr(_decode(data, where, cv2.IMREAD_COLOR, "a picture"))
+    return decode_reduced(data, where).image_rgb
+
+
+def decode_reduced(data: bytes, where: str, reduction: Reduction = FULL_SIZE) -> DecodedPicture:
+    """Decode a picture as decode_image does; a JPEG to a half, a quarter or an eighth of its sides where that will do.
+
+    Args:
+        data: the encoded picture.
+        where: names it in messages.
+        reduction: returns how many times smaller each side may become.
+
+    Raises:
+        PictureError: as decode_image.
+    """
+    if detect_format(data) == "jpeg":
+        with contextlib.suppress(PictureError):  # which is raised again below
+            _reject_too_large(read_size(data))
+            if picture := decode_vouched(data, reduction):
+                return picture
+    image_rgb = from_bgr(_decode(data, where, cv2.IMREAD_COLOR, "a picture"))
+    return DecodedPicture(image_rgb, image_rgb.shape[1], image_rgb.shape[0])
 
 
 def _decode(data: bytes, where: str, flags: int, expected: str) -> NDArray[Any]:
@@ -127,14 +160,19 @@ def without_fourth_channel(pixels: NDArray[np.uint8], *, is_bgr: bool) -> Image:
 
 def crop(image_rgb: Image, box_px: Box, margin: float = 0.0) -> Image:
     """Cut out a box, grown by `margin` of its size on each side and clipped to the picture; a view, at least 1x1."""
-    x0, y0, x1, y1 = box_px
-    height, width = image_rgb.shape[:2]
-    grow_x, grow_y = margin * (x1 - x0), margin * (y1 - y0)
-    left = min(max(0, int(np.floor(x0 - grow_x))), width - 1)
-    top = min(max(0, int(np.floor(y0 - grow_y))), height - 1)
-    right = max(left + 1, min(width, int(np.ceil(x1 + grow_x))))
-    bottom = max(top + 1, min(height, int(np.ceil(y1 + grow_y))))
+    left, top, right, bottom = crop_bounds(image_rgb.shape[1], image_rgb.shape[0], box_px, margin)
     return image_rgb[top:bottom, left:right]
+
+
+def crop_bounds(width: int, height: int, box_px: Box, margin: float) -> tuple[int, int, int, int]:
+    """Return the pixels that `crop` cuts out of a picture of this size: left, top, right and bottom."""
+    x0, y0, x1, y1 = box_px
+    grow_x, grow_y = margin * (x1 - x0), margin * (y1 - y0)
+    left = min(max(0, math.floor(x0 - grow_x)), width - 1)
+    top = min(max(0, math.floor(y0 - grow_y)), height - 1)
+    right = max(left + 1, min(width, math.ceil(x1 + grow_x)))
+    bottom = max(top + 1, min(height, math.ceil(y1 + grow_y)))
+    return left, top, right, bottom
 
 
 def trim(image_rgb: Image, margin: float) -> Image:
@@ -188,6 +226,22 @@ def resize(image_rgb: Image, width: int, height: int, interpolation: Literal["li
     if interpolation == "area" and (width > image_rgb.shape[1] or height > image_rgb.shape[0]):
         interpolation = "linear"
     return np.asarray(cv2.resize(image_rgb, (width, height), interpolation=_INTERPOLATION[interpolation]), np.uint8)
+
+
+def resample(image_rgb: Image, width: int, height: int, factor_x: float, factor_y: float) -> Image:
+    """Scale to width x height, linearly, by factors that need not fit the picture: what it lacks repeats its border.
+
+    Args:
+        image_rgb: the picture, or (h, w).
+        width: of the result.
+        height: of the result.
+        factor_x: pixels of the picture per pixel of the result.
+        factor_y: the same, for the rows.
+    """
+    matrix = np.array([[factor_x, 0.0, factor_x / 2 - 0.5], [0.0, factor_y, factor_y / 2 - 0.5]])  # pixel centres
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(image_rgb, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.uint8)
 
 
 def shrink(image_rgb: Image, longest_px: float) -> Image:

@@ -18,10 +18,11 @@ from edge.imaging.header import MARKER, MAX_SEGMENTS
 log = logging.getLogger(__name__)
 
 _MARKER_IN_SCAN = re.compile(rb"\xff([^\0\xff\xd0-\xd7])", re.DOTALL)
-_SOF_HUFFMAN = (0xC0, 0xC1, 0xC2)
+SOF_HUFFMAN = (0xC0, 0xC1, 0xC2)
 _SOF_ARITHMETIC = range(0xC9, 0xD0)
 _PROGRESSIVE = 0xC2
-_DHT, _EOI, _SOS, _ADOBE, _COMMENT = 0xC4, 0xD9, 0xDA, 0xEE, 0xFE
+_DHT, _EOI, _SOS, _EXIF, _ADOBE, _COMMENT = 0xC4, 0xD9, 0xDA, 0xE1, 0xEE, 0xFE
+_EXIF_MARK = b"Exif\0\0"
 _APPLICATION = range(0xE0, 0xF0)
 _LONE = {0x01, *range(0xD0, 0xD9)}
 _HOLE = bytes(16)  # by chance once in 2**128 bits of coded picture
@@ -46,15 +47,17 @@ class _Scan:
 
 
 @dataclass(slots=True)
-class _Jpeg:
+class JpegParts:
     """The parts of a JPEG up to its end marker."""
 
     frame: int = 0  # marker of the frame
     precision: int = 0
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # of each frame: width and height as stored, pixels
     components: list[int] = field(default_factory=list)
     scans: list[_Scan] = field(default_factory=list)
     zero_symbols: dict[int, int] = field(default_factory=dict)  # symbol of the code of zero bits, by AC table
     segments: list[bytes] = field(default_factory=list)  # that decoding needs, with coded pictures
+    exif: list[bytes] = field(default_factory=list)  # of the camera: the contents of such segments
     end: int = -1  # of the coded picture: offset of the end marker
     excess: str = ""  # the limit that it exceeds; empty: none
 
@@ -74,21 +77,21 @@ def find_jpeg_damage(data: bytes) -> tuple[str, str] | None:
     Without simplejpeg, most damage goes unseen: that is logged once.
     """
     try:
-        jpeg = _parse(data)
+        jpeg = parse_jpeg(data)
     except IndexError:
         return "truncated", f"ends after {len(data)} bytes, within its headers"
     if jpeg.excess:
         return "broken", f"has more than {jpeg.excess}"
     if jpeg.frame in _SOF_ARITHMETIC:  # its decoder fills what is missing without a warning
         return "not_a_picture", "uses arithmetic coding, in which damage cannot be seen; save it as an ordinary JPEG"
-    if jpeg.frame not in _SOF_HUFFMAN or jpeg.precision != 8:
+    if jpeg.frame not in SOF_HUFFMAN or jpeg.precision != 8:
         return None  # lossless, 12 bits: it is the decoder's to refuse
     if jpeg.missing_scans():
         return "truncated", "lacks its last scans"
     return _damage_in_scans(data, jpeg)
 
 
-def _damage_in_scans(data: bytes, jpeg: _Jpeg) -> tuple[str, str] | None:
+def _damage_in_scans(data: bytes, jpeg: JpegParts) -> tuple[str, str] | None:
     warning = _first_warning(data)
     if warning and _IN_HEADER.search(warning):  # outside the coded picture: look again without it
         warning = _first_warning(b"".join([b"\xff\xd8", *jpeg.segments, b"\xff\xd9"]))
@@ -99,16 +102,16 @@ def _damage_in_scans(data: bytes, jpeg: _Jpeg) -> tuple[str, str] | None:
             warning = None
     if warning and not _NO_DAMAGE.search(warning):
         return "truncated" if "remature end" in warning else "broken", f"is damaged ({warning})"
-    return ("broken", "has a zeroed part") if _has_hole(data, jpeg, surplus) else None
+    return ("broken", "has a zeroed part") if has_hole(data, jpeg, surplus) else None
 
 
-def _parse(data: bytes) -> _Jpeg:
+def parse_jpeg(data: bytes) -> JpegParts:
     """Read the segments of marker and length (ITU T.81 B.1).
 
     Raises:
         IndexError: the data ends within them.
     """
-    jpeg, at = _Jpeg(), 2
+    jpeg, at = JpegParts(), 2
     for _ in range(MAX_SEGMENTS):
         if (found := MARKER.search(data, at)) is None:
             return jpeg
@@ -133,19 +136,22 @@ def _parse(data: bytes) -> _Jpeg:
     return jpeg
 
 
-def _add_segment(jpeg: _Jpeg, marker: int, segment: bytes) -> None:
+def _add_segment(jpeg: JpegParts, marker: int, segment: bytes) -> None:
     """Note a segment, from its length on, that is no scan."""
     body = segment[2:]
     if 0xC0 <= marker <= 0xCF and marker not in (_DHT, 0xC8, 0xCC):
         jpeg.frame, jpeg.precision = marker, body[0]
+        jpeg.sizes.append((int.from_bytes(body[3:5], "big"), int.from_bytes(body[1:3], "big")))
         jpeg.components = [body[6 + 3 * number] for number in range(body[5])]
     elif marker == _DHT:
         jpeg.zero_symbols |= _zero_symbols(body)
+    elif marker == _EXIF and body.startswith(_EXIF_MARK):
+        jpeg.exif.append(body[len(_EXIF_MARK) :])
     if marker == _ADOBE or marker not in (_COMMENT, *_APPLICATION):
         jpeg.segments.append(bytes([0xFF, marker]) + segment)
 
 
-def _add_scan(jpeg: _Jpeg, data: bytes, at: int, start: int) -> int:
+def _add_scan(jpeg: JpegParts, data: bytes, at: int, start: int) -> int:
     """Note a scan whose header is at an offset; return where the next marker is, or -1 if there is none."""
     body = data[at + 2 : start]
     scan = _scan(body, start)
@@ -181,7 +187,7 @@ def _zero_symbols(body: bytes) -> dict[int, int]:
     return symbols
 
 
-def _has_hole(data: bytes, jpeg: _Jpeg, surplus: int) -> bool:
+def has_hole(data: bytes, jpeg: JpegParts, surplus: int) -> bool:
     """Return whether a scan has a run of zero bytes that no encoder writes: zero bits that mean detail, not flatness.
 
     Args:
@@ -199,7 +205,7 @@ def _has_hole(data: bytes, jpeg: _Jpeg, surplus: int) -> bool:
 
 def _first_warning(data: bytes) -> str | None:
     """Return the first warning or error of libjpeg; None if there is none, or no strict decoder is installed."""
-    decode = _strict_decoder()
+    decode = strict_decoder()
     if decode is None:
         return None
     try:
@@ -210,7 +216,8 @@ def _first_warning(data: bytes) -> str | None:
 
 
 @functools.cache
-def _strict_decoder() -> Callable[..., Any] | None:
+def strict_decoder() -> Callable[..., Any] | None:
+    """Return simplejpeg's decoder, which raises ValueError where libjpeg warns; None, and a log entry, without it."""
     try:
         from simplejpeg import decode_jpeg
     except ImportError as error:

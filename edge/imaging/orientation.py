@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.imaging import image
 from edge.types import Image
 
 UPRIGHT = 1  # EXIF orientation
@@ -42,7 +41,7 @@ def with_square_pixels(image_rgb: Image, aspect: float) -> Image:
     if not is_stretched(aspect):
         return image_rgb
     size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-    return image.resize(image_rgb, *size)
+    return np.asarray(cv2.resize(image_rgb, size), np.uint8)
 
 
 def is_stretched(aspect: float) -> bool:

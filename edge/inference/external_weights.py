@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _GRAPH, _INITIALIZER, _EXTERNAL_DATA, _LOCATION = 7, 5, 13, 14  # fields of ModelProto, GraphProto and TensorProto
+_WHERE = b"location"  # the key that names the other file; without it, a tensor of that kind cannot be loaded
 _VARINT, _FIXED64, _CHUNK, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 
@@ -26,6 +27,8 @@ def has_external_weights(path: Path) -> bool:
         if not path.stat().st_size:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(_WHERE) < 0:
+                return False
             return any(
                 number == _EXTERNAL_DATA or (number == _LOCATION and value)  # 0: in this file
                 for graph in _chunks(data, 0, len(data), _GRAPH)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from edge.types import Box, FloatArray
 
+_FEW = 64  # boxes whose overlaps are computed at once
+_ZERO, _TINY = np.float32(0), np.float32(1e-9)  # Python numbers would be converted in every call
 _EQUAL_IOU = 1.0 - 1e-6  # equal boxes overlap more than this
 
 
@@ -27,22 +29,32 @@ def decode_ltrb(
         boxes (n, 4) in input pixels, scores (n,), class indices (n,).
     """
     threshold_logit = float(np.log(score_threshold / (1 - score_threshold)))
-    boxes, scores, classes = [], [], []
+    found, centres = [], []
     for level, stride in zip(maps, strides, strict=True):
-        cells = level[0]
-        logits = cells[4:]
-        best = logits.max(axis=0)
-        y, x = np.nonzero(best > threshold_logit)
-        left, top, right, bottom = cells[:4, y, x] * stride
-        centre_x, centre_y = (x + 0.5) * stride, (y + 0.5) * stride
-        boxes.append(np.stack([centre_x - left, centre_y - top, centre_x + right, centre_y + bottom], axis=1))
-        scores.append(1 / (1 + np.exp(-best[y, x])))
-        classes.append(logits[:, y, x].argmax(axis=0))
-    return (
-        np.concatenate(boxes).astype(np.float32),
-        np.concatenate(scores).astype(np.float32),
-        np.concatenate(classes).astype(np.int64),
-    )
+        cells = level.reshape(level.shape[1], -1)  # one column per cell, y-major
+        above = (_best_class(cells) > threshold_logit).nonzero()[0]
+        picked = cells.take(above, axis=1)
+        picked[:4] *= stride
+        found.append(picked)
+        centres.append(_cell_centres(*level.shape[2:], stride).take(above, axis=1))
+    cells, centre = np.concatenate(found, axis=1), np.concatenate(centres, axis=1)
+    boxes = np.empty((cells.shape[1], 4), np.float32)
+    boxes[:, :2] = (centre - cells[:2]).T
+    boxes[:, 2:] = (centre + cells[2:4]).T
+    scores = np.asarray(1 / (1 + np.exp(-_best_class(cells))), np.float32)
+    return boxes, scores, cells[4:].argmax(axis=0)
+
+
+def _best_class(cells: FloatArray) -> FloatArray:
+    """Return the largest class logit of each cell."""
+    return np.asarray(cells[4] if len(cells) == 5 else cells[4:].max(axis=0), np.float32)
+
+
+@cache
+def _cell_centres(height: int, width: int, stride: int) -> NDArray[np.float64]:
+    """Return x and y of the centre of each cell in input pixels, (2, height * width), y-major."""
+    y, x = np.mgrid[:height, :width]
+    return (np.stack([x.ravel(), y.ravel()]) + 0.5) * stride
 
 
 def decode_yolox(
@@ -88,13 +100,21 @@ def _yolox_cells(strides: tuple[int, ...], width: int, height: int) -> tuple[Flo
 
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return the intersection over union of every box of (n, 4) with every box of (m, 4): (n, m)."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    area_a = np.prod(a[:, 2:] - a[:, :2], axis=1)
-    area_b = np.prod(b[:, 2:] - b[:, :2], axis=1)
-    union = area_a[:, None] + area_b[None, :] - intersection
-    return np.asarray(intersection / np.maximum(union, 1e-9), np.float32)
+    ax0, ay0, ax1, ay1 = a.T[:, :, None]
+    bx0, by0, bx1, by1 = b.T
+    intersection = _overlap(ax0, ax1, bx0, bx1)
+    intersection *= _overlap(ay0, ay1, by0, by1)
+    union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0)
+    union -= intersection
+    intersection /= np.maximum(union, _TINY, out=union)
+    return intersection
+
+
+def _overlap(low_a: FloatArray, high_a: FloatArray, low_b: FloatArray, high_b: FloatArray) -> FloatArray:
+    """Return by how much intervals overlap; 0 where they do not."""
+    overlap = np.minimum(high_a, high_b)
+    overlap -= np.maximum(low_a, low_b)
+    return np.maximum(overlap, _ZERO, out=overlap)
 
 
 def non_maximum_suppression(
@@ -111,12 +131,17 @@ def non_maximum_suppression(
         limit: most boxes to keep.
     """
     iou_threshold = min(iou_threshold, _EQUAL_IOU)
-    order = np.argsort(-scores, kind="stable")
+    order = (-scores).argsort(kind="stable")
     kept: list[int] = []
-    while len(order) and len(kept) < limit:
-        first, rest = order[0], order[1:]
-        kept.append(int(first))
-        order = rest[iou_matrix(boxes[first : first + 1], boxes[rest])[0] <= iou_threshold]
+    while len(order) > _FEW and len(kept) < limit:
+        kept.append(int(order[0]))
+        order = order[1:][iou_matrix(boxes[order[:1]], boxes[order[1:]])[0] <= iou_threshold]
+    apart = (iou_matrix(boxes[order], boxes[order]) <= iou_threshold).tolist()
+    left = list(range(len(order)))
+    while left and len(kept) < limit:
+        best, *rest = left
+        kept.append(int(order[best]))
+        left = [i for i in rest if apart[best][i]]
     return np.asarray(kept, np.int64)
 
 

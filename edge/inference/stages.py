@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edge.engine_store.engine_store import EngineStore
 from edge.engine_store.stored_engine import Readiness, StoredEngine
 from edge.errors import EngineError
-from edge.imaging import image
 from edge.imaging.guided_filter import refine_mask
+from edge.imaging.pyramid import Pyramid, pyramid_of
 from edge.inference import postprocess as decode
 from edge.inference.checked_run import run_checked, run_crops, unit_vectors
 from edge.inference.engine import Backend, Precision
@@ -57,21 +57,21 @@ class Detector:
         keep = model.keep_labels
         self._wanted = None if keep is None else np.array([label in keep for label in model.labels], np.bool_)
 
-    def detect(self, images_rgb: Sequence[Image], timings: Timings) -> list[list[Detection]]:
+    def detect(self, pictures: Sequence[Image | Pyramid], timings: Timings) -> list[list[Detection]]:
         """Find the objects of each frame, best first.
 
         Raises:
             EngineError: the engine failed, or its outputs do not match the manifest.
         """
         found = []
-        for first in range(0, len(images_rgb), self.batch_size):
-            found += self._detect(images_rgb[first : first + self.batch_size], timings)
+        for first in range(0, len(pictures), self.batch_size):
+            found += self._detect(pictures[first : first + self.batch_size], timings)
         return found
 
-    def _detect(self, images_rgb: Sequence[Image], timings: Timings) -> list[list[Detection]]:
+    def _detect(self, pictures: Sequence[Image | Pyramid], timings: Timings) -> list[list[Detection]]:
         spec = self.model.preprocess
         with timings.stage("preprocess"):
-            canvases, placements = zip(*(to_canvas(spec, image_rgb) for image_rgb in images_rgb), strict=True)
+            canvases, placements = zip(*(to_canvas(spec, picture) for picture in pictures), strict=True)
             batch = to_batch(spec, list(canvases))
         with timings.stage("detect"):
             outputs = run_checked(self._engine, batch, self.model.output_shapes(len(batch)), NAN_CELLS)
@@ -93,11 +93,13 @@ class Detector:
         if self._wanted is not None:
             reported &= self._wanted[classes]
         # A box that is not reported must neither suppress another one nor count towards the limit.
-        boxes, scores, classes = boxes[reported], scores[reported], classes[reported]
+        if not reported.all():
+            boxes, scores, classes = boxes[reported], scores[reported], classes[reported]
         kept = decode.non_maximum_suppression(boxes, scores, model.iou_threshold)
+        rows = zip(boxes[kept].tolist(), scores[kept].tolist(), classes[kept].tolist(), strict=True)
         return [
-            Detection(placed.to_source(decode.box_of(boxes[i])), float(scores[i]), model.labels[classes[i]])
-            for i in kept
+            Detection(placed.to_source((x0, y0, x1, y1)), score, model.labels[number])
+            for (x0, y0, x1, y1), score, number in rows
         ]
 
 
@@ -124,14 +126,16 @@ class Classifier:
         self.fingerprint = fingerprint
         self._engine = engine
 
-    def classify_with_features(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> ClassifierOutput:
+    def classify_with_features(
+        self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings
+    ) -> ClassifierOutput:
         """Return the probabilities and descriptors of crops.
 
         Raises:
             EngineError: the engine failed, or its outputs do not match the manifest.
         """
         with timings.stage("preprocess"):
-            batch = _crops(self.model.preprocess, image_rgb, boxes_px)
+            batch = _crops(self.model.preprocess, picture, boxes_px)
         with timings.stage("classify"):
             logits, *raw_descriptors = run_crops(self._engine, self.model, batch)
         with timings.stage("postprocess"):
@@ -140,13 +144,13 @@ class Classifier:
             )
             return ClassifierOutput(decode.softmax(logits, self.model.temperature), descriptors)
 
-    def classify(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> FloatArray:
+    def classify(self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings) -> FloatArray:
         """Return calibrated probabilities, (boxes, labels) float32.
 
         Raises:
             EngineError: the engine failed, or its outputs do not match the manifest.
         """
-        return self.classify_with_features(image_rgb, boxes_px, timings).probabilities
+        return self.classify_with_features(picture, boxes_px, timings).probabilities
 
     def rank_categories(self, probabilities: FloatArray) -> list[Category]:
         """Return one row of probabilities as categories, best first."""
@@ -163,7 +167,7 @@ class Localiser:
         self.fingerprint = fingerprint
         self._engine = engine
 
-    def locate(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[NDArray[np.uint8]]:
+    def locate(self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings) -> list[NDArray[np.uint8]]:
         """Return the mask of each crop, (h, w), 0..255, coarser than the crop: its box grown by the model's margin.
 
         Raises:
@@ -171,7 +175,8 @@ class Localiser:
         """
         spec, stride = self.model.preprocess, self.model.stride
         with timings.stage("preprocess"):
-            crops = [image.crop(image_rgb, box, spec.crop_margin) for box in boxes_px]
+            pyramid = pyramid_of(picture)
+            crops = [pyramid.crop(box, spec.crop_margin) for box in boxes_px]
             canvases, placements = zip(*(to_canvas(spec, crop) for crop in crops), strict=True)
             batch = to_batch(spec, list(canvases))
         with timings.stage("localise"):
@@ -183,20 +188,21 @@ class Localiser:
         ]
         return [mask[: max(1, high), : max(1, wide)] for mask, (high, wide) in zip(masks, sizes, strict=True)]
 
-    def silhouettes(self, image_rgb: Image, boxes_px: list[Box], timings: Timings) -> list[Silhouette | None]:
+    def silhouettes(self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings) -> list[Silhouette | None]:
         """Return the silhouette of the object in each box; None where the mask is empty.
 
         Raises:
             EngineError: the engine failed, or its outputs do not match the manifest.
         """
-        masks = self.locate(image_rgb, boxes_px, timings)
+        pyramid = pyramid_of(picture)
+        masks = self.locate(pyramid, boxes_px, timings)
         with timings.stage("postprocess"):
-            crops = [image.crop(image_rgb, box, self.model.preprocess.crop_margin) for box in boxes_px]
+            crops = [pyramid.crop(box, self.model.preprocess.crop_margin) for box in boxes_px]
             if self.model.guided_radius:
                 masks = [
                     refine_mask(crop, mask, self.model.guided_radius) for crop, mask in zip(crops, masks, strict=True)
                 ]
-            return [silhouette_of(m, crop.shape[1], crop.shape[0]) for crop, m in zip(crops, masks, strict=True)]
+            return [silhouette_of(m, crop.width, crop.height) for crop, m in zip(crops, masks, strict=True)]
 
 
 class Embedder:
@@ -247,12 +253,12 @@ class Embedder:
         return self._engine.readiness() if isinstance(self._engine, StoredEngine) else "ready"
 
     def embed(
-        self, image_rgb: Image, boxes_px: list[Box], timings: Timings, descriptors: FloatArray | None = None
+        self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings, descriptors: FloatArray | None = None
     ) -> FloatArray:
         """Return joint embeddings, (boxes, dim) float32, rows of unit length.
 
         Args:
-            image_rgb: the picture.
+            picture: the picture.
             boxes_px: the crops in it.
             timings: of the stages.
             descriptors: the classifier's descriptors of these boxes, if already known; else the classifier runs if the
@@ -262,21 +268,44 @@ class Embedder:
             EngineError: the engine failed, or its outputs do not match the manifest.
         """
         with timings.stage("preprocess"):
-            batch = _crops(self.model.preprocess, image_rgb, boxes_px)
+            batch = _crops(self.model.preprocess, picture, boxes_px)
         with timings.stage("embed"):
-            vectors = unit_vectors(self._engine.where, run_crops(self._engine, self.model, batch)[0])
-        share = self.model.classifier_share
-        if not share or self._classifier is None:
+            vectors = self._vectors(batch)
+        if descriptors is None and self.model.classifier_share and self._classifier is not None:
+            descriptors = self._classifier.classify_with_features(picture, boxes_px, timings).descriptors
+        return self._joint(vectors, descriptors)
+
+    def embed_whole(self, pictures: Sequence[Image | Pyramid], timings: Timings) -> FloatArray:
+        """Return the joint embedding of each whole picture, (pictures, dim), as `embed` does, in as few runs as fit.
+
+        Raises:
+            EngineError: the engine failed, or its outputs do not match the manifest.
+        """
+        whole = [(one, [(0.0, 0.0, float(one.width), float(one.height))]) for one in map(pyramid_of, pictures)]
+        with timings.stage("preprocess"):
+            batch = np.concatenate([_crops(self.model.preprocess, one, box) for one, box in whole])
+        with timings.stage("embed"):
+            vectors = self._vectors(batch)
+        if not self.model.classifier_share or self._classifier is None:
             return vectors
-        if descriptors is None:
-            descriptors = self._classifier.classify_with_features(image_rgb, boxes_px, timings).descriptors
+        found = [self._classifier.classify_with_features(one, box, timings).descriptors for one, box in whole]
+        return self._joint(vectors, np.concatenate(found))
+
+    def _vectors(self, batch: NDArray[np.generic]) -> FloatArray:
+        return unit_vectors(self._engine.where, run_crops(self._engine, self.model, batch)[0])
+
+    def _joint(self, vectors: FloatArray, descriptors: FloatArray | None) -> FloatArray:
+        share = self.model.classifier_share
+        if not share or descriptors is None or self._classifier is None:
+            return vectors
         # the cosine of two such rows is the sum of the parts' cosines, weighted by their shares
         joint = np.hstack([np.sqrt(1.0 - share) * vectors, np.sqrt(share) * descriptors])
         return np.asarray(joint, np.float32)
 
 
-def _crops(spec: Preprocess, image_rgb: Image, boxes_px: list[Box]) -> NDArray[np.generic]:
-    return to_batch(spec, [to_canvas(spec, image.crop(image_rgb, box, spec.crop_margin))[0] for box in boxes_px])
+def _crops(spec: Preprocess, picture: Image | Pyramid, boxes_px: list[Box]) -> NDArray[np.generic]:
+    pyramid = pyramid_of(picture)
+    return to_batch(spec, [to_canvas(spec, pyramid.crop(box, spec.crop_margin))[0] for box in boxes_px])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -115,21 +115,25 @@ class Uploads:
         Raises:
             PictureError: the body is longer than `max_bytes` or too slow, or the client left before its end.
         """
-        if int(request.headers.get("content-length") or 0) > max_bytes:
+        if content_length(request) > max_bytes:
             raise _too_long(max_bytes)
         with self._upload() as upload:
             started_s = time.monotonic()
-            stream = aiter(request.stream())
-            while True:
-                allowed_s = min(_BODY_TIMEOUT_S, _GRACE_S + upload.received / _MIN_BYTES_PER_S)
-                try:
-                    part = await asyncio.wait_for(anext(stream), started_s + allowed_s - time.monotonic())
-                except StopAsyncIteration:
-                    break
-                except asyncio.TimeoutError:
-                    raise PictureError("slow", f"the body did not arrive within {allowed_s:.0f} s") from None
-                except ClientDisconnect:
-                    raise PictureError("left", "the client disconnected before the end of the body") from None
+            receiving = asyncio.ensure_future(self._receive(request, upload, max_bytes))
+            try:
+                while not receiving.done():
+                    allowed_s = min(_BODY_TIMEOUT_S, _GRACE_S + upload.received / _MIN_BYTES_PER_S)
+                    left_s = started_s + allowed_s - time.monotonic()
+                    if left_s <= 0:
+                        raise PictureError("slow", f"the body did not arrive within {allowed_s:.0f} s")
+                    await asyncio.wait((receiving,), timeout=left_s)
+                return await receiving
+            finally:
+                receiving.cancel()
+
+    async def _receive(self, request: Request, upload: _Upload, max_bytes: int) -> bytes:
+        try:
+            async for part in request.stream():
                 if upload.is_dropped:
                     raise PictureError("slow", "the body arrived too slowly while others were waiting")
                 upload.received += len(part)
@@ -137,7 +141,9 @@ class Uploads:
                     raise _too_long(max_bytes)
                 upload.parts.append(part)
                 self._make_room(upload)
-            return b"".join(upload.parts)
+        except ClientDisconnect:
+            raise PictureError("left", "the client disconnected before the end of the body") from None
+        return b"".join(upload.parts)
 
     @contextlib.contextmanager
     def _upload(self) -> Iterator[_Upload]:
@@ -179,6 +185,21 @@ def error_response(status: int, reason: str, message: str, headers: dict[str, st
     """Return an error response with a reason code and a message. A client that is too slow is disconnected."""
     headers = {"Connection": "close"} if status == 408 else headers
     return JSONResponse({"reason": reason, "error": message}, status_code=status, headers=headers)
+
+
+def content_length(request: Request) -> int:
+    """Return the length of the body as the header says it; 0 if it does not."""
+    return int(request.headers.get("content-length") or 0)
+
+
+def left_of(request: Request) -> Callable[[], Awaitable[None]]:
+    """Return a function that waits until the client of a request, whose body was read, disconnects."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    return left
 
 
 def media_type_of(request: Request) -> str:

@@ -45,5 +45,5 @@ def open_kiosk(
         uploader = stack.enter_context(
             Uploader(store, http_put(kiosk_config.upload_url, kiosk_config.upload_token), counters)
         )
-    stack.enter_context(KioskServer(kiosk_config, kiosk, taught_items, thumbnails, counters, uploader))
+    stack.enter_context(KioskServer(kiosk_config, kiosk, taught_items, thumbnails, counters, uploader, runtime.timer))
     return runtime

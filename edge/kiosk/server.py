@@ -1,7 +1,7 @@
 """The HTTP server of the kiosk: its page, look-ups and teaching. With edge.kiosk.http the only user of starlette.
 
-The server has one thread of its own; models and disk run in its thread pool. Engines can run on any thread
-(edge.types.Engine), so a look-up does not wait for frames, and the frame path waits for one model run at most.
+The server has one thread of its own; look-ups run on the threads of their queue, the disk in a thread pool. Engines can
+run on any thread (edge.types.Engine), so a look-up does not wait for frames, nor the frame path for a look-up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge.config.schema import KioskConfig
-from edge.errors import ConfigError, FinesightError, PictureError
+from edge.errors import BusyError, ConfigError, FinesightError, PictureError
 from edge.http_server.access import own_names, verify_tls
 from edge.http_server.listener import HttpListener
 from edge.kiosk.form import file_from_form
@@ -32,25 +32,27 @@ from edge.kiosk.http import (
     MAX_BODY_BYTES,
     AccessMiddleware,
     Uploads,
+    content_length,
     error_response,
     form_type_of,
+    left_of,
     media_type_of,
     picture_response,
     query_number,
 )
 from edge.kiosk.kiosk import Kiosk
+from edge.kiosk.lookup_queue import LookupQueue
 from edge.kiosk.responses import enrolment_json, lookup_json, state_json, taught_json
 from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.thumbnails import ItemThumbnails
-from edge.recognition.recognise_image import decode_upload, recognise_image
+from edge.recognition.recognise_image import decode_upload, recognise_picture, reduction_for
 from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
-from edge.telemetry.timing import Timings
+from edge.telemetry.timing import StageTimer, Timings
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-_MAX_LOOKUPS = 4  # that wait with their whole body; they are decoded and recognised one at a time
 _BUSY_S = 120.0  # the longest time to answer a request, whose client may read slowly
 _ACCEPTED_AT_ONCE = 16  # far fewer than may be open, so that none is closed before its first bytes are read
 _POLL_S = 0.03
@@ -91,8 +93,18 @@ class KioskServer:
         thumbnails: ItemThumbnails,
         counters: Counters,
         uploader: UploadWaker | None = None,
+        timer: StageTimer | None = None,
     ) -> None:
         """Open the listening socket.
+
+        Args:
+            config: address, token and certificate.
+            kiosk: of the camera.
+            taught_items: that are searched.
+            thumbnails: of all items.
+            counters: of requests.
+            uploader: is woken when an item was taught.
+            timer: of the stages of look-ups; None: one of its own.
 
         Raises:
             ConfigError: the address cannot be listened on, or the certificate cannot be loaded.
@@ -103,7 +115,7 @@ class KioskServer:
             certificate, key = config.tls.certificate, config.tls.key
         self._config, self._kiosk, self._taught_items = config, kiosk, taught_items
         self._thumbnails, self._counters, self._uploader = thumbnails, counters, uploader
-        self._uploads = Uploads()
+        self._uploads, self._timer = Uploads(), timer or StageTimer()
         self._stopping = False
         try:
             self._listener = HttpListener(config.host, config.port, "kiosk", counters, busy_s=_BUSY_S)
@@ -134,10 +146,10 @@ class KioskServer:
         self._listener.close()
 
     def _serve(self) -> None:
-        self._lookups, self._one_lookup = 0, asyncio.Lock()  # a lock belongs to one event loop
         self._uvicorn = uvicorn.Server(self._options)
-        if not self._stopping:
-            self._uvicorn.run(sockets=[self._listener])
+        with LookupQueue(self._counters, self._timer) as self._queue:  # it belongs to one event loop
+            if not self._stopping:
+                self._uvicorn.run(sockets=[self._listener])
 
     async def _look_after_connections(self) -> None:
         self._listener.close_overdue()
@@ -168,9 +180,11 @@ class KioskServer:
     async def _lookup(self, request: Request) -> Response:
         try:
             body = await self._read_picture(request)
-            answer = await self._recognise_in_turn(body, form_type_of(request))
+            form_type = form_type_of(request)
+            answer = await self._queue.run(lambda: self._recognise(body, form_type), len(body), left_of(request))
         except PictureError as error:
-            return self._refused_lookup(_STATUS[error.reason], error.reason, str(error))
+            wait = {"Retry-After": str(error.retry_after_s)} if isinstance(error, BusyError) else None
+            return self._refused_lookup(_STATUS[error.reason], error.reason, str(error), wait)
         except FinesightError as error:
             log.exception("kiosk: a look-up failed")
             return self._refused_lookup(500, "failed", str(error))
@@ -178,7 +192,7 @@ class KioskServer:
         return JSONResponse(answer)
 
     async def _read_picture(self, request: Request) -> bytes:
-        self._refuse_if_busy()
+        self._queue.refuse_if_full(content_length(request))
         max_bytes = MAX_BODY_BYTES
         if form_type_of(request) is not None:
             max_bytes += _FORM_OVERHEAD_BYTES
@@ -187,32 +201,21 @@ class KioskServer:
             raise PictureError("not_a_picture", f"content type {content_type!r} is not supported; send {supported}")
         return await self._uploads.read(request, max_bytes)
 
-    async def _recognise_in_turn(self, body: bytes, form_type: str | None) -> dict[str, Any]:
-        self._refuse_if_busy()
-        self._lookups += 1
-        try:
-            async with self._one_lookup:
-                return await run_in_threadpool(self._recognise, body, form_type)
-        finally:
-            self._lookups -= 1
-
-    def _refuse_if_busy(self) -> None:
-        if self._lookups >= _MAX_LOOKUPS:
-            raise PictureError("busy", f"{_MAX_LOOKUPS} look-ups are running already; try again")
-
     def _recognise(self, body: bytes, form_type: str | None) -> dict[str, Any]:
         timings = Timings()
         with timings.stage("total"):
+            models = self._kiosk.models
             with timings.stage("decode"):
                 data = body if form_type is None else file_from_form(body, form_type, MAX_BODY_BYTES)
-                image_rgb = decode_upload(data)
-            models = self._kiosk.models
-            decision = recognise_image(models, image_rgb, self._kiosk.min_object_px, timings)
+                picture = decode_upload(data, reduction_for(models))
+            decision = recognise_picture(models, picture, self._kiosk.min_object_px, timings)
         return lookup_json(decision, models, timings.stages_ms)
 
-    def _refused_lookup(self, status: int, reason: str, message: str) -> Response:
+    def _refused_lookup(
+        self, status: int, reason: str, message: str, headers: dict[str, str] | None = None
+    ) -> Response:
         self._counters.add("lookups", result=reason)
-        return error_response(status, reason, message)
+        return error_response(status, reason, message, headers)
 
     async def _state(self, request: Request) -> Response:
         after = query_number(request, "after")

@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge.gallery.limits import NEGATIVE
-from edge.gallery.search import ExactIndex, build_space_index
+from edge.gallery.search import build_index, build_space_index
 from edge.gallery.store import CategoryItems, quantise
 from edge.inference.postprocess import unit_rows
 from edge.kiosk.taught_embeddings import ItemEmbeddings
@@ -123,8 +122,7 @@ def with_taught(base: LoadedModels, live: Mapping[TaughtItem, ItemEmbeddings]) -
             by_category.setdefault(category, {})[item] = rows
     indexes = {}
     for category, rows_of in by_category.items():
-        # exact for any number of rows: a graph takes seconds to build, after each enrolment
-        taught = ExactIndex(_items_of(rows_of))
+        taught = build_index(_items_of(rows_of))
         indexes[category] = WithTaught(base.indexes.get(category), taught, tests[base.space_ids[category]])
     return replace(base, indexes={**base.indexes, **indexes}, spaces=_spaces_with_taught(base, by_category))
 
@@ -150,7 +148,7 @@ def _items_of(rows_of: Mapping[TaughtItem, FloatArray]) -> CategoryItems:
     return CategoryItems(
         item_ids=tuple(item.item_id for item in rows_of),
         labels=tuple(item.label for item in rows_of),
-        metadata=tuple({NEGATIVE: item.negative} for item in rows_of),
+        negative=np.array([item.negative for item in rows_of], np.bool_),
         vectors_i8=vectors_i8,
         scales=scales,
         row_item=np.repeat(np.arange(len(rows_of), dtype=np.int32), [len(rows) for rows in rows_of.values()]),

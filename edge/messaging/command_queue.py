@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.messaging.command import REPLY, Command, correlation_id, read_command, read_switch
-from edge.messaging.connection import ReceivedMessage
+from edge.messaging.settings import ReceivedMessage
 from edge.telemetry.counters import Counters
 
 _MAX_COMMANDS = 32  # waiting at once; more is a flood

@@ -10,7 +10,6 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt import MQTTException
@@ -20,44 +19,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.errors import MessageError, PublishError, RefusedError
-from edge.messaging.settings import BrokerLimits, MqttSettings, tls_context
+from edge.messaging.settings import Acknowledgement, BrokerLimits, MqttSettings, ReceivedMessage, Will
 
 _PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 _ALERT = re.compile(r"alert ([a-z ]+)")  # how OpenSSL reports an alert from the TLS peer
 _SESSION_S = 3600  # how long an MQTT 5 broker keeps a session for resuming
 # what paho raises for packets that are not MQTT; a test sends it random bytes
 _MALFORMED = (MQTTException, ValueError, LookupError, TypeError, AssertionError, struct.error)
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """The broker's answer to one message of QoS 1."""
-
-    message_id: int  # as returned by publish
-    refusal: str | None = None  # why the broker refused it (MQTT 5); None: accepted
-    code: int | None = None  # its reason code, if refused
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage:
-    """One message from the broker."""
-
-    topic: str
-    payload: bytes
-    retained: bool  # stored by the broker before this client subscribed
-    received_ns: int  # monotonic clock
-    reply_to: str | None = None  # MQTT 5: the topic on which the sender wants the reply
-    correlation: bytes | None = None  # MQTT 5: to be repeated in the reply
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """The last will: published by the broker when the client vanishes."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = True
 
 
 class Connection:
@@ -298,6 +266,39 @@ class Connection:
         self._on_message(
             ReceivedMessage(message.topic, payload, message.retain, time.monotonic_ns(), reply_to, correlation)
         )
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """A TLS socket that closes itself when the handshake fails; paho leaves it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext:
+    """Return the TLS context of a broker.
+
+    Raises:
+        PublishError: a certificate or key file is missing or invalid.
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca)
+        context.sslsocket_class = _TlsSocket
+        if settings.tls_cert is not None:
+            context.load_cert_chain(settings.tls_cert, settings.tls_key, _no_pass_phrase)
+    except OSError as error:  # ssl.SSLError is one
+        files = ", ".join(str(path) for path in (settings.tls_ca, settings.tls_cert, settings.tls_key) if path)
+        raise PublishError(f"TLS files {files}: cannot load: {error}") from error
+    return context
+
+
+def _no_pass_phrase() -> str:
+    """Stop OpenSSL from prompting on the terminal of an unattended device."""
+    raise OSError("the key is encrypted; give one without a pass phrase")
 
 
 def _client(settings: MqttSettings, will: Will | None, *, resume: bool) -> paho.Client:

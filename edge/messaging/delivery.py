@@ -21,14 +21,13 @@ from itertools import chain
 from typing import Protocol
 
 from edge.errors import MessageError, PublishError
-from edge.messaging.connection import Acknowledgement
 from edge.messaging.outbox import Outbox
 from edge.messaging.outbox_file import OutboxMessage
 from edge.messaging.payload import mark_historical, shrink
 from edge.messaging.refusals import CONTROL_S, HeldTopics, Suspects
 from edge.messaging.retained_queue import QueuedMessage, RetainedQueue
 from edge.messaging.send_order import SendOrder
-from edge.messaging.settings import BrokerLimits
+from edge.messaging.settings import Acknowledgement, BrokerLimits
 from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)

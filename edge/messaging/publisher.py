@@ -20,13 +20,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge.errors import PublishError, RefusedError
-from edge.messaging.connection import Acknowledgement, Connection, ReceivedMessage, Will
 from edge.messaging.delivery import BrokerHistory, Delivery, DeliveryConnection, Queues
 from edge.messaging.outbox import Outbox
 from edge.messaging.payload import availability_payload
 from edge.messaging.refusals import HeldTopics
 from edge.messaging.retained_queue import QueuedMessage, RetainedQueue
-from edge.messaging.settings import CLASHES, MqttSettings, backoff_s
+from edge.messaging.settings import CLASHES, Acknowledgement, MqttSettings, ReceivedMessage, Will, backoff_s
 from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
@@ -65,6 +64,12 @@ OnMessage = Callable[[ReceivedMessage], None]  # called on the publisher thread;
 Connect = Callable[[MqttSettings, Will, OnMessage], BrokerConnection]  # raises PublishError
 
 
+def _open_connection(settings: MqttSettings, will: Will, on_message: OnMessage) -> BrokerConnection:
+    from edge.messaging.connection import Connection  # in the publisher's thread: the start does not wait for paho
+
+    return Connection(settings, will, on_message)
+
+
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
     """Topics that a publisher subscribes to, and who gets their messages."""
@@ -93,7 +98,7 @@ class Publisher:
         *,
         subscriptions: Subscriptions | None = None,
         listeners: Listeners | None = None,
-        connect: Connect = Connection,
+        connect: Connect = _open_connection,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -1,16 +1,14 @@
-"""Settings of the MQTT connection, the limits that a broker states, and the reconnect back-off."""
+"""What a publisher and its MQTT connection exchange: settings, limits of the broker, messages; and the back-off."""
 
 from __future__ import annotations
 
 import random
 import secrets
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from edge.config.schema import MqttConfig
-from edge.errors import PublishError
 
 CLASHES = 3  # connections in a row, taken away by another client with the same id, that make a pattern
 
@@ -61,6 +59,37 @@ def mqtt_settings(mqtt: MqttConfig, site: str, device: str) -> MqttSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The broker's answer to one message of QoS 1."""
+
+    message_id: int  # as returned by publish
+    refusal: str | None = None  # why the broker refused it (MQTT 5); None: accepted
+    code: int | None = None  # its reason code, if refused
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """One message from the broker."""
+
+    topic: str
+    payload: bytes
+    retained: bool  # stored by the broker before this client subscribed
+    received_ns: int  # monotonic clock
+    reply_to: str | None = None  # MQTT 5: the topic on which the sender wants the reply
+    correlation: bytes | None = None  # MQTT 5: to be repeated in the reply
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """The last will: published by the broker when the client vanishes."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerLimits:
     """What an MQTT 5 broker states in its CONNACK; the defaults are those of a broker that states nothing."""
 
@@ -95,36 +124,3 @@ def backoff_s(settings: MqttSettings, failures: int, rng: random.Random, clashes
     if clashes >= CLASHES:
         longest = settings.backoff_max_s * min(2.0 ** (clashes - CLASHES), 10.0)
     return longest * rng.uniform(0.5, 1.0)
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """A TLS socket that closes itself when the handshake fails; paho leaves it open."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """Return the TLS context of a broker.
-
-    Raises:
-        PublishError: a certificate or key file is missing or invalid.
-    """
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-        context.sslsocket_class = _TlsSocket
-        if settings.tls_cert is not None:
-            context.load_cert_chain(settings.tls_cert, settings.tls_key, _no_pass_phrase)
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(str(path) for path in (settings.tls_ca, settings.tls_cert, settings.tls_key) if path)
-        raise PublishError(f"TLS files {files}: cannot load: {error}") from error
-    return context
-
-
-def _no_pass_phrase() -> str:
-    """Stop OpenSSL from prompting on the terminal of an unattended device."""
-    raise OSError("the key is encrypted; give one without a pass phrase")

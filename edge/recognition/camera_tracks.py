@@ -14,6 +14,7 @@ from edge.recognition.zones import Zones, ZoneState
 from edge.types import Box, Crossing, Detection, Frame, TimeSource
 
 CONFIRM_HITS = 2  # detections that confirm a track
+_LATE_S = 0.5  # by which a frame may be older than the newest one: positions of a recording can be out of order
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,10 @@ class CameraTracks:
     def advance(self, frame: Frame, detections: list[Detection] | None) -> TrackUpdate:
         """Move the tracks to the next frame; without detections, the tracks stay where they were."""
         now_s = self.time_s(frame)
-        if now_s < self._now_s:  # a recording started again
+        if now_s < self._now_s - _LATE_S:  # a recording started again
             self.ended += self._tracker.end_all()
-        self._now_s = now_s
+            self._now_s = now_s
+        now_s = self._now_s = max(now_s, self._now_s)
         self._rescale_to(frame)
         if detections is None and isinstance(self._tracker, BoxTracker):
             update = self._tracker.hold(now_s)

@@ -5,26 +5,37 @@ Rules:
 2. If loading fails, what serves stays. It is tried again only after the pointer, the folders that it names or the
    engines chosen for it changed: an activation, a repair, or a trial of the engines.
 3. An overlay (the items taught at a kiosk) is added to whatever is loaded, and can be refreshed from any thread.
+4. What both galleries hold is loaded once. The lists of a large gallery are built before it is swapped in; at a start,
+   while it serves.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edge.bundle.active_pointer import ActivePointer, read_active_pointer
+from edge.bundle.bundle import Bundle
 from edge.bundle.layout import gallery_folder, identity, slot_folder
 from edge.bundle.pairs import Pair, open_pair
 from edge.errors import BundleError, FinesightError
+from edge.gallery.generation import Gallery
+from edge.gallery.loaded_gallery import LoadedGallery
+from edge.process import hand_over_often
 from edge.recognition.best_pair import Load, Serving
 from edge.recognition.loaded_models import LoadedModels
 from edge.types import Counts
 
 log = logging.getLogger(__name__)
 
+_NICE = 10  # for work that nothing waits for
+Reload = Callable[[Bundle, Gallery, LoadedGallery], LoadedModels]  # takes over what it can of the last
 AddOverlay = Callable[[LoadedModels], LoadedModels]
 EnginesOf = Callable[[Path], object]  # bundle folder -> what changes with the engines that are chosen for it
 
@@ -36,7 +47,7 @@ class ActiveModels:
         self,
         state_dir: Path,
         load_best: Callable[[], Serving],
-        load: Load,
+        load: Reload,
         add_overlay: AddOverlay,
         counts: Counts,
         engines_of: EnginesOf = lambda _: None,
@@ -46,9 +57,9 @@ class ActiveModels:
         Args:
             state_dir: holds the pointer `current`.
             load_best: loads the active pair or, if it cannot be used, another one.
-            load: loads a pair that is activated later.
+            load: loads a pair that is activated later, beside the gallery that serves.
             add_overlay: changes loaded models before they are used: a kiosk adds its taught items.
-            counts: `activations` by result, `fallbacks`, `dress_failed`.
+            counts: `activations` by result, `fallbacks`, `dress_failed`, `gallery_items`, `gallery_lists_failed`.
             engines_of: says which engines are chosen for a bundle.
 
         Raises:
@@ -57,9 +68,11 @@ class ActiveModels:
         self._add_overlay, self._counts = add_overlay, counts
         self._lock = threading.Lock()  # of `serving`
         # before the load: it remembers what is named
-        self._reloader = ModelReloader(state_dir, load, add_overlay, counts, engines_of)
+        self._reloader = ModelReloader(state_dir, self._load_beside, add_overlay, counts, engines_of)
+        self._reload = load
         found = load_best()
         self.serving = replace(found, models=add_overlay(found.models))
+        _start_building_lists(found.models.gallery, counts)
         if found.fallback:
             counts.add("fallbacks")
 
@@ -84,6 +97,14 @@ class ActiveModels:
         log.info("now using %s", loaded.pair)
         return True
 
+    def _load_beside(self, bundle: Bundle, gallery: Gallery) -> LoadedModels:
+        models = self._reload(bundle, gallery, self.models.gallery)
+        _start_building_lists(models.gallery, self._counts).join()
+        for update in models.gallery.updates.values():
+            for change, items in asdict(update).items():
+                self._counts.add("gallery_items", items, change=change)
+        return models
+
     def refresh_overlay(self) -> None:
         """Add the current overlay to the active models, from the next frame on; call it from any thread."""
         while True:
@@ -93,6 +114,28 @@ class ActiveModels:
                 if self.serving is before:  # else other models were swapped in meanwhile
                     self.serving = refreshed
                     return
+
+
+def _start_building_lists(gallery: LoadedGallery, counts: Counts) -> threading.Thread:
+    """Build the lists of large categories in a thread that lets the frame path go first; a search needs none."""
+    thread = threading.Thread(target=_build_lists, args=(gallery, counts), name="gallery-lists", daemon=True)
+    thread.start()
+    return thread
+
+
+def _build_lists(gallery: LoadedGallery, counts: Counts) -> None:
+    if not gallery.needs_lists:
+        return
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)  # of a thread, on Linux
+    started = time.monotonic()
+    try:
+        gallery.build_lists()
+    except Exception:
+        counts.add("gallery_lists_failed")
+        log.exception("cannot build the lists of a large gallery; each search reads all of it")
+    else:
+        log.info("built the lists of a large gallery in %.1f s", time.monotonic() - started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +208,9 @@ class ModelReloader:
 
     def _try_load(self, pair: Pair) -> None:
         try:
-            bundle, gallery, damaged = open_pair(self._state_dir, pair)
-            self._loaded = Serving(pair, self._add_overlay(self._load(bundle, gallery)), None, tuple(damaged))
+            with hand_over_often():
+                bundle, gallery, damaged = open_pair(self._state_dir, pair)
+                self._loaded = Serving(pair, self._add_overlay(self._load(bundle, gallery)), None, tuple(damaged))
         except Exception as error:
             self._counts.add("activations", result="refused")
             # a FinesightError says which file and why; any other error needs its traceback

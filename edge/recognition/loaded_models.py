@@ -8,6 +8,7 @@ from typing import Protocol
 
 from edge.finder.finder import Finder
 from edge.finder.taught_search import TaughtQuery
+from edge.gallery.loaded_gallery import LoadedGallery
 from edge.inference.stages import Stages
 from edge.manifest import OpenSet
 from edge.recognition.decision import SEARCH_DEPTH, decide
@@ -40,6 +41,7 @@ class LoadedModels:
     taught_queries: tuple[TaughtQuery, ...] = ()  # of taught items, which the detector may not know
     # Without a classifier: by embedding space, the items of all its categories; a hit's label is its category.
     spaces: dict[str, Search] = field(default_factory=dict)
+    gallery: LoadedGallery = field(default_factory=LoadedGallery)  # as it was loaded, without taught items
 
     @property
     def category_threshold(self) -> float:

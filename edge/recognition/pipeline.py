@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edge.config.schema import CameraConfig, RecognitionConfig
 from edge.finder.taught_search import TaughtSearch, new_proposals
+from edge.imaging.pyramid import pyramid_of
 from edge.recognition.camera_tracks import CameraTracks
 from edge.recognition.events import EventBuilder, historical_event
 from edge.recognition.loaded_models import LoadedModels
@@ -96,7 +97,9 @@ class Pipeline:
                 batch.append(i)
         if detector is not None and batch:
             shared = Timings()
-            for i, detections in zip(batch, detector.detect([frames[i].image_rgb for i in batch], shared), strict=True):
+            with shared.rest("postprocess"):
+                by_frame = detector.detect([pyramid_of(frames[i]) for i in batch], shared)
+            for i, detections in zip(batch, by_frame, strict=True):
                 found[i] = detections
             for i in batch:
                 timings[i].add_share(shared, len(batch))
@@ -124,7 +127,8 @@ class Pipeline:
             update = camera.advance(frame, detected.detections)
         for crossing in camera.crossings:
             self._counts.add("line_crossings", camera=frame.camera, line=crossing.line, direction=crossing.direction)
-        to_embed = self._scheduler.select(camera, frame, update.detected)
+        with timings.stage("schedule"):
+            to_embed = self._scheduler.select(camera, frame, update.detected)
         embedded = self._embed(frame, to_embed, camera.time_s(frame), timings) if to_embed else 0
         with timings.stage("decide"):
             events, objects = self._end_events(camera), []
@@ -138,7 +142,8 @@ class Pipeline:
     def _embed(self, frame: Frame, to_embed: list[TrackToEmbed], now_s: float, timings: Timings) -> int:
         """Embed tracks of a frame; return how many were. Only a camera that drops no frame waits for models to load."""
         wait = frame.camera in self._every_frame
-        counts = embed_tracks(self.models, frame.image_rgb, to_embed, now_s, timings, wait=wait)
+        with timings.rest("fuse"):
+            counts = embed_tracks(self.models, pyramid_of(frame), to_embed, now_s, timings, wait=wait)
         if counts.silhouettes_wanted:
             missed = counts.silhouettes_wanted - counts.silhouettes_found
             self._counts.add("outlines", counts.silhouettes_found, camera=frame.camera)

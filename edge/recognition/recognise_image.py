@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.errors import EngineError, NotLoadedError, PictureError
-from edge.imaging import image
 from edge.imaging.formats import unread_format
 from edge.imaging.header import detect_format, read_header
+from edge.imaging.image import decode_reduced
+from edge.imaging.jpeg_decode import FULL_SIZE, DecodedPicture, Reduction
+from edge.imaging.pyramid import Pyramid, pyramid_of
+from edge.inference.preprocess import placement_of
 from edge.inference.stages import Classifier, Embedder
 from edge.recognition.decision import categories_to_search
 from edge.recognition.loaded_models import LoadedModels
@@ -17,6 +20,7 @@ from edge.telemetry.timing import Timings
 from edge.types import Box, Category, Decision, Detection, FloatArray, Image, Silhouette
 
 MAX_PIXELS = 25_000_000  # 75 MB once decoded
+_MARGIN = 2.0  # times the pixels of a model's input, each way, that a reduced picture has at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,12 @@ class ImageFeatures:
     silhouette: Silhouette | None = None  # where it counts for one of the categories
 
 
-def decode_upload(data: bytes) -> Image:
+def decode_upload(data: bytes, reduction: Reduction = FULL_SIZE) -> DecodedPicture:
     """Decode an uploaded JPEG, PNG or WebP: rotated by its EXIF tag, 8 bits, the first frame of an animation.
+
+    Args:
+        data: the encoded picture.
+        reduction: how many times smaller a JPEG may become, see `reduction_for`.
 
     Raises:
         PictureError: empty, another format, more than MAX_PIXELS by its header, truncated, or damaged.
@@ -44,28 +52,48 @@ def decode_upload(data: bytes) -> Image:
     if header.pixels > MAX_PIXELS:
         size = f"{header.width}x{header.height}"
         raise PictureError("too_large", f"the picture has {size} pixels; send at most {MAX_PIXELS}")
-    return image.decode_image(data, "picture")
+    return decode_reduced(data, "picture", reduction)
+
+
+def reduction_for(models: LoadedModels) -> Reduction:
+    """Return how many times smaller a picture may be decoded that one object fills.
+
+    It keeps _MARGIN times the pixels of every model's input, each way. A model that samples pixels, instead of
+    averaging them, needs the full size.
+    """
+    stages = models.stages
+    users = [stages.classifier, stages.localiser, *stages.embedders.values()]
+    specs = {id(user): user.model.preprocess for user in users if user is not None}.values()
+    if not specs or any(spec.interpolation != "area" for spec in specs):
+        return FULL_SIZE
+
+    def reduction(width: int, height: int) -> float:
+        placements = [placement_of(spec, width, height) for spec in specs]
+        return 1.0 / (_MARGIN * max(max(placed.scale_x, placed.scale_y) for placed in placements))
+
+    return reduction
 
 
 def extract_features(
-    models: LoadedModels, image_rgb: Image, timings: Timings, also: str | None = None
+    models: LoadedModels, picture: Image | Pyramid, timings: Timings, also: str | None = None
 ) -> ImageFeatures:
     """Classify and embed an image that one object fills.
 
     Args:
         models: bundle and gallery.
-        image_rgb: the image.
+        picture: the image.
         timings: of the stages.
         also: a category to embed for, even if unlikely.
 
     Raises:
         EngineError: a model failed, or the one of the likeliest category cannot be loaded.
     """
-    box: Box = (0.0, 0.0, float(image_rgb.shape[1]), float(image_rgb.shape[0]))
+    pyramid = pyramid_of(picture)
+    box: Box = (0.0, 0.0, float(pyramid.width), float(pyramid.height))
     classifier, embedders = models.stages.classifier, models.stages.embedders
     categories = descriptors = None
     if classifier is not None:
-        output = classifier.classify_with_features(image_rgb, [box], timings)
+        output = classifier.classify_with_features(pyramid, [box], timings)
         categories, descriptors = likely_categories(models, classifier, output.probabilities[0]), output.descriptors
     wanted = list(embedders) if categories is None else categories_to_embed(models, categories, also)
     needed = {embedders[name] for name in ([also] if also in embedders else [] if categories is None else wanted[:1])}
@@ -73,7 +101,7 @@ def extract_features(
     problems: dict[Embedder, NotLoadedError] = {}
     for embedder in dict.fromkeys(embedders[name] for name in wanted):
         try:
-            vectors[embedder.model.space_id] = embedder.embed(image_rgb, [box], timings, descriptors)[0]
+            vectors[embedder.model.space_id] = embedder.embed(pyramid, [box], timings, descriptors)[0]
         except NotLoadedError as error:  # other categories are searched, unless this is the likeliest
             problems[embedder] = error
     if problems and (not vectors or not needed.isdisjoint(problems)):
@@ -84,7 +112,7 @@ def extract_features(
     wanted = [name for name in wanted if embedders[name].model.space_id in vectors]
     silhouette = None
     if models.wants_silhouette(wanted) and models.stages.localiser is not None:
-        (silhouette,) = models.stages.localiser.silhouettes(image_rgb, [box], timings)
+        (silhouette,) = models.stages.localiser.silhouettes(pyramid, [box], timings)
     return ImageFeatures(categories, {name: vectors[embedders[name].model.space_id] for name in wanted}, silhouette)
 
 
@@ -113,9 +141,19 @@ def recognise_image(models: LoadedModels, image_rgb: Image, min_object_px: int, 
     Raises:
         EngineError: a model failed.
     """
-    if min(image_rgb.shape[:2]) < min_object_px:
+    picture = DecodedPicture(image_rgb, image_rgb.shape[1], image_rgb.shape[0])
+    return recognise_picture(models, picture, min_object_px, timings)
+
+
+def recognise_picture(models: LoadedModels, picture: DecodedPicture, min_object_px: int, timings: Timings) -> Decision:
+    """Decide what fills a picture that is decoded as small as `reduction_for` allows, or why it is unknown.
+
+    Raises:
+        EngineError: a model failed.
+    """
+    if min(picture.width, picture.height) < min_object_px:
         return Decision(None, None, "too_small")
-    features = extract_features(models, image_rgb, timings)
+    features = extract_features(models, picture.image_rgb, timings)
     with timings.stage("search"):
         hits = models.search(features.vectors, features.silhouette)
     with timings.stage("decide"):

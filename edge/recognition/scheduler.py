@@ -14,6 +14,7 @@ from enum import IntEnum
 
 from edge.config.schema import RecognitionConfig
 from edge.imaging import image
+from edge.imaging.pyramid import pyramid_of
 from edge.recognition.camera_tracks import CameraTracks
 from edge.recognition.track_features import TrackFeatures, TrackToEmbed
 from edge.recognition.tracker import Track
@@ -77,21 +78,30 @@ class Scheduler:
     def _within_budget(
         self, budget: EmbedBudget, due: list[TrackToEmbed], frame: Frame, now_s: float
     ) -> list[TrackToEmbed]:
-        """Return the most urgent tracks that the budget allows, each weighted by the quality of its crop."""
-        good = []
-        for one in due:
-            crop = image.crop(frame.image_rgb, one.track.box_px)
-            sharpness = image.sharpness(image.resize(crop, _SHARPNESS_PX, _SHARPNESS_PX, "area"))
+        """Return the most urgent tracks that the budget allows, each weighted by the quality of its crop.
+
+        Only the crops of tracks that the budget allows are measured: pixels cost more than the rest of the choice.
+        """
+        budget.refill(self._clock_ns() / 1e9)
+        requests = [request_for(one.features, now_s, settled=self._policy.is_settled(one.features)) for one in due]
+        pyramid = pyramid_of(frame)
+        granted = []
+        poor = 0
+        for i in sorted(range(len(due)), key=lambda i: (requests[i].priority, requests[i].rank)):
+            one = due[i]
+            if not budget.allows(requests[i].priority):
+                break  # nor the less urgent ones
+            sharpness = image.sharpness(pyramid.crop(one.track.box_px).resized(_SHARPNESS_PX, _SHARPNESS_PX))
             quality = crop_quality(one.features, one.track.box_px, sharpness)
             if self._policy.awaits_better(one.features, one.track, quality, now_s):
-                self._counts.add("looks_shed", camera=frame.camera, reason="poor_sight")
+                poor += 1
             else:
-                good.append(replace(one, weight=one.weight * quality))
-        requests = [request_for(one.features, now_s, settled=self._policy.is_settled(one.features)) for one in good]
-        granted = budget.allocate(requests, self._clock_ns() / 1e9)
-        if shed := granted.count(False):
-            self._counts.add("looks_shed", shed, camera=frame.camera, reason="budget")
-        return [one for one, yes in zip(good, granted, strict=True) if yes]
+                budget.spend()
+                granted.append(replace(one, weight=one.weight * quality))
+        for reason, shed in ("poor_sight", poor), ("budget", len(due) - poor - len(granted)):
+            if shed:
+                self._counts.add("looks_shed", shed, camera=frame.camera, reason=reason)
+        return granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,24 +219,21 @@ class EmbedBudget:
         self._tokens = self._capacity
         self._filled_at_s: float | None = None
 
-    def allocate(self, requests: list[EmbedRequest], now_s: float) -> list[bool]:
-        """Spend the budget on the most urgent requests.
+    def refill(self, now_s: float) -> None:
+        """Add what the time since the last call allows.
 
         Args:
-            requests: of the tracks of one frame.
             now_s: monotonic time of the device, whose work is limited.
-
-        Returns:
-            for each request, whether it is granted.
         """
         if self._filled_at_s is not None:
             refill = self._looks_per_s * max(0.0, now_s - self._filled_at_s)
             self._tokens = min(self._capacity, self._tokens + refill)
         self._filled_at_s = now_s
-        granted = [False] * len(requests)
-        for i in sorted(range(len(requests)), key=lambda i: requests[i]):
-            reserved = _RESERVED[requests[i].priority] * (self._capacity - 1.0)
-            if self._tokens - reserved >= 1.0 - 1e-9:
-                self._tokens -= 1.0
-                granted[i] = True
-        return granted
+
+    def allows(self, priority: Priority) -> bool:
+        """Return whether a request can be granted; if not, no request of the same or a less urgent priority can."""
+        return self._tokens - _RESERVED[priority] * (self._capacity - 1.0) >= 1.0 - 1e-9
+
+    def spend(self) -> None:
+        """Count one embedding."""
+        self._tokens -= 1.0

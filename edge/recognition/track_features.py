@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge.errors import NotLoadedError
+from edge.imaging.pyramid import Pyramid, pyramid_of
 from edge.inference.postprocess import unit_rows
 from edge.inference.stages import Embedder
 from edge.recognition.decision import categories_to_search
@@ -121,7 +122,7 @@ class EmbedCounts:
 
 def embed_tracks(
     models: LoadedModels,
-    image_rgb: Image,
+    picture: Image | Pyramid,
     to_embed: list[TrackToEmbed],
     now_s: float,
     timings: Timings,
@@ -132,7 +133,7 @@ def embed_tracks(
 
     Args:
         models: bundle and gallery.
-        image_rgb: the picture.
+        picture: the picture.
         to_embed: the tracks.
         now_s: time of the picture.
         timings: of the stages.
@@ -141,7 +142,8 @@ def embed_tracks(
     Raises:
         EngineError: a model failed; no embedding is counted. A model that cannot be loaded fails only its categories.
     """
-    searched, descriptors = _classify(models, image_rgb, to_embed, timings)
+    pyramid = pyramid_of(picture)
+    searched, descriptors = _classify(models, pyramid, to_embed, timings)
     waiting: set[int] = set()
     unloadable: dict[int, set[Embedder]] = {}
     for embedder, rows in _rows_by_embedder(models, to_embed, searched).items():
@@ -149,7 +151,7 @@ def embed_tracks(
         if readiness == "ready":
             try:
                 described = None if descriptors is None else descriptors[rows]
-                vectors = embedder.embed(image_rgb, [to_embed[i].track.box_px for i in rows], timings, described)
+                vectors = embedder.embed(pyramid, [to_embed[i].track.box_px for i in rows], timings, described)
             except NotLoadedError:
                 readiness = "failed"
             else:
@@ -161,7 +163,7 @@ def embed_tracks(
             for i in rows:
                 unloadable.setdefault(i, set()).add(embedder)
     done = [i for i in range(len(to_embed)) if i not in waiting]
-    wanted, found = _locate(models, image_rgb, [(to_embed[i], searched[i]) for i in done], timings)
+    wanted, found = _locate(models, pyramid, [(to_embed[i], searched[i]) for i in done], timings)
     for i in done:
         features, categories = to_embed[i].features, searched[i]
         features.count_embedding(to_embed[i].track.box_px, now_s)
@@ -196,7 +198,7 @@ def _decide(models: LoadedModels, features: TrackFeatures, unloadable: Collectio
 
 
 def _classify(
-    models: LoadedModels, image_rgb: Image, to_embed: list[TrackToEmbed], timings: Timings
+    models: LoadedModels, picture: Pyramid, to_embed: list[TrackToEmbed], timings: Timings
 ) -> tuple[list[list[Category] | None], FloatArray | None]:
     """Return the categories to search for each track, None for all, and the classifier's descriptors, if any.
 
@@ -207,7 +209,7 @@ def _classify(
         known = models.stages.embedders
         labels = [one.track.label for one in to_embed]
         return [[Category(label, 1.0)] if label in known else None for label in labels], None
-    output = classifier.classify_with_features(image_rgb, [one.track.box_px for one in to_embed], timings)
+    output = classifier.classify_with_features(picture, [one.track.box_px for one in to_embed], timings)
     fused = [
         one.features.add_probabilities(row, one.weight) for one, row in zip(to_embed, output.probabilities, strict=True)
     ]
@@ -218,7 +220,7 @@ def _classify(
 
 def _locate(
     models: LoadedModels,
-    image_rgb: Image,
+    picture: Pyramid,
     embedded: list[tuple[TrackToEmbed, list[Category] | None]],
     timings: Timings,
 ) -> tuple[int, int]:
@@ -235,7 +237,7 @@ def _locate(
     localiser = models.stages.localiser
     if localiser is None or not wanted:
         return 0, 0
-    silhouettes = localiser.silhouettes(image_rgb, [one.track.box_px for one in wanted], timings)
+    silhouettes = localiser.silhouettes(picture, [one.track.box_px for one in wanted], timings)
     for one, silhouette in zip(wanted, silhouettes, strict=True):
         one.features.add_silhouette(silhouette, one.weight)
     return len(wanted), sum(silhouette is not None for silhouette in silhouettes)

@@ -83,6 +83,12 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "frames_gated": "Frames without a detector run because nothing moved.",
         "frames_recognised": "Frames that went through recognition.",
         "frames_sought": "Frames searched by the finder for taught items.",
+        "gallery_cache": "Lists or graphs of large categories that were wanted from the cache of the state folder, by "
+        "result: hit, miss, damaged (ignored, and built again), or not_written.",
+        "gallery_items": "Items of large categories when another gallery was activated, by change: added, removed, or "
+        "kept (with their place in the index). A changed item is both removed and added.",
+        "gallery_lists_failed": "Times the lists that make the search of a large gallery fast could not be built; the "
+        "log says why.",
         "gpu_failures": "Times the CPU took over from the GPU, by reason: lost (until the next start), or load.",
         "health_refused": "HTTP requests that the health server refused, by reason.",
         "kiosk_failed": "Times the kiosk's recognition raised an error; the log holds it.",
@@ -93,6 +99,9 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "(a model that they need is being loaded).",
         "live_failed": "Times a picture of the live view could not be made; the log says why.",
         "lookups": "Pictures sent to /v1/lookup, by result: match, or the reason why there is none.",
+        "lookups_refused": "Pictures sent to /v1/lookup while the device was busy, by reason: full (too many wait), "
+        "memory (they are too large together), or late (the wait was or would be too long).",
+        "lookups_waited": "Pictures sent to /v1/lookup that waited for their turn.",
         "messages_dropped": "Replies, Frigate messages and states that were not sent, by kind and reason: "
         "disconnected, full, unanswered, too_long, refused, hangs_up, invalid, or held (the broker does not take the "
         "topic).",

@@ -7,8 +7,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -32,14 +31,47 @@ class Timings:
         for name, ms in of.stages_ms.items():
             self.stages_ms[name] = self.stages_ms.get(name, 0.0) + ms / frames
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> _Stage:
         """Measure the time inside the `with` block."""
-        started_ns = time.perf_counter_ns()
-        try:
-            yield
-        finally:
-            self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (time.perf_counter_ns() - started_ns) / 1e6
+        return _Stage(self.stages_ms, name)
+
+    def rest(self, name: str) -> _Rest:
+        """Measure the time inside the `with` block that no other stage takes."""
+        return _Rest(self.stages_ms, name)
+
+
+class _Stage:
+    """Adds the time inside its `with` block to a stage; at half the cost of a generator."""
+
+    __slots__ = ("_name", "_stages_ms", "_started_ns")
+
+    def __init__(self, stages_ms: dict[str, float], name: str) -> None:
+        self._stages_ms, self._name = stages_ms, name
+
+    def __enter__(self) -> None:
+        self._started_ns = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        elapsed_ms = (time.perf_counter_ns() - self._started_ns) / 1e6
+        self._stages_ms[self._name] = self._stages_ms.get(self._name, 0.0) + elapsed_ms
+
+
+class _Rest:
+    """Adds the time inside its `with` block to a stage, but for what other stages add meanwhile."""
+
+    __slots__ = ("_before_ms", "_name", "_stages_ms", "_started_ns")
+
+    def __init__(self, stages_ms: dict[str, float], name: str) -> None:
+        self._stages_ms, self._name = stages_ms, name
+
+    def __enter__(self) -> None:
+        self._before_ms = sum(self._stages_ms.values())
+        self._started_ns = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        elapsed_ms = (time.perf_counter_ns() - self._started_ns) / 1e6
+        rest_ms = elapsed_ms - (sum(self._stages_ms.values()) - self._before_ms)
+        self._stages_ms[self._name] = self._stages_ms.get(self._name, 0.0) + max(0.0, rest_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def test_gallery_status_prints_a_table_and_json(device, capsys):
 
 @pytest.mark.parametrize("verb", ["run", "record", "check", "gallery status"])
 def test_state_dir_overrides_the_configuration(verb, device, capsys, monkeypatch):
-    monkeypatch.setattr("edge.build.check_recordable", lambda *_: None)
+    monkeypatch.setattr("edge.capture.cameras.check_recordable", lambda *_: None)
     other = device.parent / "other"
     assert main([*verb.split(), "-c", str(device), "--state-dir", str(other)]) == 1
     assert f"edge: {other}: no bundle is active; " in capsys.readouterr().err

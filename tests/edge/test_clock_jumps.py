@@ -27,7 +27,6 @@ JUMPS = pytest.mark.parametrize("jump_s", [YEAR_S, -YEAR_S], ids=["forward", "ba
 # Every other module that needs the time measures a duration, and uses the monotonic clock.
 WALL_CLOCK_READERS = {
     "age_clock": "to notice when it is set",
-    "bench": "captured_at",
     "cameras": "when a camera's state changed, for people",
     "camera_policy": "captured_at, and the offset of a camera's own clock",
     "kiosk": "when an item was taught, for people",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.strict_json import parse_json
+from edge.strict_json import parse_flat_objects, parse_json
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -73,3 +73,28 @@ def test_document_is_measured_before_it_is_parsed():
     assert parse_json(b"[1]", 3) == [1]
     with pytest.raises(ValueError, match="found 4 bytes of JSON, expected 3 at most"):
         parse_json(b"[12]", 3)
+
+
+ANY_DOCUMENT = st.one_of(
+    st.dictionaries(st.text("ab:{}", max_size=3), SCALARS | st.text('a{}[]:,"\\', max_size=4), max_size=3).map(
+        json.dumps
+    ),
+    st.sampled_from(
+        ['{"a":1', '"b":2}', '{"a":"', '{","b":1}', '{"a":1,"a":2}', '{"a":NaN}', '{"a":1e999}', "{}", "", "5"]
+    ),
+)
+
+
+@WITHIN_LIMITS
+@given(st.lists(ANY_DOCUMENT, max_size=4))
+def test_documents_parsed_together_are_those_parsed_one_by_one(documents):
+    found = parse_flat_objects(documents, 1_000)
+    if found is not None:
+        assert found == [parse_json(document, 1_000) for document in documents]
+
+
+def test_flat_objects_are_parsed_together():
+    documents = ['{"size": 5, "name": "a b"}', "{}", '{"negative": true, "price": -1.5}']
+    assert parse_flat_objects(documents, 1_000) == [json.loads(document) for document in documents]
+    assert parse_flat_objects(documents, 10) is None
+    assert parse_flat_objects([*documents, "{"], 1_000) is None

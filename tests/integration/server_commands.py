@@ -33,7 +33,8 @@ COMMANDS = {
     "--index {}/crops/index.csv --no-probes --keep-both --fallback-fp32",
     "edge-quantize report": "{}/bundle -o {}/report --index {}/crops/index.csv",
     "edge-quantize kit": "{}/bundle -o {}/kit --index {}/crops/index.csv",
-    "edge-train embed": "--bundle {}/bundle --data {}/crops -o {}/gallery",
+    "edge-train embed": "--bundle {}/bundle --data {}/crops -o {}/gallery --parts {}/parts",
+    "edge-train seal": "{}/parts --bundle {}/bundle -o {}/sealed",
     "edge-train learn": "{}/photos -o {}/shop --weights {}/lcnet_035.safetensors --camera file:///counter.mp4",
 }
 _MODULES = {"edge-train": "trainer.cli", "edge-quantize": "quantize.cli"}

@@ -163,17 +163,48 @@ def test_turned_and_stretched_video(tmp_path):
         source.close()
 
 
-def test_size_change_is_read_without_stretching(tmp_path):
+def two_sizes(tmp_path):
     parts = []
     for number, size in enumerate(((320, 240), (160, 200))):
         caps = f"width={size[0]},height={size[1]},{RATE}"
         line = f"{moving_bars(20, caps)} ! x264enc bframes=0 ! h264parse config-interval=-1 ! mpegtsmux"
         parts.append(write_with_gstreamer(tmp_path / f"{number}.ts", line).read_bytes())
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
-    pictures = read_all(tmp_path / "both.ts")
+    return tmp_path / "both.ts"
+
+
+def test_size_change_is_read_without_stretching(tmp_path):
+    pictures = read_all(two_sizes(tmp_path))
     sizes = [picture.image_rgb.shape[:2] for picture in pictures]
     assert sizes == [(240, 320)] * 20 + [(200, 160)] * 20
     assert all(step > 0 for step in steps_of(pictures))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_turned_and_stretched_video_is_scaled_to_a_size(tmp_path, backend):
+    turned = video_files.write_corners(tmp_path / "v.mp4", 6)  # 160x120, stored on its side
+    caps = f"width=320,height=240,{RATE},pixel-aspect-ratio=2/1"
+    stretched = write_with_gstreamer(tmp_path / "s.mp4", f"{moving_bars(2, caps)} ! x264enc ! h264parse ! mp4mux")
+    for path, max_px, shape in (
+        (turned, 80, (80, 60, 3)),
+        (turned, 400, (160, 120, 3)),
+        (stretched, 320, (120, 320, 3)),
+    ):
+        source = open_source(parse_source(f"file://{path}"), backend, CaptureOptions(max_px=max_px))
+        image_rgb = source.read(5).image_rgb
+        source.close()
+        assert image_rgb.shape == shape
+        if path == turned:
+            assert video_files.corners_of(image_rgb) == video_files.UPRIGHT[6]
+
+
+def test_size_change_in_a_scaled_stream(tmp_path):
+    path = two_sizes(tmp_path)
+    for backend in ("auto", "gstreamer"):
+        pictures = read_to_end(
+            open_source(parse_source(f"file://{path}"), backend, CaptureOptions(max_px=128)), 300, 0.5
+        )
+        assert [one.image_rgb.shape[:2] for one in pictures] == [(96, 128)] * 20 + [(128, 102)] * 20
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

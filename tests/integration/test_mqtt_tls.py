@@ -9,9 +9,9 @@ import pytest
 
 from edge.demo.subscriber import Subscriber
 from edge.errors import PublishError
-from edge.messaging.connection import Connection
+from edge.messaging.connection import Connection, tls_context
 from edge.messaging.publisher import Publisher
-from edge.messaging.settings import MqttSettings, tls_context
+from edge.messaging.settings import MqttSettings
 from tests.integration.certificates import Authority
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.mqtt_samples import AVAILABLE, ReceivedMessages, put, settings

@@ -17,8 +17,8 @@ from quantize.backward_compatible import CrossSpaceRecall, measure, reason_again
 from quantize.build_network import Policy, build_network
 from quantize.export import export_module
 from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
+from trainer.catalogue.embed_gallery import embed_gallery
 from trainer.data.dataset import read_samples
-from trainer.embed_gallery import embed_gallery
 
 FP32 = Policy(precision="fp32")
 

@@ -57,9 +57,9 @@ def load_pictures(
             if sample.path not in read:
                 read = {sample.path: read_picture(sample.path)[0]}
         except CaptureError as error:
-            _skip(pictures, str(error))
+            skip_picture(pictures, str(error))
             continue
-        fitted = _clip_to_picture(sample, read[sample.path], pictures)
+        fitted = clip_to_picture(sample, read[sample.path], pictures)
         if fitted is None:
             continue
         image, scale = shrink_to(cut_out_object(fitted, read[sample.path], trimmed, margin), longest_px)
@@ -87,12 +87,13 @@ def cut_out_object(sample: Any, image: Image, trimmed: Sequence[str], margin: fl
     return trim(image, margin) if sample.split in trimmed else image
 
 
-def _skip(pictures: Pictures, why: str) -> None:
+def skip_picture(pictures: Pictures, why: str) -> None:
+    """Log and note why a picture is not used."""
     log.warning("skipped %s", why)
     pictures.skipped.append(why)
 
 
-def _clip_to_picture(sample: Any, image: Image, pictures: Pictures) -> Any:
+def clip_to_picture(sample: Any, image: Image, pictures: Pictures) -> Any:
     """Return the sample with its boxes clipped to the picture; None if no part of any of them is inside."""
     height, width = image.shape[:2]
     if isinstance(sample, DetectionSample):
@@ -104,14 +105,15 @@ def _clip_to_picture(sample: Any, image: Image, pictures: Pictures) -> Any:
                 pictures.clipped.append(text)
         kept = ~fitted.empty
         if len(kept) and not kept.any():  # it shows something: no background
-            _skip(pictures, f"{sample.path}: none of its boxes is inside the picture; correct them")
+            skip_picture(pictures, f"{sample.path}: none of its boxes is inside the picture; correct them")
             return None
         return replace(sample, boxes_px=fitted.boxes_px[kept], labels=sample.labels[kept])
     if sample.box_px is None:
         return sample
     fitted = clip_boxes(np.asarray(sample.box_px), width, height)
     if fitted.empty[0]:
-        _skip(pictures, f"{sample.path}: box {sample.box_px} lies outside the {width}x{height} picture or has no area")
+        why = f"box {sample.box_px} lies outside the {width}x{height} picture or has no area"
+        skip_picture(pictures, f"{sample.path}: {why}")
         return None
     if fitted.outside[0]:
         pictures.clipped.append(f"{sample.path}: clipped box {sample.box_px} to its {width}x{height} pixels")

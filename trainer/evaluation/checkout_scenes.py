@@ -198,7 +198,7 @@ def _read_categories(bundle: Path, gallery: Path) -> Iterator[tuple[str, Categor
 
 
 def _item_ids(bundle: Path, gallery: Path) -> Mapping[str, tuple[str, ...]]:
-    return {category: items.item_ids for category, items in _read_categories(bundle, gallery)}
+    return {category: tuple(items.item_ids) for category, items in _read_categories(bundle, gallery)}
 
 
 def _indexes_without(bundle: Path, gallery: Path, left_out: Collection[str]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _indexes_without(bundle: Path, gallery: Path, left_out: Collection[str]) -> 
             items,
             item_ids=tuple(items.item_ids[i] for i in kept),
             labels=tuple(items.labels[i] for i in kept),
-            metadata=tuple(items.metadata[i] for i in kept),
+            negative=items.negative[kept],
             vectors_i8=items.vectors_i8[rows],
             scales=items.scales[rows],
             row_item=position[items.row_item[rows]],

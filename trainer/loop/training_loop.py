@@ -13,12 +13,10 @@ import copy
 import ctypes
 import math
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
 from typing import Protocol
 
 import numpy as np
@@ -30,19 +28,13 @@ from tqdm import tqdm
 from edge.errors import TrainError
 from trainer import distributed
 from trainer.disk_errors import report_disk_errors
+from trainer.loop.batch import Batch
+from trainer.loop.batch_maker import choose_workers, make_batches
 from trainer.loop.checkpoint import CHECKPOINT_FILE, load_best, resume_checkpoint, save_best, save_checkpoint
 from trainer.loop.history import write_history
 from trainer.loop.schedule import best_so_far, learning_rate, require_watched, watched_values
 from trainer.models.backbone import Trunk, training_dtype, training_mode
 from trainer.recipe import Optimiser
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The input of one training step."""
-
-    tensors: dict[str, Tensor]  # `x`, the pictures; every other tensor has a row for each picture, or is a scalar
-    names: list[str]  # names of the pictures
 
 
 class Task(Protocol):
@@ -64,7 +56,7 @@ class Task(Protocol):
         ...
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Make one batch. Runs in another thread, one call at a time."""
+        """Make one batch. Runs in another thread or process, one call at a time; it must not touch the GPU."""
         ...
 
     def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:
@@ -194,7 +186,7 @@ class _Epochs:
             part.eval()
         sums: dict[str, float] = {}
         bar = tqdm(
-            _prefetch(task, self.seed, epoch, steps),
+            make_batches(task, self.seed, epoch, steps, choose_workers(settings.workers, self.device)),
             total=steps,
             desc=f"{self.out.name} {epoch + 1}/{settings.epochs}",
             disable=not distributed.is_rank0(),
@@ -243,38 +235,6 @@ def _new_optimiser(task: Task, settings: Optimiser, lr_factors: Mapping[nn.Param
     if settings.name == "sgd":
         return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
     return torch.optim.AdamW(listed, lr=settings.lr)
-
-
-def _prefetch(task: Task, seed: int, epoch: int, steps: int) -> Iterator[Batch]:
-    """Make batches ahead in a thread, so that augmentation runs while the network trains."""
-    queue: Queue[Batch | BaseException] = Queue(maxsize=2)
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            for step in range(steps):
-                rng = np.random.default_rng(distributed.rank_seed(seed, epoch, step + 1))
-                batch = task.batch(step, rng)
-                queue.put(batch)
-                if stop.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001 passed on and raised in the main thread
-            queue.put(error)
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        for _ in range(steps):
-            batch = queue.get()
-            if isinstance(batch, BaseException):
-                raise batch
-            yield batch
-    finally:
-        stop.set()
-        while thread.is_alive():
-            if not queue.empty():
-                queue.get()
-            thread.join(timeout=0.01)
 
 
 def _require_finite(

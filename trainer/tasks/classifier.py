@@ -15,7 +15,8 @@ from edge.inference.postprocess import softmax
 from trainer.data.batches import plain_batches
 from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
 from trainer.data.run_data_card import write_crops_card
-from trainer.loop.training_loop import Batch, fit
+from trainer.loop.batch import Batch
+from trainer.loop.training_loop import fit
 from trainer.losses.embedding_losses import CosineSoftmax
 from trainer.metrics import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.model_setup import card_of, preprocess_of, train_spec_of

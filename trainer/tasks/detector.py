@@ -20,7 +20,8 @@ from trainer.data.batches import plain_batches
 from trainer.data.dataset import read_scenes
 from trainer.data.pictures import Pictures, load_pictures
 from trainer.data.run_data_card import write_scenes_card
-from trainer.loop.training_loop import Batch, fit
+from trainer.loop.batch import Batch
+from trainer.loop.training_loop import fit
 from trainer.losses.detector_losses import giou, quality_focal
 from trainer.metrics import Boxes, best_threshold, decode_detections, detection_map
 from trainer.model_setup import card_of, data_summary, preprocess_of

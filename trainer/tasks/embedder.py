@@ -26,7 +26,8 @@ from trainer.data.augment import confuse_regions
 from trainer.data.batches import pair_batches, shuffled_batches
 from trainer.data.crops import Crops, load_crops, recalibrate_bn
 from trainer.data.run_data_card import write_crops_card
-from trainer.loop.training_loop import Batch, fit
+from trainer.loop.batch import Batch
+from trainer.loop.training_loop import fit
 from trainer.losses.embedding_losses import CosineSoftmax, pair_losses
 from trainer.metrics import bootstrap
 from trainer.model_setup import card_of, preprocess_of, train_spec_of

@@ -21,7 +21,8 @@ from edge.types import FloatArray, Image
 from trainer.data.augment import canvases_to_input
 from trainer.data.batches import plain_batches
 from trainer.distributed import require_single_process
-from trainer.loop.training_loop import Batch, fit
+from trainer.loop.batch import Batch
+from trainer.loop.training_loop import fit
 from trainer.losses.finder_losses import double_margin, margins_of, pixel_l2
 from trainer.metrics import Boxes, best_threshold, detection_map
 from trainer.model_setup import card_of, preprocess_of, strides_of

@@ -19,7 +19,8 @@ from trainer.data.batches import plain_batches
 from trainer.data.crops import predict
 from trainer.data.masks import MaskedPictures, load_masked, of_splits, read_masked
 from trainer.distributed import require_single_process
-from trainer.loop.training_loop import Batch, fit
+from trainer.loop.batch import Batch
+from trainer.loop.training_loop import fit
 from trainer.metrics import bootstrap
 from trainer.model_setup import card_of, data_summary, preprocess_of
 from trainer.models.localiser_network import COARSEST, STRIDE, Localiser

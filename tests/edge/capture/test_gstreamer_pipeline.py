@@ -23,6 +23,16 @@ def test_rtsp_of_unknown_codec_uses_decodebin():
     )
 
 
+def test_pictures_are_scaled_before_they_are_converted():
+    line = describe_pipeline(CAMERA, PC | {"videoscale", "deinterlace"}, CaptureOptions(max_px=1280))
+    caps = "video/x-raw,width=[1,1280],height=[1,1280],pixel-aspect-ratio=1/1"
+    scaled = f"videoscale method=bilinear2 add-borders=false ! {caps} ! videoconvert ! video/x-raw,format=RGB ! appsink"
+    assert f"decodebin ! deinterlace fields=top ! {scaled}" in line
+    jetson = describe_pipeline(CAMERA, JETSON | {"videoscale"}, CaptureOptions(max_px=1280))
+    assert "nvvidconv ! video/x-raw,format=RGBA,width=[1,1280],height=[1,1280] ! appsink" in jetson
+    assert "videoscale" not in describe_pipeline(CAMERA, PC | {"videoscale"}, CaptureOptions())
+
+
 def test_interlaced_video_is_deinterlaced_off_the_jetson():
     line = describe_pipeline(CAMERA, PC | {"deinterlace"}, CaptureOptions())
     assert "decodebin ! deinterlace fields=top ! videoconvert ! video/x-raw,format=RGB ! appsink" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edge.capture import open_source as open_source_module
@@ -13,6 +14,7 @@ from edge.capture.frame_source import BackendError, CaptureOptions
 from edge.capture.open_source import SourceOpener, open_source
 from edge.config.camera_url import parse_source
 from edge.errors import CaptureError
+from edge.imaging.image import encode_image
 
 CAMERA = parse_source("rtsp://cam/live")
 OLD = BackendError("rtsp://cam/live: GStreamer rejects the pipeline: no property")
@@ -178,3 +180,10 @@ def test_opencv_reads_a_changing_file_that_gstreamer_cannot(use):
     fake.elements_present = lambda: frozenset({"tsdemux"})
     use(fake)
     assert open_source(parse_source("file:///x.ts")).read(1.0) == "picture"
+
+
+def test_folder_is_scaled_to_a_size(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode_image(np.zeros((60, 40, 3), np.uint8), ".png"))
+    source = open_source(parse_source(f"folder://{tmp_path}"), options=CaptureOptions(max_px=30))
+    assert source.read(1).image_rgb.shape == (30, 20, 3)
+    assert source.decode_path == "folder of 1 pictures, scaled to at most 30 px"

@@ -19,7 +19,13 @@ def test_every_format_becomes_rgb(pixel_format):
     image_rgb = unpad(padded.tobytes(), 5, 3, pixel_format)
     assert image_rgb.shape == (3, 5, 3)
     assert (image_rgb == (200, 90, 7)).all()
-    assert image_rgb.flags.writeable
+
+
+def test_rows_without_padding_are_not_copied():
+    data = bytes(range(36))
+    image_rgb = unpad(data, 4, 3)
+    assert np.shares_memory(image_rgb, np.frombuffer(data, np.uint8))
+    assert image_rgb[2, 3].tolist() == [33, 34, 35]
 
 
 def test_too_few_bytes_are_an_error():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views, shrink_items_to_centroid, shrink_to_centroid
-from edge.gallery.limits import NEGATIVE
 from edge.gallery.store import CategoryItems, quantise
 from edge.manifest import Head
 
@@ -38,22 +37,24 @@ def test_opposite_vectors_keep_their_direction():
     assert degrees(shrink_to_centroid(unit(0, 180), ["a", "a"], 0.5)) == pytest.approx([0, 180], abs=1e-2)
 
 
-def items_of(rows, row_item, metadata):
+def items_of(rows, row_item, negative):
     vectors_i8, scales = quantise(rows)
-    names = tuple("abc"[: len(metadata)])
+    names = tuple("abc"[: len(negative)])
     heads = (Head(name="class", dim=2),)
-    return CategoryItems(names, names, tuple(metadata), vectors_i8, scales, np.asarray(row_item, np.int32), heads)
+    return CategoryItems(
+        names, names, np.array(negative, np.bool_), vectors_i8, scales, np.asarray(row_item, np.int32), heads
+    )
 
 
 def test_stored_items_shrink_but_negatives_do_not():
-    items = items_of(unit(0, 40, 90, 150), [0, 0, 1, 1], [{}, {NEGATIVE: True}])
+    items = items_of(unit(0, 40, 90, 150), [0, 0, 1, 1], [False, True])
     found = shrink_items_to_centroid(items, 0.5)
     assert degrees(found.vectors_i8 * found.scales[:, None]) == pytest.approx([9.7, 30.3, 90, 150], abs=0.5)
     assert (found.item_ids, found.heads) == (items.item_ids, items.heads)
 
 
 def test_items_are_unchanged_without_a_share():
-    items = items_of(unit(0, 40), [0, 0], [{}])
+    items = items_of(unit(0, 40), [0, 0], [False])
     assert shrink_items_to_centroid(items, 0.0) is items
     none = items_of(np.zeros((0, 2), np.float32), [], [])
     assert shrink_items_to_centroid(none, 0.5) is none

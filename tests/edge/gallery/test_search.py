@@ -1,20 +1,26 @@
-"""Exact and HNSW search."""
+"""Search of small and of large categories."""
 
 from __future__ import annotations
 
+import itertools
+import shutil
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge.durable import sha256_of
 from edge.errors import GalleryError
-from edge.gallery import search
-from edge.gallery.search import ExactIndex, HnswIndex, build_index, build_space_index
-from edge.gallery.search_onnx import COUNT, QUERY, search_graph, search_query
+from edge.gallery import hnsw_graph, inverted_lists, search
+from edge.gallery.index_cache import IndexCache
+from edge.gallery.inverted_lists import cluster_rows
+from edge.gallery.row_blocks import SIZE, RowBlocks
+from edge.gallery.search import Index, build_index, build_space_index
 from edge.gallery.store import CategoryItems, quantise
-from edge.inference.onnxruntime_engine import open_session_from_bytes
 
-BOTH = pytest.mark.parametrize("kind", [ExactIndex, HnswIndex])
+LARGE = 6000  # rows
 
 
 def unit_rows(n: int, dim: int = 32, seed: int = 0) -> np.ndarray:
@@ -22,11 +28,13 @@ def unit_rows(n: int, dim: int = 32, seed: int = 0) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def items_of(rows: np.ndarray, row_item: list[int] | None = None) -> CategoryItems:
+def items_of(rows: np.ndarray, row_item: list[int] | None = None, prefix: str = "i") -> CategoryItems:
     owners = np.array(range(len(rows)) if row_item is None else row_item, np.int32)
-    ids = tuple(f"i{i}" for i in range(max(owners, default=-1) + 1))
+    ids = tuple(f"{prefix}{i}" for i in range(max(owners, default=-1) + 1))
     vectors_i8, scales = quantise(rows) if len(rows) else (np.zeros((0, 32), np.int8), np.zeros(0, np.float32))
-    return CategoryItems(ids, tuple(f"Item {i}" for i in ids), ({},) * len(ids), vectors_i8, scales, owners, ())
+    return CategoryItems(
+        ids, tuple(f"Item {i}" for i in ids), np.zeros(len(ids), np.bool_), vectors_i8, scales, owners, ()
+    )
 
 
 def stored(items: CategoryItems) -> np.ndarray:
@@ -34,11 +42,47 @@ def stored(items: CategoryItems) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize(("kind", "n"), [(ExactIndex, 10), (ExactIndex, 3000), (HnswIndex, 10), (HnswIndex, 300)])
-def test_hits_are_sorted_with_exact_cosines(kind, n):
+def near(rows: np.ndarray, n: int, noise: float = 0.6, seed: int = 9) -> np.ndarray:
+    chosen = np.random.default_rng(seed).choice(len(rows), n, replace=False)
+    mixed = rows[chosen] + noise * unit_rows(n, rows.shape[1], seed=seed)
+    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+
+
+def catalogue(n: int = LARGE, seed: int = 0) -> np.ndarray:
+    """Rows around n / 50 centres."""
+    return unit_rows(n // 50, seed=seed)[np.arange(n) % (n // 50)] + 0.6 * unit_rows(n, seed=seed + 1)
+
+
+def with_lists(items: CategoryItems) -> Index:
+    index = build_index(items)
+    index.build_lists()
+    assert index.method == "lists"
+    return index
+
+
+def recall(index: Index, items: CategoryItems, queries: np.ndarray) -> float:
+    """Return how many queries find a row as near as the nearest one."""
+    best = (queries @ stored(items).T).max(axis=1)
+    return float(
+        np.mean([hits[0].score >= one - 1e-5 for hits, one in zip(index.search(queries, 1), best, strict=True)])
+    )
+
+
+@pytest.fixture(scope="module")
+def large() -> CategoryItems:
+    return items_of(catalogue())
+
+
+@pytest.fixture(scope="module")
+def lists(large: CategoryItems) -> Index:
+    return with_lists(large)
+
+
+@pytest.mark.parametrize("n", [10, 3000])
+def test_hits_are_sorted_with_exact_cosines(n):
     items = items_of(unit_rows(n))
     queries = unit_rows(20, seed=1)
-    for query, hits in zip(queries, kind(items).search(queries, 5), strict=True):
+    for query, hits in zip(queries, build_index(items).search(queries, 5), strict=True):
         cosines = stored(items) @ query
         nearest = np.argsort(-cosines)[:5]
         assert [f"i{i}" for i in nearest] == [hit.item_id for hit in hits]
@@ -46,117 +90,298 @@ def test_hits_are_sorted_with_exact_cosines(kind, n):
         assert hits[0].label == f"Item {hits[0].item_id}"
 
 
-@BOTH
-def test_item_with_many_vectors_is_one_hit(kind):
-    crowd = np.repeat(unit_rows(1), 200, axis=0)
-    items = items_of(np.concatenate([crowd, unit_rows(200, seed=2)]), [0] * 200 + list(range(1, 201)))
-    hits = kind(items).search(unit_rows(1), 5)[0]
+@pytest.mark.parametrize("n", [400, 3000])
+def test_item_with_many_vectors_is_one_hit(n):
+    crowd = np.repeat(unit_rows(1), n, axis=0)
+    items = items_of(np.concatenate([crowd, unit_rows(200, seed=2)]), [0] * n + list(range(1, 201)))
+    hits = build_index(items).search(unit_rows(1), 5)[0]
     assert hits[0].item_id == "i0"
     assert len({hit.item_id for hit in hits}) == 5
 
 
-@BOTH
-def test_best_of_averages_the_best_vectors_of_an_item(kind):
-    rows = unit_rows(300)
-    items = items_of(rows, [i // 3 for i in range(300)])
-    query = unit_rows(1, seed=3)
-    cosines = (stored(items) @ query[0]).reshape(100, 3)
-    means = np.sort(cosines, axis=1)[:, 1:].mean(axis=1)
-    scores = {hit.item_id: hit.score for hit in kind(items, best_of=2).search(query, 100)[0]}
-    assert scores == pytest.approx({f"i{i}": mean for i, mean in enumerate(means)}, abs=1e-6)
+def test_k_above_the_item_count_returns_all(lists):
+    assert len(build_index(items_of(unit_rows(3))).search(unit_rows(2), 10)[1]) == 3
+    assert len(lists.search(unit_rows(1), LARGE + 1)[0]) == LARGE
 
 
-@BOTH
-def test_k_above_the_item_count_returns_all(kind):
-    assert len(kind(items_of(unit_rows(3))).search(unit_rows(2), 10)[1]) == 3
+def test_empty_category_has_no_hits():
+    index = build_index(items_of(unit_rows(0)))
+    assert index.search(unit_rows(2), 5) == [[], []]
+    assert not index.needs_lists
 
 
-@BOTH
-def test_empty_category_has_no_hits(kind):
-    assert kind(items_of(unit_rows(0))).search(unit_rows(2), 5) == [[], []]
+def test_k_of_zero_returns_nothing():
+    assert build_index(items_of(unit_rows(3))).search(unit_rows(1), 0) == [[]]
 
 
-@BOTH
-def test_k_of_zero_returns_nothing(kind):
-    assert kind(items_of(unit_rows(3))).search(unit_rows(1), 0) == [[]]
-
-
-@BOTH
 @pytest.mark.parametrize("query", [np.zeros((1, 32), np.float32), np.full((1, 32), np.nan, np.float32)])
-def test_zero_or_nan_query_is_rejected(kind, query):
-    with pytest.raises(GalleryError, match="queries have lengths"):
-        kind(items_of(unit_rows(3))).search(query, 1)
+def test_zero_or_nan_query_is_rejected(query):
+    with pytest.raises(GalleryError, match="found a query of length"):
+        build_index(items_of(unit_rows(3))).search(query, 1)
 
 
-@BOTH
-def test_query_of_wrong_length_is_rejected(kind):
+def test_query_of_wrong_length_is_rejected():
     with pytest.raises(GalleryError, match=r"found queries of shape \(1, 8\), expected \(n, 32\)"):
-        kind(items_of(unit_rows(3))).search(unit_rows(1, dim=8), 1)
-
-
-def test_hnsw_of_equal_rows_returns_all():
-    items = items_of(np.repeat(unit_rows(1), 500, axis=0))
-    assert len(HnswIndex(items).search(unit_rows(1), 400)[0]) == 400
-
-
-def test_hnsw_build_is_deterministic():
-    items, queries = items_of(unit_rows(2000)), unit_rows(50, seed=4)
-    assert HnswIndex(items).search(queries, 10) == HnswIndex(items).search(queries, 10)
-
-
-def test_index_is_chosen_by_size():
-    items = items_of(unit_rows(100))
-    assert isinstance(build_index(items, crossover_rows=101), ExactIndex)
-    assert isinstance(build_index(items, crossover_rows=100), HnswIndex)
+        build_index(items_of(unit_rows(3))).search(unit_rows(1, dim=8), 1)
 
 
 def test_int8_product_does_not_saturate():
     """All components are at their peak, where 8-bit queries would saturate on AVX2."""
-    rows = np.full((70, 512), 127, np.int8)
+    rows = np.full((2048, 512), 127, np.int8)
     rows[1::2] = -127
-    weights = np.ones(70, np.float32) / 1000
-    weights[6] = 2 / 1000
-    session = open_session_from_bytes(search_graph(rows, weights))
-    best = session.run_named({QUERY: search_query(np.ones(512, np.float32)), COUNT: np.array([36], np.int64)})[0][0]
-    assert best[0] == 6
-    assert best[35] % 2 == 1
-    assert set(best[:35]) == set(range(0, 70, 2))
+    rows[6, 0] = 120
+    found, scores = RowBlocks.of(rows).nearest(np.full(512, 512**-0.5, np.float32), 1024)
+    assert set(range(0, 2048, 2)) == set(found.tolist())
+    assert found[-1] == 6
+    assert scores[0] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_int8_product_agrees_with_scoring_every_row():
-    """Above _ALL_ROWS, int8 proposes the rows; the winners and their scores match the full product."""
-    rows = unit_rows(search._ALL_ROWS + 500, seed=5)
+    items = items_of(unit_rows(search.LISTS_FROM + 500, seed=5))
     queries = unit_rows(20, seed=6)
-    items = items_of(rows)
-    stored = items.vectors_i8.astype(np.float32) * items.scales[:, None]
-    exact = queries @ (stored / np.linalg.norm(stored, axis=1, keepdims=True)).T
-    found = build_index(items).search(queries, 3)
-    for scores, hits in zip(exact, found, strict=True):
+    for scores, hits in zip(queries @ stored(items).T, build_index(items).search(queries, 3), strict=True):
         best = np.argsort(-scores)[:3]
         assert [f"i{i}" for i in best] == [hit.item_id for hit in hits]
-        assert np.allclose(scores[best], [hit.score for hit in hits], atol=1e-5)
+        assert [hit.score for hit in hits] == pytest.approx(scores[best], abs=1e-5)
 
 
-@BOTH
-def test_negative_item_gives_a_negative_hit(kind):
-    items = replace(items_of(unit_rows(10)), metadata=({},) * 3 + ({"negative": True},) + ({"negative": False},) * 6)
-    hits = kind(items).search(unit_rows(10)[3:5], 10)
-    assert (
-        {hit.item_id for hit in hits[0] if hit.negative} == {"i3"} == {hit.item_id for hit in hits[1] if hit.negative}
-    )
+def test_negative_item_gives_a_negative_hit():
+    items = replace(items_of(unit_rows(10)), negative=np.arange(10) == 3)
+    hits = build_index(items).search(unit_rows(10)[3:4], 10)
+    assert {hit.item_id for hit in hits[0] if hit.negative} == {"i3"}
 
 
-@BOTH
-def test_proposed_rows_cover_k_items_within_the_row_count(kind):
-    owners = [0] * 5 + list(range(1, 296))  # 300 rows, at most 5 of one item
-    index = kind(items_of(unit_rows(300), owners), best_of=2)
-    assert [index._needed(k) for k in (1, 3, 4, 56, 57, 295)] == [32, 32, 36, 296, 300, 300]
-    assert [len(index._propose(unit_rows(1)[0], k)) for k in (1, 4, 295)] == [32, 36, 300]
+@pytest.mark.parametrize("noise", [0.3, 0.8, 2.0])
+def test_lists_find_the_nearest_row(lists, large, noise):
+    assert recall(lists, large, near(stored(large), 200, noise)) >= 0.99
+
+
+def test_lists_of_rows_without_structure_find_the_nearest():
+    items = items_of(unit_rows(5000, seed=3))
+    assert recall(with_lists(items), items, unit_rows(200, seed=4)) >= 0.99
+
+
+def test_lists_of_one_giant_cluster_find_the_nearest():
+    rows = np.concatenate([unit_rows(1) + 0.05 * unit_rows(5000, seed=1), unit_rows(300, seed=2)])
+    items = items_of(rows)
+    queries = np.concatenate([near(stored(items), 100, 0.05), near(unit_rows(300, seed=2), 100, 0.3)])
+    assert recall(with_lists(items), items, queries) >= 0.99
+
+
+def test_equal_rows_in_lists_are_all_found():
+    index = with_lists(items_of(np.repeat(unit_rows(1), 5000, axis=0)))
+    assert len({hit.item_id for hit in index.search(unit_rows(1), 400)[0]}) == 400
+
+
+def test_building_lists_is_deterministic(lists, large):
+    queries = unit_rows(20, seed=4)
+    assert with_lists(large).search(queries, 10) == lists.search(queries, 10)
+
+
+def test_small_or_exact_category_needs_no_lists(large):
+    for index in (build_index(items_of(unit_rows(100))), build_index(large, "exact")):
+        assert not index.needs_lists
+        index.build_lists()
+        assert index.method == "exact"
+
+
+def test_searches_go_on_while_lists_are_built(large, monkeypatch):
+    index = build_index(large)
+    in_build, go_on = threading.Event(), threading.Event()
+
+    def waits(*args):
+        in_build.set()
+        assert go_on.wait(20)
+        return cluster_rows(*args)
+
+    monkeypatch.setattr(search, "cluster_rows", waits)
+    thread = threading.Thread(target=index.build_lists)
+    thread.start()
+    assert in_build.wait(20)
+    query = stored(large)[:1]
+    before = index.search(query, 3)
+    assert index.method == "exact"
+    go_on.set()
+    thread.join()
+    assert index.method == "lists"
+    assert index.search(query, 3)[0][0] == before[0][0]
+
+
+def test_changed_index_finds_added_and_not_removed(lists, large):
+    extra = unit_rows(30, seed=77)
+    changed = lists.changed({"i5", "unheard of"}, items_of(extra, prefix="new"))
+    assert [hits[0].item_id for hits in changed.search(extra, 1)] == [f"new{i}" for i in range(30)]
+    hits = changed.search(stored(large)[5:6], LARGE)[0]
+    assert "i5" not in {hit.item_id for hit in hits}
+    assert len(hits) == LARGE
+    assert lists.search(stored(large)[5:6], 1)[0][0].item_id == "i5"
+
+
+def test_changed_item_replaces_the_one_of_its_id(lists, large):
+    moved = unit_rows(1, seed=78)
+    changed = lists.changed((), items_of(moved)).changed((), items_of(unit_rows(1, seed=79)))
+    assert changed.search(unit_rows(1, seed=79), 1)[0][0].item_id == "i0"
+    assert changed.search(moved, 1)[0][0].score < 0.99
+    assert changed.search(stored(large)[:1], 1)[0][0].item_id != "i0"
+
+
+def test_change_shares_the_vectors(lists):
+    changed = lists.changed({"i1"}, items_of(unit_rows(3), prefix="new"))
+    assert np.shares_memory(changed._parts[0].rows.blocks, lists._parts[0].rows.blocks)
+
+
+def test_many_changes_are_built_into_new_lists(lists, large):
+    added = items_of(catalogue(3000, seed=50), prefix="new")
+    changed = lists.changed([f"i{i}" for i in range(1000)], added)
+    assert changed.needs_lists
+    changed.build_lists()
+    assert not changed.needs_lists
+    assert recall(changed, added, near(stored(added), 100, 0.3)) == 1.0
+    assert len(changed.search(unit_rows(1), LARGE + 3000)[0]) == LARGE + 2000
+
+
+def test_all_items_can_be_removed_and_others_added():
+    index = build_index(items_of(unit_rows(100))).changed([f"i{i}" for i in range(100)], items_of(unit_rows(0)))
+    assert index.search(unit_rows(1), 5) == [[]]
+    assert index.changed((), items_of(unit_rows(2))).search(unit_rows(1), 5)[0][0].item_id == "i0"
+
+
+def test_samples_are_live_rows(lists):
+    vectors, item_ids = lists.changed(["i0"], items_of(unit_rows(500, seed=5), prefix="new")).sample(100)
+    assert 90 <= len(item_ids) <= 100
+    assert "i0" not in item_ids
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_index_of_a_space_names_the_category_of_each_item():
     rows = unit_rows(7)
-    index = build_space_index({"carton": items_of(rows[:4], [0, 0, 1, 2]), "tyre": items_of(rows[4:], [0, 1, 1])})
-    found = [index.search(row[None], 1)[0][0] for row in rows]
-    assert [hit.label for hit in found] == ["carton"] * 4 + ["tyre"] * 3
-    assert [hit.item_id for hit in found] == ["i0", "i0", "i1", "i2", "i0", "i1", "i1"]
+    carton, tyre = items_of(rows[:4], [0, 0, 1, 2]), items_of(rows[4:], [0, 1, 1])
+    for index in (
+        build_space_index({"carton": carton, "tyre": tyre}),
+        build_space_index({"tyre": tyre}, {"carton": build_index(carton)}),
+    ):
+        found = [index.search(row[None], 1)[0][0] for row in rows]
+        assert [hit.label for hit in found] == ["carton"] * 4 + ["tyre"] * 3
+        assert [hit.item_id for hit in found] == ["i0", "i0", "i1", "i2", "i0", "i1", "i1"]
+
+
+def test_rows_keep_their_places():
+    rows = quantise(unit_rows(SIZE + 6))[0]
+    blocks = RowBlocks.of(rows)
+    assert np.array_equal(blocks.vectors(np.arange(SIZE + 6)), rows)
+    assert np.array_equal(np.concatenate([chunk for _, chunk in blocks.chunks()])[: SIZE + 6], rows)
+    filled = RowBlocks.empty(SIZE + 6, 32)
+    filled.fill([rows[:5], rows[5:66], rows[66:]])
+    assert np.array_equal(filled.blocks, blocks.blocks)
+    assert np.array_equal(filled.biases, blocks.biases)
+
+
+def test_searches_read_few_of_many_lists(lists, large):
+    steps = lists._parts[0].lists._steps
+    assert [reads for reads, _ in steps] == sorted({reads for reads, _ in steps})
+    assert steps[0][0] <= 20 < len(lists._parts[0].lists._centres)
+
+
+def test_cached_lists_search_as_built_ones(large, lists, tmp_path):
+    cache = IndexCache(tmp_path)
+    first = build_index(large, cache=cache, key="store")
+    first.build_lists()
+    again = build_index(large, cache=cache, key="store")
+    assert again.method == "lists"
+    queries = near(stored(large), 20)
+    assert again.search(queries, 5) == first.search(queries, 5)
+    assert build_index(large, cache=cache, key="another store").method == "exact"
+    assert [counted(cache, result) for result in ("hit", "miss", "damaged")] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "folder"])
+def test_damaged_cache_is_counted_and_written_again(large, tmp_path, damage):
+    cache = IndexCache(tmp_path)
+    cache.write("store", clustering_of(large))
+    (path,) = tmp_path.iterdir()
+    data = bytearray(path.read_bytes())
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        data[len(data) // 2] ^= 1
+        path.write_bytes({"cut": data[:-7], "flipped": data, "empty": b""}[damage])
+    assert cache.read("store", LARGE, 32) is None
+    assert counted(cache, "damaged") == 1
+    cache.write("store", clustering_of(large))
+    assert cache.read("store", LARGE, 32) is not None
+
+
+def test_cache_of_other_rows_is_ignored(large, tmp_path):
+    cache = IndexCache(tmp_path)
+    cache.write("store", clustering_of(large))
+    assert cache.read("store", LARGE - 1, 32) is None
+    assert cache.read("store", LARGE, 16) is None
+    assert counted(cache, "damaged") == 2
+
+
+def test_cache_drops_the_files_not_used_for_longest(large, tmp_path):
+    one = clustering_of(large)
+    IndexCache(tmp_path).write("0", one)
+    size = next(tmp_path.iterdir()).stat().st_size
+    cache = IndexCache(tmp_path, max_bytes=2 * size)
+    for key in "123":
+        cache.write(key, one)
+    assert sum(1 for _ in tmp_path.iterdir()) == 2
+    assert cache.read("3", LARGE, 32) is not None
+
+
+def test_cache_that_cannot_be_written_is_counted(large, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    cache = IndexCache(tmp_path / "file")
+    cache.write("store", clustering_of(large))
+    assert counted(cache, "not_written") == 1
+
+
+def counted(cache: IndexCache, result: str) -> int:
+    return cache.counts.total("gallery_cache", result=result)
+
+
+def clustering_of(items: CategoryItems) -> inverted_lists.Clustering:
+    count = len(items.row_item)
+    centres = unit_rows(20)
+    return inverted_lists.Clustering(
+        centres, np.fromiter(itertools.islice(itertools.cycle(range(20)), count), np.uint16), (4,) * 4, (0.0,) * 4
+    )
+
+
+@pytest.fixture(scope="module")
+def some_rows() -> CategoryItems:
+    return items_of(catalogue(search.LISTS_FROM))
+
+
+@pytest.fixture(scope="module")
+def graph_folder(some_rows: CategoryItems, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the saved graph of some rows."""
+    folder = tmp_path_factory.mktemp("graphs")
+    build_index(some_rows, "hnsw", cache=IndexCache(folder), key="store").build_lists()
+    return folder
+
+
+def test_graph_finds_the_nearest_and_changes(some_rows, graph_folder):
+    cache = IndexCache(graph_folder)
+    index = build_index(some_rows, "hnsw", cache=cache, key="store")
+    assert index.method == "exact"
+    index.build_lists()
+    assert (index.method, counted(cache, "hit")) == ("hnsw", 1)
+    assert recall(index, some_rows, near(stored(some_rows), 100)) >= 0.95
+    changed = index.changed(["i7"], items_of(unit_rows(1, seed=7), prefix="new"))
+    assert changed.search(unit_rows(1, seed=7), 1)[0][0].item_id == "new0"
+    assert changed.search(stored(some_rows)[7:8], 1)[0][0].item_id != "i7"
+    assert changed.method == "hnsw"
+
+
+@pytest.mark.parametrize("hash_is_right", [False, True])
+def test_damaged_graph_is_never_opened_in_this_process(graph_folder, tmp_path, hash_is_right, monkeypatch):
+    shutil.copytree(graph_folder, tmp_path / "copy")
+    (path,) = (tmp_path / "copy").glob("*.hnsw")
+    path.write_bytes(path.read_bytes()[:96])
+    if hash_is_right:
+        path.with_name(path.name + ".sha256").write_text(f"store\n{sha256_of(path)}\n")
+    monkeypatch.setattr(hnsw_graph, "_load", lambda *_: pytest.fail("opened here"))
+    assert hnsw_graph.open_graph(path, "store", search.LISTS_FROM, 32) is None

@@ -227,13 +227,13 @@ def test_damaged_mask_is_refused():
         decode_mask(bytes(mask), "a.png")
 
 
-def test_missing_strict_decoder_is_said_once_and_pictures_are_read(monkeypatch, caplog):
+def test_missingstrict_decoder_is_said_once_and_pictures_are_read(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
-    jpeg_damage._strict_decoder.cache_clear()
+    jpeg_damage.strict_decoder.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
                 assert decode_image(BASELINE, "a").shape == (120, 160, 3)
     finally:
-        jpeg_damage._strict_decoder.cache_clear()
+        jpeg_damage.strict_decoder.cache_clear()
     assert [record.getMessage().count("pip install simplejpeg") for record in caplog.records] == [1]

@@ -101,7 +101,7 @@ def no_decoder(monkeypatch):
         raise AssertionError("a decoder was called")
 
     monkeypatch.setattr(image.cv2, "imdecode", called)
-    monkeypatch.setattr(jpeg_damage, "_strict_decoder", lambda: called)
+    monkeypatch.setattr(jpeg_damage, "strict_decoder", lambda: called)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -91,6 +91,54 @@ def test_unit_rows_have_length_one_and_zero_stays_zero():
     assert decode.unit_rows(np.array([[3, 4], [0, 0]], np.float32)) == pytest.approx(np.array([[0.6, 0.8], [0, 0]]))
 
 
+def suppress_plainly(boxes, scores, iou_threshold, limit):
+    kept = []
+    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        if len(kept) < limit and all(
+            decode.iou_matrix(boxes[i : i + 1], boxes[[k]])[0, 0] <= iou_threshold for k in kept
+        ):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("count", [1, 20, 150])  # above 64 the overlaps are computed row by row first
+def test_suppression_agrees_with_the_plain_method(count):
+    rng = np.random.default_rng(count)
+    corner = rng.uniform(0, 60, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (count, 2))], axis=1).astype(np.float32)
+    scores = rng.integers(0, 10, count).astype(np.float32)  # many are equal: the first wins
+    for iou_threshold, limit in ((0.0, 100), (0.3, 100), (0.6, 100), (0.6, 3)):
+        found = decode.non_maximum_suppression(boxes, scores, iou_threshold, limit)
+        assert found.tolist() == suppress_plainly(boxes, scores, iou_threshold, limit)
+
+
+def test_iou_agrees_with_the_definition():
+    rng = np.random.default_rng(1)
+    a, b = (rng.normal(0, 9, (count, 4)).astype(np.float32) for count in (7, 5))
+    for (x0, y0, x1, y1), row in zip(a, decode.iou_matrix(a, b), strict=True):
+        for (u0, v0, u1, v1), found in zip(b, row, strict=True):
+            both = max(min(x1, u1) - max(x0, u0), 0) * max(min(y1, v1) - max(y0, v0), 0)
+            either = (x1 - x0) * (y1 - y0) + (u1 - u0) * (v1 - v0) - both
+            assert found == pytest.approx(both / max(either, 1e-9), rel=1e-4)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_ltrb_agrees_with_a_loop_over_cells(classes):
+    rng = np.random.default_rng(classes)
+    maps = [rng.uniform(0, 4, (1, 4 + classes, *size)).astype(np.float32) for size in ((6, 10), (3, 5))]
+    for level in maps:
+        level[:, 4:] = rng.normal(-1, 2, level[:, 4:].shape)
+    expected = []
+    for level, stride in zip(maps, (8, 16), strict=True):
+        for y, x in np.ndindex(*level.shape[2:]):
+            left, top, right, bottom, *logits = level[0, :, y, x].tolist()
+            if max(logits) > 0:
+                box = np.array([x + 0.5 - left, y + 0.5 - top, x + 0.5 + right, y + 0.5 + bottom]) * stride
+                expected.append([*box, 1 / (1 + np.exp(-max(logits))), logits.index(max(logits))])
+    boxes, scores, numbers = decode.decode_ltrb(maps, [8, 16], 0.5)
+    assert np.column_stack([boxes, scores, numbers]) == pytest.approx(np.array(expected), rel=1e-5, abs=1e-5)
+
+
 def test_box_of_returns_plain_floats():
     box = decode.box_of(np.array([1, 2, 3, 4], np.float32))
     assert box == (1.0, 2.0, 3.0, 4.0)

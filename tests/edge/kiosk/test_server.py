@@ -20,6 +20,7 @@ from edge.config.schema import KioskConfig
 from edge.errors import ConfigError
 from edge.http_server.listener import MAX_OPEN
 from edge.kiosk import http as kiosk_http
+from edge.kiosk import lookup_queue
 from edge.kiosk.http import MAX_BODY_BYTES
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.server import KioskServer
@@ -387,24 +388,57 @@ def test_garbage_is_a_400_without_a_log(desk, connect, caplog):
     assert caplog.records == []
 
 
-def test_lookups_that_wait_are_limited(desk, connect, monkeypatch):
-    """Each of them holds a picture in memory."""
-    go, started = threading.Event(), threading.Semaphore(0)
+@pytest.fixture
+def held(desk, monkeypatch):
+    """Look-ups that start, and go on once the event is set."""
+    go = threading.Event()
     recognise = desk.server._recognise
 
     def slow(*arguments):
-        started.release()
-        go.wait(5)
+        assert go.wait(20)
         return recognise(*arguments)
 
     monkeypatch.setattr(desk.server, "_recognise", slow)
-    waiting = [connect(desk, head("POST", "/v1/lookup", len(NOISE)) + NOISE) for _ in range(4)]
-    assert started.acquire(timeout=5)
-    until(lambda: desk.server._lookups == 4, "four lookups")
-    status, answer = desk.json("POST", "/v1/lookup", NOISE)
-    assert (status, answer["reason"]) == (503, "busy")
+    yield go
     go.set()
-    assert [client.status() for client in waiting] == [b"HTTP/1.1 200 OK"] * 4
+
+
+def test_lookups_of_many_clients_wait_and_none_is_refused(desk, connect, held):
+    waiting = [connect(desk, head("POST", "/v1/lookup", len(NOISE)) + NOISE) for _ in range(16)]
+    until(lambda: desk.counters.total("lookups_waited") >= 14, "they wait")
+    for path in ("/", "/v1/state", "/static/kiosk.js"):  # nothing else waits for them
+        assert desk.ask("GET", path)[0].status == 200
+    held.set()
+    assert [client.status() for client in waiting] == [b"HTTP/1.1 200 OK"] * 16
+
+
+@pytest.mark.usefixtures("held")
+def test_full_queue_says_when_to_try_again(desk, connect, monkeypatch):
+    monkeypatch.setattr(lookup_queue, "MAX_WAITING", 1)
+    for _ in range(3):
+        connect(desk, head("POST", "/v1/lookup", len(NOISE)) + NOISE)
+    until(lambda: desk.server._queue.waiting == 1, "one waits")
+    response, body = desk.ask("POST", "/v1/lookup", NOISE)
+    assert (response.status, response.headers["Retry-After"], json.loads(body)["reason"]) == (503, "1", "busy")
+    assert desk.counters.total("lookups", result="busy") == 1
+
+
+@pytest.mark.usefixtures("held")
+def test_client_that_leaves_the_queue_is_counted(desk, connect):
+    clients = [connect(desk, head("POST", "/v1/lookup", len(NOISE)) + NOISE) for _ in range(3)]
+    until(lambda: desk.server._queue.waiting == 1, "one waits")
+    for client in clients:
+        client.socket.close()
+    until(lambda: desk.counters.total("lookups", result="left") == 1, "it left")
+    assert desk.server._queue.waiting == 0
+
+
+def test_bad_pictures_do_not_stop_the_queue(desk, connect):
+    large = b"\xff\xd8\xff\xc0\x00\x08\x08\x20\x00\x20\x00\x03\xff\xda\x00\x02\xff\xd9"  # 67 megapixels
+    bodies = {b"garbage" * 1000: b"415", large: b"413", NOISE[:300] + bytes(200) + NOISE[-2:]: b"400", NOISE: b"200"}
+    sent = [(connect(desk, head("POST", "/v1/lookup", len(body)) + body), bodies[body]) for body in [*bodies] * 4]
+    assert all(b" %b " % status in client.status() for client, status in sent)
+    assert desk.counters.total("lookups") == 16
 
 
 def test_server_thread_that_dies_is_restarted(tmp_path, monkeypatch, caplog):

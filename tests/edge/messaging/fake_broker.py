@@ -7,10 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from edge.errors import PublishError
-from edge.messaging.connection import Acknowledgement
 from edge.messaging.outbox_file import OutboxMessage, SetAside
 from edge.messaging.publisher import Publisher
-from edge.messaging.settings import BrokerLimits, MqttSettings
+from edge.messaging.settings import Acknowledgement, BrokerLimits, MqttSettings
 from edge.telemetry.counters import Counters
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge.errors import CommandError
 from edge.messaging.command import Command
 from edge.messaging.command_queue import CommandQueue
-from edge.messaging.connection import ReceivedMessage
+from edge.messaging.settings import ReceivedMessage
 from edge.telemetry.counters import Counters
 
 CAMERAS = {"door": object()}

@@ -8,9 +8,9 @@ import pytest
 from edge.config.schema import CameraConfig, DeviceConfig, MqttConfig, SnapshotConfig
 from edge.errors import CommandError
 from edge.messaging.command_queue import ReceivedCommand
-from edge.messaging.connection import ReceivedMessage
 from edge.messaging.device_publisher import STAGE, DevicePublisher, PublishLatency
 from edge.messaging.retained_topics import RetainedTopics
+from edge.messaging.settings import ReceivedMessage
 from edge.telemetry.timing import StageTimer
 from edge.types import CameraStatus
 from tests.edge.messaging.test_payload import EVENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.starts import Starts
 from edge.errors import BundleError
+from edge.gallery.loaded_gallery import LoadedGallery, Update
 from edge.inference.stages import Stages
 from edge.recognition.best_pair import Serving, load_best_pair
-from edge.recognition.hot_swap import ActiveModels, ModelReloader
+from edge.recognition.hot_swap import ActiveModels, ModelReloader, _start_building_lists
 from edge.recognition.loaded_models import LoadedModels
 from tests.fakes_engine import FakeCounts
 from tests.store_samples import make_bundle, make_gallery, trusted
@@ -39,7 +41,7 @@ def activate(device: Path, bundle: str | None = None) -> None:
     slots.activate(device, bundle, prove=trusted)
 
 
-def load(bundle, gallery) -> LoadedModels:
+def load(bundle, gallery, *_) -> LoadedModels:
     return LoadedModels(bundle.manifest.bundle_id, gallery.generation, Stages(None, None, {}), {}, {})
 
 
@@ -181,3 +183,40 @@ def test_rollback_during_loading_returns_nothing_of_what_was_loading(device):
     slots.rollback(device)
     assert reloader.poll() is None
     assert wait_for(reloader).models.bundle_id == "one"
+
+
+def test_gallery_that_serves_is_given_to_the_next_load(device):
+    served, given, counts = LoadedGallery(), [], FakeCounts()
+
+    def load_with(gallery: LoadedGallery):
+        return lambda bundle, stores, *previous: (
+            given.extend(previous) or replace(load(bundle, stores), gallery=gallery)
+        )
+
+    active = ActiveModels(
+        device,
+        lambda: load_best_pair(device, load_with(served), trusted, Starts(device)),
+        load_with(LoadedGallery(updates={"tyre": Update(added=2, removed=1, kept=9)})),
+        lambda models: models,
+        counts,
+    )
+    activate(device)
+    assert active.swap_if_ready() is False
+    active._reloader._thread.join(DEADLINE_S)
+    assert active.swap_if_ready() is True
+    assert [one is served for one in given] == [True]
+    items = {f"gallery_items change={change}": count for change, count in (("added", 2), ("removed", 1), ("kept", 9))}
+    assert counts.total == {"activations result=serving": 1, **items}
+
+
+def test_failed_lists_are_counted_and_the_gallery_serves(caplog):
+    class Failing(LoadedGallery):
+        needs_lists = True
+
+        def build_lists(self) -> None:
+            raise MemoryError("no room")
+
+    counts = FakeCounts()
+    _start_building_lists(Failing(), counts).join(DEADLINE_S)
+    assert counts.total == {"gallery_lists_failed": 1}
+    assert "each search reads all of it" in caplog.text

@@ -14,12 +14,19 @@ import pytest
 from edge.errors import PictureError
 from edge.inference.stages import Classifier, Embedder, Localiser
 from edge.manifest import Head, SilhouetteRule
-from edge.recognition.recognise_image import MAX_PIXELS, decode_upload, extract_features, recognise_image
+from edge.recognition.recognise_image import (
+    MAX_PIXELS,
+    decode_upload,
+    extract_features,
+    recognise_image,
+    recognise_picture,
+    reduction_for,
+)
 from edge.silhouettes.rerank import silhouettes_for
 from edge.silhouettes.silhouette import silhouette_of
 from edge.telemetry.timing import Timings
 from tests.edge.kiosk.kiosk_samples import NEAR, scripted_models
-from tests.fakes_engine import SIZE, ScriptedEngine, classifier_model, embedder_model, localiser_model
+from tests.fakes_engine import SIZE, SPEC, ScriptedEngine, classifier_model, embedder_model, localiser_model
 
 RED = (200, 60, 30)
 
@@ -71,7 +78,7 @@ def test_classifier_with_a_share_in_the_vector_runs_once():
 def test_exif_rotation_is_applied(kind, pillow):
     exif = pillow.Exif()
     exif[0x0112] = 6  # rotated a quarter clockwise
-    upright = decode_upload(save(pillow.fromarray(plain()), kind, exif=exif))
+    upright = decode_upload(save(pillow.fromarray(plain()), kind, exif=exif)).image_rgb
     assert upright.shape == (96, 64, 3)
     assert upright[2, 32, 2] > 150  # the blue edge is on top
     np.testing.assert_allclose(upright[50, 32], RED, atol=6)
@@ -79,12 +86,12 @@ def test_exif_rotation_is_applied(kind, pillow):
 
 def test_cmyk_jpeg_keeps_its_colours(pillow):
     data = save(pillow.fromarray(plain()).convert("CMYK"), "JPEG", quality=95)
-    np.testing.assert_allclose(decode_upload(data)[30, 60], RED, atol=6)
+    np.testing.assert_allclose(decode_upload(data).image_rgb[30, 60], RED, atol=6)
 
 
 def test_sixteen_bits_become_eight():
     deep = np.full((64, 96, 3), (30 * 257, 60 * 257, 200 * 257), np.uint16)  # BGR
-    found = decode_upload(cv2.imencode(".png", deep)[1].tobytes())
+    found = decode_upload(cv2.imencode(".png", deep)[1].tobytes()).image_rgb
     assert found.dtype == np.uint8
     np.testing.assert_allclose(found[30, 60], RED, atol=1)
 
@@ -93,7 +100,7 @@ def test_sixteen_bits_become_eight():
 def test_first_frame_of_an_animation_is_used(kind, pillow):
     second = pillow.new("RGB", (96, 64), (0, 255, 0))
     data = save(pillow.fromarray(plain()), kind, save_all=True, append_images=[second], duration=100)
-    np.testing.assert_allclose(decode_upload(data)[30, 60], RED, atol=8)
+    np.testing.assert_allclose(decode_upload(data).image_rgb[30, 60], RED, atol=8)
 
 
 def test_gif_is_not_accepted():
@@ -126,10 +133,48 @@ def test_fifty_megapixels_are_rejected_by_the_header_alone():
 
 
 def test_one_pixel_is_too_small():
-    (pixel,) = decode_upload(encoded(plain(1, 1), ".png"))
-    assert pixel.shape == (1, 3)
-    decision = recognise_image(scripted_models(), pixel[None], 24, Timings())
+    pixel = decode_upload(encoded(plain(1, 1), ".png"))
+    assert pixel.image_rgb.shape == (1, 1, 3)
+    decision = recognise_picture(scripted_models(), pixel, 24, Timings())
     assert (decision.match, decision.reason) == (None, "too_small")
+
+
+def averaging_models(**preprocess):
+    """Models whose inputs are averages, the classifier's (width, height) and the embedder's, unless changed."""
+    spec = SPEC.model_copy(update={"interpolation": "area"})
+    models = scripted_models(preprocess=spec.model_copy(update=preprocess))
+    classifier = Classifier(classifier_model(preprocess=spec), models.stages.classifier._engine)
+    return replace(models, stages=replace(models.stages, classifier=classifier))
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "size", "times_smaller"),
+    [
+        ({}, (1280, 640), 10.0),  # letterbox: 64 x 32 of the input
+        ({"resize": "stretch"}, (1280, 640), 5.0),
+        ({"resize": "stretch", "width": 320}, (1280, 640), 2.0),
+        ({}, (30, 640), 5.0),
+        ({"interpolation": "linear"}, (1280, 640), 1.0),
+    ],
+)
+def test_reduced_picture_keeps_twice_the_pixels_of_the_inputs(preprocess, size, times_smaller):
+    assert reduction_for(averaging_models(**preprocess))(*size) == pytest.approx(times_smaller)
+
+
+def test_large_photo_is_decoded_smaller_and_recognised_the_same():
+    data, models = encoded(plain(1441, 1083), ".jpg"), averaging_models()
+    picture, full = decode_upload(data, reduction_for(models)), decode_upload(data)
+    assert (picture.image_rgb.shape, picture.width, picture.height) == ((136, 181, 3), 1441, 1083)
+    found, expected = (recognise_picture(models, one, 24, Timings()) for one in (picture, full))
+    assert (found.match, found.reason) == (expected.match, expected.reason)
+    assert found.match.item_id == "c1"
+
+
+def test_too_small_is_decided_by_the_full_size():
+    data, models = encoded(plain(1440, 1080), ".jpg"), averaging_models()
+    picture = decode_upload(data, reduction_for(models))
+    assert recognise_picture(models, picture, 1080, Timings()).reason is None
+    assert recognise_picture(models, picture, 1081, Timings()).reason == "too_small"
 
 
 def test_known_object_is_a_match_with_timings():

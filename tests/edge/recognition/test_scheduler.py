@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from edge.config.schema import CameraConfig, RecognitionConfig
+from edge.recognition.camera_tracks import CameraTracks
 from edge.recognition.scheduler import (
     EmbedBudget,
     EmbedPolicy,
     EmbedRequest,
     Priority,
+    Scheduler,
     crop_quality,
     crop_weight,
     is_cut_off,
@@ -15,7 +18,8 @@ from edge.recognition.scheduler import (
 )
 from edge.recognition.track_features import TrackFeatures
 from edge.recognition.tracker import Track
-from edge.types import Decision, Match
+from edge.telemetry.counters import Counters
+from edge.types import Decision, Detection, Frame, Match
 
 POLICY = EmbedPolicy(min_looks=3, max_looks=5, look_interval_s=0.2, recheck_s=2.0)
 UNKNOWN = Decision(None, None, "unknown_item")
@@ -167,38 +171,69 @@ def is_before(a, b):
     return sorted([b, a]) == [a, b] and a != b
 
 
-def test_unrecognised_tracks_go_first_in_any_order():
-    budget = EmbedBudget(1.0)
-    assert budget.allocate([RECHECK, CLOSE, NEW, NEW], 0.0) == [False, False, True, False]
+def granted(budget, priority, requests, now_s=0.0):
+    """Return how many of so many requests of one priority the budget allows."""
+    budget.refill(now_s)
+    for count in range(requests):
+        if not budget.allows(priority):
+            return count
+        budget.spend()
+    return requests
 
 
 def test_budget_refills_at_its_rate_up_to_one_second():
     budget = EmbedBudget(4.0)
-    assert sum(budget.allocate([NEW] * 9, 0.0)) == 4
-    assert sum(budget.allocate([NEW] * 9, 0.5)) == 2
-    assert sum(budget.allocate([NEW] * 9, 100.0)) == 4
+    assert [granted(budget, Priority.UNRECOGNISED, 9, at_s) for at_s in (0.0, 0.5, 100.0)] == [4, 2, 4]
 
 
 @pytest.mark.parametrize(("looks_per_s", "seconds"), [(0.5, 60), (7.0, 20)])
 def test_budget_is_not_exceeded_in_the_long_run(looks_per_s, seconds):
     budget = EmbedBudget(looks_per_s)
-    spent = sum(sum(budget.allocate([NEW] * 3, frame / 15)) for frame in range(seconds * 15))
+    spent = sum(granted(budget, Priority.UNRECOGNISED, 3, frame / 15) for frame in range(seconds * 15))
     assert looks_per_s * seconds - 1 <= spent <= looks_per_s * seconds + max(1.0, looks_per_s)
 
 
 def test_rechecks_leave_a_share_of_the_budget():
     budget = EmbedBudget(9.0)
-    assert sum(budget.allocate([RECHECK] * 9, 0.0)) == 5
-    assert sum(budget.allocate([CLOSE] * 9, 0.0)) == 2
-    assert sum(budget.allocate([NEW] * 9, 0.0)) == 2
+    assert [granted(budget, priority, 9) for priority in reversed(Priority)] == [5, 2, 2]
 
 
 def test_rechecks_happen_with_the_smallest_budget():
-    budget = EmbedBudget(0.1)
-    assert budget.allocate([RECHECK], 0.0) == [True]
+    assert granted(EmbedBudget(0.1), Priority.RECHECK, 1) == 1
 
 
 def test_clock_that_steps_back_does_not_refill():
     budget = EmbedBudget(1.0)
-    budget.allocate([NEW], 10.0)
-    assert budget.allocate([NEW], 5.0) == [False]
+    assert [granted(budget, Priority.UNRECOGNISED, 1, at_s) for at_s in (10.0, 5.0)] == [1, 0]
+
+
+@pytest.fixture
+def shelf():
+    """A scheduler with one look a second, its counters, and what shows it three objects that do not move."""
+    counters, camera = Counters(), CameraTracks(CameraConfig(source="file:///clip.mp4"), 1.0)
+    picture = np.random.default_rng(0).integers(0, 255, (120, 320, 3), np.uint8)
+    found = [Detection((x, 30.0, x + 60, 90.0), 0.9, "object") for x in (20.0, 120.0, 220.0)]
+
+    def show(index, at_s):
+        frame = Frame("shelf", index, picture, 0, 0.0, "file", at_s)
+        now_ns[0] = round(at_s * 1e9)
+        return [one.track.track_id for one in scheduler.select(camera, frame, camera.advance(frame, found).detected)]
+
+    now_ns = [0]
+    scheduler = Scheduler(RecognitionConfig(looks_per_s=1), POLICY, counters, lambda: now_ns[0])
+    return show, camera, counters
+
+
+def test_crop_that_the_budget_does_not_allow_is_not_measured(shelf):
+    show, camera, counters = shelf
+    assert [show(0, 0.0), show(1, 0.1)] == [[], [1]]
+    assert [camera.states[i].features.best_sharpness > 0 for i in (1, 2, 3)] == [True, False, False]
+    assert counters.snapshot() == {'looks_shed{camera="shelf",reason="budget"}': 2}
+
+
+def test_poor_crop_leaves_the_budget_to_the_next_track(shelf):
+    show, camera, counters = shelf
+    show(0, 0.0)
+    camera.states[1].features = TrackFeatures(best_sharpness=1e9)
+    assert show(1, 0.1) == [2]
+    assert counters.total("looks_shed", reason="poor_sight") == counters.total("looks_shed", reason="budget") == 1

@@ -132,6 +132,65 @@ def test_box_of_another_size_in_the_same_place_is_another_track():
     assert film.show(seen(125, 125, size=10)).keys() == {2}
 
 
+@pytest.mark.parametrize("step_s", [0.0, 0.001, -0.02])
+def test_burst_of_late_frames_breaks_no_track(step_s):
+    """After half a second without frames, those of that time arrive at once, with equal or disordered times."""
+    film = Film(gap_s=1.0)
+    for frame in range(60):
+        if 20 <= frame < 28:
+            film.now_s += (0.5 if frame == 20 else step_s) - FRAME_S
+        tracks = film.show(seen(50), seen(20 + 10 * frame, 250), seen(700 - 6 * frame, 400))
+        assert max(abs(v) for track in tracks.values() for v in track.velocity) < 700
+    assert film.ids == {1, 2, 3}
+    assert film.ended == []
+    assert tracks[2].velocity[0] == pytest.approx(150, abs=5)
+
+
+def test_time_may_go_back_after_every_track_ended():
+    film = Film(gap_s=1.0)
+    film.now_s = 100.0
+    film.show(seen(0))
+    film.tracker.end_all()
+    film.now_s = 0.0
+    assert film.show(seen(0))[2].first_seen_s == FRAME_S
+
+
+@pytest.mark.parametrize("shift", [70, -70])
+def test_objects_that_a_pan_moves_onto_their_neighbours_keep_their_ids(shift):
+    """At five frames a second, each object is about where its neighbour was, of another size."""
+    film, widths = Film(), (60, 44, 66, 50, 72, 40, 58, 48)
+    for frame in range(4):
+        boxes = [(100 + 85 * i + shift * frame, w) for i, w in enumerate(widths)]
+        film.now_s += 0.2 - FRAME_S
+        tracks = film.show(*(Detection((x, 100.0, x + w, 100 + 2.5 * w), 0.9, "object") for x, w in boxes))
+        assert [tracks[i + 1].box_px[0] for i in range(len(widths))] == [x for x, _ in boxes]
+
+
+def test_box_that_now_and_then_covers_an_object_is_no_second_one():
+    film = Film()
+    for frame in range(60):
+        film.show(seen(100), *([seen(122, score=0.6)] if frame % 3 else []))
+    assert film.ids == {1}
+
+
+def test_object_beside_another_is_tracked_if_it_stays():
+    film = Film()
+    for _ in range(9):
+        film.show(seen(100), seen(122))
+    assert {i: (track.box_px[0], track.hits) for i, track in film.show(seen(100), seen(122)).items()} == {
+        1: (100, 10),
+        2: (122, 2),
+    }
+
+
+def test_new_track_does_not_take_the_object_of_an_older_one():
+    film = Film()
+    for _ in range(5):
+        film.show(seen(100))
+    film.show(seen(98), seen(130))
+    assert film.show(seen(125)).keys() == {1}
+
+
 def picture(level):
     return np.full((48, 64, 3), level, np.uint8)
 

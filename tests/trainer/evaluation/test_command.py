@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge.imaging.image import encode_image, read_image
-from tests.trainer.test_embed_gallery import write_bundle
+from tests.trainer.catalogue.test_embed_gallery import write_bundle
 from tests.trainer.toy import write_crops, write_index
 from trainer.cli import main
 

@@ -22,8 +22,8 @@ from edge.inference.postprocess import unit_rows
 from edge.manifest import Head, Preprocess, embedding_space_id
 from edge.silhouettes.silhouette import cells
 from tests.trainer.toy import write_crops
+from trainer.catalogue.embed_gallery import embed_gallery
 from trainer.data.dataset import read_samples
-from trainer.embed_gallery import embed_gallery
 
 SPEC = Preprocess(width=16, height=16, crop_margin=0.1)
 HEADS = [Head(name="class", dim=3)]
@@ -83,7 +83,7 @@ def test_gallery_holds_vectors_labels_and_thumbnails(tmp_path):
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", per_item=3, thumbnail_px=20)
     assert (done.pictures, len(done.skipped), done.gallery.items) == (11, 1, 4)
     red = read_category(done.gallery.path("red"), space, 3)
-    assert red.item_ids == red.labels == ("red-0", "red-1")
+    assert tuple(red.item_ids) == tuple(red.labels) == ("red-0", "red-1")
     vectors = red.vectors_i8 * red.scales[:, None]
     assert (vectors.argmax(axis=1) == 0).all()
     thumbnail = read_thumbnail(done.gallery.path("red"), "red-0")
@@ -106,7 +106,7 @@ def test_item_without_a_readable_picture_is_left_out_and_named(tmp_path, caplog)
     for sample in torn:
         sample.path.write_bytes(sample.path.read_bytes()[:50])
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
-    assert read_category(done.gallery.path("red"), space, 3).item_ids == ("red-1",)
+    assert tuple(read_category(done.gallery.path("red"), space, 3).item_ids) == ("red-1",)
     assert len(done.skipped) == len(torn)
     assert "red/red-0: left out of the gallery: none of 6 pictures can be read" in caplog.text
     with pytest.raises(TrainError, match="red: no picture of any item can be read"):
@@ -173,7 +173,7 @@ def test_any_text_names_a_category_and_an_item(tmp_path):
     space = write_bundle(tmp_path / "bundle", names)
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
     assert set(done.gallery.categories) == set(names)
-    assert {name: read_category(done.gallery.path(name), space, 3).item_ids for name in names} == {
+    assert {name: tuple(read_category(done.gallery.path(name), space, 3).item_ids) for name in names} == {
         name: (name if len(name) < 200 else file_name(name),) for name in names
     }
 
@@ -193,7 +193,7 @@ def test_items_of_a_negative_split_are_marked_negative(tmp_path):
     ]
     space = write_bundle(tmp_path / "bundle", ["red", "blue"])
     done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery", negatives=["never"])
-    assert read_category(done.gallery.path("red"), space, 3).metadata == ({}, {"negative": True})
+    assert read_category(done.gallery.path("red"), space, 3).negative.tolist() == [False, True]
 
 
 def add_localiser(bundle: Path) -> None:
