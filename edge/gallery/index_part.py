@@ -71,6 +71,8 @@ class Part:
     def nearest(self, query: FloatArray, k: int) -> list[tuple[int, float]]:
         """Return number and cosine of the k items nearest to a query, best first."""
         wanted = min(k, self.items)
+        if (cosines := self.rows.cosines(query)) is not None:
+            return self._best_items(cosines, wanted)
         if self.lists is None:
             return self._distinct(query, wanted, None)
         found: list[tuple[int, float]] = []
@@ -80,6 +82,13 @@ class Part:
             if len(found) == wanted and found[0][1] >= enough:
                 return found
         return found if len(found) == wanted else self._distinct(query, wanted, None)
+
+    def _best_items(self, cosines: FloatArray, wanted: int) -> list[tuple[int, float]]:
+        """Return the nearest items by the cosine of every place, best first."""
+        best = np.full(len(self.item_ids) + 1, -np.inf, np.float32)  # the last is of places without a live row
+        np.maximum.at(best, self.row_item, cosines)
+        order = np.argsort(-best[:-1], kind="stable")[:wanted]
+        return list(zip(order.tolist(), best[order].tolist(), strict=True))
 
     def _distinct(self, query: FloatArray, wanted: int, which: NDArray[np.int64] | None) -> list[tuple[int, float]]:
         """Return the nearest items in some blocks (None: in all), best first: as many as wanted, if there are."""

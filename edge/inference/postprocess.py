@@ -29,15 +29,12 @@ def decode_ltrb(
         boxes (n, 4) in input pixels, scores (n,), class indices (n,).
     """
     threshold_logit = float(np.log(score_threshold / (1 - score_threshold)))
-    found, centres = [], []
-    for level, stride in zip(maps, strides, strict=True):
-        cells = level.reshape(level.shape[1], -1)  # one column per cell, y-major
-        above = (_best_class(cells) > threshold_logit).nonzero()[0]
-        picked = cells.take(above, axis=1)
-        picked[:4] *= stride
-        found.append(picked)
-        centres.append(_cell_centres(*level.shape[2:], stride).take(above, axis=1))
-    cells, centre = np.concatenate(found, axis=1), np.concatenate(centres, axis=1)
+    cells = np.concatenate([level.reshape(level.shape[1], -1) for level in maps], axis=1)  # one column per cell
+    above = (_best_class(cells) > threshold_logit).nonzero()[0]
+    cells = cells.take(above, axis=1)
+    centres, stride_px = _cells(tuple(level.shape[2:] for level in maps), tuple(strides))
+    centre = centres.take(above, axis=1)
+    cells[:4] *= stride_px.take(above)
     boxes = np.empty((cells.shape[1], 4), np.float32)
     boxes[:, :2] = (centre - cells[:2]).T
     boxes[:, 2:] = (centre + cells[2:4]).T
@@ -51,10 +48,21 @@ def _best_class(cells: FloatArray) -> FloatArray:
 
 
 @cache
-def _cell_centres(height: int, width: int, stride: int) -> NDArray[np.float64]:
-    """Return x and y of the centre of each cell in input pixels, (2, height * width), y-major."""
-    y, x = np.mgrid[:height, :width]
-    return (np.stack([x.ravel(), y.ravel()]) + 0.5) * stride
+def _cells(
+    sizes: tuple[tuple[int, ...], ...], strides: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return x and y of the centre of each cell in input pixels, (2, cells), and its stride, (cells,).
+
+    Args:
+        sizes: height and width of each map in cells; its cells are y-major.
+        strides: of the maps.
+    """
+    centres, stride_px = [], []
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y, x = np.mgrid[:height, :width]
+        centres.append((np.stack([x.ravel(), y.ravel()]) + 0.5) * stride)
+        stride_px.append(np.full(x.size, stride, np.float32))
+    return np.concatenate(centres, axis=1), np.concatenate(stride_px)
 
 
 def decode_yolox(

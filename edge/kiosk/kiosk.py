@@ -17,6 +17,7 @@ import numpy as np
 
 from edge.errors import TaughtItemsError
 from edge.imaging import image
+from edge.imaging.pyramid import pyramid_of
 from edge.kiosk import session as kiosk_session
 from edge.kiosk.enrolment import (
     EnrolmentWarning,
@@ -231,12 +232,12 @@ class Kiosk:
                 self._stop.wait(_FAILURE_PAUSE_S)
 
     def _process_frame(self, frame: Frame, summary: FrameSummary) -> None:
-        summary = replace(summary, there_since_s=self._presence.update(frame.image_rgb, summary.at_s))
+        summary = replace(summary, there_since_s=self._presence.update(frame, summary.at_s))
         session = self._update_session(lambda before: kiosk_session.update(before, summary))
         if session.phase == "teaching":
             self._consider_picture(frame.image_rgb, is_still=summary.track_id is not None)
         if time.monotonic() - self._watched_s < _WATCH_TIMEOUT_S:
-            self._live = (self._live[0] + 1, _live_jpeg(frame.image_rgb))
+            self._live = (self._live[0] + 1, _live_jpeg(frame))
 
     def _consider_picture(self, image_rgb: Image, *, is_still: bool) -> None:
         """Take a picture of the new item, if it is good enough."""
@@ -280,8 +281,8 @@ def _visible(session: Session) -> tuple[Any, ...]:
     return session.phase, session.is_still, session.decision, session.hint
 
 
-def _live_jpeg(image_rgb: Image) -> bytes:
-    height, width = image_rgb.shape[:2]
-    if width > _LIVE_WIDTH_PX:
-        image_rgb = image.resize(image_rgb, _LIVE_WIDTH_PX, height * _LIVE_WIDTH_PX // width, "area")
-    return image.encode_image(image_rgb, ".jpg", _LIVE_QUALITY)
+def _live_jpeg(frame: Frame) -> bytes:
+    pyramid, live = pyramid_of(frame), frame.image_rgb
+    if pyramid.width > _LIVE_WIDTH_PX:
+        live = pyramid.resized(_LIVE_WIDTH_PX, pyramid.height * _LIVE_WIDTH_PX // pyramid.width)
+    return image.encode_image(live, ".jpg", _LIVE_QUALITY)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging import image
-from edge.types import FloatArray, Image
+from edge.imaging.pyramid import pyramid_of
+from edge.types import FloatArray, Frame, Image
 
 LEARN_S = 2.0  # a picture that holds still for this long can be the background
 ABSORB_S = 60.0  # what stays in place for this long is part of the background
@@ -58,14 +58,14 @@ class PresenceDetector:
         self._place: NDArray[np.bool_] | None = None  # where something has been since _there_since_s
         self._there_since_s = 0.0
 
-    def update(self, image_rgb: Image, now_s: float) -> float | None:
+    def update(self, picture: Image | Frame, now_s: float) -> float | None:
         """Return since when something has been in one place before the background; None: nothing, or none is known yet.
 
         Args:
-            image_rgb: the picture.
+            picture: the next.
             now_s: monotonic time.
         """
-        view = _view_of(image_rgb)
+        view = _view_of(picture)
         if not self._is_something(view, now_s):
             self._place = None
             return None
@@ -106,8 +106,8 @@ class PresenceDetector:
         self._backgrounds.append(moved)
 
 
-def _view_of(image_rgb: Image) -> _View:
-    small = image.resize(image_rgb, *_SIZE, "area").astype(np.float32)
+def _view_of(picture: Image | Frame) -> _View:
+    small = pyramid_of(picture).resized(*_SIZE).astype(np.float32)
     dark = _DARK * float(small.mean()) + 1.0
     brightness = np.log(small.mean(axis=2) + dark)
     edges = np.zeros((2, *brightness.shape), np.float32)

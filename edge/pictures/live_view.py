@@ -19,6 +19,7 @@ import numpy as np
 
 from edge.config.schema import LiveConfig
 from edge.imaging import image
+from edge.imaging.pyramid import pyramid_of
 from edge.recognition.pipeline import Result, TrackedObject
 from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
@@ -127,7 +128,7 @@ class LiveView:
             self._stop.wait(max(0.0, started_s + 1 / self._config.max_fps - time.monotonic()))
 
     def _show(self, camera: str, number: int, frame: Frame, objects: list[TrackedObject]) -> None:
-        jpeg = image.encode_image(annotated(frame.image_rgb, objects, self._config.max_px), ".jpg", _QUALITY)
+        jpeg = image.encode_image(annotated(frame, objects, self._config.max_px), ".jpg", _QUALITY)
         from_left = sorted(objects, key=lambda one: one.track.box_px[0])
         picture = LivePicture(number, jpeg, tuple(name_of(one.decision) for one in from_left))
         with self._changed:
@@ -146,14 +147,14 @@ def name_of(decision: Decision | None) -> str:
     return decision.match.label + ("" if probability is None else f" {int(100 * probability)}%")  # never 100
 
 
-def annotated(image_rgb: Image, objects: Sequence[TrackedObject], width_px: int) -> Image:
+def annotated(picture: Image | Frame, objects: Sequence[TrackedObject], width_px: int) -> Image:
     """Return a copy of a frame, at most `width_px` wide, with a box and a name for each object."""
-    height, width = image_rgb.shape[:2]
-    scale = min(1.0, width_px / width)
+    pyramid = pyramid_of(picture)
+    scale = min(1.0, width_px / pyramid.width)
     if scale < 1:
-        canvas = image.resize(image_rgb, width_px, max(1, round(height * scale)), "area")
+        canvas = pyramid.resized(width_px, max(1, round(pyramid.height * scale)))
     else:
-        canvas = np.ascontiguousarray(image_rgb).copy()
+        canvas = np.ascontiguousarray(pyramid.image_rgb).copy()
     for one in objects:
         x0, y0, x1, y1 = (edge * scale for edge in one.track.box_px)
         colour = _UNDECIDED if one.decision is None else _KNOWN if one.decision.match else _UNKNOWN

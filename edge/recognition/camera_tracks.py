@@ -84,7 +84,7 @@ class CameraTracks:
         if detections is None and isinstance(self._tracker, BoxTracker):
             update = self._tracker.hold(now_s)
         else:
-            update = self._tracker.update(frame.image_rgb, detections or [], now_s)
+            update = self._tracker.update(frame, detections or [], now_s)
             if self._gate is not None:
                 self._gate.note_detection()
         self.ended += update.ended

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging import image
+from edge.imaging.pyramid import pyramid_of
 from edge.inference.postprocess import iou_matrix
-from edge.types import Box, Detection, Image
+from edge.types import Box, Detection, Frame, Image
 
 Numbers = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -74,11 +74,11 @@ class BoxTracker:
         self._now_s = float("-inf")
         self.last_id = 0
 
-    def update(self, image_rgb: Image, detections: list[Detection], now_s: float) -> TrackUpdate:  # noqa: ARG002
+    def update(self, picture: Image | Frame, detections: list[Detection], now_s: float) -> TrackUpdate:  # noqa: ARG002
         """Match the detections of the next frame.
 
         Args:
-            image_rgb: unused here; WholeFrameTracker needs it.
+            picture: unused here; WholeFrameTracker needs it.
             detections: of this frame, best first.
             now_s: monotonic time of the frame; one before the newest frame's counts as equal to it.
         """
@@ -295,15 +295,16 @@ class WholeFrameTracker:
         self._track: Track | None = None
         self.last_id = 0
 
-    def update(self, image_rgb: Image, detections: list[Detection], now_s: float) -> TrackUpdate:  # noqa: ARG002
+    def update(self, picture: Image | Frame, detections: list[Detection], now_s: float) -> TrackUpdate:  # noqa: ARG002
         """Compare the next frame with the current object.
 
         Args:
-            image_rgb: the frame.
+            picture: the frame.
             detections: unused; the frame is the object.
             now_s: monotonic time of the frame.
         """
-        small = image.resize(image_rgb, self._SIZE, self._SIZE, "area").astype(np.float32).mean(axis=2)
+        pyramid = pyramid_of(picture)
+        small = pyramid.resized(self._SIZE, self._SIZE).astype(np.float32).mean(axis=2)
         moving = self._previous is None or float(np.abs(small - self._previous).mean()) > self._MIN_MOTION
         self._previous = small
         changed = self._object is None or float(np.abs(small - self._object).mean()) > self._MIN_CHANGE
@@ -312,8 +313,7 @@ class WholeFrameTracker:
             ended, self._track = [self._track], None
         if moving:
             return TrackUpdate([], ended)
-        height, width = image_rgb.shape[:2]
-        box = (0.0, 0.0, float(width), float(height))
+        box = (0.0, 0.0, float(pyramid.width), float(pyramid.height))
         if self._track is None:
             self.last_id += 1
             self._object = small
