@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge.types import Box, FloatArray
 
-_FEW = 64  # boxes whose overlaps are computed at once
+_FEW = 64  # boxes that are compared one by one
 _ZERO, _TINY = np.float32(0), np.float32(1e-9)  # Python numbers would be converted in every call
 _EQUAL_IOU = 1.0 - 1e-6  # equal boxes overlap more than this
 
@@ -144,13 +144,24 @@ def non_maximum_suppression(
     while len(order) > _FEW and len(kept) < limit:
         kept.append(int(order[0]))
         order = order[1:][iou_matrix(boxes[order[:1]], boxes[order[1:]])[0] <= iou_threshold]
-    apart = (iou_matrix(boxes[order], boxes[order]) <= iou_threshold).tolist()
-    left = list(range(len(order)))
-    while left and len(kept) < limit:
-        best, *rest = left
-        kept.append(int(order[best]))
-        left = [i for i in rest if apart[best][i]]
+    rows = boxes[order].tolist()  # for a few boxes, plain numbers are quicker than arrays
+    apart: list[list[float]] = []
+    for i, row in zip(order.tolist(), rows, strict=True):
+        if len(kept) == limit:
+            break
+        if all(_iou(row, other) <= iou_threshold for other in apart):
+            apart.append(row)
+            kept.append(i)
     return np.asarray(kept, np.int64)
+
+
+def _iou(a: list[float], b: list[float]) -> float:
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
+    width, height = min(ax1, bx1) - max(ax0, bx0), min(ay1, by1) - max(ay0, by0)
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / ((ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - common)
 
 
 def softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +22,7 @@ from edge.imaging.pyramid import pyramid_of
 from edge.inference.postprocess import iou_matrix
 from edge.types import Box, Detection, Frame, Image
 
-Numbers = NDArray[np.float64]
-Indices = NDArray[np.intp]
+Pair = tuple[int, int, float]  # track, detection, affinity
 
 _HIGH_SCORE = 0.5  # detection score from which a new track may start
 _MIN_IOU = 0.15
@@ -154,28 +154,28 @@ def _match(
     """Return the moved tracks, the tracks left and the detections left; `before_s` is the time of the frame before."""
     if not tracks or not detections:
         return [], list(tracks), list(detections)
-    old = np.array([(*t.box_px, *t.velocity, t.first_seen_s, t.last_seen_s, t.hits) for t in tracks], np.float64)
-    found = np.array([(*d.box_px, d.score) for d in detections], np.float64)
-    boxes, high, newest = found[:, :4], found[:, 4] >= _HIGH_SCORE, old[:, 7] == before_s
-    predicted = _predict(old, now_s)
-    rows, columns, affinity = _affinities(predicted, boxes)
-    if 2 * len(set(rows[affinity >= _FITTING].tolist())) <= np.count_nonzero(newest):
-        shift = _frame_shift(predicted[newest], boxes[high])
-        if shift is not None:
-            rows, columns, affinity = _affinities(predicted + shift, boxes)
-    urgency = affinity - _UNSEEN_COST * (now_s - old[rows, 7])
-    order = np.lexsort((-urgency, old[rows, 8] == 1, ~high[columns]))
-    taken: dict[int, int] = {}
-    _assign(rows[order], columns[order], taken)
+    predicted, boxes = _predict(tracks, now_s), [detection.box_px for detection in detections]
+    newest = [i for i, track in enumerate(tracks) if track.last_seen_s == before_s]
+    pairs = _affinities(predicted, boxes)
+    if 2 * len({row for row, _, affinity in pairs if affinity >= _FITTING}) <= len(newest):
+        high = [detection.box_px for detection in detections if detection.score >= _HIGH_SCORE]
+        if (shift := _frame_shift([predicted[i] for i in newest], high)) is not None:
+            pairs = _affinities([_shifted(box, *shift) for box in predicted], boxes)
+
+    def rank(pair: Pair) -> tuple[bool, bool, float]:
+        row, column, affinity = pair
+        track = tracks[row]
+        unseen_cost = _UNSEEN_COST * (now_s - track.last_seen_s)
+        return detections[column].score < _HIGH_SCORE, track.hits == 1, unseen_cost - affinity
+
+    taken = _assign(sorted(pairs, key=rank), {})
     used = set(taken.values())
     rest = [j for j in range(len(detections)) if j not in used]
-    lost = [i for i, just in enumerate(newest.tolist()) if just and i not in taken]
+    lost = [i for i in newest if i not in taken]
     if rest and lost:  # an object that stopped, or a frame that came late, is where it was
-        rows, columns, affinity = _affinities(old[lost, :4], boxes[rest])
-        order = np.argsort(-affinity, kind="stable")
-        order = order[affinity[order] >= 1.0]
-        _assign(np.asarray(lost)[rows[order]], np.asarray(rest)[columns[order]], taken)
-        used = set(taken.values())
+        pairs = _affinities([tracks[i].box_px for i in lost], [boxes[j] for j in rest])
+        found = [(lost[row], rest[column], affinity) for row, column, affinity in pairs if affinity >= 1.0]
+        used = set(_assign(sorted(found, key=lambda pair: -pair[2]), taken).values())
     return (
         [_moved(tracks[i], detections[j], now_s) for i, j in taken.items()],
         [track for i, track in enumerate(tracks) if i not in taken],
@@ -183,72 +183,94 @@ def _match(
     )
 
 
-def _assign(rows: Indices, columns: Indices, taken: dict[int, int]) -> None:
-    """Add the pairs whose row and column are free to `taken`, column by row; the first ones first."""
+def _assign(pairs: list[Pair], taken: dict[int, int]) -> dict[int, int]:
+    """Add the pairs whose row and column are free to `taken`, column by row, the first ones first; return it."""
     used = set(taken.values())
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+    for row, column, _ in pairs:
         if row not in taken and column not in used:
             taken[row] = column
             used.add(column)
+    return taken
 
 
-def _predict(old: Numbers, now_s: float) -> Numbers:
-    """Return the boxes (n, 4) where tracks are expected.
+def _predict(tracks: list[Track], now_s: float) -> list[Box]:
+    """Return the boxes where tracks are expected.
 
     A velocity is used for as long as it was measured: the first displacements of a still object are jitter. Before and
     after that, the track moves with the camera, whose velocity is the median of the measured ones.
-
-    Args:
-        old: (n, 9): box, velocity, times of the first and newest detection, number of detections.
-        now_s: time of this frame.
     """
-    velocity, unseen_s, age_s = old[:, 4:6], now_s - old[:, 7], old[:, 7] - old[:, 6]
-    own_s = np.minimum(unseen_s, age_s)
-    measured = velocity[age_s >= _MIN_VELOCITY_S]
-    move = own_s[:, None] * velocity
-    if (count := len(measured)) >= _MIN_VELOCITY_TRACKS:
-        measured.sort(axis=0)
-        camera = (measured[(count - 1) // 2] + measured[count // 2]) / 2
-        if camera.any():
-            own_s = np.where(age_s >= _MIN_VELOCITY_S, own_s, 0.0)
-            move = own_s[:, None] * velocity + (unseen_s - own_s)[:, None] * camera
-    return old[:, :4] + np.concatenate((move, move), axis=1)
+    ages_s = [track.last_seen_s - track.first_seen_s for track in tracks]
+    measured = [track.velocity for track, age_s in zip(tracks, ages_s, strict=True) if age_s >= _MIN_VELOCITY_S]
+    camera_x, camera_y = 0.0, 0.0
+    if len(measured) >= _MIN_VELOCITY_TRACKS:
+        camera_x, camera_y = (_median(axis) for axis in zip(*measured, strict=True))
+    expected = []
+    for track, age_s in zip(tracks, ages_s, strict=True):
+        unseen_s = now_s - track.last_seen_s
+        own_s = min(unseen_s, age_s)
+        if (camera_x or camera_y) and age_s < _MIN_VELOCITY_S:
+            own_s = 0.0
+        (x, y), others_s = track.velocity, unseen_s - own_s
+        expected.append(_shifted(track.box_px, own_s * x + others_s * camera_x, own_s * y + others_s * camera_y))
+    return expected
 
 
-def _affinities(a: Numbers, b: Numbers) -> tuple[Indices, Indices, Numbers]:
-    """Return the pairs of boxes, (n, 4) and (m, 4), that may be one object: indices in a, in b, and the affinity.
+def _median(values: Sequence[float]) -> float:
+    """Return the median; `statistics.median` takes several times as long for a handful."""
+    ascending = sorted(values)
+    return (ascending[(len(values) - 1) // 2] + ascending[len(values) // 2]) / 2
+
+
+def _shifted(box: Box, x: float, y: float) -> Box:
+    x0, y0, x1, y1 = box
+    return x0 + x, y0 + y, x1 + x, y1 + y
+
+
+def _affinities(some: list[Box], others: list[Box]) -> list[Pair]:
+    """Return the pairs of boxes that may be one object: index of one of `some`, of one of the others, and the affinity.
 
     The affinity is 1..2 for boxes that overlap enough, 0..1 for boxes of similar size that are near.
     """
-    x0, y0, x1, y1 = np.ascontiguousarray(b.T)
-    touch = (a[:, :1] < x1) & (a[:, 2:3] > x0) & (a[:, 1:2] < y1) & (a[:, 3:] > y0)
-    rows, columns = touch.nonzero()
-    a, b = a[rows], b[columns]
-    size_a, size_b = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
-    common = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    shared = common[:, 0] * common[:, 1]
-    overlap = shared / (size_a[:, 0] * size_a[:, 1] + size_b[:, 0] * size_b[:, 1] - shared)
-    apart = np.abs(a[:, 2:] + a[:, :2] - b[:, 2:] - b[:, :2]) / (size_a + size_b)
-    alike = np.maximum(size_a, size_b) < _ALIKE * np.minimum(size_a, size_b)
-    nearness = 1.0 - np.maximum(apart[:, 0], apart[:, 1]) / _MAX_DISTANCE
-    affinity = np.where(overlap >= _MIN_IOU, 1.0 + overlap, nearness * (alike[:, 0] & alike[:, 1]))
-    possible = affinity > 0
-    return rows[possible], columns[possible], affinity[possible]
+    a, (x0, y0, x1, y1) = np.array(some), np.array(others).T
+    touching = (a[:, :1] < x1) & (a[:, 2:3] > x0) & (a[:, 1:2] < y1) & (a[:, 3:] > y0)
+    pairs = []
+    # for each of the pairs that touch, and these are few, plain numbers are quicker than arrays
+    for row, column in np.argwhere(touching).tolist():
+        affinity = _affinity(some[row], others[column])
+        if affinity > 0:
+            pairs.append((row, column, affinity))
+    return pairs
 
 
-def _frame_shift(predicted: Numbers, found: Numbers) -> Numbers | None:
-    """Return the shift (4,) of all boxes that explains the detections much better than the predictions do, if any.
+def _affinity(a: Box, b: Box) -> float:
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
+    width_a, height_a, width_b, height_b = ax1 - ax0, ay1 - ay0, bx1 - bx0, by1 - by0
+    shared = (min(ax1, bx1) - max(ax0, bx0)) * (min(ay1, by1) - max(ay0, by0))
+    overlap = shared / (width_a * height_a + width_b * height_b - shared)
+    if overlap >= _MIN_IOU:
+        return 1.0 + overlap
+    if max(width_a, width_b) >= _ALIKE * min(width_a, width_b):
+        return 0.0
+    if max(height_a, height_b) >= _ALIKE * min(height_a, height_b):
+        return 0.0
+    apart_x = abs(ax1 + ax0 - bx1 - bx0) / (width_a + width_b)
+    apart_y = abs(ay1 + ay0 - by1 - by0) / (height_a + height_b)
+    return 1.0 - max(apart_x, apart_y) / _MAX_DISTANCE
+
+
+def _frame_shift(some: list[Box], others: list[Box]) -> tuple[float, float] | None:
+    """Return the shift, x and y, of all boxes that explains the detections much better than the predictions do, if any.
 
     At few frames a second, a panning camera moves each object to about where its neighbour was. The shifts tried are
     those that bring a track onto a detection near it.
 
     Args:
-        predicted: (n, 4), where the tracks that were detected in the frame before are expected.
-        found: (m, 4), the detections of high score.
+        some: where the tracks that were detected in the frame before are expected.
+        others: the detections of high score.
     """
-    if len(predicted) < _MIN_VELOCITY_TRACKS or len(found) < _MIN_VELOCITY_TRACKS:
+    if len(some) < _MIN_VELOCITY_TRACKS or len(others) < _MIN_VELOCITY_TRACKS:
         return None
-    predicted = predicted[:_SHIFT_TRACKS]
+    predicted, found = np.array(some[:_SHIFT_TRACKS]), np.array(others)
     apart = (found[:, :2] + found[:, 2:] - predicted[:, None, :2] - predicted[:, None, 2:]) / 2
     nearest = np.abs(apart).sum(axis=2).argsort(axis=1)[:, :_SHIFT_TRACKS]
     shifts = np.take_along_axis(apart, nearest[:, :, None], axis=1).reshape(-1, 2)
@@ -258,18 +280,22 @@ def _frame_shift(predicted: Numbers, found: Numbers) -> Numbers | None:
     overlap = np.where(overlap >= _SHIFT_IOU, overlap, 0.0).reshape(len(shifts), len(predicted), len(found))
     fit = np.minimum(overlap.max(axis=2).sum(axis=1), overlap.max(axis=1).sum(axis=1))
     best = int(fit.argmax())
-    return shifts[best] if fit[best] > fit[0] + _SHIFT_GAIN else None
+    return (float(shifts[best, 0]), float(shifts[best, 1])) if fit[best] > fit[0] + _SHIFT_GAIN else None
 
 
 def _is_duplicate(box: Box, others: list[Box]) -> bool:
     """Return whether a box may be a duplicate of one of the others."""
-    if not others:
+    return any(_covers(box, other) for other in others)
+
+
+def _covers(a: Box, b: Box) -> bool:
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
+    shared = max(0.0, min(ax1, bx1) - max(ax0, bx0)) * max(0.0, min(ay1, by1) - max(ay0, by0))
+    if not shared:
         return False
-    one, rest = np.array([box]), np.array(others)
-    overlap = iou_matrix(one, rest)[0]
-    area, areas = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, rest))
-    inside = overlap * (area + areas) / (1.0 + overlap) / np.minimum(area, areas)
-    return bool(((overlap > _DUPLICATE_IOU) | ((overlap > _INSIDE_IOU) & (inside > _INSIDE))).any())
+    area_a, area_b = (ax1 - ax0) * (ay1 - ay0), (bx1 - bx0) * (by1 - by0)
+    overlap = shared / (area_a + area_b - shared)
+    return overlap > _DUPLICATE_IOU or (overlap > _INSIDE_IOU and shared > _INSIDE * min(area_a, area_b))
 
 
 def _moved(track: Track, detection: Detection, now_s: float) -> Track:
