@@ -91,7 +91,8 @@ class GpuEngines:
             self._counts.add("gpu_failures", reason="load")
             log.error("%s; the CPU runs the models", error)  # noqa: TRY400  the message says it all
             problem = str(error)
-        self._set_problem(problem)
+        if problem != _BUILDING:  # noted when the build began, and perhaps over by now
+            self._set_problem(problem)
         return load_with(self._config.model_copy(update={"backend": "onnxruntime"}))
 
     def lose(self, error: GpuError) -> None:
@@ -142,6 +143,7 @@ class GpuEngines:
         if not missing:
             return None
         with self._lock:
+            self._problem = _BUILDING
             if bundle_id not in self._queued:
                 self._queued.add(bundle_id)
                 arguments = (bundle_id, missing)
