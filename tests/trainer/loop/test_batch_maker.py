@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import multiprocessing
 import os
 import signal
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +22,23 @@ from trainer.loop.batch_maker import choose_workers, make_batches
 from trainer.models.networks import load_model
 from trainer.tasks.classifier import train_classifier
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+
+def in_fresh_process(test):
+    """Run a test in a process of its own: its workers are forked, which suits no process with other tests' threads."""
+
+    @functools.wraps(test)
+    def run(*arguments, **named):
+        start = multiprocessing.get_context("forkserver")
+        start.set_forkserver_preload(["tests.trainer.processes"])  # imports torch once for all
+        with ProcessPoolExecutor(1, mp_context=start) as pool:
+            pool.submit(call, test.__name__, arguments, named).result()
+
+    return run
+
+
+def call(name, arguments, named):
+    torch.set_num_threads(1)
+    getattr(importlib.import_module(__name__), name).__wrapped__(*arguments, **named)
 
 
 class Numbers:
@@ -41,6 +60,7 @@ def made(workers: int) -> list[Batch]:
     return list(make_batches(Numbers(), 5, 1, 6, workers))
 
 
+@in_fresh_process
 def test_any_number_of_workers_makes_the_same_batches():
     expected = made(0)
     assert [batch.names for batch in expected] == [[str(step)] for step in range(6)]
@@ -53,6 +73,7 @@ def test_any_number_of_workers_makes_the_same_batches():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+@in_fresh_process
 def test_error_in_a_batch_is_one_line(workers):
     batches = make_batches(Numbers(fails_at=1), 5, 1, 4, workers)
     assert next(batches).names == ["0"]
@@ -62,11 +83,13 @@ def test_error_in_a_batch_is_one_line(workers):
     assert multiprocessing.active_children() == []
 
 
+@in_fresh_process
 def test_killed_worker_is_named():
     with pytest.raises(TrainError, match="was ended from outside, perhaps because memory ran out"):
         list(make_batches(Numbers(dies_at=1), 5, 1, 4, 1))
 
 
+@in_fresh_process
 def test_interrupted_epoch_leaves_no_process():
     batches = make_batches(Numbers(), 5, 1, 100, 2)
     next(batches)
@@ -75,6 +98,7 @@ def test_interrupted_epoch_leaves_no_process():
     assert multiprocessing.active_children() == []
 
 
+@in_fresh_process
 def test_training_is_the_same_with_workers_and_may_resume_without(tmp_path):
     index = write_crops(tmp_path / "data")
     for name, workers in (("thread", 0), ("process", 2)):
