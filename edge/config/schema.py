@@ -247,7 +247,7 @@ class GalleryConfig(_Tree):
     A stale gallery still answers, but is confidently wrong about items it does not know.
     """
 
-    # How to search a category of 4,096 vectors or more. "auto": by lists of similar vectors, made in seconds and kept
+    # How to search a category of 16,384 vectors or more. "auto": by lists of similar vectors, made in seconds and kept
     # in the state folder. "exact": every vector. "hnsw": by a graph, which takes minutes and five times the memory
     index: Literal["auto", "exact", "hnsw"] = "auto"
     stale_after_days: Annotated[float, Field(gt=0)] | None = 30.0  # days since it was created; None: never

@@ -11,10 +11,10 @@ from edge.bundle.bundle import read_bundle
 from edge.gallery.changes import Digests, find_changes
 from edge.gallery.generation import read_gallery, write_gallery_index
 from edge.gallery.loaded_gallery import Update, load_gallery
-from edge.gallery.search import LISTS_FROM
 from edge.gallery.store import CategoryItems, read_category
 from edge.gallery.texts import Texts
 from edge.gallery.writer import GalleryWriter
+from tests.edge.gallery.conftest import LISTS_FROM
 from tests.store_samples import HEADS, SPACE, make_bundle, unit_rows
 
 LARGE = LISTS_FROM + 100
