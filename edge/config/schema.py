@@ -248,7 +248,8 @@ class GalleryConfig(_Tree):
     """
 
     # How to search a category of 16,384 vectors or more. "auto": by lists of similar vectors, made in seconds and kept
-    # in the state folder. "exact": every vector. "hnsw": by a graph, which takes minutes and five times the memory
+    # in the state folder. "exact": every vector. "hnsw": by a graph, made in a minute for 100,000 vectors, with more
+    # memory
     index: Literal["auto", "exact", "hnsw"] = "auto"
     stale_after_days: Annotated[float, Field(gt=0)] | None = 30.0  # days since it was created; None: never
     # Largest allowed gap between two cumulative distributions: the probabilities of the decisions on the latest 200
