@@ -39,8 +39,7 @@ class BatchSource(Protocol):
 def choose_workers(asked: int | None, device: torch.device) -> int:
     """Return the number of worker processes of this process; 0: a thread makes the batches.
 
-    On a CPU the network needs the cores itself: measured on two cores, workers gained nothing. Beside a GPU every core
-    but one makes batches.
+    On a CPU the network needs the cores itself. Beside a GPU every core but one makes batches.
 
     Args:
         asked: as the recipe says; None: choose.
