@@ -20,10 +20,11 @@ _MAX_LISTS = 1024  # a search reads fewer rows with more, but to make them each 
 _SAMPLE = 40  # rows of the sample for each list
 _ROUNDS = 6  # of k-means
 _QUERIES = 128  # of each kind, to measure
-LEVELS = 4  # of resemblance
+LEVELS = 8  # of resemblance
 _RECALL = 0.99  # of the measured queries of each level
 _MARGIN, _MIN_READ = 1.5, 4  # the second and third item may be in other lists
 _MAX_READ = 0.25  # of the blocks: to read all in order takes a third of the time for each row
+_LITTLE, _MUCH = (0.2, 1.0), (0.5, 2.0)  # noise of the measured queries, as a share of a row
 _CHUNK = 8192  # rows that are compared at a time
 _SEED = 1
 
@@ -80,11 +81,14 @@ class Lists:
 
 
 def _steps(levels: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Join each level with the next one if that reads hardly more lists."""
+    """Join levels that read less than twice as many lists as the first of them."""
     steps: list[tuple[int, float]] = []
+    first = 0
     for reads, enough in levels:
-        if steps and reads < 2 * steps[-1][0]:
+        if steps and reads < 2 * first:
             steps.pop()
+        else:
+            first = reads
         steps.append((reads, enough))
     return steps
 
@@ -112,19 +116,21 @@ def cluster_rows(rows: RowBlocks, row_item: NDArray[np.int32]) -> Clustering:
 
 
 class _Probes:
-    """Queries whose nearest row is found exactly: rows without their own items, with more and more noise, and noise.
+    """Queries whose nearest row is found exactly: rows with little noise, rows without their own items, and more noise.
 
-    The first are like things that are not in the gallery, beside similar ones that are. The noise has the distribution
-    of the rows in each component: it looks like a vector of the embedder of nothing in the gallery.
+    The first are like other pictures of an item. Those without their own items are like things that are not in the
+    gallery, beside similar ones that are. The noise has the distribution of the rows in each component: it looks like a
+    vector of the embedder of nothing in the gallery.
     """
 
     def __init__(self, rows: RowBlocks, row_item: NDArray[np.int32], rng: np.random.Generator) -> None:
         live = np.flatnonzero(row_item >= 0)
         places = rng.choice(live, min(len(live), _QUERIES), replace=False)
         own = _unit(rows.vectors(places))
-        noise = [_unit(rng.permuted(own, axis=0)) for _ in range(3)]
-        share = np.linspace(0.5, 2.0, len(own), dtype=np.float32)[:, None]
-        self._queries = np.concatenate([own, *(_unit(own + share * one) for one in noise[1:]), noise[0]])
+        noise = [_unit(rng.permuted(own, axis=0)) for _ in range(4)]
+        little, share = (np.linspace(*ends, len(own), dtype=np.float32)[:, None] for ends in (_LITTLE, _MUCH))
+        kinds = (own, _unit(own + little * noise[3]), *(_unit(own + share * one) for one in noise[1:3]), noise[0])
+        self._queries = np.concatenate(kinds)
         self._row_item, self._items = row_item, row_item[places]
         self._best = np.full(len(self._queries), -2.0, np.float32)
         self._nearest = np.zeros(len(self._queries), np.int64)

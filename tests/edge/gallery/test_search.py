@@ -345,8 +345,12 @@ def counted(cache: IndexCache, result: str) -> int:
 def clustering_of(items: CategoryItems) -> inverted_lists.Clustering:
     count = len(items.row_item)
     centres = unit_rows(20)
+    levels = inverted_lists.LEVELS
     return inverted_lists.Clustering(
-        centres, np.fromiter(itertools.islice(itertools.cycle(range(20)), count), np.uint16), (4,) * 4, (0.0,) * 4
+        centres,
+        np.fromiter(itertools.islice(itertools.cycle(range(20)), count), np.uint16),
+        (4,) * levels,
+        (0.0,) * levels,
     )
 
 
@@ -385,3 +389,8 @@ def test_damaged_graph_is_never_opened_in_this_process(graph_folder, tmp_path, h
         path.with_name(path.name + ".sha256").write_text(f"store\n{sha256_of(path)}\n")
     monkeypatch.setattr(hnsw_graph, "_load", lambda *_: pytest.fail("opened here"))
     assert hnsw_graph.open_graph(path, "store", search.LISTS_FROM, 32) is None
+
+
+def test_levels_are_joined_up_to_twice_the_lists_of_the_first():
+    levels = [(4, 0.9), (6, 0.8), (11, 0.7), (20, 0.6), (23, 0.5), (39, 0.4), (70, -2.0)]
+    assert inverted_lists._steps(levels) == [(6, 0.8), (20, 0.6), (39, 0.4), (70, -2.0)]
