@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.gallery.row_blocks import SIZE, RowBlocks, Rows
 from edge.types import FloatArray
 
-_MAX_LISTS = 1024  # a search reads fewer rows with more, but to make them each row is compared with each centre
+_MAX_LISTS = 2048  # a search reads fewer rows with more, but to make them each row is compared with each centre
 _SAMPLE = 40  # rows of the sample for each list
 _ROUNDS = 6  # of k-means
 _QUERIES = 128  # of each kind, to measure
